@@ -1,0 +1,199 @@
+"""The fixed list of jars (Kafka broker and MirrorMaker 2): read, fetch into a cache, check.
+
+Nothing here starts a process. Resolution is never left to a tool: Kafka's poms lead it to versions that
+do not run together, so every jar is named with its sha256 in deploy/kafka/artifacts.txt.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+from jgo.maven import MavenContext, PythonResolver
+
+from streams.errors import NeverWorks, Temporary
+
+_FETCH_THREADS = 8
+_TIMEOUT_S = 20
+_BLOCK_BYTES = 1 << 18
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+OnStep = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One jar: Maven coordinates and the sha256 its bytes must have."""
+
+    group: str
+    name: str
+    version: str
+    sha256: str
+
+    @property
+    def coordinates(self) -> str:
+        return f"{self.group}:{self.name}:{self.version}"
+
+    def path(self, cache: Path) -> Path:
+        """Where the jar lies under `cache`, in the layout of a Maven repository."""
+        return cache / "maven" / Path(*self.group.split(".")) / self.name / self.version / f"{self.name}-{self.version}.jar"
+
+
+def list_path() -> Path:
+    """artifacts.txt: beside this file in a wheel, under deploy/kafka in a source tree."""
+    here = Path(__file__).resolve().parent
+    for candidate in (here / "kafka" / "artifacts.txt", here.parents[1] / "deploy" / "kafka" / "artifacts.txt"):
+        if candidate.is_file():
+            return candidate
+    raise NeverWorks("the list of Kafka jars is missing from this installation", "artifacts.txt", "install it again")
+
+
+def read_list(path: Path | None = None) -> tuple[Artifact, ...]:
+    """The artifacts of `path` (default: the installed list), in class path order."""
+    path = path or list_path()
+    found = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        words = line.split("#", 1)[0].split()
+        if not words:
+            continue
+        parts = words[0].split(":")
+        if len(words) != 2 or len(parts) != 3 or len(words[1]) != 64:
+            raise NeverWorks("not a line of coordinates and sha256", f"{path}:{number}")
+        found.append(Artifact(*parts, sha256=words[1]))
+    return tuple(found)
+
+
+def digest(artifacts: tuple[Artifact, ...]) -> str:
+    """Twelve hex digits that change when any jar of the list does: names archives made from it."""
+    return hashlib.sha256("".join(a.coordinates + a.sha256 for a in artifacts).encode()).hexdigest()[:12]
+
+
+def ensure(
+    artifacts: tuple[Artifact, ...],
+    cache: Path,
+    on_step: OnStep | None = None,
+    remote_repos: dict[str, str] | None = None,
+) -> list[Path]:
+    """Every jar in the cache with the right sum, fetching what is missing; the class path in order.
+
+    A jar that is complete stays when another fails, so a second call goes on where the first ended.
+    Raises Temporary (download failed, disk full) or NeverWorks (a sum differs).
+    """
+    missing = [a for a in artifacts if not a.path(cache).is_file()]
+    if missing:
+        if on_step:
+            on_step(f"fetching {len(missing)} of {len(artifacts)} Kafka jars")
+        _fetch_all(missing, cache, remote_repos)
+    verify(artifacts, cache)
+    return [a.path(cache) for a in artifacts]
+
+
+def verify(artifacts: tuple[Artifact, ...], cache: Path) -> None:
+    """Raise NeverWorks naming the first jar of the cache whose bytes are not the listed ones."""
+    for artifact in artifacts:
+        path = artifact.path(cache)
+        try:
+            with path.open("rb") as jar:
+                found = hashlib.file_digest(jar, "sha256").hexdigest()
+        except FileNotFoundError:
+            raise Temporary(f"{artifact.coordinates} is not in the cache", str(path), "run `transfer2go up` again") from None
+        if found != artifact.sha256:
+            raise NeverWorks(
+                f"{artifact.coordinates} has another sha256 than listed: {found[:16]}… instead of {artifact.sha256[:16]}…",
+                str(path),
+                "remove that file and run `transfer2go up` again to fetch it afresh",
+            )
+
+
+class _CheckedResolver(PythonResolver):  # type: ignore[misc]
+    """jgo's resolver with its download made atomic and checked against our own sum, on kept connections."""
+
+    def __init__(self, sums: dict[str, str]) -> None:
+        super().__init__()
+        self._sums = sums
+        self._local = threading.local()
+
+    def _session(self) -> requests.Session:
+        if not hasattr(self._local, "session"):
+            self._local.session = requests.Session()
+        session: requests.Session = self._local.session
+        return session
+
+    def download(self, artifact: object) -> Path:
+        coordinates = f"{artifact.groupId}:{artifact.artifactId}:{artifact.version}"  # type: ignore[attr-defined]
+        target: Path = artifact.cached_path  # type: ignore[attr-defined]
+        prefix: Path = artifact.component.path_prefix  # type: ignore[attr-defined]
+        answers = []
+        for repo in artifact.context.remote_repos.values():  # type: ignore[attr-defined]
+            url = f"{repo}/{prefix.as_posix()}/{target.name}"
+            with self._session().get(url, stream=True, timeout=_TIMEOUT_S) as response:
+                if response.status_code == 200:
+                    _save(response, target, coordinates, self._sums[coordinates])
+                    return target
+                answers.append(str(response.status_code))
+        raise Temporary(
+            f"cannot fetch {coordinates}: the repository answered {', '.join(answers)}",
+            next="check the network and try again",
+        )
+
+
+def _save(response: requests.Response, target: Path, coordinates: str, sha256: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.{os.getpid()}.{threading.get_ident()}.part")
+    seen = hashlib.sha256()
+    try:
+        with part.open("wb") as out:
+            for block in response.iter_content(_BLOCK_BYTES):
+                seen.update(block)
+                out.write(block)
+        if seen.hexdigest() != sha256:
+            raise NeverWorks(
+                f"{coordinates} was fetched with another sha256 than listed: "
+                f"{seen.hexdigest()[:16]}… instead of {sha256[:16]}…",
+                next="the repository or something on the way changes it: do not use it",
+            )
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _fetch_all(missing: list[Artifact], cache: Path, remote_repos: dict[str, str] | None) -> None:
+    context = MavenContext(
+        _CheckedResolver({a.coordinates: a.sha256 for a in missing}),
+        repo_cache=cache / "maven",
+        remote_repos=remote_repos,
+        timeout=_TIMEOUT_S,
+    )
+    with ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="jar") as pool:
+        fetches = {a: pool.submit(_fetch, context, a) for a in missing}
+        try:
+            for fetch in fetches.values():
+                fetch.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _fetch(context: MavenContext, artifact: Artifact) -> None:
+    try:
+        context.project(artifact.group, artifact.name).at_version(artifact.version).artifact().resolve()
+    except requests.RequestException as error:
+        raise Temporary(
+            f"cannot fetch {artifact.coordinates}: {type(error).__name__}", next="check the network and try again"
+        ) from error
+    except OSError as error:
+        raise disk_error(error, str(context.repo_cache)) from error
+
+
+def disk_error(error: OSError, where: str) -> Temporary:
+    """`error` as one line: the disk is full, or what else the system said."""
+    if error.errno in _FULL:
+        return Temporary("the disk is full", where, "free some space and try again")
+    return Temporary(f"cannot write: {error.strerror or error}", error.filename or where)

@@ -1,0 +1,120 @@
+"""One real Kafka node (KRaft broker and controller in one process) per site: its settings, format and readiness.
+
+What starts, watches and stops the process is supervisor.py; this file only says how.
+"""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from confluent_kafka.admin import AdminClient
+
+from streams.errors import NeverWorks, Temporary
+from streams.federation.jvm import Jvm
+
+RECORD_BYTES_MAX = 9 * 1024 * 1024  # a payload record of 8 MiB and its header, key and headers
+SEGMENT_BYTES = 64 * 1024 * 1024
+HEAP = ("-Xms64m", "-Xmx256m", "-XX:+UseSerialGC")
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A site's node: `directory` holds its settings and log, the ports are on loopback."""
+
+    site: str
+    directory: Path
+    port: int
+    controller_port: int
+
+    @property
+    def bootstrap(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def properties_path(self) -> Path:
+        return self.directory / "server.properties"
+
+    @property
+    def log_dir(self) -> Path:
+        return self.directory / "log"
+
+
+def server_properties(broker: Broker) -> dict[str, str]:
+    """The node's settings. One node: every internal topic has one replica and few partitions."""
+    return {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "controller.quorum.voters": f"1@127.0.0.1:{broker.controller_port}",
+        "listeners": f"PLAINTEXT://127.0.0.1:{broker.port},CONTROLLER://127.0.0.1:{broker.controller_port}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{broker.port}",
+        "controller.listener.names": "CONTROLLER",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "log.dirs": str(broker.log_dir),
+        "auto.create.topics.enable": "false",
+        "offsets.topic.replication.factor": "1",
+        "offsets.topic.num.partitions": "4",
+        "transaction.state.log.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "transaction.state.log.num.partitions": "4",
+        "share.coordinator.state.topic.replication.factor": "1",
+        "share.coordinator.state.topic.min.isr": "1",
+        "share.coordinator.state.topic.num.partitions": "1",
+        "default.replication.factor": "1",
+        "group.initial.rebalance.delay.ms": "0",
+        # Journals are kept for ever; payload topics bring their own retention.bytes. The check must be quick:
+        # at 100 MB/s the usual five minutes (and one more until a segment is unlinked) would be 36 GB.
+        "log.retention.ms": "-1",
+        "log.retention.check.interval.ms": "5000",
+        "log.initial.task.delay.ms": "5000",
+        "log.segment.delete.delay.ms": "2000",
+        "log.segment.bytes": str(SEGMENT_BYTES),
+        "log.index.size.max.bytes": str(1024 * 1024),
+        "log.cleaner.dedupe.buffer.size": "4194304",
+        "message.max.bytes": str(RECORD_BYTES_MAX),
+        "replica.fetch.max.bytes": str(RECORD_BYTES_MAX),
+        "socket.send.buffer.bytes": "1048576",
+        "socket.receive.buffer.bytes": "1048576",
+        "num.network.threads": "2",
+        "num.io.threads": "4",
+        "background.threads": "2",
+        # After kill -9 the node's own old registration must expire before it is let in again.
+        "broker.heartbeat.interval.ms": "500",
+        "broker.session.timeout.ms": "3000",
+    }
+
+
+def format_if_new(broker: Broker, jvm: Jvm) -> bool:
+    """Write the settings, and give a new directory its cluster id; True when it was new."""
+    broker.directory.mkdir(parents=True, exist_ok=True)
+    write_properties(broker.properties_path, server_properties(broker))
+    if (broker.log_dir / "meta.properties").exists():
+        return False
+    cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+    if cluster_id.startswith("-"):  # would be read as an option
+        cluster_id = "A" + cluster_id[1:]
+    command = jvm.command("kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(broker.properties_path))
+    ended = subprocess.run(command, env=jvm.environment(), capture_output=True, text=True, timeout=120, check=False)
+    if ended.returncode:
+        last = (ended.stderr or ended.stdout).strip().splitlines()[-1:] or [f"exit code {ended.returncode}"]
+        raise NeverWorks(f"the broker of {broker.site} cannot format its log: {last[0]}", str(broker.log_dir))
+    return True
+
+
+def write_properties(path: Path, properties: dict[str, str]) -> None:
+    """A Java properties file, replaced as a whole."""
+    part = path.with_suffix(".part")
+    part.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
+    part.replace(path)
+
+
+def is_ready(bootstrap: str, timeout_s: float = 2.0) -> bool:
+    """Whether the broker answers for itself: it lists itself and can describe its own settings."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "socket.timeout.ms": 2000})
+    try:
+        return bool(admin.list_topics(timeout=timeout_s).brokers)
+    except Exception:
+        return False

@@ -1,0 +1,37 @@
+"""How a Java program of the federation is launched: class path, flags, class-data archive, logging.
+
+Nothing here knows what a broker or a mirror is.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from streams.federation.java import Java
+
+
+@dataclass(frozen=True, slots=True)
+class Jvm:
+    """A Java, the jars it loads in order, and the cache where class-data archives lie."""
+
+    java: Java
+    class_path: tuple[Path, ...]
+    log4j2: Path
+    archive: Path | None = None
+
+    def command(self, main_class: str, *arguments: str, flags: tuple[str, ...] = ()) -> list[str]:
+        share = [f"-XX:SharedArchiveFile={self.archive}", "-Xshare:auto"] if self.archive and self.archive.exists() else []
+        return [
+            str(self.java.path),
+            *flags,
+            *share,
+            "-Djava.awt.headless=true",
+            f"-Dlog4j2.configurationFile={self.log4j2}",
+            main_class,
+            *arguments,
+        ]
+
+    def environment(self) -> dict[str, str]:
+        return {"CLASSPATH": os.pathsep.join(map(str, self.class_path)), "LANG": "C.UTF-8"}

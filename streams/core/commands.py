@@ -1,0 +1,204 @@
+"""Everything that can be owed (union `Command`), each with the fact that extinguishes it. No behaviour.
+
+A command is read off a row by owed.py, carried out by agents/effects.py, and asked again until its fact is heard.
+`id` names the command for settling: the same id is not carried out twice within `settle_s`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from streams.core import messages as m
+from streams.core.names import IntentId, ManifestId, Site
+from streams.core.ranges import Ranges
+
+
+@dataclass(frozen=True, slots=True)
+class DecideIntent:
+    """Home: look the selection up and accept, refuse, or stay undecided."""
+
+    extinguished_by: ClassVar[tuple[type, ...]] = (m.IntentDecided,)
+    intent: IntentId
+
+    @property
+    def id(self) -> tuple[object, ...]:
+        return ("decide", self.intent)
+
+
+@dataclass(frozen=True, slots=True)
+class PublishDecision:
+    """Home: say the next numbered decision, which the row already determines (cancel, priority, deadline)."""
+
+    extinguished_by: ClassVar[tuple[type, ...]] = (m.IntentDecided,)
+    decision: m.IntentDecided
+
+    @property
+    def id(self) -> tuple[object, ...]:
+        return ("decision", self.decision.intent, self.decision.decision_no)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteManifests:
+    """Source's plane: write manifest `no` and all that follow, continuing behind `cursor`."""
+
+    extinguished_by: ClassVar[tuple[type, ...]] = (m.ManifestWritten,)
+    body: m.TransferIntent
+    source_no: int
+    no: int
+    prev_sha256: str
+    cursor: str
+
+    @property
+    def id(self) -> tuple[object, ...]:
+        return ("write", self.body.intent, self.source_no, self.no)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanTransfer:
+    """Destination: hand a manifest that counts to its own row."""
+
+    extinguished_by: ClassVar[tuple[type, ...]] = (m.TransferReported,)
+    manifest: ManifestId
+    source: Site
+    decision_no: int
+    priority: int
+
+    @property
+    def id(self) -> tuple[object, ...]:
+        return ("plan", self.manifest)
+
+
+@dataclass(frozen=True, slots=True)
+class DecideTransfer:
+    """Destination: tell an open transfer what its intent's decision now says."""
+
+    extinguished_by: ClassVar[tuple[type, ...]] = (m.TransferReported, m.CompletionRecord)
+    decided: m.TransferDecided
+
+    @property
+    def id(self) -> tuple[object, ...]:
+        return ("tell", self.decided.manifest, self.decided.decision_no, self.decided.verdict)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportTransfer:
+    """Destination: answer a plan or decision that was heard (repeats too), and say what changed."""
+
+    extinguished_by: ClassVar[tuple[type, ...]] = (m.TransferReported,)
+    report: m.TransferReported
+
+    @property
+    def id(self) -> tuple[object, ...]:
+        return ("report", self.report)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPart:
+    """Destination's plane: hold the part files of `attempt`, of which `verified` is already written and synced."""
+
+    extinguished_by: ClassVar[tuple[type, ...]] = (m.PartOpened, m.PartLost)
+    manifest: ManifestId
+    attempt: int
+    verified: Ranges
+    sealed: Ranges
+    failed: Ranges
+
+    @property
+    def id(self) -> tuple[object, ...]:
+        return ("open", self.manifest, self.attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class StopPart:
+    """Destination's plane: drop the part files; nothing more is sealed once PartLost is said."""
+
+    extinguished_by: ClassVar[tuple[type, ...]] = (m.PartLost,)
+    manifest: ManifestId
+    attempt: int
+    reason: m.Reason
+
+    @property
+    def id(self) -> tuple[object, ...]:
+        return ("stop", self.manifest, self.attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestChunks:
+    """Destination: ask `source` for ranges, under the next number; effects add the items and the lease's end."""
+
+    extinguished_by: ClassVar[tuple[type, ...]] = (m.ChunksRequested,)
+    manifest: ManifestId
+    source: Site
+    request_no: int
+    attempt: int
+    ranges: Ranges
+    bytes: int
+    priority: int
+
+    @property
+    def id(self) -> tuple[object, ...]:
+        return ("request", self.manifest, self.source, self.request_no)
+
+
+@dataclass(frozen=True, slots=True)
+class ExpireLease:
+    """Destination's clock: propose that a request was not answered in time."""
+
+    extinguished_by: ClassVar[tuple[type, ...]] = (m.LeaseExpired,)
+    manifest: ManifestId
+    source: Site
+    request_no: int
+
+    @property
+    def id(self) -> tuple[object, ...]:
+        return ("expire", self.manifest, self.source, self.request_no)
+
+
+@dataclass(frozen=True, slots=True)
+class CloseTransfer:
+    """Destination: publish completion and replicas, wait for their acknowledgement, then close."""
+
+    extinguished_by: ClassVar[tuple[type, ...]] = (m.TransferClosed,)
+    manifest: ManifestId
+    completion: m.CompletionRecord
+
+    @property
+    def id(self) -> tuple[object, ...]:
+        return ("close", self.manifest)
+
+
+@dataclass(frozen=True, slots=True)
+class ServeChunks:
+    """Source's plane: send the payload of a request. Kept in memory only: a lost one is asked again by its lease."""
+
+    extinguished_by: ClassVar[tuple[type, ...]] = (m.ChunksServed, m.LeaseExpired)
+    request: m.ChunksRequested
+
+    @property
+    def id(self) -> tuple[object, ...]:
+        return ("serve", self.request.manifest, self.request.destination, self.request.request_no)
+
+
+Command = (
+    DecideIntent
+    | PublishDecision
+    | WriteManifests
+    | PlanTransfer
+    | DecideTransfer
+    | ReportTransfer
+    | OpenPart
+    | StopPart
+    | RequestChunks
+    | ExpireLease
+    | CloseTransfer
+    | ServeChunks
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """A command and when it falls due (ms of the epoch; 0 = now)."""
+
+    command: Command
+    due_ms: int = 0

@@ -1,0 +1,146 @@
+"""Items laid end to end: position ⇄ (item, offset), requests, chunks, digest. Pure arithmetic; no progress is kept here.
+
+A manifest's line is `[0, total)` in its unit; item `n` owns `[starts[n], starts[n + 1])`. Empty items own nothing and only
+need sealing; items with a reason have length 0 and can never arrive.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+
+from streams.core.messages import ChunksRequested, FailedItems, Item, ManifestWritten, Reason, RequestedItem
+from streams.core.ranges import Ranges
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The part `[offset, offset + length)` of item `item`, standing at `position` on the line."""
+
+    item: int
+    offset: int
+    length: int
+    position: int
+
+
+class Line:
+    """Where items of given lengths stand. Built from a manifest or from a request; indexes are manifest item numbers."""
+
+    def __init__(self, lengths: Iterable[int]) -> None:
+        self.starts: list[int] = [0, *accumulate(lengths)]
+
+    @property
+    def total(self) -> int:
+        return self.starts[-1]
+
+    @property
+    def count(self) -> int:
+        return len(self.starts) - 1
+
+    def span(self, item: int) -> tuple[int, int]:
+        return self.starts[item], self.starts[item + 1]
+
+    def item_at(self, position: int) -> int:
+        """The non-empty item that owns `position`."""
+        return bisect_right(self.starts, position) - 1
+
+    def pieces(self, start: int, stop: int) -> Iterator[Piece]:
+        """The item parts of `[start, stop)`, in order."""
+        item = self.item_at(start) if start < stop else 0
+        while start < stop:
+            end = min(stop, self.starts[item + 1])
+            if end > start:
+                yield Piece(item, start - self.starts[item], end - start, start)
+                start = end
+            item += 1
+
+    def items_in(self, ranges: Ranges) -> list[int]:
+        """Numbers of the non-empty items that `ranges` touches, ascending."""
+        found: list[int] = []
+        for start, stop in ranges:
+            for piece in self.pieces(start, stop):
+                if not found or found[-1] != piece.item:
+                    found.append(piece.item)
+        return found
+
+    def ranges_of(self, items: Ranges) -> Ranges:
+        """The intervals of the line that these items own."""
+        return Ranges((self.starts[a], self.starts[b]) for a, b in items)
+
+    def covered(self, ranges: Ranges, within: Ranges) -> Ranges:
+        """Numbers of those items `within` whose whole interval is in `ranges`."""
+        return Ranges.of(*(n for n in within.numbers() if ranges.covers(*self.span(n))))
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A ManifestWritten with its line."""
+
+    body: ManifestWritten
+
+    @cached_property
+    def line(self) -> Line:
+        return Line(item.length for item in self.body.items)
+
+    @cached_property
+    def sha256(self) -> str:
+        return digest(self.body)
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        return self.body.items
+
+    @property
+    def unobtainable(self) -> tuple[FailedItems, ...]:
+        """Items that the source already wrote off, grouped by reason."""
+        groups: dict[Reason, list[int]] = {}
+        for number, item in enumerate(self.items):
+            if item.reason is not None:
+                groups.setdefault(item.reason, []).append(number)
+        return tuple(FailedItems(Ranges.of(*numbers), reason) for reason, numbers in groups.items())
+
+    def requested(self, ranges: Ranges) -> tuple[RequestedItem, ...]:
+        """Self-contained descriptions of the items a request for `ranges` touches."""
+        return tuple(
+            RequestedItem(n, self.items[n].lfn, self.line.starts[n], self.items[n].length, self.items[n].version)
+            for n in self.line.items_in(ranges)
+        )
+
+
+def digest(body: ManifestWritten) -> str:
+    """sha256 (hex) over the manifest's meaning, independent of its encoding; chains through `prev_sha256`."""
+    lines = [f"{body.intent}\t{body.source}\t{body.source_no}\t{body.no}\t{body.prev_sha256}\t{body.unit}\t{body.last}"]
+    for i in body.items:
+        reason = (
+            "" if i.reason is None else f"{i.reason.scope}/{i.reason.failure_class}/{i.reason.phase}/{i.reason.text}"
+        )
+        lines.append(
+            f"{i.lfn}\t{i.dataset}\t{i.block}\t{i.target}\t{i.selection}\t{i.length}\t{i.bytes}\t{i.adler32}"
+            f"\t{i.version}\t{i.holder}\t{reason}"
+        )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLine:
+    """A request's own piece of the line: sources serve from it without the manifest."""
+
+    items: tuple[RequestedItem, ...]
+
+    def pieces(self, start: int, stop: int) -> Iterator[tuple[RequestedItem, int, int]]:
+        """(item, offset in the item, length) of `[start, stop)`; what no listed item owns is skipped."""
+        for item in self.items:
+            low, high = max(start, item.start), min(stop, item.start + item.length)
+            if low < high:
+                yield item, low - item.start, high - low
+
+
+def chunks(request: ChunksRequested, payload_bytes: int) -> Iterator[tuple[int, int]]:
+    """Cuts a request's ranges into payload-sized half-open chunks, ascending."""
+    for start, stop in request.ranges:
+        for at in range(start, stop, payload_bytes):
+            yield at, min(at + payload_bytes, stop)

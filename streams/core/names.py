@@ -1,0 +1,127 @@
+"""Names of the field: each type's constructor parses or raises `InvalidName`. No other module invents a name's shape.
+
+All are `str`, so they travel, sort and hash as text; having one means that it is legal.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Self
+
+from streams.errors import InvalidName
+
+_SITE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+_SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+_LFN = re.compile(rf"(?:/{_SEGMENT})+")
+_DATASET = re.compile(rf"/{_SEGMENT}/{_SEGMENT}/{_SEGMENT}")
+_BLOCK = re.compile(rf"/{_SEGMENT}/{_SEGMENT}/{_SEGMENT}#[A-Za-z0-9][A-Za-z0-9-]{{0,63}}")
+_UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_INTENT = re.compile(rf"[A-Za-z][A-Za-z0-9_]{{0,63}}\.{_UUID}")
+_MANIFEST = re.compile(rf"[A-Za-z][A-Za-z0-9_]{{0,63}}\.{_UUID}\.(?:0|[1-9][0-9]{{0,8}})\.(?:0|[1-9][0-9]{{0,8}})")
+_ADLER32 = re.compile(r"[0-9a-f]{8}")
+_PRINTABLE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*")
+
+LFN_BYTES_MAX = 1024
+
+
+def shown(text: str, chars: int = 120) -> str:
+    """`text` made safe to show to a person: control characters escaped, cut to `chars`."""
+    safe = "".join(c if _PRINTABLE.fullmatch(c) else c.encode("unicode_escape").decode() for c in text[: chars + 1])
+    return safe if len(safe) <= chars else safe[:chars] + "…"
+
+
+class _Name(str):
+    __slots__ = ()
+    _pattern: re.Pattern[str]
+    _kind: str
+    _rule: str
+    _bytes_max = 512
+
+    def __new__(cls, text: str) -> Self:
+        if type(text) is cls:
+            return text
+        if not isinstance(text, str) or len(text) > cls._bytes_max or not cls._pattern.fullmatch(text):
+            raise InvalidName(f"not a legal {cls._kind}: {shown(str(text))!r}", next=cls._rule)
+        return super().__new__(cls, text)
+
+
+class Site(_Name):
+    """One Kafka cluster with its storage and agents, as `T1_US_FNAL`."""
+
+    __slots__ = ()
+    _pattern, _kind = _SITE, "site name"
+    _rule = "use a letter, then letters, digits or _ (64 at most), as T1_US_FNAL"
+
+
+class Lfn(_Name):
+    """Logical file name, the same at every site."""
+
+    __slots__ = ()
+    _pattern, _kind, _bytes_max = _LFN, "LFN", LFN_BYTES_MAX
+    _rule = "use an absolute ASCII path of [A-Za-z0-9._-] segments, each starting with a letter or digit, 1,024 bytes at most"
+
+
+class Dataset(_Name):
+    """`/Primary/Processed/TIER`."""
+
+    __slots__ = ()
+    _pattern, _kind, _rule = _DATASET, "dataset", "use /Primary/Processed/TIER"
+
+
+class Block(_Name):
+    """`/Primary/Processed/TIER#name`: a part of a dataset."""
+
+    __slots__ = ()
+    _pattern, _kind, _rule = _BLOCK, "block", "use /Primary/Processed/TIER#NAME"
+
+    @property
+    def dataset(self) -> Dataset:
+        return Dataset(self.partition("#")[0])
+
+
+class IntentId(_Name):
+    """`HOME.uuid`; the home alone decides on it."""
+
+    __slots__ = ()
+    _pattern, _kind, _rule = _INTENT, "intent id", "use HOME.uuid, as printed by `intent add`"
+
+    @property
+    def home(self) -> Site:
+        return Site(self.partition(".")[0])
+
+
+class ManifestId(_Name):
+    """`INTENT.SOURCE_NO.NO`: keys transfers, requests, payload and progress."""
+
+    __slots__ = ()
+    _pattern, _kind, _rule = _MANIFEST, "manifest id", "use INTENT.SOURCE_NO.NO"
+
+    @classmethod
+    def of(cls, intent: IntentId, source_no: int, no: int) -> ManifestId:
+        return cls(f"{intent}.{source_no}.{no}")
+
+    @property
+    def intent(self) -> IntentId:
+        return IntentId(self.rsplit(".", 2)[0])
+
+    @property
+    def source_no(self) -> int:
+        return int(self.rsplit(".", 2)[1])
+
+    @property
+    def no(self) -> int:
+        return int(self.rsplit(".", 1)[1])
+
+
+class Adler32(_Name):
+    """Checksum of a whole file: 8 lower-case hex digits, leading zeros kept."""
+
+    __slots__ = ()
+    _pattern, _kind, _rule = _ADLER32, "adler32", "use 8 lower-case hex digits"
+
+
+class Text(_Name):
+    """Free text for people: no control or direction-changing characters, 400 at most."""
+
+    __slots__ = ()
+    _pattern, _kind, _bytes_max, _rule = _PRINTABLE, "text", 400, "use printable characters, 400 at most"

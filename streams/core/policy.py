@@ -1,0 +1,36 @@
+"""The limits, each with its reason. One frozen object; tests and sites may replace single fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+RECORD_BYTES_MAX = 512 * 1024
+"""A record over this is refused: Faust dies on puts and sends near 1 MB and commits past them (PLATFORM)."""
+HEADER_BYTES_MAX = 8 * 1024
+"""Headers over this are refused; a chunk header of many small segments stays below it."""
+PAYLOAD_BYTES_MAX = 8 * 1024 * 1024
+"""Largest configurable payload record; brokers and mirrors are set up to pass it."""
+MANIFEST_ITEMS_MAX = 1000
+"""Items of a manifest: about 200 KB encoded, well under RECORD_BYTES_MAX."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    settle_s: float = 2.0
+    """What was sent and not yet heard back is not sent again for so long: longer than a busy broker's round trip."""
+    lease_s: float = 20.0
+    """A request nobody answered is asked again after this; longer than a source's queue at full credit."""
+    request_bytes: int = 32 * 1024 * 1024
+    """One request: large enough for few Faust events, small enough that two in flight fit the credit."""
+    requests_in_flight: int = 2
+    """Per transfer: one flows while the next is being asked for."""
+    credit_bytes: int = 64 * 1024 * 1024
+    """Bytes asked for and not verified, per source and payload partition; retention is five times this."""
+    report_s: float = 2.0
+    """A changing transfer reports itself this often."""
+    plans_open_max: int = 64
+    """Unclosed transfers of one intent at one destination; bounds rows and reports of a million-file intent."""
+    manifest_bytes: int = 1_000_000_000
+    """Units after which the source starts the next manifest, so that big selections spread over partitions."""
+    undecided_s: float = 60.0
+    """An unknown name stays undecided so long before it is refused: mirrors lag."""

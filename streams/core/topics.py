@@ -1,0 +1,158 @@
+"""Topic names, MM2's remote names and back, each record's topic and key, partition, retention class. No client here.
+
+Local names use hyphens, never dots: MirrorMaker's default policy reads a dot as "comes from elsewhere".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from streams.core import messages as m
+from streams.core.names import Site
+
+INTENTS = "transfer-intents"
+MANIFESTS = "manifests"
+TRANSFERS = "transfers"
+CHUNK_EVENTS = "chunk-events"
+REPORTS = "transfer-reports"
+COMPLETIONS = "completion-records"
+REPLICAS = "replicas"
+ANNOUNCEMENTS = "site-announcements"
+DEAD_LETTERS = "dead-letters"
+
+TO_EVERY_PEER = (INTENTS, MANIFESTS, REPORTS, COMPLETIONS, REPLICAS, ANNOUNCEMENTS)
+LOCAL = (TRANSFERS, CHUNK_EVENTS, DEAD_LETTERS)
+
+
+class Retention(StrEnum):
+    JOURNAL = "journal"
+    """Kept for ever, never compacted: the truth."""
+    PAYLOAD = "payload"
+    """Bounded by bytes: what was verified need not be kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    name: str
+    retention: Retention
+
+
+def requests_to(site: Site) -> str:
+    return f"chunk-requests-to-{site}"
+
+
+def chunks_to(site: Site) -> str:
+    return f"chunks-to-{site}"
+
+
+def remote(origin: Site, topic: str) -> str:
+    """Name of `origin`'s topic at any other site."""
+    return f"{origin}.{topic}"
+
+
+def split(topic: str) -> tuple[Site | None, str]:
+    """(origin, base name): origin is None for a local topic."""
+    origin, dot, base = topic.partition(".")
+    return (Site(origin), base) if dot else (None, topic)
+
+
+def mirrored(target: Site, *, target_is_auditor: bool = False) -> tuple[str, ...]:
+    """What a mirror copies from any peer to `target`."""
+    extra = (CHUNK_EVENTS,) if target_is_auditor else ()
+    return (*TO_EVERY_PEER, requests_to(target), chunks_to(target), *extra)
+
+
+def wanted(site: Site, peers: Iterable[Site], *, auditor: bool = False) -> list[Topic]:
+    """Every topic that must exist at `site`: its own and the copies of its peers'."""
+    peers = [p for p in peers if p != site]
+    own = [Topic(name, Retention.JOURNAL) for name in (*TO_EVERY_PEER, *LOCAL)]
+    own += [Topic(requests_to(p), Retention.JOURNAL) for p in (*peers, site)]
+    own += [Topic(chunks_to(p), Retention.PAYLOAD) for p in (*peers, site)]
+    copies = [
+        Topic(remote(p, name), Retention.PAYLOAD if name == chunks_to(site) else Retention.JOURNAL)
+        for p in peers
+        for name in mirrored(site, target_is_auditor=auditor)
+    ]
+    return own + copies
+
+
+_TOPIC: dict[type, str] = {
+    m.TransferIntent: INTENTS,
+    m.IntentAsked: INTENTS,
+    m.IntentDecided: INTENTS,
+    m.ManifestWritten: MANIFESTS,
+    m.TransferPlanned: TRANSFERS,
+    m.TransferDecided: TRANSFERS,
+    m.PartOpened: TRANSFERS,
+    m.PartLost: TRANSFERS,
+    m.LeaseExpired: TRANSFERS,
+    m.TransferClosed: TRANSFERS,
+    m.TransferProgress: CHUNK_EVENTS,
+    m.ChunksServed: CHUNK_EVENTS,
+    m.TransferReported: REPORTS,
+    m.CompletionRecord: COMPLETIONS,
+    m.FilesHeld: REPLICAS,
+    m.FilesLost: REPLICAS,
+    m.SiteAnnounced: ANNOUNCEMENTS,
+    m.DeadLetter: DEAD_LETTERS,
+}
+
+
+def topic_of(message: m.Message) -> str:
+    """The local topic a record is published to, at its writer's site."""
+    if isinstance(message, m.ChunksRequested):
+        return requests_to(message.source)
+    return _TOPIC[type(message)]
+
+
+def allowed_in(kind: type, base_topic: str) -> bool:
+    """Whether a record of this class may stand in a topic of this base name."""
+    if kind is m.ChunksRequested:
+        return base_topic.startswith("chunk-requests-to-")
+    return _TOPIC.get(kind) == base_topic
+
+
+def key_of(message: m.Message) -> str | bytes:
+    """What the record is keyed by: one key per row, so that one worker owns it."""
+    match message:
+        case m.FilesHeld() | m.FilesLost():
+            return message.dataset
+        case m.SiteAnnounced():
+            return message.site
+        case m.DeadLetter():
+            return message.key
+        case (
+            m.TransferIntent()
+            | m.IntentAsked()
+            | m.IntentDecided()
+            | m.ManifestWritten()
+            | m.TransferReported()
+            | m.CompletionRecord()
+        ):
+            return message.intent
+        case _:
+            return message.manifest
+
+
+def murmur2(key: bytes) -> int:
+    """Java Kafka's murmur2 (32-bit, seed 0x9747b28c), unsigned: public-domain algorithm by Austin Appleby."""
+    mask, mul = 0xFFFFFFFF, 0x5BD1E995
+    length = len(key)
+    h = (0x9747B28C ^ length) & mask
+    whole = length & ~3
+    for i in range(0, whole, 4):
+        k = int.from_bytes(key[i : i + 4], "little") * mul & mask
+        k = (k ^ (k >> 24)) * mul & mask
+        h = (h * mul & mask) ^ k
+    tail = key[whole:]
+    if tail:
+        h = ((h ^ int.from_bytes(tail, "little")) * mul) & mask
+    h = ((h ^ (h >> 13)) * mul) & mask
+    return h ^ (h >> 15)
+
+
+def partition_of(key: str | bytes, partitions: int) -> int:
+    """Partition of a key, as Java's default partitioner and librdkafka's `murmur2_random` choose it."""
+    return (murmur2(key.encode() if isinstance(key, str) else key) & 0x7FFFFFFF) % partitions

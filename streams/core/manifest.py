@@ -1,7 +1,7 @@
-"""Items laid end to end: position ⇄ (item, offset), requests, chunks, digest. Pure arithmetic; no progress is kept here.
+"""Items laid end to end: position ⇄ (item, offset), requests, chunks, digest. Pure arithmetic; no progress.
 
-A manifest's line is `[0, total)` in its unit; item `n` owns `[starts[n], starts[n + 1])`. Empty items own nothing and only
-need sealing; items with a reason have length 0 and can never arrive.
+A manifest's line is `[0, total)` in its unit; item `n` owns `[starts[n], starts[n + 1])`. Empty items own nothing and
+only need sealing; items with a reason have length 0 and can never arrive.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Piece:
 
 
 class Line:
-    """Where items of given lengths stand. Built from a manifest or from a request; indexes are manifest item numbers."""
+    """Where items of given lengths stand. Indexes are the manifest's item numbers."""
 
     def __init__(self, lengths: Iterable[int]) -> None:
         self.starts: list[int] = [0, *accumulate(lengths)]
@@ -113,14 +113,13 @@ class Manifest:
 
 def digest(body: ManifestWritten) -> str:
     """sha256 (hex) over the manifest's meaning, independent of its encoding; chains through `prev_sha256`."""
-    lines = [f"{body.intent}\t{body.source}\t{body.source_no}\t{body.no}\t{body.prev_sha256}\t{body.unit}\t{body.last}"]
+    head = (body.intent, body.source, body.source_no, body.no, body.prev_sha256, body.unit, body.last)
+    lines = ["\t".join(map(str, head))]
     for i in body.items:
-        reason = (
-            "" if i.reason is None else f"{i.reason.scope}/{i.reason.failure_class}/{i.reason.phase}/{i.reason.text}"
-        )
+        why = i.reason
         lines.append(
-            f"{i.lfn}\t{i.dataset}\t{i.block}\t{i.target}\t{i.selection}\t{i.length}\t{i.bytes}\t{i.adler32}"
-            f"\t{i.version}\t{i.holder}\t{reason}"
+            f"{i.lfn}\t{i.dataset}\t{i.block}\t{i.target}\t{i.selection}\t{i.length}\t{i.bytes}\t{i.adler32}\t{i.version}"
+            f"\t{i.holder}\t" + ("" if why is None else f"{why.scope}/{why.failure_class}/{why.phase}/{why.text}")
         )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

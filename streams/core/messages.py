@@ -1,7 +1,7 @@
 """Every fact that can be heard, as frozen values (union `Message`). No behaviour, no bytes: wire.py encodes them.
 
-Field names, order and meaning are those of `schemas/*.avsc`; a class's name is its schema's name. Times are milliseconds
-of the Unix epoch (`_ms`); positions and ranges are in a manifest's unit.
+Field names, order and meaning are those of `schemas/*.avsc`; a class's name is its schema's name. Times are
+milliseconds of the Unix epoch (`_ms`); positions and ranges are in a manifest's unit.
 """
 
 from __future__ import annotations
@@ -361,7 +361,7 @@ class LastSequence:
 
 @dataclass(frozen=True, slots=True)
 class SiteAnnounced:
-    """A writer of a site is alive (or, with `closing`, says its last numbers). `api` is its http address, "" if none."""
+    """A writer of a site is alive or, `closing`, says its last numbers. `api` is its http address, "" if none."""
 
     site: Site
     writer: str

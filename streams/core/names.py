@@ -58,7 +58,7 @@ class Lfn(_Name):
 
     __slots__ = ()
     _pattern, _kind, _bytes_max = _LFN, "LFN", LFN_BYTES_MAX
-    _rule = "use an absolute ASCII path of [A-Za-z0-9._-] segments, each starting with a letter or digit, 1,024 bytes at most"
+    _rule = "use an absolute ASCII path of [A-Za-z0-9._-] segments, each starting with a letter or digit; 1,024 at most"
 
 
 class Dataset(_Name):

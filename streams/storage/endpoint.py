@@ -1,0 +1,231 @@
+"""The storage contract, in prose and types: what every backend does, so that planes need to know none of them.
+
+Not here: any system call, any decision about retries or sources.
+
+**Names.** Callers speak LFNs; the endpoint's rules give the PFN. No name, rule or symbolic link makes a backend touch
+anything outside its root: such a request is a `StorageError`, permanent.
+
+**Reading.** A reader is bound to one `version` of the file. Bytes come whole or not at all: a file that changed or
+shrank is data-bad, one that is gone is `FileMissing`, each with a reason in words. (A change within one tick of the
+filesystem's clock can escape the version; it cannot escape the checksum.)
+
+**Writing.** Bytes of a file grow in a *part* beside the target, never under the final name:
+1. `present`: maybe the file is there already; a different one there is a permanent failure.
+2. `open_part(lfn, tag, …)`, the tag from `part_tag`. With `verified` ranges it must find them, else `PartLost`.
+3. `write` in any order. A byte is taken once: what is covered already is skipped, so checksum and disk agree.
+4. `sync`, or `sync_group` for many: returns what is durable; only that may be reported as progress.
+5. `seal`, or `seal_group` for many: syncs, compares size and adler32, gives the final name without replacing, makes
+   the name durable. The same bytes already there is a success (`already`).
+A whole file under its final name that this contract put there is never deleted or changed by it. The only files ever
+deleted are an item's own parts: by `discard`, and by a seal that ended (already there, different file, bad data).
+
+**Failing.** `StorageError.failure_class` says whether to come back. `PartLost` (a StorageError): this part is useless,
+take the next attempt; but ask `present` first, as another writer of the same item may have sealed it meanwhile.
+After any error but `PartLost` a part can be used further. In a group one item's failure never touches another's.
+
+**Threads.** Endpoints may be shared; a part or reader is used by one thread at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from streams.core.ranges import Ranges
+from streams.errors import StorageError
+from streams.storage.checksums import Buffer
+
+
+class FileMissing(StorageError):
+    """No such file (permanent)."""
+
+
+class PartLost(StorageError):
+    """The part's bytes cannot be trusted or are gone; only a new attempt helps."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileStat:
+    """Size in bytes, and an opaque version that changes when the file does."""
+
+    bytes: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A whole file somebody wants to exist; `adler32` None where the source does not know it."""
+
+    lfn: str
+    bytes: int
+    adler32: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A file that is durable under its final name. `already`: it was there before this seal."""
+
+    lfn: str
+    bytes: int
+    adler32: str
+    already: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A user's file brought under the root. `how`: link, clone, copy, or already."""
+
+    lfn: str
+    bytes: int
+    adler32: str
+    version: str
+    how: str
+
+
+def part_tag(manifest_id: str, item: int, attempt: int) -> str:
+    """The tag of an item's part: 16 hex digits of manifest and item, and the attempt, its epoch."""
+    digest = hashlib.sha256(f"{manifest_id}#{item}".encode()).hexdigest()
+    return f"{digest[:16]}-{attempt}"
+
+
+class Reader(ABC):
+    """An open source file, bound to one version."""
+
+    lfn: str
+    stat: FileStat
+
+    @abstractmethod
+    def readinto(self, offset: int, view: memoryview) -> None:
+        """Fill `view` from `offset`. Raises StorageError if the file no longer holds these bytes of this version."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def pread(self, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes from `offset`."""
+        into = bytearray(length)
+        self.readinto(offset, memoryview(into))
+        return bytes(into)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Part(ABC):
+    """A file growing towards its final name."""
+
+    lfn: str
+    tag: str
+    bytes: int
+    adler32: str | None
+
+    @property
+    @abstractmethod
+    def covered(self) -> Ranges:
+        """Bytes written so far, by this process or verified by an earlier one; durable only after a sync."""
+
+    @abstractmethod
+    def write(self, offset: int, segment: Buffer) -> None:
+        """Take bytes whose checksum agreed already. What is covered is skipped; beyond the end is data-bad."""
+
+    @abstractmethod
+    def sync(self) -> Ranges:
+        """Make it durable; returns the ranges (of the file's bytes) that are. Any failure is `PartLost`."""
+
+    @abstractmethod
+    def seal(self) -> Sealed:
+        """Give the file its final name. Transient while bytes are missing; `PartLost` data-bad if adlers differ."""
+
+    @abstractmethod
+    def discard(self) -> None:
+        """Delete this part, if it still is ours, and close."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of it, leaving it on disk; a later `open_part` resumes it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Endpoint(ABC):
+    """One storage of one site."""
+
+    name: str
+    root: str
+
+    @abstractmethod
+    def pfn(self, lfn: str) -> str:
+        """Where this endpoint keeps `lfn`. Raises StorageError (permanent) for a name that leads out of the root."""
+
+    @abstractmethod
+    def stat(self, lfn: str) -> FileStat: ...
+
+    @abstractmethod
+    def open_reader(self, lfn: str, version: str | None = None) -> Reader:
+        """Open for reading; with `version`, only that one."""
+
+    @abstractmethod
+    def checksum(self, lfn: str, version: str | None = None) -> str:
+        """adler32 of the bytes on disk, read now, in constant memory."""
+
+    @abstractmethod
+    def place(self, lfn: str, source_path: str, *, link: bool = True) -> Placed:
+        """Bring a local file under the root, atomically, never replacing. `link=False`: always an own copy."""
+
+    @abstractmethod
+    def present_group(self, wanted: Sequence[Wanted]) -> list[bool | StorageError]:
+        """For each: True if it is there whole and durable, False if not, or the error (a different file is there).
+
+        A file of the right size where no adler32 is known is False: only a seal can tell.
+        """
+
+    @abstractmethod
+    def open_part(
+        self,
+        lfn: str,
+        tag: str,
+        *,
+        bytes: int,
+        adler32: str | None,
+        verified: Iterable[tuple[int, int]] = (),
+        preallocate: bool = False,
+    ) -> Part:
+        """Create or resume a part. `verified`: half-open ranges that an earlier process synced and reported."""
+
+    @abstractmethod
+    def sync_group(self, parts: Sequence[Part]) -> list[Ranges | StorageError]:
+        """`sync` of each, together."""
+
+    @abstractmethod
+    def seal_group(self, parts: Sequence[Part]) -> list[Sealed | StorageError]:
+        """`seal` of each, together: one sync of the disk, all names, each directory once."""
+
+    @abstractmethod
+    def discard(self, lfn: str, tag: str) -> bool:
+        """Delete an own part (an older attempt's) without opening it; whether it was there."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def present(self, lfn: str, bytes: int, adler32: str | None) -> bool:
+        """`present_group` of one; raises its error."""
+        (answer,) = self.present_group([Wanted(lfn, bytes, adler32)])
+        if isinstance(answer, StorageError):
+            raise answer
+        return answer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,217 @@
+"""The POSIX backend: one root directory, files under their PFNs, parts beside them.
+
+What is here is the wiring: names to paths, opening, and the shared descriptors. Steps and crash points are told in
+posix_part.py; groups in posix_group.py; a user's own files in posix_place.py.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from threading import Lock
+
+from streams.core.names import LFN_BYTES_MAX, shown
+from streams.core.ranges import Ranges
+from streams.errors import NeverWorks, StorageError
+from streams.storage import oserrors, posix_group, posix_place, syscalls
+from streams.storage.endpoint import Endpoint, FileStat, Part, PartLost, Placed, Sealed, Wanted
+from streams.storage.posix_part import PosixPart
+from streams.storage.posix_reader import READ_FLAGS, PosixReader, file_stat, require_regular
+from streams.storage.rules import PathRules
+from streams.storage.tree import Tree
+from streams.storage.writeback import Disk, OpenFds
+
+OPEN_PARTS_MAX = 128
+_TAG = re.compile(r"[0-9a-f]{16}-(?:0|[1-9][0-9]{0,9})")
+_PART_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+class PosixEndpoint(Endpoint):
+    """Files below `root`, which must exist: a missing root is a disk not mounted more often than a new site."""
+
+    def __init__(
+        self, root: str, *, name: str = "", rules: PathRules | None = None, open_parts_max: int = OPEN_PARTS_MAX
+    ) -> None:
+        try:
+            self.tree = Tree(root)
+        except OSError as error:
+            failure = oserrors.reading(error, root)
+            failure.next = "create the directory, or mount the disk"
+            raise failure from error
+        self.name = name
+        self.root = self.tree.root
+        self.fds = OpenFds(open_parts_max)
+        self._rules = rules
+        self._disks: dict[int, Disk] = {}
+        self._lock = Lock()
+
+    def close(self) -> None:
+        self.fds.close()
+        for disk in self._disks.values():
+            disk.close()
+        self._disks.clear()
+        self.tree.close()
+
+    # names
+
+    def pfn(self, lfn: str) -> str:
+        return os.path.join(self.root, self.path(lfn))
+
+    def path(self, lfn: str) -> str:
+        """The PFN relative to the root. No segment is empty, `.`, `..` or hidden; nothing that is no name passes."""
+        if len(lfn) > LFN_BYTES_MAX or not lfn.startswith("/"):
+            raise _refused(lfn)
+        if self._rules is None:
+            path = lfn[1:]
+        else:
+            pfn = os.path.normpath(self._rules.pfn(lfn)) if ".." not in lfn.split("/") else ""
+            if not pfn.startswith(self.root.rstrip("/") + "/"):
+                raise _refused(lfn)
+            path = pfn[len(self.root.rstrip("/")) + 1 :]
+        if not path.isprintable() or any(not step or step[0] == "." for step in path.split("/")):
+            raise _refused(lfn)
+        return path
+
+    # reading
+
+    def stat(self, lfn: str) -> FileStat:
+        pfn = self.pfn(lfn)
+        try:
+            fd = self.tree.open(self.path(lfn), os.O_PATH)
+            try:
+                stat = os.fstat(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise oserrors.reading(error, pfn) from error
+        require_regular(stat, pfn)
+        return file_stat(stat)
+
+    def open_reader(self, lfn: str, version: str | None = None) -> PosixReader:
+        pfn = self.pfn(lfn)
+        try:
+            fd = self.tree.open(self.path(lfn), READ_FLAGS)
+        except OSError as error:
+            raise oserrors.reading(error, pfn) from error
+        return PosixReader(fd, lfn, pfn, version)
+
+    def checksum(self, lfn: str, version: str | None = None) -> str:
+        with self.open_reader(lfn, version) as reader:
+            return reader.adler32()
+
+    def present_group(self, wanted: Sequence[Wanted]) -> list[bool | StorageError]:
+        return posix_group.present(self, wanted)
+
+    # writing
+
+    def place(self, lfn: str, source_path: str, *, link: bool = True) -> Placed:
+        return posix_place.place(self, lfn, source_path, link=link)
+
+    def open_part(
+        self,
+        lfn: str,
+        tag: str,
+        *,
+        bytes: int,
+        adler32: str | None,
+        verified: Iterable[tuple[int, int]] = (),
+        preallocate: bool = False,
+    ) -> PosixPart:
+        ranges = Ranges(verified)
+        part = PosixPart(self, lfn, _legal(tag), self.path(lfn), bytes=bytes, adler32=adler32)
+        try:
+            fd = self._open_part_file(part, resume=bool(ranges))
+            try:
+                self._refuse_second_name(fd, part)
+                if preallocate:
+                    _preallocate(fd, bytes)
+                part.attach(fd, ranges)
+            except BaseException:
+                os.close(fd)
+                raise
+        except OSError as error:
+            raise oserrors.writing(error, part.pfn) from error
+        self.fds.adopt(part, fd)
+        return part
+
+    def sync_group(self, parts: Sequence[Part]) -> list[Ranges | StorageError]:
+        return posix_group.sync_parts(self, self._mine(parts))
+
+    def seal_group(self, parts: Sequence[Part]) -> list[Sealed | StorageError]:
+        return posix_group.seal_parts(self, self._mine(parts))
+
+    def discard(self, lfn: str, tag: str) -> bool:
+        directory = os.path.dirname(self.path(lfn))
+        try:
+            self.unlink_part(directory, part_name(tag))
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise oserrors.writing(error, self.pfn(lfn)) from error
+        return True
+
+    # what parts and groups share
+
+    def unlink_part(self, directory: str, name: str) -> None:
+        with self.tree.directory(directory) as fd:
+            os.unlink(name, dir_fd=fd)
+
+    def disk_of(self, device: int, directory: str) -> Disk:
+        with self._lock:
+            disk = self._disks.get(device)
+            if disk is None:
+                fd = self.tree.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+                disk = self._disks[device] = Disk(fd)
+            return disk
+
+    def _mine(self, parts: Sequence[Part]) -> list[PosixPart]:
+        mine = [part for part in parts if isinstance(part, PosixPart)]
+        assert len(mine) == len(parts), "parts of another endpoint"
+        return mine
+
+    def _open_part_file(self, part: PosixPart, *, resume: bool) -> int:
+        if resume:
+            try:
+                return self.tree.open(part.part_path, _PART_FLAGS)
+            except FileNotFoundError:
+                raise PartLost("the part file is gone", part.pfn) from None
+        try:
+            return self.tree.open(part.part_path, _PART_FLAGS | os.O_CREAT)
+        except FileNotFoundError:
+            self.tree.make_directory(part.directory)
+            return self.tree.open(part.part_path, _PART_FLAGS | os.O_CREAT)
+
+    def _refuse_second_name(self, fd: int, part: PosixPart) -> None:
+        """A part has one name. Two are left by a crash between link and unlink of a seal, or are somebody's trick."""
+        stat = os.fstat(fd)
+        require_regular(stat, os.path.join(self.root, part.part_path))
+        if stat.st_nlink == 1:
+            return
+        self.unlink_part(part.directory, part.part_name)
+        raise PartLost("the part has another name; it may have been sealed", part.pfn)
+
+
+def part_name(tag: str) -> str:
+    return f".t2g-{_legal(tag)}.part"
+
+
+def _legal(tag: str) -> str:
+    if not _TAG.fullmatch(tag):
+        raise NeverWorks(f"not a part's tag: {shown(tag)!r}")
+    return tag
+
+
+def _refused(lfn: str) -> StorageError:
+    return StorageError(
+        f"the name {shown(lfn)!r} does not lead to a file under the storage root", failure_class="permanent"
+    )
+
+
+def _preallocate(fd: int, length_bytes: int) -> None:
+    if length_bytes:
+        try:
+            syscalls.fallocate_keep_size(fd, length_bytes)
+        except OSError as error:
+            if oserrors.failure_class(error.errno) != "permanent":  # it is a wish: not every filesystem can
+                raise

@@ -1,0 +1,243 @@
+"""Many parts at once on a POSIX filesystem: one sync of the disk, all names, each directory once.
+
+`sync` and `seal` of one part are groups of one, so there is one order of steps, the one that posix_part.py explains.
+One item's failure ends that item only; a failed disk ends all that wrote to it since its last good sync.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from streams.core.ranges import Ranges
+from streams.errors import StorageError
+from streams.storage import oserrors
+from streams.storage.endpoint import FileMissing, PartLost, Sealed, Wanted
+from streams.storage.posix_part import PosixPart
+from streams.storage.writeback import Disk
+
+if TYPE_CHECKING:
+    from streams.storage.posix import PosixEndpoint
+
+# Below this, syncing each file is cheaper than flushing a whole filesystem that others write to as well.
+SYNCFS_FILES_MIN = 8
+SYNCFS_DIRECTORIES_MIN = 8
+
+
+def sync_parts(store: PosixEndpoint, parts: Sequence[PosixPart]) -> list[Ranges | StorageError]:
+    covered = [part.covered for part in parts]  # before the sync: what is written meanwhile is not durable
+    by_disk: dict[Disk, list[PosixPart]] = defaultdict(list)
+    for part in parts:
+        if part.lost is None and part.unsynced:
+            by_disk[part.disk].append(part)
+    named: list[PosixPart] = []
+    for disk, members in by_disk.items():
+        if not _sync_disk(disk, members):
+            named += _sync_each(members)
+    failures = store.tree.fsync_directories({part.directory for part in named})
+    for part in named:
+        error = failures[part.directory]
+        if error is None:
+            part.name_durable = True
+        else:
+            part.lost_in_sync(error)
+    answers: list[Ranges | StorageError] = []
+    for part, ranges in zip(parts, covered, strict=True):
+        if part.lost is None:
+            part.settle()
+        answers.append(part.lost or ranges)
+    return answers
+
+
+def _sync_disk(disk: Disk, members: Sequence[PosixPart]) -> bool:
+    """One sync for all, where that pays or where only it can hear of errors; False if each must be synced alone."""
+    if len(members) < SYNCFS_FILES_MIN and not any(part.unwatched for part in members):
+        return False
+    try:
+        disk.sync()
+    except OSError as error:
+        if error.errno == errno.ENOSYS:
+            return False
+        for part in members:
+            part.lost_in_sync(error)
+        return True
+    for part in members:
+        part.name_durable = True
+    return True
+
+
+def _sync_each(members: Iterable[PosixPart]) -> list[PosixPart]:
+    """Returns those whose names are not durable yet."""
+    unnamed = []
+    for part in members:
+        try:
+            part.fdatasync()
+        except OSError as error:
+            part.lost_in_sync(error)
+        except PartLost:  # kept in part.lost
+            continue
+        else:
+            if not part.name_durable:
+                unnamed.append(part)
+    return unnamed
+
+
+def seal_parts(store: PosixEndpoint, parts: Sequence[PosixPart]) -> list[Sealed | StorageError]:
+    answers: dict[int, Sealed | StorageError] = {}
+    adlers: dict[int, str] = {}
+    for at, part in enumerate(parts):
+        try:
+            adlers[at] = part.verify()
+        except StorageError as error:
+            answers[at] = _ended(part, error) if error.failure_class == "data-bad" else error
+    good = list(adlers)
+    for at, synced in zip(good, sync_parts(store, [parts[at] for at in good]), strict=True):
+        if isinstance(synced, StorageError):
+            answers[at] = synced
+    by_directory: dict[str, list[int]] = defaultdict(list)
+    for at in good:
+        if at not in answers:
+            by_directory[parts[at].directory].append(at)
+    for directory, members in by_directory.items():
+        answers.update(_name_all(store, directory, [(at, parts[at], adlers[at]) for at in members]))
+    _make_names_durable(store, parts, answers)
+    return [answers[at] for at in range(len(parts))]
+
+
+def _name_all(
+    store: PosixEndpoint, directory: str, members: Sequence[tuple[int, PosixPart, str]]
+) -> dict[int, Sealed | StorageError]:
+    answers: dict[int, Sealed | StorageError] = {}
+    with ExitStack() as stack:
+        try:
+            fd = stack.enter_context(store.tree.directory(directory))
+        except OSError as error:
+            return {at: oserrors.writing(error, part.pfn) for at, part, _ in members}
+        for at, part, adler in members:
+            try:
+                answers[at] = _name(store, fd, part, adler)
+            except StorageError as error:
+                answers[at] = error
+    return answers
+
+
+def _name(store: PosixEndpoint, directory_fd: int, part: PosixPart, adler: str) -> Sealed:
+    try:
+        part.still_as_verified()
+        store.tree.rename_noreplace(directory_fd, part.part_name, part.name)
+    except FileExistsError:
+        taken: StorageError = StorageError(
+            "something that is not a readable file is already there", part.pfn, failure_class="permanent"
+        )
+    except OSError as error:
+        raise oserrors.writing(error, part.pfn) from error
+    except PartLost as error:  # another writer of the same item may have sealed it
+        taken = error
+    else:
+        part.close()
+        return Sealed(part.lfn, part.bytes, adler, already=False)
+    (there,) = present(store, [Wanted(part.lfn, part.bytes, adler)])
+    if there is True:
+        _ended(part, taken)
+        return Sealed(part.lfn, part.bytes, adler, already=True)
+    failure = there if isinstance(there, StorageError) else taken
+    raise _ended(part, failure) if failure.failure_class == "permanent" else failure
+
+
+def _ended(part: PosixPart, failure: StorageError) -> StorageError:
+    """The part is of no more use: delete it. That it could not be deleted is added to what the user is told."""
+    try:
+        part.discard()
+    except StorageError as error:
+        failure.next = f"{failure.next}; its part stays behind: {error.what}".removeprefix("; ")
+    return failure
+
+
+def _make_names_durable(
+    store: PosixEndpoint, parts: Sequence[PosixPart], answers: dict[int, Sealed | StorageError]
+) -> None:
+    """A rename that may not outlive a power cut is no seal: such items fail for now, and are found by `present`."""
+    named = [at for at, answer in answers.items() if isinstance(answer, Sealed) and not answer.already]
+    failures = _settle(store, {parts[at].directory: parts[at].disk for at in named})
+    for at in named:
+        error = failures[parts[at].directory]
+        if error is not None:
+            answers[at] = oserrors.naming(error, parts[at].pfn)
+
+
+def _settle(store: PosixEndpoint, directories: dict[str, Disk], *, contents: bool = False) -> dict[str, OSError | None]:
+    """Make the names in these directories durable, and with `contents` the files too."""
+    answers: dict[str, OSError | None] = {}
+    by_disk: dict[Disk, list[str]] = defaultdict(list)
+    for directory, disk in directories.items():
+        by_disk[disk].append(directory)
+    for disk, members in by_disk.items():
+        if contents or len(members) >= SYNCFS_DIRECTORIES_MIN:
+            try:
+                disk.sync()
+                answers.update(dict.fromkeys(members))
+                continue
+            except OSError as error:
+                if error.errno != errno.ENOSYS or contents:
+                    answers.update(dict.fromkeys(members, error))
+                    continue
+        answers.update(store.tree.fsync_directories(members))
+    return answers
+
+
+def present(store: PosixEndpoint, wanted: Sequence[Wanted]) -> list[bool | StorageError]:
+    """See `Endpoint.present_group`. What is found is made durable: its writer may have died before doing so."""
+    each = len(wanted) < SYNCFS_FILES_MIN
+    answers: list[bool | StorageError] = []
+    found: dict[int, tuple[str, Disk]] = {}
+    for at, one in enumerate(wanted):
+        try:
+            device = _matching(store, one, fsync=each)
+        except StorageError as error:
+            answers.append(error)
+            continue
+        answers.append(device is not None)
+        if device is not None:
+            directory = os.path.dirname(store.path(one.lfn))
+            found[at] = (directory, store.disk_of(device, directory))
+    failures = _settle(store, dict(found.values()), contents=not each)
+    for at, (directory, _) in found.items():
+        failure = failures[directory]
+        if failure is not None:
+            answers[at] = oserrors.naming(failure, store.pfn(wanted[at].lfn))
+    return answers
+
+
+def _matching(store: PosixEndpoint, wanted: Wanted, *, fsync: bool) -> int | None:
+    """The device of the file if it is there whole, None if it is not there or cannot be told."""
+    try:
+        reader = store.open_reader(wanted.lfn)
+    except FileMissing:
+        return None
+    with reader:
+        size = reader.stat.bytes
+        if size == wanted.bytes and wanted.adler32 is None:
+            return None
+        try:
+            adler = reader.adler32() if size == wanted.bytes else None
+        except StorageError as error:
+            what = f"the file already at the destination cannot be judged: {error.what}"
+            raise StorageError(what, error.where) from error
+        if adler is not None and adler == wanted.adler32:
+            if fsync:
+                reader.fsync()
+            return reader.device
+    if adler is None:
+        what = f"{size} bytes instead of {wanted.bytes}"
+    else:
+        what = f"adler32 {adler} instead of {wanted.adler32}"
+    raise StorageError(
+        f"a different file is already at the destination: {what}",
+        store.pfn(wanted.lfn),
+        "remove it there, or choose another destination",
+        failure_class="permanent",
+    )

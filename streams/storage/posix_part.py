@@ -1,0 +1,260 @@
+"""One part file on a POSIX filesystem: taking bytes, and becoming the file. Groups are put together in posix.py.
+
+What a crash leaves, at each point:
+- while writing, or before the sync: a part with holes; nothing of it was reported, so it is asked for again.
+- after the sync, before the report: durable bytes nobody counts; they come again and are written again, equal.
+- after the report: `verified` names them; the successor skips them and reads them back once, at the seal.
+- power lost before the part's name was durable: the part is gone → `PartLost`, the attempt rises. Nothing was reported,
+  since the first sync makes the name durable too.
+- before the rename: as after the sync. The seal is owed still, and is done by the successor.
+- between link and unlink (filesystems without RENAME_NOREPLACE): one file, two names; `open_part` removes ours.
+- after the rename, before the directory's fsync or before the report: the final name holds the whole file; the
+  successor's `present` finds it, makes it durable, and it counts as sealed. If power took the name: the part's is back.
+
+A worker that was paused past its session may still write to a part that its successor took over, or sealed. Hence,
+before each write the name must still lead to the inode that was opened; and at the seal, a modification time that is
+not that of this process's last write means that somebody else wrote: then everything is read back.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from streams.core.ranges import Ranges
+from streams.errors import StorageError
+from streams.storage import oserrors
+from streams.storage.checksums import AdlerRanges, Buffer, adler32, adler32_hex
+from streams.storage.endpoint import Part, PartLost, Sealed
+from streams.storage.writeback import Disk
+
+if TYPE_CHECKING:
+    from streams.storage.posix import PosixEndpoint
+
+READ_BYTES = 1 << 20
+
+
+class PosixPart(Part):
+    def __init__(self, store: PosixEndpoint, lfn: str, tag: str, path: str, *, bytes: int, adler32: str | None) -> None:
+        self.lfn = lfn
+        self.tag = tag
+        self.bytes = bytes
+        self.adler32 = adler32
+        self.directory, self.name = os.path.split(path)
+        self.part_name = f".t2g-{tag}.part"
+        self.part_path = os.path.join(self.directory, self.part_name)
+        self.pfn = os.path.join(store.root, path)
+        self.unsynced = False
+        self.unwatched = False
+        self.name_durable = False
+        self.disk: Disk
+        self._store = store
+        self._adlers = AdlerRanges()
+        self._identity = (0, 0)
+        self._mtime_ns = 0
+        self._disk_failures = 0
+        self.lost: PartLost | None = None
+
+    # opening
+
+    def attach(self, fd: int, verified: Iterable[tuple[int, int]]) -> None:
+        """Take over the open file; it stays the caller's to close if this raises."""
+        stat = os.fstat(fd)
+        for start, stop in Ranges(verified):
+            if stop > min(self.bytes, stat.st_size):
+                raise PartLost(f"the part is shorter ({stat.st_size} bytes) than what was verified", self.pfn)
+            self._adlers.add(start, stop, None)
+        self._identity = (stat.st_dev, stat.st_ino)
+        self._mtime_ns = stat.st_mtime_ns
+        self.disk = self._store.disk_of(stat.st_dev, self.directory)
+
+    def reopen(self) -> int:
+        """For the descriptor cache: the same file again, or `PartLost`."""
+        try:
+            fd = self._store.tree.open(self.part_path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            raise self._lose(PartLost("the part file is gone", self.pfn)) from None
+        stat = os.fstat(fd)
+        if (stat.st_dev, stat.st_ino) != self._identity:
+            os.close(fd)
+            raise self._lose(PartLost("another file took the part's name", self.pfn))
+        return fd
+
+    def closed_unwatched(self) -> None:
+        self.unwatched = self.unsynced
+
+    # the contract
+
+    @property
+    def covered(self) -> Ranges:
+        return Ranges(self._adlers.spans())
+
+    def write(self, offset: int, segment: Buffer) -> None:
+        self._still_usable()
+        view = memoryview(segment).cast("B")
+        stop = offset + view.nbytes
+        if offset < 0 or stop > self.bytes:
+            raise StorageError(
+                f"a segment [{offset}, {stop}) lies outside the file of {self.bytes} bytes",
+                self.pfn,
+                failure_class="data-bad",
+            )
+        gaps = self._adlers.uncovered(offset, stop)
+        if not gaps:
+            return
+        try:
+            fd = self._store.fds.acquire(self)
+            try:
+                self._still_ours()
+                for start, end in gaps:
+                    piece = view[start - offset : end - offset]
+                    self._note_write()
+                    _pwrite_all(fd, piece, start)
+                    self._adlers.add(start, end, adler32(piece))
+                # not reached after an error: the seal then reads all back, which is safe
+                self._mtime_ns = os.fstat(fd).st_mtime_ns
+            finally:
+                self._store.fds.release(self)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def sync(self) -> Ranges:
+        (answer,) = self._store.sync_group([self])
+        if isinstance(answer, StorageError):
+            raise answer
+        return answer
+
+    def seal(self) -> Sealed:
+        (answer,) = self._store.seal_group([self])
+        if isinstance(answer, StorageError):
+            raise answer
+        return answer
+
+    def discard(self) -> None:
+        self.close()
+        try:
+            stat = self._store.tree.lstat(self.part_path)
+            if (stat.st_dev, stat.st_ino) == self._identity:
+                self._store.unlink_part(self.directory, self.part_name)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise oserrors.writing(error, self.pfn) from error
+        self.lost = self.lost or PartLost("the part was discarded", self.pfn)
+
+    def close(self) -> None:
+        self.closed_unwatched()
+        self._store.fds.drop(self)
+
+    # steps of a group, driven by the endpoint
+
+    def fdatasync(self) -> None:
+        fd = self._store.fds.acquire(self)
+        try:
+            os.fdatasync(fd)
+        finally:
+            self._store.fds.release(self)
+
+    def settle(self) -> None:
+        """A sync that began after the last write has ended well, as far as its caller heard."""
+        if self.unsynced and self._disk_failures != self.disk.failures:
+            self._lose(PartLost("the disk failed while the part was being written out", self.pfn))
+        self.unsynced = self.unwatched = False
+
+    def lost_in_sync(self, error: OSError) -> PartLost:
+        return self._lose(oserrors.syncing(error, self.pfn))
+
+    def verify(self) -> str:
+        """The adler32 of the whole, compared with the expected one; reads only what others wrote."""
+        self._still_usable()
+        missing = self.covered.missing(0, self.bytes)
+        if missing:
+            start, stop = missing.spans[0]
+            raise StorageError(f"{missing.size} bytes are not written yet, the first [{start}, {stop})", self.pfn)
+        try:
+            whole = self._whole_adler()
+        except OSError as error:
+            raise self._failed(error) from error
+        if self.adler32 is not None and whole != self.adler32:
+            raise self._lose(
+                PartLost(
+                    f"adler32 {whole} of what arrived is not the expected {self.adler32}",
+                    self.pfn,
+                    failure_class="data-bad",
+                )
+            )
+        return whole
+
+    def still_as_verified(self) -> None:
+        """Nobody wrote to it since `verify`."""
+        self._still_ours()
+        if self._adlers.whole(self.bytes) is None:
+            raise StorageError("another process wrote to the part while it was being sealed", self.pfn)
+
+    def _whole_adler(self) -> str:
+        fd = self._store.fds.acquire(self)
+        try:
+            stat = os.fstat(fd)
+            if stat.st_size != self.bytes:
+                what = f"the part has {stat.st_size} bytes instead of {self.bytes}"
+                raise self._lose(PartLost(what, self.pfn, failure_class="data-bad"))
+            if stat.st_mtime_ns != self._mtime_ns:
+                self._adlers.forget()
+                self._mtime_ns = stat.st_mtime_ns
+            for start, stop in self._adlers.unknown():
+                self._adlers.resolve(start, stop, _adler_of(fd, start, stop))
+        finally:
+            self._store.fds.release(self)
+        whole = self._adlers.whole(self.bytes)
+        assert whole is not None
+        return adler32_hex(whole)
+
+    def _still_usable(self) -> None:
+        if self.lost is not None:
+            raise self.lost
+
+    def _still_ours(self) -> None:
+        try:
+            stat = self._store.tree.lstat(self.part_path)
+        except FileNotFoundError:
+            raise self._lose(PartLost("the part file is gone, or was sealed by another", self.pfn)) from None
+        if (stat.st_dev, stat.st_ino) != self._identity:
+            raise self._lose(PartLost("another file took the part's name", self.pfn))
+        if stat.st_mtime_ns != self._mtime_ns:
+            self._adlers.forget()
+
+    def _note_write(self) -> None:
+        if not self.unsynced:
+            self.unsynced = True
+            self._disk_failures = self.disk.failures
+
+    def _lose(self, lost: PartLost) -> PartLost:
+        self.lost = lost
+        self._store.fds.drop(self)
+        return lost
+
+    def _failed(self, error: OSError) -> StorageError:
+        failure = oserrors.writing(error, self.pfn)
+        return self._lose(failure) if isinstance(failure, PartLost) else failure
+
+
+def _pwrite_all(fd: int, view: memoryview, offset: int) -> None:
+    while view.nbytes:
+        written = os.pwrite(fd, view, offset)
+        if written <= 0:
+            raise OSError(errno.EIO, "a write of nothing")
+        view = view[written:]
+        offset += written
+
+
+def _adler_of(fd: int, start: int, stop: int) -> int:
+    value = adler32(b"")
+    while start < stop:
+        block = os.pread(fd, min(READ_BYTES, stop - start), start)
+        if not block:
+            raise OSError(errno.EIO, "the file ends early")
+        value = adler32(block, value)
+        start += len(block)
+    return value

@@ -1,0 +1,124 @@
+"""Bringing a user's local file under the root: hard link, clone or copy, whole or not at all, never replacing.
+
+A new file is made without a name and linked into place when it is whole and synced, so a crash at any point leaves
+either nothing or the file. Filesystems that have no nameless files get a temporary `.part`, which a kill can leave.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+from typing import TYPE_CHECKING
+
+from streams.errors import StorageError
+from streams.storage import oserrors
+from streams.storage.checksums import ADLER32_EMPTY, adler32, adler32_hex
+from streams.storage.endpoint import Placed
+from streams.storage.posix_reader import READ_BYTES, READ_FLAGS, PosixReader
+
+if TYPE_CHECKING:
+    from streams.storage.posix import PosixEndpoint
+
+_FICLONE = 0x40049409
+_CANNOT_CLONE = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV, errno.ENOSYS, errno.EBADF, errno.EPERM}
+# other filesystem; kernel forbids linking what is not ours; too many links; no hard links here
+_CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOENT}
+_NO_NAMELESS = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}
+
+
+def place(store: PosixEndpoint, lfn: str, source_path: str, *, link: bool) -> Placed:
+    path = store.path(lfn)
+    directory, name = os.path.split(path)
+    try:
+        fd = os.open(source_path, READ_FLAGS)
+    except OSError as error:
+        raise oserrors.reading(error, source_path) from error
+    with PosixReader(fd, lfn, source_path) as source:
+        try:
+            store.tree.make_directory(directory)
+            with store.tree.directory(directory) as directory_fd:
+                adler, how = _bring(store, source, directory_fd, name, link=link)
+        except OSError as error:
+            raise oserrors.writing(error, store.pfn(lfn)) from error
+        # makes it durable; and if the name was taken, by whatever, tells whether it is the same file
+        if not store.present(lfn, source.stat.bytes, adler):
+            raise StorageError("the file vanished while it was being placed", store.pfn(lfn))
+        return Placed(lfn, source.stat.bytes, adler, store.stat(lfn).version, how)
+
+
+def _bring(store: PosixEndpoint, source: PosixReader, directory_fd: int, name: str, *, link: bool) -> tuple[str, str]:
+    """The adler32, and how it came."""
+    if link:
+        adler = source.adler32()
+        try:
+            _link_fd(source.fileno(), directory_fd, name)
+            return adler, "link"
+        except FileExistsError:
+            return adler, "already"
+        except OSError as error:
+            if error.errno not in _CANNOT_LINK:
+                raise
+    try:
+        fd = os.open(".", os.O_RDWR | os.O_TMPFILE, 0o666, dir_fd=directory_fd)
+    except OSError as error:
+        if error.errno not in _NO_NAMELESS:
+            raise
+        return _bring_named(store, source, directory_fd, name)
+    try:
+        adler, how = _fill(source, fd)
+        try:
+            _link_fd(fd, directory_fd, name)
+        except FileExistsError:
+            how = "already"
+        return adler, how
+    finally:
+        os.close(fd)
+
+
+def _bring_named(store: PosixEndpoint, source: PosixReader, directory_fd: int, name: str) -> tuple[str, str]:
+    temporary = f".t2g-{secrets.token_hex(8)}-0.part"
+    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=directory_fd)
+    try:
+        adler, how = _fill(source, fd)
+        try:
+            store.tree.rename_noreplace(directory_fd, temporary, name)
+        except FileExistsError:
+            os.unlink(temporary, dir_fd=directory_fd)
+            how = "already"
+        return adler, how
+    except BaseException:
+        os.unlink(temporary, dir_fd=directory_fd)
+        raise
+    finally:
+        os.close(fd)
+
+
+def _fill(source: PosixReader, fd: int) -> tuple[str, str]:
+    """Clone where the filesystem shares blocks, else copy; synced."""
+    try:
+        fcntl.ioctl(fd, _FICLONE, source.fileno())
+        adler, how = source.adler32(), "clone"
+    except OSError as error:
+        if error.errno not in _CANNOT_CLONE:
+            raise
+        adler, how = _copy(source, fd), "copy"
+    os.fdatasync(fd)
+    return adler, how
+
+
+def _copy(source: PosixReader, fd: int) -> str:
+    block = memoryview(bytearray(min(READ_BYTES, max(1, source.stat.bytes))))
+    value = ADLER32_EMPTY
+    for start in range(0, source.stat.bytes, len(block)):
+        piece = block[: source.stat.bytes - start]
+        source.readinto(start, piece)
+        value = adler32(piece, value)
+        while piece.nbytes:
+            piece = piece[os.write(fd, piece) :]
+    return adler32_hex(value)
+
+
+def _link_fd(fd: int, directory_fd: int, name: str) -> None:
+    os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=directory_fd, follow_symlinks=True)

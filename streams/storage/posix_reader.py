@@ -1,0 +1,101 @@
+"""Reading one version of one file on a POSIX filesystem. Nothing here writes."""
+
+from __future__ import annotations
+
+import os
+import stat as modes
+
+from streams.errors import StorageError
+from streams.storage import oserrors
+from streams.storage.checksums import ADLER32_EMPTY, adler32, adler32_hex
+from streams.storage.endpoint import FileStat, Reader
+
+READ_BYTES = 1 << 20
+READ_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY  # non-blocking: opening a named pipe must not hang
+
+
+def file_stat(stat: os.stat_result) -> FileStat:
+    return FileStat(stat.st_size, f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}")
+
+
+def require_regular(stat: os.stat_result, pfn: str) -> None:
+    if not modes.S_ISREG(stat.st_mode):
+        raise StorageError("not a regular file", pfn, failure_class="permanent")
+
+
+class PosixReader(Reader):
+    """A file replaced by another under its name goes on being read: it is still the version that was opened."""
+
+    def __init__(self, fd: int, lfn: str, pfn: str, version: str | None = None) -> None:
+        """Takes over `fd`, which is closed if this raises."""
+        self._fd = fd
+        self._pfn = pfn
+        self.lfn = lfn
+        try:
+            stat = os.fstat(fd)
+            require_regular(stat, pfn)
+            self.stat = file_stat(stat)
+            self.device = stat.st_dev
+            if version is not None:
+                self._same(version, "since it was listed")
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def pread(self, offset: int, length: int) -> bytes:
+        try:
+            block = os.pread(self._fd, length, offset)
+        except OSError as error:
+            raise oserrors.reading(error, self._pfn) from error
+        if len(block) == length:
+            self._same(file_stat(os.fstat(self._fd)).version, "while it was read")
+            return block
+        return super().pread(offset, length)
+
+    def readinto(self, offset: int, view: memoryview) -> None:
+        while view.nbytes:
+            try:
+                count = os.preadv(self._fd, [view], offset)
+            except OSError as error:
+                raise oserrors.reading(error, self._pfn) from error
+            if not count:
+                self._same(file_stat(os.fstat(self._fd)).version, "while it was read")
+                what = f"bytes up to {offset + view.nbytes} were asked of a file of {self.stat.bytes}"
+                raise StorageError(what, self._pfn, failure_class="permanent")
+            view = view[count:]
+            offset += count
+        self._same(file_stat(os.fstat(self._fd)).version, "while it was read")
+
+    def adler32(self) -> str:
+        """Of the whole, read now in pieces of 1 MiB."""
+        block = memoryview(bytearray(min(READ_BYTES, max(1, self.stat.bytes))))
+        value = ADLER32_EMPTY
+        for start in range(0, self.stat.bytes, len(block)):
+            piece = block[: self.stat.bytes - start]
+            self.readinto(start, piece)
+            value = adler32(piece, value)
+        return adler32_hex(value)
+
+    def fsync(self) -> None:
+        os.fsync(self._fd)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _same(self, version: str, when: str) -> None:
+        """Versions agree, or say in words what happened to the file."""
+        if version == self.stat.version:
+            return
+        other, mine = int(version.partition(":")[0] or 0), self.stat.bytes
+        # `version` is the older one only where a caller remembered it
+        before, after = (other, mine) if when == "since it was listed" else (mine, other)
+        if before == after:
+            what = f"the file was changed {when}, its size is the same"
+        else:
+            what = f"the file {'shrank' if after < before else 'grew'} from {before} to {after} bytes {when}"
+        raise StorageError(what, self._pfn, "register it again", failure_class="data-bad")

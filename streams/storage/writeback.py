@@ -1,0 +1,102 @@
+"""What stands between a written byte and the disk: a bounded set of open parts, and filesystems with their errors.
+
+Both exist because the kernel reports a failed write-back only to descriptors that were open at the time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from threading import Lock
+from typing import Protocol
+
+from streams.storage import syscalls
+
+
+class Reopenable(Protocol):
+    """A part as the descriptor cache sees it."""
+
+    def reopen(self) -> int: ...
+
+    def closed_unwatched(self) -> None:
+        """Its descriptor was closed; from now on only a whole-filesystem sync would hear of a failed write-back."""
+
+
+class OpenFds:
+    """Descriptors of the parts used last, `limit` of them at most besides those in use this instant."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = Lock()
+        self._fds: OrderedDict[Reopenable, int] = OrderedDict()
+        self._pinned: dict[Reopenable, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._fds)
+
+    def acquire(self, part: Reopenable) -> int:
+        """The part's descriptor, not closed before `release`."""
+        with self._lock:
+            fd = self._fds.get(part)
+            if fd is not None:
+                self._fds.move_to_end(part)
+                self._pinned[part] = self._pinned.get(part, 0) + 1
+                return fd
+        fd = part.reopen()
+        self.adopt(part, fd, pinned=True)
+        return fd
+
+    def adopt(self, part: Reopenable, fd: int, *, pinned: bool = False) -> None:
+        """Keep a descriptor that the part opened; makes room for it."""
+        with self._lock:
+            self._fds[part] = fd
+            if pinned:
+                self._pinned[part] = self._pinned.get(part, 0) + 1
+            while len(self._fds) > self._limit:
+                oldest = next((one for one in self._fds if one not in self._pinned and one is not part), None)
+                if oldest is None:
+                    return
+                os.close(self._fds.pop(oldest))
+                oldest.closed_unwatched()
+
+    def release(self, part: Reopenable) -> None:
+        with self._lock:
+            self._pinned[part] -= 1
+            if not self._pinned[part]:
+                del self._pinned[part]
+
+    def drop(self, part: Reopenable) -> None:
+        """Close the part's descriptor, if open."""
+        with self._lock:
+            fd = self._fds.pop(part, None)
+            if fd is not None:
+                os.close(fd)
+
+    def close(self) -> None:
+        with self._lock:
+            while self._fds:
+                os.close(self._fds.popitem()[1])
+
+
+class Disk:
+    """One filesystem, by a descriptor opened before the first write to it and kept open, so no error passes unseen.
+
+    A failed syncfs is told to one caller only; `failures` tells the others: a part that wrote before the count rose is
+    lost, whoever asked for the sync.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.failures = 0
+        self._lock = Lock()
+
+    def sync(self) -> None:
+        with self._lock:
+            try:
+                syscalls.syncfs(self.fd)
+            except OSError:
+                self.failures += 1
+                raise
+
+    def close(self) -> None:
+        os.close(self.fd)

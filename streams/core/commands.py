@@ -51,7 +51,7 @@ class WriteManifests:
 
     @property
     def id(self) -> tuple[object, ...]:
-        return ("write", self.body.intent, self.source_no, self.no)
+        return ("write", self.body.intent, self.source_no)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,189 @@
+"""What a row owes: pure, may be asked at any time by any owner. Carrying it out is agents/effects.py's business.
+
+Nothing here is returned "by an event": a command lost in a crash is read off the row again. What falls due later
+carries its time, so that a caller knows when to ask again.
+"""
+
+from __future__ import annotations
+
+from streams.core import commands as c
+from streams.core import messages as m
+from streams.core.intent import IntentRow
+from streams.core.intent import State as IntentState
+from streams.core.manifest import Manifest
+from streams.core.names import ManifestId, Site, Text
+from streams.core.policy import Policy
+from streams.core.ranges import EMPTY, Ranges
+from streams.core.transfer import State, TransferRow, completion
+
+
+def _reason(text: str, scope: m.Scope = m.Scope.POLICY, phase: str = "decide") -> m.Reason:
+    return m.Reason(scope, m.FailureClass.PERMANENT, phase, Text(text))
+
+
+def _next_decision(row: IntentRow, verdict: m.Verdict, priority: int, reason: m.Reason | None) -> c.PublishDecision:
+    body = row.body
+    assert body is not None
+    last = row.decision
+    return c.PublishDecision(
+        m.IntentDecided(
+            intent=row.intent,
+            decision_no=row.decision_no + 1,
+            verdict=verdict,
+            body=body,
+            source=last.source if last else None,
+            source_no=last.source_no if last else 0,
+            priority=priority,
+            reason=reason,
+        )
+    )
+
+
+def _at_home(row: IntentRow) -> list[c.Owed]:
+    if row.body is None or row.state in (IntentState.DONE, IntentState.REFUSED, IntentState.CANCELLED):
+        return []
+    priority = row.decision.priority if row.decision else row.body.priority
+    if row.cancelled_by is not None:
+        reason = _reason(f"cancelled by {row.cancelled_by}"[:400])
+        return [c.Owed(_next_decision(row, m.Verdict.CANCELLED, priority, reason))]
+    if row.state is IntentState.ASKED:
+        return [c.Owed(c.DecideIntent(row.intent))]
+    out: list[c.Owed] = []
+    if row.priority is not None and row.priority != priority:
+        out.append(c.Owed(_next_decision(row, m.Verdict.ACCEPTED, row.priority, None)))
+    elif row.body.deadline_ms is not None:
+        late = _next_decision(row, m.Verdict.CANCELLED, priority, _reason("its deadline passed"))
+        out.append(c.Owed(late, row.body.deadline_ms))
+    return out
+
+
+def _at_source(row: IntentRow) -> list[c.Owed]:
+    assert row.body is not None
+    chain = row.chain
+    if chain.last:
+        return []
+    return [c.Owed(c.WriteManifests(row.body, chain.source_no, chain.next_no, chain.sha256, chain.cursor))]
+
+
+def _at_destination(row: IntentRow, here: Site, policy: Policy, replan: bool) -> list[c.Owed]:
+    decision = row.decision
+    assert decision is not None
+    chain = row.chain
+    out: list[c.Owed] = []
+    told = {r.manifest: r for r in row.reports if r.destination == here}
+    if row.accepted and decision.source is not None:
+        heard = Ranges.of(*(k.no for k in told if k.source_no == chain.source_no))
+        closed = row.closed_at(here, chain.source_no).manifests
+        to_plan = Ranges([(0, chain.next_no)]) - heard - closed
+        again = heard - closed if replan else EMPTY
+        for no in (again | to_plan.first(max(0, policy.plans_open_max - len(told)))).numbers():
+            manifest = ManifestId.of(row.intent, chain.source_no, no)
+            out.append(c.Owed(c.PlanTransfer(manifest, decision.source, decision.decision_no, decision.priority)))
+    for manifest, report in told.items():
+        if report.decision_no < decision.decision_no:
+            superseded = row.accepted and manifest.source_no < chain.source_no
+            verdict = m.Verdict.SUPERSEDED if superseded else decision.verdict
+            decided = m.TransferDecided(manifest, decision.decision_no, verdict, decision.priority, decision.reason)
+            out.append(c.Owed(c.DecideTransfer(decided)))
+    return out
+
+
+def owed_intent(row: IntentRow, here: Site, policy: Policy, *, replan: bool = False) -> list[c.Owed]:
+    """What this site owes for an intent, by the parts it plays: home, source, destination.
+
+    `replan`, asked once after an assignment: open transfers are planned again, in case their rows were lost.
+    """
+    out: list[c.Owed] = []
+    if row.intent.home == here:
+        out += _at_home(row)
+    if row.accepted and row.decision is not None and row.decision.source == here:
+        out += _at_source(row)
+    if row.decision is not None and here in row.destinations:
+        out += _at_destination(row, here, policy, replan)
+    return out
+
+
+def owed_transfer(
+    row: TransferRow, manifest: Manifest | None, here: Site, policy: Policy, *, part_here: bool
+) -> list[c.Owed]:
+    """What the destination owes for a transfer. `part_here`: the worker's present plane has opened the part."""
+    if row.state in (State.NEW, State.CLOSED) or manifest is None:
+        return []
+    if row.state is State.COMPLETE:
+        return [c.Owed(c.CloseTransfer(row.manifest, completion(row, manifest, here)))]
+    if row.verdict is not m.Verdict.ACCEPTED:
+        reason = row.reason or _reason(row.verdict, phase="stop")
+        return [c.Owed(c.StopPart(row.manifest, row.live_attempt, reason))]
+    out = [
+        c.Owed(c.ExpireLease(row.manifest, source.source, request.request_no), request.until_ms)
+        for source in row.sources
+        for request in source.outstanding
+    ]
+    if row.state is State.PLANNED or not part_here:
+        part = c.OpenPart(row.manifest, row.live_attempt, row.verified, row.sealed, row.failed_items)
+        return [c.Owed(part), *out]
+    return [*out, *(c.Owed(r) for r in _requests(row, manifest, policy))]
+
+
+def _requests(row: TransferRow, manifest: Manifest, policy: Policy) -> list[c.RequestChunks]:
+    """The next numbered request to each holder that has a place free."""
+    missing = Ranges([(0, row.total)]) - row.verified - row.excused(manifest) - row.outstanding
+    if not missing:
+        return []
+    holders = {item.holder for item in manifest.items if item.holder is not None}
+    out: list[c.RequestChunks] = []
+    for holder in sorted(holders):
+        source = row.source_row(holder)
+        if len(source.outstanding) >= policy.requests_in_flight:
+            continue
+        theirs = missing if len(holders) == 1 else missing & _held_by(manifest, holder)
+        ranges = theirs.first(policy.request_bytes)
+        if ranges:
+            number = max(source.requested, source.expired) + 1
+            out.append(c.RequestChunks(row.manifest, holder, number, row.attempt, ranges, ranges.size, row.priority))
+    return out
+
+
+def _held_by(manifest: Manifest, holder: Site) -> Ranges:
+    return manifest.line.ranges_of(Ranges.of(*(n for n, item in enumerate(manifest.items) if item.holder == holder)))
+
+
+def waits_for(row: TransferRow, *, part_here: bool, granted: bool) -> str:
+    """In words, what an open transfer waits for now; "" when nothing."""
+    match row.state:
+        case State.NEW:
+            return "its manifest"
+        case State.CLOSED:
+            return ""
+        case State.COMPLETE:
+            return "its completion to be acknowledged by the broker"
+    if row.verdict is not m.Verdict.ACCEPTED:
+        return "its part files to be dropped"
+    if row.state is State.PLANNED or not part_here:
+        return "its part files to be opened"
+    asked = [f"{s.source} to answer request {o.request_no}" for s in row.sources for o in s.outstanding]
+    idle = "its items to be sealed" if granted else "credit of its partition"
+    text = ", ".join(asked) or idle
+    expired = "; ".join(f"{s.source} left requests up to {s.expired} unanswered" for s in row.sources if s.expired)
+    return f"{text} ({expired})" if expired else text
+
+
+def report(
+    row: TransferRow, manifest: Manifest | None, here: Site, decision_no: int, waiting: str
+) -> m.TransferReported:
+    """The transfer's state in numbers. `verified` counts units that are on disk: verified or of sealed items."""
+    have = row.verified | manifest.line.ranges_of(row.sealed) if manifest is not None else row.verified
+    return m.TransferReported(
+        intent=row.manifest.intent,
+        manifest=row.manifest,
+        destination=here,
+        decision_no=max(decision_no, row.decision_no),
+        state=row.state,
+        verified=have.size,
+        total=row.total,
+        sealed=row.sealed.size,
+        failed=(row.failed_items - row.sealed).size,
+        items=row.items,
+        waits_for=Text(waiting[:400]),
+        reason=row.failed[0].reason if row.failed else row.reason,
+    )

@@ -1,0 +1,43 @@
+"""Who goes first: limits, shares and priorities, which span rows. Pure; the caller keeps what is outstanding.
+
+Credit bounds the bytes asked for and not verified, per (source, payload partition), since a payload partition keeps
+only five times that. Within it the higher priority goes first, and among equals the transfer with the least outstanding:
+that is a fair share without a queue per transfer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from streams.core.commands import RequestChunks
+from streams.core.names import ManifestId, Site
+from streams.core.topics import partition_of
+
+Lane = tuple[Site, int]
+"""(source, payload partition)."""
+
+
+def lane(request: RequestChunks, partitions: int) -> Lane:
+    return request.source, partition_of(request.manifest, partitions)
+
+
+def schedule(
+    due: Iterable[RequestChunks],
+    outstanding: Mapping[Lane, Mapping[ManifestId, int]],
+    credit_bytes: int,
+    partitions: int,
+) -> list[RequestChunks]:
+    """The requests that may be sent now, in order. One larger than the whole credit goes when its lane is empty."""
+    used = {key: sum(rows.values()) for key, rows in outstanding.items()}
+    granted: list[RequestChunks] = []
+
+    def order(request: RequestChunks) -> tuple[int, int, str, int]:
+        share = outstanding.get(lane(request, partitions), {}).get(request.manifest, 0)
+        return -request.priority, share, request.manifest, request.request_no
+
+    for request in sorted(due, key=order):
+        key = lane(request, partitions)
+        if used.get(key, 0) + request.bytes <= credit_bytes or not used.get(key, 0):
+            used[key] = used.get(key, 0) + request.bytes
+            granted.append(request)
+    return granted

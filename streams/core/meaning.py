@@ -58,7 +58,7 @@ def author(message: m.Message | m.ChunkHeader) -> Site | None:
 
 
 def fault(message: Any) -> str | None:
-    """Why the record contradicts itself or a limit, or None. Takes any record of the wire, Origin and ChunkHeader too."""
+    """Why the record contradicts itself or a limit, or None. Takes Origin and ChunkHeader too."""
     check = _CHECKS.get(type(message))
     return None if check is None else check(message)
 

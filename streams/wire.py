@@ -1,0 +1,307 @@
+"""Bytes ⇄ messages: the one gate. Nothing enters or leaves a log but through here; no Kafka client, no decisions.
+
+A value is a Confluent frame: 0x00, int32 schema id, Avro body. Header `avro-fp` carries the schema's fingerprint,
+`t2g-origin` a framed Origin, `t2g-chunk` of a payload record a framed ChunkHeader. Reading: caps, frame, fingerprint,
+decode, re-encode and compare (fastavro takes malformed input), each field, then meaning. What fails is a WireError
+whose `what` is one line that names the field; nothing else is ever raised by `decode` and `decode_chunk`.
+
+A schema that evolved is read with its writer's version and resolved to ours; writer schemas come from the package,
+never off the wire.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, get_args
+
+import fastavro
+
+import schemas
+from streams import avro
+from streams.core import meaning, topics
+from streams.core.messages import ChunkHeader, DeadLetter, Message, Origin, TransferIntent
+from streams.core.messages import ManifestWritten as _ManifestWritten
+from streams.core.names import Site, Text, shown
+from streams.core.policy import HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX, RECORD_BYTES_MAX
+from streams.errors import InvalidName, WireError
+
+FINGERPRINT, ORIGIN, CHUNK = "avro-fp", "t2g-origin", "t2g-chunk"
+CHUNK_HEADER_BYTES_MAX = HEADER_BYTES_MAX - 1024
+"""What is left of the header cap beside the origin."""
+NESTED_BYTES_MAX = RECORD_BYTES_MAX - 8 * 1024
+"""Cap of records that travel inside another (a manifest in TransferPlanned, an intent in IntentDecided)."""
+
+_FRAME = struct.Struct(">bi")
+_LINE_CHARS = 399
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A record that passed the gate."""
+
+    message: Message
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class HeardChunk:
+    """A payload record that passed the gate; its bytes are the record's value, checked by nobody yet."""
+
+    header: ChunkHeader
+    origin: Origin
+
+
+class _Version:
+    """One schema id: how to read what was written with it."""
+
+    def __init__(self, cls: type, number: int) -> None:
+        name = cls.__name__
+        self.cls = cls
+        self.number = number
+        self.written = schemas.load(name, number)
+        self.ours = schemas.load(name)
+        self.resolves = number != schemas.ids()[name]
+        self.fingerprint = schemas.fingerprint(name, number)
+        self.frame = _FRAME.pack(0, number)
+        self.build = avro.reader(cls)
+        self.plain = avro.writer(cls)
+        self.bytes_max = NESTED_BYTES_MAX if cls in (_ManifestWritten, TransferIntent) else RECORD_BYTES_MAX
+        if cls in (Origin, ChunkHeader):
+            self.bytes_max = CHUNK_HEADER_BYTES_MAX
+
+    def encode(self, record: Any) -> bytes:
+        out = BytesIO()
+        out.write(self.frame)
+        fastavro.schemaless_writer(out, self.written, self.plain(record))
+        return out.getvalue()
+
+    def decode(self, framed: bytes) -> Any:
+        """The record in a frame of this id: canonical bytes, legal fields, meaning."""
+        if len(framed) > self.bytes_max:
+            raise _refusal(f"{len(framed)} bytes, over the cap of {self.bytes_max}")
+        try:
+            found = BytesIO(framed)
+            found.seek(5)
+            plain: Any = fastavro.schemaless_reader(found, self.written, None)
+            again = BytesIO()
+            again.write(self.frame)
+            fastavro.schemaless_writer(again, self.written, plain)
+        except Exception as error:
+            raise _refusal(f"malformed Avro: {type(error).__name__}: {error}") from error
+        if again.getvalue() != framed:
+            raise _refusal("non-canonical Avro: encoding it again gives other bytes")
+        if self.resolves:
+            found.seek(5)
+            plain = fastavro.schemaless_reader(found, self.written, self.ours)
+        try:
+            record = self.build(plain)
+        except (InvalidName, ValueError, KeyError) as error:
+            raise _refusal(avro.fault(self.cls, plain) or str(error)) from error
+        if (why := meaning.fault(record)) is not None:
+            raise _refusal(why)
+        return record
+
+
+_RECORDS: tuple[type, ...] = (*get_args(Message), Origin, ChunkHeader)
+_BY_ID = {number: _Version(cls, number) for cls in _RECORDS for number in schemas.versions()[cls.__name__]}
+_BY_CLASS = {cls: _BY_ID[schemas.ids()[cls.__name__]] for cls in _RECORDS}
+
+
+def encode(message: Message) -> bytes:
+    """The framed value. WireError when it has no meaning or is over the cap: nobody could read it."""
+    return _encode(message)
+
+
+def headers(message: Message | type, origin: Origin) -> list[tuple[str, bytes]]:
+    """The headers that a value of this record (or class of records) needs."""
+    cls = message if isinstance(message, type) else type(message)
+    return [(FINGERPRINT, _BY_CLASS[cls].fingerprint), (ORIGIN, _encode(origin))]
+
+
+def encode_chunk_header(header: ChunkHeader) -> bytes:
+    """The value of header `t2g-chunk`. WireError over CHUNK_HEADER_BYTES_MAX or meaning.SEGMENTS_MAX."""
+    return _encode(header)
+
+
+def decode_chunk_header(framed: bytes) -> ChunkHeader:
+    """Inverse of `encode_chunk_header`, for one header alone; `decode_chunk` checks a whole payload record."""
+    record: ChunkHeader = _decode_as(ChunkHeader, framed, CHUNK)
+    return record
+
+
+def chunk_headers(header: ChunkHeader, origin: Origin) -> list[tuple[str, bytes]]:
+    """The headers of a payload record."""
+    return [(CHUNK, _encode(header)), (ORIGIN, _encode(origin))]
+
+
+def decode(topic: str, key: bytes | None, value: bytes | None, headers: Headers | None, here: Site) -> Heard:
+    """The record that stands in `topic` of `here`'s cluster. WireError, and nothing else, when it is refused."""
+    try:
+        return _heard(topic, key, value, headers, here)
+    except WireError:
+        raise
+    except Exception as error:
+        raise _refusal(f"the gate failed: {type(error).__name__}: {error}") from error
+
+
+def decode_chunk(
+    topic: str, key: bytes | None, value: bytes | memoryview | None, headers: Headers | None, here: Site
+) -> HeardChunk:
+    """A payload record's header and origin; `value` has as many bytes as the segments say. WireError when refused."""
+    try:
+        return _heard_chunk(topic, key, value, headers, here)
+    except WireError:
+        raise
+    except Exception as error:
+        raise _refusal(f"the gate failed: {type(error).__name__}: {error}") from error
+
+
+def origin_site(headers: Headers | None) -> str:
+    """Site named by the origin header of a record that may have been refused; "" when unreadable."""
+    try:
+        found = _headers(headers, ORIGIN)[ORIGIN]
+        return "" if found is None else str(_decode_as(Origin, found, ORIGIN).site)
+    except WireError:
+        return ""
+
+
+def dead_letter(
+    error: WireError,
+    topic: str,
+    partition: int,
+    offset: int,
+    key: bytes | None,
+    value: bytes | None,
+    headers: Headers | None,
+) -> DeadLetter:
+    """What is kept of a refused record: always encodable, whatever it held."""
+    return DeadLetter(
+        reason=Text(shown(error.what, _LINE_CHARS)),
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        key=bytes(key or b"")[: meaning.KEY_BYTES_MAX],
+        value=bytes(value or b"")[: meaning.VALUE_BYTES_MAX],
+        origin_site=origin_site(headers),
+    )
+
+
+def _encode(record: Any) -> bytes:
+    version = _BY_CLASS[type(record)]
+    if (why := meaning.fault(record)) is not None:
+        raise _refusal(f"{version.cls.__name__}.{why}")
+    try:
+        framed = version.encode(record)
+    except Exception as error:
+        raise _refusal(f"{version.cls.__name__} cannot be encoded: {type(error).__name__}: {error}") from error
+    if len(framed) > version.bytes_max:
+        raise _refusal(f"{version.cls.__name__}: {len(framed)} bytes, over the cap of {version.bytes_max}")
+    return framed
+
+
+def _heard(topic: str, key: bytes | None, value: bytes | None, headers: Headers | None, here: Site) -> Heard:
+    if value is None:
+        raise _refusal("no value: a tombstone means nothing in a journal")
+    found = _headers(headers, FINGERPRINT, ORIGIN)
+    version = _version(value)
+    if found[FINGERPRINT] != version.fingerprint:
+        what = "missing" if found[FINGERPRINT] is None else f"not that of schema id {version.number}"
+        raise _refusal(f"header {FINGERPRINT}: {what}")
+    come_from, base = _standing(topic, here)
+    if not topics.allowed_in(version.cls, base):
+        raise _refusal(f"{version.cls.__name__} does not belong in topic {base}")
+    message = version.decode(value)
+    if topics.topic_of(message) != base:
+        raise _refusal(f"{version.cls.__name__} belongs in topic {topics.topic_of(message)}")
+    wanted = topics.key_of(message)
+    if (key or b"") != (wanted if isinstance(wanted, bytes) else wanted.encode()):
+        raise _refusal(f"key: not {shown(str(wanted))!r}")
+    origin = _origin(found[ORIGIN], come_from)
+    author = meaning.author(message)
+    if author is not None and author != origin.site:
+        raise _refusal(f"{version.cls.__name__} is the word of {author}, not of {origin.site}")
+    return Heard(message, origin)
+
+
+def _heard_chunk(
+    topic: str, key: bytes | None, value: bytes | memoryview | None, headers: Headers | None, here: Site
+) -> HeardChunk:
+    found = _headers(headers, CHUNK, ORIGIN)
+    come_from, base = _standing(topic, here)
+    header: ChunkHeader = _decode_as(ChunkHeader, found[CHUNK], CHUNK)
+    if base != topics.chunks_to(header.destination):
+        raise _refusal(f"destination: {header.destination}, in topic {base}")
+    if key != header.manifest.encode():
+        raise _refusal(f"key: not {header.manifest!r}")
+    size = sum(segment.size for segment in header.segments)
+    if value is None or len(value) != size or size > PAYLOAD_BYTES_MAX:
+        raise _refusal(f"value: not the {size} bytes of the segments")
+    return HeardChunk(header, _origin(found[ORIGIN], come_from))
+
+
+def _headers(headers: Headers | None, *wanted: str) -> dict[str, bytes | None]:
+    """The wanted headers, each None when missing; refused when all are too large or a wanted one comes twice."""
+    found: dict[str, bytes | None] = dict.fromkeys(wanted)
+    size = 0
+    for name, value in headers or ():
+        size += len(name) + len(value or b"")
+        if name in found:
+            if found[name] is not None:
+                raise _refusal(f"header {name}: comes twice")
+            found[name] = value
+    if size > HEADER_BYTES_MAX:
+        raise _refusal(f"headers: {size} bytes, over the cap of {HEADER_BYTES_MAX}")
+    return found
+
+
+def _version(framed: bytes) -> _Version:
+    if len(framed) < _FRAME.size or framed[0] != 0:
+        raise _refusal("not a frame of 0x00, schema id, Avro")
+    number = _FRAME.unpack_from(framed)[1]
+    version = _BY_ID.get(number)
+    if version is None:
+        raise _refusal(f"unknown schema id {number}")
+    return version
+
+
+def _decode_as(cls: type, framed: bytes | None, header: str) -> Any:
+    if framed is None:
+        raise _refusal(f"header {header}: missing")
+    try:
+        version = _version(framed)
+        if version.cls is not cls:
+            raise _refusal(f"holds a {version.cls.__name__}")
+        return version.decode(framed)
+    except WireError as error:
+        raise _refusal(f"header {header}: {error.what}") from error
+
+
+def _standing(topic: str, here: Site) -> tuple[Site, str]:
+    """(site whose records stand in a topic of `here`, the topic's local name)."""
+    try:
+        peer, base = topics.split(topic)
+    except InvalidName as error:
+        raise _refusal(f"topic {shown(topic)!r}: {error.what}") from error
+    if peer is None:
+        return here, base
+    if peer == here:
+        raise _refusal(f"topic {topic}: a copy of this site's own topic")
+    if base in (topics.TRANSFERS, topics.DEAD_LETTERS):
+        raise _refusal(f"topic {topic}: is never mirrored")
+    return peer, base
+
+
+def _origin(framed: bytes | None, come_from: Site) -> Origin:
+    origin: Origin = _decode_as(Origin, framed, ORIGIN)
+    if origin.site != come_from:
+        raise _refusal(f"header {ORIGIN}: site {origin.site}, in a topic of {come_from}")
+    return origin
+
+
+def _refusal(what: str) -> WireError:
+    return WireError(shown(what, _LINE_CHARS))

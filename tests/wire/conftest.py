@@ -1,0 +1,194 @@
+"""One small and one rich value of every record, as fixtures. No checks here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, get_args
+
+import pytest
+
+from streams.core import messages as m
+from streams.core import topics
+from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, ManifestId, Site, Text
+from streams.core.ranges import Ranges
+from streams.core.selection import Kind, Selector
+
+A, B, C = Site("T1_A"), Site("T2_B"), Site("T3_C")
+INTENT = IntentId("T1_A.0b5f6d6e-5a4e-4a55-8f10-0123456789ab")
+MANIFEST = ManifestId.of(INTENT, 0, 0)
+DATASET = Dataset("/SingleMuon/Run2026A-v1/NANOAOD")
+BLOCK = Block(f"{DATASET}#0001")
+LFN = Lfn("/store/data/Run2026A/SingleMuon/NANOAOD/v1/000/0001.root")
+SHA256 = "0123456789abcdef" * 4
+REASON = m.Reason(m.Scope.SOURCE, m.FailureClass.DATA_BAD, "read", Text("crc32c differs: fetched again … 3×"))
+
+WHOLE = m.Item(LFN, DATASET, BLOCK, LFN, "", 4096, 4096, Adler32("00ab12cd"), "4096,1700000000000000001,77", B)
+PART = m.Item(
+    LFN, DATASET, BLOCK, Lfn(f"{LFN}.0123456789ab.parquet"), "Events[0,100) nMuon > 1", 100, 999, None, "v", B
+)
+NOBODYS = m.Item(Lfn("/store/gone"), DATASET, BLOCK, Lfn("/store/gone"), "", 0, 5, None, "", None, REASON)
+
+SMALL_INTENT = m.TransferIntent(INTENT, Text(""), (Selector(Kind.FILE, LFN),), (C,))
+RICH_INTENT = m.TransferIntent(
+    INTENT,
+    Text("Zoë, for the 2026 analysis"),
+    (Selector(Kind.FILE, LFN), Selector(Kind.BLOCK, BLOCK), Selector(Kind.DATASET, DATASET)),
+    (B, C),
+    A,
+    9,
+    1_800_000_000_000,
+)
+SMALL_MANIFEST = m.ManifestWritten(INTENT, B, 0, 0, "", "", m.Unit.BYTES, (WHOLE,), True)
+RICH_MANIFEST = m.ManifestWritten(INTENT, B, 2, 7, SHA256, "0001.root", m.Unit.ENTRIES, (PART, NOBODYS, PART), False)
+FAILED = (m.FailedItems(Ranges([(1, 2), (4, 6)]), REASON), m.FailedItems(Ranges.of(9), REASON))
+
+SMALL: tuple[Any, ...] = (
+    m.Origin(A, "w", "i", 0, 0),
+    m.ChunkHeader(MANIFEST, C, 1, 0, 100, (m.Segment(0, 0, 100, 100, 0),), True),
+    SMALL_INTENT,
+    m.IntentAsked(INTENT, m.Asked.CANCEL, Text("")),
+    m.IntentDecided(INTENT, 1, m.Verdict.REFUSED, SMALL_INTENT, None, 0, 5),
+    SMALL_MANIFEST,
+    m.TransferPlanned(MANIFEST, C, 1, 5, SMALL_MANIFEST),
+    m.TransferDecided(MANIFEST, 1, m.Verdict.CANCELLED, 5),
+    m.PartOpened(MANIFEST, 0, "default", Ranges()),
+    m.PartLost(MANIFEST, 0, REASON),
+    m.LeaseExpired(MANIFEST, B, 1),
+    m.TransferClosed(MANIFEST, m.Ended.DONE),
+    m.ChunksRequested(
+        MANIFEST, C, B, 1, 0, "p", (m.RequestedItem(0, LFN, 0, 4096, ""),), Ranges([(0, 4096)]), 1_800_000_000_000
+    ),
+    m.TransferProgress(MANIFEST, C, 0, "default", Ranges(), Ranges()),
+    m.ChunksServed(MANIFEST, B, C, 1, Ranges(), 0),
+    m.TransferReported(INTENT, MANIFEST, C, 1, "active", 0, 0, 0, 0, 0, Text("")),
+    m.CompletionRecord(INTENT, MANIFEST, C, m.Ended.DONE, 0, Ranges(), (), Ranges(), 0, SHA256),
+    m.FilesHeld(DATASET, B, (m.HeldFile(LFN, BLOCK, 0, Adler32("00000001"), ""),)),
+    m.FilesLost(DATASET, B, (LFN,), REASON),
+    m.SiteAnnounced(A, "w", "i", "cli", "", "", (), (), 1, False, ()),
+    m.DeadLetter(Text("unknown schema id 7"), "manifests", 0, 0, b"", b"", ""),
+)
+RICH: tuple[Any, ...] = (
+    m.Origin(A, "worker-1/plane", "6f1e-3", (1 << 63) - 1, 1_800_000_000_123),
+    m.ChunkHeader(
+        MANIFEST,
+        C,
+        300,
+        1 << 40,
+        (1 << 40) + 300,
+        (
+            m.Segment(0, 1 << 33, 100, 100, 0xFFFFFFFF),
+            m.Segment(1, 0, 50, 50, 77),
+            m.Segment(1, 50, 50, 0, None, REASON),
+            m.Segment(999, 0, 100, 4000, 1),
+        ),
+        False,
+    ),
+    RICH_INTENT,
+    m.IntentAsked(INTENT, m.Asked.PRIORITY, Text("Zoë"), 0),
+    m.IntentDecided(INTENT, 300, m.Verdict.ACCEPTED, RICH_INTENT, B, 2, 9, REASON),
+    RICH_MANIFEST,
+    m.TransferPlanned(RICH_MANIFEST.manifest, C, 300, 0, RICH_MANIFEST),
+    m.TransferDecided(MANIFEST, 300, m.Verdict.SUPERSEDED, 9, REASON),
+    m.PartOpened(MANIFEST, 70, "bulk", Ranges([(0, 1), (10, 1000)]), FAILED),
+    m.PartLost(MANIFEST, 70, REASON),
+    m.LeaseExpired(MANIFEST, B, 300),
+    m.TransferClosed(MANIFEST, m.Ended.SUPERSEDED),
+    m.ChunksRequested(
+        MANIFEST,
+        C,
+        B,
+        300,
+        70,
+        "worker-1/plane",
+        (m.RequestedItem(3, LFN, 0, 4096, "v"), m.RequestedItem(5, LFN, 4096, 100, "")),
+        Ranges([(100, 200), (4000, 4196)]),
+        1_800_000_000_000,
+        "capability",
+    ),
+    m.TransferProgress(MANIFEST, C, 70, "bulk", Ranges([(0, 100), (1 << 40, 1 << 41)]), Ranges([(0, 1)]), FAILED),
+    m.ChunksServed(MANIFEST, B, C, 300, Ranges([(0, 100), (200, 300)]), 1 << 40),
+    m.TransferReported(INTENT, MANIFEST, C, 300, "active", 5, 1 << 40, 3, 2, 1000, Text("the source"), REASON),
+    m.CompletionRecord(
+        INTENT, MANIFEST, C, m.Ended.CANCELLED, 10, Ranges([(0, 1), (2, 4)]), FAILED, Ranges([(6, 9)]), 99, SHA256
+    ),
+    m.FilesHeld(
+        DATASET,
+        B,
+        (
+            m.HeldFile(LFN, BLOCK, 1 << 40, Adler32("ffffffff"), "v"),
+            m.HeldFile(Lfn("/store/x"), BLOCK, 0, Adler32("00000001"), ""),
+        ),
+        MANIFEST,
+    ),
+    m.FilesLost(DATASET, B, (LFN, Lfn("/store/x")), REASON),
+    m.SiteAnnounced(
+        A,
+        "worker-1",
+        "6f1e-3",
+        "worker",
+        "http://127.0.0.1:6066",
+        SHA256,
+        (B, C),
+        ("default", "bulk"),
+        5,
+        True,
+        (m.LastSequence("manifests", 7, 300), m.LastSequence("chunk-requests-to-T2_B", 0, 0)),
+    ),
+    m.DeadLetter(Text("malformed Avro…"), "T2_B.manifests", 7, 1 << 40, b"\x00\xff", bytes(range(256)), "T2_B"),
+)
+
+
+class Record:
+    """A record as it stands in a log of `here`, to be changed by a test and decoded."""
+
+    def __init__(self, message: Any, **changes: Any) -> None:
+        from streams import wire
+        from streams.core import meaning
+
+        author = meaning.author(message) or A
+        self.here: Site = author
+        self.origin = m.Origin(author, "worker-0", "i", 3, 1_700_000_000_000)
+        self.topic = topics.topic_of(message)
+        key = topics.key_of(message)
+        self.key: bytes | None = key if isinstance(key, bytes) else key.encode()
+        self.value: bytes | None = wire.encode(message)
+        self.headers: Any = wire.headers(message, self.origin)
+        for name, value in changes.items():
+            setattr(self, name, value)
+
+    def mirrored_to(self, site: Site) -> Record:
+        self.topic = topics.remote(self.here, self.topic)
+        self.here = site
+        return self
+
+    def decode(self) -> Any:
+        from streams import wire
+
+        return wire.decode(self.topic, self.key, self.value, self.headers, self.here)
+
+
+@pytest.fixture(scope="session")
+def samples() -> dict[str, dict[str, Any]]:
+    """name -> {"small": value, "rich": value}"""
+    return {type(s).__name__: {"small": s, "rich": r} for s, r in zip(SMALL, RICH, strict=True)}
+
+
+@pytest.fixture(scope="session")
+def messages() -> list[Any]:
+    """Every sample that is a message of its own."""
+    return [v for v in (*SMALL, *RICH) if isinstance(v, get_args(m.Message))]
+
+
+@pytest.fixture(scope="session")
+def record() -> type[Record]:
+    return Record
+
+
+@pytest.fixture(scope="session")
+def rich_items() -> Any:
+    """A manifest of 1,000 whole files with distinct names."""
+    items = tuple(
+        replace(WHOLE, lfn=Lfn(f"{LFN[:-9]}{n:04}.root"), target=Lfn(f"{LFN[:-9]}{n:04}.root"), version=f"4096,{n}")
+        for n in range(1000)
+    )
+    return replace(SMALL_MANIFEST, items=items)

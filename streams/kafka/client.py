@@ -1,0 +1,235 @@
+"""Client configuration towards a site's cluster, its translation for Faust, and Kafka's errors in our words.
+
+Every confluent-kafka client of the product is configured here, so that security, logging and patience are the same
+everywhere. No topic, record or policy is known here. librdkafka's log lines go to the logger `streams.kafka`.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+
+from streams.errors import NeverWorks, NotAllowed, NotFound, Temporary, Transfer2goError
+from streams.settings import Settings
+
+log = logging.getLogger("streams.kafka")
+log.addHandler(logging.NullHandler())
+"""Without a handler of the program's own, nothing is printed: stderr belongs to the CLI."""
+
+Config = dict[str, Any]
+
+CONTROL_BUFFER_KBYTES = 32 * 1024
+"""Records of control waiting for their acknowledgement; a full buffer is said to the sender (Temporary)."""
+CHUNK_RECORD_BYTES_MAX = 9 * 1024 * 1024
+"""A payload record of 8 MiB with its headers and batch overhead."""
+
+_PATIENCE: Config = {
+    "reconnect.backoff.ms": 50,
+    "reconnect.backoff.max.ms": 1000,
+    "retry.backoff.ms": 50,
+    "socket.connection.setup.timeout.ms": 5000,
+    "log.connection.close": False,
+    "log_level": 4,
+}
+_TRANSLATED = {
+    "security.protocol",
+    "sasl.mechanism",
+    "sasl.mechanisms",
+    "sasl.username",
+    "sasl.password",
+    "sasl.kerberos.service.name",
+    "ssl.ca.location",
+    "ssl.ca.pem",
+    "ssl.certificate.location",
+    "ssl.key.location",
+    "ssl.key.password",
+    "ssl.endpoint.identification.algorithm",
+    "enable.ssl.certificate.verification",
+}
+
+
+def base_config(settings: Settings, site: str, on_error: Callable[[KafkaError], None] | None = None) -> Config:
+    """What every client towards `site` needs: addresses, security, patience, and where errors are logged."""
+
+    def noted(error: KafkaError) -> None:
+        log.warning("cluster of %s: %s", site, error.str())
+        if on_error is not None:
+            on_error(error)
+
+    own = dict(settings.kafka_of(site))
+    return {**_PATIENCE, **own, "bootstrap.servers": settings.entry(site).bootstrap, "error_cb": noted, "logger": log}
+
+
+def producer_config(settings: Settings, site: str, client_id: str, *, chunks: bool = False) -> Config:
+    """Control: at once, acknowledged by all, in order, never twice. `chunks`: large records, few in memory.
+
+    An unacknowledged record is given up after 30 s (60 s for chunks): by then its fact is owed again anyway.
+    """
+    config: Config = {
+        **base_config(settings, site),
+        "client.id": client_id,
+        "acks": "all",
+        "enable.idempotence": True,
+        "partitioner": "murmur2_random",
+        "linger.ms": 0,
+        "delivery.timeout.ms": 30_000,
+        "request.timeout.ms": 10_000,
+        "topic.metadata.propagation.max.ms": 5000,
+        "queue.buffering.max.kbytes": CONTROL_BUFFER_KBYTES,
+    }
+    if chunks:
+        config |= {
+            "linger.ms": 2,
+            "delivery.timeout.ms": 60_000,
+            "message.max.bytes": CHUNK_RECORD_BYTES_MAX,
+            "queue.buffering.max.kbytes": settings.chunk_queue_bytes // 1024,
+        }
+    return config
+
+
+def consumer_config(settings: Settings, site: str, *, committed: bool, large_records: bool = False) -> Config:
+    """For `assign()`-based reading: no group membership, nothing committed, every end of partition reported.
+
+    `fetch.queue.backoff.ms` is 1000 by default: a full prefetch queue would then sleep a second (PLATFORM).
+    """
+    return {
+        **base_config(settings, site),
+        "group.id": "t2g-reader",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "earliest",
+        "isolation.level": "read_committed" if committed else "read_uncommitted",
+        "enable.partition.eof": True,
+        "allow.auto.create.topics": False,
+        "fetch.queue.backoff.ms": 2,
+        "fetch.max.bytes": CHUNK_RECORD_BYTES_MAX if large_records else 16 * 1024 * 1024,
+        "fetch.message.max.bytes": 1024 * 1024,
+        "receive.message.max.bytes": 100_000_000,
+        "queued.max.messages.kbytes": 16 * 1024,
+    }
+
+
+def make_producer(config: Config) -> Producer:
+    """A Producer, or NeverWorks naming the setting that librdkafka refuses."""
+    with _refusals(config):
+        return Producer(config)
+
+
+def make_consumer(config: Config) -> Consumer:
+    """A Consumer, or NeverWorks naming the setting that librdkafka refuses."""
+    with _refusals(config):
+        return Consumer(config)
+
+
+def admin(settings: Settings, site: str) -> AdminClient:
+    """An AdminClient of `site`'s cluster, or NeverWorks naming the setting that librdkafka refuses."""
+    config = base_config(settings, site)
+    with _refusals(config):
+        return AdminClient(config)
+
+
+class _refusals:
+    """librdkafka's refusal of a configuration, in our words and without its values, which may be secret."""
+
+    def __init__(self, config: Mapping[str, object]) -> None:
+        self.where = str(config["bootstrap.servers"])
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, KafkaException):
+            raise NeverWorks(
+                f"the Kafka client refuses its settings: {error.args[0].str()}",
+                where=self.where,
+                next="look at [sites.SITE.kafka] in sites.toml and [kafka] in site.toml",
+            ) from error
+
+
+_NOT_ALLOWED = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError._AUTHENTICATION,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+}
+_NO_TOPIC = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
+_NEVER = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_CONFIG, KafkaError.INVALID_PARTITIONS}
+
+
+def error_of(error: KafkaError, doing: str, where: str) -> Transfer2goError:
+    """Kafka's error as one of ours: `doing` what, at which site or topic (`where`)."""
+    code, text = error.code(), f"{doing} failed: {error.str()}"
+    if code in _NO_TOPIC:
+        return NotFound(text, where=where, next="run `transfer2go topic create`")
+    if code in _NOT_ALLOWED:
+        return NotAllowed(text, where=where, next="check the credentials in [kafka] of sites.toml and site.toml")
+    if code in _NEVER:
+        return NeverWorks(text, where=where)
+    return Temporary(text, where=where, next="is the broker up? see `transfer2go status`, then try again")
+
+
+def faust_broker(settings: Settings, site: str, auth: ModuleType) -> dict[str, object]:
+    """Faust's `broker` and `broker_credentials` for `site`, from the same settings that librdkafka gets.
+
+    `auth` is the module `faust.auth`: this package imports no framework. A security setting that aiokafka has no word
+    for is NeverWorks: a worker must not be less secure than asked. Other client settings concern librdkafka only.
+    """
+    kafka = settings.kafka_of(site)
+    hosts = [host.strip() for host in settings.entry(site).bootstrap.split(",")]
+    broker: dict[str, object] = {"broker": ";".join(f"kafka://{host}" for host in hosts)}
+    odd = sorted(k for k in kafka if k.startswith(("ssl.", "sasl.", "security.")) and k not in _TRANSLATED)
+    if odd:
+        raise NeverWorks(f"the agents' client has no equal of {', '.join(odd)}", where=f"kafka settings of {site}")
+    protocol = kafka.get("security.protocol", "plaintext").upper()
+    context = _ssl_context(kafka, site) if protocol in ("SSL", "SASL_SSL") else None
+    if protocol == "SSL":
+        broker["broker_credentials"] = auth.SSLCredentials(context)
+    elif protocol in ("SASL_SSL", "SASL_PLAINTEXT"):
+        broker["broker_credentials"] = _sasl(kafka, site, auth, context)
+    elif protocol != "PLAINTEXT":
+        raise NeverWorks(f"unknown security.protocol {protocol}", where=f"kafka settings of {site}")
+    return broker
+
+
+def _sasl(kafka: Mapping[str, str], site: str, auth: ModuleType, context: ssl.SSLContext | None) -> object:
+    mechanism = kafka.get("sasl.mechanism", kafka.get("sasl.mechanisms", "GSSAPI")).upper()
+    if mechanism == "GSSAPI":
+        service = kafka.get("sasl.kerberos.service.name", "kafka")
+        return auth.GSSAPICredentials(kerberos_service_name=service, ssl_context=context, mechanism=mechanism)
+    if mechanism not in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
+        raise NeverWorks(
+            f"agents cannot log in with sasl.mechanism {mechanism}",
+            where=f"kafka settings of {site}",
+            next="use PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or GSSAPI",
+        )
+    return auth.SASLCredentials(
+        username=kafka.get("sasl.username"),
+        password=kafka.get("sasl.password"),
+        ssl_context=context,
+        mechanism=mechanism,
+    )
+
+
+def _ssl_context(kafka: Mapping[str, str], site: str) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cadata=kafka.get("ssl.ca.pem"))
+        if place := kafka.get("ssl.ca.location"):
+            context.load_verify_locations(**{"capath" if Path(place).is_dir() else "cafile": place})
+        if certificate := kafka.get("ssl.certificate.location"):
+            context.load_cert_chain(certificate, kafka.get("ssl.key.location"), kafka.get("ssl.key.password"))
+    except (OSError, ValueError) as e:
+        raise NeverWorks(f"TLS settings cannot be used: {e}", where=f"kafka settings of {site}") from e
+    if kafka.get("ssl.endpoint.identification.algorithm", "https").lower() == "none":
+        context.check_hostname = False
+    if kafka.get("enable.ssl.certificate.verification", "true").lower() == "false":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

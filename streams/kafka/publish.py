@@ -1,0 +1,179 @@
+"""The one gate out: every record of the product is keyed, placed, numbered and sent here. It decides nothing.
+
+Faust's own producer carries changelogs only. Records of control and payload records go through two lanes with an
+incarnation each: payload must not make control wait, nor a failed payload give up control.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from types import TracebackType
+from typing import Self
+
+from streams import wire
+from streams.core import topics
+from streams.core.messages import ChunkHeader, LastSequence, Message, Origin, SiteAnnounced
+from streams.core.names import Site
+from streams.errors import Temporary
+from streams.kafka import client
+from streams.kafka.lane import Headers, Lane, OnAck, Place
+from streams.settings import Settings
+
+_partition_of = lru_cache(maxsize=8192)(topics.partition_of)
+
+
+def wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Publisher:
+    """Sends a site's records. Thread-safe; nothing blocks but `flush`, `close` and `send_chunk` when told to wait.
+
+    `writer` names the process for ever (a worker's number, a user's host), `role` what it is (worker, plane, cli).
+    """
+
+    def __init__(
+        self, settings: Settings, site: Site, writer: str, role: str, *, now_ms: Callable[[], int] = wall_ms
+    ) -> None:
+        self._settings, self._now_ms = settings, now_ms
+        self.site, self.writer, self.role = site, writer, role
+        self._partitions = settings.registry.partitions
+        self._where = f"cluster of {site}, {settings.entry(site).bootstrap}"
+        self._control = Lane(client.producer_config(settings, site, f"{role}-{writer}"), self._where)
+        self._chunks: Lane | None = None
+        self._opening = threading.Lock()
+
+    @property
+    def incarnation(self) -> str:
+        """Of the lane of control."""
+        return self._control.incarnation
+
+    def send(self, message: Message, on_ack: OnAck | None = None) -> None:
+        """Publish one record. Temporary when the buffer is full, WireError when the record may not travel.
+
+        `on_ack(None)` once it is in the log, else `on_ack(error)`; called on the publisher's own thread, in the order
+        of the partition. It must not block.
+        """
+        topic, raw = topics.topic_of(message), topics.key_of(message)
+        key = raw if isinstance(raw, bytes) else raw.encode()
+        value = wire.encode(message)
+
+        def headers(incarnation: str, seq: int) -> Headers:
+            return wire.headers(message, self._origin(incarnation, seq))
+
+        self._control.send((topic, _partition_of(key, self._partitions)), key, value, headers, on_ack)
+
+    def send_chunk(
+        self, header: ChunkHeader, payload: bytes | memoryview, on_ack: OnAck | None = None, *, wait_s: float = 0.0
+    ) -> None:
+        """Publish one payload record to the header's destination; waits up to `wait_s` for room, then Temporary."""
+        lane, key = self._chunk_lane(), header.manifest.encode()
+        place = (topics.chunks_to(header.destination), _partition_of(key, self._partitions))
+        value = payload if isinstance(payload, bytes) else bytes(payload)
+        deadline = time.monotonic() + wait_s
+
+        def headers(incarnation: str, seq: int) -> Headers:
+            return wire.chunk_headers(header, self._origin(incarnation, seq))
+
+        while True:
+            try:
+                return lane.send(place, key, value, headers, on_ack)
+            except Temporary:
+                if (rest := deadline - time.monotonic()) <= 0:
+                    raise
+                lane.wait_for_room(min(rest, 0.1))
+
+    def _chunk_lane(self) -> Lane:
+        with self._opening:
+            if self._chunks is None:
+                config = client.producer_config(
+                    self._settings, self.site, f"{self.role}-{self.writer}-chunks", chunks=True
+                )
+                self._chunks = Lane(config, self._where)
+            return self._chunks
+
+    def _origin(self, incarnation: str, seq: int) -> Origin:
+        return Origin(self.site, self.writer, incarnation, seq, self._now_ms())
+
+    def _lanes(self) -> tuple[Lane, ...]:
+        return (self._control,) if self._chunks is None else (self._control, self._chunks)
+
+    def last_sequences(self) -> tuple[LastSequence, ...]:
+        """Last numbers of this incarnation of control known to be in the log, one a (topic, partition)."""
+        return _last(self._control.acknowledged())
+
+    def announce(
+        self, *, api: str = "", endpoints: tuple[str, ...] = (), every_s: int = 30, on_ack: OnAck | None = None
+    ) -> None:
+        """Say that this writer lives, and its last numbers; another `every_s` later is expected.
+
+        One SiteAnnounced of control (`on_ack` is its), one of payload if any was sent, and a closing one for each
+        incarnation that ended since: its numbers end there.
+        """
+        say = partial(self._announce, api=api, endpoints=endpoints, every_s=every_s)
+        self._say_past(say)
+        say(self._control.incarnation, self._control.acknowledged(), on_ack=on_ack)
+        if self._chunks is not None:
+            say(self._chunks.incarnation, self._chunks.acknowledged())
+
+    def _say_past(self, say: Callable[..., None]) -> None:
+        for lane in self._lanes():
+            for incarnation, last in lane.take_past():
+                say(incarnation, last, closing=True)
+
+    def _announce(
+        self,
+        incarnation: str,
+        last: Mapping[Place, int],
+        *,
+        closing: bool = False,
+        api: str = "",
+        endpoints: tuple[str, ...] = (),
+        every_s: int = 30,
+        on_ack: OnAck | None = None,
+    ) -> None:
+        message = SiteAnnounced(
+            site=self.site,
+            writer=self.writer,
+            incarnation=incarnation,
+            role=self.role,
+            api=api,
+            registry_digest=self._settings.registry.digest,
+            peers=tuple(name for name in self._settings.registry.names if name != self.site),
+            endpoints=endpoints,
+            every_s=every_s,
+            closing=closing,
+            sequences=_last(last),
+        )
+        self.send(message, on_ack)
+
+    def flush(self, timeout_s: float) -> int:
+        """Wait until everything sent was acknowledged or given up; how many records were not by then."""
+        deadline = time.monotonic() + timeout_s
+        return sum(lane.flush(max(0.0, deadline - time.monotonic())) for lane in self._lanes())
+
+    def close(self, timeout_s: float = 10.0) -> int:
+        """Flush, say the last numbers if there are any, stop; how many records were given up (their on_ack knows)."""
+        deadline = time.monotonic() + timeout_s
+        left = self.flush(timeout_s)
+        if left == 0:
+            self._say_past(self._announce)
+            for lane in self._lanes():
+                if last := lane.acknowledged():
+                    self._announce(lane.incarnation, last, closing=True)
+        return sum(lane.close(max(0.0, deadline - time.monotonic())) for lane in self._lanes())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _last(acknowledged: Mapping[Place, int]) -> tuple[LastSequence, ...]:
+    return tuple(LastSequence(topic, partition, seq) for (topic, partition), seq in sorted(acknowledged.items()))

@@ -1,8 +1,11 @@
 """The wire language: one `.avsc` per record, their ids, and `load(name)`. No messages, no Kafka, no bytes.
 
-`ids.json` maps a record's name to its ids, one per version, oldest first: the last one is `NAME.avsc`, an earlier one
-is `history/NAME.ID.avsc`. An id is given once and never again. Ids start at 0x50000000, a range that schema
-registries do not reach. A changed schema gets the next free id, and its predecessor moves to `history/`.
+`ids.json` gives each record its ids, one per version, oldest first, and the one that is written. The newest version is
+`NAME.avsc`, which readers resolve all others to; an older one is `history/NAME.ID.avsc`. An id is given once and never
+again, and ids start at 0x50000000, a range that schema registries do not reach.
+
+To change a schema: move it to `history/`, write `NAME.avsc` anew, append the next free id, add its golden. `written`
+follows one release later, when every site can read it.
 """
 
 from __future__ import annotations
@@ -27,13 +30,13 @@ Schema = dict[str, Any]
 @cache
 def versions() -> Mapping[str, tuple[int, ...]]:
     """Every record's ids, oldest version first."""
-    return MappingProxyType({name: tuple(ids) for name, ids in json.loads(_read("ids.json")).items()})
+    return MappingProxyType({name: tuple(entry["ids"]) for name, entry in json.loads(_read("ids.json")).items()})
 
 
 @cache
 def ids() -> Mapping[str, int]:
-    """Every record's id in force."""
-    return MappingProxyType({name: of[-1] for name, of in versions().items()})
+    """Every record's id that is written."""
+    return MappingProxyType({name: entry["written"] for name, entry in json.loads(_read("ids.json")).items()})
 
 
 @cache
@@ -43,7 +46,7 @@ def names() -> Mapping[int, str]:
 
 
 def text(name: str, number: int | None = None) -> str:
-    """The schema as it is written; `number` picks a version. KeyError when there is none."""
+    """The schema's file: the newest, or that of the version `number`. KeyError when there is none."""
     of = versions()[name]
     if number in (None, of[-1]):
         return _read(f"{name}.avsc")
@@ -52,18 +55,25 @@ def text(name: str, number: int | None = None) -> str:
     return _read(f"history/{name}.{number}.avsc")
 
 
-@cache
 def load(name: str, number: int | None = None) -> Schema:
-    """The schema as fastavro has parsed it; treat it as read-only. `number` picks a version."""
+    """The schema as fastavro has parsed it: the newest, or that of version `number`. Treat it as read-only."""
+    return _load(name, versions()[name][-1] if number is None else number)
+
+
+def fingerprint(name: str, number: int | None = None) -> bytes:
+    """CRC-64-AVRO of the parsing canonical form, 8 bytes, little-endian as Avro's single-object encoding has it."""
+    return fingerprint_of(load(name, number))
+
+
+def fingerprint_of(schema: Schema | str) -> bytes:
+    return bytes.fromhex(_fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO"))
+
+
+@cache
+def _load(name: str, number: int) -> Schema:
     parsed = fastavro.parse_schema(json.loads(text(name, number)))
     assert isinstance(parsed, dict)
     return parsed
-
-
-@cache
-def fingerprint(name: str, number: int | None = None) -> bytes:
-    """CRC-64-AVRO of the parsing canonical form, 8 bytes, little-endian as Avro's single-object encoding has it."""
-    return bytes.fromhex(_fingerprint(to_parsing_canonical_form(load(name, number)), "CRC-64-AVRO"))
 
 
 def _read(path: str) -> str:

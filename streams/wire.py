@@ -15,15 +15,14 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import fastavro
 
 import schemas
 from streams import avro
 from streams.core import meaning, topics
-from streams.core.messages import ChunkHeader, DeadLetter, Message, Origin, TransferIntent
-from streams.core.messages import ManifestWritten as _ManifestWritten
+from streams.core.messages import ChunkHeader, DeadLetter, ManifestWritten, Message, Origin, TransferIntent
 from streams.core.names import Site, Text, shown
 from streams.core.policy import HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX, RECORD_BYTES_MAX
 from streams.errors import InvalidName, WireError
@@ -34,8 +33,16 @@ CHUNK_HEADER_BYTES_MAX = HEADER_BYTES_MAX - 1024
 NESTED_BYTES_MAX = RECORD_BYTES_MAX - 8 * 1024
 """Cap of records that travel inside another (a manifest in TransferPlanned, an intent in IntentDecided)."""
 
+_BYTES_MAX: dict[type, int] = {
+    ManifestWritten: NESTED_BYTES_MAX,
+    TransferIntent: NESTED_BYTES_MAX,
+    Origin: CHUNK_HEADER_BYTES_MAX,
+    ChunkHeader: CHUNK_HEADER_BYTES_MAX,
+}
 _FRAME = struct.Struct(">bi")
 _LINE_CHARS = 399
+
+M = TypeVar("M")
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -57,22 +64,18 @@ class HeardChunk:
 
 
 class _Version:
-    """One schema id: how to read what was written with it."""
+    """One schema id: how to write with it, and how to read what was written with it."""
 
-    def __init__(self, cls: type, number: int) -> None:
-        name = cls.__name__
+    def __init__(self, cls: type, number: int, written: schemas.Schema, newest: schemas.Schema) -> None:
         self.cls = cls
         self.number = number
-        self.written = schemas.load(name, number)
-        self.ours = schemas.load(name)
-        self.resolves = number != schemas.ids()[name]
-        self.fingerprint = schemas.fingerprint(name, number)
+        self.written = written
+        self.newest = newest
+        self.fingerprint = schemas.fingerprint_of(written)
         self.frame = _FRAME.pack(0, number)
         self.build = avro.reader(cls)
         self.plain = avro.writer(cls)
-        self.bytes_max = NESTED_BYTES_MAX if cls in (_ManifestWritten, TransferIntent) else RECORD_BYTES_MAX
-        if cls in (Origin, ChunkHeader):
-            self.bytes_max = CHUNK_HEADER_BYTES_MAX
+        self.bytes_max = _BYTES_MAX.get(cls, RECORD_BYTES_MAX)
 
     def encode(self, record: Any) -> bytes:
         out = BytesIO()
@@ -86,7 +89,7 @@ class _Version:
             raise _refusal(f"{len(framed)} bytes, over the cap of {self.bytes_max}")
         try:
             found = BytesIO(framed)
-            found.seek(5)
+            found.seek(_FRAME.size)
             plain: Any = fastavro.schemaless_reader(found, self.written, None)
             again = BytesIO()
             again.write(self.frame)
@@ -95,10 +98,10 @@ class _Version:
             raise _refusal(f"malformed Avro: {type(error).__name__}: {error}") from error
         if again.getvalue() != framed:
             raise _refusal("non-canonical Avro: encoding it again gives other bytes")
-        if self.resolves:
-            found.seek(5)
-            plain = fastavro.schemaless_reader(found, self.written, self.ours)
         try:
+            if self.written is not self.newest:
+                found.seek(_FRAME.size)
+                plain = fastavro.schemaless_reader(found, self.written, self.newest)
             record = self.build(plain)
         except (InvalidName, ValueError, KeyError) as error:
             raise _refusal(avro.fault(self.cls, plain) or str(error)) from error
@@ -108,7 +111,11 @@ class _Version:
 
 
 _RECORDS: tuple[type, ...] = (*get_args(Message), Origin, ChunkHeader)
-_BY_ID = {number: _Version(cls, number) for cls in _RECORDS for number in schemas.versions()[cls.__name__]}
+_BY_ID = {
+    number: _Version(cls, number, schemas.load(cls.__name__, number), schemas.load(cls.__name__))
+    for cls in _RECORDS
+    for number in schemas.versions()[cls.__name__]
+}
 _BY_CLASS = {cls: _BY_ID[schemas.ids()[cls.__name__]] for cls in _RECORDS}
 
 
@@ -130,7 +137,15 @@ def encode_chunk_header(header: ChunkHeader) -> bytes:
 
 def decode_chunk_header(framed: bytes) -> ChunkHeader:
     """Inverse of `encode_chunk_header`, for one header alone; `decode_chunk` checks a whole payload record."""
-    record: ChunkHeader = _decode_as(ChunkHeader, framed, CHUNK)
+    return decode_value(ChunkHeader, framed)
+
+
+def decode_value(cls: type[M], framed: bytes) -> M:
+    """A record this site stored itself: its value alone, without topic, key or headers. WireError when refused."""
+    version = _version(framed)
+    if version.cls is not cls:
+        raise _refusal(f"a {version.cls.__name__}, not a {cls.__name__}")
+    record: M = version.decode(framed)
     return record
 
 
@@ -165,7 +180,7 @@ def origin_site(headers: Headers | None) -> str:
     """Site named by the origin header of a record that may have been refused; "" when unreadable."""
     try:
         found = _headers(headers, ORIGIN)[ORIGIN]
-        return "" if found is None else str(_decode_as(Origin, found, ORIGIN).site)
+        return "" if found is None else str(_in_header(Origin, found, ORIGIN).site)
     except WireError:
         return ""
 
@@ -233,7 +248,7 @@ def _heard_chunk(
 ) -> HeardChunk:
     found = _headers(headers, CHUNK, ORIGIN)
     come_from, base = _standing(topic, here)
-    header: ChunkHeader = _decode_as(ChunkHeader, found[CHUNK], CHUNK)
+    header = _in_header(ChunkHeader, found[CHUNK], CHUNK)
     if base != topics.chunks_to(header.destination):
         raise _refusal(f"destination: {header.destination}, in topic {base}")
     if key != header.manifest.encode():
@@ -269,14 +284,11 @@ def _version(framed: bytes) -> _Version:
     return version
 
 
-def _decode_as(cls: type, framed: bytes | None, header: str) -> Any:
+def _in_header(cls: type[M], framed: bytes | None, header: str) -> M:
     if framed is None:
         raise _refusal(f"header {header}: missing")
     try:
-        version = _version(framed)
-        if version.cls is not cls:
-            raise _refusal(f"holds a {version.cls.__name__}")
-        return version.decode(framed)
+        return decode_value(cls, framed)
     except WireError as error:
         raise _refusal(f"header {header}: {error.what}") from error
 
@@ -297,7 +309,7 @@ def _standing(topic: str, here: Site) -> tuple[Site, str]:
 
 
 def _origin(framed: bytes | None, come_from: Site) -> Origin:
-    origin: Origin = _decode_as(Origin, framed, ORIGIN)
+    origin = _in_header(Origin, framed, ORIGIN)
     if origin.site != come_from:
         raise _refusal(f"header {ORIGIN}: site {origin.site}, in a topic of {come_from}")
     return origin

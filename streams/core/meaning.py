@@ -145,6 +145,8 @@ def _manifest(w: m.ManifestWritten) -> str | None:
     if w.no == 0 and w.prev_sha256:
         return "prev_sha256: manifest 0 has no predecessor"
     in_bytes = w.unit is m.Unit.BYTES
+    if len({item.target for item in w.items}) != len(w.items):
+        return "items: two land under one target"
     total = 0
     for n, item in enumerate(w.items):
         why = _item(item, in_bytes)
@@ -246,9 +248,12 @@ def _served(s: m.ChunksServed) -> str | None:
 def _reported(r: m.TransferReported) -> str | None:
     if r.manifest.intent != r.intent:
         return "manifest: not of the record's intent"
-    if r.items > MANIFEST_ITEMS_MAX or r.sealed + r.failed > r.items:
-        return f"items: must be sealed + failed at least, and {MANIFEST_ITEMS_MAX} at most"
-    if r.verified > r.total or r.total > POSITION_MAX:
+    if r.items > MANIFEST_ITEMS_MAX:
+        return f"items: {r.items}, over {MANIFEST_ITEMS_MAX}"
+    # Items 0 also says: not planned as yet, so that what is sealed is known and what it is part of is not.
+    if r.items and r.sealed + r.failed > r.items:
+        return "items: fewer than sealed and failed together"
+    if (r.items and r.verified > r.total) or r.total > POSITION_MAX:
         return "verified: more than total, or total too large"
     return _word("state", r.state)
 

@@ -39,7 +39,9 @@ RICH_INTENT = m.TransferIntent(
     1_800_000_000_000,
 )
 SMALL_MANIFEST = m.ManifestWritten(INTENT, B, 0, 0, "", "", m.Unit.BYTES, (WHOLE,), True)
-RICH_MANIFEST = m.ManifestWritten(INTENT, B, 2, 7, SHA256, "0001.root", m.Unit.ENTRIES, (PART, NOBODYS, PART), False)
+RICH_MANIFEST = m.ManifestWritten(
+    INTENT, B, 2, 7, SHA256, "0001.root", m.Unit.ENTRIES, (PART, NOBODYS, OTHER_PART), False
+)
 FAILED = (m.FailedItems(Ranges([(1, 2), (4, 6)]), REASON), m.FailedItems(Ranges.of(9), REASON))
 
 SMALL: tuple[Any, ...] = (

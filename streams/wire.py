@@ -103,9 +103,12 @@ class _Version:
                 found.seek(_FRAME.size)
                 plain = fastavro.schemaless_reader(found, self.written, self.newest)
             record = self.build(plain)
+            why = meaning.fault(record)
         except (InvalidName, ValueError, KeyError) as error:
             raise _refusal(avro.fault(self.cls, plain) or str(error)) from error
-        if (why := meaning.fault(record)) is not None:
+        except Exception as error:
+            raise _refusal(f"the gate failed: {type(error).__name__}: {error}") from error
+        if why is not None:
             raise _refusal(why)
         return record
 

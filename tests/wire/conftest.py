@@ -23,9 +23,9 @@ SHA256 = "0123456789abcdef" * 4
 REASON = m.Reason(m.Scope.SOURCE, m.FailureClass.DATA_BAD, "read", Text("crc32c differs: fetched again … 3×"))
 
 WHOLE = m.Item(LFN, DATASET, BLOCK, LFN, "", 4096, 4096, Adler32("00ab12cd"), "4096,1700000000000000001,77", B)
-PART = m.Item(
-    LFN, DATASET, BLOCK, Lfn(f"{LFN}.0123456789ab.parquet"), "Events[0,100) nMuon > 1", 100, 999, None, "v", B
-)
+CUT = "Events[0,100) nMuon > 1"
+PART = m.Item(LFN, DATASET, BLOCK, Lfn(f"{LFN}.0123456789ab.parquet"), CUT, 100, 999, None, "v", B)
+OTHER_PART = replace(PART, target=Lfn(f"{LFN}.ba9876543210.parquet"), selection="Events[100,200)", holder=C)
 NOBODYS = m.Item(Lfn("/store/gone"), DATASET, BLOCK, Lfn("/store/gone"), "", 0, 5, None, "", None, REASON)
 
 SMALL_INTENT = m.TransferIntent(INTENT, Text(""), (Selector(Kind.FILE, LFN),), (C,))

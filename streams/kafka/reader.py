@@ -1,0 +1,183 @@
+"""Reading partitions by `assign()`: offsets, batches, and a broker that stays away said in bounded time.
+
+No group, no commit: positions belong to the caller. What a record means is not known here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, KafkaException, Message, TopicPartition
+
+from streams.errors import NotFound, Temporary
+from streams.kafka import client
+from streams.settings import Settings
+
+Place = tuple[str, int]
+"""(topic, partition)"""
+
+ANSWER_S = 5.0
+"""A cluster that does not answer a question within this is away."""
+_BATCH = 1000
+
+
+class Record(NamedTuple):
+    """A record as it stands in a log. `timestamp_ms` is when it was first written; mirrors keep it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]] | None
+
+
+def record_of(message: Message) -> Record:
+    return Record(
+        message.topic(),  # type: ignore[arg-type]
+        message.partition(),  # type: ignore[arg-type]
+        message.offset(),  # type: ignore[arg-type]
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+        message.headers(),  # type: ignore[arg-type]
+    )
+
+
+class Reader:
+    """One consumer of one site's cluster; used by one thread.
+
+    `committed`: records of open and aborted transactions are not seen, and ends are the last stable offsets.
+    `large_records`: payload topics; records are handed over one by one and little is prefetched.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        site: str,
+        *,
+        committed: bool = True,
+        large_records: bool = False,
+        away_s: float = 10.0,
+        fetch_wait_ms: int = 500,
+    ) -> None:
+        self.where = f"cluster of {site}, {settings.entry(site).bootstrap}"
+        self._away_s, self._large = away_s, large_records
+        self._down_since: float | None = None
+        self._last_error = ""
+        config = client.consumer_config(settings, site, committed=committed, large_records=large_records)
+        config |= {"error_cb": self._on_error, "fetch.wait.max.ms": fetch_wait_ms}
+        self._consumer = client.make_consumer(config)
+
+    def _on_error(self, error: KafkaError) -> None:
+        client.log.warning("%s: %s", self.where, error.str())
+        self._last_error = error.str()
+        if error.code() == KafkaError._ALL_BROKERS_DOWN and self._down_since is None:
+            self._down_since = time.monotonic()
+
+    def partitions_of(self, topics: Iterable[str]) -> list[Place]:
+        """Every partition of the topics; NotFound naming those that do not exist, Temporary when nobody answers."""
+        known = self._metadata()
+        wanted = list(dict.fromkeys(topics))
+        missing = [topic for topic in wanted if topic not in known]
+        if missing:
+            shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+            raise NotFound(f"no topic {shown}", where=self.where, next="run `transfer2go topic create`")
+        return [(topic, partition) for topic in wanted for partition in sorted(known[topic])]
+
+    def _metadata(self) -> dict[str, list[int]]:
+        try:
+            found = self._consumer.list_topics(timeout=ANSWER_S)
+        except KafkaException as e:
+            raise client.error_of(e.args[0], "asking for the topics", self.where) from e
+        return {name: list(topic.partitions) for name, topic in found.topics.items() if topic.error is None}
+
+    def end_offsets(self, places: Iterable[Place]) -> dict[Place, int]:
+        """The offset after the last record of each place, as this reader's isolation sees it."""
+        return self._offsets(places, OFFSET_END)
+
+    def begin_offsets(self, places: Iterable[Place]) -> dict[Place, int]:
+        """The offset of the first record still kept."""
+        return self._offsets(places, OFFSET_BEGINNING)
+
+    def offsets_at(self, places: Iterable[Place], at_ms: int) -> dict[Place, int]:
+        """The offset of the first record written at `at_ms` (epoch) or later; the end where there is none."""
+        found = self._offsets(places, max(0, at_ms))
+        later = [place for place, offset in found.items() if offset < 0]
+        return {**found, **self.end_offsets(later)} if later else found
+
+    def _offsets(self, places: Iterable[Place], at: int) -> dict[Place, int]:
+        asked = [TopicPartition(topic, partition, at) for topic, partition in places]
+        if not asked:
+            return {}
+        try:
+            found = self._consumer.offsets_for_times(asked, timeout=ANSWER_S)
+        except KafkaException as e:
+            raise client.error_of(e.args[0], "asking for offsets", self.where) from e
+        for answer in found:
+            if answer.error is not None:
+                raise client.error_of(answer.error, f"asking for offsets of {answer.topic}", self.where)
+        return {(answer.topic, answer.partition): answer.offset for answer in found}
+
+    def assign(self, starts: Mapping[Place, int]) -> None:
+        """Read exactly these places, each from its offset on (also OFFSET_BEGINNING, OFFSET_END)."""
+        self._consumer.assign([TopicPartition(topic, no, offset) for (topic, no), offset in starts.items()])
+
+    def add(self, starts: Mapping[Place, int]) -> None:
+        """Read these places too."""
+        self._consumer.incremental_assign([TopicPartition(t, no, offset) for (t, no), offset in starts.items()])
+
+    def drop(self, places: Iterable[Place]) -> None:
+        """Read these places no more."""
+        self._consumer.incremental_unassign([TopicPartition(topic, partition) for topic, partition in places])
+
+    def batch(self, wait_s: float) -> list[Message]:
+        """The records that are here, in order of each partition; waits up to `wait_s` for the first.
+
+        Temporary when the whole cluster has been away for `away_s`; NotFound when an assigned topic is gone.
+        """
+        return [message for message in self.events(wait_s) if message.error() is None]
+
+    def events(self, wait_s: float) -> list[Message]:
+        """As `batch`, with the ends of partitions among the records: `error()` is then not None, `offset()` the end."""
+        found = [] if self._large else self._consumer.consume(_BATCH, 0)
+        if not found:
+            first = self._consumer.poll(wait_s)
+            if first is None:
+                self._check_away()
+                return []
+            found = [first]
+        self._down_since = None
+        for message in found:
+            error = message.error()
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                raise client.error_of(error, f"reading {message.topic() or 'the log'}", self.where)
+        return found
+
+    def _check_away(self) -> None:
+        if self._down_since is None or time.monotonic() - self._down_since < self._away_s:
+            return
+        try:
+            self._consumer.list_topics(timeout=ANSWER_S)
+        except KafkaException as e:
+            raise Temporary(
+                f"no broker has answered for {self._away_s:.0f} s: {self._last_error}",
+                where=self.where,
+                next="is the broker up? see `transfer2go status`, then try again",
+            ) from e
+        self._down_since = None
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -10,7 +10,8 @@ shrank is data-bad, one that is gone is `FileMissing`, each with a reason in wor
 filesystem's clock can escape the version; it cannot escape the checksum.)
 
 **Writing.** Bytes of a file grow in a *part* beside the target, never under the final name:
-1. `present`: maybe the file is there already; a different one there is a permanent failure.
+1. `present`: maybe the file is there already (then `discard` the own tag: a crash may have left its part); a different
+   file there is a permanent failure.
 2. `open_part(lfn, tag, …)`, the tag from `part_tag`. With `verified` ranges it must find them, else `PartLost`.
 3. `write` in any order. A byte is taken once: what is covered already is skipped, so checksum and disk agree.
 4. `sync`, or `sync_group` for many: returns what is durable; only that may be reported as progress.
@@ -20,7 +21,7 @@ A whole file under its final name that this contract put there is never deleted 
 deleted are an item's own parts: by `discard`, and by a seal that ended (already there, different file, bad data).
 
 **Failing.** `StorageError.failure_class` says whether to come back. `PartLost` (a StorageError): this part is useless,
-take the next attempt; but ask `present` first, as another writer of the same item may have sealed it meanwhile.
+`discard` it and take the next attempt; but ask `present` first: another writer of the same item may have sealed it.
 After any error but `PartLost` a part can be used further. In a group one item's failure never touches another's.
 
 **Threads.** Endpoints may be shared; a part or reader is used by one thread at a time.

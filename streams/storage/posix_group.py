@@ -6,7 +6,6 @@ One item's failure ends that item only; a failed disk ends all that wrote to it 
 
 from __future__ import annotations
 
-import errno
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -58,10 +57,9 @@ def _sync_disk(disk: Disk, members: Sequence[PosixPart]) -> bool:
     if len(members) < SYNCFS_FILES_MIN and not any(part.unwatched for part in members):
         return False
     try:
-        disk.sync()
-    except OSError as error:
-        if error.errno == errno.ENOSYS:
+        if not disk.sync():
             return False
+    except OSError as error:
         for part in members:
             part.lost_in_sync(error)
         return True
@@ -93,11 +91,11 @@ def seal_parts(store: PosixEndpoint, parts: Sequence[PosixPart]) -> list[Sealed 
         try:
             adlers[at] = part.verify()
         except StorageError as error:
-            answers[at] = _ended(part, error) if error.failure_class == "data-bad" else error
+            answers[at] = _look_at_target(store, part, error, part.adler32)
     good = list(adlers)
     for at, synced in zip(good, sync_parts(store, [parts[at] for at in good]), strict=True):
         if isinstance(synced, StorageError):
-            answers[at] = synced
+            answers[at] = _look_at_target(store, parts[at], synced, adlers[at])
     by_directory: dict[str, list[int]] = defaultdict(list)
     for at in good:
         if at not in answers:
@@ -118,34 +116,42 @@ def _name_all(
         except OSError as error:
             return {at: oserrors.writing(error, part.pfn) for at, part, _ in members}
         for at, part, adler in members:
-            try:
-                answers[at] = _name(store, fd, part, adler)
-            except StorageError as error:
-                answers[at] = error
+            answers[at] = _name(store, fd, part, adler)
     return answers
 
 
-def _name(store: PosixEndpoint, directory_fd: int, part: PosixPart, adler: str) -> Sealed:
+def _name(store: PosixEndpoint, directory_fd: int, part: PosixPart, adler: str) -> Sealed | StorageError:
     try:
         part.still_as_verified()
         store.tree.rename_noreplace(directory_fd, part.part_name, part.name)
     except FileExistsError:
-        taken: StorageError = StorageError(
-            "something that is not a readable file is already there", part.pfn, failure_class="permanent"
-        )
+        what = "something that is not a readable file is already at the destination"
+        return _look_at_target(store, part, StorageError(what, part.pfn, failure_class="permanent"), adler)
     except OSError as error:
-        raise oserrors.writing(error, part.pfn) from error
-    except PartLost as error:  # another writer of the same item may have sealed it
-        taken = error
-    else:
-        part.close()
-        return Sealed(part.lfn, part.bytes, adler, already=False)
+        return oserrors.writing(error, part.pfn)
+    except StorageError as error:
+        return _look_at_target(store, part, error, adler)
+    part.close()
+    return Sealed(part.lfn, part.bytes, adler, already=False)
+
+
+def _look_at_target(
+    store: PosixEndpoint, part: PosixPart, failure: StorageError, adler: str | None
+) -> Sealed | StorageError:
+    """The last word on a part that could not be named: another writer of the item may have sealed it.
+
+    Deletes the part if nothing can become of it.
+    """
+    if failure.failure_class != "permanent" and not isinstance(failure, PartLost):
+        return failure
     (there,) = present(store, [Wanted(part.lfn, part.bytes, adler)])
-    if there is True:
-        _ended(part, taken)
+    if there is True and adler is not None:
+        _ended(part, failure)
         return Sealed(part.lfn, part.bytes, adler, already=True)
-    failure = there if isinstance(there, StorageError) else taken
-    raise _ended(part, failure) if failure.failure_class == "permanent" else failure
+    if isinstance(there, StorageError):
+        failure = there
+    ended = failure.failure_class in ("permanent", "data-bad") or isinstance(failure, PartLost)
+    return _ended(part, failure) if ended else failure
 
 
 def _ended(part: PosixPart, failure: StorageError) -> StorageError:
@@ -178,13 +184,14 @@ def _settle(store: PosixEndpoint, directories: dict[str, Disk], *, contents: boo
     for disk, members in by_disk.items():
         if contents or len(members) >= SYNCFS_DIRECTORIES_MIN:
             try:
-                disk.sync()
-                answers.update(dict.fromkeys(members))
-                continue
-            except OSError as error:
-                if error.errno != errno.ENOSYS or contents:
-                    answers.update(dict.fromkeys(members, error))
+                if disk.sync():
+                    answers.update(dict.fromkeys(members))
                     continue
+            except OSError as error:
+                answers.update(dict.fromkeys(members, error))
+                continue
+            if contents:
+                os.sync()
         answers.update(store.tree.fsync_directories(members))
     return answers
 

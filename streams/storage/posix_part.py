@@ -194,19 +194,18 @@ class PosixPart(Part):
             raise StorageError("another process wrote to the part while it was being sealed", self.pfn)
 
     def _whole_adler(self) -> str:
-        fd = self._store.fds.acquire(self)
-        try:
-            stat = os.fstat(fd)
-            if stat.st_size != self.bytes:
-                what = f"the part has {stat.st_size} bytes instead of {self.bytes}"
-                raise self._lose(PartLost(what, self.pfn, failure_class="data-bad"))
-            if stat.st_mtime_ns != self._mtime_ns:
-                self._adlers.forget()
-                self._mtime_ns = stat.st_mtime_ns
-            for start, stop in self._adlers.unknown():
-                self._adlers.resolve(start, stop, _adler_of(fd, start, stop))
-        finally:
-            self._store.fds.release(self)
+        stat = self._still_ours()
+        if stat.st_size != self.bytes:
+            what = f"the part has {stat.st_size} bytes instead of {self.bytes}"
+            raise self._lose(PartLost(what, self.pfn, failure_class="data-bad"))
+        unknown = self._adlers.unknown()
+        if unknown:
+            fd = self._store.fds.acquire(self)
+            try:
+                for start, stop in unknown:
+                    self._adlers.resolve(start, stop, _adler_of(fd, start, stop))
+            finally:
+                self._store.fds.release(self)
         whole = self._adlers.whole(self.bytes)
         assert whole is not None
         return adler32_hex(whole)
@@ -215,7 +214,8 @@ class PosixPart(Part):
         if self.lost is not None:
             raise self.lost
 
-    def _still_ours(self) -> None:
+    def _still_ours(self) -> os.stat_result:
+        """By name: one call, and no descriptor needed. If somebody else wrote to it, every known adler is forgotten."""
         try:
             stat = self._store.tree.lstat(self.part_path)
         except FileNotFoundError:
@@ -224,6 +224,8 @@ class PosixPart(Part):
             raise self._lose(PartLost("another file took the part's name", self.pfn))
         if stat.st_mtime_ns != self._mtime_ns:
             self._adlers.forget()
+            self._mtime_ns = stat.st_mtime_ns
+        return stat
 
     def _note_write(self) -> None:
         if not self.unsynced:

@@ -48,9 +48,7 @@ class PathRules:
             else:
                 found[name] = tuple(_rule(name, rule) for rule in entry.get("rules", ()))
         if not found.get(protocol):
-            raise NeverWorks(
-                f"no path rules for protocol {protocol!r}", next=f"known are: {', '.join(found) or 'none'}"
-            )
+            raise NeverWorks(f"no path rules for protocol {protocol!r}", next=f"known: {', '.join(found) or 'none'}")
         for name, rules in found.items():
             for rule in rules:
                 if rule.chain is not None and rule.chain not in found:

@@ -5,6 +5,7 @@ Both exist because the kernel reports a failed write-back only to descriptors th
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import OrderedDict
 from threading import Lock
@@ -90,13 +91,17 @@ class Disk:
         self.failures = 0
         self._lock = Lock()
 
-    def sync(self) -> None:
+    def sync(self) -> bool:
+        """False where this machine has no such call; raises OSError if a write-back failed since the last one."""
         with self._lock:
             try:
                 syscalls.syncfs(self.fd)
-            except OSError:
+            except OSError as error:
+                if error.errno == errno.ENOSYS:
+                    return False
                 self.failures += 1
                 raise
+            return True
 
     def close(self) -> None:
         os.close(self.fd)

@@ -1,0 +1,487 @@
+"""The contract of `streams/storage/endpoint.py` as tests: every backend subclasses `EndpointContract`.
+
+A subclass gives the fixtures `endpoint` and `backdoor` (the storage as its administrator sees it).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import pytest
+
+from streams.core.ranges import Ranges
+from streams.errors import StorageError, Transfer2goError
+from streams.storage.checksums import adler32, adler32_hex
+from streams.storage.endpoint import Endpoint, FileMissing, PartLost, Sealed, Wanted, part_tag
+
+LFN = "/store/data/Run1/file.root"
+
+
+class Backdoor(ABC):
+    @abstractmethod
+    def put(self, lfn: str, content: bytes) -> None:
+        """A whole file by other means, replacing."""
+
+    @abstractmethod
+    def get(self, lfn: str) -> bytes | None: ...
+
+    @abstractmethod
+    def overwrite(self, lfn: str, offset: int, content: bytes) -> None:
+        """Change bytes in place."""
+
+    @abstractmethod
+    def truncate(self, lfn: str, length: int) -> None: ...
+
+    @abstractmethod
+    def remove(self, lfn: str) -> None: ...
+
+    @abstractmethod
+    def parts(self) -> list[str]:
+        """Names of all part files there are."""
+
+    @abstractmethod
+    def remove_parts(self) -> None: ...
+
+    @abstractmethod
+    def corrupt_parts(self) -> None:
+        """Change the first byte of each part file, as a bad disk would."""
+
+
+def noise(length: int, seed: int = 7) -> bytes:
+    return random.Random(seed).randbytes(length)
+
+
+def adler_of(content: bytes) -> str:
+    return adler32_hex(adler32(content))
+
+
+def tag(item: int = 0, attempt: int = 0) -> str:
+    return part_tag("T1_A.0f0e1d9e-0000-4000-8000-000000000000.0.0", item, attempt)
+
+
+def land(endpoint: Endpoint, lfn: str, content: bytes, **changes: int) -> Sealed:
+    with endpoint.open_part(lfn, tag(**changes), bytes=len(content), adler32=adler_of(content)) as part:
+        part.write(0, content)
+        return part.seal()
+
+
+class EndpointContract:
+    # reading
+
+    def test_stat_and_version_follow_the_content(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+        backdoor.put(LFN, b"one")
+        before = endpoint.stat(LFN)
+        assert before.bytes == 3
+        assert endpoint.stat(LFN) == before
+        backdoor.put(LFN, b"two")
+        assert endpoint.stat(LFN).version != before.version
+
+    @pytest.mark.parametrize("length", [0, 1, 100, 4096, (1 << 20) - 1, (1 << 20) + 1, 3_000_000])
+    def test_checksum_is_of_every_byte(self, endpoint: Endpoint, backdoor: Backdoor, length: int) -> None:
+        content = noise(length)
+        backdoor.put(LFN, content)
+        assert endpoint.checksum(LFN) == adler_of(content)
+
+    def test_ranges_are_read_exactly(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+        content = noise(100_000)
+        backdoor.put(LFN, content)
+        with endpoint.open_reader(LFN, endpoint.stat(LFN).version) as reader:
+            assert reader.pread(99_990, 10) == content[99_990:]
+            assert reader.pread(0, 0) == b""
+            into = bytearray(70_000)
+            reader.readinto(17, memoryview(into))
+            assert into == content[17:70_017]
+
+    def test_a_file_that_is_not_there(self, endpoint: Endpoint) -> None:
+        for attempt in (endpoint.stat, endpoint.open_reader, endpoint.checksum):
+            with pytest.raises(FileMissing, match="no such file") as caught:
+                attempt(LFN)
+            assert caught.value.failure_class == "permanent"
+
+    def test_a_directory_is_not_a_file(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+        backdoor.put(LFN, b"x")
+        for attempt in (endpoint.stat, endpoint.open_reader):
+            with pytest.raises(StorageError, match="not a regular file"):
+                attempt("/store/data")
+
+    def test_another_version_is_refused_in_words(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+        backdoor.put(LFN, noise(1000))
+        version = endpoint.stat(LFN).version
+        backdoor.put(LFN, noise(400))
+        with pytest.raises(StorageError, match="shrank from 1000 to 400 bytes since it was listed") as caught:
+            endpoint.open_reader(LFN, version)
+        assert caught.value.failure_class == "data-bad"
+
+    @pytest.mark.parametrize(
+        ("new_length", "words"), [(400, "shrank from 1000 to 400"), (1600, "grew from 1000 to 1600")]
+    )
+    def test_shrinking_and_growing_while_read(
+        self, endpoint: Endpoint, backdoor: Backdoor, new_length: int, words: str
+    ) -> None:
+        backdoor.put(LFN, noise(1000))
+        with endpoint.open_reader(LFN) as reader:
+            reader.pread(0, 300)
+            backdoor.truncate(LFN, new_length)
+            with pytest.raises(StorageError, match=f"{words} bytes while it was read") as caught:
+                reader.pread(300, 300)
+            assert caught.value.failure_class == "data-bad"
+            with pytest.raises(StorageError, match=words):
+                reader.readinto(300, memoryview(bytearray(700)))
+
+    def test_beyond_the_end_is_an_error_not_short(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+        backdoor.put(LFN, noise(10))
+        with (
+            endpoint.open_reader(LFN) as reader,
+            pytest.raises(StorageError, match=r"up to 11 were asked of a file of 10"),
+        ):
+            reader.pread(5, 6)
+
+    # names
+
+    @pytest.mark.parametrize(
+        "lfn",
+        [
+            "", "/", "store/x", "/store/../../etc/passwd", "/..", "/store/./x", "//store/x", "/store//x", "/store/x/",
+            "/store/.hidden", "/.t2g-0000000000000000-0.part", "/store/a\0b", "/store/a\nb", "/" + "x" * 1024,
+        ],
+    )  # fmt: skip
+    def test_names_that_lead_elsewhere(self, endpoint: Endpoint, tmp_path: Path, lfn: str) -> None:
+        mine = tmp_path / "mine"
+        mine.write_bytes(b"x")
+        attempts = (
+            lambda: endpoint.pfn(lfn),
+            lambda: endpoint.stat(lfn),
+            lambda: endpoint.open_reader(lfn),
+            lambda: endpoint.present(lfn, 1, "00000001"),
+            lambda: endpoint.open_part(lfn, tag(), bytes=1, adler32=None),
+            lambda: endpoint.discard(lfn, tag()),
+            lambda: endpoint.place(lfn, str(mine)),
+        )
+        for attempt in attempts:
+            with pytest.raises(StorageError, match="does not lead to a file under the storage root") as caught:
+                attempt()
+            assert caught.value.failure_class == "permanent"
+            assert str(caught.value).isprintable()
+
+    @pytest.mark.parametrize("bad", ["", "x", "../../0000000000000000-0", "0123456789abcdef", "0123456789abcdef-01"])
+    def test_tags_that_are_none(self, endpoint: Endpoint, bad: str) -> None:
+        with pytest.raises(Transfer2goError, match="not a part's tag"):
+            endpoint.open_part(LFN, bad, bytes=1, adler32=None)
+
+    # writing
+
+    @pytest.mark.parametrize("length", [0, 1, 100, 4096, 65_536, 1_000_003])
+    def test_a_file_lands(self, endpoint: Endpoint, backdoor: Backdoor, length: int) -> None:
+        content = noise(length)
+        assert not endpoint.present(LFN, length, adler_of(content))
+        assert land(endpoint, LFN, content) == Sealed(LFN, length, adler_of(content), already=False)
+        assert backdoor.get(LFN) == content
+        assert backdoor.parts() == []
+        assert endpoint.present(LFN, length, adler_of(content))
+
+    def test_nothing_is_under_the_final_name_before_the_seal(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+        with endpoint.open_part(LFN, tag(), bytes=4, adler32=None) as part:
+            part.write(0, b"abcd")
+            part.sync()
+            assert backdoor.get(LFN) is None
+            assert len(backdoor.parts()) == 1
+            part.seal()
+        assert backdoor.get(LFN) == b"abcd"
+
+    def test_any_order_and_repeats(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+        content = noise(50_000)
+        pieces = [(at, content[at : at + 1000 + at % 700]) for at in range(0, 50_000, 900)]
+        random.Random(3).shuffle(pieces)
+        with endpoint.open_part(LFN, tag(), bytes=50_000, adler32=adler_of(content), preallocate=True) as part:
+            for at, piece in pieces + pieces[:10]:
+                part.write(at, memoryview(piece))
+            assert part.covered == Ranges([(0, 50_000)])
+            assert not part.seal().already
+        assert backdoor.get(LFN) == content
+
+    def test_a_byte_is_taken_once(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+        """Else the checksum kept in memory would not be that of the disk."""
+        with endpoint.open_part(LFN, tag(), bytes=6, adler32=adler_of(b"abcdef")) as part:
+            part.write(2, b"cd")
+            part.write(0, b"abXXef")
+            part.seal()
+        assert backdoor.get(LFN) == b"abcdef"
+
+    def test_sync_says_what_is_durable(self, endpoint: Endpoint) -> None:
+        with endpoint.open_part(LFN, tag(), bytes=100, adler32=None) as part:
+            assert part.sync() == Ranges()
+            part.write(10, bytes(20))
+            part.write(50, bytes(50))
+            assert part.sync() == Ranges([(10, 30), (50, 100)])
+
+    def test_a_seal_with_holes_is_refused_and_can_be_finished(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+        with endpoint.open_part(LFN, tag(), bytes=6, adler32=adler_of(b"abcdef")) as part:
+            part.write(0, b"abc")
+            with pytest.raises(StorageError, match=r"3 bytes are not written yet, the first \[3, 6\)") as caught:
+                part.seal()
+            assert caught.value.failure_class == "transient"
+            part.write(3, b"def")
+            part.seal()
+        assert backdoor.get(LFN) == b"abcdef"
+
+    @pytest.mark.parametrize(("offset", "segment"), [(-1, b"x"), (5, b"xy"), (6, b"x")])
+    def test_a_segment_outside_the_file(self, endpoint: Endpoint, offset: int, segment: bytes) -> None:
+        with endpoint.open_part(LFN, tag(), bytes=6, adler32=None) as part:
+            with pytest.raises(StorageError, match="lies outside the file of 6 bytes") as caught:
+                part.write(offset, segment)
+            assert caught.value.failure_class == "data-bad"
+            part.write(0, b"abcdef")
+            part.seal()
+
+    def test_bad_data_is_never_named(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+        with endpoint.open_part(LFN, tag(), bytes=6, adler32=adler_of(b"abcdef")) as part:
+            part.write(0, b"abcdeX")
+            with pytest.raises(PartLost, match="is not the expected") as caught:
+                part.seal()
+            assert caught.value.failure_class == "data-bad"
+            with pytest.raises(PartLost):
+                part.write(0, b"a")
+        assert backdoor.get(LFN) is None
+        assert backdoor.parts() == []
+
+    def test_without_an_expected_checksum_the_seal_tells_it(self, endpoint: Endpoint) -> None:
+        with endpoint.open_part(LFN, tag(), bytes=6, adler32=None) as part:
+            part.write(0, b"abcdef")
+            assert part.seal().adler32 == adler_of(b"abcdef")
+
+    # never replacing
+
+    def test_the_same_file_already_there(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+        backdoor.put(LFN, b"abcdef")
+        version = endpoint.stat(LFN).version
+        assert land(endpoint, LFN, b"abcdef").already
+        assert endpoint.stat(LFN).version == version
+        assert backdoor.parts() == []
+
+    @pytest.mark.parametrize("other", [b"abcdeX", b"abc", b""])
+    def test_a_different_file_already_there(self, endpoint: Endpoint, backdoor: Backdoor, other: bytes) -> None:
+        backdoor.put(LFN, other)
+        for attempt in (
+            lambda: endpoint.present(LFN, 6, adler_of(b"abcdef")),
+            lambda: land(endpoint, LFN, b"abcdef"),
+        ):
+            with pytest.raises(StorageError, match="a different file is already at the destination") as caught:
+                attempt()
+            assert caught.value.failure_class == "permanent"
+            assert not isinstance(caught.value, PartLost)
+        assert backdoor.get(LFN) == other
+        assert backdoor.parts() == []
+
+    def test_present_without_a_checksum_cannot_tell(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+        backdoor.put(LFN, b"abcdef")
+        assert not endpoint.present(LFN, 6, None)
+        with pytest.raises(StorageError, match="6 bytes instead of 7"):
+            endpoint.present(LFN, 7, None)
+        with endpoint.open_part(LFN, tag(), bytes=6, adler32=None) as part:
+            part.write(0, b"abcdef")
+            assert part.seal().already
+
+    def test_two_writers_of_one_target(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+        with (
+            endpoint.open_part(LFN, tag(1), bytes=6, adler32=None) as first,
+            endpoint.open_part(LFN, tag(2), bytes=6, adler32=None) as same,
+            endpoint.open_part(LFN, tag(3), bytes=6, adler32=None) as other,
+        ):
+            first.write(0, b"abcdef")
+            same.write(0, b"abcdef")
+            other.write(0, b"ABCDEF")
+            assert [isinstance(answer, Sealed) for answer in endpoint.seal_group([first, same, other])] == [
+                True, True, False,
+            ]  # fmt: skip
+        assert backdoor.get(LFN) == b"abcdef"
+        assert backdoor.parts() == []
+
+    # resuming
+
+    def test_a_successor_resumes_what_was_verified(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+        content = noise(10_000)
+        part = endpoint.open_part(LFN, tag(), bytes=10_000, adler32=adler_of(content))
+        part.write(2_000, content[2_000:7_000])
+        verified = part.sync()
+        part.write(9_000, content[9_000:])  # never reported: the successor asks for it again
+        part.close()
+        with endpoint.open_part(LFN, tag(), bytes=10_000, adler32=adler_of(content), verified=verified) as part:
+            assert part.covered == Ranges([(2_000, 7_000)])
+            part.write(0, content[:5_000])
+            part.write(5_000, content[5_000:])
+            part.seal()
+        assert backdoor.get(LFN) == content
+
+    def test_all_verified_needs_only_the_seal(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+        part = endpoint.open_part(LFN, tag(), bytes=6, adler32=adler_of(b"abcdef"))
+        part.write(0, b"abcdef")
+        verified = part.sync()
+        part.close()
+        with endpoint.open_part(LFN, tag(), bytes=6, adler32=adler_of(b"abcdef"), verified=verified) as part:
+            assert part.seal() == Sealed(LFN, 6, adler_of(b"abcdef"), already=False)
+
+    def test_what_rotted_between_two_processes_is_found(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+        part = endpoint.open_part(LFN, tag(), bytes=6, adler32=adler_of(b"abcdef"))
+        part.write(0, b"abcdef")
+        verified = part.sync()
+        part.close()
+        backdoor.corrupt_parts()
+        with (
+            endpoint.open_part(LFN, tag(), bytes=6, adler32=adler_of(b"abcdef"), verified=verified) as part,
+            pytest.raises(PartLost, match="is not the expected"),
+        ):
+            part.seal()
+        assert backdoor.get(LFN) is None
+
+    def test_a_part_that_is_gone_is_lost(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+        with pytest.raises(PartLost, match="gone"):
+            endpoint.open_part(LFN, tag(), bytes=6, adler32=None, verified=[(0, 3)])
+        part = endpoint.open_part(LFN, tag(), bytes=6, adler32=None)
+        part.write(0, b"abc")
+        backdoor.remove_parts()
+        with pytest.raises(PartLost, match="gone"):
+            part.write(3, b"def")
+        part.close()
+
+    def test_a_part_shorter_than_its_verified_ranges_is_lost(self, endpoint: Endpoint) -> None:
+        endpoint.open_part(LFN, tag(), bytes=6, adler32=None).close()
+        with pytest.raises(PartLost, match="shorter"):
+            endpoint.open_part(LFN, tag(), bytes=6, adler32=None, verified=[(0, 3)])
+
+    def test_sealed_by_another_meanwhile(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+        """A worker paused past its session: its successor had the same part, and sealed it."""
+        paused = endpoint.open_part(LFN, tag(), bytes=6, adler32=adler_of(b"abcdef"))
+        paused.write(0, b"abc")
+        verified = paused.sync()
+        with endpoint.open_part(LFN, tag(), bytes=6, adler32=adler_of(b"abcdef"), verified=verified) as successor:
+            successor.write(3, b"def")
+            successor.seal()
+        with pytest.raises(PartLost):
+            paused.write(3, b"XYZ")
+        assert backdoor.get(LFN) == b"abcdef"
+        paused.close()
+
+    def test_a_seal_finds_its_part_sealed_by_another(self, endpoint: Endpoint) -> None:
+        paused = endpoint.open_part(LFN, tag(), bytes=6, adler32=adler_of(b"abcdef"))
+        paused.write(0, b"abcdef")
+        verified = paused.sync()
+        with endpoint.open_part(LFN, tag(), bytes=6, adler32=adler_of(b"abcdef"), verified=verified) as successor:
+            successor.seal()
+        assert paused.seal() == Sealed(LFN, 6, adler_of(b"abcdef"), already=True)
+
+    def test_bytes_of_a_woken_worker_are_noticed(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+        woken = endpoint.open_part(LFN, tag(), bytes=6, adler32=adler_of(b"abcdef"))
+        successor = endpoint.open_part(LFN, tag(), bytes=6, adler32=adler_of(b"abcdef"))
+        successor.write(0, b"abcdef")
+        woken.write(0, b"abcdeX")
+        with pytest.raises(PartLost, match="is not the expected"):
+            successor.seal()
+        assert backdoor.get(LFN) is None
+        woken.close()
+
+    def test_discard_deletes_one_own_part(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+        backdoor.put(LFN, b"whole")
+        old = endpoint.open_part(LFN, tag(attempt=0), bytes=6, adler32=None)
+        new = endpoint.open_part(LFN, tag(attempt=1), bytes=6, adler32=None)
+        old.close()
+        assert endpoint.discard(LFN, tag(attempt=0))
+        assert not endpoint.discard(LFN, tag(attempt=0))
+        assert len(backdoor.parts()) == 1
+        new.discard()
+        assert backdoor.parts() == []
+        assert backdoor.get(LFN) == b"whole"
+
+    # groups
+
+    def test_a_group_where_every_item_ends_its_own_way(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+        contents = [noise(5000 + n, seed=n) for n in range(40)]
+        lfns = [f"/store/d{n % 3}/f{n}" for n in range(40)]
+        parts = []
+        for n, (lfn, content) in enumerate(zip(lfns, contents, strict=True)):
+            part = endpoint.open_part(lfn, tag(n), bytes=len(content), adler32=adler_of(content))
+            part.write(0, content if n != 5 else content[:-1] + b"!" + b"")
+            parts.append(part)
+        backdoor.put(lfns[7], b"somebody else's")
+        backdoor.put(lfns[8], contents[8])
+        hole = endpoint.open_part("/store/d0/hole", tag(99), bytes=9, adler32=None)
+        answers = endpoint.seal_group([*parts, hole])
+        assert isinstance(answers[5], PartLost)
+        assert isinstance(answers[7], StorageError)
+        assert answers[7].failure_class == "permanent"
+        assert answers[8] == Sealed(lfns[8], len(contents[8]), adler_of(contents[8]), already=True)
+        assert isinstance(answers[40], StorageError)
+        for n in set(range(40)) - {5, 7}:
+            assert isinstance(answers[n], Sealed), answers[n]
+            assert backdoor.get(lfns[n]) == contents[n]
+        assert backdoor.get(lfns[5]) is None
+        assert len(backdoor.parts()) == 1
+        wanted = [Wanted(lfn, len(content), adler_of(content)) for lfn, content in zip(lfns, contents, strict=True)]
+        there = endpoint.present_group(wanted)
+        assert [answer is True for answer in there] == [n not in (5, 7) for n in range(40)]
+        hole.discard()
+
+    def test_more_parts_than_open_files(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+        """Twice as many parts as the backend keeps open, written in turns."""
+        count = 300
+        parts = [endpoint.open_part(f"/many/f{n}", tag(n), bytes=20, adler32=None) for n in range(count)]
+        for half in (0, 10):
+            for n, part in enumerate(parts):
+                part.write(half, b"%010d" % n)
+        assert set(endpoint.sync_group(parts)) == {Ranges([(0, 20)])}
+        assert all(isinstance(answer, Sealed) for answer in endpoint.seal_group(parts))
+        assert backdoor.get("/many/f217") == b"%010d" % 217 * 2
+
+    def test_empty_groups(self, endpoint: Endpoint) -> None:
+        assert endpoint.sync_group([]) == []
+        assert endpoint.seal_group([]) == []
+        assert endpoint.present_group([]) == []
+
+    # placing
+
+    @pytest.mark.parametrize("link", [True, False])
+    @pytest.mark.parametrize("length", [0, 1, 2_500_000])
+    def test_a_users_file_is_placed(
+        self, endpoint: Endpoint, backdoor: Backdoor, tmp_path: Path, length: int, link: bool
+    ) -> None:
+        mine = tmp_path / "my file.dat"
+        content = noise(length)
+        mine.write_bytes(content)
+        placed = endpoint.place(LFN, str(mine), link=link)
+        assert (placed.bytes, placed.adler32, placed.version) == (length, adler_of(content), endpoint.stat(LFN).version)
+        assert backdoor.get(LFN) == content
+        assert mine.read_bytes() == content
+        assert backdoor.parts() == []
+        assert endpoint.place(LFN, str(mine), link=link).how == "already"
+
+    def test_an_own_copy_outlives_changes_of_the_original(
+        self, endpoint: Endpoint, backdoor: Backdoor, tmp_path: Path
+    ) -> None:
+        mine = tmp_path / "mine"
+        mine.write_bytes(b"abcdef")
+        assert endpoint.place(LFN, str(mine), link=False).how in ("copy", "clone")
+        with mine.open("r+b") as file:
+            file.write(b"X")
+        assert backdoor.get(LFN) == b"abcdef"
+
+    def test_placing_never_replaces(self, endpoint: Endpoint, backdoor: Backdoor, tmp_path: Path) -> None:
+        backdoor.put(LFN, b"theirs")
+        mine = tmp_path / "mine"
+        mine.write_bytes(b"mine!!")
+        for link in (True, False):
+            with pytest.raises(StorageError, match="a different file is already"):
+                endpoint.place(LFN, str(mine), link=link)
+        assert backdoor.get(LFN) == b"theirs"
+        assert backdoor.parts() == []
+
+    def test_placing_what_is_no_file(self, endpoint: Endpoint, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        for source, words in (
+            (tmp_path, "not a regular"),
+            (tmp_path / "pipe", "not a regular"),
+            (tmp_path / "no", "no such"),
+        ):
+            with pytest.raises(StorageError, match=words):
+                endpoint.place(LFN, str(source))

@@ -1,0 +1,340 @@
+"""The POSIX backend against the contract, with and without the kernel's newer calls, and what only POSIX has."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streams.errors import NeverWorks, StorageError
+from streams.storage import open_endpoint, syscalls
+from streams.storage.endpoint import PartLost, Sealed, part_tag
+from streams.storage.posix import PosixEndpoint
+from streams.storage.rules import PathRules
+from tests.storage.contract import LFN, Backdoor, EndpointContract, adler_of, land, noise, tag
+
+
+class PosixBackdoor(Backdoor):
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, lfn: str) -> Path:
+        return self.root / lfn.lstrip("/")
+
+    def put(self, lfn: str, content: bytes) -> None:
+        path = self.path(lfn)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name("administrator")
+        temporary.write_bytes(content)
+        temporary.replace(path)
+
+    def get(self, lfn: str) -> bytes | None:
+        return self.path(lfn).read_bytes() if self.path(lfn).exists() else None
+
+    def overwrite(self, lfn: str, offset: int, content: bytes) -> None:
+        with self.path(lfn).open("r+b") as file:
+            file.seek(offset)
+            file.write(content)
+
+    def truncate(self, lfn: str, length: int) -> None:
+        os.truncate(self.path(lfn), length)
+
+    def remove(self, lfn: str) -> None:
+        self.path(lfn).unlink()
+
+    def _parts(self) -> list[Path]:
+        return sorted(self.root.rglob(".t2g-*"))
+
+    def parts(self) -> list[str]:
+        return [path.name for path in self._parts()]
+
+    def remove_parts(self) -> None:
+        for path in self._parts():
+            path.unlink()
+
+    def corrupt_parts(self) -> None:
+        for path in self._parts():
+            stat = path.stat()
+            with path.open("r+b") as file:
+                first = file.read(1)
+                file.seek(0)
+                file.write(bytes([first[0] ^ 1]))
+            os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def not_known(*_: object) -> int:
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
+@pytest.fixture(params=["modern", "no-openat2", "no-renameat2", "no-syncfs"])
+def endpoint(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[PosixEndpoint]:
+    missing = {"no-openat2": "open_beneath", "no-renameat2": "rename_noreplace", "no-syncfs": "syncfs"}
+    if request.param in missing:
+        monkeypatch.setattr(syscalls, missing[request.param], not_known)
+    root = tmp_path / "root"
+    root.mkdir()
+    with PosixEndpoint(str(root)) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def backdoor(endpoint: PosixEndpoint) -> PosixBackdoor:
+    return PosixBackdoor(Path(endpoint.root))
+
+
+class TestPosixKeepsTheContract(EndpointContract):
+    pass
+
+
+def open_fds() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+# symbolic links
+
+
+def test_links_out_of_the_root_are_not_followed(
+    endpoint: PosixEndpoint, backdoor: PosixBackdoor, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_bytes(b"secret")
+    (backdoor.root / "out").symlink_to(outside)
+    (backdoor.root / "up").symlink_to("../outside")
+    (backdoor.root / "file").symlink_to(outside / "secret")
+    mine = tmp_path / "mine"
+    mine.write_bytes(b"x")
+    for directory in ("out", "up"):
+        for attempt in (
+            lambda d=directory: endpoint.open_part(f"/{d}/new", tag(), bytes=1, adler32=None),
+            lambda d=directory: endpoint.open_part(f"/{d}/deeper/new", tag(), bytes=1, adler32=None),
+            lambda d=directory: endpoint.place(f"/{d}/new", str(mine)),
+            lambda d=directory: endpoint.open_reader(f"/{d}/secret"),
+            lambda d=directory: endpoint.stat(f"/{d}/secret"),
+        ):
+            with pytest.raises(StorageError, match="a symbolic link leads out of the storage root") as caught:
+                attempt()
+            assert caught.value.failure_class == "permanent"
+    for attempt in (lambda: endpoint.open_reader("/file"), lambda: land(endpoint, "/file", b"new")):
+        with pytest.raises(StorageError, match="a symbolic link leads out of the storage root"):
+            attempt()
+    assert sorted(path.name for path in outside.iterdir()) == ["secret"]
+    assert (outside / "secret").read_bytes() == b"secret"
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+def test_links_inside_the_root_are_followed(endpoint: PosixEndpoint, backdoor: PosixBackdoor, absolute: bool) -> None:
+    (backdoor.root / "disk7").mkdir()
+    (backdoor.root / "store").symlink_to(backdoor.root / "disk7" if absolute else "disk7")
+    land(endpoint, "/store/new/file", b"abcdef")
+    assert backdoor.get("/disk7/new/file") == b"abcdef"
+    assert endpoint.checksum("/store/new/file") == adler_of(b"abcdef")
+
+
+def test_a_dangling_link_at_the_target_is_not_written_through(
+    endpoint: PosixEndpoint, backdoor: PosixBackdoor, tmp_path: Path
+) -> None:
+    (backdoor.root / "file").symlink_to("nowhere")
+    with pytest.raises(StorageError, match="not a readable file") as caught:
+        land(endpoint, "/file", b"abcdef")
+    assert caught.value.failure_class == "permanent"
+    assert sorted(path.name for path in backdoor.root.iterdir()) == ["file"]
+
+
+def test_a_link_under_the_parts_name_is_not_written_through(
+    endpoint: PosixEndpoint, backdoor: PosixBackdoor, tmp_path: Path
+) -> None:
+    victim = backdoor.root / "victim"
+    victim.write_bytes(b"precious")
+    (backdoor.root / f".t2g-{tag()}.part").symlink_to("victim")
+    with pytest.raises(StorageError):
+        land(endpoint, "/file", b"abcdef")
+    (backdoor.root / f".t2g-{tag()}.part").unlink()
+    os.link(victim, backdoor.root / f".t2g-{tag()}.part")
+    with pytest.raises(PartLost, match="another name"):
+        land(endpoint, "/file", b"abcdef")
+    assert victim.read_bytes() == b"precious"
+
+
+def test_a_pipe_or_directory_at_the_target_is_a_different_file(
+    endpoint: PosixEndpoint, backdoor: PosixBackdoor
+) -> None:
+    os.mkfifo(backdoor.root / "pipe")
+    (backdoor.root / "directory").mkdir()
+    for lfn in ("/pipe", "/directory"):
+        with pytest.raises(StorageError, match="not a regular file") as caught:
+            land(endpoint, lfn, b"abcdef")
+        assert caught.value.failure_class == "permanent"
+
+
+def test_a_file_where_a_directory_is_needed(endpoint: PosixEndpoint, backdoor: PosixBackdoor) -> None:
+    backdoor.put("/store/data", b"a file")
+    with pytest.raises(StorageError, match="not a directory") as caught:
+        land(endpoint, LFN, b"abcdef")
+    assert caught.value.failure_class == "permanent"
+
+
+# names of parts, descriptors
+
+
+def test_the_part_lies_beside_the_target(endpoint: PosixEndpoint, backdoor: PosixBackdoor) -> None:
+    with endpoint.open_part(LFN, "0123456789abcdef-12", bytes=1, adler32=None):
+        assert (backdoor.path(LFN).parent / ".t2g-0123456789abcdef-12.part").exists()
+
+
+def test_tags_differ_by_manifest_item_and_attempt() -> None:
+    tags = {part_tag(manifest, item, attempt) for manifest in "ab" for item in range(3) for attempt in range(3)}
+    assert len(tags) == 18
+
+
+def test_open_descriptors_are_bounded(tmp_path: Path) -> None:
+    before = open_fds()
+    with PosixEndpoint(str(tmp_path), open_parts_max=5) as endpoint:
+        parts = [endpoint.open_part(f"/f{n}", tag(n), bytes=2, adler32=None) for n in range(50)]
+        for part in parts:
+            part.write(0, b"xy")
+        assert open_fds() <= before + 5 + 2  # the root and the disk
+        assert all(isinstance(answer, Sealed) for answer in endpoint.seal_group(parts))
+        assert open_fds() <= before + 2
+    assert open_fds() == before
+
+
+def test_errors_leave_no_descriptor_open(endpoint: PosixEndpoint, backdoor: PosixBackdoor) -> None:
+    backdoor.put(LFN, b"theirs")
+    before = open_fds()
+    for _ in range(3):
+        with pytest.raises(StorageError):
+            land(endpoint, LFN, b"mine!!")
+        with pytest.raises(StorageError):
+            endpoint.open_reader(LFN, "1:2:3")
+        with pytest.raises(PartLost):
+            endpoint.open_part(LFN, tag(), bytes=6, adler32=None, verified=[(0, 6)])
+    assert open_fds() - before <= 1  # the disk's own, opened at the first part
+
+
+def test_short_writes_are_finished(
+    endpoint: PosixEndpoint, backdoor: PosixBackdoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, view, offset: whole(fd, view[: max(1, len(view) // 3)], offset))
+    content = noise(10_000)
+    land(endpoint, LFN, content)
+    assert backdoor.get(LFN) == content
+
+
+def test_parts_written_here_are_never_read_back(
+    endpoint: PosixEndpoint, backdoor: PosixBackdoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[tuple[int, int]] = []
+    pread = os.pread
+    monkeypatch.setattr(
+        os, "pread", lambda fd, length, offset: reads.append((offset, length)) or pread(fd, length, offset)
+    )
+    content = noise(9_000)
+    first = endpoint.open_part(LFN, tag(), bytes=9_000, adler32=adler_of(content))
+    first.write(0, content[:3_000])
+    verified = first.sync()
+    first.close()
+    with endpoint.open_part(LFN, tag(), bytes=9_000, adler32=adler_of(content), verified=verified) as part:
+        part.write(3_000, content[3_000:])
+        part.seal()
+    assert reads == [(0, 3_000)]
+
+
+def test_eight_threads_seal_the_same_target(endpoint: PosixEndpoint, backdoor: PosixBackdoor) -> None:
+    content = noise(300_000)
+    answers: list[Sealed] = []
+    gate = threading.Barrier(8)
+
+    def write(item: int) -> None:
+        with endpoint.open_part(LFN, tag(item), bytes=len(content), adler32=adler_of(content)) as part:
+            part.write(0, content)
+            gate.wait()
+            answers.append(part.seal())
+
+    threads = [threading.Thread(target=write, args=(item,)) for item in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answer.already for answer in answers) == [False] + [True] * 7
+    assert backdoor.get(LFN) == content
+    assert backdoor.parts() == []
+
+
+# placing
+
+
+def test_placing_links_on_one_filesystem(endpoint: PosixEndpoint, backdoor: PosixBackdoor, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.write_bytes(b"abcdef")
+    assert endpoint.place(LFN, str(mine)).how == "link"
+    assert mine.samefile(backdoor.path(LFN))
+
+
+def test_placing_a_link_brings_the_file(endpoint: PosixEndpoint, backdoor: PosixBackdoor, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_bytes(b"abcdef")
+    (tmp_path / "alias").symlink_to("mine")
+    endpoint.place(LFN, str(tmp_path / "alias"))
+    assert not backdoor.path(LFN).is_symlink()
+    assert backdoor.get(LFN) == b"abcdef"
+
+
+def test_placing_without_nameless_files(
+    endpoint: PosixEndpoint, backdoor: PosixBackdoor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening = os.open
+
+    def no_nameless(path: str, flags: int, *rest: int, **more: int) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "no nameless files here")
+        return opening(path, flags, *rest, **more)
+
+    monkeypatch.setattr(os, "open", no_nameless)
+    mine = tmp_path / "mine"
+    mine.write_bytes(noise(2_500_000))
+    assert endpoint.place(LFN, str(mine), link=False).how == "copy"
+    assert backdoor.get(LFN) == noise(2_500_000)
+    mine.write_bytes(b"another")
+    with pytest.raises(StorageError, match="a different file"):
+        endpoint.place(LFN, str(mine), link=False)
+    assert backdoor.parts() == []
+
+
+# opening
+
+
+def test_open_endpoint(tmp_path: Path) -> None:
+    root = tmp_path / "with space"
+    root.mkdir()
+    with open_endpoint(f"file://{tmp_path}/with%20space", name="disk") as endpoint:
+        assert (endpoint.name, endpoint.root, endpoint.pfn("/a/b")) == ("disk", str(root), f"{root}/a/b")
+
+
+@pytest.mark.parametrize("url", ["", "/data", "root://host//store", "file://host/data", "file:data", "file:///a?b=c"])
+def test_urls_that_are_none(url: str) -> None:
+    with pytest.raises(NeverWorks):
+        open_endpoint(url)
+
+
+def test_a_root_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="create the directory, or mount the disk"):
+        open_endpoint(f"file://{tmp_path}/absent")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rules_cannot_lead_out_of_the_root(tmp_path: Path) -> None:
+    with PosixEndpoint(str(tmp_path), rules=PathRules.prefix(f"{tmp_path}/deep")) as endpoint:
+        assert endpoint.pfn("/store/x") == f"{tmp_path}/deep/store/x"
+    for prefix in ("/etc", f"{tmp_path}x", f"{tmp_path}/..", f"{tmp_path}/a/../../b", "relative"):
+        with (
+            PosixEndpoint(str(tmp_path), rules=PathRules.prefix(prefix)) as endpoint,
+            pytest.raises(StorageError, match="does not lead to a file under the storage root"),
+        ):
+            endpoint.pfn("/store/x")

@@ -1,0 +1,253 @@
+"""The planes' process: `python -m streams.planes.child`, orders on stdin. Here threads are started and wired, no more.
+
+It ends when the pipe closes, within seconds and whatever it was doing: nothing it holds is not owed again. A bad order
+is logged and skipped.
+
+Threads: main reads the pipe; `orders` carries orders out one after the other; `payload` reads and writes; `sync` makes
+durable, seals and tells; `source` serves; `listing` writes manifests. Publishers and librdkafka have their own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import queue
+import resource
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from streams.core.commands import WriteManifests
+from streams.core.messages import FailureClass, Message, PartLost, Reason, Scope
+from streams.core.names import Text, shown
+from streams.core.topics import partition_of
+from streams.errors import StorageError, Temporary, Transfer2goError
+from streams.kafka.publish import Publisher
+from streams.planes.destination import Destination
+from streams.planes.landing import reason_of
+from streams.planes.listing import Listing, ManifestWriter
+from streams.planes.orders import Assign, Forget, Open, Serve, Start, Stop, Write, read_order
+from streams.planes.payload import PayloadReader
+from streams.planes.source import Source, wall_ms
+from streams.storage import open_endpoint
+from streams.storage.endpoint import Endpoint
+
+log = logging.getLogger(__name__)
+
+ORDERS_MAX = 4096
+ENDPOINT_RETRY_S = 2.0
+PUBLISH_S = 30.0
+ANNOUNCE_S = 30
+CLOSE_S = 2.0
+_SWITCH_S = 0.001
+"""Python's thread switch interval: the default of 5 ms is a hop's latency for every thread that waits."""
+_M_ARENA_MAX = -8
+
+
+class Child:
+    """One incarnation of the planes."""
+
+    def __init__(self, start: Start) -> None:
+        self.settings = start.settings
+        self.publisher = Publisher(start.settings, start.settings.here, start.writer, "plane")
+        self.orders: queue.Queue[object] = queue.Queue(ORDERS_MAX)
+        self.writes: queue.Queue[WriteManifests] = queue.Queue(ORDERS_MAX)
+        self.running = True
+        self.fault: Reason | None = None
+        self.endpoint: Endpoint | None = None
+        self.endpoint_tried_s = -1e9
+        self.assigned: dict[int, int | None] = {}
+        self.halves: tuple[Destination, PayloadReader, Source] | None = None
+
+    # publishing
+
+    def publish(self, message: Message) -> None:
+        """Waits while the broker is away, but not for ever: then the fact is dropped, and owed again."""
+        until = time.monotonic() + PUBLISH_S
+        while True:
+            try:
+                return self.publisher.send(message)
+            except Temporary as error:
+                if not self.running or time.monotonic() > until:
+                    log.warning("%s is not published: %s", type(message).__name__, error)
+                    return None
+                time.sleep(0.05)
+
+    # orders
+
+    def run_orders(self) -> None:
+        while self.running:
+            order = self.orders.get()
+            try:
+                self.carry_out(order)
+            except Transfer2goError as error:
+                log.warning("%s: %s", type(order).__name__, error)
+            except Exception:
+                log.exception("an order was skipped")
+
+    def carry_out(self, order: object) -> None:
+        if isinstance(order, Write):
+            self.writes.put_nowait(order.command)
+            return
+        halves = self.halves or self.begin()
+        if isinstance(order, Assign):
+            self.assigned = order.partitions
+        if halves is None:
+            if isinstance(order, Open | Stop) and self.fault is not None:
+                lost = order.manifest_id if isinstance(order, Stop) else order.manifest.manifest
+                why = order.reason if isinstance(order, Stop) else self.fault
+                self.publish(PartLost(lost, order.attempt, why))
+            return
+        destination, payload, source = halves
+        match order:
+            case Assign():
+                destination.keep(order.partitions)
+                payload.assign(order.partitions)
+            case Open():
+                key = order.manifest.manifest.encode()
+                if partition_of(key, self.settings.registry.partitions) not in self.assigned:
+                    log.warning("%s is not opened: its partition is not assigned here", order.manifest.manifest)
+                    return
+                destination.open(order)
+                payload.opened(key)
+            case Stop():
+                destination.stop(order)
+            case Forget():
+                destination.forget(order.manifest_id)
+            case Serve():
+                source.serve(order.request)
+            case _:
+                log.warning("not an order: %s", shown(repr(order)))
+
+    def begin(self) -> tuple[Destination, PayloadReader, Source] | None:
+        """Open the storage and start both halves; None, with the reason kept, while it cannot be opened."""
+        if time.monotonic() - self.endpoint_tried_s < ENDPOINT_RETRY_S:
+            return None
+        self.endpoint_tried_s = time.monotonic()
+        settings = self.settings
+        try:
+            endpoint = open_endpoint(settings.endpoint_url, name=str(settings.here))
+        except StorageError as error:
+            self.fault = reason_of(error, "open")
+        except Transfer2goError as error:
+            self.fault = Reason(Scope.DESTINATION, FailureClass.TRANSIENT, "open", Text(shown(str(error), 390)))
+        else:
+            registry = settings.registry
+            destination = Destination(settings.here, registry.partitions, endpoint, self.publish)
+            payload = PayloadReader(settings, destination, self.publish)
+            source = Source(
+                settings.here, endpoint, registry.payload_bytes, self.publisher.send_chunk, self.publish, wall_ms
+            )
+            self.fault, self.halves = None, (destination, payload, source)
+            if self.assigned:
+                payload.assign(self.assigned)
+            for name, run in (("payload", payload.run), ("sync", destination.run), ("source", source.run)):
+                _thread(name, run)
+            return self.halves
+        log.warning("the storage cannot be opened: %s", self.fault.text)
+        return None
+
+    # manifests
+
+    def open_catalogue(self) -> Listing:
+        from streams.views.catalogue import Catalogue
+
+        scratch = Path(self.settings.datadir) / "view-of-plane"
+        scratch.mkdir(parents=True, exist_ok=True)
+        return Catalogue.open_secondary(str(Path(self.settings.datadir) / "view"), str(scratch))
+
+    def run_writes(self) -> None:
+        writer = ManifestWriter(self.settings.here, self.settings.policy, self.open_catalogue, self.publish)
+        while self.running:
+            command = self.writes.get()
+            try:
+                writer.write(command)
+            except Exception as error:
+                # the view may not exist yet, or be folded anew: the command is owed again
+                log.warning("manifests of %s are not written: %s", command.body.intent, error, exc_info=True)
+
+    # life
+
+    def run_announcements(self) -> None:
+        while self.running:
+            try:
+                self.publisher.announce(endpoints=(str(self.settings.here),), every_s=ANNOUNCE_S)
+            except Transfer2goError as error:
+                log.warning("not announced: %s", error)
+            time.sleep(ANNOUNCE_S)
+
+    def run(self, pipe: BinaryIO) -> None:
+        for name, run in (
+            ("orders", self.run_orders),
+            ("listing", self.run_writes),
+            ("announce", self.run_announcements),
+        ):
+            _thread(name, run)
+        while True:
+            try:
+                order = read_order(pipe)
+            except ValueError as error:
+                log.warning("an order is skipped: %s", error)
+                continue
+            except EOFError as error:
+                log.warning("the pipe is out of step (%s); this plane ends", error)
+                return
+            if order is None:
+                return
+            try:
+                self.orders.put_nowait(order)
+            except queue.Full:
+                log.warning("too many orders wait; %s is dropped", type(order).__name__)
+
+    def close(self) -> None:
+        """Say the last numbers, if the broker is there; parts stay as they are."""
+        self.running = False
+        if self.halves is not None:
+            for half in self.halves:
+                half.close()
+        self.publisher.close(CLOSE_S)
+
+
+def _thread(name: str, run: Callable[[], None]) -> None:
+    threading.Thread(target=run, name=name, daemon=True).start()
+
+
+def _prepare() -> None:
+    """Descriptors for many parts; two heaps of malloc instead of one per thread, which would triple the memory."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 2)
+    sys.setswitchinterval(_SWITCH_S)
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s plane %(name)s: %(message)s"
+    )
+
+
+def main() -> int:
+    _prepare()
+    pipe = os.fdopen(os.dup(0), "rb", buffering=1 << 16)
+    start = read_order(pipe)
+    if not isinstance(start, Start):
+        print("transfer2go planes are started by a worker, which tells them what to do", file=sys.stderr)
+        return 2
+    try:
+        child = Child(start)
+    except Transfer2goError as error:
+        log.error("the planes cannot start: %s", error)
+        return error.exit_code
+    child.run(pipe)
+    child.close()
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)  # daemon threads may be inside a sync or a call of librdkafka: nothing they hold is needed

@@ -1,0 +1,230 @@
+"""The destination half of the in-log plane: orders and payload records in, part files and facts out.
+
+Three threads meet here: orders (open, stop, forget, keep), payload (take), and the sync thread (run), which alone makes
+bytes durable and seals. Progress is published after the sync, never before. Reading Kafka is payload.py's business;
+what is known of one manifest is landing.py's.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Container
+from dataclasses import replace
+from threading import Condition, Lock
+
+from streams.core.messages import ChunkHeader, FailureClass, Message, PartLost, Reason, Scope
+from streams.core.names import ManifestId, Site, Text, shown
+from streams.core.topics import partition_of
+from streams.core.transfer import STOPPED
+from streams.errors import StorageError
+from streams.planes.landing import Landing, Lent, reason_of
+from streams.planes.orders import Open, Stop
+from streams.storage.endpoint import Endpoint
+
+log = logging.getLogger(__name__)
+
+SYNC_BYTES = 32 * 1024 * 1024
+"""Of one landing: then it is synced. A request's size, so usually its last record comes first."""
+UNSYNCED_BYTES_MAX = 96 * 1024 * 1024
+"""Of all landings: the payload thread waits for the disk beyond."""
+IDLE_S = 0.25
+"""Nothing more came for so long: sync what there is (a record of the request was lost, or a source is slow)."""
+OLDEST_S = 2.0
+"""Progress is told at least this often while bytes come."""
+_NEVER = float("inf")
+RETRY_S = 1.0
+"""Between two tries of an item whose storage failed in passing."""
+
+
+class Destination:
+    """`publish(message)` may raise Temporary or block; what was not published is owed again by the worker."""
+
+    def __init__(
+        self,
+        here: Site,
+        partitions: int,
+        endpoint: Endpoint,
+        publish: Callable[[Message], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._here = here
+        self._partitions = partitions
+        self._endpoint = endpoint
+        self._publish = publish
+        self._clock = clock
+        self._landings: dict[bytes, Landing] = {}
+        self._wake = Condition()
+        self._rounds = Lock()
+        self._unsynced_bytes = 0
+        self._running = True
+
+    # orders
+
+    def open(self, order: Open) -> None:
+        """Answers PartOpened or PartLost, each time it is asked."""
+        key = order.manifest.manifest.encode()
+        known = self._landings.get(key)
+        if known is not None and known.attempt > order.attempt:
+            return
+        if known is not None and known.attempt == order.attempt:
+            if known.lost is not None:
+                return  # the sync thread is about to say so
+            if known.account.heard_again(order):
+                self._publish(known.account.opened(self._endpoint.name))
+                self._nudge(known)
+                return
+            order = known.account.knowing(order)
+        with self._rounds:
+            self._let_go(key, discard=False)  # the new landing deletes an older attempt's parts
+        landing = Landing(order, self._endpoint)
+        try:
+            landing.open()
+        except StorageError as error:
+            landing.lost = reason_of(error, "open")
+        if landing.lost is not None:
+            landing.release(landing.lost, discard=False)
+            self._publish(PartLost(landing.id, landing.attempt, landing.lost))
+            return
+        self._landings[key] = landing
+        self._publish(landing.account.opened(self._endpoint.name))
+        self._nudge(landing)
+
+    def stop(self, order: Stop) -> None:
+        """Nothing is sealed once this is answered: a round that is under way ends first."""
+        with self._rounds:
+            self._let_go(order.manifest_id.encode(), discard=True, why=order.reason)
+            self._publish(PartLost(order.manifest_id, order.attempt, replace(order.reason, phase=STOPPED)))
+
+    def forget(self, manifest_id: ManifestId) -> None:
+        with self._rounds:
+            self._let_go(manifest_id.encode(), discard=False)
+
+    def keep(self, partitions: Container[int]) -> None:
+        """Let go of the transfers of other partitions: another worker's plane writes them now."""
+        with self._rounds:
+            for key, landing in list(self._landings.items()):
+                if partition_of(key, self._partitions) not in partitions:
+                    log.info("%s: its partition went to another worker", landing.id)
+                    self._let_go(key, discard=False)
+
+    def _let_go(self, key: bytes, *, discard: bool, why: Reason | None = None) -> None:
+        landing = self._landings.pop(key, None)
+        if landing is not None:
+            gone = Reason(Scope.AGENT, FailureClass.TRANSIENT, "close", Text("let go"))
+            landing.release(why or gone, discard=discard)
+            self._settled_bytes(landing.unsynced_bytes)
+
+    # payload
+
+    def is_open(self, key: bytes) -> bool:
+        return key in self._landings
+
+    def take(self, key: bytes, header: ChunkHeader, payload: bytes) -> None:
+        """One payload record. Waits while too much is not synced yet."""
+        landing = self._landings.get(key)
+        if landing is None:
+            return
+        taken = landing.take(header, payload)
+        now = self._clock()
+        with self._wake:
+            self._unsynced_bytes += taken
+            landing.last_at = now
+            landing.first_at = min(landing.first_at, now)
+            if landing.lost is not None or header.last:
+                landing.urgent = True
+                self._wake.notify_all()
+            elif landing.unsynced_bytes >= SYNC_BYTES or landing.first_at == now:
+                self._wake.notify_all()
+            while self._unsynced_bytes >= UNSYNCED_BYTES_MAX and self._running:
+                self._wake.wait(1.0)
+
+    def _nudge(self, landing: Landing) -> None:
+        with self._wake:
+            landing.urgent = True
+            self._wake.notify_all()
+
+    def _settled_bytes(self, count: int) -> None:
+        with self._wake:
+            self._unsynced_bytes -= count
+            self._wake.notify_all()
+
+    # the sync thread
+
+    def run(self) -> None:
+        """The sync thread: until `close`."""
+        while self._running:
+            with self._wake:
+                due, wait_s = self._due()
+                if not due:
+                    self._wake.wait(wait_s)
+                    continue
+            self.sync(due)
+
+    def close(self) -> None:
+        with self._wake:
+            self._running = False
+            self._wake.notify_all()
+
+    def _due(self) -> tuple[list[Landing], float | None]:
+        """Landings to sync now, or how long to wait for the next."""
+        now = self._clock()
+        due: list[Landing] = []
+        soonest: float | None = None
+        crowded = self._unsynced_bytes >= UNSYNCED_BYTES_MAX
+        for landing in list(self._landings.values()):
+            if landing.lost is None and not landing.news:
+                continue
+            at = min(landing.last_at + IDLE_S, landing.first_at + OLDEST_S)
+            at = max(at, landing.not_before)
+            if landing.urgent or crowded or landing.unsynced_bytes >= SYNC_BYTES:
+                at = landing.not_before
+            if at <= now:
+                due.append(landing)
+            else:
+                soonest = at if soonest is None else min(soonest, at)
+        return due, None if soonest is None else soonest - now
+
+    def sync(self, landings: list[Landing]) -> None:
+        """One round: sync and seal together what these landings hold, then publish what each can tell."""
+        with self._rounds:
+            alive = [one for one in landings if one.lost is None and self._landings.get(one.id.encode()) is one]
+            for one in alive:  # before lending: what comes from now on asks for the next round
+                one.urgent, one.first_at, one.last_at = False, _NEVER, _NEVER
+            lent = [one.lend() for one in alive]
+            try:
+                self._make_durable(alive, lent)
+            except Exception as error:  # a round must never end the thread: the attempt is what is given up
+                log.exception("a sync round failed")
+                for one in alive:
+                    text = Text(shown(f"the plane failed: {type(error).__name__}: {error}", 390))
+                    one.lost = one.lost or Reason(Scope.AGENT, FailureClass.TRANSIENT, "sync", text)
+            self._settled_bytes(sum(one.bytes for one in lent))
+            now = self._clock()
+            for one in landings:
+                if self._landings.get(one.id.encode()) is one:
+                    self._say(one, now)
+
+    def _make_durable(self, landings: list[Landing], lent: list[Lent]) -> None:
+        whole = [held.part for one in lent for held in one.whole]
+        partial = [held for one in lent for held in one.partial]
+        seals = iter(self._endpoint.seal_group(whole) if whole else ())
+        for held in partial:
+            held.lock.acquire()
+        try:
+            syncs = iter(self._endpoint.sync_group([held.part for held in partial]) if partial else ())
+        finally:
+            for held in partial:
+                held.lock.release()
+        for landing, one in zip(landings, lent, strict=True):
+            landing.settle(one, [next(seals) for _ in one.whole], [next(syncs) for _ in one.partial])
+
+    def _say(self, landing: Landing, now: float) -> None:
+        for progress in landing.account.tell(self._here, self._endpoint.name):
+            self._publish(progress)
+        if landing.lost is not None:
+            why = landing.lost
+            self._let_go(landing.id.encode(), discard=True)
+            self._publish(PartLost(landing.id, landing.attempt, why))
+        elif landing.news and not landing.urgent and landing.last_at == _NEVER:  # a seal failed in passing
+            landing.urgent, landing.not_before = True, now + RETRY_S

@@ -1,0 +1,186 @@
+"""Reading payload partitions: which, from where on, and whom a record concerns. What a record means is not known here.
+
+Only the reader's own thread touches the consumer's assignment. Where a partition begins is resolved by whoever calls
+`assign`, before it returns, so that what is asked for afterwards cannot be missed. A record of a transfer that is not
+open here yet is passed over and remembered: when it opens, the reader goes back to the first one.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Message as Record
+
+from streams import wire
+from streams.core.messages import DeadLetter
+from streams.core.topics import chunks_to, remote
+from streams.errors import WireError
+from streams.kafka import client
+from streams.planes.destination import Destination
+from streams.settings import Settings
+
+log = logging.getLogger(__name__)
+
+Place = tuple[str, int]
+
+POLL_S = 0.1
+RESOLVE_S = 5.0
+RETRY_S = 0.5
+PASSED_MAX = 512
+"""Transfers not open here whose first record is remembered."""
+DEAD_LETTERS_MAX = 1000
+"""Of one child: a source gone mad must not fill the journals with cut payload."""
+_LATEST = -1
+_UNKNOWN = {KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART}
+
+
+class PayloadReader:
+    def __init__(self, settings: Settings, destination: Destination, dead_letter: Callable[[DeadLetter], None]) -> None:
+        self._here = settings.here
+        self._destination = destination
+        self._dead_letter = dead_letter
+        own = chunks_to(self._here)
+        self._topics = (own, *(remote(peer, own) for peer in settings.peers))
+        config = client.consumer_config(settings, self._here, committed=False, large_records=True)
+        self._consumer: Consumer = client.make_consumer({**config, "enable.partition.eof": False})
+        self._wanted: dict[Place, int] = {}
+        self._changes: deque[dict[Place, int]] = deque()
+        self._rewinds: deque[bytes] = deque()
+        self._next: dict[Place, int] = {}
+        self._passed: OrderedDict[bytes, dict[Place, int]] = OrderedDict()
+        self._running = True
+        self._complained_s = -1e9
+        self.refused = 0
+
+    # the order thread
+
+    def assign(self, partitions: Mapping[int, int | None]) -> None:
+        """See orders.Assign. Tries until the broker says where new partitions begin, or `close`."""
+        new = {p: from_ms for p, from_ms in partitions.items() if (self._topics[0], p) not in self._wanted}
+        kept = {place: at for place, at in self._wanted.items() if place[1] in partitions}
+        self._changes.append(dict(kept))
+        begins: dict[Place, int] = {}
+        for topic in self._topics:
+            while self._running:
+                try:
+                    begins.update(self._begins(topic, new))
+                    break
+                except KafkaException as error:
+                    log.warning("where %s begins is not known yet: %s", topic, error.args[0].str())
+                    time.sleep(RETRY_S)
+        self._wanted = kept | begins
+        self._changes.append(dict(self._wanted))
+
+    def _begins(self, topic: str, new: Mapping[int, int | None]) -> dict[Place, int]:
+        """First offset to read of each new partition of a topic."""
+        begins: dict[Place, int] = {}
+        if not new:
+            return begins
+        try:
+            ends = [TopicPartition(topic, p, _LATEST) for p in new]
+            timed = [TopicPartition(topic, p, at) for p, at in new.items() if at is not None]
+            found = self._consumer.offsets_for_times(ends, timeout=RESOLVE_S)
+            if timed:
+                found += self._consumer.offsets_for_times(timed, timeout=RESOLVE_S)
+        except KafkaException as error:
+            if error.args[0].code() not in _UNKNOWN:
+                raise
+            log.warning("topic %s does not exist yet; it is read from its beginning when it does", topic)
+            return {(topic, p): OFFSET_BEGINNING for p in new}
+        for one in found:
+            if one.error is not None:
+                raise KafkaException(one.error)
+            if one.offset >= 0:  # a time behind the last record has none: the end, found before, stays
+                begins[topic, one.partition] = one.offset
+        return begins
+
+    def opened(self, key: bytes) -> None:
+        """The transfer is open now: go back to what was passed over of it."""
+        self._rewinds.append(key)
+
+    def close(self) -> None:
+        self._running = False
+
+    # the payload thread
+
+    def run(self) -> None:
+        """Until `close`. Nothing a record holds can end it."""
+        while self._running:
+            while self._changes:
+                self._reassign(self._changes.popleft())
+            while self._rewinds:
+                self._rewind(self._rewinds.popleft())
+            try:
+                record = self._consumer.poll(POLL_S)
+                if record is None:
+                    continue
+                error = record.error()
+                if error is not None:
+                    self._complain(error)
+                else:
+                    self._hear(record)
+            except Exception:
+                log.exception("a payload record was skipped")
+
+    def _reassign(self, wanted: dict[Place, int]) -> None:
+        begins = {place: self._next.get(place, offset) for place, offset in wanted.items()}
+        self._next = {place: at for place, at in self._next.items() if place in wanted}
+        self._consumer.assign([TopicPartition(*place, offset) for place, offset in begins.items()])
+
+    def _rewind(self, key: bytes) -> None:
+        for place, offset in self._passed.pop(key, {}).items():
+            at = self._next.get(place)
+            if at is None or offset >= at:
+                continue
+            try:
+                self._consumer.seek(TopicPartition(*place, offset))
+                self._next[place] = offset
+            except KafkaException as error:
+                log.warning("cannot go back in %s: %s; it is asked for again", place, error.args[0].str())
+
+    def _hear(self, record: Record) -> None:
+        topic, partition, offset = str(record.topic()), int(record.partition() or 0), int(record.offset() or 0)
+        self._next[topic, partition] = offset + 1
+        key = record.key()
+        if not isinstance(key, bytes):
+            return self._refuse(record, WireError("key: missing"))
+        if not self._destination.is_open(key):
+            return self._pass(key, (topic, partition), offset)
+        payload = record.value()
+        headers: list[tuple[str, bytes | None]] = record.headers() or []  # type: ignore[assignment]
+        try:
+            heard = wire.decode_chunk(topic, key, payload, headers, self._here)
+        except WireError as error:
+            return self._refuse(record, error)
+        assert isinstance(payload, bytes)
+        return self._destination.take(key, heard.header, payload)
+
+    def _pass(self, key: bytes, place: Place, offset: int) -> None:
+        firsts = self._passed.get(key)
+        if firsts is None:
+            firsts = self._passed[key] = {}
+            if len(self._passed) > PASSED_MAX:
+                self._passed.popitem(last=False)
+        firsts.setdefault(place, offset)
+
+    def _refuse(self, record: Record, error: WireError) -> None:
+        self.refused += 1
+        topic, partition, offset = str(record.topic()), int(record.partition() or 0), int(record.offset() or 0)
+        log.warning("%s[%d]@%d is refused: %s", topic, partition, offset, error)
+        if self.refused <= DEAD_LETTERS_MAX:
+            headers: list[tuple[str, bytes | None]] = record.headers() or []  # type: ignore[assignment]
+            key = record.key()
+            key = key.encode() if isinstance(key, str) else key
+            value = record.value()
+            value = value.encode() if isinstance(value, str) else value
+            self._dead_letter(wire.dead_letter(error, topic, partition, offset, key, value, headers))
+
+    def _complain(self, error: KafkaError) -> None:
+        """A broker that is away is said once in a while; librdkafka goes on trying."""
+        if time.monotonic() - self._complained_s > 10.0:
+            self._complained_s = time.monotonic()
+            log.warning("reading payload: %s", error.str())

@@ -14,7 +14,7 @@ from streams.core.manifest import Manifest
 from streams.core.names import ManifestId, Site, Text
 from streams.core.policy import Policy
 from streams.core.ranges import EMPTY, Ranges
-from streams.core.transfer import State, TransferRow, completion
+from streams.core.transfer import STOPPED, State, TransferRow, completion
 
 
 def _reason(text: str, scope: m.Scope = m.Scope.POLICY, phase: str = "decide") -> m.Reason:
@@ -112,16 +112,19 @@ def owed_transfer(
     if row.state is State.COMPLETE:
         return [c.Owed(c.CloseTransfer(row.manifest, completion(row, manifest, here)))]
     if row.verdict is not m.Verdict.ACCEPTED:
-        reason = row.reason or _reason(row.verdict, phase="stop")
+        reason = _reason(row.reason.text if row.reason else row.verdict, phase=STOPPED)
         return [c.Owed(c.StopPart(row.manifest, row.live_attempt, reason))]
     out = [
         c.Owed(c.ExpireLease(row.manifest, source.source, request.request_no), request.until_ms)
         for source in row.sources
         for request in source.outstanding
     ]
+    part = c.OpenPart(row.manifest, row.live_attempt, row.verified, row.sealed, row.failed_items)
     if row.state is State.PLANNED or not part_here:
-        part = c.OpenPart(row.manifest, row.live_attempt, row.verified, row.sealed, row.failed_items)
         return [c.Owed(part), *out]
+    if not out and (row.verified | row.excused(manifest)).covers(0, row.total):
+        # Everything is on disk and nothing sealed it, or the seal was not heard: opening again finds out.
+        return [c.Owed(part)]
     return [*out, *(c.Owed(r) for r in _requests(row, manifest, policy))]
 
 

@@ -1,8 +1,8 @@
 """Who goes first: limits, shares and priorities, which span rows. Pure; the caller keeps what is outstanding.
 
 Credit bounds the bytes asked for and not verified, per (source, payload partition), since a payload partition keeps
-only five times that. Within it the higher priority goes first, and among equals the transfer with the least outstanding:
-that is a fair share without a queue per transfer.
+only five times that. Within it the higher priority goes first, and among equals the transfer with the least
+outstanding: that is a fair share without a queue per transfer.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ Lane = tuple[Site, int]
 """(source, payload partition)."""
 
 
-def lane(request: RequestChunks, partitions: int) -> Lane:
-    return request.source, partition_of(request.manifest, partitions)
+def lane(source: Site, manifest: ManifestId, partitions: int) -> Lane:
+    return source, partition_of(manifest, partitions)
 
 
 def schedule(
@@ -32,11 +32,11 @@ def schedule(
     granted: list[RequestChunks] = []
 
     def order(request: RequestChunks) -> tuple[int, int, str, int]:
-        share = outstanding.get(lane(request, partitions), {}).get(request.manifest, 0)
+        share = outstanding.get(lane(request.source, request.manifest, partitions), {}).get(request.manifest, 0)
         return -request.priority, share, request.manifest, request.request_no
 
     for request in sorted(due, key=order):
-        key = lane(request, partitions)
+        key = lane(request.source, request.manifest, partitions)
         if used.get(key, 0) + request.bytes <= credit_bytes or not used.get(key, 0):
             used[key] = used.get(key, 0) + request.bytes
             granted.append(request)

@@ -18,7 +18,7 @@ from typing import Any
 
 from streams.core import messages as m
 from streams.core.manifest import Manifest
-from streams.core.names import ManifestId, Site, Text
+from streams.core.names import Dataset, ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges
 
 STOPPED = "stop"
@@ -303,15 +303,14 @@ def _ended(row: TransferRow, lost: Ranges, cancelled: Ranges) -> m.Ended:
     return m.Ended.PARTLY if row.sealed else m.Ended.FAILED
 
 
-def replicas(row: TransferRow, manifest: Manifest, here: Site) -> tuple[m.FilesHeld, ...]:
-    """What the sealed items add to the catalogue, one record per dataset; a pure function of the row."""
-    by_dataset: dict[str, list[m.HeldFile]] = {}
-    for n in row.sealed.numbers():
+def replicas_of(closing: m.CompletionRecord, manifest: Manifest, here: Site) -> tuple[m.FilesHeld, ...]:
+    """What the sealed items add to the catalogue, one record per dataset; a pure function of the completion."""
+    by_dataset: dict[Dataset, list[m.HeldFile]] = {}
+    for n in closing.sealed.numbers():
         item = manifest.items[n]
         if item.adler32 is not None:
             held = m.HeldFile(item.target, item.block, item.bytes, item.adler32, "")
             by_dataset.setdefault(item.dataset, []).append(held)
     return tuple(
-        m.FilesHeld(manifest.items[0].dataset.__class__(name), here, tuple(files), row.manifest)
-        for name, files in sorted(by_dataset.items())
+        m.FilesHeld(dataset, here, tuple(files), closing.manifest) for dataset, files in sorted(by_dataset.items())
     )

@@ -1,0 +1,234 @@
+"""When rows are asked what they owe, and what keeps a command from being carried out twice at once. Decides nothing.
+
+After each turn its row is asked; what is due goes to effects, the rest to a heap of due times. What was carried out and
+not yet heard back is not carried out again for `settle_s`. After an assignment a partition is asleep: its facts are
+folded, nothing is asked, until it has caught up with the offsets noted at the assignment; then `wake` asks every open
+row once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from streams.core import commands as c
+from streams.core import messages as m
+from streams.core.intent import IntentRow
+from streams.core.manifest import Manifest
+from streams.core.names import ManifestId, Site
+from streams.core.owed import owed_intent, owed_transfer, report, waits_for
+from streams.core.policy import Policy
+from streams.core.schedule import Lane, lane, schedule
+from streams.core.transfer import State, TransferRow
+
+RETRY_MS = 200
+"""What effects could not take (a full buffer) is offered again after this."""
+IDLE_MS = 5_000
+"""An open transfer is asked at least this often, whatever it waits for."""
+SENT_REMEMBERED = 20_000
+
+
+class Doing(Protocol):
+    """Carries a command out without waiting; False when it cannot be taken now."""
+
+    def __call__(self, command: c.Command, manifest: Manifest | None) -> bool: ...
+
+
+@dataclass
+class _Partition:
+    """What a worker remembers of a partition it owns; all of it can be read off the rows again."""
+
+    awake: bool = False
+    due: list[tuple[int, str]] = field(default_factory=list)
+    at: dict[str, int] = field(default_factory=dict)
+    """Key of a row → its entry in `due` that counts."""
+
+
+class Clock:
+    """Due times, settling, credit and reports of the partitions a worker owns."""
+
+    def __init__(self, here: Site, policy: Policy, partitions: int, do: Doing, now_ms: Callable[[], int]) -> None:
+        self.here, self.policy, self.partitions = here, policy, partitions
+        self.do, self.now_ms = do, now_ms
+        self.owned: dict[int, _Partition] = {}
+        self.parts: set[ManifestId] = set()
+        """Transfers whose part the present plane has opened."""
+        self.outstanding: dict[Lane, dict[ManifestId, int]] = {}
+        self.soon = asyncio.Event()
+        """Set when something fell due at once."""
+        self._sent: dict[tuple[object, ...], int] = {}
+        self._blocked: dict[Lane, set[ManifestId]] = {}
+        self._reported: dict[ManifestId, tuple[int, m.TransferReported]] = {}
+
+    def own(self, partition: int) -> None:
+        """A partition was assigned: asleep until `wake`."""
+        self.owned[partition] = _Partition()
+
+    def drop(self, partition: int) -> None:
+        """A partition went to another worker: forget what was remembered of it."""
+        gone = self.owned.pop(partition, _Partition())
+        for key in filter(is_manifest, gone.at):
+            self._forget(ManifestId(key))
+
+    def wake(self, partition: int) -> None:
+        self.owned[partition].awake = True
+
+    def is_awake(self, partition: int) -> bool:
+        return partition in self.owned and self.owned[partition].awake
+
+    def plane_restarted(self) -> None:
+        """Every open row is due at once: its part is open nowhere."""
+        self.parts.clear()
+        self._sent = {k: at for k, at in self._sent.items() if k[0] not in ("open", "stop", "write", "serve")}
+        for number, partition in self.owned.items():
+            for key in list(partition.at):
+                self._at(number, key, self.now_ms())
+
+    def due(self) -> list[tuple[int, str]]:
+        """(partition, row key) of rows that fell due; each is to be asked again."""
+        now, found = self.now_ms(), []
+        self.soon.clear()
+        for number, partition in self.owned.items():
+            while partition.due and partition.due[0][0] <= now:
+                at, key = heapq.heappop(partition.due)
+                if partition.at.get(key) == at:
+                    del partition.at[key]
+                    found.append((number, key))
+        return found
+
+    def next_due_ms(self) -> int | None:
+        return min((p.due[0][0] for p in self.owned.values() if p.due), default=None)
+
+    def ask_intent(self, partition: int, row: IntentRow, *, replan: bool = False) -> None:
+        """Carries out what the intent owes now; the rest is asked for when due."""
+        if self.is_awake(partition):
+            self._carry_out(partition, row.intent, owed_intent(row, self.here, self.policy, replan=replan), None)
+
+    def ask_transfers(self, asked: Iterable[tuple[int, TransferRow, Manifest | None]]) -> None:
+        """Carries out what these transfers owe now; their requests compete for credit with each other."""
+        wanted: dict[tuple[object, ...], tuple[int, c.RequestChunks, Manifest | None]] = {}
+        for partition, row, manifest in asked:
+            self._note_credit(row)
+            if not self.is_awake(partition):
+                continue
+            owed = owed_transfer(row, manifest, self.here, self.policy, part_here=row.manifest in self.parts)
+            others = [o for o in owed if not isinstance(o.command, c.RequestChunks)]
+            self._carry_out(partition, row.manifest, others, manifest)
+            for o in owed:
+                if isinstance(o.command, c.RequestChunks) and self._settled(partition, row.manifest, o.command):
+                    wanted[o.command.id] = (partition, o.command, manifest)
+            self._report_changes(partition, row, manifest)
+            if row.state is not State.CLOSED:
+                self._at(partition, row.manifest, self.now_ms() + IDLE_MS)
+        self._request(wanted)
+
+    def answer(self, row: TransferRow, manifest: Manifest | None, decision_no: int) -> None:
+        """Says the transfer's state at once: a plan or decision was heard, perhaps again."""
+        said = self._state_of(row, manifest, decision_no)
+        self._reported[row.manifest] = (self.now_ms(), said)
+        self.do(c.ReportTransfer(said), manifest)
+
+    def closed(self, manifest: ManifestId) -> None:
+        self._forget(manifest)
+
+    def _settled(self, partition: int, key: str, command: c.Command) -> bool:
+        sent = self._sent.get(command.id)
+        settle_ms = int(self.policy.settle_s * 1000)
+        if sent is None or sent + settle_ms <= self.now_ms():
+            return True
+        self._at(partition, key, sent + settle_ms)
+        return False
+
+    def _carry_out(self, partition: int, key: str, owed: list[c.Owed], manifest: Manifest | None) -> None:
+        now = self.now_ms()
+        for o in owed:
+            if o.due_ms > now:
+                self._at(partition, key, o.due_ms)
+            elif self._settled(partition, key, o.command):
+                self._do(partition, key, o.command, manifest)
+
+    def _do(self, partition: int, key: str, command: c.Command, manifest: Manifest | None) -> bool:
+        now = self.now_ms()
+        if self.do(command, manifest):
+            self._sent[command.id] = now
+            self._at(partition, key, now + int(self.policy.settle_s * 1000))
+            if len(self._sent) > SENT_REMEMBERED:
+                old = now - int(self.policy.settle_s * 1000)
+                self._sent = {k: at for k, at in self._sent.items() if at > old}
+            return True
+        self._at(partition, key, now + RETRY_MS)
+        return False
+
+    def _request(self, wanted: dict[tuple[object, ...], tuple[int, c.RequestChunks, Manifest | None]]) -> None:
+        granted = schedule(
+            [request for _, request, _ in wanted.values()],
+            self.outstanding,
+            self.policy.credit_bytes,
+            self.partitions,
+        )
+        for request in granted:
+            partition, _, manifest = wanted.pop(request.id)
+            if self._do(partition, request.manifest, request, manifest):
+                rows = self.outstanding.setdefault(lane(request.source, request.manifest, self.partitions), {})
+                rows[request.manifest] = rows.get(request.manifest, 0) + request.bytes
+        for partition, request, _ in wanted.values():
+            key = lane(request.source, request.manifest, self.partitions)
+            self._blocked.setdefault(key, set()).add(request.manifest)
+            self._at(partition, request.manifest, self.now_ms() + IDLE_MS)
+
+    def _note_credit(self, row: TransferRow) -> None:
+        for source in row.sources:
+            size = sum(o.ranges.size for o in source.outstanding)
+            self._outstanding(lane(source.source, row.manifest, self.partitions), row.manifest, size)
+
+    def _outstanding(self, key: Lane, manifest: ManifestId, size: int) -> None:
+        """Notes what a row has outstanding in a lane; where the lane got room, its blocked rows are asked again."""
+        rows = self.outstanding.setdefault(key, {})
+        before = rows.pop(manifest, 0)
+        if size:
+            rows[manifest] = size
+        if size < before:
+            for blocked in self._blocked.pop(key, ()):
+                self._at(key[1], blocked, self.now_ms())
+
+    def _report_changes(self, partition: int, row: TransferRow, manifest: Manifest | None) -> None:
+        known = self._reported.get(row.manifest)
+        if row.state in (State.NEW, State.COMPLETE, State.CLOSED):
+            return
+        said = self._state_of(row, manifest, row.decision_no)
+        if known is not None and known[1] == said:
+            return
+        now, every_ms = self.now_ms(), int(self.policy.report_s * 1000)
+        if known is not None and known[0] + every_ms > now:
+            self._at(partition, row.manifest, known[0] + every_ms)
+            return
+        self._reported[row.manifest] = (now, said)
+        self.do(c.ReportTransfer(said), manifest)
+
+    def _state_of(self, row: TransferRow, manifest: Manifest | None, decision_no: int) -> m.TransferReported:
+        blocked = any(row.manifest in rows for rows in self._blocked.values())
+        words = waits_for(row, part_here=row.manifest in self.parts, granted=not blocked)
+        return report(row, manifest, self.here, decision_no, words)
+
+    def _at(self, partition: int, key: str, at_ms: int) -> None:
+        owned = self.owned.get(partition)
+        if owned is None or owned.at.get(key, at_ms + 1) <= at_ms:
+            return
+        owned.at[key] = at_ms
+        heapq.heappush(owned.due, (at_ms, key))
+        if at_ms <= self.now_ms():
+            self.soon.set()
+
+    def _forget(self, manifest: ManifestId) -> None:
+        self.parts.discard(manifest)
+        self._reported.pop(manifest, None)
+        for key in [key for key, rows in self.outstanding.items() if manifest in rows]:
+            self._outstanding(key, manifest, 0)
+
+
+def is_manifest(key: str) -> bool:
+    """Whether a row's key is a manifest's rather than an intent's."""
+    return key.count(".") == 3

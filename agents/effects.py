@@ -1,0 +1,182 @@
+"""Carries commands out: the worker's only way to its plane and to the log. Answers nothing: facts do.
+
+Every branch returns at once; a command that cannot be taken now is refused with False and asked again. What needs the
+catalogue runs in a thread and publishes when it knows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import structlog
+
+from streams.core import commands as c
+from streams.core import messages as m
+from streams.core import transfer
+from streams.core.intent import IntentRow
+from streams.core.manifest import Manifest
+from streams.core.names import IntentId, ManifestId, Site
+from streams.core.policy import Policy
+from streams.core.routing import Found, decide
+from streams.errors import Transfer2goError
+from streams.planes import orders
+
+log = structlog.get_logger(__name__)
+
+Acknowledged = Callable[[Exception | None], None]
+
+
+class Sending(Protocol):
+    """The publish gate (kafka/publish.Publisher)."""
+
+    def send(self, message: m.Message, on_ack: Acknowledged | None = None) -> None: ...
+
+
+class Telling(Protocol):
+    """A plane's pipe (planes/process.PlaneProcess)."""
+
+    def tell(self, order: orders.Order) -> bool: ...
+
+
+class Knowing(Protocol):
+    """The views: what spans partitions."""
+
+    def found(self, body: m.TransferIntent) -> Found: ...
+
+    def sites(self) -> tuple[Site, ...]: ...
+
+    def alive(self) -> tuple[Site, ...]: ...
+
+
+class Reading(Protocol):
+    """Rows, read from outside a turn."""
+
+    def intent_row(self, intent: IntentId) -> IntentRow | None: ...
+
+    def waiting_body(self, manifest: ManifestId, source: Site) -> m.ManifestWritten | None: ...
+
+
+class Effects:
+    """Dispatch over Command for one worker."""
+
+    def __init__(
+        self, here: Site, policy: Policy, publisher: Sending, plane: Telling, views: Knowing, rows: Reading
+    ) -> None:
+        self.here, self.policy = here, policy
+        self.publisher, self.plane, self.views, self.rows = publisher, plane, views, rows
+        self._deciding = ThreadPoolExecutor(1, "decide")
+        self._first_asked: dict[IntentId, float] = {}
+
+    def stop(self) -> None:
+        self._deciding.shutdown(wait=False, cancel_futures=True)
+
+    def __call__(self, command: c.Command, manifest: Manifest | None) -> bool:
+        """Carries `command` out; False when it cannot be taken now."""
+        try:
+            return self._do(command, manifest)
+        except Transfer2goError as error:
+            log.warning("command not taken", command=type(command).__name__, why=str(error))
+            return False
+
+    def _do(self, command: c.Command, manifest: Manifest | None) -> bool:
+        match command:
+            case c.DecideIntent(intent):
+                return self._decide_soon(intent)
+            case c.PublishDecision(decision):
+                self.publisher.send(decision)
+            case c.WriteManifests():
+                return self.plane.tell(orders.Write(command))
+            case c.PlanTransfer():
+                return self._plan(command)
+            case c.DecideTransfer(decided):
+                self.publisher.send(decided)
+            case c.ReportTransfer(report):
+                self.publisher.send(report)
+            case c.OpenPart() if manifest is not None:
+                return self.plane.tell(
+                    orders.Open(manifest.body, command.attempt, command.verified, command.sealed, command.failed)
+                )
+            case c.StopPart():
+                return self.plane.tell(orders.Stop(command.manifest, command.attempt, command.reason))
+            case c.RequestChunks() if manifest is not None:
+                self._request(command, manifest)
+            case c.ExpireLease():
+                self.publisher.send(m.LeaseExpired(command.manifest, command.source, command.request_no))
+            case c.CloseTransfer() if manifest is not None:
+                self._close(command, manifest)
+            case c.ServeChunks(request):
+                return self.plane.tell(orders.Serve(request))
+            case _:
+                return False
+        return True
+
+    def _plan(self, command: c.PlanTransfer) -> bool:
+        body = self.rows.waiting_body(command.manifest, command.source)
+        if body is None:
+            log.warning(
+                "a manifest that counts is not kept here", manifest=command.manifest, mend="transfer2go rebuild"
+            )
+            return False
+        self.publisher.send(m.TransferPlanned(command.manifest, self.here, command.decision_no, command.priority, body))
+        return True
+
+    def _request(self, command: c.RequestChunks, manifest: Manifest) -> None:
+        self.publisher.send(
+            m.ChunksRequested(
+                manifest=command.manifest,
+                destination=self.here,
+                source=command.source,
+                request_no=command.request_no,
+                attempt=command.attempt,
+                plane="log",
+                items=manifest.requested(command.ranges),
+                ranges=command.ranges,
+                until_ms=int((time.time() + self.policy.lease_s) * 1000),
+            )
+        )
+
+    def _close(self, command: c.CloseTransfer, manifest: Manifest) -> None:
+        """Completion and replicas first; TransferClosed only when the broker has them all."""
+        held = transfer.replicas_of(command.completion, manifest, self.here)
+        waiting = 1 + len(held)
+
+        def acknowledged(error: Exception | None) -> None:
+            nonlocal waiting
+            if error is not None:
+                waiting = -1  # one lost: the whole is owed again
+                return
+            waiting -= 1
+            if waiting == 0:
+                self._try(m.TransferClosed(command.manifest, command.completion.ended))
+
+        records: tuple[m.Message, ...] = (*held, command.completion)
+        for record in records:
+            self.publisher.send(record, acknowledged)
+
+    def _try(self, message: m.Message) -> None:
+        try:
+            self.publisher.send(message)
+        except Transfer2goError as error:
+            log.warning("not published, owed again", record=type(message).__name__, why=str(error))
+
+    def _decide_soon(self, intent: IntentId) -> bool:
+        row = self.rows.intent_row(intent)
+        if row is None or row.body is None:
+            return False
+        self._deciding.submit(self._decide, row.body)
+        return True
+
+    def _decide(self, body: m.TransferIntent) -> None:
+        try:
+            asked = self._first_asked.setdefault(body.intent, time.monotonic())
+            waited = time.monotonic() - asked >= self.policy.undecided_s
+            decision = decide(body, self.views.found(body), self.views.sites(), self.views.alive(), waited=waited)
+            if decision is None:
+                return
+            self.publisher.send(decision)
+            self._first_asked.pop(body.intent, None)
+        except Exception:
+            log.exception("not decided, owed again", intent=body.intent)

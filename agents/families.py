@@ -1,0 +1,59 @@
+"""The Faust agents, one a topic family: each hands its records to the desk and never yields.
+
+Topics are listed by name, own and every peer's copies: a pattern does not work in Faust, and a missing one only warns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import faust
+
+from agents.desk import Desk
+from agents.durable import StallGuard
+from streams.core import topics
+from streams.core.names import Site
+
+
+def intent_topics(peers: Iterable[Site]) -> list[str]:
+    """Keyed by intent: what is asked, decided, listed, reported and completed, here and elsewhere."""
+    names = (topics.INTENTS, topics.MANIFESTS, topics.REPORTS, topics.COMPLETIONS)
+    return [*names, *(topics.remote(peer, name) for peer in peers for name in names)]
+
+
+def transfer_topics(here: Site, peers: Iterable[Site]) -> list[str]:
+    """Keyed by manifest: this site's own transfers, progress and requests."""
+    asked = [topics.requests_to(site) for site in (here, *peers)]
+    return [topics.TRANSFERS, topics.CHUNK_EVENTS, *asked]
+
+
+def request_topics(here: Site, peers: Iterable[Site]) -> list[str]:
+    """Keyed by manifest: what others ask of this site."""
+    return [topics.remote(peer, topics.requests_to(here)) for peer in peers]
+
+
+def register(app: faust.App, desk: Desk, guard: StallGuard, here: Site, peers: tuple[Site, ...]) -> frozenset[str]:
+    """Declares the agents; returns every topic they read."""
+    families = {
+        "intents": intent_topics(peers),
+        "transfers": transfer_topics(here, peers),
+        "requests": request_topics(here, peers),
+    }
+    for name, names in families.items():
+        if names:
+            _agent(app, name, names, desk, guard)
+    return frozenset(topic for names in families.values() for topic in names)
+
+
+def _agent(app: faust.App, name: str, names: list[str], desk: Desk, guard: StallGuard) -> None:
+    topic = app.topic(*names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+
+    async def hear(stream: Any) -> None:
+        async for event in stream.events():
+            guard.check()
+            msg = event.message
+            headers = msg.headers.items() if isinstance(msg.headers, dict) else msg.headers or ()
+            desk.hear(msg.topic, msg.partition, msg.offset, msg.key, msg.value, list(headers))
+
+    app.agent(topic, name=name, concurrency=1)(hear)

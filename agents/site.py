@@ -1,0 +1,210 @@
+"""One site's worker: the only place that wires. `app()` is what `faust -A agents worker` runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import faust
+import structlog
+from faust import auth
+
+from agents import durable, families, rows, tables, web
+from agents.assignment import Assignment
+from agents.clock import Clock
+from agents.desk import Desk
+from agents.effects import Effects
+from agents.turn import Turns
+from streams.core import messages as m
+from streams.core.names import Site
+from streams.core.routing import Found
+from streams.errors import NeverWorks, Temporary
+from streams.kafka import admin, client
+from streams.kafka.publish import Publisher
+from streams.planes.process import PlaneProcess
+from streams.settings import Settings, load_settings
+from streams.views.view import View
+
+log = structlog.get_logger(__name__)
+
+ANNOUNCE_S = 10
+TICK_S = 0.25
+"""Due rows are asked this often at least; at once when something falls due at once."""
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@cache
+def app() -> faust.App:
+    return build_app(load_settings())
+
+
+class Views:
+    """What effects ask of the views."""
+
+    def __init__(self, settings: Settings, view: View) -> None:
+        self.settings, self.view = settings, view
+
+    def found(self, body: m.TransferIntent) -> Found:
+        resolution = self.view.catalogue.holders(body.selectors)
+        if resolution.unknown:
+            # Only a "no" needs certainty: what is registered already may just not be read yet.
+            self.view.catch_up(5.0)
+            resolution = self.view.catalogue.holders(body.selectors)
+        per_site = {site: (total.files, total.bytes) for site, total in resolution.per_site.items()}
+        return Found(resolution.files, per_site, resolution.unknown)
+
+    def sites(self) -> tuple[Site, ...]:
+        return self.settings.registry.names
+
+    def alive(self) -> tuple[Site, ...]:
+        return tuple({a.site for a in self.view.sites.alive(None, now_ms(), role="worker")})
+
+
+class Worker:
+    """The parts of a running worker, and their beginning and end."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings, here = settings, settings.here
+        settings.datadir.mkdir(parents=True, exist_ok=True)
+        self.name = settings.datadir.name
+        self.publisher = Publisher(settings, here, self.name, "worker")
+        self.plane = PlaneProcess(settings, self.name, self._plane_died)
+        self.view = View(settings, settings.datadir, self._refused, self._view_died)
+        self.app = _faust_app(settings)
+        partitions = settings.registry.partitions
+        self.tables = tables.build(self.app, partitions)
+        self.turns = Turns(rows.Tables(**self.tables), here)
+        views = Views(settings, self.view)
+        self.effects = Effects(here, settings.policy, self.publisher, self.plane, views, self.turns)
+        self.clock = Clock(here, settings.policy, partitions, self.effects, now_ms)
+        self.desk = Desk(here, self.turns, self.clock, self.effects, self.publisher, self.plane, now_ms)
+        self.guard = durable.StallGuard()
+        read = families.register(self.app, self.desk, self.guard, here, settings.peers)
+        self.assignment = Assignment(self.app, self.desk, read, self._scan)
+        web.register(self.app, self.desk, self.view, self.assignment)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _scan(self, partition: int) -> Iterator[tuple[str, bytes]]:
+        yield from self.tables["intents"].scan(partition)
+        yield from self.tables["transfers"].scan(partition)
+
+    def _refused(self, letter: m.DeadLetter) -> None:
+        self.publisher.send(letter)
+
+    def _view_died(self, error: Exception) -> None:
+        durable.die("the view cannot go on", why=str(error))
+
+    def _plane_died(self, incarnation: str, code: int) -> None:
+        """From the plane's watching thread: another one, which is told everything again."""
+        log.warning("the plane died and is started again", incarnation=incarnation, code=code)
+        time.sleep(0.2)
+        self.plane.start()
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.desk.plane_restarted)
+
+    async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.plane.start()
+        self.view.start()
+        await asyncio.to_thread(self._refuse_other_registry)
+
+    def _refuse_other_registry(self) -> None:
+        settings = self.settings
+        self.view.catch_up(10.0)
+        others = self.view.sites.with_other_digest(settings.here, settings.registry.digest, now_ms(), role="worker")
+        if others:
+            raise NeverWorks(
+                f"worker {others[0].writer} of {settings.here} runs with another sites.toml",
+                next="stop all workers of the site, then start them with the same one",
+            )
+
+    async def run_clock(self) -> None:
+        """Asks due rows for ever; a fault is logged, never raised: the rows are asked again."""
+        while True:
+            due = self.clock.next_due_ms()
+            wait_s = TICK_S if due is None else min(TICK_S, max(0.0, (due - now_ms()) / 1000))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.clock.soon.wait(), wait_s)
+            try:
+                self.desk.tick()
+            except Exception:
+                log.exception("a tick failed; the rows are asked again")
+                await asyncio.sleep(TICK_S)
+
+    async def run_announcements(self) -> None:
+        """Says for ever that this worker lives, and its last sequence numbers."""
+        api = f"http://127.0.0.1:{self.app.conf.web_port}"
+        while True:
+            try:
+                self.publisher.announce(api=api, endpoints=("default",), every_s=ANNOUNCE_S)
+            except Temporary as error:
+                log.warning("not announced", why=str(error))
+            self.desk.forget_expired()
+            await asyncio.sleep(ANNOUNCE_S)
+
+    def stop(self) -> None:
+        self.effects.stop()
+        self.plane.stop()
+        self.publisher.close(5.0)
+        self.view.stop()
+
+
+def _faust_app(settings: Settings) -> faust.App:
+    durable.install()
+    datadir = Path(settings.datadir) / "faust"
+    return durable.DurableApp(
+        f"transfer2go-{settings.here}",
+        version=settings.registry.table_version,
+        **client.faust_broker(settings, settings.here, auth),
+        store="rocksdb://",
+        datadir=str(datadir),
+        processing_guarantee="at_least_once",
+        consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=5000,
+        topic_disable_leader=True,
+        topic_partitions=settings.registry.partitions,
+        topic_replication_factor=1,
+        broker_session_timeout=10.0,
+        broker_heartbeat_interval=3.0,
+        broker_commit_interval=1.0,
+        producer_acks=-1,
+        producer_linger=0.0,
+        table_standby_replicas=0,
+        stream_wait_empty=True,
+        web_bind="127.0.0.1",
+        web_host="127.0.0.1",
+        web_port=settings.web_port or 6066,
+        web_tables_enabled=False,
+    )
+
+
+def build_app(settings: Settings) -> faust.App:
+    """A site's app with everything hung on it. Raises NeverWorks when topics or registry do not fit."""
+    logging.getLogger("aiokafka").setLevel(logging.WARNING)
+    admin.check(settings, settings.here)
+    worker = Worker(settings)
+    app = worker.app
+    app.on_partitions_assigned.connect(worker.assignment.on_assigned, weak=False)
+    app.on_rebalance_complete.connect(worker.assignment.on_recovered, weak=False)
+
+    @app.task
+    async def begin() -> None:
+        try:
+            await worker.start()
+        except NeverWorks as error:
+            durable.die(str(error))
+        await asyncio.gather(worker.run_clock(), worker.run_announcements(), worker.guard.tick())
+
+    @app.on_before_shutdown.connect
+    async def end(_app: faust.App, **_: object) -> None:
+        await asyncio.to_thread(worker.stop)
+
+    return app

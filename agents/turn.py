@@ -1,0 +1,152 @@
+"""One turn: fold a fact into its row and put the row. What it owes is asked afterwards, by clock.py.
+
+    read ▸ fold ▸ put ▸ (the caller:) ask ▸ carry out ▸ acknowledge
+
+A crash before the put: the fact is heard again. Between put and acknowledgement: it is heard again and changes nothing,
+but the row is put all the same, since its changelog may have died with the worker. After it: what was owed is read off
+the row by the next owner.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from agents import rows
+from streams import wire
+from streams.core import intent as intents
+from streams.core import messages as m
+from streams.core import topics
+from streams.core import transfer as transfers
+from streams.core.manifest import Manifest
+from streams.core.names import IntentId, ManifestId, Site
+
+MANIFESTS_REMEMBERED = 16
+"""Decoded manifests kept by a worker: about 1 MB each."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntentTurn:
+    row: intents.IntentRow
+    refused: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TransferTurn:
+    row: transfers.TransferRow
+    manifest: Manifest | None
+
+
+class Turns:
+    """Folds facts into the tables of one site."""
+
+    def __init__(self, tables: rows.Tables, here: Site) -> None:
+        self.tables = tables
+        self.here = here
+        self._manifests: OrderedDict[ManifestId, Manifest] = OrderedDict()
+
+    def intent(self, msg: intents.IntentMessage) -> IntentTurn:
+        """Folds one fact of an intent. `refused` says why it contradicts what is known: a dead letter."""
+        table = self.tables.intents
+        before = rows.intent_row(table.get(msg.intent))
+        refused = intents.contradiction(before, msg)
+        if refused is not None and before is not None:
+            table.put(msg.intent, rows.encode(before))
+            return IntentTurn(before, refused)
+        if isinstance(msg, m.ManifestWritten):
+            self._keep(before or intents.IntentRow(msg.intent), msg)
+        row = self._advanced(intents.fold(before, msg))
+        table.put(msg.intent, rows.encode(row))
+        if self._finished(row) and not (before and self._finished(before)):
+            self._forget(row)
+        return IntentTurn(row)
+
+    def _keep(self, row: intents.IntentRow, msg: m.ManifestWritten) -> None:
+        # Kept until the intent has ended, not only until its transfer answers: a row that fell back finds it again.
+        counts = row.counts(msg)
+        if row.ended or counts is intents.Counts.NEVER:
+            return
+        if counts is intents.Counts.LATER or row.concerns(self.here):
+            key = waiting_key(msg.manifest, msg.source)
+            if self.tables.waiting.get(key) is None or counts is intents.Counts.NOW:
+                self.tables.waiting.put(key, wire.encode(msg))
+
+    def _advanced(self, row: intents.IntentRow) -> intents.IntentRow:
+        """The row after those waiting manifests that count now."""
+        while row.decision is not None and row.decision.source is not None and not row.chain.last:
+            key = waiting_key(row.next_manifest, row.decision.source)
+            raw = self.tables.waiting.get(key)
+            if raw is None:
+                return row
+            msg = self._decoded(raw)
+            if row.counts(msg) is not intents.Counts.NOW:
+                self.tables.waiting.delete(key)
+                return row
+            row = intents.fold(row, msg)
+            if not row.concerns(self.here):
+                self.tables.waiting.delete(key)
+        return row
+
+    def _decoded(self, raw: bytes) -> m.ManifestWritten:
+        return wire.decode_value(m.ManifestWritten, raw)
+
+    def _finished(self, row: intents.IntentRow) -> bool:
+        return row.ended and not any(r.destination == self.here for r in row.reports)
+
+    def _forget(self, row: intents.IntentRow) -> None:
+        if row.decision is None or row.decision.source is None or not row.concerns(self.here):
+            return
+        for no in range(row.chain.next_no):
+            manifest = ManifestId.of(row.intent, row.chain.source_no, no)
+            self.tables.waiting.delete(waiting_key(manifest, row.decision.source))
+
+    def intent_row(self, intent: IntentId) -> intents.IntentRow | None:
+        return rows.intent_row(self.tables.intents.get(intent))
+
+    def transfer_row(self, manifest: ManifestId) -> transfers.TransferRow | None:
+        return rows.transfer_row(self.tables.transfers.get(manifest))
+
+    def waiting_body(self, manifest: ManifestId, source: Site) -> m.ManifestWritten | None:
+        raw = self.tables.waiting.get(waiting_key(manifest, source))
+        return None if raw is None else self._decoded(raw)
+
+    def transfer(self, msg: transfers.TransferMessage) -> TransferTurn:
+        """Folds one fact of a transfer."""
+        table = self.tables.transfers
+        row = rows.transfer_row(table.get(msg.manifest))
+        closed = row is not None and row.state is transfers.State.CLOSED
+        manifest = None if closed else self.manifest(msg.manifest)
+        if isinstance(msg, m.TransferPlanned) and not closed:
+            if manifest is None:
+                manifest = self._remember(msg.manifest, Manifest(msg.body))
+            self.tables.manifests.put(msg.manifest, wire.encode(manifest.body))
+        row = transfers.fold(row, msg, manifest)
+        table.put(msg.manifest, rows.encode(row))
+        if row.state is transfers.State.CLOSED and not closed:
+            self.tables.manifests.delete(msg.manifest)
+            self._manifests.pop(msg.manifest, None)
+        return TransferTurn(row, manifest)
+
+    def manifest(self, manifest: ManifestId) -> Manifest | None:
+        """The stored manifest, decoded once."""
+        known = self._manifests.get(manifest)
+        if known is not None:
+            self._manifests.move_to_end(manifest)
+            return known
+        raw = self.tables.manifests.get(manifest)
+        return None if raw is None else self._remember(manifest, Manifest(self._decoded(raw)))
+
+    def _remember(self, key: ManifestId, manifest: Manifest) -> Manifest:
+        self._manifests[key] = manifest
+        while len(self._manifests) > MANIFESTS_REMEMBERED:
+            self._manifests.popitem(last=False)
+        return manifest
+
+
+def waiting_key(manifest: ManifestId, source: Site) -> str:
+    """A manifest by the site that wrote it: a wrong writer must not keep the right one's place."""
+    return f"{manifest}@{source}"
+
+
+def partition_of(intent_or_manifest: str, partitions: int) -> int:
+    return topics.partition_of(intent_or_manifest, partitions)

@@ -55,11 +55,16 @@ _TRANSLATED = {
 }
 
 
+def cluster(settings: Settings, site: str) -> str:
+    """The place that errors name."""
+    return f"cluster of {site}, {settings.entry(site).bootstrap}"
+
+
 def base_config(settings: Settings, site: str, on_error: Callable[[KafkaError], None] | None = None) -> Config:
     """What every client towards `site` needs: addresses, security, patience, and where errors are logged."""
 
     def noted(error: KafkaError) -> None:
-        log.warning("cluster of %s: %s", site, error.str())
+        log.warning("%s: %s", cluster(settings, site), error.str())
         if on_error is not None:
             on_error(error)
 

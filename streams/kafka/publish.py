@@ -41,7 +41,7 @@ class Publisher:
         self._settings, self._now_ms = settings, now_ms
         self.site, self.writer, self.role = site, writer, role
         self._partitions = settings.registry.partitions
-        self._where = f"cluster of {site}, {settings.entry(site).bootstrap}"
+        self._where = client.cluster(settings, site)
         self._control = Lane(client.producer_config(settings, site, f"{role}-{writer}"), self._where)
         self._chunks: Lane | None = None
         self._opening = threading.Lock()

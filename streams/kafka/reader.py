@@ -65,7 +65,7 @@ class Reader:
         away_s: float = 10.0,
         fetch_wait_ms: int = 500,
     ) -> None:
-        self.where = f"cluster of {site}, {settings.entry(site).bootstrap}"
+        self.where = client.cluster(settings, site)
         self._away_s, self._large = away_s, large_records
         self._down_since: float | None = None
         self._last_error = ""

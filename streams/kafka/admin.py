@@ -1,0 +1,270 @@
+"""The topics of a site: created with what they promise, and checked before anything relies on them.
+
+Names come from core/topics; what each retention class promises in Kafka's settings is said here, once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
+
+from streams.core.names import Site
+from streams.core.topics import Retention, wanted
+from streams.errors import NeverWorks, Temporary
+from streams.kafka import client
+from streams.settings import Settings
+
+ANSWER_S = 30.0
+SEGMENT_BYTES = 64 * 1024 * 1024
+"""Retention deletes closed segments only: small ones keep payload topics near their bound."""
+CREDITS_KEPT = 5
+"""Payload kept per partition, in credits: what is in flight here and in the mirror, what lags, and the open segment."""
+JOURNAL_RECORD_BYTES_MAX = 2 * 1024 * 1024
+
+T = TypeVar("T")
+Wanted = tuple[str, int, Mapping[str, str]]
+"""A topic to create: name, partitions, topic settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provisioned:
+    """What `provision` did at a site: topics created, topics whose settings were put right, topics found in order."""
+
+    site: Site
+    created: tuple[str, ...]
+    mended: tuple[str, ...]
+    kept: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Promise:
+    """A topic setting: what it is created with, and what is accepted when found."""
+
+    setting: str
+    value: str
+    holds: Callable[[str], bool]
+    expected: str
+
+
+def _is(setting: str, value: str) -> _Promise:
+    return _Promise(setting, value, lambda found: found == value, value)
+
+
+def _at_least(setting: str, value: int, least: int, *, unbounded: str = "") -> _Promise:
+    return _Promise(setting, str(value), lambda found: found == unbounded or int(found) >= least, f"{least} or more")
+
+
+def _at_most(setting: str, value: int) -> _Promise:
+    return _Promise(setting, str(value), lambda found: int(found) <= value, f"{value} or less")
+
+
+def _promises(settings: Settings, retention: Retention) -> tuple[_Promise, ...]:
+    registry = settings.registry
+    forever = (_is("cleanup.policy", "delete"), _is("retention.ms", "-1"))
+    if retention is Retention.JOURNAL:
+        return (
+            *forever,
+            _is("retention.bytes", "-1"),
+            _at_least("max.message.bytes", JOURNAL_RECORD_BYTES_MAX, 1024 * 1024),
+        )
+    kept = CREDITS_KEPT * registry.credit_bytes
+    return (
+        *forever,
+        _at_least("retention.bytes", kept, kept, unbounded="-1"),
+        _at_most("segment.bytes", SEGMENT_BYTES),
+        _at_least("max.message.bytes", client.CHUNK_RECORD_BYTES_MAX, registry.payload_bytes + 1024 * 1024),
+    )
+
+
+def topic_settings(settings: Settings, retention: Retention) -> dict[str, str]:
+    """What a topic of this class is created with."""
+    return {promise.setting: promise.value for promise in _promises(settings, retention)}
+
+
+def _all_wanted(settings: Settings, site: Site) -> list[Wanted]:
+    peers = [name for name in settings.registry.names if name != site]
+    return [
+        (topic.name, settings.registry.partitions, topic_settings(settings, topic.retention))
+        for topic in wanted(site, peers, auditor=settings.entry(site).auditor)
+    ]
+
+
+def provision(settings: Settings, sites: Iterable[Site] | None = None, *, mend: bool = True) -> tuple[Provisioned, ...]:
+    """Create every topic that is missing at the sites (default: all), and with `mend` put wrong settings right.
+
+    Idempotent; sites in parallel. Temporary when a cluster does not answer, NeverWorks when a topic that is there has
+    another partition count: that is fixed for a federation's life.
+    """
+    chosen = list(settings.registry.names if sites is None else sites)
+
+    def one(site: Site) -> Provisioned:
+        topics = _all_wanted(settings, site)
+        created = create_topics(settings, site, topics)
+        wrong = _wrong_settings(settings, site) if mend and len(created) < len(topics) else {}
+        if wrong:
+            _alter(settings, site, wrong)
+        return Provisioned(site, created, tuple(wrong), len(topics) - len(created) - len(wrong))
+
+    return tuple(_each(one, chosen))
+
+
+def check(settings: Settings, sites: Iterable[Site] | None = None) -> None:
+    """NeverWorks with one line if any topic of the sites (default: all) is missing or not what it must be."""
+    chosen = list(settings.registry.names if sites is None else sites)
+    for site, found in zip(chosen, _each(lambda site: faults(settings, site), chosen), strict=True):
+        if found:
+            more = f" (and {len(found) - 1} more at {site})" if len(found) > 1 else ""
+            raise NeverWorks(f"{found[0]}{more}")
+
+
+def faults(settings: Settings, site: Site) -> list[str]:
+    """Every way in which the topics at `site` are not what they must be, a line each: topic, found, expected, mend."""
+    topics = _all_wanted(settings, site)
+    counts = partition_counts(settings, site)
+    mend = "run `transfer2go topic create`"
+    missing = [name for name, _, _ in topics if name not in counts]
+    lines = [f"topic {name} does not exist at {site}; {mend}" for name in missing]
+    if len(missing) == len(topics):
+        lines = [f"none of the {len(topics)} topics exists at {site}; {mend}"]
+    lines += [
+        f"topic {name} at {site} has {counts[name]} partitions, expected {partitions} for the federation's life; "
+        "set partitions in sites.toml to what all sites have, or remove the topic and run `transfer2go topic create`"
+        for name, partitions, _ in topics
+        if counts.get(name, partitions) != partitions
+    ]
+    for name, wrong in _wrong_settings(settings, site, counts).items():
+        lines += [
+            f"topic {name} at {site} has {p.setting}={found}, expected {p.expected}; {mend}" for p, found in wrong
+        ]
+    return lines
+
+
+def create_topics(settings: Settings, site: Site, topics: Sequence[Wanted]) -> tuple[str, ...]:
+    """Create those that are missing, and wait until each has a leader; the names that were created.
+
+    NeverWorks when one is there with another partition count.
+    """
+    admin = client.admin(settings, site)
+    where = client.cluster(settings, site)
+    found = _metadata(admin, where)
+    counts = {name: len(topic.partitions) for name, topic in found.topics.items()}
+    for name, partitions, _ in topics:
+        if counts.get(name, partitions) != partitions:
+            raise NeverWorks(
+                f"topic {name} has {counts[name]} partitions, expected {partitions}",
+                where=where,
+                next="partitions are fixed for a federation's life: correct sites.toml, or remove the topic",
+            )
+    missing = [topic for topic in topics if topic[0] not in counts]
+    if not missing:
+        return ()
+    replication = settings.entry(site).replication or min(3, len(found.brokers))
+    safe = {"min.insync.replicas": "2"} if replication >= 3 else {}
+    new = [
+        NewTopic(name, num_partitions=partitions, replication_factor=replication, config={**config, **safe})
+        for name, partitions, config in missing
+    ]
+    futures = admin.create_topics(new, operation_timeout=ANSWER_S, request_timeout=ANSWER_S)
+    created = [name for name, future in futures.items() if _was_created(future, name, where)]
+    _wait_for_leaders(admin, [name for name, _, _ in missing], where)
+    return tuple(created)
+
+
+def partition_counts(settings: Settings, site: Site) -> dict[str, int]:
+    """Partitions of every topic that exists at `site`."""
+    where = client.cluster(settings, site)
+    topics = _metadata(client.admin(settings, site), where).topics
+    return {name: len(topic.partitions) for name, topic in topics.items()}
+
+
+def _metadata(admin: AdminClient, where: str) -> Any:
+    try:
+        return admin.list_topics(timeout=5)
+    except KafkaException as e:
+        raise client.error_of(e.args[0], "asking for the topics", where) from e
+
+
+def _was_created(future: Future[Any], name: str, where: str) -> bool:
+    try:
+        future.result()
+    except KafkaException as e:
+        if e.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+            return False
+        raise client.error_of(e.args[0], f"creating topic {name}", where) from e
+    return True
+
+
+def _wait_for_leaders(admin: AdminClient, names: list[str], where: str) -> None:
+    deadline = time.monotonic() + ANSWER_S
+    while True:
+        known = _metadata(admin, where).topics
+        without = [n for n in names if n not in known or any(p.leader < 0 for p in known[n].partitions.values())]
+        if not without:
+            return
+        if time.monotonic() > deadline:
+            raise Temporary(f"topic {without[0]} was created and has no leader yet", where=where, next="try again")
+        time.sleep(0.05)
+
+
+def _wrong_settings(
+    settings: Settings, site: Site, counts: Mapping[str, int] | None = None
+) -> dict[str, list[tuple[_Promise, str]]]:
+    """By topic: the promises its settings break, with what was found. Topics that do not exist are left out."""
+    known = partition_counts(settings, site) if counts is None else counts
+    peers = [name for name in settings.registry.names if name != site]
+    kinds = {t.name: t.retention for t in wanted(site, peers, auditor=settings.entry(site).auditor) if t.name in known}
+    if not kinds:
+        return {}
+    where = client.cluster(settings, site)
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in kinds]
+    broken: dict[str, list[tuple[_Promise, str]]] = {}
+    admin = client.admin(settings, site)  # kept alive by its name: futures of a client that is gone fail
+    for resource, future in admin.describe_configs(resources, request_timeout=ANSWER_S).items():
+        try:
+            found = future.result()
+        except KafkaException as e:
+            raise client.error_of(e.args[0], f"asking for the settings of {resource.name}", where) from e
+        for promise in _promises(settings, kinds[resource.name]):
+            value = str(found[promise.setting].value)
+            if not promise.holds(value):
+                broken.setdefault(resource.name, []).append((promise, value))
+    return broken
+
+
+def _alter(settings: Settings, site: Site, wrong: Mapping[str, list[tuple[_Promise, str]]]) -> None:
+    where = client.cluster(settings, site)
+    resources = [
+        ConfigResource(
+            ResourceType.TOPIC,
+            name,
+            incremental_configs=[
+                ConfigEntry(p.setting, p.value, incremental_operation=AlterConfigOpType.SET) for p, _ in promises
+            ],
+        )
+        for name, promises in wrong.items()
+    ]
+    admin = client.admin(settings, site)
+    futures = admin.incremental_alter_configs(resources, request_timeout=ANSWER_S)
+    for resource, future in futures.items():
+        try:
+            future.result()
+        except KafkaException as e:
+            raise client.error_of(e.args[0], f"changing the settings of {resource.name}", where) from e
+
+
+def _each(one: Callable[[Site], T], sites: Sequence[Site]) -> list[T]:
+    with ThreadPoolExecutor(max_workers=max(1, len(sites)), thread_name_prefix="t2g-admin") as pool:
+        return list(pool.map(one, sites))

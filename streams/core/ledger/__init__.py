@@ -1,0 +1,221 @@
+"""The audit's ledger: facts of all sites in, findings out. Pure; it never imports the machines it judges.
+
+    hear / copy / refuse   fold one record of one partition at one site   (any order of partitions, any repeats)
+    wanted / locate        a second, narrow reading that finds the records which prove a gap
+    judge                  Judgement: findings, what waits, what cannot be checked from here
+
+Parts: findings (values) · spans · counted (numbers and contents) · copies (I7) · journals (I6) · books (rows) · rows,
+intents (I1, I2, I4). Memory: 9 bytes a record, about 2 KB an intent, 24 bytes an item. What a record is, the gate has
+checked before: whose word it is, and that it does not contradict itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from streams.core import messages as m
+from streams.core.ledger.books import Books, Digest
+from streams.core.ledger.copies import CopyJudge, Number, Whereabouts, judge_conflicts, judge_gap, topic_at, wanted
+from streams.core.ledger.counted import Announced, Stream, StreamId
+from streams.core.ledger.findings import (
+    Docket,
+    Finding,
+    IntentCounts,
+    Invariant,
+    Judgement,
+    PartitionCount,
+    Place,
+    Remark,
+    Severity,
+)
+from streams.core.ledger.graves import Graves
+from streams.core.ledger.intents import IntentJudge
+from streams.core.ledger.journals import Journal, PartitionId, Reached, Refused
+from streams.core.ledger.journals import judge as judge_journal
+from streams.core.names import Site
+from streams.core.topics import split
+
+__all__ = [
+    "Finding",
+    "IntentCounts",
+    "Invariant",
+    "Judgement",
+    "Ledger",
+    "PartitionCount",
+    "Place",
+    "Remark",
+    "Severity",
+]
+
+GRACE_MS = 60_000
+"""Younger than this, a record missing at a mirror is in flight."""
+STALE_MS = 180_000
+"""An intent read and undecided for longer is silent: a home waits 60 s for lagging mirrors before it refuses."""
+
+WORKER_ROLES = frozenset({"worker"})
+"""Announcements of these roles show that somebody reads the journals of a site."""
+
+
+class Ledger:
+    """One audit. `sites`: all of the federation; `read`: those whose journals are replayed, each whole."""
+
+    def __init__(
+        self,
+        sites: Iterable[Site],
+        digest: Digest,
+        *,
+        read: Iterable[Site] | None = None,
+        auditors: Iterable[Site] = (),
+    ) -> None:
+        self._sites = frozenset(sites)
+        self._read = self._sites if read is None else frozenset(read)
+        self._copies = CopyJudge(self._sites, auditors, self._read)
+        self._books = Books(digest)
+        self._journals: dict[PartitionId, Journal] = {}
+        self._streams: dict[StreamId, Stream] = {}
+        self._closed: set[tuple[Site, str]] = set()
+        self._graves = Graves()
+        self._alive_ms: dict[Site, int] = {}
+        self._where = Whereabouts()
+
+    def hear(self, place: Place, origin: m.Origin, message: m.Message, content: int, record: int) -> None:
+        """Fold a record that passed the gate.
+
+        `content`, `record`: 64-bit hashes of its value, and of key, value and headers together; any hash that is the
+        same all through one audit.
+        """
+        journal = self._next(place)
+        if journal is None:
+            return
+        stream = self._stream(journal, origin)
+        is_new = stream.note(origin.seq, record)
+        is_first = self._stand(journal, stream, origin.seq)
+        if is_new or journal.is_original:
+            self._books.fold(place, origin, message, content)
+            if isinstance(message, m.SiteAnnounced):
+                self._announced(place, origin, message)
+        if journal.is_original:
+            how = journal.judge_class(message, content)
+            if is_first:
+                stream.classify(origin.seq, how)
+            if isinstance(message, m.DeadLetter):
+                self._graves.bury(place, origin.at_ms, message)
+
+    def copy(self, place: Place, origin: m.Origin, record: int) -> bool:
+        """Fold a copy of a record heard at another site, without its message; False, and nothing folded, if unknown."""
+        journal = self._journal(place)
+        if journal.is_original:
+            return False
+        stream = self._stream(journal, origin)
+        if not stream.knows(origin.seq, record):
+            return False
+        if self._next(place) is not None:
+            self._stand(journal, stream, origin.seq)
+        return True
+
+    def refuse(self, place: Place, reason: str, at_ms: int) -> None:
+        """Fold a record that the gate refused: some worker must have written a dead letter for it."""
+        journal = self._next(place)
+        if journal is not None:
+            journal.refuse(place.offset, reason, at_ms)
+
+    def wanted(self) -> Mapping[PartitionId, set[Number]]:
+        """Partitions to read once more, and the numbers to `locate` there; empty when nothing is amiss."""
+        return wanted(list(self._copies.gaps(self._streams, self._closed)), self._streams, self._last())
+
+    def locate(self, place: Place, origin: m.Origin) -> None:
+        """Tell where a record stands; anything not wanted is better not told."""
+        stream = StreamId(origin.site, origin.incarnation, split(place.topic)[1], place.partition)
+        self._where.add(stream, origin.seq, place, origin.at_ms)
+
+    def judge(
+        self,
+        now_ms: int,
+        *,
+        committed: Mapping[PartitionId, int] | None = None,
+        grace_ms: int = GRACE_MS,
+        stale_ms: int = STALE_MS,
+    ) -> Judgement:
+        """`now_ms`: when reading began. `committed`: offsets of the workers' groups, where known."""
+        docket = Docket()
+        reached = Reached(committed or {}, self._alive_ms, grace_ms)
+        for site in sorted(self._sites - self._read):
+            for invariant in (Invariant.CONSERVATION, Invariant.NOT_SILENT, Invariant.NO_GAP):
+                docket.cannot(invariant, f"journals of {site}: not read")
+        intents = IntentJudge(self._sites, self._read, reached, stale_ms, docket)
+        counts = intents.judge_all(self._books)
+        partitions = self._judge_journals(intents.contradicting, reached, docket)
+        self._graves.judge(self._journals, now_ms - grace_ms, docket)
+        self._judge_streams(now_ms, grace_ms, docket)
+        return docket.close(partitions, counts)
+
+    def _judge_journals(
+        self, contradicting: Mapping[Place, Refused], reached: Reached, docket: Docket
+    ) -> tuple[PartitionCount, ...]:
+        owed: dict[PartitionId, dict[int, Refused]] = {}
+        for place, refused in contradicting.items():
+            owed.setdefault(place[:3], {})[place.offset] = refused
+        return tuple(
+            judge_journal(journal, self._graves.of(key), owed.get(key, {}), reached, docket)
+            for key, journal in sorted(self._journals.items())
+        )
+
+    def _judge_streams(self, now_ms: int, grace_ms: int, docket: Docket) -> None:
+        self._copies.count(self._streams, docket)
+        last = self._last()
+        for gap in self._copies.gaps(self._streams, self._closed):
+            here = last.get((gap.site, topic_at(gap.stream, gap.site), gap.stream.partition))
+            judge_gap(gap, self._streams[gap.stream], self._where, here, now_ms, grace_ms, docket)
+        for stream_id, stream in sorted(self._streams.items()):
+            judge_conflicts(stream_id, stream, self._where, docket)
+
+    def _announced(self, place: Place, origin: m.Origin, message: m.SiteAnnounced) -> None:
+        if message.role in WORKER_ROLES:
+            self._alive_ms[origin.site] = max(origin.at_ms, self._alive_ms.get(origin.site, 0))
+        for last in message.sequences:
+            stream_id = StreamId(message.site, message.incarnation, last.topic, last.partition)
+            stream = self._streams.get(stream_id)
+            if stream is None:
+                stream = self._streams[stream_id] = Stream(stream_id, message.writer)
+            stream.announce(Announced(last.seq, origin.at_ms, place))
+        if message.closing:
+            self._closed.add((message.site, message.incarnation))
+
+    def _last(self) -> dict[PartitionId, Number]:
+        """The last record of every mirrored partition."""
+        return {key: last for key, journal in self._journals.items() if (last := journal.last) is not None}
+
+    def _stand(self, journal: Journal, stream: Stream, seq: int) -> bool:
+        """Enter that the number stands in this partition; whether it did not before."""
+        journal.last_stream, journal.last_seq = stream, seq
+        if stream.copy_at(journal.site).add(seq):
+            return True
+        journal.repeats += 1
+        return False
+
+    def _journal(self, place: Place) -> Journal:
+        key = place[:3]
+        found = self._journals.get(key)
+        if found is None:
+            writer, base = split(place.topic)
+            found = self._journals[key] = Journal(place.site, place.topic, place.partition, writer or place.site, base)
+        return found
+
+    def _next(self, place: Place) -> Journal | None:
+        """The record's journal, or None if it was folded already: partitions are read in order."""
+        journal = self._journal(place)
+        if place.offset < journal.next_offset:
+            return None
+        journal.next_offset = place.offset + 1
+        journal.records += 1
+        return journal
+
+    def _stream(self, journal: Journal, origin: m.Origin) -> Stream:
+        stream = journal.streams.get(origin.incarnation)
+        if stream is None:
+            stream_id = StreamId(origin.site, origin.incarnation, journal.base, journal.partition)
+            stream = self._streams.get(stream_id)
+            if stream is None:
+                stream = self._streams[stream_id] = Stream(stream_id, origin.writer)
+            journal.streams[origin.incarnation] = stream
+        return stream

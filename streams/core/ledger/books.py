@@ -1,0 +1,223 @@
+"""Rows of the audit: what was said of each intent, manifest and transfer, whoever said it, in any order. No verdicts.
+
+A row keeps every *different* word on one matter (few: one, unless something is wrong) with the place that proves it,
+and for a manifest's items 24 bytes each, so that a million files fit beside each other.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from streams.core import messages as m
+from streams.core.ledger.findings import Place
+from streams.core.names import IntentId, ManifestId, Site
+from streams.core.ranges import EMPTY, Ranges
+
+Digest = Callable[[m.ManifestWritten], str]
+"""sha256 (hex) of a manifest's meaning; given from outside, since the ledger imports none of what it judges."""
+
+T = TypeVar("T")
+VARIANTS_MAX = 8
+"""Different words kept on one matter; more of them prove nothing more."""
+HELD_MAX = 1000
+"""FilesHeld of one transfer: one per dataset, so at most one per item."""
+_MASK = (1 << 64) - 1
+_NO_ADLER = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Said(Generic[T]):
+    """One word on a matter and the best place that proves it."""
+
+    word: T
+    place: Place
+    at_ms: int
+
+
+class Words(Generic[T]):
+    """The different words said on one matter, by content; each keeps its lowest-ranking place."""
+
+    __slots__ = ("_by_content", "_most")
+
+    def __init__(self, most: int = VARIANTS_MAX) -> None:
+        self._by_content: dict[int, Said[T]] = {}
+        self._most = most
+
+    def add(self, content: int, place: Place, at_ms: int, word: Callable[[], T]) -> None:
+        before = self._by_content.get(content)
+        if before is None:
+            if len(self._by_content) < self._most:
+                self._by_content[content] = Said(word(), place, at_ms)
+        elif place.rank < before.place.rank:
+            self._by_content[content] = Said(before.word, place, at_ms)
+
+    def __bool__(self) -> bool:
+        return bool(self._by_content)
+
+    @property
+    def ranked(self) -> list[Said[T]]:
+        """The first one is the one that counts: of those in one partition the earliest."""
+        return sorted(self._by_content.values(), key=lambda said: said.place.rank)
+
+    @property
+    def first(self) -> Said[T] | None:
+        return min(self._by_content.values(), key=lambda said: said.place.rank, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Names (as 64-bit hashes), sizes and checksums of a record's files, in its order."""
+
+    names: array[int]
+    bytes: array[int]
+    adlers: array[int]
+
+    @classmethod
+    def of_items(cls, items: tuple[m.Item, ...]) -> Files:
+        return cls(
+            array("Q", [name_hash(i.target) for i in items]),
+            array("Q", [i.bytes for i in items]),
+            array("q", [_NO_ADLER if i.adler32 is None else int(i.adler32, 16) for i in items]),
+        )
+
+    @classmethod
+    def of_held(cls, files: tuple[m.HeldFile, ...]) -> Files:
+        return cls(
+            array("Q", [name_hash(f.lfn) for f in files]),
+            array("Q", [f.bytes for f in files]),
+            array("q", [int(f.adler32, 16) for f in files]),
+        )
+
+    def differ(self, mine: int, other: Files, theirs: int) -> str:
+        """How file `mine` differs from `other`'s file `theirs`, in words; "" if it does not."""
+        if self.bytes[mine] != other.bytes[theirs]:
+            return f"{self.bytes[mine]} bytes, not {other.bytes[theirs]}"
+        a, b = self.adlers[mine], other.adlers[theirs]
+        return f"adler32 {a:08x}, not {b:08x}" if a != b and _NO_ADLER not in (a, b) else ""
+
+
+def name_hash(name: str) -> int:
+    return hash(str(name)) & _MASK
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the audit keeps of a ManifestWritten. `lacking`: items with a reason, which can never arrive."""
+
+    source: Site
+    sha256: str
+    prev_sha256: str
+    last: bool
+    files: Files
+    lacking: Ranges
+
+    @property
+    def items(self) -> int:
+        return len(self.files.names)
+
+    def bytes_of(self, items: Ranges) -> int:
+        """Sum of the sizes of `items`, those past the end left out."""
+        return sum(sum(self.files.bytes[start:stop]) for start, stop in items)
+
+
+@dataclass(slots=True)
+class TransferRow:
+    """A manifest at one destination. `evidence`: items that planes said are sealed or present."""
+
+    completions: Words[m.CompletionRecord] = field(default_factory=Words)
+    closed: Words[m.Ended] = field(default_factory=Words)
+    held: Words[Files] = field(default_factory=lambda: Words(HELD_MAX))
+    planned: Place | None = None
+    evidence: Ranges = EMPTY
+
+
+@dataclass(slots=True)
+class ManifestRow:
+    written: Words[Written] = field(default_factory=Words)
+    transfers: dict[Site, TransferRow] = field(default_factory=dict)
+
+    def at(self, destination: Site) -> TransferRow:
+        found = self.transfers.get(destination)
+        if found is None:
+            found = self.transfers[destination] = TransferRow()
+        return found
+
+
+@dataclass(slots=True)
+class IntentRow:
+    bodies: Words[m.TransferIntent] = field(default_factory=Words)
+    decisions: dict[int, Words[m.IntentDecided]] = field(default_factory=dict)
+    manifests: dict[tuple[int, int], ManifestRow] = field(default_factory=dict)
+    """By (source_no, no)."""
+
+    @property
+    def decision(self) -> Said[m.IntentDecided] | None:
+        return self.decisions[max(self.decisions)].first if self.decisions else None
+
+
+class Books:
+    """All rows."""
+
+    def __init__(self, digest: Digest) -> None:
+        self.intents: dict[IntentId, IntentRow] = {}
+        self._manifests: dict[ManifestId, ManifestRow] = {}
+        self._digest = digest
+
+    def intent(self, intent: IntentId) -> IntentRow:
+        found = self.intents.get(intent)
+        if found is None:
+            found = self.intents[intent] = IntentRow()
+        return found
+
+    def manifest(self, manifest: ManifestId) -> ManifestRow:
+        found = self._manifests.get(manifest)
+        if found is None:
+            found = self._manifests[manifest] = ManifestRow()
+            self.intent(manifest.intent).manifests[manifest.source_no, manifest.no] = found
+        return found
+
+    def fold(self, place: Place, origin: m.Origin, message: m.Message, content: int) -> None:
+        """Enter a fact; the same fact again, from another copy or number, changes nothing but its best proof."""
+        at_ms = origin.at_ms
+        match message:
+            case m.TransferProgress():
+                row = self.manifest(message.manifest).at(message.destination)
+                row.evidence = row.evidence | message.sealed
+            case m.PartOpened():
+                row = self.manifest(message.manifest).at(origin.site)
+                row.evidence = row.evidence | message.present
+            case m.TransferIntent():
+                self.intent(message.intent).bodies.add(content, place, at_ms, lambda: message)
+            case m.IntentDecided():
+                decisions = self.intent(message.intent).decisions
+                decisions.setdefault(message.decision_no, Words()).add(content, place, at_ms, lambda: message)
+            case m.ManifestWritten():
+                self.manifest(message.manifest).written.add(content, place, at_ms, lambda: self._written(message))
+            case m.TransferPlanned():
+                row = self.manifest(message.manifest).at(message.destination)
+                if row.planned is None or place.rank < row.planned.rank:
+                    row.planned = place
+            case m.TransferClosed():
+                row = self.manifest(message.manifest).at(origin.site)
+                row.closed.add(content, place, at_ms, lambda: message.ended)
+            case m.CompletionRecord():
+                row = self.manifest(message.manifest).at(message.destination)
+                row.completions.add(content, place, at_ms, lambda: message)
+            case m.FilesHeld() if message.manifest is not None:
+                row = self.manifest(message.manifest).at(message.site)
+                row.held.add(content, place, at_ms, lambda: Files.of_held(message.files))
+            case _:
+                pass
+
+    def _written(self, message: m.ManifestWritten) -> Written:
+        return Written(
+            message.source,
+            self._digest(message),
+            message.prev_sha256,
+            message.last,
+            Files.of_items(message.items),
+            Ranges.of(*(n for n, item in enumerate(message.items) if item.reason is not None)),
+        )

@@ -1,0 +1,215 @@
+"""I7: every number of every stream is at its origin and at every site its topic is mirrored to, or the gap is named.
+
+Judging asks for a few records' whereabouts (`wanted`), which a second, narrow reading of the journals supplies
+(`locate`); without it the findings are the same, only less precise about where and since when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
+
+from streams.core.ledger.counted import Stream, StreamId
+from streams.core.ledger.findings import Docket, Invariant, Place
+from streams.core.ledger.journals import PartitionId
+from streams.core.names import Site
+from streams.core.ranges import EMPTY, Ranges
+from streams.core.topics import CHUNK_EVENTS, TO_EVERY_PEER, remote
+
+_I7 = Invariant.NO_GAP
+NAMED_MAX = 3
+"""Missing or contradictory numbers of a stream that are looked up one by one, from each end."""
+
+Number = tuple[StreamId, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Numbers that should be at `site` and are not. `elsewhere`: a site that has them, None if no site has."""
+
+    stream: StreamId
+    site: Site
+    missing: Ranges
+    elsewhere: Site | None
+    is_tail: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    place: Place
+    at_ms: int
+
+
+@dataclass(slots=True)
+class Whereabouts:
+    """Answers of the second reading."""
+
+    found: dict[tuple[StreamId, int, Site], list[Found]] = field(default_factory=dict)
+
+    def add(self, stream: StreamId, seq: int, place: Place, at_ms: int) -> None:
+        seen = self.found.setdefault((stream, seq, place.site), [])
+        if all(f.place != place for f in seen):
+            seen.append(Found(place, at_ms))
+
+    def at(self, stream: StreamId, seq: int, site: Site | None) -> list[Found]:
+        return sorted(self.found.get((stream, seq, site), []), key=lambda f: f.place.rank) if site else []
+
+
+class CopyJudge:
+    """Knows which site should hold which stream. `auditors`: the sites that also get everybody's chunk events."""
+
+    def __init__(self, sites: Iterable[Site], auditors: Iterable[Site], read: Iterable[Site]) -> None:
+        self._sites = sorted(sites)
+        self._auditors, self._read = frozenset(auditors), frozenset(read)
+
+    def expected(self, stream: StreamId) -> list[Site]:
+        """Sites whose cluster must hold the stream: the origin first."""
+        return [stream.site, *(s for s in self._sites if s != stream.site and self._is_mirrored(stream.topic, s))]
+
+    def _is_mirrored(self, base: str, target: Site) -> bool:
+        if base in TO_EVERY_PEER:
+            return True
+        return (base == CHUNK_EVENTS and target in self._auditors) or base == f"chunk-requests-to-{target}"
+
+    def gaps(self, streams: Mapping[StreamId, Stream], closed: Set[tuple[Site, str]]) -> Iterator[Gap]:
+        """`closed`: incarnations that said their last numbers. What they sent beyond was given up and repeated by the
+        next incarnation, so it may be there or not."""
+        for stream_id, stream in sorted(streams.items()):
+            if not _is_payload(stream_id.topic):
+                is_closed = (stream_id.site, stream_id.incarnation) in closed
+                yield from self._gaps(stream_id, stream, stream.said if is_closed else stream.top)
+
+    def _gaps(self, stream_id: StreamId, stream: Stream, top: int) -> Iterator[Gap]:
+        anywhere = EMPTY
+        for copy in stream.copies.values():
+            anywhere = anywhere | copy.ranges
+        if stream_id.site in self._read or any(s in self._read for s in self.expected(stream_id)):
+            nowhere = anywhere.missing(0, top + 1)
+            if nowhere:
+                last = max((copy.last for copy in stream.copies.values()), default=-1)
+                yield Gap(stream_id, stream_id.site, nowhere, None, nowhere.spans[0][0] > last)
+        for site in self.expected(stream_id):
+            if site not in self._read:
+                continue
+            have = stream.copies[site].ranges if site in stream.copies else EMPTY
+            missing = anywhere - have
+            if missing:
+                first = missing.spans[0][0]
+                elsewhere = next(s for s in self._in_order(stream_id, stream) if first in stream.copies[s])
+                is_tail = not have or first > have.spans[-1][1] - 1
+                yield Gap(stream_id, site, missing, elsewhere, is_tail)
+
+    @staticmethod
+    def _in_order(stream_id: StreamId, stream: Stream) -> list[Site]:
+        return sorted(stream.copies, key=lambda s: (s != stream_id.site, s))
+
+    def count(self, streams: Mapping[StreamId, Stream], docket: Docket) -> None:
+        """Enter what was checked and what could not be."""
+        for stream_id, stream in streams.items():
+            if _is_payload(stream_id.topic):
+                docket.cannot(_I7, "numbers of payload topics: bounded retention, not a journal")
+                continue
+            for site in self.expected(stream_id):
+                if site in self._read:
+                    docket.check(_I7)
+                else:
+                    docket.cannot(_I7, f"streams that should be at {site}: not read")
+            if stream.announced is None:
+                docket.cannot(_I7, "streams whose writer never announced a last number: a lost tail would not be seen")
+
+
+def topic_at(stream: StreamId, site: Site) -> str:
+    return stream.topic if site == stream.site else remote(stream.site, stream.topic)
+
+
+def _is_payload(base: str) -> bool:
+    return base.startswith("chunks-to-")
+
+
+def _named(missing: Ranges) -> list[int]:
+    """The first and the last few numbers."""
+    first = list(missing.first(NAMED_MAX).numbers())
+    last = missing.spans[-1][1] - 1
+    return first if last in first else [*first, last]
+
+
+def wanted(
+    gaps: Iterable[Gap], streams: Mapping[StreamId, Stream], last_at: Mapping[PartitionId, Number]
+) -> dict[PartitionId, set[Number]]:
+    """Which records to find where, so that gaps and conflicts can be proved."""
+    asked: dict[PartitionId, set[Number]] = {}
+
+    def ask(stream: StreamId, seq: int, site: Site | None) -> None:
+        if site is not None and seq >= 0 and site in streams[stream].copies and seq in streams[stream].copies[site]:
+            asked.setdefault((site, topic_at(stream, site), stream.partition), set()).add((stream, seq))
+
+    for gap in gaps:
+        for seq in _named(gap.missing):
+            ask(gap.stream, seq, gap.elsewhere)
+        for start, stop in gap.missing.spans[:NAMED_MAX]:
+            ask(gap.stream, start - 1, gap.site)
+            ask(gap.stream, stop, gap.site)
+        last = last_at.get((gap.site, topic_at(gap.stream, gap.site), gap.stream.partition))
+        if last is not None:
+            ask(last[0], last[1], gap.elsewhere)
+    for stream_id, stream in streams.items():
+        for seq in sorted(stream.conflicts)[:NAMED_MAX]:
+            for site in stream.copies:
+                ask(stream_id, seq, site)
+    return asked
+
+
+def judge_gap(
+    gap: Gap, stream: Stream, where: Whereabouts, last: Number | None, now_ms: int, grace_ms: int, docket: Docket
+) -> None:
+    """A finding, or in flight: a tail whose oldest missing record is younger than `grace_ms`."""
+    title = f"{_numbers(gap.missing)} of {stream.writer} at {gap.stream.site} ({gap.stream.incarnation}) in " + (
+        f"{gap.stream.topic}[{gap.stream.partition}]"
+    )
+    around = [
+        f.place
+        for start, stop in gap.missing.spans[:NAMED_MAX]
+        for seq in (start - 1, stop)
+        for f in where.at(gap.stream, seq, gap.site)[:1]
+    ]
+    if gap.elsewhere is None:
+        announced = stream.announced
+        told = announced is not None and announced.seq >= gap.missing.spans[-1][1] - 1
+        if gap.is_tail and announced is not None and now_ms - announced.at_ms <= grace_ms:
+            docket.wait(_I7, "announced records in flight", gap.missing.size)
+            return
+        words = f"gap: {title}: nowhere" + (", though announced" if told else "")
+        docket.find(_I7, words, *around, announced.place if told and announced else None)
+        return
+    here = [f for seq in _named(gap.missing) for f in where.at(gap.stream, seq, gap.elsewhere)[:1]]
+    since_ms = min((f.at_ms for f in here), default=None)
+    if gap.is_tail and since_ms is not None and now_ms - since_ms <= grace_ms:
+        docket.wait(_I7, f"records in flight to {gap.site}", gap.missing.size)
+        return
+    words = f"gap: {title}: missing at {gap.site}, present at {gap.elsewhere}; {_why(gap, where, here, last)}"
+    docket.find(_I7, words, *(f.place for f in here), *around)
+
+
+def _why(gap: Gap, where: Whereabouts, here: list[Found], last: Number | None) -> str:
+    if gap.site == gap.stream.site:
+        return "lost at its origin after it was mirrored"
+    after = where.at(last[0], last[1], gap.elsewhere)[-1:] if last else []
+    if here and (not after or after[0].place.offset < min(f.place.offset for f in here)) and gap.is_tail:
+        return "the mirror has not come that far"
+    return "lost in the mirror: it brought later records"
+
+
+def judge_conflicts(stream_id: StreamId, stream: Stream, where: Whereabouts, docket: Docket) -> None:
+    """A number that stands for two different records."""
+    for seq in sorted(stream.conflicts):
+        places = [f.place for site in sorted(stream.copies) for f in where.at(stream_id, seq, site)]
+        words = f"number {seq} of {stream.writer} at {stream_id.site} ({stream_id.incarnation}) in " + (
+            f"{stream_id.topic}[{stream_id.partition}] stands for two different records"
+        )
+        docket.find(_I7, words, *sorted(places, key=lambda p: p.rank))
+
+
+def _numbers(missing: Ranges) -> str:
+    shown = [str(a) if b == a + 1 else f"{a}…{b - 1}" for a, b in missing.spans[:NAMED_MAX]]
+    more = f" and more ({missing.size} in all)" if len(missing.spans) > NAMED_MAX else ""
+    return ("number " if missing.size == 1 else "numbers ") + ", ".join(shown) + more

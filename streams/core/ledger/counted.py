@@ -1,0 +1,134 @@
+"""What a writer numbered: one `Stream` per (site, incarnation, topic, partition), its contents and its copies.
+
+No row, no journal. Numbers come from a header that anybody can forge, so nothing here grows with a number's value:
+contents stand in a dense array (9 bytes a record) only while numbers stay close to those already seen.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+from streams.core.ledger.findings import Place
+from streams.core.ledger.spans import SpanSet
+from streams.core.names import Site
+
+_JUMP_MAX = 64
+_CONTENT_MASK = (1 << 64) - 1
+CONFLICTS_MAX = 100
+"""Contradictory numbers kept of one stream."""
+
+
+class Class(IntEnum):
+    """How a record ended, judged in its original's partition."""
+
+    UNREAD = 0
+    """Its original was not read; a copy was."""
+    APPLIED = 1
+    DUPLICATE = 2
+    SUPERSEDED = 3
+
+
+class StreamId(NamedTuple):
+    site: Site
+    incarnation: str
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """The last number a writer said it used in a stream, and where it said so."""
+
+    seq: int
+    at_ms: int
+    place: Place
+
+
+class Stream:
+    """Numbers of one stream: what each stood for, and at which sites it was seen."""
+
+    __slots__ = ("_classes", "_contents", "_far", "announced", "conflicts", "copies", "id", "writer")
+
+    def __init__(self, id: StreamId, writer: str) -> None:
+        self.id = id
+        self.writer = writer
+        self.copies: dict[Site, SpanSet] = {}
+        self.announced: Announced | None = None
+        self.conflicts: set[int] = set()
+        self._contents = array("Q")
+        self._classes = bytearray()
+        self._far: dict[int, tuple[int, int]] = {}
+
+    def copy_at(self, site: Site) -> SpanSet:
+        found = self.copies.get(site)
+        if found is None:
+            found = self.copies[site] = SpanSet()
+        return found
+
+    def _content(self, seq: int) -> int:
+        if seq < len(self._contents) and self._contents[seq]:
+            return self._contents[seq]
+        return self._far[seq][0] if seq in self._far else 0
+
+    def knows(self, seq: int, content: int) -> bool:
+        """Whether `seq` was seen anywhere, standing for `content` (a 64-bit hash of the record)."""
+        return self._content(seq) == _tagged(content)
+
+    def note(self, seq: int, content: int) -> bool:
+        """Remember what `seq` stands for. Whether this content was new under it; a second one is a conflict."""
+        content, before = _tagged(content), self._content(seq)
+        if before:
+            if before != content and len(self.conflicts) < CONFLICTS_MAX:
+                self.conflicts.add(seq)
+            return before != content
+        if seq > len(self._contents) + _JUMP_MAX:
+            self._far[seq] = (content, Class.UNREAD)
+            return True
+        grown = seq + 1 - len(self._contents)
+        if grown > 0:
+            self._contents.extend([0] * grown)
+            self._classes.extend(bytes(grown))
+        self._contents[seq] = content
+        return True
+
+    def announce(self, said: Announced) -> None:
+        """Keep the highest number announced; of equal ones the latest word."""
+        before = self.announced
+        if before is None or (said.seq, said.at_ms, said.place.rank) > (before.seq, before.at_ms, before.place.rank):
+            self.announced = said
+
+    def classify(self, seq: int, how: Class) -> None:
+        if seq in self._far:
+            self._far[seq] = (self._far[seq][0], how)
+        else:
+            self._classes[seq] = how
+
+    def count(self, how: Class, site: Site) -> int:
+        """How many of the numbers seen at `site` were classified so."""
+        if site not in self.copies:
+            return 0
+        seen, far = self.copies[site], self._far
+        dense = sum(self._classes.count(how, start, stop) for start, stop in seen.spans)
+        if not far:
+            return dense
+        dense -= sum(1 for seq in far if seq in seen and seq < len(self._classes) and self._classes[seq] == how)
+        return dense + sum(1 for seq, (_, was) in far.items() if was == how and seq in seen)
+
+    @property
+    def said(self) -> int:
+        """The highest number announced, -1 if none."""
+        return -1 if self.announced is None else self.announced.seq
+
+    @property
+    def top(self) -> int:
+        """The highest number anybody spoke of, -1 if none."""
+        last = max((copy.last for copy in self.copies.values()), default=-1)
+        return max(last, self.said)
+
+
+def _tagged(content: int) -> int:
+    """64 bits, never 0: 0 stands for not seen."""
+    return (content & _CONTENT_MASK) or 1

@@ -1,0 +1,145 @@
+"""I1 and I4 of one intent: its decisions, its chain of manifests, and how it stands at each destination."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from streams.core import messages as m
+from streams.core.ledger.books import Books, IntentRow, ManifestRow, Said
+from streams.core.ledger.findings import Docket, IntentCounts, Invariant, Place
+from streams.core.ledger.journals import Reached, Refused
+from streams.core.ledger.rows import TransferJudge
+from streams.core.names import IntentId, ManifestId, Site
+from streams.core.topics import INTENTS
+
+_I1, _I4, _I6 = Invariant.CONSERVATION, Invariant.ONE_EFFECT, Invariant.NOT_SILENT
+
+
+class IntentJudge:
+    """Judges intents, and counts how each stands. `stale_ms`: an intent read and undecided for longer is silent."""
+
+    def __init__(
+        self, sites: Iterable[Site], read: Iterable[Site], reached: Reached, stale_ms: int, docket: Docket
+    ) -> None:
+        self._sites, self._read = frozenset(sites), frozenset(read)
+        self._reached, self._stale_ms, self._docket = reached, stale_ms, docket
+        self._transfers = TransferJudge(self._sites, self._read, docket)
+        self._counts: Counter[str] = Counter()
+        self.contradicting: dict[Place, Refused] = {}
+        """Second bodies under an intent's id: only a dead letter at home answers for them."""
+
+    def judge_all(self, books: Books) -> IntentCounts:
+        for intent, row in sorted(books.intents.items()):
+            self._judge(intent, row)
+        return IntentCounts(**self._counts)
+
+    def _judge(self, intent: IntentId, row: IntentRow) -> None:
+        self._counts["intents"] += 1
+        self._docket.check(_I1)
+        for no, decisions in row.decisions.items():
+            said = decisions.ranked
+            for other in said[1:]:
+                words = f"two different decisions {no} of {intent}"
+                self._docket.find(_I4, words, said[0].place, other.place)
+        self._bodies(intent, row)
+        self._chain(intent, row)
+        for (source_no, no), manifest in sorted(row.manifests.items()):
+            self._counts["manifests"] += 1
+            for site, transfer in sorted(manifest.transfers.items()):
+                self._transfers.judge(ManifestId.of(intent, source_no, no), site, row, manifest, transfer)
+                if (done := transfer.completions.first) is not None:
+                    self._counts["completions"] += 1
+                    self._counts["files"] += done.word.sealed.size
+                    self._counts["bytes"] += done.word.bytes
+        state = self._state(row)
+        self._counts[state] += 1
+        if state not in ("undecided", "refused"):
+            self._counts["accepted"] += 1
+        if state == "open":
+            self._docket.wait(_I1, "intents open")
+
+    def _bodies(self, intent: IntentId, row: IntentRow) -> None:
+        """Whether what was decided was asked, and who lost when two bodies were asked under one id."""
+        bodies, decision = row.bodies.ranked, row.decision
+        meant = bodies[0] if bodies else None
+        if decision is not None:
+            meant = next((b for b in bodies if b.word == decision.word.body), None)
+            if meant is None and intent.home in self._read:
+                words = f"{intent} was decided on a body that nobody published"
+                self._docket.find(_I1, words, decision.place, *(b.place for b in bodies))
+        elif meant is not None:
+            self._undecided(intent, meant)
+        for body in bodies:
+            if meant is not None and body is not meant and body.place.topic == INTENTS:
+                reason = f"a second body under {intent}"
+                self.contradicting[body.place] = Refused(reason, body.at_ms)
+
+    def _undecided(self, intent: IntentId, body: Said[m.TransferIntent]) -> None:
+        alive_ms = self._reached.alive_ms.get(intent.home, body.at_ms)
+        is_stale = body.place.topic == INTENTS and alive_ms - body.at_ms > self._stale_ms
+        if is_stale and self._reached.passed(body.place, body.at_ms):
+            seconds = (alive_ms - body.at_ms) // 1000
+            words = f"silent: {intent} was read at {intent.home} and is neither decided nor refused for {seconds} s"
+            self._docket.find(_I6, words, body.place)
+            return
+        self._docket.wait(_I1, "intents not decided yet")
+
+    def _chain(self, intent: IntentId, row: IntentRow) -> None:
+        """Manifests of each source number: contiguous from 0, chained by digest, none after the last."""
+        last_of: dict[int, tuple[int, ManifestRow]] = {}
+        for (source_no, no), manifest in sorted(row.manifests.items()):
+            written = manifest.written.first
+            if written is None:
+                continue
+            self._docket.check(_I1)
+            before_no, before = last_of.get(source_no, (-1, None))
+            title = f"manifest {no} of {intent} (source number {source_no})"
+            if no != before_no + 1:
+                self._missing(f"{title} is written, number {before_no + 1} is nowhere", written.place)
+            elif before is not None and (previous := before.written.first) is not None:
+                if written.word.prev_sha256 != previous.word.sha256:
+                    words = f"{title} does not continue the digest of the one before it"
+                    self._docket.find(_I1, words, written.place, previous.place)
+                if previous.word.last:
+                    self._docket.find(_I1, f"{title} stands after the last one", written.place, previous.place)
+            last_of[source_no] = (no, manifest)
+
+    def _missing(self, words: str, place: Place) -> None:
+        if self._read >= self._sites:
+            self._docket.find(_I1, words, place)
+        else:
+            self._docket.cannot(_I1, f"manifests at {', '.join(sorted(self._sites - self._read))}: not read")
+
+    def _state(self, row: IntentRow) -> str:
+        """undecided, refused, or of an accepted one: done, partly, failed, cancelled, open."""
+        decision = row.decision
+        if decision is None:
+            return "undecided"
+        verdict = decision.word.verdict
+        if verdict is m.Verdict.REFUSED:
+            return "refused"
+        cancelled = verdict is m.Verdict.CANCELLED
+        chain = [
+            (no, r) for (source_no, no), r in sorted(row.manifests.items()) if source_no == decision.word.source_no
+        ]
+        written = [r.written.first for _, r in chain]
+        whole = [no for no, _ in chain] == list(range(len(chain))) and bool(written)
+        ended = whole and (last := written[-1]) is not None and last.word.last
+        done: list[m.CompletionRecord] = []
+        for site in decision.word.body.destinations:
+            for _, manifest in chain:
+                transfer = manifest.transfers.get(site)
+                said = transfer.completions.first if transfer else None
+                if said is not None:
+                    done.append(said.word)
+                elif not cancelled or (transfer is not None and transfer.planned is not None):
+                    return "open"
+        if not ended and not cancelled:
+            return "open"
+        sealed, items = sum(c.sealed.size for c in done), sum(c.items for c in done)
+        if ended and sealed == items and len(done) == len(chain) * len(decision.word.body.destinations):
+            return "done"
+        if cancelled or any(c.cancelled for c in done):
+            return "cancelled"
+        return "partly" if sealed else "failed"

@@ -1,0 +1,182 @@
+"""I6: every record of every partition ended somehow. Per-partition books, and the judge of what nobody answered for.
+
+`Journal` holds one partition at one site. Its `judge_class` says whether a record changed anything when it came, by the
+numbers inside the facts alone and in its own partition's order; only originals are judged, copies inherit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+
+from streams.core import messages as m
+from streams.core.ledger.counted import Class, Stream, StreamId
+from streams.core.ledger.findings import Docket, Invariant, PartitionCount, Place
+from streams.core.ledger.spans import SpanSet
+from streams.core.names import Site
+
+SAMPLES_MAX = 1000
+"""Refused records of one partition that are remembered with their reason; the others are counted."""
+
+PartitionId = tuple[Site, str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A record that only a dead letter can answer for."""
+
+    reason: str
+    at_ms: int
+
+
+@dataclass(slots=True)
+class Journal:
+    """One partition at one site. `writer` is the site whose topic it is, `base` its name there."""
+
+    site: Site
+    topic: str
+    partition: int
+    writer: Site
+    base: str
+    next_offset: int = 0
+    records: int = 0
+    repeats: int = 0
+    refused: SpanSet = field(default_factory=SpanSet)
+    samples: dict[int, Refused] = field(default_factory=dict)
+    last_stream: Stream | None = None
+    last_seq: int = 0
+    streams: dict[str, Stream] = field(default_factory=dict)
+    latest: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def is_original(self) -> bool:
+        return self.site == self.writer
+
+    def refuse(self, offset: int, reason: str, at_ms: int) -> None:
+        self.refused.add(offset)
+        if len(self.samples) < SAMPLES_MAX:
+            self.samples[offset] = Refused(reason, at_ms)
+
+    @property
+    def last(self) -> tuple[StreamId, int] | None:
+        """Whose number the last record carries."""
+        return None if self.last_stream is None else (self.last_stream.id, self.last_seq)
+
+    def judge_class(self, message: m.Message, content: int) -> Class:
+        """APPLIED, DUPLICATE or SUPERSEDED; remembers the highest number heard of each row and fact."""
+        key, number, highest_wins = _numbered(message)
+        if key is None:
+            return Class.APPLIED
+        before = self.latest.get(key)
+        if before is None or (highest_wins and number > before[0]):
+            self.latest[key] = (number, content)
+            return Class.APPLIED
+        if number == before[0] and content == before[1]:
+            return Class.DUPLICATE
+        if isinstance(message, m.TransferProgress | m.TransferReported) and number == before[0]:
+            self.latest[key] = (number, content)
+            return Class.APPLIED
+        return Class.SUPERSEDED
+
+
+def _numbered(message: m.Message) -> tuple[int | None, int, bool]:
+    """(hash of what it is about, its number, whether a higher one counts more); no key: it stands for itself."""
+    match message:
+        case m.TransferIntent():
+            return hash((0, message.intent)), 0, False
+        case m.IntentDecided():
+            return hash((1, message.intent)), message.decision_no, True
+        case m.ManifestWritten():
+            return hash((2, message.intent, message.source_no, message.no)), 0, False
+        case m.TransferPlanned():
+            return hash((3, message.manifest)), message.decision_no, True
+        case m.TransferDecided():
+            return hash((4, message.manifest)), message.decision_no, True
+        case m.PartOpened():
+            return hash((5, message.manifest)), message.attempt, True
+        case m.PartLost():
+            return hash((6, message.manifest)), message.attempt, True
+        case m.LeaseExpired():
+            return hash((7, message.manifest, message.source)), message.request_no, True
+        case m.TransferClosed():
+            return hash((8, message.manifest)), 0, False
+        case m.ChunksRequested():
+            return hash((9, message.manifest, message.source)), message.request_no, True
+        case m.TransferProgress():
+            return hash((10, message.manifest)), message.attempt, True
+        case m.TransferReported():
+            return hash((11, message.manifest, message.destination)), message.decision_no, True
+        case m.CompletionRecord():
+            return hash((12, message.manifest)), 0, False
+        case m.FilesHeld() if message.manifest is not None:
+            return hash((13, message.manifest, message.dataset)), 0, False
+        case _:
+            return None, 0, False
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far workers are known to have read: committed offsets, and when a worker of a site last said it is alive."""
+
+    committed: Mapping[PartitionId, int]
+    alive_ms: Mapping[Site, int]
+    grace_ms: int
+
+    def passed(self, place: Place, at_ms: int) -> bool:
+        """Whether a worker must have met the record. Without a committed offset: one was alive `grace_ms` later."""
+        committed = self.committed.get((place.site, place.topic, place.partition))
+        if committed is not None:
+            return place.offset < committed
+        return self.alive_ms.get(place.site, at_ms) - at_ms > self.grace_ms
+
+
+def judge(
+    journal: Journal, dead: Set[int], contradicting: Mapping[int, Refused], reached: Reached, docket: Docket
+) -> PartitionCount:
+    """Find what nobody answered for.
+
+    `dead`: offsets that dead letters point at. `contradicting`: decodable records that owe one, by offset.
+    """
+    site, topic, partition = journal.site, journal.topic, journal.partition
+    docket.check(Invariant.NOT_SILENT, journal.records)
+    pending = silent = 0
+    unanswered = {o: r for o, r in (*journal.samples.items(), *contradicting.items()) if o not in dead}
+    for offset, refused in sorted(unanswered.items()):
+        place = Place(site, topic, partition, offset)
+        if reached.passed(place, refused.at_ms):
+            silent += 1
+            docket.find(
+                Invariant.NOT_SILENT, f"silent: {refused.reason}, and no dead letter of {site} points at it", place
+            )
+        else:
+            pending += 1
+            docket.wait(Invariant.NOT_SILENT, f"refused records that no worker of {site} has reached yet")
+    beyond = journal.refused.size - len(journal.samples)
+    if beyond:
+        buried = sum(1 for offset in dead if offset in journal.refused and offset not in journal.samples)
+        silent += beyond - buried
+        if beyond > buried:
+            docket.find(Invariant.NOT_SILENT, f"silent: {beyond - buried} more refused records in {topic} at {site}")
+    return _count(journal, dead, pending, silent, len(contradicting.keys() - dead))
+
+
+def _count(journal: Journal, dead: Set[int], pending: int, silent: int, contradicting: int) -> PartitionCount:
+    how = {c: sum(s.count(c, journal.site) for s in journal.streams.values()) for c in Class}
+    applied = how[Class.APPLIED] + how[Class.UNREAD]
+    duplicate, superseded = how[Class.DUPLICATE] + journal.repeats, how[Class.SUPERSEDED]
+    # A decodable record that a worker refused was counted above by its numbers; what a worker did with it counts more.
+    moved = sum(1 for o in dead if o not in journal.refused and o < journal.next_offset) + contradicting
+    for_superseded = min(moved, superseded)
+    for_duplicate = min(moved - for_superseded, duplicate)
+    return PartitionCount(
+        site=journal.site,
+        topic=journal.topic,
+        partition=journal.partition,
+        records=journal.records,
+        applied=applied - (moved - for_superseded - for_duplicate),
+        duplicate=duplicate - for_duplicate,
+        superseded=superseded - for_superseded,
+        dead_lettered=sum(1 for offset in dead if offset < journal.next_offset),
+        pending=pending,
+        silent=silent,
+    )

@@ -56,7 +56,9 @@ SMALL: tuple[Any, ...] = (
     m.PartOpened(MANIFEST, 0, "default", Ranges()),
     m.PartLost(MANIFEST, 0, REASON),
     m.LeaseExpired(MANIFEST, B, 1),
-    m.TransferClosed(MANIFEST, m.Ended.DONE),
+    m.TransferClosed(
+        MANIFEST, m.CompletionRecord(INTENT, MANIFEST, C, m.Ended.DONE, 0, Ranges(), (), Ranges(), 0, SHA256)
+    ),
     m.ChunksRequested(
         MANIFEST, C, B, 1, 0, "p", (m.RequestedItem(0, LFN, 0, 4096, ""),), Ranges([(0, 4096)]), 1_800_000_000_000
     ),
@@ -94,7 +96,12 @@ RICH: tuple[Any, ...] = (
     m.PartOpened(MANIFEST, 70, "bulk", Ranges([(0, 1), (10, 1000)]), FAILED),
     m.PartLost(MANIFEST, 70, REASON),
     m.LeaseExpired(MANIFEST, B, 300),
-    m.TransferClosed(MANIFEST, m.Ended.SUPERSEDED),
+    m.TransferClosed(
+        MANIFEST,
+        m.CompletionRecord(
+            INTENT, MANIFEST, C, m.Ended.CANCELLED, 10, Ranges([(0, 1), (2, 4)]), FAILED, Ranges([(6, 9)]), 99, SHA256
+        ),
+    ),
     m.ChunksRequested(
         MANIFEST,
         C,

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from streams.core import messages as m
-from streams.core.ledger.books import Books, Digest
+from streams.core.ledger.books import Books, Digest, name_hash
 from streams.core.ledger.copies import CopyJudge, Number, Whereabouts, judge_conflicts, judge_gap, topic_at, wanted
 from streams.core.ledger.counted import Announced, Stream, StreamId
 from streams.core.ledger.findings import (
@@ -32,10 +32,12 @@ from streams.core.ledger.graves import Graves
 from streams.core.ledger.intents import IntentJudge
 from streams.core.ledger.journals import Journal, PartitionId, Reached, Refused
 from streams.core.ledger.journals import judge as judge_journal
-from streams.core.names import Site
+from streams.core.names import ManifestId, Site
+from streams.core.ranges import Ranges
 from streams.core.topics import split
 
 __all__ = [
+    "Docket",
     "Finding",
     "IntentCounts",
     "Invariant",
@@ -70,12 +72,14 @@ class Ledger:
         self._sites = frozenset(sites)
         self._read = self._sites if read is None else frozenset(read)
         self._copies = CopyJudge(self._sites, auditors, self._read)
+        self._auditors = frozenset(auditors)
         self._books = Books(digest)
         self._journals: dict[PartitionId, Journal] = {}
         self._streams: dict[StreamId, Stream] = {}
         self._closed: set[tuple[Site, str]] = set()
         self._graves = Graves()
         self._alive_ms: dict[Site, int] = {}
+        self._wanted: frozenset[Number] = frozenset()
         self._where = Whereabouts()
 
     def hear(self, place: Place, origin: m.Origin, message: m.Message, content: int, record: int) -> None:
@@ -104,7 +108,7 @@ class Ledger:
     def copy(self, place: Place, origin: m.Origin, record: int) -> bool:
         """Fold a copy of a record heard at another site, without its message; False, and nothing folded, if unknown."""
         journal = self._journal(place)
-        if journal.is_original:
+        if journal.is_original or origin.site != journal.writer:
             return False
         stream = self._stream(journal, origin)
         if not stream.knows(origin.seq, record):
@@ -112,6 +116,11 @@ class Ledger:
         if self._next(place) is not None:
             self._stand(journal, stream, origin.seq)
         return True
+
+    def lose(self, site: Site) -> None:
+        """A site's journals could not be read to their ends: what was heard counts, what was not is unknown."""
+        self._read -= {site}
+        self._copies = CopyJudge(self._sites, self._auditors, self._read)
 
     def refuse(self, place: Place, reason: str, at_ms: int) -> None:
         """Fold a record that the gate refused: some worker must have written a dead letter for it."""
@@ -121,12 +130,25 @@ class Ledger:
 
     def wanted(self) -> Mapping[PartitionId, set[Number]]:
         """Partitions to read once more, and the numbers to `locate` there; empty when nothing is amiss."""
-        return wanted(list(self._copies.gaps(self._streams, self._closed)), self._streams, self._last())
+        gaps = list(self._copies.gaps(self._streams, self._closed))
+        found = wanted(gaps, self._streams, self._last())
+        self._wanted = frozenset(number for numbers in found.values() for number in numbers)
+        return found
 
     def locate(self, place: Place, origin: m.Origin) -> None:
-        """Tell where a record stands; anything not wanted is better not told."""
+        """Tell where a record stands; what is not wanted is ignored."""
         stream = StreamId(origin.site, origin.incarnation, split(place.topic)[1], place.partition)
-        self._where.add(stream, origin.seq, place, origin.at_ms)
+        if (stream, origin.seq) in self._wanted:
+            self._where.add(stream, origin.seq, place, origin.at_ms)
+
+    def completed(self, manifest: ManifestId) -> list[tuple[Site, Ranges, Place, str]]:
+        """(destination, items sealed, the completion's place, the manifest's sha256), for a look at the disks."""
+        said = self._books.completed(manifest)
+        return [(s.word.destination, s.word.sealed, s.place, s.word.manifest_sha256) for s in said]
+
+    def is_lost(self, site: Site, lfn: str) -> bool:
+        """Whether the site said that it no longer holds the file."""
+        return (site, name_hash(lfn)) in self._books.lost
 
     def judge(
         self,
@@ -135,9 +157,13 @@ class Ledger:
         committed: Mapping[PartitionId, int] | None = None,
         grace_ms: int = GRACE_MS,
         stale_ms: int = STALE_MS,
+        docket: Docket | None = None,
     ) -> Judgement:
-        """`now_ms`: when reading began. `committed`: offsets of the workers' groups, where known."""
-        docket = Docket()
+        """`now_ms`: when reading began. `committed`: offsets of the workers' groups, where known.
+
+        `docket`: holds what was found elsewhere, such as on disk.
+        """
+        docket = Docket(now_ms) if docket is None else docket
         reached = Reached(committed or {}, self._alive_ms, grace_ms)
         for site in sorted(self._sites - self._read):
             for invariant in (Invariant.CONSERVATION, Invariant.NOT_SILENT, Invariant.NO_GAP):

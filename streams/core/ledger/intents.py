@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from streams.core import messages as m
-from streams.core.ledger.books import Books, IntentRow, ManifestRow, Said
+from streams.core.ledger.books import Books, IntentRow, ManifestRow, Said, Written
 from streams.core.ledger.findings import Docket, IntentCounts, Invariant, Place
 from streams.core.ledger.journals import Reached, Refused
 from streams.core.ledger.rows import TransferJudge
@@ -67,7 +67,7 @@ class IntentJudge:
             meant = next((b for b in bodies if b.word == decision.word.body), None)
             if meant is None and intent.home in self._read:
                 words = f"{intent} was decided on a body that nobody published"
-                self._docket.find(_I1, words, decision.place, *(b.place for b in bodies))
+                self._docket.miss(_I1, words, decision.at_ms, decision.place, *(b.place for b in bodies))
         elif meant is not None:
             self._undecided(intent, meant)
         for body in bodies:
@@ -96,7 +96,7 @@ class IntentJudge:
             before_no, before = last_of.get(source_no, (-1, None))
             title = f"manifest {no} of {intent} (source number {source_no})"
             if no != before_no + 1:
-                self._missing(f"{title} is written, number {before_no + 1} is nowhere", written.place)
+                self._missing(f"{title} is written, number {before_no + 1} is nowhere", written)
             elif before is not None and (previous := before.written.first) is not None:
                 if written.word.prev_sha256 != previous.word.sha256:
                     words = f"{title} does not continue the digest of the one before it"
@@ -105,9 +105,9 @@ class IntentJudge:
                     self._docket.find(_I1, f"{title} stands after the last one", written.place, previous.place)
             last_of[source_no] = (no, manifest)
 
-    def _missing(self, words: str, place: Place) -> None:
+    def _missing(self, words: str, written: Said[Written]) -> None:
         if self._read >= self._sites:
-            self._docket.find(_I1, words, place)
+            self._docket.miss(_I1, words, written.at_ms, written.place)
         else:
             self._docket.cannot(_I1, f"manifests at {', '.join(sorted(self._sites - self._read))}: not read")
 

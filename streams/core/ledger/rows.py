@@ -57,7 +57,7 @@ class TransferJudge:
             return
         self._docket.check(_I1)
         words = f"{manifest} closed at {site} as {closed.word}, but its completion is nowhere"
-        self._docket.find(_I1, words, closed.place)
+        self._docket.miss(_I1, words, closed.at_ms, closed.place)
 
     def _decided(
         self, manifest: ManifestId, site: Site, intent: IntentRow, completion: Said[m.CompletionRecord]
@@ -67,9 +67,8 @@ class TransferJudge:
         decisions = [d for words in intent.decisions.values() for d in words.ranked]
         if not decisions:
             if home in self._read or home not in self._sites:
-                self._docket.find(
-                    _I4, f"{manifest} completed at {site} without any decision of {home}", completion.place
-                )
+                words = f"{manifest} completed at {site} without any decision of {home}"
+                self._docket.miss(_I4, words, completion.at_ms, completion.place)
             else:
                 self._docket.cannot(_I4, f"decisions of {home}: not read")
             return
@@ -82,7 +81,8 @@ class TransferJudge:
             self._docket.find(_I4, f"{manifest} completed at {site}, which is no destination of its intent", *places)
         elif all(d.word.source_no < manifest.source_no for d in accepted):
             places = (completion.place, accepted[0].place)
-            self._docket.find(_I4, f"{manifest} completed at {site}: no decision has this source number", *places)
+            words = f"{manifest} completed at {site}: no decision has this source number"
+            self._docket.miss(_I4, words, completion.at_ms, *places)
 
     def _adds_up(
         self, manifest: ManifestId, site: Site, said: Said[m.CompletionRecord], written: list[Said[Written]]
@@ -93,7 +93,7 @@ class TransferJudge:
         faults = _partition_faults(done)
         if not written:
             if self._read >= self._sites:
-                self._docket.find(_I1, f"{title}: nobody wrote that manifest", said.place)
+                self._docket.miss(_I1, f"{title}: nobody wrote that manifest", said.at_ms, said.place)
             else:
                 self._docket.cannot(
                     _I1, f"manifests written at {', '.join(sorted(self._sites - self._read))}: not read"
@@ -127,7 +127,7 @@ class TransferJudge:
         unproven = said.word.sealed - transfer.evidence
         if unproven:
             words = f"completion of {manifest} at {site}: items {_some(unproven)} are called sealed, no plane said so"
-            self._docket.find(_I2, words, said.place)
+            self._docket.miss(_I2, words, said.at_ms, said.place)
 
     def _closed(self, manifest: ManifestId, site: Site, said: Said[m.CompletionRecord], transfer: TransferRow) -> None:
         closed = transfer.closed.first
@@ -172,7 +172,7 @@ class TransferJudge:
             untold = completion.word.sealed - told - _without_adler(items)
             if untold:
                 words = f"items {_some(untold)} of {manifest} are sealed at {site}, no FilesHeld says so"
-                self._docket.find(_I1, words, completion.place)
+                self._docket.miss(_I1, words, completion.at_ms, completion.place)
 
 
 def _without_adler(files: Files) -> Ranges:

@@ -1,0 +1,158 @@
+"""I2 on disk: what completions call sealed is read back under its final name, with its size and adler32. Read-only.
+
+Manifests are read a second time, so that no list of a million files is ever kept. A site's storage is looked for where
+its own site.toml says, if that file is here; other sites' disks are "not checkable from here".
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections import OrderedDict
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from streams import wire
+from streams.core import messages as m
+from streams.core.ledger import Docket, Invariant, Ledger
+from streams.core.manifest import digest
+from streams.core.names import ManifestId, Site
+from streams.core.ranges import Ranges
+from streams.core.topics import MANIFESTS, remote
+from streams.errors import StorageError, Transfer2goError, WireError
+from streams.kafka.replay import replay
+from streams.settings import Settings
+from streams.storage import open_endpoint
+from streams.storage.endpoint import Endpoint, FileMissing
+
+_I2 = Invariant.NO_LIE
+_REMEMBERED = 10_000
+"""Files whose checksum is kept, since several intents may bring the same one."""
+
+
+@dataclass(frozen=True, slots=True)
+class StorageTally:
+    """Files and bytes read back; sites whose storage is not reachable from here."""
+
+    files: int
+    bytes: int
+    unreachable: tuple[Site, ...]
+
+
+def endpoint_url(settings: Settings, site: Site) -> str | None:
+    """Where the storage of `site` is, as far as this machine knows."""
+    if site == settings.site and settings.endpoint_url:
+        return settings.endpoint_url
+    path = settings.state / site / "site.toml"
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8")).get("endpoint", {}).get("url")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
+
+
+def check_storage(
+    settings: Settings, ledger: Ledger, read: Collection[Site], sites: Collection[Site], docket: Docket
+) -> StorageTally:
+    """Read back every sealed item at `sites`; faults go to `docket`. `read`: sites whose journals can be replayed."""
+    disks = _Disks(settings, ledger, docket)
+    try:
+        for manifest in _manifests(settings, read, docket):
+            for destination, sealed, place, sha256 in ledger.completed(manifest.manifest):
+                if destination in sites and digest(manifest) == sha256:
+                    # A completion that counts more items than the manifest has is found by the ledger.
+                    for n in (sealed & Ranges([(0, len(manifest.items))])).numbers():
+                        fault = disks.fault(destination, item := manifest.items[n])
+                        if fault is not None:
+                            words = f"item {n} of {manifest.manifest}: {item.target} at {destination} {fault}"
+                            docket.find(_I2, words, place)
+    finally:
+        disks.close()
+    return StorageTally(disks.files, disks.bytes, tuple(sorted(disks.unreachable)))
+
+
+def _manifests(settings: Settings, read: Collection[Site], docket: Docket) -> Iterator[m.ManifestWritten]:
+    """Every manifest once, from its source's own journal or, where that is not readable, from a copy."""
+    seen: set[tuple[ManifestId, int]] = set()
+    for source in settings.registry.names:
+        here = source if source in read else next(iter(sorted(read)), None)
+        if here is None:
+            return
+        topic = MANIFESTS if here == source else remote(source, MANIFESTS)
+        try:
+            for record in replay(settings, here, [topic]):
+                try:
+                    written = wire.decode(topic, record.key, record.value, record.headers, here).message
+                except WireError:
+                    continue  # The first reading has refused it already.
+                assert isinstance(written, m.ManifestWritten)
+                what = (written.manifest, hash(record.value))
+                if what not in seen:
+                    seen.add(what)
+                    yield written
+        except Transfer2goError as error:
+            docket.cannot(_I2, f"manifests of {source}: {error}")
+
+
+class _Disks:
+    """The endpoints that can be opened from here, and what was read there."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, docket: Docket) -> None:
+        self._settings, self._ledger, self._docket = settings, ledger, docket
+        self._endpoints: dict[Site, Endpoint | None] = {}
+        self._read: OrderedDict[tuple[Site, str], tuple[int, str]] = OrderedDict()
+        self.unreachable: set[Site] = set()
+        self.files = self.bytes = 0
+
+    def close(self) -> None:
+        for endpoint in self._endpoints.values():
+            if endpoint is not None:
+                endpoint.close()
+
+    def _endpoint(self, site: Site) -> Endpoint | None:
+        if site not in self._endpoints:
+            url = endpoint_url(self._settings, site)
+            try:
+                self._endpoints[site] = None if url is None else open_endpoint(url, name=site)
+            except Transfer2goError:
+                self._endpoints[site] = None
+        return self._endpoints[site]
+
+    def fault(self, site: Site, item: m.Item) -> str | None:
+        """What is wrong with an item that should be whole at `site`, in words; None: nothing is, or nobody can say."""
+        endpoint = self._endpoint(site)
+        if endpoint is None:
+            self.unreachable.add(site)
+            self._docket.cannot(_I2, f"files at {site}: its storage is not reachable from here")
+            return None
+        if self._ledger.is_lost(site, item.target):
+            self._docket.cannot(_I2, f"files that {site} has given up since")
+            return None
+        try:
+            found_bytes, adler32 = self._look(endpoint, site, item.target)
+        except FileMissing:
+            self._docket.check(_I2)
+            return "is not there"
+        except StorageError as error:
+            if error.failure_class == "data-bad":
+                self._docket.check(_I2)
+                return f"cannot be read whole: {error}"
+            self.unreachable.add(site)
+            self._docket.cannot(_I2, f"files at {site} that could not be read: {error.failure_class}")
+            return None
+        self._docket.check(_I2)
+        if not item.selection and found_bytes != item.bytes:
+            return f"has {found_bytes} bytes, not {item.bytes}"
+        if item.adler32 is not None and adler32 != item.adler32:
+            return f"has adler32 {adler32}, not {item.adler32}"
+        return None
+
+    def _look(self, endpoint: Endpoint, site: Site, lfn: str) -> tuple[int, str]:
+        known = self._read.get((site, lfn))
+        if known is None:
+            stat = endpoint.stat(lfn)
+            known = self._read[site, lfn] = (stat.bytes, endpoint.checksum(lfn, stat.version))
+            self.files += 1
+            self.bytes += stat.bytes
+            if len(self._read) > _REMEMBERED:
+                self._read.popitem(last=False)
+        return known

@@ -1,0 +1,24 @@
+"""What a consumer group has committed. Read-only; groups themselves belong to whoever consumes."""
+
+from __future__ import annotations
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException
+
+from streams.kafka import client
+from streams.kafka.reader import ANSWER_S, Place
+from streams.settings import Settings
+
+
+def committed_offsets(settings: Settings, site: str, group: str) -> dict[Place, int]:
+    """The next offset to read of every place the group ever committed; empty for an unknown group.
+
+    Temporary when the cluster does not answer.
+    """
+    admin = client.admin(settings, site)
+    where = f"cluster of {site}, {settings.entry(site).bootstrap}"
+    asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=ANSWER_S)
+    try:
+        found = asked[group].result()
+    except KafkaException as e:
+        raise client.error_of(e.args[0], f"asking for the offsets of group {group}", where) from e
+    return {(p.topic, p.partition): p.offset for p in found.topic_partitions or [] if p.offset >= 0}

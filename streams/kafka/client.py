@@ -68,14 +68,20 @@ def base_config(settings: Settings, site: str, on_error: Callable[[KafkaError], 
         if on_error is not None:
             on_error(error)
 
-    own = dict(settings.kafka_of(site))
-    return {**_PATIENCE, **own, "bootstrap.servers": settings.entry(site).bootstrap, "error_cb": noted, "logger": log}
+    return {
+        **_PATIENCE,
+        **settings.kafka_of(site),
+        "bootstrap.servers": settings.entry(site).bootstrap,
+        "error_cb": noted,
+        "logger": log,
+    }
 
 
 def producer_config(settings: Settings, site: str, client_id: str, *, chunks: bool = False) -> Config:
     """Control: at once, acknowledged by all, in order, never twice. `chunks`: large records, few in memory.
 
-    An unacknowledged record is given up after 30 s (60 s for chunks): by then its fact is owed again anyway.
+    An unacknowledged record is given up after 30 s (60 s for chunks): by then its fact is owed again anyway. A site's
+    own settings win, save those that carry a guarantee, which a configuration may not hold.
     """
     config: Config = {
         **base_config(settings, site),
@@ -96,7 +102,7 @@ def producer_config(settings: Settings, site: str, client_id: str, *, chunks: bo
             "message.max.bytes": CHUNK_RECORD_BYTES_MAX,
             "queue.buffering.max.kbytes": settings.chunk_queue_bytes // 1024,
         }
-    return config
+    return config | dict(settings.kafka_of(site))
 
 
 def consumer_config(settings: Settings, site: str, *, committed: bool, large_records: bool = False) -> Config:
@@ -118,6 +124,7 @@ def consumer_config(settings: Settings, site: str, *, committed: bool, large_rec
         "fetch.message.max.bytes": 1024 * 1024,
         "receive.message.max.bytes": 100_000_000,
         "queued.max.messages.kbytes": 16 * 1024,
+        **settings.kafka_of(site),
     }
 
 

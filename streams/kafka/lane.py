@@ -29,8 +29,9 @@ Headers = list[tuple[str, bytes]]
 
 _POLL_S = 0.05
 _STOP_S = 2.0
-_CONNECT_S = 0.005
-"""A record produced before the first connection is up waits 500 ms for librdkafka's next try to get a producer id."""
+_CONNECT_S = 0.02
+"""A record produced before the first connection is up waits 0.5–1 s for librdkafka's next try to get a producer id;
+after this pause it is acknowledged 30 ms after the start."""
 
 
 @dataclass(slots=True)

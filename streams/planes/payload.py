@@ -1,8 +1,9 @@
 """Reading payload partitions: which, from where on, and whom a record concerns. What a record means is not known here.
 
-Only the reader's own thread touches the consumer's assignment. Where a partition begins is resolved by whoever calls
-`assign`, before it returns, so that what is asked for afterwards cannot be missed. A record of a transfer that is not
-open here yet is passed over and remembered: when it opens, the reader goes back to the first one.
+Only the payload thread touches the consumer: `offsets_for_times` never returns while another thread polls (seen with
+2.16.1). `assign` returns when it is known where each partition begins, so that what is asked for afterwards cannot be
+missed. A record of a transfer that is not open here yet is passed over and remembered: when it opens, the reader goes
+back to the first one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import logging
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from threading import Event
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
@@ -38,7 +41,16 @@ _LATEST = -1
 _UNKNOWN = {KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART}
 
 
+@dataclass(eq=False)
+class _Change:
+    partitions: dict[int, int | None]
+    done: Event = field(default_factory=Event)
+    failed: bool = False
+
+
 class PayloadReader:
+    """All but `assign`, `opened` and `close` is for the payload thread."""
+
     def __init__(self, settings: Settings, destination: Destination, dead_letter: Callable[[DeadLetter], None]) -> None:
         self._here = settings.here
         self._destination = destination
@@ -47,8 +59,7 @@ class PayloadReader:
         self._topics = (own, *(remote(peer, own) for peer in settings.peers))
         config = client.consumer_config(settings, self._here, committed=False, large_records=True)
         self._consumer: Consumer = client.make_consumer({**config, "enable.partition.eof": False})
-        self._wanted: dict[Place, int] = {}
-        self._changes: deque[dict[Place, int]] = deque()
+        self._changes: deque[_Change] = deque()
         self._rewinds: deque[bytes] = deque()
         self._next: dict[Place, int] = {}
         self._passed: OrderedDict[bytes, dict[Place, int]] = OrderedDict()
@@ -59,44 +70,11 @@ class PayloadReader:
     # the order thread
 
     def assign(self, partitions: Mapping[int, int | None]) -> None:
-        """See orders.Assign. Tries until the broker says where new partitions begin, or `close`."""
-        new = {p: from_ms for p, from_ms in partitions.items() if (self._topics[0], p) not in self._wanted}
-        kept = {place: at for place, at in self._wanted.items() if place[1] in partitions}
-        self._changes.append(dict(kept))
-        begins: dict[Place, int] = {}
-        for topic in self._topics:
-            while self._running:
-                try:
-                    begins.update(self._begins(topic, new))
-                    break
-                except KafkaException as error:
-                    log.warning("where %s begins is not known yet: %s", topic, error.args[0].str())
-                    time.sleep(RETRY_S)
-        self._wanted = kept | begins
-        self._changes.append(dict(self._wanted))
-
-    def _begins(self, topic: str, new: Mapping[int, int | None]) -> dict[Place, int]:
-        """First offset to read of each new partition of a topic."""
-        begins: dict[Place, int] = {}
-        if not new:
-            return begins
-        try:
-            ends = [TopicPartition(topic, p, _LATEST) for p in new]
-            timed = [TopicPartition(topic, p, at) for p, at in new.items() if at is not None]
-            found = self._consumer.offsets_for_times(ends, timeout=RESOLVE_S)
-            if timed:
-                found += self._consumer.offsets_for_times(timed, timeout=RESOLVE_S)
-        except KafkaException as error:
-            if error.args[0].code() not in _UNKNOWN:
-                raise
-            log.warning("topic %s does not exist yet; it is read from its beginning when it does", topic)
-            return {(topic, p): OFFSET_BEGINNING for p in new}
-        for one in found:
-            if one.error is not None:
-                raise KafkaException(one.error)
-            if one.offset >= 0:  # a time behind the last record has none: the end, found before, stays
-                begins[topic, one.partition] = one.offset
-        return begins
+        """See orders.Assign. Returns when the broker said where new partitions begin, or after `close`."""
+        change = _Change(dict(partitions))
+        self._changes.append(change)
+        while self._running and not change.done.wait(POLL_S):
+            pass
 
     def opened(self, key: bytes) -> None:
         """The transfer is open now: go back to what was passed over of it."""
@@ -110,11 +88,11 @@ class PayloadReader:
     def run(self) -> None:
         """Until `close`. Nothing a record holds can end it."""
         while self._running:
-            while self._changes:
-                self._reassign(self._changes.popleft())
-            while self._rewinds:
-                self._rewind(self._rewinds.popleft())
             try:
+                if self._changes and self._reassign(self._changes[0]):
+                    self._changes.popleft().done.set()
+                while self._rewinds:
+                    self._rewind(self._rewinds.popleft())
                 record = self._consumer.poll(POLL_S)
                 if record is None:
                     continue
@@ -126,15 +104,53 @@ class PayloadReader:
             except Exception:
                 log.exception("a payload record was skipped")
 
-    def _reassign(self, wanted: dict[Place, int]) -> None:
-        begins = {place: self._next.get(place, offset) for place, offset in wanted.items()}
-        self._next = {place: at for place, at in self._next.items() if place in wanted}
-        self._consumer.assign([TopicPartition(*place, offset) for place, offset in begins.items()])
+    def _reassign(self, change: _Change) -> bool:
+        """Whether the new assignment is in place; until then nothing but kept partitions is read."""
+        wanted = {place: self._next[place] for place in self._next if place[1] in change.partitions}
+        try:
+            for topic in self._topics:
+                new = {p: at for p, at in change.partitions.items() if (topic, p) not in wanted}
+                wanted |= self._begins(topic, new)
+        except KafkaException as error:
+            log.warning("where payload partitions begin is not known yet: %s", error.args[0].str())
+            if not change.failed:
+                change.failed = True
+                self._read_from({place: at for place, at in wanted.items() if place in self._next})
+            time.sleep(RETRY_S)
+            return False
+        self._read_from(wanted)
+        return True
+
+    def _read_from(self, wanted: dict[Place, int]) -> None:
+        self._consumer.assign([TopicPartition(*place, offset) for place, offset in wanted.items()])
+        self._next = wanted
+
+    def _begins(self, topic: str, new: Mapping[int, int | None]) -> dict[Place, int]:
+        """First offset to read of each new partition of a topic. Raises KafkaException while it cannot be known."""
+        begins: dict[Place, int] = {}
+        if not new:
+            return begins
+        try:
+            found = self._consumer.offsets_for_times([TopicPartition(topic, p, _LATEST) for p in new], RESOLVE_S)
+            timed = [TopicPartition(topic, p, at) for p, at in new.items() if at is not None]
+            if timed:
+                found += self._consumer.offsets_for_times(timed, RESOLVE_S)
+        except KafkaException as error:
+            if error.args[0].code() not in _UNKNOWN:
+                raise
+            log.warning("topic %s does not exist yet; it is read from its beginning when it does", topic)
+            return {(topic, p): OFFSET_BEGINNING for p in new}
+        for one in found:
+            if one.error is not None:
+                raise KafkaException(one.error)
+            if one.offset >= 0:  # a time behind the last record has none: the end, found before, stays
+                begins[topic, one.partition] = one.offset
+        return begins
 
     def _rewind(self, key: bytes) -> None:
         for place, offset in self._passed.pop(key, {}).items():
             at = self._next.get(place)
-            if at is None or offset >= at:
+            if at is None or at < 0 or offset >= at:
                 continue
             try:
                 self._consumer.seek(TopicPartition(*place, offset))

@@ -1,0 +1,217 @@
+"""What the plane tests share: settings of two sites on one cluster, manifests of real files, a listener, a mirror.
+
+Nothing of the planes is replaced; the mirror thread plays MirrorMaker from A to B, which the mock cluster lacks.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+from uuid import uuid4
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from streams import wire
+from streams.core.manifest import Manifest
+from streams.core.messages import ChunksRequested, Item, ManifestWritten, Message, Unit
+from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, Site
+from streams.core.policy import Policy
+from streams.core.ranges import EMPTY, Ranges
+from streams.core.topics import CHUNK_EVENTS, MANIFESTS, TRANSFERS, chunks_to, partition_of, remote
+from streams.planes.orders import Assign, Open
+from streams.settings import Registry, Settings, SiteEntry
+from streams.storage import open_endpoint
+
+A, B = Site("T1_A"), Site("T2_B")
+PARTITIONS = 4
+"""What the mock cluster gives every topic."""
+DATASET = Dataset("/Plane/Test/RAW")
+BLOCK = Block(f"{DATASET}#one")
+ALL = Assign(dict.fromkeys(range(PARTITIONS)))
+
+
+def settings_of(site: Site, bootstrap: str, root: Path, *, partitions: int = PARTITIONS, **shared: int) -> Settings:
+    registry = Registry(partitions=partitions, sites=(SiteEntry(A, bootstrap), SiteEntry(B, bootstrap)), **shared)
+    storage = root / site / "storage"
+    storage.mkdir(parents=True, exist_ok=True)
+    return Settings(
+        registry=registry,
+        site=site,
+        state=root,
+        cache=root / "cache",
+        sites_path=root / "sites.toml",
+        datadir=root / site,
+        endpoint_url=f"file://{storage}",
+        policy=Policy(),
+    )
+
+
+def adler(content: bytes) -> Adler32:
+    return Adler32(f"{zlib.adler32(content):08x}")
+
+
+def put(root: Path, files: Mapping[str, bytes]) -> None:
+    for lfn, content in files.items():
+        path = root / lfn[1:]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def manifest_of(root: Path, files: Mapping[str, bytes], intent: IntentId | None = None) -> ManifestWritten:
+    """The manifest site A writes of files that lie under its storage `root`."""
+    with open_endpoint(f"file://{root}") as endpoint:
+        items = tuple(
+            Item(
+                lfn=Lfn(lfn),
+                dataset=DATASET,
+                block=BLOCK,
+                target=Lfn(lfn),
+                selection="",
+                length=len(content),
+                bytes=len(content),
+                adler32=adler(content),
+                version=endpoint.stat(lfn).version,
+                holder=A,
+            )
+            for lfn, content in files.items()
+        )
+    return ManifestWritten(intent or IntentId(f"T1_A.{uuid4()}"), A, 0, 0, "", "", Unit.BYTES, items, last=True)
+
+
+def open_order(
+    body: ManifestWritten,
+    attempt: int = 1,
+    *,
+    verified: Ranges = EMPTY,
+    sealed: Ranges = EMPTY,
+    failed: Ranges = EMPTY,
+) -> Open:
+    return Open(body, attempt, verified, sealed, failed)
+
+
+def request_of(
+    body: ManifestWritten, request_no: int = 1, ranges: Ranges | None = None, *, lease_s: float = 30.0
+) -> ChunksRequested:
+    manifest = Manifest(body)
+    wanted = Ranges([(0, manifest.line.total)]) if ranges is None else ranges
+    until_ms = int((time.time() + lease_s) * 1000)
+    return ChunksRequested(body.manifest, B, A, request_no, 1, "plane", manifest.requested(wanted), wanted, until_ms)
+
+
+M = TypeVar("M")
+
+
+class Listener:
+    """Everything that is told in the journals of the planes, from now on."""
+
+    def __init__(self, bootstrap: str, partitions: int = PARTITIONS) -> None:
+        self.heard: list[Message] = []
+        self._changed = threading.Condition()
+        self._running = True
+        config = {"bootstrap.servers": bootstrap, "group.id": "test", "auto.offset.reset": "latest", "log_level": 2}
+        self._consumer = Consumer({**config, "fetch.wait.max.ms": 10})
+        places = [TopicPartition(t, p, -1) for t in (TRANSFERS, CHUNK_EVENTS, MANIFESTS) for p in range(partitions)]
+        for topic in (TRANSFERS, CHUNK_EVENTS, MANIFESTS):
+            self._consumer.list_topics(topic, timeout=10)
+        self._consumer.assign(self._consumer.offsets_for_times(places, timeout=10))
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while self._running:
+            record = self._consumer.poll(0.1)
+            if record is None or record.error() is not None:
+                continue
+            where = (record.topic(), record.key(), record.value(), record.headers())
+            message = None
+            for here in (A, B):  # both sites share the cluster: the origin says whose record it is
+                try:
+                    message = wire.decode(*where, here).message
+                except wire.WireError:
+                    continue
+                break
+            assert message is not None, where
+            with self._changed:
+                self.heard.append(message)
+                self._changed.notify_all()
+
+    def wait(self, kind: type[M], match: Callable[[M], bool] = lambda _: True, timeout_s: float = 20.0) -> M:
+        def found() -> M | None:
+            return next((one for one in self.heard if isinstance(one, kind) and match(one)), None)
+
+        with self._changed:
+            assert self._changed.wait_for(lambda: found() is not None, timeout_s), (kind, self.heard[-5:])
+            one = found()
+            assert one is not None
+            return one
+
+    def close(self) -> None:
+        self._running = False
+        self._thread.join()
+        self._consumer.close()
+
+
+class Mirror:
+    """Copies A's payload for B into B's copy; `spoil` may change a value or drop the record (None)."""
+
+    def __init__(
+        self, bootstrap: str, partitions: int = PARTITIONS, spoil: Callable[[bytes], bytes | None] | None = None
+    ) -> None:
+        self.spoil = spoil
+        self.copied = 0
+        self._running = True
+        name = chunks_to(B)
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": "mirror",
+                "fetch.wait.max.ms": 10,
+                "log_level": 2,
+                "fetch.queue.backoff.ms": 2,
+                "fetch.message.max.bytes": 4 << 20,
+            }
+        )
+        self._producer = Producer(
+            {"bootstrap.servers": bootstrap, "log_level": 2, "queue.buffering.max.kbytes": 64 << 10}
+        )
+        for topic in (name, remote(A, name)):
+            self._producer.list_topics(topic, timeout=10)
+        places = [TopicPartition(name, p, -1) for p in range(partitions)]
+        self._consumer.assign(self._consumer.offsets_for_times(places, timeout=10))
+        self._thread = threading.Thread(target=self._run, args=(remote(A, name),), daemon=True)
+        self._thread.start()
+
+    def _run(self, copy: str) -> None:
+        while self._running:
+            record = self._consumer.poll(0.1)
+            if record is None or record.error() is not None:
+                continue
+            value = record.value()
+            if self.spoil is not None:
+                value = self.spoil(value)
+                if value is None:
+                    continue
+            while True:
+                try:
+                    self._producer.produce(
+                        copy, value, record.key(), partition=record.partition(), headers=record.headers()
+                    )
+                    break
+                except BufferError:
+                    self._producer.poll(0.1)
+            self._producer.poll(0)
+            self.copied += 1
+
+    def close(self) -> None:
+        self._running = False
+        self._thread.join()
+        self._consumer.close()
+        self._producer.flush(5)
+
+
+def partition(body: ManifestWritten) -> int:
+    return partition_of(body.manifest, PARTITIONS)

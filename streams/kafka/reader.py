@@ -63,14 +63,13 @@ class Reader:
         committed: bool = True,
         large_records: bool = False,
         away_s: float = 10.0,
-        fetch_wait_ms: int = 500,
     ) -> None:
         self.where = client.cluster(settings, site)
         self._away_s, self._large = away_s, large_records
         self._down_since: float | None = None
         self._last_error = ""
         config = client.consumer_config(settings, site, committed=committed, large_records=large_records)
-        config |= {"error_cb": self._on_error, "fetch.wait.max.ms": fetch_wait_ms}
+        config |= {"error_cb": self._on_error}
         self._consumer = client.make_consumer(config)
 
     def _on_error(self, error: KafkaError) -> None:

@@ -1,0 +1,212 @@
+"""Which site holds which file: the reading side, in process or as a RocksDB secondary. Nothing is written here.
+
+What is read here becomes a fact only as a manifest or a decision. Answers are as old as the last record applied (or,
+for a secondary, the last `refresh`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Self
+
+from streams.core.names import Adler32, Block, Dataset, Lfn, Site
+from streams.core.selection import Kind, Selector
+from streams.views import rows
+from streams.views.rows import ALL, NOTHING, Entry, Total
+from streams.views.selected import Plan
+
+_SCAN = 1024
+"""Listing keys read ahead of their rows: one multi-get for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A file at a site; `version` binds only that site."""
+
+    site: Site
+    dataset: Dataset
+    block: Block
+    bytes: int
+    adler32: Adler32
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueFile:
+    """A file of a selection. No replicas: every site lost it, or (dataset and block None) nobody ever named it.
+
+    `conflict`: its holders disagree on size or checksum. The asking site's replica comes first.
+    """
+
+    lfn: Lfn
+    dataset: Dataset | None
+    block: Block | None
+    replicas: tuple[Replica, ...]
+    conflict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Totals under a name: `known` counts each file once, `per_site` what each site holds of it."""
+
+    name: str
+    known: Total
+    per_site: dict[Site, Total]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What a selection comes to. A site whose files equal `files` holds all of it; `unknown` names matched nothing."""
+
+    files: int
+    bytes: int
+    per_site: dict[Site, Total] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
+
+
+def _summary(name: str, row: bytes) -> Summary:
+    totals = rows.unpack_totals(row)
+    return Summary(name, totals.pop(ALL, NOTHING), {Site(s): t for s, t in totals.items()})
+
+
+def _replica(e: Entry) -> Replica:
+    return Replica(
+        Site(e.site), Dataset(e.dataset), Block(f"{e.dataset}#{e.block}"), e.bytes, Adler32(e.adler32), e.version
+    )
+
+
+def _file(lfn: str, entries: Sequence[Entry], prefer: Site | None, block: str = "") -> CatalogueFile:
+    """One replica per site: the one registered in `block`'s dataset where a site has several.
+
+    Without `block`, the file's own is the asking site's word, else the first by name (sites may disagree).
+    """
+    if not block and entries:
+        named = min(entries, key=lambda e: (not e.held, e.site != prefer, e.dataset, e.block))
+        block = f"{named.dataset}#{named.block}"
+    dataset = block.partition("#")[0]
+    by_site: dict[str, Entry] = {}
+    for e in sorted(entries, key=lambda e: (e.site != prefer, e.site, e.dataset != dataset, e.dataset)):
+        if e.held:
+            by_site.setdefault(e.site, e)
+    return CatalogueFile(
+        Lfn(lfn),
+        Dataset(dataset) if block else None,
+        Block(block) if block else None,
+        tuple(_replica(e) for e in by_site.values()),
+        conflict=len({(e.bytes, e.adler32) for e in by_site.values()}) > 1,
+    )
+
+
+class Catalogue:
+    """Reads the rows that folding.py writes. Safe to share between threads."""
+
+    def __init__(self, db: Any) -> None:
+        self._db = db
+
+    @classmethod
+    def open_secondary(cls, path: str, scratch: str) -> Self:
+        """For another process than the view's; `scratch` is a directory of its own."""
+        return cls(rows.open_secondary(path, scratch))
+
+    def refresh(self) -> None:
+        """A secondary: see what the view wrote since."""
+        self._db.try_catch_up_with_primary()
+
+    def close(self) -> None:
+        self._db.close()
+
+    def where(self, lfn: Lfn) -> list[Replica]:
+        """Every replica, by dataset and site."""
+        return [_replica(e) for e in rows.unpack_file(self._db.get(rows.file_key(lfn))) if e.held]
+
+    def files(self, lfns: Sequence[Lfn], prefer: Site | None = None) -> list[CatalogueFile]:
+        """`where` for many at once, in the order asked."""
+        found = self._db.get([rows.file_key(lfn) for lfn in lfns]) if lfns else []
+        return [_file(lfn, rows.unpack_file(row), prefer) for lfn, row in zip(lfns, found, strict=True)]
+
+    def datasets(self, prefix: str = "") -> Iterator[Summary]:
+        """Datasets whose name starts with `prefix`, in order."""
+        return self._summaries(rows.dataset_key(prefix))
+
+    def blocks(self, dataset: Dataset) -> Iterator[Summary]:
+        return self._summaries(rows.block_key(dataset, ""))
+
+    def _summaries(self, prefix: bytes) -> Iterator[Summary]:
+        for key, row in rows.scan(self._db, prefix):
+            yield _summary(key[1:].decode(), row)
+
+    def holders(self, selectors: Sequence[Selector]) -> Resolution:
+        """Totals of a selection from the totals of its blocks: as quick for a million files as for one.
+
+        Each file counts once, save one that sites put into different selected blocks.
+        """
+        plan = Plan(selectors)
+        known, per_site, unknown = NOTHING, dict[str, Total](), list[str]()
+        for selector in plan.wide:
+            key = (rows.DATASET if selector.kind is Kind.DATASET else rows.BLOCK) + selector.name.encode()
+            totals = rows.unpack_totals(self._db.get(key))
+            if not totals:
+                unknown.append(selector.name)
+            known = known.plus(*totals.pop(ALL, NOTHING))
+            for site, total in totals.items():
+                per_site[site] = per_site.get(site, NOTHING).plus(*total)
+        lfns = plan.lfns
+        found = self._db.get([rows.file_key(lfn) for lfn in lfns]) if lfns else []
+        for lfn, row in zip(lfns, found, strict=True):
+            entries = rows.unpack_file(row)
+            if not entries:
+                unknown.append(lfn)
+            elif plan.place(entries) is None:
+                known = known.plus(1, max((e.held, e.bytes) for e in entries)[1])
+                for site, size in {e.site: e.bytes for e in entries if e.held}.items():
+                    per_site[site] = per_site.get(site, NOTHING).plus(1, size)
+        return Resolution(known.files, known.bytes, {Site(s): t for s, t in sorted(per_site.items())}, tuple(unknown))
+
+    def listing(
+        self, selectors: Sequence[Selector], cursor: str = "", limit: int = 1000, *, prefer: Site | None = None
+    ) -> tuple[list[CatalogueFile], str | None]:
+        """Up to `limit` files of a selection, each once, and the cursor behind them (None: that was the last).
+
+        Order: selectors as given, then block, then LFN. A cursor stays good while files come and go: it is a place in
+        that order. An unknown block or dataset lists nothing; an unknown file is listed without replicas.
+        """
+        out: list[CatalogueFile] = []
+        behind = ""
+        for at, file in self._walk(Plan(selectors), cursor, prefer):
+            if len(out) == limit:
+                return out, behind
+            out.append(file)
+            behind = at
+        return out, None
+
+    def _walk(self, plan: Plan, cursor: str, prefer: Site | None) -> Iterator[tuple[str, CatalogueFile]]:
+        """(cursor behind it, file) of a selection, from behind `cursor` on."""
+        first, last_seen, index = plan.behind(cursor)
+        for number, selector in enumerate(plan.wide[first:], first):
+            prefix = rows.MEMBER + selector.name.encode() + (b"#" if selector.kind is Kind.DATASET else b"\0")
+            start = prefix
+            if number == first and last_seen is not None:
+                block, lfn = last_seen
+                start = rows.MEMBER + f"{block}\0{lfn}\0".encode()
+            for block, lfn, entries in self._members(prefix, start):
+                # The row may be newer than the key: a file that moved meanwhile is met (or was) at its new place.
+                if plan.place(entries) == (number, block):
+                    yield plan.wide_cursor((number, block), lfn), _file(lfn, entries, prefer, block)
+        for at in range(index, len(plan.lfns), _SCAN):
+            lfns = plan.lfns[at : at + _SCAN]
+            found = self._db.get([rows.file_key(lfn) for lfn in lfns])
+            for number, (lfn, row) in enumerate(zip(lfns, found, strict=True), at):
+                entries = rows.unpack_file(row)
+                if plan.place(entries) is None:
+                    yield plan.file_cursor(number), _file(lfn, entries, prefer)
+
+    def _members(self, prefix: bytes, start: bytes) -> Iterator[tuple[str, str, tuple[Entry, ...]]]:
+        """(block, lfn, row) of a listing's keys from `start` on."""
+        keys = rows.scan(self._db, prefix, start)
+        while chunk := list(islice(keys, _SCAN)):
+            names = [rows.split_member(key) for key, _ in chunk]
+            found = self._db.get([rows.file_key(lfn) for _, lfn in names])
+            for (block, lfn), row in zip(names, found, strict=True):
+                yield block, lfn, rows.unpack_file(row)

@@ -1,0 +1,314 @@
+"""The view's thread over an in-process broker: catching up, resuming, refusing, starting anew."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from streams.core import messages as m
+from streams.core import topics
+from streams.core.names import Lfn
+from streams.errors import NeverWorks, Temporary
+from streams.settings import Settings
+from streams.views import rows
+from streams.views.catalogue import Catalogue
+from streams.views.view import View
+from tests.views.journal import A, B, DATASET, Journal, held, holds, lost, settings_for
+
+
+@contextmanager
+def viewing(settings: Settings, letters: list[m.DeadLetter] | None = None) -> Iterator[View]:
+    kept: list[m.DeadLetter] = [] if letters is None else letters
+    view = View(settings, settings.datadir, kept.append)
+    view.start()
+    try:
+        yield view
+    finally:
+        view.stop()
+
+
+def sites_of(view: View, lfn: str) -> list[str]:
+    return [r.site for r in view.catalogue.where(Lfn(lfn))]
+
+
+def announced(writer: str = "w0", *, api: str = "http://127.0.0.1:6066", digest: str = "d") -> m.SiteAnnounced:
+    return m.SiteAnnounced(A, writer, "i1", "worker", api, digest, (B,), ("posix",), 5, False, ())
+
+
+def test_sees_its_own_and_its_peers_records(journal: Journal, settings: Settings) -> None:
+    journal.say(holds(A, held("/store/x"), held("/store/y")))
+    journal.say(holds(B, held("/store/x")), site=B)
+    journal.say(announced(), at_ms=50_000)
+    journal.flush()
+    with viewing(settings) as view:
+        assert view.catch_up(10)
+        assert sites_of(view, "/store/x") == [A, B]
+        assert sites_of(view, "/store/y") == [A]
+        assert view.sites.api_of(A, now_ms=51_000) == "http://127.0.0.1:6066"
+        journal.say(lost(A, "/store/x"))
+        journal.flush()
+        assert view.catch_up(10)
+        assert sites_of(view, "/store/x") == [B]
+
+
+def test_a_lone_record_is_seen_soon(journal: Journal, settings: Settings) -> None:
+    with viewing(settings) as view:
+        assert view.catch_up(10)
+        took_s = []
+        for number in range(5):
+            journal.say(holds(A, held(f"/store/{number}")))
+            journal.flush()
+            begun = time.monotonic()
+            assert view.catch_up(10)
+            took_s.append(time.monotonic() - begun)
+            assert sites_of(view, f"/store/{number}") == [A]
+        assert min(took_s) < 1.0
+
+
+def test_resumes_behind_the_last_applied_record(journal: Journal, settings: Settings) -> None:
+    journal.say(holds(A, held("/store/x")))
+    journal.flush()
+    with viewing(settings) as view:
+        assert view.catch_up(10)
+        assert view.progress.applied == 1
+    journal.say(holds(A, held("/store/y")))
+    journal.flush()
+    with viewing(settings) as view:
+        assert view.catch_up(10)
+        assert view.progress.applied == 1
+        assert sites_of(view, "/store/x") == sites_of(view, "/store/y") == [A]
+        totals = next(view.catalogue.datasets())
+        assert totals.known.files == 2
+
+
+CHILD = """
+import sys, time
+from pathlib import Path
+from tests.views.journal import settings_for
+from streams.views.view import View
+view = View(settings_for(sys.argv[1], Path(sys.argv[2])), Path(sys.argv[2]) / "worker-0", print)
+view.start()
+while view.alive and view.progress.applied < int(sys.argv[3]):
+    time.sleep(0.001)
+print("so far" if view.alive else view.progress, flush=True)
+time.sleep(60)
+"""
+
+
+def test_resumes_exactly_after_kill_9(journal: Journal, settings: Settings, tmp_path: Path) -> None:
+    records = 300
+    for number in range(records):
+        journal.say(holds(A, *(held(f"/store/{number}/{n}", block=f"b{number % 7}") for n in range(5))))
+    journal.flush()
+    for least in (1, 20, 40):
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD, journal.bootstrap, str(tmp_path), str(least)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert child.stdout is not None
+        try:
+            if child.stdout.readline() != "so far\n":
+                pytest.fail("the child ended early")
+        finally:
+            child.kill()
+            child.wait()
+            child.stdout.close()
+        records += 100
+        for number in range(records - 100, records):
+            journal.say(holds(A, *(held(f"/store/{number}/{n}", block=f"b{number % 7}") for n in range(5))))
+        journal.flush()
+    with viewing(settings) as view:
+        assert view.catch_up(20)
+        assert 0 < view.progress.applied < records
+        (dataset,) = view.catalogue.datasets()
+        assert dataset.known == dataset.per_site[A] == (records * 5, records * 50)
+        assert sum(b.known.files for b in view.catalogue.blocks(DATASET)) == records * 5
+
+
+def test_a_refused_record_is_handed_over_and_the_good_ones_go_on(journal: Journal, settings: Settings) -> None:
+    journal.put(topics.REPLICAS, DATASET.encode(), b"poison", [("avro-fp", b"12345678")])
+    journal.say(holds(A, held("/store/x")))
+    journal.put(topics.REPLICAS, DATASET.encode(), None, [])
+    journal.say(holds(A, held("/store/y")))
+    journal.flush()
+    letters: list[m.DeadLetter] = []
+    with viewing(settings, letters) as view:
+        assert view.catch_up(10)
+        assert sites_of(view, "/store/x") == sites_of(view, "/store/y") == [A]
+        assert view.progress.refused == 2
+    assert [(letter.topic, letter.offset, letter.value) for letter in letters] == [
+        (topics.REPLICAS, 0, b"poison"),
+        (topics.REPLICAS, 2, b""),
+    ]
+    with viewing(settings, letters) as view:
+        assert view.catch_up(10)
+    assert len(letters) == 2
+
+
+def test_a_site_cannot_speak_for_another(journal: Journal, settings: Settings) -> None:
+    journal.say(holds(A, held("/store/x")), site=B)
+    journal.flush()
+    letters: list[m.DeadLetter] = []
+    with viewing(settings, letters) as view:
+        assert view.catch_up(10)
+        assert sites_of(view, "/store/x") == []
+    assert "the word of T1_A" in letters[0].reason
+
+
+def test_a_dead_letter_that_cannot_be_published_yet_is_tried_again(journal: Journal, settings: Settings) -> None:
+    journal.put(topics.REPLICAS, DATASET.encode(), b"poison", [])
+    journal.say(holds(A, held("/store/x")))
+    journal.flush()
+    tries: list[m.DeadLetter] = []
+
+    def third_time(letter: m.DeadLetter) -> None:
+        tries.append(letter)
+        if len(tries) < 3:
+            raise Temporary("the broker is away")
+
+    view = View(settings, settings.datadir, third_time)
+    view.start()
+    try:
+        assert view.catch_up(10)
+        assert sites_of(view, "/store/x") == [A]
+    finally:
+        view.stop()
+    assert len(tries) == 3
+
+
+def test_stops_while_a_dead_letter_waits_and_reads_it_again(journal: Journal, settings: Settings) -> None:
+    journal.put(topics.REPLICAS, DATASET.encode(), b"poison", [])
+    journal.flush()
+    faults: list[Exception] = []
+
+    def never(letter: m.DeadLetter) -> None:
+        raise Temporary("the broker is away")
+
+    view = View(settings, settings.datadir, never, faults.append)
+    view.start()
+    assert not view.catch_up(0.5)
+    view.stop()
+    assert not faults
+    letters: list[m.DeadLetter] = []
+    with viewing(settings, letters) as again:
+        assert again.catch_up(10)
+    assert len(letters) == 1
+
+
+def test_a_fault_is_told_and_nothing_is_claimed_after_it(journal: Journal, settings: Settings) -> None:
+    journal.put(topics.REPLICAS, DATASET.encode(), b"poison", [])
+    journal.flush()
+    faults: list[Exception] = []
+
+    def broken(letter: m.DeadLetter) -> None:
+        raise RuntimeError("a bug")
+
+    view = View(settings, settings.datadir, broken, faults.append)
+    view.start()
+    assert not view.catch_up(10)
+    assert not view.alive
+    view.stop()
+    assert [str(f) for f in faults] == ["a bug"]
+
+
+def test_another_table_version_is_folded_anew(journal: Journal, settings: Settings, tmp_path: Path) -> None:
+    journal.say(holds(A, held("/store/x")))
+    journal.flush()
+    with viewing(settings) as view:
+        assert view.catch_up(10)
+        view._db[rows.file_key("/store/ghost")] = rows.pack_file([rows.Entry(DATASET, A, "b1", True, 1, "0" * 8, "")])
+        assert sites_of(view, "/store/ghost") == [A]
+    with viewing(settings_for(journal.bootstrap, tmp_path, table_version=2)) as view:
+        assert view.catch_up(10)
+        assert view.progress.applied == 1
+        assert view.progress.rebuilt == 1
+        assert sites_of(view, "/store/x") == [A]
+        assert sites_of(view, "/store/ghost") == []
+
+
+def test_a_view_ahead_of_its_journal_is_folded_anew(journal: Journal, settings: Settings) -> None:
+    journal.say(holds(A, held("/store/x")))
+    journal.flush()
+    with viewing(settings) as view:
+        assert view.catch_up(10)
+        view._db[rows.offset_key(topics.REPLICAS, topics.partition_of(DATASET, 4))] = b"1000"
+    with viewing(settings) as view:
+        assert view.catch_up(10)
+        assert view.progress.rebuilt == view.progress.applied == 1
+
+
+def test_a_peers_topic_that_comes_later(journal: Journal, tmp_path: Path) -> None:
+    other = Journal()
+    other.touch(topics.REPLICAS, topics.ANNOUNCEMENTS)
+    other.say(holds(A, held("/store/y")))
+    with viewing(settings_for(other.bootstrap, tmp_path)) as view:
+        assert not view.catch_up(1)
+        other.say(holds(B, held("/store/x")), site=B)
+        other.touch(topics.remote(B, topics.ANNOUNCEMENTS))
+        other.flush()
+        until = time.monotonic() + 30
+        while not view.catch_up(5):
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        assert sites_of(view, "/store/x") == [B]
+
+
+def test_without_a_broker_nothing_is_claimed(tmp_path: Path) -> None:
+    with viewing(settings_for("127.0.0.1:1", tmp_path)) as view:
+        assert not view.catch_up(0.5)
+        assert view.catalogue.where(Lfn("/store/x")) == []
+
+
+def test_a_second_owner_is_refused_in_one_line(journal: Journal, settings: Settings) -> None:
+    with viewing(settings), pytest.raises(NeverWorks, match="another process has this view open"):
+        View(settings, settings.datadir, print)
+
+
+READER = """
+import sys
+from streams.core.names import Lfn
+from streams.views.catalogue import Catalogue
+catalogue = Catalogue.open_secondary(sys.argv[1], sys.argv[2])
+for line in sys.stdin:
+    catalogue.refresh()
+    print(len(catalogue.where(Lfn(line.strip()))), sum(d.known.files for d in catalogue.datasets()), flush=True)
+catalogue.close()
+"""
+
+
+def test_another_process_reads_along(journal: Journal, settings: Settings, tmp_path: Path) -> None:
+    with viewing(settings) as view:
+        assert view.catch_up(10)
+        command = [sys.executable, "-c", READER, str(view.path), str(tmp_path / "secondary")]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
+            assert reader.stdin is not None
+            assert reader.stdout is not None
+            for number in range(1, 4):
+                journal.say(holds(A, held(f"/store/{number}")))
+                journal.flush()
+                assert view.catch_up(10)
+                reader.stdin.write(f"/store/{number}\n")
+                reader.stdin.flush()
+                assert reader.stdout.readline() == f"1 {number}\n"
+                view._db.flush()
+            reader.stdin.close()
+            assert reader.wait(10) == 0
+
+
+def test_a_secondary_in_process_sees_after_refresh(journal: Journal, settings: Settings, tmp_path: Path) -> None:
+    with viewing(settings) as view:
+        assert view.catch_up(10)
+        secondary = Catalogue.open_secondary(str(view.path), str(tmp_path / "secondary"))
+        journal.say(holds(A, held("/store/x")))
+        journal.flush()
+        assert view.catch_up(10)
+        secondary.refresh()
+        assert [r.site for r in secondary.where(Lfn("/store/x"))] == [A]
+        secondary.close()

@@ -51,6 +51,8 @@ def author(message: m.Message | m.ChunkHeader) -> Site | None:
             | m.CompletionRecord()
         ):
             return message.destination
+        case m.TransferClosed():
+            return message.completion.destination
         case m.FilesHeld() | m.FilesLost() | m.SiteAnnounced():
             return message.site
         case _:
@@ -273,6 +275,13 @@ def _completion(c: m.CompletionRecord) -> str | None:
     return _sha256("manifest_sha256", c.manifest_sha256)
 
 
+def _closed(c: m.TransferClosed) -> str | None:
+    if c.completion.manifest != c.manifest:
+        return "completion: of another manifest"
+    why = _completion(c.completion)
+    return None if why is None else f"completion.{why}"
+
+
 def _held(h: m.FilesHeld) -> str | None:
     prefix = h.dataset + "#"
     strange = next((n for n, f in enumerate(h.files) if not f.block.startswith(prefix)), None)
@@ -318,6 +327,7 @@ _CHECKS: dict[type, Callable[[Any], str | None]] = {
     m.ChunksServed: _served,
     m.TransferReported: _reported,
     m.CompletionRecord: _completion,
+    m.TransferClosed: _closed,
     m.FilesHeld: _held,
     m.FilesLost: lambda lost: _some("lfns", lost.lfns, FILES_MAX),
     m.SiteAnnounced: _announced,

@@ -44,6 +44,11 @@ RICH_MANIFEST = m.ManifestWritten(
 )
 FAILED = (m.FailedItems(Ranges([(1, 2), (4, 6)]), REASON), m.FailedItems(Ranges.of(9), REASON))
 
+SMALL_COMPLETION = m.CompletionRecord(INTENT, MANIFEST, C, m.Ended.DONE, 0, Ranges(), (), Ranges(), 0, SHA256)
+RICH_COMPLETION = m.CompletionRecord(
+    INTENT, MANIFEST, C, m.Ended.CANCELLED, 10, Ranges([(0, 1), (2, 4)]), FAILED, Ranges([(6, 9)]), 99, SHA256
+)
+
 SMALL: tuple[Any, ...] = (
     m.Origin(A, "w", "i", 0, 0),
     m.ChunkHeader(MANIFEST, C, 1, 0, 100, (m.Segment(0, 0, 100, 100, 0),), True),
@@ -56,16 +61,14 @@ SMALL: tuple[Any, ...] = (
     m.PartOpened(MANIFEST, 0, "default", Ranges()),
     m.PartLost(MANIFEST, 0, REASON),
     m.LeaseExpired(MANIFEST, B, 1),
-    m.TransferClosed(
-        MANIFEST, m.CompletionRecord(INTENT, MANIFEST, C, m.Ended.DONE, 0, Ranges(), (), Ranges(), 0, SHA256)
-    ),
+    m.TransferClosed(MANIFEST, SMALL_COMPLETION),
     m.ChunksRequested(
         MANIFEST, C, B, 1, 0, "p", (m.RequestedItem(0, LFN, 0, 4096, ""),), Ranges([(0, 4096)]), 1_800_000_000_000
     ),
     m.TransferProgress(MANIFEST, C, 0, "default", Ranges(), Ranges()),
     m.ChunksServed(MANIFEST, B, C, 1, Ranges(), 0),
     m.TransferReported(INTENT, MANIFEST, C, 1, "active", 0, 0, 0, 0, 0, Text("")),
-    m.CompletionRecord(INTENT, MANIFEST, C, m.Ended.DONE, 0, Ranges(), (), Ranges(), 0, SHA256),
+    SMALL_COMPLETION,
     m.FilesHeld(DATASET, B, (m.HeldFile(LFN, BLOCK, 0, Adler32("00000001"), ""),)),
     m.FilesLost(DATASET, B, (LFN,), REASON),
     m.SiteAnnounced(A, "w", "i", "cli", "", "", (), (), 1, False, ()),
@@ -96,12 +99,7 @@ RICH: tuple[Any, ...] = (
     m.PartOpened(MANIFEST, 70, "bulk", Ranges([(0, 1), (10, 1000)]), FAILED),
     m.PartLost(MANIFEST, 70, REASON),
     m.LeaseExpired(MANIFEST, B, 300),
-    m.TransferClosed(
-        MANIFEST,
-        m.CompletionRecord(
-            INTENT, MANIFEST, C, m.Ended.CANCELLED, 10, Ranges([(0, 1), (2, 4)]), FAILED, Ranges([(6, 9)]), 99, SHA256
-        ),
-    ),
+    m.TransferClosed(MANIFEST, RICH_COMPLETION),
     m.ChunksRequested(
         MANIFEST,
         C,
@@ -117,9 +115,7 @@ RICH: tuple[Any, ...] = (
     m.TransferProgress(MANIFEST, C, 70, "bulk", Ranges([(0, 100), (1 << 40, 1 << 41)]), Ranges([(0, 1)]), FAILED),
     m.ChunksServed(MANIFEST, B, C, 300, Ranges([(0, 100), (200, 300)]), 1 << 40),
     m.TransferReported(INTENT, MANIFEST, C, 300, "active", 5, 1 << 40, 3, 2, 1000, Text("the source"), REASON),
-    m.CompletionRecord(
-        INTENT, MANIFEST, C, m.Ended.CANCELLED, 10, Ranges([(0, 1), (2, 4)]), FAILED, Ranges([(6, 9)]), 99, SHA256
-    ),
+    RICH_COMPLETION,
     m.FilesHeld(
         DATASET,
         B,

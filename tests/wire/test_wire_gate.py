@@ -192,7 +192,7 @@ def test_word_of_another_site(record: Any, messages: list[Any]) -> None:
             forgery.headers = wire.headers(message, replace(forgery.origin, site=FOREIGN))
             assert f"is the word of {meaning.author(message)}, not of T9_FOREIGN" in refused(forgery)
             checked += 1
-    assert checked == 2 * 13
+    assert checked == 2 * 14
 
 
 @pytest.mark.parametrize(
@@ -206,6 +206,7 @@ def test_word_of_another_site(record: Any, messages: list[Any]) -> None:
         ("TransferPlanned", "T3_C"),
         ("ChunksRequested", "T3_C"),
         ("TransferProgress", "T3_C"),
+        ("TransferClosed", "T3_C"),
         ("TransferReported", "T3_C"),
         ("CompletionRecord", "T3_C"),
         ("FilesHeld", "T2_B"),
@@ -401,6 +402,8 @@ FIELDS: list[tuple[str, str, Any, str]] = [
     ("PartLost", "reason__failure_class", "cosmic", "reason.failure_class: unknown value"),
     ("LeaseExpired", "request_no", 0, "request_no: 0"),
     ("TransferClosed", "completion__ended", "maybe", "completion.ended: unknown value"),
+    ("TransferClosed", "completion__items", 11, "completion.items: one is neither"),
+    ("TransferClosed", "manifest", "T1_A.0b5f6d6e-5a4e-4a55-8f10-0123456789ab.0.1", "completion: of another manifest"),
     ("ChunksRequested", "ranges", [], "ranges: empty"),
     ("ChunksRequested", "ranges", [{"start": 4000, "stop": 4197}], "ranges: not within the items"),
     ("ChunksRequested", "items", [], "ranges: not within the items"),

@@ -157,9 +157,9 @@ def create_topics(settings: Settings, site: Site, topics: Sequence[Wanted]) -> t
 
     NeverWorks when one is there with another partition count.
     """
-    admin = client.admin(settings, site)
-    where = client.cluster(settings, site)
-    found = _metadata(admin, where)
+    admin, complaints = client.make_admin(settings, site)
+    where = complaints.where
+    found = _metadata(admin, complaints)
     counts = {name: len(topic.partitions) for name, topic in found.topics.items()}
     for name, partitions, _ in topics:
         if counts.get(name, partitions) != partitions:
@@ -179,22 +179,22 @@ def create_topics(settings: Settings, site: Site, topics: Sequence[Wanted]) -> t
     ]
     futures = admin.create_topics(new, operation_timeout=ANSWER_S, request_timeout=ANSWER_S)
     created = [name for name, future in futures.items() if _was_created(future, name, where)]
-    _wait_for_leaders(admin, [name for name, _, _ in missing], where)
+    _wait_for_leaders(admin, [name for name, _, _ in missing], complaints)
     return tuple(created)
 
 
 def partition_counts(settings: Settings, site: Site) -> dict[str, int]:
     """Partitions of every topic that exists at `site`."""
-    where = client.cluster(settings, site)
-    topics = _metadata(client.admin(settings, site), where).topics
+    topics = _metadata(*client.make_admin(settings, site)).topics
     return {name: len(topic.partitions) for name, topic in topics.items()}
 
 
-def _metadata(admin: AdminClient, where: str) -> Any:
+def _metadata(admin: AdminClient, complaints: client.Complaints) -> Any:
     try:
         return admin.list_topics(timeout=5)
     except KafkaException as e:
-        raise client.error_of(e.args[0], "asking for the topics", where) from e
+        admin.poll(0)  # serves what the client has to say about it
+        raise complaints.error_of(e.args[0], "asking for the topics") from e
 
 
 def _was_created(future: Future[Any], name: str, where: str) -> bool:
@@ -207,15 +207,15 @@ def _was_created(future: Future[Any], name: str, where: str) -> bool:
     return True
 
 
-def _wait_for_leaders(admin: AdminClient, names: list[str], where: str) -> None:
+def _wait_for_leaders(admin: AdminClient, names: list[str], complaints: client.Complaints) -> None:
     deadline = time.monotonic() + ANSWER_S
     while True:
-        known = _metadata(admin, where).topics
+        known = _metadata(admin, complaints).topics
         without = [n for n in names if n not in known or any(p.leader < 0 for p in known[n].partitions.values())]
         if not without:
             return
         if time.monotonic() > deadline:
-            raise Temporary(f"topic {without[0]} was created and has no leader yet", where=where, next="try again")
+            raise Temporary(f"topic {without[0]} was created and has no leader yet", complaints.where, "try again")
         time.sleep(0.05)
 
 
@@ -228,15 +228,16 @@ def _wrong_settings(
     kinds = {t.name: t.retention for t in wanted(site, peers, auditor=settings.entry(site).auditor) if t.name in known}
     if not kinds:
         return {}
-    where = client.cluster(settings, site)
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in kinds]
     broken: dict[str, list[tuple[_Promise, str]]] = {}
-    admin = client.admin(settings, site)  # kept alive by its name: futures of a client that is gone fail
+    admin, complaints = client.make_admin(
+        settings, site
+    )  # `admin` keeps it alive: futures of a client that is gone fail
     for resource, future in admin.describe_configs(resources, request_timeout=ANSWER_S).items():
         try:
             found = future.result()
         except KafkaException as e:
-            raise client.error_of(e.args[0], f"asking for the settings of {resource.name}", where) from e
+            raise complaints.error_of(e.args[0], f"asking for the settings of {resource.name}") from e
         for promise in _promises(settings, kinds[resource.name]):
             value = str(found[promise.setting].value)
             if not promise.holds(value):
@@ -245,7 +246,6 @@ def _wrong_settings(
 
 
 def _alter(settings: Settings, site: Site, wrong: Mapping[str, list[tuple[_Promise, str]]]) -> None:
-    where = client.cluster(settings, site)
     resources = [
         ConfigResource(
             ResourceType.TOPIC,
@@ -256,13 +256,13 @@ def _alter(settings: Settings, site: Site, wrong: Mapping[str, list[tuple[_Promi
         )
         for name, promises in wrong.items()
     ]
-    admin = client.admin(settings, site)
+    admin, complaints = client.make_admin(settings, site)
     futures = admin.incremental_alter_configs(resources, request_timeout=ANSWER_S)
     for resource, future in futures.items():
         try:
             future.result()
         except KafkaException as e:
-            raise client.error_of(e.args[0], f"changing the settings of {resource.name}", where) from e
+            raise complaints.error_of(e.args[0], f"changing the settings of {resource.name}") from e
 
 
 def _each(one: Callable[[Site], T], sites: Sequence[Site]) -> list[T]:

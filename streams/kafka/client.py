@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -60,21 +61,40 @@ def cluster(settings: Settings, site: str) -> str:
     return f"cluster of {site}, {settings.entry(site).bootstrap}"
 
 
-def base_config(settings: Settings, site: str, on_error: Callable[[KafkaError], None] | None = None) -> Config:
-    """What every client towards `site` needs: addresses, security, patience, and where errors are logged."""
+class Complaints:
+    """What a client says on its own account (its error_cb): logged, and kept to explain a later failure."""
 
-    def noted(error: KafkaError) -> None:
-        log.warning("%s: %s", cluster(settings, site), error.str())
-        if on_error is not None:
-            on_error(error)
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.last = ""
+        self.down_since_s: float | None = None
+        """Monotonic time when the last broker went away; whoever hears from one again clears it."""
+        self._refused: KafkaError | None = None
 
-    return {
-        **_PATIENCE,
-        **settings.kafka_of(site),
-        "bootstrap.servers": settings.entry(site).bootstrap,
-        "error_cb": noted,
-        "logger": log,
-    }
+    def __call__(self, error: KafkaError) -> None:
+        log.warning("%s: %s", self.where, error.str())
+        self.last = error.str()
+        if error.code() in _NOT_ALLOWED:
+            self._refused = error
+        if error.code() == KafkaError._ALL_BROKERS_DOWN and self.down_since_s is None:
+            self.down_since_s = time.monotonic()
+
+    def error_of(self, error: KafkaError, doing: str) -> Transfer2goError:
+        """As `error_of`; silence after a refused login is called a refused login."""
+        if self._refused is not None and error.code() in _SILENCE:
+            error = self._refused
+        return error_of(error, doing, self.where)
+
+
+def base_config(settings: Settings, site: str) -> Config:
+    """What every client towards `site` needs: addresses, security, patience, and where errors are logged.
+
+    `error_cb` is a Complaints.
+    """
+    complaints = Complaints(cluster(settings, site))
+    own = settings.kafka_of(site)
+    addresses = {"bootstrap.servers": settings.entry(site).bootstrap}
+    return {**_PATIENCE, **own, **addresses, "error_cb": complaints, "logger": log}
 
 
 def producer_config(settings: Settings, site: str, client_id: str, *, chunks: bool = False) -> Config:
@@ -145,9 +165,14 @@ def make_consumer(config: Config) -> Consumer:
 
 def admin(settings: Settings, site: str) -> AdminClient:
     """An AdminClient of `site`'s cluster, or NeverWorks naming the setting that librdkafka refuses."""
+    return make_admin(settings, site)[0]
+
+
+def make_admin(settings: Settings, site: str) -> tuple[AdminClient, Complaints]:
+    """As `admin`, with what explains its failures."""
     config = base_config(settings, site)
     with _refusals(config):
-        return AdminClient(config)
+        return AdminClient(config), config["error_cb"]
 
 
 class _refusals:
@@ -175,6 +200,7 @@ _NOT_ALLOWED = {
     KafkaError._AUTHENTICATION,
     KafkaError.SASL_AUTHENTICATION_FAILED,
 }
+_SILENCE = {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._MSG_TIMED_OUT, KafkaError._ALL_BROKERS_DOWN}
 _NO_TOPIC = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
 _NEVER = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_CONFIG, KafkaError.INVALID_PARTITIONS}
 

@@ -49,8 +49,10 @@ class _Incarnation:
 class Lane:
     """Numbers and sends records through one idempotent producer at a time. Thread-safe; `send` never blocks."""
 
-    def __init__(self, config: client.Config, where: str) -> None:
-        self._config, self._where = config, where
+    def __init__(self, config: client.Config) -> None:
+        self._config = config
+        self._complaints: client.Complaints = config["error_cb"]
+        self._where = self._complaints.where
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._now = _Incarnation(client.make_producer(config))
@@ -105,7 +107,7 @@ class Lane:
                 except KafkaException as e:
                     failed: KafkaError = e.args[0]
                     if not failed.fatal() and failed.code() != KafkaError._FATAL:
-                        raise client.error_of(failed, f"sending to {place[0]}", self._where) from e
+                        raise self._complaints.error_of(failed, f"sending to {place[0]}") from e
                     self._end(self._now)
             raise Temporary("the producer failed twice", where=self._where)
 
@@ -141,7 +143,7 @@ class Lane:
                 self._end(by)
         try:
             if on_ack is not None:
-                on_ack(None if error is None else client.error_of(error, f"sending to {place[0]}", self._where))
+                on_ack(None if error is None else self._complaints.error_of(error, f"sending to {place[0]}"))
         except Exception:
             log.exception("what waits for the acknowledgement of %s failed", place)
         with self._lock:

@@ -41,8 +41,7 @@ class Publisher:
         self._settings, self._now_ms = settings, now_ms
         self.site, self.writer, self.role = site, writer, role
         self._partitions = settings.registry.partitions
-        self._where = client.cluster(settings, site)
-        self._control = Lane(client.producer_config(settings, site, f"{role}-{writer}"), self._where)
+        self._control = Lane(client.producer_config(settings, site, f"{role}-{writer}"))
         self._chunks: Lane | None = None
         self._opening = threading.Lock()
 
@@ -92,7 +91,7 @@ class Publisher:
                 config = client.producer_config(
                     self._settings, self.site, f"{self.role}-{self.writer}-chunks", chunks=True
                 )
-                self._chunks = Lane(config, self._where)
+                self._chunks = Lane(config)
             return self._chunks
 
     def _origin(self, incarnation: str, seq: int) -> Origin:

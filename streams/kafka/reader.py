@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, KafkaException, Message, TopicPartition
 
-from streams.errors import NotFound, Temporary
+from streams.errors import NotFound, Temporary, Transfer2goError
 from streams.kafka import client
 from streams.settings import Settings
 
@@ -66,17 +66,9 @@ class Reader:
     ) -> None:
         self.where = client.cluster(settings, site)
         self._away_s, self._large = away_s, large_records
-        self._down_since: float | None = None
-        self._last_error = ""
         config = client.consumer_config(settings, site, committed=committed, large_records=large_records)
-        config |= {"error_cb": self._on_error}
+        self._complaints: client.Complaints = config["error_cb"]
         self._consumer = client.make_consumer(config)
-
-    def _on_error(self, error: KafkaError) -> None:
-        client.log.warning("%s: %s", self.where, error.str())
-        self._last_error = error.str()
-        if error.code() == KafkaError._ALL_BROKERS_DOWN and self._down_since is None:
-            self._down_since = time.monotonic()
 
     def partitions_of(self, topics: Iterable[str]) -> list[Place]:
         """Every partition of the topics; NotFound naming those that do not exist, Temporary when nobody answers."""
@@ -92,7 +84,7 @@ class Reader:
         try:
             found = self._consumer.list_topics(timeout=ANSWER_S)
         except KafkaException as e:
-            raise client.error_of(e.args[0], "asking for the topics", self.where) from e
+            raise self._silence(e, "asking for the topics") from e
         return {name: list(topic.partitions) for name, topic in found.topics.items() if topic.error is None}
 
     def end_offsets(self, places: Iterable[Place]) -> dict[Place, int]:
@@ -109,6 +101,10 @@ class Reader:
         later = [place for place, offset in found.items() if offset < 0]
         return {**found, **self.end_offsets(later)} if later else found
 
+    def _silence(self, failed: KafkaException, doing: str) -> Transfer2goError:
+        self._consumer.poll(0)  # serves what the client has to say about it
+        return self._complaints.error_of(failed.args[0], doing)
+
     def _offsets(self, places: Iterable[Place], at: int) -> dict[Place, int]:
         asked = [TopicPartition(topic, partition, at) for topic, partition in places]
         if not asked:
@@ -116,7 +112,7 @@ class Reader:
         try:
             found = self._consumer.offsets_for_times(asked, timeout=ANSWER_S)
         except KafkaException as e:
-            raise client.error_of(e.args[0], "asking for offsets", self.where) from e
+            raise self._silence(e, "asking for offsets") from e
         for answer in found:
             if answer.error is not None:
                 raise client.error_of(answer.error, f"asking for offsets of {answer.topic}", self.where)
@@ -150,7 +146,7 @@ class Reader:
                 self._check_away()
                 return []
             found = [first]
-        self._down_since = None
+        self._complaints.down_since_s = None
         for message in found:
             error = message.error()
             if error is not None and error.code() != KafkaError._PARTITION_EOF:
@@ -158,17 +154,18 @@ class Reader:
         return found
 
     def _check_away(self) -> None:
-        if self._down_since is None or time.monotonic() - self._down_since < self._away_s:
+        since_s = self._complaints.down_since_s
+        if since_s is None or time.monotonic() - since_s < self._away_s:
             return
         try:
             self._consumer.list_topics(timeout=ANSWER_S)
         except KafkaException as e:
             raise Temporary(
-                f"no broker has answered for {self._away_s:.0f} s: {self._last_error}",
+                f"no broker has answered for {self._away_s:.0f} s: {self._complaints.last}",
                 where=self.where,
                 next="is the broker up? see `transfer2go status`, then try again",
             ) from e
-        self._down_since = None
+        self._complaints.down_since_s = None
 
     def close(self) -> None:
         self._consumer.close()

@@ -19,7 +19,7 @@ from streams.settings import Settings
 from streams.views import rows
 from streams.views.catalogue import Catalogue
 from streams.views.view import View
-from tests.views.journal import A, B, DATASET, Journal, held, holds, lost, settings_for
+from tests.views.journal import DATASET, A, B, Journal, held, holds, lost, settings_for
 
 
 @contextmanager

@@ -15,8 +15,9 @@ from collections.abc import Iterable, Mapping
 
 from streams.core import messages as m
 from streams.core.ledger.books import Books, Digest, name_hash
-from streams.core.ledger.copies import CopyJudge, Number, Whereabouts, judge_conflicts, judge_gap, topic_at, wanted
+from streams.core.ledger.copies import CopyJudge, GapJudge, Number, Whereabouts, judge_conflicts, wanted
 from streams.core.ledger.counted import Announced, Stream, StreamId
+from streams.core.ledger.fences import Fences
 from streams.core.ledger.findings import (
     Docket,
     Finding,
@@ -78,6 +79,7 @@ class Ledger:
         self._streams: dict[StreamId, Stream] = {}
         self._closed: set[tuple[Site, str]] = set()
         self._graves = Graves()
+        self._fences = Fences()
         self._alive_ms: dict[Site, int] = {}
         self._wanted: frozenset[Number] = frozenset()
         self._where = Whereabouts()
@@ -102,6 +104,8 @@ class Ledger:
             how = journal.judge_class(message, content)
             if is_first:
                 stream.classify(origin.seq, how)
+            if isinstance(message, m.TransferProgress):
+                self._fences.pass_by(place, message, how)
             if isinstance(message, m.DeadLetter):
                 self._graves.bury(place, origin.at_ms, message)
 
@@ -172,6 +176,7 @@ class Ledger:
         counts = intents.judge_all(self._books)
         partitions = self._judge_journals(intents.contradicting, reached, docket)
         self._graves.judge(self._journals, now_ms - grace_ms, docket)
+        self._fences.judge(docket)
         self._judge_streams(now_ms, grace_ms, docket)
         return docket.close(partitions, counts)
 
@@ -188,12 +193,11 @@ class Ledger:
 
     def _judge_streams(self, now_ms: int, grace_ms: int, docket: Docket) -> None:
         self._copies.count(self._streams, docket)
-        last = self._last()
+        judge = GapJudge(self._streams, self._where, self._last(), self._read, now_ms - grace_ms, docket)
         for gap in self._copies.gaps(self._streams, self._closed):
-            here = last.get((gap.site, topic_at(gap.stream, gap.site), gap.stream.partition))
-            judge_gap(gap, self._streams[gap.stream], self._where, here, now_ms, grace_ms, docket)
-        for stream_id, stream in sorted(self._streams.items()):
-            judge_conflicts(stream_id, stream, self._where, docket)
+            judge.judge(gap)
+        for _, stream in sorted(self._streams.items()):
+            judge_conflicts(stream, self._where, docket)
 
     def _announced(self, place: Place, origin: m.Origin, message: m.SiteAnnounced) -> None:
         if message.role in WORKER_ROLES:

@@ -128,7 +128,7 @@ class TransferRow:
     """A manifest at one destination. `evidence`: items that planes said are sealed or present."""
 
     completions: Words[m.CompletionRecord] = field(default_factory=Words)
-    closed: Words[m.Ended] = field(default_factory=Words)
+    closed: Words[m.CompletionRecord] = field(default_factory=Words)
     held: Words[Files] = field(default_factory=lambda: Words(HELD_MAX))
     planned: Place | None = None
     evidence: Ranges = EMPTY
@@ -210,7 +210,7 @@ class Books:
                     row.planned = place
             case m.TransferClosed():
                 row = self.manifest(message.manifest).at(origin.site)
-                row.closed.add(content, place, at_ms, lambda: message.completion.ended)
+                row.closed.add(content, place, at_ms, lambda: message.completion)
             case m.CompletionRecord():
                 row = self.manifest(message.manifest).at(message.destination)
                 row.completions.add(content, place, at_ms, lambda: message)

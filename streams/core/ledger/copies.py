@@ -6,7 +6,7 @@ Judging asks for a few records' whereabouts (`wanted`), which a second, narrow r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 from streams.core.ledger.counted import Stream, StreamId
@@ -159,53 +159,66 @@ def wanted(
     return asked
 
 
-def judge_gap(
-    gap: Gap, stream: Stream, where: Whereabouts, last: Number | None, now_ms: int, grace_ms: int, docket: Docket
-) -> None:
-    """A finding, or in flight: a tail whose oldest missing record is younger than `grace_ms`."""
-    title = f"{_numbers(gap.missing)} of {stream.writer} at {gap.stream.site} ({gap.stream.incarnation}) in " + (
-        f"{gap.stream.topic}[{gap.stream.partition}]"
-    )
-    around = [
-        f.place
-        for start, stop in gap.missing.spans[:NAMED_MAX]
-        for seq in (start - 1, stop)
-        for f in where.at(gap.stream, seq, gap.site)[:1]
-    ]
-    if gap.elsewhere is None:
-        announced = stream.announced
-        told = announced is not None and announced.seq >= gap.missing.spans[-1][1] - 1
-        if gap.is_tail and announced is not None and now_ms - announced.at_ms <= grace_ms:
-            docket.wait(_I7, "announced records in flight", gap.missing.size)
+@dataclass(frozen=True, slots=True)
+class GapJudge:
+    """Turns gaps into findings, or into what is in flight: a tail whose oldest missing record is young.
+
+    `last_at`: the last record of every partition. `young_ms`: what was written since is young.
+    """
+
+    streams: Mapping[StreamId, Stream]
+    where: Whereabouts
+    last_at: Mapping[PartitionId, Number]
+    read: Collection[Site]
+    young_ms: int
+    docket: Docket
+
+    def judge(self, gap: Gap) -> None:
+        stream = self.streams[gap.stream]
+        title = f"gap: {_numbers(gap.missing)} of {stream.called}"
+        around = [
+            f.place
+            for start, stop in gap.missing.spans[:NAMED_MAX]
+            for seq in (start - 1, stop)
+            for f in self.where.at(gap.stream, seq, gap.site)[:1]
+        ]
+        if gap.elsewhere is None:
+            self._nowhere(gap, stream, title, around)
             return
-        words = f"gap: {title}: nowhere" + (", though announced" if told else "")
-        docket.find(_I7, words, *around, announced.place if told and announced else None)
-        return
-    here = [f for seq in _named(gap.missing) for f in where.at(gap.stream, seq, gap.elsewhere)[:1]]
-    since_ms = min((f.at_ms for f in here), default=None)
-    if gap.is_tail and since_ms is not None and now_ms - since_ms <= grace_ms:
-        docket.wait(_I7, f"records in flight to {gap.site}", gap.missing.size)
-        return
-    words = f"gap: {title}: missing at {gap.site}, present at {gap.elsewhere}; {_why(gap, where, here, last)}"
-    docket.find(_I7, words, *(f.place for f in here), *around)
+        here = [f for seq in _named(gap.missing) for f in self.where.at(gap.stream, seq, gap.elsewhere)[:1]]
+        since_ms = min((f.at_ms for f in here), default=None)
+        if gap.is_tail and since_ms is not None and since_ms >= self.young_ms:
+            self.docket.wait(_I7, f"records in flight to {gap.site}", gap.missing.size)
+            return
+        words = f"{title}: missing at {gap.site}, present at {gap.elsewhere}; {self._why(gap, here)}"
+        self.docket.find(_I7, words, *(f.place for f in here), *around)
+
+    def _nowhere(self, gap: Gap, stream: Stream, title: str, around: list[Place]) -> None:
+        said = stream.announced
+        if gap.is_tail and said is not None and said.at_ms >= self.young_ms:
+            self.docket.wait(_I7, "announced records in flight", gap.missing.size)
+            return
+        words = f"{title}: nowhere" + ("" if gap.stream.site in self.read else " that was read")
+        if said is not None and said.seq >= gap.missing.spans[-1][1] - 1:
+            self.docket.find(_I7, words + ", though announced", *around, said.place)
+        else:
+            self.docket.find(_I7, words, *around)
+
+    def _why(self, gap: Gap, here: list[Found]) -> str:
+        if gap.site == gap.stream.site:
+            return "lost at its origin after it was mirrored"
+        last = self.last_at.get((gap.site, topic_at(gap.stream, gap.site), gap.stream.partition))
+        after = self.where.at(last[0], last[1], gap.elsewhere)[-1:] if last else []
+        if here and gap.is_tail and (not after or after[0].place.offset < min(f.place.offset for f in here)):
+            return "the mirror has not come that far"
+        return "lost in the mirror: it brought later records"
 
 
-def _why(gap: Gap, where: Whereabouts, here: list[Found], last: Number | None) -> str:
-    if gap.site == gap.stream.site:
-        return "lost at its origin after it was mirrored"
-    after = where.at(last[0], last[1], gap.elsewhere)[-1:] if last else []
-    if here and (not after or after[0].place.offset < min(f.place.offset for f in here)) and gap.is_tail:
-        return "the mirror has not come that far"
-    return "lost in the mirror: it brought later records"
-
-
-def judge_conflicts(stream_id: StreamId, stream: Stream, where: Whereabouts, docket: Docket) -> None:
+def judge_conflicts(stream: Stream, where: Whereabouts, docket: Docket) -> None:
     """A number that stands for two different records."""
     for seq in sorted(stream.conflicts):
-        places = [f.place for site in sorted(stream.copies) for f in where.at(stream_id, seq, site)]
-        words = f"number {seq} of {stream.writer} at {stream_id.site} ({stream_id.incarnation}) in " + (
-            f"{stream_id.topic}[{stream_id.partition}] stands for two different records"
-        )
+        places = [f.place for site in sorted(stream.copies) for f in where.at(stream.id, seq, site)]
+        words = f"number {seq} of {stream.called} stands for two different records"
         docket.find(_I7, words, *sorted(places, key=lambda p: p.rank))
 
 

@@ -97,7 +97,8 @@ class Stream:
     def announce(self, said: Announced) -> None:
         """Keep the highest number announced; of equal ones the latest word."""
         before = self.announced
-        if before is None or (said.seq, said.at_ms, said.place.rank) > (before.seq, before.at_ms, before.place.rank):
+        new, old = (said.seq, said.at_ms), (-1, 0) if before is None else (before.seq, before.at_ms)
+        if before is None or new > old or (new == old and said.place.rank < before.place.rank):
             self.announced = said
 
     def classify(self, seq: int, how: Class) -> None:
@@ -116,6 +117,12 @@ class Stream:
             return dense
         dense -= sum(1 for seq in far if seq in seen and seq < len(self._classes) and self._classes[seq] == how)
         return dense + sum(1 for seq, (_, was) in far.items() if was == how and seq in seen)
+
+    @property
+    def called(self) -> str:
+        """The stream in words."""
+        site, incarnation, topic, partition = self.id
+        return f"{self.writer} at {site} ({incarnation}) in {topic}[{partition}]"
 
     @property
     def said(self) -> int:

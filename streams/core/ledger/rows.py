@@ -48,7 +48,7 @@ class TransferJudge:
             self._docket.find(_I4, words, said[0].place, other.place)
         ends = transfer.closed.ranked
         for end in ends[1:]:
-            words = f"{manifest} at {site} closed as {ends[0].word} and as {end.word}"
+            words = f"{manifest} closed twice at {site}: {_differ(ends[0].word, end.word)}"
             self._docket.find(_I4, words, ends[0].place, end.place)
 
     def _unfinished(self, manifest: ManifestId, site: Site, transfer: TransferRow) -> None:
@@ -56,7 +56,7 @@ class TransferJudge:
         if closed is None:
             return
         self._docket.check(_I1)
-        words = f"{manifest} closed at {site} as {closed.word}, but its completion is nowhere"
+        words = f"{manifest} closed at {site} as {closed.word.ended}, but its completion is nowhere"
         self._docket.miss(_I1, words, closed.at_ms, closed.place)
 
     def _decided(
@@ -134,8 +134,10 @@ class TransferJudge:
         if closed is None:
             if site in self._read:
                 self._docket.wait(_I1, "transfers completed, not yet closed")
-        elif closed.word is not said.word.ended:
-            words = f"{manifest} at {site} closed as {closed.word}, its completion says {said.word.ended}"
+        elif closed.word != said.word:
+            words = (
+                f"{manifest} closed at {site} with another completion than published: {_differ(closed.word, said.word)}"
+            )
             self._docket.find(_I1, words, closed.place, said.place)
 
     def _catalogue(

@@ -18,7 +18,7 @@ from streams.core import messages as m
 from streams.core.names import Lfn, Site
 from streams.core.policy import HEADER_BYTES_MAX, RECORD_BYTES_MAX
 from streams.core.ranges import Ranges
-from streams.errors import WireError
+from streams.errors import InvalidName, WireError
 
 FOREIGN = Site("T9_FOREIGN")
 
@@ -610,6 +610,15 @@ def test_dead_letter_can_always_be_written(record: Any, value: bytes | None) -> 
     assert record(letter).decode().message == letter
     assert letter.origin_site == ""
     assert letter.reason.startswith("\\x1b")
+
+
+def test_text_that_utf_8_cannot_hold() -> None:
+    """A file name that is no UTF-8 reaches an error's words as lone surrogates."""
+    with pytest.raises(InvalidName):
+        m.Text("/data/\udcff")
+    letter = wire.dead_letter(WireError("/data/\udcff"), "manifests", 0, 0, None, None, None)
+    assert letter.reason == "/data/\\udcff"
+    assert wire.decode_value(m.DeadLetter, wire.encode(letter)) == letter
 
 
 def test_dead_letter_names_the_origin(record: Any, report: Any) -> None:

@@ -1,3 +1,51 @@
-"""transfer2go: files across sites on a replicated log."""
+"""transfer2go: whole files across sites on a replicated log. `from streams import TransferClient` asks for a transfer.
+
+What is offered here is loaded when first used: importing `streams` costs nothing and needs no broker library.
+"""
 
 from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from streams.core.selection import Kind, Selector
+    from streams.producer import AsyncIntentHandle, AsyncTransferClient, IntentHandle, Outcome, TransferClient
+    from streams.settings import Settings, load_settings
+    from streams.watching import Arrivals, Snapshot, Unfinished
+
+_WHERE = {
+    "Arrivals": "watching",
+    "AsyncIntentHandle": "producer",
+    "AsyncTransferClient": "producer",
+    "IntentHandle": "producer",
+    "Kind": "core.selection",
+    "Outcome": "producer",
+    "Selector": "core.selection",
+    "Settings": "settings",
+    "Snapshot": "watching",
+    "TransferClient": "producer",
+    "Unfinished": "watching",
+    "load_settings": "settings",
+}
+
+__all__ = [
+    "Arrivals",
+    "AsyncIntentHandle",
+    "AsyncTransferClient",
+    "IntentHandle",
+    "Kind",
+    "Outcome",
+    "Selector",
+    "Settings",
+    "Snapshot",
+    "TransferClient",
+    "Unfinished",
+    "load_settings",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'streams' has no attribute {name!r}")
+    return getattr(import_module(f"streams.{_WHERE[name]}"), name)

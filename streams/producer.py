@@ -1,0 +1,399 @@
+"""The producer API: ask for transfers and wait for them. Needs the broker of one site only; decides nothing.
+
+    with TransferClient(site="T1_A") as client:
+        handle = client.publish(["/store/data/f.root"], to=["T1_B"])
+        outcome = handle.wait(timeout_s=600)
+
+The client's site is the home of what it publishes. `AsyncTransferClient` is the same for an event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import os
+import pwd
+import re
+import socket
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from types import TracebackType
+from typing import Self, TypeVar
+
+from streams.core import messages as m
+from streams.core.intent import State
+from streams.core.names import IntentId, Site, Text
+from streams.core.selection import Selector, parse
+from streams.errors import NeverWorks, NotAllowed, NotFound, Temporary, Transfer2goError, UsageError
+from streams.following import Follower, Watched
+from streams.kafka.publish import Publisher
+from streams.settings import Settings, load_settings
+from streams.watching import Arrivals, Snapshot, Unfinished
+
+ACK_S = 35.0
+"""A little over the producer's own delivery timeout: by then a record is in the log or given up."""
+_T = TypeVar("_T")
+_NAMESPACE = uuid.UUID("9f3c1a52-6d0b-5d7e-8a41-3b7f5c2e9d10")
+_BEAT_S = 0.5
+_CANCEL_SETTLE_S = 2.0
+"""Of a cancelled intent more is on its way for so long: the decision, or its transfers' last words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How it ended, or stood when the wait was over.
+
+    `exit_code`: 0 done, 5 still open, 6 nothing arrived, 7 refused, 8 partly.
+    `last`: per destination the counts, bytes, reasons and what open transfers wait for.
+    """
+
+    intent: IntentId
+    state: State
+    exit_code: int
+    reason: str
+    last: Snapshot
+
+    @property
+    def destinations(self) -> tuple[Arrivals, ...]:
+        return self.last.destinations
+
+    @property
+    def unfinished(self) -> tuple[Unfinished, ...]:
+        return self.last.unfinished
+
+    @property
+    def done(self) -> bool:
+        return self.exit_code == 0
+
+
+class IntentHandle:
+    """A published (or looked-up) intent. `body` is what this client asked for, None when it was looked up."""
+
+    def __init__(self, client: TransferClient, watched: Watched, body: m.TransferIntent | None) -> None:
+        self._client, self._watched, self.body = client, watched, body
+
+    @property
+    def id(self) -> IntentId:
+        return self._watched.intent
+
+    @property
+    def away(self) -> str:
+        """Why no news come at present, "" while they do."""
+        return self._watched.away
+
+    def snapshot(self) -> Snapshot:
+        """What is known now. Raises NeverWorks when the id turned out to be another intent's."""
+        snapshot = self._watched.snapshot()
+        if self.body is not None and snapshot.body is not None and snapshot.body != self.body:
+            raise _contradiction(self.body, snapshot.body)
+        if self.body is not None and snapshot.decision is None and self._watched.refusals:
+            why = self._watched.refusals[-1].reason
+            raise NeverWorks(f"the home refused the record: {why}", where=self.id, next="see `transfer2go dlq list`")
+        return snapshot
+
+    def watch(self, timeout_s: float | None = None, beat_s: float | None = None) -> Iterator[Snapshot]:
+        """Snapshots: one now, then one per change (and every `beat_s`), the last when it has ended or time is up."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        beat = _BEAT_S if beat_s is None else beat_s
+        while True:
+            seen = self._watched.no
+            snapshot = self.snapshot()
+            yield snapshot
+            if snapshot.ended and not self._more_to_come(snapshot, seen):
+                return
+            while True:
+                left = beat if deadline is None else min(beat, deadline - time.monotonic())
+                if left <= 0:
+                    return
+                if self._watched.wait(seen, left) or beat_s is not None:
+                    break
+
+    def _more_to_come(self, snapshot: Snapshot, seen: int) -> bool:
+        # A mirror may bring the completions of a cancelled intent before the decision, and the other way round.
+        cancelled = snapshot.state is State.CANCELLED or any(a.cancelled for a in snapshot.destinations)
+        return cancelled and self._watched.wait(seen, _CANCEL_SETTLE_S)
+
+    def wait(self, timeout_s: float | None = None, on_progress: Callable[[Snapshot], None] | None = None) -> Outcome:
+        """Follow it to its end, for ever without `timeout_s`; `on_progress` gets a snapshot twice a second or more."""
+        snapshot = self.snapshot()
+        for snapshot in self.watch(timeout_s, None if on_progress is None else _BEAT_S):
+            if on_progress is not None:
+                on_progress(snapshot)
+        return Outcome(self.id, snapshot.state, snapshot.exit_code, snapshot.reason, snapshot)
+
+    def cancel(self) -> None:
+        """Ask the home to cancel it; what has arrived stays. Returns when the broker has the wish."""
+        self._client._ask(m.IntentAsked(self.id, m.Asked.CANCEL, self._client.requester))
+
+    def set_priority(self, priority: int) -> None:
+        """Ask the home for another priority, 0…9, higher first."""
+        wish = m.IntentAsked(self.id, m.Asked.PRIORITY, self._client.requester, _legal_priority(priority))
+        self._client._ask(wish)
+
+
+class TransferClient:
+    """Publishes intents at one site and follows them. Thread-safe; use as a context manager, or `close` it.
+
+    `settings` default to `load_settings(site=site)`. Nothing is contacted before the first call.
+    """
+
+    def __init__(
+        self, settings: Settings | None = None, *, site: str | None = None, requester: str | None = None
+    ) -> None:
+        self.settings = load_settings(site=site) if settings is None else settings
+        if site is not None and settings is not None:
+            self.settings = replace(settings, site=settings.entry(Site(site)).name)
+        self.site = self.settings.here
+        self.requester = Text(requester if requester is not None else f"{_user()}@{socket.gethostname()}"[:400])
+        self._follower = Follower(self.settings, self.site)
+        self._publisher: Publisher | None = None
+        self._lock = threading.Lock()
+
+    def publish(
+        self,
+        selectors: Iterable[str | Selector],
+        to: Iterable[str],
+        *,
+        source: str | None = None,
+        priority: int = 5,
+        deadline: datetime | None = None,
+        idempotency_key: str | None = None,
+        requester: str | None = None,
+    ) -> IntentHandle:
+        """Ask for files, blocks or datasets at the sites `to`; returns when the broker has acknowledged.
+
+        With `idempotency_key` the id follows from home, requester and key: publishing the same again changes nothing.
+        Raises UsageError, NotFound (an unknown site), NeverWorks (the key stands for another body), Temporary.
+        """
+        asker = self.requester if requester is None else Text(requester)
+        body = self._body(selectors, to, source, priority, deadline, idempotency_key, asker)
+        self._follower.start()
+        watched = self._follower.watch(body.intent)
+        if idempotency_key is not None:
+            self._follower.recall(watched)
+        handle = IntentHandle(self, watched, body)
+        if handle.snapshot().body is None:
+            self._send(body)
+        return handle
+
+    def intent(self, intent: str) -> IntentHandle:
+        """An intent published by anybody, any time; NotFound when this site has heard nothing of it."""
+        name = IntentId(intent)
+        self._follower.start()
+        watched = self._follower.watch(name)
+        self._follower.recall(watched)
+        if not watched.heard:
+            self._follower.forget(name)
+            raise NotFound(f"no intent {name}", where=f"as {self.site} knows", next="see `transfer2go intent list`")
+        return IntentHandle(self, watched, None)
+
+    def close(self) -> None:
+        """Say the last sequence numbers, stop following. Handles are of no use afterwards."""
+        self._follower.close()
+        with self._lock:
+            publisher, self._publisher = self._publisher, None
+        if publisher is not None:
+            publisher.close()
+
+    def _body(
+        self,
+        selectors: Iterable[str | Selector],
+        to: Iterable[str],
+        source: str | None,
+        priority: int,
+        deadline: datetime | None,
+        key: str | None,
+        requester: Text,
+    ) -> m.TransferIntent:
+        chosen = tuple(dict.fromkeys(parse(s) if isinstance(s, str) else s for s in _listed(selectors, "selectors")))
+        destinations = tuple(dict.fromkeys(self._known(site) for site in _listed(to, "destinations")))
+        home = self.site
+        name = uuid.uuid4() if key is None else uuid.uuid5(_NAMESPACE, "\n".join((home, requester, key)))
+        return m.TransferIntent(
+            intent=IntentId(f"{home}.{name}"),
+            requester=requester,
+            selectors=chosen,
+            destinations=destinations,
+            source=None if source is None else self._known(source),
+            priority=_legal_priority(priority),
+            deadline_ms=None if deadline is None else _epoch_ms(deadline),
+        )
+
+    def _known(self, name: str) -> Site:
+        return known_site(self.settings, name)
+
+    def _ask(self, wish: m.IntentAsked) -> None:
+        if wish.intent.home != self.site:
+            raise NotAllowed(
+                f"only its home {wish.intent.home} may change intent {wish.intent}",
+                where=f"this client is at {self.site}",
+                next=f"use --site {wish.intent.home}",
+            )
+        self._send(wish)
+
+    def _send(self, message: m.Message) -> None:
+        """Publish and wait for the acknowledgement. Temporary when the broker does not give it."""
+        answer: list[Exception | None] = []
+        acknowledged = threading.Event()
+
+        def on_ack(error: Exception | None) -> None:
+            answer.append(error)
+            acknowledged.set()
+
+        self._open().send(message, on_ack)
+        if not acknowledged.wait(ACK_S):
+            raise Temporary(
+                f"the broker of {self.site} did not acknowledge within {ACK_S:.0f} s",
+                where=self.settings.entry(self.site).bootstrap,
+                next="is it up? see `transfer2go status`; publishing again with an idempotency key is safe",
+            )
+        if (error := answer[0]) is not None:
+            raise error if isinstance(error, Transfer2goError) else Temporary(f"publishing failed: {error}")
+
+    def _open(self) -> Publisher:
+        with self._lock:
+            if self._publisher is None:
+                writer = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{_user()}-{socket.gethostname()}-{os.getpid()}")[:120]
+                self._publisher = Publisher(self.settings, self.site, writer, "producer")
+            return self._publisher
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncIntentHandle:
+    """`IntentHandle` for an event loop."""
+
+    def __init__(self, handle: IntentHandle) -> None:
+        self.sync = handle
+
+    @property
+    def id(self) -> IntentId:
+        return self.sync.id
+
+    def snapshot(self) -> Snapshot:
+        return self.sync.snapshot()
+
+    async def watch(self, timeout_s: float | None = None) -> AsyncIterator[Snapshot]:
+        """As `IntentHandle.watch`; cancelling takes effect within half a second."""
+        snapshots = self.sync.watch(timeout_s, _BEAT_S)
+        last: Snapshot | None = None
+        while (snapshot := await asyncio.to_thread(next, snapshots, None)) is not None:
+            if snapshot != last:
+                yield snapshot
+            last = snapshot
+
+    async def wait(self, timeout_s: float | None = None) -> Outcome:
+        async for _ in self.watch(timeout_s):
+            pass
+        snapshot = self.sync.snapshot()
+        return Outcome(self.id, snapshot.state, snapshot.exit_code, snapshot.reason, snapshot)
+
+    async def cancel(self) -> None:
+        await asyncio.to_thread(self.sync.cancel)
+
+    async def set_priority(self, priority: int) -> None:
+        await asyncio.to_thread(self.sync.set_priority, priority)
+
+
+class AsyncTransferClient:
+    """`TransferClient` for an event loop: the same arguments and errors; blocking calls run in threads."""
+
+    def __init__(
+        self, settings: Settings | None = None, *, site: str | None = None, requester: str | None = None
+    ) -> None:
+        self.sync = TransferClient(settings, site=site, requester=requester)
+
+    async def publish(
+        self,
+        selectors: Iterable[str | Selector],
+        to: Iterable[str],
+        *,
+        source: str | None = None,
+        priority: int = 5,
+        deadline: datetime | None = None,
+        idempotency_key: str | None = None,
+        requester: str | None = None,
+    ) -> AsyncIntentHandle:
+        handle = await asyncio.to_thread(
+            self.sync.publish,
+            selectors,
+            to,
+            source=source,
+            priority=priority,
+            deadline=deadline,
+            idempotency_key=idempotency_key,
+            requester=requester,
+        )
+        return AsyncIntentHandle(handle)
+
+    async def intent(self, intent: str) -> AsyncIntentHandle:
+        return AsyncIntentHandle(await asyncio.to_thread(self.sync.intent, intent))
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self.sync.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def known_site(settings: Settings, name: str) -> Site:
+    """`name` as a site of the federation; NotFound naming the nearest, or all, otherwise."""
+    site = Site(name)
+    names = settings.registry.names
+    if site in names:
+        return site
+    near = difflib.get_close_matches(site, names, n=1)
+    known = ", ".join(names) or "none"
+    hint = f"did you mean {near[0]}? known sites: {known}" if near else f"known sites: {known}"
+    raise NotFound(f"no site {site} in this federation", next=hint)
+
+
+def _contradiction(asked: m.TransferIntent, known: m.TransferIntent) -> NeverWorks:
+    differs = [f.name for f in fields(asked) if getattr(asked, f.name) != getattr(known, f.name)]
+    return NeverWorks(
+        f"intent {asked.intent} already exists with another body (differs in {', '.join(differs)})",
+        next="use another idempotency key for another wish",
+    )
+
+
+def _listed(things: Iterable[_T], what: str) -> Sequence[_T]:
+    if isinstance(things, str):
+        raise UsageError(f"{what}: want a list, not one text", next=f"write [{things!r}]")
+    listed = list(things)
+    if not listed:
+        raise UsageError(f"{what}: none given")
+    return listed
+
+
+def _legal_priority(priority: int) -> int:
+    if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= 9:
+        raise UsageError(f"priority {priority!r} is not in 0…9", next="9 goes first, 5 is usual")
+    return priority
+
+
+def _epoch_ms(moment: datetime) -> int:
+    if moment.tzinfo is None:
+        raise UsageError(f"deadline {moment.isoformat()} has no time zone", next="give it one, as UTC")
+    return int(moment.timestamp() * 1000)
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

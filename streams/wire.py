@@ -134,7 +134,7 @@ def headers(message: Message | type, origin: Origin) -> list[tuple[str, bytes]]:
 
 
 def encode_chunk_header(header: ChunkHeader) -> bytes:
-    """The value of header `t2g-chunk`. WireError over CHUNK_HEADER_BYTES_MAX or meaning.SEGMENTS_MAX."""
+    """The value of header `t2g-chunk`. WireError over CHUNK_HEADER_BYTES_MAX or policy.SEGMENTS_MAX."""
     return _encode(header)
 
 

@@ -12,11 +12,9 @@ from typing import Any
 
 from streams.core import messages as m
 from streams.core.names import Site
-from streams.core.policy import MANIFEST_ITEMS_MAX, PAYLOAD_BYTES_MAX
+from streams.core.policy import MANIFEST_ITEMS_MAX, PAYLOAD_BYTES_MAX, SEGMENTS_MAX
 from streams.core.ranges import Ranges
 
-SEGMENTS_MAX = 256
-"""Segments of one chunk: about 25 bytes each, so that the header stays under its cap."""
 FILES_MAX = 1000
 """Files of one FilesHeld or FilesLost."""
 NAMES_MAX = 1000

@@ -10,8 +10,8 @@ HEADER_BYTES_MAX = 8 * 1024
 """Headers over this are refused; a chunk header of many small segments stays below it."""
 PAYLOAD_BYTES_MAX = 8 * 1024 * 1024
 """Largest configurable payload record; brokers and mirrors are set up to pass it."""
-SEGMENTS_MAX = 64
-"""Segments of one payload record, so that its header stays far below HEADER_BYTES_MAX."""
+SEGMENTS_MAX = 256
+"""Segments of one payload record: 25 bytes each at most, so that its header stays below HEADER_BYTES_MAX."""
 MANIFEST_ITEMS_MAX = 1000
 """Items of a manifest: about 200 KB encoded, well under RECORD_BYTES_MAX."""
 

@@ -16,7 +16,6 @@ from threading import Condition
 from typing import Protocol
 
 from streams.core.manifest import RequestLine, chunks
-from streams.core.meaning import SEGMENTS_MAX
 from streams.core.messages import (
     ChunkHeader,
     ChunksRequested,
@@ -29,6 +28,7 @@ from streams.core.messages import (
     Segment,
 )
 from streams.core.names import ManifestId, Site
+from streams.core.policy import SEGMENTS_MAX
 from streams.core.ranges import EMPTY, Ranges
 from streams.errors import StorageError, Temporary
 from streams.planes.landing import reason_of

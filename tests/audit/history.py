@@ -1,4 +1,4 @@
-"""A small federation's journals as lists of wire-encoded records: written as the product writes, then broken on purpose."""
+"""A small federation's journals as lists of encoded records: written as the product writes, then broken on purpose."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 from streams import wire
 from streams.core import messages as m
 from streams.core import topics
-from streams.core.ledger import Invariant, Judgement, Place
+from streams.core.ledger import Invariant, Judgement, Place, Severity
 from streams.core.names import IntentId, ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges
 from tests.audit.history import LATER_MS, START_MS, A, B, C, Federation, Rec, World, completion_of, healthy, item
@@ -381,11 +381,7 @@ def test_a_second_body_under_an_id_needs_a_dead_letter_at_home() -> None:
     world.workers[A].say(letter(second))
     judgement = world.judge(committed=committed)
     assert found(judgement) == []
-    (count,) = (
-        [c for c in judgement.partitions if c[:3] == second[:3]]
-        if False
-        else [c for c in judgement.partitions if (c.site, c.topic, c.partition) == second[:3]]
-    )
+    (count,) = (c for c in judgement.partitions if (c.site, c.topic, c.partition) == second[:3])
     assert count.dead_lettered == 1
     assert count.applied + count.duplicate + count.superseded + count.dead_lettered == count.records
 
@@ -418,6 +414,19 @@ def test_a_site_not_read_makes_things_unknown_not_wrong() -> None:
 def test_completions_known_from_copies_only_are_still_judged() -> None:
     world, _ = completed_with({"bytes": 299})
     only(world.judge(read=[A]), I1, "it says 299 bytes")
+
+
+def test_progress_of_an_older_attempt_is_noted_not_broken() -> None:
+    world = healthy()
+    progress = world.decoded(*world.records(B, topics.CHUNK_EVENTS)[0]).message
+    assert isinstance(progress, m.TransferProgress)
+    late = world.writer(B, "late", "plane")
+    late.say(replace(progress, attempt=3))
+    place = late.say(replace(progress, attempt=2))
+    judgement = world.judge()
+    assert found(judgement) == []
+    (note,) = judgement.findings
+    assert (note.invariant, note.severity, note.records) == (Invariant.FENCING, Severity.NOTE, (place,))
 
 
 def test_payload_numbers_are_not_checkable() -> None:

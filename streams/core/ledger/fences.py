@@ -1,4 +1,4 @@
-"""I5, as a note: progress of an older attempt that came after a newer one's. The design ignores it; it is worth a look."""
+"""I5, as a note: progress of an older attempt that came after a newer one's. Ignored by design; worth a look."""
 
 from __future__ import annotations
 

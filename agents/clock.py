@@ -126,7 +126,10 @@ class Clock:
         self._request(wanted)
 
     def answer(self, row: TransferRow, manifest: Manifest | None, decision_no: int) -> None:
-        """Says the transfer's state at once: a plan or decision was heard, perhaps again."""
+        """Says the transfer's state, or its last word, at once: a plan or decision was heard, perhaps again."""
+        if row.completion is not None:
+            self.do(c.RepeatCompletion(row.completion), manifest)
+            return
         said = self._state_of(row, manifest, decision_no)
         self._reported[row.manifest] = (self.now_ms(), said)
         self.do(c.ReportTransfer(said), manifest)

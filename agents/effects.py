@@ -63,10 +63,18 @@ class Effects:
     """Dispatch over Command for one worker."""
 
     def __init__(
-        self, here: Site, policy: Policy, publisher: Sending, plane: Telling, views: Knowing, rows: Reading
+        self,
+        here: Site,
+        policy: Policy,
+        publisher: Sending,
+        plane: Telling,
+        views: Knowing,
+        rows: Reading,
+        now_ms: Callable[[], int],
     ) -> None:
         self.here, self.policy = here, policy
         self.publisher, self.plane, self.views, self.rows = publisher, plane, views, rows
+        self.now_ms = now_ms
         self._deciding = ThreadPoolExecutor(1, "decide")
         self._first_asked: dict[IntentId, float] = {}
 
@@ -95,6 +103,8 @@ class Effects:
                 self.publisher.send(decided)
             case c.ReportTransfer(report):
                 self.publisher.send(report)
+            case c.RepeatCompletion(completion):
+                self.publisher.send(completion)
             case c.OpenPart() if manifest is not None:
                 return self.plane.tell(
                     orders.Open(manifest.body, command.attempt, command.verified, command.sealed, command.failed)
@@ -134,7 +144,7 @@ class Effects:
                 plane="log",
                 items=manifest.requested(command.ranges),
                 ranges=command.ranges,
-                until_ms=int((time.time() + self.policy.lease_s) * 1000),
+                until_ms=self.now_ms() + int(self.policy.lease_s * 1000),
             )
         )
 
@@ -150,7 +160,7 @@ class Effects:
                 return
             waiting -= 1
             if waiting == 0:
-                self._try(m.TransferClosed(command.manifest, command.completion.ended))
+                self._try(m.TransferClosed(command.manifest, command.completion))
 
         records: tuple[m.Message, ...] = (*held, command.completion)
         for record in records:

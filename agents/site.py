@@ -83,7 +83,7 @@ class Worker:
         self.tables = tables.build(self.app, partitions)
         self.turns = Turns(rows.Tables(**self.tables), here)
         views = Views(settings, self.view)
-        self.effects = Effects(here, settings.policy, self.publisher, self.plane, views, self.turns)
+        self.effects = Effects(here, settings.policy, self.publisher, self.plane, views, self.turns, now_ms)
         self.clock = Clock(here, settings.policy, partitions, self.effects, now_ms)
         self.desk = Desk(here, self.turns, self.clock, self.effects, self.publisher, self.plane, now_ms)
         self.guard = durable.StallGuard()

@@ -56,20 +56,28 @@ class Turns:
         if isinstance(msg, m.ManifestWritten):
             self._keep(before or intents.IntentRow(msg.intent), msg)
         row = self._advanced(intents.fold(before, msg))
-        table.put(msg.intent, rows.encode(row))
         if self._finished(row) and not (before and self._finished(before)):
+            # Before the put: a crash between the two has the fact heard again, on a row that is not finished.
             self._forget(row)
+        table.put(msg.intent, rows.encode(row))
         return IntentTurn(row)
 
     def _keep(self, row: intents.IntentRow, msg: m.ManifestWritten) -> None:
         # Kept until the intent has ended, not only until its transfer answers: a row that fell back finds it again.
         counts = row.counts(msg)
-        if row.ended or counts is intents.Counts.NEVER:
+        key = waiting_key(msg.manifest, msg.source)
+        if row.ended or (counts is not intents.Counts.LATER and not row.concerns(self.here)):
             return
-        if counts is intents.Counts.LATER or row.concerns(self.here):
-            key = waiting_key(msg.manifest, msg.source)
-            if self.tables.waiting.get(key) is None or counts is intents.Counts.NOW:
-                self.tables.waiting.put(key, wire.encode(msg))
+        if counts is intents.Counts.NEVER and not self._counted(row, msg):
+            return
+        if counts is intents.Counts.NOW or self.tables.waiting.get(key) is None:
+            self.tables.waiting.put(key, wire.encode(msg))
+
+    def _counted(self, row: intents.IntentRow, msg: m.ManifestWritten) -> bool:
+        """Heard again after it counted: put again, since the changelog of `waiting` may have died with a worker."""
+        decided = row.decision
+        current = decided is not None and (decided.source, decided.source_no) == (msg.source, msg.source_no)
+        return current and msg.no < row.chain.next_no
 
     def _advanced(self, row: intents.IntentRow) -> intents.IntentRow:
         """The row after those waiting manifests that count now."""
@@ -121,10 +129,11 @@ class Turns:
                 manifest = self._remember(msg.manifest, Manifest(msg.body))
             self.tables.manifests.put(msg.manifest, wire.encode(manifest.body))
         row = transfers.fold(row, msg, manifest)
-        table.put(msg.manifest, rows.encode(row))
         if row.state is transfers.State.CLOSED and not closed:
+            # Before the put, as above.
             self.tables.manifests.delete(msg.manifest)
             self._manifests.pop(msg.manifest, None)
+        table.put(msg.manifest, rows.encode(row))
         return TransferTurn(row, manifest)
 
     def manifest(self, manifest: ManifestId) -> Manifest | None:

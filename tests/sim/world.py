@@ -1,0 +1,597 @@
+"""N sites over a mirror that repeats, delays and reorders between topics; every part may crash between any two steps.
+
+The desk, turns, clock, effects, gate and core are the product's own; the broker, mirror, plane and disk are models. One
+`random.Random(seed)` decides everything, so a seed is a case.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from agents import rows
+from agents.clock import Clock
+from agents.desk import Desk
+from agents.effects import Effects
+from agents.families import intent_topics, request_topics, transfer_topics
+from agents.turn import Turns
+from streams import wire
+from streams.core import messages as m
+from streams.core import topics
+from streams.core.commands import WriteManifests
+from streams.core.manifest import Manifest, digest
+from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, ManifestId, Site, Text
+from streams.core.policy import Policy
+from streams.core.ranges import EMPTY, Ranges
+from streams.core.routing import Found, decide
+from streams.core.transfer import merge_failed
+from streams.errors import Temporary
+from streams.planes import orders
+
+PARTITIONS = 2
+POLICY = Policy(
+    settle_s=2.0,
+    lease_s=5.0,
+    request_bytes=600,
+    requests_in_flight=2,
+    credit_bytes=1500,
+    report_s=2.0,
+    plans_open_max=2,
+    manifest_bytes=2000,
+    undecided_s=10.0,
+)
+
+
+class Crash(BaseException):
+    """The process ended here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+
+
+@dataclass
+class File:
+    lfn: Lfn
+    size: int
+    adler32: Adler32
+    version: str = "1:1:1"
+
+
+@dataclass
+class World:
+    """Everything outside the product: time, chance, logs, disks. `faults` may be switched off to heal."""
+
+    seed: int
+    names: tuple[Site, ...]
+    faults: bool = True
+    stale: bool = True
+    now_ms: int = 1_000_000
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.seed)
+        self.files: dict[Site, dict[Lfn, File]] = {name: {} for name in self.names}
+        """What is on each disk under its final name."""
+        self.listed: dict[tuple[Site, Lfn], File] = {}
+        """What the catalogue says is there."""
+        self.logs: dict[tuple[Site, str, int], list[Record]] = defaultdict(list)
+        self.payload: dict[tuple[Site, str, int], list[m.ChunkHeader]] = defaultdict(list)
+        self.mirrored: dict[tuple[Site, Site, str, int], int] = defaultdict(int)
+        self.sites = {name: SimSite(self, name) for name in self.names}
+
+    def chance(self, probability: float) -> bool:
+        return self.faults and self.rng.random() < probability
+
+    def fuse(self) -> None:
+        """May blow at any effect, put or send."""
+        if self.chance(0.004):
+            raise Crash
+
+    def register(self, site: Site, file: File, *, on_disk: bool = True) -> None:
+        self.listed[site, file.lfn] = file
+        if on_disk:
+            self.files[site][file.lfn] = file
+
+    def mirror_step(self) -> bool:
+        """Copies some records of one flow, perhaps again, perhaps none."""
+        flows = [
+            (a, b, name, p)
+            for a in self.names
+            for b in self.names
+            if a != b
+            for name in topics.mirrored(b)
+            for p in range(PARTITIONS)
+            if self.mirrored[a, b, name, p] < len(self._source(a, name, p))
+        ]
+        if not flows:
+            return False
+        a, b, name, p = self.rng.choice(flows)
+        at = self.mirrored[a, b, name, p]
+        if self.chance(0.05):  # killed before its offsets were flushed: everything since is sent again
+            at = max(0, at - self.rng.randrange(1, 6))
+        stop = min(len(self._source(a, name, p)), at + self.rng.randrange(1, 8))
+        self._source(b, topics.remote(a, name), p).extend(self._source(a, name, p)[at:stop])
+        self.mirrored[a, b, name, p] = stop
+        return True
+
+    def _source(self, site: Site, name: str, partition: int) -> list[Record] | list[m.ChunkHeader]:
+        return (self.payload if "chunks-to-" in name else self.logs)[site, name, partition]
+
+    def step(self) -> None:
+        """One random thing happens."""
+        choice = self.rng.random()
+        if choice < 0.30:
+            self.mirror_step()
+        else:
+            site = self.sites[self.rng.choice(self.names)]
+            try:
+                site.step(choice)
+            except Crash:
+                site.crash()
+        self.now_ms += self.rng.choice((0, 1, 5, 20, 100))
+
+    def run(self, steps: int) -> None:
+        for _ in range(steps):
+            self.step()
+
+    def settle(self, rounds: int) -> bool:
+        """Heals every fault, then lets things run until nothing is open; False when that does not come."""
+        self.faults = False
+        for _ in range(rounds):
+            moved = self.mirror_step()
+            for site in self.sites.values():
+                moved |= site.work()
+            if not moved:
+                if all(site.idle() for site in self.sites.values()):
+                    return True
+                self.now_ms += 500
+        return False
+
+
+class Store:
+    """One table as dict; keeps old versions, so that a take-over may find an older one."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.rows: dict[str, bytes] = {}
+        self.safe: dict[str, bytes] = {}
+        self.old: dict[str, list[bytes | None]] = defaultdict(list)
+
+    def get(self, key: str) -> bytes | None:
+        return self.rows.get(key)
+
+    def put(self, key: str, row: bytes) -> None:
+        self.world.fuse()
+        self.old[key].append(self.rows.get(key))
+        self.rows[key] = row
+
+    def delete(self, key: str) -> None:
+        self.world.fuse()
+        self.rows.pop(key, None)
+
+    def commit(self) -> None:
+        """Offsets are committed only behind the changelog: older versions than these are heard again."""
+        self.safe = dict(self.rows)
+
+    def fall_back(self, *, zombie: bool) -> None:
+        """Some rows are what they were at the last commit or, after a zombie's put, what they were any time before."""
+        for key, versions in self.old.items():
+            if self.world.rng.random() >= 0.3:
+                continue
+            older = self.safe.get(key)
+            if zombie and versions:
+                older = versions[-self.world.rng.randrange(1, min(4, len(versions)) + 1)]
+            if older is None:
+                self.rows.pop(key, None)
+            else:
+                self.rows[key] = older
+
+
+class SimPublisher:
+    """The publish gate with a buffer: a crash may lose what was not sent yet."""
+
+    def __init__(self, site: SimSite, writer: str) -> None:
+        self.site, self.writer, self.incarnation = site, writer, f"{site.world.rng.getrandbits(64):016x}"
+        self.seq: dict[tuple[str, int], int] = defaultdict(int)
+        self.waiting: list[tuple[str, int, Record, Callable[[Exception | None], None] | None]] = []
+
+    def send(self, message: m.Message, on_ack: Callable[[Exception | None], None] | None = None) -> None:
+        world = self.site.world
+        world.fuse()
+        if world.chance(0.01):
+            raise Temporary("buffer full")
+        key = topics.key_of(message)
+        raw = key if isinstance(key, bytes) else key.encode()
+        name, partition = topics.topic_of(message), topics.partition_of(raw, PARTITIONS)
+        origin = m.Origin(self.site.name, self.writer, self.incarnation, self.seq[name, partition], world.now_ms)
+        self.seq[name, partition] += 1
+        record = Record(raw, wire.encode(message), tuple(wire.headers(message, origin)))
+        self.waiting.append((name, partition, record, on_ack))
+
+    def flush(self, count: int | None = None) -> bool:
+        sent, self.waiting = self.waiting[:count], self.waiting[len(self.waiting[:count]) :]
+        for name, partition, record, on_ack in sent:
+            self.site.world.logs[self.site.name, name, partition].append(record)
+            if on_ack is not None:
+                on_ack(None)
+        return bool(sent)
+
+
+@dataclass
+class Part:
+    manifest: Manifest
+    attempt: int
+    synced: Ranges = EMPTY
+    written: Ranges = EMPTY
+    sealed: Ranges = EMPTY
+    failed: tuple[m.FailedItems, ...] = ()
+    """Of every progress, not only the first: a lost report is healed by the next."""
+
+    @property
+    def said(self) -> tuple[m.FailedItems, ...]:
+        left = (m.FailedItems(group.items - self.sealed, group.reason) for group in self.failed)
+        return tuple(group for group in left if group.items)
+
+    @property
+    def bad(self) -> Ranges:
+        return Ranges(span for group in self.failed for span in group.items)
+
+
+class SimPlane:
+    """Both halves of a plane over a modelled disk: `disk` and `parts_on_disk` survive a crash, the rest does not."""
+
+    def __init__(self, site: SimSite) -> None:
+        self.site = site
+        self.incarnations = 0
+        self.restart()
+
+    def restart(self) -> None:
+        self.incarnations += 1
+        self.writer = f"plane-0-{self.incarnations}"
+        self.publisher = SimPublisher(self.site, self.writer)
+        self.queue: list[orders.Order] = []
+        self.parts: dict[ManifestId, Part] = {}
+        self.positions: dict[tuple[str, int], int] = {}
+        self.served: set[tuple[object, ...]] = set()
+        self.stopped: set[ManifestId] = set()
+
+    def tell(self, order: orders.Order) -> bool:
+        self.site.world.fuse()
+        self.queue.append(order)
+        return True
+
+    def step(self) -> bool:
+        try:
+            if self.queue:
+                self._obey(self.queue.pop(0))
+                return True
+            return self._read()
+        except Temporary:
+            return True  # its buffer was full: the fact is lost, and owed again
+
+    def _obey(self, order: orders.Order) -> None:
+        match order:
+            case orders.Assign(partitions):
+                names = [topics.chunks_to(self.site.name)]
+                names += [topics.remote(p, names[0]) for p in self.site.peers]
+                world = self.site.world
+                for name in names:
+                    for p, since in partitions.items():
+                        end = len(world.payload[self.site.name, name, p])
+                        start = end if since is None else max(0, end - 40)
+                        self.positions.setdefault((name, p), start)
+                for place in [k for k in self.positions if k[1] not in partitions]:
+                    del self.positions[place]
+            case orders.Open():
+                self._open(order)
+            case orders.Stop(manifest, attempt, reason):
+                self.parts.pop(manifest, None)
+                self.site.parts_on_disk.pop((manifest, attempt), None)
+                self.publisher.send(m.PartLost(manifest, attempt, reason))
+            case orders.Forget(manifest):
+                self.parts.pop(manifest, None)
+            case orders.Serve(request):
+                self._serve(request)
+            case orders.Write(command):
+                self._write(command)
+
+    def _open(self, order: orders.Open) -> None:
+        manifest = Manifest(order.manifest)
+        key = order.manifest.manifest
+        part = self.parts.get(key)
+        if part is None or part.attempt < order.attempt:
+            on_disk = self.site.parts_on_disk.get((key, order.attempt))
+            claimed = order.verified - manifest.line.ranges_of(order.sealed | order.failed)
+            if claimed and (on_disk is None or self.site.world.chance(0.02)):
+                self.site.parts_on_disk.pop((key, order.attempt), None)
+                why = m.Reason(m.Scope.DESTINATION, m.FailureClass.TRANSIENT, "open", Text("part file gone"))
+                self.publisher.send(m.PartLost(key, order.attempt, why))
+                return
+            part = self.parts[key] = Part(manifest, order.attempt)
+            self.site.parts_on_disk.setdefault((key, order.attempt), EMPTY)
+        part.synced = part.written = part.synced | order.verified
+        part.failed = merge_failed(part.failed, self._present(part))
+        self.publisher.send(m.PartOpened(key, part.attempt, "default", part.sealed, part.said))
+        self._seal(key, part)
+
+    def _present(self, part: Part) -> tuple[m.FailedItems, ...]:
+        other = EMPTY
+        for n, item in enumerate(part.manifest.items):
+            there = self.site.world.files[self.site.name].get(item.target)
+            if there is None or item.reason is not None:
+                continue
+            if (there.size, there.adler32) == (item.bytes, item.adler32):
+                part.sealed = part.sealed | Ranges.of(n)
+            else:
+                other = other | Ranges.of(n)
+        why = m.Reason(m.Scope.DESTINATION, m.FailureClass.PERMANENT, "seal", Text("another file is there"))
+        return (m.FailedItems(other, why),) if other else ()
+
+    def _seal(self, key: ManifestId, part: Part) -> None:
+        line, world = part.manifest.line, self.site.world
+        for n, item in enumerate(part.manifest.items):
+            if n in part.sealed or n in part.bad or item.reason is not None or not part.synced.covers(*line.span(n)):
+                continue
+            world.fuse()
+            assert item.adler32 is not None
+            there = world.files[self.site.name].setdefault(item.target, File(item.target, item.bytes, item.adler32))
+            assert (there.size, there.adler32) == (item.bytes, item.adler32)
+            part.sealed = part.sealed | Ranges.of(n)
+        self.publisher.send(m.TransferProgress(key, self.site.name, part.attempt, "default", part.synced, part.sealed))
+
+    def _read(self) -> bool:
+        world = self.site.world
+        behind = [k for k, at in self.positions.items() if at < len(world.payload[self.site.name, k[0], k[1]])]
+        if not behind:
+            return False
+        place = world.rng.choice(behind)
+        header = world.payload[self.site.name, place[0], place[1]][self.positions[place]]
+        self.positions[place] += 1
+        part = self.parts.get(header.manifest)
+        if part is None:
+            return True
+        if not world.chance(0.02):  # else: a corrupted chunk, dropped
+            part.written = part.written | Ranges([(header.start, header.stop)])
+        for segment in header.segments:
+            if segment.reason is not None and segment.item not in part.bad:
+                part.failed = merge_failed(part.failed, [m.FailedItems(Ranges.of(segment.item), segment.reason)])
+        if header.last or world.rng.random() < 0.2:
+            world.fuse()
+            part.synced = part.written
+            self.site.parts_on_disk[header.manifest, part.attempt] = part.synced
+            self._seal(header.manifest, part)
+        return True
+
+    def _serve(self, request: m.ChunksRequested) -> None:
+        world = self.site.world
+        key = (request.manifest, request.destination, request.request_no)
+        if key in self.served or request.until_ms <= world.now_ms:
+            return
+        self.served.add(key)
+        spans = [(a, min(a + 150, stop)) for start, stop in request.ranges for a in range(start, stop, 150)]
+        for number, (start, stop) in enumerate(spans):
+            segments = []
+            for item in request.items:
+                low, high = max(start, item.start), min(stop, item.start + item.length)
+                if low >= high:
+                    continue
+                why = self._missing(item)
+                segments.append(m.Segment(item.no, low - item.start, high - low, 0, None if why else 0, why))
+            header = m.ChunkHeader(
+                request.manifest,
+                request.destination,
+                request.request_no,
+                start,
+                stop,
+                tuple(segments),
+                number == len(spans) - 1,
+            )
+            world.fuse()
+            partition = topics.partition_of(request.manifest, PARTITIONS)
+            world.payload[self.site.name, topics.chunks_to(request.destination), partition].append(header)
+        done = m.ChunksServed(
+            request.manifest, self.site.name, request.destination, request.request_no, request.ranges, 0
+        )
+        self.publisher.send(done)
+
+    def _missing(self, item: m.RequestedItem) -> m.Reason | None:
+        if item.lfn in self.site.world.files[self.site.name]:
+            return None
+        return m.Reason(m.Scope.SOURCE, m.FailureClass.PERMANENT, "read", Text("no such file at the source"))
+
+    def _write(self, command: WriteManifests) -> None:
+        self.site.write_manifests(command, self.publisher)
+
+
+class SimSite:
+    """One site: worker (desk, tables), plane, disk, and the positions of its consumer."""
+
+    def __init__(self, world: World, name: Site) -> None:
+        self.world, self.name = world, name
+        self.peers = tuple(n for n in world.names if n != name)
+        self.tables = {table: Store(world) for table in rows.NAMES}
+        self.parts_on_disk: dict[tuple[ManifestId, int], Ranges] = {}
+        self.read = [*intent_topics(self.peers), *transfer_topics(name, self.peers), *request_topics(name, self.peers)]
+        self.committed: dict[tuple[str, int], int] = defaultdict(int)
+        self.dead = 0
+        self.plane = SimPlane(self)
+        self.seats = 0
+        self.sit()
+
+    def sit(self) -> None:
+        """A new worker process: nothing in memory, positions where the old one committed."""
+        self.seats += 1
+        self.publisher = SimPublisher(self, f"worker-{self.seats}")
+        turns = Turns(rows.Tables(**self.tables), self.name)
+        self.effects = SimEffects(self, turns)
+        self.clock = Clock(self.name, POLICY, PARTITIONS, self.effects, lambda: self.world.now_ms)
+        self.desk = Desk(
+            self.name, turns, self.clock, self.effects, self.publisher, self.plane, lambda: self.world.now_ms
+        )
+        self.positions = dict(self.committed)
+        self.ends: dict[int, dict[str, int]] = {}
+        for partition in range(PARTITIONS):
+            self.clock.own(partition)
+            self.ends[partition] = {t: len(self.world.logs[self.name, t, partition]) for t in self.read}
+
+    def crash(self) -> None:
+        """kill -9 of the worker and, since its pipe closes, of its plane; a row may be an older one afterwards."""
+        for publisher in (self.publisher, self.plane.publisher):
+            publisher.flush(self.world.rng.randrange(0, len(publisher.waiting) + 1))
+        if self.world.stale and self.world.chance(0.5):
+            for table, store in self.tables.items():
+                store.fall_back(zombie=table == "transfers")
+        self.plane.restart()
+        try:
+            self.sit()
+        except Crash:
+            self.crash()
+
+    def step(self, choice: float) -> None:
+        if self.world.chance(0.002):
+            raise Crash
+        if self.world.chance(0.002):
+            self.plane.restart()
+            self.desk.plane_restarted()
+        elif choice < 0.60:
+            self.hear_one()
+        elif choice < 0.80:
+            self.plane.step()
+        elif choice < 0.90:
+            self.publisher.flush(self.world.rng.randrange(1, 6))
+            self.plane.publisher.flush(self.world.rng.randrange(1, 6))
+        elif choice < 0.95:
+            self.desk.tick()
+        else:
+            self.commit()
+
+    def commit(self) -> None:
+        self.committed.update(self.positions)
+        for store in self.tables.values():
+            store.commit()
+
+    def hear_one(self) -> bool:
+        behind = [
+            (t, p)
+            for t in self.read
+            for p in range(PARTITIONS)
+            if self.positions.get((t, p), 0) < len(self.world.logs[self.name, t, p])
+        ]
+        self._wake()
+        if not behind:
+            return False
+        topic, partition = self.world.rng.choice(behind)
+        at = self.positions.get((topic, partition), 0)
+        record = self.world.logs[self.name, topic, partition][at]
+        self.hear(topic, partition, at, record)
+        self.positions[topic, partition] = at + 1
+        return True
+
+    def hear(self, topic: str, partition: int, offset: int, record: Record) -> None:
+        dead = self.desk.counts["dead"]
+        self.desk.hear(topic, partition, offset, record.key, record.value, record.headers)
+        self.dead += self.desk.counts["dead"] - dead
+
+    def _wake(self) -> None:
+        for partition in range(PARTITIONS):
+            ends = self.ends[partition]
+            if not self.clock.is_awake(partition) and all(
+                self.positions.get((t, partition), 0) >= end for t, end in ends.items()
+            ):
+                found = [
+                    (key, row)
+                    for table in ("intents", "transfers")
+                    for key, row in self.tables[table].rows.items()
+                    if topics.partition_of(key, PARTITIONS) == partition
+                ]
+                self.desk.wake(partition, found)
+
+    def work(self) -> bool:
+        """Everything there is to do now, without faults."""
+        moved = False
+        for act in (self.hear_one, self.plane.step, self.publisher.flush, self.plane.publisher.flush):
+            while act():
+                moved = True
+        due = self.clock.next_due_ms()
+        if due is not None and due <= self.world.now_ms:
+            self.desk.tick()
+            moved = True
+        self.commit()
+        return moved
+
+    def idle(self) -> bool:
+        """Nothing open in the tables and nothing to hear."""
+        for raw in self.tables["intents"].rows.values():
+            row = rows.intent_row(raw)
+            if row is not None and not row.ended:
+                return False
+        for raw in self.tables["transfers"].rows.values():
+            transfer = rows.transfer_row(raw)
+            if transfer is not None and transfer.state != "closed" and not self._orphan(transfer.manifest):
+                return False
+        return True
+
+    def _orphan(self, manifest: ManifestId) -> bool:
+        """A row that fell back behind its close: its manifest is gone, its intent has the completion."""
+        row = rows.intent_row(self.tables["intents"].rows.get(manifest.intent))
+        known = row is not None and row.is_closed(manifest, self.name)
+        return known and manifest not in self.tables["manifests"].rows
+
+    def write_manifests(self, command: WriteManifests, publisher: SimPublisher) -> None:
+        """The source's plane: two items a manifest, chained, deterministic."""
+        body, no, sha256 = command.body, command.no, command.prev_sha256
+        items = [self._item(Lfn(selector.name)) for selector in body.selectors]
+        groups = [items[i : i + 2] for i in range(0, len(items), 2)]
+        for number in range(no, len(groups)):
+            written = m.ManifestWritten(
+                body.intent,
+                self.name,
+                command.source_no,
+                number,
+                sha256,
+                str(number + 1),
+                m.Unit.BYTES,
+                tuple(groups[number]),
+                number == len(groups) - 1,
+            )
+            sha256 = digest(written)
+            publisher.send(written)
+
+    def _item(self, lfn: Lfn) -> m.Item:
+        holders = [s for s in (self.name, *self.peers) if self.world.listed.get((s, lfn))]
+        dataset, block = Dataset("/Sim/Run/RAW"), Block("/Sim/Run/RAW#1")
+        if not holders:
+            why = m.Reason(m.Scope.SOURCE, m.FailureClass.PERMANENT, "list", Text("no site holds it"))
+            return m.Item(lfn, dataset, block, lfn, "", 0, 0, None, "", None, why)
+        file = self.world.listed[holders[0], lfn]
+        return m.Item(lfn, dataset, block, lfn, "", file.size, file.size, file.adler32, file.version, holders[0])
+
+
+class SimEffects(Effects):
+    """The product's effects; only the deciding thread and the catalogue are the model's."""
+
+    def __init__(self, site: SimSite, turns: Turns) -> None:
+        nobody: Any = None
+        super().__init__(site.name, POLICY, site.publisher, site.plane, nobody, turns, now_ms=lambda: site.world.now_ms)
+        self.site = site
+
+    def _decide_soon(self, intent: IntentId) -> bool:
+        row = self.rows.intent_row(intent)
+        assert row is not None
+        assert row.body is not None
+        listed = self.site.world.listed
+        lfns = [Lfn(s.name) for s in row.body.selectors]
+        per_site = {s: (sum((s, n) in listed for n in lfns), 0) for s in self.site.world.names}
+        per_site = {s: t for s, t in per_site.items() if t[0]}
+        unknown = tuple(n for n in lfns if not any((s, n) in listed for s in self.site.world.names))
+        found = Found(len(lfns) - len(unknown), per_site, unknown)
+        decision = decide(row.body, found, self.site.world.names, self.site.world.names, waited=True)
+        assert decision is not None
+        self.publisher.send(decision)
+        return True

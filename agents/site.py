@@ -189,7 +189,7 @@ def _faust_app(settings: Settings) -> faust.App:
 def build_app(settings: Settings) -> faust.App:
     """A site's app with everything hung on it. Raises NeverWorks when topics or registry do not fit."""
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
-    admin.check(settings, settings.here)
+    admin.check(settings, [settings.here])
     worker = Worker(settings)
     app = worker.app
     app.on_partitions_assigned.connect(worker.assignment.on_assigned, weak=False)

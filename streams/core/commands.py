@@ -58,7 +58,7 @@ class WriteManifests:
 class PlanTransfer:
     """Destination: hand a manifest that counts to its own row."""
 
-    extinguished_by: ClassVar[tuple[type, ...]] = (m.TransferReported,)
+    extinguished_by: ClassVar[tuple[type, ...]] = (m.TransferReported, m.CompletionRecord)
     manifest: ManifestId
     source: Site
     decision_no: int
@@ -169,6 +169,18 @@ class CloseTransfer:
 
 
 @dataclass(frozen=True, slots=True)
+class RepeatCompletion:
+    """Destination: a closed transfer was planned again, so its completion did not arrive: say it again, byte-equal."""
+
+    extinguished_by: ClassVar[tuple[type, ...]] = (m.CompletionRecord,)
+    completion: m.CompletionRecord
+
+    @property
+    def id(self) -> tuple[object, ...]:
+        return ("repeat", self.completion.manifest)
+
+
+@dataclass(frozen=True, slots=True)
 class ServeChunks:
     """Source's plane: send the payload of a request. Kept in memory only: a lost one is asked again by its lease."""
 
@@ -192,6 +204,7 @@ Command = (
     | RequestChunks
     | ExpireLease
     | CloseTransfer
+    | RepeatCompletion
     | ServeChunks
 )
 

@@ -209,12 +209,6 @@ class LeaseExpired:
 
 
 @dataclass(frozen=True, slots=True)
-class TransferClosed:
-    manifest: ManifestId
-    ended: Ended
-
-
-@dataclass(frozen=True, slots=True)
 class RequestedItem:
     """What a source needs to serve an item's part: where it starts on the manifest's line, and which version."""
 
@@ -323,6 +317,14 @@ class CompletionRecord:
     cancelled: Ranges
     bytes: int
     manifest_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransferClosed:
+    """The completion is in the log; it stays here, so that a closed row can say it again."""
+
+    manifest: ManifestId
+    completion: CompletionRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@
 Facts arrive repeated, and in any order between topics. So a row holds sets and highest numbers only, and its state is
 read off them. Two pairs need their partition's order: ChunksRequested among themselves (numbered; a lower number
 after a higher one is old) and two TransferPlanned of one manifest (the first counts). A closed row forgets everything
-but how it ended, so that late facts change nothing.
+but its completion, so that late facts change nothing and a lost completion can be said again.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ class TransferRow:
     sealed: Ranges = EMPTY
     failed: tuple[m.FailedItems, ...] = ()
     sources: tuple[SourceRow, ...] = ()
-    ended: m.Ended | None = None
+    completion: m.CompletionRecord | None = None
+    """Of a closed row only."""
 
     @property
     def live_attempt(self) -> int:
@@ -206,7 +207,7 @@ def _expired(row: TransferRow, msg: m.LeaseExpired, _: Manifest | None) -> Trans
 
 
 def _closed(row: TransferRow, msg: m.TransferClosed, _: Manifest | None) -> TransferRow:
-    return TransferRow(row.manifest, state=State.CLOSED, planned=True, ended=msg.ended)
+    return TransferRow(row.manifest, state=State.CLOSED, planned=True, completion=msg.completion)
 
 
 def _ignore(row: TransferRow, _msg: object, _: Manifest | None) -> TransferRow:

@@ -28,43 +28,52 @@ _MASK = (1 << 64) - 1
 _NO_ADLER = -1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Said(Generic[T]):
-    """One word on a matter and the best place that proves it."""
+    """One word on a matter, a hash of its bytes, and the best place that proves it."""
 
+    content: int
     word: T
     place: Place
     at_ms: int
 
 
 class Words(Generic[T]):
-    """The different words said on one matter, by content; each keeps its lowest-ranking place."""
+    """The different words said on one matter, by content; each keeps its lowest-ranking place.
 
-    __slots__ = ("_by_content", "_most")
+    Nearly always there is one: a list of one is a third of a dict of one.
+    """
+
+    __slots__ = ("_most", "_said")
 
     def __init__(self, most: int = VARIANTS_MAX) -> None:
-        self._by_content: dict[int, Said[T]] = {}
+        self._said: list[Said[T]] = []
         self._most = most
 
     def add(self, content: int, place: Place, at_ms: int, word: Callable[[], T]) -> None:
-        before = self._by_content.get(content)
-        if before is None:
-            if len(self._by_content) < self._most:
-                self._by_content[content] = Said(word(), place, at_ms)
-        elif place.rank < before.place.rank:
-            self._by_content[content] = Said(before.word, place, at_ms)
+        for said in self._said:
+            if said.content == content:
+                if place.rank < said.place.rank:
+                    said.place, said.at_ms = place, at_ms
+                return
+        if len(self._said) < self._most:
+            self._said.append(Said(content, word(), place, at_ms))
+
+    def shared(self, word: T) -> T:
+        """`word`, or the equal one that is kept here already: two records often say the same."""
+        return next((said.word for said in self._said if said.word == word), word)
 
     def __bool__(self) -> bool:
-        return bool(self._by_content)
+        return bool(self._said)
 
     @property
     def ranked(self) -> list[Said[T]]:
         """The first one is the one that counts: of those in one partition the earliest."""
-        return sorted(self._by_content.values(), key=lambda said: said.place.rank)
+        return sorted(self._said, key=lambda said: said.place.rank)
 
     @property
     def first(self) -> Said[T] | None:
-        return min(self._by_content.values(), key=lambda said: said.place.rank, default=None)
+        return min(self._said, key=lambda said: said.place.rank, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,10 +219,10 @@ class Books:
                     row.planned = place
             case m.TransferClosed():
                 row = self.manifest(message.manifest).at(origin.site)
-                row.closed.add(content, place, at_ms, lambda: message.completion)
+                row.closed.add(content, place, at_ms, lambda: row.completions.shared(message.completion))
             case m.CompletionRecord():
                 row = self.manifest(message.manifest).at(message.destination)
-                row.completions.add(content, place, at_ms, lambda: message)
+                row.completions.add(content, place, at_ms, lambda: row.closed.shared(message))
             case m.FilesHeld() if message.manifest is not None:
                 row = self.manifest(message.manifest).at(message.site)
                 row.held.add(content, place, at_ms, lambda: Files.of_held(message.files))

@@ -46,7 +46,8 @@ class Journal:
     last_stream: Stream | None = None
     last_seq: int = 0
     streams: dict[str, Stream] = field(default_factory=dict)
-    latest: dict[int, tuple[int, int]] = field(default_factory=dict)
+    latest: dict[int, int] = field(default_factory=dict)
+    """Of each row and fact, by hash: the highest number heard, and 32 bits of its content below it."""
 
     @property
     def is_original(self) -> bool:
@@ -67,14 +68,14 @@ class Journal:
         key, number, highest_wins = _numbered(message)
         if key is None:
             return Class.APPLIED
-        before = self.latest.get(key)
-        if before is None or (highest_wins and number > before[0]):
-            self.latest[key] = (number, content)
+        before, now = self.latest.get(key), number << 32 | (content & 0xFFFFFFFF)
+        if before is None or (highest_wins and number > before >> 32):
+            self.latest[key] = now
             return Class.APPLIED
-        if number == before[0] and content == before[1]:
+        if before == now:
             return Class.DUPLICATE
-        if isinstance(message, m.TransferProgress | m.TransferReported) and number == before[0]:
-            self.latest[key] = (number, content)
+        if isinstance(message, m.TransferProgress | m.TransferReported) and number == before >> 32:
+            self.latest[key] = now
             return Class.APPLIED
         return Class.SUPERSEDED
 

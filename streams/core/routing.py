@@ -1,0 +1,47 @@
+"""The home's choice: which source serves an intent, or why it is refused. Pure: the catalogue is an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from streams.core import messages as m
+from streams.core.names import Site, Text
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a catalogue knows of a selection: files in all, per site how many files and bytes, names nobody knows."""
+
+    files: int
+    per_site: Mapping[Site, tuple[int, int]]
+    unknown: tuple[str, ...]
+
+
+def decide(
+    body: m.TransferIntent, found: Found, sites: Collection[Site], alive: Collection[Site], *, waited: bool
+) -> m.IntentDecided | None:
+    """The first decision on an intent, or None while it stays undecided.
+
+    The source is the one asked for, else the site that holds most of the selection; among equals one that is alive,
+    then the lesser name. A name nobody knows is refused only once `waited`: mirrors lag.
+    """
+    strangers = [site for site in (*body.destinations, *([body.source] if body.source else [])) if site not in sites]
+    if strangers:
+        return _refused(body, f"no site {strangers[0]} in this federation")
+    if found.unknown and not waited:
+        return None
+    if not found.files:
+        return _refused(body, f"no file of {', '.join(found.unknown[:3]) or 'the selection'} is known at any site")
+    if body.source is not None:
+        if body.source not in found.per_site:
+            return None if not waited else _refused(body, f"site {body.source} holds no file of the selection")
+        source = body.source
+    else:
+        source = min(found.per_site, key=lambda s: (-found.per_site[s][0], s not in alive, s in body.destinations, s))
+    return m.IntentDecided(body.intent, 1, m.Verdict.ACCEPTED, body, source, 0, body.priority)
+
+
+def _refused(body: m.TransferIntent, text: str) -> m.IntentDecided:
+    reason = m.Reason(m.Scope.POLICY, m.FailureClass.PERMANENT, "decide", Text(text[:400]))
+    return m.IntentDecided(body.intent, 1, m.Verdict.REFUSED, body, None, 0, body.priority, reason)

@@ -1,0 +1,276 @@
+"""Registering files: which they are, under what names, with what size and checksum, said to the log. And reading back.
+
+A file under the storage root keeps its place and its name follows from its path; any other is placed under the root
+(linked, cloned or copied). Whatever cannot be registered is one fault in one line, and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
+
+from streams.core.messages import HeldFile
+from streams.core.names import Adler32, Block, Lfn, Site, shown
+from streams.errors import StorageError, Temporary, UsageError
+from streams.kafka.publish import Publisher
+from streams.replicas import ReplicaWriter
+from streams.settings import Settings
+from streams.storage import open_endpoint
+from streams.storage.endpoint import Endpoint
+from streams.walking import Named, find, name
+
+FAULTS_KEPT = 1000
+_LOOKED_UP = 500
+
+T = TypeVar("T")
+R = TypeVar("R")
+Listed = tuple[str, str, int, str]
+"""(LFN, block, bytes, adler32) of a file whose bytes this process does not see."""
+Elsewhere = Callable[[Sequence[Lfn]], Iterable[tuple[Lfn, Site, int, str]]]
+"""Replicas that the catalogue knows of these names: (LFN, site, bytes, adler32)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why one path, line or name was refused."""
+
+    where: str
+    why: str
+
+    def __str__(self) -> str:
+        where = self.where.encode(errors="backslashreplace").decode()
+        return f"{shown(where, 300)}: {self.why}"
+
+
+@dataclass(slots=True)
+class Registered:
+    """What came of it: files acknowledged by the log, how they were placed, and faults (the first 1,000 kept)."""
+
+    files: int = 0
+    bytes: int = 0
+    placed: dict[str, int] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    faults_count: int = 0
+    repeated: int = 0
+    """Files named twice with the same content: said once."""
+    stopped: Temporary | None = None
+    """Why the rest was not said; `files` are in the log all the same."""
+    on_fault: Callable[[Fault], None] | None = None
+
+    def refuse(self, where: str, why: str) -> None:
+        fault = Fault(where, why)
+        self.faults_count += 1
+        if len(self.faults) < FAULTS_KEPT:
+            self.faults.append(fault)
+        if self.on_fault is not None:
+            self.on_fault(fault)
+
+
+def register(
+    settings: Settings,
+    publisher: Publisher,
+    paths: Iterable[str | os.PathLike[str]],
+    block: Block,
+    *,
+    lfn_prefix: str | None = None,
+    lfns: Mapping[str, str] | None = None,
+    endpoint: Endpoint | None = None,
+    elsewhere: Elsewhere | None = None,
+    link: bool = True,
+    threads: int = 4,
+    timeout_s: float = 60.0,
+    on_progress: Callable[[int, int], None] | None = None,
+    on_fault: Callable[[Fault], None] | None = None,
+) -> Registered:
+    """Register the files at `paths` (directories are walked) as replicas of the publisher's site, in `block`.
+
+    `lfns` maps paths to LFNs; see `walking.name` for the others. `link=False` copies always. `elsewhere` finds other
+    sites' replicas, so that a name with other content is refused. `on_progress(files, bytes)` after acknowledgements.
+    Raises UsageError without an endpoint, StorageError without its root; `stopped` says that the cluster went away.
+    """
+    result = Registered(on_fault=on_fault)
+    prefix = None if lfn_prefix is None else Lfn(lfn_prefix.rstrip("/"))
+    with _endpoint(settings, endpoint) as store:
+
+        def named() -> Iterator[Named]:
+            for found in find(paths, result.refuse):
+                try:
+                    yield name(found, store, prefix, lfns or {})
+                except UsageError as error:
+                    result.refuse(found.path, str(error))
+
+        def read(file: Named) -> tuple[Named, HeldFile | StorageError, str]:
+            try:
+                return (file, *_read(store, file, block, link=link))
+            except StorageError as error:
+                return file, error, ""
+
+        def held() -> Iterator[tuple[str, HeldFile]]:
+            for file, answer, how in _in_threads(read, named(), threads):
+                if isinstance(answer, StorageError):
+                    result.refuse(file.path, str(answer))
+                else:
+                    result.placed[how] = result.placed.get(how, 0) + 1
+                    yield file.path, answer
+
+        _say(publisher, held(), result, elsewhere, timeout_s, on_progress)
+    return result
+
+
+def register_listing(
+    publisher: Publisher,
+    listing: Iterable[Listed],
+    *,
+    elsewhere: Elsewhere | None = None,
+    timeout_s: float = 60.0,
+    on_progress: Callable[[int, int], None] | None = None,
+    on_fault: Callable[[Fault], None] | None = None,
+) -> Registered:
+    """Register (LFN, block, bytes, adler32) as replicas of the publisher's site without looking at any file.
+
+    Memory: about 120 bytes a file, to tell duplicates. The replicas have no version: a source checks size and checksum.
+    """
+    result = Registered(on_fault=on_fault)
+    blocks: dict[str, Block] = {}
+
+    def held() -> Iterator[tuple[str, HeldFile]]:
+        for lfn, block, size, adler in listing:
+            try:
+                known = blocks.get(block)
+                if known is None:
+                    known = blocks[block] = Block(block)
+                if size < 0:
+                    raise UsageError(f"a size of {size} bytes")
+                yield lfn, HeldFile(Lfn(lfn), known, size, Adler32(adler), "")
+            except UsageError as error:
+                result.refuse(str(lfn), str(error))
+
+    _say(publisher, held(), result, elsewhere, timeout_s, on_progress)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A replica read back from disk. `why` is empty when size and checksum are those expected."""
+
+    lfn: Lfn
+    bytes: int
+    why: str = ""
+
+
+def verify(
+    settings: Settings,
+    expected: Iterable[tuple[Lfn, int, str]],
+    *,
+    endpoint: Endpoint | None = None,
+    threads: int = 4,
+) -> Iterator[Checked]:
+    """Read replicas (LFN, bytes, adler32) back from this site's disk, in order. Raises as `register` does."""
+    with _endpoint(settings, endpoint) as store:
+
+        def check(wanted: tuple[Lfn, int, str]) -> Checked:
+            lfn, size, adler = wanted
+            try:
+                stat = store.stat(lfn)
+                if stat.bytes != size:
+                    return Checked(lfn, stat.bytes, f"has {stat.bytes} bytes, not {size} ({store.pfn(lfn)})")
+                found = store.checksum(lfn, stat.version)
+            except StorageError as error:
+                return Checked(lfn, 0, str(error))
+            return Checked(lfn, size, "" if found == adler else f"has adler32 {found}, not {adler} ({store.pfn(lfn)})")
+
+        yield from _in_threads(check, expected, threads)
+
+
+def _read(store: Endpoint, file: Named, block: Block, *, link: bool) -> tuple[HeldFile, str]:
+    """The file as it is now, and how it came under the root. StorageError if it changes meanwhile."""
+    if not file.in_place:
+        placed = store.place(file.lfn, file.path, link=link)
+        return HeldFile(file.lfn, block, placed.bytes, Adler32(placed.adler32), placed.version), placed.how
+    stat = store.stat(file.lfn)
+    adler = store.checksum(file.lfn, stat.version)
+    return HeldFile(file.lfn, block, stat.bytes, Adler32(adler), stat.version), "in place"
+
+
+def _say(
+    publisher: Publisher,
+    held: Iterator[tuple[str, HeldFile]],
+    result: Registered,
+    elsewhere: Elsewhere | None,
+    timeout_s: float,
+    on_progress: Callable[[int, int], None] | None,
+) -> None:
+    """Publish what is new and free of contradiction; fills in the counts."""
+    writer = ReplicaWriter(publisher, publisher.site, timeout_s=timeout_s, on_acknowledged=on_progress)
+    fresh = _without_duplicates(held, result)
+    try:
+        if elsewhere is not None:
+            fresh = _without_conflicts(fresh, result, publisher.site, elsewhere)
+        for _, file in fresh:
+            writer.add(file)
+        writer.finish()
+    except Temporary as error:
+        result.stopped = error
+    result.files, result.bytes = writer.acknowledged, writer.acknowledged_bytes
+
+
+def _without_duplicates(held: Iterator[tuple[str, HeldFile]], result: Registered) -> Iterator[tuple[str, HeldFile]]:
+    seen: dict[int, int] = {}
+    for where, file in held:
+        key, content = hash(file.lfn), hash((file.bytes, file.adler32, file.block))
+        if key not in seen:
+            seen[key] = content
+            yield where, file
+        elif seen[key] == content:
+            result.repeated += 1
+        else:
+            result.refuse(where, f"{file.lfn} was registered a moment ago with another size, checksum or block")
+
+
+def _without_conflicts(
+    held: Iterator[tuple[str, HeldFile]], result: Registered, site: Site, elsewhere: Elsewhere
+) -> Iterator[tuple[str, HeldFile]]:
+    while chunk := list(islice(held, _LOOKED_UP)):
+        others: dict[str, str] = {}
+        sizes = {file.lfn: (file.bytes, file.adler32) for _, file in chunk}
+        for lfn, at, size, adler in elsewhere(list(sizes)):
+            if at != site and (size, adler) != sizes[lfn]:
+                others[lfn] = f"{at} holds other content as {lfn} ({size} bytes, adler32 {adler})"
+        for where, file in chunk:
+            if (why := others.get(file.lfn)) is None:
+                yield where, file
+            else:
+                result.refuse(where, f"{why}; a name is one content: give this one another name")
+
+
+def _in_threads(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+    """`work` of each item, in order, a few ahead of the reader."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="register") as pool:
+        ahead: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                ahead.append(pool.submit(work, item))
+                if len(ahead) >= threads * 4:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+@contextmanager
+def _endpoint(settings: Settings, given: Endpoint | None) -> Iterator[Endpoint]:
+    if given is not None:
+        yield given
+        return
+    if not settings.endpoint_url:
+        raise UsageError("no storage is configured for this site", next="set endpoint.url in its site.toml")
+    with open_endpoint(settings.endpoint_url) as opened:
+        yield opened

@@ -1,0 +1,91 @@
+"""From paths a person gave to files and the LFNs they get. Looks at names only: nothing is opened, placed or said."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from streams.core.names import Lfn
+from streams.errors import StorageError, UsageError
+from streams.storage.endpoint import Endpoint
+
+Refuse = Callable[[str, str], None]
+"""(path, why)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A regular file, or a link to one; `tail` is its path below the directory that was given, else its base name."""
+
+    path: str
+    tail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A file and its LFN; `in_place`: it stands where the endpoint keeps that LFN."""
+
+    path: str
+    lfn: Lfn
+    in_place: bool
+
+
+def find(paths: Iterable[str | os.PathLike[str]], refuse: Refuse) -> Iterator[Found]:
+    """Every file at or below the paths, directories in order of name. Parts of running transfers are passed over."""
+    for given in paths:
+        path = os.fspath(given)
+        if os.path.isdir(path):
+            yield from _below(path, refuse)
+        elif os.path.isfile(path):
+            yield Found(path, os.path.basename(path))
+        else:
+            refuse(path, "not a regular file" if os.path.lexists(path) else "no such file or directory")
+
+
+def _below(top: str, refuse: Refuse) -> Iterator[Found]:
+    waiting = [top]
+    while waiting:
+        directory = waiting.pop()
+        try:
+            with os.scandir(directory) as scan:
+                entries = sorted(scan, key=lambda entry: entry.name)
+        except OSError as error:
+            refuse(directory, (error.strerror or str(error)).lower())
+            continue
+        waiting += [e.path for e in reversed(entries) if e.is_dir(follow_symlinks=False)]
+        for entry in entries:
+            if entry.name.startswith(".t2g-") and entry.name.endswith(".part"):
+                continue
+            if entry.is_file():
+                yield Found(entry.path, os.path.relpath(entry.path, top))
+            elif entry.is_symlink():
+                refuse(entry.path, "a link to a directory, or to nothing, is not followed")
+            elif not entry.is_dir():
+                refuse(entry.path, "not a regular file")
+
+
+def name(found: Found, endpoint: Endpoint, prefix: str | None, lfns: Mapping[str, str]) -> Named:
+    """The LFN of a file: as `lfns` says of its path, else from its place under the root, else `prefix` and its tail.
+
+    Raises InvalidName when that is no legal LFN, UsageError when none of the three applies.
+    """
+    place = os.path.join(os.path.realpath(os.path.dirname(found.path) or "."), os.path.basename(found.path))
+    if (given := lfns.get(found.path)) is not None:
+        lfn = Lfn(given)
+        return Named(found.path, lfn, _keeps(endpoint, lfn, place))
+    root = os.path.realpath(endpoint.root).rstrip("/")
+    if place.startswith(root + "/"):
+        lfn = Lfn(place[len(root) :])
+        if _keeps(endpoint, lfn, place):
+            return Named(found.path, lfn, True)
+    if prefix is None:
+        raise UsageError("not under the storage root", next="say which LFN it gets, with a prefix")
+    return Named(found.path, Lfn(f"{prefix.rstrip('/')}/{found.tail}"), False)
+
+
+def _keeps(endpoint: Endpoint, lfn: Lfn, place: str) -> bool:
+    try:
+        return endpoint.pfn(lfn) == place
+    except StorageError:
+        return False

@@ -1,0 +1,280 @@
+"""Registering files and listings over an in-process broker and a real directory."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from streams.core.names import Block, Lfn, Site
+from streams.core.selection import Selector, parse
+from streams.errors import StorageError, Temporary, UsageError
+from streams.kafka.publish import Publisher
+from streams.registration import Registered, register, register_listing, verify
+from streams.settings import Settings
+from streams.storage import open_endpoint
+from streams.storage.endpoint import Endpoint
+from streams.views.catalogue import Catalogue
+from streams.views.view import View
+from tests.views.journal import DATASET, A, B, Journal, held, holds, settings_for
+
+BLOCK = Block(f"{DATASET}#b1")
+
+
+def adler(content: bytes) -> str:
+    return f"{zlib.adler32(content):08x}"
+
+
+@pytest.fixture
+def publisher(settings: Settings) -> Iterator[Publisher]:
+    with Publisher(settings, A, "test", "cli") as made:
+        yield made
+
+
+@pytest.fixture
+def view(settings: Settings) -> Iterator[View]:
+    made = View(settings, settings.datadir, lambda letter: pytest.fail(letter.reason))
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Endpoint]:
+    (tmp_path / "storage").mkdir()
+    with open_endpoint(f"file://{tmp_path}/storage") as made:
+        yield made
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def seen(view: View) -> Catalogue:
+    assert view.catch_up(20)
+    return view.catalogue
+
+
+def told(result: Registered) -> list[str]:
+    return sorted(str(fault) for fault in result.faults)
+
+
+def test_a_directory_elsewhere_is_placed_and_seen(
+    settings: Settings, publisher: Publisher, view: View, store: Endpoint, tmp_path: Path
+) -> None:
+    contents = {"a.root": b"", "sub/b.root": b"x" * 100, "sub/deep/c.root": b"y" * 4096}
+    for tail, content in contents.items():
+        write(tmp_path / "mine" / tail, content)
+    result = register(settings, publisher, [tmp_path / "mine"], BLOCK, lfn_prefix="/store/user/", endpoint=store)
+    assert (result.files, result.bytes, result.faults, sum(result.placed.values())) == (3, 4196, [], 3)
+    files, _ = seen(view).listing(_selectors(DATASET))
+    assert [(f.lfn, f.replicas[0].bytes, f.replicas[0].adler32, f.block) for f in files] == [
+        (f"/store/user/{tail}", len(content), adler(content), BLOCK) for tail, content in sorted(contents.items())
+    ]
+    for file in files:
+        assert Path(store.pfn(file.lfn)).read_bytes() == contents[file.lfn.removeprefix("/store/user/")]
+        assert store.stat(file.lfn).version == file.replicas[0].version
+
+
+def test_a_file_under_the_root_keeps_its_place(
+    settings: Settings, publisher: Publisher, view: View, store: Endpoint, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "storage/store/data/x.root", b"12345")
+    write(tmp_path / "storage/store/data/.t2g-0123456789abcdef-0.part", b"half")
+    inode = path.stat().st_ino
+    result = register(settings, publisher, [tmp_path / "storage"], BLOCK, endpoint=store)
+    assert (result.files, result.placed, result.faults) == (1, {"in place": 1}, [])
+    (replica,) = seen(view).where(Lfn("/store/data/x.root"))
+    assert (replica.bytes, replica.adler32, path.stat().st_ino) == (5, adler(b"12345"), inode)
+
+
+def test_a_changed_file_registered_again_gets_its_new_checksum(
+    settings: Settings, publisher: Publisher, view: View, store: Endpoint, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "storage/store/x.root", b"old")
+    register(settings, publisher, [path], BLOCK, endpoint=store)
+    assert seen(view).where(Lfn("/store/x.root"))[0].adler32 == adler(b"old")
+    path.write_bytes(b"newer")
+    register(settings, publisher, [path], BLOCK, endpoint=store)
+    (replica,) = seen(view).where(Lfn("/store/x.root"))
+    assert (replica.bytes, replica.adler32) == (5, adler(b"newer"))
+
+
+def test_what_cannot_be_registered_is_one_line_each_and_the_rest_goes_on(
+    settings: Settings, publisher: Publisher, view: View, store: Endpoint, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine"
+    for tail in ("good.root", "-option", ".hidden", "with space", "new\nline", "other/good.root"):
+        write(mine / tail, tail.encode())
+    write(tmp_path / "storage/store/taken.root", b"already here")
+    write(mine / "taken.root", b"something else")
+    os.mkfifo(mine / "pipe")
+    (mine / "dangling").symlink_to("nowhere")
+    (mine / "loop").symlink_to(mine, target_is_directory=True)
+    os.symlink(b"x", os.fsencode(mine) + b"/caf\xe9")
+    given = [mine, tmp_path / "none"]
+    result = register(settings, publisher, given, BLOCK, lfn_prefix="/store", endpoint=store)
+    assert result.files == 2
+    assert result.faults_count == len(result.faults) == 10
+    lines = told(result)
+    assert all("\n" not in line for line in lines)
+    "".join(lines).encode()
+    assert sum("not a legal LFN" in line for line in lines) == 4
+    assert sum("is not followed" in line for line in lines) == 3
+    assert any("different file" in line for line in lines)
+    assert any("not a regular file" in line for line in lines)
+    assert any("no such file or directory" in line for line in lines)
+    assert (tmp_path / "storage/store/taken.root").read_bytes() == b"already here"
+    assert {r.lfn for r in seen(view).listing(_selectors(DATASET))[0]} == {"/store/good.root", "/store/other/good.root"}
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    settings: Settings, publisher: Publisher, store: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "storage/store/x.root", b"a" * 5_000_000)
+    from streams.storage import posix_reader
+
+    real = posix_reader.adler32
+
+    def growing(buffer: bytes, start: int = 1) -> int:
+        with path.open("ab") as file:
+            file.write(b"more")
+        return real(buffer, start)
+
+    monkeypatch.setattr(posix_reader, "adler32", growing)
+    result = register(settings, publisher, [path], BLOCK, endpoint=store)
+    assert result.files == 0
+    (line,) = told(result)
+    assert "grew from 5000000" in line
+
+
+def test_an_unreadable_file_is_refused(
+    settings: Settings, publisher: Publisher, store: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "storage/store/x.root", b"a")
+    write(tmp_path / "storage/store/y.root", b"b")
+
+    def checksum(lfn: str, version: str | None = None) -> str:
+        if lfn.endswith("x.root"):
+            raise StorageError("cannot read: permission denied", store.pfn(lfn), failure_class="auth")
+        return adler(b"b")
+
+    monkeypatch.setattr(store, "checksum", checksum)  # the tests may run as root, who can read everything
+    result = register(settings, publisher, [tmp_path / "storage"], BLOCK, endpoint=store)
+    assert result.files == 1
+    assert "permission denied" in told(result)[0]
+
+
+def test_two_files_for_one_name(settings: Settings, publisher: Publisher, store: Endpoint, tmp_path: Path) -> None:
+    same = [write(tmp_path / "1/x.root", b"same"), write(tmp_path / "2/x.root", b"same")]
+    result = register(settings, publisher, same, BLOCK, lfn_prefix="/store/s", endpoint=store, threads=1)
+    assert (result.files, result.repeated, result.faults) == (1, 1, [])
+    different = [write(tmp_path / "1/y.root", b"one"), write(tmp_path / "2/y.root", b"two!")]
+    result = register(settings, publisher, different, BLOCK, lfn_prefix="/store/s", endpoint=store, threads=1)
+    assert result.files == 1
+    assert "2/y.root: a different file" in told(result)[0]
+
+
+def test_a_name_with_other_content_at_another_site_is_refused(
+    journal: Journal, settings: Settings, publisher: Publisher, view: View, store: Endpoint, tmp_path: Path
+) -> None:
+    journal.say(holds(B, held("/store/x.root", size=3, adler=adler(b"abc")), held("/store/y.root", size=99)), site=B)
+    journal.flush()
+    catalogue = seen(view)
+
+    def elsewhere(lfns: Sequence[Lfn]) -> Iterator[tuple[Lfn, Site, int, str]]:
+        for file in catalogue.files(lfns):
+            yield from ((file.lfn, r.site, r.bytes, r.adler32) for r in file.replicas)
+
+    for tail in ("x.root", "y.root"):
+        write(tmp_path / "mine" / tail, b"abc")
+    result = register(
+        settings, publisher, [tmp_path / "mine"], BLOCK, lfn_prefix="/store", endpoint=store, elsewhere=elsewhere
+    )
+    assert result.files == 1
+    assert "T1_B holds other content as /store/y.root (99 bytes" in told(result)[0]
+
+
+def test_without_a_prefix_a_file_elsewhere_is_refused(
+    settings: Settings, publisher: Publisher, store: Endpoint, tmp_path: Path
+) -> None:
+    result = register(settings, publisher, [write(tmp_path / "x", b"")], BLOCK, endpoint=store)
+    assert "not under the storage root" in told(result)[0]
+    with pytest.raises(UsageError):
+        register(settings, publisher, [], BLOCK, lfn_prefix="store", endpoint=store)
+    with pytest.raises(UsageError, match="no storage is configured"):
+        register(settings, publisher, [], BLOCK)
+
+
+def test_names_given_one_by_one(
+    settings: Settings, publisher: Publisher, view: View, store: Endpoint, tmp_path: Path
+) -> None:
+    paths = [write(tmp_path / "x", b"x"), write(tmp_path / "y", b"y")]
+    lfns = {str(paths[0]): "/store/one", str(paths[1]): "not/absolute"}
+    result = register(settings, publisher, paths, BLOCK, lfns=lfns, endpoint=store)
+    assert (result.files, result.faults_count) == (1, 1)
+    assert seen(view).where(Lfn("/store/one"))[0].adler32 == adler(b"x")
+
+
+def test_a_listing_is_said_in_full_records(publisher: Publisher, view: View) -> None:
+    def listing() -> Iterator[tuple[str, str, int, str]]:
+        for n in range(5000):
+            yield f"/store/{n:05}", f"{DATASET}#b{n // 700}", n, f"{n:08x}"
+        yield "/store/00001", f"{DATASET}#b0", 1, "00000001"
+        yield "/store/00002", f"{DATASET}#b0", 3, "00000002"
+        yield "relative", f"{DATASET}#b0", 3, "00000002"
+        yield "/store/q", f"{DATASET}", 3, "00000002"
+        yield "/store/q", f"{DATASET}#b0", 3, "2"
+        yield "/store/q", f"{DATASET}#b0", -3, "00000002"
+
+    progress: list[tuple[int, int]] = []
+    result = register_listing(publisher, listing(), on_progress=lambda files, size: progress.append((files, size)))
+    assert (result.files, result.repeated, result.faults_count, result.stopped) == (5000, 1, 5, None)
+    assert "another size, checksum or block" in str(result.faults[0])
+    assert progress[-1] == (5000, sum(range(5000)))
+    catalogue = seen(view)
+    assert view.progress.applied <= 8
+    (dataset,) = catalogue.datasets()
+    assert dataset.per_site == {A: (5000, sum(range(5000)))}
+
+
+def test_long_names_stay_under_the_cap_of_a_record(publisher: Publisher, view: View) -> None:
+    long = "/" + "/".join(["d" * 100] * 9)
+    listing = ((f"{long}/{n:04}", str(BLOCK), 1, "00000001") for n in range(1500))
+    result = register_listing(publisher, listing)
+    assert (result.files, result.faults_count) == (1500, 0)
+    assert next(seen(view).datasets()).known.files == 1500
+
+
+def test_a_cluster_that_is_away_is_said_and_nothing_is_claimed(tmp_path: Path) -> None:
+    with Publisher(settings_for("127.0.0.1:1", tmp_path), A, "test", "cli") as publisher:
+        result = register_listing(publisher, [("/store/x", str(BLOCK), 1, "00000001")], timeout_s=0.5)
+        assert result.files == 0
+        assert isinstance(result.stopped, Temporary)
+        assert "0 files are registered" in str(result.stopped)
+        publisher.close(timeout_s=0.1)
+
+
+def test_verify_reads_back_from_disk(settings: Settings, store: Endpoint, tmp_path: Path) -> None:
+    expected = []
+    for name, content in (("good", b"1234"), ("flipped", b"1234"), ("short", b"1234"), ("gone", b"1234")):
+        write(tmp_path / "storage/store" / name, content)
+        expected.append((Lfn(f"/store/{name}"), len(content), adler(content)))
+    (tmp_path / "storage/store/flipped").write_bytes(b"1235")
+    (tmp_path / "storage/store/short").write_bytes(b"123")
+    (tmp_path / "storage/store/gone").unlink()
+    found = list(verify(settings, expected, endpoint=store))
+    assert [c.lfn for c in found] == [lfn for lfn, _, _ in expected]
+    assert found[0].why == ""
+    assert "has adler32" in found[1].why
+    assert "has 3 bytes, not 4" in found[2].why
+    assert "no such file" in found[3].why
+
+
+def _selectors(*names: str) -> list[Selector]:
+    return [parse(name) for name in names]

@@ -23,8 +23,6 @@ class FaustTable:
             partitions=partitions,
             key_type=bytes,
             value_type=bytes,
-            key_serializer="raw",
-            value_serializer="raw",
             options=durable.table_options(),
             help=f"{name} of this site",
         )

@@ -159,7 +159,7 @@ def create_topics(settings: Settings, site: Site, topics: Sequence[Wanted]) -> t
     """
     admin, complaints = client.make_admin(settings, site)
     where = complaints.where
-    found = _metadata(admin, complaints)
+    found = client.metadata(admin, complaints)
     counts = {name: len(topic.partitions) for name, topic in found.topics.items()}
     for name, partitions, _ in topics:
         if counts.get(name, partitions) != partitions:
@@ -185,16 +185,8 @@ def create_topics(settings: Settings, site: Site, topics: Sequence[Wanted]) -> t
 
 def partition_counts(settings: Settings, site: Site) -> dict[str, int]:
     """Partitions of every topic that exists at `site`."""
-    topics = _metadata(*client.make_admin(settings, site)).topics
+    topics = client.metadata(*client.make_admin(settings, site)).topics
     return {name: len(topic.partitions) for name, topic in topics.items()}
-
-
-def _metadata(admin: AdminClient, complaints: client.Complaints) -> Any:
-    try:
-        return admin.list_topics(timeout=5)
-    except KafkaException as e:
-        admin.poll(0)  # serves what the client has to say about it
-        raise complaints.error_of(e.args[0], "asking for the topics") from e
 
 
 def _was_created(future: Future[Any], name: str, where: str) -> bool:
@@ -210,7 +202,7 @@ def _was_created(future: Future[Any], name: str, where: str) -> bool:
 def _wait_for_leaders(admin: AdminClient, names: list[str], complaints: client.Complaints) -> None:
     deadline = time.monotonic() + ANSWER_S
     while True:
-        known = _metadata(admin, complaints).topics
+        known = client.metadata(admin, complaints).topics
         without = [n for n in names if n not in known or any(p.leader < 0 for p in known[n].partitions.values())]
         if not without:
             return
@@ -246,6 +238,7 @@ def _wrong_settings(
 
 
 def _alter(settings: Settings, site: Site, wrong: Mapping[str, list[tuple[_Promise, str]]]) -> None:
+    """Put wrong settings right, and wait until the brokers say so: they hear of a change after the controller."""
     resources = [
         ConfigResource(
             ResourceType.TOPIC,
@@ -263,6 +256,11 @@ def _alter(settings: Settings, site: Site, wrong: Mapping[str, list[tuple[_Promi
             future.result()
         except KafkaException as e:
             raise complaints.error_of(e.args[0], f"changing the settings of {resource.name}") from e
+    deadline = time.monotonic() + ANSWER_S
+    while still := _wrong_settings(settings, site):
+        if time.monotonic() > deadline:
+            raise Temporary(f"topic {min(still)} was changed and does not show it yet", complaints.where, "try again")
+        time.sleep(0.05)
 
 
 def _each(one: Callable[[Site], T], sites: Sequence[Site]) -> list[T]:

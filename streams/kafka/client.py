@@ -69,20 +69,20 @@ class Complaints:
         self.last = ""
         self.down_since_s: float | None = None
         """Monotonic time when the last broker went away; whoever hears from one again clears it."""
-        self._refused: KafkaError | None = None
+        self.refused: KafkaError | None = None
 
     def __call__(self, error: KafkaError) -> None:
         log.warning("%s: %s", self.where, error.str())
         self.last = error.str()
         if error.code() in _NOT_ALLOWED:
-            self._refused = error
+            self.refused = error
         if error.code() == KafkaError._ALL_BROKERS_DOWN and self.down_since_s is None:
             self.down_since_s = time.monotonic()
 
     def error_of(self, error: KafkaError, doing: str) -> Transfer2goError:
         """As `error_of`; silence after a refused login is called a refused login."""
-        if self._refused is not None and error.code() in _SILENCE:
-            error = self._refused
+        if self.refused is not None and error.code() in _SILENCE:
+            error = self.refused
         return error_of(error, doing, self.where)
 
 
@@ -175,6 +175,19 @@ def make_admin(settings: Settings, site: str) -> tuple[AdminClient, Complaints]:
         return AdminClient(config), config["error_cb"]
 
 
+def metadata(kafka: Consumer | AdminClient, complaints: Complaints) -> Any:
+    """The cluster's brokers and topics. NotAllowed as soon as the login is refused, Temporary after 5 s of silence."""
+    for answer_s in (1.0, 4.0):
+        try:
+            return kafka.list_topics(timeout=answer_s)
+        except KafkaException as e:
+            failed = e
+            kafka.poll(0)  # serves what the client has to say about it
+            if complaints.refused is not None:
+                break
+    raise complaints.error_of(failed.args[0], "asking for the topics") from failed
+
+
 class _refusals:
     """librdkafka's refusal of a configuration, in our words and without its values, which may be secret."""
 
@@ -199,6 +212,7 @@ _NOT_ALLOWED = {
     KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError._AUTHENTICATION,
     KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError._SSL,
 }
 _SILENCE = {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._MSG_TIMED_OUT, KafkaError._ALL_BROKERS_DOWN}
 _NO_TOPIC = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}

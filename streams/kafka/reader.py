@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, KafkaException, Message, TopicPartition
 
-from streams.errors import NotFound, Temporary, Transfer2goError
+from streams.errors import NotFound, Temporary
 from streams.kafka import client
 from streams.settings import Settings
 
@@ -81,10 +81,7 @@ class Reader:
         return [(topic, partition) for topic in wanted for partition in sorted(known[topic])]
 
     def _metadata(self) -> dict[str, list[int]]:
-        try:
-            found = self._consumer.list_topics(timeout=ANSWER_S)
-        except KafkaException as e:
-            raise self._silence(e, "asking for the topics") from e
+        found = client.metadata(self._consumer, self._complaints)
         return {name: list(topic.partitions) for name, topic in found.topics.items() if topic.error is None}
 
     def end_offsets(self, places: Iterable[Place]) -> dict[Place, int]:
@@ -101,10 +98,6 @@ class Reader:
         later = [place for place, offset in found.items() if offset < 0]
         return {**found, **self.end_offsets(later)} if later else found
 
-    def _silence(self, failed: KafkaException, doing: str) -> Transfer2goError:
-        self._consumer.poll(0)  # serves what the client has to say about it
-        return self._complaints.error_of(failed.args[0], doing)
-
     def _offsets(self, places: Iterable[Place], at: int) -> dict[Place, int]:
         asked = [TopicPartition(topic, partition, at) for topic, partition in places]
         if not asked:
@@ -112,7 +105,7 @@ class Reader:
         try:
             found = self._consumer.offsets_for_times(asked, timeout=ANSWER_S)
         except KafkaException as e:
-            raise self._silence(e, "asking for offsets") from e
+            raise self._complaints.error_of(e.args[0], "asking for offsets") from e
         for answer in found:
             if answer.error is not None:
                 raise client.error_of(answer.error, f"asking for offsets of {answer.topic}", self.where)

@@ -1,4 +1,4 @@
-"""A Kafka cluster inside the test process (librdkafka's mock): produce, fetch, headers; no admin, no retention."""
+"""A cluster inside the test process (librdkafka's mock: no admin, no retention), and one real broker where marked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from confluent_kafka import Producer
 
 from streams.core.names import Site
 from streams.core.topics import wanted
-from streams.settings import Registry, Settings, SiteEntry
+from streams.settings import Registry, Settings, SiteEntry, load_settings
+from tests.kafka.broker_process import BrokerProcess
 
 A, B = Site("T1_A"), Site("T2_B")
 MOCK_PARTITIONS = 4
@@ -50,3 +51,18 @@ def mock() -> Iterator[Mock]:
 @pytest.fixture
 def settings(mock: Mock, tmp_path: Path) -> Settings:
     return settings_for(mock.bootstrap, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    """A real broker; about 4 s to start. Tests that use it are marked `sites`."""
+    process = BrokerProcess(tmp_path_factory.mktemp("broker"), load_settings(need_federation=False).cache)
+    process.prepare()
+    process.start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def real(broker: BrokerProcess, tmp_path: Path) -> Settings:
+    return settings_for(broker.bootstrap, tmp_path)

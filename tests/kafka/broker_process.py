@@ -1,0 +1,88 @@
+"""One real broker for the tests of kafka/: a plain and a SASL_SSL listener, stopped and started at will."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from streams.federation import artifacts, broker, java, jvm
+
+TLS = Path(__file__).parent / "tls"
+"""A certificate of these tests only, for 127.0.0.1."""
+USER, PASSWORD = "mover", "hush-hush"
+_JAAS = f'org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+@dataclass
+class BrokerProcess:
+    directory: Path
+    cache: Path
+    process: subprocess.Popen[bytes] | None = None
+    ports: list[int] = field(default_factory=lambda: _free_ports(3))
+
+    @property
+    def bootstrap(self) -> str:
+        return f"127.0.0.1:{self.ports[0]}"
+
+    @property
+    def secure_bootstrap(self) -> str:
+        return f"127.0.0.1:{self.ports[2]}"
+
+    def prepare(self) -> None:
+        self._jvm = jvm.Jvm(
+            java.find_java(),
+            tuple(artifacts.ensure(artifacts.read_list(), self.cache)),
+            artifacts.list_path().with_name("log4j2.properties"),
+        )
+        self._node = broker.Broker("T1_A", self.directory, self.ports[0], self.ports[1])
+        broker.format_if_new(self._node, self._jvm)
+        secured = broker.server_properties(self._node)
+        secured["listeners"] += f",SASL_SSL://{self.secure_bootstrap}"
+        secured["advertised.listeners"] += f",SASL_SSL://{self.secure_bootstrap}"
+        secured["listener.security.protocol.map"] += ",SASL_SSL:SASL_SSL"
+        (self.directory / "keystore.pem").write_text(
+            (TLS / "key.pem").read_text() + (TLS / "certificate.pem").read_text()
+        )
+        secured |= {
+            "sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.sasl_ssl.plain.sasl.jaas.config": _JAAS,
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": str(self.directory / "keystore.pem"),
+        }
+        broker.write_properties(self._node.properties_path, secured)
+
+    def start(self) -> None:
+        with (self.directory / "broker.log").open("ab") as out:
+            self.process = subprocess.Popen(
+                self._jvm.command("kafka.Kafka", str(self._node.properties_path), flags=broker.HEAP),
+                env=self._jvm.environment(),
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+        deadline = time.monotonic() + 60
+        while not broker.is_ready(self.bootstrap, 0.5):
+            text = (self.directory / "broker.log").read_text()[-2000:]
+            assert self.process.poll() is None, f"the broker ended: {text}"
+            assert time.monotonic() < deadline, f"the broker does not answer: {text}"
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+            self.process = None

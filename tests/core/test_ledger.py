@@ -243,6 +243,17 @@ def test_a_completion_at_a_site_nobody_asked_for() -> None:
     only(world.judge(), I4, "at T2_C, which is no destination")
 
 
+def test_a_manifest_of_a_source_that_was_not_decided() -> None:
+    world = Federation()
+    body = world.ask(1, B)
+    world.workers[A].say(m.IntentDecided(body.intent, 1, m.Verdict.ACCEPTED, body, B, 0, 5))
+    (manifest,) = world.write(body, (item("a", 100),))
+    world.transfer(manifest, B)
+    world.close()
+    world.mirror()
+    only(world.judge(), I4, "was written by T1_A, the source decided is T2_B")
+
+
 def test_a_forged_completion_of_a_manifest_nobody_wrote() -> None:
     world = healthy()
     done = next(world.decoded(p, r).message for p, r in world.records(B, topics.COMPLETIONS))

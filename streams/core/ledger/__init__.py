@@ -5,7 +5,7 @@
     judge                  Judgement: findings, what waits, what cannot be checked from here
 
 Parts: findings (values) · spans · counted (numbers and contents) · copies (I7) · journals (I6) · books (rows) · rows,
-intents (I1, I2, I4). Memory: 9 bytes a record, about 2 KB an intent, 24 bytes an item. What a record is, the gate has
+intents (I1, I2, I4). Memory: 9 bytes a record, about 7 KB an intent, 24 bytes an item. What a record is, the gate has
 checked before: whose word it is, and that it does not contradict itself.
 """
 

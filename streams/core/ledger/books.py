@@ -132,6 +132,16 @@ class Written:
         return sum(sum(self.files.bytes[start:stop]) for start, stop in items)
 
 
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What the audit keeps of an IntentDecided."""
+
+    verdict: m.Verdict
+    source: Site | None
+    source_no: int
+    body: m.TransferIntent
+
+
 @dataclass(slots=True)
 class TransferRow:
     """A manifest at one destination. `evidence`: items that planes said are sealed or present."""
@@ -158,12 +168,13 @@ class ManifestRow:
 @dataclass(slots=True)
 class IntentRow:
     bodies: Words[m.TransferIntent] = field(default_factory=Words)
-    decisions: dict[int, Words[m.IntentDecided]] = field(default_factory=dict)
+    decisions: dict[int, Words[Decided]] = field(default_factory=dict)
+    """By decision_no."""
     manifests: dict[tuple[int, int], ManifestRow] = field(default_factory=dict)
     """By (source_no, no)."""
 
     @property
-    def decision(self) -> Said[m.IntentDecided] | None:
+    def decision(self) -> Said[Decided] | None:
         return self.decisions[max(self.decisions)].first if self.decisions else None
 
 
@@ -209,8 +220,9 @@ class Books:
             case m.TransferIntent():
                 self.intent(message.intent).bodies.add(content, place, at_ms, lambda: message)
             case m.IntentDecided():
-                decisions = self.intent(message.intent).decisions
-                decisions.setdefault(message.decision_no, Words()).add(content, place, at_ms, lambda: message)
+                asked = self.intent(message.intent)
+                said = asked.decisions.setdefault(message.decision_no, Words())
+                said.add(content, place, at_ms, lambda: _decided(message, asked.bodies))
             case m.ManifestWritten():
                 self.manifest(message.manifest).written.add(content, place, at_ms, lambda: self._written(message))
             case m.TransferPlanned():
@@ -240,3 +252,7 @@ class Books:
             Files.of_items(message.items),
             Ranges.of(*(n for n, item in enumerate(message.items) if item.reason is not None)),
         )
+
+
+def _decided(message: m.IntentDecided, bodies: Words[m.TransferIntent]) -> Decided:
+    return Decided(message.verdict, message.source, message.source_no, bodies.shared(message.body))

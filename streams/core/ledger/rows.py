@@ -32,7 +32,7 @@ class TransferJudge:
         if completion is None:
             self._unfinished(manifest, site, transfer)
         else:
-            self._decided(manifest, site, intent, completion)
+            self._decided(manifest, site, intent, written, completion)
             self._adds_up(manifest, site, completion, row.written.ranked)
             self._evidence(manifest, site, completion, transfer)
             self._closed(manifest, site, completion, transfer)
@@ -60,7 +60,12 @@ class TransferJudge:
         self._docket.miss(_I1, words, closed.at_ms, closed.place)
 
     def _decided(
-        self, manifest: ManifestId, site: Site, intent: IntentRow, completion: Said[m.CompletionRecord]
+        self,
+        manifest: ManifestId,
+        site: Site,
+        intent: IntentRow,
+        written: Said[Written] | None,
+        completion: Said[m.CompletionRecord],
     ) -> None:
         self._docket.check(_I4)
         home = manifest.intent.home
@@ -73,12 +78,16 @@ class TransferJudge:
                 self._docket.cannot(_I4, f"decisions of {home}: not read")
             return
         accepted = [d for d in decisions if d.word.verdict is m.Verdict.ACCEPTED]
+        same_no = [d for d in accepted if d.word.source_no == manifest.source_no]
         if not accepted:
             places = (completion.place, decisions[0].place)
             self._docket.find(_I4, f"{manifest} completed at {site}, but its intent was never accepted", *places)
         elif all(site not in d.word.body.destinations for d in accepted):
             places = (completion.place, accepted[0].place)
             self._docket.find(_I4, f"{manifest} completed at {site}, which is no destination of its intent", *places)
+        elif written is not None and all(d.word.source != written.word.source for d in same_no) and same_no:
+            words = f"{manifest} was written by {written.word.source}, the source decided is {same_no[0].word.source}"
+            self._docket.find(_I4, words, completion.place, written.place, same_no[0].place)
         elif all(d.word.source_no < manifest.source_no for d in accepted):
             places = (completion.place, accepted[0].place)
             words = f"{manifest} completed at {site}: no decision has this source number"

@@ -1,7 +1,7 @@
-"""What is known of one manifest at its destination: bytes written, durable and told; items sealed, failed and told.
+"""What is known of one manifest at its destination: bytes written and durable, items sealed and failed.
 
-Interval arithmetic only: no storage, no clock. Positions are on the manifest's line, items are numbers. `synced` is
-what may be reported; what was reported once and is asked for again is told again, for its row may be stale.
+Interval arithmetic only: no storage, no clock. Positions are on the manifest's line, items are numbers. What is told is
+always all that is known, so that a later record heals a lost one; `news` says whether it is worth telling.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from threading import RLock
 
 from streams.core.manifest import Line
 from streams.core.messages import FailedItems, PartOpened, Reason, TransferProgress
-from streams.core.names import Site
+from streams.core.names import Site, Text, shown
 from streams.core.ranges import EMPTY, Ranges
 from streams.planes.orders import Open
 
-FAILED_REASONS_MAX = 500
-"""Different reasons in one record: 400 characters each stay well below the largest record."""
+REASONS_MAX = 200
+"""Different reasons in one record; the rest share the last. 390 characters each stay below the largest record."""
 
 
 class Account:
@@ -34,15 +34,9 @@ class Account:
         # what the manifest itself wrote off is the agents' business
         unobtainable = Ranges.of(*(n for n, item in enumerate(order.manifest.items) if item.reason is not None))
         self.over = order.sealed | order.failed | unobtainable
+        self.news = False
         self._present = EMPTY
         self._failed: dict[int, Reason] = {}
-        self._untold_verified = EMPTY
-        self._untold_sealed = EMPTY
-        self._untold_failed: dict[int, Reason] = {}
-
-    @property
-    def news(self) -> bool:
-        return bool(self._untold_verified or self._untold_sealed or self._untold_failed)
 
     def whole(self, item: int) -> bool:
         return self.written.covers(*self.line.span(item))
@@ -66,19 +60,18 @@ class Account:
         """`ranges` are offsets in the item."""
         first = self.line.starts[item]
         with self.lock:
-            self._durable(Ranges((a + first, b + first) for a, b in ranges))
-
-    def _durable(self, ranges: Ranges) -> None:
-        self._untold_verified |= ranges - self.synced
-        self.synced |= ranges
-        self.written |= ranges
+            before = self.synced
+            self.synced |= Ranges((a + first, b + first) for a, b in ranges)
+            self.news |= self.synced != before
 
     def seal(self, item: int) -> None:
         with self.lock:
-            self._durable(Ranges([self.line.span(item)]))
+            span = Ranges([self.line.span(item)])
+            self.written |= span
+            self.synced |= span
             self.sealed |= Ranges.of(item)
             self.over |= Ranges.of(item)
-            self._untold_sealed |= Ranges.of(item)
+            self.news = True
 
     def found(self, items: Ranges) -> None:
         """Whole at the destination when the part was opened: PartOpened tells it."""
@@ -95,28 +88,16 @@ class Account:
         with self.lock:
             if item in self.over:
                 return False
-            self._failed[item] = self._untold_failed[item] = reason
+            self._failed[item] = reason
             self.over |= Ranges.of(item)
+            self.news = True
             return True
-
-    def asked_again(self, item: int, start: int, stop: int) -> None:
-        """Bytes came that were here: whoever asked for them does not know."""
-        with self.lock:
-            if item in self.sealed:
-                self._untold_sealed |= Ranges.of(item)
-            if item in self._failed:
-                self._untold_failed[item] = self._failed[item]
-            self._untold_verified |= Ranges([(start, stop)]) & self.synced
 
     def heard_again(self, order: Open) -> bool:
-        """Tell what the order shows its row does not know. False if the order knows more of the disk than we."""
+        """False if the order knows more of the disk than we do."""
         with self.lock:
-            if order.verified - self.synced:
-                return False
-            self._untold_verified |= self.synced - order.verified
-            self._untold_sealed |= self.sealed - order.sealed
-            self._untold_failed |= {n: why for n, why in self._failed.items() if n not in order.failed}
-            return True
+            self.news = True
+            return not order.verified - self.synced
 
     def knowing(self, order: Open) -> Open:
         """The order, with what is durable here added."""
@@ -126,33 +107,28 @@ class Account:
     # what is told
 
     def opened(self, endpoint: str) -> PartOpened:
-        """Failures of opening are told here; if they are too many, the rest comes as progress."""
         with self.lock:
-            groups = grouped(self._failed)[:FAILED_REASONS_MAX]
-            for group in groups:
-                for item in group.items.numbers():
-                    self._untold_failed.pop(item, None)
-            return PartOpened(self.id, self.attempt, endpoint, self._present, groups)
+            return PartOpened(self.id, self.attempt, endpoint, self._present, grouped(self._failed))
 
-    def tell(self, here: Site, endpoint: str) -> list[TransferProgress]:
-        """What was not told yet, in as few records as their size allows; told from now on."""
+    def tell(self, here: Site, endpoint: str) -> TransferProgress | None:
+        """All that is known, if there is news; told from now on."""
         with self.lock:
-            verified, self._untold_verified = self._untold_verified, EMPTY
-            sealed, self._untold_sealed = self._untold_sealed, EMPTY
-            failed, self._untold_failed = self._untold_failed, {}
-        groups = grouped(failed)
-        if not (verified or sealed or groups):
-            return []
-        first = TransferProgress(self.id, here, self.attempt, endpoint, verified, sealed, groups[:FAILED_REASONS_MAX])
-        rest = range(FAILED_REASONS_MAX, len(groups), FAILED_REASONS_MAX)
-        return [
-            first,
-            *(replace(first, verified=EMPTY, sealed=EMPTY, failed=groups[at : at + FAILED_REASONS_MAX]) for at in rest),
-        ]
+            if not self.news:
+                return None
+            self.news = False
+            failed = grouped(self._failed)
+            return TransferProgress(self.id, here, self.attempt, endpoint, self.synced, self.sealed, failed)
 
 
 def grouped(failed: Mapping[int, Reason]) -> tuple[FailedItems, ...]:
     groups: dict[Reason, list[int]] = {}
-    for item, reason in failed.items():
+    for item, reason in sorted(failed.items()):
+        if reason not in groups and len(groups) >= REASONS_MAX:
+            reason = next(reversed(groups))
         groups.setdefault(reason, []).append(item)
-    return tuple(FailedItems(Ranges.of(*items), reason) for reason, items in groups.items())
+    out = [FailedItems(Ranges.of(*items), reason) for reason, items in groups.items()]
+    if len({*failed.values()}) > REASONS_MAX:
+        last = out[-1]
+        text = Text(shown(f"several reasons, among them: {last.reason.text}", 390))
+        out[-1] = FailedItems(last.items, replace(last.reason, text=text))
+    return tuple(out)

@@ -39,6 +39,8 @@ from streams.storage.endpoint import Endpoint
 log = logging.getLogger(__name__)
 
 ORDERS_MAX = 4096
+ENDPOINT = "default"
+"""Name of a site's one endpoint in records; its URL never travels."""
 ENDPOINT_RETRY_S = 2.0
 PUBLISH_S = 30.0
 ANNOUNCE_S = 30
@@ -130,7 +132,7 @@ class Child:
         self.endpoint_tried_s = time.monotonic()
         settings = self.settings
         try:
-            endpoint = open_endpoint(settings.endpoint_url, name=str(settings.here))
+            endpoint = open_endpoint(settings.endpoint_url, name=ENDPOINT)
         except StorageError as error:
             self.fault = reason_of(error, "open")
         except Transfer2goError as error:
@@ -175,7 +177,7 @@ class Child:
     def run_announcements(self) -> None:
         while self.running:
             try:
-                self.publisher.announce(endpoints=(str(self.settings.here),), every_s=ANNOUNCE_S)
+                self.publisher.announce(endpoints=(ENDPOINT,), every_s=ANNOUNCE_S)
             except Transfer2goError as error:
                 log.warning("not announced: %s", error)
             time.sleep(ANNOUNCE_S)

@@ -10,13 +10,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Container
-from dataclasses import replace
 from threading import Condition, Lock
 
 from streams.core.messages import ChunkHeader, FailureClass, Message, PartLost, Reason, Scope
 from streams.core.names import ManifestId, Site, Text, shown
 from streams.core.topics import partition_of
-from streams.core.transfer import STOPPED
 from streams.errors import StorageError
 from streams.planes.landing import Landing, Lent, reason_of
 from streams.planes.orders import Open, Stop
@@ -94,7 +92,7 @@ class Destination:
         """Nothing is sealed once this is answered: a round that is under way ends first."""
         with self._rounds:
             self._let_go(order.manifest_id.encode(), discard=True, why=order.reason)
-            self._publish(PartLost(order.manifest_id, order.attempt, replace(order.reason, phase=STOPPED)))
+            self._publish(PartLost(order.manifest_id, order.attempt, order.reason))
 
     def forget(self, manifest_id: ManifestId) -> None:
         with self._rounds:
@@ -220,7 +218,8 @@ class Destination:
             landing.settle(one, [next(seals) for _ in one.whole], [next(syncs) for _ in one.partial])
 
     def _say(self, landing: Landing, now: float) -> None:
-        for progress in landing.account.tell(self._here, self._endpoint.name):
+        progress = landing.account.tell(self._here, self._endpoint.name)
+        if progress is not None:
             self._publish(progress)
         if landing.lost is not None:
             why = landing.lost

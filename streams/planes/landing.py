@@ -158,7 +158,7 @@ class Landing:
         if stop > last:
             return self._refuse(header, f"segment [{start}, {stop}) is not in item {item} of [{first}, {last})")
         if item in self.account.over or self.account.written.covers(start, stop):
-            self.account.asked_again(item, start, stop)
+            self.account.news = True  # whoever asked for it does not know: tell again
             return 0
         if segment.reason is not None:
             self.fail(item, segment.reason)

@@ -31,8 +31,10 @@ log = logging.getLogger(__name__)
 Place = tuple[str, int]
 
 POLL_S = 0.1
+FETCH_WAIT_MS = 100
 RESOLVE_S = 5.0
 RETRY_S = 0.5
+COMPLAIN_S = 10.0
 PASSED_MAX = 512
 """Transfers not open here whose first record is remembered."""
 DEAD_LETTERS_MAX = 1000
@@ -58,13 +60,15 @@ class PayloadReader:
         own = chunks_to(self._here)
         self._topics = (own, *(remote(peer, own) for peer in settings.peers))
         config = client.consumer_config(settings, self._here, committed=False, large_records=True)
-        self._consumer: Consumer = client.make_consumer({**config, "enable.partition.eof": False})
+        self._consumer: Consumer = client.make_consumer(
+            {**config, "enable.partition.eof": False, "fetch.wait.max.ms": FETCH_WAIT_MS}
+        )
         self._changes: deque[_Change] = deque()
         self._rewinds: deque[bytes] = deque()
         self._next: dict[Place, int] = {}
         self._passed: OrderedDict[bytes, dict[Place, int]] = OrderedDict()
         self._running = True
-        self._complained_s = -1e9
+        self._complained_s: dict[str, float] = {}
         self.refused = 0
 
     # the order thread
@@ -98,7 +102,7 @@ class PayloadReader:
                     continue
                 error = record.error()
                 if error is not None:
-                    self._complain(error)
+                    self._complain("", "reading payload: %s", error.str())
                 else:
                     self._hear(record)
             except Exception:
@@ -186,7 +190,7 @@ class PayloadReader:
     def _refuse(self, record: Record, error: WireError) -> None:
         self.refused += 1
         topic, partition, offset = str(record.topic()), int(record.partition() or 0), int(record.offset() or 0)
-        log.warning("%s[%d]@%d is refused: %s", topic, partition, offset, error)
+        self._complain(topic, "%s[%d]@%d is refused (%d so far): %s", topic, partition, offset, self.refused, error)
         if self.refused <= DEAD_LETTERS_MAX:
             headers: list[tuple[str, bytes | None]] = record.headers() or []  # type: ignore[assignment]
             key = record.key()
@@ -195,8 +199,9 @@ class PayloadReader:
             value = value.encode() if isinstance(value, str) else value
             self._dead_letter(wire.dead_letter(error, topic, partition, offset, key, value, headers))
 
-    def _complain(self, error: KafkaError) -> None:
-        """A broker that is away is said once in a while; librdkafka goes on trying."""
-        if time.monotonic() - self._complained_s > 10.0:
-            self._complained_s = time.monotonic()
-            log.warning("reading payload: %s", error.str())
+    def _complain(self, about: str, text: str, *words: object) -> None:
+        """Once in a while only: of the same thing there may be thousands."""
+        now = time.monotonic()
+        if now - self._complained_s.get(about, -COMPLAIN_S) >= COMPLAIN_S:
+            self._complained_s[about] = now
+            log.warning(text, *words)

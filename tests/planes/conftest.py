@@ -1,4 +1,4 @@
-"""A mock cluster shared by the plane tests, and on it a source A, a destination B, a mirror, a listener."""
+"""Mock clusters shared by the plane tests, and on them a source A, a destination B, a mirror, a listener."""
 
 from __future__ import annotations
 
@@ -12,23 +12,29 @@ from confluent_kafka import Producer
 from streams.core.topics import wanted
 from streams.planes.process import PlaneProcess
 from streams.settings import Settings
-from tests.planes.stage import ALL, A, B, Listener, Mirror, settings_of
+from tests.planes.stage import ALL, A, B, Clusters, Listener, Mirror, settings_of
 
 
 @pytest.fixture(scope="session")
-def bootstrap() -> Iterator[str]:
-    owner = Producer({"bootstrap.servers": "mock", "test.mock.num.brokers": 1, "log_level": 0})
-    brokers = owner.list_topics(timeout=10).brokers.values()
+def clusters() -> Iterator[Clusters]:
+    """A mock cluster for each of the two sites, living as long as the producers that made them."""
+    owners = []
+    found = {}
     for site, peer in ((A, B), (B, A)):
+        owner = Producer({"bootstrap.servers": "mock", "test.mock.num.brokers": 1, "log_level": 0})
+        brokers = owner.list_topics(timeout=10).brokers.values()
         for topic in wanted(site, [peer]):
             owner.list_topics(topic.name, timeout=10)
-    yield ",".join(f"{one.host}:{one.port}" for one in brokers)
-    owner.flush(1)
+        found[site] = ",".join(f"{one.host}:{one.port}" for one in brokers)
+        owners.append(owner)
+    yield found
+    for owner in owners:
+        owner.flush(1)
 
 
 @dataclass
 class Stage:
-    """Two planes on one cluster. `a` and `b` are started; B reads all its partitions."""
+    """Two planes on a cluster each. `a` and `b` are started; B reads all its partitions."""
 
     a: PlaneProcess
     b: PlaneProcess
@@ -41,10 +47,10 @@ class Stage:
 
 
 @pytest.fixture
-def stage(bootstrap: str, tmp_path: Path) -> Iterator[Stage]:
-    settings_a, settings_b = (settings_of(site, bootstrap, tmp_path) for site in (A, B))
+def stage(clusters: Clusters, tmp_path: Path) -> Iterator[Stage]:
+    settings_a, settings_b = (settings_of(site, clusters, tmp_path) for site in (A, B))
     a, b = PlaneProcess(settings_a, "a"), PlaneProcess(settings_b, "b")
-    listener, mirror = Listener(bootstrap), Mirror(bootstrap)
+    listener, mirror = Listener(clusters), Mirror(clusters)
     a.start()
     b.start()
     b.tell(ALL)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
@@ -27,15 +27,18 @@ from streams.settings import Registry, Settings, SiteEntry
 from streams.storage import open_endpoint
 
 A, B = Site("T1_A"), Site("T2_B")
+Clusters = Mapping[Site, str]
+"""Bootstrap address of each site."""
 PARTITIONS = 4
 """What the mock cluster gives every topic."""
 DATASET = Dataset("/Plane/Test/RAW")
 BLOCK = Block(f"{DATASET}#one")
+TOLD = (TRANSFERS, CHUNK_EVENTS, MANIFESTS)
 ALL = Assign(dict.fromkeys(range(PARTITIONS)))
 
 
-def settings_of(site: Site, bootstrap: str, root: Path, *, partitions: int = PARTITIONS, **shared: int) -> Settings:
-    registry = Registry(partitions=partitions, sites=(SiteEntry(A, bootstrap), SiteEntry(B, bootstrap)), **shared)
+def settings_of(site: Site, clusters: Clusters, root: Path, *, partitions: int = PARTITIONS, **shared: int) -> Settings:
+    registry = Registry(partitions=partitions, sites=tuple(SiteEntry(one, clusters[one]) for one in (A, B)), **shared)
     storage = root / site / "storage"
     storage.mkdir(parents=True, exist_ok=True)
     return Settings(
@@ -106,38 +109,29 @@ M = TypeVar("M")
 
 
 class Listener:
-    """Everything that is told in the journals of the planes, from now on."""
+    """Everything that is told in the planes' journals of both sites, from now on."""
 
-    def __init__(self, bootstrap: str, partitions: int = PARTITIONS) -> None:
+    def __init__(self, clusters: Clusters, partitions: int = PARTITIONS) -> None:
         self.heard: list[Message] = []
         self._changed = threading.Condition()
         self._running = True
-        config = {"bootstrap.servers": bootstrap, "group.id": "test", "auto.offset.reset": "latest", "log_level": 2}
-        self._consumer = Consumer({**config, "fetch.wait.max.ms": 10})
-        places = [TopicPartition(t, p, -1) for t in (TRANSFERS, CHUNK_EVENTS, MANIFESTS) for p in range(partitions)]
-        for topic in (TRANSFERS, CHUNK_EVENTS, MANIFESTS):
-            self._consumer.list_topics(topic, timeout=10)
-        self._consumer.assign(self._consumer.offsets_for_times(places, timeout=10))
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._run, args=(site, _reader(bootstrap, TOLD, partitions)), daemon=True)
+            for site, bootstrap in clusters.items()
+        ]
+        for thread in self._threads:
+            thread.start()
 
-    def _run(self) -> None:
+    def _run(self, here: Site, consumer: Consumer) -> None:
         while self._running:
-            record = self._consumer.poll(0.1)
+            record = consumer.poll(0.1)
             if record is None or record.error() is not None:
                 continue
-            where = (record.topic(), record.key(), record.value(), record.headers())
-            message = None
-            for here in (A, B):  # both sites share the cluster: the origin says whose record it is
-                try:
-                    message = wire.decode(*where, here).message
-                except wire.WireError:
-                    continue
-                break
-            assert message is not None, where
+            heard = wire.decode(record.topic(), record.key(), record.value(), record.headers(), here)
             with self._changed:
-                self.heard.append(message)
+                self.heard.append(heard.message)
                 self._changed.notify_all()
+        consumer.close()
 
     def wait(self, kind: type[M], match: Callable[[M], bool] = lambda _: True, timeout_s: float = 20.0) -> M:
         def found() -> M | None:
@@ -151,38 +145,43 @@ class Listener:
 
     def close(self) -> None:
         self._running = False
-        self._thread.join()
-        self._consumer.close()
+        for thread in self._threads:
+            thread.join()
+
+
+def _reader(bootstrap: str, topics: Sequence[str], partitions: int) -> Consumer:
+    """Reads these topics from their present ends on."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "test",
+            "enable.auto.commit": False,
+            "fetch.wait.max.ms": 10,
+            "fetch.queue.backoff.ms": 2,
+            "fetch.message.max.bytes": 4 << 20,
+            "log_level": 2,
+        }
+    )
+    places = [TopicPartition(topic, p, -1) for topic in topics for p in range(partitions)]
+    consumer.assign(consumer.offsets_for_times(places, timeout=10))
+    return consumer
 
 
 class Mirror:
     """Copies A's payload for B into B's copy; `spoil` may change a value or drop the record (None)."""
 
     def __init__(
-        self, bootstrap: str, partitions: int = PARTITIONS, spoil: Callable[[bytes], bytes | None] | None = None
+        self,
+        clusters: Clusters,
+        partitions: int = PARTITIONS,
+        spoil: Callable[[bytes], bytes | None] | None = None,
     ) -> None:
         self.spoil = spoil
         self.copied = 0
         self._running = True
-        name = chunks_to(B)
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": bootstrap,
-                "group.id": "mirror",
-                "fetch.wait.max.ms": 10,
-                "log_level": 2,
-                "fetch.queue.backoff.ms": 2,
-                "fetch.message.max.bytes": 4 << 20,
-            }
-        )
-        self._producer = Producer(
-            {"bootstrap.servers": bootstrap, "log_level": 2, "queue.buffering.max.kbytes": 64 << 10}
-        )
-        for topic in (name, remote(A, name)):
-            self._producer.list_topics(topic, timeout=10)
-        places = [TopicPartition(name, p, -1) for p in range(partitions)]
-        self._consumer.assign(self._consumer.offsets_for_times(places, timeout=10))
-        self._thread = threading.Thread(target=self._run, args=(remote(A, name),), daemon=True)
+        self._consumer = _reader(clusters[A], [chunks_to(B)], partitions)
+        self._producer = Producer({"bootstrap.servers": clusters[B], "log_level": 2, "linger.ms": 0})
+        self._thread = threading.Thread(target=self._run, args=(remote(A, chunks_to(B)),), daemon=True)
         self._thread.start()
 
     def _run(self, copy: str) -> None:

@@ -25,6 +25,8 @@ _OWNED = {
     "partitioner",
     "isolation.level",
     "enable.auto.commit",
+    "enable.partition.eof",
+    "auto.offset.reset",
     "test.mock.num.brokers",
 }
 """Kafka settings that carry a guarantee; a configuration file may not change them."""

@@ -1,0 +1,192 @@
+"""How every noun and verb of the command line behaves: settings, one-line errors, exit codes. No noun lives here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any, TypeVar
+
+import click
+
+from streams.core.names import Site, shown
+from streams.errors import Transfer2goError, UsageError
+from streams.settings import Settings, load_settings
+
+INTERRUPTED = 130
+_FLAGS = "transfer2go.flags"
+_DEBUG = "transfer2go.debug"
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def _flag(ctx: click.Context, param: click.Parameter, value: object) -> None:
+    if value is not None:
+        ctx.meta.setdefault(_FLAGS, {})[param.name] = value
+
+
+def _common() -> list[click.Parameter]:
+    return [
+        click.Option(["--site"], metavar="SITE", expose_value=False, callback=_flag, help="The site to act for."),
+        click.Option(
+            ["--state"], metavar="DIR", expose_value=False, callback=_flag, help="Where the federation's files are."
+        ),
+    ]
+
+
+class Verb(click.Command):
+    """A command with --site and --state, whose context's `obj` is the Settings.
+
+    `federation=False`: it also runs where no sites.toml exists yet.
+    """
+
+    def __init__(self, *args: Any, federation: bool = True, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.federation = federation
+        own = {name for param in self.params for name in param.opts}
+        self.params += [param for param in _common() if not own & set(param.opts)]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if not isinstance(ctx.obj, Settings):
+            ctx.obj = settings_of(ctx, federation=self.federation)
+        return super().invoke(ctx)
+
+
+def settings_of(ctx: click.Context, *, federation: bool = True) -> Settings:
+    """The configuration as the flags, the environment and the files give it."""
+    return load_settings(need_federation=federation, **ctx.meta.get(_FLAGS, {}))
+
+
+class Noun(click.Group):
+    """A noun: its verbs are `Verb`s."""
+
+    command_class = Verb
+
+
+class Root(Noun):
+    """`transfer2go`: loads a noun's file when it is asked for, and turns whatever happens into one line and a code."""
+
+    def __init__(self, nouns: Mapping[str, str], **kwargs: Any) -> None:
+        super().__init__(params=[*_common(), _debug_option()], **kwargs)
+        self._nouns = nouns
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._nouns)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._nouns:
+            return None
+        command = getattr(import_module(f"streams.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self._nouns.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self._nouns:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], self._nouns, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            ctx.fail(f"no command {shown(args[0])!r}{hint}")
+        return super().resolve_command(ctx, args)
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        code = self._guarded(args, prog_name or "transfer2go", complete_var, extra)
+        if standalone_mode:
+            sys.exit(code)
+        return code
+
+    def _guarded(self, args: Any, prog_name: str, complete_var: str | None, extra: Any) -> int:
+        """Run; the exit code. Nothing but SystemExit ever leaves."""
+        try:
+            given = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+            sys.stdout.flush()
+        except click.UsageError as error:
+            path = error.ctx.command_path if error.ctx else prog_name
+            _complain(f"{error.format_message().rstrip('.')}; see `{path} --help`")
+            return UsageError.exit_code
+        except click.ClickException as error:
+            _complain(error.format_message())
+            return error.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            return INTERRUPTED
+        except Transfer2goError as error:
+            _complain(str(error))
+            return error.exit_code
+        except BrokenPipeError:
+            # Whoever read our output has had enough (`| head`): not a failure. The null device keeps the exit quiet.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except Exception as error:
+            if _debugging:
+                raise
+            _complain(
+                f"internal error: {type(error).__name__}: {error}; run again with T2G_DEBUG=1 and report what it says"
+            )
+            return Transfer2goError.exit_code
+        return given if isinstance(given, int) else 0
+
+
+_debugging: list[bool] = []
+
+
+def _debug_option() -> click.Option:
+    def note(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+        _debugging[:] = [True] if value else []
+
+    return click.Option(
+        ["--debug"], is_flag=True, envvar="T2G_DEBUG", expose_value=False, is_eager=True, callback=note, hidden=True
+    )
+
+
+def _complain(line: str) -> None:
+    click.echo(f"transfer2go: {shown(line, 2000)}", err=True)
+
+
+def leave(code: int) -> None:
+    """End the verb with this exit code."""
+    click.get_current_context().exit(code)
+
+
+def json_option(command: _F) -> _F:
+    """`--json`: JSON lines for lists, one object for one thing."""
+    return click.option("--json", "as_json", is_flag=True, help="JSON: lines for a list, one object for one thing.")(
+        command
+    )
+
+
+def execute_option(command: _F) -> _F:
+    """`--execute`: without it the verb only shows what it would do."""
+    return click.option("--execute", is_flag=True, help="Do it; without this it only shows what it would do.")(command)
+
+
+def site_of(settings: Settings) -> Site:
+    """The site to act for: the one named, else the first of a federation that lives in the state directory."""
+    if settings.site is None:
+        for site in settings.registry.names:
+            if (settings.state / site / "site.toml").is_file():
+                return site
+    return settings.here
+
+
+def at_site(settings: Settings, site: Site | None = None) -> Settings:
+    """The settings as `site` reads them (default: `site_of`), its own file included."""
+    chosen = site_of(settings) if site is None else site
+    if settings.site == chosen:
+        return settings
+    ctx = click.get_current_context(silent=True)
+    flags = dict(ctx.meta.get(_FLAGS, {})) if ctx else {}
+    flags.update(site=str(chosen), state=str(settings.state), sites=str(settings.sites_path))
+    return load_settings(**flags)

@@ -1,0 +1,271 @@
+"""`transfer2go file`: say which files a site holds, ask where they are, read them back."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from streams.cli import holdings, screen, workers
+from streams.cli.command import Noun, at_site, json_option, leave
+from streams.core.names import Block, Dataset, Lfn, Site
+from streams.core.selection import Kind, Selector, parse
+from streams.errors import NotFound, PartlyDone, TransferFailed, UsageError
+from streams.kafka.publish import Publisher
+from streams.registration import Registered, register, verify
+from streams.settings import Settings
+
+_PAGE = "1000"
+
+
+@click.group(cls=Noun)
+def file() -> None:
+    """Files: register, list, where, verify."""
+
+
+@file.command("register")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH…")
+@click.option("--block", required=True, metavar="/P/P/T#NAME", help="The block they belong to.")
+@click.option("--prefix", metavar="LFN", help="LFN under which files outside the storage are placed.")
+@click.option("--copy", is_flag=True, help="Always copy into the storage, never link.")
+@json_option
+@click.pass_obj
+def register_files(
+    settings: Settings, paths: tuple[str, ...], block: str, prefix: str | None, copy: bool, as_json: bool
+) -> None:
+    """Say to the log that this site holds the files at PATH… (directories are walked).
+
+    Files outside the site's storage are placed into it first, under --prefix, by default /store/BLOCK'S DATASET.
+    Exit 0: all registered; 8: some refused; 6: none registered.
+    """
+    chosen, settings = Block(block), at_site(settings)
+    lfn_prefix = prefix or f"/store{chosen.dataset}"
+    progress = screen.Progress("registering")
+    with Publisher(settings, settings.here, f"register-{socket.gethostname()}-{os.getpid()}"[:120], "cli") as publisher:
+        done = register(
+            settings,
+            publisher,
+            paths,
+            chosen,
+            lfn_prefix=lfn_prefix,
+            elsewhere=_elsewhere(settings, chosen.dataset),
+            link=not copy,
+            on_progress=lambda files, size: progress.show(files, files, size, size),
+            on_fault=lambda fault: screen.say(f"refused: {fault}"),
+        )
+    _show_registered(done, chosen, settings.here, as_json)
+    leave(_exit_code(done))
+
+
+def _elsewhere(settings: Settings, dataset: Dataset) -> Callable[[Sequence[Lfn]], list[tuple[Lfn, Site, int, str]]]:
+    """Replicas of the dataset at every site, read once."""
+    known: dict[Lfn, list[tuple[Lfn, Site, int, str]]] = {}
+    for (lfn, site), found in holdings.held(settings, settings.here, dataset=dataset).items():
+        known.setdefault(lfn, []).append((lfn, site, found.file.bytes, found.file.adler32))
+    return lambda lfns: [replica for lfn in lfns for replica in known.get(lfn, ())]
+
+
+def _show_registered(done: Registered, block: Block, site: Site, as_json: bool) -> None:
+    if as_json:
+        faults = [{"where": fault.where, "why": fault.why} for fault in done.faults]
+        screen.put_json(
+            {
+                "site": site,
+                "block": block,
+                "files": done.files,
+                "bytes": done.bytes,
+                "placed": done.placed,
+                "repeated": done.repeated,
+                "refused": done.faults_count,
+                "faults": faults,
+            }
+        )
+        return
+    how = ", ".join(f"{count:,} {what}" for what, count in sorted(done.placed.items()))
+    screen.put(
+        f"{done.files:,} files, {screen.size(done.bytes)} registered at {site} in {block}"
+        + (f" ({how})" if how else "")
+    )
+    if done.faults_count:
+        screen.say(f"{done.faults_count:,} refused")
+
+
+def _exit_code(done: Registered) -> int:
+    if done.stopped is not None:
+        raise done.stopped
+    if not done.faults_count:
+        return 0
+    return PartlyDone.exit_code if done.files or done.repeated else TransferFailed.exit_code
+
+
+@file.command("list")
+@click.argument("name", required=False, metavar="[DATASET|BLOCK]")
+@json_option
+@click.pass_obj
+def list_files(settings: Settings, name: str | None, as_json: bool) -> None:
+    """Datasets; or the files of one DATASET or BLOCK with the sites that hold them."""
+    settings = at_site(settings)
+    if name is None:
+        _list_datasets(settings, as_json)
+        return
+    chosen = parse(name)
+    if chosen.kind is Kind.FILE:
+        raise UsageError(f"{name!r} is neither a dataset nor a block", next="for one file use `file where`")
+    rows = list(_files(settings, chosen))
+    if not rows:
+        raise NotFound(f"no file in {name}", where=f"as {settings.here} knows", next="see `transfer2go file list`")
+    if as_json:
+        for row in rows:
+            screen.put_json(row)
+        return
+    screen.table(
+        ("lfn", ">bytes", "adler32", "block", "sites"),
+        ((r["lfn"], r["bytes"], r["adler32"], str(r["block"]).partition("#")[2], " ".join(r["sites"])) for r in rows),
+    )
+
+
+def _files(settings: Settings, chosen: Selector) -> Iterator[dict[str, Any]]:
+    """One row a file: lfn, block, bytes, adler32, sites. From a worker's view, else from the journals."""
+    cursor = ""
+    while True:
+        answer = workers.ask_any(
+            settings, settings.here, "/api/files", **{chosen.kind.value: chosen.name}, cursor=cursor, limit=_PAGE
+        )
+        if answer is None or "files" not in answer:
+            break
+        for found in answer["files"]:
+            yield _row(found["lfn"], found["replicas"])
+        cursor = answer.get("cursor") or ""
+        if not cursor:
+            return
+    yield from _files_from_log(settings, chosen)
+
+
+def _files_from_log(settings: Settings, chosen: Selector) -> Iterator[dict[str, Any]]:
+    dataset = Dataset(chosen.name.partition("#")[0])
+    by_lfn: dict[str, list[dict[str, Any]]] = {}
+    for (lfn, _), found in sorted(holdings.held(settings, settings.here, dataset=dataset).items()):
+        if chosen.kind is Kind.DATASET or found.file.block == chosen.name:
+            by_lfn.setdefault(lfn, []).append(_replica(found))
+    for lfn, replicas in by_lfn.items():
+        yield _row(lfn, replicas)
+
+
+def _row(lfn: str, replicas: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    first = replicas[0] if replicas else {"block": "", "bytes": 0, "adler32": ""}
+    return {
+        "lfn": lfn,
+        "block": first["block"],
+        "bytes": first["bytes"],
+        "adler32": first["adler32"],
+        "sites": sorted(r["site"] for r in replicas),
+    }
+
+
+def _replica(found: holdings.Holding) -> dict[str, Any]:
+    file = found.file
+    return {
+        "site": str(found.site),
+        "dataset": str(found.dataset),
+        "block": str(file.block),
+        "bytes": file.bytes,
+        "adler32": str(file.adler32),
+    }
+
+
+def _list_datasets(settings: Settings, as_json: bool) -> None:
+    answer = workers.ask_any(settings, settings.here, "/api/datasets")
+    if isinstance(answer, list):
+        rows = [(r["name"], r["files"], r["bytes"], sorted(r["sites"])) for r in answer]
+    else:
+        sums: dict[str, tuple[set[Lfn], int, set[str]]] = {}
+        for (lfn, site), found in holdings.held(settings, settings.here).items():
+            lfns, total, sites = sums.get(found.dataset, (set(), 0, set()))
+            total += 0 if lfn in lfns else found.file.bytes
+            sums[found.dataset] = (lfns | {lfn} if lfn not in lfns else lfns, total, sites | {str(site)})
+        rows = [(name, len(lfns), total, sorted(sites)) for name, (lfns, total, sites) in sorted(sums.items())]
+    if as_json:
+        for name, files, size, sites in rows:
+            screen.put_json({"dataset": name, "files": files, "bytes": size, "sites": sites})
+        return
+    screen.table(
+        ("dataset", ">files", ">size", "sites"),
+        ((name, files, screen.size(size), " ".join(sites)) for name, files, size, sites in rows),
+        empty="no dataset is known here yet; see `transfer2go file register --help`",
+    )
+
+
+@file.command()
+@click.argument("lfn", metavar="LFN")
+@json_option
+@click.pass_obj
+def where(settings: Settings, lfn: str, as_json: bool) -> None:
+    """Which sites hold a file."""
+    name, settings = Lfn(lfn), at_site(settings)
+    found = _where(settings, name)
+    if not found:
+        raise NotFound(f"no site is known to hold {name}", where=f"as {settings.here} knows")
+    if as_json:
+        for replica in found:
+            screen.put_json(replica)
+        return
+    screen.table(
+        ("site", "block", ">bytes", "adler32"), ((r["site"], r["block"], r["bytes"], r["adler32"]) for r in found)
+    )
+
+
+def _where(settings: Settings, lfn: Lfn) -> list[dict[str, Any]]:
+    answer = workers.ask_any(settings, settings.here, "/api/where", lfn=lfn)
+    if isinstance(answer, list):
+        return answer
+    return [_replica(found) for _, found in sorted(holdings.held(settings, settings.here, lfn=lfn).items())]
+
+
+@file.command("verify")
+@click.argument("names", nargs=-1, required=True, metavar="LFN|BLOCK|DATASET…")
+@json_option
+@click.pass_obj
+def verify_files(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:
+    """Read this site's replicas back from its disk and compare size and adler32 with the journals.
+
+    Exit 0: all as expected; 8: some not; 6: none.
+    """
+    settings = at_site(settings)
+    expected = [one for name in names for one in expected_at(settings, parse(name))]
+    good = bad = total = 0
+    progress = screen.Progress(f"reading back at {settings.here}")
+    size = sum(bytes_ for _, bytes_, _ in expected)
+    for checked in verify(settings, expected):
+        good, bad, total = good + (not checked.why), bad + bool(checked.why), total + checked.bytes
+        progress.show(good + bad, len(expected), total, size)
+        if as_json:
+            screen.put_json({"lfn": checked.lfn, "bytes": checked.bytes, "ok": not checked.why, "why": checked.why})
+        elif checked.why:
+            screen.put(f"{checked.lfn}: {checked.why}")
+    progress.close()
+    if not as_json:
+        when = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        screen.put(
+            f"{good:,} of {len(expected):,} files ({screen.size(total)}) are whole at {settings.here}, read {when}"
+        )
+    leave(0 if not bad else PartlyDone.exit_code if good else TransferFailed.exit_code)
+
+
+def expected_at(settings: Settings, chosen: Selector) -> list[tuple[Lfn, int, str]]:
+    """(LFN, bytes, adler32) of this site's replicas, as its journals say. NotFound when there is none."""
+    if chosen.kind is Kind.FILE:
+        found = holdings.held(settings, settings.here, lfn=Lfn(chosen.name))
+    else:
+        found = holdings.held(settings, settings.here, dataset=Dataset(chosen.name.partition("#")[0]))
+    mine = [
+        (lfn, h.file.bytes, str(h.file.adler32))
+        for (lfn, site), h in sorted(found.items())
+        if site == settings.here and (chosen.kind is not Kind.BLOCK or h.file.block == chosen.name)
+    ]
+    if not mine:
+        raise NotFound(f"{settings.here} holds nothing of {chosen.name}", next="see `transfer2go file where`")
+    return mine

@@ -1,0 +1,313 @@
+"""`transfer2go intent`: ask for a transfer, see how it goes, why it waits, take it back."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+
+import click
+
+from streams.cli import screen
+from streams.cli.command import Noun, at_site, json_option, leave
+from streams.cli.words import explain
+from streams.core.names import IntentId, shown
+from streams.errors import UsageError
+from streams.following import fact_of, topics_of_intents
+from streams.kafka.replay import replay
+from streams.producer import IntentHandle, Outcome, TransferClient
+from streams.settings import Settings
+from streams.watching import IntentFold, Snapshot
+
+_PERIOD = re.compile(r"(\d+)\s*([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@click.group(cls=Noun)
+def intent() -> None:
+    """Transfer intents: add, show, list, watch, cancel, explain."""
+
+
+@intent.command()
+@click.argument("selectors", nargs=-1, required=True, metavar="LFN|BLOCK|DATASET…")
+@click.option(
+    "--to", "destinations", multiple=True, required=True, metavar="SITE", help="Destination; may be repeated."
+)
+@click.option("--source", metavar="SITE", help="Take the files from this site; else the home chooses.")
+@click.option("--priority", type=click.IntRange(0, 9), default=5, show_default=True, help="Higher goes first.")
+@click.option("--deadline", metavar="TIME", help="Cancelled when it passes: ISO 8601, or a period as 90s, 30m, 2h, 1d.")
+@click.option("--key", metavar="TEXT", help="Idempotency key: the same key and wish is the same intent.")
+@click.option("--wait", "wait", is_flag=True, help="Follow it to its end and exit by how it ended.")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(min=0), metavar="SECONDS", help="With --wait: at most so long."
+)
+@json_option
+@click.pass_obj
+def add(
+    settings: Settings,
+    selectors: tuple[str, ...],
+    destinations: tuple[str, ...],
+    source: str | None,
+    priority: int,
+    deadline: str | None,
+    key: str | None,
+    wait: bool,
+    timeout_s: float | None,
+    as_json: bool,
+) -> None:
+    """Ask for files, blocks or datasets at one site or several; prints the intent's id.
+
+    With --wait: exit 0 when all arrived, 8 some, 6 none, 7 refused, 5 still open at --timeout.
+    """
+    with TransferClient(at_site(settings)) as client:
+        handle = client.publish(
+            selectors,
+            destinations,
+            source=source,
+            priority=priority,
+            deadline=None if deadline is None else _moment(deadline, datetime.now(UTC)),
+            idempotency_key=key,
+        )
+        if not wait:
+            screen.put_json({"intent": handle.id}) if as_json else screen.put(handle.id)
+            return
+        if not as_json:
+            screen.put(handle.id)
+        outcome = follow(handle, timeout_s)
+    _show_outcome(outcome, as_json)
+    leave(outcome.exit_code)
+
+
+def follow(handle: IntentHandle, timeout_s: float | None) -> Outcome:
+    """Wait with a progress line on stderr."""
+    progress = screen.Progress(shown(str(handle.id).partition("-")[0]))
+
+    def on_progress(snapshot: Snapshot) -> None:
+        note = handle.away or ("" if snapshot.decision or snapshot.ended else "waits for its home's decision")
+        progress.show(snapshot.arrived, snapshot.files, snapshot.arrived_bytes, snapshot.bytes, note)
+
+    outcome = handle.wait(timeout_s, on_progress)
+    last = outcome.last
+    progress.end(last.arrived, last.files, last.arrived_bytes, last.bytes, str(outcome.state))
+    return outcome
+
+
+def _moment(text: str, now: datetime) -> datetime:
+    """ISO 8601 (UTC when it names no zone), or a period from now."""
+    if period := _PERIOD.fullmatch(text.strip()):
+        return now + timedelta(seconds=int(period[1]) * _SECONDS[period[2]])
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(
+            f"deadline {shown(text)!r} is no time", next="use ISO 8601, as 2026-11-24T18:00Z, or a period as 2h"
+        ) from error
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    if at <= now:
+        raise UsageError(f"deadline {at.isoformat()} has passed already")
+    return at
+
+
+def _opened(client: TransferClient, name: str) -> IntentHandle:
+    return client.intent(IntentId(name))
+
+
+def _reader(settings: Settings, name: str) -> Settings:
+    """The settings of the site to read at: the one named, else the intent's home."""
+    return at_site(settings, settings.site or settings.entry(IntentId(name).home).name)
+
+
+@intent.command()
+@click.argument("name", metavar="INTENT")
+@json_option
+@click.pass_obj
+def show(settings: Settings, name: str, as_json: bool) -> None:
+    """State, counts and reasons of one intent. Exit as `add --wait` would now."""
+    with TransferClient(_reader(settings, name)) as client:
+        snapshot = _opened(client, name).snapshot()
+    _show(snapshot, as_json)
+    leave(0 if not snapshot.ended else snapshot.exit_code)
+
+
+@intent.command("list")
+@click.option("--open", "only_open", is_flag=True, help="Only those that have not ended.")
+@click.option(
+    "-n", "most", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many, the newest."
+)
+@json_option
+@click.pass_obj
+def list_intents(settings: Settings, only_open: bool, most: int, as_json: bool) -> None:
+    """Intents that a site knows, the newest last."""
+    settings = at_site(settings)
+    found = sorted(snapshots(settings), key=lambda s: (s.asked_ms or 0, s.intent))
+    chosen = [s for s in found if not (only_open and s.ended)][-most:]
+    if as_json:
+        for snapshot in chosen:
+            screen.put_json(_as_json(snapshot, short=True))
+        return
+    screen.table(
+        ("intent", "state", "asked", "to", ">files", ">arrived", ">failed", ">size", "what"),
+        (
+            (
+                s.intent,
+                s.state,
+                screen.moment(s.asked_ms),
+                " ".join(d.destination for d in s.destinations),
+                s.files,
+                s.arrived,
+                s.lost,
+                screen.size(s.bytes),
+                _what(s),
+            )
+            for s in chosen
+        ),
+        empty="no intents",
+    )
+
+
+def snapshots(settings: Settings) -> Iterator[Snapshot]:
+    """Every intent that this site's cluster has heard of."""
+    folds: dict[bytes, IntentFold] = {}
+    for record in replay(settings, settings.here, topics_of_intents(settings, settings.here), committed=False):
+        if (fact := fact_of(record, settings.here)) is not None and record.key is not None:
+            fold = folds.get(record.key)
+            if fold is None:
+                fold = folds[record.key] = IntentFold(IntentId(record.key.decode()))
+            fold.hear(*fact)
+    for fold in folds.values():
+        yield fold.snapshot()
+
+
+def _what(snapshot: Snapshot) -> str:
+    selectors = snapshot.body.selectors if snapshot.body else ()
+    more = f" +{len(selectors) - 1}" if len(selectors) > 1 else ""
+    return f"{selectors[0].name}{more}" if selectors else "-"
+
+
+@intent.command()
+@click.argument("name", metavar="INTENT")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), metavar="SECONDS", help="At most so long.")
+@json_option
+@click.pass_obj
+def watch(settings: Settings, name: str, timeout_s: float | None, as_json: bool) -> None:
+    """Follow an intent to its end; exit as `add --wait` does."""
+    with TransferClient(_reader(settings, name)) as client:
+        handle = _opened(client, name)
+        if as_json:
+            snapshot = handle.snapshot()
+            for snapshot in handle.watch(timeout_s):
+                screen.put_json(_as_json(snapshot, short=True))
+            leave(snapshot.exit_code)
+        outcome = follow(handle, timeout_s)
+    _show_outcome(outcome, as_json)
+    leave(outcome.exit_code)
+
+
+@intent.command()
+@click.argument("name", metavar="INTENT")
+@click.pass_obj
+def cancel(settings: Settings, name: str) -> None:
+    """Ask the home to cancel an intent; what has arrived stays."""
+    home = settings.entry(IntentId(name).home).name
+    with TransferClient(at_site(settings, home)) as client:
+        handle = _opened(client, name)
+        if (before := handle.snapshot()).ended:
+            screen.say(f"{handle.id} has ended already: {before.state}")
+            return
+        handle.cancel()
+    screen.say(f"asked {home} to cancel {name}; see `transfer2go intent show {name}`")
+
+
+@intent.command("explain")
+@click.argument("name", metavar="INTENT")
+@click.pass_obj
+def explain_intent(settings: Settings, name: str) -> None:
+    """In words: what it waits for, at which destination, and who holds it up."""
+    with TransferClient(_reader(settings, name)) as client:
+        snapshot = _opened(client, name).snapshot()
+    for line in explain(snapshot, time.time_ns() // 1_000_000):
+        screen.put(line)
+
+
+def _show_outcome(outcome: Outcome, as_json: bool) -> None:
+    _show(outcome.last, as_json)
+
+
+def _show(snapshot: Snapshot, as_json: bool) -> None:
+    if as_json:
+        screen.put_json(_as_json(snapshot, short=False))
+        return
+    screen.put(f"{snapshot.intent}  {snapshot.state}  asked {screen.moment(snapshot.asked_ms)}  {_what(snapshot)}")
+    if snapshot.reason:
+        screen.put(f"reason: {snapshot.reason}")
+    screen.table(
+        ("destination", ">files", ">arrived", ">failed", ">cancelled", ">left", ">size", ">arrived size"),
+        (
+            (
+                d.destination,
+                d.files,
+                d.arrived,
+                d.failed,
+                d.cancelled,
+                d.left,
+                screen.size(d.bytes),
+                screen.size(d.arrived_bytes),
+            )
+            for d in snapshot.destinations
+        ),
+        empty="no destination is known yet",
+    )
+    for arrivals in snapshot.destinations:
+        for report in arrivals.open:
+            if report.waits_for:
+                screen.put(f"{arrivals.destination}, manifest {report.manifest.no}: waits for {report.waits_for}")
+    for one in snapshot.unfinished[:20]:
+        screen.put(f"{one.destination}: {one.lfn}: {one.reason.text}")
+    if len(snapshot.unfinished) > 20:
+        screen.put(f"… and {len(snapshot.unfinished) - 20:,} more; --json lists up to 1,000")
+
+
+def _as_json(snapshot: Snapshot, *, short: bool) -> dict[str, object]:
+    body = snapshot.body
+    found: dict[str, object] = {
+        "intent": snapshot.intent,
+        "state": snapshot.state,
+        "ended": snapshot.ended,
+        "exit_code": snapshot.exit_code,
+        "reason": snapshot.reason,
+        "asked": screen.moment(snapshot.asked_ms),
+        "last_heard": screen.moment(snapshot.last_ms),
+        "planned": snapshot.planned,
+        "destinations": [
+            {
+                "site": d.destination,
+                "files": d.files,
+                "arrived": d.arrived,
+                "failed": d.failed,
+                "cancelled": d.cancelled,
+                "bytes": d.bytes,
+                "arrived_bytes": d.arrived_bytes,
+                "reasons": dict(d.reasons),
+                "open": [
+                    {
+                        "manifest": r.manifest,
+                        "state": r.state,
+                        "verified": r.verified,
+                        "total": r.total,
+                        "waits_for": r.waits_for,
+                        "reason": None if r.reason is None else asdict(r.reason),
+                    }
+                    for r in d.open
+                ],
+            }
+            for d in snapshot.destinations
+        ],
+    }
+    if not short:
+        found["body"] = None if body is None else screen.plain(body)
+        found["unfinished"] = [
+            {"destination": u.destination, "lfn": u.lfn, **asdict(u.reason)} for u in snapshot.unfinished
+        ]
+    return found

@@ -1,0 +1,172 @@
+"""What people and programs see: tables, JSON, sizes, times, progress. Data on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text as RichText
+
+from streams.core.names import shown
+
+CELL_CHARS_MAX = 2000
+_PLAIN_EVERY_S = 2.0
+_LIVE_EVERY_S = 0.1
+
+
+def say(line: str) -> None:
+    """A line for the person, on stderr."""
+    click.echo(shown(line, CELL_CHARS_MAX), err=True)
+
+
+def put(line: str) -> None:
+    """A line of output, control characters escaped."""
+    click.echo(shown(line, CELL_CHARS_MAX * 4))
+
+
+def put_json(thing: object) -> None:
+    """One JSON object, on one line."""
+    click.echo(json.dumps(thing, ensure_ascii=False, default=str))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "nothing to show") -> None:
+    """Rows under column names; a name starting with `>` is a column of numbers. Nothing is cut when piped."""
+    cells = [[_cell(cell) for cell in row] for row in rows]
+    if not cells:
+        say(empty)
+        return
+    names = [name.removeprefix(">") for name in columns]
+    right = [name.startswith(">") for name in columns]
+    console = Console(file=sys.stdout)
+    if not console.is_terminal:
+        widths = [max(len(row[n]) for row in [names, *cells]) for n in range(len(names))]
+        for row in [[name.upper() for name in names], *cells]:
+            padded = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)]
+            click.echo("  ".join(padded).rstrip())
+        return
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, is_number in zip(names, right, strict=True):
+        drawn.add_column(name, justify="right" if is_number else "left", overflow="fold")
+    for row in cells:
+        drawn.add_row(*(RichText(cell) for cell in row))
+    console.print(drawn)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return shown(str(value), CELL_CHARS_MAX)
+
+
+def size(count: float) -> str:
+    """Bytes in decimal units: `1.00 GB`."""
+    if count < 1000:
+        return f"{count:.0f} B"
+    for unit in ("kB", "MB", "GB", "TB"):
+        count /= 1000
+        if count < 999.5:
+            break
+    else:
+        unit = "PB"
+        count /= 1000
+    return f"{count:.3g} {unit}" if count >= 100 else f"{count:.2f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `2 m 05 s`, `3 h 20 m`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} m {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} m"
+
+
+def moment(at_ms: int | None) -> str:
+    """ISO 8601 in UTC, to the millisecond; `-` for none."""
+    if at_ms is None:
+        return "-"
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Progress:
+    """A line on stderr that follows long work: rewritten in place on a terminal, else a new line when it changed.
+
+    `done_bytes` and `total_bytes` give rate and time left; the rate is over the last few seconds.
+    """
+
+    def __init__(self, label: str, *, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._label, self._now_s = label, now_s
+        self._live = sys.stderr.isatty()
+        self._started = now_s()
+        self._drawn_at = -1e9
+        self._drawn = ""
+        self._points: list[tuple[float, int]] = [(self._started, 0)]
+
+    def show(self, files: int, total_files: int, done_bytes: int, total_bytes: int, note: str = "") -> None:
+        now = self._now_s()
+        self._points.append((now, done_bytes))
+        while len(self._points) > 2 and now - self._points[0][0] > 5:
+            self._points.pop(0)
+        if now - self._drawn_at < (_LIVE_EVERY_S if self._live else _PLAIN_EVERY_S):
+            return
+        self._draw(self._text(files, total_files, done_bytes, total_bytes, note), now)
+
+    def end(self, files: int, total_files: int, done_bytes: int, total_bytes: int, note: str = "") -> None:
+        """The last state, and the cursor on a new line."""
+        elapsed = self._now_s() - self._started
+        rate = f" at {size(done_bytes / elapsed)}/s" if elapsed > 0 and done_bytes else ""
+        text = f"{self._label}  {files:,}/{total_files:,} files  {size(done_bytes)} in {duration(elapsed)}{rate}"
+        self._draw(f"{text}  {note}".rstrip(), self._now_s())
+        self.close()
+
+    def close(self) -> None:
+        if self._live and self._drawn:
+            click.echo("", err=True)
+        self._drawn = ""
+
+    def _text(self, files: int, total_files: int, done: int, total: int, note: str) -> str:
+        (t0, b0), (t1, b1) = self._points[0], self._points[-1]
+        rate = (b1 - b0) / (t1 - t0) if t1 > t0 else 0.0
+        left = f"  {duration((total - done) / rate)} left" if rate > 0 and total > done else ""
+        counted = f"{files:,}/{total_files:,} files" if total_files else "no manifest yet"
+        sizes = f"  {size(done)} of {size(total)}  {size(rate)}/s" if total else ""
+        return f"{self._label}  {counted}{sizes}{left}  {note}".rstrip()
+
+    def _draw(self, text: str, now: float) -> None:
+        text = shown(text, CELL_CHARS_MAX)
+        if self._live:
+            width = max(20, Console(file=sys.stderr).width - 1)
+            click.echo("\r" + text[:width] + "\x1b[K", err=True, nl=False)
+        elif text != self._drawn:
+            click.echo(text, err=True)
+        self._drawn, self._drawn_at = text, now
+
+
+def plain(thing: Any) -> Any:
+    """A frozen record as JSON can carry it: names as text, ranges as [start, stop) pairs, bytes as hex."""
+    from dataclasses import fields, is_dataclass
+
+    from streams.core.ranges import Ranges
+
+    if isinstance(thing, Ranges):
+        return [list(span) for span in thing]
+    if is_dataclass(thing) and not isinstance(thing, type):
+        return {field.name: plain(getattr(thing, field.name)) for field in fields(thing)}
+    if isinstance(thing, bytes):
+        return thing.hex()
+    if isinstance(thing, list | tuple):
+        return [plain(one) for one in thing]
+    return str(thing) if isinstance(thing, str) else thing

@@ -1,0 +1,183 @@
+"""Records and intents told in words: a line a record for `topic tail`, sentences for `intent explain`. Pure."""
+
+from __future__ import annotations
+
+from streams.cli.screen import duration, moment, size
+from streams.core import messages as m
+from streams.core.intent import State
+from streams.core.ranges import Ranges
+from streams.watching import Arrivals, Snapshot
+
+SPANS_SHOWN = 3
+
+
+def spans(ranges: Ranges) -> str:
+    """`[0,5) [7,9) +3`: the first spans, and how many more."""
+    shown = " ".join(f"[{a},{b})" for a, b in ranges.spans[:SPANS_SHOWN])
+    more = len(ranges.spans) - SPANS_SHOWN
+    return (f"{shown} +{more}" if more > 0 else shown) or "-"
+
+
+def because(reason: m.Reason | None) -> str:
+    return "" if reason is None else f" because {reason.scope}/{reason.failure_class} at {reason.phase}: {reason.text}"
+
+
+def _failed(groups: tuple[m.FailedItems, ...]) -> str:
+    count = sum(group.items.size for group in groups)
+    return f", {count} failed{because(groups[0].reason)}" if groups else ""
+
+
+def line(fact: m.Message) -> str:
+    """What a record says, in one line without its key, time and writer."""
+    match fact:
+        case m.TransferIntent():
+            names = " ".join(s.name for s in fact.selectors[:3])
+            more = f" +{len(fact.selectors) - 3}" if len(fact.selectors) > 3 else ""
+            source = f" from {fact.source}" if fact.source else ""
+            to = " ".join(fact.destinations)
+            return f"{fact.requester} asks {names}{more}{source} → {to}, priority {fact.priority}"
+        case m.IntentAsked():
+            value = f" {fact.priority}" if fact.priority is not None else ""
+            return f"{fact.asked_by} asks: {fact.asked}{value}"
+        case m.IntentDecided():
+            source = f", source {fact.source} ({fact.source_no})" if fact.source else ""
+            told = f"{fact.verdict}{source}, priority {fact.priority}"
+            return f"decision {fact.decision_no}: {told}{because(fact.reason)}"
+        case m.ManifestWritten():
+            total = sum(item.bytes for item in fact.items)
+            last = ", the last" if fact.last else ""
+            name = f"manifest {fact.source_no}.{fact.no} by {fact.source}"
+            return f"{name}: {len(fact.items)} items, {size(total)}{last}"
+        case m.FilesHeld():
+            total = sum(file.bytes for file in fact.files)
+            how = f" by {fact.manifest}" if fact.manifest else ""
+            return f"{fact.site} holds {len(fact.files)} files, {size(total)}{how}"
+        case m.FilesLost():
+            return f"{fact.site} lost {len(fact.lfns)} files{because(fact.reason)}"
+        case m.SiteAnnounced():
+            state = "closes" if fact.closing else "is alive"
+            api = f", API {fact.api}" if fact.api else ""
+            return f"{fact.role} {fact.writer} of {fact.site} {state}{api}, {len(fact.sequences)} sequences"
+        case m.DeadLetter():
+            return f"refused {fact.topic}[{fact.partition}]@{fact.offset}: {fact.reason}"
+        case _:
+            return _of_transfer(fact)
+
+
+def _of_transfer(fact: m.Message) -> str:
+    match fact:
+        case m.TransferPlanned():
+            return f"planned at {fact.destination}: {len(fact.body.items)} items, priority {fact.priority}"
+        case m.TransferDecided():
+            return f"decision {fact.decision_no}: {fact.verdict}, priority {fact.priority}{because(fact.reason)}"
+        case m.PartOpened():
+            there = f"{fact.present.size} already there"
+            return f"attempt {fact.attempt} opened at {fact.endpoint}, {there}{_failed(fact.failed)}"
+        case m.PartLost():
+            return f"attempt {fact.attempt} lost{because(fact.reason)}"
+        case m.LeaseExpired():
+            return f"request {fact.request_no} to {fact.source} expired"
+        case m.TransferClosed():
+            return f"closed: {fact.completion.ended}"
+        case m.ChunksRequested():
+            until = moment(fact.until_ms)
+            what = f"{spans(fact.ranges)} of {len(fact.items)} items"
+            return f"request {fact.request_no} to {fact.source} for {what}, until {until}"
+        case m.TransferProgress():
+            return (
+                f"attempt {fact.attempt}: {fact.verified.size} verified {spans(fact.verified)}, "
+                f"{fact.sealed.size} sealed{_failed(fact.failed)}"
+            )
+        case m.ChunksServed():
+            return f"{fact.source} served request {fact.request_no} of {fact.destination}: {size(fact.bytes)}"
+        case m.TransferReported():
+            waits = f", waits for {fact.waits_for}" if fact.waits_for else ""
+            return (
+                f"{fact.destination}: {fact.state}, {fact.verified}/{fact.total} verified, "
+                f"{fact.sealed}/{fact.items} sealed, {fact.failed} failed{waits}{because(fact.reason)}"
+            )
+        case m.CompletionRecord():
+            return (
+                f"{fact.destination}: {fact.ended}, {fact.sealed.size}/{fact.items} sealed, "
+                f"{size(fact.bytes)}{_failed(fact.failed)}"
+                + (f", {fact.cancelled.size} cancelled" if fact.cancelled else "")
+            )
+        case _:
+            return type(fact).__name__
+
+
+def chunk_line(header: m.ChunkHeader) -> str:
+    bad = sum(1 for s in header.segments if s.reason is not None)
+    faults = f", {bad} without bytes{because(next(s.reason for s in header.segments if s.reason))}" if bad else ""
+    total = sum(s.size for s in header.segments)
+    last = ", the last" if header.last else ""
+    return (
+        f"to {header.destination}, request {header.request_no}: [{header.start},{header.stop}) "
+        f"in {len(header.segments)} segments, {size(total)}{faults}{last}"
+    )
+
+
+def explain(snapshot: Snapshot, now_ms: int) -> list[str]:
+    """Why an intent is where it is: a sentence a line."""
+    lines = [_headline(snapshot, now_ms)]
+    body = snapshot.body
+    if body is not None and body.deadline_ms is not None and not snapshot.ended:
+        left = (body.deadline_ms - now_ms) / 1000
+        lines.append(
+            f"Its deadline is {moment(body.deadline_ms)}, " + (f"in {duration(left)}." if left > 0 else "passed.")
+        )
+    for arrivals in snapshot.destinations:
+        lines += _at_destination(arrivals, snapshot, now_ms)
+    return lines
+
+
+def _headline(snapshot: Snapshot, now_ms: int) -> str:
+    home, decision = snapshot.intent.home, snapshot.decision
+    since = f" for {duration((now_ms - snapshot.asked_ms) / 1000)}" if snapshot.asked_ms else ""
+    match snapshot.state:
+        case State.NEW:
+            return f"Facts about it are known here, but neither its body nor a decision of {home} is: a mirror lags."
+        case State.ASKED:
+            return (
+                f"Asked{since}, undecided: its home {home} must decide. That takes a second when a worker of it runs "
+                f"and it knows the names; names it does not know are waited for up to 60 s, as mirrors lag."
+            )
+        case State.REFUSED:
+            return f"Refused by {home}: {snapshot.reason or 'no reason given'}."
+        case State.CANCELLED:
+            return f"Cancelled by {home}: {snapshot.reason or 'no reason given'}. What had arrived stays."
+        case State.DONE:
+            took = (
+                f" in {duration((snapshot.last_ms - snapshot.asked_ms) / 1000)}"
+                if snapshot.last_ms and snapshot.asked_ms
+                else ""
+            )
+            return f"Done{took}: every manifest is closed at every destination."
+    assert decision is not None
+    source = decision.source
+    if not snapshot.planned:
+        return (
+            f"Accepted by {home}, source {source}, priority {decision.priority}; {source} still writes its manifests "
+            f"({snapshot.files:,} files so far)."
+        )
+    return f"Accepted by {home}, source {source}, priority {decision.priority}; all manifests are known."
+
+
+def _at_destination(arrivals: Arrivals, snapshot: Snapshot, now_ms: int) -> list[str]:
+    where = arrivals.destination
+    counts = [f"{arrivals.arrived:,} of {arrivals.files:,} files arrived"]
+    counts += [f"{arrivals.failed:,} failed"] if arrivals.failed else []
+    counts += [f"{arrivals.cancelled:,} cancelled"] if arrivals.cancelled else []
+    lines = [f"{where}: {', '.join(counts)} ({size(arrivals.arrived_bytes)} of {size(arrivals.bytes)})."]
+    for report in arrivals.open:
+        waits = f"waits for {report.waits_for}" if report.waits_for else "is at work"
+        lines.append(
+            f"  manifest {report.manifest.no}: {report.state}, {report.sealed:,}/{report.items:,} files, "
+            f"{size(report.verified)} of {size(report.total)}; {waits}{because(report.reason)}"
+        )
+    if arrivals.left and not arrivals.open and snapshot.state is State.ACTIVE:
+        lines.append(
+            f"  {where} has not reported on {arrivals.left:,} files: they wait for a place, or its workers are down."
+        )
+    lines += [f"  {count:,} failed: {text}" for text, count in arrivals.reasons]
+    return lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -147,12 +148,12 @@ def _files(settings: Settings, chosen: Selector) -> Iterator[dict[str, Any]]:
 
 def _files_from_log(settings: Settings, chosen: Selector) -> Iterator[dict[str, Any]]:
     dataset = Dataset(chosen.name.partition("#")[0])
-    by_lfn: dict[str, list[dict[str, Any]]] = {}
+    by_lfn: dict[Lfn, list[dict[str, Any]]] = {}
     for (lfn, _), found in sorted(holdings.held(settings, settings.here, dataset=dataset).items()):
         if chosen.kind is Kind.DATASET or found.file.block == chosen.name:
             by_lfn.setdefault(lfn, []).append(_replica(found))
-    for lfn, replicas in by_lfn.items():
-        yield _row(lfn, replicas)
+    for name, replicas in by_lfn.items():
+        yield _row(name, replicas)
 
 
 def _row(lfn: str, replicas: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -180,23 +181,35 @@ def _replica(found: holdings.Holding) -> dict[str, Any]:
 def _list_datasets(settings: Settings, as_json: bool) -> None:
     answer = workers.ask_any(settings, settings.here, "/api/datasets")
     if isinstance(answer, list):
-        rows = [(r["name"], r["files"], r["bytes"], sorted(r["sites"])) for r in answer]
+        rows = [_DatasetRow(r["name"], r["files"], r["bytes"], sorted(r["sites"])) for r in answer]
     else:
-        sums: dict[str, tuple[set[Lfn], int, set[str]]] = {}
-        for (lfn, site), found in holdings.held(settings, settings.here).items():
-            lfns, total, sites = sums.get(found.dataset, (set(), 0, set()))
-            total += 0 if lfn in lfns else found.file.bytes
-            sums[found.dataset] = (lfns | {lfn} if lfn not in lfns else lfns, total, sites | {str(site)})
-        rows = [(name, len(lfns), total, sorted(sites)) for name, (lfns, total, sites) in sorted(sums.items())]
+        rows = _datasets_from_log(settings)
     if as_json:
-        for name, files, size, sites in rows:
-            screen.put_json({"dataset": name, "files": files, "bytes": size, "sites": sites})
+        for row in rows:
+            screen.put_json(asdict(row))
         return
     screen.table(
         ("dataset", ">files", ">size", "sites"),
-        ((name, files, screen.size(size), " ".join(sites)) for name, files, size, sites in rows),
+        ((row.dataset, row.files, screen.size(row.bytes), " ".join(row.sites)) for row in rows),
         empty="no dataset is known here yet; see `transfer2go file register --help`",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _DatasetRow:
+    dataset: str
+    files: int
+    bytes: int
+    sites: list[str]
+
+
+def _datasets_from_log(settings: Settings) -> list[_DatasetRow]:
+    files: dict[Dataset, dict[Lfn, int]] = {}
+    sites: dict[Dataset, set[str]] = {}
+    for (lfn, site), found in holdings.held(settings, settings.here).items():
+        files.setdefault(found.dataset, {})[lfn] = found.file.bytes
+        sites.setdefault(found.dataset, set()).add(site)
+    return [_DatasetRow(name, len(of), sum(of.values()), sorted(sites[name])) for name, of in sorted(files.items())]
 
 
 @file.command()

@@ -74,14 +74,12 @@ def size(count: float) -> str:
     """Bytes in decimal units: `1.00 GB`."""
     if count < 1000:
         return f"{count:.0f} B"
-    for unit in ("kB", "MB", "GB", "TB"):
-        count /= 1000
-        if count < 999.5:
-            break
-    else:
-        unit = "PB"
-        count /= 1000
-    return f"{count:.3g} {unit}" if count >= 100 else f"{count:.2f} {unit}"
+    units = ("kB", "MB", "GB", "TB", "PB")
+    power = 0
+    count /= 1000
+    while count >= 999.5 and power < len(units) - 1:
+        count, power = count / 1000, power + 1
+    return f"{count:.0f} {units[power]}" if count >= 100 else f"{count:.2f} {units[power]}"
 
 
 def duration(seconds: float) -> str:

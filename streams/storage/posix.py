@@ -123,6 +123,8 @@ class PosixEndpoint(Endpoint):
         try:
             fd = self._open_part_file(part, resume=bool(ranges))
             try:
+                # nothing will be written to an empty file, yet it must be synced
+                part.unsynced = bytes == 0
                 self._refuse_second_name(fd, part)
                 if preallocate:
                     _preallocate(fd, bytes)

@@ -168,14 +168,14 @@ def _make_names_durable(
 ) -> None:
     """A rename that may not outlive a power cut is no seal: such items fail for now, and are found by `present`."""
     named = [at for at, answer in answers.items() if isinstance(answer, Sealed) and not answer.already]
-    failures = _settle(store, {parts[at].directory: parts[at].disk for at in named})
+    failures = settle(store, {parts[at].directory: parts[at].disk for at in named})
     for at in named:
         error = failures[parts[at].directory]
         if error is not None:
             answers[at] = oserrors.naming(error, parts[at].pfn)
 
 
-def _settle(store: PosixEndpoint, directories: dict[str, Disk], *, contents: bool = False) -> dict[str, OSError | None]:
+def settle(store: PosixEndpoint, directories: dict[str, Disk], *, contents: bool = False) -> dict[str, OSError | None]:
     """Make the names in these directories durable, and with `contents` the files too."""
     answers: dict[str, OSError | None] = {}
     by_disk: dict[Disk, list[str]] = defaultdict(list)
@@ -211,7 +211,7 @@ def present(store: PosixEndpoint, wanted: Sequence[Wanted]) -> list[bool | Stora
         if device is not None:
             directory = os.path.dirname(store.path(one.lfn))
             found[at] = (directory, store.disk_of(device, directory))
-    failures = _settle(store, dict(found.values()), contents=not each)
+    failures = settle(store, dict(found.values()), contents=not each)
     for at, (directory, _) in found.items():
         failure = failures[directory]
         if failure is not None:

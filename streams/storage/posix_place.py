@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 
 _FICLONE = 0x40049409
 _CANNOT_CLONE = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV, errno.ENOSYS, errno.EBADF, errno.EPERM}
-# other filesystem; kernel forbids linking what is not ours; too many links; no hard links here
-_CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOENT}
-_NO_NAMELESS = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}
+# other filesystem; kernel forbids linking what is not ours; too many links; no hard links or no /proc here
+_CANNOT_LINK = {
+    *(errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK),
+    *(errno.EOPNOTSUPP, errno.ENOENT, errno.EINVAL, errno.EROFS),
+}
+_NO_NAMELESS = {errno.EISDIR, *_CANNOT_LINK} - {errno.EROFS, errno.EACCES}
 
 
 def place(store: PosixEndpoint, lfn: str, source_path: str, *, link: bool) -> Placed:
@@ -42,9 +45,12 @@ def place(store: PosixEndpoint, lfn: str, source_path: str, *, link: bool) -> Pl
                 adler, how = _bring(store, source, directory_fd, name, link=link)
         except OSError as error:
             raise oserrors.writing(error, store.pfn(lfn)) from error
-        # makes it durable; and if the name was taken, by whatever, tells whether it is the same file
-        if not store.present(lfn, source.stat.bytes, adler):
-            raise StorageError("the file vanished while it was being placed", store.pfn(lfn))
+        if how == "already" and not store.present(lfn, source.stat.bytes, adler):
+            what = "something that is not a readable file is already there"
+            raise StorageError(what, store.pfn(lfn), failure_class="permanent")
+        failure = store.tree.fsync_directories([directory])[directory]
+        if failure is not None:
+            raise oserrors.naming(failure, store.pfn(lfn))
         return Placed(lfn, source.stat.bytes, adler, store.stat(lfn).version, how)
 
 
@@ -53,6 +59,7 @@ def _bring(store: PosixEndpoint, source: PosixReader, directory_fd: int, name: s
     if link:
         adler = source.adler32()
         try:
+            source.fsync()  # a name must not become durable before its bytes
             _link_fd(source.fileno(), directory_fd, name)
             return adler, "link"
         except FileExistsError:
@@ -61,11 +68,15 @@ def _bring(store: PosixEndpoint, source: PosixReader, directory_fd: int, name: s
             if error.errno not in _CANNOT_LINK:
                 raise
     try:
-        fd = os.open(".", os.O_RDWR | os.O_TMPFILE, 0o666, dir_fd=directory_fd)
+        return _bring_nameless(source, directory_fd, name)
     except OSError as error:
         if error.errno not in _NO_NAMELESS:
             raise
         return _bring_named(store, source, directory_fd, name)
+
+
+def _bring_nameless(source: PosixReader, directory_fd: int, name: str) -> tuple[str, str]:
+    fd = os.open(".", os.O_RDWR | os.O_TMPFILE, 0o666, dir_fd=directory_fd)
     try:
         adler, how = _fill(source, fd)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat as modes
 
 from streams.errors import StorageError
@@ -12,6 +13,8 @@ from streams.storage.endpoint import FileStat, Reader
 
 READ_BYTES = 1 << 20
 READ_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY  # non-blocking: opening a named pipe must not hang
+_VERSION = re.compile(r"([0-9]{1,20}):-?[0-9]{1,20}:[0-9]{1,20}")
+_SINCE_LISTED = "since it was listed"
 
 
 def file_stat(stat: os.stat_result) -> FileStat:
@@ -37,7 +40,7 @@ class PosixReader(Reader):
             self.stat = file_stat(stat)
             self.device = stat.st_dev
             if version is not None:
-                self._same(version, "since it was listed")
+                self._same(version, _SINCE_LISTED)
         except BaseException:
             os.close(fd)
             raise
@@ -48,7 +51,7 @@ class PosixReader(Reader):
         except OSError as error:
             raise oserrors.reading(error, self._pfn) from error
         if len(block) == length:
-            self._same(file_stat(os.fstat(self._fd)).version, "while it was read")
+            self._unchanged()
             return block
         return super().pread(offset, length)
 
@@ -59,12 +62,12 @@ class PosixReader(Reader):
             except OSError as error:
                 raise oserrors.reading(error, self._pfn) from error
             if not count:
-                self._same(file_stat(os.fstat(self._fd)).version, "while it was read")
+                self._unchanged()
                 what = f"bytes up to {offset + view.nbytes} were asked of a file of {self.stat.bytes}"
                 raise StorageError(what, self._pfn, failure_class="permanent")
             view = view[count:]
             offset += count
-        self._same(file_stat(os.fstat(self._fd)).version, "while it was read")
+        self._unchanged()
 
     def adler32(self) -> str:
         """Of the whole, read now in pieces of 1 MiB."""
@@ -87,15 +90,19 @@ class PosixReader(Reader):
             os.close(self._fd)
             self._fd = -1
 
+    def _unchanged(self) -> None:
+        self._same(file_stat(os.fstat(self._fd)).version, "while it was read")
+
     def _same(self, version: str, when: str) -> None:
         """Versions agree, or say in words what happened to the file."""
         if version == self.stat.version:
             return
-        other, mine = int(version.partition(":")[0] or 0), self.stat.bytes
-        # `version` is the older one only where a caller remembered it
-        before, after = (other, mine) if when == "since it was listed" else (mine, other)
-        if before == after:
-            what = f"the file was changed {when}, its size is the same"
+        remembered = _VERSION.fullmatch(version)
+        if remembered is None or int(remembered[1]) == self.stat.bytes:
+            what = f"the file was changed {when}"
         else:
+            # `version` is the older one only where a caller remembered it
+            sizes = int(remembered[1]), self.stat.bytes
+            before, after = sizes if when == _SINCE_LISTED else sizes[::-1]
             what = f"the file {'shrank' if after < before else 'grew'} from {before} to {after} bytes {when}"
         raise StorageError(what, self._pfn, "register it again", failure_class="data-bad")

@@ -31,9 +31,7 @@ class Tree:
         os.close(self.fd)
 
     def open(self, path: str, flags: int, mode: int = 0o666) -> int:
-        """Open beneath the root. Links are followed only while they stay inside; with O_CREAT the last is never."""
-        if flags & os.O_CREAT:
-            flags |= os.O_NOFOLLOW
+        """Open beneath the root. Links are followed only while they stay inside; add O_NOFOLLOW for the last one."""
         for _ in range(_RACES_MAX if self._openat2 else 0):
             try:
                 return syscalls.open_beneath(self.fd, path, flags, mode)

@@ -131,6 +131,13 @@ class EndpointContract:
             with pytest.raises(StorageError, match=words):
                 reader.readinto(300, memoryview(bytearray(700)))
 
+    @pytest.mark.parametrize("version", ["", "x", "6:1:1", "-6::", "9" * 5000])
+    def test_a_version_that_never_was(self, endpoint: Endpoint, backdoor: Backdoor, version: str) -> None:
+        backdoor.put(LFN, b"abcdef")
+        with pytest.raises(StorageError, match="since it was listed") as caught:
+            endpoint.open_reader(LFN, version)
+        assert caught.value.failure_class == "data-bad"
+
     def test_beyond_the_end_is_an_error_not_short(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
         backdoor.put(LFN, noise(10))
         with (

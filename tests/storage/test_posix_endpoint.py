@@ -268,7 +268,79 @@ def test_eight_threads_seal_the_same_target(endpoint: PosixEndpoint, backdoor: P
     assert backdoor.parts() == []
 
 
+def test_a_part_replaced_by_another_file_is_lost(endpoint: PosixEndpoint, backdoor: PosixBackdoor) -> None:
+    content = noise(6)
+    for item, use in enumerate((lambda part: part.write(3, content[3:]), lambda part: part.seal())):
+        part = endpoint.open_part(LFN, tag(item), bytes=6, adler32=adler_of(content))
+        part.write(0, content[:3] if item == 0 else content)
+        stranger = backdoor.path(LFN).with_name(f".t2g-{tag(item)}.part")
+        stranger.unlink()
+        stranger.write_bytes(content)
+        with pytest.raises(PartLost, match="another file took the part's name"):
+            use(part)
+        assert stranger.read_bytes() == content, "what is not ours is neither written nor deleted"
+        assert backdoor.get(LFN) is None
+
+
+def test_new_directories_are_made_durable_up_to_the_root_once(
+    endpoint: PosixEndpoint, backdoor: PosixBackdoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")) or fsync(fd))
+    land(endpoint, "/a/b/c/one", b"1", item=1)
+    root = endpoint.root
+    assert set(synced) == {root, f"{root}/a", f"{root}/a/b", f"{root}/a/b/c"}
+    synced.clear()
+    land(endpoint, "/a/b/c/two", b"2", item=2)
+    assert set(synced) == {f"{root}/a/b/c"}
+    synced.clear()
+    backdoor.path("/a/b").rename(backdoor.root / "moved")
+    land(endpoint, "/a/b/c/three", b"3", item=3)
+    assert f"{root}/a" in synced, "a new directory under an old name is new"
+
+
+def test_a_dirty_part_whose_descriptor_was_closed_is_synced_with_its_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A descriptor opened anew may not hear of an error that somebody else was told: only the disk's own does."""
+    calls: list[str] = []
+    syncfs, fdatasync = syscalls.syncfs, os.fdatasync
+    monkeypatch.setattr(syscalls, "syncfs", lambda fd: calls.append("syncfs") or syncfs(fd))
+    monkeypatch.setattr(os, "fdatasync", lambda fd: calls.append("fdatasync") or fdatasync(fd))
+    with PosixEndpoint(str(tmp_path), open_parts_max=1) as endpoint:
+        first = endpoint.open_part("/first", tag(1), bytes=2, adler32=None)
+        second = endpoint.open_part("/second", tag(2), bytes=2, adler32=None)
+        first.write(0, b"x")
+        first.sync()
+        second.write(0, b"x")
+        assert calls == ["fdatasync"]
+        calls.clear()
+        first.write(1, b"y")
+        second.sync()
+        assert calls == ["syncfs"]
+        first.sync()
+        assert calls == ["syncfs", "fdatasync"], "the one still open hears for itself"
+
+
 # placing
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_a_placed_file_is_synced_before_it_is_named(
+    endpoint: PosixEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link: bool
+) -> None:
+    calls: list[str] = []
+    for name in ("fsync", "fdatasync", "link"):
+        original = getattr(os, name)
+        monkeypatch.setattr(
+            os,
+            name,
+            lambda *args, name=name, original=original, **more: calls.append(name) or original(*args, **more),
+        )
+    (tmp_path / "mine").write_bytes(b"abcdef")
+    endpoint.place("/file", str(tmp_path / "mine"), link=link)
+    assert calls == ["fsync" if link else "fdatasync", "link", "fsync"]
 
 
 def test_placing_links_on_one_filesystem(endpoint: PosixEndpoint, backdoor: PosixBackdoor, tmp_path: Path) -> None:

@@ -113,6 +113,7 @@ class Worker:
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.plane.start()
+        self.desk.plane_restarted()  # partitions may have woken before there was a plane to tell
         self.view.start()
         await asyncio.to_thread(self._refuse_other_registry)
 

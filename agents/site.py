@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -14,7 +13,7 @@ import faust
 import structlog
 from faust import auth
 
-from agents import durable, families, rows, tables, web
+from agents import durable, families, logs, rows, tables, web
 from agents.assignment import Assignment
 from agents.clock import Clock
 from agents.desk import Desk
@@ -189,7 +188,7 @@ def _faust_app(settings: Settings) -> faust.App:
 
 def build_app(settings: Settings) -> faust.App:
     """A site's app with everything hung on it. Raises NeverWorks when topics or registry do not fit."""
-    logging.getLogger("aiokafka").setLevel(logging.WARNING)
+    logs.configure()
     admin.check(settings, [settings.here])
     worker = Worker(settings)
     app = worker.app

@@ -6,7 +6,6 @@ as could be seen, but a site could not be read: try again.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -16,6 +15,8 @@ import click
 
 from streams.audit import AuditReport
 from streams.audit import audit as run_audit
+from streams.cli.command import Verb, json_option, leave
+from streams.cli.screen import duration, put, put_json, say, size, table
 from streams.core.ledger import Finding, Invariant, PartitionCount, Remark
 from streams.core.names import Site
 from streams.settings import Settings
@@ -32,8 +33,8 @@ SHOWN_MAX = 50
 """Findings printed for people; `--json` has them all."""
 
 
-@click.command("audit")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
+@click.command("audit", cls=Verb)
+@json_option
 @click.option("--storage", is_flag=True, help="Read every completed file back and compare size and adler32.")
 @click.option("--site", "sites", multiple=True, metavar="SITE", help="Look at this site only (may be repeated).")
 @click.pass_obj
@@ -43,18 +44,20 @@ def audit(settings: Settings, as_json: bool, storage: bool, sites: Sequence[str]
     Exit 0: clean. 1: a promise is broken. 5: not everything could be read.
     """
 
-    def tell(line: str) -> None:
-        if sys.stderr.isatty():
-            click.echo(line, err=True)
-
-    report = run_audit(settings, sites=[Site(name) for name in sites], storage=storage, tell=tell)
+    report = run_audit(
+        settings, sites=[Site(name) for name in sites], storage=storage, tell=say if sys.stderr.isatty() else _unsaid
+    )
     if as_json:
-        click.echo(json.dumps(as_object(report), ensure_ascii=False))
+        put_json(as_object(report))
     else:
-        click.echo("\n".join(lines(report)))
+        show(report)
     for site, why in report.unreachable.items():
-        click.echo(f"{site} could not be read: {why}", err=True)
-    raise SystemExit(report.exit_code)
+        say(f"{site} could not be read: {why}")
+    leave(report.exit_code)
+
+
+def _unsaid(_line: str) -> None:
+    """Progress is for people."""
 
 
 def as_object(report: AuditReport) -> dict[str, Any]:
@@ -104,76 +107,69 @@ def _total(remarks: Iterable[Remark], invariant: Invariant) -> int:
     return sum(r.count for r in remarks if r.invariant is invariant)
 
 
-def lines(report: AuditReport) -> list[str]:
+def show(report: AuditReport) -> None:
     """The report for people."""
     judgement, counts = report.judgement, report.judgement.counts
-    head = ("promise", "checked", "findings", "waiting", "not checkable")
-    rows = [
-        (
-            f"{i} {PROMISES[i]}",
-            f"{judgement.checked[i]:,}",
-            f"{judgement.found[i]:,}",
-            f"{_total(judgement.waiting, i):,}",
-            f"{_total(judgement.unchecked, i):,}",
-        )
-        for i in Invariant
-    ]
-    out = _table(head, rows)
-    out += ["", *_records(judgement.partitions)]
-    out += [
-        "",
+    table(
+        ("promise", ">checked", ">findings", ">waiting", ">not checkable"),
+        [
+            (
+                f"{i} {PROMISES[i]}",
+                judgement.checked[i],
+                judgement.found[i],
+                _total(judgement.waiting, i),
+                _total(judgement.unchecked, i),
+            )
+            for i in Invariant
+        ],
+    )
+    put("")
+    _show_journals(judgement.partitions)
+    put("")
+    put(
         f"{counts.intents:,} intents: {counts.done:,} done, {counts.partly:,} partly, {counts.failed:,} failed, "
-        f"{counts.cancelled:,} cancelled, {counts.open:,} open, {counts.refused:,} refused, "
-        f"{counts.undecided:,} undecided",
-        f"{counts.files:,} files, {counts.bytes:,} bytes completed; {report.records:,} records of "
-        f"{len(report.sites)} sites in {report.seconds:.1f} s, {rate(report):,.0f} records/s",
-    ]
+        f"{counts.cancelled:,} cancelled, {counts.open:,} open, {counts.refused:,} refused, {counts.undecided:,} undecided"
+    )
+    put(f"{counts.files:,} files completed, {size(counts.bytes)}")
+    put(
+        f"{report.records:,} records of {len(report.sites)} sites read in {duration(report.seconds)}, "
+        f"{rate(report):,.0f} records/s"
+    )
     if report.storage is not None:
-        out.append(f"{report.storage.files:,} files, {report.storage.bytes:,} bytes read back from storage")
+        put(f"{report.storage.files:,} files read back from storage, {size(report.storage.bytes)}")
     for title, remarks in (("waiting", judgement.waiting), ("not checkable from here", judgement.unchecked)):
         if remarks:
-            out += ["", f"{title}:", *(f"  {r.invariant}  {r.count:,} × {r.words}" for r in remarks)]
-    out += ["", *_findings(judgement.findings)]
-    out.append(_verdict(report))
-    return out
+            put(f"{title}:")
+        for remark in remarks:
+            put(f"  {remark.invariant}  {remark.count:,} × {remark.words}")
+    _show_findings(judgement.findings)
+    put(verdict(report))
 
 
-def _records(partitions: Iterable[PartitionCount]) -> list[str]:
-    """The sums of the partitions of each topic at each site."""
+def _show_journals(partitions: Iterable[PartitionCount]) -> None:
+    """The sums over the partitions of each topic at each site."""
     names = ("records", "applied", "duplicate", "superseded", "dead_lettered", "pending", "silent")
     sums: dict[tuple[str, str], list[int]] = {}
     for count in partitions:
         row = sums.setdefault((count.site, count.topic), [0] * len(names))
         for n, name in enumerate(names):
             row[n] += getattr(count, name)
-    rows = [(site, topic, *(f"{n:,}" for n in row)) for (site, topic), row in sorted(sums.items()) if row[0]]
-    return _table(("site", "journal", *(name.replace("_", "-") for name in names)), rows, left=2)
+    columns = ("site", "journal", *(">" + name.replace("_", "-") for name in names))
+    table(columns, [(*key, *row) for key, row in sorted(sums.items()) if row[0]], empty="no records")
 
 
-def _findings(findings: Sequence[Finding]) -> list[str]:
-    out = []
+def _show_findings(findings: Sequence[Finding]) -> None:
     for finding in findings[:SHOWN_MAX]:
-        out.append(f"{finding.invariant} {finding.severity}: {finding.words}")
-        out += [f"     {place}" for place in finding.records]
+        put(f"{finding.invariant} {finding.severity}: {finding.words}")
+        for place in finding.records:
+            put(f"     {place}")
     if len(findings) > SHOWN_MAX:
-        out.append(f"… and {len(findings) - SHOWN_MAX:,} more: see --json")
-    return [*out, ""] if out else out
+        put(f"… and {len(findings) - SHOWN_MAX:,} more: see --json")
 
 
-def _verdict(report: AuditReport) -> str:
+def verdict(report: AuditReport) -> str:
+    """The last line."""
     broken = sum(report.judgement.found.values())
     if broken:
         return f"BROKEN: {broken:,} findings"
     return "clean" if report.is_complete else "INCOMPLETE: no finding, but not everything could be looked at"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """Columns padded to their widest cell; the first `left` ones to the left, numbers to the right."""
-    table = [head, *rows]
-    widths = [max(len(row[n]) for row in table) for n in range(len(head))]
-    return [
-        "  ".join(
-            cell.ljust(w) if n < left else cell.rjust(w) for n, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in table
-    ]

@@ -1,0 +1,130 @@
+"""How far copies are behind originals, and workers behind topics. Read-only.
+
+A mirror renumbers offsets but keeps timestamps and the order of each partition. So the last record of a copy is looked
+up at the origin by its time and found by its writer's number; what stands behind it has not arrived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from streams.audit import worker_group
+from streams.core import topics
+from streams.core.names import Site
+from streams.kafka.groups import committed_offsets
+from streams.kafka.reader import Place, Reader, Record
+from streams.kafka.replay import end_offsets, replay
+from streams.settings import Settings
+
+_ORIGIN = "t2g-origin"
+_WINDOW = 8
+"""Offsets looked at first from the end of a copy: a record and the markers of a few transactions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """A topic of `origin` at `site`: records not arrived, and seconds from the last arrived to the last written."""
+
+    origin: Site
+    site: Site
+    topic: str
+    records: int
+    behind_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """A topic of `site` and the records its workers have not committed."""
+
+    site: Site
+    topic: str
+    records: int
+
+
+def mirror_lag(settings: Settings, site: Site) -> list[Flow]:
+    """Every flow into `site`."""
+    auditor = settings.entry(site).auditor
+    bases = topics.mirrored(site, target_is_auditor=auditor)
+    found: list[Flow] = []
+    for peer in settings.registry.names:
+        if peer != site:
+            found += _flows(settings, peer, site, bases)
+    return found
+
+
+def _flows(settings: Settings, origin: Site, site: Site, bases: Iterable[str]) -> list[Flow]:
+    copies = _last_records(settings, site, [topics.remote(origin, base) for base in bases])
+    flows: list[Flow] = []
+    for base in bases:
+        records, behind_s = 0, 0.0
+        large = base.startswith("chunks-to-")
+        with Reader(settings, origin, committed=False) as reader:
+            places = reader.partitions_of([base])
+            ends = reader.end_offsets(places)
+            begins = reader.begin_offsets(places)
+            starts: dict[Place, int] = {}
+            for place in places:
+                copy = copies.get((topics.remote(origin, base), place[1]))
+                at = begins[place] if copy is None else reader.offsets_at([place], copy.timestamp_ms)[place]
+                starts[place] = at
+        behind = [place for place in places if starts[place] < ends[place]]
+        for place in behind:
+            copy = copies.get((topics.remote(origin, base), place[1]))
+            missing = _after(settings, origin, place, starts[place], copy, large)
+            records += len(missing)
+            if missing:
+                since = copy.timestamp_ms if copy is not None else missing[0]
+                behind_s = max(behind_s, (missing[-1] - since) / 1000)
+        flows.append(Flow(origin, site, base, records, behind_s))
+    return flows
+
+
+def _after(settings: Settings, origin: Site, place: Place, start: int, copy: Record | None, large: bool) -> list[int]:
+    """Times of the records at `place` behind the one that `copy` is a copy of."""
+    times: list[int] = []
+    topic, partition = place
+    for record in replay(
+        settings, origin, [topic], partitions=[partition], start={place: start}, committed=False, large_records=large
+    ):
+        if copy is not None and _identity(record) == _identity(copy):
+            times = []
+        else:
+            times.append(record.timestamp_ms)
+    return times
+
+
+def _identity(record: Record) -> bytes:
+    """The origin header: writer, incarnation, number; the value where a record has none."""
+    return next((bytes(v or b"") for name, v in record.headers or () if name == _ORIGIN), record.value or b"")
+
+
+def _last_records(settings: Settings, site: Site, names: list[str]) -> dict[Place, Record]:
+    """The last record of every partition that has one."""
+    with Reader(settings, site, committed=False) as reader:
+        places = reader.partitions_of(names)
+        begins, ends = reader.begin_offsets(places), reader.end_offsets(places)
+    found: dict[Place, Record] = {}
+    left = [place for place in places if begins[place] < ends[place]]
+    window = _WINDOW
+    while left:
+        starts = {place: max(begins[place], ends[place] - window) for place in left}
+        starts |= {place: ends[place] for place in places if place not in starts}
+        for record in replay(
+            settings, site, sorted({p[0] for p in left}), start=starts, committed=False, large_records=True
+        ):
+            found[record.topic, record.partition] = record
+        left = [place for place in left if place not in found and starts[place] > begins[place]]
+        window *= 16
+    return found
+
+
+def worker_lag(settings: Settings, site: Site) -> list[Behind]:
+    """Records that the workers of `site` have not committed, by topic; empty before their first commit."""
+    committed = committed_offsets(settings, site, worker_group(settings, site))
+    names = sorted({topic for topic, _ in committed})
+    ends = end_offsets(settings, site, names) if names else {}
+    sums: dict[str, int] = dict.fromkeys(names, 0)
+    for (topic, partition), end in ends.items():
+        sums[topic] += max(0, end - committed.get((topic, partition), 0))
+    return [Behind(site, topic, count) for topic, count in sums.items()]

@@ -1,0 +1,58 @@
+"""`transfer2go schema`: the records of the wire, as every site reads them."""
+
+from __future__ import annotations
+
+import difflib
+import json
+
+import click
+
+import schemas
+from streams.cli import screen
+from streams.cli.command import Noun, json_option
+from streams.core.names import shown
+from streams.errors import NotFound
+
+
+@click.group(cls=Noun)
+def schema() -> None:
+    """Record schemas: list, show."""
+
+
+@schema.command("list", federation=False)
+@json_option
+def list_schemas(as_json: bool) -> None:
+    """Every record: its id on the wire, fingerprint, fields and purpose."""
+    rows = []
+    for name, number in sorted(schemas.ids().items()):
+        found = json.loads(schemas.text(name, number))
+        doc = " ".join(str(found.get("doc", "")).split())
+        rows.append((name, number, schemas.fingerprint(name, number).hex(), len(found["fields"]), doc))
+    if as_json:
+        for name, number, fingerprint, fields, doc in rows:
+            screen.put_json({"name": name, "id": number, "fingerprint": fingerprint, "fields": fields, "doc": doc})
+        return
+    screen.table(
+        ("record", "id", "fingerprint", ">fields", "purpose"),
+        ((name, f"0x{number:08x}", fingerprint, fields, doc) for name, number, fingerprint, fields, doc in rows),
+    )
+
+
+@schema.command(federation=False)
+@click.argument("name", metavar="NAME|ID")
+def show(name: str) -> None:
+    """The Avro schema of a record, by name or by the id in a record's frame."""
+    number: int | None = None
+    known = schemas.versions()
+    if name not in known:
+        try:
+            number = int(name, 0)
+        except ValueError:
+            number = None
+        found = schemas.names().get(number) if number is not None else None
+        if found is None:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "see `transfer2go schema list`"
+            raise NotFound(f"no schema {shown(name)!r}", next=hint)
+        name = found
+    click.echo(schemas.text(name, number).rstrip())

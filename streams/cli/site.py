@@ -1,0 +1,65 @@
+"""`transfer2go site`: the sites of the federation and who is alive there."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+
+import click
+
+from streams.cli import screen, workers
+from streams.cli.command import Noun, json_option
+from streams.errors import Transfer2goError
+from streams.settings import Settings, SiteEntry
+
+
+@click.group(cls=Noun)
+def site() -> None:
+    """Sites: list."""
+
+
+@site.command("list")
+@json_option
+@click.pass_obj
+def list_sites(settings: Settings, as_json: bool) -> None:
+    """Every site: its brokers, live workers and planes, storage, and whether it answers."""
+    rows = [_row(settings, entry) for entry in settings.registry.sites]
+    if as_json:
+        for row in rows:
+            screen.put_json(asdict(row))
+        return
+    screen.table(
+        ("site", "bootstrap", ">workers", "last heard", "storage", "cluster"),
+        ((r.site, r.bootstrap, r.workers, r.last_heard, " ".join(r.endpoints) or "-", r.cluster) for r in rows),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    site: str
+    bootstrap: str
+    auditor: bool
+    workers: int
+    endpoints: list[str]
+    apis: list[str]
+    last_heard: str
+    cluster: str
+
+
+def _row(settings: Settings, entry: SiteEntry) -> _Row:
+    now_ms = time.time_ns() // 1_000_000
+    try:
+        said, cluster = workers.writers(settings, entry.name), "answers"
+    except Transfer2goError as error:
+        said, cluster = [], error.what
+    alive = [w for w in said if w.alive(now_ms)]
+    return _Row(
+        site=entry.name,
+        bootstrap=entry.bootstrap,
+        auditor=entry.auditor,
+        workers=sum(1 for w in alive if w.said.role == "worker"),
+        endpoints=sorted({e for w in alive for e in w.said.endpoints}),
+        apis=[w.said.api for w in alive if w.said.api],
+        last_heard=screen.moment(max((w.at_ms for w in said), default=None)),
+        cluster=cluster,
+    )

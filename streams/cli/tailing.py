@@ -1,0 +1,100 @@
+"""The last records of topics, and each told in a line or an object: what `topic tail` and `dlq` show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from streams import wire
+from streams.cli import screen, words
+from streams.core import messages as m
+from streams.core import topics
+from streams.core.names import Site, shown
+from streams.errors import InvalidName, WireError
+from streams.kafka.reader import Place, Reader, Record
+from streams.kafka.replay import replay
+from streams.settings import Settings
+
+_SPARE = 50
+"""Read so many offsets more than wanted: a mirror's transaction markers take offsets and are no records."""
+_GROWTH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A record, decoded or with the reason why not."""
+
+    record: Record
+    kind: str
+    what: str
+    fact: Any = None
+    origin: m.Origin | None = None
+
+
+def is_payload(topic: str) -> bool:
+    try:
+        return topics.split(topic)[1].startswith("chunks-to-")
+    except InvalidName:
+        return False
+
+
+def tell(record: Record, here: Site) -> Told:
+    """What a record read at `here` says; a refused one says why."""
+    try:
+        if is_payload(record.topic):
+            chunk = wire.decode_chunk(record.topic, record.key, record.value, record.headers, here)
+            return Told(record, "payload", words.chunk_line(chunk.header), chunk.header, chunk.origin)
+        heard = wire.decode(record.topic, record.key, record.value, record.headers, here)
+    except WireError as error:
+        return Told(record, "REFUSED", error.what)
+    return Told(record, type(heard.message).__name__, words.line(heard.message), heard.message, heard.origin)
+
+
+def as_line(told: Told) -> str:
+    """Time, place, key, kind, writer, meaning."""
+    r, origin = told.record, told.origin
+    key = shown((r.key or b"").decode("utf-8", "backslashreplace"), 200)
+    writer = f"{origin.site}/{origin.writer}#{origin.seq}" if origin else "?"
+    place = f"{r.topic}[{r.partition}]@{r.offset}"
+    return f"{screen.moment(r.timestamp_ms)}  {place}  {key}  {told.kind}  {writer}  {told.what}"
+
+
+def as_object(told: Told) -> dict[str, Any]:
+    r = told.record
+    found: dict[str, Any] = {
+        "topic": r.topic,
+        "partition": r.partition,
+        "offset": r.offset,
+        "time": screen.moment(r.timestamp_ms),
+        "key": (r.key or b"").decode("utf-8", "backslashreplace"),
+        "kind": told.kind,
+        "origin": None if told.origin is None else screen.plain(told.origin),
+    }
+    if told.fact is None:
+        return {**found, "refused": told.what}
+    return {**found, "value": screen.plain(told.fact)}
+
+
+def last(settings: Settings, site: Site, names: Sequence[str], most: int) -> list[Record]:
+    """The newest `most` records of the topics at `site`, oldest first."""
+    payload = any(is_payload(name) for name in names)
+    with Reader(settings, site, committed=False) as reader:
+        places = reader.partitions_of(names)
+        begins, ends = reader.begin_offsets(places), reader.end_offsets(places)
+    window = most + _SPARE
+    while True:
+        starts: dict[Place, int] = {place: max(begins[place], ends[place] - window) for place in places}
+        found: list[Record] = []
+        for name in names:
+            own = {place: offset for place, offset in starts.items() if place[0] == name}
+            found += replay(settings, site, [name], start=own, committed=False, large_records=payload)
+        if len(found) >= most or all(starts[place] == begins[place] for place in places):
+            return newest(found, most)
+        window *= _GROWTH
+
+
+def newest(records: Iterable[Record], most: int) -> list[Record]:
+    """The `most` latest by time, oldest first; records of a partition stay in its order."""
+    ordered = sorted(records, key=lambda r: (r.timestamp_ms, r.topic, r.partition, r.offset))
+    return ordered[max(0, len(ordered) - most) :]

@@ -128,7 +128,8 @@ def show(report: AuditReport) -> None:
     put("")
     put(
         f"{counts.intents:,} intents: {counts.done:,} done, {counts.partly:,} partly, {counts.failed:,} failed, "
-        f"{counts.cancelled:,} cancelled, {counts.open:,} open, {counts.refused:,} refused, {counts.undecided:,} undecided"
+        f"{counts.cancelled:,} cancelled, {counts.open:,} open, {counts.refused:,} refused, "
+        f"{counts.undecided:,} undecided"
     )
     put(f"{counts.files:,} files completed, {size(counts.bytes)}")
     put(

@@ -1,4 +1,7 @@
-"""I1 and I4 of one intent: its decisions, its chain of manifests, and how it stands at each destination."""
+"""I1 of one intent: what was asked and decided, its chain of manifests, and how it stands at each destination.
+
+Two decisions of one number are no finding: the number makes it a proposal, of which the first in the partition counts.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from streams.core.ledger.rows import TransferJudge
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.topics import INTENTS
 
-_I1, _I4, _I6 = Invariant.CONSERVATION, Invariant.ONE_EFFECT, Invariant.NOT_SILENT
+_I1, _I6 = Invariant.CONSERVATION, Invariant.NOT_SILENT
 
 
 class IntentJudge:
@@ -37,11 +40,6 @@ class IntentJudge:
     def _judge(self, intent: IntentId, row: IntentRow) -> None:
         self._counts["intents"] += 1
         self._docket.check(_I1)
-        for no, decisions in row.decisions.items():
-            said = decisions.ranked
-            for other in said[1:]:
-                words = f"two different decisions {no} of {intent}"
-                self._docket.find(_I4, words, said[0].place, other.place)
         self._bodies(intent, row)
         self._chain(intent, row)
         for (source_no, no), manifest in sorted(row.manifests.items()):

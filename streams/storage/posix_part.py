@@ -180,7 +180,7 @@ class PosixPart(Part):
         if self.adler32 is not None and whole != self.adler32:
             raise self._lose(
                 PartLost(
-                    f"adler32 {whole} of what arrived is not the expected {self.adler32}",
+                    f"checksum differs: expected {self.adler32}, file has {whole}",
                     self.pfn,
                     failure_class="data-bad",
                 )

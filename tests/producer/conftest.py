@@ -56,6 +56,17 @@ class Hand:
         )
         assert self._mirror.flush(10) == 0
 
+    def chunk(self, site: Site, header: m.ChunkHeader, payload: bytes) -> None:
+        """A payload record of `site`, as a mirror would bring it."""
+        self._mirror.produce(
+            topics.remote(site, topics.chunks_to(header.destination)),
+            payload,
+            header.manifest.encode(),
+            partition=topics.partition_of(header.manifest, MOCK_PARTITIONS),
+            headers=wire.chunk_headers(header, m.Origin(site, "w", "c", 0, 1_000)),
+        )
+        assert self._mirror.flush(10) == 0
+
     def accept(self, body: m.TransferIntent, source: Site = B) -> None:
         self.say(A, m.IntentDecided(body.intent, 1, m.Verdict.ACCEPTED, body, source, 0, body.priority))
 

@@ -1,0 +1,197 @@
+"""The verbs over a home's cluster: what they print and exit with, given what stands in the log."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from threading import Timer
+
+import pytest
+
+from streams import TransferClient
+from streams.core import messages as m
+from streams.core import topics
+from streams.core.names import Lfn
+from streams.core.ranges import Ranges
+from streams.kafka.replay import replay
+from streams.wire import decode
+from tests.cli.conftest import Run, rows
+from tests.producer.conftest import BLOCK, DATASET, A, B, Hand, completed, written
+
+LFN = "/store/t/0/f0.root"
+NOBODY = "T1_A.00000000-0000-0000-0000-000000000000"
+
+
+def half_done(hand: Hand) -> m.TransferIntent:
+    """An accepted intent of two manifests to B: one closed with a failed file, one under way."""
+    with TransferClient(hand.settings, requester="me") as client:
+        body = client.publish([BLOCK], to=["T2_B"]).body
+    assert body is not None
+    first = written(body.intent, [10, 20], last=False)
+    done = completed(first, B, failed=Ranges.of(1))
+    second = written(body.intent, [1000], no=1, prev=done.manifest_sha256)
+    waits = m.Text("T2_B to answer request 4")
+    hand.accept(body)
+    for fact in (
+        first,
+        second,
+        done,
+        m.TransferReported(body.intent, second.manifest, B, 1, "active", 300, 1000, 0, 0, 1, waits),
+    ):
+        hand.say(B, fact)
+    return body
+
+
+def test_intent_show_list_and_explain(run: Run, hand: Hand) -> None:
+    body = half_done(hand)
+    shown = run("intent", "show", body.intent)
+    assert shown.exit_code == 0
+    assert "active" in shown.stdout
+    assert "T2_B: /store/t/0/f1.root: checksum differs" in shown.stdout
+    assert "T2_B, manifest 1: waits for T2_B to answer request 4" in shown.stdout
+    (as_json,) = rows(run("intent", "show", body.intent, "--json"))
+    assert as_json["destinations"][0] | {"open": []} == {
+        "site": "T2_B",
+        "files": 3,
+        "arrived": 1,
+        "failed": 1,
+        "cancelled": 0,
+        "bytes": 1030,
+        "arrived_bytes": 310,
+        "reasons": {"checksum differs": 1},
+        "open": [],
+    }
+    (listed,) = rows(run("intent", "list", "--json"))
+    assert (listed["intent"], listed["state"]) == (body.intent, "active")
+    words = run("intent", "explain", body.intent).stdout
+    assert "Accepted by T1_A, source T2_B" in words
+    assert "waits for T2_B to answer request 4" in words
+    assert "1 failed: checksum differs" in words
+
+
+def test_add_waits_and_exits_by_the_end(run: Run, hand: Hand) -> None:
+    def refuse() -> None:
+        (record,) = list(replay(hand.settings, A, ["transfer-intents"], committed=False))
+        asked = decode(record.topic, record.key, record.value, record.headers, A).message
+        assert isinstance(asked, m.TransferIntent)
+        hand.refuse(asked, "no site holds it")
+
+    timer = Timer(1.5, refuse)
+    timer.start()
+    result = run("intent", "add", LFN, "--to", "T2_B", "--wait", "--timeout", "20")
+    timer.join()
+    assert result.exit_code == 7
+    assert "reason: no site holds it" in result.stdout
+
+
+def test_add_at_timeout_is_5(run: Run, hand: Hand) -> None:
+    result = run("intent", "add", LFN, "--to", "T2_B", "--wait", "--timeout", "0.3", "--json")
+    assert result.exit_code == 5
+    assert rows(result)[0]["exit_code"] == 5
+
+
+def test_add_with_a_key_twice_then_differently(run: Run, hand: Hand) -> None:
+    one, two = (run("intent", "add", LFN, "--to", "T2_B", "--key", "k") for _ in range(2))
+    assert one.exit_code == two.exit_code == 0
+    assert one.stdout == two.stdout
+    other = run("intent", "add", LFN, "--to", "T3_C", "--key", "k")
+    assert (other.exit_code, other.stdout) == (7, "")
+    assert "differs in destinations" in other.stderr
+
+
+def test_cancel(run: Run, hand: Hand) -> None:
+    body = half_done(hand)
+    assert run("intent", "cancel", body.intent).exit_code == 0
+    last = rows(run("topic", "tail", "transfer-intents", "-n", "1", "--json"))[0]
+    assert (last["kind"], last["value"]["asked"]) == ("IntentAsked", "cancel")
+    unknown = run("intent", "cancel", NOBODY)
+    assert (unknown.exit_code, "no intent" in unknown.stderr) == (3, True)
+
+
+def test_register_list_where_verify(run: Run, hand: Hand, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.root").write_bytes(b"abc" * 1000)
+    (tmp_path / "in" / "empty").write_bytes(b"")
+    (tmp_path / "in" / ".hidden").write_bytes(b"x")
+    done = run("file", "register", "in", "--block", BLOCK, "--prefix", "/store/x", "--json")
+    assert done.exit_code == 8
+    (told,) = rows(done)
+    assert (told["files"], told["bytes"], told["refused"]) == (2, 3000, 1)
+    listed = {row["lfn"]: row for row in rows(run("file", "list", BLOCK, "--json"))}
+    assert listed["/store/x/a.root"]["adler32"] == f"{zlib.adler32(b'abc' * 1000):08x}"
+    assert listed["/store/x/empty"]["sites"] == ["T1_A"]
+    assert rows(run("file", "list", "--json")) == [{"dataset": DATASET, "files": 2, "bytes": 3000, "sites": ["T1_A"]}]
+    assert rows(run("file", "where", "/store/x/a.root", "--json"))[0]["site"] == "T1_A"
+    assert run("file", "where", "/store/nowhere").exit_code == 3
+    assert run("file", "verify", BLOCK).exit_code == 0
+    kept = tmp_path / "state" / A / "storage" / "store" / "x" / "a.root"
+    kept.unlink()
+    kept.write_bytes(b"abd" * 1000)
+    broken = run("file", "verify", BLOCK)
+    assert broken.exit_code == 8
+    assert "/store/x/a.root: has adler32" in broken.stdout
+    assert run("file", "verify", "/store/x/a.root").exit_code == 6
+
+
+def test_register_refuses_other_content_under_a_name_another_site_holds(run: Run, hand: Hand, tmp_path: Path) -> None:
+    held = m.HeldFile(Lfn("/store/x/a.root"), BLOCK, 3, m.Adler32("00000001"), "")
+    hand.say(B, m.FilesHeld(DATASET, B, (held,)))
+    (tmp_path / "a.root").write_bytes(b"other")
+    result = run("file", "register", "a.root", "--block", BLOCK, "--prefix", "/store/x")
+    assert result.exit_code == 6
+    assert "T2_B" in result.stderr
+
+
+def test_tail_decodes_every_kind_and_says_what_is_refused(run: Run, hand: Hand) -> None:
+    body = half_done(hand)
+    payload = m.ChunkHeader(written(body.intent, [5]).manifest, A, 1, 0, 5, (m.Segment(0, 0, 5, 5, 7),), True)
+    hand.chunk(B, payload, b"hello")
+    hand._mirror.produce("T2_B.manifests", b"junk", b"k", partition=0)
+    hand._mirror.flush(10)
+    names = ["transfer-intents", "T2_B.manifests", "T2_B.completion-records", "T2_B.chunks-to-T1_A"]
+    lines = [line for name in names for line in run("topic", "tail", name).stdout.splitlines()]
+    kinds = {kind for line in lines for kind in line.split() if kind[0].isupper() or kind == "payload"}
+    assert {"TransferIntent", "IntentDecided", "ManifestWritten", "CompletionRecord", "payload", "REFUSED"} <= kinds
+    assert any("not a frame" in line for line in lines)
+    assert any("me asks" in line and "T1_A/" in line for line in lines)
+    assert run("topic", "tail", "T2_B.chunks-to-T1_A", "--bytes").stdout_bytes == b"hello"
+    assert len(run("topic", "tail", "T2_B.manifests", "-n", "1").stdout.splitlines()) == 1
+    assert len(run("topic", "tail", "T2_B.manifests", "-n", "all").stdout.splitlines()) == 3
+
+
+def test_dead_letters_are_listed_shown_and_said_again(run: Run, hand: Hand) -> None:
+    body = half_done(hand)
+    (record,) = [r for r in rows(run("topic", "tail", "transfer-intents", "--json")) if r["kind"] == "TransferIntent"]
+    place = (record["partition"], record["offset"])
+    letter = m.DeadLetter(m.Text("an agent threw"), topics.INTENTS, *place, body.intent.encode(), b"\x00\x01", "T1_A")
+    hand.say(A, letter)
+    bad = m.DeadLetter(m.Text("not a frame"), "T2_B.manifests", 0, 0, b"k", b"", "")
+    hand._mirror.produce("T2_B.manifests", b"junk", b"k", partition=0)
+    hand._mirror.flush(10)
+    hand.say(A, bad)
+    letters = {row["value"]["reason"]: row["letter"] for row in rows(run("dlq", "list", "--json"))}
+    shown = run("dlq", "show", letters["an agent threw"])
+    assert "an agent threw" in shown.stdout
+    assert run("dlq", "show", letters["an agent threw"], "--bytes").stdout_bytes == b"\x00\x01"
+    before = len(run("topic", "tail", "transfer-intents", "-n", "all").stdout.splitlines())
+    dry = run("dlq", "requeue", letters["an agent threw"])
+    assert (dry.exit_code, "add --execute" in dry.stdout) == (0, True)
+    assert len(run("topic", "tail", "transfer-intents", "-n", "all").stdout.splitlines()) == before
+    assert run("dlq", "requeue", letters["an agent threw"], "--execute").exit_code == 0
+    assert len(run("topic", "tail", "transfer-intents", "-n", "all").stdout.splitlines()) == before + 1
+    never = run("dlq", "requeue", letters["not a frame"], "--execute")
+    assert never.exit_code == 7
+    assert run("dlq", "show", "0:999999").exit_code == 3
+
+
+@pytest.mark.parametrize(
+    "args", [("intent", "show", NOBODY), ("intent", "watch", NOBODY), ("intent", "explain", NOBODY)]
+)
+def test_an_unknown_intent_is_3(run: Run, hand: Hand, args: tuple[str, ...]) -> None:
+    result = run(*args)
+    assert (result.exit_code, result.stdout) == (3, "")
+
+
+def test_sites_are_listed_with_what_answers(run: Run, hand: Hand) -> None:
+    listed = {row["site"]: row for row in rows(run("site", "list", "--json"))}
+    assert listed["T1_A"]["cluster"] == "answers"

@@ -183,6 +183,10 @@ class Destination:
                 soonest = at if soonest is None else min(soonest, at)
         return due, None if soonest is None else soonest - now
 
+    def sync_all(self) -> None:
+        """One round over everything that is open, due or not."""
+        self.sync(list(self._landings.values()))
+
     def sync(self, landings: list[Landing]) -> None:
         """One round: sync and seal together what these landings hold, then publish what each can tell."""
         with self._rounds:

@@ -17,6 +17,7 @@ from streams.errors import StorageError
 from streams.storage import oserrors
 from streams.storage.endpoint import FileMissing, PartLost, Sealed, Wanted
 from streams.storage.posix_part import PosixPart
+from streams.storage.posix_reader import PosixReader
 from streams.storage.writeback import Disk
 
 if TYPE_CHECKING:
@@ -204,19 +205,27 @@ def present(store: PosixEndpoint, wanted: Sequence[Wanted]) -> list[bool | Stora
     for at, one in enumerate(wanted):
         try:
             device = _matching(store, one, fsync=each)
+            if device is not None:
+                directory = os.path.dirname(store.path(one.lfn))
+                found[at] = (directory, store.disk_of(device, directory))
+            answers.append(device is not None)
         except StorageError as error:
             answers.append(error)
-            continue
-        answers.append(device is not None)
-        if device is not None:
-            directory = os.path.dirname(store.path(one.lfn))
-            found[at] = (directory, store.disk_of(device, directory))
+        except OSError as error:
+            answers.append(oserrors.writing(error, store.pfn(one.lfn)))
     failures = settle(store, dict(found.values()), contents=not each)
     for at, (directory, _) in found.items():
         failure = failures[directory]
         if failure is not None:
             answers[at] = oserrors.naming(failure, store.pfn(wanted[at].lfn))
     return answers
+
+
+def _fsync(store: PosixEndpoint, reader: PosixReader) -> None:
+    try:
+        reader.fsync()
+    except OSError as error:
+        raise oserrors.naming(error, store.pfn(reader.lfn)) from error
 
 
 def _matching(store: PosixEndpoint, wanted: Wanted, *, fsync: bool) -> int | None:
@@ -236,7 +245,7 @@ def _matching(store: PosixEndpoint, wanted: Wanted, *, fsync: bool) -> int | Non
             raise StorageError(what, error.where) from error
         if adler is not None and adler == wanted.adler32:
             if fsync:
-                reader.fsync()
+                _fsync(store, reader)
             return reader.device
     if adler is None:
         what = f"{size} bytes instead of {wanted.bytes}"

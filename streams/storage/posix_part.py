@@ -82,8 +82,10 @@ class PosixPart(Part):
             raise self._lose(PartLost("another file took the part's name", self.pfn))
         return fd
 
-    def closed_unwatched(self) -> None:
+    def closed(self, error: OSError | None) -> None:
         self.unwatched = self.unsynced
+        if error is not None and self.unsynced:
+            self.lost_in_sync(error)
 
     # the contract
 
@@ -145,7 +147,6 @@ class PosixPart(Part):
         self.lost = self.lost or PartLost("the part was discarded", self.pfn)
 
     def close(self) -> None:
-        self.closed_unwatched()
         self._store.fds.drop(self)
 
     # steps of a group, driven by the endpoint

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import OrderedDict
-from threading import Lock
+from threading import Lock, RLock
 from typing import Protocol
 
 from streams.storage import syscalls
@@ -19,8 +19,11 @@ class Reopenable(Protocol):
 
     def reopen(self) -> int: ...
 
-    def closed_unwatched(self) -> None:
-        """Its descriptor was closed; from now on only a whole-filesystem sync would hear of a failed write-back."""
+    def closed(self, error: OSError | None) -> None:
+        """Its descriptor was closed, on network filesystems maybe with the news that a write had failed.
+
+        From now on only a whole-filesystem sync would hear of a failed write-back.
+        """
 
 
 class OpenFds:
@@ -28,7 +31,7 @@ class OpenFds:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._lock = Lock()
+        self._lock = RLock()  # a part that hears that it was closed in error drops itself
         self._fds: OrderedDict[Reopenable, int] = OrderedDict()
         self._pinned: dict[Reopenable, int] = {}
 
@@ -57,8 +60,7 @@ class OpenFds:
                 oldest = next((one for one in self._fds if one not in self._pinned and one is not part), None)
                 if oldest is None:
                     return
-                os.close(self._fds.pop(oldest))
-                oldest.closed_unwatched()
+                self._close(oldest)
 
     def release(self, part: Reopenable) -> None:
         with self._lock:
@@ -69,14 +71,21 @@ class OpenFds:
     def drop(self, part: Reopenable) -> None:
         """Close the part's descriptor, if open."""
         with self._lock:
-            fd = self._fds.pop(part, None)
-            if fd is not None:
-                os.close(fd)
+            if part in self._fds:
+                self._close(part)
 
     def close(self) -> None:
         with self._lock:
-            while self._fds:
-                os.close(self._fds.popitem()[1])
+            for part in list(self._fds):
+                self._close(part)
+
+    def _close(self, part: Reopenable) -> None:
+        failure = None
+        try:
+            os.close(self._fds.pop(part))
+        except OSError as error:
+            failure = error
+        part.closed(failure)
 
 
 class Disk:

@@ -300,6 +300,50 @@ def test_new_directories_are_made_durable_up_to_the_root_once(
     assert f"{root}/a" in synced, "a new directory under an old name is new"
 
 
+def test_a_name_that_may_not_last_is_no_success(
+    endpoint: PosixEndpoint, backdoor: PosixBackdoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    part = endpoint.open_part("/a/synced", tag(1), bytes=6, adler32=None)
+    sealed = endpoint.open_part("/a/sealed", tag(2), bytes=6, adler32=None)
+    part.write(0, b"abcdef")
+    sealed.write(0, b"abcdef")
+    sealed.sync()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing)
+        with pytest.raises(PartLost, match="cannot sync: the disk reports an input/output error"):
+            part.sync()
+        for attempt in (sealed.seal, lambda: endpoint.present("/a/sealed", 6, adler_of(b"abcdef"))):
+            with pytest.raises(StorageError, match=r"cannot make the name durable|input/output error") as caught:
+                attempt()
+            assert caught.value.failure_class == "transient"
+            assert not isinstance(caught.value, PartLost)
+    assert endpoint.present("/a/sealed", 6, adler_of(b"abcdef"))
+
+
+def test_an_error_told_at_close_loses_the_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Network filesystems report a failed write there, and nowhere else."""
+    closing = os.close
+
+    def failing(fd: int) -> None:
+        closing(fd)
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    with PosixEndpoint(str(tmp_path), open_parts_max=1) as endpoint:
+        first = endpoint.open_part("/first", tag(1), bytes=2, adler32=None)
+        first.write(0, b"x")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "close", failing)
+            second = endpoint.open_part("/second", tag(2), bytes=2, adler32=None)
+        with pytest.raises(PartLost, match="quota") as caught:
+            first.sync()
+        assert caught.value.failure_class == "quota"
+        second.write(0, b"xy")
+        assert not second.seal().already
+
+
 def test_a_dirty_part_whose_descriptor_was_closed_is_synced_with_its_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

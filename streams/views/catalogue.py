@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Self
 
@@ -71,9 +72,15 @@ def _summary(name: str, row: bytes) -> Summary:
     return Summary(name, totals.pop(ALL, NOTHING), {Site(s): t for s, t in totals.items()})
 
 
+# names that come again and again in a listing
+_site = lru_cache(4096)(Site)
+_dataset = lru_cache(4096)(Dataset)
+_block = lru_cache(4096)(Block)
+
+
 def _replica(e: Entry) -> Replica:
     return Replica(
-        Site(e.site), Dataset(e.dataset), Block(f"{e.dataset}#{e.block}"), e.bytes, Adler32(e.adler32), e.version
+        _site(e.site), _dataset(e.dataset), _block(f"{e.dataset}#{e.block}"), e.bytes, Adler32(e.adler32), e.version
     )
 
 
@@ -92,8 +99,8 @@ def _file(lfn: str, entries: Sequence[Entry], prefer: Site | None, block: str = 
             by_site.setdefault(e.site, e)
     return CatalogueFile(
         Lfn(lfn),
-        Dataset(dataset) if block else None,
-        Block(block) if block else None,
+        _dataset(dataset) if block else None,
+        _block(block) if block else None,
         tuple(_replica(e) for e in by_site.values()),
         conflict=len({(e.bytes, e.adler32) for e in by_site.values()}) > 1,
     )

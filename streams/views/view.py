@@ -17,8 +17,7 @@ from pathlib import Path
 from threading import Condition, Event, Thread
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams import wire
 from streams.core import topics
@@ -28,6 +27,7 @@ from streams.kafka import client
 from streams.settings import Settings
 from streams.views import rows
 from streams.views.catalogue import Catalogue
+from streams.views.ends import EndOffsets, Place
 from streams.views.folding import Changes
 from streams.views.sites import Sites
 
@@ -39,9 +39,7 @@ _RECORDS_MAX = 32
 _FILES_MAX = 4000
 """A batch ends behind so many records or files: ~20 MB of records, ~8 MB of rows."""
 _POLL_S = 0.25
-
-Place = tuple[str, int]
-_latest: Callable[[], OffsetSpec] = OffsetSpec.latest
+_AGAIN_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +86,7 @@ class View:
         self._reached: dict[Place, int] = {}
         self._moved = Condition()
         self._stopping = Event()
-        self._admin = client.admin(settings, self._here)
+        self._ends = EndOffsets(settings, self._here, self._places)
         self._thread = Thread(target=self._run, name="view", daemon=True)
 
     def start(self) -> None:
@@ -114,12 +112,9 @@ class View:
         thread, not from a loop.
         """
         until = time.monotonic() + timeout_s
-        try:
-            ends = self._ends(timeout_s)
-        except KafkaException:
-            return False
-        if ends is None or len(ends) < len(self._places):
-            return False
+        while (ends := self._ends.sample(max(0.1, until - time.monotonic()))) is None or len(ends) < len(self._places):
+            if not self.alive or time.monotonic() > until - _AGAIN_S or self._stopping.wait(_AGAIN_S):
+                return False
         with self._moved:
             return self._moved.wait_for(
                 lambda: not self.alive or self._has_reached(ends), max(0.0, until - time.monotonic())
@@ -127,28 +122,6 @@ class View:
 
     def _has_reached(self, ends: dict[Place, int]) -> bool:
         return all(self._reached.get(place, 0) >= end for place, end in ends.items())
-
-    def _ends(self, timeout_s: float) -> dict[Place, int] | None:
-        """End offsets now, without topics that do not exist; None when the broker does not say."""
-        ends = self._asked_ends(timeout_s)
-        if ends is not None and len(ends) < len(self._places):
-            # librdkafka remembers for ever that a topic was missing, until somebody asks for all of them.
-            self._admin.list_topics(timeout=max(0.1, timeout_s))
-            ends = self._asked_ends(timeout_s)
-        return ends
-
-    def _asked_ends(self, timeout_s: float) -> dict[Place, int] | None:
-        wanted = {TopicPartition(*place): _latest() for place in self._places}
-        level = IsolationLevel.READ_UNCOMMITTED
-        asked = self._admin.list_offsets(wanted, isolation_level=level, request_timeout=max(0.1, timeout_s))
-        ends: dict[Place, int] = {}
-        for place, answer in asked.items():
-            try:
-                ends[place.topic, place.partition] = answer.result().offset
-            except KafkaException as error:
-                if error.args[0].code() not in _MISSING:
-                    return None
-        return ends
 
     # the thread
 
@@ -197,7 +170,7 @@ class View:
         while not self._stopping.is_set():
             try:
                 cluster = consumer.list_topics(timeout=2.0).cluster_id
-                ends = self._ends(5.0)
+                ends = self._ends.sample(5.0)
             except KafkaException as error:
                 log.warning("the view waits for the broker: %s", error.args[0].str())
                 ends = None
@@ -284,7 +257,6 @@ class _Stopped(Exception):
     """Told to stop while a dead letter could not be published: its record is read again after the next start."""
 
 
-_MISSING = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
 _FATAL = {
     KafkaError._FATAL,
     KafkaError.TOPIC_AUTHORIZATION_FAILED,

@@ -1,0 +1,51 @@
+"""Where the journals end now, asked from any thread. Reads no record and keeps no position."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin._listoffsets import OffsetSpec
+
+from streams.kafka import client
+from streams.settings import Settings
+
+Place = tuple[str, int]
+"""(topic, partition)"""
+
+_latest: Callable[[], OffsetSpec] = OffsetSpec.latest
+_MISSING = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
+
+
+class EndOffsets:
+    """End offsets of fixed places of one cluster, records of open transactions included. One request each time."""
+
+    def __init__(self, settings: Settings, site: str, places: Sequence[Place]) -> None:
+        self._admin = client.admin(settings, site)
+        self._places = places
+
+    def sample(self, timeout_s: float) -> dict[Place, int] | None:
+        """Ends now, without places that do not exist. None when the broker does not say; one that just started, or
+        whose topics are new, may say "not leader" of what it has, so asking again soon can help.
+        """
+        try:
+            ends = self._ask(timeout_s)
+            if ends is not None and len(ends) < len(self._places):
+                # librdkafka remembers for ever that a topic was missing, until somebody asks for all of them.
+                self._admin.list_topics(timeout=timeout_s)
+                ends = self._ask(timeout_s)
+        except KafkaException:
+            return None
+        return ends
+
+    def _ask(self, timeout_s: float) -> dict[Place, int] | None:
+        wanted = {TopicPartition(*place): _latest() for place in self._places}
+        level = IsolationLevel.READ_UNCOMMITTED
+        ends: dict[Place, int] = {}
+        for place, answer in self._admin.list_offsets(wanted, isolation_level=level, request_timeout=timeout_s).items():
+            try:
+                ends[place.topic, place.partition] = answer.result().offset
+            except KafkaException as error:
+                if error.args[0].code() not in _MISSING:
+                    return None
+        return ends

@@ -25,10 +25,9 @@ from streams.core.commands import WriteManifests
 from streams.core.messages import FailureClass, Message, PartLost, Reason, Scope
 from streams.core.names import Text, shown
 from streams.core.topics import partition_of
-from streams.errors import StorageError, Temporary, Transfer2goError
+from streams.errors import Temporary, Transfer2goError
 from streams.kafka.publish import Publisher
 from streams.planes.destination import Destination
-from streams.planes.landing import reason_of
 from streams.planes.listing import Listing, ManifestWriter
 from streams.planes.orders import Assign, Forget, Open, Serve, Start, Stop, Write, read_order
 from streams.planes.payload import PayloadReader
@@ -36,7 +35,7 @@ from streams.planes.source import Source, wall_ms
 from streams.storage import open_endpoint
 from streams.storage.endpoint import Endpoint
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("streams.planes.child")
 
 ORDERS_MAX = 4096
 ENDPOINT = "default"
@@ -133,8 +132,6 @@ class Child:
         settings = self.settings
         try:
             endpoint = open_endpoint(settings.endpoint_url, name=ENDPOINT)
-        except StorageError as error:
-            self.fault = reason_of(error, "open")
         except Transfer2goError as error:
             self.fault = Reason(Scope.DESTINATION, FailureClass.TRANSIENT, "open", Text(shown(str(error), 390)))
         else:
@@ -145,10 +142,10 @@ class Child:
                 settings.here, endpoint, registry.payload_bytes, self.publisher.send_chunk, self.publish, wall_ms
             )
             self.fault, self.halves = None, (destination, payload, source)
-            if self.assigned:
-                payload.assign(self.assigned)
             for name, run in (("payload", payload.run), ("sync", destination.run), ("source", source.run)):
                 _thread(name, run)
+            if self.assigned:
+                payload.assign(self.assigned)
             return self.halves
         log.warning("the storage cannot be opened: %s", self.fault.text)
         return None

@@ -155,6 +155,8 @@ class PosixPart(Part):
         fd = self._store.fds.acquire(self)
         try:
             os.fdatasync(fd)
+            if self.unwatched:  # another thread closed the descriptor just before: this one is too young to know
+                self.disk.sync()
         finally:
             self._store.fds.release(self)
 

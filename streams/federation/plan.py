@@ -1,0 +1,210 @@
+"""What a local federation consists of, and its files: sites, ports, directories, and the record of what runs.
+
+    STATE/sites.toml         the same everywhere          STATE/federation.json   the plan, and the parts as they run
+    STATE/SITE/site.toml     a site's own                 STATE/logs/PART.log     what each part printed
+    STATE/SITE/kafka, STATE/SITE/storage, STATE/SITE/worker-N, STATE/mirror
+
+Nothing is started here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from streams.core.names import Site
+from streams.errors import NeverWorks, Temporary
+from streams.federation.broker import Broker
+
+FIRST_PORT = 19000
+LAST_PORT = 32000
+"""Below the range from which systems hand out ports for outgoing connections."""
+PORTS_PER_SITE = 20
+WORKER_PORT = 4
+"""First worker port of a site's block: broker, controller, two in reserve, workers."""
+MARK = "# Written by `transfer2go up`, which rewrites it; for clusters of your own write a file without this line.\n"
+
+
+@dataclass(frozen=True, slots=True)
+class SitePlan:
+    """A site: its block of ports starts at `port`; so many workers run here."""
+
+    name: Site
+    port: int
+    workers: int = 1
+
+    def broker(self, state: Path) -> Broker:
+        return Broker(self.name, state / self.name / "kafka", self.port, self.port + 1)
+
+    def worker_port(self, number: int) -> int:
+        return self.port + WORKER_PORT + number
+
+    @property
+    def ports(self) -> list[int]:
+        return [self.port, self.port + 1, *(self.worker_port(n) for n in range(self.workers))]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A running process of the federation. `state`: starting, ready, ended, failing, stopped; `why` in words."""
+
+    name: str
+    pid: int = 0
+    created: float = 0.0
+    state: str = "stopped"
+    restarts: int = 0
+    why: str = ""
+
+    @property
+    def alive(self) -> bool:
+        return is_same_process(self.pid, self.created)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """federation.json. `step` is what the supervisor does now; `ready` once all is up; `fault` why it gave up."""
+
+    sites: tuple[SitePlan, ...]
+    credit_bytes: int
+    pid: int = 0
+    created: float = 0.0
+    step: str = ""
+    ready: bool = False
+    fault: str = ""
+    exit_code: int = 0
+    parts: tuple[Part, ...] = field(default=())
+
+    @property
+    def running(self) -> bool:
+        return is_same_process(self.pid, self.created)
+
+    def part(self, name: str) -> Part | None:
+        return next((p for p in self.parts if p.name == name), None)
+
+
+def is_same_process(pid: int, created: float) -> bool:
+    """Whether `pid` is still the process that was started at `created`: numbers are reused, strangers never killed."""
+    if not pid:
+        return False
+    try:
+        found = psutil.Process(pid)
+        return bool(abs(found.create_time() - created) < 1.0 and found.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+def record_path(state: Path) -> Path:
+    return state / "federation.json"
+
+
+def read_record(state: Path) -> Record | None:
+    """The record, or None where there is none. Raises NeverWorks when it cannot be understood."""
+    path = record_path(state)
+    try:
+        raw: dict[str, Any] = json.loads(path.read_text())
+        raw["sites"] = tuple(SitePlan(Site(s["name"]), s["port"], s["workers"]) for s in raw["sites"])
+        raw["parts"] = tuple(Part(**part) for part in raw["parts"])
+        return Record(**raw)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise NeverWorks(
+            f"the record of the federation cannot be read: {error}", str(path), "remove the state directory"
+        ) from error
+
+
+def write_record(state: Path, record: Record) -> None:
+    """Replaces federation.json as a whole."""
+    write(record_path(state), json.dumps(asdict(record), indent=1) + "\n")
+
+
+def write(path: Path, text: str) -> None:
+    """Replaces a small file as a whole. Raises Temporary for a full or unwritable disk."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text)
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise Temporary(f"cannot write: {error.strerror}", str(path), "make room or choose another --state") from error
+
+
+def is_managed(state: Path) -> bool:
+    """Whether sites.toml is absent or ours; else it names clusters that already exist."""
+    path = state / "sites.toml"
+    return not path.exists() or path.read_text().startswith(MARK)
+
+
+def planned(names: Sequence[str], known: Record | None, *, workers: int, credit_bytes: int) -> Record:
+    """The plan for `names`: known sites keep their ports, new ones get the first free block."""
+    kept = {s.name: s for s in known.sites} if known else {}
+    taken = {s.port for s in kept.values()}
+    sites = list(kept.values())
+    for name in map(Site, names):
+        if name not in kept:
+            port = _free_block(taken, workers)
+            taken.add(port)
+            sites.append(SitePlan(name, port, workers))
+    if known is not None:
+        return replace(known, sites=tuple(sites), parts=known.parts)
+    return Record(tuple(sites), credit_bytes)
+
+
+def _free_block(taken: set[int], workers: int) -> int:
+    for port in range(FIRST_PORT, LAST_PORT, PORTS_PER_SITE):
+        if port not in taken and all(not port_taken(p) for p in SitePlan(Site("X"), port, workers).ports):
+            return port
+    raise Temporary("no free block of ports", f"{FIRST_PORT} to {LAST_PORT}", "stop what holds them")
+
+
+def port_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
+
+
+def who_listens(port: int) -> str:
+    """Name and pid of the process that holds a port, "" when that cannot be seen."""
+    with contextlib.suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            if connection.laddr and connection.laddr.port == port and connection.pid:
+                return f"{psutil.Process(connection.pid).name()}, pid {connection.pid}"
+    return ""
+
+
+def check_ports(sites: Sequence[SitePlan]) -> None:
+    """Raises Temporary naming the first port of these sites that somebody holds."""
+    for site in sites:
+        for port in site.ports:
+            if port_taken(port):
+                who = who_listens(port)
+                raise Temporary(
+                    f"port {port} of {site.name} is taken" + (f" by {who}" if who else ""),
+                    "127.0.0.1",
+                    "stop that process, or use another --state",
+                )
+
+
+def site_files(state: Path, record: Record) -> Iterator[tuple[Path, str]]:
+    """sites.toml and each site's site.toml."""
+    lines = [MARK, "partitions = 8\n", "table_version = 1\n", f"credit_bytes = {record.credit_bytes}\n"]
+    for site in record.sites:
+        lines.append(f'\n[sites.{site.name}]\nbootstrap = "{site.broker(state).bootstrap}"\n')
+    yield state / "sites.toml", "".join(lines)
+    for site in record.sites:
+        url = (state / site.name / "storage").resolve().as_uri()
+        yield state / site.name / "site.toml", f'site = "{site.name}"\n\n[endpoint]\nurl = "{url}"\n'

@@ -19,7 +19,7 @@ _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _INTENT = re.compile(rf"[A-Za-z][A-Za-z0-9_]{{0,63}}\.{_UUID}")
 _MANIFEST = re.compile(rf"[A-Za-z][A-Za-z0-9_]{{0,63}}\.{_UUID}\.(?:0|[1-9][0-9]{{0,8}})\.(?:0|[1-9][0-9]{{0,8}})")
 _ADLER32 = re.compile(r"[0-9a-f]{8}")
-_PRINTABLE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]*")
+_PRINTABLE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]*")
 
 LFN_BYTES_MAX = 1024
 

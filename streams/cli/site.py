@@ -23,6 +23,10 @@ def site() -> None:
 @click.pass_obj
 def list_sites(settings: Settings, as_json: bool) -> None:
     """Every site: its brokers, live workers and planes, storage, and whether it answers."""
+    show_sites(settings, as_json)
+
+
+def show_sites(settings: Settings, as_json: bool) -> None:
     rows = [_row(settings, entry) for entry in settings.registry.sites]
     if as_json:
         for row in rows:

@@ -1,0 +1,188 @@
+"""`transfer2go demo`: two real sites, real files, one table at the end. What it does is in streams/demo.py."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from streams import demo as play
+from streams.cli import screen
+from streams.cli.command import Verb, at_site, leave, settings_of
+from streams.cli.up import is_local, step_teller
+from streams.core.names import Site
+from streams.errors import NeverWorks
+from streams.federation import local, plan
+from streams.settings import Settings
+from streams.watching import Snapshot
+
+Tell = Callable[[str], None]
+
+
+@click.command(cls=Verb, federation=False)
+@click.argument("paths", nargs=-1, metavar="[PATH…]")
+@click.option("--keep", is_flag=True, help="Leave the federation up; `transfer2go down` stops it.")
+@click.option("--small", is_flag=True, help="A generated file of 20 MB instead of 1 GB.")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=1), default=900, show_default=True, metavar="SECONDS")
+@click.pass_context
+def demo(ctx: click.Context, paths: tuple[str, ...], keep: bool, small: bool, timeout_s: float) -> None:
+    """Move real files from one real site to another, verify them there, audit, and show what happened.
+
+    Without PATH: three ROOT files of CMS and Scikit-HEP, 500 small files and a generated one of 1 GB. With PATH: your
+    own files and directories, linked or copied into the first site's storage.
+
+    Exit 0: all arrived, whole, and the audit is clean; else by the table of exit codes. A federation that was not
+    running before is stopped and removed again, unless --keep or something went wrong.
+    """
+    settings: Settings = ctx.obj
+    if settings.sites_path.is_file() and not is_local(settings):
+        raise NeverWorks(
+            "the demo runs a federation of its own", where=str(settings.sites_path), next="use another --state"
+        )
+    with _terminable():
+        code = _stage(ctx, settings, paths, keep, small, timeout_s)
+    leave(code)
+
+
+def _stage(
+    ctx: click.Context, settings: Settings, paths: Sequence[str], keep: bool, small: bool, timeout_s: float
+) -> int:
+    started = time.monotonic()
+    tell = step_teller(started)
+    fresh = plan.read_record(settings.state) is None
+    running = not fresh and _runs(settings.state)
+    code: int | None = None
+    try:
+        federation = local.up(settings.state, settings.cache, on_step=tell)
+        settings = settings_of(ctx)
+        source, destination = federation.sites[:2]
+        tell(f"{source} and {destination} are ready")
+        code = _act(settings, (source, destination), paths, small, timeout_s, tell)
+        return code
+    finally:
+        if not keep and not running:
+            _clear_away(settings.state, purge=fresh and code == 0, tell=tell)
+        elif code == 0:
+            screen.say(
+                "the federation is still up: try `transfer2go status`, `transfer2go intent list`; end it with "
+                "`transfer2go down --purge`"
+            )
+
+
+def _runs(state: Path) -> bool:
+    record = plan.read_record(state)
+    return record is not None and record.running
+
+
+def _clear_away(state: Path, *, purge: bool, tell: Tell) -> None:
+    """Stop what was started; another Ctrl-C does not leave it half stopped."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        local.down(state, purge=purge, on_step=tell)
+        if not purge and state.exists():
+            tell(f"stopped; topics, files and logs are kept in {state} (`transfer2go down --purge` removes them)")
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM cleans up as Ctrl-C does."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _act(
+    settings: Settings, sites: tuple[Site, Site], paths: Sequence[str], small: bool, timeout_s: float, tell: Tell
+) -> int:
+    here, there = (at_site(settings, site) for site in sites)
+    storage = settings.state / here.here / "storage"
+    lots = play.inputs(storage, paths, small=small, tell=tell)
+    play.enter(here, lots, tell)
+    tell(f"asking {here.here} for {len(lots)} transfers to {there.here}")
+    progress = _Shown(f"{here.here} → {there.here}")
+    seconds = play.move(here, there.here, lots, progress.show, timeout_s)
+    progress.end()
+    tell(f"reading every file back from the disk of {there.here}")
+    wrong = play.read_back(there, lots, lambda files, size: None)
+    for line in wrong[:10]:
+        screen.say(f"NOT WHOLE: {line}")
+    play.count_completions(here, there.here, lots)
+    tell("auditing the journals of both sites")
+    report = play.Report(here.here, there.here, tuple(lots), seconds, tuple(wrong), play.judge(settings, tell))
+    show(report)
+    return report.exit_code
+
+
+class _Shown:
+    """The two intents as one progress line."""
+
+    def __init__(self, label: str) -> None:
+        self._progress = screen.Progress(label)
+        self._last: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def show(self, snapshots: Sequence[Snapshot]) -> None:
+        self._last = (
+            sum(s.arrived for s in snapshots),
+            sum(s.files for s in snapshots),
+            sum(s.arrived_bytes for s in snapshots),
+            sum(s.bytes for s in snapshots),
+        )
+        self._progress.show(*self._last)
+
+    def end(self) -> None:
+        self._progress.end(*self._last)
+
+
+def show(report: play.Report) -> None:
+    """The table of what happened, and the last line."""
+    rows = []
+    for lot in report.lots:
+        outcome = lot.outcome
+        rate = lot.bytes / lot.seconds if lot.seconds else 0.0
+        rows.append(
+            (
+                lot.block,
+                "-" if outcome is None else str(outcome.state),
+                len(lot.expected),
+                lot.whole,
+                screen.size(lot.bytes),
+                screen.duration(lot.seconds),
+                f"{screen.size(rate)}/s",
+                lot.completions,
+            )
+        )
+    screen.table(("block", "state", ">files", ">whole there", ">size", ">time", ">rate", ">completions at home"), rows)
+    for lot in report.lots:
+        if lot.outcome is not None and lot.outcome.exit_code:
+            for one in lot.outcome.unfinished[:10]:
+                screen.put(f"{one.destination}: {one.lfn}: {one.reason.text}")
+            if lot.outcome.reason:
+                screen.put(f"{lot.block}: {lot.outcome.reason}")
+    audit = report.audit
+    if audit is not None:
+        broken = sum(audit.judgement.found.values())
+        word = "clean" if audit.exit_code == 0 else f"{broken} findings: see `transfer2go audit`"
+        screen.put(
+            f"audit: {word}; {audit.records:,} records of {len(audit.sites)} sites in {screen.duration(audit.seconds)}"
+        )
+    files = sum(lot.whole for lot in report.lots)
+    wanted = sum(len(lot.expected) for lot in report.lots)
+    total = sum(lot.bytes for lot in report.lots)
+    verdict = "all files are whole" if report.exit_code == 0 else f"exit code {report.exit_code}"
+    screen.put(
+        f"{files:,} of {wanted:,} files, {screen.size(total)} from {report.source} to {report.destination} "
+        f"in {screen.duration(report.seconds)} ({screen.size(total / report.seconds)}/s): {verdict}"
+    )

@@ -1,0 +1,189 @@
+"""`transfer2go doctor`: is everything here that a federation needs? One line a check, with what to do next."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import click
+
+import schemas
+from streams.cli import screen, workers
+from streams.cli.command import Verb, json_option, leave
+from streams.cli.lagging import mirror_lag
+from streams.cli.up import is_local
+from streams.core.names import Site
+from streams.errors import Temporary, Transfer2goError
+from streams.federation import artifacts, java
+from streams.kafka import admin
+from streams.settings import Settings
+
+CLOCK_S_MAX = 5.0
+BEHIND_S_MAX = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was looked at, how it is (ok, warn, FAIL), in words; `exit_code` of a failure."""
+
+    name: str
+    state: str
+    words: str
+    exit_code: int = 0
+
+
+@click.command(cls=Verb, federation=False)
+@json_option
+@click.pass_obj
+def doctor(settings: Settings, as_json: bool) -> None:
+    """Check Java, artifacts, disk, schemas, and of every site: broker, topics, clock, mirrors, workers.
+
+    Exit 0: nothing failed; else that of the first failure (5: it may pass, 7: it will not).
+    """
+    found: list[Check] = []
+    for check in _checks(settings):
+        found.append(check)
+        if as_json:
+            screen.put_json({"check": check.name, "state": check.state, "words": check.words})
+        else:
+            screen.put(f"{check.state:<4}  {check.name}: {check.words}")
+    failed = [check for check in found if check.state == "FAIL"]
+    if not as_json:
+        warned = sum(1 for check in found if check.state == "warn")
+        screen.say(f"{len(found)} checks: {len(failed)} failed, {warned} warnings")
+    leave(failed[0].exit_code if failed else 0)
+
+
+def _checks(settings: Settings) -> Iterator[Check]:
+    yield _checked("Python", lambda: f"{sys.version.split()[0]} at {sys.executable}")
+    yield _checked("Java", _java)
+    yield _artifacts(settings)
+    yield _disk(settings)
+    yield _checked("schemas", lambda: f"{len(schemas.ids())} records, ids {min(schemas.names()):#x} and up")
+    if not settings.registry.sites:
+        yield Check("federation", "warn", f"none yet ({settings.sites_path} does not exist); run `transfer2go up`")
+        return
+    for site in settings.registry.names:
+        yield from _of_site(settings, site)
+
+
+def _checked(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, "ok", look())
+    except Transfer2goError as error:
+        return Check(name, "FAIL", str(error), error.exit_code)
+
+
+def _java() -> str:
+    found = java.find_java()
+    return f"{found.version} at {found.path}"
+
+
+def _artifacts(settings: Settings) -> Check:
+    listed = artifacts.read_list()
+    missing = [a for a in listed if not a.path(settings.cache).is_file()]
+    if missing:
+        words = (
+            f"{len(missing)} of {len(listed)} Kafka jars are not in {settings.cache} yet; `transfer2go up` fetches them"
+        )
+        return Check("artifacts", "warn", words)
+
+    def sums() -> str:
+        artifacts.verify(listed, settings.cache)
+        return f"{len(listed)} Kafka jars, every sha256 as listed"
+
+    return _checked("artifacts", sums)
+
+
+def _disk(settings: Settings) -> Check:
+    place = next(p for p in (settings.state, *settings.state.parents) if p.is_dir())
+    free = shutil.disk_usage(place).free
+    registry = settings.registry
+    peers = max(0, len(registry.sites) - 1)
+    # PLATFORM's rule: each payload topic and its copy keep five credits a partition, for every ordered pair of sites.
+    sites_here = len(registry.sites) if is_local(settings) else 1
+    need = 2 * peers * registry.partitions * admin.CREDITS_KEPT * registry.credit_bytes * max(1, sites_here)
+    grown = f"payload topics may grow to {screen.size(need)}, journals and files besides"
+    words = f"{screen.size(free)} free at {place}; {grown}"
+    return Check("disk", "ok" if free > need else "warn", words)
+
+
+def _of_site(settings: Settings, site: Site) -> Iterator[Check]:
+    address = settings.entry(site).bootstrap
+    broker = _checked(
+        f"{site} broker", lambda: f"answers at {address}, {len(admin.partition_counts(settings, site))} topics"
+    )
+    yield broker
+    if broker.state != "ok":
+        return
+    faults = admin.faults(settings, site)
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if faults[1:] else ""
+        yield Check(f"{site} topics", "FAIL", faults[0] + more, NeverWorks.exit_code)
+    else:
+        yield Check(f"{site} topics", "ok", "names, partitions and retention as they must be")
+        yield _mirrors(settings, site)
+    yield from _workers(settings, site)
+    yield from _storage(settings, site)
+
+
+def _mirrors(settings: Settings, site: Site) -> Check:
+    name = f"{site} mirrors"
+    try:
+        flows = mirror_lag(settings, site)
+    except Transfer2goError as error:
+        return Check(name, "warn", f"cannot be compared: {error}")
+    late = [flow for flow in flows if flow.records and flow.behind_s > BEHIND_S_MAX]
+    if late:
+        worst = max(late, key=lambda flow: flow.behind_s)
+        words = (
+            f"{worst.topic} from {worst.origin} is {worst.records:,} records, {screen.duration(worst.behind_s)} "
+            "behind; is the mirror running?"
+        )
+        return Check(name, "FAIL", words, Temporary.exit_code)
+    waiting = sum(flow.records for flow in flows)
+    return Check(name, "ok", f"{len(flows)} flows, {waiting:,} records under way")
+
+
+def _workers(settings: Settings, site: Site) -> Iterator[Check]:
+    now_ms = time.time_ns() // 1_000_000
+    said = workers.writers(settings, site)
+    alive = [w for w in said if w.said.role == "worker" and w.alive(now_ms)]
+    if not alive:
+        heard = screen.moment(max((w.at_ms for w in said), default=None))
+        words = f"no worker is alive (last heard {heard}); run `transfer2go up`, or start one"
+        yield Check(f"{site} workers", "FAIL", words, Temporary.exit_code)
+        return
+    odd = [w.said.writer for w in alive if w.said.registry_digest != settings.registry.digest]
+    if odd:
+        words = (
+            f"{', '.join(odd)} run with another sites.toml than this one; stop all workers of {site}, then start them"
+        )
+        yield Check(f"{site} workers", "FAIL", words, 7)
+    else:
+        yield Check(f"{site} workers", "ok", f"{len(alive)} alive")
+    yield _clock(site, alive, now_ms)
+
+
+def _clock(site: Site, alive: list[workers.Writer], now_ms: int) -> Check:
+    """An announcement from the future shows a clock ahead of ours; one behind looks merely late, up to its interval."""
+    ahead_s = max((w.at_ms - now_ms) / 1000 for w in alive)
+    if ahead_s > CLOCK_S_MAX:
+        return Check(
+            f"{site} clock",
+            "FAIL",
+            f"{screen.duration(ahead_s)} ahead of this machine's; set one right",
+            Temporary.exit_code,
+        )
+    return Check(f"{site} clock", "ok", f"not ahead of this machine's by more than {CLOCK_S_MAX:.0f} s")
+
+
+def _storage(settings: Settings, site: Site) -> Iterator[Check]:
+    root = settings.state / site / "storage"
+    if not is_local(settings) or not root.is_dir():
+        return
+    usage = shutil.disk_usage(root)
+    yield Check(f"{site} storage", "ok", f"{root}, {screen.size(usage.free)} free")

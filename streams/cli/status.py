@@ -1,0 +1,50 @@
+"""`transfer2go status`: what runs, where, and how it is."""
+
+from __future__ import annotations
+
+import click
+
+from streams.cli import screen
+from streams.cli.command import Verb, json_option, leave
+from streams.cli.site import show_sites
+from streams.cli.up import is_local
+from streams.errors import Temporary
+from streams.federation import local
+from streams.settings import Settings
+
+
+@click.command(cls=Verb)
+@json_option
+@click.pass_obj
+def status(settings: Settings, as_json: bool) -> None:
+    """Every part of the local federation with its memory and restarts; for clusters of your own, the sites.
+
+    Exit 0: all is well; 5: something is not ready.
+    """
+    if not is_local(settings):
+        show_sites(settings, as_json)
+        return
+    parts = local.status(settings.state)
+    well = all(part.state == "ready" for part in parts)
+    if as_json:
+        for part in parts:
+            screen.put_json(screen.plain(part))
+    else:
+        screen.table(
+            ("part", "state", ">pid", ">port", ">memory", ">restarts", "last end"),
+            (
+                (
+                    part.name,
+                    part.state,
+                    str(part.pid or "-"),
+                    str(part.port or "-"),
+                    screen.size(part.rss_bytes) if part.rss_bytes else "-",
+                    part.restarts,
+                    part.why or "-",
+                )
+                for part in parts
+            ),
+        )
+        screen.put(f"memory together: {screen.size(sum(part.rss_bytes for part in parts))}")
+        screen.say(f"logs: {settings.state / 'logs'}")
+    leave(0 if well else Temporary.exit_code)

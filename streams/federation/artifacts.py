@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
+from jgo.maven import Artifact as MavenArtifact
 from jgo.maven import MavenContext, PythonResolver
 
 from streams.errors import NeverWorks, Temporary
@@ -43,7 +44,14 @@ class Artifact:
 
     def path(self, cache: Path) -> Path:
         """Where the jar lies under `cache`, in the layout of a Maven repository."""
-        return cache / "maven" / Path(*self.group.split(".")) / self.name / self.version / f"{self.name}-{self.version}.jar"
+        return (
+            cache
+            / "maven"
+            / Path(*self.group.split("."))
+            / self.name
+            / self.version
+            / f"{self.name}-{self.version}.jar"
+        )
 
 
 def list_path() -> Path:
@@ -66,7 +74,7 @@ def read_list(path: Path | None = None) -> tuple[Artifact, ...]:
         parts = words[0].split(":")
         if len(words) != 2 or len(parts) != 3 or len(words[1]) != 64:
             raise NeverWorks("not a line of coordinates and sha256", f"{path}:{number}")
-        found.append(Artifact(*parts, sha256=words[1]))
+        found.append(Artifact(parts[0], parts[1], parts[2], words[1]))
     return tuple(found)
 
 
@@ -103,16 +111,19 @@ def verify(artifacts: tuple[Artifact, ...], cache: Path) -> None:
             with path.open("rb") as jar:
                 found = hashlib.file_digest(jar, "sha256").hexdigest()
         except FileNotFoundError:
-            raise Temporary(f"{artifact.coordinates} is not in the cache", str(path), "run `transfer2go up` again") from None
+            raise Temporary(
+                f"{artifact.coordinates} is not in the cache", str(path), "run `transfer2go up` again"
+            ) from None
         if found != artifact.sha256:
             raise NeverWorks(
-                f"{artifact.coordinates} has another sha256 than listed: {found[:16]}… instead of {artifact.sha256[:16]}…",
+                f"{artifact.coordinates} has another sha256 than listed: "
+                f"{found[:16]}… instead of {artifact.sha256[:16]}…",
                 str(path),
                 "remove that file and run `transfer2go up` again to fetch it afresh",
             )
 
 
-class _CheckedResolver(PythonResolver):  # type: ignore[misc]
+class _CheckedResolver(PythonResolver):
     """jgo's resolver with its download made atomic and checked against our own sum, on kept connections."""
 
     def __init__(self, sums: dict[str, str]) -> None:
@@ -126,12 +137,14 @@ class _CheckedResolver(PythonResolver):  # type: ignore[misc]
         session: requests.Session = self._local.session
         return session
 
-    def download(self, artifact: object) -> Path:
-        coordinates = f"{artifact.groupId}:{artifact.artifactId}:{artifact.version}"  # type: ignore[attr-defined]
-        target: Path = artifact.cached_path  # type: ignore[attr-defined]
-        prefix: Path = artifact.component.path_prefix  # type: ignore[attr-defined]
+    def download(self, artifact: MavenArtifact) -> Path:
+        coordinates = f"{artifact.groupId}:{artifact.artifactId}:{artifact.version}"
+        target = artifact.cached_path
+        if target is None:  # only of snapshots, which the list cannot name
+            raise NeverWorks(f"{coordinates} has no place in the cache")
+        prefix = artifact.component.path_prefix
         answers = []
-        for repo in artifact.context.remote_repos.values():  # type: ignore[attr-defined]
+        for repo in artifact.context.remote_repos.values():
             url = f"{repo}/{prefix.as_posix()}/{target.name}"
             with self._session().get(url, stream=True, timeout=_TIMEOUT_S) as response:
                 if response.status_code == 200:

@@ -11,9 +11,10 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from streams.errors import NeverWorks, Temporary
+from streams.errors import NeverWorks
 from streams.federation.jvm import Jvm
 
 RECORD_BYTES_MAX = 9 * 1024 * 1024  # a payload record of 8 MiB and its header, key and headers
@@ -116,5 +117,5 @@ def is_ready(bootstrap: str, timeout_s: float = 2.0) -> bool:
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "socket.timeout.ms": 2000})
     try:
         return bool(admin.list_topics(timeout=timeout_s).brokers)
-    except Exception:
+    except KafkaException:
         return False

@@ -22,7 +22,9 @@ class Jvm:
     archive: Path | None = None
 
     def command(self, main_class: str, *arguments: str, flags: tuple[str, ...] = ()) -> list[str]:
-        share = [f"-XX:SharedArchiveFile={self.archive}", "-Xshare:auto"] if self.archive and self.archive.exists() else []
+        share = (
+            [f"-XX:SharedArchiveFile={self.archive}", "-Xshare:auto"] if self.archive and self.archive.exists() else []
+        )
         return [
             str(self.java.path),
             *flags,

@@ -16,7 +16,7 @@ from streams.cli.command import Verb, json_option, leave
 from streams.cli.lagging import mirror_lag
 from streams.cli.up import is_local
 from streams.core.names import Site
-from streams.errors import Temporary, Transfer2goError
+from streams.errors import NeverWorks, Temporary, Transfer2goError
 from streams.federation import artifacts, java
 from streams.kafka import admin
 from streams.settings import Settings

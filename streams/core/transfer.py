@@ -37,9 +37,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outstanding:
-    """A request nobody has fully answered yet."""
+    """A request nobody has fully answered yet, for the part files of `attempt`."""
 
     request_no: int
+    attempt: int
     ranges: Ranges
     until_ms: int
 
@@ -194,10 +195,11 @@ def _with_source(row: TransferRow, source: SourceRow) -> TransferRow:
 
 
 def _requested(row: TransferRow, msg: m.ChunksRequested, _: Manifest | None) -> TransferRow:
+    row = _at_attempt(row, msg.attempt, "")
     source = row.source_row(msg.source)
     if msg.request_no <= source.requested:
         return row
-    waiting = (*source.outstanding, Outstanding(msg.request_no, msg.ranges, msg.until_ms))
+    waiting = (*source.outstanding, Outstanding(msg.request_no, msg.attempt, msg.ranges, msg.until_ms))
     return _with_source(row, replace(source, requested=msg.request_no, outstanding=waiting))
 
 
@@ -244,10 +246,18 @@ def _state(row: TransferRow) -> State:
 
 
 def _settled(row: TransferRow, manifest: Manifest) -> TransferRow:
-    """Drops what no longer matters: answered or expired requests."""
-    have = row.verified | row.excused(manifest)
+    """Drops what no longer matters: requests that are answered, expired, or of an attempt that is over.
+
+    The last not to save bytes: else progress heard before the loss would answer a request, and behind it would not.
+    """
+    have, live = row.verified | row.excused(manifest), row.live_attempt
     sources = tuple(
-        replace(s, outstanding=tuple(o for o in s.outstanding if o.request_no > s.expired and bool(o.ranges - have)))
+        replace(
+            s,
+            outstanding=tuple(
+                o for o in s.outstanding if o.request_no > s.expired and o.attempt >= live and bool(o.ranges - have)
+            ),
+        )
         for s in row.sources
     )
     return row if sources == row.sources else replace(row, sources=sources)

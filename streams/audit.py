@@ -117,6 +117,7 @@ class _Reading:
         self.ledger = Ledger(
             settings.registry.names,
             digest,
+            partitions=settings.registry.partitions,
             read=self.readable,
             auditors=[entry.name for entry in settings.registry.sites if entry.auditor],
         )
@@ -191,13 +192,13 @@ class _Reading:
         headers = record.headers or ()
         whole = hash((record.key, record.value, *headers))
         if "." in place.topic:
-            origin = _origin(headers)
-            if origin is not None and self.ledger.copy(place, origin, whole):
+            known = _origin(headers)
+            if known is not None and self.ledger.copy(place, known, whole):
                 return
         try:
             heard = wire.decode(place.topic, record.key, record.value, headers, site.name)
         except WireError as error:
-            self.ledger.refuse(place, error.what, record.timestamp_ms)
+            self.ledger.refuse(place, error.what, record.timestamp_ms, _origin(headers), whole)
         else:
             self.ledger.hear(place, heard.origin, heard.message, hash(record.value), whole)
 

@@ -156,7 +156,7 @@ class World:
                 yield Place(site, topic, partition, offset), rec
 
     def ledger(self, facts: Iterable[tuple[Place, Rec]] | None = None, read: Iterable[Site] | None = None) -> Ledger:
-        made = Ledger(self.sites, digest, read=read, auditors=self.auditors)
+        made = Ledger(self.sites, digest, partitions=PARTITIONS, read=read, auditors=self.auditors)
         readable = set(self.sites if read is None else read)
         for place, rec in self.facts() if facts is None else facts:
             if place.site in readable:
@@ -175,18 +175,26 @@ class World:
         made = self.ledger(facts, read)
         for key in made.wanted():
             for offset, rec in self.logs[key]:
-                origin = wire.decode_value(m.Origin, dict(rec.headers)[wire.ORIGIN] or b"")
-                made.locate(Place(*key, offset), origin)
+                if (origin := origin_of(rec)) is not None:
+                    made.locate(Place(*key, offset), origin)
         return made.judge(now_ms, committed=committed)
 
 
+def origin_of(rec: Rec) -> m.Origin | None:
+    try:
+        return wire.decode_value(m.Origin, dict(rec.headers)[wire.ORIGIN] or b"")
+    except (KeyError, WireError):
+        return None
+
+
 def hear(ledger: Ledger, place: Place, rec: Rec) -> None:
+    whole = hash((rec.key, rec.value, rec.headers))
     try:
         heard = wire.decode(place.topic, rec.key, rec.value, rec.headers, place.site)
     except WireError as error:
-        ledger.refuse(place, error.what, rec.at_ms)
+        ledger.refuse(place, error.what, rec.at_ms, origin_of(rec), whole)
     else:
-        ledger.hear(place, heard.origin, heard.message, hash(rec.value), hash((rec.key, rec.value, rec.headers)))
+        ledger.hear(place, heard.origin, heard.message, hash(rec.value), whole)
 
 
 def body_of(intent: IntentId, *destinations: Site) -> m.TransferIntent:

@@ -24,6 +24,7 @@ from streams.core.manifest import digest
 from streams.core.ranges import Ranges
 from tests.audit.history import Rec, hear
 from tests.sim import test_simulation as simulation
+from tests.sim.world import PARTITIONS
 
 SEEDS = range(7000, 7040)
 LONG_AFTER_MS = 10**15
@@ -52,7 +53,7 @@ def origin(rec: Rec) -> m.Origin:
 
 
 def judged(sites: tuple[str, ...], logs: Logs) -> Judgement:
-    ledger = Ledger(sites, digest)
+    ledger = Ledger(sites, digest, partitions=PARTITIONS)
     for key, log in sorted(logs.items()):
         for offset, rec in enumerate(log):
             hear(ledger, Place(*key, offset), rec)

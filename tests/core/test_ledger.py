@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from uuid import UUID
 
 import pytest
 
@@ -12,7 +13,20 @@ from streams.core import topics
 from streams.core.ledger import Invariant, Judgement, Place, Severity
 from streams.core.names import IntentId, ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges
-from tests.audit.history import LATER_MS, START_MS, A, B, C, Federation, Rec, World, completion_of, healthy, item
+from tests.audit.history import (
+    LATER_MS,
+    START_MS,
+    A,
+    B,
+    C,
+    Federation,
+    Rec,
+    World,
+    body_of,
+    completion_of,
+    healthy,
+    item,
+)
 
 I1, I2, I4, I6, I7 = (
     Invariant.CONSERVATION,
@@ -373,6 +387,34 @@ def test_a_poison_record_that_no_worker_reached_is_not_silent_yet() -> None:
     world.workers[A].announce()
     world.mirror()
     assert only(world.judge(), I6, "silent") == (at_home,)
+
+
+def test_the_number_of_a_refused_record_is_not_missed() -> None:
+    world = healthy()
+    broken: list[Place] = []
+    for site, topic in ((B, topics.REPORTS), (A, f"{B}.{topics.REPORTS}")):
+        place = world.where(site, topic)[0]
+        broken.append(place)
+        world.put(place, replace(world.at(place), value=b"\x00nonsense"))
+    committed = {place[:3]: place.offset + 1 for place in broken}
+    judgement = world.judge(committed=committed)
+    assert {(f.invariant, f.records) for f in judgement.broken} == {(I6, (p,)) for p in broken}
+    for place in broken:
+        world.workers[place.site].say(letter(place))
+    judgement = world.judge(committed=committed)
+    assert found(judgement) == []
+    for count in judgement.partitions:
+        assert count.applied + count.duplicate + count.superseded + count.dead_lettered == count.records
+
+
+def test_a_record_in_the_wrong_partition() -> None:
+    world = healthy()
+    right = world.writer(A, "odd", "cli").say(body_of(IntentId(f"{A}.{UUID(int=5)}"), B))
+    rec = world.at(right)
+    world.drop(right)
+    place = world.append(A, topics.INTENTS, (right.partition + 1) % 4, rec)
+    world.mirror()
+    assert only(world.judge(), I6, f"belongs in partition {right.partition}") == (place,)
 
 
 def test_a_dead_letter_that_points_at_nothing() -> None:

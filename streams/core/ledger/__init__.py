@@ -33,6 +33,7 @@ from streams.core.ledger.graves import Graves
 from streams.core.ledger.intents import IntentJudge
 from streams.core.ledger.journals import Journal, PartitionId, Reached, Refused
 from streams.core.ledger.journals import judge as judge_journal
+from streams.core.ledger.strays import Strays
 from streams.core.names import ManifestId, Site
 from streams.core.ranges import Ranges
 from streams.core.topics import split
@@ -67,6 +68,7 @@ class Ledger:
         sites: Iterable[Site],
         digest: Digest,
         *,
+        partitions: int,
         read: Iterable[Site] | None = None,
         auditors: Iterable[Site] = (),
     ) -> None:
@@ -80,6 +82,7 @@ class Ledger:
         self._closed: set[tuple[Site, str]] = set()
         self._graves = Graves()
         self._fences = Fences()
+        self._strays = Strays(partitions)
         self._alive_ms: dict[Site, int] = {}
         self._wanted: frozenset[Number] = frozenset()
         self._where = Whereabouts()
@@ -101,6 +104,7 @@ class Ledger:
             if isinstance(message, m.SiteAnnounced):
                 self._announced(place, origin, message)
         if journal.is_original:
+            self._strays.pass_by(place, message)
             how = journal.judge_class(message, content)
             if is_first:
                 stream.classify(origin.seq, how)
@@ -126,11 +130,19 @@ class Ledger:
         self._read -= {site}
         self._copies = CopyJudge(self._sites, self._auditors, self._read)
 
-    def refuse(self, place: Place, reason: str, at_ms: int) -> None:
-        """Fold a record that the gate refused: some worker must have written a dead letter for it."""
+    def refuse(self, place: Place, reason: str, at_ms: int, origin: m.Origin | None, record: int) -> None:
+        """Fold a record that the gate refused: some worker must have written a dead letter for it.
+
+        `origin`: its own, where legible, so that its number is not missed; `record` as in `hear`.
+        """
         journal = self._next(place)
-        if journal is not None:
-            journal.refuse(place.offset, reason, at_ms)
+        if journal is None:
+            return
+        journal.refuse(place.offset, reason, at_ms)
+        if origin is not None and origin.site == journal.writer:
+            stream = self._stream(journal, origin)
+            stream.note(origin.seq, record)
+            stream.refused_at(place.site).add(origin.seq)
 
     def wanted(self) -> Mapping[PartitionId, set[Number]]:
         """Partitions to read once more, and the numbers to `locate` there; empty when nothing is amiss."""
@@ -177,6 +189,7 @@ class Ledger:
         partitions = self._judge_journals(intents.contradicting, reached, docket)
         self._graves.judge(self._journals, now_ms - grace_ms, docket)
         self._fences.judge(docket)
+        self._strays.judge(docket)
         self._judge_streams(now_ms, grace_ms, docket)
         return docket.close(partitions, counts)
 
@@ -192,7 +205,7 @@ class Ledger:
         )
 
     def _judge_streams(self, now_ms: int, grace_ms: int, docket: Docket) -> None:
-        self._copies.count(self._streams, docket)
+        self._copies.count(self._streams, self._closed, docket)
         judge = GapJudge(self._streams, self._where, self._last(), self._read, now_ms - grace_ms, docket)
         for gap in self._copies.gaps(self._streams, self._closed):
             judge.judge(gap)

@@ -14,7 +14,7 @@ from streams.core.ledger.findings import Docket, Invariant, Place
 from streams.core.ledger.journals import PartitionId
 from streams.core.names import Site
 from streams.core.ranges import EMPTY, Ranges
-from streams.core.topics import CHUNK_EVENTS, TO_EVERY_PEER, remote
+from streams.core.topics import ANNOUNCEMENTS, CHUNK_EVENTS, TO_EVERY_PEER, remote
 
 _I7 = Invariant.NO_GAP
 NAMED_MAX = 3
@@ -81,29 +81,24 @@ class CopyJudge:
 
     def _gaps(self, stream_id: StreamId, stream: Stream, top: int) -> Iterator[Gap]:
         anywhere = EMPTY
-        for copy in stream.copies.values():
-            anywhere = anywhere | copy.ranges
+        for site in stream.sites:
+            anywhere = anywhere | stream.here(site)
         if stream_id.site in self._read or any(s in self._read for s in self.expected(stream_id)):
             nowhere = anywhere.missing(0, top + 1)
             if nowhere:
-                last = max((copy.last for copy in stream.copies.values()), default=-1)
-                yield Gap(stream_id, stream_id.site, nowhere, None, nowhere.spans[0][0] > last)
+                yield Gap(stream_id, stream_id.site, nowhere, None, nowhere.spans[0][0] > stream.last)
         for site in self.expected(stream_id):
             if site not in self._read:
                 continue
-            have = stream.copies[site].ranges if site in stream.copies else EMPTY
+            have = stream.here(site)
             missing = anywhere - have
             if missing:
                 first = missing.spans[0][0]
-                elsewhere = next(s for s in self._in_order(stream_id, stream) if first in stream.copies[s])
+                elsewhere = next(s for s in stream.sites if first in stream.here(s))
                 is_tail = not have or first > have.spans[-1][1] - 1
                 yield Gap(stream_id, site, missing, elsewhere, is_tail)
 
-    @staticmethod
-    def _in_order(stream_id: StreamId, stream: Stream) -> list[Site]:
-        return sorted(stream.copies, key=lambda s: (s != stream_id.site, s))
-
-    def count(self, streams: Mapping[StreamId, Stream], docket: Docket) -> None:
+    def count(self, streams: Mapping[StreamId, Stream], closed: Set[tuple[Site, str]], docket: Docket) -> None:
         """Enter what was checked and what could not be."""
         for stream_id, stream in streams.items():
             if _is_payload(stream_id.topic):
@@ -114,7 +109,8 @@ class CopyJudge:
                     docket.check(_I7)
                 else:
                     docket.cannot(_I7, f"streams that should be at {site}: not read")
-            if stream.announced is None:
+            is_farewell = stream_id.topic == ANNOUNCEMENTS and (stream_id.site, stream_id.incarnation) in closed
+            if stream.announced is None and not is_farewell:
                 docket.cannot(_I7, "streams whose writer never announced a last number: a lost tail would not be seen")
 
 
@@ -140,7 +136,7 @@ def wanted(
     asked: dict[PartitionId, set[Number]] = {}
 
     def ask(stream: StreamId, seq: int, site: Site | None) -> None:
-        if site is not None and seq >= 0 and site in streams[stream].copies and seq in streams[stream].copies[site]:
+        if site is not None and seq >= 0 and seq in streams[stream].here(site):
             asked.setdefault((site, topic_at(stream, site), stream.partition), set()).add((stream, seq))
 
     for gap in gaps:
@@ -154,7 +150,7 @@ def wanted(
             ask(last[0], last[1], gap.elsewhere)
     for stream_id, stream in streams.items():
         for seq in sorted(stream.conflicts)[:NAMED_MAX]:
-            for site in stream.copies:
+            for site in stream.sites:
                 ask(stream_id, seq, site)
     return asked
 
@@ -217,7 +213,7 @@ class GapJudge:
 def judge_conflicts(stream: Stream, where: Whereabouts, docket: Docket) -> None:
     """A number that stands for two different records."""
     for seq in sorted(stream.conflicts):
-        places = [f.place for site in sorted(stream.copies) for f in where.at(stream.id, seq, site)]
+        places = [f.place for site in stream.sites for f in where.at(stream.id, seq, site)]
         words = f"number {seq} of {stream.called} stands for two different records"
         docket.find(_I7, words, *sorted(places, key=lambda p: p.rank))
 

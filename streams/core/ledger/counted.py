@@ -14,6 +14,7 @@ from typing import NamedTuple
 from streams.core.ledger.findings import Place
 from streams.core.ledger.spans import SpanSet
 from streams.core.names import Site
+from streams.core.ranges import EMPTY, Ranges
 
 _JUMP_MAX = 64
 _CONTENT_MASK = (1 << 64) - 1
@@ -50,12 +51,14 @@ class Announced:
 class Stream:
     """Numbers of one stream: what each stood for, and at which sites it was seen."""
 
-    __slots__ = ("_classes", "_contents", "_far", "announced", "conflicts", "copies", "id", "writer")
+    __slots__ = ("_classes", "_contents", "_far", "_refused", "announced", "conflicts", "copies", "id", "writer")
 
     def __init__(self, id: StreamId, writer: str) -> None:
         self.id = id
         self.writer = writer
         self.copies: dict[Site, SpanSet] = {}
+        """Where numbers stand whose records passed the gate."""
+        self._refused: dict[Site, SpanSet] = {}
         self.announced: Announced | None = None
         self.conflicts: set[int] = set()
         self._contents = array("Q")
@@ -67,6 +70,25 @@ class Stream:
         if found is None:
             found = self.copies[site] = SpanSet()
         return found
+
+    def refused_at(self, site: Site) -> SpanSet:
+        """Numbers that stand at `site` in records which the gate refused."""
+        return self._refused.setdefault(site, SpanSet())
+
+    @property
+    def sites(self) -> list[Site]:
+        """Where any number stands, the origin first."""
+        return sorted(self.copies.keys() | self._refused.keys(), key=lambda s: (s != self.id.site, s))
+
+    def here(self, site: Site) -> Ranges:
+        """Numbers that stand at `site`, refused or not."""
+        found = self.copies[site].ranges if site in self.copies else EMPTY
+        return found | self._refused[site].ranges if site in self._refused else found
+
+    @property
+    def last(self) -> int:
+        """The highest number that stands anywhere, -1 if none."""
+        return max((s.last for of in (self.copies, self._refused) for s in of.values()), default=-1)
 
     def _content(self, seq: int) -> int:
         if seq < len(self._contents) and self._contents[seq]:
@@ -132,8 +154,7 @@ class Stream:
     @property
     def top(self) -> int:
         """The highest number anybody spoke of, -1 if none."""
-        last = max((copy.last for copy in self.copies.values()), default=-1)
-        return max(last, self.said)
+        return max(self.last, self.said)
 
 
 def _tagged(content: int) -> int:

@@ -124,6 +124,8 @@ class IntentJudge:
         written = [r.written.first for _, r in chain]
         whole = [no for no, _ in chain] == list(range(len(chain))) and bool(written)
         ended = whole and (last := written[-1]) is not None and last.word.last
+        if any(t.planned and not t.completions for r in row.manifests.values() for t in r.transfers.values()):
+            return "open"
         done: list[m.CompletionRecord] = []
         for site in decision.word.body.destinations:
             for _, manifest in chain:
@@ -131,7 +133,7 @@ class IntentJudge:
                 said = transfer.completions.first if transfer else None
                 if said is not None:
                     done.append(said.word)
-                elif not cancelled or (transfer is not None and transfer.planned is not None):
+                elif not cancelled:
                     return "open"
         if not ended and not cancelled:
             return "open"

@@ -30,8 +30,9 @@ class EndOffsets:
         """
         try:
             ends = self._ask(timeout_s)
-            if ends is not None and len(ends) < len(self._places):
-                # librdkafka remembers for ever that a topic was missing, until somebody asks for all of them.
+            if ends is None or len(ends) < len(self._places):
+                # What this request finds stale it does not ask anew: a topic that was missing stays missing, and after
+                # a restart the broker says "fenced leader epoch" for ever, until somebody lists all topics.
                 self._admin.list_topics(timeout=timeout_s)
                 ends = self._ask(timeout_s)
         except KafkaException:

@@ -51,7 +51,7 @@ class ReplicaWriter:
         self.acknowledged_bytes = 0
 
     def add(self, file: HeldFile) -> None:
-        """One more file; each LFN at most once per record, so say a changed file in another writer's life."""
+        """One more file. The caller names each LFN once: a record that names one twice may not travel (WireError)."""
         dataset = file.block.dataset
         size = len(file.lfn) + len(file.block) + len(file.version) + _FILE_BYTES
         if self._pending_bytes.get(dataset, 0) + size > _BATCH_BYTES:

@@ -95,9 +95,12 @@ class ReportTransfer:
 
 @dataclass(frozen=True, slots=True)
 class OpenPart:
-    """Destination's plane: hold the part files of `attempt`, of which `verified` is already written and synced."""
+    """Destination's plane: hold the part files of `attempt`, of which `verified` is already written and synced.
 
-    extinguished_by: ClassVar[tuple[type, ...]] = (m.PartOpened, m.PartLost)
+    Owed too when all is written and nothing sealed it: the plane's next progress then tells.
+    """
+
+    extinguished_by: ClassVar[tuple[type, ...]] = (m.PartOpened, m.PartLost, m.TransferProgress)
     manifest: ManifestId
     attempt: int
     verified: Ranges

@@ -118,8 +118,9 @@ def digest(body: ManifestWritten) -> str:
     for i in body.items:
         why = i.reason
         lines.append(
-            f"{i.lfn}\t{i.dataset}\t{i.block}\t{i.target}\t{i.selection}\t{i.length}\t{i.bytes}\t{i.adler32 or '-'}\t{i.version}"
-            f"\t{i.holder or '-'}\t" + ("" if why is None else f"{why.scope}/{why.failure_class}/{why.phase}/{why.text}")
+            f"{i.lfn}\t{i.dataset}\t{i.block}\t{i.target}\t{i.selection}\t{i.length}\t{i.bytes}"
+            f"\t{i.adler32 or '-'}\t{i.version}\t{i.holder or '-'}\t"
+            + ("" if why is None else f"{why.scope}/{why.failure_class}/{why.phase}/{why.text}")
         )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

@@ -2,7 +2,8 @@
 
 Credit bounds the bytes asked for and not verified, per (source, payload partition), since a payload partition keeps
 only five times that. Within it the higher priority goes first, and among equals the transfer with the least
-outstanding: that is a fair share without a queue per transfer.
+outstanding: that is a fair share without a queue per transfer. Whom a lane has no room for is overtaken by nobody, or
+small requests would keep a large one waiting for ever.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ def schedule(
     """The requests that may be sent now, in order. One larger than the whole credit goes when its lane is empty."""
     used = {key: sum(rows.values()) for key, rows in outstanding.items()}
     granted: list[RequestChunks] = []
+    full: set[Lane] = set()
 
     def order(request: RequestChunks) -> tuple[int, int, str, int]:
         share = outstanding.get(lane(request.source, request.manifest, partitions), {}).get(request.manifest, 0)
@@ -37,7 +39,9 @@ def schedule(
 
     for request in sorted(due, key=order):
         key = lane(request.source, request.manifest, partitions)
-        if used.get(key, 0) + request.bytes <= credit_bytes or not used.get(key, 0):
+        if key not in full and (used.get(key, 0) + request.bytes <= credit_bytes or not used.get(key, 0)):
             used[key] = used.get(key, 0) + request.bytes
             granted.append(request)
+        else:
+            full.add(key)
     return granted

@@ -1,0 +1,103 @@
+"""The home's first decision, branch by branch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from streams.core import messages as m
+from streams.core.meaning import fault
+from streams.core.names import Site
+from streams.core.routing import Found, decide
+from tests.core import example as x
+
+SITES = (x.A, x.B, x.C)
+
+
+def found(files: int = 2, unknown: tuple[str, ...] = (), **per_site: int) -> Found:
+    held: Mapping[Site, tuple[int, int]] = {Site(s): (n, 100 * n) for s, n in (per_site or {"S_C": files}).items()}
+    return Found(files, held, unknown)
+
+
+def verdict(
+    what: Found,
+    wish: m.TransferIntent | None = None,
+    *,
+    alive: tuple[Site, ...] = SITES,
+    waited: bool = False,
+    sites: tuple[Site, ...] = SITES,
+) -> m.IntentDecided | None:
+    said = decide(wish or x.body(), what, sites, alive, waited=waited)
+    assert said is None or fault(said) is None, "the gate takes it"
+    return said
+
+
+def refusal(said: m.IntentDecided | None) -> str:
+    assert said is not None
+    assert (said.verdict, said.decision_no, said.source) == (m.Verdict.REFUSED, 1, None)
+    assert said.reason is not None
+    assert (said.reason.scope, said.reason.failure_class) == (m.Scope.POLICY, m.FailureClass.PERMANENT)
+    return said.reason.text
+
+
+def source(said: m.IntentDecided | None) -> Site | None:
+    assert said is not None
+    assert (said.verdict, said.decision_no, said.source_no) == (m.Verdict.ACCEPTED, 1, 0)
+    return said.source
+
+
+def test_accepted_as_asked() -> None:
+    said = verdict(found(), x.body(priority=8))
+    assert said == x.decided(wish=x.body(priority=8), priority=8)
+
+
+@pytest.mark.parametrize("wish", [x.body(destinations=(x.B, Site("T9"))), x.body(source=Site("T9"))])
+def test_an_unknown_site_is_refused_at_once(wish: m.TransferIntent) -> None:
+    assert "no site T9" in refusal(verdict(found(0, ("/store/x",)), wish))
+
+
+def test_an_unknown_name_is_undecided_until_waited() -> None:
+    what = Found(0, {}, ("/store/x", "/store/y", "/store/z", "/store/w"))
+    assert verdict(what) is None
+    text = refusal(verdict(what, waited=True))
+    assert "/store/x, /store/y, /store/z is known at any site" in text
+    assert "/store/w" not in text
+
+
+def test_very_long_names_are_cut() -> None:
+    names = tuple("/" + c * 1023 for c in "abc")
+    assert len(refusal(verdict(Found(0, {}, names), waited=True))) == 400
+
+
+def test_some_unknown_names_do_not_stop_the_others() -> None:
+    what = found(1, ("/store/x",), S_C=1)
+    assert verdict(what) is None
+    assert source(verdict(what, waited=True)) == x.C, "the rest are items with a reason"
+
+
+def test_a_dataset_of_no_files_is_refused() -> None:
+    assert "no file of the selection" in refusal(verdict(Found(0, {}, ())))
+
+
+def test_a_source_asked_for_must_hold_something() -> None:
+    wish = x.body(source=x.A)
+    assert verdict(found(), wish) is None
+    assert "S_A holds no file" in refusal(verdict(found(), wish, waited=True))
+    assert source(verdict(found(2, S_A=1, S_C=2), wish)) == x.A, "even where another holds more"
+
+
+def test_the_site_that_holds_most_is_chosen() -> None:
+    assert source(verdict(found(3, S_A=1, S_C=2), alive=(x.A,))) == x.C
+
+
+def test_among_equals_one_that_is_alive_then_one_that_is_no_destination_then_the_lesser_name() -> None:
+    equal = found(2, S_A=2, S_B=2, S_C=2)
+    assert source(verdict(equal, alive=(x.C,))) == x.C
+    assert source(verdict(equal, x.body(destinations=(x.A,)))) == x.B
+    assert source(verdict(equal, x.body(destinations=(x.C,)))) == x.A
+    assert source(verdict(equal, alive=())) == x.A
+
+
+def test_a_destination_that_holds_everything_is_its_own_source() -> None:
+    assert source(verdict(found(2, S_B=2))) == x.B, "found already there, or copied from itself"

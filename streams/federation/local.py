@@ -29,6 +29,8 @@ CREDIT_BYTES = 64 * 1024 * 1024
 UP_S = 180.0
 DOWN_S = 60.0
 DISK_FREE_BYTES_MIN = 2_000_000_000
+_supervisors: list[subprocess.Popen[bytes]] = []
+"""Started by this process, which they outlive: dropping one while it runs is what Python warns of."""
 
 OnStep = Callable[[str], None]
 
@@ -92,7 +94,13 @@ def up(
         artifacts.ensure(artifacts.read_list(), cache, on_step)
         _write_files(state, replace(wanted, parts=(), pid=0, ready=False, fault="", step=""))
         started = _spawn(state, cache)
-        return Federation(state, _wait(state, started, on_step), found=False)
+        try:
+            return Federation(state, _wait(state, started, on_step), found=False)
+        except KeyboardInterrupt:
+            # It may not have said its pid yet, so `down` could not find it.
+            started.terminate()
+            started.wait(DOWN_S)
+            raise
 
 
 def _grown(state: Path, record: plan.Record, sites: Sequence[str], workers: int, on_step: OnStep) -> Federation:
@@ -237,9 +245,11 @@ def _write_files(state: Path, record: plan.Record) -> None:
 def _spawn(state: Path, cache: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "streams.federation.supervisor", str(state), str(cache)]
     with (state / "supervisor.log").open("ab") as out:
-        return subprocess.Popen(
+        started = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
         )
+    _supervisors.append(started)
+    return started
 
 
 def _wait(state: Path, started: subprocess.Popen[bytes] | None, on_step: OnStep) -> plan.Record:

@@ -152,12 +152,16 @@ class Destination:
     def run(self) -> None:
         """The sync thread: until `close`."""
         while self._running:
-            with self._wake:
-                due, wait_s = self._due()
-                if not due:
-                    self._wake.wait(wait_s)
-                    continue
-            self.sync(due)
+            try:
+                with self._wake:
+                    due, wait_s = self._due()
+                    if not due:
+                        self._wake.wait(wait_s)
+                        continue
+                self.sync(due)
+            except Exception:
+                log.exception("a sync round was skipped")
+                time.sleep(RETRY_S)
 
     def close(self) -> None:
         with self._wake:
@@ -168,7 +172,7 @@ class Destination:
         """Landings to sync now, or how long to wait for the next."""
         now = self._clock()
         due: list[Landing] = []
-        soonest: float | None = None
+        soonest = _NEVER
         crowded = self._unsynced_bytes >= UNSYNCED_BYTES_MAX
         for landing in list(self._landings.values()):
             if landing.lost is None and not landing.news:
@@ -180,8 +184,9 @@ class Destination:
             if at <= now:
                 due.append(landing)
             else:
-                soonest = at if soonest is None else min(soonest, at)
-        return due, None if soonest is None else soonest - now
+                soonest = min(soonest, at)
+        # never: what is being taken this instant will say when it is due
+        return due, None if soonest == _NEVER else soonest - now
 
     def sync_all(self) -> None:
         """One round over everything that is open, due or not."""

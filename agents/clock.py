@@ -22,7 +22,11 @@ from streams.core.names import ManifestId, Site
 from streams.core.owed import owed_intent, owed_transfer, report, waits_for
 from streams.core.policy import Policy
 from streams.core.schedule import Lane, lane, schedule
+from streams.core.topics import partition_of
 from streams.core.transfer import State, TransferRow
+
+_Wanted = dict[tuple[object, ...], tuple[int, c.RequestChunks, Manifest | None]]
+"""Id of a request → (partition of its row, request, manifest)."""
 
 RETRY_MS = 200
 """What effects could not take (a full buffer) is offered again after this."""
@@ -60,7 +64,10 @@ class Clock:
         self.soon = asyncio.Event()
         """Set when something fell due at once."""
         self._sent: dict[tuple[object, ...], int] = {}
-        self._blocked: dict[Lane, set[ManifestId]] = {}
+        self._unheard: dict[ManifestId, dict[Site, c.RequestChunks]] = {}
+        """Requests sent and perhaps not folded yet: they use credit already."""
+        self._queues: dict[Lane, set[ManifestId]] = {}
+        """Transfers that wait for room in a lane; nobody passes them by coming alone."""
         self._reported: dict[ManifestId, tuple[int, m.TransferReported]] = {}
 
     def own(self, partition: int) -> None:
@@ -69,9 +76,15 @@ class Clock:
 
     def drop(self, partition: int) -> None:
         """A partition went to another worker: forget what was remembered of it."""
-        gone = self.owned.pop(partition, _Partition())
-        for key in filter(is_manifest, gone.at):
-            self._forget(ManifestId(key))
+        self.owned.pop(partition, None)
+        # Not only what has a due time: a partition lost while asleep has noted credit and asked nothing.
+        for lanes in (self.outstanding, self._queues):
+            for key in [key for key in lanes if key[1] == partition]:
+                del lanes[key]
+        self.parts = {manifest for manifest in self.parts if self._partition(manifest) != partition}
+        for known in (self._reported, self._unheard):
+            for manifest in [manifest for manifest in known if self._partition(manifest) == partition]:
+                del known[manifest]
 
     def wake(self, partition: int) -> None:
         self.owned[partition].awake = True
@@ -109,11 +122,13 @@ class Clock:
 
     def ask_transfers(self, asked: Iterable[tuple[int, TransferRow, Manifest | None]]) -> None:
         """Carries out what these transfers owe now; their requests compete for credit with each other."""
-        wanted: dict[tuple[object, ...], tuple[int, c.RequestChunks, Manifest | None]] = {}
+        wanted: _Wanted = {}
+        present: set[ManifestId] = set()
         for partition, row, manifest in asked:
             self._note_credit(row)
             if not self.is_awake(partition):
                 continue
+            present.add(row.manifest)
             owed = owed_transfer(row, manifest, self.here, self.policy, part_here=row.manifest in self.parts)
             others = [o for o in owed if not isinstance(o.command, c.RequestChunks)]
             self._carry_out(partition, row.manifest, others, manifest)
@@ -123,7 +138,7 @@ class Clock:
             self._report_changes(partition, row, manifest)
             if row.state is not State.CLOSED:
                 self._at(partition, row.manifest, self.now_ms() + IDLE_MS)
-        self._request(wanted)
+        self._request(wanted, present)
 
     def answer(self, row: TransferRow, manifest: Manifest | None, decision_no: int) -> None:
         """Says the transfer's state, or its last word, at once: a plan or decision was heard, perhaps again."""
@@ -131,8 +146,8 @@ class Clock:
             self.do(c.RepeatCompletion(row.completion), manifest)
             return
         said = self._state_of(row, manifest, decision_no)
-        self._reported[row.manifest] = (self.now_ms(), said)
-        self.do(c.ReportTransfer(said), manifest)
+        if self.do(c.ReportTransfer(said), manifest):
+            self._reported[row.manifest] = (self.now_ms(), said)
 
     def closed(self, manifest: ManifestId) -> None:
         self._forget(manifest)
@@ -165,37 +180,63 @@ class Clock:
         self._at(partition, key, now + RETRY_MS)
         return False
 
-    def _request(self, wanted: dict[tuple[object, ...], tuple[int, c.RequestChunks, Manifest | None]]) -> None:
-        granted = schedule(
-            [request for _, request, _ in wanted.values()],
-            self.outstanding,
-            self.policy.credit_bytes,
-            self.partitions,
-        )
-        for request in granted:
+    def _request(self, wanted: _Wanted, present: set[ManifestId]) -> None:
+        """Sends those requests that have credit; the others queue until their lane gets room. `present` were asked.
+
+        Where others queue, nobody is served alone: a row asked after its own turn would take the room it just made
+        before those who wait for it are asked. It queues, and all are asked together at the next tick.
+        """
+        contended = {key for key, queue in self._queues.items() if queue - present}
+        due = [request for _, request, _ in wanted.values() if self._lane(request) not in contended]
+        for request in schedule(due, self.outstanding, self.policy.credit_bytes, self.partitions):
             partition, _, manifest = wanted.pop(request.id)
             if self._do(partition, request.manifest, request, manifest):
-                rows = self.outstanding.setdefault(lane(request.source, request.manifest, self.partitions), {})
+                rows = self.outstanding.setdefault(self._lane(request), {})
                 rows[request.manifest] = rows.get(request.manifest, 0) + request.bytes
+                self._unheard.setdefault(request.manifest, {})[request.source] = request
+        before = {key: queue & present for key, queue in self._queues.items()}
+        for key, ours in before.items():
+            self._queues[key] -= ours
         for partition, request, _ in wanted.values():
-            key = lane(request.source, request.manifest, self.partitions)
-            self._blocked.setdefault(key, set()).add(request.manifest)
+            key = self._lane(request)
+            self._queues.setdefault(key, set()).add(request.manifest)
             self._at(partition, request.manifest, self.now_ms() + IDLE_MS)
+            came = request.manifest not in before.get(key, ())
+            if key in contended and came and sum(self.outstanding.get(key, {}).values()) < self.policy.credit_bytes:
+                self._call(key)
+
+    def _lane(self, request: c.RequestChunks) -> Lane:
+        return lane(request.source, request.manifest, self.partitions)
+
+    def _partition(self, manifest: ManifestId) -> int:
+        return partition_of(manifest, self.partitions)
+
+    def _call(self, key: Lane) -> None:
+        """All who queue for a lane are asked together, at once."""
+        for waiting in self._queues.get(key, ()):
+            self._at(key[1], waiting, self.now_ms())
 
     def _note_credit(self, row: TransferRow) -> None:
-        for source in row.sources:
-            size = sum(o.ranges.size for o in source.outstanding)
-            self._outstanding(lane(source.source, row.manifest, self.partitions), row.manifest, size)
+        held = {s.source: sum(o.ranges.size for o in s.outstanding) for s in row.sources}
+        unheard = self._unheard.get(row.manifest, {})
+        for source, request in list(unheard.items()):
+            sent = self._sent.get(request.id, 0)
+            settled = sent + int(self.policy.settle_s * 1000) <= self.now_ms()
+            if settled or request.request_no <= row.source_row(source).requested:
+                del unheard[source]
+            else:
+                held[source] = held.get(source, 0) + request.bytes
+        for source, size in held.items():
+            self._outstanding(lane(source, row.manifest, self.partitions), row.manifest, size)
 
     def _outstanding(self, key: Lane, manifest: ManifestId, size: int) -> None:
-        """Notes what a row has outstanding in a lane; where the lane got room, its blocked rows are asked again."""
+        """Notes what a row has outstanding in a lane; where the lane got room, who waits for it is asked."""
         rows = self.outstanding.setdefault(key, {})
         before = rows.pop(manifest, 0)
         if size:
             rows[manifest] = size
         if size < before:
-            for blocked in self._blocked.pop(key, ()):
-                self._at(key[1], blocked, self.now_ms())
+            self._call(key)
 
     def _report_changes(self, partition: int, row: TransferRow, manifest: Manifest | None) -> None:
         known = self._reported.get(row.manifest)
@@ -208,11 +249,11 @@ class Clock:
         if known is not None and known[0] + every_ms > now:
             self._at(partition, row.manifest, known[0] + every_ms)
             return
-        self._reported[row.manifest] = (now, said)
-        self.do(c.ReportTransfer(said), manifest)
+        if self.do(c.ReportTransfer(said), manifest):
+            self._reported[row.manifest] = (now, said)
 
     def _state_of(self, row: TransferRow, manifest: Manifest | None, decision_no: int) -> m.TransferReported:
-        blocked = any(row.manifest in rows for rows in self._blocked.values())
+        blocked = any(row.manifest in queue for queue in self._queues.values())
         words = waits_for(row, part_here=row.manifest in self.parts, granted=not blocked)
         return report(row, manifest, self.here, decision_no, words)
 
@@ -228,6 +269,9 @@ class Clock:
     def _forget(self, manifest: ManifestId) -> None:
         self.parts.discard(manifest)
         self._reported.pop(manifest, None)
+        self._unheard.pop(manifest, None)
+        for queue in self._queues.values():
+            queue.discard(manifest)
         for key in [key for key, rows in self.outstanding.items() if manifest in rows]:
             self._outstanding(key, manifest, 0)
 

@@ -32,6 +32,8 @@ from streams.views.view import View
 log = structlog.get_logger(__name__)
 
 ANNOUNCE_S = 10
+CHANGELOG_SEGMENT_BYTES = 32 * 1024 * 1024
+"""Small, since compaction passes by the segment that is written to, and a take-over reads it all."""
 TICK_S = 0.25
 """Due rows are asked this often at least; at once when something falls due at once."""
 
@@ -90,6 +92,13 @@ class Worker:
         self.assignment = Assignment(self.app, self.desk, read, self._scan)
         web.register(self.app, self.desk, self.view, self.assignment)
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def changelogs(self) -> list[tuple[str, int, dict[str, str]]]:
+        """Faust would make these itself, but late: its consumer complains of each until then."""
+        config = {"cleanup.policy": "compact", "segment.bytes": str(CHANGELOG_SEGMENT_BYTES)}
+        partitions = self.settings.registry.partitions
+        return [(table.table.changelog_topic_name, partitions, config) for table in self.tables.values()]
 
     def _scan(self, partition: int) -> Iterator[tuple[str, bytes]]:
         yield from self.tables["intents"].scan(partition)
@@ -192,6 +201,7 @@ def build_app(settings: Settings) -> faust.App:
     admin.check(settings, [settings.here])
     worker = Worker(settings)
     app = worker.app
+    admin.create_topics(settings, settings.here, worker.changelogs)
     app.on_partitions_assigned.connect(worker.assignment.on_assigned, weak=False)
     app.on_rebalance_complete.connect(worker.assignment.on_recovered, weak=False)
 

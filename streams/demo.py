@@ -38,6 +38,7 @@ _BLOCK_BYTES = 8 << 20
 _DISK_FACTOR = 4.5
 """A demo's disk: source, payload topic, its mirrored copy, destination; and some room for logs."""
 _AUDIT_PATIENCE_S = 15.0
+_LOOK_S = 0.1
 
 Tell = Callable[[str], None]
 Show = Callable[[Sequence[Snapshot]], None]
@@ -202,19 +203,19 @@ def move(home: Settings, destination: Site, lots: Sequence[Lot], show: Show, tim
 
 
 def _follow(handles: Sequence[IntentHandle], lots: Sequence[Lot], show: Show, started: float, timeout_s: float) -> None:
-    latest = [handle.snapshot() for handle in handles]
-
-    def one(number: int) -> None:
-        def progress(snapshot: Snapshot) -> None:
-            latest[number] = snapshot
-            show(latest)
-
-        lots[number].outcome = handles[number].wait(timeout_s, progress)
-        lots[number].seconds = time.monotonic() - started
-
-    with ThreadPoolExecutor(len(handles)) as pool:
-        for done in [pool.submit(one, number) for number in range(len(handles))]:
-            done.result()
+    while True:
+        latest = [handle.snapshot() for handle in handles]
+        show(latest)
+        now = time.monotonic()
+        for lot, snapshot in zip(lots, latest, strict=True):
+            if snapshot.ended and not lot.seconds:
+                lot.seconds = now - started
+        if all(snapshot.ended for snapshot in latest) or now - started > timeout_s:
+            break
+        time.sleep(_LOOK_S)
+    for lot, handle in zip(lots, handles, strict=True):
+        lot.outcome = handle.wait(0)
+        lot.seconds = lot.seconds or time.monotonic() - started
 
 
 def read_back(there: Settings, lots: Sequence[Lot], on_file: Callable[[int, int], None]) -> list[str]:

@@ -255,9 +255,9 @@ def _show(snapshot: Snapshot, as_json: bool) -> None:
                 screen.size(d.bytes),
                 screen.size(d.arrived_bytes),
             )
-            for d in snapshot.destinations
+            for d in (snapshot.destinations if snapshot.files else ())
         ),
-        empty="no destination is known yet",
+        empty="nothing is known of its files yet",
     )
     for arrivals in snapshot.destinations:
         for report in arrivals.open:

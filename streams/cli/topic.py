@@ -113,8 +113,11 @@ def tail_topics(
             screen.put(as_line(tell(record, site)))
 
     count = sys.maxsize // 1024 if most == "all" else int(most)
-    for record in last(settings, site, names, count) if count else ():
+    shown_records = last(settings, site, names, count) if count else []
+    for record in shown_records:
         show(record)
+    if not shown_records and not follow:
+        screen.say("no records")
     if follow:
         large = any(map(is_payload, names))
         for record in tail(settings, site, names, stop=lambda: False, start=ends, large_records=large):

@@ -126,7 +126,7 @@ def explain(snapshot: Snapshot, now_ms: int) -> list[str]:
         lines.append(
             f"Its deadline is {moment(body.deadline_ms)}, " + (f"in {duration(left)}." if left > 0 else "passed.")
         )
-    for arrivals in snapshot.destinations:
+    for arrivals in snapshot.destinations if snapshot.files else ():
         lines += _at_destination(arrivals, snapshot, now_ms)
     return lines
 

@@ -1,0 +1,86 @@
+"""One federation of two sites a session: real brokers, MirrorMaker 2, workers. Up at first use, down and purged at the end.
+
+T2G_TEST_STATE=DIR     a federation kept there is found, or started and left running (for writing tests)
+T2G_TEST_BROKERS=containers   the brokers come from testcontainers (containers.py)
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streams.federation import local
+from streams.settings import load_settings
+from tests.sites.rig import A, B, Rig, Spot, until
+
+CREDIT_BYTES = 8 << 20
+"""Little, as requests are: a file of some 30 MB takes a dozen, and a kill hits its middle."""
+POLICIES = {
+    "T2G_POLICY_LEASE_S": "8",
+    "T2G_POLICY_UNDECIDED_S": "6",
+    "T2G_POLICY_REPORT_S": "0.3",
+    "T2G_POLICY_REQUEST_BYTES": str(2 << 20),
+}
+_REAPER = """
+import sys
+from pathlib import Path
+from streams.federation import local
+sys.stdin.read()
+local.down(Path(sys.argv[1]), purge=True)
+"""
+
+
+@pytest.fixture(scope="session")
+def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """The session's federation."""
+    kept = os.environ.get("T2G_TEST_STATE")
+    state = Path(kept) if kept else tmp_path_factory.mktemp("federation")
+    reaper = None if kept else _watch_over(state)
+    rig = Rig(state)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in POLICIES.items():
+                patch.setenv(name, value)
+            _up(state)
+        yield rig
+    finally:
+        rig.close()
+        if reaper is not None:
+            assert reaper.stdin is not None
+            reaper.stdin.close()
+            reaper.wait(120)
+
+
+def _up(state: Path) -> None:
+    cache = load_settings(need_federation=False).cache
+    if os.environ.get("T2G_TEST_BROKERS") == "containers":
+        from tests.sites import containers
+
+        containers.up(state, cache, (A, B), CREDIT_BYTES)
+        return
+    local.up(state, cache, (A, B), credit_bytes=CREDIT_BYTES, on_step=lambda step: print(f"federation: {step}"))
+
+
+def _watch_over(state: Path) -> subprocess.Popen[bytes]:
+    """Takes the federation down and removes it when this process closes the pipe, or is killed."""
+    return subprocess.Popen([sys.executable, "-c", _REAPER, str(state)], stdin=subprocess.PIPE, start_new_session=True)
+
+
+@pytest.fixture
+def rig(federation: Rig) -> Rig:
+    """The federation, with both its sites well: what an earlier test broke is waited for."""
+    until(lambda: federation.record.ready, "the federation is ready")
+    until(lambda: all(p.state == "ready" and p.alive for p in federation.record.parts), "every part is ready")
+    return federation
+
+
+@pytest.fixture
+def spot(request: pytest.FixtureRequest) -> Spot:
+    name = re.sub(r"[^A-Za-z0-9]+", "-", request.node.name).strip("-")[:60]
+    return Spot(f"{name}-{os.getpid()}")

@@ -143,6 +143,8 @@ def down(state: Path, *, purge: bool = False, on_step: OnStep = lambda step: Non
                 os.kill(record.pid, signal.SIGKILL)
         ran |= _clean_up(plan.read_record(state))
         _clean_up(record)
+        for started in _supervisors:
+            started.poll()
     if purge and state.exists():
         if record is None or not plan.is_managed(state):
             raise NeverWorks("not a local federation's state: not removed", str(state), "remove it yourself")

@@ -52,9 +52,17 @@ class Changes:
     def hold(self, fact: FilesHeld) -> None:
         self._load([file.lfn for file in fact.files])
         dataset, site, skip = str(fact.dataset), str(fact.site), len(fact.dataset) + 1
+        fresh: dict[str, list[tuple[str, int]]] = {}
         for file in fact.files:
-            entry = Entry(dataset, site, str(file.block)[skip:], True, file.bytes, str(file.adler32), file.version)
-            self._replace(file.lfn, dataset, site, entry)
+            block = file.block[skip:]
+            entry = Entry(dataset, site, block, True, file.bytes, str(file.adler32), file.version)
+            if self._files[file.lfn]:
+                self._replace(file.lfn, dataset, site, entry)
+            else:
+                self._files[file.lfn] = (entry,)
+                fresh.setdefault(block, []).append((file.lfn, file.bytes))
+        for block, named in fresh.items():
+            self._first(dataset, block, site, named)
 
     def lose(self, fact: FilesLost) -> None:
         self._load(list(fact.lfns))
@@ -72,9 +80,6 @@ class Changes:
 
     def _replace(self, lfn: str, dataset: str, site: str, entry: Entry) -> None:
         old = self._files[lfn]
-        if not old:
-            self._first(lfn, entry)
-            return
         if entry in old:
             return
         new = (*(e for e in old if (e.dataset, e.site) != (dataset, site)), entry)
@@ -88,14 +93,15 @@ class Changes:
             self._members[rows.member_key(*member, lfn)] = False
         self._members[rows.member_key(dataset, entry.block, lfn)] = True
 
-    def _first(self, lfn: str, entry: Entry) -> None:
-        """`_replace` for a file never heard of: the usual case, made quick."""
-        self._files[lfn] = (entry,)
-        self._dirty.add(lfn)
-        self._members[rows.member_key(entry.dataset, entry.block, lfn)] = True
-        for key in (rows.block_key(entry.dataset, entry.block), rows.dataset_key(entry.dataset)):
-            self._count((key, ALL), 1, entry.bytes)
-            self._count((key, entry.site), 1, entry.bytes)
+    def _first(self, dataset: str, block: str, site: str, named: list[tuple[str, int]]) -> None:
+        """What `_replace` does, for files (LFN, bytes) never heard of: the usual case, made quick."""
+        self._dirty.update(lfn for lfn, _ in named)
+        prefix = rows.member_key(dataset, block, "")
+        self._members.update((prefix + lfn.encode(), True) for lfn, _ in named)
+        files, size = len(named), sum(size for _, size in named)
+        for key in (rows.block_key(dataset, block), rows.dataset_key(dataset)):
+            self._count((key, ALL), files, size)
+            self._count((key, site), files, size)
 
     def _count(self, key: tuple[bytes, str], files: int, size: int) -> None:
         was = self._totals.get(key)

@@ -12,7 +12,7 @@ heard the same facts hold equal bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 from rocksdict import AccessType, BlockBasedOptions, Cache, DBCompressionType, Options, Rdict
@@ -73,11 +73,13 @@ def offset_key(topic: str, partition: int) -> bytes:
     return b"o%b\0%d" % (topic.encode(), partition)
 
 
-def pack_file(entries: Iterable[Entry]) -> bytes:
-    return "\n".join(
-        f"{e.dataset}\t{e.site}\t{e.block}\t{'+' if e.held else '-'}\t{e.bytes}\t{e.adler32}\t{e.version}"
-        for e in sorted(entries)
-    ).encode()
+def pack_file(entries: Collection[Entry]) -> bytes:
+    ordered = entries if len(entries) == 1 else sorted(entries)
+    lines = [
+        f"{dataset}\t{site}\t{block}\t{'+' if held else '-'}\t{size}\t{adler32}\t{version}"
+        for dataset, site, block, held, size, adler32, version in ordered
+    ]
+    return "\n".join(lines).encode()
 
 
 def unpack_file(row: bytes | None) -> tuple[Entry, ...]:

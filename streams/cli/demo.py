@@ -56,22 +56,24 @@ def _stage(
     tell = step_teller(started)
     fresh = plan.read_record(settings.state) is None
     running = not fresh and _runs(settings.state)
-    code: int | None = None
+    purge = False
     try:
         federation = local.up(settings.state, settings.cache, on_step=tell)
         settings = settings_of(ctx)
         source, destination = federation.sites[:2]
         tell(f"{source} and {destination} are ready")
         code = _act(settings, (source, destination), paths, small, timeout_s, tell)
+        purge = fresh and code == 0
         return code
+    except KeyboardInterrupt:
+        purge = fresh
+        raise
     finally:
         if not keep and not running:
-            _clear_away(settings.state, purge=fresh and code == 0, tell=tell)
-        elif code == 0:
-            screen.say(
-                "the federation is still up: try `transfer2go status`, `transfer2go intent list`; end it with "
-                "`transfer2go down --purge`"
-            )
+            _clear_away(settings.state, purge=purge, tell=tell)
+        elif _runs(settings.state):
+            screen.say("the federation is still up: see `transfer2go status`, `transfer2go intent list`;")
+            screen.say("end it with `transfer2go down --purge`")
 
 
 def _runs(state: Path) -> bool:

@@ -86,7 +86,7 @@ def _clear_away(state: Path, *, purge: bool, tell: Tell) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         local.down(state, purge=purge, on_step=tell)
-        if not purge and state.exists():
+        if not purge and plan.read_record(state) is not None:
             tell(f"stopped; topics, files and logs are kept in {state} (`transfer2go down --purge` removes them)")
     finally:
         signal.signal(signal.SIGINT, before)

@@ -22,7 +22,7 @@ from streams.core import messages as m
 from streams.core import transfer as transfers
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.topics import split
-from streams.errors import Transfer2goError, WireError
+from streams.errors import WireError
 from streams.planes import orders
 
 log = structlog.get_logger(__name__)
@@ -88,8 +88,8 @@ class Desk:
         log.warning("dead letter", topic=topic, partition=partition, offset=offset, why=error.what)
         try:
             self.publisher.send(wire.dead_letter(error, topic, partition, offset, key, value, headers))
-        except Transfer2goError as lost:
-            log.error("a dead letter was not published", topic=topic, offset=offset, why=str(lost))
+        except Exception:
+            log.exception("a dead letter was not published", topic=topic, partition=partition, offset=offset)
 
     def _turn(self, topic: str, partition: int, heard: wire.Heard) -> str | None:
         match heard.message:
@@ -131,14 +131,15 @@ class Desk:
     def _transfer(self, partition: int, msg: transfers.TransferMessage) -> None:
         turned = self.turns.transfer(msg)
         row, manifest = turned.row, turned.manifest
+        if isinstance(msg, m.TransferPlanned | m.TransferDecided) and self.clock.is_awake(partition):
+            # Before the row is asked, or the change would be reported twice.
+            self.clock.answer(row, manifest, msg.decision_no)
         self.clock.ask_transfers([(partition, row, manifest)])
         if isinstance(msg, m.PartLost):
             self.clock.parts.discard(msg.manifest)
         if row.state is transfers.State.CLOSED:
             self.clock.closed(row.manifest)
             self.plane.tell(orders.Forget(row.manifest))
-        if isinstance(msg, m.TransferPlanned | m.TransferDecided) and self.clock.is_awake(partition):
-            self.clock.answer(row, manifest, msg.decision_no)
 
     def _serve(self, request: m.ChunksRequested) -> None:
         command = c.ServeChunks(request)
@@ -193,7 +194,8 @@ class Desk:
     def drop(self, partition: int) -> None:
         """The partition went to another worker."""
         self.clock.drop(partition)
-        if self.reads.pop(partition, 0) != 0:
+        if partition in self.reads:
+            del self.reads[partition]
             self.plane.tell(orders.Assign(dict(self.reads)))
 
     def tick(self) -> None:

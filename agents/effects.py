@@ -87,7 +87,10 @@ class Effects:
             return self._do(command, manifest)
         except Transfer2goError as error:
             log.warning("command not taken", command=type(command).__name__, why=str(error))
-            return False
+        except Exception:
+            # No fault of the record whose turn asked for it: that one is folded and put. The command stays owed.
+            log.exception("command not taken", command=type(command).__name__)
+        return False
 
     def _do(self, command: c.Command, manifest: Manifest | None) -> bool:
         match command:

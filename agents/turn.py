@@ -64,35 +64,43 @@ class Turns:
 
     def _keep(self, row: intents.IntentRow, msg: m.ManifestWritten) -> None:
         # Kept until the intent has ended, not only until its transfer answers: a row that fell back finds it again.
-        counts = row.counts(msg)
-        key = waiting_key(msg.manifest, msg.source)
+        counts, table = row.counts(msg), self.tables.waiting
         if row.ended or (counts is not intents.Counts.LATER and not row.concerns(self.here)):
             return
-        if counts is intents.Counts.NEVER and not self._counted(row, msg):
-            return
-        if counts is intents.Counts.NOW or self.tables.waiting.get(key) is None:
-            self.tables.waiting.put(key, wire.encode(msg))
+        if counts is intents.Counts.NOW:
+            table.put(waiting_key(msg.manifest, msg.source), wire.encode(msg))
+        elif counts is intents.Counts.LATER or self._counted(row, msg):
+            key = early_key(msg) if counts is intents.Counts.LATER else waiting_key(msg.manifest, msg.source)
+            known = table.get(key)
+            # The first counts, and is put again: the changelog of its put may have died with a worker.
+            table.put(key, wire.encode(msg) if known is None else known)
 
     def _counted(self, row: intents.IntentRow, msg: m.ManifestWritten) -> bool:
-        """Heard again after it counted: put again, since the changelog of `waiting` may have died with a worker."""
+        """Heard again after it, or a rival of its number, counted."""
         decided = row.decision
         current = decided is not None and (decided.source, decided.source_no) == (msg.source, msg.source_no)
         return current and msg.no < row.chain.next_no
 
     def _advanced(self, row: intents.IntentRow) -> intents.IntentRow:
         """The row after those waiting manifests that count now."""
+        table = self.tables.waiting
         while row.decision is not None and row.decision.source is not None and not row.chain.last:
             key = waiting_key(row.next_manifest, row.decision.source)
-            raw = self.tables.waiting.get(key)
-            if raw is None:
+            early = f"{key}@{row.chain.sha256}"
+            raw = table.get(early)
+            # Moved already, by a turn that ended before it put its row?
+            found = raw if raw is not None else table.get(key)
+            if found is None:
                 return row
-            msg = self._decoded(raw)
+            msg = self._decoded(found)
             if row.counts(msg) is not intents.Counts.NOW:
-                self.tables.waiting.delete(key)
                 return row
+            if row.concerns(self.here):
+                table.put(key, found)
+            else:
+                table.delete(key)
+            table.delete(early)
             row = intents.fold(row, msg)
-            if not row.concerns(self.here):
-                self.tables.waiting.delete(key)
         return row
 
     def _decoded(self, raw: bytes) -> m.ManifestWritten:
@@ -153,8 +161,13 @@ class Turns:
 
 
 def waiting_key(manifest: ManifestId, source: Site) -> str:
-    """A manifest by the site that wrote it: a wrong writer must not keep the right one's place."""
+    """A manifest that counts, by the site that wrote it: a wrong writer must not keep the right one's place."""
     return f"{manifest}@{source}"
+
+
+def early_key(msg: m.ManifestWritten) -> str:
+    """A manifest whose decision or predecessor is not heard yet. It keeps the place behind its own predecessor only."""
+    return f"{waiting_key(msg.manifest, msg.source)}@{msg.prev_sha256}"
 
 
 def partition_of(intent_or_manifest: str, partitions: int) -> int:

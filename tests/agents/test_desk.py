@@ -1,0 +1,537 @@
+"""At the desk: every record is applied or a dead letter; old facts ask for nothing; what is owed is carried out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from streams import wire
+from streams.core import messages as m
+from streams.core import transfer as transfers
+from streams.core.policy import Policy
+from streams.core.ranges import Ranges
+from streams.errors import WireError
+from streams.planes import orders
+from tests.agents.rig import PARTITIONS, Rig
+from tests.core import example as x
+
+ONE = x.written()
+WHOLE = Ranges([(0, 150)])
+DONE = x.progress(WHOLE, Ranges.of(0, 1))
+
+
+# I6: nothing silent.
+
+
+def test_a_contradiction_is_a_dead_letter_and_the_next_record_is_applied() -> None:
+    rig = Rig(x.A)
+    rig.hear(x.body(), x.body(priority=9), x.decided())
+    (letter,) = rig.letters
+    assert "another body is already known" in letter.reason
+    assert letter.topic == "transfer-intents"
+    assert letter.value == wire.encode(x.body(priority=9)), "kept whole"
+    assert rig.intent().decision == x.decided()
+    assert rig.desk.counts == {"applied": 2, "dead": 1}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"value": b"\x00\x00\x00\x03\xe7junk"},
+        {"value": b""},
+        {"value": None},
+        {"key": b"another"},
+        {"key": None},
+        {"headers": None},
+        {"headers": [("t2g-origin", b"x")]},
+        {"topic": "manifests"},
+        {"topic": "S_Z.transfer-intents"},
+        {"topic": "nonsense"},
+    ],
+    ids=str,
+)
+def test_an_unreadable_record_is_a_dead_letter_and_the_next_record_is_applied(change: dict[str, Any]) -> None:
+    rig = Rig(x.A)
+    record = rig.record(x.body())
+    rig.desk.hear(**{**record, **change})
+    (letter,) = rig.letters
+    assert letter.reason
+    assert (letter.partition, letter.offset) == (record["partition"], record["offset"])
+    assert rig.tables["intents"] == {}
+    rig.hear(x.body())
+    assert rig.intent().body == x.body()
+    assert rig.desk.counts == {"applied": 1, "dead": 1}
+
+
+@pytest.mark.parametrize("table", ["intents", "transfers", "manifests", "waiting"])
+def test_a_turn_that_throws_is_a_dead_letter_and_the_next_record_is_applied(table: str) -> None:
+    rig = Rig()
+    first = {"intents": x.body(), "transfers": x.planned(ONE), "manifests": x.planned(ONE), "waiting": ONE}[table]
+    rig.tables[table].broken = OSError("disk full")
+    rig.hear(first)
+    (letter,) = rig.letters
+    assert "the turn failed: OSError: disk full" in letter.reason
+    rig.hear(first)
+    assert rig.tables[table], "applied now"
+    assert rig.desk.counts == {"applied": 1, "dead": 1}
+
+
+def test_a_refused_row_is_a_dead_letter_with_the_tables_words() -> None:
+    rig = Rig()
+    rig.tables["transfers"].broken = WireError("a row of 1,000,000 bytes, over 900,000")
+    rig.hear(x.opened())
+    assert rig.letters[0].reason == "a row of 1,000,000 bytes, over 900,000"
+
+
+def test_a_message_nobody_hears_here_is_a_dead_letter() -> None:
+    rig = Rig(x.A)
+    rig.hear(m.FilesHeld(x.DATASET, x.A, (m.HeldFile(x.lfn(0), x.BLOCK, 1, x.item(0, 1).adler32, ""),)))  # type: ignore[arg-type]
+    assert "no agent hears this here" in rig.letters[0].reason
+
+
+def test_a_dead_letter_that_cannot_be_sent_stops_nothing() -> None:
+    rig = Rig(x.A)
+    rig.log.full = True
+    rig.desk.hear(**{**rig.record(x.body()), "value": b"?"})
+    rig.hear(x.body())
+    assert rig.intent().body == x.body()
+
+
+def test_an_effect_that_throws_loses_no_record() -> None:
+    """The fact is folded and put: what could not be carried out is owed again, and is no fault of the record."""
+    rig = Rig(x.B)
+    rig.hear(x.body(), x.decided())
+    rig.log.broken = RuntimeError("cannot schedule new futures after shutdown")
+    rig.hear(ONE)
+    rig.log.broken = None
+    assert rig.letters == []
+    assert rig.intent().chain.next_no == 1
+    rig.after(1)
+    assert [p.manifest for p in rig.take(m.TransferPlanned)] == [x.MANIFEST]
+
+
+# I8: the row is put on every turn, changed or not: its changelog may have died with a worker.
+
+
+def test_a_repeated_fact_puts_the_row_again() -> None:
+    rig = Rig()
+    rig.hear(x.body(), x.decided(), ONE)
+    rig.hear(x.planned(ONE), x.opened())
+    before = rig.snapshot()
+    for fact in (x.body(), x.decided(), ONE, x.planned(ONE), x.opened()):
+        puts = {name: table.puts for name, table in rig.tables.items()}
+        rig.hear(fact)
+        table = "transfers" if isinstance(fact, m.TransferPlanned | m.PartOpened) else "intents"
+        assert rig.tables[table].puts == puts[table] + 1, type(fact).__name__
+        if fact is ONE:
+            assert rig.tables["waiting"].puts == puts["waiting"] + 1
+    assert rig.snapshot() == before
+
+
+def test_a_repeated_manifest_that_waits_is_put_again() -> None:
+    rig = Rig()
+    rig.hear(ONE, ONE)
+    assert rig.tables["waiting"].puts == 2
+
+
+def test_a_contradiction_puts_the_row_again_too() -> None:
+    rig = Rig(x.A)
+    rig.hear(x.body())
+    puts = rig.tables["intents"].puts
+    rig.hear(x.body(priority=9))
+    assert rig.tables["intents"].puts == puts + 1
+
+
+def test_what_a_lost_changelog_took_is_put_again_by_repeats() -> None:
+    rig = Rig()
+    facts = (x.body(), x.decided(), ONE)
+    rig.hear(*facts)
+    before = rig.snapshot()
+    for name in ("intents", "waiting"):
+        rig.tables[name].clear()
+        rig.hear(*facts)
+        assert rig.snapshot() == before, name
+    rig.hear(x.planned(ONE), x.opened(), x.progress(Ranges([(0, 20)])))
+    before = rig.snapshot()
+    for name in ("transfers", "manifests"):
+        rig.tables[name].clear()
+        rig.turns._manifests.clear()
+        rig.hear(x.planned(ONE), x.opened(), x.progress(Ranges([(0, 20)])))
+        assert rig.snapshot() == before, name
+
+
+# Old facts ask for nothing.
+
+
+def test_catching_up_asks_nothing_until_awake() -> None:
+    rig = Rig(awake=False)
+    rig.hear(x.body(), x.decided(), ONE, x.planned(ONE), x.opened(), x.reported(), x.told(1))
+    rig.after(60)
+    assert (rig.log.sent, rig.plane.told) == ([], [])
+    rig.wake_all()
+    assert [p.manifest for p in rig.take(m.TransferPlanned)] == [x.MANIFEST], "planned again, once"
+    assert [o.attempt for o in rig.take(orders.Open)] == [1]
+    assert len(rig.take(m.TransferReported)) == 1
+    rig.after(1)
+    assert rig.take(m.TransferPlanned) == []
+
+
+def test_a_partition_that_is_not_owned_asks_nothing() -> None:
+    rig = Rig(awake=False)
+    for partition in range(PARTITIONS):
+        rig.desk.drop(partition)
+    rig.hear(x.body(), x.decided(), ONE, x.planned(ONE), x.opened())
+    rig.after(60)
+    assert rig.log.sent == []
+    assert [o for o in rig.plane.told if not isinstance(o, orders.Assign)] == []
+
+
+def test_waking_reads_payload_from_before_the_oldest_open_request() -> None:
+    rig = Rig(policy=Policy(lease_s=20), awake=False)
+    rig.hear(x.planned(ONE), x.opened(), x.requested(1, Ranges([(0, 10)]), until_ms=500_000))
+    rig.wake_all()
+    reads = rig.take(orders.Assign)[-1].partitions
+    partition = rig.record(x.opened())["partition"]
+    assert reads[partition] == 500_000 - 20_000 - 60_000
+    assert [reads[p] for p in range(PARTITIONS) if p != partition] == [None] * (PARTITIONS - 1), "from the end"
+
+
+def test_a_dropped_partition_is_read_no_more() -> None:
+    rig = Rig()
+    rig.desk.reads[3] = 0
+    rig.desk.drop(3)
+    (order,) = rig.take(orders.Assign)
+    assert set(order.partitions) == set(range(PARTITIONS)) - {3}
+    rig.desk.drop(3)
+    assert rig.take(orders.Assign) == [], "it was not read"
+
+
+def test_closed_and_ended_rows_ask_for_nothing_when_waking() -> None:
+    rig = Rig(awake=False)
+    rig.hear(x.body(), x.decided(), ONE, x.completed(), x.planned(ONE), DONE, x.closed())
+    rig.wake_all()
+    rig.after(30)
+    assert rig.log.sent == []
+    assert [o for o in rig.plane.told if not isinstance(o, orders.Assign | orders.Forget)] == []
+
+
+# Manifests that come early, and from the wrong hand.
+
+
+def test_a_manifest_heard_before_its_decision_waits_for_it() -> None:
+    rig = Rig()
+    chain = x.chain(3)
+    rig.hear(*chain)
+    assert rig.take(m.TransferPlanned) == []
+    rig.hear(x.body(), x.decided())
+    assert rig.intent().chain.next_no == 3
+    assert [p.body for p in rig.take(m.TransferPlanned)] == chain
+
+
+def test_a_wrong_writers_manifest_does_not_take_the_right_ones_place() -> None:
+    rig = Rig()
+    wrong = x.written(items=[x.item(7, 7, holder=x.A)], source=x.A)
+    rig.hear(wrong, ONE, x.decided())
+    assert [p.body for p in rig.take(m.TransferPlanned)] == [ONE]
+    rig.hear(wrong)
+    assert rig.intent().chain.next_no == 1
+    assert rig.letters == [], "superseded, not refused"
+
+
+def test_a_wrong_chains_manifest_does_not_take_the_right_ones_place() -> None:
+    """Two planes of the source wrote: the first of a number counts, and what continues it, not another."""
+    first = x.written(0, last=False)
+    rival = x.written(0, [x.item(7, 7)], last=False)
+    behind_rival = x.written(1, [x.item(8, 8)], prev=rival)
+    second = x.written(1, prev=first)
+    early, late = Rig(), Rig()
+    early.hear(x.decided(), first, rival, behind_rival, second)
+    late.hear(first, rival, behind_rival, second, x.decided())
+    assert early.intent() == late.intent()
+    assert late.intent().chain.last, "the right chain is whole"
+    assert [p.body for p in late.take(m.TransferPlanned)] == [first, second]
+
+
+def test_of_two_manifests_of_one_number_the_first_is_planned_in_any_order_with_its_decision() -> None:
+    rival = x.written(items=[x.item(7, 7)])
+    for facts in ((ONE, rival, x.decided()), (x.decided(), ONE, rival), (ONE, x.decided(), rival)):
+        rig = Rig()
+        rig.hear(*facts)
+        assert [p.body for p in rig.take(m.TransferPlanned)] == [ONE]
+
+
+def test_of_two_plans_of_one_manifest_the_first_is_stored() -> None:
+    rig = Rig()
+    rival = x.written(items=[x.item(7, 7)])
+    rig.hear(x.planned(ONE), x.planned(rival, 2))
+    assert rig.turns.manifest(x.MANIFEST).body == ONE  # type: ignore[union-attr]
+    assert rig.transfer().items == 2
+    assert wire.decode_value(m.ManifestWritten, rig.tables["manifests"][x.MANIFEST]) == ONE
+
+
+def test_manifests_are_kept_until_the_intent_has_ended_and_then_forgotten() -> None:
+    rig = Rig()
+    chain = x.chain(2)
+    rig.hear(x.body(), x.decided(), *chain)
+    rig.hear(x.completed(chain[0].manifest))
+    assert len(rig.tables["waiting"]) == 2
+    rig.hear(x.completed(chain[1].manifest))
+    assert rig.tables["waiting"] == {}
+    rig.hear(*chain)
+    assert rig.tables["waiting"] == {}, "late repeats are not kept"
+
+
+def test_a_site_with_no_part_in_an_intent_keeps_no_manifests_of_it() -> None:
+    rig = Rig(x.Site("S_D"))
+    rig.hear(*x.chain(2), x.body(), x.decided())
+    assert rig.intent().chain.next_no == 2, "it counts along"
+    assert rig.tables["waiting"] == {}
+
+
+# A transfer's walk, as a worker lives it.
+
+
+def test_one_transfer_from_plan_to_close() -> None:
+    rig = Rig()
+    rig.hear(x.body(), x.decided(), ONE)
+    (plan,) = rig.take(m.TransferPlanned)
+    rig.hear(plan)
+    (order,) = rig.take(orders.Open)
+    assert (order.manifest, order.attempt) == (ONE, 1)
+    (said,) = rig.take(m.TransferReported)
+    assert (said.decision_no, said.waits_for) == (1, "its part files to be opened")
+    rig.hear(said)
+    rig.opened()
+    (asked,) = rig.take(m.ChunksRequested)
+    assert (asked.source, asked.ranges, asked.until_ms) == (x.C, WHOLE, rig.now_ms + 20_000)
+    assert [i.version for i in asked.items] == ["v0", "v1"]
+    rig.hear(asked)
+    rig.hear(DONE, writer=rig.plane.writer)
+    held, done = rig.log.sent
+    assert isinstance(held, m.FilesHeld)
+    assert isinstance(done, m.CompletionRecord)
+    assert done.ended is m.Ended.DONE
+    rig.log.acks[0](None)
+    assert rig.take(m.TransferClosed) == [], "not before all is acknowledged"
+    rig.log.acks[1](None)
+    (closed,) = rig.take(m.TransferClosed)
+    assert closed.completion == done
+    rig.forget()
+    rig.hear(closed, done)
+    assert rig.take(orders.Forget) == [orders.Forget(x.MANIFEST)]
+    assert rig.transfer().state is transfers.State.CLOSED
+    assert rig.tables["manifests"] == {}
+    assert rig.intent().state == "done"
+    rig.after(60)
+    assert (rig.log.sent, rig.plane.told) == ([], []), "and nothing is owed for ever after"
+
+
+def test_a_close_whose_record_was_lost_is_owed_again() -> None:
+    rig = Rig()
+    rig.hear(x.planned(ONE), DONE)
+    _, first = rig.log.acks
+    rig.log.acks[0](RuntimeError("broker away"))
+    first(None)
+    assert rig.take(m.TransferClosed) == []
+    rig.forget()
+    rig.after(2)
+    assert [type(s) for s in rig.log.sent] == [m.FilesHeld, m.CompletionRecord]
+    rig.log.acks[2](None)
+    rig.log.acks[3](None)
+    assert len(rig.take(m.TransferClosed)) == 1
+
+
+def test_a_manifest_of_nothing_closes_at_once() -> None:
+    rig = Rig()
+    rig.hear(x.planned(x.written(items=[])))
+    assert [d.ended for d in rig.take(m.CompletionRecord)] == [m.Ended.DONE]
+    rig.log.acks[0](None)
+    assert len(rig.take(m.TransferClosed)) == 1
+
+
+def test_another_workers_plane_does_not_open_parts_for_us() -> None:
+    rig = Rig()
+    rig.hear(x.planned(ONE))
+    rig.take(orders.Open)
+    rig.hear(x.opened(), writer="plane-1-1")
+    assert rig.take(m.ChunksRequested) == []
+    rig.after(2)
+    assert len(rig.take(orders.Open)) == 1, "ours is asked to"
+    rig.opened()
+    assert len(rig.take(m.ChunksRequested)) == 1
+
+
+def test_a_lost_part_is_opened_again_and_asked_for_from_the_start() -> None:
+    rig = Rig()
+    rig.hear(x.planned(ONE))
+    rig.opened()
+    rig.hear(*rig.take(m.ChunksRequested), x.progress(Ranges([(0, 50)])))
+    rig.forget()
+    rig.hear(x.lost())
+    (order,) = rig.take(orders.Open)
+    assert (order.attempt, order.verified) == (2, Ranges())
+    rig.opened(attempt=2)
+    (asked,) = rig.take(m.ChunksRequested)
+    assert (asked.request_no, asked.attempt, asked.ranges) == (2, 2, WHOLE)
+
+
+def test_a_lease_is_proposed_to_expire_and_the_range_asked_again() -> None:
+    rig = Rig()
+    rig.hear(x.planned(ONE))
+    rig.opened()
+    rig.hear(*rig.take(m.ChunksRequested))
+    rig.after(19.9)
+    assert rig.take(m.LeaseExpired) == []
+    rig.after(0.1)
+    (lease,) = rig.take(m.LeaseExpired)
+    assert (lease.source, lease.request_no) == (x.C, 1)
+    assert rig.take(m.ChunksRequested) == [], "a timer proposes; the fact decides"
+    rig.hear(lease)
+    (asked,) = rig.take(m.ChunksRequested)
+    assert (asked.request_no, asked.ranges) == (2, WHOLE)
+
+
+def test_a_cancelled_transfer_is_stopped_and_ends_cancelled() -> None:
+    rig = Rig()
+    rig.hear(x.body(), x.decided(), ONE, x.planned(ONE), x.reported())
+    rig.opened()
+    rig.forget()
+    rig.hear(x.decided(2, m.Verdict.CANCELLED))
+    (told,) = rig.take(m.TransferDecided)
+    assert told.verdict is m.Verdict.CANCELLED
+    rig.hear(told)
+    (stop,) = rig.take(orders.Stop)
+    assert (stop.attempt, stop.reason.phase) == (1, "stop")
+    assert [r.decision_no for r in rig.take(m.TransferReported)] == [2], "answered: no need to tell again"
+    rig.hear(m.PartLost(x.MANIFEST, stop.attempt, stop.reason))
+    (done,) = rig.take(m.CompletionRecord)
+    assert (done.ended, done.cancelled) == (m.Ended.CANCELLED, Ranges.of(0, 1))
+
+
+def test_a_file_already_there_completes_without_bytes() -> None:
+    rig = Rig()
+    rig.hear(x.planned(ONE))
+    rig.hear(x.opened(present=Ranges.of(0, 1)), writer=rig.plane.writer)
+    assert rig.take(m.ChunksRequested) == []
+    assert [d.ended for d in rig.take(m.CompletionRecord)] == [m.Ended.DONE]
+
+
+# Settling: what was sent and not heard back is not sent again for a while, then it is.
+
+
+@pytest.mark.parametrize(
+    ("facts", "kind"),
+    [
+        ((x.body(), x.decided(), ONE), m.TransferPlanned),
+        ((x.planned(ONE),), orders.Open),
+        ((x.planned(ONE), x.told(2, m.Verdict.CANCELLED)), orders.Stop),
+        ((x.planned(ONE), DONE), m.CompletionRecord),
+        ((x.body(), x.decided(), ONE, x.reported(), x.decided(2, m.Verdict.CANCELLED)), m.TransferDecided),
+    ],
+)
+def test_what_was_sent_settles_before_it_is_sent_again(facts: tuple[m.Message, ...], kind: type) -> None:
+    rig = Rig(policy=Policy(settle_s=2.0))
+    rig.hear(*facts[:-1])
+    rig.forget()
+    rig.hear(facts[-1])
+    assert len(rig.take(kind)) == 1
+    rig.hear(facts[-1])
+    rig.after(1.9)
+    assert rig.take(kind) == []
+    rig.after(0.1)
+    assert len(rig.take(kind)) == 1
+    rig.after(2)
+    assert len(rig.take(kind)) == 1
+
+
+def test_what_could_not_be_taken_is_offered_again_soon() -> None:
+    rig = Rig()
+    rig.log.full = rig.plane.full = True
+    rig.hear(x.body(), x.decided(), ONE, x.planned(ONE))
+    rig.log.full = rig.plane.full = False
+    rig.after(0.2)
+    assert len(rig.take(m.TransferPlanned)) == 1
+    assert len(rig.take(orders.Open)) == 1
+
+
+def test_a_report_that_could_not_be_sent_is_sent_later() -> None:
+    rig = Rig()
+    rig.hear(x.planned(ONE))
+    rig.take(m.TransferReported)
+    rig.log.full = True
+    rig.after(3)
+    rig.opened()
+    rig.log.full = False
+    rig.after(3)
+    assert [r.state for r in rig.take(m.TransferReported)] == ["active"]
+
+
+# A new plane.
+
+
+def test_a_new_plane_is_told_everything_again() -> None:
+    rig = Rig()
+    rig.hear(x.planned(ONE))
+    rig.opened()
+    rig.hear(*rig.take(m.ChunksRequested), x.progress(Ranges([(0, 50)])))
+    serve = m.ChunksRequested(
+        x.ManifestId(f"{x.INTENT}.0.9"), x.A, x.B, 1, 1, "log",
+        (m.RequestedItem(0, x.lfn(9), 0, 5, ""),), Ranges([(0, 5)]), rig.now_ms + 9_000,
+    )  # fmt: skip
+    rig.hear(serve)
+    rig.forget()
+    rig.plane.writer = "plane-0-2"
+    rig.desk.plane_restarted()
+    (assign,) = rig.take(orders.Assign)
+    partition = rig.record(x.opened())["partition"]
+    assert assign.partitions[partition] == rig.now_ms - 20_000 - 60_000, "what is in flight is read again"
+    assert [o.request for o in rig.take(orders.Serve)] == [serve]
+    rig.desk.tick()
+    (order,) = rig.take(orders.Open)
+    assert (order.attempt, order.verified) == (1, Ranges([(0, 50)])), "at once, without settling"
+    rig.hear(x.opened(), writer="plane-0-1")
+    rig.hear(x.progress(Ranges([(0, 60)])))
+    assert rig.take(m.ChunksRequested) == [], "the old plane's word opens nothing"
+
+
+def test_a_new_plane_is_told_what_to_write() -> None:
+    rig = Rig(x.C)
+    rig.hear(x.body(), x.decided())
+    assert len(rig.take(orders.Write)) == 1
+    rig.desk.plane_restarted()
+    rig.desk.tick()
+    assert len(rig.take(orders.Write)) == 1
+
+
+# Serving others.
+
+
+def serving(until_ms: int, no: int = 1) -> m.ChunksRequested:
+    items = (m.RequestedItem(0, x.lfn(0), 0, 150, "v0"),)
+    return m.ChunksRequested(x.MANIFEST, x.B, x.C, no, 1, "log", items, WHOLE, until_ms)
+
+
+def test_a_request_is_served_once_within_its_lease() -> None:
+    rig = Rig(x.C)
+    rig.hear(serving(rig.now_ms + 5_000), serving(rig.now_ms + 5_000), serving(rig.now_ms + 5_000, 2))
+    assert [o.request.request_no for o in rig.take(orders.Serve)] == [1, 2]
+    rig.hear(serving(rig.now_ms, 3))
+    assert rig.take(orders.Serve) == [], "its lease is over"
+    rig.hear(m.ChunksServed(x.MANIFEST, x.C, x.B, 1, WHOLE, 150))
+    assert [r.request_no for r in rig.desk.serving.values()] == [2]
+    rig.now_ms += 5_000
+    rig.desk.forget_expired()
+    assert rig.desk.serving == {}
+
+
+def test_a_site_that_is_its_own_source_serves_itself() -> None:
+    rig = Rig(x.B)
+    items = [x.item(0, 150, holder=x.B)]
+    rig.hear(x.planned(x.written(items=items)))
+    rig.opened()
+    (asked,) = rig.take(m.ChunksRequested)
+    assert asked.source == x.B
+    rig.hear(asked)
+    assert [o.request for o in rig.take(orders.Serve)] == [asked]
+    assert rig.transfer().source_row(x.B).requested == 1

@@ -67,8 +67,11 @@ class PlaneProcess:
 
     @property
     def writer(self) -> str:
-        """The name under which the present child publishes."""
-        return f"plane-{self._worker}-{self._starts}"
+        """The name under which the present child publishes, and no other ever did.
+
+        A worker started again hears what its predecessor's plane said: it must not take that for its own's word.
+        """
+        return f"plane-{self._worker}-{self._starts}-{self.incarnation[:8]}"
 
     def start(self) -> str:
         """Start a child unless one is alive; its incarnation. Raises OSError when none can be started."""

@@ -119,6 +119,7 @@ def test_a_death_is_told_and_the_next_start_is_another_incarnation(clusters: Clu
     plane = PlaneProcess(settings_of(B, clusters, tmp_path), "w", on_exit)
     first = plane.start()
     assert plane.start() == first
+    assert plane.writer == f"plane-w-1-{first[:8]}"
     assert plane.pid is not None
     os.kill(plane.pid, 9)
     assert told.wait(10)
@@ -127,7 +128,7 @@ def test_a_death_is_told_and_the_next_start_is_another_incarnation(clusters: Clu
     assert not plane.tell(STOP)
     second = plane.start()
     assert second != first
-    assert plane.writer == "plane-w-2"
+    assert plane.writer == f"plane-w-2-{second[:8]}"
     plane.stop()
     assert deaths == [(first, -9)]
 

@@ -11,7 +11,7 @@ from streams.cli.command import Noun, at_site, json_option, leave
 from streams.cli.tailing import as_line, as_object, is_payload, last, tell
 from streams.core.names import shown
 from streams.core.topics import wanted
-from streams.errors import NotFound, UsageError
+from streams.errors import NotFound, Temporary, UsageError
 from streams.kafka import admin
 from streams.kafka.reader import Reader, Record
 from streams.kafka.replay import end_offsets, tail
@@ -144,20 +144,25 @@ def lag(settings: Settings, as_json: bool) -> None:
     For all sites, or --site only. A mirror's lag is in records, and in time between the two last records.
     """
     sites = settings.registry.names if settings.site is None else (settings.site,)
-    mirrors = [flow for site in sites for flow in lagging.mirror_lag(settings, site)]
-    groups = [line for site in sites for line in lagging.worker_lag(settings, site)]
+    mirrors: list[lagging.Flow] = []
+    groups: list[lagging.Behind] = []
+    code = 0
+    for site in sites:
+        try:
+            mirrors += lagging.mirror_lag(settings, site)
+            groups += lagging.worker_lag(settings, site)
+        except Temporary as error:
+            screen.say(f"{site} cannot be compared: {error}")
+            code = error.exit_code
     if as_json:
         for flow in mirrors:
             screen.put_json({"kind": "mirror", **screen.plain(flow)})
         for group in groups:
             screen.put_json({"kind": "workers", **screen.plain(group)})
-        return
+        leave(code)
     screen.table(
         ("from", "to", "topic", ">records behind", ">time behind"),
-        (
-            (f.origin, f.site, f.topic, f.records, "-" if not f.records else screen.duration(f.behind_s))
-            for f in mirrors
-        ),
+        ((f.origin, f.site, f.topic, f.records, screen.duration(f.behind_s) if f.records else "-") for f in mirrors),
         empty="no mirrored topics: the federation has one site",
     )
     screen.table(
@@ -165,3 +170,4 @@ def lag(settings: Settings, as_json: bool) -> None:
         ((g.site, g.topic, g.records) for g in groups),
         empty="no worker has committed anything yet",
     )
+    leave(code)

@@ -1,14 +1,12 @@
 """Carries commands out: the worker's only way to its plane and to the log. Answers nothing: facts do.
 
 Every branch returns at once; a command that cannot be taken now is refused with False and asked again. What needs the
-catalogue runs in a thread and publishes when it knows.
+catalogue is consulting.py's.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import structlog
@@ -20,7 +18,6 @@ from streams.core.intent import IntentRow
 from streams.core.manifest import Manifest
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.policy import Policy
-from streams.core.routing import Found, decide
 from streams.errors import Transfer2goError
 from streams.planes import orders
 
@@ -41,14 +38,12 @@ class Telling(Protocol):
     def tell(self, order: orders.Order) -> bool: ...
 
 
-class Knowing(Protocol):
-    """The views: what spans partitions."""
+class Consulted(Protocol):
+    """What needs the catalogue (consulting.Consulting)."""
 
-    def found(self, body: m.TransferIntent) -> Found: ...
+    def decide(self, body: m.TransferIntent) -> None: ...
 
-    def sites(self) -> tuple[Site, ...]: ...
-
-    def alive(self) -> tuple[Site, ...]: ...
+    def then(self, act: Callable[[], object]) -> None: ...
 
 
 class Reading(Protocol):
@@ -68,18 +63,13 @@ class Effects:
         policy: Policy,
         publisher: Sending,
         plane: Telling,
-        views: Knowing,
+        consulted: Consulted,
         rows: Reading,
         now_ms: Callable[[], int],
     ) -> None:
         self.here, self.policy = here, policy
-        self.publisher, self.plane, self.views, self.rows = publisher, plane, views, rows
+        self.publisher, self.plane, self.consulted, self.rows = publisher, plane, consulted, rows
         self.now_ms = now_ms
-        self._deciding = ThreadPoolExecutor(1, "decide")
-        self._first_asked: dict[IntentId, float] = {}
-
-    def stop(self) -> None:
-        self._deciding.shutdown(wait=False, cancel_futures=True)
 
     def __call__(self, command: c.Command, manifest: Manifest | None) -> bool:
         """Carries `command` out; False when it cannot be taken now."""
@@ -99,7 +89,7 @@ class Effects:
             case c.PublishDecision(decision):
                 self.publisher.send(decision)
             case c.WriteManifests():
-                return self.plane.tell(orders.Write(command))
+                self.consulted.then(lambda: self.plane.tell(orders.Write(command)))
             case c.PlanTransfer():
                 return self._plan(command)
             case c.DecideTransfer(decided):
@@ -179,17 +169,5 @@ class Effects:
         row = self.rows.intent_row(intent)
         if row is None or row.body is None:
             return False
-        self._deciding.submit(self._decide, row.body)
+        self.consulted.decide(row.body)
         return True
-
-    def _decide(self, body: m.TransferIntent) -> None:
-        try:
-            asked = self._first_asked.setdefault(body.intent, time.monotonic())
-            waited = time.monotonic() - asked >= self.policy.undecided_s
-            decision = decide(body, self.views.found(body), self.views.sites(), self.views.alive(), waited=waited)
-            if decision is None:
-                return
-            self.publisher.send(decision)
-            self._first_asked.pop(body.intent, None)
-        except Exception:
-            log.exception("not decided, owed again", intent=body.intent)

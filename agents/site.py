@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 import faust
 import structlog
@@ -16,6 +17,7 @@ from faust import auth
 from agents import durable, families, logs, rows, tables, web
 from agents.assignment import Assignment
 from agents.clock import Clock
+from agents.consulting import Consulting
 from agents.desk import Desk
 from agents.effects import Effects
 from agents.turn import Turns
@@ -32,6 +34,8 @@ from streams.views.view import View
 log = structlog.get_logger(__name__)
 
 ANNOUNCE_S = 10
+DEAD_LETTER_S = 35.0
+"""Longer than the publisher keeps trying."""
 CHANGELOG_SEGMENT_BYTES = 32 * 1024 * 1024
 """Small, since compaction passes by the segment that is written to, and a take-over reads it all."""
 TICK_S = 0.25
@@ -48,17 +52,16 @@ def app() -> faust.App:
 
 
 class Views:
-    """What effects ask of the views."""
+    """What consulting asks of the views."""
 
     def __init__(self, settings: Settings, view: View) -> None:
         self.settings, self.view = settings, view
 
+    def catch_up(self, timeout_s: float) -> bool:
+        return self.view.catch_up(timeout_s)
+
     def found(self, body: m.TransferIntent) -> Found:
         resolution = self.view.catalogue.holders(body.selectors)
-        if resolution.unknown:
-            # Only a "no" needs certainty: what is registered already may just not be read yet.
-            self.view.catch_up(5.0)
-            resolution = self.view.catalogue.holders(body.selectors)
         per_site = {site: (total.files, total.bytes) for site, total in resolution.per_site.items()}
         return Found(resolution.files, per_site, resolution.unknown)
 
@@ -83,8 +86,8 @@ class Worker:
         partitions = settings.registry.partitions
         self.tables = tables.build(self.app, partitions)
         self.turns = Turns(rows.Tables(**self.tables), here)
-        views = Views(settings, self.view)
-        self.effects = Effects(here, settings.policy, self.publisher, self.plane, views, self.turns, now_ms)
+        self.consulting = Consulting(Views(settings, self.view), settings.policy, self.publisher.send)
+        self.effects = Effects(here, settings.policy, self.publisher, self.plane, self.consulting, self.turns, now_ms)
         self.clock = Clock(here, settings.policy, partitions, self.effects, now_ms)
         self.desk = Desk(here, self.turns, self.clock, self.effects, self.publisher, self.plane, now_ms)
         self.guard = durable.StallGuard()
@@ -105,7 +108,15 @@ class Worker:
         yield from self.tables["transfers"].scan(partition)
 
     def _refused(self, letter: m.DeadLetter) -> None:
-        self.publisher.send(letter)
+        """From the view's thread, which passes the record only when its dead letter is safe."""
+        answered: SimpleQueue[Exception | None] = SimpleQueue()
+        self.publisher.send(letter, answered.put)
+        try:
+            error = answered.get(timeout=DEAD_LETTER_S)
+        except Empty:
+            raise Temporary("a dead letter was not acknowledged", letter.topic) from None
+        if error is not None:
+            raise Temporary(f"a dead letter was not published: {error}", letter.topic)
 
     def _view_died(self, error: Exception) -> None:
         durable.die("the view cannot go on", why=str(error))
@@ -160,7 +171,7 @@ class Worker:
             await asyncio.sleep(ANNOUNCE_S)
 
     def stop(self) -> None:
-        self.effects.stop()
+        self.consulting.stop()
         self.plane.stop()
         self.publisher.close(5.0)
         self.view.stop()

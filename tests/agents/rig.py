@@ -5,12 +5,14 @@ The desk, turns, clock, effects, gate and core are the product's own. Time stand
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from agents import rows
 from agents.clock import Clock
+from agents.consulting import Consulting
 from agents.desk import Desk
 from agents.effects import Acknowledged, Effects
 from agents.turn import Turns
@@ -89,6 +91,10 @@ class Views:
 
     what: Found = field(default_factory=lambda: Found(2, {x.C: (2, 150)}, ()))
     broken: Exception | None = None
+    behind: bool = False
+
+    def catch_up(self, timeout_s: float) -> bool:
+        return not self.behind
 
     def found(self, body: m.TransferIntent) -> Found:
         if self.broken is not None:
@@ -119,7 +125,8 @@ class Rig:
         self.log, self.plane = Log(), Plane()
         self.turns = Turns(rows.Tables(**self.tables), self.here)
         clock: Callable[[], int] = lambda: self.now_ms  # noqa: E731
-        self.effects = Effects(self.here, self.policy, self.log, self.plane, self.views, self.turns, clock)
+        self.consulting = Consulting(self.views, self.policy, self.log.send)
+        self.effects = Effects(self.here, self.policy, self.log, self.plane, self.consulting, self.turns, clock)
         self.clock = Clock(self.here, self.policy, PARTITIONS, self.effects, clock)
         self.desk = Desk(self.here, self.turns, self.clock, self.effects, self.log, self.plane, clock)
         for partition in range(PARTITIONS):
@@ -127,6 +134,12 @@ class Rig:
             if awake:
                 self.wake(partition)
         self.plane.told.clear()
+
+    def consulted(self) -> None:
+        """Waits until nothing waits for the catalogue."""
+        asked = threading.Event()
+        self.consulting.then(asked.set)
+        assert asked.wait(10)
 
     def found(self, partition: int) -> list[tuple[str, bytes]]:
         return [

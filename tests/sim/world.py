@@ -10,7 +10,6 @@ import random
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from agents import rows
 from agents.clock import Clock
@@ -23,7 +22,7 @@ from streams.core import messages as m
 from streams.core import topics
 from streams.core.commands import WriteManifests
 from streams.core.manifest import Manifest, digest
-from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, ManifestId, Site, Text
+from streams.core.names import Adler32, Block, Dataset, Lfn, ManifestId, Site, Text
 from streams.core.policy import Policy
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.routing import Found, decide
@@ -429,7 +428,9 @@ class SimSite:
         self.seats += 1
         self.publisher = SimPublisher(self, f"worker-{self.seats}")
         turns = Turns(rows.Tables(**self.tables), self.name)
-        self.effects = SimEffects(self, turns)
+        self.effects = Effects(
+            self.name, POLICY, self.publisher, self.plane, SimConsulting(self), turns, lambda: self.world.now_ms
+        )
         self.clock = Clock(self.name, POLICY, PARTITIONS, self.effects, lambda: self.world.now_ms)
         self.desk = Desk(
             self.name, turns, self.clock, self.effects, self.publisher, self.plane, lambda: self.world.now_ms
@@ -573,25 +574,22 @@ class SimSite:
         return m.Item(lfn, dataset, block, lfn, "", file.size, file.size, file.adler32, file.version, holders[0])
 
 
-class SimEffects(Effects):
-    """The product's effects; only the deciding thread and the catalogue are the model's."""
+class SimConsulting:
+    """A catalogue that has always caught up, answering at once."""
 
-    def __init__(self, site: SimSite, turns: Turns) -> None:
-        nobody: Any = None
-        super().__init__(site.name, POLICY, site.publisher, site.plane, nobody, turns, now_ms=lambda: site.world.now_ms)
+    def __init__(self, site: SimSite) -> None:
         self.site = site
 
-    def _decide_soon(self, intent: IntentId) -> bool:
-        row = self.rows.intent_row(intent)
-        assert row is not None
-        assert row.body is not None
-        listed = self.site.world.listed
-        lfns = [Lfn(s.name) for s in row.body.selectors]
-        per_site = {s: (sum((s, n) in listed for n in lfns), 0) for s in self.site.world.names}
+    def then(self, act: Callable[[], object]) -> None:
+        act()
+
+    def decide(self, body: m.TransferIntent) -> None:
+        world = self.site.world
+        lfns = [Lfn(s.name) for s in body.selectors]
+        per_site = {s: (sum((s, n) in world.listed for n in lfns), 0) for s in world.names}
         per_site = {s: t for s, t in per_site.items() if t[0]}
-        unknown = tuple(n for n in lfns if not any((s, n) in listed for s in self.site.world.names))
+        unknown = tuple(n for n in lfns if not any((s, n) in world.listed for s in world.names))
         found = Found(len(lfns) - len(unknown), per_site, unknown)
-        decision = decide(row.body, found, self.site.world.names, self.site.world.names, waited=True)
+        decision = decide(body, found, world.names, world.names, waited=True)
         assert decision is not None
-        self.publisher.send(decision)
-        return True
+        self.site.publisher.send(decision)

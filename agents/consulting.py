@@ -1,0 +1,90 @@
+"""Commands that need the catalogue: decisions and manifests. One thread; one catch-up serves all that wait for it.
+
+A view lags its journals. Deciding or listing on it as it is could miss what was registered a moment ago, and a listing
+that says `last` is a fact. So the view first reaches the ends of its journals as they are now; when it cannot, nothing
+is done and the commands stay owed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+import structlog
+
+from streams.core import messages as m
+from streams.core.names import IntentId, Site
+from streams.core.policy import Policy
+from streams.core.routing import Found, decide
+
+log = structlog.get_logger(__name__)
+
+CATCH_UP_S = 5.0
+
+
+class Views(Protocol):
+    """What spans partitions."""
+
+    def catch_up(self, timeout_s: float) -> bool: ...
+
+    def found(self, body: m.TransferIntent) -> Found: ...
+
+    def sites(self) -> tuple[Site, ...]: ...
+
+    def alive(self) -> tuple[Site, ...]: ...
+
+
+class Consulting:
+    """Runs what needs a view that has caught up, in a thread of its own; a failure is logged and stays owed."""
+
+    def __init__(self, views: Views, policy: Policy, publish: Callable[[m.Message], None]) -> None:
+        self.views, self.policy, self.publish = views, policy, publish
+        self._waiting: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._first_asked: dict[IntentId, float] = {}
+        self._thread = threading.Thread(target=self._run, name="consulting", daemon=True)
+        self._thread.start()
+
+    def decide(self, body: m.TransferIntent) -> None:
+        """Publishes the first decision on an intent, once the catalogue allows one."""
+        self._waiting.put(lambda: self._decide(body))
+
+    def then(self, act: Callable[[], object]) -> None:
+        """Runs `act` once the view has caught up."""
+        self._waiting.put(lambda: (act(), None)[1])
+
+    def stop(self) -> None:
+        self._waiting.put(None)
+
+    def _run(self) -> None:
+        while (first := self._waiting.get()) is not None:
+            acts = [first]
+            try:
+                while (more := self._waiting.get_nowait()) is not None:
+                    acts.append(more)
+            except Empty:
+                pass
+            else:
+                return
+            if self.views.catch_up(CATCH_UP_S):
+                for act in acts:
+                    self._try(act)
+            else:
+                log.warning("the view has not caught up; what waits for it stays owed", commands=len(acts))
+
+    def _try(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception:
+            log.exception("not done, owed again")
+
+    def _decide(self, body: m.TransferIntent) -> None:
+        asked = self._first_asked.setdefault(body.intent, time.monotonic())
+        waited = time.monotonic() - asked >= self.policy.undecided_s
+        views = self.views
+        decision = decide(body, views.found(body), views.sites(), views.alive(), waited=waited)
+        if decision is not None:
+            self.publish(decision)
+            self._first_asked.pop(body.intent, None)

@@ -1,0 +1,191 @@
+"""`make bench`: the product and the limit of its path, side by side in one run; medians, ratios, JSON. No test.
+
+Results go to tests/bench/results/, named by commit. `--rounds N` (3), `--quick` (100 MB instead of 1 GB, one round),
+`--only NAME`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import signal
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from streams.core.messages import TransferProgress
+from streams.core.topics import CHUNK_EVENTS
+from streams.federation import local
+from streams.kafka.replay import tail
+from streams.settings import load_settings
+from streams.wire import decode
+from tests.bench import limit
+from tests.bench.rig import A, B, Rig
+
+MB = 1e6
+
+
+class Bench:
+    def __init__(self, rig: Rig, rounds: int, big: int) -> None:
+        self.rig, self.rounds, self.big = rig, rounds, big
+        self.rows: list[dict[str, Any]] = []
+
+    def row(self, workload: str, value: float, unit: str, reach: str, ok: bool, **more: Any) -> None:
+        self.rows.append(
+            {"workload": workload, "value": round(value, 3), "unit": unit, "reach": reach, "ok": ok, **more}
+        )
+        extra = "  ".join(f"{k} {v}" for k, v in more.items())
+        print(f"{workload:<58} {value:>10.3f} {unit:<9} reach {reach:<18} {'yes' if ok else 'NO'}  {extra}", flush=True)
+
+    def against_limit(self, name: str, count: int, size: int, floor: float, files_per_s: float | None = None) -> None:
+        """Rounds of product and limit in turn; the median of the rounds' ratios is what counts."""
+        product, bare, total = [], [], count * size
+        for _ in range(self.rounds):
+            block = self.rig.make(f"n{count}", count, size)
+            with self.rig.weighed():
+                took, manifests = self.rig.send(block)
+            product.append(took)
+            lines = self._lines(manifests, count, size)
+            bare.append(self.rig.without_workers(lambda lines=lines: limit.seconds(self.rig.settings(A), A, B, lines)))
+        ratio = statistics.median(b / p for p, b in zip(product, bare, strict=True))
+        mb = {"MB/s": round(total / statistics.median(product) / MB, 1)}
+        mb["limit MB/s"] = round(total / statistics.median(bare) / MB, 1)
+        mb["rounds s"] = [round(x, 2) for x in product]
+        mb["limit rounds s"] = [round(x, 2) for x in bare]
+        self.row(f"{name}: of the limit", ratio, "ratio", f">= {floor}", ratio >= floor, **mb)
+        if files_per_s is not None:
+            rate = count / statistics.median(product)
+            self.row(f"{name}: files", rate, "files/s", f">= {files_per_s:.0f}", rate >= files_per_s)
+
+    def _lines(self, manifests: list[str], count: int, size: int) -> list[tuple[str, int]]:
+        """(key, bytes) of each manifest the product made of these files: 1,000 items or 1 GB each."""
+        per = max(1, min(1000, int(1_000_000_000 // size)))
+        sizes = [min(per, count - at) * size for at in range(0, count, per)]
+        return list(zip(manifests, sizes, strict=False))
+
+    def latency(self, tries: int) -> None:
+        times = [self.rig.send(self.rig.make("one", 1, 1_000_000))[0] for _ in range(tries)]
+        times.sort()
+        p50, p95 = statistics.median(times), times[max(0, int(len(times) * 0.95) - 1)]
+        self.row("one 1 MB file on idle sites: p50", p50, "s", "<= 0.5", p50 <= 0.5, tries=tries)
+        self.row("one 1 MB file on idle sites: p95", p95, "s", "<= 1", p95 <= 1.0)
+
+    def many_intents(self, count: int) -> None:
+        rates = []
+        for _ in range(self.rounds):
+            blocks = [self.rig.make("many", 1, 65536) for _ in range(count)]
+            start = time.monotonic()
+            handles = [self.rig.publish(block) for block in blocks]
+            for handle in handles:
+                assert handle.wait(timeout_s=120).done
+            rates.append(count / (time.monotonic() - start))
+        rate = statistics.median(rates)
+        self.row(f"{count} intents of one file at once", rate, "intents/s", ">= 50", rate >= 50)
+
+    def events(self) -> None:
+        block = self.rig.make("mixed", 2000, 65536)
+        big = self.rig.make("mixedbig", 1, self.big)
+        before = self.rig.events()
+        handle = self.rig.client.publish([block, big], to=[B])
+        assert handle.wait(timeout_s=300).done
+        time.sleep(2.5)
+        heard = self.rig.events() - before
+        self.row("Faust events: 2,000 files and one of 1 GB, both sites", heard, "events", "<= 150", heard <= 150)
+
+    def restart(self) -> None:
+        """kill -9 of the destination's worker mid-file, to its first progress after that."""
+        times = []
+        for _ in range(self.rounds):
+            handle = self.rig.publish(self.rig.make("killed", 1, self.big))
+            self._progress_after(0)
+            worker = next(p for p in local.status(self.rig.state) if p.name == f"{B}-worker-0")
+            killed_ms = time.time_ns() // 1_000_000
+            os.kill(worker.pid, signal.SIGKILL)
+            times.append((self._progress_after(killed_ms) - killed_ms) / 1000)
+            assert handle.wait(timeout_s=120).done
+        median = statistics.median(times)
+        self.row(
+            "killed worker to first new progress",
+            median,
+            "s",
+            "<= 15",
+            median <= 15,
+            rounds=[round(t, 1) for t in times],
+        )
+
+    def _progress_after(self, at_ms: int) -> int:
+        """When (ms) the first TransferProgress with verified bytes was written at B after `at_ms` (0: from now on)."""
+        since = at_ms or time.time_ns() // 1_000_000
+        settings, stop = self.rig.settings(B), [False]
+        for record in tail(settings, B, [CHUNK_EVENTS], stop=lambda: stop[0], start=since):
+            heard = decode(record.topic, record.key, record.value, record.headers, B)
+            if isinstance(heard.message, TransferProgress) and heard.message.verified and heard.origin.at_ms > since:
+                stop[0] = True
+                return heard.origin.at_ms
+        raise TimeoutError("no progress")
+
+    def memory(self) -> None:
+        worker, whole = self.rig.weight.worker / MB, self.rig.weight.federation / MB
+        self.row("resident: a worker with its planes, at most", worker, "MB", "<= 300", worker <= 300)
+        self.row("resident: the two-site federation, at most", whole, "MB", "<= 2000", whole <= 2000)
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    ask.add_argument("--rounds", type=int, default=3)
+    ask.add_argument("--quick", action="store_true")
+    ask.add_argument("--only", default="")
+    said = ask.parse_args()
+    big = 100_000_000 if said.quick else 1_000_000_000
+    rounds = 1 if said.quick else said.rounds
+    with tempfile.TemporaryDirectory(prefix="t2g-bench-") as folder:
+        rig = Rig(Path(folder) / "state", load_settings(need_federation=False).cache)
+        rig.up()
+        bench = Bench(rig, rounds, big)
+        try:
+            parts = {
+                "latency": lambda: bench.latency(20),
+                "intents": lambda: bench.many_intents(100),
+                "events": bench.events,
+                "small": lambda: bench.against_limit("2,000 files of 64 KiB in one intent", 2000, 65536, 0.6, 1000),
+                "big": lambda: bench.against_limit("a 1 GB file", 1, big, 0.8),
+                "four": lambda: bench.against_limit("four files of 1 GB at once", 4, big, 0.8),
+                "restart": bench.restart,
+                "memory": bench.memory,
+            }
+            for name, part in parts.items():
+                if said.only in ("", name) or name == "memory":
+                    part()
+        finally:
+            rig.down()
+    keep(bench.rows, rounds, said.quick or bool(said.only))
+
+
+def keep(rows: list[dict[str, Any]], rounds: int, partial: bool) -> None:
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False).stdout
+    name = f"{time.strftime('%Y-%m-%d', time.gmtime())}-{commit or 'unknown'}{'-dirty' if dirty else ''}"
+    found = {
+        "commit": commit,
+        "dirty": bool(dirty),
+        "rounds": rounds,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+    }
+    if partial:
+        print("a partial run is not kept")
+        return
+    path = Path(__file__).parent / "results" / f"{name}.json"
+    path.write_text(json.dumps({**found, "rows": rows}, indent=1) + "\n")
+    print(f"kept as {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -89,24 +89,40 @@ class Report:
         return 0 if self.audit is None else self.audit.exit_code
 
 
-def inputs(storage: Path, paths: Sequence[str], *, small: bool, tell: Tell) -> list[Lot]:
-    """Two blocks: the user's files, or ROOT files with one big one, and many small files. Made under `storage`.
+def check_room(state: Path, paths: Sequence[str], *, small: bool) -> None:
+    """Before anything starts: NotFound for a path that is not there, Temporary for a disk that cannot take the demo."""
+    size = sum(size for path in paths for size in _sizes(path)) if paths else _big_bytes(small) + SMALL_FILES * 40_000
+    place = next(p for p in (state, *state.parents) if p.is_dir())
+    free, need = shutil.disk_usage(place).free, int(size * _DISK_FACTOR) + 500_000_000
+    if free < need:
+        raise Temporary(
+            f"the disk has {free / 1e9:.1f} GB free, the demo needs about {need / 1e9:.1f} GB",
+            where=str(place),
+            next="free some, use --state on another disk, or --small",
+        )
 
-    Raises NotFound for a path that is not there, Temporary when the disk cannot take it.
-    """
+
+def _big_bytes(small: bool) -> int:
+    return SMALL_BIG_BYTES if small else BIG_BYTES
+
+
+def inputs(storage: Path, paths: Sequence[str], *, small: bool, tell: Tell) -> list[Lot]:
+    """The user's files as one block; or two, made under `storage`: ROOT files with a big one, and many small files."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    dataset = Dataset(f"/Demo/Run{stamp}-v1/USER") if paths else Dataset(f"/TTbar/Demo{stamp}-v1/NANOAOD")
     prefix = f"/store/demo/{stamp}"
     if paths:
-        _need_room(storage, sum(size for path in paths for size in _sizes(path)))
-        return [Lot(Block(f"{dataset}#files"), list(paths), f"{prefix}/files")]
-    big = SMALL_BIG_BYTES if small else BIG_BYTES
-    _need_room(storage, big + SMALL_FILES * 40_000)
+        return [Lot(Block(f"/Demo/Run{stamp}-v1/USER#files"), list(paths), f"{prefix}/files")]
+    dataset = Dataset(f"/TTbar/Demo{stamp}-v1/NANOAOD")
+    big = _big_bytes(small)
     tell(f"making {SMALL_FILES} small files and one of {big / 1e9:.3g} GB")
     own, many = storage / f"{prefix[1:]}/events", storage / f"{prefix[1:]}/small"
-    with ThreadPoolExecutor(2) as pool:
-        for done in (pool.submit(_make_big, own / "generated.bin", big), pool.submit(_make_small, many, SMALL_FILES)):
-            done.result()
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            made = [pool.submit(_make_big, own / "generated.bin", big), pool.submit(_make_small, many, SMALL_FILES)]
+            for one in made:
+                one.result()
+    except OSError as error:
+        raise Temporary(f"the demo's files cannot be written: {error.strerror}", where=str(storage)) from error
     return [
         Lot(Block(f"{dataset}#events"), [*samples(), str(own / "generated.bin")], f"{prefix}/events"),
         Lot(Block(f"{dataset}#small"), [str(many)], f"{prefix}/small"),
@@ -127,17 +143,6 @@ def _sizes(path: str) -> Iterator[int]:
         raise NotFound("no such file or directory", where=path, next="give the paths of files or directories to move")
     for top, _, names in os.walk(path):
         yield from (os.path.getsize(os.path.join(top, n)) for n in names if os.path.isfile(os.path.join(top, n)))
-
-
-def _need_room(storage: Path, size: int) -> None:
-    free = shutil.disk_usage(storage).free
-    need = int(size * _DISK_FACTOR) + 500_000_000
-    if free < need:
-        raise Temporary(
-            f"the disk has {free / 1e9:.1f} GB free, the demo needs about {need / 1e9:.1f} GB",
-            where=str(storage),
-            next="free some, use --state on another disk, or --small",
-        )
 
 
 def _make_big(path: Path, size: int) -> None:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
 import click
@@ -67,7 +68,7 @@ class Root(Noun):
     """`transfer2go`: loads a noun's file when it is asked for, and turns whatever happens into one line and a code."""
 
     def __init__(self, nouns: Mapping[str, str], **kwargs: Any) -> None:
-        super().__init__(params=[*_common(), _debug_option()], **kwargs)
+        super().__init__(params=[*_common(), _debug_option(), _version_option()], **kwargs)
         self._nouns = nouns
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -149,6 +150,20 @@ def _debug_option() -> click.Option:
     return click.Option(
         ["--debug"], is_flag=True, envvar="T2G_DEBUG", expose_value=False, is_eager=True, callback=note, hidden=True
     )
+
+
+def _version_option() -> click.Option:
+    def tell(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+        if value and not ctx.resilient_parsing:
+            try:
+                number = version("transfer2go")
+            except PackageNotFoundError:
+                number = "not installed: run from its source tree"
+            click.echo(f"transfer2go {number}")
+            ctx.exit()
+
+    words = "Show the version and exit."
+    return click.Option(["--version"], is_flag=True, expose_value=False, is_eager=True, callback=tell, help=words)
 
 
 def _complain(line: str) -> None:

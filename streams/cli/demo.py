@@ -44,6 +44,7 @@ def demo(ctx: click.Context, paths: tuple[str, ...], keep: bool, small: bool, ti
         raise NeverWorks(
             "the demo runs a federation of its own", where=str(settings.sites_path), next="use another --state"
         )
+    play.check_room(settings.state, paths, small=small)
     with _terminable():
         code = _stage(ctx, settings, paths, keep, small, timeout_s)
     leave(code)

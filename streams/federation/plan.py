@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import socket
+import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -199,9 +200,18 @@ def check_ports(sites: Sequence[SitePlan]) -> None:
                 )
 
 
+def _table_version(path: Path) -> int:
+    """That of the file which is to be written anew: `rebuild` raises it, and it never falls."""
+    try:
+        return int(tomllib.loads(path.read_text()).get("table_version", 1))
+    except (OSError, ValueError, TypeError):
+        return 1
+
+
 def site_files(state: Path, record: Record) -> Iterator[tuple[Path, str]]:
     """sites.toml and each site's site.toml."""
-    lines = [MARK, "partitions = 8\n", "table_version = 1\n", f"credit_bytes = {record.credit_bytes}\n"]
+    version = _table_version(state / "sites.toml")
+    lines = [MARK, "partitions = 8\n", f"table_version = {version}\n", f"credit_bytes = {record.credit_bytes}\n"]
     for site in record.sites:
         lines.append(f'\n[sites.{site.name}]\nbootstrap = "{site.broker(state).bootstrap}"\n')
     yield state / "sites.toml", "".join(lines)

@@ -253,10 +253,11 @@ class Supervisor:
         self.bring_up()
 
     def stop_all(self) -> None:
-        """Workers, then the mirror, then brokers: TERM, wait, KILL."""
+        """Workers and the mirror, then brokers: TERM, wait, KILL."""
         self.stopping = True
-        for kind in ("-worker-", "mirror", "-broker"):
-            self._stop([part for name, part in self.parts.items() if kind in name])
+        brokers = [part for name, part in self.parts.items() if name.endswith("-broker")]
+        self._stop([part for part in self.parts.values() if part not in brokers])
+        self._stop(brokers)
         self.publish("stopped", ready=False, pid=0, created=0.0)
 
     def _stop(self, parts: list[Running]) -> None:

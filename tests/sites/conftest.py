@@ -52,6 +52,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     finally:
         rig.close()
         if reaper is not None:
+            local.down(state, purge=True)
             assert reaper.stdin is not None
             reaper.stdin.close()
             reaper.wait(120)
@@ -68,7 +69,7 @@ def _up(state: Path) -> None:
 
 
 def _watch_over(state: Path) -> subprocess.Popen[bytes]:
-    """Takes the federation down and removes it when this process closes the pipe, or is killed."""
+    """Takes the federation down and removes it should this process be killed: its pipe is closed then."""
     return subprocess.Popen([sys.executable, "-c", _REAPER, str(state)], stdin=subprocess.PIPE, start_new_session=True)
 
 

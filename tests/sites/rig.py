@@ -241,7 +241,9 @@ class Rig:
             self._clients[site] = TransferClient(self.settings(site), requester="tests")
         return self._clients[site]
 
-    def publish(self, selectors: Sequence[str], to: Sequence[Site] = (B,), *, home: Site = A, **more: Any) -> IntentHandle:
+    def publish(
+        self, selectors: Sequence[str], to: Sequence[Site] = (B,), *, home: Site = A, **more: Any
+    ) -> IntentHandle:
         return self.client(home).publish(selectors, to, **more)
 
     def wait(self, handle: IntentHandle, timeout_s: float = PATIENCE_S) -> Outcome:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from streams import wire
@@ -62,7 +64,12 @@ def test_the_same_key_again_changes_nothing_and_another_body_is_refused(rig: Rig
     rig.register(files, spot.block())
     handle = rig.publish([spot.block()], idempotency_key=spot.name)
     rig.wait_done(handle)
-    journals = (topics.INTENTS, topics.MANIFESTS, topics.remote(B, topics.REPORTS), topics.remote(B, topics.COMPLETIONS))
+    journals = (
+        topics.INTENTS,
+        topics.MANIFESTS,
+        topics.remote(B, topics.REPORTS),
+        topics.remote(B, topics.COMPLETIONS),
+    )
     before, ends = rig.facts(A, *journals, key=handle.id), rig.ends(A, PAYLOAD_TO_B)
 
     again = rig.publish([spot.block()], idempotency_key=spot.name)
@@ -70,7 +77,7 @@ def test_the_same_key_again_changes_nothing_and_another_body_is_refused(rig: Rig
     assert rig.wait_done(again).done
     with pytest.raises(NeverWorks, match="another body"):
         rig.publish([spot.block()], idempotency_key=spot.name, priority=9)
-    assert rig.facts(A, *journals, key=handle.id) == before
+    assert Counter(rig.facts(A, *journals, key=handle.id)) == Counter(before)
 
     assert handle.body is not None
     other = m.TransferIntent(handle.id, Text("somebody else"), handle.body.selectors, (B,))
@@ -81,8 +88,7 @@ def test_the_same_key_again_changes_nothing_and_another_body_is_refused(rig: Rig
     assert "another body" in letter.reason
     assert letter.value == wire.encode(other)
     # The dead letter came after the repeated body in one partition: what that owed has been asked as well.
-    after = rig.facts(A, *journals, key=handle.id)
-    assert [f for f in after if f not in (handle.body, other)] == [f for f in before if f != handle.body]
+    assert Counter(rig.facts(A, *journals, key=handle.id)) == Counter([*before, handle.body, other])
     assert rig.ends(A, PAYLOAD_TO_B) == ends
     assert rig.client().intent(handle.id).snapshot().body == handle.body
     rig.audit()

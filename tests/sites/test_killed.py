@@ -1,0 +1,132 @@
+"""kill -9 of every kind of part in the middle of a file: it arrives whole, and nothing stood under its name before.
+
+Each asserts that the blow fell in the middle: something of the file was synced at B, and its final name was not there.
+The audit afterwards allows facts said twice and no gap.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from streams.core import messages as m
+from streams.core import topics
+from streams.federation import plan
+from streams.producer import IntentHandle
+from tests.sites.rig import B, Ear, NamesWatch, Rig, Spot, completions, noise, until
+
+pytestmark = [pytest.mark.sites, pytest.mark.timeout(400)]
+
+BIG_BYTES = 40_000_000
+RECOVERY_S = 150.0
+
+
+@dataclass
+class Blow:
+    """A transfer caught in the middle: what is on its way, and when it was struck (monotonic and epoch seconds)."""
+
+    handle: IntentHandle
+    ear: Ear
+    synced: int
+    at_s: float = field(default_factory=time.monotonic)
+    epoch_s: float = field(default_factory=time.time)
+
+    def first_new_progress(self) -> float:
+        """When (epoch) more was synced at B than before the blow."""
+        at_s, _ = self.ear.until(
+            lambda w: _of(w, self.handle) and w.verified.size > self.synced,
+            "progress after the blow",
+            RECOVERY_S,
+            self.at_s,
+        )
+        return self.epoch_s + at_s - self.at_s
+
+
+def _of(message: m.Message, handle: IntentHandle) -> bool:
+    return isinstance(message, m.TransferProgress) and message.manifest.intent == handle.id
+
+
+@contextmanager
+def struck(rig: Rig, spot: Spot, strike: Callable[[], object]) -> Iterator[Blow]:
+    """Sends a big file and two small ones, strikes in the middle, and at the end holds the outcome to what it must be."""
+    files = {
+        spot.lfn("big.dat"): noise(BIG_BYTES, spot),
+        spot.lfn("z/small.dat"): noise(300, spot),
+        spot.lfn("zero"): b"",
+    }
+    rig.register(files, spot.block())
+    big = rig.path(B, spot.lfn("big.dat"))
+    with (
+        rig.ear(B, topics.CHUNK_EVENTS) as ear,
+        NamesWatch({rig.path(B, lfn): content for lfn, content in files.items()}) as names,
+    ):
+        handle = rig.publish([spot.block()])
+        _, progress = ear.until(lambda w: _of(w, handle) and w.verified.size > 300, "some of the file is synced at B")
+        blow = Blow(handle, ear, progress.verified.size)
+        strike()
+        assert progress.verified.size < BIG_BYTES
+        assert not big.exists(), "the blow came too late: the file was there"
+        yield blow
+        rig.wait_done(handle, RECOVERY_S)
+    rig.assert_arrived(files)
+    assert not names.wrong
+    assert names.looks > 100
+    said = completions(rig.facts(B, topics.COMPLETIONS, key=handle.id), handle.id)
+    assert len(set(said)) == 1, "a completion said again is the same"
+    rig.audit()
+
+
+def _told(name: str, blow: Blow, back: plan.Part) -> None:
+    """Prints how long the part took to come back, and the transfer to go on."""
+    progress = blow.first_new_progress()
+    print(
+        f"\n{name}: ready again {time.time() - blow.epoch_s:.1f} s after the kill; first new progress "
+        f"{progress - back.created:.1f} s after its new start, {progress - blow.epoch_s:.1f} s after the kill"
+    )
+
+
+def test_destination_worker(rig: Rig, spot: Spot) -> None:
+    """The worker that owns the transfer dies with its plane; its successor resumes the attempt from what is synced."""
+    before = rig.part(f"{B}-worker-0")
+    with struck(rig, spot, lambda: rig.kill(before.name)) as blow:
+        _told(before.name, blow, rig.until_back(before))
+        assert {p.attempt for p in blow.ear.messages(m.TransferProgress)} == {1}, "the same part files go on"
+
+
+def test_destination_plane(rig: Rig, spot: Spot) -> None:
+    """The plane alone: the worker stays and starts another, and owes it everything."""
+    worker = rig.part(f"{B}-worker-0")
+    plane = rig.plane_pid(worker.name)
+    with struck(rig, spot, lambda: os.kill(plane, signal.SIGKILL)) as blow:
+        until(lambda: rig.plane_pid(worker.name) != plane, "another plane runs")
+        blow.first_new_progress()
+    now = rig.part(worker.name)
+    assert (now.pid, now.restarts) == (worker.pid, worker.restarts)
+
+
+def test_source_worker(rig: Rig, spot: Spot) -> None:
+    """The worker whose plane serves: leases run out, and its successor serves what is asked again."""
+    before = rig.part("T1_A-worker-0")
+    with struck(rig, spot, lambda: rig.kill(before.name)) as blow:
+        _told(before.name, blow, rig.until_back(before))
+
+
+def test_mirror(rig: Rig, spot: Spot) -> None:
+    """MirrorMaker in the middle of payload and requests."""
+    before = rig.part("mirror")
+    with struck(rig, spot, lambda: rig.kill(before.name)) as blow:
+        _told(before.name, blow, rig.until_back(before))
+
+
+@pytest.mark.parametrize("site", ["T1_A", "T2_B"])
+def test_broker(rig: Rig, spot: Spot, site: str) -> None:
+    """A broker, the source's or the destination's: clients come back to it, or their workers are started again."""
+    before = rig.part(f"{site}-broker")
+    with struck(rig, spot, lambda: rig.kill(before.name)) as blow:
+        _told(before.name, blow, rig.until_back(before))

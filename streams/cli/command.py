@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -133,9 +134,11 @@ class Root(Noun):
         except Exception as error:
             if _debugging:
                 raise
-            _complain(
-                f"internal error: {type(error).__name__}: {error}; run again with T2G_DEBUG=1 and report what it says"
-            )
+            if isinstance(error, OSError) and error.strerror:
+                _complain(error.strerror + (f" ({error.filename})" if error.filename else ""))
+            else:
+                what = f"internal error: {type(error).__name__}: {error}"
+                _complain(f"{what}; run it again with T2G_DEBUG=1 and report what that says")
             return Transfer2goError.exit_code
         return given if isinstance(given, int) else 0
 
@@ -146,6 +149,8 @@ _debugging: list[bool] = []
 def _debug_option() -> click.Option:
     def note(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         _debugging[:] = [True] if value else []
+        if value:
+            logging.basicConfig(level=logging.INFO)
 
     return click.Option(
         ["--debug"], is_flag=True, envvar="T2G_DEBUG", expose_value=False, is_eager=True, callback=note, hidden=True

@@ -167,7 +167,7 @@ def show(report: play.Report) -> None:
                 lot.completions,
             )
         )
-    screen.table(("block", "state", ">files", ">whole there", ">size", ">time", ">rate", ">completions at home"), rows)
+    screen.table(("block", "!state", ">files", ">whole there", ">size", ">time", ">rate", ">completions at home"), rows)
     for lot in report.lots:
         if lot.outcome is not None and lot.outcome.exit_code:
             for one in lot.outcome.unfinished[:10]:

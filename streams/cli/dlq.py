@@ -42,7 +42,7 @@ def list_letters(settings: Settings, most: int, as_json: bool) -> None:
             screen.put_json({"letter": _name(told.record), **as_object(told)})
         return
     screen.table(
-        ("letter", "time", "refused record", "from", "reason"),
+        ("!letter", "!time", "refused record", "from", "reason"),
         ((_name(told.record), screen.moment(told.record.timestamp_ms), *_row(told)) for told in letters),
         empty=f"no dead letters at {settings.here}",
     )

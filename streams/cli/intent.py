@@ -148,7 +148,7 @@ def list_intents(settings: Settings, only_open: bool, most: int, as_json: bool) 
             screen.put_json(_as_json(snapshot, short=True))
         return
     screen.table(
-        ("intent", "state", "asked", "to", ">files", ">arrived", ">failed", ">size", "what"),
+        ("!intent", "!state", "!asked", "to", ">files", ">arrived", ">failed", ">size", "what"),
         (
             (
                 s.intent,

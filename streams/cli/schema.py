@@ -33,7 +33,7 @@ def list_schemas(as_json: bool) -> None:
             screen.put_json({"name": name, "id": number, "fingerprint": fingerprint, "fields": fields, "doc": doc})
         return
     screen.table(
-        ("record", "id", "fingerprint", ">fields", "purpose"),
+        ("!record", "!id", "!fingerprint", ">fields", "purpose"),
         ((name, f"0x{number:08x}", fingerprint, fields, doc) for name, number, fingerprint, fields, doc in rows),
     )
 

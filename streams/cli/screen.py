@@ -38,13 +38,14 @@ def put_json(thing: object) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "nothing to show") -> None:
-    """Rows under column names; a name starting with `>` is a column of numbers. Nothing is cut when piped."""
+    """Rows under column names: `>` before a name means numbers, `!` that it must not be folded. Piped, nothing is."""
     cells = [[_cell(cell) for cell in row] for row in rows]
     if not cells:
         say(empty)
         return
-    names = [name.removeprefix(">") for name in columns]
+    names = [name.lstrip(">!") for name in columns]
     right = [name.startswith(">") for name in columns]
+    whole = [name[:1] in ">!" for name in columns]
     console = Console(file=sys.stdout)
     if not console.is_terminal:
         widths = [max(len(row[n]) for row in [names, *cells]) for n in range(len(names))]
@@ -53,8 +54,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
             click.echo("  ".join(padded).rstrip())
         return
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name, is_number in zip(names, right, strict=True):
-        drawn.add_column(name, justify="right" if is_number else "left", overflow="fold")
+    for name, is_number, is_whole in zip(names, right, whole, strict=True):
+        drawn.add_column(name, justify="right" if is_number else "left", overflow="fold", no_wrap=is_whole)
     for row in cells:
         drawn.add_row(*(RichText(cell) for cell in row))
     console.print(drawn)

@@ -33,7 +33,7 @@ def show_sites(settings: Settings, as_json: bool) -> None:
             screen.put_json(asdict(row))
         return
     screen.table(
-        ("site", "bootstrap", ">workers", "last heard", "storage", "cluster"),
+        ("!site", "bootstrap", ">workers", "!last heard", "storage", "cluster"),
         ((r.site, r.bootstrap, r.workers, r.last_heard, " ".join(r.endpoints) or "-", r.cluster) for r in rows),
     )
 

@@ -31,7 +31,7 @@ def status(settings: Settings, as_json: bool) -> None:
             screen.put_json(screen.plain(part))
     else:
         screen.table(
-            ("part", "state", ">pid", ">port", ">memory", ">restarts", "last end"),
+            ("!part", "state", ">pid", ">port", ">memory", ">restarts", "last end"),
             (
                 (
                     part.name,

@@ -92,6 +92,13 @@ class Snapshot:
         return str(why.text) if why else ""
 
     @property
+    def outcome(self) -> str:
+        """How it stands in one word for people: its state, but `partly` or `failed` where files did not arrive."""
+        if self.state is State.DONE and self.lost:
+            return "partly" if self.arrived else "failed"
+        return str(self.state)
+
+    @property
     def exit_code(self) -> int:
         """What who waited for it exits with: 0 done, 5 still open, 6 nothing arrived, 7 refused, 8 partly."""
         if not self.ended:

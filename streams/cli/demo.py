@@ -15,6 +15,7 @@ from streams import demo as play
 from streams.cli import screen
 from streams.cli.command import Verb, at_site, leave, settings_of
 from streams.cli.up import is_local, step_teller
+from streams.cli.words import waiting
 from streams.core.names import Site
 from streams.errors import NeverWorks
 from streams.federation import local, plan
@@ -143,7 +144,7 @@ class _Shown:
             sum(s.arrived_bytes for s in snapshots),
             sum(s.bytes for s in snapshots),
         )
-        self._progress.show(*self._last)
+        self._progress.show(*self._last, next(filter(None, map(waiting, snapshots)), ""))
 
     def end(self) -> None:
         self._progress.end(*self._last)
@@ -158,7 +159,7 @@ def show(report: play.Report) -> None:
         rows.append(
             (
                 lot.block,
-                "-" if outcome is None else str(outcome.state),
+                "-" if outcome is None else outcome.last.outcome,
                 len(lot.expected),
                 lot.whole,
                 screen.size(lot.bytes),

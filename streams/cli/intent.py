@@ -12,7 +12,7 @@ import click
 
 from streams.cli import screen
 from streams.cli.command import Noun, at_site, json_option, leave
-from streams.cli.words import explain
+from streams.cli.words import explain, waiting
 from streams.core.names import IntentId, shown
 from streams.errors import UsageError
 from streams.following import fact_of, topics_of_intents
@@ -85,12 +85,12 @@ def follow(handle: IntentHandle, timeout_s: float | None) -> Outcome:
     progress = screen.Progress(shown(str(handle.id).partition("-")[0]))
 
     def on_progress(snapshot: Snapshot) -> None:
-        note = handle.away or ("" if snapshot.decision or snapshot.ended else "waits for its home's decision")
+        note = handle.away or waiting(snapshot)
         progress.show(snapshot.arrived, snapshot.files, snapshot.arrived_bytes, snapshot.bytes, note)
 
     outcome = handle.wait(timeout_s, on_progress)
     last = outcome.last
-    progress.end(last.arrived, last.files, last.arrived_bytes, last.bytes, str(outcome.state))
+    progress.end(last.arrived, last.files, last.arrived_bytes, last.bytes, last.outcome)
     return outcome
 
 
@@ -152,7 +152,7 @@ def list_intents(settings: Settings, only_open: bool, most: int, as_json: bool) 
         (
             (
                 s.intent,
-                s.state,
+                s.outcome,
                 screen.moment(s.asked_ms),
                 " ".join(d.destination for d in s.destinations),
                 s.files,
@@ -239,7 +239,7 @@ def _show(snapshot: Snapshot, as_json: bool) -> None:
     if as_json:
         screen.put_json(_as_json(snapshot, short=False))
         return
-    screen.put(f"{snapshot.intent}  {snapshot.state}  asked {screen.moment(snapshot.asked_ms)}  {_what(snapshot)}")
+    screen.put(f"{snapshot.intent}  {snapshot.outcome}  asked {screen.moment(snapshot.asked_ms)}  {_what(snapshot)}")
     if snapshot.reason:
         screen.put(f"reason: {snapshot.reason}")
     screen.table(
@@ -274,6 +274,7 @@ def _as_json(snapshot: Snapshot, *, short: bool) -> dict[str, object]:
     found: dict[str, object] = {
         "intent": snapshot.intent,
         "state": snapshot.state,
+        "outcome": snapshot.outcome,
         "ended": snapshot.ended,
         "exit_code": snapshot.exit_code,
         "reason": snapshot.reason,

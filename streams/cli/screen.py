@@ -140,9 +140,10 @@ class Progress:
         (t0, b0), (t1, b1) = self._points[0], self._points[-1]
         rate = (b1 - b0) / (t1 - t0) if t1 > t0 else 0.0
         left = f"  {duration((total - done) / rate)} left" if rate > 0 and total > done else ""
-        counted = f"{files:,}/{total_files:,} files" if total_files else "no manifest yet"
+        counted = f"{files:,}/{total_files:,} files" if total_files else ""
         sizes = f"  {size(done)} of {size(total)}  {size(rate)}/s" if total else ""
-        return f"{self._label}  {counted}{sizes}{left}  {note}".rstrip()
+        parts = (self._label, counted + sizes + left, note)
+        return "  ".join(part for part in parts if part)
 
     def _draw(self, text: str, now: float) -> None:
         text = shown(text, CELL_CHARS_MAX)

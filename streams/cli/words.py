@@ -117,6 +117,15 @@ def chunk_line(header: m.ChunkHeader) -> str:
     )
 
 
+def waiting(snapshot: Snapshot) -> str:
+    """What an intent waits for before its first file is known; "" afterwards."""
+    if snapshot.ended or snapshot.files:
+        return ""
+    if snapshot.decision is None:
+        return "waits for its home's decision"
+    return f"waits for the manifests of {snapshot.decision.source}"
+
+
 def explain(snapshot: Snapshot, now_ms: int) -> list[str]:
     """Why an intent is where it is: a sentence a line."""
     lines = [_headline(snapshot, now_ms)]
@@ -152,7 +161,14 @@ def _headline(snapshot: Snapshot, now_ms: int) -> str:
                 if snapshot.last_ms and snapshot.asked_ms
                 else ""
             )
-            return f"Done{took}: every manifest is closed at every destination."
+            if snapshot.lost:
+                some = (
+                    f"{snapshot.lost:,} of {snapshot.files:,} files did not arrive"
+                    if snapshot.arrived
+                    else "no file arrived"
+                )
+                return f"Ended{took}: {some}."
+            return f"Done{took}: every file is at every destination."
     assert decision is not None
     source = decision.source
     if not snapshot.planned:

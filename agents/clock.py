@@ -66,8 +66,9 @@ class Clock:
         self._sent: dict[tuple[object, ...], int] = {}
         self._unheard: dict[ManifestId, dict[Site, c.RequestChunks]] = {}
         """Requests sent and perhaps not folded yet: they use credit already."""
-        self._queues: dict[Lane, set[ManifestId]] = {}
-        """Transfers that wait for room in a lane; nobody passes them by coming alone."""
+        self._queues: dict[Lane, dict[ManifestId, int]] = {}
+        """Transfers that wait for room in a lane, and since which ticket; nobody passes them by coming alone."""
+        self._ticket = 0
         self._reported: dict[ManifestId, tuple[int, m.TransferReported]] = {}
 
     def own(self, partition: int) -> None:
@@ -78,9 +79,9 @@ class Clock:
         """A partition went to another worker: forget what was remembered of it."""
         self.owned.pop(partition, None)
         # Not only what has a due time: a partition lost while asleep has noted credit and asked nothing.
-        for lanes in (self.outstanding, self._queues):
-            for key in [key for key in lanes if key[1] == partition]:
-                del lanes[key]
+        for key in [key for key in {*self.outstanding, *self._queues} if key[1] == partition]:
+            self.outstanding.pop(key, None)
+            self._queues.pop(key, None)
         self.parts = {manifest for manifest in self.parts if self._partition(manifest) != partition}
         for known in (self._reported, self._unheard):
             for manifest in [manifest for manifest in known if self._partition(manifest) == partition]:
@@ -186,24 +187,30 @@ class Clock:
         Where others queue, nobody is served alone: a row asked after its own turn would take the room it just made
         before those who wait for it are asked. It queues, and all are asked together at the next tick.
         """
-        contended = {key for key, queue in self._queues.items() if queue - present}
+        contended = {key for key, queue in self._queues.items() if queue.keys() - present}
         due = [request for _, request, _ in wanted.values() if self._lane(request) not in contended]
-        for request in schedule(due, self.outstanding, self.policy.credit_bytes, self.partitions):
+        for request in schedule(due, self.outstanding, self._queues, self.policy.credit_bytes, self.partitions):
             partition, _, manifest = wanted.pop(request.id)
             if self._do(partition, request.manifest, request, manifest):
                 rows = self.outstanding.setdefault(self._lane(request), {})
                 rows[request.manifest] = rows.get(request.manifest, 0) + request.bytes
                 self._unheard.setdefault(request.manifest, {})[request.source] = request
-        before = {key: queue & present for key, queue in self._queues.items()}
-        for key, ours in before.items():
-            self._queues[key] -= ours
-        for partition, request, _ in wanted.values():
-            key = self._lane(request)
-            self._queues.setdefault(key, set()).add(request.manifest)
-            self._at(partition, request.manifest, self.now_ms() + IDLE_MS)
-            came = request.manifest not in before.get(key, ())
-            if key in contended and came and sum(self.outstanding.get(key, {}).values()) < self.policy.credit_bytes:
-                self._call(key)
+        queued = {(self._lane(request), request.manifest): partition for partition, request, _ in wanted.values()}
+        for key, queue in self._queues.items():
+            for manifest in [manifest for manifest in queue if manifest in present and (key, manifest) not in queued]:
+                del queue[manifest]
+        for (key, manifest), partition in queued.items():
+            self._at(partition, manifest, self.now_ms() + IDLE_MS)
+            self._queue(key, manifest, call=key in contended)
+
+    def _queue(self, key: Lane, manifest: ManifestId, *, call: bool) -> None:
+        queue = self._queues.setdefault(key, {})
+        if manifest in queue:
+            return
+        self._ticket += 1
+        queue[manifest] = self._ticket
+        if call and sum(self.outstanding.get(key, {}).values()) < self.policy.credit_bytes:
+            self._call(key)
 
     def _lane(self, request: c.RequestChunks) -> Lane:
         return lane(request.source, request.manifest, self.partitions)
@@ -220,12 +227,12 @@ class Clock:
         held = {s.source: sum(o.ranges.size for o in s.outstanding) for s in row.sources}
         unheard = self._unheard.get(row.manifest, {})
         for source, request in list(unheard.items()):
-            sent = self._sent.get(request.id, 0)
-            settled = sent + int(self.policy.settle_s * 1000) <= self.now_ms()
+            held.setdefault(source, 0)
+            settled = self._sent.get(request.id, 0) + int(self.policy.settle_s * 1000) <= self.now_ms()
             if settled or request.request_no <= row.source_row(source).requested:
                 del unheard[source]
             else:
-                held[source] = held.get(source, 0) + request.bytes
+                held[source] += request.bytes
         for source, size in held.items():
             self._outstanding(lane(source, row.manifest, self.partitions), row.manifest, size)
 
@@ -271,7 +278,7 @@ class Clock:
         self._reported.pop(manifest, None)
         self._unheard.pop(manifest, None)
         for queue in self._queues.values():
-            queue.discard(manifest)
+            queue.pop(manifest, None)
         for key in [key for key, rows in self.outstanding.items() if manifest in rows]:
             self._outstanding(key, manifest, 0)
 

@@ -5,26 +5,22 @@ The desk, turns, clock, effects, gate and core are the product's own. Time stand
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from agents import rows
 from agents.clock import Clock
-from agents.consulting import Consulting
 from agents.desk import Desk
 from agents.effects import Acknowledged, Effects
 from agents.turn import Turns
 from streams import wire
-from streams.core import commands as c
 from streams.core import meaning, topics
 from streams.core import messages as m
 from streams.core.intent import IntentRow
-from streams.core.manifest import Manifest
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.policy import Policy
-from streams.core.routing import Found
+from streams.core.routing import Found, decide
 from streams.core.transfer import TransferRow
 from streams.errors import Temporary
 from streams.planes import orders
@@ -86,26 +82,20 @@ class Plane:
 
 
 @dataclass
-class Views:
-    """The catalogue: every selection is two files at C, unless a test says otherwise."""
+class Catalogue:
+    """Consulted at once, in the same thread: every selection is two files at C, unless a test says otherwise."""
 
+    log: Log
     what: Found = field(default_factory=lambda: Found(2, {x.C: (2, 150)}, ()))
-    broken: Exception | None = None
-    behind: bool = False
+    waited: bool = False
 
-    def catch_up(self, timeout_s: float) -> bool:
-        return not self.behind
+    def then(self, act: Callable[[], object]) -> None:
+        act()
 
-    def found(self, body: m.TransferIntent) -> Found:
-        if self.broken is not None:
-            raise self.broken
-        return self.what
-
-    def sites(self) -> tuple[Site, ...]:
-        return (x.A, x.B, x.C)
-
-    def alive(self) -> tuple[Site, ...]:
-        return (x.A, x.B, x.C)
+    def decide(self, body: m.TransferIntent) -> None:
+        decision = decide(body, self.what, (x.A, x.B, x.C), (x.A, x.B, x.C), waited=self.waited)
+        if decision is not None:
+            self.log.send(decision)
 
 
 class Rig:
@@ -116,7 +106,6 @@ class Rig:
         self.now_ms = 1_000_000
         self.tables = {name: Dict() for name in rows.NAMES}
         self.policy = policy or Policy()
-        self.views = Views()
         self.offset = 0
         self.sit(awake=awake)
 
@@ -125,8 +114,8 @@ class Rig:
         self.log, self.plane = Log(), Plane()
         self.turns = Turns(rows.Tables(**self.tables), self.here)
         clock: Callable[[], int] = lambda: self.now_ms  # noqa: E731
-        self.consulting = Consulting(self.views, self.policy, self.log.send)
-        self.effects = Effects(self.here, self.policy, self.log, self.plane, self.consulting, self.turns, clock)
+        self.catalogue = Catalogue(self.log)
+        self.effects = Effects(self.here, self.policy, self.log, self.plane, self.catalogue, self.turns, clock)
         self.clock = Clock(self.here, self.policy, PARTITIONS, self.effects, clock)
         self.desk = Desk(self.here, self.turns, self.clock, self.effects, self.log, self.plane, clock)
         for partition in range(PARTITIONS):
@@ -134,12 +123,6 @@ class Rig:
             if awake:
                 self.wake(partition)
         self.plane.told.clear()
-
-    def consulted(self) -> None:
-        """Waits until nothing waits for the catalogue."""
-        asked = threading.Event()
-        self.consulting.then(asked.set)
-        assert asked.wait(10)
 
     def found(self, partition: int) -> list[tuple[str, bytes]]:
         return [
@@ -230,7 +213,3 @@ def same_lane(count: int, source: Site = x.C, lengths: Iterable[int] = (100, 50)
 
 def requests(sent: list[m.ChunksRequested]) -> list[tuple[ManifestId, int]]:
     return [(r.manifest, r.request_no) for r in sent]
-
-
-def do_nothing(_command: c.Command, _manifest: Manifest | None) -> bool:
-    return True

@@ -498,11 +498,9 @@ def test_a_new_plane_is_told_everything_again() -> None:
 def test_a_new_plane_is_told_what_to_write() -> None:
     rig = Rig(x.C)
     rig.hear(x.body(), x.decided())
-    rig.consulted()
     assert len(rig.take(orders.Write)) == 1
     rig.desk.plane_restarted()
     rig.desk.tick()
-    rig.consulted()
     assert len(rig.take(orders.Write)) == 1
 
 

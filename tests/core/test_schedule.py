@@ -34,7 +34,7 @@ def ask(manifest: ManifestId, size: int, priority: int = 5, source: Site = x.C, 
 
 
 def granted(due: list[RequestChunks], held: dict[Lane, dict[ManifestId, int]] | None = None) -> list[RequestChunks]:
-    return schedule(due, held or {}, CREDIT, PARTITIONS)
+    return schedule(due, held or {}, {}, CREDIT, PARTITIONS)
 
 
 def test_all_that_fits_goes() -> None:
@@ -64,6 +64,15 @@ def test_among_equals_the_smaller_share_goes_first() -> None:
         ask(HERE[2], 30),
         ask(HERE[1], 30),
     ]
+
+
+def test_among_equal_shares_who_waits_longest_goes_first() -> None:
+    due = [ask(manifest, 60) for manifest in HERE[:3]]
+    places = {(x.C, 0): {HERE[0]: 7, HERE[1]: 3}}
+    assert schedule(due, {}, places, CREDIT, PARTITIONS) == [due[1]]
+    assert schedule([due[2], due[0]], {}, places, CREDIT, PARTITIONS) == [due[0]], "who comes new waits behind"
+    urgent = ask(HERE[2], 60, 9)
+    assert schedule([*due[:2], urgent], {}, places, CREDIT, PARTITIONS) == [urgent]
 
 
 def test_what_is_asked_for_is_not_changed_by_the_asking() -> None:

@@ -1,0 +1,333 @@
+"""When rows are asked: credit and fairness of lanes, blocked rows that resume, reports, what is forgotten."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from agents.clock import IDLE_MS, Clock, is_manifest
+from streams.core import commands as c
+from streams.core import messages as m
+from streams.core.manifest import Manifest
+from streams.core.policy import Policy
+from streams.core.ranges import Ranges
+from streams.planes import orders
+from tests.agents.rig import Rig, requests, same_lane
+from tests.core import example as x
+
+SMALL = Policy(request_bytes=50, credit_bytes=100, requests_in_flight=2)
+
+
+def opened(rig: Rig, manifests: list[m.ManifestWritten], priorities: dict[int, int] | None = None) -> None:
+    """Every transfer is planned and its part is open; what they ask for is left in the log."""
+    for n, written in enumerate(manifests):
+        rig.hear(x.planned(written, priority=(priorities or {}).get(n, 5)))
+    for written in manifests:
+        rig.opened(written.manifest)
+
+
+def held(rig: Rig) -> int:
+    return sum(size for rows in rig.clock.outstanding.values() for size in rows.values())
+
+
+def in_flight(rig: Rig, manifests: list[m.ManifestWritten]) -> int:
+    """Asked for and not verified, as the rows have it."""
+    return sum(rig.transfer(w.manifest).outstanding.size for w in manifests)
+
+
+def test_a_lane_is_never_over_its_credit() -> None:
+    rig = Rig(policy=SMALL)
+    manifests = same_lane(4, lengths=(150,))
+    opened(rig, manifests)
+    asked = rig.take(m.ChunksRequested)
+    assert requests(asked) == [(manifests[0].manifest, 1), (manifests[1].manifest, 1)]
+    rig.hear(*asked)
+    rig.after(6)
+    assert rig.take(m.ChunksRequested) == [], "full"
+    assert in_flight(rig, manifests) == held(rig) == 100
+
+
+def test_a_request_in_flight_to_the_log_uses_credit_too() -> None:
+    """A row that is folded between sending and hearing its own request does not give that request's credit away."""
+    rig = Rig(policy=SMALL)
+    one, two = same_lane(2, lengths=(300,))
+    opened(rig, [one])
+    (first,) = rig.take(m.ChunksRequested)
+    rig.hear(first)
+    (second,) = rig.take(m.ChunksRequested)
+    opened(rig, [two])
+    rig.hear(x.told(2, manifest=one.manifest))  # any fact
+    rig.after(0)
+    assert rig.take(m.ChunksRequested) == []
+    assert held(rig) == 100
+    rig.hear(second)
+    assert held(rig) == in_flight(rig, [one, two]) == 100
+
+
+def test_a_request_that_never_came_back_gives_its_credit_back_and_is_sent_again() -> None:
+    rig = Rig(policy=SMALL)
+    one, two = same_lane(2, lengths=(100,))
+    opened(rig, [one, two])
+    assert len(rig.take(m.ChunksRequested)) == 2
+    rig.hear(x.progress(Ranges([(0, 100)]), Ranges.of(0), manifest=one.manifest))
+    rig.after(2)
+    assert requests(rig.take(m.ChunksRequested)) == [(two.manifest, 1)], "the same number: nobody heard it"
+    assert held(rig) == 50
+
+
+def test_rows_without_credit_resume_when_their_lane_gets_room() -> None:
+    rig = Rig(policy=SMALL)
+    one, two, three = same_lane(3, lengths=(50,))
+    opened(rig, [one, two, three])
+    asked = rig.take(m.ChunksRequested)
+    assert [r.manifest for r in asked] == [one.manifest, two.manifest]
+    rig.hear(*asked)
+    rig.take(m.TransferReported)
+    rig.after(6)
+    waits = {r.manifest: r.waits_for for r in rig.take(m.TransferReported)}
+    assert waits[three.manifest] == "credit of its partition"
+    rig.hear(x.progress(Ranges([(0, 50)]), manifest=one.manifest))
+    rig.after(0)
+    assert requests(rig.take(m.ChunksRequested)) == [(three.manifest, 1)], "at once, not when its idle time ends"
+    rig.after(6)
+    assert "credit" not in {r.manifest: r.waits_for for r in rig.take(m.TransferReported)}[three.manifest]
+
+
+def test_a_closed_transfer_makes_room() -> None:
+    rig = Rig(policy=SMALL)
+    one, two, three = same_lane(3, lengths=(50,))
+    opened(rig, [one, two, three])
+    rig.hear(*rig.take(m.ChunksRequested))
+    rig.hear(x.closed(x.completed(one.manifest, items=1)))
+    rig.after(0)
+    assert requests(rig.take(m.ChunksRequested)) == [(three.manifest, 1)]
+
+
+def heard(rig: Rig) -> list[m.ChunksRequested]:
+    """Hears the requests that were sent, and those that were sent thereupon."""
+    out: list[m.ChunksRequested] = []
+    while asked := rig.take(m.ChunksRequested):
+        rig.hear(*asked)
+        out += asked
+    return out
+
+
+def walk(
+    rig: Rig, manifests: list[m.ManifestWritten], rounds: int, waiting: list[m.ChunksRequested] | None = None
+) -> dict[str, int]:
+    """Answers one request after another, the oldest first; units got by each transfer."""
+    got = {w.manifest: Ranges() for w in manifests}
+    waiting = waiting or []
+    for _ in range(rounds):
+        waiting += heard(rig)
+        assert in_flight(rig, manifests) <= SMALL.credit_bytes
+        if not waiting:
+            break
+        answered = waiting.pop(0)
+        got[answered.manifest] = got[answered.manifest] | answered.ranges
+        rig.hear(x.progress(got[answered.manifest], manifest=answered.manifest))
+        rig.after(0.01)
+    return {manifest: ranges.size for manifest, ranges in got.items()}
+
+
+def test_a_long_transfer_does_not_keep_the_others_of_its_lane_waiting() -> None:
+    """It is asked after each of its turns, alone, and the room is its own: it must not take it again unasked."""
+    rig = Rig(policy=SMALL)
+    long, *others = same_lane(4, lengths=(10_000,))
+    opened(rig, [long])
+    waiting = heard(rig)
+    assert len(waiting) == 2, "the whole credit"
+    opened(rig, others)
+    got = walk(rig, [long, *others], 40, waiting)
+    assert min(got.values()) >= 400, f"40 answers of 50 for four transfers of equal right: {got}"
+
+
+def test_the_higher_priority_gets_the_next_room() -> None:
+    rig = Rig(policy=SMALL)
+    low, high, other = same_lane(3, lengths=(1_000,))
+    opened(rig, [low])
+    waiting = heard(rig)
+    opened(rig, [other, high], {1: 9})
+    got = walk(rig, [low, high, other], 24, waiting)
+    assert got[high.manifest] >= 900, got
+
+
+def test_nobody_waits_in_an_idle_lane() -> None:
+    rig = Rig(policy=SMALL)
+    manifests = same_lane(5, lengths=(120,))
+    opened(rig, manifests)
+    got = walk(rig, manifests, 100)
+    assert set(got.values()) == {120}
+    assert held(rig) == 0
+
+
+def test_queueing_ends_with_who_queues() -> None:
+    """A transfer that ends while it queues leaves no ghost that the others make way for."""
+    rig = Rig(policy=SMALL)
+    one, two, three = same_lane(3, lengths=(1_000,))
+    opened(rig, [one])
+    waiting = heard(rig)
+    opened(rig, [two, three])
+    rig.hear(x.closed(x.completed(two.manifest, items=1)))
+    rig.hear(x.progress(sealed=Ranges.of(0), manifest=three.manifest))
+    got = walk(rig, [one], 30, waiting)
+    assert got[one.manifest] >= 900, got
+
+
+def test_a_lane_does_not_wait_for_another() -> None:
+    rig = Rig(policy=SMALL)
+    (here,) = same_lane(1, lengths=(150,))
+    other = next(w for w in (x.written(no, here.items, last=False) for no in range(99)) if _partition(w) == 4)
+    elsewhere = x.written(0, [x.item(0, 150, holder=x.A)], last=False)
+    opened(rig, [here, other, elsewhere])
+    assert {r.manifest for r in rig.take(m.ChunksRequested)} == {w.manifest for w in (here, other, elsewhere)}
+
+
+def _partition(written: m.ManifestWritten) -> int:
+    from streams.core.topics import partition_of
+
+    return partition_of(written.manifest, 8)
+
+
+# What is remembered of a partition goes with it.
+
+
+def test_a_dropped_partition_leaves_nothing_behind() -> None:
+    rig = Rig(policy=SMALL)
+    manifests = same_lane(4, lengths=(150,))
+    opened(rig, manifests)
+    rig.hear(*rig.take(m.ChunksRequested))
+    rig.desk.drop(3)
+    clock = rig.clock
+    assert not clock.parts
+    assert not clock.outstanding
+    assert not any(clock._queues.values())
+    assert not clock._reported
+    assert not clock._unheard
+    assert rig.take(orders.Assign)[-1].partitions.keys() == set(range(8)) - {3}
+
+
+def test_a_partition_lost_while_asleep_keeps_no_credit() -> None:
+    """Its rows noted their requests; closed by another worker meanwhile, they would never be noted again."""
+    rig = Rig(policy=SMALL, awake=False)
+    (one,) = same_lane(1, lengths=(150,))
+    rig.hear(x.planned(one), x.opened(manifest=one.manifest), x.requested(1, Ranges([(0, 100)]), of=one))
+    assert held(rig) == 100
+    rig.desk.drop(3)
+    assert held(rig) == 0
+
+
+def test_a_worker_that_takes_over_knows_the_credit_in_use() -> None:
+    rig = Rig(policy=SMALL)
+    manifests = same_lane(3, lengths=(150,))
+    opened(rig, manifests)
+    rig.hear(*rig.take(m.ChunksRequested))
+    rig.sit()
+    for written in manifests:
+        rig.opened(written.manifest)
+    assert rig.take(m.ChunksRequested) == []
+    assert held(rig) == 100
+
+
+# Reports.
+
+
+def test_a_changing_transfer_reports_itself_at_most_every_report_s() -> None:
+    rig = Rig(policy=Policy(report_s=2.0))
+    rig.hear(x.planned(x.written(items=[x.item(0, 1_000)])))
+    assert len(rig.take(m.TransferReported)) == 1
+    rig.opened()
+    rig.hear(*rig.take(m.ChunksRequested))
+    times = []
+    for step in range(1, 101):
+        rig.after(0.1)
+        rig.hear(x.progress(Ranges([(0, 9 * step)])))
+        times += [rig.now_ms] * len(rig.take(m.TransferReported))
+    assert 4 <= len(times) <= 5
+    assert all(b - a >= 2_000 for a, b in pairwise(times))
+
+
+def test_the_last_change_is_reported_in_the_end() -> None:
+    rig = Rig()
+    rig.hear(x.planned(x.written()))
+    rig.opened()
+    rig.hear(*rig.take(m.ChunksRequested), x.progress(Ranges([(0, 70)])))
+    rig.take(m.TransferReported)
+    rig.after(2)
+    assert [r.verified for r in rig.take(m.TransferReported)] == [70]
+    rig.after(60)
+    assert rig.take(m.TransferReported) == [], "and an unchanged one is silent"
+
+
+def test_a_plan_heard_again_is_answered_again() -> None:
+    rig = Rig()
+    rig.hear(x.planned(x.written()))
+    assert len(rig.take(m.TransferReported)) == 1, "once, not once more for the change"
+    rig.hear(x.planned(x.written()))
+    assert len(rig.take(m.TransferReported)) == 1
+    rig.hear(x.told(1))
+    assert len(rig.take(m.TransferReported)) == 1
+
+
+# Due times.
+
+
+def clock_of(now: list[int], taken: bool = True) -> tuple[Clock, list[c.Command]]:
+    done: list[c.Command] = []
+
+    def do(command: c.Command, _manifest: Manifest | None) -> bool:
+        done.append(command)
+        return taken
+
+    clock = Clock(x.B, Policy(), 8, do, lambda: now[0])
+    for partition in range(8):
+        clock.own(partition)
+        clock.wake(partition)
+    return clock, done
+
+
+def test_a_row_is_due_once_at_its_earliest_time() -> None:
+    now = [1_000]
+    clock, _ = clock_of(now)
+    clock._at(3, "row", 5_000)
+    clock._at(3, "row", 2_000)
+    clock._at(3, "row", 9_000)
+    assert clock.next_due_ms() == 2_000
+    assert clock.due() == []
+    now[0] = 2_000
+    assert clock.due() == [(3, "row")]
+    now[0] = 10_000
+    assert clock.due() == [], "superseded times are no times"
+
+
+def test_what_is_due_at_once_wakes_the_loop() -> None:
+    clock, _ = clock_of([1_000])
+    clock._at(3, "row", 1_001)
+    assert not clock.soon.is_set()
+    clock._at(3, "row", 1_000)
+    assert clock.soon.is_set()
+    clock.due()
+    assert not clock.soon.is_set()
+
+
+def test_an_open_transfer_is_asked_even_if_nothing_is_heard() -> None:
+    rig = Rig()
+    rig.hear(x.planned(x.written()))
+    rig.opened()
+    rig.hear(*rig.take(m.ChunksRequested))
+    key = (rig.record(x.opened())["partition"], x.MANIFEST)
+    due = rig.clock.owned[key[0]].at[key[1]]
+    assert due <= rig.now_ms + IDLE_MS
+
+
+def test_settling_is_forgotten_in_bounds() -> None:
+    now = [1_000]
+    clock, _done = clock_of(now)
+    for n in range(21_000):
+        clock._do(0, "row", c.DecideIntent(x.IntentId(f"{x.A}.00000000-0000-4000-8000-{n:012d}")), None)
+        now[0] += 1
+    assert len(clock._sent) <= 20_001
+
+
+def test_keys_of_rows_tell_what_they_are() -> None:
+    assert is_manifest(x.MANIFEST)
+    assert not is_manifest(x.INTENT)

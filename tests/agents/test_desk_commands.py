@@ -1,0 +1,145 @@
+"""Commands that no row owes: reports, repeated completions, served requests; and the home's deciding."""
+
+from __future__ import annotations
+
+import pytest
+
+from streams.core import commands as c
+from streams.core import messages as m
+from streams.core.policy import Policy
+from streams.core.ranges import Ranges
+from streams.core.routing import Found
+from streams.planes import orders
+from tests.agents.rig import Rig
+from tests.core import example as x
+
+ONE = x.written()
+
+
+def test_a_report_is_extinguished_by_being_heard() -> None:
+    """ReportTransfer: it is asked for again by the plan's repeats, and no more once the intent's row has heard it."""
+    assert c.ReportTransfer.extinguished_by == (m.TransferReported,)
+    rig = Rig()
+    rig.hear(x.body(), x.decided(), ONE)
+    rig.take(m.TransferPlanned)
+    rig.log.full = True
+    rig.hear(x.planned(ONE))
+    rig.log.full = False
+    rig.after(2)
+    (plan,) = rig.take(m.TransferPlanned)
+    rig.take(m.TransferReported)
+    rig.hear(plan)
+    (said,) = rig.take(m.TransferReported)
+    rig.hear(said)
+    rig.after(60)
+    assert rig.take(m.TransferPlanned) == []
+    assert rig.take(m.TransferReported) == []
+
+
+def test_a_lost_completion_is_said_again_byte_equal() -> None:
+    """RepeatCompletion: a closed transfer that is planned again; heard, it ends the planning."""
+    assert c.RepeatCompletion.extinguished_by == (m.CompletionRecord,)
+    rig = Rig()
+    rig.hear(x.body(), x.decided(), ONE, x.planned(ONE), x.progress(Ranges([(0, 150)]), Ranges.of(0, 1)))
+    (done,) = rig.take(m.CompletionRecord)
+    rig.hear(x.closed(done))
+    rig.forget()
+    rig.after(2)
+    (plan,) = rig.take(m.TransferPlanned)
+    rig.hear(plan)
+    assert rig.take(m.CompletionRecord) == [done]
+    assert rig.take(orders.Open) == []
+    rig.hear(done)
+    rig.after(60)
+    assert rig.take(m.TransferPlanned) == []
+
+
+def test_a_closed_transfer_that_is_told_a_decision_says_its_last_word() -> None:
+    rig = Rig()
+    rig.hear(x.planned(ONE), x.closed())
+    rig.forget()
+    rig.hear(x.told(2, m.Verdict.CANCELLED))
+    assert rig.log.sent == [x.completed()]
+
+
+def test_a_served_request_is_served_no_more() -> None:
+    """ServeChunks: memory only. ChunksServed ends it; else its lease does, and the destination asks again."""
+    assert c.ServeChunks.extinguished_by == (m.ChunksServed, m.LeaseExpired)
+    rig = Rig(x.C)
+    items = (m.RequestedItem(0, x.lfn(0), 0, 150, "v0"),)
+    request = m.ChunksRequested(
+        x.MANIFEST, x.B, x.C, 1, 1, "log", items, Ranges([(0, 150)]), rig.now_ms + 5_000
+    )  # fmt: skip
+    rig.hear(request)
+    assert len(rig.take(orders.Serve)) == 1
+    rig.desk.plane_restarted()
+    assert len(rig.take(orders.Serve)) == 1, "owed still: the new plane is told"
+    rig.hear(m.ChunksServed(x.MANIFEST, x.C, x.B, 1, Ranges([(0, 150)]), 150))
+    rig.desk.plane_restarted()
+    assert rig.take(orders.Serve) == []
+    rig.hear(request)
+    rig.now_ms += 5_000
+    rig.desk.plane_restarted()
+    assert rig.take(orders.Serve)[1:] == [], "its lease is over"
+
+
+# Deciding.
+
+
+@pytest.fixture
+def home() -> Rig:
+    return Rig(x.A, Policy(settle_s=2.0))
+
+
+def test_the_home_decides_once(home: Rig) -> None:
+    home.hear(x.body())
+    (decision,) = home.take(m.IntentDecided)
+    assert decision == x.decided()
+    home.after(1.9)
+    assert home.take(m.IntentDecided) == [], "it settles"
+    home.hear(decision)
+    home.after(60)
+    assert home.take(m.IntentDecided) == []
+
+
+def test_an_undecided_intent_is_asked_for_again_until_it_is_decided(home: Rig) -> None:
+    home.catalogue.what = Found(0, {}, ("/store/muon/0.root",))
+    home.hear(x.body())
+    home.after(2)
+    assert home.take(m.IntentDecided) == []
+    home.catalogue.waited = True
+    home.after(2)
+    (decision,) = home.take(m.IntentDecided)
+    assert decision.verdict is m.Verdict.REFUSED
+    home.hear(decision)
+    assert home.intent().state == "refused"
+
+
+def test_a_cancellation_needs_no_catalogue(home: Rig) -> None:
+    home.hear(x.body(), x.decided())
+    home.forget()
+    home.hear(x.cancel())
+    (decision,) = home.take(m.IntentDecided)
+    assert (decision.decision_no, decision.verdict) == (2, m.Verdict.CANCELLED)
+    home.hear(decision)
+    assert home.intent().state == "cancelled"
+
+
+def test_a_deadline_that_passes_cancels(home: Rig) -> None:
+    wish = x.body(deadline_ms=home.now_ms + 30_000)
+    home.hear(wish, x.decided(wish=wish))
+    home.forget()
+    home.after(29.9)
+    assert home.take(m.IntentDecided) == []
+    home.after(0.1)
+    (decision,) = home.take(m.IntentDecided)
+    assert decision.verdict is m.Verdict.CANCELLED
+
+
+def test_a_manifest_that_counts_but_is_not_kept_is_not_planned() -> None:
+    rig = Rig()
+    rig.hear(x.body(), x.decided(), ONE)
+    rig.forget()
+    rig.tables["waiting"].clear()
+    rig.after(5)
+    assert rig.log.sent == [], "transfer2go rebuild mends it"

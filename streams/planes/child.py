@@ -14,6 +14,7 @@ import logging
 import os
 import queue
 import resource
+import select
 import sys
 import threading
 import time
@@ -37,7 +38,9 @@ from streams.storage.endpoint import Endpoint
 
 log = logging.getLogger("streams.planes.child")
 
-ORDERS_MAX = 4096
+ORDERS_MAX = 8
+"""Orders read ahead of their turn: an Open of a full manifest is about 1 MB. More wait in the pipe and the worker."""
+WRITES_MAX = 1024
 ENDPOINT = "default"
 """Name of a site's one endpoint in records; its URL never travels."""
 ENDPOINT_RETRY_S = 2.0
@@ -56,7 +59,7 @@ class Child:
         self.settings = start.settings
         self.publisher = Publisher(start.settings, start.settings.here, start.writer, "plane")
         self.orders: queue.Queue[object] = queue.Queue(ORDERS_MAX)
-        self.writes: queue.Queue[WriteManifests] = queue.Queue(ORDERS_MAX)
+        self.writes: queue.Queue[WriteManifests] = queue.Queue(WRITES_MAX)
         self.running = True
         self.fault: Reason | None = None
         self.endpoint: Endpoint | None = None
@@ -91,9 +94,6 @@ class Child:
                 log.exception("an order was skipped")
 
     def carry_out(self, order: object) -> None:
-        if isinstance(order, Write):
-            self.writes.put_nowait(order.command)
-            return
         halves = self.halves or self.begin()
         if isinstance(order, Assign):
             self.assigned = order.partitions
@@ -157,7 +157,10 @@ class Child:
 
         scratch = Path(self.settings.datadir) / "view-of-plane"
         scratch.mkdir(parents=True, exist_ok=True)
-        return Catalogue.open_secondary(str(Path(self.settings.datadir) / "view"), str(scratch))
+        view = Path(self.settings.datadir) / "view"
+        if not (view / "CURRENT").exists():
+            raise Temporary("the worker's view is not there yet", str(view))
+        return Catalogue.open_secondary(str(view), str(scratch))
 
     def run_writes(self) -> None:
         writer = ManifestWriter(self.settings.here, self.settings.policy, self.open_catalogue, self.publish)
@@ -165,9 +168,10 @@ class Child:
             command = self.writes.get()
             try:
                 writer.write(command)
-            except Exception as error:
-                # the view may not exist yet, or be folded anew: the command is owed again
-                log.warning("manifests of %s are not written: %s", command.body.intent, error, exc_info=True)
+            except Transfer2goError as error:
+                log.warning("manifests of %s are not written now: %s", command.body.intent, error)
+            except Exception:
+                log.exception("manifests of %s are not written now", command.body.intent)
 
     # life
 
@@ -197,10 +201,33 @@ class Child:
                 return
             if order is None:
                 return
+            if not self.route(order, pipe):
+                return
+
+    def route(self, order: object, pipe: BinaryIO) -> bool:
+        """Hand an order to its thread, waiting for its turn; False when the worker closed the pipe meanwhile.
+
+        Serving and listing do not wait behind the opening of parts, which may have to read files.
+        """
+        if isinstance(order, Serve) and self.halves is not None:
+            self.halves[2].serve(order.request)
+            return True
+        if isinstance(order, Write):
+            if self.writes.full():
+                log.warning("manifests of %s are not written: too many commands wait", order.command.body.intent)
+            else:
+                self.writes.put(order.command)
+            return True
+        closed = select.poll()
+        closed.register(pipe.fileno(), 0)  # a hang-up is told even where nothing is asked for
+        while True:
             try:
-                self.orders.put_nowait(order)
+                self.orders.put(order, timeout=0.2)
             except queue.Full:
-                log.warning("too many orders wait; %s is dropped", type(order).__name__)
+                if closed.poll(0):
+                    return False
+            else:
+                return True
 
     def close(self) -> None:
         """Say the last numbers, if the broker is there; parts stay as they are."""

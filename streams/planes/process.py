@@ -21,6 +21,7 @@ from streams.settings import Settings
 log = logging.getLogger(__name__)
 
 ORDERS_MAX = 4096
+ORDERS_BYTES_MAX = 32 * 1024 * 1024
 """Orders waiting for a child that does not read; beyond, they are dropped and owed again."""
 _STOP_S = 5.0
 
@@ -32,6 +33,9 @@ class _Child:
     popen: subprocess.Popen[bytes]
     incarnation: str
     waiting: queue.Queue[bytes | None] = field(default_factory=lambda: queue.Queue(ORDERS_MAX))
+    taken_bytes: int = 0
+    written_bytes: int = 0
+    """Two counters, one a thread: what waits is the difference."""
 
 
 class PlaneProcess:
@@ -81,7 +85,9 @@ class PlaneProcess:
             self._starts += 1
             popen = subprocess.Popen([sys.executable, "-m", "streams.planes.child"], stdin=subprocess.PIPE)
             child = self._child = _Child(popen, uuid.uuid4().hex)
-            child.waiting.put_nowait(pack(Start(self._settings, self.writer, child.incarnation)))
+            start = pack(Start(self._settings, self.writer, child.incarnation))
+            child.waiting.put_nowait(start)
+            child.taken_bytes = len(start)
             for task in (self._write, self._watch):
                 threading.Thread(target=task, args=(child,), name=f"plane{task.__name__}", daemon=True).start()
             return child.incarnation
@@ -90,12 +96,16 @@ class PlaneProcess:
         """Hand an order over; False if it was dropped. Never blocks, never raises for a dead child."""
         child = self._child
         if child is not None and child.popen.poll() is None:
-            try:
-                child.waiting.put_nowait(pack(order))
-            except queue.Full:
-                pass
-            else:
-                return True
+            packed = pack(order)
+            with self._lock:
+                if child.taken_bytes - child.written_bytes + len(packed) <= ORDERS_BYTES_MAX:
+                    try:
+                        child.waiting.put_nowait(packed)
+                    except queue.Full:
+                        pass
+                    else:
+                        child.taken_bytes += len(packed)
+                        return True
         self.dropped += 1
         return False
 
@@ -121,6 +131,7 @@ class PlaneProcess:
             while (order := child.waiting.get()) is not None:
                 pipe.write(order)
                 pipe.flush()
+                child.written_bytes += len(order)
         except OSError as error:
             log.info("plane %s reads no more orders: %s", child.popen.pid, error)
         finally:

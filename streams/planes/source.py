@@ -42,8 +42,8 @@ REASONS_BYTES_MAX = 5000
 READERS_MAX = 32
 SERVED_MAX = 8192
 ROOM_S = 1.0
-REQUESTS_MAX = 4096
-"""Waiting requests; beyond, they are dropped and asked for again."""
+ITEMS_MAX = 50_000
+"""Items of waiting requests, at about 400 bytes; beyond, requests are dropped, and asked for again."""
 
 
 class SendChunk(Protocol):
@@ -100,6 +100,7 @@ class Source:
         self._waiting: OrderedDict[Key, deque[_Stream]] = OrderedDict()
         self._served: OrderedDict[tuple[ManifestId, Site, int], None] = OrderedDict()
         self._readers: OrderedDict[tuple[str, str], Reader] = OrderedDict()
+        self._items = 0
         self._running = True
 
     def serve(self, request: ChunksRequested) -> None:
@@ -110,7 +111,7 @@ class Source:
         if self._now_ms() >= request.until_ms:
             log.info("%s request %d came after its lease had ended", request.manifest, request.request_no)
             return
-        if len(self._waiting) >= REQUESTS_MAX:
+        if self._items and self._items + len(request.items) > ITEMS_MAX:
             log.warning("%s request %d: too many are waiting; dropped", request.manifest, request.request_no)
             return
         self._served[name] = None
@@ -118,6 +119,7 @@ class Source:
             self._served.popitem(last=False)
         stream = _Stream(request, chunks(request, self._payload_bytes), RequestLine(request.items))
         with self._wake:
+            self._items += len(request.items)
             self._waiting.setdefault(name[:2], deque()).append(stream)
             self._wake.notify()
 
@@ -143,7 +145,7 @@ class Source:
                 more = False
             with self._wake:
                 if not more:
-                    streams.popleft()
+                    self._items -= len(streams.popleft().request.items)
                 self._waiting.move_to_end(key)
                 if not streams:
                     del self._waiting[key]

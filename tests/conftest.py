@@ -1,4 +1,4 @@
-"""The order of a whole run: what is quick first, what needs real brokers last, what changes the shared federation very last."""
+"""The order of a run: the quick first, then what needs real brokers, what changes their federation very last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One federation of two sites a session: real brokers, MirrorMaker 2, workers. Up at first use, down and purged at the end.
+"""One federation of two sites a session: real brokers, MirrorMaker 2, workers. Up at first use, purged at the end.
 
 T2G_TEST_STATE=DIR     a federation kept there is found, or started and left running (for writing tests)
 T2G_TEST_BROKERS=containers   the brokers come from testcontainers (containers.py)

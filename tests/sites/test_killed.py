@@ -54,14 +54,14 @@ def _of(message: m.Message, handle: IntentHandle) -> bool:
 
 @contextmanager
 def struck(rig: Rig, spot: Spot, strike: Callable[[], object]) -> Iterator[Blow]:
-    """Sends a big file and two small ones, strikes in the middle, and at the end holds the outcome to what it must be."""
+    """Sends a big file and two small ones, strikes in the middle, and holds the outcome to what it must be."""
     files = {
-        spot.lfn("big.dat"): noise(BIG_BYTES, spot),
-        spot.lfn("z/small.dat"): noise(300, spot),
+        spot.lfn("big"): noise(BIG_BYTES, spot),
+        spot.lfn("z/small"): noise(300, spot),
         spot.lfn("zero"): b"",
     }
     rig.register(files, spot.block())
-    big = rig.path(B, spot.lfn("big.dat"))
+    big = rig.path(B, spot.lfn("big"))
     with (
         rig.ear(B, topics.CHUNK_EVENTS) as ear,
         NamesWatch({rig.path(B, lfn): content for lfn, content in files.items()}) as names,

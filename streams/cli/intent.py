@@ -88,7 +88,12 @@ def follow(handle: IntentHandle, timeout_s: float | None) -> Outcome:
         note = handle.away or waiting(snapshot)
         progress.show(snapshot.arrived, snapshot.files, snapshot.arrived_bytes, snapshot.bytes, note)
 
-    outcome = handle.wait(timeout_s, on_progress)
+    try:
+        outcome = handle.wait(timeout_s, on_progress)
+    except KeyboardInterrupt:
+        progress.close()
+        screen.say(f"{handle.id} goes on; see `transfer2go intent watch {handle.id}`")
+        raise
     last = outcome.last
     progress.end(last.arrived, last.files, last.arrived_bytes, last.bytes, last.outcome)
     return outcome

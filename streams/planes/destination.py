@@ -139,8 +139,9 @@ class Destination:
 
     def _nudge(self, landing: Landing) -> None:
         with self._wake:
-            landing.urgent = True
-            self._wake.notify_all()
+            if landing.news:  # else the first bytes that come would be synced alone
+                landing.urgent = True
+                self._wake.notify_all()
 
     def _settled_bytes(self, count: int) -> None:
         with self._wake:

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from streams.core.selection import Kind, Selector
     from streams.errors import Transfer2goError
-    from streams.producer import AsyncIntentHandle, AsyncTransferClient, IntentHandle, Outcome, TransferClient
+    from streams.producer import IntentHandle, Outcome, TransferClient
+    from streams.producer_async import AsyncIntentHandle, AsyncTransferClient
     from streams.settings import Settings, load_settings
     from streams.watching import Arrivals, Snapshot, Unfinished
 
 _WHERE = {
     "Arrivals": "watching",
-    "AsyncIntentHandle": "producer",
-    "AsyncTransferClient": "producer",
+    "AsyncIntentHandle": "producer_async",
+    "AsyncTransferClient": "producer_async",
     "IntentHandle": "producer",
     "Kind": "core.selection",
     "Outcome": "producer",

@@ -4,12 +4,11 @@
         handle = client.publish(["/store/data/f.root"], to=["T1_B"])
         outcome = handle.wait(timeout_s=600)
 
-The client's site is the home of what it publishes. `AsyncTransferClient` is the same for an event loop.
+The client's site is the home of what it publishes. producer_async.py has the same for an event loop.
 """
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 import os
 import pwd
@@ -18,7 +17,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from types import TracebackType
@@ -38,7 +37,7 @@ ACK_S = 35.0
 """A little over the producer's own delivery timeout: by then a record is in the log or given up."""
 _T = TypeVar("_T")
 _NAMESPACE = uuid.UUID("9f3c1a52-6d0b-5d7e-8a41-3b7f5c2e9d10")
-_BEAT_S = 0.5
+BEAT_S = 0.5
 _CANCEL_SETTLE_S = 2.0
 """Of a cancelled intent more is on its way for so long: the decision, or its transfers' last words."""
 
@@ -98,7 +97,7 @@ class IntentHandle:
     def watch(self, timeout_s: float | None = None, beat_s: float | None = None) -> Iterator[Snapshot]:
         """Snapshots: one now, then one per change (and every `beat_s`), the last when it has ended or time is up."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        beat = _BEAT_S if beat_s is None else beat_s
+        beat = BEAT_S if beat_s is None else beat_s
         while True:
             seen = self._watched.no
             snapshot = self.snapshot()
@@ -120,7 +119,7 @@ class IntentHandle:
     def wait(self, timeout_s: float | None = None, on_progress: Callable[[Snapshot], None] | None = None) -> Outcome:
         """Follow it to its end, for ever without `timeout_s`; `on_progress` gets a snapshot twice a second or more."""
         snapshot = self.snapshot()
-        for snapshot in self.watch(timeout_s, None if on_progress is None else _BEAT_S):
+        for snapshot in self.watch(timeout_s, None if on_progress is None else BEAT_S):
             if on_progress is not None:
                 on_progress(snapshot)
         if snapshot.ended:
@@ -270,87 +269,6 @@ class TransferClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-class AsyncIntentHandle:
-    """`IntentHandle` for an event loop."""
-
-    def __init__(self, handle: IntentHandle) -> None:
-        self.sync = handle
-
-    @property
-    def id(self) -> IntentId:
-        return self.sync.id
-
-    def snapshot(self) -> Snapshot:
-        return self.sync.snapshot()
-
-    async def watch(self, timeout_s: float | None = None) -> AsyncIterator[Snapshot]:
-        """As `IntentHandle.watch`; cancelling takes effect within half a second."""
-        snapshots = self.sync.watch(timeout_s, _BEAT_S)
-        last: Snapshot | None = None
-        while (snapshot := await asyncio.to_thread(next, snapshots, None)) is not None:
-            if snapshot != last:
-                yield snapshot
-            last = snapshot
-
-    async def wait(self, timeout_s: float | None = None) -> Outcome:
-        async for _ in self.watch(timeout_s):
-            pass
-        snapshot = self.sync.snapshot()
-        return Outcome(self.id, snapshot.state, snapshot.exit_code, snapshot.reason, snapshot)
-
-    async def cancel(self) -> None:
-        await asyncio.to_thread(self.sync.cancel)
-
-    async def set_priority(self, priority: int) -> None:
-        await asyncio.to_thread(self.sync.set_priority, priority)
-
-
-class AsyncTransferClient:
-    """`TransferClient` for an event loop: the same arguments and errors; blocking calls run in threads."""
-
-    def __init__(
-        self, settings: Settings | None = None, *, site: str | None = None, requester: str | None = None
-    ) -> None:
-        self.sync = TransferClient(settings, site=site, requester=requester)
-
-    async def publish(
-        self,
-        selectors: Iterable[str | Selector],
-        to: Iterable[str],
-        *,
-        source: str | None = None,
-        priority: int = 5,
-        deadline: datetime | None = None,
-        idempotency_key: str | None = None,
-        requester: str | None = None,
-    ) -> AsyncIntentHandle:
-        handle = await asyncio.to_thread(
-            self.sync.publish,
-            selectors,
-            to,
-            source=source,
-            priority=priority,
-            deadline=deadline,
-            idempotency_key=idempotency_key,
-            requester=requester,
-        )
-        return AsyncIntentHandle(handle)
-
-    async def intent(self, intent: str) -> AsyncIntentHandle:
-        return AsyncIntentHandle(await asyncio.to_thread(self.sync.intent, intent))
-
-    async def close(self) -> None:
-        await asyncio.to_thread(self.sync.close)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
 
 def known_site(settings: Settings, name: str) -> Site:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 import sys
@@ -18,7 +19,6 @@ from streams.settings import Settings, load_settings
 
 INTERRUPTED = 130
 _FLAGS = "transfer2go.flags"
-_DEBUG = "transfer2go.debug"
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -69,8 +69,19 @@ class Root(Noun):
     """`transfer2go`: loads a noun's file when it is asked for, and turns whatever happens into one line and a code."""
 
     def __init__(self, nouns: Mapping[str, str], **kwargs: Any) -> None:
-        super().__init__(params=[*_common(), _debug_option(), _version_option()], **kwargs)
+        super().__init__(params=[*_common(), self._debug_option(), _version_option()], **kwargs)
+        self._debugging = False
         self._nouns = nouns
+
+    def _debug_option(self) -> click.Option:
+        def note(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+            self._debugging = value
+            if value:
+                logging.basicConfig(level=logging.INFO)
+
+        return click.Option(
+            ["--debug"], is_flag=True, envvar="T2G_DEBUG", expose_value=False, is_eager=True, callback=note, hidden=True
+        )
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._nouns)
@@ -90,8 +101,6 @@ class Root(Noun):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in self._nouns:
-            import difflib
-
             near = difflib.get_close_matches(args[0], self._nouns, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             ctx.fail(f"no command {shown(args[0])!r}{hint}")
@@ -132,7 +141,7 @@ class Root(Noun):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except Exception as error:
-            if _debugging:
+            if self._debugging:
                 raise
             if isinstance(error, OSError) and error.strerror:
                 _complain(error.strerror + (f" ({error.filename})" if error.filename else ""))
@@ -141,20 +150,6 @@ class Root(Noun):
                 _complain(f"{what}; run it again with T2G_DEBUG=1 and report what that says")
             return Transfer2goError.exit_code
         return given if isinstance(given, int) else 0
-
-
-_debugging: list[bool] = []
-
-
-def _debug_option() -> click.Option:
-    def note(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-        _debugging[:] = [True] if value else []
-        if value:
-            logging.basicConfig(level=logging.INFO)
-
-    return click.Option(
-        ["--debug"], is_flag=True, envvar="T2G_DEBUG", expose_value=False, is_eager=True, callback=note, hidden=True
-    )
 
 
 def _version_option() -> click.Option:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
 import click
 
-from streams.cli import screen
+from streams.cli import outcomes, screen
 from streams.cli.command import Noun, at_site, json_option, leave
 from streams.cli.words import explain, waiting
 from streams.core.names import IntentId, shown
@@ -76,7 +75,7 @@ def add(
         if not as_json:
             screen.put(handle.id)
         outcome = follow(handle, timeout_s)
-    _show_outcome(outcome, as_json)
+    outcomes.show(outcome.last, as_json)
     leave(outcome.exit_code)
 
 
@@ -132,7 +131,7 @@ def show(settings: Settings, name: str, as_json: bool) -> None:
     """State, counts and reasons of one intent. Exit as `add --wait` would now."""
     with TransferClient(_reader(settings, name)) as client:
         snapshot = _opened(client, name).snapshot()
-    _show(snapshot, as_json)
+    outcomes.show(snapshot, as_json)
     leave(0 if not snapshot.ended else snapshot.exit_code)
 
 
@@ -150,7 +149,7 @@ def list_intents(settings: Settings, only_open: bool, most: int, as_json: bool) 
     chosen = [s for s in found if not (only_open and s.ended)][-most:]
     if as_json:
         for snapshot in chosen:
-            screen.put_json(_as_json(snapshot, short=True))
+            screen.put_json(outcomes.as_object(snapshot, short=True))
         return
     screen.table(
         ("!intent", "!state", "!asked", "to", ">files", ">arrived", ">failed", ">size", "what"),
@@ -164,7 +163,7 @@ def list_intents(settings: Settings, only_open: bool, most: int, as_json: bool) 
                 s.arrived,
                 s.lost,
                 screen.size(s.bytes),
-                _what(s),
+                outcomes.what(s),
             )
             for s in chosen
         ),
@@ -185,12 +184,6 @@ def snapshots(settings: Settings) -> Iterator[Snapshot]:
         yield fold.snapshot()
 
 
-def _what(snapshot: Snapshot) -> str:
-    selectors = snapshot.body.selectors if snapshot.body else ()
-    more = f" +{len(selectors) - 1}" if len(selectors) > 1 else ""
-    return f"{selectors[0].name}{more}" if selectors else "-"
-
-
 @intent.command()
 @click.argument("name", metavar="INTENT")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), metavar="SECONDS", help="At most so long.")
@@ -203,10 +196,10 @@ def watch(settings: Settings, name: str, timeout_s: float | None, as_json: bool)
         if as_json:
             snapshot = handle.snapshot()
             for snapshot in handle.watch(timeout_s):
-                screen.put_json(_as_json(snapshot, short=True))
+                screen.put_json(outcomes.as_object(snapshot, short=True))
             leave(snapshot.exit_code)
         outcome = follow(handle, timeout_s)
-    _show_outcome(outcome, as_json)
+    outcomes.show(outcome.last, as_json)
     leave(outcome.exit_code)
 
 
@@ -234,86 +227,3 @@ def explain_intent(settings: Settings, name: str) -> None:
         snapshot = _opened(client, name).snapshot()
     for line in explain(snapshot, time.time_ns() // 1_000_000):
         screen.put(line)
-
-
-def _show_outcome(outcome: Outcome, as_json: bool) -> None:
-    _show(outcome.last, as_json)
-
-
-def _show(snapshot: Snapshot, as_json: bool) -> None:
-    if as_json:
-        screen.put_json(_as_json(snapshot, short=False))
-        return
-    screen.put(f"{snapshot.intent}  {snapshot.outcome}  asked {screen.moment(snapshot.asked_ms)}  {_what(snapshot)}")
-    if snapshot.reason:
-        screen.put(f"reason: {snapshot.reason}")
-    screen.table(
-        ("destination", ">files", ">arrived", ">failed", ">cancelled", ">left", ">size", ">arrived size"),
-        (
-            (
-                d.destination,
-                d.files,
-                d.arrived,
-                d.failed,
-                d.cancelled,
-                d.left,
-                screen.size(d.bytes),
-                screen.size(d.arrived_bytes),
-            )
-            for d in (snapshot.destinations if snapshot.files else ())
-        ),
-        empty="nothing is known of its files yet",
-    )
-    for arrivals in snapshot.destinations:
-        for report in arrivals.open:
-            if report.waits_for:
-                screen.put(f"{arrivals.destination}, manifest {report.manifest.no}: waits for {report.waits_for}")
-    for one in snapshot.unfinished[:20]:
-        screen.put(f"{one.destination}: {one.lfn}: {one.reason.text}")
-    if len(snapshot.unfinished) > 20:
-        screen.put(f"… and {len(snapshot.unfinished) - 20:,} more; --json lists up to 1,000")
-
-
-def _as_json(snapshot: Snapshot, *, short: bool) -> dict[str, object]:
-    body = snapshot.body
-    found: dict[str, object] = {
-        "intent": snapshot.intent,
-        "state": snapshot.state,
-        "outcome": snapshot.outcome,
-        "ended": snapshot.ended,
-        "exit_code": snapshot.exit_code,
-        "reason": snapshot.reason,
-        "asked": screen.moment(snapshot.asked_ms),
-        "last_heard": screen.moment(snapshot.last_ms),
-        "planned": snapshot.planned,
-        "destinations": [
-            {
-                "site": d.destination,
-                "files": d.files,
-                "arrived": d.arrived,
-                "failed": d.failed,
-                "cancelled": d.cancelled,
-                "bytes": d.bytes,
-                "arrived_bytes": d.arrived_bytes,
-                "reasons": dict(d.reasons),
-                "open": [
-                    {
-                        "manifest": r.manifest,
-                        "state": r.state,
-                        "verified": r.verified,
-                        "total": r.total,
-                        "waits_for": r.waits_for,
-                        "reason": None if r.reason is None else asdict(r.reason),
-                    }
-                    for r in d.open
-                ],
-            }
-            for d in snapshot.destinations
-        ],
-    }
-    if not short:
-        found["body"] = None if body is None else screen.plain(body)
-        found["unfinished"] = [
-            {"destination": u.destination, "lfn": u.lfn, **asdict(u.reason)} for u in snapshot.unfinished
-        ]
-    return found

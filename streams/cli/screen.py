@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +17,7 @@ from rich.table import Table
 from rich.text import Text as RichText
 
 from streams.core.names import shown
+from streams.core.ranges import Ranges
 
 CELL_CHARS_MAX = 2000
 _PLAIN_EVERY_S = 2.0
@@ -157,10 +159,6 @@ class Progress:
 
 def plain(thing: Any) -> Any:
     """A frozen record as JSON can carry it: names as text, ranges as [start, stop) pairs, bytes as hex."""
-    from dataclasses import fields, is_dataclass
-
-    from streams.core.ranges import Ranges
-
     if isinstance(thing, Ranges):
         return [list(span) for span in thing]
     if is_dataclass(thing) and not isinstance(thing, type):

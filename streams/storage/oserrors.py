@@ -26,8 +26,8 @@ _PERMANENT = {
 MEDIUM = {errno.EIO, errno.ESTALE, errno.EUCLEAN, errno.ENXIO, errno.ENODEV, errno.EREMOTEIO}
 
 _WORDS = {
-    errno.ENOSPC: ("the disk is full", "free some space; the transfer goes on by itself"),
-    errno.EDQUOT: ("the disk quota is used up", "raise the quota or free space; the transfer goes on by itself"),
+    errno.ENOSPC: ("the disk is full", "free some space, then ask for it again"),
+    errno.EDQUOT: ("the disk quota is used up", "raise the quota or free space, then ask for it again"),
     errno.EROFS: ("the storage is mounted read-only", "mount it writable"),
     errno.EXDEV: ("a symbolic link leads out of the storage root", "use a bind mount, or an endpoint of its own"),
     errno.EACCES: ("permission denied", "check owner and mode for the user the worker runs as"),

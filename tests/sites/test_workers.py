@@ -1,0 +1,132 @@
+"""Several workers of one site: one joins and leaves while blocks move; one stands still past its session and wakes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from itertools import chain
+
+import pytest
+
+from streams import wire
+from streams.core import topics
+from streams.federation import local
+from streams.producer import IntentHandle
+from tests.sites.rig import B, Rig, Spot, completions, noise, until
+
+pytestmark = [pytest.mark.sites, pytest.mark.timeout(400)]
+
+PAUSE_S = 16.0
+"""Longer than a session (10 s): the group gives its partitions to the other worker meanwhile."""
+RECOVERY_S = 150.0
+
+
+class Traffic:
+    """Blocks of two files each that go to B one after the other, until stopped; all must arrive."""
+
+    def __init__(self, rig: Rig, spot: Spot, every_s: float = 0.4) -> None:
+        self.rig, self.spot, self.every_s = rig, spot, every_s
+        self.files: dict[str, bytes] = {}
+        self.handles: list[IntentHandle] = []
+
+    def block(self) -> None:
+        no = len(self.handles)
+        files = {
+            self.spot.lfn(f"{no}/big.dat"): noise(3_000_000, (self.spot, no)),
+            self.spot.lfn(f"{no}/small.dat"): noise(500, (self.spot, no, "small")),
+        }
+        self.rig.register(files, self.spot.block(f"n{no}"))
+        self.files |= files
+        self.handles.append(self.rig.publish([self.spot.block(f"n{no}")]))
+
+    def flow_while(self, thread: threading.Thread) -> None:
+        """Goes on until the thread has ended, and a few blocks more: what is under way is caught in the middle."""
+        thread.start()
+        while thread.is_alive():
+            self.block()
+            thread.join(self.every_s)
+        for _ in range(8):
+            self.block()
+
+    def assert_arrived(self) -> None:
+        for handle in self.handles:
+            self.rig.wait_done(handle, RECOVERY_S)
+        self.rig.assert_arrived(self.files)
+
+    def writers(self) -> set[str]:
+        """Which workers said the last words."""
+        records = (r for handle in self.handles for r in self.rig.records(B, topics.COMPLETIONS, key=handle.id))
+        return {wire.decode(r.topic, r.key, r.value, r.headers, B).origin.writer for r in records}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_worker_again(federation: Rig) -> Iterator[None]:
+    yield
+    local.set_workers(federation.state, B, 1)
+
+
+def _owned(rig: Rig, worker: int) -> list[int]:
+    return list(rig.ask(B, "/api/health", worker)["partitions"])
+
+
+def _have_all(rig: Rig, workers: int) -> bool:
+    owned = [_owned(rig, worker) for worker in range(workers)]
+    return all(owned) and sorted(chain(*owned)) == list(range(rig.settings().registry.partitions))
+
+
+def _set_workers(rig: Rig, workers: int) -> threading.Thread:
+    return threading.Thread(target=local.set_workers, args=(rig.state, B, workers))
+
+
+def test_a_second_worker_joins(rig: Rig, spot: Spot) -> None:
+    """It takes partitions from the first while blocks move, each partition has one owner, and both bring files home."""
+    traffic = Traffic(rig, spot)
+    traffic.flow_while(_set_workers(rig, 2))
+    until(lambda: _have_all(rig, 2), "each partition has one owner of the two")
+    for _ in range(8):
+        traffic.block()
+    traffic.assert_arrived()
+    assert traffic.writers() == {"worker-0", "worker-1"}
+    rig.audit()
+
+
+def test_a_worker_that_stood_still_past_its_session_wakes(rig: Rig, spot: Spot) -> None:
+    """It ends with 75 instead of folding on rows that are no longer its own, and is started again; no fact is lost."""
+    local.set_workers(rig.state, B, 2)
+    traffic = Traffic(rig, spot)
+    stopped = rig.part(f"{B}-worker-0")
+    for _ in range(6):
+        traffic.block()
+    os.kill(stopped.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    try:
+        # The group takes 10 s to notice; until then, and after, intents go on.
+        traffic.flow_while(threading.Thread(target=time.sleep, args=(PAUSE_S,)))
+        until(lambda: len(_owned(rig, 1)) == rig.settings().registry.partitions, "the other worker owns all")
+    finally:
+        time.sleep(max(0.0, began + PAUSE_S - time.monotonic()))
+        os.kill(stopped.pid, signal.SIGCONT)
+    back = rig.until_back(stopped)
+    assert back.restarts == stopped.restarts + 1
+    assert "asked to be started again" in back.why, back.why
+    assert "stood still" in (rig.state / "logs" / f"{stopped.name}.log").read_text()
+    traffic.assert_arrived()
+    rig.audit()
+
+
+def test_the_second_worker_leaves(rig: Rig, spot: Spot) -> None:
+    """Its partitions go back to the first while blocks move; what it had begun goes on from what it had synced."""
+    local.set_workers(rig.state, B, 2)
+    until(lambda: _have_all(rig, 2), "each partition has one owner of the two")
+    traffic = Traffic(rig, spot)
+    for _ in range(4):
+        traffic.block()
+    traffic.flow_while(_set_workers(rig, 1))
+    until(lambda: _have_all(rig, 1), "the first worker owns all partitions")
+    traffic.assert_arrived()
+    for handle in traffic.handles:
+        assert len(set(completions(rig.facts(B, topics.COMPLETIONS, key=handle.id), handle.id))) == 1
+    rig.audit()

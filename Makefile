@@ -38,5 +38,5 @@ env:
 	if [ -z "$(PYTHON)" ]; then echo "no Python 3.11 or newer on PATH; install one, or run: make PYTHON=/path/to/python3.11" >&2; exit 5; fi
 	"$(PYTHON)" deploy/prepare.py
 
-clean: 
+clean:
 	"$(PYTHON)" deploy/prepare.py --clean

@@ -76,7 +76,7 @@ def clean() -> None:
 
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - whoever runs this may have an older one
         say(f"prepare: Python 3.11 or newer is needed, this is {sys.version.split()[0]}")
         raise SystemExit(5)
     clean() if "--clean" in sys.argv[1:] else prepare()

@@ -6,6 +6,7 @@ Nothing about brokers here: `transfer2go up` fetches those.
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,11 @@ LEFTOVERS = (".venv", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesi
 
 def fingerprint() -> str:
     """What the environment is made from; another value means that it is made again."""
-    parts = (sys.version.encode(), str(ROOT).encode(), LOCK.read_bytes(), (ROOT / "pyproject.toml").read_bytes())
+    import tomllib  # here, so that an older Python gets as far as being told that it is one
+
+    described = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    package = json.dumps({name: described[name] for name in ("build-system", "project")}, sort_keys=True)
+    parts = (sys.version.encode(), str(ROOT).encode(), LOCK.read_bytes(), package.encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 

@@ -91,7 +91,7 @@ class Effects:
             case c.WriteManifests():
                 self.consulted.then(lambda: self.plane.tell(orders.Write(command)))
             case c.PlanTransfer():
-                return self._plan(command)
+                self._plan(command)
             case c.DecideTransfer(decided):
                 self.publisher.send(decided)
             case c.ReportTransfer(report):
@@ -116,15 +116,19 @@ class Effects:
                 return False
         return True
 
-    def _plan(self, command: c.PlanTransfer) -> bool:
+    def _plan(self, command: c.PlanTransfer) -> None:
         body = self.rows.waiting_body(command.manifest, command.source)
-        if body is None:
-            log.warning(
-                "a manifest that counts is not kept here", manifest=command.manifest, mend="transfer2go rebuild"
+        if body is not None:
+            self.publisher.send(
+                m.TransferPlanned(command.manifest, self.here, command.decision_no, command.priority, body)
             )
-            return False
-        self.publisher.send(m.TransferPlanned(command.manifest, self.here, command.decision_no, command.priority, body))
-        return True
+            return
+        # The row fell back behind its end, or `waiting` lost it. The transfer answers a decision as it answers a plan:
+        # closed, with its last word; open, with its state.
+        log.warning("a manifest that counts is not kept here", manifest=command.manifest, mend="transfer2go rebuild")
+        self.publisher.send(
+            m.TransferDecided(command.manifest, command.decision_no, m.Verdict.ACCEPTED, command.priority)
+        )
 
     def _request(self, command: c.RequestChunks, manifest: Manifest) -> None:
         self.publisher.send(

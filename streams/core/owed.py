@@ -71,14 +71,16 @@ def _at_destination(row: IntentRow, here: Site, policy: Policy, replan: bool) ->
     chain = row.chain
     out: list[c.Owed] = []
     told = {r.manifest: r for r in row.reports if r.destination == here}
-    if row.accepted and decision.source is not None:
+    if decision.source is not None:
         heard = Ranges.of(*(k.no for k in told if k.source_no == chain.source_no))
         closed = row.closed_at(here, chain.source_no).manifests
-        to_plan = Ranges([(0, chain.next_no)]) - heard - closed
+        to_plan = Ranges([(0, chain.next_no)]) - heard - closed if row.accepted else EMPTY
         again = heard - closed if replan else EMPTY
+        # One planned again only to be stopped says the first decision, so that its answer asks for the last one.
+        number = decision.decision_no if row.accepted else 1
         for no in (again | to_plan.first(max(0, policy.plans_open_max - len(told)))).numbers():
             manifest = ManifestId.of(row.intent, chain.source_no, no)
-            out.append(c.Owed(c.PlanTransfer(manifest, decision.source, decision.decision_no, decision.priority)))
+            out.append(c.Owed(c.PlanTransfer(manifest, decision.source, number, decision.priority)))
     for manifest, report in told.items():
         if report.decision_no < decision.decision_no:
             superseded = row.accepted and manifest.source_no < chain.source_no
@@ -188,5 +190,5 @@ def report(
         failed=(row.failed_items - row.sealed).size,
         items=row.items,
         waits_for=Text(waiting[:400]),
-        reason=row.failed[0].reason if row.failed else row.reason,
+        reason=next((group.reason for group in row.failed if group.items - row.sealed), row.reason),
     )

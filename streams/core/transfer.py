@@ -152,12 +152,16 @@ def _planned(row: TransferRow, msg: m.TransferPlanned, _: Manifest | None) -> Tr
 
 def _with_manifest(row: TransferRow, manifest: Manifest) -> TransferRow:
     # Not done by TransferPlanned's own handler: a row that fell back to before it still finds the manifest stored.
+    # Facts heard before could name any item; one that the manifest does not have would be in the way for ever.
+    there = Ranges([(0, len(manifest.items))])
+    known = [m.FailedItems(group.items & there, group.reason) for group in row.failed]
     return replace(
         row,
         planned=True,
         items=len(manifest.items),
         total=manifest.line.total,
-        failed=merge_failed(row.failed, manifest.unobtainable),
+        sealed=row.sealed & there,
+        failed=merge_failed(known, manifest.unobtainable),
     )
 
 
@@ -246,10 +250,8 @@ def _state(row: TransferRow) -> State:
 
 
 def _settled(row: TransferRow, manifest: Manifest) -> TransferRow:
-    """Drops what no longer matters: requests that are answered, expired, or of an attempt that is over.
-
-    The last not to save bytes: else progress heard before the loss would answer a request, and behind it would not.
-    """
+    """Drops requests that are answered, expired, or of an attempt that is over."""
+    # The last, since progress heard before the loss would else answer a request that it does not answer behind it.
     have, live = row.verified | row.excused(manifest), row.live_attempt
     sources = tuple(
         replace(
@@ -284,10 +286,8 @@ def completion(row: TransferRow, manifest: Manifest, here: Site) -> m.Completion
         for group in failed[REASONS_MAX - 1 :]:
             rest = rest | group.items
         like = failed[REASONS_MAX - 1].reason
-        other = replace(
-            like, text=Text(f"{len(failed) - REASONS_MAX + 1} other reasons, among them: {like.text}"[:400])
-        )
-        failed = (*failed[: REASONS_MAX - 1], m.FailedItems(rest, other))
+        words = f"{len(failed) - REASONS_MAX + 1} other reasons, among them: {like.text}"
+        failed = (*failed[: REASONS_MAX - 1], m.FailedItems(rest, replace(like, text=Text(words[:400]))))
     lost = EMPTY
     for group in failed:
         lost = lost | group.items

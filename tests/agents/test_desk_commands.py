@@ -136,10 +136,42 @@ def test_a_deadline_that_passes_cancels(home: Rig) -> None:
     assert decision.verdict is m.Verdict.CANCELLED
 
 
-def test_a_manifest_that_counts_but_is_not_kept_is_not_planned() -> None:
+def test_an_intent_that_fell_back_behind_its_end_is_told_it_again_by_the_closed_transfer() -> None:
+    """I12: the completion's update was lost, and with the end its manifests were forgotten."""
     rig = Rig()
-    rig.hear(x.body(), x.decided(), ONE)
-    rig.forget()
-    rig.tables["waiting"].clear()
-    rig.after(5)
-    assert rig.log.sent == [], "transfer2go rebuild mends it"
+    rig.hear(x.body(), x.decided(), ONE, x.planned(ONE), x.progress(Ranges([(0, 150)]), Ranges.of(0, 1)))
+    (done,) = rig.take(m.CompletionRecord)
+    before = rig.tables["intents"][x.INTENT]
+    rig.hear(x.closed(done), done)
+    assert rig.tables["waiting"] == {}
+    rig.tables["intents"][x.INTENT] = before
+    rig.sit()
+    (told,) = rig.take(m.TransferDecided)
+    assert rig.take(m.TransferPlanned) == []
+    rig.hear(told)
+    (again,) = rig.take(m.CompletionRecord)
+    assert again == done
+    rig.hear(again)
+    assert rig.intent().state == "done"
+    rig.after(60)
+    assert rig.log.sent == []
+
+
+def test_a_cancelled_transfer_whose_row_was_lost_ends_all_the_same() -> None:
+    rig = Rig()
+    rig.hear(x.body(), x.decided(), ONE, x.planned(ONE), x.reported())
+    cancelled = x.decided(2, m.Verdict.CANCELLED)
+    rig.hear(cancelled, x.told(2, m.Verdict.CANCELLED), x.reported(number=2))
+    for name in ("transfers", "manifests"):
+        rig.tables[name].clear()
+    rig.sit()
+    (plan,) = rig.take(m.TransferPlanned)
+    rig.hear(plan)
+    rig.hear(*rig.take(m.TransferReported))
+    (told,) = rig.take(m.TransferDecided)
+    assert (told.decision_no, told.verdict) == (2, m.Verdict.CANCELLED)
+    rig.hear(told)
+    stop = rig.take(orders.Stop)[-1]
+    rig.hear(m.PartLost(x.MANIFEST, stop.attempt, stop.reason))
+    (done,) = rig.take(m.CompletionRecord)
+    assert done.ended is m.Ended.CANCELLED

@@ -44,7 +44,7 @@ class Tables:
         return [self.turns.waiting_body(one, row.decision.source) for one in ids]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100)
 @given(two_hearings)
 def test_rows_of_transfers_are_the_same_bytes(
     case: tuple[list[list[m.Message]], list[m.Message], list[m.Message]],
@@ -55,7 +55,7 @@ def test_rows_of_transfers_are_the_same_bytes(
     assert one.tables == two.tables
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(histories().flatmap(lambda h: st.tuples(hearings(h), hearings(h))))
 def test_a_replay_over_the_old_tables_changes_nothing(case: tuple[list[m.Message], list[m.Message]]) -> None:
     tables = Tables()
@@ -90,7 +90,7 @@ def intent_histories() -> st.SearchStrategy[list[list[m.Message]]]:
     return st.tuples(asked, manifests, st.just([STRANGER]), completions).map(list)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(intent_histories().flatmap(lambda h: st.tuples(st.sampled_from([x.A, x.B, x.C]), hearings(h), hearings(h))))
 def test_rows_of_intents_are_the_same_bytes_and_plan_the_same(
     case: tuple[Site, list[m.Message], list[m.Message]],
@@ -137,7 +137,7 @@ def test_a_crash_at_any_put_of_an_advance_loses_no_manifest() -> None:
 # Rows as bytes.
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(two_hearings)
 def test_a_transfers_row_survives_its_codec(
     case: tuple[list[list[m.Message]], list[m.Message], list[m.Message]],

@@ -38,8 +38,8 @@ ITEMS = (
     x.item(3, 0, holder=None, why=x.reason("no site holds it")),
 )
 BODY = x.written(items=ITEMS)
-SHORT = settings(max_examples=120, deadline=None)
-LONG = settings(max_examples=300, deadline=None)
+SHORT = settings(max_examples=120)
+LONG = settings(max_examples=300)
 
 attempts = st.integers(1, 3)
 items_ = st.sets(st.integers(0, 3), max_size=4).map(lambda numbers: Ranges.of(*numbers))

@@ -234,6 +234,15 @@ def test_an_item_with_several_reasons_keeps_one_whoever_came_first() -> None:
     assert transfers.merge_failed(expected, one, two) == expected
 
 
+def test_an_item_that_the_manifest_does_not_have_is_no_item() -> None:
+    """Said before the plan, it would else be in the way of every later fact."""
+    row = transfers.fold(None, x.progress(sealed=Ranges.of(0, 7), failed=(x.failed("gone", 1, 9),)), None)
+    row = transfers.fold(row, x.planned(ONE), LINE)
+    assert (row.sealed, row.failed) == (Ranges.of(0), (x.failed("gone", 1),))
+    assert row.state is transfers.State.COMPLETE
+    assert transfers.completion(row, LINE, x.B).bytes == 100
+
+
 # What an intent's row knows.
 
 

@@ -261,10 +261,18 @@ def test_a_destination_plans_nothing_more_of_what_is_over(late: m.IntentDecided)
     chain = x.chain(3)
     row = intent(x.body(), DATA, *chain, x.reported(chain[0].manifest), late)
     verdict = m.Verdict.CANCELLED if late is CANCELLED else m.Verdict.SUPERSEDED
-    for replan in (False, True):
-        (command,) = commands(of_intent(row, x.B, replan=replan))
-        assert isinstance(command, c.DecideTransfer)
-        assert (command.decided.manifest, command.decided.verdict) == (chain[0].manifest, verdict)
+    (command,) = commands(of_intent(row, x.B))
+    assert isinstance(command, c.DecideTransfer)
+    assert (command.decided.manifest, command.decided.verdict) == (chain[0].manifest, verdict)
+
+
+def test_after_an_assignment_a_cancelled_transfer_is_planned_again_to_be_stopped() -> None:
+    """Its row may be lost; its answer, which knows the first decision only, has it told the last one."""
+    row = intent(x.body(), DATA, ONE, x.reported(number=2), CANCELLED)
+    assert commands(of_intent(row, x.B)) == []
+    assert commands(of_intent(row, x.B, replan=True)) == [c.PlanTransfer(x.MANIFEST, x.C, 1, 5)]
+    row = intents.fold(row, x.completed(cancelled=Ranges.of(0, 1)))
+    assert commands(of_intent(row, x.B, replan=True)) == []
 
 
 def test_open_transfers_are_told_a_new_priority() -> None:
@@ -531,6 +539,7 @@ def test_a_report_counts_what_is_on_disk() -> None:
     assert (said.verified, said.total, said.sealed, said.failed, said.items) == (80, 150, 1, 1, 2)
     assert (said.decision_no, said.state, said.waits_for) == (3, "complete", "x" * 400)
     assert report(row, LINE, x.B, 0, "").decision_no == 1, "never less than the row knows"
+    assert said.reason == x.reason("late"), "of what is missing, not of what arrived after all"
     new = transfers.fold(None, x.progress(Ranges([(0, 30)]), Ranges.of(1)), None)
     assert report(new, None, x.B, 1, "").total == 0
     assert ManifestId(said.manifest) == x.MANIFEST

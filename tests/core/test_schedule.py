@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.core.commands import RequestChunks
@@ -99,7 +99,6 @@ shares = st.dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(requests, shares)
 def test_no_lane_is_over_credit_unless_it_was_empty(
     due: list[RequestChunks], held: dict[Lane, dict[ManifestId, int]]
@@ -118,7 +117,6 @@ def test_no_lane_is_over_credit_unless_it_was_empty(
             assert mine, "a lane with nothing outstanding never stands still"
 
 
-@settings(deadline=None)
 @given(requests, shares)
 def test_nobody_is_overtaken_by_a_lower_priority_of_its_lane(
     due: list[RequestChunks], held: dict[Lane, dict[ManifestId, int]]

@@ -29,6 +29,8 @@ class Jvm:
             str(self.java.path),
             *flags,
             *share,
+            "-XX:+ExitOnOutOfMemoryError",  # half a process is worse than none: the supervisor starts it again
+            "-Djdk.nio.maxCachedBufferSize=1048576",  # else each thread keeps a copy of its largest request
             "-Djava.awt.headless=true",
             f"-Dlog4j2.configurationFile={self.log4j2}",
             main_class,
@@ -36,4 +38,4 @@ class Jvm:
         ]
 
     def environment(self) -> dict[str, str]:
-        return {"CLASSPATH": os.pathsep.join(map(str, self.class_path)), "LANG": "C.UTF-8"}
+        return {"CLASSPATH": os.pathsep.join(map(str, self.class_path)), "LANG": "C.UTF-8", "MALLOC_ARENA_MAX": "2"}

@@ -174,7 +174,7 @@ class Supervisor:
         path = self.state / "mirror" / "mm2.properties"
         path.parent.mkdir(parents=True, exist_ok=True)
         broker.write_properties(path, mirror.properties(bootstraps, flows))
-        command = self.jvm.command(mirror.MAIN_CLASS, str(path), flags=mirror.HEAP)
+        command = self.jvm.command(mirror.MAIN_CLASS, str(path), flags=mirror.heap(len(flows)))
         return self.add(Running("mirror", command, self.jvm.environment(), self._log("mirror"), lambda: True))
 
     def _workers(self, site: plan.SitePlan) -> list[Running]:

@@ -1,6 +1,6 @@
 """What PLATFORM says Faust lacks, in one place: a flush that flushes, a death that is one, a stall guard.
 
-    a changelog produce slower than 0.1 s let the offset be committed ahead      → `flush` loops until empty
+    a changelog produce slower than 0.1 s let the offset be committed ahead      → `flush` waits for the last one
     a producer that died, or any crashed service, committed past what it lost    → the process exits at once (75)
     a worker stopped past its session wakes and folds buffered events on old rows → StallGuard exits (75)
 
@@ -11,6 +11,7 @@ the window and fences nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
@@ -23,6 +24,7 @@ from faust.transport.producer import ProducerBuffer
 log = structlog.get_logger(__name__)
 
 START_ME_AGAIN = 75
+FLUSH_POLL_S = 0.1
 STALL_S = 4.0
 """Longer than any turn, shorter than a session (10 s)."""
 
@@ -34,11 +36,24 @@ def die(what: str, **words: object) -> NoReturn:
     os._exit(START_ME_AGAIN)
 
 
+_send_pending = ProducerBuffer._send_pending
+
+
+async def _send_counted(self: ProducerBuffer, fut: Any) -> None:
+    # Not reset when it raises: the app crashes then, and no flush may return before it does.
+    self.in_hand = True
+    await _send_pending(self, fut)
+    self.in_hand = False
+
+
 async def _flush(self: ProducerBuffer) -> None:
-    while self.size:
+    # `size` does not count the record in the sender's hand, which waits there while its partition's batch is full.
+    while self.size or getattr(self, "in_hand", False):
         if self.state != "running":
             die("the changelog's producer is not running", waiting=self.size)
-        await self.flush_atmost(None)
+        self.message_sent.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.message_sent.wait(), FLUSH_POLL_S)
 
 
 class DurableApp(faust.App):  # type: ignore[misc]
@@ -50,7 +65,7 @@ class DurableApp(faust.App):  # type: ignore[misc]
 
 def install() -> None:
     """Replaces the flush of every producer buffer; once per process."""
-    ProducerBuffer.flush = _flush
+    ProducerBuffer.flush, ProducerBuffer._send_pending = _flush, _send_counted
 
 
 class StallGuard:

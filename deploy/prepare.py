@@ -84,4 +84,11 @@ if __name__ == "__main__":
     if sys.version_info < (3, 11):  # noqa: UP036 - whoever runs this may have an older one
         say(f"prepare: Python 3.11 or newer is needed, this is {sys.version.split()[0]}")
         raise SystemExit(5)
-    clean() if "--clean" in sys.argv[1:] else prepare()
+    try:
+        clean() if "--clean" in sys.argv[1:] else prepare()
+    except KeyboardInterrupt:
+        say("prepare: interrupted; the next make begins it anew")
+        raise SystemExit(130) from None
+    except OSError as error:
+        say(f"prepare: {error.strerror} ({error.filename}); mend that, then run the same make again")
+        raise SystemExit(5) from None

@@ -165,8 +165,8 @@ def test_dead_letters_are_listed_shown_and_said_again(run: Run, hand: Hand) -> N
     place = (record["partition"], record["offset"])
     letter = m.DeadLetter(m.Text("an agent threw"), topics.INTENTS, *place, body.intent.encode(), b"\x00\x01", "T1_A")
     hand.say(A, letter)
-    bad = m.DeadLetter(m.Text("not a frame"), "T2_B.manifests", 0, 0, b"k", b"", "")
-    hand._mirror.produce("T2_B.manifests", b"junk", b"k", partition=0)
+    bad = m.DeadLetter(m.Text("not a frame"), "T2_B.replicas", 0, 0, b"k", b"", "")
+    hand._mirror.produce("T2_B.replicas", b"junk", b"k", partition=0)
     hand._mirror.flush(10)
     hand.say(A, bad)
     letters = {row["value"]["reason"]: row["letter"] for row in rows(run("dlq", "list", "--json"))}

@@ -66,6 +66,16 @@ def test_only_payload_is_ever_forgotten() -> None:
         assert forgets == ("chunks-to-" in topic.name)
 
 
+def test_what_a_mirror_copies() -> None:
+    """DOMAIN's table, column "mirrored to"."""
+    to_all = {
+        *("transfer-intents", "manifests", "transfer-reports", "completion-records", "replicas"),
+        "site-announcements",
+    }
+    assert set(topics.mirrored(x.B)) == {*to_all, "chunk-requests-to-S_B", "chunks-to-S_B"}
+    assert set(topics.mirrored(x.B, target_is_auditor=True)) == {*topics.mirrored(x.B), "chunk-events"}
+
+
 def test_what_is_local_is_mirrored_nowhere() -> None:
     for target in SITES:
         assert not set(topics.mirrored(target)) & set(topics.LOCAL)

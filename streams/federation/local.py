@@ -22,7 +22,7 @@ import psutil
 
 from streams.core.names import Site
 from streams.errors import NeverWorks, NotFound, Temporary, Transfer2goError
-from streams.federation import artifacts, java, plan, supervisor
+from streams.federation import artifacts, class_archive, java, plan, supervisor
 
 DEFAULT_SITES = ("T1_A", "T2_B", "T2_C", "T2_D", "T2_E", "T2_F", "T2_G", "T2_H")
 CREDIT_BYTES = 64 * 1024 * 1024
@@ -90,8 +90,9 @@ def up(
         _clean_up(record)
         _check_disk(state)
         plan.check_ports(wanted.sites)
-        java.find_java()
-        artifacts.ensure(artifacts.read_list(), cache, on_step)
+        found_java = java.find_java()
+        jars = artifacts.ensure(artifacts.read_list(), cache, on_step)
+        class_archive.ensure(found_java, jars, cache, on_step)
         _write_files(state, replace(wanted, parts=(), pid=0, ready=False, fault="", step=""))
         started = _spawn(state, cache)
         try:

@@ -1,8 +1,8 @@
 """The process that owns a local federation: `python -m streams.federation.supervisor STATE CACHE`.
 
 Brokers first, then topics, then the mirror, then workers; each is watched and started again when it ends. SIGTERM
-stops all in the opposite order, SIGHUP reads the plan again (a site was added). Whatever kills the supervisor kills the parts:
-they carry a parent-death signal. It prints to STATE/supervisor.log; what others see is federation.json.
+stops all in the opposite order, SIGHUP reads the plan again (a site was added). Whatever kills the supervisor kills
+the parts: they carry a parent-death signal. It prints to STATE/supervisor.log; what others see is federation.json.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import psutil
 
 from streams.core.topics import mirrored
 from streams.errors import Temporary, Transfer2goError
-from streams.federation import artifacts, broker, java, mirror, plan
+from streams.federation import artifacts, broker, class_archive, java, mirror, plan
 from streams.federation.jvm import Jvm
 from streams.settings import load_settings
 
@@ -324,10 +324,9 @@ def main(state: Path, cache: Path) -> int:
     if record is None:
         _say("no plan here")
         return 7
-    listed = artifacts.read_list()
-    jvm = Jvm(
-        java.find_java(), tuple(a.path(cache) for a in listed), artifacts.list_path().parent / "log4j2.properties"
-    )
+    found_java, jars = java.find_java(), tuple(a.path(cache) for a in artifacts.read_list())
+    archive = class_archive.ensure(found_java, jars, cache)
+    jvm = Jvm(found_java, jars, artifacts.list_path().with_name("log4j2.properties"), archive)
     supervisor = Supervisor(state, cache, record, jvm)
 
     def stop(*_: object) -> None:

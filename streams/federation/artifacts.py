@@ -197,6 +197,11 @@ def _fetch_all(missing: list[Artifact], cache: Path, remote_repos: dict[str, str
 def _fetch(context: MavenContext, artifact: Artifact) -> None:
     try:
         context.project(artifact.group, artifact.name).at_version(artifact.version).artifact().resolve()
+    except requests.exceptions.SSLError as error:
+        raise Temporary(
+            f"cannot fetch {artifact.coordinates}: the repository's certificate is not trusted here",
+            next="behind a proxy that opens TLS, name its certificates in REQUESTS_CA_BUNDLE",
+        ) from error
     except requests.RequestException as error:
         raise Temporary(
             f"cannot fetch {artifact.coordinates}: {type(error).__name__}", next="check the network and try again"

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 Place = tuple[str, int]
 
-POLL_S = 0.1
+POLL_S = 0.05
 FETCH_WAIT_MS = 100
 RESOLVE_S = 5.0
 RETRY_S = 0.5

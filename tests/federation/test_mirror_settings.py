@@ -1,0 +1,108 @@
+"""The mirror's and the broker's settings keep every rule that was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from streams.core.names import Site
+from streams.core.topics import chunks_to, mirrored, wanted
+from streams.federation import broker, mirror
+from streams.federation.broker import Broker
+from streams.federation.mirror import Flow
+
+SITES = ("T1_A", "T2_B", "T2_C")
+
+
+def mesh(sites: tuple[str, ...]) -> list[Flow]:
+    return [Flow(a, b, mirrored(Site(b))) for a in sites for b in sites if a != b]
+
+
+def settings(sites: tuple[str, ...]) -> dict[str, str]:
+    return mirror.properties({site: f"127.0.0.1:{n}" for n, site in enumerate(sites, 1000)}, mesh(sites))
+
+
+def enabled(lines: dict[str, str]) -> set[tuple[str, str]]:
+    on = [key.removesuffix(".enabled") for key, value in lines.items() if "->" in key and value == "true"]
+    return {(flow.split("->")[0], flow.split("->")[1]) for flow in on if "." not in flow}
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_every_topic_of_every_flow_is_listed_once(count: int) -> None:
+    lines = settings(SITES[:count])
+    listed: list[tuple[str, str, str]] = []
+    for source, alias in enabled(lines):
+        target = alias.split("-payload-of-")[0]
+        assert lines[f"{alias}.bootstrap.servers"] == lines[f"{target}.bootstrap.servers"]
+        listed += [(source, target, topic) for topic in lines[f"{source}->{alias}.topics"].split(",")]
+    expected = [(flow.source, flow.target, topic) for flow in mesh(SITES[:count]) for topic in flow.topics]
+    assert sorted(listed) == sorted(expected)
+
+
+def test_what_is_not_a_flow_is_switched_off() -> None:
+    """MirrorMaker would otherwise open a connector for every ordered pair of aliases."""
+    lines = settings(SITES)
+    aliases = lines["clusters"].split(", ")
+    assert len(aliases) == 3 + 6
+    pairs = {f"{a}->{b}.enabled" for a in aliases for b in aliases if a != b}
+    assert pairs <= lines.keys()
+    assert len(enabled(lines)) == 12
+
+
+def test_payload_never_shares_a_connector_with_journals() -> None:
+    lines = settings(SITES)
+    for source, alias in enabled(lines):
+        topics = lines[f"{source}->{alias}.topics"].split(",")
+        payload = [topic for topic in topics if topic.startswith("chunks-to-")]
+        assert payload == (topics if "-payload-of-" in alias else [])
+    groups = {f"{alias}.group.id" for alias in lines["clusters"].split(", ") if "-payload-of-" in alias}
+    assert len({lines[group] for group in groups}) == 6, "one Connect group each, or they would share work"
+
+
+def test_worker_settings_stand_under_every_alias() -> None:
+    """Without the target's alias in front they are silently ignored."""
+    lines = settings(SITES)
+    for alias in lines["clusters"].split(", "):
+        assert lines[f"{alias}.exactly.once.source.support"] == "enabled"
+        assert lines[f"{alias}.producer.transaction.timeout.ms"] == "10000"
+        assert lines[f"{alias}.plugin.discovery"] == "service_load"
+        assert int(lines[f"{alias}.producer.max.request.size"]) > 8 * 1024 * 1024
+        assert int(lines[f"{alias}.producer.buffer.memory"]) >= int(lines[f"{alias}.producer.max.request.size"])
+
+
+def test_the_default_policy_and_no_checkpoints() -> None:
+    lines = settings(SITES)
+    assert not [key for key in lines if "replication.policy" in key]
+    assert lines["emit.checkpoints.enabled"] == lines["emit.heartbeats.enabled"] == "false"
+    assert "emit.offset-syncs.enabled" not in lines, "MirrorSourceConnector refuses to start without"
+    assert lines["refresh.topics.interval.seconds"] == "5"
+
+
+def test_copies_are_the_topics_that_are_provisioned() -> None:
+    names = [Site(site) for site in SITES]
+    for site in names:
+        copies = {topic.name for topic in wanted(site, names) if "." in topic.name}
+        assert mirror.topics_of(mesh(SITES), site) == copies
+        assert f"{next(n for n in names if n != site)}.{chunks_to(site)}" in copies
+
+
+def test_heap_grows_with_the_flows() -> None:
+    assert mirror.heap(2)[1] == "-Xmx256m"
+    assert mirror.heap(6)[1] == "-Xmx512m"
+
+
+def test_a_broker_listens_on_loopback_only_and_takes_large_records(tmp_path: Path) -> None:
+    lines = broker.server_properties(Broker("T1_A", tmp_path, 1234, 1235))
+    assert {address.split("//")[1].split(":")[0] for address in lines["listeners"].split(",")} == {"127.0.0.1"}
+    assert int(lines["message.max.bytes"]) > 8 * 1024 * 1024
+    assert lines["auto.create.topics.enable"] == "false"
+    assert lines["log.retention.ms"] == "-1"
+
+
+def test_properties_are_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "server.properties"
+    broker.write_properties(path, {"a": "1", "b": "2"})
+    broker.write_properties(path, {"a": "3"})
+    assert path.read_text() == "a=3\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["server.properties"]

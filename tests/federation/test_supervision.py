@@ -1,0 +1,180 @@
+"""The supervisor over small real processes, and what `down` may kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from streams.core.names import Site
+from streams.errors import NeverWorks, Temporary
+from streams.federation import local, plan, supervisor
+from streams.federation.java import Java
+from streams.federation.jvm import Jvm
+from streams.federation.supervisor import Running, Supervisor
+
+SLEEPS = [sys.executable, "-S", "-c", "import time; time.sleep(300)"]
+
+
+def until(done: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def watching(state: Path, *parts: Running) -> Supervisor:
+    record = plan.Record((), 1)
+    found = Supervisor(state, state, record, Jvm(Java(Path("java"), "21"), (), state / "log4j2.properties"))
+    for part in parts:
+        found.add(part)
+        part.start()
+    return found
+
+
+def part(state: Path, name: str, *command: str) -> Running:
+    return Running(name, [*command], dict(os.environ), state / "logs" / f"{name}.log", lambda: True)
+
+
+def test_what_asks_to_be_started_again_is_at_once(tmp_path: Path) -> None:
+    one = part(tmp_path, "worker", "/bin/sh", "-c", "echo bye; exit 75")
+    found = watching(tmp_path, one)
+    assert one.popen is not None
+    one.popen.wait(10)
+    one.command = SLEEPS
+    found.watch()
+    try:
+        assert one.popen is not None, "running again"
+        assert one.restarts == 1
+        assert one.why.startswith("asked to be started again")
+        assert one.why.endswith("last line: bye")
+    finally:
+        found.stop_all()
+
+
+def test_what_ends_at_once_every_time_is_started_ever_more_slowly(tmp_path: Path) -> None:
+    one = part(tmp_path, "worker", "/bin/sh", "-c", "exit 3")
+    found = watching(tmp_path, one)
+    until(lambda: (found.watch(), one.restarts >= 3)[1])
+    wait_s = one.not_before - time.monotonic()
+    assert 1.0 < wait_s <= 2.0
+    assert "exit code 3" in one.why
+    started = one.restarts
+    for _ in range(20):
+        found.watch()
+    assert one.restarts == started, "not before its time"
+    found.stop_all()
+
+
+def test_stop_ends_all_even_the_stubborn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "STOP_S", 0.5)
+    deaf = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(300)"
+    )
+    parts = [part(tmp_path, "A-broker", *SLEEPS), part(tmp_path, "A-worker-0", sys.executable, "-c", deaf)]
+    found = watching(tmp_path, *parts)
+    until(lambda: parts[1].log.read_text() == "deaf\n")
+    pids = [p.popen.pid for p in parts if p.popen]
+    found.stop_all()
+    assert not [pid for pid in pids if psutil.pid_exists(pid)]
+    record = plan.read_record(tmp_path)
+    assert record is not None
+    assert not record.running
+    assert {p.state for p in record.parts} == {"stopped"}
+
+
+def test_a_long_log_is_cut_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "LOG_BYTES_MAX", 20_000)
+    monkeypatch.setattr(supervisor, "LOG_BYTES_KEPT", 5_000)
+    talks = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; sleep 300"
+    one = part(tmp_path, "talker", "/bin/sh", "-c", talks)
+    found = watching(tmp_path, one)
+    until(lambda: (found.watch(), one.log.with_suffix(".log.1").exists())[1])
+    try:
+        until(lambda: (found.watch(), one.log.stat().st_size < 20_001)[1])
+        assert one.log.with_suffix(".log.1").stat().st_size == 5_000
+        assert one.restarts == 0
+    finally:
+        found.stop_all()
+
+
+def test_a_killed_supervisor_takes_its_parts_along(tmp_path: Path) -> None:
+    script = f"""
+import os, sys, time
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from tests.federation.test_supervision import part, watching, SLEEPS
+found = watching(Path({str(tmp_path)!r}), part(Path({str(tmp_path)!r}), "worker", *SLEEPS))
+print(found.parts["worker"].popen.pid, flush=True)
+time.sleep(300)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        pid = int(owner.stdout.readline())
+        assert psutil.pid_exists(pid)
+        owner.kill()
+    until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+
+
+def test_down_kills_its_own_and_never_a_stranger(tmp_path: Path) -> None:
+    """The number of a dead part may belong to anybody by now: only the time of its start tells."""
+    own, stranger = (subprocess.Popen(SLEEPS) for _ in range(2))
+    try:
+        parts = (
+            plan.Part("own", own.pid, psutil.Process(own.pid).create_time(), "ready"),
+            plan.Part("stranger", stranger.pid, psutil.Process(stranger.pid).create_time() - 60, "ready"),
+        )
+        plan.write_record(tmp_path, replace(plan.Record((), 1), pid=2**22 + 1, created=1.0, parts=parts))
+        local.down(tmp_path)
+        assert own.wait(10) == -signal.SIGKILL
+        assert stranger.poll() is None
+    finally:
+        for process in (own, stranger):
+            process.kill()
+            process.wait()
+
+
+def test_a_port_that_is_taken_is_named_with_who_has_it() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(Temporary) as caught:
+            plan.check_ports([plan.SitePlan(Site("T1_A"), port)])
+        line = str(caught.value)
+    assert f"port {port} of T1_A is taken" in line
+    assert f"pid {os.getpid()}" in line
+    assert "\n" not in line
+
+
+def test_ports_are_chosen_once_and_kept(tmp_path: Path) -> None:
+    first = plan.planned(["T1_A", "T2_B"], None, workers=1, credit_bytes=1)
+    plan.write_record(tmp_path, first)
+    again = plan.planned(["T2_B", "T3_C"], plan.read_record(tmp_path), workers=1, credit_bytes=1)
+    assert again.sites[:2] == first.sites
+    assert len({port for site in again.sites for port in site.ports}) == sum(len(site.ports) for site in again.sites)
+
+
+def test_a_record_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    plan.record_path(tmp_path).write_text('{"sites": 3}')
+    with pytest.raises(NeverWorks) as caught:
+        plan.read_record(tmp_path)
+    assert str(plan.record_path(tmp_path)) in str(caught.value)
+
+
+def test_up_never_touches_clusters_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "sites.toml").write_text('[sites.T1_A]\nbootstrap = "elsewhere:9092"\n')
+    with pytest.raises(NeverWorks, match="clusters of your own"):
+        local.up(tmp_path, tmp_path / "cache")
+    with pytest.raises(NeverWorks, match="not removed"):
+        local.down(tmp_path, purge=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["sites.toml"]

@@ -1,0 +1,139 @@
+"""A federation of its own without workers: up, a record each way, kill -9 of mirror and broker, found again, down.
+
+With Java and Maven hidden from PATH and an empty HOME, as on a bare machine.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from streams.core.names import Site
+from streams.core.topics import REPORTS, chunks_to, remote
+from streams.federation import local, plan
+from streams.settings import load_settings
+
+pytestmark = [pytest.mark.sites, pytest.mark.timeout(400)]
+
+A, B = Site("T1_ALONE"), Site("T2_ALONE")
+PARTITIONS = 8
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    cache = load_settings(need_federation=False).cache
+    state = tmp_path_factory.mktemp("alone") / "state"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(tmp_path_factory.mktemp("no-programs")))
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("empty-home")))
+        steps: list[str] = []
+        try:
+            local.up(state, cache, (A, B), workers=0, on_step=steps.append)
+            assert steps[-1] == "ready"
+            yield state
+        finally:
+            local.down(state, purge=True)
+
+
+def record(state: Path) -> plan.Record:
+    found = plan.read_record(state)
+    assert found is not None
+    return found
+
+
+def part(state: Path, name: str) -> plan.Part:
+    found = record(state).part(name)
+    assert found is not None
+    return found
+
+
+def bootstrap(state: Path, site: Site) -> str:
+    return next(s for s in record(state).sites if s.name == site).broker(state).bootstrap
+
+
+def until(done: Callable[[], bool], what: str, timeout_s: float = 90.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not done():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+
+
+def crosses(
+    state: Path, origin: Site, target: Site, topic: str, value_bytes: int = 40, timeout_s: float = 90.0
+) -> None:
+    """A record written at `origin` arrives at `target`: same bytes, key, partition and headers."""
+    key = uuid.uuid4().hex
+    value = key.encode() * (value_bytes // 32 + 1)
+    producer = Producer(
+        {"bootstrap.servers": bootstrap(state, origin), "message.max.bytes": 9_000_000, "log_level": 0, "linger.ms": 0}
+    )
+    producer.produce(topic, value, key, headers={"avro-fp": b"12345678"})
+    assert producer.flush(30) == 0
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap(state, target),
+            "group.id": "nobody",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "log_level": 0,
+        }
+    )
+    try:
+        consumer.assign([TopicPartition(remote(origin, topic), n, 0) for n in range(PARTITIONS)])
+        deadline = time.monotonic() + timeout_s
+        while True:
+            assert time.monotonic() < deadline, f"{topic} of {origin} did not reach {target}"
+            heard = consumer.poll(0.2)
+            if heard is not None and heard.error() is None and heard.key() == key.encode():
+                break
+        assert heard.value() == value
+        assert heard.headers() == [("avro-fp", b"12345678")]
+    finally:
+        consumer.close()
+
+
+def test_records_cross_both_ways(state: Path) -> None:
+    crosses(state, A, B, REPORTS)
+    crosses(state, B, A, REPORTS)
+
+
+def test_payload_of_8_mib_crosses(state: Path) -> None:
+    crosses(state, A, B, chunks_to(B), 8 * 1024 * 1024)
+
+
+def test_up_again_finds_it(state: Path) -> None:
+    before = record(state)
+    found = local.up(state, state / "unused", (A, B), workers=0)
+    assert found.found
+    assert record(state).parts == before.parts
+    ports = {status.name: status.port for status in local.status(state)}
+    assert ports[f"{A}-broker"] != ports[f"{B}-broker"]
+
+
+@pytest.mark.parametrize("name", ["mirror", f"{B}-broker"])
+def test_kill_9_and_it_comes_back_with_what_it_held(state: Path, name: str) -> None:
+    before = part(state, name)
+    os.kill(before.pid, signal.SIGKILL)
+    until(lambda: part(state, name).pid not in (0, before.pid), "started again")
+    crosses(state, A, B, REPORTS)
+    crosses(state, B, A, REPORTS)
+    until(lambda: part(state, name).state == "ready", "ready again")
+    assert part(state, name).restarts == 1
+
+
+def test_down_leaves_no_process(state: Path) -> None:
+    owned = [psutil.Process(p.pid) for p in record(state).parts]
+    owned.append(psutil.Process(record(state).pid))
+    assert len(owned) == 4
+    assert local.down(state)
+    assert not [p for p in owned if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert not local.down(state), "nothing is left to stop"
+    assert {status.state for status in local.status(state)} == {"stopped"}

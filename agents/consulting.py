@@ -42,37 +42,45 @@ class Consulting:
 
     def __init__(self, views: Views, policy: Policy, publish: Callable[[m.Message], None]) -> None:
         self.views, self.policy, self.publish = views, policy, publish
-        self._waiting: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._waiting: SimpleQueue[tuple[object, Callable[[], None]] | None] = SimpleQueue()
+        self._asked: set[object] = set()
         self._first_asked: dict[IntentId, float] = {}
         self._thread = threading.Thread(target=self._run, name="consulting", daemon=True)
         self._thread.start()
 
     def decide(self, body: m.TransferIntent) -> None:
         """Publishes the first decision on an intent, once the catalogue allows one."""
-        self._waiting.put(lambda: self._decide(body))
+        self._put(("decide", body.intent), lambda: self._decide(body))
 
-    def then(self, act: Callable[[], object]) -> None:
-        """Runs `act` once the view has caught up."""
-        self._waiting.put(lambda: (act(), None)[1])
+    def then(self, key: object, act: Callable[[], object]) -> None:
+        """Runs `act` once the view has caught up; what waits already under this key is not asked twice."""
+        self._put(key, lambda: (act(), None)[1])
+
+    def _put(self, key: object, act: Callable[[], None]) -> None:
+        if key not in self._asked:
+            self._asked.add(key)
+            self._waiting.put((key, act))
 
     def stop(self) -> None:
         self._waiting.put(None)
 
     def _run(self) -> None:
         while (first := self._waiting.get()) is not None:
-            acts = [first]
+            asked = [first]
             try:
                 while (more := self._waiting.get_nowait()) is not None:
-                    acts.append(more)
+                    asked.append(more)
             except Empty:
                 pass
             else:
                 return
-            if self.views.catch_up(CATCH_UP_S):
-                for act in acts:
+            caught_up = self.views.catch_up(CATCH_UP_S)
+            if not caught_up:
+                log.warning("the view has not caught up; what waits for it stays owed", commands=len(asked))
+            for key, act in asked:
+                self._asked.discard(key)
+                if caught_up:
                     self._try(act)
-            else:
-                log.warning("the view has not caught up; what waits for it stays owed", commands=len(acts))
 
     def _try(self, act: Callable[[], None]) -> None:
         try:

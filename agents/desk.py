@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -105,11 +106,11 @@ class Desk:
                 self.clock.ask_intent(partition, turned.row)
                 return turned.refused
             case m.ChunksRequested() as msg if split(topic)[0] is not None:
-                self._serve(msg)
+                self._serve(partition, msg, heard.origin.at_ms)
             case m.ChunksRequested() as msg:
                 self._transfer(partition, msg)
                 if msg.source == self.here:
-                    self._serve(msg)
+                    self._serve(partition, msg, heard.origin.at_ms)
             case m.ChunksServed() as msg:
                 self.serving.pop(("serve", msg.manifest, msg.destination, msg.request_no), None)
             case (
@@ -141,7 +142,10 @@ class Desk:
             self.clock.closed(row.manifest)
             self.plane.tell(orders.Forget(row.manifest))
 
-    def _serve(self, request: m.ChunksRequested) -> None:
+    def _serve(self, partition: int, request: m.ChunksRequested, sent_ms: int) -> None:
+        """Hands a request to the plane, under a lease by this site's clock: the other's may be minutes away."""
+        if self.clock.is_awake(partition):
+            request = replace(request, until_ms=self.now_ms() + max(0, request.until_ms - sent_ms))
         command = c.ServeChunks(request)
         if request.until_ms <= self.now_ms() or command.id in self.serving:
             return

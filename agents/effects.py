@@ -18,7 +18,7 @@ from streams.core.intent import IntentRow
 from streams.core.manifest import Manifest
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.policy import Policy
-from streams.errors import Transfer2goError
+from streams.errors import Transfer2goError, WireError
 from streams.planes import orders
 
 log = structlog.get_logger(__name__)
@@ -43,7 +43,7 @@ class Consulted(Protocol):
 
     def decide(self, body: m.TransferIntent) -> None: ...
 
-    def then(self, act: Callable[[], object]) -> None: ...
+    def then(self, key: object, act: Callable[[], object]) -> None: ...
 
 
 class Reading(Protocol):
@@ -75,6 +75,10 @@ class Effects:
         """Carries `command` out; False when it cannot be taken now."""
         try:
             return self._do(command, manifest)
+        except WireError as error:
+            # Asking again at once would not help: it waits to settle like one that was sent.
+            log.error("a command's record is refused by our own gate", command=type(command).__name__, why=str(error))
+            return True
         except Transfer2goError as error:
             log.warning("command not taken", command=type(command).__name__, why=str(error))
         except Exception:
@@ -89,7 +93,7 @@ class Effects:
             case c.PublishDecision(decision):
                 self.publisher.send(decision)
             case c.WriteManifests():
-                self.consulted.then(lambda: self.plane.tell(orders.Write(command)))
+                self.consulted.then(command.id, lambda: self.plane.tell(orders.Write(command)))
             case c.PlanTransfer():
                 self._plan(command)
             case c.DecideTransfer(decided):

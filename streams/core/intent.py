@@ -216,14 +216,14 @@ def _state(row: IntentRow) -> State:
         return State.NEW if row.asked is None else State.ASKED
     if row.decision.verdict is m.Verdict.REFUSED:
         return State.REFUSED
-    if row.decision.verdict is m.Verdict.CANCELLED:
-        return State.CANCELLED
     chain = row.chain
-    if chain.last and all(
-        row.closed_at(d, chain.source_no).manifests.covers(0, chain.next_no) for d in row.destinations
-    ):
-        return State.DONE
-    return State.ACTIVE
+    closed = [row.closed_at(destination, chain.source_no) for destination in row.destinations]
+    everything = chain.last and all(c.manifests.covers(0, chain.next_no) for c in closed)
+    if row.decision.verdict is m.Verdict.CANCELLED:
+        # Sealed is irrevocable: a cancellation that came when everything had arrived changed nothing.
+        in_time = not everything or any(c.cancelled for c in closed)
+        return State.CANCELLED if in_time else State.DONE
+    return State.DONE if everything else State.ACTIVE
 
 
 def fold(row: IntentRow | None, msg: IntentMessage) -> IntentRow:

@@ -89,7 +89,7 @@ class Catalogue:
     what: Found = field(default_factory=lambda: Found(2, {x.C: (2, 150)}, ()))
     waited: bool = False
 
-    def then(self, act: Callable[[], object]) -> None:
+    def then(self, key: object, act: Callable[[], object]) -> None:
         act()
 
     def decide(self, body: m.TransferIntent) -> None:

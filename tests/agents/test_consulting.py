@@ -57,7 +57,7 @@ class Bench:
     def settled(self) -> list[m.Message]:
         """What was said, once everything asked before this is over."""
         over = threading.Event()
-        self.consulting.then(over.set)
+        self.consulting.then(over, over.set)
         assert over.wait(10)
         return self.said
 
@@ -118,7 +118,7 @@ def test_one_catch_up_serves_all_that_wait(bench: Bench) -> None:
     bench.views.gate.clear()
     done: list[int] = []
     for n in range(5):
-        bench.consulting.then(partial(done.append, n))
+        bench.consulting.then(n, partial(done.append, n))
     bench.views.gate.set()
     bench.settled()
     assert done == [0, 1, 2, 3, 4]
@@ -132,3 +132,33 @@ def test_without_a_catch_up_nothing_is_done_and_the_next_is_tried(bench: Bench) 
     assert bench.settled() == [], "it stays owed: the row asks again"
     bench.consulting.decide(x.body())
     assert bench.settled() == [x.decided()]
+
+
+def test_what_waits_already_is_not_asked_twice() -> None:
+    views, done = Lagging(), list[int]()
+    consulting = Consulting(views, Policy(), lambda message: None)
+    for n in (1, 2, 3):
+        consulting.then("first", partial(done.append, n))
+    for n in (4, 5):
+        consulting.then("write", partial(done.append, n))
+    views.reached.set()
+    over = threading.Event()
+    consulting.then(over, over.set)
+    assert over.wait(10)
+    again = threading.Event()
+    consulting.then("write", partial(done.append, 6))
+    consulting.then(again, again.set)
+    assert again.wait(10)
+    consulting.stop()
+    consulting._thread.join(10)
+    assert done in ([1, 4, 6], [1, 2, 4, 6])  # the first may be under way when it is asked again
+
+
+class Lagging:
+    """Views that reach their ends when told to."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+
+    def catch_up(self, timeout_s: float) -> bool:
+        return self.reached.wait(timeout_s)

@@ -580,7 +580,7 @@ class SimConsulting:
     def __init__(self, site: SimSite) -> None:
         self.site = site
 
-    def then(self, act: Callable[[], object]) -> None:
+    def then(self, _key: object, act: Callable[[], object]) -> None:
         act()
 
     def decide(self, body: m.TransferIntent) -> None:

@@ -7,17 +7,20 @@ A partition new here sleeps until its tables are recovered and its topics are re
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import structlog
 from faust.types import TP
 
+from agents import durable
 from agents.desk import Desk
 
 log = structlog.get_logger(__name__)
 
 POLL_S = 0.05
+TELL_S = 10.0
 SCANNED_MAX = 500
 """Rows read in one go before the event loop gets a turn."""
 
@@ -55,12 +58,24 @@ class Assignment:
         self._waking = asyncio.create_task(self._wake())
 
     async def _wake(self) -> None:
+        try:
+            await self._catch_up()
+        except Exception as error:
+            # A task's fault is heard by nobody, and a worker that sleeps for ever looks alive to its group.
+            log.exception("not caught up")
+            durable.die("a partition cannot be woken", why=f"{type(error).__name__}: {error}")
+
+    async def _catch_up(self) -> None:
         asleep = {p for p in self.owned if not self.desk.clock.is_awake(p)}
         consumer = self.app.consumer
         places = [tp for tp in consumer.assignment() if tp.topic in self.topics and tp.partition in asleep]
         ends = await consumer.highwaters(*places) if places else {}
         behind = {p: {tp for tp in places if tp.partition == p and ends.get(tp)} for p in asleep}
+        told_s = time.monotonic()
         while behind:
+            if time.monotonic() - told_s > TELL_S:
+                told_s = time.monotonic()
+                await self._tell(behind, ends)
             for partition in list(behind):
                 behind[partition] = {tp for tp in behind[partition] if not await self._reached(tp, ends[tp])}
                 if not behind[partition]:
@@ -70,13 +85,25 @@ class Assignment:
         if asleep:
             log.info("caught up", partitions=sorted(asleep))
 
+    async def _tell(self, behind: dict[int, set[TP]], ends: dict[TP, int]) -> None:
+        """Says what is waited for, if it takes long."""
+        for tp in sorted(set().union(*behind.values())):
+            position = await self.app.consumer.position(tp)
+            unheard = sorted(self._unheard(tp))
+            log.info("catching up", topic=tp.topic, partition=tp.partition, end=ends[tp], at=position, unheard=unheard)
+
     async def _reached(self, tp: TP, end: int) -> bool:
         # The fetch position passes transaction markers, which no event ever shows; what it passed may still be queued.
         position = await self.app.consumer.position(tp)
         if position is None or position < end:
             return False
-        unheard = self.app.consumer._unacked_messages
-        return not any(msg.tp == tp and msg.offset < end for msg in list(unheard))
+        return all(offset >= end for offset in self._unheard(tp))
+
+    def _unheard(self, tp: TP) -> list[int]:
+        # One delivered twice, in two rebalances, stays among the unacknowledged though it is: for as long as its stream
+        # holds on to it as the last event.
+        messages = list(self.app.consumer._unacked_messages)
+        return [message.offset for message in messages if message.tp == tp and not message.acked]
 
     async def _wake_one(self, partition: int) -> None:
         found = []

@@ -196,6 +196,7 @@ class Supervisor:
                 part.start()
         deadline = time.monotonic() + PARTS_READY_S
         waiting = list(parts) if wait else []
+        before = {part.name: part.restarts for part in parts}
         while waiting and not self.stopping:
             self.watch()
             for part in list(waiting):
@@ -203,7 +204,7 @@ class Supervisor:
                     part.state = "ready"
                     waiting.remove(part)
                     self.publish()
-                elif part.quick_ends >= 3:
+                elif part.restarts - before[part.name] >= 3:
                     raise Temporary(f"{part.name} does not stay up: {part.why}", str(part.log), "read that log")
             if waiting and time.monotonic() > deadline:
                 names = ", ".join(part.name for part in waiting)

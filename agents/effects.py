@@ -107,7 +107,8 @@ class Effects:
                     orders.Open(manifest.body, command.attempt, command.verified, command.sealed, command.failed)
                 )
             case c.StopPart():
-                return self.plane.tell(orders.Stop(command.manifest, command.attempt, command.reason))
+                body = manifest.body if manifest is not None else None
+                return self.plane.tell(orders.Stop(command.manifest, command.attempt, command.reason, body))
             case c.RequestChunks() if manifest is not None:
                 self._request(command, manifest)
             case c.ExpireLease():

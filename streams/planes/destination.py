@@ -14,6 +14,7 @@ from threading import Condition, Lock
 
 from streams.core.messages import ChunkHeader, FailureClass, Message, PartLost, Reason, Scope
 from streams.core.names import ManifestId, Site, Text, shown
+from streams.core.ranges import EMPTY
 from streams.core.topics import partition_of
 from streams.errors import StorageError
 from streams.planes.landing import Landing, Lent, reason_of
@@ -90,8 +91,12 @@ class Destination:
 
     def stop(self, order: Stop) -> None:
         """Nothing is sealed once this is answered: a round that is under way ends first."""
+        key = order.manifest_id.encode()
         with self._rounds:
-            self._let_go(order.manifest_id.encode(), discard=True, why=order.reason)
+            if order.manifest is not None and key not in self._landings:
+                left = Open(order.manifest, order.attempt, EMPTY, EMPTY, EMPTY)
+                Landing(left, self._endpoint).release(order.reason, discard=True)
+            self._let_go(key, discard=True, why=order.reason)
             self._publish(PartLost(order.manifest_id, order.attempt, order.reason))
 
     def forget(self, manifest_id: ManifestId) -> None:

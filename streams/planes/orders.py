@@ -55,11 +55,15 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Delete the parts of a transfer and say PartLost with this reason."""
+    """Delete the parts of a transfer and say PartLost with this reason.
+
+    `manifest` names the parts that an earlier plane left where this one never opened the transfer.
+    """
 
     manifest_id: ManifestId
     attempt: int
     reason: Reason
+    manifest: ManifestWritten | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -302,6 +302,17 @@ def test_stop_deletes_the_parts_and_passes_its_reason_on(sender: Sender, receive
     assert len([one for one in receiver.told if isinstance(one, PartLost)]) == 2
 
 
+def test_stop_deletes_what_a_killed_plane_left(sender: Sender, receiver: Receiver, tmp_path: Path) -> None:
+    body = listed(tmp_path / "a", {"/store/s/x": NOISE.randbytes(200_000)})
+    receiver.open(body)
+    receiver.take(sender.serve(request_of(body))[:1])
+    heir = receiver.crash()
+    why = Reason(Scope.POLICY, FailureClass.PERMANENT, "stop", Text("cancelled by somebody"))
+    heir.half.stop(Stop(body.manifest, 1, why, body))
+    assert heir.told == [PartLost(body.manifest, 1, why)]
+    assert heir.leftovers() == []
+
+
 def test_a_partition_that_goes_away_leaves_its_parts_to_the_next_owner(
     sender: Sender, receiver: Receiver, tmp_path: Path
 ) -> None:

@@ -43,6 +43,15 @@ class Broker:
     def log_dir(self) -> Path:
         return self.directory / "log"
 
+    @property
+    def cluster_id(self) -> str:
+        """As it was formatted with; "" before that."""
+        try:
+            lines = (self.log_dir / "meta.properties").read_text().splitlines()
+        except OSError:
+            return ""
+        return next((line.partition("=")[2].strip() for line in lines if line.startswith("cluster.id=")), "")
+
 
 def server_properties(broker: Broker) -> dict[str, str]:
     """The node's settings. One node: every internal topic has one replica and few partitions."""
@@ -112,10 +121,14 @@ def write_properties(path: Path, properties: dict[str, str]) -> None:
     part.replace(path)
 
 
-def is_ready(bootstrap: str, timeout_s: float = 2.0) -> bool:
-    """Whether the broker answers for itself: it lists itself and can describe its own settings."""
+def is_ready(bootstrap: str, timeout_s: float = 2.0, *, cluster_id: str = "") -> bool:
+    """Whether a broker answers and lists itself; with `cluster_id`, only the one of that cluster.
+
+    Without it a stranger that took the port first would be taken for ours.
+    """
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "socket.timeout.ms": 2000})
     try:
-        return bool(admin.list_topics(timeout=timeout_s).brokers)
+        found = admin.list_topics(timeout=timeout_s)
     except KafkaException:
         return False
+    return bool(found.brokers) and cluster_id in ("", found.cluster_id)

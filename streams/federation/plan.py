@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import socket
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -162,7 +163,10 @@ def planned(names: Sequence[str], known: Record | None, *, workers: int, credit_
 
 
 def _free_block(taken: set[int], workers: int) -> int:
-    for port in range(FIRST_PORT, LAST_PORT, PORTS_PER_SITE):
+    # From a random one on: of two federations that are planned at once, both would find the first one free.
+    blocks = range(FIRST_PORT, LAST_PORT, PORTS_PER_SITE)
+    first = random.randrange(len(blocks))
+    for port in (*blocks[first:], *blocks[:first]):
         if port not in taken and all(not port_taken(p) for p in SitePlan(Site("X"), port, workers).ports):
             return port
     raise Temporary("no free block of ports", f"{FIRST_PORT} to {LAST_PORT}", "stop what holds them")

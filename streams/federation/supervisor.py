@@ -159,7 +159,7 @@ class Supervisor:
                 command,
                 self.jvm.environment(),
                 self._log(f"{site.name}-broker"),
-                lambda: broker.is_ready(node.bootstrap),
+                lambda: broker.is_ready(node.bootstrap, cluster_id=node.cluster_id),
             )
         )
 

@@ -86,7 +86,7 @@ def up(
         record = plan.read_record(state)
         if record is not None and record.running:
             return _grown(state, record, sites, workers, on_step)
-        wanted = plan.planned(sites, record, workers=workers, credit_bytes=credit_bytes)
+        wanted = plan.planned(sites, record, workers=workers, credit_bytes=credit_bytes, home=str(state))
         _clean_up(record)
         _check_disk(state)
         plan.check_ports(wanted.sites)
@@ -107,7 +107,7 @@ def up(
 def _grown(state: Path, record: plan.Record, sites: Sequence[str], workers: int, on_step: OnStep) -> Federation:
     """Adds missing sites to a running federation, and workers to its sites."""
     known = {site.name for site in record.sites}
-    wanted = plan.planned(sites, record, workers=workers, credit_bytes=record.credit_bytes)
+    wanted = plan.planned(sites, record, workers=workers, credit_bytes=record.credit_bytes, home=str(state))
     wanted = replace(wanted, sites=tuple(replace(s, workers=max(s.workers, workers)) for s in wanted.sites))
     if wanted.sites == record.sites:
         return Federation(state, _wait(state, None, on_step), found=True)

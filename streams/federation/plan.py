@@ -147,14 +147,18 @@ def is_managed(state: Path) -> bool:
     return not path.exists() or path.read_text().startswith(MARK)
 
 
-def planned(names: Sequence[str], known: Record | None, *, workers: int, credit_bytes: int) -> Record:
-    """The plan for `names`: known sites keep their ports, new ones get the first free block."""
+def planned(names: Sequence[str], known: Record | None, *, workers: int, credit_bytes: int, home: str = "") -> Record:
+    """The plan for `names`: known sites keep their ports, new ones get a free block.
+
+    Where the search begins follows from `home`, the state directory: were it the same for all, a federation that is
+    half down could find another's broker at its port, and a mirror would carry one's journals into the other.
+    """
     kept = {s.name: s for s in known.sites} if known else {}
     taken = {s.port for s in kept.values()}
     sites = list(kept.values())
     for name in map(Site, names):
         if name not in kept:
-            port = _free_block(taken, workers)
+            port = _free_block(taken, workers, home)
             taken.add(port)
             sites.append(SitePlan(name, port, workers))
     if known is not None:
@@ -162,10 +166,9 @@ def planned(names: Sequence[str], known: Record | None, *, workers: int, credit_
     return Record(tuple(sites), credit_bytes)
 
 
-def _free_block(taken: set[int], workers: int) -> int:
-    # From a random one on: of two federations that are planned at once, both would find the first one free.
+def _free_block(taken: set[int], workers: int, home: str) -> int:
     blocks = range(FIRST_PORT, LAST_PORT, PORTS_PER_SITE)
-    first = random.randrange(len(blocks))
+    first = zlib.crc32(home.encode()) % len(blocks)
     for port in (*blocks[first:], *blocks[:first]):
         if port not in taken and all(not port_taken(p) for p in SitePlan(Site("X"), port, workers).ports):
             return port

@@ -12,9 +12,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import socket
 import tomllib
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path

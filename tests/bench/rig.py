@@ -37,6 +37,7 @@ class Rig:
     cache: Path
     blocks: int = 0
     weight: Weight = field(default_factory=Weight)
+    client: TransferClient | None = None
 
     def settings(self, site: Site) -> Settings:
         return load_settings(state=str(self.state), site=site)
@@ -82,6 +83,7 @@ class Rig:
         return block
 
     def publish(self, what: str) -> IntentHandle:
+        assert self.client is not None
         return self.client.publish([what], to=[B])
 
     def send(self, what: str) -> tuple[float, list[str]]:
@@ -126,5 +128,6 @@ class Rig:
             thread.join()
 
     def down(self) -> None:
-        self.client.close()
+        if self.client is not None:
+            self.client.close()
         local.down(self.state, purge=True)

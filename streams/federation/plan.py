@@ -17,6 +17,7 @@ import tomllib
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,7 @@ def planned(names: Sequence[str], known: Record | None, *, workers: int, credit_
 def _free_block(taken: set[int], workers: int, home: str) -> int:
     blocks = range(FIRST_PORT, LAST_PORT, PORTS_PER_SITE)
     first = zlib.crc32(home.encode()) % len(blocks)
-    for port in (*blocks[first:], *blocks[:first]):
+    for port in chain(blocks[first:], blocks[:first]):
         if port not in taken and all(not port_taken(p) for p in SitePlan(Site("X"), port, workers).ports):
             return port
     raise Temporary("no free block of ports", f"{FIRST_PORT} to {LAST_PORT}", "stop what holds them")

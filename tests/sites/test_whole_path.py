@@ -11,6 +11,7 @@ from streams.core import messages as m
 from streams.core import topics
 from streams.core.names import Text
 from streams.errors import NeverWorks
+from streams.federation import broker
 from tests.sites.rig import A, B, Rig, Spot, adler, completions, noise, until
 
 pytestmark = [pytest.mark.sites, pytest.mark.timeout(600)]
@@ -106,3 +107,10 @@ def test_files_already_there_complete_without_a_byte(rig: Rig, spot: Spot) -> No
     assert (rig.ends(A, PAYLOAD_TO_B), sorted(r[:3] for r in rig.records(B, copied))) == before
     assert not list(rig.records(B, topics.requests_to(A), key=f"{second.id}.0.0")), "nothing was asked for"
     rig.audit()
+
+
+def test_a_stranger_on_our_port_is_not_ours(rig: Rig) -> None:
+    """Two federations may plan one port at once: a broker is ready only if it is the one that was formatted here."""
+    node = rig.record.sites[0].broker(rig.state)
+    assert broker.is_ready(node.bootstrap, cluster_id=node.cluster_id)
+    assert not broker.is_ready(node.bootstrap, cluster_id="of-another-federation-")

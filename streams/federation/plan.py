@@ -169,7 +169,7 @@ def planned(names: Sequence[str], known: Record | None, *, workers: int, credit_
 
 def _free_block(taken: set[int], workers: int, home: str) -> int:
     blocks = range(FIRST_PORT, LAST_PORT, PORTS_PER_SITE)
-    first = zlib.crc32(home.encode()) % len(blocks)
+    first: int = zlib.crc32(home.encode()) % len(blocks)
     for port in chain(blocks[first:], blocks[:first]):
         if port not in taken and all(not port_taken(p) for p in SitePlan(Site("X"), port, workers).ports):
             return port

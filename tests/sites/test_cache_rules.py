@@ -75,6 +75,7 @@ def test_a_row_is_put_on_every_turn(rig: Rig, spot: Spot) -> None:
     rig.audit()
 
 
+@pytest.mark.skipif(os.environ.get("T2G_TEST_BROKERS") == "containers", reason="a container is no process of ours")
 @pytest.mark.parametrize(("records", "size"), [(300, 4000), (40, 17_000)], ids=["many", "each-fills-a-batch"])
 def test_a_flush_returns_only_when_every_changelog_record_is_in_the_log(rig: Rig, records: int, size: int) -> None:
     """With a broker that stands still meanwhile; the process dies as soon as the flush has returned."""

@@ -124,6 +124,7 @@ def test_mirror(rig: Rig, spot: Spot) -> None:
         _told(before.name, blow, rig.until_back(before))
 
 
+@pytest.mark.skipif(os.environ.get("T2G_TEST_BROKERS") == "containers", reason="a container is no process of ours")
 @pytest.mark.parametrize("site", ["T1_A", "T2_B"])
 def test_broker(rig: Rig, spot: Spot, site: str) -> None:
     """A broker, the source's or the destination's: clients come back to it, or their workers are started again."""

@@ -15,11 +15,11 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from streams.errors import NeverWorks
-from streams.federation.jvm import Jvm
+from streams.federation.jvm import LIGHT, Jvm
 
 RECORD_BYTES_MAX = 9 * 1024 * 1024  # a payload record of 8 MiB and its header, key and headers
 SEGMENT_BYTES = 64 * 1024 * 1024
-HEAP = ("-Xms64m", "-Xmx256m", "-XX:+UseSerialGC")
+HEAP = ("-Xms64m", "-Xmx192m", *LIGHT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,10 @@ from pathlib import Path
 
 from streams.federation.java import Java
 
+LIGHT = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+"""The quick compiler alone: half the CPU of a start, a quarter less memory, and the same MB/s and CPU per GB, since
+bytes are moved by the kernel."""
+
 
 @dataclass(frozen=True, slots=True)
 class Jvm:

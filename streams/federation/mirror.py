@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from streams.core.names import Site
 from streams.core.topics import chunks_to, remote
 from streams.federation.broker import RECORD_BYTES_MAX
+from streams.federation.jvm import LIGHT
 
 MAIN_CLASS = "org.apache.kafka.connect.mirror.MirrorMaker"
 _MIB = 1024 * 1024
@@ -58,7 +59,7 @@ class Flow:
 def heap(flows: int) -> tuple[str, ...]:
     """Flags of a mirror process: what `flows` fetch and buffer at most, and what the framework needs."""
     per_flow = _PAYLOAD_TASKS * (2 * _FETCH_BYTES + _BUFFER_BYTES) // _MIB
-    return ("-Xms64m", f"-Xmx{128 + per_flow * flows}m", "-XX:+UseSerialGC")
+    return ("-Xms64m", f"-Xmx{128 + per_flow * flows}m", *LIGHT)
 
 
 def properties(bootstraps: Mapping[str, str], flows: Sequence[Flow], *, replication: int = 1) -> dict[str, str]:

@@ -37,13 +37,13 @@ class Blow:
     at_s: float = field(default_factory=time.monotonic)
     epoch_s: float = field(default_factory=time.time)
 
-    def first_new_progress(self) -> float:
-        """When (epoch) more was synced at B than before the blow."""
+    def first_new_progress(self, after_epoch_s: float) -> float:
+        """When (epoch) more was synced at B than before the blow, of what was heard after a moment."""
         at_s, _ = self.ear.until(
             lambda w: _of(w, self.handle) and w.verified.size > self.synced,
             "progress after the blow",
             RECOVERY_S,
-            self.at_s,
+            self.at_s + max(0.0, after_epoch_s - self.epoch_s),
         )
         return self.epoch_s + at_s - self.at_s
 
@@ -84,7 +84,7 @@ def struck(rig: Rig, spot: Spot, strike: Callable[[], object]) -> Iterator[Blow]
 
 def _told(name: str, blow: Blow, back: plan.Part) -> None:
     """Prints how long the part took to come back, and the transfer to go on."""
-    progress = blow.first_new_progress()
+    progress = blow.first_new_progress(back.created)
     print(
         f"\n{name}: ready again {time.time() - blow.epoch_s:.1f} s after the kill; first new progress "
         f"{progress - back.created:.1f} s after its new start, {progress - blow.epoch_s:.1f} s after the kill"
@@ -105,7 +105,7 @@ def test_destination_plane(rig: Rig, spot: Spot) -> None:
     plane = rig.plane_pid(worker.name)
     with struck(rig, spot, lambda: os.kill(plane, signal.SIGKILL)) as blow:
         until(lambda: rig.plane_pid(worker.name) != plane, "another plane runs")
-        blow.first_new_progress()
+        blow.first_new_progress(blow.epoch_s)
     now = rig.part(worker.name)
     assert (now.pid, now.restarts) == (worker.pid, worker.restarts)
 

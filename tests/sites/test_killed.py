@@ -74,6 +74,7 @@ def struck(rig: Rig, spot: Spot, strike: Callable[[], object]) -> Iterator[Blow]
         assert not big.exists(), "the blow came too late: the file was there"
         yield blow
         rig.wait_done(handle, RECOVERY_S)
+        print(f"the whole file was there {time.monotonic() - blow.at_s:.1f} s after the kill")
     rig.assert_arrived(files)
     assert not names.wrong
     assert names.looks > 100
@@ -84,11 +85,9 @@ def struck(rig: Rig, spot: Spot, strike: Callable[[], object]) -> Iterator[Blow]
 
 def _told(name: str, blow: Blow, back: plan.Part) -> None:
     """Prints how long the part took to come back, and the transfer to go on."""
-    progress = blow.first_new_progress(back.created)
-    print(
-        f"\n{name}: ready again {time.time() - blow.epoch_s:.1f} s after the kill; first new progress "
-        f"{progress - back.created:.1f} s after its new start, {progress - blow.epoch_s:.1f} s after the kill"
-    )
+    ready_s = time.time() - blow.epoch_s
+    progress_s = blow.first_new_progress(back.created) - blow.epoch_s
+    print(f"\n{name}: ready again {ready_s:.1f} s after the kill, more synced at {B} after {progress_s:.1f} s")
 
 
 def test_destination_worker(rig: Rig, spot: Spot) -> None:

@@ -311,7 +311,7 @@ def _cut(log: Path) -> None:
         if log.stat().st_size > LOG_BYTES_MAX:
             with log.open("rb") as text:
                 text.seek(-LOG_BYTES_KEPT, os.SEEK_END)
-                log.with_suffix(".log.1").write_bytes(text.read())
+                log.with_suffix(".log.1").write_bytes(text.read(LOG_BYTES_KEPT))
             os.truncate(log, 0)
 
 

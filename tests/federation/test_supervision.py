@@ -21,6 +21,7 @@ from streams.federation import local, plan, supervisor
 from streams.federation.java import Java
 from streams.federation.jvm import Jvm
 from streams.federation.supervisor import Running, Supervisor
+from tests.system_tools import tool
 
 SLEEPS = [sys.executable, "-S", "-c", "import time; time.sleep(300)"]
 
@@ -95,7 +96,7 @@ def test_stop_ends_all_even_the_stubborn(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_long_log_is_cut_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "LOG_BYTES_MAX", 20_000)
     monkeypatch.setattr(supervisor, "LOG_BYTES_KEPT", 5_000)
-    talks = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; sleep 300"
+    talks = f"i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; exec {tool('sleep')} 300"
     one = part(tmp_path, "talker", "/bin/sh", "-c", talks)
     found = watching(tmp_path, one)
     until(lambda: (found.watch(), one.log.with_suffix(".log.1").exists())[1])

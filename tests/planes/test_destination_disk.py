@@ -13,6 +13,7 @@ from streams.core.messages import FailureClass, PartOpened, Scope, TransferProgr
 from streams.core.ranges import Ranges
 from tests.planes.feed import Receiver, Sender, listed
 from tests.planes.stage import request_of
+from tests.system_tools import tool
 
 NOISE = random.Random(13)
 MB = 1_000_000
@@ -24,12 +25,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     directory = tmp_path / "disk"
     directory.mkdir()
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(directory)], capture_output=True, text=True
+        [tool("mount"), "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(directory)], capture_output=True, text=True
     )
     if done.returncode:
         pytest.skip(f"mounting is impossible here: {done.stderr.strip()}")
     yield directory
-    subprocess.run(["umount", "--lazy", str(directory)], check=True)
+    subprocess.run([tool("umount"), "--lazy", str(directory)], check=True)
 
 
 def test_the_file_that_does_not_fit_fails_with_its_reason_and_the_others_go_on(

@@ -22,6 +22,7 @@ from streams.errors import NotFound
 from streams.federation import local
 from streams.producer import IntentHandle, Outcome
 from tests.sites.rig import A, B, Ear, Rig, Spot, noise, until
+from tests.system_tools import tool
 
 pytestmark = [pytest.mark.sites, pytest.mark.timeout(300)]
 
@@ -111,7 +112,7 @@ def test_a_source_that_changes_while_it_is_read(rig: Rig, spot: Spot, how: str) 
 def _tiny_disk(path: str) -> str | None:
     """Mounts a file system of 4 MB there; why not, if it cannot be done."""
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", path], capture_output=True, text=True, check=False
+        [tool("mount"), "-t", "tmpfs", "-o", "size=4m", "tmpfs", path], capture_output=True, text=True, check=False
     )
     return None if done.returncode == 0 else f"no tmpfs can be mounted here: {done.stderr.strip()}"
 
@@ -133,7 +134,7 @@ def test_a_full_disk_at_the_destination(rig: Rig, spot: Spot) -> None:
         outcome = rig.wait(rig.publish([spot.block()]))
         rig.assert_arrived({lfn: content for lfn, content in files.items() if lfn.endswith(("fits.dat", "where.dat"))})
     finally:
-        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+        subprocess.run([tool("umount"), "--lazy", str(disk)], check=True)
     # The audit reads back what completed: it is on the real disk now.
     rig.write({spot.lfn("disk/fits.dat"): files[spot.lfn("disk/fits.dat")]}, at=B)
     assert outcome.exit_code == PARTLY

@@ -16,6 +16,7 @@ from streams.errors import StorageError
 from streams.storage.endpoint import PartLost, Sealed, Wanted
 from streams.storage.posix import PosixEndpoint
 from tests.storage.contract import LFN, adler_of, land, noise, tag
+from tests.system_tools import PLACES, tool
 
 MB = 1_000_000
 
@@ -23,13 +24,13 @@ MB = 1_000_000
 @contextmanager
 def mounted(directory: Path, *arguments: str) -> Iterator[Path]:
     directory.mkdir(exist_ok=True)
-    done = subprocess.run(["mount", *arguments, str(directory)], capture_output=True, text=True)
+    done = subprocess.run([tool("mount"), *arguments, str(directory)], capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"mounting is impossible here: {done.stderr.strip()}")
     try:
         yield directory
     finally:
-        subprocess.run(["umount", "--lazy", str(directory)], check=True)
+        subprocess.run([tool("umount"), "--lazy", str(directory)], check=True)
 
 
 def tmpfs(directory: Path, options: str) -> AbstractContextManager[Path]:
@@ -37,11 +38,11 @@ def tmpfs(directory: Path, options: str) -> AbstractContextManager[Path]:
 
 
 def ext4_image(path: Path, megabytes: int) -> Path:
-    if shutil.which("mkfs.ext4") is None:
+    if shutil.which("mkfs.ext4", path=PLACES) is None:
         pytest.skip("no mkfs.ext4 here")
     with path.open("wb") as file:
         file.truncate(megabytes * MB)
-    subprocess.run(["mkfs.ext4", "-q", "-E", "nodiscard", str(path)], check=True)
+    subprocess.run([tool("mkfs.ext4"), "-q", "-E", "nodiscard", str(path)], check=True)
     return path
 
 
@@ -178,7 +179,7 @@ def test_a_read_only_disk_is_permanent(tmp_path: Path) -> None:
         part = endpoint.open_part("/new", tag(1), bytes=6, adler32=None)
         part.write(0, b"abcdef")
         part.close()
-        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        subprocess.run([tool("mount"), "-o", "remount,ro", str(disk)], check=True)
         for attempt in (
             lambda: part.seal(),
             lambda: endpoint.open_part(LFN, tag(), bytes=6, adler32=None),

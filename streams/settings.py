@@ -57,7 +57,7 @@ class Registry:
     partitions: int = 8
     table_version: int = 1
     payload_bytes: int = 256 * 1024
-    credit_bytes: int = 64 * 1024 * 1024
+    credit_bytes: int = 128 * 1024 * 1024
     sites: tuple[SiteEntry, ...] = ()
 
     @property

@@ -22,11 +22,11 @@ class Policy:
     """What was sent and not yet heard back is not sent again for so long: longer than a busy broker's round trip."""
     lease_s: float = 20.0
     """A request nobody answered is asked again after this; longer than a source's queue at full credit."""
-    request_bytes: int = 32 * 1024 * 1024
+    request_bytes: int = 64 * 1024 * 1024
     """One request: large enough for few Faust events, small enough that two in flight fit the credit."""
     requests_in_flight: int = 2
     """Per transfer: one flows while the next is being asked for."""
-    credit_bytes: int = 64 * 1024 * 1024
+    credit_bytes: int = 128 * 1024 * 1024
     """Bytes asked for and not verified, per source and payload partition; retention is five times this."""
     report_s: float = 2.0
     """A changing transfer reports itself this often."""

@@ -18,6 +18,19 @@ from streams.settings import Settings
 GIVE_UP_S = 300.0
 
 
+class Window:
+    """Bytes sent and not consumed yet: a bare producer would outrun retention and lose them unmirrored."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_max, self.bytes, self.moved = bytes_max, 0, threading.Condition()
+
+    def take(self, count: int) -> None:
+        with self.moved:
+            self.moved.wait_for(lambda: count < 0 or self.bytes < self.bytes_max, GIVE_UP_S)
+            self.bytes += count
+            self.moved.notify_all()
+
+
 def seconds(settings: Settings, source: Site, destination: Site, keyed: Sequence[tuple[str, int]]) -> float:
     """From the first produce at `source` to the last record consumed at `destination`.
 
@@ -53,8 +66,9 @@ def seconds(settings: Settings, source: Site, destination: Site, keyed: Sequence
         }
     )
     start = time.monotonic()
+    window = Window(settings.registry.credit_bytes * len(keyed))
     sender = threading.Thread(
-        target=_produce, args=(producer, chunks_to(destination), settings.registry.partitions, records, payload)
+        target=_produce, args=(producer, chunks_to(destination), settings.registry.partitions, records, payload, window)
     )
     sender.start()
     wanted, got = sum(length for _, length in records), 0
@@ -62,6 +76,7 @@ def seconds(settings: Settings, source: Site, destination: Site, keyed: Sequence
         msg = consumer.poll(1.0)
         if msg is not None and msg.error() is None and msg.headers() is None:
             got += len(msg.value())
+            window.take(-len(msg.value()))
     took = time.monotonic() - start
     sender.join()
     consumer.close()
@@ -84,9 +99,15 @@ def _interleaved(keyed: Sequence[tuple[str, int]], size: int) -> list[tuple[str,
 
 
 def _produce(
-    producer: Producer, topic: str, partitions: int, records: Sequence[tuple[str, int]], payload: bytes
+    producer: Producer,
+    topic: str,
+    partitions: int,
+    records: Sequence[tuple[str, int]],
+    payload: bytes,
+    window: Window,
 ) -> None:
     for key, length in records:
+        window.take(length)
         value = payload if length == len(payload) else payload[:length]
         while True:
             try:

@@ -184,6 +184,7 @@ def keep(rows: list[dict[str, Any]], rounds: int, partial: bool) -> None:
         print("a partial run is not kept")
         return
     path = Path(__file__).parent / "results" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({**found, "rows": rows}, indent=1) + "\n")
     print(f"kept as {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
 

@@ -20,7 +20,7 @@ from streams.core.intent import IntentRow
 from streams.core.manifest import Manifest
 from streams.core.names import ManifestId, Site
 from streams.core.owed import owed_intent, owed_transfer, report, waits_for
-from streams.core.policy import Policy
+from streams.core.policy import LEASES_MAX, Policy
 from streams.core.schedule import Lane, lane, schedule
 from streams.core.topics import partition_of
 from streams.core.transfer import State, TransferRow
@@ -63,6 +63,10 @@ class Clock:
         self.outstanding: dict[Lane, dict[ManifestId, int]] = {}
         self.soon = asyncio.Event()
         """Set when something fell due at once."""
+        self.asked: dict[ManifestId, int] = {}
+        """Since when the oldest open request of a transfer waits."""
+        self._moved: dict[Lane, int] = {}
+        """When payload was last verified in a lane: what else was asked of it is on its way, behind that."""
         self._sent: dict[tuple[object, ...], int] = {}
         self._unheard: dict[ManifestId, dict[Site, c.RequestChunks]] = {}
         """Requests sent and perhaps not folded yet: they use credit already."""
@@ -82,9 +86,9 @@ class Clock:
         for key in [key for key in {*self.outstanding, *self._queues} if key[1] == partition]:
             self.outstanding.pop(key, None)
             self._queues.pop(key, None)
-        self.parts = {manifest for manifest in self.parts if self._partition(manifest) != partition}
-        for known in (self._reported, self._unheard):
-            for manifest in [manifest for manifest in known if self._partition(manifest) == partition]:
+        self.parts = {manifest for manifest in self.parts if self.partition(manifest) != partition}
+        for known in (self._reported, self._unheard, self.asked):
+            for manifest in [manifest for manifest in known if self.partition(manifest) == partition]:
                 del known[manifest]
 
     def wake(self, partition: int) -> None:
@@ -164,10 +168,17 @@ class Clock:
     def _carry_out(self, partition: int, key: str, owed: list[c.Owed], manifest: Manifest | None) -> None:
         now = self.now_ms()
         for o in owed:
-            if o.due_ms > now:
-                self._at(partition, key, o.due_ms)
+            due_ms = self._lease_end(o.command, o.due_ms) if isinstance(o.command, c.ExpireLease) else o.due_ms
+            if due_ms > now:
+                self._at(partition, key, due_ms)
             elif self._settled(partition, key, o.command):
                 self._do(partition, key, o.command, manifest)
+
+    def _lease_end(self, lease: c.ExpireLease, until_ms: int) -> int:
+        """Asking again while a slow link still brings what was asked before would only make its queue longer."""
+        lease_ms = int(self.policy.lease_s * 1000)
+        moved = self._moved.get(lane(lease.source, lease.manifest, self.partitions), 0)
+        return max(until_ms, min(moved + lease_ms, until_ms + (LEASES_MAX - 1) * lease_ms))
 
     def _do(self, partition: int, key: str, command: c.Command, manifest: Manifest | None) -> bool:
         now = self.now_ms()
@@ -215,7 +226,7 @@ class Clock:
     def _lane(self, request: c.RequestChunks) -> Lane:
         return lane(request.source, request.manifest, self.partitions)
 
-    def _partition(self, manifest: ManifestId) -> int:
+    def partition(self, manifest: ManifestId) -> int:
         return partition_of(manifest, self.partitions)
 
     def _call(self, key: Lane) -> None:
@@ -224,7 +235,12 @@ class Clock:
             self._at(key[1], waiting, self.now_ms())
 
     def _note_credit(self, row: TransferRow) -> None:
-        held = {s.source: sum(o.ranges.size for o in s.outstanding) for s in row.sources}
+        held = {s.source: sum((o.ranges - row.verified).size for o in s.outstanding) for s in row.sources}
+        until = [o.until_ms for s in row.sources for o in s.outstanding]
+        if until:
+            self.asked[row.manifest] = min(until) - int(self.policy.lease_s * 1000)
+        else:
+            self.asked.pop(row.manifest, None)
         unheard = self._unheard.get(row.manifest, {})
         for source, request in list(unheard.items()):
             held.setdefault(source, 0)
@@ -243,6 +259,7 @@ class Clock:
         if size:
             rows[manifest] = size
         if size < before:
+            self._moved[key] = self.now_ms()
             self._call(key)
 
     def _report_changes(self, partition: int, row: TransferRow, manifest: Manifest | None) -> None:
@@ -275,6 +292,7 @@ class Clock:
 
     def _forget(self, manifest: ManifestId) -> None:
         self.parts.discard(manifest)
+        self.asked.pop(manifest, None)
         self._reported.pop(manifest, None)
         self._unheard.pop(manifest, None)
         for queue in self._queues.values():

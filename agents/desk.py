@@ -22,6 +22,7 @@ from streams.core import commands as c
 from streams.core import messages as m
 from streams.core import transfer as transfers
 from streams.core.names import IntentId, ManifestId, Site
+from streams.core.policy import LEASES_MAX
 from streams.core.topics import split
 from streams.errors import WireError
 from streams.planes import orders
@@ -143,9 +144,14 @@ class Desk:
             self.plane.tell(orders.Forget(row.manifest))
 
     def _serve(self, partition: int, request: m.ChunksRequested, sent_ms: int) -> None:
-        """Hands a request to the plane, under a lease by this site's clock: the other's may be minutes away."""
+        """Hands a request to the plane, under a lease by this site's clock: the other's may be minutes away.
+
+        Its longest: while the payload before it is on its way, the destination waits. Had it asked again, the plane
+        would hear of it.
+        """
         if self.clock.is_awake(partition):
-            request = replace(request, until_ms=self.now_ms() + max(0, request.until_ms - sent_ms))
+            lease_ms = max(0, request.until_ms - sent_ms)
+            request = replace(request, until_ms=self.now_ms() + LEASES_MAX * lease_ms)
         command = c.ServeChunks(request)
         if request.until_ms <= self.now_ms() or command.id in self.serving:
             return
@@ -162,10 +168,8 @@ class Desk:
             self.effects(c.ServeChunks(request), None)
 
     def _oldest_ms(self, partition: int) -> int | None:
-        # Without reading every row again: no request of this partition is older than a lease.
-        busy = any(key[1] == partition and held for key, held in self.clock.outstanding.items())
-        lease_ms = int(self.clock.policy.lease_s * 1000)
-        return self.now_ms() - lease_ms - REOPENED_MS if busy else None
+        since = [at for manifest, at in self.clock.asked.items() if self.clock.partition(manifest) == partition]
+        return max(0, min(since) - REOPENED_MS) if since else None
 
     def forget_expired(self) -> None:
         """Drops requests whose lease has ended unserved."""

@@ -12,6 +12,8 @@ PAYLOAD_BYTES_MAX = 8 * 1024 * 1024
 """Largest configurable payload record; brokers and mirrors are set up to pass it."""
 SEGMENTS_MAX = 256
 """Segments of one payload record: 25 bytes each at most, so that its header stays below HEADER_BYTES_MAX."""
+LEASES_MAX = 10
+"""A lease outlived by what else comes through its partition ends after so many times its length all the same."""
 MANIFEST_ITEMS_MAX = 1000
 """Items of a manifest: about 200 KB encoded, well under RECORD_BYTES_MAX."""
 
@@ -21,7 +23,7 @@ class Policy:
     settle_s: float = 2.0
     """What was sent and not yet heard back is not sent again for so long: longer than a busy broker's round trip."""
     lease_s: float = 20.0
-    """A request nobody answered is asked again after this; longer than a source's queue at full credit."""
+    """A request is asked again after so long a silence: of its own answers and of what shares its payload partition."""
     request_bytes: int = 64 * 1024 * 1024
     """One request: large enough for few Faust events, small enough that two in flight fit the credit."""
     requests_in_flight: int = 2

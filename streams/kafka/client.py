@@ -120,7 +120,7 @@ def producer_config(settings: Settings, site: str, client_id: str, *, chunks: bo
             "linger.ms": 2,
             "delivery.timeout.ms": 60_000,
             "message.max.bytes": CHUNK_RECORD_BYTES_MAX,
-            "queue.buffering.max.kbytes": settings.chunk_queue_bytes // 1024,
+            "queue.buffering.max.kbytes": max(settings.chunk_queue_bytes, 5 * settings.registry.payload_bytes) // 1024,
         }
     return config | dict(settings.kafka_of(site))
 

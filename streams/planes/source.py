@@ -1,8 +1,8 @@
 """The source half of the in-log plane: requests in, payload records out. It keeps nothing that outlives a request.
 
-Requests are served record by record in turn, one request of a (manifest, destination) at a time. What cannot be read
-is said in the payload's place, as a segment with a reason; what may be readable later is left out, and is asked for
-again when the lease ends.
+Requests are served in turn, about 1 MiB of each, one request of a (manifest, destination) at a time. What cannot be
+read is said in the payload's place, as a segment with a reason; what may be readable later is left out, and is asked
+for again when the lease ends.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 REASONS_BYTES_MAX = 5000
 """Of one record's reasons: the header of 256 segments stays under its cap."""
 READERS_MAX = 32
+TURN_BYTES = 1024 * 1024
+"""Sent of one request before another has its turn: records of one partition in a row share a batch, in every hop."""
 SERVED_MAX = 8192
 ROOM_S = 1.0
 ITEMS_MAX = 50_000
@@ -68,6 +70,7 @@ class _Stream:
     refused: dict[int, Reason] = field(default_factory=dict)
     sent: Ranges = EMPTY
     sent_bytes: int = 0
+    superseded: bool = False
 
     def load(self) -> bool:
         """Have the next chunk's pieces ready; False when there is none."""
@@ -120,7 +123,11 @@ class Source:
         stream = _Stream(request, chunks(request, self._payload_bytes), RequestLine(request.items))
         with self._wake:
             self._items += len(request.items)
-            self._waiting.setdefault(name[:2], deque()).append(stream)
+            waiting = self._waiting.setdefault(name[:2], deque())
+            for older in waiting:
+                # The destination has given it up, or it would not ask for the same again.
+                older.superseded = older.superseded or bool(older.request.ranges & request.ranges)
+            waiting.append(stream)
             self._wake.notify()
 
     def close(self) -> None:
@@ -139,7 +146,7 @@ class Source:
                 key, streams = next(iter(self._waiting.items()))
                 stream = streams[0]
             try:
-                more = self._send_one(stream)
+                more = self._send_turn(stream)
             except Exception:
                 log.exception("%s request %d is dropped", stream.request.manifest, stream.request.request_no)
                 more = False
@@ -150,11 +157,22 @@ class Source:
                 if not streams:
                     del self._waiting[key]
 
+    def _send_turn(self, stream: _Stream) -> bool:
+        """Send some of the request's records; whether there are more."""
+        until = stream.sent_bytes + TURN_BYTES
+        while self._send_one(stream):
+            if stream.sent_bytes >= until:
+                return True
+        return False
+
     def _send_one(self, stream: _Stream) -> bool:
         """Send the request's next record; whether there are more."""
         request = stream.request
         if self._now_ms() >= request.until_ms:
             log.info("%s request %d: its lease ended while it was served", request.manifest, request.request_no)
+            return False
+        if stream.superseded:
+            log.info("%s request %d: what is left of it was asked for again", request.manifest, request.request_no)
             return False
         if not stream.load():
             return False

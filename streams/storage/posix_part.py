@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from streams.core.ranges import Ranges
 from streams.errors import StorageError
-from streams.storage import oserrors
+from streams.storage import oserrors, syscalls
 from streams.storage.checksums import AdlerRanges, Buffer, adler32, adler32_hex
 from streams.storage.endpoint import Part, PartLost, Sealed
 from streams.storage.writeback import Disk
@@ -34,6 +34,11 @@ if TYPE_CHECKING:
     from streams.storage.posix import PosixEndpoint
 
 READ_BYTES = 1 << 20
+UNCACHED_BYTES_MIN = 8 * 1024 * 1024
+"""Of a file: nobody reads a large one back from memory at once, and new pages are what its writing costs most (2 GB in
+2.0 s of CPU through the page cache, in 0.3 s past it). Of a small one each write would be a transfer of its own."""
+
+_NOT_UNCACHED = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
 class PosixPart(Part):
@@ -113,7 +118,7 @@ class PosixPart(Part):
                 for start, end in gaps:
                     piece = view[start - offset : end - offset]
                     self._note_write()
-                    _pwrite_all(fd, piece, start)
+                    self._pwrite_all(fd, piece, start)
                     self._adlers.add(start, end, adler32(piece))
                 # not reached after an error: the seal then reads all back, which is safe
                 self._mtime_ns = os.fstat(fd).st_mtime_ns
@@ -230,6 +235,21 @@ class PosixPart(Part):
             self._mtime_ns = stat.st_mtime_ns
         return stat
 
+    def _pwrite_all(self, fd: int, view: memoryview, offset: int) -> None:
+        while view.nbytes:
+            uncached = self.bytes >= UNCACHED_BYTES_MIN and self.disk.writes_uncached
+            try:
+                written = (syscalls.pwrite_uncached if uncached else os.pwrite)(fd, view, offset)
+            except OSError as error:
+                if not uncached or error.errno not in _NOT_UNCACHED:
+                    raise
+                self.disk.writes_uncached = False
+                continue
+            if written <= 0:
+                raise OSError(errno.EIO, "a write of nothing")
+            view = view[written:]
+            offset += written
+
     def _note_write(self) -> None:
         if not self.unsynced:
             self.unsynced = True
@@ -243,15 +263,6 @@ class PosixPart(Part):
     def _failed(self, error: OSError) -> StorageError:
         failure = oserrors.writing(error, self.pfn)
         return self._lose(failure) if isinstance(failure, PartLost) else failure
-
-
-def _pwrite_all(fd: int, view: memoryview, offset: int) -> None:
-    while view.nbytes:
-        written = os.pwrite(fd, view, offset)
-        if written <= 0:
-            raise OSError(errno.EIO, "a write of nothing")
-        view = view[written:]
-        offset += written
 
 
 def _adler_of(fd: int, start: int, stop: int) -> int:

@@ -1,4 +1,4 @@
-"""The four Linux calls that Python lacks: openat2, renameat2, syncfs, fallocate. No policy, no fallback.
+"""Linux calls that Python lacks: openat2, renameat2, syncfs, fallocate, a flag of pwritev2. No policy, no fallback.
 
 Each raises OSError as `os` does; ENOSYS where this machine or C library does not know the call. ctypes releases the GIL
 around each.
@@ -13,6 +13,7 @@ from typing import Any
 
 _RENAME_NOREPLACE = 1
 _FALLOC_KEEP_SIZE = 1
+_RWF_DONTCACHE = 0x80  # Linux ≥ 6.14, where the filesystem takes part
 _SYS_OPENAT2 = 437  # the same number on every architecture Linux got it on
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_BENEATH = 0x08
@@ -78,3 +79,8 @@ def syncfs(fd: int) -> None:
 def fallocate_keep_size(fd: int, length_bytes: int) -> None:
     """Reserve blocks for the first `length_bytes` without changing the size."""
     _call(_fallocate, fd, _FALLOC_KEEP_SIZE, 0, length_bytes)
+
+
+def pwrite_uncached(fd: int, view: memoryview, offset: int) -> int:
+    """Write, and let the pages go as soon as they are on the disk; EOPNOTSUPP where the filesystem cannot."""
+    return os.pwritev(fd, [view], offset, _RWF_DONTCACHE)

@@ -98,6 +98,8 @@ class Disk:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.failures = 0
+        self.writes_uncached = True
+        """Until it is seen that this filesystem cannot."""
         self._lock = Lock()
 
     def sync(self) -> bool:

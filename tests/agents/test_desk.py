@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from agents.desk import REOPENED_MS
 from streams import wire
 from streams.core import messages as m
 from streams.core import transfer as transfers
-from streams.core.policy import Policy
+from streams.core.policy import LEASES_MAX, Policy
 from streams.core.ranges import Ranges
 from streams.errors import WireError
 from streams.planes import orders
@@ -392,6 +394,27 @@ def test_a_lease_is_proposed_to_expire_and_the_range_asked_again() -> None:
     assert (asked.request_no, asked.ranges) == (2, WHOLE)
 
 
+def test_a_lease_lasts_while_payload_of_its_partition_comes_but_not_for_ever() -> None:
+    """On a slow link what was asked for is on its way behind other payload; asked again, it would come twice."""
+    rig = Rig()
+    rig.hear(x.planned(ONE))
+    rig.opened()
+    (asked,) = rig.take(m.ChunksRequested)
+    rig.hear(asked)
+    rig.after(15)
+    rig.hear(x.progress(Ranges([(0, 10)])))
+    rig.after(19.9)
+    assert rig.take(m.LeaseExpired) == []
+    rig.after(0.1)
+    assert len(rig.take(m.LeaseExpired)) == 1
+    rig.forget()
+    for verified in range(11, 30):
+        rig.hear(x.progress(Ranges([(0, verified)])))
+        rig.after(10)
+    assert rig.now_ms > asked.until_ms + (LEASES_MAX - 1) * 20_000
+    assert rig.take(m.LeaseExpired)
+
+
 def test_a_cancelled_transfer_is_stopped_and_ends_cancelled() -> None:
     rig = Rig()
     rig.hear(x.body(), x.decided(), ONE, x.planned(ONE), x.reported())
@@ -485,8 +508,9 @@ def test_a_new_plane_is_told_everything_again() -> None:
     rig.desk.plane_restarted()
     (assign,) = rig.take(orders.Assign)
     partition = rig.record(x.opened())["partition"]
-    assert assign.partitions[partition] == rig.now_ms - 20_000 - 60_000, "what is in flight is read again"
-    assert [o.request for o in rig.take(orders.Serve)] == [serve]
+    assert assign.partitions[partition] == rig.now_ms - REOPENED_MS, "what is in flight is read again"
+    longest = replace(serve, until_ms=rig.now_ms + LEASES_MAX * 9_000)
+    assert [o.request for o in rig.take(orders.Serve)] == [longest]
     rig.desk.tick()
     (order,) = rig.take(orders.Open)
     assert (order.attempt, order.verified) == (1, Ranges([(0, 50)])), "at once, without settling"
@@ -520,7 +544,10 @@ def test_a_request_is_served_once_within_its_lease() -> None:
     assert rig.take(orders.Serve) == [], "its lease is over"
     rig.hear(m.ChunksServed(x.MANIFEST, x.C, x.B, 1, WHOLE, 150))
     assert [r.request_no for r in rig.desk.serving.values()] == [2]
-    rig.now_ms += 5_000
+    rig.now_ms += LEASES_MAX * 5_000 - 1
+    rig.desk.forget_expired()
+    assert rig.desk.serving, "its payload may wait behind other payload: the destination waits too"
+    rig.now_ms += 1
     rig.desk.forget_expired()
     assert rig.desk.serving == {}
 
@@ -533,5 +560,6 @@ def test_a_site_that_is_its_own_source_serves_itself() -> None:
     (asked,) = rig.take(m.ChunksRequested)
     assert asked.source == x.B
     rig.hear(asked)
-    assert [o.request for o in rig.take(orders.Serve)] == [asked]
+    longest = replace(asked, until_ms=rig.now_ms + LEASES_MAX * 20_000)
+    assert [o.request for o in rig.take(orders.Serve)] == [longest]
     assert rig.transfer().source_row(x.B).requested == 1

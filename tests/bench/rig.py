@@ -48,8 +48,9 @@ class Rig:
         self.warm_up()
 
     def warm_up(self) -> None:
-        """One file each way: connections, producer ids, first-use topics."""
-        self.send(self.make("warm", 1, 100_000))
+        """Connections, producer ids, first-use topics, and what Java compiles only after a while of payload."""
+        for size in (100_000, 500_000_000):
+            self.send(self.make("warm", 1, size))
 
     def without_workers(self, act: Callable[[], float]) -> float:
         """Runs `act` while no worker of the product reads or writes."""

@@ -88,8 +88,8 @@ def test_copies_are_the_topics_that_are_provisioned() -> None:
 
 
 def test_heap_grows_with_the_flows() -> None:
-    assert mirror.heap(2)[1] == "-Xmx256m"
-    assert mirror.heap(6)[1] == "-Xmx512m"
+    assert mirror.heap(2)[1] == "-Xmx384m"
+    assert mirror.heap(6)[1] == "-Xmx640m"
 
 
 def test_a_broker_listens_on_loopback_only_and_takes_large_records(tmp_path: Path) -> None:

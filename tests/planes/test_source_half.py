@@ -14,6 +14,7 @@ from streams.core.messages import FailureClass, ManifestWritten, Scope
 from streams.core.policy import SEGMENTS_MAX
 from streams.core.ranges import Ranges
 from streams.errors import Temporary
+from streams.planes.source import TURN_BYTES
 from streams.storage.checksums import crc32c
 from tests.planes.feed import Record, Sender, listed
 from tests.planes.stage import request_of
@@ -84,7 +85,8 @@ def test_a_number_is_served_once_and_an_ended_lease_never(sender: Sender, tmp_pa
 
 def test_requests_of_different_manifests_take_turns(tmp_path: Path) -> None:
     sender = Sender(tmp_path / "a", PAYLOAD)
-    bodies = [listed(tmp_path / "a", {f"/store/turn{n}": NOISE.randbytes(8 * PAYLOAD)}) for n in range(3)]
+    per_turn = TURN_BYTES // PAYLOAD
+    bodies = [listed(tmp_path / "a", {f"/store/turn{n}": NOISE.randbytes(2 * TURN_BYTES)}) for n in range(3)]
     sender._done.acquire()  # nothing ends before all are asked for
     first = request_of(bodies[0])
     sender.source._wake.acquire()
@@ -96,7 +98,22 @@ def test_requests_of_different_manifests_take_turns(tmp_path: Path) -> None:
     with sender._done:
         assert sender._done.wait_for(lambda: len(sender.told) == 3, 10)
     order = [header.manifest for header, _ in sender.records]
-    assert order == [body.manifest for body in bodies] * 8
+    assert order == [body.manifest for body in bodies for _ in range(per_turn)] * 2
+    sender.close()
+
+
+def test_what_is_asked_again_is_not_served_twice(tmp_path: Path) -> None:
+    """The destination gave up waiting for the first request; of the second one nothing was asked before."""
+    sender = Sender(tmp_path / "a", PAYLOAD)
+    body = listed(tmp_path / "a", {"/store/again": NOISE.randbytes(8 * PAYLOAD)})
+    first, second = Ranges([(0, 4 * PAYLOAD)]), Ranges([(4 * PAYLOAD, 8 * PAYLOAD)])
+    with sender.source._wake:
+        for number, ranges in ((1, first), (2, second), (3, first)):
+            sender.source.serve(request_of(body, number, ranges))
+    with sender._done:
+        assert sender._done.wait_for(lambda: len(sender.told) == 2, 10)
+    assert [one.request_no for one in sender.served()] == [2, 3]
+    assert sum(len(payload) for _, payload in sender.records) == 8 * PAYLOAD
     sender.close()
 
 

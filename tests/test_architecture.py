@@ -125,7 +125,6 @@ WITHOUT_FAUST = {"agents.rows", "agents.turn", "agents.clock", "agents.desk", "a
 LINES_MAX = 330
 LONG = {
     "streams.core.messages": 450,  # one file of all facts, read from top to bottom
-    "streams.federation.supervisor": 400,
     "streams.core.meaning": 350,  # one check a record
 }
 """Longer modules and how long they may get; one that fits again is to leave the list."""

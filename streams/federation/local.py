@@ -22,7 +22,7 @@ import psutil
 
 from streams.core.names import Site
 from streams.errors import NeverWorks, NotFound, Temporary, Transfer2goError
-from streams.federation import artifacts, class_archive, java, plan, supervisor
+from streams.federation import artifacts, class_archive, java, plan, process
 
 DEFAULT_SITES = ("T1_A", "T2_B", "T2_C", "T2_D", "T2_E", "T2_F", "T2_G", "T2_H")
 CREDIT_BYTES = 128 * 1024 * 1024
@@ -278,7 +278,7 @@ def _fault(state: Path, record: plan.Record) -> Transfer2goError:
         kind = NeverWorks if record.exit_code == NeverWorks.exit_code else Temporary
         return kind(record.fault)
     log = state / "supervisor.log"
-    return Temporary(f"the supervisor ended: {supervisor.last_line(log)}", str(log), "read that log")
+    return Temporary(f"the supervisor ended: {process.last_line(log)}", str(log), "read that log")
 
 
 def _until(done: Callable[[], bool], timeout_s: float) -> None:

@@ -86,9 +86,9 @@ def properties(bootstraps: Mapping[str, str], flows: Sequence[Flow], *, replicat
         lines |= _connector(flow.source, flow.target, flow.journals, tasks=1)
         if flow.payload:
             aliases[flow.payload_alias] = bootstraps[flow.target]
-            lines |= _worker(flow.payload_alias) | _payload_clients(flow) | _group_of_its_own(flow.payload_alias)
+            lines |= _worker(flow.payload_alias) | _at_least_once(flow.payload_alias)
+            lines |= _payload_clients(flow) | _group_of_its_own(flow.payload_alias)
             lines |= _connector(flow.source, flow.payload_alias, flow.payload, tasks=_PAYLOAD_TASKS)
-            lines |= _seldom_committed(flow.source, flow.payload_alias)
     lines |= {f"{alias}.bootstrap.servers": servers for alias, servers in aliases.items()}
     for source in aliases:
         for target in aliases:
@@ -102,10 +102,14 @@ def _connector(source: str, alias: str, topics: Sequence[str], *, tasks: int) ->
     return {f"{flow}.enabled": "true", f"{flow}.topics": ",".join(topics), f"{flow}.tasks.max": str(tasks)}
 
 
-def _seldom_committed(source: str, alias: str) -> dict[str, str]:
-    """Payload is read uncommitted: its transactions need not end with every poll, which waits for each end."""
-    flow = f"{source}->{alias}"
-    return {f"{flow}.transaction.boundary": "interval", f"{flow}.transaction.boundary.interval.ms": "200"}
+def _at_least_once(alias: str) -> dict[str, str]:
+    """Payload bears repeating, and needs no transactions: each would end with every poll, and kill its task if late."""
+    return {
+        f"{alias}.exactly.once.source.support": "disabled",
+        f"{alias}.offset.flush.interval.ms": "1000",
+        f"{alias}.producer.enable.idempotence": "true",
+        f"{alias}.producer.max.in.flight.requests.per.connection": "5",
+    }
 
 
 def _worker(alias: str) -> dict[str, str]:
@@ -155,6 +159,15 @@ def _group_of_its_own(alias: str) -> dict[str, str]:
     return {f"{alias}.group.id": alias} | {
         f"{alias}.{kind}.storage.topic": f"mm2-{kind}.{alias}.internal" for kind in kinds
     }
+
+
+def status_topics(flows: Iterable[Flow]) -> dict[str, frozenset[str]]:
+    """Where Connect says at each target how the tasks of its flows are."""
+    found: dict[str, set[str]] = {}
+    for flow in flows:
+        for alias in (flow.source, flow.payload_alias) if flow.payload else (flow.source,):
+            found.setdefault(flow.target, set()).add(f"mm2-status.{alias}.internal")
+    return {target: frozenset(topics) for target, topics in found.items()}
 
 
 def topics_of(flows: Iterable[Flow], site: str) -> set[str]:

@@ -7,119 +7,37 @@ the parts: they carry a parent-death signal. It prints to STATE/supervisor.log; 
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
 from streams.core.topics import mirrored
 from streams.errors import Temporary, Transfer2goError
-from streams.federation import artifacts, broker, class_archive, java, mirror, plan
+from streams.federation import artifacts, broker, class_archive, java, mirror, plan, process
 from streams.federation.jvm import Jvm
+from streams.federation.mirror_tasks import MirrorTasks
+from streams.federation.process import Running
 from streams.settings import load_settings
 
 PARTS_READY_S = 90.0
-STOP_S = 15.0
-START_ME_AGAIN = 75
-QUICK_S = 30.0
-"""A part that ended sooner than this after its start is started again ever more slowly."""
-BACKOFF_MAX_S = 30.0
-LOG_BYTES_MAX = 20_000_000
-LOG_BYTES_KEPT = 1_000_000
-_PR_SET_PDEATHSIG = 1
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-@dataclass
-class Running:
-    """A part with its process. `probe` says whether it is truly ready."""
-
-    name: str
-    command: list[str]
-    environment: Mapping[str, str]
-    log: Path
-    probe: Callable[[], bool]
-    popen: subprocess.Popen[bytes] | None = None
-    started: float = 0.0
-    state: str = "stopped"
-    restarts: int = 0
-    not_before: float = 0.0
-    why: str = ""
-    quick_ends: int = field(default=0)
-
-    def start(self) -> None:
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        # Appending, so that the log can be cut while the part goes on writing.
-        with self.log.open("ab") as out:
-            self.popen = subprocess.Popen(
-                self.command,
-                env=dict(self.environment),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=_die_with_parent,
-            )
-        self.started, self.state = time.monotonic(), "starting"
-
-    def ended(self, code: int) -> None:
-        """Notes the end and when to start again: at once if asked for or after a long life, else ever later."""
-        lived_s = time.monotonic() - self.started
-        self.quick_ends = self.quick_ends + 1 if lived_s < QUICK_S else 0
-        wait_s = 0.0 if self.quick_ends <= 1 else min(BACKOFF_MAX_S, 2.0 ** (self.quick_ends - 2))
-        self.not_before = time.monotonic() + wait_s
-        self.restarts += 1
-        self.popen = None
-        self.state = "ended" if self.quick_ends < 4 else "failing"
-        wants = "asked to be started again" if code == START_ME_AGAIN else f"ended with {_code(code)}"
-        self.why = f"{wants} after {lived_s:.0f} s; last line: {last_line(self.log)}"
-
-    def part(self) -> plan.Part:
-        pid, created = 0, 0.0
-        if self.popen is not None:
-            pid = self.popen.pid
-            with contextlib.suppress(psutil.Error):
-                created = psutil.Process(pid).create_time()
-        return plan.Part(self.name, pid, created, self.state, self.restarts, self.why)
-
-
-def _code(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
-
-
-def last_line(log: Path) -> str:
-    """The last line a part printed that says something, for a person."""
-    try:
-        with log.open("rb") as text:
-            text.seek(max(0, log.stat().st_size - 8192))
-            lines = [line.strip() for line in text.read().decode("utf-8", "replace").splitlines()]
-    except OSError:
-        return "(no log)"
-    said = [line for line in lines if line and not line.startswith(("at ", "^", "~", "+-", "|"))]
-    return "".join(c if c.isprintable() else " " for c in (said[-1] if said else "(nothing)"))[:240]
 
 
 class Supervisor:
     """Starts, watches and stops the parts of one state directory."""
 
-    def __init__(self, state: Path, cache: Path, record: plan.Record, jvm: Jvm) -> None:
-        self.state, self.cache, self.jvm = state, cache, jvm
+    def __init__(self, state: Path, record: plan.Record, jvm: Jvm) -> None:
+        self.state, self.jvm = state, jvm
         self.record = replace(record, pid=os.getpid(), created=psutil.Process().create_time(), ready=False, fault="")
         self.parts: dict[str, Running] = {}
+        self.mirror_tasks: MirrorTasks | None = None
         self.stopping = False
         self.reload = False
 
@@ -141,10 +59,8 @@ class Supervisor:
 
         settings = load_settings(environ={}, files=[], state=str(self.state))
         admin.provision(settings)
-        self.publish("starting the mirror")
-        self._start_and_wait([self._mirror()], wait=False)
-        self.publish("starting workers")
-        self._start_and_wait([w for site in self.record.sites for w in self._workers(site)])
+        self.publish("starting the mirror and workers")
+        self._start_and_wait([self._mirror(), *(w for site in self.record.sites for w in self._workers(site))])
         self.publish("ready", ready=True)
 
     def add(self, part: Running) -> Running:
@@ -175,7 +91,23 @@ class Supervisor:
         path.parent.mkdir(parents=True, exist_ok=True)
         broker.write_properties(path, mirror.properties(bootstraps, flows))
         command = self.jvm.command(mirror.MAIN_CLASS, str(path), flags=mirror.heap(len(flows)))
-        return self.add(Running("mirror", command, self.jvm.environment(), self._log("mirror"), lambda: True))
+        if self.mirror_tasks is None:
+            topics = mirror.status_topics(flows)
+            self.mirror_tasks = MirrorTasks({bootstraps[site]: names for site, names in topics.items()})
+        tasks = self.mirror_tasks
+        part = self.add(Running("mirror", command, self.jvm.environment(), self._log("mirror"), lambda: False))
+        part.probe = lambda: tasks.running(part.started_ms)
+        return part
+
+    def _look_at_mirror(self) -> None:
+        """Ends a mirror one of whose tasks has failed: Connect would leave it so."""
+        part = self.parts.get("mirror")
+        if part is None or part.popen is None or self.mirror_tasks is None:
+            return
+        if failed := self.mirror_tasks.failed(part.started_ms):
+            part.kill(f"started again since {failed}")
+            _say(f"mirror {part.why}")
+            self.publish()
 
     def _workers(self, site: plan.SitePlan) -> list[Running]:
         return [self.worker(site, number) for number in range(site.workers)]
@@ -190,12 +122,12 @@ class Supervisor:
     def _log(self, name: str) -> Path:
         return self.state / "logs" / f"{name}.log"
 
-    def _start_and_wait(self, parts: list[Running], *, wait: bool = True) -> None:
+    def _start_and_wait(self, parts: list[Running]) -> None:
         for part in parts:
             if part.popen is None:
                 part.start()
         deadline = time.monotonic() + PARTS_READY_S
-        waiting = list(parts) if wait else []
+        waiting = list(parts)
         before = {part.name: part.restarts for part in parts}
         while waiting and not self.stopping:
             self.watch()
@@ -224,7 +156,7 @@ class Supervisor:
             if part.popen is None and time.monotonic() >= part.not_before and not self.stopping:
                 part.start()
                 self.publish()
-            _cut(part.log)
+            process.cut(part.log)
 
     def run(self) -> None:
         """Watches until told to stop; a part that is ready again is said so."""
@@ -232,6 +164,7 @@ class Supervisor:
             if self.reload:
                 self._reload()
             self.watch()
+            self._look_at_mirror()
             for part in self.parts.values():
                 if part.state in ("starting", "ended", "failing") and part.popen is not None and part.probe():
                     part.state = "ready"
@@ -247,33 +180,26 @@ class Supervisor:
         grew = {s.name for s in found.sites} != {s.name for s in self.record.sites}
         self.record = replace(self.record, sites=found.sites, ready=False)
         if grew:
-            self._stop([self.parts.pop("mirror")])
-            self._stop([self.parts.pop(name) for name in list(self.parts) if "-worker-" in name])
+            process.stop([self.parts.pop("mirror")])
+            self._forget_tasks()
+            process.stop([self.parts.pop(name) for name in list(self.parts) if "-worker-" in name])
         for name in [n for n in self.parts if "-worker-" in n and n not in _workers_of(found)]:
-            self._stop([self.parts.pop(name)])
+            process.stop([self.parts.pop(name)])
         self.bring_up()
+
+    def _forget_tasks(self) -> None:
+        if self.mirror_tasks is not None:
+            self.mirror_tasks.close()
+            self.mirror_tasks = None
 
     def stop_all(self) -> None:
         """Workers and the mirror, then brokers: TERM, wait, KILL."""
         self.stopping = True
+        self._forget_tasks()
         brokers = [part for name, part in self.parts.items() if name.endswith("-broker")]
-        self._stop([part for part in self.parts.values() if part not in brokers])
-        self._stop(brokers)
+        process.stop([part for part in self.parts.values() if part not in brokers])
+        process.stop(brokers)
         self.publish("stopped", ready=False, pid=0, created=0.0)
-
-    def _stop(self, parts: list[Running]) -> None:
-        alive = [p.popen for p in parts if p.popen is not None and p.popen.poll() is None]
-        for popen in alive:
-            popen.terminate()
-        deadline = time.monotonic() + STOP_S
-        for popen in alive:
-            try:
-                popen.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                popen.kill()
-                popen.wait()
-        for part in parts:
-            part.popen, part.state = None, "stopped"
 
 
 def _workers_of(record: plan.Record) -> set[str]:
@@ -306,15 +232,6 @@ def is_healthy(port: int) -> bool:
         return False
 
 
-def _cut(log: Path) -> None:
-    with contextlib.suppress(OSError):
-        if log.stat().st_size > LOG_BYTES_MAX:
-            with log.open("rb") as text:
-                text.seek(-LOG_BYTES_KEPT, os.SEEK_END)
-                log.with_suffix(".log.1").write_bytes(text.read(LOG_BYTES_KEPT))
-            os.truncate(log, 0)
-
-
 def _say(line: str) -> None:
     print(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {line}", flush=True)
 
@@ -328,7 +245,7 @@ def main(state: Path, cache: Path) -> int:
     found_java, jars = java.find_java(), tuple(a.path(cache) for a in artifacts.read_list())
     archive = class_archive.ensure(found_java, jars, cache)
     jvm = Jvm(found_java, jars, artifacts.list_path().with_name("log4j2.properties"), archive)
-    supervisor = Supervisor(state, cache, record, jvm)
+    supervisor = Supervisor(state, record, jvm)
 
     def stop(*_: object) -> None:
         supervisor.stopping = True

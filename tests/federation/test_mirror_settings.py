@@ -64,11 +64,29 @@ def test_worker_settings_stand_under_every_alias() -> None:
     """Without the target's alias in front they are silently ignored."""
     lines = settings(SITES)
     for alias in lines["clusters"].split(", "):
-        assert lines[f"{alias}.exactly.once.source.support"] == "enabled"
+        payload = "-payload-of-" in alias
+        assert lines[f"{alias}.exactly.once.source.support"] == ("disabled" if payload else "enabled")
         assert lines[f"{alias}.producer.transaction.timeout.ms"] == "10000"
         assert lines[f"{alias}.plugin.discovery"] == "service_load"
         assert int(lines[f"{alias}.producer.max.request.size"]) > 8 * 1024 * 1024
         assert int(lines[f"{alias}.producer.buffer.memory"]) >= int(lines[f"{alias}.producer.max.request.size"])
+
+
+def test_payload_is_kept_in_order_without_transactions() -> None:
+    """Connect's own default is one request in flight and no idempotence."""
+    lines = settings(SITES)
+    for alias in (one for one in lines["clusters"].split(", ") if "-payload-of-" in one):
+        assert lines[f"{alias}.producer.enable.idempotence"] == "true"
+        assert lines[f"{alias}.producer.max.in.flight.requests.per.connection"] == "5"
+
+
+def test_every_flow_says_how_its_tasks_are() -> None:
+    found = mirror.status_topics(mesh(SITES))
+    assert set(found) == set(SITES)
+    lines = settings(SITES)
+    kept = {value for key, value in lines.items() if key.endswith(".status.storage.topic")}
+    assert {topic for topics in found.values() for topic in topics if "-payload-of-" in topic} == kept
+    assert all(len(topics) == 4 for topics in found.values()), "journals and payload of two peers"
 
 
 def test_the_default_policy_and_no_checkpoints() -> None:

@@ -17,10 +17,11 @@ import pytest
 
 from streams.core.names import Site
 from streams.errors import NeverWorks, Temporary
-from streams.federation import local, plan, supervisor
+from streams.federation import local, plan, process
 from streams.federation.java import Java
 from streams.federation.jvm import Jvm
-from streams.federation.supervisor import Running, Supervisor
+from streams.federation.process import Running
+from streams.federation.supervisor import Supervisor
 from tests.system_tools import tool
 
 SLEEPS = [sys.executable, "-S", "-c", "import time; time.sleep(300)"]
@@ -35,7 +36,7 @@ def until(done: Callable[[], bool], timeout_s: float = 20.0) -> None:
 
 def watching(state: Path, *parts: Running) -> Supervisor:
     record = plan.Record((), 1)
-    found = Supervisor(state, state, record, Jvm(Java(Path("java"), "21"), (), state / "log4j2.properties"))
+    found = Supervisor(state, record, Jvm(Java(Path("java"), "21"), (), state / "log4j2.properties"))
     for part in parts:
         found.add(part)
         part.start()
@@ -77,7 +78,7 @@ def test_what_ends_at_once_every_time_is_started_ever_more_slowly(tmp_path: Path
 
 
 def test_stop_ends_all_even_the_stubborn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "STOP_S", 0.5)
+    monkeypatch.setattr(process, "STOP_S", 0.5)
     deaf = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(300)"
     )
@@ -94,8 +95,8 @@ def test_stop_ends_all_even_the_stubborn(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_long_log_is_cut_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "LOG_BYTES_MAX", 20_000)
-    monkeypatch.setattr(supervisor, "LOG_BYTES_KEPT", 5_000)
+    monkeypatch.setattr(process, "LOG_BYTES_MAX", 20_000)
+    monkeypatch.setattr(process, "LOG_BYTES_KEPT", 5_000)
     talks = f"i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; exec {tool('sleep')} 300"
     one = part(tmp_path, "talker", "/bin/sh", "-c", talks)
     found = watching(tmp_path, one)

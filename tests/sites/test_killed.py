@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from confluent_kafka import Producer
 
 from streams.core import messages as m
 from streams.core import topics
@@ -116,6 +117,16 @@ def test_source_worker(rig: Rig, spot: Spot) -> None:
         _told(before.name, blow, rig.until_back(before))
 
 
+def test_source_plane(rig: Rig, spot: Spot) -> None:
+    """The plane alone: what it had not served is handed to the next one, and no lease runs out."""
+    worker = rig.part("T1_A-worker-0")
+    plane = rig.plane_pid(worker.name)
+    with struck(rig, spot, lambda: os.kill(plane, signal.SIGKILL)):
+        until(lambda: rig.plane_pid(worker.name) != plane, "another plane runs")
+    now = rig.part(worker.name)
+    assert (now.pid, now.restarts) == (worker.pid, worker.restarts)
+
+
 def test_mirror(rig: Rig, spot: Spot) -> None:
     """MirrorMaker in the middle of payload and requests."""
     before = rig.part("mirror")
@@ -130,3 +141,33 @@ def test_broker(rig: Rig, spot: Spot, site: str) -> None:
     before = rig.part(f"{site}-broker")
     with struck(rig, spot, lambda: rig.kill(before.name)) as blow:
         _told(before.name, blow, rig.until_back(before))
+
+
+@pytest.mark.skipif(os.environ.get("T2G_TEST_BROKERS") == "containers", reason="a container is no process of ours")
+def test_a_broker_that_stands_still(rig: Rig, spot: Spot) -> None:
+    """Longer than a worker's session, and than the mirror waits for a commit."""
+    broker = rig.part(f"{B}-broker")
+    with struck(rig, spot, lambda: os.kill(broker.pid, signal.SIGSTOP)):
+        try:
+            another = rig.publish([spot.block()])  # a journal's transaction is open while the target stands still
+            time.sleep(16)
+        finally:
+            os.kill(broker.pid, signal.SIGCONT)
+        rig.wait_done(another, RECOVERY_S)
+    assert rig.part(broker.name).pid == broker.pid
+
+
+def test_a_failed_task_of_the_mirror(rig: Rig, spot: Spot) -> None:
+    """Its journals' producer is fenced, as by a transaction that ends too late. Connect leaves such a task for dead."""
+    before = rig.part("mirror")
+
+    def fence() -> None:
+        servers = rig.settings().entry(B).bootstrap
+        producer = Producer({"bootstrap.servers": servers, "transactional.id": "T1_A-mm2-MirrorSourceConnector-0"})
+        producer.init_transactions(30)
+
+    with struck(rig, spot, fence):
+        rig.publish([spot.block("none")])  # something to mirror, or the task would not notice
+        back = rig.until_back(before)
+    assert back.restarts == before.restarts + 1
+    assert "task 0 of T1_A failed" in back.why, back.why

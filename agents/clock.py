@@ -33,6 +33,10 @@ RETRY_MS = 200
 IDLE_MS = 5_000
 """An open transfer is asked at least this often, whatever it waits for."""
 SENT_REMEMBERED = 20_000
+PARTS_ITEMS_MAX = 100_000
+"""Items of all transfers a worker's plane holds open, at about 0.5 KB each; more wait for the first to close."""
+PART_ITEMS = 100
+"""What a transfer weighs beside its items."""
 
 
 class Doing(Protocol):
@@ -60,6 +64,10 @@ class Clock:
         self.owned: dict[int, _Partition] = {}
         self.parts: set[ManifestId] = set()
         """Transfers whose part the present plane has opened."""
+        self._held: dict[ManifestId, int] = {}
+        """Weight of the transfers whose part was asked to be opened, and is not closed yet."""
+        self._unopened: dict[ManifestId, int] = {}
+        """Partition of the transfers that wait for weight, the longest first."""
         self.outstanding: dict[Lane, dict[ManifestId, int]] = {}
         self.soon = asyncio.Event()
         """Set when something fell due at once."""
@@ -86,8 +94,9 @@ class Clock:
         for key in [key for key in {*self.outstanding, *self._queues} if key[1] == partition]:
             self.outstanding.pop(key, None)
             self._queues.pop(key, None)
-        self.parts = {manifest for manifest in self.parts if self.partition(manifest) != partition}
-        for known in (self._reported, self._unheard, self.asked):
+        for manifest in [manifest for manifest in {*self.parts, *self._held} if self.partition(manifest) == partition]:
+            self.part_gone(manifest)
+        for known in (self._reported, self._unheard, self.asked, self._unopened):
             for manifest in [manifest for manifest in known if self.partition(manifest) == partition]:
                 del known[manifest]
 
@@ -100,6 +109,8 @@ class Clock:
     def plane_restarted(self) -> None:
         """Every open row is due at once: its part is open nowhere."""
         self.parts.clear()
+        self._held.clear()
+        self._unopened.clear()
         self._sent = {k: at for k, at in self._sent.items() if k[0] not in ("open", "stop", "write", "serve")}
         for number, partition in self.owned.items():
             for key in list(partition.at):
@@ -135,7 +146,12 @@ class Clock:
                 continue
             present.add(row.manifest)
             owed = owed_transfer(row, manifest, self.here, self.policy, part_here=row.manifest in self.parts)
-            others = [o for o in owed if not isinstance(o.command, c.RequestChunks)]
+            others = [
+                o
+                for o in owed
+                if not isinstance(o.command, c.RequestChunks)
+                and not (isinstance(o.command, c.OpenPart) and not self._may_hold(partition, row))
+            ]
             self._carry_out(partition, row.manifest, others, manifest)
             for o in owed:
                 if isinstance(o.command, c.RequestChunks) and self._settled(partition, row.manifest, o.command):
@@ -156,6 +172,26 @@ class Clock:
 
     def closed(self, manifest: ManifestId) -> None:
         self._forget(manifest)
+
+    def part_gone(self, manifest: ManifestId) -> None:
+        """The plane holds the part no more: there is room for others."""
+        self.parts.discard(manifest)
+        if self._held.pop(manifest, None) is not None:
+            for waiting, partition in self._unopened.items():
+                self._at(partition, waiting, self.now_ms())
+
+    def _may_hold(self, partition: int, row: TransferRow) -> bool:
+        """Whether the plane may open this transfer too; the longest waiting one first."""
+        if row.manifest in self._held:
+            return True
+        weight = row.items + PART_ITEMS
+        first = next(iter(self._unopened), row.manifest)
+        if self._held and (sum(self._held.values()) + weight > PARTS_ITEMS_MAX or first != row.manifest):
+            self._unopened.setdefault(row.manifest, partition)
+            return False
+        self._unopened.pop(row.manifest, None)
+        self._held[row.manifest] = weight
+        return True
 
     def _settled(self, partition: int, key: str, command: c.Command) -> bool:
         sent = self._sent.get(command.id)
@@ -291,7 +327,8 @@ class Clock:
             self.soon.set()
 
     def _forget(self, manifest: ManifestId) -> None:
-        self.parts.discard(manifest)
+        self._unopened.pop(manifest, None)
+        self.part_gone(manifest)
         self.asked.pop(manifest, None)
         self._reported.pop(manifest, None)
         self._unheard.pop(manifest, None)

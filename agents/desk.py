@@ -7,6 +7,7 @@ and the next record is heard. No Faust here: the simulation sits at the same des
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -24,11 +25,12 @@ from streams.core import transfer as transfers
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.policy import LEASES_MAX
 from streams.core.topics import split
-from streams.errors import WireError
+from streams.errors import Temporary, WireError
 from streams.planes import orders
 
 log = structlog.get_logger(__name__)
 
+DEAD_LETTERS_KEPT = 1000
 REOPENED_MS = 60_000
 """A plane reads payload from so long before the oldest open request, since clocks differ between sites."""
 
@@ -61,6 +63,8 @@ class Desk:
         """Payload partitions the plane reads, and from when."""
         self.serving: dict[tuple[object, ...], m.ChunksRequested] = {}
         """Requests of others not yet served: memory only, their leases cover a loss."""
+        self.unsent: deque[m.DeadLetter] = deque(maxlen=DEAD_LETTERS_KEPT)
+        """Dead letters the publisher had no room for."""
         self.counts = {"applied": 0, "dead": 0}
 
     def hear(
@@ -88,10 +92,19 @@ class Desk:
             error = WireError(f"the turn failed: {type(failure).__name__}: {failure}")
         self.counts["dead"] += 1
         log.warning("dead letter", topic=topic, partition=partition, offset=offset, why=error.what)
-        try:
-            self.publisher.send(wire.dead_letter(error, topic, partition, offset, key, value, headers))
-        except Exception:
-            log.exception("a dead letter was not published", topic=topic, partition=partition, offset=offset)
+        self.unsent.append(wire.dead_letter(error, topic, partition, offset, key, value, headers))
+        self._send_dead_letters()
+
+    def _send_dead_letters(self) -> None:
+        """What cannot be sent now is tried again with every tick."""
+        while self.unsent:
+            try:
+                self.publisher.send(self.unsent[0])
+            except Temporary:
+                return
+            except Exception:
+                log.exception("a dead letter cannot be published", letter=str(self.unsent[0])[:1000])
+            self.unsent.popleft()
 
     def _turn(self, topic: str, partition: int, heard: wire.Heard) -> str | None:
         match heard.message:
@@ -136,9 +149,9 @@ class Desk:
         if isinstance(msg, m.TransferPlanned | m.TransferDecided) and self.clock.is_awake(partition):
             # Before the row is asked, or the change would be reported twice.
             self.clock.answer(row, manifest, msg.decision_no)
-        self.clock.ask_transfers([(partition, row, manifest)])
         if isinstance(msg, m.PartLost):
-            self.clock.parts.discard(msg.manifest)
+            self.clock.part_gone(msg.manifest)
+        self.clock.ask_transfers([(partition, row, manifest)])
         if row.state is transfers.State.CLOSED:
             self.clock.closed(row.manifest)
             self.plane.tell(orders.Forget(row.manifest))
@@ -208,6 +221,7 @@ class Desk:
 
     def tick(self) -> None:
         """Asks the rows that fell due; writes no table."""
+        self._send_dead_letters()
         asked = []
         for partition, key in self.clock.due():
             if is_manifest(key):

@@ -78,7 +78,8 @@ def _at_destination(row: IntentRow, here: Site, policy: Policy, replan: bool) ->
         again = heard - closed if replan else EMPTY
         # One planned again only to be stopped says the first decision, so that its answer asks for the last one.
         number = decision.decision_no if row.accepted else 1
-        for no in (again | to_plan.first(max(0, policy.plans_open_max - len(told)))).numbers():
+        most = max(1, min(policy.plans_open_max, policy.reports_open_max // len(row.destinations)))
+        for no in (again | to_plan.first(max(0, most - len(told)))).numbers():
             manifest = ManifestId.of(row.intent, chain.source_no, no)
             out.append(c.Owed(c.PlanTransfer(manifest, decision.source, number, decision.priority)))
     for manifest, report in told.items():

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
+import pytest
+
+from agents import clock
 from agents.clock import IDLE_MS, Clock, is_manifest
 from streams.core import commands as c
 from streams.core import messages as m
@@ -32,6 +36,29 @@ def held(rig: Rig) -> int:
 def in_flight(rig: Rig, manifests: list[m.ManifestWritten]) -> int:
     """Asked for and not verified, as the rows have it."""
     return sum(rig.transfer(w.manifest).outstanding.size for w in manifests)
+
+
+def test_a_plane_holds_only_so_many_items_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each costs it memory; who waits is opened when another closes, the longest waiting first."""
+    monkeypatch.setattr(clock, "PARTS_ITEMS_MAX", 2 * clock.PART_ITEMS + 4)
+    rig = Rig()
+    manifests = same_lane(4, lengths=(100, 50))
+    for written in manifests:
+        rig.hear(x.planned(written))
+    assert [o.manifest.manifest for o in rig.take(orders.Open)] == [w.manifest for w in manifests[:2]]
+    rig.after(20)
+    assert {o.manifest.manifest for o in rig.take(orders.Open)} == {w.manifest for w in manifests[:2]}, "told again"
+    for written in manifests[:2]:
+        rig.opened(written.manifest)
+    rig.after(20)
+    assert rig.take(orders.Open) == []
+    rig.hear(m.PartLost(manifests[1].manifest, 1, x.reason()))
+    rig.after(0)
+    assert [o.manifest.manifest for o in rig.take(orders.Open)] == [manifests[2].manifest], "not the one just lost"
+    done = x.completed()
+    rig.hear(m.TransferClosed(manifests[0].manifest, replace(done, manifest=manifests[0].manifest)))
+    rig.after(0)
+    assert [o.manifest.manifest for o in rig.take(orders.Open)] == [manifests[3].manifest]
 
 
 def test_a_lane_is_never_over_its_credit() -> None:

@@ -98,6 +98,12 @@ def test_a_dead_letter_that_cannot_be_sent_stops_nothing() -> None:
     rig.desk.hear(**{**rig.record(x.body()), "value": b"?"})
     rig.hear(x.body())
     assert rig.intent().body == x.body()
+    assert rig.letters == []
+    rig.log.full = False
+    rig.after(0.2)
+    assert len(rig.letters) == 1, "sent when there is room"
+    rig.after(5)
+    assert len(rig.letters) == 1
 
 
 def test_an_effect_that_throws_loses_no_record() -> None:

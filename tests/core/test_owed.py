@@ -249,6 +249,17 @@ def test_plans_are_few_at_a_time() -> None:
     assert [p.manifest.no for p in commands(of_intent(row, x.B)) if isinstance(p, c.PlanTransfer)] == [0, 2, 3]
 
 
+def test_many_destinations_share_what_an_intents_row_can_hold() -> None:
+    chain = x.chain(7)
+    wish = x.body(destinations=(x.B, x.A))
+    row = intent(wish, x.decided(wish=wish), *chain)
+    few = replace(POLICY, plans_open_max=6, reports_open_max=4)
+    assert len(row.destinations) == 2
+    assert len([w for w in owed_intent(row, x.B, few) if isinstance(w.command, c.PlanTransfer)]) == 2
+    none = replace(POLICY, reports_open_max=1)
+    assert len([w for w in owed_intent(row, x.B, none) if isinstance(w.command, c.PlanTransfer)]) == 1, "one at least"
+
+
 def test_after_an_assignment_open_transfers_are_planned_again() -> None:
     chain = x.chain(5)
     row = intent(x.body(), DATA, *chain, x.reported(chain[0].manifest), x.completed(chain[1].manifest))

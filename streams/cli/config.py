@@ -1,4 +1,4 @@
-"""`transfer2go config`: what is configured, and where each value came from."""
+"""`transfer2go config`: what is configured, where each value came from, and what a mirror must be configured with."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import click
 
 from streams.cli import screen
 from streams.cli.command import Noun, json_option
+from streams.core.names import Site
+from streams.errors import NotFound
+from streams.federation import mirror as mirrors
 from streams.settings import Settings
 
 
 @click.group(cls=Noun)
 def config() -> None:
-    """Configuration: show."""
+    """Configuration: show, mirror."""
 
 
 @config.command(federation=False)
@@ -32,3 +35,23 @@ def show(settings: Settings, origin: bool, as_json: bool) -> None:
         screen.table(("setting", "value", "from"), ((v.name, v.value, v.origin) for v in values))
     else:
         screen.table(("setting", "value"), ((v.name, v.value) for v in values))
+
+
+@config.command("mirror")
+@click.option("--to", "target", metavar="SITE", help="Only flows to this site: one mirror a site, beside its cluster.")
+@click.option("--replication", default=3, show_default=True, help="Of the mirror's own topics.")
+@click.pass_obj
+def mirror_properties(settings: Settings, target: str | None, replication: int) -> None:
+    """A MirrorMaker 2 configuration for the sites of sites.toml: each line follows a measured rule.
+
+    Add what your clusters ask of Java clients (T1_A.security.protocol, T1_A.sasl.jaas.config, ...).
+    """
+    registry = settings.registry
+    if target is not None and target not in registry.names:
+        raise NotFound(f"no site {target}", next=f"one of: {', '.join(registry.names)}")
+    flows = mirrors.mesh({entry.name: entry.auditor for entry in registry.sites})
+    if target is not None:
+        flows = [flow for flow in flows if flow.target == Site(target)]
+    bootstraps = {str(entry.name): entry.bootstrap for entry in registry.sites}
+    for key, value in mirrors.properties(bootstraps, flows, replication=replication).items():
+        click.echo(f"{key} = {value}")

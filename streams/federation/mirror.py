@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from streams.core.names import Site
-from streams.core.topics import chunks_to, remote
+from streams.core.topics import chunks_to, mirrored, remote
 from streams.federation.broker import RECORD_BYTES_MAX
 from streams.federation.jvm import LIGHT
 
@@ -54,6 +54,16 @@ class Flow:
     def payload_alias(self) -> str:
         """The second name under which the target is known, for this flow's payload alone."""
         return f"{self.target}-payload-of-{self.source}"
+
+
+def mesh(auditors: Mapping[Site, bool]) -> list[Flow]:
+    """Every ordered pair of sites; `auditors` says of each whether it keeps its peers' chunk events too."""
+    return [
+        Flow(source, target, mirrored(target, target_is_auditor=audits))
+        for target, audits in auditors.items()
+        for source in auditors
+        if source != target
+    ]
 
 
 def heap(flows: int) -> tuple[str, ...]:

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import psutil
 
-from streams.core.topics import mirrored
 from streams.errors import Temporary, Transfer2goError
 from streams.federation import artifacts, broker, class_archive, java, mirror, plan, process
 from streams.federation.jvm import Jvm
@@ -81,12 +80,7 @@ class Supervisor:
 
     def _mirror(self) -> Running:
         bootstraps = {str(s.name): s.broker(self.state).bootstrap for s in self.record.sites}
-        flows = [
-            mirror.Flow(a.name, b.name, mirrored(b.name))
-            for a in self.record.sites
-            for b in self.record.sites
-            if a.name != b.name
-        ]
+        flows = mirror.mesh({site.name: False for site in self.record.sites})
         path = self.state / "mirror" / "mm2.properties"
         path.parent.mkdir(parents=True, exist_ok=True)
         broker.write_properties(path, mirror.properties(bootstraps, flows))

@@ -195,3 +195,17 @@ def test_an_unknown_intent_is_3(run: Run, hand: Hand, args: tuple[str, ...]) -> 
 def test_sites_are_listed_with_what_answers(run: Run, hand: Hand) -> None:
     listed = {row["site"]: row for row in rows(run("site", "list", "--json"))}
     assert listed["T1_A"]["cluster"] == "answers"
+
+
+def test_a_mirrors_configuration_for_the_sites_at_hand(run: Run, hand: Hand) -> None:
+    lines = dict(line.split(" = ", 1) for line in run("config", "mirror").stdout.splitlines())
+    assert lines["T1_A->T2_B.topics"].split(",") == [t for t in topics.mirrored(B) if t != topics.chunks_to(B)]
+    assert lines["T1_A->T2_B-payload-of-T1_A.topics"] == topics.chunks_to(B)
+    assert lines["T2_B.bootstrap.servers"] == hand.settings.entry(A).bootstrap
+    assert lines["offset.storage.replication.factor"] == "3"
+    only = run("config", "mirror", "--to", "T2_B", "--replication", "1").stdout
+    on = {line.split(".enabled")[0] for line in only.splitlines() if "->" in line and line.endswith(".enabled = true")}
+    assert {flow.split("->")[1].split("-payload")[0] for flow in on} == {"T2_B"}
+    refused = run("config", "mirror", "--to", "T9_X")
+    assert refused.exit_code == 3
+    assert "T9_X" in refused.stderr

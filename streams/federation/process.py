@@ -47,6 +47,8 @@ class Running:
     not_before: float = 0.0
     why: str = ""
     quick_ends: int = field(default=0)
+    killable: bool = False
+    """Loses nothing by a kill -9, and takes long to end otherwise."""
 
     def start(self) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -119,10 +121,11 @@ def cut(log: Path) -> None:
 
 
 def stop(parts: Sequence[Running]) -> None:
-    """TERM to all at once, then KILL to those that still run after STOP_S."""
+    """TERM to all at once (KILL to the killable), then KILL to those that still run after STOP_S."""
     alive = [p.popen for p in parts if p.popen is not None and p.popen.poll() is None]
+    killable = {p.popen for p in parts if p.killable}
     for popen in alive:
-        popen.terminate()
+        popen.send_signal(signal.SIGKILL if popen in killable else signal.SIGTERM)
     deadline = time.monotonic() + STOP_S
     for popen in alive:
         try:

@@ -89,7 +89,10 @@ class Supervisor:
             topics = mirror.status_topics(flows)
             self.mirror_tasks = MirrorTasks({bootstraps[site]: names for site, names in topics.items()})
         tasks = self.mirror_tasks
-        part = self.add(Running("mirror", command, self.jvm.environment(), self._log("mirror"), lambda: False))
+        # Its connectors end one after the other, in 8 s; what they mirrored and had not noted is fenced or repeated.
+        part = self.add(
+            Running("mirror", command, self.jvm.environment(), self._log("mirror"), lambda: False, killable=True)
+        )
         part.probe = lambda: tasks.running(part.started_ms)
         return part
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from agents.holding import Holding
 from streams.core import commands as c
 from streams.core import messages as m
 from streams.core.intent import IntentRow
@@ -33,10 +34,6 @@ RETRY_MS = 200
 IDLE_MS = 5_000
 """An open transfer is asked at least this often, whatever it waits for."""
 SENT_REMEMBERED = 20_000
-PARTS_ITEMS_MAX = 100_000
-"""Items of all transfers a worker's plane holds open, at about 0.5 KB each; more wait for the first to close."""
-PART_ITEMS = 100
-"""What a transfer weighs beside its items."""
 
 
 class Doing(Protocol):
@@ -62,12 +59,7 @@ class Clock:
         self.here, self.policy, self.partitions = here, policy, partitions
         self.do, self.now_ms = do, now_ms
         self.owned: dict[int, _Partition] = {}
-        self.parts: set[ManifestId] = set()
-        """Transfers whose part the present plane has opened."""
-        self._held: dict[ManifestId, int] = {}
-        """Weight of the transfers whose part was asked to be opened, and is not closed yet."""
-        self._unopened: dict[ManifestId, int] = {}
-        """Partition of the transfers that wait for weight, the longest first."""
+        self.holding = Holding()
         self.outstanding: dict[Lane, dict[ManifestId, int]] = {}
         self.soon = asyncio.Event()
         """Set when something fell due at once."""
@@ -94,9 +86,9 @@ class Clock:
         for key in [key for key in {*self.outstanding, *self._queues} if key[1] == partition]:
             self.outstanding.pop(key, None)
             self._queues.pop(key, None)
-        for manifest in [manifest for manifest in {*self.parts, *self._held} if self.partition(manifest) == partition]:
-            self.part_gone(manifest)
-        for known in (self._reported, self._unheard, self.asked, self._unopened):
+        for manifest in self.holding.those(lambda manifest: self.partition(manifest) == partition):
+            self._ask_soon(self.holding.ended(manifest))
+        for known in (self._reported, self._unheard, self.asked):
             for manifest in [manifest for manifest in known if self.partition(manifest) == partition]:
                 del known[manifest]
 
@@ -108,9 +100,7 @@ class Clock:
 
     def plane_restarted(self) -> None:
         """Every open row is due at once: its part is open nowhere."""
-        self.parts.clear()
-        self._held.clear()
-        self._unopened.clear()
+        self.holding.clear()
         self._sent = {k: at for k, at in self._sent.items() if k[0] not in ("open", "stop", "write", "serve")}
         for number, partition in self.owned.items():
             for key in list(partition.at):
@@ -145,12 +135,14 @@ class Clock:
             if not self.is_awake(partition):
                 continue
             present.add(row.manifest)
-            owed = owed_transfer(row, manifest, self.here, self.policy, part_here=row.manifest in self.parts)
+            owed = owed_transfer(row, manifest, self.here, self.policy, part_here=row.manifest in self.holding.opened)
             others = [
                 o
                 for o in owed
                 if not isinstance(o.command, c.RequestChunks)
-                and not (isinstance(o.command, c.OpenPart) and not self._may_hold(partition, row))
+                and not (
+                    isinstance(o.command, c.OpenPart) and not self.holding.may_hold(row.manifest, row.items, partition)
+                )
             ]
             self._carry_out(partition, row.manifest, others, manifest)
             for o in owed:
@@ -175,23 +167,11 @@ class Clock:
 
     def part_gone(self, manifest: ManifestId) -> None:
         """The plane holds the part no more: there is room for others."""
-        self.parts.discard(manifest)
-        if self._held.pop(manifest, None) is not None:
-            for waiting, partition in self._unopened.items():
-                self._at(partition, waiting, self.now_ms())
+        self._ask_soon(self.holding.gone(manifest))
 
-    def _may_hold(self, partition: int, row: TransferRow) -> bool:
-        """Whether the plane may open this transfer too; the longest waiting one first."""
-        if row.manifest in self._held:
-            return True
-        weight = row.items + PART_ITEMS
-        first = next(iter(self._unopened), row.manifest)
-        if self._held and (sum(self._held.values()) + weight > PARTS_ITEMS_MAX or first != row.manifest):
-            self._unopened.setdefault(row.manifest, partition)
-            return False
-        self._unopened.pop(row.manifest, None)
-        self._held[row.manifest] = weight
-        return True
+    def _ask_soon(self, rows: list[tuple[int, ManifestId]]) -> None:
+        for partition, key in rows:
+            self._at(partition, key, self.now_ms())
 
     def _settled(self, partition: int, key: str, command: c.Command) -> bool:
         sent = self._sent.get(command.id)
@@ -314,7 +294,7 @@ class Clock:
 
     def _state_of(self, row: TransferRow, manifest: Manifest | None, decision_no: int) -> m.TransferReported:
         blocked = any(row.manifest in queue for queue in self._queues.values())
-        words = waits_for(row, part_here=row.manifest in self.parts, granted=not blocked)
+        words = waits_for(row, part_here=row.manifest in self.holding.opened, granted=not blocked)
         return report(row, manifest, self.here, decision_no, words)
 
     def _at(self, partition: int, key: str, at_ms: int) -> None:
@@ -327,8 +307,7 @@ class Clock:
             self.soon.set()
 
     def _forget(self, manifest: ManifestId) -> None:
-        self._unopened.pop(manifest, None)
-        self.part_gone(manifest)
+        self._ask_soon(self.holding.ended(manifest))
         self.asked.pop(manifest, None)
         self._reported.pop(manifest, None)
         self._unheard.pop(manifest, None)

@@ -137,7 +137,7 @@ class Desk:
                 | m.TransferProgress()
             ) as msg:
                 if isinstance(msg, m.PartOpened) and heard.origin.writer == self.plane.writer:
-                    self.clock.parts.add(msg.manifest)
+                    self.clock.holding.opened.add(msg.manifest)
                 self._transfer(partition, msg)
             case other:
                 return f"{type(other).__name__}: no agent hears this here"

@@ -50,7 +50,7 @@ def _health(desk: Desk, view: View, assignment: Assignment) -> dict[str, Any]:
         "site": desk.here,
         "ready": assignment.awake and view.alive,
         "partitions": sorted(assignment.owned),
-        "parts_open": len(desk.clock.parts),
+        "parts_open": len(desk.clock.holding.opened),
         "records": dict(desk.counts),
         "orders_dropped": getattr(desk.plane, "dropped", 0),
     }

@@ -89,7 +89,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Agents. Those below run in the simulation and in fast tests: no Faust, no broker.
     "agents.rows": {"streams.avro", "streams.core"},
     "agents.turn": {"agents.rows", "streams.core", "streams.wire"},
-    "agents.clock": {"streams.core"},
+    "agents.clock": {"agents.holding", "streams.core"},
+    "agents.holding": {"streams.core"},
     "agents.consulting": {"streams.core", "structlog"},
     "agents.effects": {"streams.planes.orders", "structlog"} | ANY_CORE,
     "agents.desk": {
@@ -121,7 +122,15 @@ ENVIRONMENT = {
     "streams.settings",
     "streams.federation.supervisor",  # hands its own environment on to the workers it starts
 }
-WITHOUT_FAUST = {"agents.rows", "agents.turn", "agents.clock", "agents.desk", "agents.effects", "agents.consulting"}
+WITHOUT_FAUST = {
+    "agents.rows",
+    "agents.turn",
+    "agents.clock",
+    "agents.holding",
+    "agents.desk",
+    "agents.effects",
+    "agents.consulting",
+}
 LINES_MAX = 330
 LONG = {
     "streams.core.messages": 450,  # one file of all facts, read from top to bottom

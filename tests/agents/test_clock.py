@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from agents import clock
+from agents import holding
 from agents.clock import IDLE_MS, Clock, is_manifest
 from streams.core import commands as c
 from streams.core import messages as m
@@ -40,7 +40,7 @@ def in_flight(rig: Rig, manifests: list[m.ManifestWritten]) -> int:
 
 def test_a_plane_holds_only_so_many_items_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each costs it memory; who waits is opened when another closes, the longest waiting first."""
-    monkeypatch.setattr(clock, "PARTS_ITEMS_MAX", 2 * clock.PART_ITEMS + 4)
+    monkeypatch.setattr(holding, "ITEMS_MAX", 2 * holding.TRANSFER_ITEMS + 4)
     rig = Rig()
     manifests = same_lane(4, lengths=(100, 50))
     for written in manifests:
@@ -225,7 +225,7 @@ def test_a_dropped_partition_leaves_nothing_behind() -> None:
     rig.hear(*rig.take(m.ChunksRequested))
     rig.desk.drop(3)
     clock = rig.clock
-    assert not clock.parts
+    assert not clock.holding.opened
     assert not clock.outstanding
     assert not any(clock._queues.values())
     assert not clock._reported

@@ -45,8 +45,6 @@ def status(settings: Settings, as_json: bool) -> None:
                 for part in parts
             ),
         )
-        # The supervisor's figure includes the parts, which are its children.
-        together = max(part.rss_bytes for part in parts)
-        screen.put(f"memory together: {screen.size(together)}")
+        screen.put(f"memory together: {screen.size(sum(part.rss_bytes for part in parts))}")
         screen.say(f"logs: {settings.state / 'logs'}")
     leave(0 if well else Temporary.exit_code)

@@ -171,7 +171,7 @@ def status(state: Path) -> list[PartStatus]:
                 part.name,
                 state_now,
                 part.pid if alive else 0,
-                resident_bytes(part.pid) if alive else 0,
+                resident_bytes(part.pid, children=part.name != "supervisor") if alive else 0,
                 part.restarts,
                 ports.get(part.name, 0),
                 part.why,
@@ -180,12 +180,12 @@ def status(state: Path) -> list[PartStatus]:
     return found
 
 
-def resident_bytes(pid: int) -> int:
-    """Resident memory of a process and its children."""
+def resident_bytes(pid: int, *, children: bool = True) -> int:
+    """Resident memory of a process and, if asked for, its children."""
     total = 0
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
-        family = [process] if process.name().startswith("java") else [process, *process.children(recursive=True)]
+        family = [process, *(process.children(recursive=True) if children else ())]
         for member in family:
             with contextlib.suppress(psutil.Error):
                 total += member.memory_info().rss

@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,8 @@ class Bench:
         for _ in range(self.rounds):
             blocks = [self.rig.make("many", 1, 65536) for _ in range(count)]
             start = time.monotonic()
-            handles = [self.rig.publish(block) for block in blocks]
+            with ThreadPoolExecutor(20) as producers:  # each publish waits for the broker's word
+                handles = list(producers.map(self.rig.publish, blocks))
             for handle in handles:
                 assert handle.wait(timeout_s=120).done
             rates.append(count / (time.monotonic() - start))

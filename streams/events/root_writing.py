@@ -1,0 +1,149 @@
+"""A ROOT file with one TTree, written by uproot from tables of entries. Not here: Parquet, Arrow, checksums.
+
+What a TTree written by uproot holds: numbers and booleans, fixed-size arrays of them, lists of numbers (with a branch
+`nNAME` of their lengths) and strings; no missing values. Everything else is refused, naming the column.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from threading import Lock
+from typing import Any
+from uuid import UUID
+
+import pyarrow as pa
+
+from streams.errors import StorageError
+
+MODEL_KEY = "transfer2go"
+"""Of the TObjString that holds the metadata, as JSON, beside the tree."""
+_UNDATED = Lock()
+_DATE_CODE = (1 << 22) | (1 << 17)
+"""1995-01-01 00:00 as ROOT writes dates: its first."""
+_NUMBERS = {
+    "bool": "bool",
+    "int8": "int8",
+    "int16": "int16",
+    "int32": "int32",
+    "int64": "int64",
+    "uint8": "uint8",
+    "uint16": "uint16",
+    "uint32": "uint32",
+    "uint64": "uint64",
+    "float": "float32",
+    "double": "float64",
+}
+
+
+def root_fault(schema: pa.Schema) -> str | None:
+    """Why a TTree cannot hold this schema, naming the first column; None where it can."""
+    names = set(schema.names)
+    for field in schema:
+        if _branch_type(field.type) is None:
+            return f"column {field.name!r} has the type {str(field.type)[:120]}, which uproot does not write to a TTree"
+        if _listed(field.type) and f"n{field.name}" in names:
+            return f"column {field.name!r} needs a branch 'n{field.name}' for its lengths, and there is such a column"
+    return None
+
+
+def write_root(
+    fd: int, path: str, groups: Iterator[pa.Table], schema: pa.Schema, tree: str, metadata: Mapping[str, str]
+) -> None:
+    """Write one basket a branch for each table. StorageError (permanent) names a column with missing values."""
+    import uproot
+
+    types = {field.name: _branch_type(field.type) for field in schema}
+    with _undated(), os.fdopen(os.dup(fd), "w+b") as file:
+        told = json.dumps(dict(metadata), sort_keys=True)
+        with uproot.recreate(file, compression=uproot.ZSTD(1), uuid_function=lambda: UUID(int=0)) as root:
+            branches = root.mktree(tree, types)
+            for table in groups:
+                branches.extend({name: _values(table, name, path) for name in types})
+            root[MODEL_KEY] = told
+
+
+@contextlib.contextmanager
+def _undated() -> Iterator[None]:
+    """uproot writes today's date into every key and takes no other: while here, ROOT's first.
+
+    A file that another thread writes with uproot meanwhile has that date too, which harms nothing. One at a time, else
+    the last to leave would put the first one's date back for good.
+    """
+    import uproot
+
+    with _UNDATED:
+        dated = uproot._util.datetime_to_code
+        uproot._util.datetime_to_code = lambda _: _DATE_CODE
+        try:
+            yield
+        finally:
+            uproot._util.datetime_to_code = dated
+
+
+def _branch_type(kind: pa.DataType) -> str | None:
+    types = pa.types
+    if types.is_string(kind) or types.is_large_string(kind):
+        return "string"
+    if types.is_fixed_size_list(kind):
+        inner = _NUMBERS.get(str(kind.value_type))
+        return f"{kind.list_size} * {inner}" if inner else None
+    if _listed(kind):
+        inner = _NUMBERS.get(str(kind.value_type))
+        return f"var * {inner}" if inner else None
+    return _NUMBERS.get(str(kind))
+
+
+def _listed(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _values(table: pa.Table, name: str, path: str) -> Any:
+    """What uproot takes of a column: views of Arrow's memory, never through Python objects."""
+    import awkward as ak
+    import numpy as np
+
+    column = table.column(name).combine_chunks()
+    kind = column.type
+    try:
+        if pa.types.is_fixed_size_list(kind):
+            return _numbers(_present(column).flatten()).reshape(-1, kind.list_size)
+        if _listed(kind):
+            offsets = _present(column).offsets.to_numpy()
+            first, last = int(offsets[0]), int(offsets[-1])
+            content = ak.contents.NumpyArray(_numbers(column.values.slice(first, last - first)))
+            return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets.astype(np.int64) - first), content))
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            return ak.Array(_words(_present(column)))
+        return _numbers(column)
+    except _Missing:
+        what = f"column {name!r} has missing values, which a TTree cannot hold"
+        raise StorageError(what, path, "ask for parquet", failure_class="permanent") from None
+
+
+class _Missing(Exception):
+    """A null where a TTree has no place for one."""
+
+
+def _present(array: pa.Array) -> pa.Array:
+    if array.null_count:
+        raise _Missing
+    return array
+
+
+def _numbers(array: pa.Array) -> Any:
+    return _present(array).to_numpy(zero_copy_only=not pa.types.is_boolean(array.type))
+
+
+def _words(array: pa.Array) -> Any:
+    import awkward as ak
+    import numpy as np
+
+    _, offsets, text = array.buffers()
+    wide = np.int64 if pa.types.is_large_string(array.type) else np.int32
+    spans = np.frombuffer(offsets, wide)[array.offset : array.offset + len(array) + 1].astype(np.int64)
+    letters = np.frombuffer(text, np.uint8) if text is not None and text.size else np.empty(0, np.uint8)
+    inner = ak.contents.NumpyArray(letters[spans[0] : spans[-1]], parameters={"__array__": "char"})
+    return ak.contents.ListOffsetArray(ak.index.Index64(spans - spans[0]), inner, parameters={"__array__": "string"})

@@ -1,0 +1,369 @@
+"""The part file of an item of entries: batches in any order, repeated or overlapping, kept until the item is whole.
+
+Entries are counted from 0 within the item. Not here: the final file (writing.py), names and directories (the caller's).
+
+The file is a head with a random salt, then records, only ever appended: a head (start, stop, length, crc32c, and a
+crc32c of itself that the salt goes into, so nothing inside a payload can pass for a record) and the payload as it came.
+An entry is taken from the first record that brought it. What a crash leaves, at each point:
+- before the first sync: maybe no file, or less of it. Nothing was reported.
+- while appending: a torn record at the end; it is cut off, and asked for again.
+- after the sync, before the report: durable entries nobody counts; they come again and are skipped.
+- after the report: opening reads every record back. What was reported and is not there is `PartLost`.
+Two writers never: the file stays locked while it is open, and before each append its name must still lead to it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import struct
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import Self
+
+import pyarrow as pa
+
+from streams.core.ranges import EMPTY, Ranges, Span
+from streams.errors import StorageError, WireError
+from streams.events.batches import PAYLOAD_BYTES_CAP, compression_of, pack, unpack
+from streams.storage import oserrors
+from streams.storage.checksums import crc32c
+from streams.storage.endpoint import PartLost
+
+RECORD_BYTES_MAX = 32 * 1024 * 1024
+"""Of one payload as it came; a length beyond is no record's."""
+
+_FILE = struct.Struct("<8s8s")  # magic, salt
+_MAGIC = b"t2gspl01"
+_RECORD = struct.Struct("<4sIQQII")  # magic, bytes of the payload, start, stop, its crc32c, crc32c of salt and these
+_RECORD_MAGIC = b"ents"
+
+
+class Spool:
+    """Used by one thread at a time. After any error but `PartLost` it can be used further."""
+
+    def __init__(self, path: str, *, cap_bytes: int = PAYLOAD_BYTES_CAP, verified: Ranges = EMPTY) -> None:
+        """Create or resume the part at `path`; `verified`: entries that an earlier process synced and reported.
+
+        `PartLost` if they are not all there; StorageError (transient) while another process has it open.
+        """
+        self.path = path
+        self.cap_bytes = cap_bytes
+        self.schema: pa.Schema | None = None
+        self.durable = EMPTY
+        self.lost: PartLost | None = None
+        self._index = _Index()
+        self._fresh: list[Span] = []
+        self._end = 0
+        self._unsynced = False
+        self._name_durable = False
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+        except OSError as error:
+            raise oserrors.writing(error, path) from error
+        try:
+            self._open(verified)
+        except OSError as error:
+            self.close()
+            raise oserrors.writing(error, path) from error
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def taken(self) -> Ranges:
+        """Entries written so far; those of `durable` are synced."""
+        return self.durable | Ranges(self._fresh)
+
+    @property
+    def bytes(self) -> int:
+        """Of the part file."""
+        return self._end
+
+    def whole(self, count: int) -> bool:
+        """Whether all of the entries `[0, count)` are taken."""
+        return not self._index.uncovered(0, count)
+
+    def add(self, start: int, stop: int, payload: bytes | memoryview) -> int:
+        """Take the entries `[start, stop)` whose checksum agreed already; how many were new.
+
+        A payload of no entries only tells the schema. WireError: not a sound batch of that many entries. StorageError:
+        data-bad for another schema than before, else of the disk; nothing of the payload is taken then.
+        """
+        self._still_usable()
+        if not 0 <= start <= stop < 1 << 63 or len(payload) > RECORD_BYTES_MAX:
+            raise WireError(f"entries [{start}, {stop}) of {len(payload):,} bytes are not a payload's")
+        gaps = self._index.uncovered(start, stop)
+        if not gaps and (start < stop or self.schema is not None):
+            return 0
+        batch = unpack(payload, self.cap_bytes)
+        if batch.num_rows != stop - start:
+            raise WireError(f"entries [{start}, {stop}) come as a batch of {batch.num_rows}")
+        self._agree(batch.schema)
+        news = sum(end - begin for begin, end in gaps)
+        try:
+            self._still_ours()
+            if 2 * news >= stop - start:
+                self._append(start, stop, payload, gaps)
+            else:  # the same entries again and again, cut otherwise, must not fill the disk
+                for begin, end in gaps:
+                    piece = pack(batch.slice(begin - start, end - begin), compression_of(payload))
+                    self._append(begin, end, piece, [(begin, end)])
+        except OSError as error:
+            raise self._failed(error) from error
+        self.schema = self.schema or batch.schema
+        return news
+
+    def sync(self) -> Ranges:
+        """Make durable what is taken; returns the entries that are. Any failure is `PartLost`."""
+        self._still_usable()
+        if self._unsynced or not self._name_durable:
+            try:
+                os.fdatasync(self._fd)
+                if not self._name_durable:
+                    _sync_directory(self.path)
+            except OSError as error:
+                raise self._lose(oserrors.syncing(error, self.path)) from error
+            self._name_durable = True
+            self._unsynced = False
+        self.durable = self.taken
+        self._fresh.clear()
+        return self.durable
+
+    def read(self, start: int, stop: int) -> Iterator[pa.RecordBatch]:
+        """The entries `[start, stop)` in order, as the slices they are kept in; all of them must be taken."""
+        self._still_usable()
+        last, batch, first = -1, None, 0
+        for begin, end, offset, length in self._index.spans(start, stop):
+            if offset != last:
+                batch, first = self._batch(offset, length)
+                last = offset
+            yield batch.slice(begin - first, end - begin)
+
+    def discard(self) -> None:
+        """Delete the part, if it still is ours, and close."""
+        try:
+            if self._fd >= 0 and _same(os.lstat(self.path), os.fstat(self._fd)):
+                os.unlink(self.path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise oserrors.writing(error, self.path) from error
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of it, leaving it on disk for whoever resumes it."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        self.lost = self.lost or PartLost("the part was closed", self.path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # opening
+
+    def _open(self, verified: Ranges) -> None:
+        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+            raise StorageError("not a regular file", self.path, failure_class="permanent")
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StorageError("another process is writing this part", self.path) from None
+        self._still_ours()
+        if os.fstat(self._fd).st_size < _FILE.size:
+            os.ftruncate(self._fd, 0)
+            self._salt = os.urandom(8)
+            _write_all(self._fd, [_FILE.pack(_MAGIC, self._salt)], 0)
+            self._end = _FILE.size
+            self._unsynced = True
+        else:
+            self._resume()
+        missing = verified - self.durable
+        if missing:
+            start, stop = missing.spans[0]
+            raise PartLost(f"{missing.size} verified entries are gone, the first [{start}, {stop})", self.path)
+
+    def _resume(self) -> None:
+        """Read every record back, cut what is torn, and make the rest durable: a killed process may not have."""
+        magic, self._salt = _FILE.unpack(_pread(self._fd, _FILE.size, 0))
+        if magic != _MAGIC:
+            raise PartLost("not a part of entries", self.path, failure_class="data-bad")
+        at, size = _FILE.size, os.fstat(self._fd).st_size
+        while at + _RECORD.size <= size:
+            head = self._head(_pread(self._fd, _RECORD.size, at))
+            if head is None or at + _RECORD.size + head[0] > size:
+                break
+            length, start, stop, checksum = head
+            payload = _pread(self._fd, length, at + _RECORD.size)
+            if crc32c(payload) == checksum:
+                self._believe(start, stop, at, payload)
+            at += _RECORD.size + length
+        os.ftruncate(self._fd, at)
+        self._end = at
+        self.sync()
+
+    def _believe(self, start: int, stop: int, offset: int, payload: bytes) -> None:
+        if self.schema is None:
+            try:
+                self.schema = unpack(payload, self.cap_bytes).schema
+            except WireError:
+                return  # kept by a process that allowed more, or knew another version
+        self._index_gaps(self._index.uncovered(start, stop), start, offset, len(payload))
+
+    # writing and reading
+
+    def _append(self, start: int, stop: int, payload: bytes | memoryview, gaps: list[Span]) -> None:
+        head = _RECORD.pack(_RECORD_MAGIC, len(payload), start, stop, crc32c(payload), 0)[:-4]
+        head += struct.pack("<I", crc32c(self._salt + head))
+        self._unsynced = True
+        try:
+            _write_all(self._fd, [head, payload], self._end)
+        except OSError:
+            os.ftruncate(self._fd, self._end)
+            raise
+        self._index_gaps(gaps, start, self._end, len(payload))
+        self._end += len(head) + len(payload)
+
+    def _index_gaps(self, gaps: list[Span], first: int, offset: int, length: int) -> None:
+        for begin, end in gaps:
+            self._index.add(begin, end, offset, length)
+            self._fresh.append((begin, end))
+
+    def _head(self, head: bytes) -> tuple[int, int, int, int] | None:
+        """Length, start, stop and crc32c of a record, or None where there is none."""
+        magic, length, start, stop, checksum, own = _RECORD.unpack(head)
+        sound = magic == _RECORD_MAGIC and length <= RECORD_BYTES_MAX and start <= stop
+        return (length, start, stop, checksum) if sound and own == crc32c(self._salt + head[:-4]) else None
+
+    def _batch(self, offset: int, length: int) -> tuple[pa.RecordBatch, int]:
+        """A record's batch and its first entry."""
+        try:
+            record = _pread(self._fd, _RECORD.size + length, offset)
+        except OSError as error:
+            raise self._failed(error) from error
+        head = self._head(record[: _RECORD.size])
+        payload = memoryview(record)[_RECORD.size :]
+        if head is None or head[0] != length or crc32c(payload) != head[3]:
+            what = f"a record at byte {offset} is not as it was written"
+            raise self._lose(PartLost(what, self.path, failure_class="data-bad"))
+        try:
+            batch = unpack(payload, self.cap_bytes)
+        except WireError as error:
+            what = f"a record at byte {offset} cannot be read: {error}"
+            raise self._lose(PartLost(what, self.path, failure_class="data-bad")) from error
+        return batch, head[1]
+
+    # failing
+
+    def _agree(self, schema: pa.Schema) -> None:
+        mine = self.schema
+        if mine is None or schema is mine or schema.equals(mine, check_metadata=True):
+            return
+        pairs = ((a, b) for a, b in zip(mine, schema, strict=False) if not a.equals(b, check_metadata=True))
+        a, b = next(pairs, (None, None))
+        how = f"{str(b)[:80]!r} instead of {str(a)[:80]!r}" if a else f"{len(schema)} columns instead of {len(mine)}"
+        raise StorageError(
+            f"the schema changed within the item: {how}",
+            self.path,
+            "ask for files of one schema, or name the columns they share",
+            failure_class="data-bad",
+        )
+
+    def _still_usable(self) -> None:
+        if self.lost is not None:
+            raise self.lost
+
+    def _still_ours(self) -> None:
+        try:
+            ours = _same(os.lstat(self.path), os.fstat(self._fd))
+        except FileNotFoundError:
+            raise self._lose(PartLost("the part file is gone", self.path)) from None
+        if not ours:
+            raise self._lose(PartLost("another file took the part's name", self.path))
+
+    def _failed(self, error: OSError) -> StorageError:
+        failure = oserrors.writing(error, self.path)
+        return self._lose(failure) if isinstance(failure, PartLost) else failure
+
+    def _lose(self, lost: PartLost) -> PartLost:
+        self.lost = lost
+        return lost
+
+
+class _Index:
+    """Which record each entry is taken from: disjoint spans in order, 28 bytes each."""
+
+    def __init__(self) -> None:
+        self._starts, self._stops, self._offsets = array("Q"), array("Q"), array("Q")
+        self._lengths = array("L")
+
+    def uncovered(self, start: int, stop: int) -> list[Span]:
+        """The parts of `[start, stop)` in no span, in order."""
+        gaps: list[Span] = []
+        at = bisect_right(self._stops, start)
+        while start < stop and at < len(self._starts) and self._starts[at] < stop:
+            if start < self._starts[at]:
+                gaps.append((start, self._starts[at]))
+            start = self._stops[at]
+            at += 1
+        if start < stop:
+            gaps.append((start, stop))
+        return gaps
+
+    def add(self, start: int, stop: int, offset: int, length: int) -> None:
+        at = bisect_right(self._starts, start)
+        self._starts.insert(at, start)
+        self._stops.insert(at, stop)
+        self._offsets.insert(at, offset)
+        self._lengths.insert(at, length)
+
+    def spans(self, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
+        """Start, stop, record offset and payload length of the spans in `[start, stop)`, cut to it."""
+        at = bisect_right(self._stops, start)
+        while at < len(self._starts) and self._starts[at] < stop:
+            begin, end = max(start, self._starts[at]), min(stop, self._stops[at])
+            yield begin, end, self._offsets[at], self._lengths[at]
+            at += 1
+
+
+def _same(one: os.stat_result, other: os.stat_result) -> bool:
+    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+
+
+def _sync_directory(path: str) -> None:
+    fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _pread(fd: int, length: int, offset: int) -> bytes:
+    block = os.pread(fd, length, offset)
+    while len(block) < length:
+        more = os.pread(fd, length - len(block), offset + len(block))
+        if not more:
+            raise OSError(errno.EIO, "the file ends early")
+        block += more
+    return block
+
+
+def _write_all(fd: int, pieces: list[bytes | memoryview], offset: int) -> None:
+    views = [memoryview(piece).cast("B") for piece in pieces]
+    while views:
+        written = os.pwritev(fd, views, offset)
+        if written <= 0:
+            raise OSError(errno.EIO, "a write of nothing")
+        offset += written
+        while views and written >= len(views[0]):
+            written -= len(views.pop(0))
+        if written:
+            views[0] = views[0][written:]

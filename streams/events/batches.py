@@ -194,8 +194,8 @@ def _slot(view: memoryview, table: int, slot: int) -> int | None:
 
 def _type_fault(kind: pa.DataType, *, listed: bool) -> bool:
     types = pa.types
-    if isinstance(kind, pa.BaseExtensionType):
-        return True
+    if kind.id in _LEAVES:
+        return False
     if types.is_map(kind):
         return _type_fault(kind.key_type, listed=True) or _type_fault(kind.item_type, listed=True)
     if types.is_fixed_size_list(kind):
@@ -203,29 +203,21 @@ def _type_fault(kind: pa.DataType, *, listed: bool) -> bool:
     if types.is_list(kind) or types.is_large_list(kind):
         return _type_fault(kind.value_type, listed=True)
     if types.is_struct(kind):
-        return kind.num_fields == 0 or any(
-            _type_fault(kind.field(at).type, listed=listed) for at in range(kind.num_fields)
-        )
-    if types.is_null(kind):
-        return listed
+        inner = [kind.field(at).type for at in range(kind.num_fields)]
+        return not inner or any(_type_fault(one, listed=listed) for one in inner)
     if types.is_fixed_size_binary(kind):
         return bool(kind.byte_width == 0)
-    return not any(known(kind) for known in _LEAVES)
+    return not types.is_null(kind) or listed
 
 
-_LEAVES = (
-    pa.types.is_boolean,
-    pa.types.is_integer,
-    pa.types.is_floating,
-    pa.types.is_decimal,
-    pa.types.is_string,
-    pa.types.is_large_string,
-    pa.types.is_binary,
-    pa.types.is_large_binary,
-    pa.types.is_date,
-    pa.types.is_time,
-    pa.types.is_timestamp,
-    pa.types.is_duration,
+_LEAVES = frozenset(
+    kind.id
+    for kind in (
+        *(pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()),
+        *(pa.float16(), pa.float32(), pa.float64(), pa.decimal32(1), pa.decimal64(1), pa.decimal128(1)),
+        *(pa.decimal256(1), pa.string(), pa.large_string(), pa.binary(), pa.large_binary(), pa.date32(), pa.date64()),
+        *(pa.time32("s"), pa.time64("ns"), pa.timestamp("s"), pa.duration("s")),
+    )
 )
 
 

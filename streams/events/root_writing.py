@@ -17,9 +17,12 @@ from uuid import UUID
 import pyarrow as pa
 
 from streams.errors import StorageError
+from streams.events.batches import Compression
 
 MODEL_KEY = "transfer2go"
 """Of the TObjString that holds the metadata, as JSON, beside the tree."""
+TREE = "entries"
+"""Where the entries came from no tree."""
 _UNDATED = Lock()
 _DATE_CODE = (1 << 22) | (1 << 17)
 """1995-01-01 00:00 as ROOT writes dates: its first."""
@@ -50,7 +53,13 @@ def root_fault(schema: pa.Schema) -> str | None:
 
 
 def write_root(
-    fd: int, path: str, groups: Iterator[pa.Table], schema: pa.Schema, tree: str, metadata: Mapping[str, str]
+    fd: int,
+    path: str,
+    groups: Iterator[pa.Table],
+    schema: pa.Schema,
+    tree: str,
+    metadata: Mapping[str, str],
+    compression: Compression,
 ) -> None:
     """Write one basket a branch for each table. StorageError (permanent) names a column with missing values."""
     import uproot
@@ -58,8 +67,9 @@ def write_root(
     types = {field.name: _branch_type(field.type) for field in schema}
     with _undated(), os.fdopen(os.dup(fd), "w+b") as file:
         told = json.dumps(dict(metadata), sort_keys=True)
-        with uproot.recreate(file, compression=uproot.ZSTD(1), uuid_function=lambda: UUID(int=0)) as root:
-            branches = root.mktree(tree, types)
+        squeezed = {"zstd": uproot.ZSTD(1), "lz4": uproot.LZ4(1), "none": None}[compression]
+        with uproot.recreate(file, compression=squeezed, uuid_function=lambda: UUID(int=0)) as root:
+            branches = root.mktree(tree or TREE, types)
             for table in groups:
                 branches.extend({name: _values(table, name, path) for name in types})
             root[MODEL_KEY] = told

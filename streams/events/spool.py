@@ -14,13 +14,9 @@ Two writers never: the file stays locked while it is open, and before each appen
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import stat
-import struct
-from array import array
-from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Self
 
@@ -29,17 +25,20 @@ import pyarrow as pa
 from streams.core.ranges import EMPTY, Ranges, Span
 from streams.errors import StorageError, WireError
 from streams.events.batches import PAYLOAD_BYTES_CAP, compression_of, pack, unpack
+from streams.events.spool_records import (
+    FILE_HEAD_BYTES,
+    HEAD_BYTES,
+    RECORD_BYTES_MAX,
+    Head,
+    Index,
+    file_head,
+    pread_all,
+    pwrite_all,
+    salt_of,
+)
 from streams.storage import oserrors
 from streams.storage.checksums import crc32c
 from streams.storage.endpoint import PartLost
-
-RECORD_BYTES_MAX = 32 * 1024 * 1024
-"""Of one payload as it came; a length beyond is no record's."""
-
-_FILE = struct.Struct("<8s8s")  # magic, salt
-_MAGIC = b"t2gspl01"
-_RECORD = struct.Struct("<4sIQQII")  # magic, bytes of the payload, start, stop, its crc32c, crc32c of salt and these
-_RECORD_MAGIC = b"ents"
 
 
 class Spool:
@@ -55,7 +54,7 @@ class Spool:
         self.schema: pa.Schema | None = None
         self.durable = EMPTY
         self.lost: PartLost | None = None
-        self._index = _Index()
+        self._index = Index()
         self._fresh: list[Span] = []
         self._end = 0
         self._unsynced = False
@@ -91,7 +90,7 @@ class Spool:
         """Take the entries `[start, stop)` whose checksum agreed already; how many were new.
 
         A payload of no entries only tells the schema. WireError: not a sound batch of that many entries. StorageError:
-        data-bad for another schema than before, else of the disk; nothing of the payload is taken then.
+        data-bad for another schema than before, else of the disk; what is taken stays taken.
         """
         self._still_usable()
         if not 0 <= start <= stop < 1 << 63 or len(payload) > RECORD_BYTES_MAX:
@@ -178,11 +177,11 @@ class Spool:
         except BlockingIOError:
             raise StorageError("another process is writing this part", self.path) from None
         self._still_ours()
-        if os.fstat(self._fd).st_size < _FILE.size:
+        if os.fstat(self._fd).st_size < FILE_HEAD_BYTES:
             os.ftruncate(self._fd, 0)
             self._salt = os.urandom(8)
-            _write_all(self._fd, [_FILE.pack(_MAGIC, self._salt)], 0)
-            self._end = _FILE.size
+            pwrite_all(self._fd, [file_head(self._salt)], 0)
+            self._end = FILE_HEAD_BYTES
             self._unsynced = True
         else:
             self._resume()
@@ -193,73 +192,65 @@ class Spool:
 
     def _resume(self) -> None:
         """Read every record back, cut what is torn, and make the rest durable: a killed process may not have."""
-        magic, self._salt = _FILE.unpack(_pread(self._fd, _FILE.size, 0))
-        if magic != _MAGIC:
+        salt = salt_of(pread_all(self._fd, FILE_HEAD_BYTES, 0))
+        if salt is None:
             raise PartLost("not a part of entries", self.path, failure_class="data-bad")
-        at, size = _FILE.size, os.fstat(self._fd).st_size
-        while at + _RECORD.size <= size:
-            head = self._head(_pread(self._fd, _RECORD.size, at))
-            if head is None or at + _RECORD.size + head[0] > size:
+        self._salt = salt
+        at, size = FILE_HEAD_BYTES, os.fstat(self._fd).st_size
+        while at + HEAD_BYTES <= size:
+            head = Head.parsed(pread_all(self._fd, HEAD_BYTES, at), salt)
+            if head is None or at + HEAD_BYTES + head.length > size:
                 break
-            length, start, stop, checksum = head
-            payload = _pread(self._fd, length, at + _RECORD.size)
-            if crc32c(payload) == checksum:
-                self._believe(start, stop, at, payload)
-            at += _RECORD.size + length
+            payload = pread_all(self._fd, head.length, at + HEAD_BYTES)
+            if crc32c(payload) == head.crc32c:
+                self._believe(head, at, payload)
+            at += HEAD_BYTES + head.length
         os.ftruncate(self._fd, at)
         self._end = at
         self.sync()
 
-    def _believe(self, start: int, stop: int, offset: int, payload: bytes) -> None:
+    def _believe(self, head: Head, offset: int, payload: bytes) -> None:
         if self.schema is None:
             try:
                 self.schema = unpack(payload, self.cap_bytes).schema
             except WireError:
                 return  # kept by a process that allowed more, or knew another version
-        self._index_gaps(self._index.uncovered(start, stop), start, offset, len(payload))
+        self._index_gaps(self._index.uncovered(head.start, head.stop), offset, head.length)
 
     # writing and reading
 
     def _append(self, start: int, stop: int, payload: bytes | memoryview, gaps: list[Span]) -> None:
-        head = _RECORD.pack(_RECORD_MAGIC, len(payload), start, stop, crc32c(payload), 0)[:-4]
-        head += struct.pack("<I", crc32c(self._salt + head))
+        head = Head(len(payload), start, stop, crc32c(payload))
         self._unsynced = True
         try:
-            _write_all(self._fd, [head, payload], self._end)
+            pwrite_all(self._fd, [head.packed(self._salt), payload], self._end)
         except OSError:
             os.ftruncate(self._fd, self._end)
             raise
-        self._index_gaps(gaps, start, self._end, len(payload))
-        self._end += len(head) + len(payload)
+        self._index_gaps(gaps, self._end, head.length)
+        self._end += HEAD_BYTES + head.length
 
-    def _index_gaps(self, gaps: list[Span], first: int, offset: int, length: int) -> None:
+    def _index_gaps(self, gaps: list[Span], offset: int, length: int) -> None:
         for begin, end in gaps:
             self._index.add(begin, end, offset, length)
             self._fresh.append((begin, end))
 
-    def _head(self, head: bytes) -> tuple[int, int, int, int] | None:
-        """Length, start, stop and crc32c of a record, or None where there is none."""
-        magic, length, start, stop, checksum, own = _RECORD.unpack(head)
-        sound = magic == _RECORD_MAGIC and length <= RECORD_BYTES_MAX and start <= stop
-        return (length, start, stop, checksum) if sound and own == crc32c(self._salt + head[:-4]) else None
-
     def _batch(self, offset: int, length: int) -> tuple[pa.RecordBatch, int]:
-        """A record's batch and its first entry."""
+        """A record's batch and its first entry, checked as if it came from anywhere: disks rot."""
         try:
-            record = _pread(self._fd, _RECORD.size + length, offset)
+            record = pread_all(self._fd, HEAD_BYTES + length, offset)
         except OSError as error:
             raise self._failed(error) from error
-        head = self._head(record[: _RECORD.size])
-        payload = memoryview(record)[_RECORD.size :]
-        if head is None or head[0] != length or crc32c(payload) != head[3]:
+        head = Head.parsed(record[:HEAD_BYTES], self._salt)
+        payload = memoryview(record)[HEAD_BYTES:]
+        if head is None or head.length != length or crc32c(payload) != head.crc32c:
             what = f"a record at byte {offset} is not as it was written"
             raise self._lose(PartLost(what, self.path, failure_class="data-bad"))
         try:
-            batch = unpack(payload, self.cap_bytes)
+            return unpack(payload, self.cap_bytes), head.start
         except WireError as error:
             what = f"a record at byte {offset} cannot be read: {error}"
             raise self._lose(PartLost(what, self.path, failure_class="data-bad")) from error
-        return batch, head[1]
 
     # failing
 
@@ -298,42 +289,6 @@ class Spool:
         return lost
 
 
-class _Index:
-    """Which record each entry is taken from: disjoint spans in order, 28 bytes each."""
-
-    def __init__(self) -> None:
-        self._starts, self._stops, self._offsets = array("Q"), array("Q"), array("Q")
-        self._lengths = array("L")
-
-    def uncovered(self, start: int, stop: int) -> list[Span]:
-        """The parts of `[start, stop)` in no span, in order."""
-        gaps: list[Span] = []
-        at = bisect_right(self._stops, start)
-        while start < stop and at < len(self._starts) and self._starts[at] < stop:
-            if start < self._starts[at]:
-                gaps.append((start, self._starts[at]))
-            start = self._stops[at]
-            at += 1
-        if start < stop:
-            gaps.append((start, stop))
-        return gaps
-
-    def add(self, start: int, stop: int, offset: int, length: int) -> None:
-        at = bisect_right(self._starts, start)
-        self._starts.insert(at, start)
-        self._stops.insert(at, stop)
-        self._offsets.insert(at, offset)
-        self._lengths.insert(at, length)
-
-    def spans(self, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
-        """Start, stop, record offset and payload length of the spans in `[start, stop)`, cut to it."""
-        at = bisect_right(self._stops, start)
-        while at < len(self._starts) and self._starts[at] < stop:
-            begin, end = max(start, self._starts[at]), min(stop, self._stops[at])
-            yield begin, end, self._offsets[at], self._lengths[at]
-            at += 1
-
-
 def _same(one: os.stat_result, other: os.stat_result) -> bool:
     return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 
@@ -344,26 +299,3 @@ def _sync_directory(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _pread(fd: int, length: int, offset: int) -> bytes:
-    block = os.pread(fd, length, offset)
-    while len(block) < length:
-        more = os.pread(fd, length - len(block), offset + len(block))
-        if not more:
-            raise OSError(errno.EIO, "the file ends early")
-        block += more
-    return block
-
-
-def _write_all(fd: int, pieces: list[bytes | memoryview], offset: int) -> None:
-    views = [memoryview(piece).cast("B") for piece in pieces]
-    while views:
-        written = os.pwritev(fd, views, offset)
-        if written <= 0:
-            raise OSError(errno.EIO, "a write of nothing")
-        offset += written
-        while views and written >= len(views[0]):
-            written -= len(views.pop(0))
-        if written:
-            views[0] = views[0][written:]

@@ -15,17 +15,17 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streams.errors import StorageError
-from streams.events.batches import fingerprint
+from streams.events.batches import ZSTD_LEVEL, Compression, fingerprint
 from streams.events.root_writing import root_fault, write_root
 from streams.events.spool import Spool
 from streams.storage import oserrors
-from streams.storage.checksums import ADLER32_EMPTY, Buffer, adler32, adler32_hex
+from streams.storage.checksums import ADLER32_EMPTY, adler32, adler32_hex
 
 Kind = Literal["parquet", "arrow", "root"]
 
@@ -70,7 +70,15 @@ def kind_fault(schema: pa.Schema, kind: Kind) -> str | None:
     return root_fault(schema) if kind == "root" else None
 
 
-def seal(spool: Spool, kind: Kind, path: str, provenance: Provenance, schema: pa.Schema | None = None) -> Sealed:
+def seal(
+    spool: Spool,
+    kind: Kind,
+    path: str,
+    provenance: Provenance,
+    *,
+    schema: pa.Schema | None = None,
+    compression: Compression = "zstd",
+) -> Sealed:
     """Write entries `[0, stop - start)` of the spool to a new file at `path`, in entry order and flat memory.
 
     `schema` is needed for an item of no entries whose spool was told none. The file is synced; its name is the
@@ -89,11 +97,10 @@ def seal(spool: Spool, kind: Kind, path: str, provenance: Provenance, schema: pa
     if fault:
         raise StorageError(fault, path, "ask for parquet", failure_class="permanent")
     groups = row_groups(spool, told, count)
-    write = _WRITERS[kind]
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
-            bytes_, adler = write(fd, path, groups, told, provenance)
+            bytes_, adler = _WRITERS[kind](Target(fd, path, told, provenance, compression), groups)
             _sync(fd, path)
         finally:
             os.close(fd)
@@ -163,22 +170,10 @@ def _guessed_bytes(kind: pa.DataType) -> int:
         return 16
 
 
-def _stored_schema(schema: pa.Schema, provenance: Provenance) -> pa.Schema:
-    """With its own metadata and ours, in an order that does not depend on who sent it."""
-    metadata = {**(schema.metadata or {})}
-    metadata.update({key.encode(): value.encode() for key, value in provenance.metadata(schema).items()})
-    fields = [field.with_metadata(_sorted(field.metadata)) if field.metadata else field for field in schema]
-    return pa.schema(fields, _sorted(metadata))
-
-
-def _sorted(metadata: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    return dict(sorted(metadata.items()))
-
-
 class _Sink(io.RawIOBase):
-    """A descriptor as a file that is only written on, with its adler32. After a failure it takes all and keeps nothing:
+    """A descriptor as a file that only grows, with its adler32.
 
-    the writers of Arrow want to end their file even then.
+    After a failure it takes everything and keeps nothing: the writers of Arrow want to end their file even then.
     """
 
     def __init__(self, fd: int) -> None:
@@ -193,7 +188,7 @@ class _Sink(io.RawIOBase):
     def tell(self) -> int:
         return self.bytes
 
-    def write(self, piece: Buffer, /) -> int:  # type: ignore[override]
+    def write(self, piece: Any, /) -> int:
         view = memoryview(piece).cast("B")
         size = len(view)
         self.bytes += size
@@ -208,43 +203,69 @@ class _Sink(io.RawIOBase):
         return size
 
 
-Writer = Callable[[int, str, Iterator[pa.Table], pa.Schema, Provenance], tuple[int, int]]
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The open file of a seal, and what it is to hold."""
+
+    fd: int
+    path: str
+    schema: pa.Schema
+    provenance: Provenance
+    compression: Compression
+
+    def stored_schema(self) -> pa.Schema:
+        """With its own metadata and ours, in an order that does not depend on who sent it."""
+        metadata = dict(self.schema.metadata or {})
+        ours = self.provenance.metadata(self.schema)
+        metadata.update({key.encode(): value.encode() for key, value in ours.items()})
+        fields = [
+            field.with_metadata(dict(sorted(field.metadata.items()))) if field.metadata else field
+            for field in self.schema
+        ]
+        return pa.schema(fields, dict(sorted(metadata.items())))
 
 
-def _write_parquet(
-    fd: int, path: str, groups: Iterator[pa.Table], schema: pa.Schema, provenance: Provenance
-) -> tuple[int, int]:
-    stored = _stored_schema(schema, provenance)
-    sink = _Sink(fd)
+Writer = Callable[[Target, Iterator[pa.Table]], tuple[int, int]]
+
+
+def _write_parquet(target: Target, groups: Iterator[pa.Table]) -> tuple[int, int]:
+    stored = target.stored_schema()
+    sink = _Sink(target.fd)
     with pq.ParquetWriter(
         sink,
         stored,
-        compression="zstd",
-        compression_level=1,
-        use_dictionary=_worded(schema),
-        write_statistics=True,
+        compression=target.compression,
+        compression_level=ZSTD_LEVEL if target.compression == "zstd" else None,
+        use_dictionary=_worded(stored),
     ) as writer:
         for table in groups:
-            writer.write_table(table.replace_schema_metadata(stored.metadata), row_group_size=table.num_rows)
+            writer.write_table(_renamed(table, stored), row_group_size=table.num_rows)
     return sink.bytes, sink.adler
 
 
-def _write_arrow(
-    fd: int, path: str, groups: Iterator[pa.Table], schema: pa.Schema, provenance: Provenance
-) -> tuple[int, int]:
-    stored = _stored_schema(schema, provenance)
-    sink = _Sink(fd)
-    with pa.ipc.new_file(sink, stored, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+def _write_arrow(target: Target, groups: Iterator[pa.Table]) -> tuple[int, int]:
+    sink = _Sink(target.fd)
+    stored = target.stored_schema()
+    compression = None if target.compression == "none" else target.compression
+    with pa.ipc.new_file(sink, stored, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
         for table in groups:
-            writer.write_table(table)
+            writer.write_table(_renamed(table, stored))
     return sink.bytes, sink.adler
 
 
-def _write_root(
-    fd: int, path: str, groups: Iterator[pa.Table], schema: pa.Schema, provenance: Provenance
-) -> tuple[int, int]:
-    write_root(fd, path, groups, schema, provenance.tree, provenance.metadata(schema))
-    return _read_back(fd)
+def _renamed(table: pa.Table, stored: pa.Schema) -> pa.Table:
+    """The same columns under a schema that differs in metadata alone."""
+    return pa.Table.from_arrays(table.columns, schema=stored)
+
+
+def _write_root(target: Target, groups: Iterator[pa.Table]) -> tuple[int, int]:
+    tree, metadata = target.provenance.tree, target.provenance.metadata(target.schema)
+    write_root(target.fd, target.path, groups, target.schema, tree, metadata, target.compression)
+    size, adler = 0, ADLER32_EMPTY
+    while block := os.pread(target.fd, _READ_BYTES, size):  # it is not written front to back
+        adler = adler32(block, adler)
+        size += len(block)
+    return size, adler
 
 
 _WRITERS: Mapping[Kind, Writer] = {"parquet": _write_parquet, "arrow": _write_arrow, "root": _write_root}
@@ -254,15 +275,6 @@ def _worded(schema: pa.Schema) -> list[str]:
     """Columns of words: numbers rarely repeat enough for a dictionary, and trying costs most of the writing."""
     words = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
     return [field.name for field in schema if any(known(field.type) for known in words)]
-
-
-def _read_back(fd: int) -> tuple[int, int]:
-    """For a file that was not written front to back."""
-    size, adler = 0, ADLER32_EMPTY
-    while block := os.pread(fd, _READ_BYTES, size):
-        adler = adler32(block, adler)
-        size += len(block)
-    return size, adler
 
 
 def _sync(fd: int, path: str) -> None:

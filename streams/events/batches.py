@@ -203,8 +203,9 @@ def _type_fault(kind: pa.DataType, *, listed: bool) -> bool:
     if types.is_list(kind) or types.is_large_list(kind):
         return _type_fault(kind.value_type, listed=True)
     if types.is_struct(kind):
-        inner = [kind.field(at).type for at in range(kind.num_fields)]
-        return not inner or any(_type_fault(one, listed=listed) for one in inner)
+        inner = [kind.field(at) for at in range(kind.num_fields)]
+        names = {field.name for field in inner}
+        return not inner or len(names) < len(inner) or any(_type_fault(one.type, listed=listed) for one in inner)
     if types.is_fixed_size_binary(kind):
         return bool(kind.byte_width == 0)
     return not types.is_null(kind) or listed

@@ -1,6 +1,6 @@
 """A ROOT file with one TTree, written by uproot from tables of entries. Not here: Parquet, Arrow, checksums.
 
-What a TTree written by uproot holds: numbers and booleans, fixed-size arrays of them, lists of numbers (with a branch
+What a TTree written by uproot holds: numbers and booleans, fixed arrays of them, lists of numbers (with a branch
 `nNAME` of their lengths) and strings; no missing values. Everything else is refused, naming the column.
 """
 
@@ -94,20 +94,28 @@ def _undated() -> Iterator[None]:
 
 
 def _branch_type(kind: pa.DataType) -> str | None:
-    types = pa.types
-    if types.is_string(kind) or types.is_large_string(kind):
+    """In uproot's words; None for what it does not write, or not so that it can read it (lists of fixed arrays)."""
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return "string"
-    if types.is_fixed_size_list(kind):
-        inner = _NUMBERS.get(str(kind.value_type))
-        return f"{kind.list_size} * {inner}" if inner else None
     if _listed(kind):
-        inner = _NUMBERS.get(str(kind.value_type))
-        return f"var * {inner}" if inner else None
-    return _NUMBERS.get(str(kind))
+        number = _NUMBERS.get(str(kind.value_type))
+        return f"var * {number}" if number else None
+    lengths, inner = _fixed(kind)
+    number = _NUMBERS.get(str(inner))
+    return "".join(f"{length} * " for length in lengths) + number if number else None
 
 
 def _listed(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _fixed(kind: pa.DataType) -> tuple[list[int], pa.DataType]:
+    """The lengths of arrays in arrays, the outermost first, and what is in the innermost."""
+    lengths: list[int] = []
+    while pa.types.is_fixed_size_list(kind):
+        lengths.append(kind.list_size)
+        kind = kind.value_type
+    return lengths, kind
 
 
 def _values(table: pa.Table, name: str, path: str) -> Any:
@@ -118,16 +126,14 @@ def _values(table: pa.Table, name: str, path: str) -> Any:
     column = table.column(name).combine_chunks()
     kind = column.type
     try:
-        if pa.types.is_fixed_size_list(kind):
-            return _numbers(_present(column).flatten()).reshape(-1, kind.list_size)
-        if _listed(kind):
-            offsets = _present(column).offsets.to_numpy()
-            first, last = int(offsets[0]), int(offsets[-1])
-            content = ak.contents.NumpyArray(_numbers(column.values.slice(first, last - first)))
-            return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets.astype(np.int64) - first), content))
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
             return ak.Array(_words(_present(column)))
-        return _numbers(column)
+        if not _listed(kind):
+            return _numbers(column)
+        offsets = _present(column).offsets.to_numpy()
+        first, last = int(offsets[0]), int(offsets[-1])
+        content = ak.contents.NumpyArray(_numbers(column.values.slice(first, last - first)))
+        return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets.astype(np.int64) - first), content))
     except _Missing:
         what = f"column {name!r} has missing values, which a TTree cannot hold"
         raise StorageError(what, path, "ask for parquet", failure_class="permanent") from None
@@ -144,7 +150,12 @@ def _present(array: pa.Array) -> pa.Array:
 
 
 def _numbers(array: pa.Array) -> Any:
-    return _present(array).to_numpy(zero_copy_only=not pa.types.is_boolean(array.type))
+    """A numpy array, with a dimension for each fixed array."""
+    shape = [len(array)]
+    while pa.types.is_fixed_size_list(array.type):
+        shape.append(array.type.list_size)
+        array = _present(array).flatten()
+    return _present(array).to_numpy(zero_copy_only=not pa.types.is_boolean(array.type)).reshape(shape)
 
 
 def _words(array: pa.Array) -> Any:

@@ -51,7 +51,9 @@ def jagged(entries: int) -> pa.Table:
     table = table.append_column("word", pa.array(words, pa.string()))
     table = table.append_column("large_word", pa.array([w * 40 for w in words], pa.large_string()))
     cube = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(3 * entries, dtype="i4")), 3)
-    return table.append_column("cube", cube)
+    table = table.append_column("cube", cube)
+    sheet = pa.FixedSizeListArray.from_arrays(pa.array(np.resize(ODD_DOUBLES, 6 * entries)), 2)
+    return table.append_column("sheets", pa.FixedSizeListArray.from_arrays(sheet, 3))
 
 
 def nested(entries: int) -> pa.Table:
@@ -61,6 +63,8 @@ def nested(entries: int) -> pa.Table:
     maybe = [k if k % 3 else None for k in range(entries)]
     maps = [[(str(k), k)] * (k % 2) for k in range(entries)]
     table = jagged(entries)
+    pairs = pa.FixedSizeListArray.from_arrays(table["Muon_pt"].combine_chunks().values, 1)
+    table = table.append_column("pairs", pa.ListArray.from_arrays(table["Muon_pt"].combine_chunks().offsets, pairs))
     table = table.append_column("deep", pa.array(deep, pa.list_(pa.list_(pa.float32()))))
     table = table.append_column(
         "record", pa.array(records, pa.struct({"a": pa.int16(), "b": pa.list_(pa.field("item", pa.int64(), False))}))
@@ -69,7 +73,9 @@ def nested(entries: int) -> pa.Table:
     table = table.append_column("map", pa.array(maps, pa.map_(pa.string(), pa.int32())))
     table = table.append_column("raw", pa.array([bytes([k % 256]) * (k % 6) for k in range(entries)], pa.binary()))
     table = table.append_column("nothing", pa.nulls(entries))
-    table = table.append_column("words", pa.array([["a", "", "é"][: k % 4] for k in range(entries)]))
+    table = table.append_column(
+        "words", pa.array([["a", "", "é"][: k % 4] for k in range(entries)], pa.list_(pa.string()))
+    )
     return table.replace_schema_metadata({"zeta": "1", "alpha": "2"})
 
 
@@ -97,8 +103,29 @@ def pieces(entries: int, seed: int, cuts: int = 12, extra: int = 6) -> list[tupl
     return ranges
 
 
-def bits(table: pa.Table | pa.RecordBatch) -> bytes:
-    """The values as Arrow encodes them alone: equal exactly where every bit of every value is."""
-    if isinstance(table, pa.RecordBatch):
-        table = pa.Table.from_batches([table])
-    return bytes(memoryview(batch_of(table).serialize()))
+def bits(table: pa.Table | pa.RecordBatch) -> list[object]:
+    """Everything that is a value of the table: equal exactly where every bit of every value is, wherever it lies."""
+    return [
+        _bits(
+            pa.chunked_array(
+                [table[name]] if isinstance(table[name], pa.Array) else table[name].chunks,
+                table.schema.field(name).type,
+            ).combine_chunks()
+        )
+        for name in table.schema.names
+    ]
+
+
+def _bits(array: pa.Array) -> object:
+    kind = array.type
+    valid = array.is_valid().to_pylist()
+    if pa.types.is_struct(kind):
+        return valid, [_bits(child) for child in array.flatten()]
+    if pa.types.is_fixed_size_list(kind):
+        return valid, kind.list_size, _bits(array.flatten())
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        offsets = array.offsets.to_numpy()
+        return valid, [int(n) for n in np.diff(offsets)], _bits(array.flatten())
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return valid, str(kind), array.drop_null().to_numpy().tobytes()
+    return valid, array.to_pylist()

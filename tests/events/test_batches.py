@@ -68,6 +68,7 @@ def test_what_does_not_compress_is_stored_plain() -> None:
         (pa.array([[{}]], pa.list_(pa.struct([]))), "struct<>"),
         (pa.array([[]], pa.list_(pa.int8(), 0)), "fixed_size_list"),
         (pa.array([b""], pa.binary(0)), "fixed_size_binary"),
+        (pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"]), "struct<a: int64, a: int64>"),
         (pa.RunEndEncodedArray.from_arrays(pa.array([9], pa.int32()), pa.array([1])), "run_end_encoded"),
         (pa.UnionArray.from_dense(pa.array([0], pa.int8()), pa.array([0], pa.int32()), [pa.array([1])]), "union"),
         (pa.array([[1]], pa.list_view(pa.int8())), "list_view"),
@@ -162,9 +163,8 @@ def test_buffers_that_share_bytes_are_refused() -> None:
     """A thousand columns over one buffer would be a thousand times the payload where they are written."""
     batch = pa.record_batch({"a": np.arange(100), "b": np.arange(100)})
     stream = bytearray(streamed(batch))
-    second = struct.pack("<qq", 832, 800) if struct.pack("<qq", 832, 800) in stream else struct.pack("<qq", 800, 800)
-    at = stream.index(second)
-    stream[at : at + 16] = struct.pack("<qq", 0, 1632)
+    at = stream.rindex(struct.pack("<qq", 800, 800))  # where the second column's values are said to be
+    stream[at : at + 16] = struct.pack("<qq", 0, 1600)
     with pytest.raises(WireError, match="larger than its body"):
         unpack(framed(bytes(stream)), CAP)
 
@@ -183,7 +183,7 @@ def test_values_that_are_not_sound_are_refused() -> None:
 def test_the_fingerprint_is_of_what_matters() -> None:
     one = pa.schema([pa.field("x", pa.float32(), metadata={"b": "1", "a": "2"})], {"k": "1", "l": "2"})
     same = pa.schema([pa.field("x", pa.float32(), metadata={"a": "2", "b": "1"})], {"l": "2", "k": "1"})
-    assert fingerprint(one) == fingerprint(same) == "b6d3f1be2a2ba1a2"
+    assert fingerprint(one) == fingerprint(same) == "a000663fa213c887"
     others = [
         pa.schema([pa.field("x", pa.float64())]),
         pa.schema([pa.field("y", pa.float32())]),

@@ -115,7 +115,7 @@ def test_wide_schemas_get_small_blocks() -> None:
     wide = pa.schema([(f"x{n}", pa.list_(pa.float32())) for n in range(947)])
     assert writing.block_entries(narrow) == 65_536
     assert writing.block_entries(wide) == 64
-    assert writing.block_entries(nested(1).schema) == 1_024
+    assert writing.block_entries(nested(1).schema) == 512
 
 
 def test_an_item_that_is_not_whole_is_not_sealed(tmp_path: Path) -> None:

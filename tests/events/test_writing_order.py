@@ -50,7 +50,8 @@ def reference(kind: Kind) -> tuple[Sealed, bytes]:
 @pytest.fixture(autouse=True, scope="module")
 def _small_row_groups() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(writing, "ROW_GROUP_BYTES", 40_000)
+        patch.setattr(writing, "BLOCK_BYTES", 20_000)
+        patch.setattr(writing, "ROW_GROUP_BYTES", 15_000)
         yield
 
 

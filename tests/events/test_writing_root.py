@@ -50,7 +50,9 @@ def same(column: pa.Array, got: ak.Array) -> None:
         return
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         assert ak.num(got).to_list() == column.value_lengths().to_pylist()
-    values = column if kind.num_fields == 0 else column.flatten()
+    values = column
+    while values.type.num_fields:
+        values = values.flatten()
     mine = values.to_numpy(zero_copy_only=False)
     other = np.asarray(ak.flatten(got, axis=None))
     assert other.dtype == mine.dtype
@@ -62,7 +64,7 @@ def test_a_tree_in_a_directory(tmp_path: Path) -> None:
         assert file["deep/in/Events"].num_entries == 10
 
 
-@pytest.mark.parametrize("name", ["deep", "record", "maybe", "map", "raw", "nothing", "words"])
+@pytest.mark.parametrize("name", ["pairs", "deep", "record", "maybe", "map", "raw", "nothing", "words"])
 def test_what_a_tree_cannot_hold_is_named(tmp_path: Path, name: str) -> None:
     table = nested(50).select(["run", name])
     with pytest.raises(StorageError, match=f"column '{name}'") as refused:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from streams.errors import StorageError
 from streams.events.batches import Compression
 
-MODEL_KEY = "transfer2go"
+METADATA_KEY = "transfer2go"
 """Of the TObjString that holds the metadata, as JSON, beside the tree."""
 TREE = "entries"
 """Where the entries came from no tree."""
@@ -52,27 +52,40 @@ def root_fault(schema: pa.Schema) -> str | None:
     return None
 
 
-def write_root(
-    fd: int,
-    path: str,
-    groups: Iterator[pa.Table],
-    schema: pa.Schema,
-    tree: str,
-    metadata: Mapping[str, str],
-    compression: Compression,
-) -> None:
-    """Write one basket a branch for each table. StorageError (permanent) names a column with missing values."""
-    import uproot
+class RootFile:
+    """A file being written: one basket a branch for each table. Nothing is kept of it in memory but its directory."""
 
-    types = {field.name: _branch_type(field.type) for field in schema}
-    with _undated(), os.fdopen(os.dup(fd), "w+b") as file:
-        told = json.dumps(dict(metadata), sort_keys=True)
+    def __init__(self, fd: int, path: str, schema: pa.Schema, tree: str, compression: Compression) -> None:
+        import uproot
+
+        self._path = path
+        self._types = {field.name: _branch_type(field.type) for field in schema}
         squeezed = {"zstd": uproot.ZSTD(1), "lz4": uproot.LZ4(1), "none": None}[compression]
-        with uproot.recreate(file, compression=squeezed, uuid_function=lambda: UUID(int=0)) as root:
-            branches = root.mktree(tree or TREE, types)
-            for table in groups:
-                branches.extend({name: _values(table, name, path) for name in types})
-            root[MODEL_KEY] = told
+        self._file = os.fdopen(os.dup(fd), "w+b")
+        try:
+            with _undated():
+                self._root = uproot.recreate(self._file, compression=squeezed, uuid_function=lambda: UUID(int=0))
+                self._tree = self._root.mktree(tree or TREE, self._types)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def write(self, table: pa.Table) -> None:
+        """StorageError (permanent) names a column with missing values."""
+        with _undated():
+            self._tree.extend({name: _values(table, name, self._path) for name in self._types})
+
+    def close(self, metadata: Mapping[str, str]) -> None:
+        """End the file, with the metadata beside the tree."""
+        with _undated():
+            self._root[METADATA_KEY] = json.dumps(dict(metadata), sort_keys=True)
+            self._root.close()
+        self._file.close()
+
+    def abandon(self) -> None:
+        """Let go of it as it is; what could not be written is nobody's loss."""
+        with contextlib.suppress(OSError):
+            self._file.close()
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from typing import Self
 
 import pyarrow as pa
 
-from streams.core.ranges import EMPTY, Ranges, Span
+from streams.core.ranges import EMPTY, Ranges
 from streams.errors import StorageError, WireError
 from streams.events.batches import PAYLOAD_BYTES_CAP, compression_of, pack, unpack
 from streams.events.spool_records import (
@@ -52,10 +52,13 @@ class Spool:
         self.path = path
         self.cap_bytes = cap_bytes
         self.schema: pa.Schema | None = None
+        self.taken = EMPTY
+        """Entries written so far."""
         self.durable = EMPTY
+        """Those of them that are synced."""
         self.lost: PartLost | None = None
         self._index = Index()
-        self._fresh: list[Span] = []
+        self._last: tuple[int, int, pa.RecordBatch] | None = None
         self._end = 0
         self._unsynced = False
         self._name_durable = False
@@ -73,18 +76,13 @@ class Spool:
             raise
 
     @property
-    def taken(self) -> Ranges:
-        """Entries written so far; those of `durable` are synced."""
-        return self.durable | Ranges(self._fresh)
-
-    @property
     def bytes(self) -> int:
         """Of the part file."""
         return self._end
 
     def whole(self, count: int) -> bool:
         """Whether all of the entries `[0, count)` are taken."""
-        return not self._index.uncovered(0, count)
+        return self.taken.covers(0, count)
 
     def add(self, start: int, stop: int, payload: bytes | memoryview) -> int:
         """Take the entries `[start, stop)` whose checksum agreed already; how many were new.
@@ -95,14 +93,14 @@ class Spool:
         self._still_usable()
         if not 0 <= start <= stop < 1 << 63 or len(payload) > RECORD_BYTES_MAX:
             raise WireError(f"entries [{start}, {stop}) of {len(payload):,} bytes are not a payload's")
-        gaps = self._index.uncovered(start, stop)
+        gaps = self.taken.missing(start, stop)
         if not gaps and (start < stop or self.schema is not None):
             return 0
         batch = unpack(payload, self.cap_bytes)
         if batch.num_rows != stop - start:
             raise WireError(f"entries [{start}, {stop}) come as a batch of {batch.num_rows}")
         self._agree(batch.schema)
-        news = sum(end - begin for begin, end in gaps)
+        news = gaps.size
         try:
             self._still_ours()
             if 2 * news >= stop - start:
@@ -110,7 +108,7 @@ class Spool:
             else:  # the same entries again and again, cut otherwise, must not fill the disk
                 for begin, end in gaps:
                     piece = pack(batch.slice(begin - start, end - begin), compression_of(payload))
-                    self._append(begin, end, piece, [(begin, end)])
+                    self._append(begin, end, piece, Ranges([(begin, end)]))
         except OSError as error:
             raise self._failed(error) from error
         self.schema = self.schema or batch.schema
@@ -129,17 +127,13 @@ class Spool:
             self._name_durable = True
             self._unsynced = False
         self.durable = self.taken
-        self._fresh.clear()
         return self.durable
 
     def read(self, start: int, stop: int) -> Iterator[pa.RecordBatch]:
         """The entries `[start, stop)` in order, as the slices they are kept in; all of them must be taken."""
         self._still_usable()
-        last, batch, first = -1, None, 0
         for begin, end, offset, length in self._index.spans(start, stop):
-            if offset != last:
-                batch, first = self._batch(offset, length)
-                last = offset
+            first, batch = self._batch(offset, length)
             yield batch.slice(begin - first, end - begin)
 
     def discard(self) -> None:
@@ -215,11 +209,11 @@ class Spool:
                 self.schema = unpack(payload, self.cap_bytes).schema
             except WireError:
                 return  # kept by a process that allowed more, or knew another version
-        self._index_gaps(self._index.uncovered(head.start, head.stop), offset, head.length)
+        self._index_gaps(self.taken.missing(head.start, head.stop), offset, head.length)
 
     # writing and reading
 
-    def _append(self, start: int, stop: int, payload: bytes | memoryview, gaps: list[Span]) -> None:
+    def _append(self, start: int, stop: int, payload: bytes | memoryview, gaps: Ranges) -> None:
         head = Head(len(payload), start, stop, crc32c(payload))
         self._unsynced = True
         try:
@@ -230,13 +224,15 @@ class Spool:
         self._index_gaps(gaps, self._end, head.length)
         self._end += HEAD_BYTES + head.length
 
-    def _index_gaps(self, gaps: list[Span], offset: int, length: int) -> None:
+    def _index_gaps(self, gaps: Ranges, offset: int, length: int) -> None:
         for begin, end in gaps:
             self._index.add(begin, end, offset, length)
-            self._fresh.append((begin, end))
+        self.taken |= gaps
 
-    def _batch(self, offset: int, length: int) -> tuple[pa.RecordBatch, int]:
-        """A record's batch and its first entry, checked as if it came from anywhere: disks rot."""
+    def _batch(self, offset: int, length: int) -> tuple[int, pa.RecordBatch]:
+        """A record's first entry and its batch, checked as if it came from anywhere: disks rot."""
+        if self._last is not None and self._last[0] == offset:
+            return self._last[1:]
         try:
             record = pread_all(self._fd, HEAD_BYTES + length, offset)
         except OSError as error:
@@ -247,10 +243,11 @@ class Spool:
             what = f"a record at byte {offset} is not as it was written"
             raise self._lose(PartLost(what, self.path, failure_class="data-bad"))
         try:
-            return unpack(payload, self.cap_bytes), head.start
+            self._last = (offset, head.start, unpack(payload, self.cap_bytes))
         except WireError as error:
             what = f"a record at byte {offset} cannot be read: {error}"
             raise self._lose(PartLost(what, self.path, failure_class="data-bad")) from error
+        return self._last[1:]
 
     # failing
 

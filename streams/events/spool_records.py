@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
-from streams.core.ranges import Span
 from streams.storage.checksums import crc32c
 
 RECORD_BYTES_MAX = 32 * 1024 * 1024
@@ -68,21 +67,8 @@ class Index:
     def __init__(self) -> None:
         self._starts, self._stops, self._offsets, self._lengths = array("Q"), array("Q"), array("Q"), array("Q")
 
-    def uncovered(self, start: int, stop: int) -> list[Span]:
-        """The parts of `[start, stop)` in no span, in order."""
-        gaps: list[Span] = []
-        at = bisect_right(self._stops, start)
-        while start < stop and at < len(self._starts) and self._starts[at] < stop:
-            if start < self._starts[at]:
-                gaps.append((start, self._starts[at]))
-            start = self._stops[at]
-            at += 1
-        if start < stop:
-            gaps.append((start, stop))
-        return gaps
-
     def add(self, start: int, stop: int, offset: int, length: int) -> None:
-        """Take `[start, stop)`, uncovered so far, from the record at `offset` with a payload of `length` bytes."""
+        """Take `[start, stop)`, in no span so far, from the record at `offset` with a payload of `length` bytes."""
         at = bisect_right(self._starts, start)
         self._starts.insert(at, start)
         self._stops.insert(at, stop)

@@ -109,7 +109,8 @@ class CountedFile(io.RawIOBase):
 
 def in_words(error: BaseException, path: str = "") -> str:
     """The first line of what a library said, safe to show, without the path."""
-    lines = [line.strip() for line in str(error).replace(path or "\0", "the file").splitlines() if line.strip()]
+    told = getattr(error, "message", None) or error  # uproot's errors tell a long story around it
+    lines = [line.strip() for line in str(told).replace(path or "\0", "the file").splitlines() if line.strip()]
     said = lines[0] if lines else ""
     if isinstance(error, MemoryError):
         return "it claims more than fits into memory"

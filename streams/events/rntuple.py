@@ -11,6 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from streams.core.names import shown
+from streams.errors import Transfer2goError
 from streams.events.columns import NoArrowType, arrow_array, arrow_field
 from streams.events.counted import CountedFile, in_words
 
@@ -30,20 +32,40 @@ class NTuple:
         self._edges = _edges(ntuple, self.entries)
         self._summaries = list(ntuple.cluster_summaries)
         self._kinds: dict[str, pa.DataType] = {}
+        self._ids = _column_ids(ntuple)
         self._decoded: dict[str, Any] = {}
 
-    def plan(self, names: Sequence[str]) -> tuple[list[pa.Field], dict[str, str]]:
+    def plan(self, names: Sequence[str], lenient: bool) -> tuple[list[pa.Field], dict[str, str]]:
         fields, unreadable = [], {}
+        forms = self._forms(names)
         for name in names:
             try:
-                form, _ = self._fields[name].to_akform()
-                found = arrow_field(name, form.content(name))
-            except (NoArrowType, NotImplementedError) as error:
-                unreadable[name] = f"{in_words(error)} (type {self._fields[name].typename})"
+                found = arrow_field(name, forms[name] if name in forms else self._form(name))
+            except NoArrowType as error:
+                unreadable[name] = f"{error} (type {shown(self._fields[name].typename, 80)})"
                 continue
             fields.append(found)
             self._kinds[name] = found.type
         return fields, unreadable
+
+    def _forms(self, names: Sequence[str]) -> dict[str, Any]:
+        """The forms of all fields at once, which is quicker than one by one; none if one cannot be had."""
+        if len(names) < len(self.names) // 4:
+            return {}
+        try:
+            form, _ = self._ntuple.to_akform()
+        except (NotImplementedError, ValueError, KeyError, TypeError, AttributeError, AssertionError, IndexError):
+            return {}
+        return dict(zip(form.fields, form.contents, strict=True))
+
+    def _form(self, name: str) -> Any:
+        try:
+            form, _ = self._fields[name].to_akform()
+            return form.content(name)
+        except Transfer2goError:
+            raise
+        except Exception as error:
+            raise NoArrowType(f"uproot cannot read it: {in_words(error)}") from error
 
     def borders(self) -> list[tuple[Sequence[int], Sequence[int]]]:
         return [(self._edges, self._sizes(name)) for name in self._kinds]
@@ -57,8 +79,9 @@ class NTuple:
             found = []
             for name, kind in self._kinds.items():
                 cache = None if whole else self._decoded
-                array = self._fields[name].array(entry_start=start, entry_stop=stop, array_cache=cache)
-                found.append(arrow_array(array, kind))
+                with self._file.guarded(f"cannot read entries {start:,} to {stop:,} of the column {shown(name)!r}"):
+                    array = self._fields[name].array(entry_start=start, entry_stop=stop, array_cache=cache)
+                    found.append(arrow_array(array, kind))
         finally:
             self._ntuple._cluster_summaries = self._summaries
         self._forget(stop)
@@ -75,7 +98,7 @@ class NTuple:
 
     def _sizes(self, name: str) -> list[int]:
         """Decoded bytes by cluster: elements of the field's columns times their widths."""
-        ids = _column_ids(self._ntuple, self._fields[name].field_id)
+        ids = self._ids.get(self._fields[name].field_id, [])
         sizes = []
         for links in self._ntuple.page_link_list:
             total = 0
@@ -98,10 +121,13 @@ def _edges(ntuple: Any, entries: int) -> list[int]:
     return edges
 
 
-def _column_ids(ntuple: Any, field_id: int) -> list[int]:
-    """The columns of a field and everything below it."""
-    below = {field_id}
+def _column_ids(ntuple: Any) -> dict[int, list[int]]:
+    """The columns of every top-level field and of everything below it."""
+    top: dict[int, int] = {}
     for i, record in enumerate(ntuple.field_records):
-        if record.parent_field_id in below:
-            below.add(i)
-    return [i for i, record in enumerate(ntuple.column_records) if record.field_id in below]
+        above = int(record.parent_field_id)
+        top[i] = i if above == i else top.get(above, i)
+    found: dict[int, list[int]] = {}
+    for i, record in enumerate(ntuple.column_records):
+        found.setdefault(top.get(int(record.field_id), -1), []).append(i)
+    return found

@@ -33,8 +33,8 @@ class Tree(Protocol):
     entries: int
     names: Sequence[str]
 
-    def plan(self, names: Sequence[str]) -> tuple[list[pa.Field], dict[str, str]]:
-        """The fields of the columns that can be read, and why the others cannot."""
+    def plan(self, names: Sequence[str], lenient: bool) -> tuple[list[pa.Field], dict[str, str]]:
+        """The fields of the columns that can be read, and why the others cannot; called once."""
 
     def borders(self) -> list[tuple[Sequence[int], Sequence[int]]]:
         """Of each planned column: edges of its pieces in entries, and their decoded bytes."""
@@ -51,7 +51,7 @@ class RootEntries(Entries):
             self.tree, found = _open_tree(file, selection.tree)
             self._tree = _tree(found, file)
             names = chosen(selection, self._tree.names, file.path)
-            fields, unreadable = self._tree.plan(names)
+            fields, unreadable = self._tree.plan(names, selection.lenient)
             refuse_unreadable(unreadable, selection, file.path, fields)
             start, stop = self._range(self._tree.entries)
             borders = Borders(start, stop, self._tree.borders())

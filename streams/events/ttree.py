@@ -12,13 +12,18 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+import awkward as ak
 import numpy as np
 import pyarrow as pa
 import uproot
 from uproot.interpretation.identify import UnknownInterpretation
+from uproot.interpretation.jagged import AsJagged
 from uproot.interpretation.numerical import AsDtype
 from uproot.interpretation.objects import CannotBeAwkward
+from uproot.interpretation.strings import AsStrings
 
+from streams.core.names import shown
+from streams.errors import StorageError, Transfer2goError
 from streams.events.columns import NoArrowType, arrow_array, arrow_field
 from streams.events.counted import CountedFile, in_words
 
@@ -27,10 +32,12 @@ KEPT_BYTES = 128 << 20
 
 _AWKWARD = uproot.interpretation.library.Awkward()
 _OPTIONS = {"ak_add_doc": False}
+_KEPT_PROMISES = (AsDtype, AsStrings)
 
 
 @dataclass(slots=True)
 class _Column:
+    name: str
     branch: Any
     interpretation: Any
     kind: pa.DataType
@@ -57,46 +64,80 @@ class BranchTree:
         self._columns: list[_Column] = []
         self._kept_bytes = 0
 
-    def plan(self, names: Sequence[str]) -> tuple[list[pa.Field], dict[str, str]]:
+    def plan(self, names: Sequence[str], lenient: bool) -> tuple[list[pa.Field], dict[str, str]]:
         fields, unreadable = [], {}
         for name in names:
+            branch = self._branches[name]
             try:
-                if name in self._twice:
-                    raise NoArrowType("two branches have this name")
-                fields.append(self._add(name, self._branches[name]))
-            except (NoArrowType, UnknownInterpretation, CannotBeAwkward, NotImplementedError) as error:
-                unreadable[name] = _why(error, self._branches[name])
+                column = self._column(name, branch)
+                fields.append(self._proved(column, lenient))
+            except NoArrowType as error:
+                unreadable[name] = str(error)
+                continue
+            self._columns.append(column)
         return fields, unreadable
 
     def borders(self) -> list[tuple[Sequence[int], Sequence[int]]]:
         return [(column.offsets, column.sizes) for column in self._columns]
 
     def load(self, start: int, stop: int) -> list[pa.Array]:
-        return [self._load(column, start, stop) for column in self._columns]
-
-    def _add(self, name: str, branch: Any) -> pa.Field:
-        interpretation = branch.interpretation
-        if isinstance(interpretation, UnknownInterpretation):
-            raise interpretation
-        found = arrow_field(name, interpretation.awkward_form(branch.file))
-        offsets = [int(offset) for offset in branch.entry_offsets]
-        if int(branch.num_entries) != self.entries or offsets[0] != 0 or offsets[-1] != self.entries:
-            raise NoArrowType(f"it has {int(branch.num_entries):,} entries, the tree {self.entries:,}")
-        if any(a > b for a, b in pairwise(offsets)):
-            raise ValueError(f"the baskets of {name} are out of order")
-        _check_places(branch, self._file.bytes)
-        self._columns.append(_Column(branch, interpretation, found.type, offsets, _sizes(branch, offsets)))
+        found = []
+        for column in self._columns:
+            with self._file.guarded(f"cannot read entries {start:,} to {stop:,} of the column {shown(column.name)!r}"):
+                found.append(arrow_array(self._values(column, start, stop), column.kind))
         return found
 
-    def _load(self, column: _Column, start: int, stop: int) -> pa.Array:
+    def _column(self, name: str, branch: Any) -> _Column:
+        """Raises NoArrowType for a type that cannot be read, ValueError for a table of baskets that cannot be."""
+        if name in self._twice:
+            raise NoArrowType("two branches have this name")
+        try:
+            interpretation = branch.interpretation
+            if isinstance(interpretation, UnknownInterpretation):
+                raise interpretation
+            found = arrow_field(name, interpretation.awkward_form(branch.file))
+        except Transfer2goError:
+            raise
+        except Exception as error:
+            raise NoArrowType(f"{_why(error)} (type {_typename(branch)})") from error
+        if int(branch.num_entries) != self.entries:
+            raise NoArrowType(f"it has {int(branch.num_entries):,} entries, the tree {self.entries:,}")
+        offsets = [int(offset) for offset in branch.entry_offsets]
+        if offsets[0] != 0 or offsets[-1] != self.entries or any(a > b for a, b in pairwise(offsets)):
+            raise ValueError(f"the baskets of {name} are out of order")
+        _check_places(branch, self._file.bytes)
+        return _Column(name, branch, interpretation, found.type, offsets, _sizes(branch, offsets))
+
+    def _proved(self, column: _Column, lenient: bool) -> pa.Field:
+        """The column's field. Of objects, whose types promise more than uproot keeps, one entry is read to see."""
+        simple = column.interpretation
+        simple = simple.content if isinstance(simple, AsJagged) else simple
+        if not self.entries or type(simple) in _KEPT_PROMISES:
+            return pa.field(column.name, column.kind, nullable=False)
+        try:
+            array = ak.to_layout(self._values(column, 0, 1))
+            field = arrow_field(column.name, array.form)
+            column.kind = field.type
+            arrow_array(array, field.type)
+        except (NoArrowType, StorageError):
+            raise
+        except Exception as error:
+            # Damage looks the same as a type that uproot cannot read; another source may have it whole.
+            if not lenient and not isinstance(error, NotImplementedError):
+                raise
+            raise NoArrowType(f"{_why(error)} (type {_typename(column.branch)})") from error
+        return field
+
+    def _values(self, column: _Column, start: int, stop: int) -> Any:
         first = bisect_right(column.offsets, start) - 1
         baskets, last = {}, first
         while last < len(column.offsets) - 1 and column.offsets[last] < stop:
             if column.offsets[last + 1] > column.offsets[last]:
                 baskets[last] = self._basket(column, last)
             last += 1
+        self._keep(column, baskets, stop)
         # uproot walks all offsets it is given, so it is given those of these baskets only.
-        final = column.interpretation.final_array(
+        return column.interpretation.final_array(
             {number - first: array for number, array in baskets.items()},
             start,
             stop,
@@ -105,8 +146,6 @@ class BranchTree:
             column.branch,
             _OPTIONS,
         )
-        self._keep(column, baskets, stop)
-        return arrow_array(final, column.kind)
 
     def _basket(self, column: _Column, number: int) -> Any:
         if number in column.kept:
@@ -148,14 +187,21 @@ def _leaves(parent: Any, prefix: str) -> list[tuple[str, Any]]:
     return found
 
 
-def _why(error: Exception, branch: Any) -> str:
+def _why(error: Exception) -> str:
     if isinstance(error, UnknownInterpretation):
         return f"uproot has no interpretation for it: {in_words(Exception(error.reason))}"
     if isinstance(error, CannotBeAwkward):
-        return f"its type {branch.typename} has no columns: {in_words(Exception(error.because))}"
-    if isinstance(error, NotImplementedError):
-        return f"uproot cannot read its type {branch.typename}: {in_words(error)}"
-    return f"{in_words(error)} (type {branch.typename})" if "entries" not in str(error) else str(error)
+        return f"no columns hold its type: {in_words(Exception(error.because))}"
+    if isinstance(error, NoArrowType):
+        return str(error)
+    return f"uproot cannot read it: {in_words(error)}"
+
+
+def _typename(branch: Any) -> str:
+    try:
+        return shown(branch.typename, 80)
+    except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as error:  # not to be parsed
+        return type(error).__name__
 
 
 def _check_places(branch: Any, file_bytes: int) -> None:

@@ -76,8 +76,7 @@ class Spool:
             raise
 
     @property
-    def bytes(self) -> int:
-        """Of the part file."""
+    def file_bytes(self) -> int:
         return self._end
 
     def whole(self, count: int) -> bool:

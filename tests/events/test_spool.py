@@ -83,13 +83,13 @@ def test_verified_entries_that_are_not_there_are_a_lost_part(path: str) -> None:
 @pytest.mark.parametrize("torn", [1, HEAD_BYTES - 1, HEAD_BYTES, HEAD_BYTES + 1, 200])
 def test_a_torn_end_is_cut_off(path: str, torn: int) -> None:
     with filled(path, (0, 20)) as spool:
-        before = spool.bytes
+        before = spool.file_bytes
         spool.add(20, 40, payload(TABLE, 20, 40))
     with open(path, "r+b") as file:
         file.truncate(before + torn)
     with Spool(path) as spool:
         assert spool.durable == Ranges([(0, 20)])
-        assert os.path.getsize(path) == before == spool.bytes
+        assert os.path.getsize(path) == before == spool.file_bytes
         assert spool.add(20, 40, payload(TABLE, 20, 40)) == 20
         assert held(spool, 0, 40) == expected(0, 40)
 
@@ -97,20 +97,20 @@ def test_a_torn_end_is_cut_off(path: str, torn: int) -> None:
 def test_blocks_that_never_reached_the_disk_are_cut_off(path: str) -> None:
     """After a power cut the file may have its length and holes."""
     with filled(path, (0, 20)) as spool:
-        before = spool.bytes
+        before = spool.file_bytes
         spool.add(20, 40, payload(TABLE, 20, 40))
-        whole = spool.bytes
+        whole = spool.file_bytes
     with open(path, "r+b") as file:
         file.truncate(before)
         file.truncate(whole + 4096)
     with Spool(path) as spool:
         assert spool.durable == Ranges([(0, 20)])
-        assert spool.bytes == before
+        assert spool.file_bytes == before
 
 
 def test_a_damaged_record_in_the_middle_is_not_believed(path: str) -> None:
     with filled(path, (0, 20)) as spool:
-        middle = spool.bytes
+        middle = spool.file_bytes
         spool.add(20, 40, payload(TABLE, 20, 40))
         spool.add(35, 60, payload(TABLE, 35, 60))
     flip(path, middle + HEAD_BYTES + 100)
@@ -124,7 +124,7 @@ def test_a_damaged_record_in_the_middle_is_not_believed(path: str) -> None:
 def test_a_damaged_head_ends_what_is_believed(path: str) -> None:
     """Its length says where the next one starts, so nothing behind it can be found; it comes again."""
     with filled(path, (0, 20)) as spool:
-        middle = spool.bytes
+        middle = spool.file_bytes
         spool.add(20, 40, payload(TABLE, 20, 40))
         spool.add(40, 60, payload(TABLE, 40, 60))
     flip(path, middle + 6)
@@ -175,7 +175,7 @@ def test_what_is_not_a_spool_is_left_alone(path: str) -> None:
 
 def test_wrong_payloads_are_refused_and_change_nothing(path: str) -> None:
     with filled(path, (0, 20)) as spool:
-        before = spool.bytes
+        before = spool.file_bytes
         for start, stop, piece in (
             (20, 41, payload(TABLE, 20, 40)),
             (20, 39, payload(TABLE, 20, 40)),
@@ -187,7 +187,7 @@ def test_wrong_payloads_are_refused_and_change_nothing(path: str) -> None:
             with pytest.raises(WireError):
                 spool.add(start, stop, piece)
         assert spool.taken == Ranges([(0, 20)])
-        assert spool.bytes == before
+        assert spool.file_bytes == before
         assert spool.add(20, 40, payload(TABLE, 20, 40)) == 20
 
 
@@ -209,9 +209,9 @@ def test_a_payload_without_entries_tells_the_schema(path: str) -> None:
         assert spool.whole(0)
         assert spool.add(0, 0, payload(TABLE, 0, 0)) == 0
         assert spool.schema.equals(TABLE.schema, check_metadata=True)
-        size = spool.bytes
+        size = spool.file_bytes
         spool.add(0, 0, payload(TABLE, 0, 0))
-        assert spool.bytes == size
+        assert spool.file_bytes == size
     with Spool(path) as spool:
         assert spool.schema.equals(TABLE.schema, check_metadata=True)
         assert spool.durable == Ranges()
@@ -254,11 +254,11 @@ def test_endless_overlaps_do_not_fill_the_disk(path: str) -> None:
     """Every payload of 300 brings one new entry: only that one is kept."""
     with Spool(path) as spool:
         spool.add(0, 300, payload(TABLE, 0, 300))
-        once = spool.bytes
+        once = spool.file_bytes
         for n in range(301, 401):
             assert spool.add(n - 300, n, payload(TABLE, n - 300, n)) == 1
         alone = len(payload(TABLE, 300, 301))
-        assert spool.bytes - once <= 100 * (alone + 600)
+        assert spool.file_bytes - once <= 100 * (alone + 600)
         assert held(spool, 0, 400) == expected(0, 400)
     with Spool(path) as spool:
         assert held(spool, 0, 400) == expected(0, 400)
@@ -276,6 +276,6 @@ def test_memory_is_an_index(path: str) -> None:
                 spool.sync()
         kept = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
-        assert spool.bytes > 5_000 * len(piece) > 10_000_000
+        assert spool.file_bytes > 5_000 * len(piece) > 10_000_000
         assert kept < 500_000
         assert bits(next(spool.read(249_950, 250_000))) == bits(table)

@@ -84,6 +84,6 @@ def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
             signal.signal(signal.SIGXFSZ, handler)
         assert refused.value.failure_class == "permanent"
-        assert os.path.getsize(spool.path) == spool.bytes <= 500_000
+        assert os.path.getsize(spool.path) == spool.file_bytes <= 500_000
         fill(spool)
         assert spool.whole(len(TABLE))

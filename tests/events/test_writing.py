@@ -17,7 +17,7 @@ from streams.errors import StorageError
 from streams.events import writing
 from streams.events.batches import fingerprint
 from streams.events.spool import Spool
-from streams.events.writing import Kind, Provenance, Sealed, seal
+from streams.events.writing import Kind, Provenance, Sealed, Sealing, seal
 from streams.storage.checksums import adler32, adler32_hex
 from streams.storage.endpoint import PartLost
 from tests.events.landing_tables import bits, flat, jagged, nested, payload, pieces
@@ -127,6 +127,29 @@ def test_an_item_that_is_not_whole_is_not_sealed(tmp_path: Path) -> None:
             seal(spool, "parquet", str(tmp_path / "out"), ABOUT)
     assert refused.value.failure_class == "transient"
     assert not (tmp_path / "out").exists()
+
+
+def test_the_file_grows_as_far_as_the_entries_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "ROW_GROUP_BYTES", 60_000)
+    table, out = nested(3_000), tmp_path / "out"
+    about = Provenance("/store/x.root", "Events", 0, 3_000)
+    with Spool(str(tmp_path / "x.part")) as spool, Sealing(spool, "parquet", str(out), about) as sealing:
+        assert sealing.advance() == 0
+        spool.add(1_000, 2_000, payload(table, 1_000, 2_000))
+        assert sealing.advance() == 0
+        spool.add(0, 900, payload(table, 0, 900))
+        assert sealing.advance() == 512
+        spool.add(900, 1_000, payload(table, 900, 1_000))
+        assert sealing.advance() == 1_536
+        grown = out.stat().st_size
+        assert grown > 60_000
+        with pytest.raises(StorageError, match=r"1000 entries are not there yet, the first \[2000, 3000\)"):
+            sealing.finish()
+        spool.add(2_000, 3_000, payload(table, 2_000, 3_000))
+        sealed = sealing.finish()
+        assert out.stat().st_size == sealed.bytes > grown
+        assert seal(spool, "parquet", str(tmp_path / "again"), about) == sealed
+    assert bits(pq.read_table(out)) == bits(table)
 
 
 def test_no_entries_and_no_schema(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from streams.events import writing
 from streams.events.batches import Compression
 from streams.events.spool import Spool
-from streams.events.writing import Kind, Provenance, Sealed, seal
+from streams.events.writing import Kind, Provenance, Sealed, Sealing
 from tests.events.landing_tables import jagged, nested, payload
 
 ENTRIES = 700
@@ -28,23 +28,32 @@ def table_for(kind: Kind) -> pa.Table:
     return jagged(ENTRIES) if kind == "root" else nested(ENTRIES)
 
 
-def sealed(kind: Kind, ranges: list[tuple[int, int]], compression: Compression, reopen_at: int) -> tuple[Sealed, bytes]:
+def sealed(
+    kind: Kind, ranges: list[tuple[int, int]], compression: Compression, reopen_at: int, *, meanwhile: bool
+) -> tuple[Sealed, bytes]:
+    """With `meanwhile` the file grows after every piece."""
+    about = Provenance("/a/b.root", "Events", 0, ENTRIES)
     with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory, "x.part")
+        path, out = Path(directory, "x.part"), Path(directory, "out")
         spool = Spool(str(path))
+        sealing = Sealing(spool, kind, str(out), about)
         for n, (start, stop) in enumerate(ranges):
             if n == reopen_at:
                 spool.close()
+                sealing.close()
                 spool = Spool(str(path))
+                sealing = Sealing(spool, kind, str(out), about)
             spool.add(start, stop, payload(table_for(kind), start, stop, compression))
-        with spool:
-            out = str(Path(directory, "out"))
-            return seal(spool, kind, out, Provenance("/a/b.root", "Events", 0, ENTRIES)), Path(out).read_bytes()
+            if meanwhile and spool.taken:
+                first, last = spool.taken.spans[0]
+                assert sealing.advance() <= (0 if first else last)
+        with spool, sealing:
+            return sealing.finish(), out.read_bytes()
 
 
 @cache
 def reference(kind: Kind) -> tuple[Sealed, bytes]:
-    return sealed(kind, [(0, ENTRIES)], "none", -1)
+    return sealed(kind, [(0, ENTRIES)], "none", -1, meanwhile=False)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -63,6 +72,7 @@ def _small_row_groups() -> Iterator[None]:
     order=st.integers(0, 1 << 30),
     compression=st.sampled_from(["zstd", "lz4", "none"]),
     reopen_at=st.integers(0, 30),
+    meanwhile=st.booleans(),
 )
 def test_the_same_bytes(
     kind: Kind,
@@ -71,11 +81,12 @@ def test_the_same_bytes(
     order: int,
     compression: Compression,
     reopen_at: int,
+    meanwhile: bool,
 ) -> None:
     borders = sorted({0, ENTRIES, *cuts})
     ranges = [*pairwise(borders), *((min(pair), max(pair)) for pair in extra)]
     random.Random(order).shuffle(ranges)
-    assert sealed(kind, ranges, compression, reopen_at) == reference(kind)
+    assert sealed(kind, ranges, compression, reopen_at, meanwhile=meanwhile) == reference(kind)
 
 
 def test_there_are_several_row_groups() -> None:

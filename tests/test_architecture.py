@@ -65,7 +65,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.views": {"rocksdict", "confluent_kafka"} | KAFKA | ANY_CORE,
     "streams.storage": {"google_crc32c", "zlib_ng"} | ANY_CORE,
     # Entries: only here the libraries of the extra `events` may be imported. What is asked for is pure.
-    "streams.events": {"pyarrow", "uproot", "awkward", "numpy", "fastavro", "streams.storage"} | ANY_CORE,
+    "streams.events": {"pyarrow", "uproot", "awkward", "numpy", "xxhash", "fastavro", "streams.storage"} | ANY_CORE,
     "streams.events.asked": {"streams.core.names", "streams.errors"},
     "streams.planes": {"streams.storage"} | KAFKA | ANY_CORE,
     "streams.planes.payload": {"confluent_kafka", "streams.planes", "streams.storage"} | KAFKA | ANY_CORE,

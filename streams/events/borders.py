@@ -93,13 +93,13 @@ def _spread(columns: Sequence[tuple[Sequence[int], Sequence[int]]]) -> tuple[lis
         return [], [], []
     starts = np.concatenate(edges)
     slope = np.concatenate(slopes)
-    at, where = np.unique(np.concatenate([starts, np.concatenate(ends)]), return_inverse=True)
-    change = np.zeros(len(at), dtype=np.int64)
+    border, where = np.unique(np.concatenate([starts, np.concatenate(ends)]), return_inverse=True)
+    change = np.zeros(len(border), dtype=np.int64)
     np.add.at(change, where[: len(starts)], slope)
     np.subtract.at(change, where[len(starts) :], slope)
-    begun = np.zeros(len(at), dtype=np.int64)
+    begun = np.zeros(len(border), dtype=np.int64)
     np.add.at(begun, where[: len(starts)], 1)
-    return at.tolist(), np.cumsum(change).tolist(), (begun == count).tolist()
+    return border.tolist(), np.cumsum(change).tolist(), (begun == count).tolist()
 
 
 def piece_of(windows: Sequence[tuple[int, int]], entry: int) -> int:

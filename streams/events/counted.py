@@ -30,6 +30,7 @@ class CountedFile(io.RawIOBase):
         self.path = path
         self.bytes_read = 0
         self.failed: StorageError | None = None
+        self.ready: tuple[int, bytes] | None = None  # what was read already and is asked for next: start and bytes
         self._at = 0
         try:
             fd = os.open(path, READ_FLAGS)
@@ -44,6 +45,10 @@ class CountedFile(io.RawIOBase):
     def pread(self, start: int, stop: int) -> bytes:
         """The bytes `[start, stop)` as far as the file has them."""
         start, stop = max(0, int(start)), min(int(stop), self.bytes)
+        if self.ready is not None:
+            (begin, block), self.ready = self.ready, None
+            if begin == start and len(block) == stop - start:
+                return block
         if start >= stop:
             return b""
         try:
@@ -114,6 +119,12 @@ def in_words(error: BaseException, path: str = "") -> str:
     said = lines[0] if lines else ""
     if isinstance(error, MemoryError):
         return "it claims more than fits into memory"
-    if isinstance(error, KeyError | AssertionError | IndexError) or not said:
+    if said.startswith("expected Chunk of length"):
+        return "it ends before what it says it holds"
+    if isinstance(error, RecursionError):
+        return "it holds itself over and over"
+    if isinstance(error, AssertionError):
+        return "what it says of itself does not agree"
+    if isinstance(error, KeyError | IndexError) or not said:
         said = f"{type(error).__name__} {said}".strip()
     return shown(said)

@@ -156,7 +156,7 @@ class Entries(ABC):
                 if "UTF8" not in str(error):
                     raise
                 what = f"the column {shown(name)!r} holds text that is not UTF-8"
-                raise StorageError(what, self.path, "leave it out", failure_class="permanent") from error
+                raise StorageError(what, self.path, "leave it out", failure_class="data-bad") from error
 
     def _range(self, entries: int) -> tuple[int, int]:
         """The selection's range in a file of so many entries. Raises StorageError, permanent, beyond the end."""

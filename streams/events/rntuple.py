@@ -5,11 +5,13 @@ A cluster is decoded whole, column by column, and kept while windows end inside 
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+import xxhash
 
 from streams.core.names import shown
 from streams.errors import Transfer2goError
@@ -18,6 +20,8 @@ from streams.events.counted import CountedFile, in_words
 
 KEPT_BYTES = 128 << 20
 """A decoded cluster that reaches beyond a window is kept up to this size; a larger one is decoded again."""
+
+_CHECKSUM = struct.Struct("<Q")
 
 
 class NTuple:
@@ -28,7 +32,9 @@ class NTuple:
         self._ntuple = ntuple
         self.entries = int(ntuple.num_entries)
         self._fields = {field.name: field for field in ntuple.fields}
-        self.names = tuple(self._fields)
+        self.names: Sequence[str] = tuple(self._fields)
+        self._read_page = ntuple.read_page
+        ntuple.read_page = self._read_sound_page
         self._edges = _edges(ntuple, self.entries)
         self._summaries = list(ntuple.cluster_summaries)
         self._kinds: dict[str, pa.DataType] = {}
@@ -86,6 +92,21 @@ class NTuple:
             self._ntuple._cluster_summaries = self._summaries
         self._forget(stop)
         return found
+
+    def _read_sound_page(self, destination: Any, cluster: int, column: int, page: int, metadata: Any) -> None:
+        """uproot's `read_page`, which does not look at the checksum that follows most pages."""
+        found = self._ntuple.page_link_list[cluster][column].pages[page]
+        start, stop = int(found.locator.offset), int(found.locator.offset) + int(found.locator.num_bytes)
+        if found.has_checksum:
+            block = self._file.pread(start, stop + _CHECKSUM.size)
+            if len(block) != stop - start + _CHECKSUM.size:
+                raise ValueError("the file is cut short")
+            (checksum,) = _CHECKSUM.unpack_from(block, stop - start)
+            block = block[: -_CHECKSUM.size]
+            if xxhash.xxh3_64_intdigest(block) != checksum:
+                raise ValueError(f"page {page} of its cluster {cluster} does not have its checksum")
+            self._file.ready = start, block
+        self._read_page(destination, cluster, column, page, metadata)
 
     def _forget(self, stop: int) -> None:
         """Keep the decoded cluster that the next window begins in, unless it is too large to keep."""

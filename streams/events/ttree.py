@@ -60,7 +60,7 @@ class BranchTree:
             if name in self._branches:
                 self._twice.add(name)
             self._branches[name] = branch
-        self.names = tuple(self._branches)
+        self.names: Sequence[str] = tuple(self._branches)
         self._columns: list[_Column] = []
         self._kept_bytes = 0
 
@@ -180,7 +180,7 @@ class BranchTree:
 
 
 def _leaves(parent: Any, prefix: str) -> list[tuple[str, Any]]:
-    found = []
+    found: list[tuple[str, Any]] = []
     for branch in parent.branches:
         name = prefix + branch.name
         found += _leaves(branch, name + "/") if branch.branches else [(name, branch)]

@@ -18,6 +18,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
+from itertools import count
 from typing import Self
 
 import pyarrow as pa
@@ -31,6 +32,7 @@ from streams.events.spool_records import (
     RECORD_BYTES_MAX,
     Head,
     Index,
+    Recent,
     file_head,
     pread_all,
     pwrite_all,
@@ -40,14 +42,24 @@ from streams.storage import oserrors
 from streams.storage.checksums import crc32c
 from streams.storage.endpoint import PartLost
 
+_NUMBERS = count(1)
+
 
 class Spool:
     """Used by one thread at a time. After any error but `PartLost` it can be used further."""
 
-    def __init__(self, path: str, *, cap_bytes: int = PAYLOAD_BYTES_CAP, verified: Ranges = EMPTY) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        cap_bytes: int = PAYLOAD_BYTES_CAP,
+        verified: Ranges = EMPTY,
+        recent: Recent | None = None,
+    ) -> None:
         """Create or resume the part at `path`; `verified`: entries that an earlier process synced and reported.
 
-        `PartLost` if they are not all there; StorageError (transient) while another process has it open.
+        `recent`: where a sealing that follows closely finds batches without reading them back. `PartLost` if verified
+        entries are not all there; StorageError (transient) while another process has it open.
         """
         self.path = path
         self.cap_bytes = cap_bytes
@@ -58,6 +70,8 @@ class Spool:
         """Those of them that are synced."""
         self.lost: PartLost | None = None
         self._index = Index()
+        self._recent = recent
+        self._number = next(_NUMBERS)
         self._last: tuple[int, int, pa.RecordBatch] | None = None
         self._end = 0
         self._unsynced = False
@@ -103,7 +117,10 @@ class Spool:
         try:
             self._still_ours()
             if 2 * news >= stop - start:
+                offset = self._end
                 self._append(start, stop, payload, gaps)
+                if self._recent is not None:
+                    self._recent.keep(self._number, offset, start, batch)
             else:  # the same entries again and again, cut otherwise, must not fill the disk
                 for begin, end in gaps:
                     piece = pack(batch.slice(begin - start, end - begin), compression_of(payload))
@@ -152,6 +169,8 @@ class Spool:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+        if self._recent is not None:
+            self._recent.forget(self._number)
         self.lost = self.lost or PartLost("the part was closed", self.path)
 
     def __enter__(self) -> Self:
@@ -232,6 +251,10 @@ class Spool:
         """A record's first entry and its batch, checked as if it came from anywhere: disks rot."""
         if self._last is not None and self._last[0] == offset:
             return self._last[1:]
+        kept = self._recent.take(self._number, offset) if self._recent is not None else None
+        if kept is not None:
+            self._last = (offset, *kept)
+            return kept
         try:
             record = pread_all(self._fd, HEAD_BYTES + length, offset)
         except OSError as error:

@@ -1,6 +1,6 @@
-"""The records of a spool: how one lies in the file, and which one each entry is taken from. See spool.py.
+"""The records of a spool: how one lies in the file, which one each entry is taken from, which are still in memory.
 
-Not here: payloads, schemas, syncing, locking.
+See spool.py. Not here: payloads, schemas, syncing, locking.
 """
 
 from __future__ import annotations
@@ -10,9 +10,13 @@ import os
 import struct
 from array import array
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from threading import Lock
 from typing import Self
+
+import pyarrow as pa
 
 from streams.storage.checksums import crc32c
 
@@ -82,6 +86,41 @@ class Index:
             begin, end = max(start, self._starts[at]), min(stop, self._stops[at])
             yield begin, end, self._offsets[at], self._lengths[at]
             at += 1
+
+
+class Recent:
+    """Batches that were written last, while they are still in memory: what follows closely need not read them back.
+
+    One for all spools of a process, so that `bytes_max` bounds them together. May be shared by threads.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
+        self.bytes = 0
+        self._kept: OrderedDict[tuple[int, int], tuple[int, pa.RecordBatch, int]] = OrderedDict()
+        self._lock = Lock()
+
+    def keep(self, spool: int, offset: int, first: int, batch: pa.RecordBatch) -> None:
+        """The batch of the record at `offset` of a spool (some number of its own); `first` is its first entry."""
+        size = batch.nbytes
+        with self._lock:
+            self._kept[spool, offset] = (first, batch, size)
+            self.bytes += size
+            while self.bytes > self.bytes_max:
+                _, (_, _, freed) = self._kept.popitem(last=False)
+                self.bytes -= freed
+
+    def take(self, spool: int, offset: int) -> tuple[int, pa.RecordBatch] | None:
+        """First entry and batch, which is not kept any longer; or None."""
+        with self._lock:
+            first, batch, size = self._kept.pop((spool, offset), (0, None, 0))
+            self.bytes -= size
+        return None if batch is None else (first, batch)
+
+    def forget(self, spool: int) -> None:
+        with self._lock:
+            for key in [key for key in self._kept if key[0] == spool]:
+                self.bytes -= self._kept.pop(key)[2]
 
 
 def pread_all(fd: int, length: int, offset: int) -> bytes:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Self
 
@@ -29,8 +30,8 @@ from streams.storage.checksums import adler32_hex
 ROW_GROUP_BYTES = 32 * 1024 * 1024
 """Of Arrow's encoding: a row group is held in memory a few times over while it is written."""
 ROW_GROUP_ENTRIES = 1 << 20
-BLOCK_BYTES = 256 * 1024
-"""What a block of entries should be: the grain of row groups."""
+BLOCK_BYTES = 64 * 1024
+"""What a block of entries should be: the grain of row groups, mostly within one payload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,31 +104,28 @@ class Sealing:
     ) -> None:
         self.path = path
         self.entries = 0
-        """Read from the spool and written, or held for the next row group."""
+        """Read from the spool; written, or held for the next row group."""
         self._spool, self._kind, self._about, self._compression = spool, kind, provenance, compression
         self._schema = schema
         self._count = provenance.stop - provenance.start
         self._fd = -1
         self._file: FinalFile | None = None
-        self._held: list[pa.RecordBatch] = []
-        self._held_bytes = self._held_entries = 0
+        self._held = _Held(1)
 
     def advance(self) -> int:
         """Write what can be written by now; how many entries are in. Costly: call it where a seal would be."""
         schema = self._spool.schema or self._schema
         if schema is None:
             return 0
-        block = block_entries(schema)
         try:
             file = self._file or self._open(schema)
-            while self.entries < self._count:
-                stop = min(self._count, self.entries + block)
-                if not self._spool.taken.covers(self.entries, stop):
-                    break
-                self._hold(pa.concat_batches(list(self._spool.read(self.entries, stop))))
-                self.entries = stop
-                if self._held_bytes >= ROW_GROUP_BYTES or self._held_entries >= ROW_GROUP_ENTRIES:
-                    self._write(file)
+            first, stop = next(iter(self._spool.taken.spans), (0, 0))
+            stop = min(stop, self._count) if first == 0 else 0
+            for batch in self._spool.read(self.entries, stop):
+                self._held.add(batch)
+                self.entries += batch.num_rows
+                while (table := self._held.row_group(last=self.entries == self._count)) is not None:
+                    file.write(table)
         except (OSError, pa.ArrowException) as error:
             raise self._failed(error) from error
         return self.entries
@@ -144,8 +142,6 @@ class Sealing:
             what = "no schema is known of an item without entries"
             raise StorageError(what, self._spool.path, failure_class="permanent")
         try:
-            if self._held:
-                self._write(self._file)
             size, adler = self._file.close()
             self._file = None
         except (OSError, pa.ArrowException) as error:
@@ -166,7 +162,7 @@ class Sealing:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-        self._held.clear()
+        self._held = _Held(1)
 
     def __enter__(self) -> Self:
         return self
@@ -180,28 +176,73 @@ class Sealing:
             raise StorageError(fault, self.path, "ask for parquet", failure_class="permanent")
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         self._fd = os.open(self.path, flags, 0o644)
+        self._held = _Held(block_entries(schema))
         about = self._about
         self._file = final_file(
             self._kind, self._fd, self.path, schema, about.tree, about.metadata(schema), self._compression
         )
         return self._file
 
-    def _hold(self, block: pa.RecordBatch) -> None:
-        self._held.append(block)
-        # of a block that is encoded as if alone: slices, offsets and unused null bitmaps make no difference
-        self._held_bytes += pa.ipc.get_record_batch_size(block)
-        self._held_entries += block.num_rows
-
-    def _write(self, file: FinalFile) -> None:
-        table = pa.Table.from_batches(self._held).combine_chunks()
-        self._held, self._held_bytes, self._held_entries = [], 0, 0
-        file.write(table)
-
     def _failed(self, error: OSError | pa.ArrowException) -> StorageError:
         if isinstance(error, OSError):
             return oserrors.writing(error, self.path)
         what = f"cannot be written as {self._kind}: {str(error)[:200]}"
         return StorageError(what, self.path, "ask for another kind", failure_class="permanent")
+
+
+class _Held:
+    """Entries read and not written yet, as the slices they came in, from the start of a row group on."""
+
+    def __init__(self, block_entries: int) -> None:
+        self._block_entries = block_entries
+        self._pieces: list[pa.RecordBatch] = []
+        self._ends: list[int] = []
+        self._measured = 0
+        self._bytes = 0
+
+    def add(self, piece: pa.RecordBatch) -> None:
+        self._pieces.append(piece)
+        self._ends.append((self._ends[-1] if self._ends else 0) + piece.num_rows)
+
+    def row_group(self, *, last: bool) -> pa.Table | None:
+        """The next row group, each column in one piece; None while it may still grow. `last`: nothing will follow."""
+        entries = self._ends[-1] if self._ends else 0
+        while self._measured < entries:
+            stop = self._measured + self._block_entries
+            if stop > entries:
+                if not last:
+                    return None
+                stop = entries
+            # of a block put together anew, even from one piece: a slice is encoded with bytes of its neighbours
+            self._bytes += pa.ipc.get_record_batch_size(self._block(self._measured, stop))
+            self._measured = stop
+            if self._bytes >= ROW_GROUP_BYTES or stop >= ROW_GROUP_ENTRIES:
+                return self._cut(stop)
+        return self._cut(entries) if last and entries else None
+
+    def _block(self, start: int, stop: int) -> pa.RecordBatch:
+        pieces = []
+        at = bisect_right(self._ends, start)
+        while start < stop:
+            piece, end = self._pieces[at], min(stop, self._ends[at])
+            pieces.append(piece.slice(start - (self._ends[at] - piece.num_rows), end - start))
+            start = end
+            at += 1
+        return pa.concat_batches(pieces)
+
+    def _cut(self, stop: int) -> pa.Table:
+        """Take `[0, stop)` out."""
+        pieces, self._pieces, self._ends = self._pieces, [], []
+        self._measured = self._bytes = 0
+        taken, at = [], 0
+        for piece in pieces:
+            size = min(piece.num_rows, stop - at)
+            if size:
+                taken.append(piece.slice(0, size))
+            if size < piece.num_rows:
+                self.add(piece.slice(size))
+            at += size
+        return pa.Table.from_batches([pa.concat_batches(taken)])
 
 
 def block_entries(schema: pa.Schema) -> int:

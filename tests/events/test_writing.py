@@ -17,10 +17,11 @@ from streams.errors import StorageError
 from streams.events import writing
 from streams.events.batches import fingerprint
 from streams.events.spool import Spool
+from streams.events.spool_records import Recent
 from streams.events.writing import Kind, Provenance, Sealed, Sealing, seal
 from streams.storage.checksums import adler32, adler32_hex
 from streams.storage.endpoint import PartLost
-from tests.events.landing_tables import bits, flat, jagged, nested, payload, pieces
+from tests.events.landing_tables import batch_of, bits, flat, jagged, nested, payload, pieces
 
 TABLES = [flat(900), jagged(900), nested(900), nested(1), nested(0)]
 ABOUT = Provenance("/store/mc/nano.root", "Events", 1_000, 1_900)
@@ -113,9 +114,9 @@ def test_row_groups_end_by_the_entries_alone(tmp_path: Path, monkeypatch: pytest
 def test_wide_schemas_get_small_blocks() -> None:
     narrow = pa.schema([("x", pa.float32())])
     wide = pa.schema([(f"x{n}", pa.list_(pa.float32())) for n in range(947)])
-    assert writing.block_entries(narrow) == 65_536
+    assert writing.block_entries(narrow) == 16_384
     assert writing.block_entries(wide) == 64
-    assert writing.block_entries(nested(1).schema) == 512
+    assert writing.block_entries(nested(1).schema) == 128
 
 
 def test_an_item_that_is_not_whole_is_not_sealed(tmp_path: Path) -> None:
@@ -138,9 +139,9 @@ def test_the_file_grows_as_far_as_the_entries_go(tmp_path: Path, monkeypatch: py
         spool.add(1_000, 2_000, payload(table, 1_000, 2_000))
         assert sealing.advance() == 0
         spool.add(0, 900, payload(table, 0, 900))
-        assert sealing.advance() == 512
+        assert sealing.advance() == 900
         spool.add(900, 1_000, payload(table, 900, 1_000))
-        assert sealing.advance() == 1_536
+        assert sealing.advance() == 2_000
         grown = out.stat().st_size
         assert grown > 60_000
         with pytest.raises(StorageError, match=r"1000 entries are not there yet, the first \[2000, 3000\)"):
@@ -150,6 +151,31 @@ def test_the_file_grows_as_far_as_the_entries_go(tmp_path: Path, monkeypatch: py
         assert out.stat().st_size == sealed.bytes > grown
         assert seal(spool, "parquet", str(tmp_path / "again"), about) == sealed
     assert bits(pq.read_table(out)) == bits(table)
+
+
+def test_what_is_still_in_memory_is_not_read_back(tmp_path: Path) -> None:
+    """And is not kept once it is used, nor beyond the bound, nor for a spool that is closed."""
+    table = flat(3_000)
+    size = batch_of(table, 0, 1_000).nbytes
+    recent = Recent(2 * size + 1)
+    about = Provenance("/store/x.root", "Events", 0, 3_000)
+    with (
+        Spool(str(tmp_path / "x.part"), recent=recent) as spool,
+        Spool(str(tmp_path / "y.part"), recent=recent) as other,
+    ):
+        for start in (0, 1_000, 2_000):
+            spool.add(start, start + 1_000, payload(table, start, start + 1_000))
+        assert recent.bytes == 2 * size
+        content = (tmp_path / "x.part").read_bytes()
+        (tmp_path / "x.part").write_bytes(content[: len(content) // 3] + bytes(len(content) - len(content) // 3))
+        assert bits(pa.Table.from_batches(list(spool.read(1_000, 3_000)))) == bits(table.slice(1_000))
+        assert recent.bytes == 0
+        other.add(0, 1_000, payload(table, 0, 1_000))
+        assert recent.bytes == size
+        (tmp_path / "x.part").write_bytes(content)
+        assert seal(spool, "parquet", str(tmp_path / "out"), about).entries == 3_000
+    assert recent.bytes == 0
+    assert bits(pq.read_table(tmp_path / "out")) == bits(table)
 
 
 def test_no_entries_and_no_schema(tmp_path: Path) -> None:

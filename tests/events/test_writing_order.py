@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from streams.events import writing
 from streams.events.batches import Compression
 from streams.events.spool import Spool
+from streams.events.spool_records import Recent
 from streams.events.writing import Kind, Provenance, Sealed, Sealing
 from tests.events.landing_tables import jagged, nested, payload
 
@@ -31,17 +32,18 @@ def table_for(kind: Kind) -> pa.Table:
 def sealed(
     kind: Kind, ranges: list[tuple[int, int]], compression: Compression, reopen_at: int, *, meanwhile: bool
 ) -> tuple[Sealed, bytes]:
-    """With `meanwhile` the file grows after every piece."""
+    """With `meanwhile` the file grows after every piece, mostly from what is still in memory."""
+    recent = Recent(20_000) if meanwhile else None
     about = Provenance("/a/b.root", "Events", 0, ENTRIES)
     with tempfile.TemporaryDirectory() as directory:
         path, out = Path(directory, "x.part"), Path(directory, "out")
-        spool = Spool(str(path))
+        spool = Spool(str(path), recent=recent)
         sealing = Sealing(spool, kind, str(out), about)
         for n, (start, stop) in enumerate(ranges):
             if n == reopen_at:
                 spool.close()
                 sealing.close()
-                spool = Spool(str(path))
+                spool = Spool(str(path), recent=recent)
                 sealing = Sealing(spool, kind, str(out), about)
             spool.add(start, stop, payload(table_for(kind), start, stop, compression))
             if meanwhile and spool.taken:

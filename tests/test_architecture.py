@@ -64,6 +64,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     # its configuration is kafka.client's.
     "streams.views": {"rocksdict", "confluent_kafka"} | KAFKA | ANY_CORE,
     "streams.storage": {"google_crc32c", "zlib_ng"} | ANY_CORE,
+    # Entries: only here the libraries of the extra `events` may be imported. What is asked for is pure.
+    "streams.events": {"pyarrow", "uproot", "awkward", "numpy", "xxhash", "fastavro", "streams.storage"} | ANY_CORE,
+    "streams.events.asked": {"streams.core.names", "streams.errors"},
     "streams.planes": {"streams.storage"} | KAFKA | ANY_CORE,
     "streams.planes.payload": {"confluent_kafka", "streams.planes", "streams.storage"} | KAFKA | ANY_CORE,
     # The source's plane lists a selection from the worker's catalogue, read as a secondary.

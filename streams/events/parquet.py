@@ -1,0 +1,146 @@
+"""Entries of Parquet files: row groups decoded as streams, so a large one never stands in memory whole.
+
+Dictionaries and extension types become what they stand for; every other type is the file's own.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from streams.core.names import shown
+from streams.errors import StorageError
+from streams.events.asked import EventSelection
+from streams.events.borders import Borders
+from streams.events.columns import NoArrowType, travelling
+from streams.events.counted import CountedFile
+from streams.events.reading import Entries, chosen, refuse_unreadable
+from streams.events.streamed import Streamed, joined
+
+_BUFFER_BYTES = 1 << 20
+_BATCH_BYTES = 8 << 20
+_BATCH_ROWS_MAX = 1 << 17
+
+
+class ParquetEntries(Entries):
+    """Rows of a Parquet file; columns are its top-level fields."""
+
+    def __init__(self, file: CountedFile, selection: EventSelection) -> None:
+        super().__init__(file, selection)
+        without_tree(selection, file.path, "a Parquet file")
+        with file.guarded("cannot read the Parquet file"):
+            source = pa.PythonFile(file, mode="r")
+            self._parquet = pq.ParquetFile(
+                source, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
+            )
+            meta = self._parquet.metadata
+            whole = self._parquet.schema_arrow
+            if len(set(whole.names)) < len(whole.names):
+                raise StorageError("two columns have one name", file.path, failure_class="permanent")
+            names = chosen(selection, whole.names, file.path)
+            fields, unreadable = _plan(whole, names)
+            refuse_unreadable(unreadable, selection, file.path, fields)
+            names = [field.name for field in fields]
+            leaves = _leaf_ranges(whole)
+            self._indices = [i for name in names for i in leaves[name]]
+            self._edges = [0]
+            for group in range(meta.num_row_groups):
+                self._edges.append(self._edges[-1] + meta.row_group(group).num_rows)
+            start, stop = self._range(self._edges[-1])
+            columns = [(self._edges, _sizes(meta, leaves[name])) for name in names]
+            borders = Borders(start, stop, columns)
+        self._stream: Streamed | None = None
+        self._found(pa.schema(fields), unreadable, self._edges[-1], borders)
+        row_bytes = borders.bytes_between(start, stop) // max(1, stop - start) + 1
+        self._batch_rows = max(1, min(_BATCH_ROWS_MAX, _BATCH_BYTES // row_bytes))
+
+    def _load(self, start: int, stop: int) -> Sequence[pa.Array]:
+        batches: list[pa.RecordBatch] = []
+        while start < stop:
+            group = bisect_right(self._edges, start) - 1
+            end = min(stop, self._edges[group + 1])
+            batches += self._at(group, start).take(end - start)
+            start = end
+        return joined(batches, self.schema)
+
+    def _at(self, group: int, entry: int) -> Streamed:
+        """A stream of the row group that stands at `entry`: the one in use where it does, else a new one."""
+        if self._stream is None or self._stream.at != entry or entry == self._edges[group]:
+            reader = self._parquet.reader
+            batches = reader.iter_batches(
+                self._batch_rows, row_groups=[group], column_indices=self._indices, use_threads=False
+            )
+            self._stream = Streamed(batches, self._edges[group])
+            self._stream.take(entry - self._edges[group])
+        return self._stream
+
+
+def without_tree(selection: EventSelection, path: str, kind: str) -> None:
+    if selection.tree:
+        raise StorageError(
+            f"{kind} has no trees, {shown(selection.tree)!r} is asked for",
+            path,
+            "leave the tree's name out",
+            failure_class="permanent",
+        )
+
+
+def _plan(schema: pa.Schema, names: Sequence[str]) -> tuple[list[pa.Field], dict[str, str]]:
+    fields, unreadable = [], {}
+    for name in names:
+        try:
+            fields.append(travelling(_plain_field(schema.field(name))))
+        except NoArrowType as error:
+            unreadable[name] = str(error)
+    return fields, unreadable
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """What the values are, however they are wrapped."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return plain_type(kind.storage_type)
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+        return plain_type(kind.value_type)
+    if pa.types.is_struct(kind):
+        return pa.struct([_plain_field(kind.field(i)) for i in range(kind.num_fields)])
+    if pa.types.is_map(kind):
+        return pa.map_(_plain_field(kind.key_field), _plain_field(kind.item_field), kind.keys_sorted)
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_plain_field(kind.value_field), kind.list_size)
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_plain_field(kind.value_field))
+    if pa.types.is_list(kind):
+        return pa.list_(_plain_field(kind.value_field))
+    return kind
+
+
+def _plain_field(field: pa.Field) -> pa.Field:
+    return pa.field(field.name, plain_type(field.type), nullable=field.nullable)
+
+
+def _leaf_ranges(schema: pa.Schema) -> dict[str, range]:
+    """Which of the file's leaf columns each top-level column is made of."""
+    found, at = {}, 0
+    for field in schema:
+        count = _leaves(field.type)
+        found[field.name] = range(at, at + count)
+        at += count
+    return found
+
+
+def _leaves(kind: pa.DataType) -> int:
+    kind = plain_type(kind)
+    return sum(_leaves(kind.field(i).type) for i in range(kind.num_fields)) if kind.num_fields else 1
+
+
+def _sizes(meta: pq.FileMetaData, leaves: range) -> list[int]:
+    """Decoded bytes of a column by row group. What the file says is before decoding dictionaries, so 8 at least."""
+    sizes = []
+    for group in range(meta.num_row_groups):
+        row_group = meta.row_group(group)
+        said = sum(row_group.column(i).total_uncompressed_size for i in leaves)
+        sizes.append(max(said, row_group.num_rows // 8))
+    return sizes

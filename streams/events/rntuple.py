@@ -1,0 +1,154 @@
+"""Columns of an RNTuple: its top-level fields, clusters decoded by uproot one at a time.
+
+A cluster is decoded whole, column by column, and kept while windows end inside it.
+"""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import xxhash
+
+from streams.core.names import shown
+from streams.errors import Transfer2goError
+from streams.events.columns import NoArrowType, arrow_array, arrow_field
+from streams.events.counted import CountedFile, in_words
+
+KEPT_BYTES = 128 << 20
+"""A decoded cluster that reaches beyond a window is kept up to this size; a larger one is decoded again."""
+
+_CHECKSUM = struct.Struct("<Q")
+
+
+class NTuple:
+    """The top-level fields of an RNTuple."""
+
+    def __init__(self, ntuple: Any, file: CountedFile) -> None:
+        self._file = file
+        self._ntuple = ntuple
+        self.entries = int(ntuple.num_entries)
+        self._fields = {field.name: field for field in ntuple.fields}
+        self.names: Sequence[str] = tuple(self._fields)
+        self._read_page = ntuple.read_page
+        ntuple.read_page = self._read_sound_page
+        self._edges = _edges(ntuple, self.entries)
+        self._summaries = list(ntuple.cluster_summaries)
+        self._kinds: dict[str, pa.DataType] = {}
+        self._ids = _column_ids(ntuple)
+        self._decoded: dict[str, Any] = {}
+
+    def plan(self, names: Sequence[str], lenient: bool) -> tuple[list[pa.Field], dict[str, str]]:
+        fields, unreadable = [], {}
+        forms = self._forms(names)
+        for name in names:
+            try:
+                found = arrow_field(name, forms[name] if name in forms else self._form(name))
+            except NoArrowType as error:
+                unreadable[name] = f"{error} (type {shown(self._fields[name].typename, 80)})"
+                continue
+            fields.append(found)
+            self._kinds[name] = found.type
+        return fields, unreadable
+
+    def _forms(self, names: Sequence[str]) -> dict[str, Any]:
+        """The forms of all fields at once, which is quicker than one by one; none if one cannot be had."""
+        if len(names) < len(self.names) // 4:
+            return {}
+        try:
+            form, _ = self._ntuple.to_akform()
+        except (NotImplementedError, ValueError, KeyError, TypeError, AttributeError, AssertionError, IndexError):
+            return {}
+        return dict(zip(form.fields, form.contents, strict=True))
+
+    def _form(self, name: str) -> Any:
+        try:
+            form, _ = self._fields[name].to_akform()
+            return form.content(name)
+        except Transfer2goError:
+            raise
+        except Exception as error:
+            raise NoArrowType(f"uproot cannot read it: {in_words(error)}") from error
+
+    def borders(self) -> list[tuple[Sequence[int], Sequence[int]]]:
+        return [(self._edges, self._sizes(name)) for name in self._kinds]
+
+    def load(self, start: int, stop: int) -> list[pa.Array]:
+        # uproot would decode the cluster after `stop` too where a cluster ends there, so it is shown none after it.
+        last = bisect_left(self._edges, stop)
+        self._ntuple._cluster_summaries = self._summaries[:last]
+        whole = start in self._edges and stop in self._edges
+        try:
+            found = []
+            for name, kind in self._kinds.items():
+                cache = None if whole else self._decoded
+                with self._file.guarded(f"cannot read entries {start:,} to {stop:,} of the column {shown(name)!r}"):
+                    array = self._fields[name].array(entry_start=start, entry_stop=stop, array_cache=cache)
+                    found.append(arrow_array(array, kind))
+        finally:
+            self._ntuple._cluster_summaries = self._summaries
+        self._forget(stop)
+        return found
+
+    def _read_sound_page(self, destination: Any, cluster: int, column: int, page: int, metadata: Any) -> None:
+        """uproot's `read_page`, which does not look at the checksum that follows most pages."""
+        found = self._ntuple.page_link_list[cluster][column].pages[page]
+        start, stop = int(found.locator.offset), int(found.locator.offset) + int(found.locator.num_bytes)
+        if found.has_checksum:
+            block = self._file.pread(start, stop + _CHECKSUM.size)
+            if len(block) != stop - start + _CHECKSUM.size:
+                raise ValueError("the file is cut short")
+            (checksum,) = _CHECKSUM.unpack_from(block, stop - start)
+            block = block[: -_CHECKSUM.size]
+            if xxhash.xxh3_64_intdigest(block) != checksum:
+                raise ValueError(f"page {page} of its cluster {cluster} does not have its checksum")
+            self._file.ready = start, block
+        self._read_page(destination, cluster, column, page, metadata)
+
+    def _forget(self, stop: int) -> None:
+        """Keep the decoded cluster that the next window begins in, unless it is too large to keep."""
+        inside = bisect_right(self._edges, stop) - 1
+        keep = str(inside) if self._edges[inside] < stop else ""
+        for key in [key for key in self._decoded if key.rsplit(":", 2)[1] != keep]:
+            del self._decoded[key]
+        if sum(array.nbytes for array in self._decoded.values()) > KEPT_BYTES:
+            self._decoded.clear()
+
+    def _sizes(self, name: str) -> list[int]:
+        """Decoded bytes by cluster: elements of the field's columns times their widths."""
+        ids = self._ids.get(self._fields[name].field_id, [])
+        sizes = []
+        for links in self._ntuple.page_link_list:
+            total = 0
+            for i in ids:
+                if i < len(links):
+                    count = sum(page.num_elements for page in links[i].pages)
+                    total += -(-count * int(self._ntuple.column_records[i].nbits) // 8)
+            sizes.append(total)
+        return sizes
+
+
+def _edges(ntuple: Any, entries: int) -> list[int]:
+    edges = [0]
+    for summary in ntuple.cluster_summaries:
+        if int(summary.num_first_entry) != edges[-1] or int(summary.num_entries) < 0:
+            raise ValueError("the clusters are out of order")
+        edges.append(edges[-1] + int(summary.num_entries))
+    if edges[-1] != entries:
+        raise ValueError(f"the clusters hold {edges[-1]:,} entries, the tree {entries:,}")
+    return edges
+
+
+def _column_ids(ntuple: Any) -> dict[int, list[int]]:
+    """The columns of every top-level field and of everything below it."""
+    top: dict[int, int] = {}
+    for i, record in enumerate(ntuple.field_records):
+        above = int(record.parent_field_id)
+        top[i] = i if above == i else top.get(above, i)
+    found: dict[int, list[int]] = {}
+    for i, record in enumerate(ntuple.column_records):
+        found.setdefault(top.get(int(record.field_id), -1), []).append(i)
+    return found

@@ -1,0 +1,266 @@
+"""The final file of an item of entries, written from its spool: which entries make a row group, and when.
+
+Not here: the formats (final_files.py), the final name (the caller renames the part), the spool's own file.
+
+**The same entries give the same bytes**, whatever the order, the cuts and the repeats in which they came: so a seal
+that is done again, or at another site, can be compared by adler32. Entries are put together in blocks of a number that
+only the schema decides, a row group ends at the first block with which it is large enough, and no date or name of a
+machine is written. (Other versions of the libraries may write other bytes: compare values then.) Since a row group
+depends on nothing behind it, the file can grow while entries still arrive.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import Self
+
+import pyarrow as pa
+
+from streams.errors import StorageError
+from streams.events.batches import Compression, fingerprint
+from streams.events.final_files import FinalFile, Kind, final_file
+from streams.events.root_writing import root_fault
+from streams.events.spool import Spool
+from streams.storage import oserrors
+from streams.storage.checksums import adler32_hex
+
+ROW_GROUP_BYTES = 32 * 1024 * 1024
+"""Of Arrow's encoding: a row group is held in memory a few times over while it is written."""
+ROW_GROUP_ENTRIES = 1 << 20
+BLOCK_BYTES = 64 * 1024
+"""What a block of entries should be: the grain of row groups, mostly within one payload."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Which entries `[start, stop)` of which tree of which file the item is; written into the file."""
+
+    lfn: str
+    tree: str
+    start: int
+    stop: int
+
+    def metadata(self, schema: pa.Schema) -> dict[str, str]:
+        return {
+            "transfer2go.columns": json.dumps(schema.names, ensure_ascii=False),
+            "transfer2go.entries": f"{self.start}:{self.stop}",
+            "transfer2go.lfn": self.lfn,
+            "transfer2go.schema": fingerprint(schema),
+            "transfer2go.tree": self.tree,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A whole file, durable under its part's name. `adler32`: 8 hex digits."""
+
+    bytes: int
+    adler32: str
+    entries: int
+
+
+def kind_fault(schema: pa.Schema, kind: Kind) -> str | None:
+    """Why such a file cannot hold this schema, naming the column; None where it can (nulls are only seen later)."""
+    return root_fault(schema) if kind == "root" else None
+
+
+def seal(
+    spool: Spool,
+    kind: Kind,
+    path: str,
+    provenance: Provenance,
+    *,
+    schema: pa.Schema | None = None,
+    compression: Compression = "zstd",
+) -> Sealed:
+    """Write entries `[0, stop - start)` of the spool to a new file at `path`, in entry order and flat memory.
+
+    See `Sealing`, which does the same in steps.
+    """
+    with Sealing(spool, kind, path, provenance, schema=schema, compression=compression) as sealing:
+        return sealing.finish()
+
+
+class Sealing:
+    """A final file that grows as its entries become whole, from the first one on.
+
+    `schema` is needed for an item of no entries whose spool was told none. A file already there is written anew: what
+    a crash leaves of it is never read. StorageError: transient while entries are missing, permanent where the kind
+    cannot hold a column (named), else of the disk; `PartLost` of the spool. After any but the first, begin again.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        kind: Kind,
+        path: str,
+        provenance: Provenance,
+        *,
+        schema: pa.Schema | None = None,
+        compression: Compression = "zstd",
+    ) -> None:
+        self.path = path
+        self.entries = 0
+        """Read from the spool; written, or held for the next row group."""
+        self._spool, self._kind, self._about, self._compression = spool, kind, provenance, compression
+        self._schema = schema
+        self._count = provenance.stop - provenance.start
+        self._fd = -1
+        self._file: FinalFile | None = None
+        self._held = _Held(1)
+
+    def advance(self) -> int:
+        """Write what can be written by now; how many entries are in. Costly: call it where a seal would be."""
+        schema = self._spool.schema or self._schema
+        if schema is None:
+            return 0
+        try:
+            file = self._file or self._open(schema)
+            first, stop = next(iter(self._spool.taken.spans), (0, 0))
+            stop = min(stop, self._count) if first == 0 else 0
+            for batch in self._spool.read(self.entries, stop):
+                self._held.add(batch)
+                self.entries += batch.num_rows
+                while (table := self._held.row_group(last=self.entries == self._count)) is not None:
+                    file.write(table)
+        except (OSError, pa.ArrowException) as error:
+            raise self._failed(error) from error
+        return self.entries
+
+    def finish(self) -> Sealed:
+        """The rest, once the item is whole. The file is synced; its name is the caller's to change and make durable."""
+        if not self._spool.whole(self._count):
+            missing = self._spool.taken.missing(0, self._count)
+            start, stop = missing.spans[0]
+            what = f"{missing.size} entries are not there yet, the first [{start}, {stop})"
+            raise StorageError(what, self._spool.path)
+        self.advance()
+        if self._file is None:
+            what = "no schema is known of an item without entries"
+            raise StorageError(what, self._spool.path, failure_class="permanent")
+        try:
+            size, adler = self._file.close()
+            self._file = None
+        except (OSError, pa.ArrowException) as error:
+            raise self._failed(error) from error
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            raise oserrors.syncing(error, self.path) from error
+        finally:
+            self.close()
+        return Sealed(size, adler32_hex(adler), self._count)
+
+    def close(self) -> None:
+        """Let go of it, whole or not; the file stays for the caller to delete."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.abandon()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        self._held = _Held(1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self, schema: pa.Schema) -> FinalFile:
+        fault = kind_fault(schema, self._kind)
+        if fault:
+            raise StorageError(fault, self.path, "ask for parquet", failure_class="permanent")
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._fd = os.open(self.path, flags, 0o644)
+        self._held = _Held(block_entries(schema))
+        about = self._about
+        self._file = final_file(
+            self._kind, self._fd, self.path, schema, about.tree, about.metadata(schema), self._compression
+        )
+        return self._file
+
+    def _failed(self, error: OSError | pa.ArrowException) -> StorageError:
+        if isinstance(error, OSError):
+            return oserrors.writing(error, self.path)
+        what = f"cannot be written as {self._kind}: {str(error)[:200]}"
+        return StorageError(what, self.path, "ask for another kind", failure_class="permanent")
+
+
+class _Held:
+    """Entries read and not written yet, as the slices they came in, from the start of a row group on."""
+
+    def __init__(self, block_entries: int) -> None:
+        self._block_entries = block_entries
+        self._pieces: list[pa.RecordBatch] = []
+        self._ends: list[int] = []
+        self._measured = 0
+        self._bytes = 0
+
+    def add(self, piece: pa.RecordBatch) -> None:
+        self._pieces.append(piece)
+        self._ends.append((self._ends[-1] if self._ends else 0) + piece.num_rows)
+
+    def row_group(self, *, last: bool) -> pa.Table | None:
+        """The next row group, each column in one piece; None while it may still grow. `last`: nothing will follow."""
+        entries = self._ends[-1] if self._ends else 0
+        while self._measured < entries:
+            stop = self._measured + self._block_entries
+            if stop > entries:
+                if not last:
+                    return None
+                stop = entries
+            # of a block put together anew, even from one piece: a slice is encoded with bytes of its neighbours
+            self._bytes += pa.ipc.get_record_batch_size(self._block(self._measured, stop))
+            self._measured = stop
+            if self._bytes >= ROW_GROUP_BYTES or stop >= ROW_GROUP_ENTRIES:
+                return self._cut(stop)
+        return self._cut(entries) if last and entries else None
+
+    def _block(self, start: int, stop: int) -> pa.RecordBatch:
+        pieces = []
+        at = bisect_right(self._ends, start)
+        while start < stop:
+            piece, end = self._pieces[at], min(stop, self._ends[at])
+            pieces.append(piece.slice(start - (self._ends[at] - piece.num_rows), end - start))
+            start = end
+            at += 1
+        return pa.concat_batches(pieces)
+
+    def _cut(self, stop: int) -> pa.Table:
+        """Take `[0, stop)` out."""
+        pieces, self._pieces, self._ends = self._pieces, [], []
+        self._measured = self._bytes = 0
+        taken, at = [], 0
+        for piece in pieces:
+            size = min(piece.num_rows, stop - at)
+            if size:
+                taken.append(piece.slice(0, size))
+            if size < piece.num_rows:
+                self.add(piece.slice(size))
+            at += size
+        return pa.Table.from_batches([pa.concat_batches(taken)])
+
+
+def block_entries(schema: pa.Schema) -> int:
+    """Entries of a block: a power of two that only the schema decides."""
+    wanted = max(1, BLOCK_BYTES // max(1, sum(_guessed_bytes(field.type) for field in schema)))
+    return int(min(1 << 16, max(64, 1 << (wanted.bit_length() - 1))))
+
+
+def _guessed_bytes(kind: pa.DataType) -> int:
+    """Of a value: a list is taken to hold four."""
+    types = pa.types
+    if types.is_fixed_size_list(kind):
+        return int(kind.list_size * _guessed_bytes(kind.value_type))
+    if types.is_list(kind) or types.is_large_list(kind):
+        return 4 + 4 * _guessed_bytes(kind.value_type)
+    if kind.num_fields:
+        return sum(_guessed_bytes(kind.field(at).type) for at in range(kind.num_fields))
+    try:
+        return int(kind.bit_width + 7) // 8
+    except ValueError:
+        return 16

@@ -1,0 +1,97 @@
+"""The same entries make the same file, whatever the order, the cuts, the repeats and the compression they came in."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streams.events import writing
+from streams.events.batches import Compression
+from streams.events.spool import Spool
+from streams.events.spool_records import Recent
+from streams.events.writing import Kind, Provenance, Sealed, Sealing
+from tests.events.landing_tables import jagged, nested, payload
+
+ENTRIES = 700
+
+
+@cache
+def table_for(kind: Kind) -> pa.Table:
+    return jagged(ENTRIES) if kind == "root" else nested(ENTRIES)
+
+
+def sealed(
+    kind: Kind, ranges: list[tuple[int, int]], compression: Compression, reopen_at: int, *, meanwhile: bool
+) -> tuple[Sealed, bytes]:
+    """With `meanwhile` the file grows after every piece, mostly from what is still in memory."""
+    recent = Recent(20_000) if meanwhile else None
+    about = Provenance("/a/b.root", "Events", 0, ENTRIES)
+    with tempfile.TemporaryDirectory() as directory:
+        path, out = Path(directory, "x.part"), Path(directory, "out")
+        spool = Spool(str(path), recent=recent)
+        sealing = Sealing(spool, kind, str(out), about)
+        for n, (start, stop) in enumerate(ranges):
+            if n == reopen_at:
+                spool.close()
+                sealing.close()
+                spool = Spool(str(path), recent=recent)
+                sealing = Sealing(spool, kind, str(out), about)
+            spool.add(start, stop, payload(table_for(kind), start, stop, compression))
+            if meanwhile and spool.taken:
+                first, last = spool.taken.spans[0]
+                assert sealing.advance() <= (0 if first else last)
+        with spool, sealing:
+            return sealing.finish(), out.read_bytes()
+
+
+@cache
+def reference(kind: Kind) -> tuple[Sealed, bytes]:
+    return sealed(kind, [(0, ENTRIES)], "none", -1, meanwhile=False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_row_groups() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writing, "BLOCK_BYTES", 20_000)
+        patch.setattr(writing, "ROW_GROUP_BYTES", 15_000)
+        yield
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "root"])
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    cuts=st.lists(st.integers(0, ENTRIES), max_size=20),
+    extra=st.lists(st.tuples(st.integers(0, ENTRIES), st.integers(0, ENTRIES)), max_size=8),
+    order=st.integers(0, 1 << 30),
+    compression=st.sampled_from(["zstd", "lz4", "none"]),
+    reopen_at=st.integers(0, 30),
+    meanwhile=st.booleans(),
+)
+def test_the_same_bytes(
+    kind: Kind,
+    cuts: list[int],
+    extra: list[tuple[int, int]],
+    order: int,
+    compression: Compression,
+    reopen_at: int,
+    meanwhile: bool,
+) -> None:
+    borders = sorted({0, ENTRIES, *cuts})
+    ranges = [*pairwise(borders), *((min(pair), max(pair)) for pair in extra)]
+    random.Random(order).shuffle(ranges)
+    assert sealed(kind, ranges, compression, reopen_at, meanwhile=meanwhile) == reference(kind)
+
+
+def test_there_are_several_row_groups() -> None:
+    """Else the borders would not be under test."""
+    with pa.BufferReader(reference("arrow")[1]) as file, pa.ipc.open_file(file) as reader:
+        assert reader.num_record_batches > 3

@@ -13,12 +13,13 @@ NOUNS = {
     "site": "Sites: list",
     "file": "Files: register, list, where, verify",
     "intent": "Transfer intents: add, show, list, watch, cancel, explain",
+    "event": "Event files: columns, show, copy",
     "topic": "Topics: create, list, tail, lag",
     "schema": "Record schemas: list, show",
     "dlq": "Dead letters: list, show, requeue",
     "audit": "Replay the topics of all sites and check the invariants",
     "rebuild": "Fold every table anew from the journals",
-    "config": "Configuration: show",
+    "config": "Configuration: show, mirror",
 }
 
 root = Root(

@@ -1,0 +1,148 @@
+"""`transfer2go event`: what event files hold: their columns and entries, and a part of one as a file of its own.
+
+What is asked for is written in one text, as `Events[0:1000]{Muon_pt,Jet_*}`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from streams.cli import screen
+from streams.cli.command import Noun, json_option
+from streams.errors import NeverWorks, NotFound, StorageError, Temporary, UsageError
+from streams.storage import syscalls
+from streams.storage.endpoint import FileMissing
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from streams.events.reading import Entries
+
+_BATCH_BYTES = 1 << 20
+_KINDS = {".parquet": "parquet", ".arrow": "arrow", ".root": "root"}
+
+_part = click.argument("part", required=False, default="[:]")
+
+
+@click.group(cls=Noun)
+def event() -> None:
+    """Event files: columns, show, copy."""
+
+
+def _opened(path: str, part: str, *, lenient: bool = False) -> Entries:
+    for package in ("pyarrow", "uproot", "awkward"):
+        if find_spec(package) is None:
+            raise NeverWorks(f"event files need {package}", next="install transfer2go with its extra: [events]")
+    from streams.events.asked import EventSelection
+    from streams.events.reading import open_entries
+
+    asked = EventSelection.parse(part)
+    return open_entries(path, replace(asked, lenient=True) if lenient else asked)
+
+
+@contextmanager
+def _codes() -> Iterator[None]:
+    """A storage's words with the exit code that says what to do next."""
+    try:
+        yield
+    except FileMissing as error:
+        raise NotFound(error.what, error.where, error.next) from error
+    except StorageError as error:
+        passes = error.failure_class in ("transient", "quota")
+        raise (Temporary if passes else NeverWorks)(error.what, error.where, error.next) from error
+
+
+def _batches(entries: Entries, most: int | None = None) -> Iterator[tuple[int, int, pa.RecordBatch]]:
+    end = entries.stop if most is None else min(entries.stop, entries.start + most)
+    for start, stop in entries.cuts(_BATCH_BYTES):
+        if start >= end:
+            return
+        yield start, min(stop, end), entries.read(start, min(stop, end))
+
+
+@event.command(federation=False)
+@click.argument("path")
+@_part
+@json_option
+def columns(path: str, part: str, as_json: bool) -> None:
+    """The columns of PATH, or of a PART of it (TREE, or TREE{COLUMN,GLOB*}), with their Arrow types."""
+    with _codes(), _opened(path, part, lenient=True) as entries:
+        rows = [(field.name, str(field.type)) for field in entries.schema]
+        rows += [(name, f"unreadable: {why}") for name, why in entries.unreadable.items()]
+        tree, count = entries.tree, entries.entries
+    if as_json:
+        for name, kind in rows:
+            screen.put_json({"column": name, "type": kind})
+        return
+    screen.table(("!column", "type"), rows)
+    screen.say(f"{count:,} entries{f' of the tree {tree}' if tree else ''}, {len(rows)} columns")
+
+
+@event.command(federation=False)
+@click.argument("path")
+@_part
+@click.option("-n", "most", default=10, show_default=True, type=click.IntRange(min=0), help="Entries, at most.")
+def show(path: str, part: str, most: int) -> None:
+    """Entries of PATH as JSON lines: TREE[START:STOP]{COLUMN,GLOB*}, whatever is left out means all."""
+    with _codes(), _opened(path, part) as entries:
+        for start, _, batch in _batches(entries, most):
+            for number, values in enumerate(batch.to_pylist(), start):
+                screen.put(json.dumps({"entry": number, **values}, default=_worded))
+
+
+def _worded(value: Any) -> Any:
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+@event.command(federation=False)
+@click.argument("path")
+@click.argument("part")
+@click.argument("out")
+def copy(path: str, part: str, out: str) -> None:
+    """Write a PART of PATH to a new file OUT: .parquet, .arrow or .root, the same values to the last bit."""
+    kind = _KINDS.get(os.path.splitext(out)[1])
+    if kind is None:
+        raise UsageError(f"which kind of file is {out}?", next=f"end it with one of {', '.join(_KINDS)}")
+    if os.path.lexists(out):
+        raise NeverWorks("there is something under that name already", where=out, next="choose another name")
+    with _codes(), _opened(path, part) as entries:
+        size, adler32 = _written(entries, kind, path, out)
+        what = f"{entries.entries:,} entries, {len(entries.columns)} columns"
+    screen.put(f"{what}, {screen.size(size)}, adler32 {adler32}")
+
+
+def _written(entries: Entries, kind: Any, path: str, out: str) -> tuple[int, str]:
+    """Through a spool, as entries that travel; the final name appears with the whole file."""
+    from streams.events import batches
+    from streams.events.spool import Spool
+    from streams.events.writing import Provenance, seal
+
+    directory, name = os.path.split(os.path.abspath(out))
+    spooled, part = (os.path.join(directory, f".t2g-{secrets.token_hex(8)}-{n}.part") for n in range(2))
+    spool = Spool(spooled)
+    try:
+        first = entries.start
+        for start, stop, batch in _batches(entries):
+            spool.add(start - first, stop - first, batches.pack(batch))
+        about = Provenance(path, entries.tree, entries.start, entries.stop)
+        sealed = seal(spool, kind, part, about, schema=entries.schema)
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            syscalls.rename_noreplace(fd, os.path.basename(part), fd, name)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    finally:
+        spool.discard()
+        if os.path.exists(part):
+            os.unlink(part)
+    return sealed.bytes, sealed.adler32

@@ -1,0 +1,75 @@
+"""`transfer2go event` on the real files: what it prints, writes, refuses, and with which code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import uproot
+from click.testing import CliRunner, Result
+
+from streams.cli import root
+from streams.demo import samples
+
+HZZ, ZMUMU = (next(path for path in samples() if name in path) for name in ("HZZ", "Zmumu"))
+
+
+def run(*args: object) -> Result:
+    result = CliRunner().invoke(root, ["event", *(str(arg) for arg in args)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+    assert "Traceback" not in result.output
+    return result
+
+
+def test_columns_are_those_of_the_file() -> None:
+    said = [json.loads(line) for line in run("columns", ZMUMU, "--json").stdout.splitlines()]
+    with uproot.open(ZMUMU)["events"] as tree:
+        assert [row["column"] for row in said] == tree.keys()
+    told = run("columns", HZZ, "events{Muon_P?}")
+    assert "2,421 entries of the tree events, 3 columns" in told.stderr
+    assert "Muon_Px  list<item: float not null>" in told.stdout
+
+
+def test_entries_are_shown_by_their_numbers() -> None:
+    said = [json.loads(line) for line in run("show", ZMUMU, "[7:2000]{M,Q*}", "-n", 3).stdout.splitlines()]
+    with uproot.open(ZMUMU)["events"] as tree:
+        expected = tree.arrays(["M", "Q1", "Q2"], entry_start=7, entry_stop=10).to_list()
+    assert [row.pop("entry") for row in said] == [7, 8, 9]
+    assert said == expected
+
+
+@pytest.mark.parametrize("kind", ["parquet", "root"])
+def test_a_part_becomes_a_file_with_the_same_values(tmp_path: Path, kind: str) -> None:
+    out = tmp_path / f"part.{kind}"
+    assert "20 entries, 2 columns" in run("copy", HZZ, "events[100:120]{Muon_Px,MET_px}", out).stdout
+    with uproot.open(HZZ)["events"] as tree:
+        expected = tree.arrays(["Muon_Px", "MET_px"], entry_start=100, entry_stop=120).to_list()
+    if kind == "root":
+        with uproot.open(out)["events"] as tree:
+            found = tree.arrays(["Muon_Px", "MET_px"]).to_list()
+    else:
+        found = pq.read_table(out).select(["Muon_Px", "MET_px"]).to_pylist()
+    assert found == expected
+    assert [path.name for path in tmp_path.iterdir()] == [out.name], "no part stays behind"
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (("show", "nowhere.root"), 3, "no such file"),
+        (("show", HZZ, "evnts"), 7, "nearest: events"),
+        (("show", HZZ, "{Moun_Px}"), 7, "nearest: Muon_Px"),
+        (("show", HZZ, "[0:99999]"), 7, "has 2,421"),
+        (("show", HZZ, "[5"), 2, "position 3"),
+        (("copy", HZZ, "[:]", "out.txt"), 2, ".parquet"),
+        (("copy", HZZ, "[:]", HZZ), 7, "already"),
+        (("columns", __file__), 7, "no format"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(args: tuple[str, ...], code: int, words: str) -> None:
+    result = run(*args)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1

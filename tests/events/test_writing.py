@@ -6,6 +6,7 @@ The same bytes whatever the order: test_writing_order.py. ROOT: test_writing_roo
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import awkward as ak
@@ -16,6 +17,7 @@ import pytest
 from streams.errors import StorageError
 from streams.events import writing
 from streams.events.batches import fingerprint
+from streams.events.sizes import Sizes
 from streams.events.spool import Spool
 from streams.events.spool_records import Recent
 from streams.events.writing import Kind, Provenance, Sealed, Sealing, seal
@@ -114,9 +116,24 @@ def test_row_groups_end_by_the_entries_alone(tmp_path: Path, monkeypatch: pytest
 def test_wide_schemas_get_small_blocks() -> None:
     narrow = pa.schema([("x", pa.float32())])
     wide = pa.schema([(f"x{n}", pa.list_(pa.float32())) for n in range(947)])
-    assert writing.block_entries(narrow) == 16_384
-    assert writing.block_entries(wide) == 64
-    assert writing.block_entries(nested(1).schema) == 128
+    entries = [writing.block_entries(Sizes(schema).guessed_bytes) for schema in (narrow, wide, nested(1).schema)]
+    assert entries == [65_536, 64, 256]
+
+
+def test_sizes_add_up() -> None:
+    table = nested(900)
+    sizes, whole = Sizes(table.schema), batch_of(table)
+    expected = sizes.of(whole, 0, 900)
+    for seed in range(5):
+        cuts = sorted({0, 900, *(start for start, _ in pieces(900, seed))})
+        parts = [whole.slice(start, stop - start) for start, stop in pairwise(cuts)]
+        assert sum(sizes.of(part, 0, part.num_rows) for part in parts) == expected
+        anew = [pa.concat_batches([part]) for part in parts]
+        assert sum(sizes.of(part, 0, part.num_rows) for part in anew) == expected
+        assert sum(sizes.of(whole, start, stop) for start, stop in pairwise(cuts)) == expected
+    assert 0.8 < expected / whole.nbytes < 1.2
+    flat_sizes = Sizes(flat(1).schema)
+    assert flat_sizes.of(batch_of(flat(10)), 3, 7) == 4 * (4 + 8 + 1 + 2 + 8 + 4 + 8 + 1)
 
 
 def test_an_item_that_is_not_whole_is_not_sealed(tmp_path: Path) -> None:

@@ -129,19 +129,20 @@ class BranchTree:
         return field
 
     def _values(self, column: _Column, start: int, stop: int) -> Any:
-        first = bisect_right(column.offsets, start) - 1
-        baskets, last = {}, first
-        while last < len(column.offsets) - 1 and column.offsets[last] < stop:
-            if column.offsets[last + 1] > column.offsets[last]:
-                baskets[last] = self._basket(column, last)
-            last += 1
+        number = bisect_right(column.offsets, start) - 1
+        baskets, offsets = {}, [column.offsets[number]]
+        while number < len(column.offsets) - 1 and column.offsets[number] < stop:
+            if column.offsets[number + 1] > column.offsets[number]:
+                baskets[number] = self._basket(column, number)
+                offsets.append(column.offsets[number + 1])
+            number += 1
         self._keep(column, baskets, stop)
-        # uproot walks all offsets it is given, so it is given those of these baskets only.
+        # uproot walks all offsets it is given, so it is given those of these baskets only, and of none without entries.
         return column.interpretation.final_array(
-            {number - first: array for number, array in baskets.items()},
+            dict(enumerate(baskets.values())),
             start,
             stop,
-            column.offsets[first : last + 1],
+            offsets,
             _AWKWARD,
             column.branch,
             _OPTIONS,

@@ -88,6 +88,11 @@ def compression_of(payload: bytes | memoryview) -> Compression:
     return _NAMES[payload[3]]
 
 
+def stream_bytes(payload: bytes | memoryview) -> int:
+    """The memory that the batch of such a payload takes."""
+    return int(_HEAD.unpack_from(payload)[3])
+
+
 def fingerprint(schema: pa.Schema) -> str:
     """16 hex digits: names, types, nullability and metadata, in whatever order the metadata is kept."""
     told = json.dumps([[_told(field) for field in schema], _metadata(schema.metadata)], separators=(",", ":"))

@@ -19,16 +19,43 @@ class Sizes:
 
     def __init__(self, schema: pa.Schema) -> None:
         self._fixed_bytes = sum(_fixed_bytes(field.type) for field in schema)
-        self._varying = [at for at, field in enumerate(schema) if _varies(field.type)]
+        varying = [(at, field.type) for at, field in enumerate(schema) if _varies(field.type)]
+        self._simple = [(at, *_simple(kind)) for at, kind in varying if _is_simple(kind)]
+        self._nested = [at for at, kind in varying if not _is_simple(kind)]
         self.guessed_bytes = max(1, sum(_guessed_bytes(field.type) for field in schema))
         """Of an entry, where a list holds four values and a word sixteen letters."""
 
     def of(self, batch: pa.RecordBatch, start: int, stop: int) -> int:
         """Bytes of the entries `[start, stop)` of a batch."""
         size = (stop - start) * self._fixed_bytes
-        for at in self._varying:
+        if start == stop:
+            return 0
+        for at, offset, value_bytes in self._simple:  # a thousand of them are usual
+            array = batch.column(at)
+            buffer, first = array.buffers()[1], array.offset
+            low = offset.unpack_from(buffer, (first + start) * offset.size)[0]
+            size += (offset.unpack_from(buffer, (first + stop) * offset.size)[0] - low) * value_bytes
+        for at in self._nested:
             size += _varying_bytes(batch.column(at), start, stop)
         return size
+
+
+def _is_simple(kind: pa.DataType) -> bool:
+    """Words, maps, and lists of what does not vary."""
+    if not _has_offsets(kind):
+        return False
+    return pa.types.is_map(kind) or kind.num_fields == 0 or not _varies(kind.value_type)
+
+
+def _simple(kind: pa.DataType) -> tuple[struct.Struct, int]:
+    """How an offset is stored, and the bytes of a value."""
+    types = pa.types
+    wide = types.is_large_list(kind) or types.is_large_string(kind) or types.is_large_binary(kind)
+    if types.is_map(kind):  # what its words take up is left out: nothing needs it exactly
+        value_bytes = _fixed_bytes(kind.key_type) + _fixed_bytes(kind.item_type)
+    else:
+        value_bytes = _fixed_bytes(kind.value_type) if kind.num_fields else 1
+    return struct.Struct("<q" if wide else "<i"), value_bytes
 
 
 def _fixed_bytes(kind: pa.DataType) -> int:
@@ -54,16 +81,11 @@ def _varying_bytes(array: pa.Array, start: int, stop: int) -> int:
         return _varying_bytes(array.values, (first + start) * length, (first + stop) * length)
     if start == stop:
         return 0
-    wide = types.is_large_list(kind) or types.is_large_string(kind) or types.is_large_binary(kind)
-    offset, buffer = struct.Struct("<q" if wide else "<i"), array.buffers()[1]
-    (first,) = offset.unpack_from(buffer, (array.offset + start) * offset.size)
-    (last,) = offset.unpack_from(buffer, (array.offset + stop) * offset.size)
-    if types.is_map(kind):  # what its words take up is left out: nothing needs it exactly
-        return int(last - first) * (_fixed_bytes(kind.key_type) + _fixed_bytes(kind.item_type))
-    if not (types.is_list(kind) or types.is_large_list(kind)):
-        return int(last - first)
-    size = int(last - first) * _fixed_bytes(kind.value_type)
-    return size + (_varying_bytes(array.values, first, last) if _varies(kind.value_type) else 0)
+    offset, value_bytes = _simple(kind)
+    (first,) = offset.unpack_from(array.buffers()[1], (array.offset + start) * offset.size)
+    (last,) = offset.unpack_from(array.buffers()[1], (array.offset + stop) * offset.size)
+    deeper = not _is_simple(kind)
+    return int(last - first) * value_bytes + (_varying_bytes(array.values, first, last) if deeper else 0)
 
 
 def _guessed_bytes(kind: pa.DataType) -> int:

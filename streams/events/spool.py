@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from streams.core.ranges import EMPTY, Ranges
 from streams.errors import StorageError, WireError
-from streams.events.batches import PAYLOAD_BYTES_CAP, compression_of, pack, unpack
+from streams.events.batches import PAYLOAD_BYTES_CAP, compression_of, pack, stream_bytes, unpack
 from streams.events.spool_records import (
     FILE_HEAD_BYTES,
     HEAD_BYTES,
@@ -120,7 +120,7 @@ class Spool:
                 offset = self._end
                 self._append(start, stop, payload, gaps)
                 if self._recent is not None:
-                    self._recent.keep(self._number, offset, start, batch)
+                    self._recent.keep(self._number, offset, start, batch, stream_bytes(payload))
             else:  # the same entries again and again, cut otherwise, must not fill the disk
                 for begin, end in gaps:
                     piece = pack(batch.slice(begin - start, end - begin), compression_of(payload))

@@ -100,9 +100,11 @@ class Recent:
         self._kept: OrderedDict[tuple[int, int], tuple[int, pa.RecordBatch, int]] = OrderedDict()
         self._lock = Lock()
 
-    def keep(self, spool: int, offset: int, first: int, batch: pa.RecordBatch) -> None:
-        """The batch of the record at `offset` of a spool (some number of its own); `first` is its first entry."""
-        size = batch.nbytes
+    def keep(self, spool: int, offset: int, first: int, batch: pa.RecordBatch, size: int) -> None:
+        """The batch, of `size` bytes, of the record at `offset` of a spool (some number of its own).
+
+        `first` is its first entry.
+        """
         with self._lock:
             self._kept[spool, offset] = (first, batch, size)
             self.bytes += size

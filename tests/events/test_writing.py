@@ -16,7 +16,7 @@ import pytest
 
 from streams.errors import StorageError
 from streams.events import writing
-from streams.events.batches import fingerprint
+from streams.events.batches import fingerprint, stream_bytes
 from streams.events.sizes import Sizes
 from streams.events.spool import Spool
 from streams.events.spool_records import Recent
@@ -173,7 +173,7 @@ def test_the_file_grows_as_far_as_the_entries_go(tmp_path: Path, monkeypatch: py
 def test_what_is_still_in_memory_is_not_read_back(tmp_path: Path) -> None:
     """And is not kept once it is used, nor beyond the bound, nor for a spool that is closed."""
     table = flat(3_000)
-    size = batch_of(table, 0, 1_000).nbytes
+    size = stream_bytes(payload(table, 0, 1_000))
     recent = Recent(2 * size + 1)
     about = Provenance("/store/x.root", "Events", 0, 3_000)
     with (

@@ -1,7 +1,8 @@
 """A ROOT file with one TTree, written by uproot from tables of entries. Not here: Parquet, Arrow, checksums.
 
-What a TTree written by uproot holds: numbers and booleans, fixed arrays of them, lists of numbers (with a branch
-`nNAME` of their lengths) and strings; no missing values. Everything else is refused, naming the column.
+What a TTree written by uproot holds: numbers and booleans, fixed arrays of them, lists of numbers (with a branch of
+their lengths, `nNAME` where no column has that name) and strings; no missing values. Everything else is refused, naming
+the column.
 """
 
 from __future__ import annotations
@@ -43,12 +44,9 @@ _NUMBERS = {
 
 def root_fault(schema: pa.Schema) -> str | None:
     """Why a TTree cannot hold this schema, naming the first column; None where it can."""
-    names = set(schema.names)
     for field in schema:
         if _branch_type(field.type) is None:
             return f"column {field.name!r} has the type {str(field.type)[:120]}, which uproot does not write to a TTree"
-        if _listed(field.type) and f"n{field.name}" in names:
-            return f"column {field.name!r} needs a branch 'n{field.name}' for its lengths, and there is such a column"
     return None
 
 
@@ -65,7 +63,8 @@ class RootFile:
         try:
             with _undated():
                 self._root = uproot.recreate(self._file, compression=squeezed, uuid_function=lambda: UUID(int=0))
-                self._tree = self._root.mktree(tree or TREE, self._types)
+                lengths = _length_branches(schema)
+                self._tree = self._root.mktree(tree or TREE, self._types, counter_name=lengths.__getitem__)
         except BaseException:
             self.abandon()
             raise
@@ -116,6 +115,19 @@ def _branch_type(kind: pa.DataType) -> str | None:
     lengths, inner = _fixed(kind)
     number = _NUMBERS.get(str(inner))
     return "".join(f"{length} * " for length in lengths) + number if number else None
+
+
+def _length_branches(schema: pa.Schema) -> dict[str, str]:
+    """For each column of lists, the branch of their lengths: a name that is nobody's."""
+    taken, lengths = set(schema.names), {}
+    for field in schema:
+        if _listed(field.type):
+            name = f"n{field.name}"
+            while name in taken:
+                name += "_"
+            taken.add(name)
+            lengths[field.name] = name
+    return lengths
 
 
 def _listed(kind: pa.DataType) -> bool:

@@ -5,6 +5,7 @@ full disks: test_spool_disk.py.
 from __future__ import annotations
 
 import os
+import random
 import tracemalloc
 from pathlib import Path
 
@@ -142,6 +143,28 @@ def test_damage_after_opening_is_a_lost_part(path: str) -> None:
             spool.add(20, 40, payload(TABLE, 20, 40))
         with pytest.raises(PartLost):
             spool.sync()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_part_damaged_anywhere_gives_true_entries_or_none(path: str, seed: int) -> None:
+    """A bit turned, or a piece cut out, at any place: what is still believed is as it was."""
+    chance = random.Random(seed)
+    filled(path, *pieces(500, seed)).close()
+    whole = Path(path).read_bytes()
+    lost = 0
+    for _ in range(40):
+        damaged = bytearray(whole)
+        at = chance.randrange(FILE_HEAD_BYTES, len(whole))
+        if chance.random() < 0.7:
+            damaged[at] ^= 1 << chance.randrange(8)
+        else:
+            del damaged[at : at + chance.randrange(1, 3_000)]
+        Path(path).write_bytes(damaged)
+        with Spool(path) as spool:
+            lost += not spool.whole(500)
+            for start, stop in spool.durable:
+                assert held(spool, start, stop) == expected(start, stop)
+    assert lost > 10
 
 
 def flip(path: str, at: int) -> None:

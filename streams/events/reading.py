@@ -26,6 +26,8 @@ from streams.events.counted import CountedFile
 WINDOW_BYTES = 32 << 20
 """Decoded together, and cut into payloads: small ones would pay the libraries' overhead per call."""
 
+_ENTRIES_A_BYTE = 100_000  # more no compression makes of one byte
+_ENTRIES_FEW = 1 << 20
 _TOLD = 5  # names shown in an error
 _CSV = ("csv", "tsv")
 _TEXT = (*_CSV, "jsonl", "ndjson")
@@ -160,6 +162,8 @@ class Entries(ABC):
 
     def _range(self, entries: int) -> tuple[int, int]:
         """The selection's range in a file of so many entries. Raises StorageError, permanent, beyond the end."""
+        if entries > max(_ENTRIES_FEW, self._file.bytes * _ENTRIES_A_BYTE):
+            raise ValueError(f"it claims {entries:,} entries in {self._file.bytes:,} bytes")
         asked = self.selection
         stop = entries if asked.stop is None else asked.stop
         if stop > entries or asked.start > stop:

@@ -46,7 +46,10 @@ _NUMBERS = count(1)
 
 
 class Spool:
-    """Used by one thread at a time. After any error but `PartLost` it can be used further."""
+    """One thread may add while another syncs and reads (a `Sealing`); it is closed when neither is at work.
+
+    After any error but `PartLost` it can be used further.
+    """
 
     def __init__(
         self,
@@ -74,7 +77,6 @@ class Spool:
         self._number = next(_NUMBERS)
         self._last: tuple[int, int, pa.RecordBatch] | None = None
         self._end = 0
-        self._unsynced = False
         self._name_durable = False
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
@@ -133,7 +135,8 @@ class Spool:
     def sync(self) -> Ranges:
         """Make durable what is taken; returns the entries that are. Any failure is `PartLost`."""
         self._still_usable()
-        if self._unsynced or not self._name_durable:
+        taken = self.taken  # what another thread adds from now on may be too late
+        if taken != self.durable or not self._name_durable:
             try:
                 os.fdatasync(self._fd)
                 if not self._name_durable:
@@ -141,9 +144,8 @@ class Spool:
             except OSError as error:
                 raise self._lose(oserrors.syncing(error, self.path)) from error
             self._name_durable = True
-            self._unsynced = False
-        self.durable = self.taken
-        return self.durable
+            self.durable = taken
+        return taken
 
     def read(self, start: int, stop: int) -> Iterator[pa.RecordBatch]:
         """The entries `[start, stop)` in order, as the slices they are kept in; all of them must be taken."""
@@ -194,7 +196,6 @@ class Spool:
             self._salt = os.urandom(8)
             pwrite_all(self._fd, [file_head(self._salt)], 0)
             self._end = FILE_HEAD_BYTES
-            self._unsynced = True
         else:
             self._resume()
         missing = verified - self.durable
@@ -233,7 +234,6 @@ class Spool:
 
     def _append(self, start: int, stop: int, payload: bytes | memoryview, gaps: Ranges) -> None:
         head = Head(len(payload), start, stop, crc32c(payload))
-        self._unsynced = True
         try:
             pwrite_all(self._fd, [head.packed(self._salt), payload], self._end)
         except OSError:

@@ -66,26 +66,32 @@ class Head:
 
 
 class Index:
-    """Which record each entry is taken from: disjoint spans in order, 32 bytes each."""
+    """Which record each entry is taken from: disjoint spans in order, 32 bytes each. May be shared by threads."""
 
     def __init__(self) -> None:
         self._starts, self._stops, self._offsets, self._lengths = array("Q"), array("Q"), array("Q"), array("Q")
+        self._lock = Lock()
 
     def add(self, start: int, stop: int, offset: int, length: int) -> None:
         """Take `[start, stop)`, in no span so far, from the record at `offset` with a payload of `length` bytes."""
-        at = bisect_right(self._starts, start)
-        self._starts.insert(at, start)
-        self._stops.insert(at, stop)
-        self._offsets.insert(at, offset)
-        self._lengths.insert(at, length)
+        with self._lock:
+            at = bisect_right(self._starts, start)
+            self._starts.insert(at, start)
+            self._stops.insert(at, stop)
+            self._offsets.insert(at, offset)
+            self._lengths.insert(at, length)
 
     def spans(self, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
         """Start, stop, record offset and payload length of the spans in `[start, stop)`, cut to it."""
-        at = bisect_right(self._stops, start)
-        while at < len(self._starts) and self._starts[at] < stop:
-            begin, end = max(start, self._starts[at]), min(stop, self._stops[at])
-            yield begin, end, self._offsets[at], self._lengths[at]
-            at += 1
+        while start < stop:
+            with self._lock:
+                at = bisect_right(self._stops, start)
+                if at == len(self._starts) or self._starts[at] >= stop:
+                    return
+                begin, end = max(start, self._starts[at]), min(stop, self._stops[at])
+                found = begin, end, self._offsets[at], self._lengths[at]
+            yield found
+            start = end
 
 
 class Recent:

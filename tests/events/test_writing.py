@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streams.errors import StorageError
-from streams.events import writing
+from streams.events import final_files, writing
 from streams.events.batches import fingerprint, stream_bytes
 from streams.events.sizes import Sizes
 from streams.events.spool import Spool
@@ -149,6 +149,7 @@ def test_an_item_that_is_not_whole_is_not_sealed(tmp_path: Path) -> None:
 
 def test_the_file_grows_as_far_as_the_entries_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "ROW_GROUP_BYTES", 60_000)
+    monkeypatch.setattr(final_files, "_WRITE_BYTES", 10_000)
     table, out = nested(3_000), tmp_path / "out"
     about = Provenance("/store/x.root", "Events", 0, 3_000)
     with Spool(str(tmp_path / "x.part")) as spool, Sealing(spool, "parquet", str(out), about) as sealing:
@@ -160,7 +161,7 @@ def test_the_file_grows_as_far_as_the_entries_go(tmp_path: Path, monkeypatch: py
         spool.add(900, 1_000, payload(table, 900, 1_000))
         assert sealing.advance() == 2_000
         grown = out.stat().st_size
-        assert grown > 60_000
+        assert grown > 10_000
         with pytest.raises(StorageError, match=r"1000 entries are not there yet, the first \[2000, 3000\)"):
             sealing.finish()
         spool.add(2_000, 3_000, payload(table, 2_000, 3_000))

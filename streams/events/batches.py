@@ -21,6 +21,7 @@ from typing import Literal
 
 import pyarrow as pa
 
+from streams.core.names import shown
 from streams.errors import NeverWorks, WireError
 
 Compression = Literal["zstd", "lz4", "none"]
@@ -109,10 +110,12 @@ def schema_fault(schema: pa.Schema) -> str | None:
         return "the selection has no columns"
     if len(set(names)) != len(names):
         twice = next(name for at, name in enumerate(names) if name in names[:at])
-        return f"column {twice!r} is there twice"
+        return f"column {shown(twice)!r} is there twice"
     for field in schema:
         if _type_fault(field.type, listed=False):
-            return f"column {field.name!r} has the type {str(field.type)[:120]}, which does not travel as entries"
+            return (
+                f"column {shown(field.name)!r} has the type {str(field.type)[:120]}, which does not travel as entries"
+            )
     return None
 
 

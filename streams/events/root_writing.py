@@ -17,6 +17,7 @@ from uuid import UUID
 
 import pyarrow as pa
 
+from streams.core.names import shown
 from streams.errors import StorageError
 from streams.events.batches import Compression
 
@@ -46,7 +47,8 @@ def root_fault(schema: pa.Schema) -> str | None:
     """Why a TTree cannot hold this schema, naming the first column; None where it can."""
     for field in schema:
         if _branch_type(field.type) is None:
-            return f"column {field.name!r} has the type {str(field.type)[:120]}, which uproot does not write to a TTree"
+            kind = shown(str(field.type))
+            return f"column {shown(field.name)!r} has the type {kind}, which uproot does not write to a TTree"
     return None
 
 
@@ -160,7 +162,7 @@ def _values(table: pa.Table, name: str, path: str) -> Any:
         content = ak.contents.NumpyArray(_numbers(column.values.slice(first, last - first)))
         return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets.astype(np.int64) - first), content))
     except _Missing:
-        what = f"column {name!r} has missing values, which a TTree cannot hold"
+        what = f"column {shown(name)!r} has missing values, which a TTree cannot hold"
         raise StorageError(what, path, "ask for parquet", failure_class="permanent") from None
 
 

@@ -9,7 +9,7 @@ import errno
 import os
 import struct
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from typing import Self
 
 import pyarrow as pa
 
+from streams.core.ranges import Ranges, Span
 from streams.storage.checksums import crc32c
 
 RECORD_BYTES_MAX = 32 * 1024 * 1024
@@ -63,6 +64,41 @@ class Head:
         if magic != _RECORD_MAGIC or length > RECORD_BYTES_MAX or start > stop or own != crc32c(salt + head[:-4]):
             return None
         return cls(length, start, stop, checksum)
+
+
+class Cover:
+    """What is taken, as the fewest spans; a change costs no more with many gaps. May be shared by threads."""
+
+    def __init__(self) -> None:
+        self._starts, self._stops = array("Q"), array("Q")
+        self._lock = Lock()
+
+    def missing(self, start: int, stop: int) -> list[Span]:
+        """The parts of `[start, stop)` not taken, in order."""
+        gaps: list[Span] = []
+        with self._lock:
+            at = bisect_right(self._stops, start)
+            while start < stop and at < len(self._starts) and self._starts[at] < stop:
+                if start < self._starts[at]:
+                    gaps.append((start, self._starts[at]))
+                start = self._stops[at]
+                at += 1
+        if start < stop:
+            gaps.append((start, stop))
+        return gaps
+
+    def add(self, start: int, stop: int) -> None:
+        """Take `[start, stop)`, which is not empty; what it touches becomes one span with it."""
+        with self._lock:
+            low, high = bisect_left(self._stops, start), bisect_right(self._starts, stop)
+            if low < high:
+                start, stop = min(start, self._starts[low]), max(stop, self._stops[high - 1])
+            self._starts[low:high] = array("Q", [start])
+            self._stops[low:high] = array("Q", [stop])
+
+    def ranges(self) -> Ranges:
+        with self._lock:
+            return Ranges(zip(self._starts, self._stops, strict=True))
 
 
 class Index:
@@ -154,3 +190,15 @@ def pwrite_all(fd: int, pieces: list[bytes | memoryview], offset: int) -> None:
             written -= len(views.pop(0))
         if written:
             views[0] = views[0][written:]
+
+
+def same_file(one: os.stat_result, other: os.stat_result) -> bool:
+    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+
+
+def sync_directory(path: str) -> None:
+    fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -16,7 +16,7 @@ from streams.core.ranges import Ranges
 from streams.errors import StorageError, WireError
 from streams.events.batches import pack
 from streams.events.spool import Spool
-from streams.events.spool_records import FILE_HEAD_BYTES, HEAD_BYTES, Head
+from streams.events.spool_records import FILE_HEAD_BYTES, HEAD_BYTES, Cover, Head
 from streams.storage.checksums import crc32c
 from streams.storage.endpoint import PartLost
 from tests.events.landing_tables import bits, flat, nested, payload, pieces
@@ -302,3 +302,30 @@ def test_memory_is_an_index(path: str) -> None:
         assert spool.file_bytes > 5_000 * len(piece) > 10_000_000
         assert kept < 500_000
         assert bits(next(spool.read(249_950, 250_000))) == bits(table)
+
+
+def test_thousands_of_gaps_cost_no_more() -> None:
+    """Every second entry of 40,000, then the rest, from both ends: a list made anew per change would take minutes."""
+    cover = Cover()
+    for start in range(0, 40_000, 2):
+        cover.add(start, start + 1)
+    assert len(cover.ranges().spans) == 20_000
+    assert cover.missing(0, 5) == [(1, 2), (3, 4)]
+    assert cover.missing(4_001, 4_002) == [(4_001, 4_002)]
+    for start in (*range(1, 20_000, 2), *range(39_999, 20_000, -2)):
+        cover.add(start, start + 1)
+    assert cover.ranges() == Ranges([(0, 40_000)])
+    assert cover.missing(0, 40_000) == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_cover_is_a_set_of_ranges(seed: int) -> None:
+    chance = random.Random(seed)
+    cover, expected = Cover(), Ranges()
+    for _ in range(200):
+        start = chance.randrange(100)
+        stop = start + 1 + chance.randrange(6)
+        assert cover.missing(start, stop) == list(expected.missing(start, stop))
+        cover.add(start, stop)
+        expected |= Ranges([(start, stop)])
+        assert cover.ranges() == expected

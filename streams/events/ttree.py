@@ -24,11 +24,9 @@ from uproot.interpretation.strings import AsStrings
 
 from streams.core.names import shown
 from streams.errors import StorageError, Transfer2goError
+from streams.events import reading
 from streams.events.columns import NoArrowType, arrow_array, arrow_field
 from streams.events.counted import CountedFile, in_words
-
-KEPT_BYTES = 128 << 20
-"""Decoded baskets that reach beyond a window are kept up to this size; larger ones are decoded again."""
 
 _AWKWARD = uproot.interpretation.library.Awkward()
 _OPTIONS = {"ak_add_doc": False}
@@ -175,7 +173,7 @@ class BranchTree:
         self._kept_bytes -= sum(column.sizes[number] for number in column.kept)
         column.kept = {}
         for number, array in baskets.items():
-            if column.offsets[number + 1] > stop and self._kept_bytes + column.sizes[number] <= KEPT_BYTES:
+            if column.offsets[number + 1] > stop and self._kept_bytes + column.sizes[number] <= reading.KEPT_BYTES:
                 column.kept[number] = array
                 self._kept_bytes += column.sizes[number]
 

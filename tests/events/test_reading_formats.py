@@ -314,3 +314,13 @@ def test_claims_that_cannot_be_are_refused_at_once(tmp_path: Path) -> None:
     path.write_bytes(raw[:body] + b"\xfe\xff\xff\xff\xff\xff\xff\xff\x7f" + raw[body + 1 :])
     with pytest.raises(StorageError, match="it claims 4,611,686,018,427,387,903 entries"):
         open_entries(str(path), parse("[:]"))
+
+
+def test_json_numbers_keep_their_digits(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"a": 18446744073709551615, "b": 1e30, "c": 9007199254740993}\n')
+    with open_entries(str(path), parse("[:]")) as entries:
+        assert entries.read(0, 1).to_pylist() == [{"a": 18446744073709551615, "b": 1e30, "c": 9007199254740993}]
+    path.write_text('{"a": 18446744073709551616}\n')
+    with pytest.raises(StorageError, match="'a' holds whole numbers that 64 bits do not hold"):
+        open_entries(str(path), parse("[:]"))

@@ -12,6 +12,7 @@ import pytest
 import uproot
 
 from streams.errors import StorageError
+from streams.events import reading
 from streams.events.asked import EventSelection
 from streams.events.reading import open_entries
 from tests.events.event_files import (
@@ -248,3 +249,21 @@ def test_what_a_file_says_of_its_classes_is_not_believed_of_the_next(tmp_path: P
         with open_entries(str(path), parse("[:]")) as entries:
             entries.read(0, 1)
     assert {name: dict(getattr(cls, "known_versions", {})) for name, cls in uproot.classes.items()} == before
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_baskets_too_large_to_keep_are_read_once_a_window(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = WRITERS[kind](tmp_path / "x.root", [columns(20_000)], None)
+    monkeypatch.setattr(reading, "WINDOW_BYTES", 100_000)
+    monkeypatch.setattr(reading, "LARGE_WINDOW_BYTES", 1_000_000)
+    monkeypatch.setattr(reading, "KEPT_BYTES", 500_000)
+    theirs = reference(path, "t")
+    with open_entries(str(path), parse("t")) as entries:
+        opened = entries.bytes_read
+        for cut in entries.cuts(20_000):
+            assert_same(entries.read(*cut), theirs, *cut)
+        size = path.stat().st_size
+        assert size > 2_000_000
+        assert entries.bytes_read - opened < 4 * size

@@ -89,6 +89,22 @@ class RootFile:
             self._file.close()
 
 
+def read_metadata(path: str) -> dict[str, str]:
+    """What `RootFile.close` was given. ValueError where there is none, OSError where the file cannot be read."""
+    import uproot
+
+    try:
+        with uproot.open(path) as root:
+            told = json.loads(str(root[METADATA_KEY]))
+    except Exception as error:  # uproot says of a damaged file whatever it stumbled over
+        if isinstance(error, OSError) and error.errno:
+            raise
+        raise ValueError("no metadata") from error
+    if not isinstance(told, dict):
+        raise ValueError("the metadata is no object")
+    return {str(key): str(value) for key, value in told.items()}
+
+
 @contextlib.contextmanager
 def _undated() -> Iterator[None]:
     """uproot writes today's date into every key and takes no other: while here, ROOT's first.

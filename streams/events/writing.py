@@ -11,7 +11,6 @@ depends on nothing behind it, the file can grow while entries still arrive.
 
 from __future__ import annotations
 
-import json
 import os
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -20,8 +19,9 @@ from typing import Self
 import pyarrow as pa
 
 from streams.errors import StorageError
-from streams.events.batches import Compression, fingerprint
+from streams.events.batches import Compression
 from streams.events.final_files import FinalFile, Kind, final_file
+from streams.events.provenance import Provenance
 from streams.events.root_writing import root_fault
 from streams.events.sizes import Sizes
 from streams.events.spool import Spool
@@ -33,25 +33,6 @@ ROW_GROUP_BYTES = 32 * 1024 * 1024
 ROW_GROUP_ENTRIES = 1 << 20
 BLOCK_BYTES = 256 * 1024
 """What a block of entries should be: the grain of row groups."""
-
-
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """Which entries `[start, stop)` of which tree of which file the item is; written into the file."""
-
-    lfn: str
-    tree: str
-    start: int
-    stop: int
-
-    def metadata(self, schema: pa.Schema) -> dict[str, str]:
-        return {
-            "transfer2go.columns": json.dumps(schema.names, ensure_ascii=False),
-            "transfer2go.entries": f"{self.start}:{self.stop}",
-            "transfer2go.lfn": self.lfn,
-            "transfer2go.schema": fingerprint(schema),
-            "transfer2go.tree": self.tree,
-        }
 
 
 @dataclass(frozen=True, slots=True)

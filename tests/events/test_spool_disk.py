@@ -13,8 +13,9 @@ import pytest
 
 from streams.core.ranges import Ranges
 from streams.errors import StorageError
+from streams.events.provenance import Provenance
 from streams.events.spool import Spool
-from streams.events.writing import Kind, Provenance, seal
+from streams.events.writing import Kind, seal
 from streams.storage.endpoint import PartLost
 from tests.events.landing_tables import bits, jagged, payload
 from tests.storage.test_posix_disk import ext4_image, mounted, power_cut, tmpfs

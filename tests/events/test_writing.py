@@ -17,10 +17,11 @@ import pytest
 from streams.errors import StorageError
 from streams.events import final_files, writing
 from streams.events.batches import fingerprint, stream_bytes
+from streams.events.provenance import Provenance, Told, provenance_of
 from streams.events.sizes import Sizes
 from streams.events.spool import Spool
 from streams.events.spool_records import Recent
-from streams.events.writing import Kind, Provenance, Sealed, Sealing, seal
+from streams.events.writing import Kind, Sealed, Sealing, seal
 from streams.storage.checksums import adler32, adler32_hex
 from streams.storage.endpoint import PartLost
 from tests.events.landing_tables import batch_of, bits, flat, jagged, nested, payload, pieces
@@ -69,6 +70,27 @@ def test_it_says_what_it_holds(tmp_path: Path) -> None:
         assert json.loads(metadata[b"transfer2go.columns"]) == table.schema.names
         assert metadata[b"transfer2go.schema"].decode() == fingerprint(table.schema)
         assert metadata[b"zeta"] == b"1"
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "root"])
+def test_what_it_holds_is_read_back(tmp_path: Path, kind: Kind) -> None:
+    table = jagged(900)
+    path, _ = landed(tmp_path, table, kind)
+    assert provenance_of(str(path)) == Told(ABOUT, tuple(table.schema.names), fingerprint(table.schema))
+
+
+def test_files_that_are_not_ours_say_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with pytest.raises(StorageError, match="no such file"):
+        provenance_of(str(path))
+    pq.write_table(flat(3), tmp_path / "plain")
+    parquet = (tmp_path / "plain").read_bytes()
+    ours, _ = landed(tmp_path, flat(900), "root")
+    for content in (b"", b"root", b"rootrootrootroot" * 100, b"PAR1", parquet, parquet[:-9], ours.read_bytes()[:700]):
+        path.write_bytes(content)
+        with pytest.raises(StorageError) as refused:
+            provenance_of(str(path))
+        assert refused.value.failure_class == "data-bad", content[:10]
 
 
 def test_awkward_reads_it(tmp_path: Path) -> None:

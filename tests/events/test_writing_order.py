@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from streams.events import writing
 from streams.events.batches import Compression
+from streams.events.provenance import Provenance
 from streams.events.spool import Spool
 from streams.events.spool_records import Recent
-from streams.events.writing import Kind, Provenance, Sealed, Sealing
+from streams.events.writing import Kind, Sealed, Sealing
 from tests.events.landing_tables import jagged, nested, payload, pieces
 
 ENTRIES = 700

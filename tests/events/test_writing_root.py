@@ -14,8 +14,9 @@ import uproot
 
 from streams.errors import StorageError
 from streams.events import writing
+from streams.events.provenance import Provenance
 from streams.events.spool import Spool
-from streams.events.writing import Provenance, kind_fault, seal
+from streams.events.writing import kind_fault, seal
 from tests.events.landing_tables import flat, jagged, nested, payload, pieces
 
 

@@ -14,9 +14,10 @@ import uproot
 
 from streams.events.asked import EventSelection
 from streams.events.batches import pack
+from streams.events.provenance import Provenance
 from streams.events.reading import open_entries
 from streams.events.spool import Spool
-from streams.events.writing import Kind, Provenance, seal
+from streams.events.writing import Kind, seal
 from tests.events.landing_tables import bits
 
 SAMPLES = Path(__file__).parents[2] / "streams" / "samples"

@@ -93,9 +93,12 @@ class Sealing:
         self._fd = -1
         self._file: FinalFile | None = None
         self._held = _Held(Sizes(pa.schema([])))
+        self._over: StorageError | None = None
 
     def advance(self) -> int:
         """Write what can be written by now; how many entries are in. Costly: call it where a seal would be."""
+        if self._over is not None:  # what a row group left undone, no later call makes good
+            raise self._over
         schema = self._spool.schema or self._schema
         if schema is None:
             return 0
@@ -108,6 +111,9 @@ class Sealing:
                 self.entries += batch.num_rows
                 while (table := self._held.row_group(last=self.entries == self._count)) is not None:
                     file.write(table)
+        except StorageError as error:
+            self._over = error
+            raise
         except (OSError, pa.ArrowException) as error:
             raise self._failed(error) from error
         return self.entries
@@ -144,6 +150,7 @@ class Sealing:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+        self._over = self._over or StorageError("the sealing is over", self.path)
         self._held = _Held(Sizes(pa.schema([])))
 
     def __enter__(self) -> Self:
@@ -167,9 +174,11 @@ class Sealing:
 
     def _failed(self, error: OSError | pa.ArrowException) -> StorageError:
         if isinstance(error, OSError):
-            return oserrors.writing(error, self.path)
-        what = f"cannot be written as {self._kind}: {str(error)[:200]}"
-        return StorageError(what, self.path, "ask for another kind", failure_class="permanent")
+            self._over = oserrors.writing(error, self.path)
+        else:
+            what = f"cannot be written as {self._kind}: {str(error)[:200]}"
+            self._over = StorageError(what, self.path, "ask for another kind", failure_class="permanent")
+        return self._over
 
 
 class _Held:

@@ -193,6 +193,30 @@ def test_the_file_grows_as_far_as_the_entries_go(tmp_path: Path, monkeypatch: py
     assert bits(pq.read_table(out)) == bits(table)
 
 
+def test_a_sealing_that_failed_or_ended_stays_so(tmp_path: Path) -> None:
+    """Else what a failed write swallowed would be missing in the middle of a file that looks whole."""
+    table = nested(900).select(["run", "maybe"])
+    about = Provenance("/store/x.root", "Events", 0, 900)
+    with Spool(str(tmp_path / "x.part")) as spool:
+        spool.add(0, 900, payload(flat(900), 0, 900))
+        sealing = Sealing(spool, "parquet", str(tmp_path / "no" / "out"), about)
+        with pytest.raises(StorageError, match="cannot write"):
+            sealing.advance()
+        (tmp_path / "no").mkdir()
+        with pytest.raises(StorageError, match="cannot write"):
+            sealing.finish()
+        with Sealing(spool, "parquet", str(tmp_path / "no" / "out"), about) as other:
+            other.finish()
+            with pytest.raises(StorageError, match="the sealing is over"):
+                other.finish()
+    with Spool(str(tmp_path / "y.part")) as spool:
+        spool.add(0, 900, payload(table, 0, 900))
+        with Sealing(spool, "root", str(tmp_path / "out"), about) as sealing:
+            for _ in range(2):
+                with pytest.raises(StorageError, match="column 'maybe' has missing values"):
+                    sealing.finish()
+
+
 def test_what_is_still_in_memory_is_not_read_back(tmp_path: Path) -> None:
     """And is not kept once it is used, nor beyond the bound, nor for a spool that is closed."""
     table = flat(3_000)

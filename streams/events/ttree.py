@@ -120,10 +120,13 @@ class BranchTree:
         except (NoArrowType, StorageError):
             raise
         except Exception as error:
+            why = f"{_why(error)} (type {_typename(column.branch)})"
+            if lenient or isinstance(error, NotImplementedError):
+                raise NoArrowType(why) from error
             # Damage looks the same as a type that uproot cannot read; another source may have it whole.
-            if not lenient and not isinstance(error, NotImplementedError):
-                raise
-            raise NoArrowType(f"{_why(error)} (type {_typename(column.branch)})") from error
+            what = f"cannot read the column {shown(column.name)!r}: {why}"
+            then = "name other columns, end the selection with ? to skip it, or fetch the file again"
+            raise StorageError(what, self._file.path, then, failure_class="data-bad") from error
         return field
 
     def _values(self, column: _Column, start: int, stop: int) -> Any:

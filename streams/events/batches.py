@@ -21,6 +21,7 @@ from typing import Literal
 
 import pyarrow as pa
 
+from streams.core.names import shown
 from streams.errors import NeverWorks, WireError
 
 Compression = Literal["zstd", "lz4", "none"]
@@ -88,6 +89,11 @@ def compression_of(payload: bytes | memoryview) -> Compression:
     return _NAMES[payload[3]]
 
 
+def stream_bytes(payload: bytes | memoryview) -> int:
+    """The memory that the batch of such a payload takes."""
+    return int(_HEAD.unpack_from(payload)[3])
+
+
 def fingerprint(schema: pa.Schema) -> str:
     """16 hex digits: names, types, nullability and metadata, in whatever order the metadata is kept."""
     told = json.dumps([[_told(field) for field in schema], _metadata(schema.metadata)], separators=(",", ":"))
@@ -104,10 +110,12 @@ def schema_fault(schema: pa.Schema) -> str | None:
         return "the selection has no columns"
     if len(set(names)) != len(names):
         twice = next(name for at, name in enumerate(names) if name in names[:at])
-        return f"column {twice!r} is there twice"
+        return f"column {shown(twice)!r} is there twice"
     for field in schema:
         if _type_fault(field.type, listed=False):
-            return f"column {field.name!r} has the type {str(field.type)[:120]}, which does not travel as entries"
+            return (
+                f"column {shown(field.name)!r} has the type {str(field.type)[:120]}, which does not travel as entries"
+            )
     return None
 
 

@@ -18,10 +18,14 @@ _ENTRY_BYTES_MAX = 1 << 28
 
 
 class Borders:
-    """`columns` holds, for each column, edges (one more than pieces, rising) and bytes of the pieces."""
+    """`columns` holds, for each column, edges (one more than pieces, rising) and bytes of the pieces.
+
+    `widest_bytes`: the largest piece of every column, together.
+    """
 
     def __init__(self, start: int, stop: int, columns: Sequence[tuple[Sequence[int], Sequence[int]]]) -> None:
         self.start, self.stop = start, stop
+        self.widest_bytes = sum(max(sizes, default=0) for _, sizes in columns)
         at, slope, shared = _spread(columns)
         inside = [(a, s, c) for a, s, c in zip(at, slope, shared, strict=True) if a < stop]
         # From `start` on, whatever piece it falls into.

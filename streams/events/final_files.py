@@ -5,6 +5,7 @@ No date, no name of a machine or a user is written: equal tables make equal file
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from abc import ABC, abstractmethod
@@ -16,10 +17,12 @@ import pyarrow.parquet as pq
 
 from streams.events.batches import ZSTD_LEVEL, Compression
 from streams.events.root_writing import RootFile
+from streams.storage import syscalls
 from streams.storage.checksums import ADLER32_EMPTY, adler32
 
 Kind = Literal["parquet", "arrow", "root"]
 _READ_BYTES = 1 << 20
+_WRITE_BYTES = 1 << 20
 
 
 class FinalFile(ABC):
@@ -73,6 +76,7 @@ class _Parquet(FinalFile):
 
     def close(self) -> tuple[int, int]:
         self._writer.close()
+        self._sink.drain()
         return self._sink.bytes, self._sink.adler
 
     def abandon(self) -> None:
@@ -91,6 +95,7 @@ class _Arrow(FinalFile):
 
     def close(self) -> tuple[int, int]:
         self._writer.close()
+        self._sink.drain()
         return self._sink.bytes, self._sink.adler
 
     def abandon(self) -> None:
@@ -121,13 +126,17 @@ class _Root(FinalFile):
 
 
 class _Sink(io.RawIOBase):
-    """A descriptor as a file that only grows, with its adler32.
+    """A descriptor as a file that only grows, with its adler32. `drain` at the end writes what is still held.
 
-    Once `dead`, it takes everything and keeps nothing: the writers of Arrow want to end their file even then.
+    It goes past the page cache in large writes: nobody reads a final file back at once, and new pages are what writing
+    costs most. Once `dead`, it takes everything and keeps nothing: Arrow's writers want to end their file even then.
     """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._held = bytearray()
+        self._written = 0
+        self._uncached = True
         self.bytes = 0
         self.adler = ADLER32_EMPTY
         self.dead = False
@@ -140,18 +149,34 @@ class _Sink(io.RawIOBase):
 
     def write(self, piece: Any, /) -> int:
         view = memoryview(piece).cast("B")
-        size = len(view)
-        self.bytes += size
-        if self.dead:
-            return size
-        self.adler = adler32(view, self.adler)
+        self.bytes += len(view)
+        if not self.dead:
+            self.adler = adler32(view, self.adler)
+            self._held += view
+            if len(self._held) >= _WRITE_BYTES:
+                self.drain()
+        return len(view)
+
+    def drain(self) -> None:
+        held, self._held = memoryview(self._held), bytearray()
         try:
-            while view:
-                view = view[os.write(self._fd, view) :]
+            while held:
+                written = self._pwrite(held)
+                self._written += written
+                held = held[written:]
         except OSError:
             self.dead = True
             raise
-        return size
+
+    def _pwrite(self, held: memoryview) -> int:
+        if self._uncached:
+            try:
+                return syscalls.pwrite_uncached(self._fd, held, self._written)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+                    raise
+                self._uncached = False
+        return os.pwrite(self._fd, held, self._written)
 
 
 def _worded(schema: pa.Schema) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ from streams.events.asked import EventSelection
 from streams.events.borders import Borders
 from streams.events.columns import NoArrowType, travelling
 from streams.events.counted import CountedFile
+from streams.events.parquet_footer import chunk_sizes
 from streams.events.reading import Entries, chosen, refuse_unreadable
 from streams.events.streamed import Streamed, joined
 
@@ -50,7 +52,8 @@ class ParquetEntries(Entries):
             for group in range(meta.num_row_groups):
                 self._edges.append(self._edges[-1] + meta.row_group(group).num_rows)
             start, stop = self._range(self._edges[-1])
-            columns = [(self._edges, _sizes(meta, leaves[name])) for name in names]
+            known = chunk_sizes(file)
+            columns = [(self._edges, _sizes(known, leaves[name], self._edges)) for name in names]
             borders = Borders(start, stop, columns)
         self._stream: Streamed | None = None
         self._found(pa.schema(fields), unreadable, self._edges[-1], borders)
@@ -136,11 +139,13 @@ def _leaves(kind: pa.DataType) -> int:
     return sum(_leaves(kind.field(i).type) for i in range(kind.num_fields)) if kind.num_fields else 1
 
 
-def _sizes(meta: pq.FileMetaData, leaves: range) -> list[int]:
-    """Decoded bytes of a column by row group. What the file says is before decoding dictionaries, so 8 at least."""
-    sizes = []
-    for group in range(meta.num_row_groups):
-        row_group = meta.row_group(group)
-        said = sum(row_group.column(i).total_uncompressed_size for i in leaves)
-        sizes.append(max(said, row_group.num_rows // 8))
-    return sizes
+def _sizes(known: Sequence[Sequence[int]], leaves: range, edges: Sequence[int]) -> list[int]:
+    """Decoded bytes of a column by row group; by the mean of those known where there are too many to look at all.
+
+    What the file says is before decoding dictionaries, so it is a bit an entry at least.
+    """
+    rows = [b - a for a, b in pairwise(edges)]
+    said = [sum(chunks[i] for i in leaves) for chunks in known]
+    total, entries = sum(said), max(1, sum(rows[: len(said)]))
+    said += [total * more // entries for more in rows[len(said) :]]
+    return [max(size, count // 8) for size, count in zip(said, rows, strict=True)]

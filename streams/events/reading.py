@@ -26,6 +26,13 @@ from streams.events.counted import CountedFile
 WINDOW_BYTES = 32 << 20
 """Decoded together, and cut into payloads: small ones would pay the libraries' overhead per call."""
 
+KEPT_BYTES = 128 << 20
+"""Decoded pieces that reach beyond a window are kept up to this size together; others are decoded again."""
+LARGE_WINDOW_BYTES = 96 << 20
+"""Where the pieces (baskets, clusters) are too large to be kept, so that each is decoded less often."""
+
+_ENTRIES_A_BYTE = 100_000  # more no compression makes of one byte
+_ENTRIES_FEW = 1 << 20
 _TOLD = 5  # names shown in an error
 _CSV = ("csv", "tsv")
 _TEXT = (*_CSV, "jsonl", "ndjson")
@@ -58,8 +65,11 @@ class Entries(ABC):
         self.start, self.stop = borders.start, borders.stop
         self.file_entries = entries
         self._borders = borders
+        if self.entries and not self.schema.names:
+            raise StorageError("it has entries but no columns", self.path, failure_class="permanent")
         with self._file.guarded("cannot plan the reading"):
-            self._windows = borders.cuts(self.start, self.stop, WINDOW_BYTES)
+            window_bytes = WINDOW_BYTES if borders.widest_bytes <= KEPT_BYTES else LARGE_WINDOW_BYTES
+            self._windows = borders.cuts(self.start, self.stop, window_bytes)
 
     @property
     def entries(self) -> int:
@@ -160,6 +170,8 @@ class Entries(ABC):
 
     def _range(self, entries: int) -> tuple[int, int]:
         """The selection's range in a file of so many entries. Raises StorageError, permanent, beyond the end."""
+        if entries > max(_ENTRIES_FEW, self._file.bytes * _ENTRIES_A_BYTE):
+            raise ValueError(f"it claims {entries:,} entries in {self._file.bytes:,} bytes")
         asked = self.selection
         stop = entries if asked.stop is None else asked.stop
         if stop > entries or asked.start > stop:

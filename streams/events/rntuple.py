@@ -15,11 +15,9 @@ import xxhash
 
 from streams.core.names import shown
 from streams.errors import Transfer2goError
+from streams.events import reading
 from streams.events.columns import NoArrowType, arrow_array, arrow_field
 from streams.events.counted import CountedFile, in_words
-
-KEPT_BYTES = 128 << 20
-"""A decoded cluster that reaches beyond a window is kept up to this size; a larger one is decoded again."""
 
 _CHECKSUM = struct.Struct("<Q")
 
@@ -40,6 +38,7 @@ class NTuple:
         self._kinds: dict[str, pa.DataType] = {}
         self._ids = _column_ids(ntuple)
         self._decoded: dict[str, Any] = {}
+        self._bytes: list[int] = []  # decoded, of the planned columns, by cluster
 
     def plan(self, names: Sequence[str], lenient: bool) -> tuple[list[pa.Field], dict[str, str]]:
         fields, unreadable = [], {}
@@ -74,17 +73,19 @@ class NTuple:
             raise NoArrowType(f"uproot cannot read it: {in_words(error)}") from error
 
     def borders(self) -> list[tuple[Sequence[int], Sequence[int]]]:
-        return [(self._edges, self._sizes(name)) for name in self._kinds]
+        sizes = [self._sizes(name) for name in self._kinds]
+        self._bytes = [sum(of_cluster) for of_cluster in zip(*sizes, strict=True)]
+        return [(self._edges, size) for size in sizes]
 
     def load(self, start: int, stop: int) -> list[pa.Array]:
         # uproot would decode the cluster after `stop` too where a cluster ends there, so it is shown none after it.
         last = bisect_left(self._edges, stop)
         self._ntuple._cluster_summaries = self._summaries[:last]
-        whole = start in self._edges and stop in self._edges
+        keeping = self._worth_keeping(start, stop)
         try:
             found = []
             for name, kind in self._kinds.items():
-                cache = None if whole else self._decoded
+                cache = self._decoded if keeping else None
                 with self._file.guarded(f"cannot read entries {start:,} to {stop:,} of the column {shown(name)!r}"):
                     array = self._fields[name].array(entry_start=start, entry_stop=stop, array_cache=cache)
                     found.append(arrow_array(array, kind))
@@ -108,14 +109,17 @@ class NTuple:
             self._file.ready = start, block
         self._read_page(destination, cluster, column, page, metadata)
 
+    def _worth_keeping(self, start: int, stop: int) -> bool:
+        """Whether a cluster is cut by this window, and none that is cut is too large to be held decoded."""
+        cut = {bisect_right(self._edges, entry) - 1 for entry in (start, stop) if entry not in self._edges}
+        return bool(cut) and sum(self._bytes[cluster] for cluster in cut) <= reading.KEPT_BYTES
+
     def _forget(self, stop: int) -> None:
         """Keep the decoded cluster that the next window begins in, unless it is too large to keep."""
         inside = bisect_right(self._edges, stop) - 1
         keep = str(inside) if self._edges[inside] < stop else ""
         for key in [key for key in self._decoded if key.rsplit(":", 2)[1] != keep]:
             del self._decoded[key]
-        if sum(array.nbytes for array in self._decoded.values()) > KEPT_BYTES:
-            self._decoded.clear()
 
     def _sizes(self, name: str) -> list[int]:
         """Decoded bytes by cluster: elements of the field's columns times their widths."""

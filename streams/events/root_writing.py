@@ -1,7 +1,8 @@
 """A ROOT file with one TTree, written by uproot from tables of entries. Not here: Parquet, Arrow, checksums.
 
-What a TTree written by uproot holds: numbers and booleans, fixed arrays of them, lists of numbers (with a branch
-`nNAME` of their lengths) and strings; no missing values. Everything else is refused, naming the column.
+What a TTree written by uproot holds: numbers and booleans, fixed arrays of them, lists of numbers (with a branch of
+their lengths, `nNAME` where no column has that name) and strings; no missing values. Everything else is refused, naming
+the column.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from uuid import UUID
 
 import pyarrow as pa
 
+from streams.core.names import shown
 from streams.errors import StorageError
 from streams.events.batches import Compression
 
@@ -43,12 +45,10 @@ _NUMBERS = {
 
 def root_fault(schema: pa.Schema) -> str | None:
     """Why a TTree cannot hold this schema, naming the first column; None where it can."""
-    names = set(schema.names)
     for field in schema:
         if _branch_type(field.type) is None:
-            return f"column {field.name!r} has the type {str(field.type)[:120]}, which uproot does not write to a TTree"
-        if _listed(field.type) and f"n{field.name}" in names:
-            return f"column {field.name!r} needs a branch 'n{field.name}' for its lengths, and there is such a column"
+            kind = shown(str(field.type))
+            return f"column {shown(field.name)!r} has the type {kind}, which uproot does not write to a TTree"
     return None
 
 
@@ -65,7 +65,8 @@ class RootFile:
         try:
             with _undated():
                 self._root = uproot.recreate(self._file, compression=squeezed, uuid_function=lambda: UUID(int=0))
-                self._tree = self._root.mktree(tree or TREE, self._types)
+                lengths = _length_branches(schema)
+                self._tree = self._root.mktree(tree or TREE, self._types, counter_name=lengths.__getitem__)
         except BaseException:
             self.abandon()
             raise
@@ -86,6 +87,22 @@ class RootFile:
         """Let go of it as it is; what could not be written is nobody's loss."""
         with contextlib.suppress(OSError):
             self._file.close()
+
+
+def read_metadata(path: str) -> dict[str, str]:
+    """What `RootFile.close` was given. ValueError where there is none, OSError where the file cannot be read."""
+    import uproot
+
+    try:
+        with uproot.open(path) as root:
+            told = json.loads(str(root[METADATA_KEY]))
+    except Exception as error:  # uproot says of a damaged file whatever it stumbled over
+        if isinstance(error, OSError) and error.errno:
+            raise
+        raise ValueError("no metadata") from error
+    if not isinstance(told, dict):
+        raise ValueError("the metadata is no object")
+    return {str(key): str(value) for key, value in told.items()}
 
 
 @contextlib.contextmanager
@@ -118,6 +135,19 @@ def _branch_type(kind: pa.DataType) -> str | None:
     return "".join(f"{length} * " for length in lengths) + number if number else None
 
 
+def _length_branches(schema: pa.Schema) -> dict[str, str]:
+    """For each column of lists, the branch of their lengths: a name that is nobody's."""
+    taken, lengths = set(schema.names), {}
+    for field in schema:
+        if _listed(field.type):
+            name = f"n{field.name}"
+            while name in taken:
+                name += "_"
+            taken.add(name)
+            lengths[field.name] = name
+    return lengths
+
+
 def _listed(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
@@ -148,7 +178,7 @@ def _values(table: pa.Table, name: str, path: str) -> Any:
         content = ak.contents.NumpyArray(_numbers(column.values.slice(first, last - first)))
         return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets.astype(np.int64) - first), content))
     except _Missing:
-        what = f"column {name!r} has missing values, which a TTree cannot hold"
+        what = f"column {shown(name)!r} has missing values, which a TTree cannot hold"
         raise StorageError(what, path, "ask for parquet", failure_class="permanent") from None
 
 

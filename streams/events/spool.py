@@ -23,13 +23,15 @@ from typing import Self
 
 import pyarrow as pa
 
-from streams.core.ranges import EMPTY, Ranges
+from streams.core.names import shown
+from streams.core.ranges import EMPTY, Ranges, Span
 from streams.errors import StorageError, WireError
-from streams.events.batches import PAYLOAD_BYTES_CAP, compression_of, pack, unpack
+from streams.events.batches import PAYLOAD_BYTES_CAP, compression_of, pack, stream_bytes, unpack
 from streams.events.spool_records import (
     FILE_HEAD_BYTES,
     HEAD_BYTES,
     RECORD_BYTES_MAX,
+    Cover,
     Head,
     Index,
     Recent,
@@ -37,6 +39,8 @@ from streams.events.spool_records import (
     pread_all,
     pwrite_all,
     salt_of,
+    same_file,
+    sync_directory,
 )
 from streams.storage import oserrors
 from streams.storage.checksums import crc32c
@@ -46,7 +50,10 @@ _NUMBERS = count(1)
 
 
 class Spool:
-    """Used by one thread at a time. After any error but `PartLost` it can be used further."""
+    """One thread may add while another syncs and reads (a `Sealing`); it is closed when neither is at work.
+
+    After any error but `PartLost` it can be used further.
+    """
 
     def __init__(
         self,
@@ -64,17 +71,15 @@ class Spool:
         self.path = path
         self.cap_bytes = cap_bytes
         self.schema: pa.Schema | None = None
-        self.taken = EMPTY
-        """Entries written so far."""
         self.durable = EMPTY
-        """Those of them that are synced."""
+        """Entries that are synced."""
         self.lost: PartLost | None = None
         self._index = Index()
+        self._cover = Cover()
         self._recent = recent
         self._number = next(_NUMBERS)
         self._last: tuple[int, int, pa.RecordBatch] | None = None
         self._end = 0
-        self._unsynced = False
         self._name_durable = False
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
@@ -90,12 +95,17 @@ class Spool:
             raise
 
     @property
+    def taken(self) -> Ranges:
+        """Entries written so far."""
+        return self._cover.ranges()
+
+    @property
     def file_bytes(self) -> int:
         return self._end
 
     def whole(self, count: int) -> bool:
         """Whether all of the entries `[0, count)` are taken."""
-        return self.taken.covers(0, count)
+        return not self._cover.missing(0, count)
 
     def add(self, start: int, stop: int, payload: bytes | memoryview) -> int:
         """Take the entries `[start, stop)` whose checksum agreed already; how many were new.
@@ -106,25 +116,25 @@ class Spool:
         self._still_usable()
         if not 0 <= start <= stop < 1 << 63 or len(payload) > RECORD_BYTES_MAX:
             raise WireError(f"entries [{start}, {stop}) of {len(payload):,} bytes are not a payload's")
-        gaps = self.taken.missing(start, stop)
+        gaps = self._cover.missing(start, stop)
         if not gaps and (start < stop or self.schema is not None):
             return 0
         batch = unpack(payload, self.cap_bytes)
         if batch.num_rows != stop - start:
             raise WireError(f"entries [{start}, {stop}) come as a batch of {batch.num_rows}")
         self._agree(batch.schema)
-        news = gaps.size
+        news = sum(end - begin for begin, end in gaps)
         try:
             self._still_ours()
             if 2 * news >= stop - start:
                 offset = self._end
                 self._append(start, stop, payload, gaps)
                 if self._recent is not None:
-                    self._recent.keep(self._number, offset, start, batch)
+                    self._recent.keep(self._number, offset, start, batch, stream_bytes(payload))
             else:  # the same entries again and again, cut otherwise, must not fill the disk
                 for begin, end in gaps:
                     piece = pack(batch.slice(begin - start, end - begin), compression_of(payload))
-                    self._append(begin, end, piece, Ranges([(begin, end)]))
+                    self._append(begin, end, piece, [(begin, end)])
         except OSError as error:
             raise self._failed(error) from error
         self.schema = self.schema or batch.schema
@@ -133,17 +143,17 @@ class Spool:
     def sync(self) -> Ranges:
         """Make durable what is taken; returns the entries that are. Any failure is `PartLost`."""
         self._still_usable()
-        if self._unsynced or not self._name_durable:
+        taken = self.taken  # what another thread adds from now on may be too late
+        if taken != self.durable or not self._name_durable:
             try:
                 os.fdatasync(self._fd)
                 if not self._name_durable:
-                    _sync_directory(self.path)
+                    sync_directory(self.path)
             except OSError as error:
                 raise self._lose(oserrors.syncing(error, self.path)) from error
             self._name_durable = True
-            self._unsynced = False
-        self.durable = self.taken
-        return self.durable
+            self.durable = taken
+        return taken
 
     def read(self, start: int, stop: int) -> Iterator[pa.RecordBatch]:
         """The entries `[start, stop)` in order, as the slices they are kept in; all of them must be taken."""
@@ -155,7 +165,7 @@ class Spool:
     def discard(self) -> None:
         """Delete the part, if it still is ours, and close."""
         try:
-            if self._fd >= 0 and _same(os.lstat(self.path), os.fstat(self._fd)):
+            if self._fd >= 0 and same_file(os.lstat(self.path), os.fstat(self._fd)):
                 os.unlink(self.path)
         except FileNotFoundError:
             pass
@@ -194,7 +204,6 @@ class Spool:
             self._salt = os.urandom(8)
             pwrite_all(self._fd, [file_head(self._salt)], 0)
             self._end = FILE_HEAD_BYTES
-            self._unsynced = True
         else:
             self._resume()
         missing = verified - self.durable
@@ -227,13 +236,12 @@ class Spool:
                 self.schema = unpack(payload, self.cap_bytes).schema
             except WireError:
                 return  # kept by a process that allowed more, or knew another version
-        self._index_gaps(self.taken.missing(head.start, head.stop), offset, head.length)
+        self._index_gaps(self._cover.missing(head.start, head.stop), offset, head.length)
 
     # writing and reading
 
-    def _append(self, start: int, stop: int, payload: bytes | memoryview, gaps: Ranges) -> None:
+    def _append(self, start: int, stop: int, payload: bytes | memoryview, gaps: list[Span]) -> None:
         head = Head(len(payload), start, stop, crc32c(payload))
-        self._unsynced = True
         try:
             pwrite_all(self._fd, [head.packed(self._salt), payload], self._end)
         except OSError:
@@ -242,10 +250,10 @@ class Spool:
         self._index_gaps(gaps, self._end, head.length)
         self._end += HEAD_BYTES + head.length
 
-    def _index_gaps(self, gaps: Ranges, offset: int, length: int) -> None:
+    def _index_gaps(self, gaps: list[Span], offset: int, length: int) -> None:
         for begin, end in gaps:
             self._index.add(begin, end, offset, length)
-        self.taken |= gaps
+            self._cover.add(begin, end)  # only now a reader may look for it
 
     def _batch(self, offset: int, length: int) -> tuple[int, pa.RecordBatch]:
         """A record's first entry and its batch, checked as if it came from anywhere: disks rot."""
@@ -279,7 +287,11 @@ class Spool:
             return
         pairs = ((a, b) for a, b in zip(mine, schema, strict=False) if not a.equals(b, check_metadata=True))
         a, b = next(pairs, (None, None))
-        how = f"{str(b)[:80]!r} instead of {str(a)[:80]!r}" if a else f"{len(schema)} columns instead of {len(mine)}"
+        how = (
+            f"{shown(str(b), 80)!r} instead of {shown(str(a), 80)!r}"
+            if a
+            else f"{len(schema)} columns instead of {len(mine)}"
+        )
         raise StorageError(
             f"the schema changed within the item: {how}",
             self.path,
@@ -293,7 +305,7 @@ class Spool:
 
     def _still_ours(self) -> None:
         try:
-            ours = _same(os.lstat(self.path), os.fstat(self._fd))
+            ours = same_file(os.lstat(self.path), os.fstat(self._fd))
         except FileNotFoundError:
             raise self._lose(PartLost("the part file is gone", self.path)) from None
         if not ours:
@@ -306,15 +318,3 @@ class Spool:
     def _lose(self, lost: PartLost) -> PartLost:
         self.lost = lost
         return lost
-
-
-def _same(one: os.stat_result, other: os.stat_result) -> bool:
-    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
-
-
-def _sync_directory(path: str) -> None:
-    fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

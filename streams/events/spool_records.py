@@ -9,7 +9,7 @@ import errno
 import os
 import struct
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from typing import Self
 
 import pyarrow as pa
 
+from streams.core.ranges import Ranges, Span
 from streams.storage.checksums import crc32c
 
 RECORD_BYTES_MAX = 32 * 1024 * 1024
@@ -65,27 +66,68 @@ class Head:
         return cls(length, start, stop, checksum)
 
 
+class Cover:
+    """What is taken, as the fewest spans; a change costs no more with many gaps. May be shared by threads."""
+
+    def __init__(self) -> None:
+        self._starts, self._stops = array("Q"), array("Q")
+        self._lock = Lock()
+
+    def missing(self, start: int, stop: int) -> list[Span]:
+        """The parts of `[start, stop)` not taken, in order."""
+        gaps: list[Span] = []
+        with self._lock:
+            at = bisect_right(self._stops, start)
+            while start < stop and at < len(self._starts) and self._starts[at] < stop:
+                if start < self._starts[at]:
+                    gaps.append((start, self._starts[at]))
+                start = self._stops[at]
+                at += 1
+        if start < stop:
+            gaps.append((start, stop))
+        return gaps
+
+    def add(self, start: int, stop: int) -> None:
+        """Take `[start, stop)`, which is not empty; what it touches becomes one span with it."""
+        with self._lock:
+            low, high = bisect_left(self._stops, start), bisect_right(self._starts, stop)
+            if low < high:
+                start, stop = min(start, self._starts[low]), max(stop, self._stops[high - 1])
+            self._starts[low:high] = array("Q", [start])
+            self._stops[low:high] = array("Q", [stop])
+
+    def ranges(self) -> Ranges:
+        with self._lock:
+            return Ranges(zip(self._starts, self._stops, strict=True))
+
+
 class Index:
-    """Which record each entry is taken from: disjoint spans in order, 32 bytes each."""
+    """Which record each entry is taken from: disjoint spans in order, 32 bytes each. May be shared by threads."""
 
     def __init__(self) -> None:
         self._starts, self._stops, self._offsets, self._lengths = array("Q"), array("Q"), array("Q"), array("Q")
+        self._lock = Lock()
 
     def add(self, start: int, stop: int, offset: int, length: int) -> None:
         """Take `[start, stop)`, in no span so far, from the record at `offset` with a payload of `length` bytes."""
-        at = bisect_right(self._starts, start)
-        self._starts.insert(at, start)
-        self._stops.insert(at, stop)
-        self._offsets.insert(at, offset)
-        self._lengths.insert(at, length)
+        with self._lock:
+            at = bisect_right(self._starts, start)
+            self._starts.insert(at, start)
+            self._stops.insert(at, stop)
+            self._offsets.insert(at, offset)
+            self._lengths.insert(at, length)
 
     def spans(self, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
         """Start, stop, record offset and payload length of the spans in `[start, stop)`, cut to it."""
-        at = bisect_right(self._stops, start)
-        while at < len(self._starts) and self._starts[at] < stop:
-            begin, end = max(start, self._starts[at]), min(stop, self._stops[at])
-            yield begin, end, self._offsets[at], self._lengths[at]
-            at += 1
+        while start < stop:
+            with self._lock:
+                at = bisect_right(self._stops, start)
+                if at == len(self._starts) or self._starts[at] >= stop:
+                    return
+                begin, end = max(start, self._starts[at]), min(stop, self._stops[at])
+                found = begin, end, self._offsets[at], self._lengths[at]
+            yield found
+            start = end
 
 
 class Recent:
@@ -100,9 +142,11 @@ class Recent:
         self._kept: OrderedDict[tuple[int, int], tuple[int, pa.RecordBatch, int]] = OrderedDict()
         self._lock = Lock()
 
-    def keep(self, spool: int, offset: int, first: int, batch: pa.RecordBatch) -> None:
-        """The batch of the record at `offset` of a spool (some number of its own); `first` is its first entry."""
-        size = batch.nbytes
+    def keep(self, spool: int, offset: int, first: int, batch: pa.RecordBatch, size: int) -> None:
+        """The batch, of `size` bytes, of the record at `offset` of a spool (some number of its own).
+
+        `first` is its first entry.
+        """
         with self._lock:
             self._kept[spool, offset] = (first, batch, size)
             self.bytes += size
@@ -146,3 +190,15 @@ def pwrite_all(fd: int, pieces: list[bytes | memoryview], offset: int) -> None:
             written -= len(views.pop(0))
         if written:
             views[0] = views[0][written:]
+
+
+def same_file(one: os.stat_result, other: os.stat_result) -> bool:
+    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+
+
+def sync_directory(path: str) -> None:
+    fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -7,6 +7,7 @@ text as it stands (dates stay text). What is not there is null. A quoted CSV val
 from __future__ import annotations
 
 import io
+import json
 import re
 from abc import abstractmethod
 from bisect import bisect_right
@@ -17,6 +18,7 @@ import pyarrow as pa
 from pyarrow import csv
 from pyarrow import json as json_lines
 
+from streams.core.names import shown
 from streams.errors import StorageError
 from streams.events.asked import EventSelection
 from streams.events.borders import Borders
@@ -191,6 +193,21 @@ class JsonLinesEntries(TextEntries):
     def _begin(self) -> int:
         return 0
 
+    def _kinds(self, table: pa.Table, start: int, stop: int) -> Iterator[pa.Field]:
+        """Whole numbers beyond 63 bits look like doubles and would lose digits: they stay whole, or are refused."""
+        large = [field.name for field in table.schema if _large_and_whole(table.column(field.name))]
+        raw = self._file.pread(start, stop) if large else b""
+        for field in table.schema:
+            kind = field.type
+            if field.name in large and _long_number(field.name).search(raw):
+                kind = pa.uint64()
+                try:
+                    self._parsed(raw, pa.schema([(field.name, kind)]))
+                except pa.ArrowInvalid as error:
+                    what = f"the column {shown(field.name)!r} holds whole numbers that 64 bits do not hold"
+                    raise StorageError(what, self.path, "write them as text", failure_class="permanent") from error
+            yield pa.field(field.name, kind)
+
     def _parsed(self, raw: bytes, schema: pa.Schema | None) -> pa.Table:
         if not raw.strip():
             return pa.table({})
@@ -199,6 +216,11 @@ class JsonLinesEntries(TextEntries):
             read_options=json_lines.ReadOptions(use_threads=False, block_size=len(raw) + _BLOCK_SLACK),
             parse_options=json_lines.ParseOptions(explicit_schema=schema),
         )
+
+
+def _long_number(name: str) -> re.Pattern[bytes]:
+    """A member of this name with a whole number of 19 digits or more."""
+    return re.compile(re.escape(json.dumps(name, ensure_ascii=False).encode()) + rb"\s*:\s*-?[0-9]{19,}\s*[,}]")
 
 
 def _first_line_end(raw: bytes) -> int:

@@ -24,11 +24,9 @@ from uproot.interpretation.strings import AsStrings
 
 from streams.core.names import shown
 from streams.errors import StorageError, Transfer2goError
+from streams.events import reading
 from streams.events.columns import NoArrowType, arrow_array, arrow_field
 from streams.events.counted import CountedFile, in_words
-
-KEPT_BYTES = 128 << 20
-"""Decoded baskets that reach beyond a window are kept up to this size; larger ones are decoded again."""
 
 _AWKWARD = uproot.interpretation.library.Awkward()
 _OPTIONS = {"ak_add_doc": False}
@@ -122,26 +120,30 @@ class BranchTree:
         except (NoArrowType, StorageError):
             raise
         except Exception as error:
+            why = f"{_why(error)} (type {_typename(column.branch)})"
+            if lenient or isinstance(error, NotImplementedError):
+                raise NoArrowType(why) from error
             # Damage looks the same as a type that uproot cannot read; another source may have it whole.
-            if not lenient and not isinstance(error, NotImplementedError):
-                raise
-            raise NoArrowType(f"{_why(error)} (type {_typename(column.branch)})") from error
+            what = f"cannot read the column {shown(column.name)!r}: {why}"
+            then = "name other columns, end the selection with ? to skip it, or fetch the file again"
+            raise StorageError(what, self._file.path, then, failure_class="data-bad") from error
         return field
 
     def _values(self, column: _Column, start: int, stop: int) -> Any:
-        first = bisect_right(column.offsets, start) - 1
-        baskets, last = {}, first
-        while last < len(column.offsets) - 1 and column.offsets[last] < stop:
-            if column.offsets[last + 1] > column.offsets[last]:
-                baskets[last] = self._basket(column, last)
-            last += 1
+        number = bisect_right(column.offsets, start) - 1
+        baskets, offsets = {}, [column.offsets[number]]
+        while number < len(column.offsets) - 1 and column.offsets[number] < stop:
+            if column.offsets[number + 1] > column.offsets[number]:
+                baskets[number] = self._basket(column, number)
+                offsets.append(column.offsets[number + 1])
+            number += 1
         self._keep(column, baskets, stop)
-        # uproot walks all offsets it is given, so it is given those of these baskets only.
+        # uproot walks all offsets it is given, so it is given those of these baskets only, and of none without entries.
         return column.interpretation.final_array(
-            {number - first: array for number, array in baskets.items()},
+            dict(enumerate(baskets.values())),
             start,
             stop,
-            column.offsets[first : last + 1],
+            offsets,
             _AWKWARD,
             column.branch,
             _OPTIONS,
@@ -174,7 +176,7 @@ class BranchTree:
         self._kept_bytes -= sum(column.sizes[number] for number in column.kept)
         column.kept = {}
         for number, array in baskets.items():
-            if column.offsets[number + 1] > stop and self._kept_bytes + column.sizes[number] <= KEPT_BYTES:
+            if column.offsets[number + 1] > stop and self._kept_bytes + column.sizes[number] <= reading.KEPT_BYTES:
                 column.kept[number] = array
                 self._kept_bytes += column.sizes[number]
 

@@ -11,7 +11,6 @@ depends on nothing behind it, the file can grow while entries still arrive.
 
 from __future__ import annotations
 
-import json
 import os
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -20,37 +19,20 @@ from typing import Self
 import pyarrow as pa
 
 from streams.errors import StorageError
-from streams.events.batches import Compression, fingerprint
+from streams.events.batches import Compression
 from streams.events.final_files import FinalFile, Kind, final_file
+from streams.events.provenance import Provenance
 from streams.events.root_writing import root_fault
+from streams.events.sizes import Sizes
 from streams.events.spool import Spool
 from streams.storage import oserrors
 from streams.storage.checksums import adler32_hex
 
 ROW_GROUP_BYTES = 32 * 1024 * 1024
-"""Of Arrow's encoding: a row group is held in memory a few times over while it is written."""
+"""Of values: a row group is held in memory a few times over while it is written."""
 ROW_GROUP_ENTRIES = 1 << 20
-BLOCK_BYTES = 64 * 1024
-"""What a block of entries should be: the grain of row groups, mostly within one payload."""
-
-
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """Which entries `[start, stop)` of which tree of which file the item is; written into the file."""
-
-    lfn: str
-    tree: str
-    start: int
-    stop: int
-
-    def metadata(self, schema: pa.Schema) -> dict[str, str]:
-        return {
-            "transfer2go.columns": json.dumps(schema.names, ensure_ascii=False),
-            "transfer2go.entries": f"{self.start}:{self.stop}",
-            "transfer2go.lfn": self.lfn,
-            "transfer2go.schema": fingerprint(schema),
-            "transfer2go.tree": self.tree,
-        }
+BLOCK_BYTES = 256 * 1024
+"""What a block of entries should be: the grain of row groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +92,13 @@ class Sealing:
         self._count = provenance.stop - provenance.start
         self._fd = -1
         self._file: FinalFile | None = None
-        self._held = _Held(1)
+        self._held = _Held(Sizes(pa.schema([])))
+        self._over: StorageError | None = None
 
     def advance(self) -> int:
         """Write what can be written by now; how many entries are in. Costly: call it where a seal would be."""
+        if self._over is not None:  # what a row group left undone, no later call makes good
+            raise self._over
         schema = self._spool.schema or self._schema
         if schema is None:
             return 0
@@ -126,6 +111,9 @@ class Sealing:
                 self.entries += batch.num_rows
                 while (table := self._held.row_group(last=self.entries == self._count)) is not None:
                     file.write(table)
+        except StorageError as error:
+            self._over = error
+            raise
         except (OSError, pa.ArrowException) as error:
             raise self._failed(error) from error
         return self.entries
@@ -162,7 +150,8 @@ class Sealing:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-        self._held = _Held(1)
+        self._over = self._over or StorageError("the sealing is over", self.path)
+        self._held = _Held(Sizes(pa.schema([])))
 
     def __enter__(self) -> Self:
         return self
@@ -176,7 +165,7 @@ class Sealing:
             raise StorageError(fault, self.path, "ask for parquet", failure_class="permanent")
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         self._fd = os.open(self.path, flags, 0o644)
-        self._held = _Held(block_entries(schema))
+        self._held = _Held(Sizes(schema))
         about = self._about
         self._file = final_file(
             self._kind, self._fd, self.path, schema, about.tree, about.metadata(schema), self._compression
@@ -185,16 +174,19 @@ class Sealing:
 
     def _failed(self, error: OSError | pa.ArrowException) -> StorageError:
         if isinstance(error, OSError):
-            return oserrors.writing(error, self.path)
-        what = f"cannot be written as {self._kind}: {str(error)[:200]}"
-        return StorageError(what, self.path, "ask for another kind", failure_class="permanent")
+            self._over = oserrors.writing(error, self.path)
+        else:
+            what = f"cannot be written as {self._kind}: {str(error)[:200]}"
+            self._over = StorageError(what, self.path, "ask for another kind", failure_class="permanent")
+        return self._over
 
 
 class _Held:
     """Entries read and not written yet, as the slices they came in, from the start of a row group on."""
 
-    def __init__(self, block_entries: int) -> None:
-        self._block_entries = block_entries
+    def __init__(self, sizes: Sizes) -> None:
+        self._sizes = sizes
+        self._block_entries = block_entries(sizes.guessed_bytes)
         self._pieces: list[pa.RecordBatch] = []
         self._ends: list[int] = []
         self._measured = 0
@@ -213,22 +205,21 @@ class _Held:
                 if not last:
                     return None
                 stop = entries
-            # of a block put together anew, even from one piece: a slice is encoded with bytes of its neighbours
-            self._bytes += pa.ipc.get_record_batch_size(self._block(self._measured, stop))
+            self._bytes += self._size(self._measured, stop)
             self._measured = stop
             if self._bytes >= ROW_GROUP_BYTES or stop >= ROW_GROUP_ENTRIES:
                 return self._cut(stop)
         return self._cut(entries) if last and entries else None
 
-    def _block(self, start: int, stop: int) -> pa.RecordBatch:
-        pieces = []
+    def _size(self, start: int, stop: int) -> int:
+        size = 0
         at = bisect_right(self._ends, start)
         while start < stop:
-            piece, end = self._pieces[at], min(stop, self._ends[at])
-            pieces.append(piece.slice(start - (self._ends[at] - piece.num_rows), end - start))
+            first, end = self._ends[at] - self._pieces[at].num_rows, min(stop, self._ends[at])
+            size += self._sizes.of(self._pieces[at], start - first, end - first)
             start = end
             at += 1
-        return pa.concat_batches(pieces)
+        return size
 
     def _cut(self, stop: int) -> pa.Table:
         """Take `[0, stop)` out."""
@@ -242,25 +233,11 @@ class _Held:
             if size < piece.num_rows:
                 self.add(piece.slice(size))
             at += size
+        # put together anew, even from one piece: a slice is encoded with bytes of its neighbours
         return pa.Table.from_batches([pa.concat_batches(taken)])
 
 
-def block_entries(schema: pa.Schema) -> int:
-    """Entries of a block: a power of two that only the schema decides."""
-    wanted = max(1, BLOCK_BYTES // max(1, sum(_guessed_bytes(field.type) for field in schema)))
+def block_entries(guessed_bytes: int) -> int:
+    """Entries of a block, from the guessed size of one: a power of two."""
+    wanted = max(1, BLOCK_BYTES // guessed_bytes)
     return int(min(1 << 16, max(64, 1 << (wanted.bit_length() - 1))))
-
-
-def _guessed_bytes(kind: pa.DataType) -> int:
-    """Of a value: a list is taken to hold four."""
-    types = pa.types
-    if types.is_fixed_size_list(kind):
-        return int(kind.list_size * _guessed_bytes(kind.value_type))
-    if types.is_list(kind) or types.is_large_list(kind):
-        return 4 + 4 * _guessed_bytes(kind.value_type)
-    if kind.num_fields:
-        return sum(_guessed_bytes(kind.field(at).type) for at in range(kind.num_fields))
-    try:
-        return int(kind.bit_width + 7) // 8
-    except ValueError:
-        return 16

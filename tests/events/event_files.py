@@ -65,7 +65,7 @@ def columns(count: int, *, deep: bool = False) -> dict[str, Any]:
 def write_ttree(path: Path, batches: list[dict[str, Any]], compression: object = uproot.ZLIB(1)) -> Path:
     """One cluster for each batch; the first says the types."""
     with uproot.recreate(path, compression=compression) as file:
-        kinds = {name: _branch_type(values) for name, values in batches[0].items()}
+        kinds = {name: branch_type(values) for name, values in batches[0].items()}
         tree = file.mktree("t", kinds)
         for batch in batches:
             if len(batch["b"]):
@@ -85,7 +85,7 @@ def part(whole: dict[str, Any], start: int, stop: int) -> dict[str, Any]:
     return {name: values[start:stop] for name, values in whole.items()}
 
 
-def _branch_type(values: Any) -> Any:
+def branch_type(values: Any) -> Any:
     if isinstance(values, np.ndarray):
         return np.dtype((values.dtype, values.shape[1:])) if values.ndim > 1 else values.dtype
     return f"var * {ak.type(values).content.content}"

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from streams.errors import WireError
 from streams.events.batches import pack, unpack
+from streams.events.sizes import Sizes
 from tests.events.landing_tables import batch_of, bits, nested
 
 CAP = 1 << 18
@@ -30,6 +31,7 @@ def use(batch: pa.RecordBatch) -> None:
     """Everything that landing does with it, and everything that reads every value."""
     assert pa.ipc.get_record_batch_size(batch) <= 2 * CAP
     batch.validate(full=True)
+    assert Sizes(batch.schema).of(batch, 0, batch.num_rows) >= 0
     if batch.num_rows < 100_000:
         bits(batch)
         batch.slice(1).to_pylist()

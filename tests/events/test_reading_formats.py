@@ -16,7 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from streams.errors import StorageError
+from streams.events import parquet_footer
 from streams.events.asked import EventSelection
+from streams.events.counted import CountedFile
+from streams.events.parquet_footer import chunk_sizes
 from streams.events.reading import open_entries
 from tests.events.landing_tables import nested
 
@@ -284,3 +287,40 @@ def test_text_without_entries(tmp_path: Path, name: str) -> None:
     with open_entries(str(path), parse("[:]")) as entries:
         assert entries.entries == 0
         assert entries.cuts(1) == []
+
+
+def test_sizes_of_column_chunks_as_pyarrow_tells_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(nested(1000).drop_columns(["nothing"]), path, row_group_size=100)
+    meta = pq.ParquetFile(path).metadata
+    told = [
+        [meta.row_group(group).column(i).total_uncompressed_size for i in range(meta.num_columns)]
+        for group in range(meta.num_row_groups)
+    ]
+    with CountedFile(str(path)) as file:
+        assert chunk_sizes(file) == told
+        monkeypatch.setattr(parquet_footer, "CHUNKS_MAX", 3 * meta.num_columns)
+        assert chunk_sizes(file) == told[:3]
+    assert cut_by_cut(path, 30_000).num_rows == 1000
+
+
+def test_claims_that_cannot_be_are_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "x.avro"
+    out = io.BytesIO()
+    fastavro.writer(out, AVRO, avro_records(1))
+    raw = out.getvalue()
+    body = raw.index(raw[-16:]) + 16
+    assert raw[body] == 2, "one record"
+    path.write_bytes(raw[:body] + b"\xfe\xff\xff\xff\xff\xff\xff\xff\x7f" + raw[body + 1 :])
+    with pytest.raises(StorageError, match="it claims 4,611,686,018,427,387,903 entries"):
+        open_entries(str(path), parse("[:]"))
+
+
+def test_json_numbers_keep_their_digits(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"a": 18446744073709551615, "b": 1e30, "c": 9007199254740993}\n')
+    with open_entries(str(path), parse("[:]")) as entries:
+        assert entries.read(0, 1).to_pylist() == [{"a": 18446744073709551615, "b": 1e30, "c": 9007199254740993}]
+    path.write_text('{"a": 18446744073709551616}\n')
+    with pytest.raises(StorageError, match="'a' holds whole numbers that 64 bits do not hold"):
+        open_entries(str(path), parse("[:]"))

@@ -5,6 +5,7 @@ full disks: test_spool_disk.py.
 from __future__ import annotations
 
 import os
+import random
 import tracemalloc
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from streams.core.ranges import Ranges
 from streams.errors import StorageError, WireError
 from streams.events.batches import pack
 from streams.events.spool import Spool
-from streams.events.spool_records import FILE_HEAD_BYTES, HEAD_BYTES, Head
+from streams.events.spool_records import FILE_HEAD_BYTES, HEAD_BYTES, Cover, Head
 from streams.storage.checksums import crc32c
 from streams.storage.endpoint import PartLost
 from tests.events.landing_tables import bits, flat, nested, payload, pieces
@@ -142,6 +143,28 @@ def test_damage_after_opening_is_a_lost_part(path: str) -> None:
             spool.add(20, 40, payload(TABLE, 20, 40))
         with pytest.raises(PartLost):
             spool.sync()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_part_damaged_anywhere_gives_true_entries_or_none(path: str, seed: int) -> None:
+    """A bit turned, or a piece cut out, at any place: what is still believed is as it was."""
+    chance = random.Random(seed)
+    filled(path, *pieces(500, seed)).close()
+    whole = Path(path).read_bytes()
+    lost = 0
+    for _ in range(40):
+        damaged = bytearray(whole)
+        at = chance.randrange(FILE_HEAD_BYTES, len(whole))
+        if chance.random() < 0.7:
+            damaged[at] ^= 1 << chance.randrange(8)
+        else:
+            del damaged[at : at + chance.randrange(1, 3_000)]
+        Path(path).write_bytes(damaged)
+        with Spool(path) as spool:
+            lost += not spool.whole(500)
+            for start, stop in spool.durable:
+                assert held(spool, start, stop) == expected(start, stop)
+    assert lost > 10
 
 
 def flip(path: str, at: int) -> None:
@@ -279,3 +302,30 @@ def test_memory_is_an_index(path: str) -> None:
         assert spool.file_bytes > 5_000 * len(piece) > 10_000_000
         assert kept < 500_000
         assert bits(next(spool.read(249_950, 250_000))) == bits(table)
+
+
+def test_thousands_of_gaps_cost_no_more() -> None:
+    """Every second entry of 40,000, then the rest, from both ends: a list made anew per change would take minutes."""
+    cover = Cover()
+    for start in range(0, 40_000, 2):
+        cover.add(start, start + 1)
+    assert len(cover.ranges().spans) == 20_000
+    assert cover.missing(0, 5) == [(1, 2), (3, 4)]
+    assert cover.missing(4_001, 4_002) == [(4_001, 4_002)]
+    for start in (*range(1, 20_000, 2), *range(39_999, 20_000, -2)):
+        cover.add(start, start + 1)
+    assert cover.ranges() == Ranges([(0, 40_000)])
+    assert cover.missing(0, 40_000) == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_cover_is_a_set_of_ranges(seed: int) -> None:
+    chance = random.Random(seed)
+    cover, expected = Cover(), Ranges()
+    for _ in range(200):
+        start = chance.randrange(100)
+        stop = start + 1 + chance.randrange(6)
+        assert cover.missing(start, stop) == list(expected.missing(start, stop))
+        cover.add(start, stop)
+        expected |= Ranges([(start, stop)])
+        assert cover.ranges() == expected

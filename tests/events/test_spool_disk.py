@@ -1,40 +1,27 @@
-"""Spools and seals on a disk that is full: a real one, small, mounted for the test, and a limit on the file's size."""
+"""Spools and seals on full, failing and power-cut disks: real ones, small, mounted for the test."""
 
 from __future__ import annotations
 
 import os
 import resource
 import signal
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from streams.core.ranges import Ranges
 from streams.errors import StorageError
+from streams.events.provenance import Provenance
 from streams.events.spool import Spool
-from streams.events.writing import Kind, Provenance, seal
-from tests.events.landing_tables import jagged, payload
-from tests.system_tools import tool
+from streams.events.writing import Kind, seal
+from streams.storage.endpoint import PartLost
+from tests.events.landing_tables import bits, jagged, payload
+from tests.storage.test_posix_disk import ext4_image, mounted, power_cut, tmpfs
 
 TABLE = jagged(20_000)
 STEP = 1_000
-
-
-@contextmanager
-def tmpfs(directory: Path, options: str) -> Iterator[Path]:
-    directory.mkdir()
-    done = subprocess.run(
-        [tool("mount"), "-t", "tmpfs", "-o", options, "tmpfs", str(directory)], capture_output=True, text=True
-    )
-    if done.returncode:
-        pytest.skip(f"mounting is impossible here: {done.stderr.strip()}")
-    try:
-        yield directory
-    finally:
-        subprocess.run([tool("umount"), "--lazy", str(directory)], check=True)
 
 
 def fill(spool: Spool) -> None:
@@ -69,6 +56,71 @@ def test_sealing_on_a_full_disk(tmp_path: Path, kind: Kind) -> None:
             seal(spool, kind, str(disk / "out"), about, compression="none")
         assert full.value.failure_class == "quota"
         assert seal(spool, kind, str(tmp_path / "out"), about).entries == len(TABLE)
+
+
+def test_sealing_past_the_page_cache_on_a_full_disk(tmp_path: Path) -> None:
+    """A tmpfs has no such writes."""
+    with mounted(tmp_path / "disk", "-o", "loop", str(ext4_image(tmp_path / "image", 4))) as disk:
+        (disk / "other").write_bytes(bytes(os.statvfs(disk).f_bavail * os.statvfs(disk).f_bsize - 1_200_000))
+        with Spool(str(tmp_path / "x.part")) as spool:
+            fill(spool)
+            about = Provenance("/store/x.root", "Events", 0, len(TABLE))
+            with pytest.raises(StorageError, match="the disk is full") as full:
+                seal(spool, "arrow", str(disk / "out"), about, compression="none")
+            assert full.value.failure_class == "quota"
+            (disk / "other").unlink()
+            assert seal(spool, "arrow", str(disk / "out"), about).entries == len(TABLE)
+
+
+def test_a_disk_that_fails_loses_the_part_and_the_final_file(tmp_path: Path) -> None:
+    """The disk behind an ext4 takes a little and then fails: writes succeed into the page cache, and syncs tell."""
+    with ExitStack() as stack:
+        thin = stack.enter_context(tmpfs(tmp_path / "thin", "size=3m"))
+        image = ext4_image(thin / "image", 20)
+        disk = stack.enter_context(mounted(tmp_path / "disk", "-o", "loop,errors=continue", str(image)))
+        about = Provenance("/store/x.root", "Events", 0, len(TABLE))
+        with Spool(str(tmp_path / "good.part")) as good:
+            fill(good)
+
+            def seal_some() -> None:
+                for n in range(20):  # each of them has room, as far as the filesystem knows
+                    seal(good, "root", str(disk / f"out{n % 5}"), about, compression="none")
+
+            with pytest.raises(PartLost, match="cannot sync"):
+                seal_some()
+        with Spool(str(disk / "x.part")) as spool:
+            fill(spool)
+            with pytest.raises(PartLost, match="cannot sync"):
+                spool.sync()
+
+
+def test_what_was_reported_outlives_a_power_cut(tmp_path: Path) -> None:
+    image = ext4_image(tmp_path / "image", 60)
+    about = Provenance("/store/x.root", "Events", 0, len(TABLE))
+    half = len(TABLE) // 2
+    with mounted(tmp_path / "disk", "-o", "loop", str(image)) as disk, Spool(str(disk / "x.part")) as spool:
+        for start in range(half, len(TABLE), STEP):
+            spool.add(start, start + STEP, payload(TABLE, start, start + STEP))
+        with power_cut(image, tmp_path, "unsynced") as after:
+            assert not (after / "x.part").exists(), "else this test would prove nothing"
+        durable = spool.sync()
+        assert durable == Ranges([(half, len(TABLE))])
+        for start in range(0, half, STEP):
+            spool.add(start, start + STEP, payload(TABLE, start, start + STEP))
+        with (
+            power_cut(image, tmp_path, "synced") as after,
+            Spool(str(after / "x.part"), verified=durable) as resumed,
+        ):
+            got = pa.Table.from_batches(list(resumed.read(half, len(TABLE))))
+            assert bits(got) == bits(TABLE.slice(half))
+            fill(resumed)
+            assert resumed.whole(len(TABLE))
+        (disk / "out").touch()
+        os.sync()
+        sealed = seal(spool, "parquet", str(disk / "out"), about)
+        with power_cut(image, tmp_path, "sealed") as after:
+            assert (after / "out").read_bytes() == (disk / "out").read_bytes()
+            assert (after / "out").stat().st_size == sealed.bytes
 
 
 def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ The same bytes whatever the order: test_writing_order.py. ROOT: test_writing_roo
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import awkward as ak
@@ -14,11 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from streams.errors import StorageError
-from streams.events import writing
-from streams.events.batches import fingerprint
+from streams.events import final_files, writing
+from streams.events.batches import fingerprint, stream_bytes
+from streams.events.provenance import Provenance, Told, provenance_of
+from streams.events.sizes import Sizes
 from streams.events.spool import Spool
 from streams.events.spool_records import Recent
-from streams.events.writing import Kind, Provenance, Sealed, Sealing, seal
+from streams.events.writing import Kind, Sealed, Sealing, seal
 from streams.storage.checksums import adler32, adler32_hex
 from streams.storage.endpoint import PartLost
 from tests.events.landing_tables import batch_of, bits, flat, jagged, nested, payload, pieces
@@ -69,6 +72,27 @@ def test_it_says_what_it_holds(tmp_path: Path) -> None:
         assert metadata[b"zeta"] == b"1"
 
 
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "root"])
+def test_what_it_holds_is_read_back(tmp_path: Path, kind: Kind) -> None:
+    table = jagged(900)
+    path, _ = landed(tmp_path, table, kind)
+    assert provenance_of(str(path)) == Told(ABOUT, tuple(table.schema.names), fingerprint(table.schema))
+
+
+def test_files_that_are_not_ours_say_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with pytest.raises(StorageError, match="no such file"):
+        provenance_of(str(path))
+    pq.write_table(flat(3), tmp_path / "plain")
+    parquet = (tmp_path / "plain").read_bytes()
+    ours, _ = landed(tmp_path, flat(900), "root")
+    for content in (b"", b"root", b"rootrootrootroot" * 100, b"PAR1", parquet, parquet[:-9], ours.read_bytes()[:700]):
+        path.write_bytes(content)
+        with pytest.raises(StorageError) as refused:
+            provenance_of(str(path))
+        assert refused.value.failure_class == "data-bad", content[:10]
+
+
 def test_awkward_reads_it(tmp_path: Path) -> None:
     table = nested(900).drop_columns(["map", "nothing"])
     path, _ = landed(tmp_path, table, "parquet")
@@ -114,9 +138,24 @@ def test_row_groups_end_by_the_entries_alone(tmp_path: Path, monkeypatch: pytest
 def test_wide_schemas_get_small_blocks() -> None:
     narrow = pa.schema([("x", pa.float32())])
     wide = pa.schema([(f"x{n}", pa.list_(pa.float32())) for n in range(947)])
-    assert writing.block_entries(narrow) == 16_384
-    assert writing.block_entries(wide) == 64
-    assert writing.block_entries(nested(1).schema) == 128
+    entries = [writing.block_entries(Sizes(schema).guessed_bytes) for schema in (narrow, wide, nested(1).schema)]
+    assert entries == [65_536, 64, 256]
+
+
+def test_sizes_add_up() -> None:
+    table = nested(900)
+    sizes, whole = Sizes(table.schema), batch_of(table)
+    expected = sizes.of(whole, 0, 900)
+    for seed in range(5):
+        cuts = sorted({0, 900, *(start for start, _ in pieces(900, seed))})
+        parts = [whole.slice(start, stop - start) for start, stop in pairwise(cuts)]
+        assert sum(sizes.of(part, 0, part.num_rows) for part in parts) == expected
+        anew = [pa.concat_batches([part]) for part in parts]
+        assert sum(sizes.of(part, 0, part.num_rows) for part in anew) == expected
+        assert sum(sizes.of(whole, start, stop) for start, stop in pairwise(cuts)) == expected
+    assert 0.8 < expected / whole.nbytes < 1.2
+    flat_sizes = Sizes(flat(1).schema)
+    assert flat_sizes.of(batch_of(flat(10)), 3, 7) == 4 * (4 + 8 + 1 + 2 + 8 + 4 + 8 + 1)
 
 
 def test_an_item_that_is_not_whole_is_not_sealed(tmp_path: Path) -> None:
@@ -132,6 +171,7 @@ def test_an_item_that_is_not_whole_is_not_sealed(tmp_path: Path) -> None:
 
 def test_the_file_grows_as_far_as_the_entries_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "ROW_GROUP_BYTES", 60_000)
+    monkeypatch.setattr(final_files, "_WRITE_BYTES", 10_000)
     table, out = nested(3_000), tmp_path / "out"
     about = Provenance("/store/x.root", "Events", 0, 3_000)
     with Spool(str(tmp_path / "x.part")) as spool, Sealing(spool, "parquet", str(out), about) as sealing:
@@ -143,7 +183,7 @@ def test_the_file_grows_as_far_as_the_entries_go(tmp_path: Path, monkeypatch: py
         spool.add(900, 1_000, payload(table, 900, 1_000))
         assert sealing.advance() == 2_000
         grown = out.stat().st_size
-        assert grown > 60_000
+        assert grown > 10_000
         with pytest.raises(StorageError, match=r"1000 entries are not there yet, the first \[2000, 3000\)"):
             sealing.finish()
         spool.add(2_000, 3_000, payload(table, 2_000, 3_000))
@@ -153,10 +193,34 @@ def test_the_file_grows_as_far_as_the_entries_go(tmp_path: Path, monkeypatch: py
     assert bits(pq.read_table(out)) == bits(table)
 
 
+def test_a_sealing_that_failed_or_ended_stays_so(tmp_path: Path) -> None:
+    """Else what a failed write swallowed would be missing in the middle of a file that looks whole."""
+    table = nested(900).select(["run", "maybe"])
+    about = Provenance("/store/x.root", "Events", 0, 900)
+    with Spool(str(tmp_path / "x.part")) as spool:
+        spool.add(0, 900, payload(flat(900), 0, 900))
+        sealing = Sealing(spool, "parquet", str(tmp_path / "no" / "out"), about)
+        with pytest.raises(StorageError, match="cannot write"):
+            sealing.advance()
+        (tmp_path / "no").mkdir()
+        with pytest.raises(StorageError, match="cannot write"):
+            sealing.finish()
+        with Sealing(spool, "parquet", str(tmp_path / "no" / "out"), about) as other:
+            other.finish()
+            with pytest.raises(StorageError, match="the sealing is over"):
+                other.finish()
+    with Spool(str(tmp_path / "y.part")) as spool:
+        spool.add(0, 900, payload(table, 0, 900))
+        with Sealing(spool, "root", str(tmp_path / "out"), about) as sealing:
+            for _ in range(2):
+                with pytest.raises(StorageError, match="column 'maybe' has missing values"):
+                    sealing.finish()
+
+
 def test_what_is_still_in_memory_is_not_read_back(tmp_path: Path) -> None:
     """And is not kept once it is used, nor beyond the bound, nor for a spool that is closed."""
     table = flat(3_000)
-    size = batch_of(table, 0, 1_000).nbytes
+    size = stream_bytes(payload(table, 0, 1_000))
     recent = Recent(2 * size + 1)
     about = Provenance("/store/x.root", "Events", 0, 3_000)
     with (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -16,10 +17,11 @@ from hypothesis import strategies as st
 
 from streams.events import writing
 from streams.events.batches import Compression
+from streams.events.provenance import Provenance
 from streams.events.spool import Spool
 from streams.events.spool_records import Recent
-from streams.events.writing import Kind, Provenance, Sealed, Sealing
-from tests.events.landing_tables import jagged, nested, payload
+from streams.events.writing import Kind, Sealed, Sealing
+from tests.events.landing_tables import jagged, nested, payload, pieces
 
 ENTRIES = 700
 
@@ -95,3 +97,30 @@ def test_there_are_several_row_groups() -> None:
     """Else the borders would not be under test."""
     with pa.BufferReader(reference("arrow")[1]) as file, pa.ipc.open_file(file) as reader:
         assert reader.num_record_batches > 3
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_one_thread_adds_while_another_syncs_and_seals(tmp_path: Path, kind: Kind) -> None:
+    ranges = pieces(ENTRIES, seed=5, cuts=150, extra=40)
+    recent = Recent(30_000)
+    with (
+        Spool(str(tmp_path / "x.part"), recent=recent) as spool,
+        Sealing(spool, kind, str(tmp_path / "out"), Provenance("/a/b.root", "Events", 0, ENTRIES)) as sealing,
+        ThreadPoolExecutor(1) as thread,
+    ):
+
+        def fill() -> None:
+            for start, stop in sorted(ranges, key=lambda one: one[0] // 50):
+                spool.add(start, stop, payload(table_for(kind), start, stop))
+
+        filling = thread.submit(fill)
+        rounds = 0
+        while not filling.done():
+            before = spool.taken
+            assert not before - spool.sync()
+            sealing.advance()
+            rounds += 1
+        filling.result()
+        assert rounds > 1
+        assert (sealing.finish(), (tmp_path / "out").read_bytes()) == reference(kind)
+        assert spool.sync().covers(0, ENTRIES)

@@ -14,8 +14,9 @@ import uproot
 
 from streams.errors import StorageError
 from streams.events import writing
+from streams.events.provenance import Provenance
 from streams.events.spool import Spool
-from streams.events.writing import Provenance, kind_fault, seal
+from streams.events.writing import kind_fault, seal
 from tests.events.landing_tables import flat, jagged, nested, payload, pieces
 
 
@@ -73,10 +74,18 @@ def test_what_a_tree_cannot_hold_is_named(tmp_path: Path, name: str) -> None:
     assert "ask for parquet" in str(refused.value)
 
 
-def test_a_branch_for_lengths_that_is_there_already() -> None:
-    table = jagged(3).append_column("nMuon_pt", pa.array([1, 2, 3]))
-    assert "column 'Muon_pt' needs a branch 'nMuon_pt'" in str(kind_fault(table.schema, "root"))
-    assert kind_fault(table.schema, "parquet") is None
+def test_columns_that_are_named_as_the_lengths_of_others(tmp_path: Path) -> None:
+    """NanoAOD has such: they keep their values and types."""
+    table = jagged(3).append_column("nMuon_pt", pa.array([1, 2, 3], pa.uint8()))
+    table = table.append_column("Muon_pt_", table["Muon_pt"]).append_column("nMuon_pt_", table["run"])
+    with uproot.open(written(tmp_path, table)) as file:
+        for name in ("nMuon_pt", "Muon_pt", "Muon_pt_", "nMuon_pt_"):
+            same(table[name].combine_chunks(), file["Events"][name].array())
+
+
+def test_what_a_kind_can_hold_is_known_before() -> None:
+    assert "column 'pairs' has the type" in str(kind_fault(nested(3).schema, "root"))
+    assert kind_fault(nested(3).schema, "parquet") is None
     assert kind_fault(jagged(3).schema, "root") is None
 
 

@@ -1,0 +1,77 @@
+"""What a final file of entries says it holds: written into it at the seal, and read back from any of the kinds.
+
+Not here: replica records, which say the same to the federation.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from streams.errors import StorageError
+from streams.events.batches import fingerprint
+from streams.events.root_writing import read_metadata
+from streams.storage import oserrors
+
+_PREFIX = "transfer2go."
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Which entries `[start, stop)` of which tree of which file an item is."""
+
+    lfn: str
+    tree: str
+    start: int
+    stop: int
+
+    def metadata(self, schema: pa.Schema) -> dict[str, str]:
+        return {
+            _PREFIX + "columns": json.dumps(schema.names, ensure_ascii=False),
+            _PREFIX + "entries": f"{self.start}:{self.stop}",
+            _PREFIX + "lfn": self.lfn,
+            _PREFIX + "schema": fingerprint(schema),
+            _PREFIX + "tree": self.tree,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a file says of itself; `schema` is the fingerprint of the entries' schema."""
+
+    provenance: Provenance
+    columns: tuple[str, ...]
+    schema: str
+
+    @classmethod
+    def parsed(cls, metadata: dict[str, str]) -> Self:
+        """KeyError or ValueError where it is not what `Provenance.metadata` made."""
+        start, _, stop = metadata[_PREFIX + "entries"].partition(":")
+        columns = json.loads(metadata[_PREFIX + "columns"])
+        if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+            raise ValueError("columns")
+        about = Provenance(metadata[_PREFIX + "lfn"], metadata[_PREFIX + "tree"], int(start), int(stop))
+        return cls(about, tuple(columns), metadata[_PREFIX + "schema"])
+
+
+def provenance_of(path: str) -> Told:
+    """What the file at `path` holds. StorageError: data-bad where it is none of ours, else why it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            magic = file.read(6)
+        if magic.startswith(b"root"):
+            return Told.parsed(read_metadata(path))
+        if magic.startswith(b"PAR1"):
+            stored = pq.read_schema(path).metadata
+        else:
+            with pa.memory_map(path) as mapped, pa.ipc.open_file(mapped) as reader:
+                stored = reader.schema.metadata
+        return Told.parsed({key.decode(): value.decode() for key, value in (stored or {}).items()})
+    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise oserrors.reading(error, path) from error
+        raise StorageError("not a file of entries of ours", path, failure_class="data-bad") from error

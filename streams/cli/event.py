@@ -23,8 +23,6 @@ from streams.storage import syscalls
 from streams.storage.endpoint import FileMissing
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from streams.events.reading import Entries
 
 _BATCH_BYTES = 1 << 20
@@ -61,7 +59,7 @@ def _codes() -> Iterator[None]:
         raise (Temporary if passes else NeverWorks)(error.what, error.where, error.next) from error
 
 
-def _batches(entries: Entries, most: int | None = None) -> Iterator[tuple[int, int, pa.RecordBatch]]:
+def _batches(entries: Entries, most: int | None = None) -> Iterator[tuple[int, int, Any]]:
     end = entries.stop if most is None else min(entries.stop, entries.start + most)
     for start, stop in entries.cuts(_BATCH_BYTES):
         if start >= end:
@@ -123,8 +121,9 @@ def copy(path: str, part: str, out: str) -> None:
 def _written(entries: Entries, kind: Any, path: str, out: str) -> tuple[int, str]:
     """Through a spool, as entries that travel; the final name appears with the whole file."""
     from streams.events import batches
+    from streams.events.provenance import Provenance
     from streams.events.spool import Spool
-    from streams.events.writing import Provenance, seal
+    from streams.events.writing import seal
 
     directory, name = os.path.split(os.path.abspath(out))
     spooled, part = (os.path.join(directory, f".t2g-{secrets.token_hex(8)}-{n}.part") for n in range(2))

@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import awkward as ak
+import pandas
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -105,7 +106,6 @@ def test_awkward_reads_it(tmp_path: Path) -> None:
 
 
 def test_pandas_reads_it(tmp_path: Path) -> None:
-    pandas = pytest.importorskip("pandas")
     table = flat(900)
     path, _ = landed(tmp_path, table, "parquet")
     pandas.testing.assert_frame_equal(pandas.read_parquet(path), table.to_pandas())

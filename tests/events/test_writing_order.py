@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from threading import Semaphore
 
 import pyarrow as pa
 import pytest
@@ -110,9 +111,12 @@ def test_one_thread_adds_while_another_syncs_and_seals(tmp_path: Path, kind: Kin
     ):
 
         def fill() -> None:
-            for start, stop in sorted(ranges, key=lambda one: one[0] // 50):
+            for number, (start, stop) in enumerate(sorted(ranges, key=lambda one: one[0] // 50), 1):
+                if number % 40 == 0:  # never faster than the other thread's first rounds
+                    assert round_done.acquire(timeout=30)
                 spool.add(start, stop, payload(table_for(kind), start, stop))
 
+        round_done = Semaphore(0)
         filling = thread.submit(fill)
         rounds = 0
         while not filling.done():
@@ -120,6 +124,7 @@ def test_one_thread_adds_while_another_syncs_and_seals(tmp_path: Path, kind: Kin
             assert not before - spool.sync()
             sealing.advance()
             rounds += 1
+            round_done.release()
         filling.result()
         assert rounds > 1
         assert (sealing.finish(), (tmp_path / "out").read_bytes()) == reference(kind)

@@ -18,7 +18,7 @@ from streams.events.spool import Spool
 from streams.events.writing import Kind, seal
 from streams.storage.endpoint import PartLost
 from tests.events.landing_tables import bits, jagged, payload
-from tests.storage.test_posix_disk import ext4_image, mounted, power_cut, tmpfs
+from tests.storage.disks import ext4_image, mounted, power_cut, tmpfs
 
 TABLE = jagged(20_000)
 STEP = 1_000

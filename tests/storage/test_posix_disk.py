@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -16,34 +14,10 @@ from streams.errors import StorageError
 from streams.storage.endpoint import PartLost, Sealed, Wanted
 from streams.storage.posix import PosixEndpoint
 from tests.storage.contract import LFN, adler_of, land, noise, tag
-from tests.system_tools import PLACES, tool
+from tests.storage.disks import ext4_image, mounted, power_cut, tmpfs
+from tests.system_tools import tool
 
 MB = 1_000_000
-
-
-@contextmanager
-def mounted(directory: Path, *arguments: str) -> Iterator[Path]:
-    directory.mkdir(exist_ok=True)
-    done = subprocess.run([tool("mount"), *arguments, str(directory)], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"mounting is impossible here: {done.stderr.strip()}")
-    try:
-        yield directory
-    finally:
-        subprocess.run([tool("umount"), "--lazy", str(directory)], check=True)
-
-
-def tmpfs(directory: Path, options: str) -> AbstractContextManager[Path]:
-    return mounted(directory, "-t", "tmpfs", "-o", options, "tmpfs")
-
-
-def ext4_image(path: Path, megabytes: int) -> Path:
-    if shutil.which("mkfs.ext4", path=PLACES) is None:
-        pytest.skip("no mkfs.ext4 here")
-    with path.open("wb") as file:
-        file.truncate(megabytes * MB)
-    subprocess.run([tool("mkfs.ext4"), "-q", "-E", "nodiscard", str(path)], check=True)
-    return path
 
 
 # full
@@ -212,13 +186,6 @@ def test_what_the_user_may_not_do_is_auth(tmp_path: Path) -> None:
 
 
 # power
-
-
-def power_cut(image: Path, tmp_path: Path, name: str) -> AbstractContextManager[Path]:
-    """The disk as it would be if power went now: what the filesystem sent to it, without its cache."""
-    copy = tmp_path / f"{name}.image"
-    shutil.copyfile(image, copy)
-    return mounted(tmp_path / name, "-o", "loop", str(copy))
 
 
 def test_what_was_reported_outlives_a_power_cut(tmp_path: Path) -> None:

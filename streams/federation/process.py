@@ -26,7 +26,8 @@ LOG_BYTES_KEPT = 1_000_000
 _PR_SET_PDEATHSIG = 1
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """In a child before it becomes its program: whatever kills the starter kills it."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -61,7 +62,7 @@ class Running:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
         self.started, self.started_ms = time.monotonic(), time.time_ns() // 1_000_000
         self.state = "starting"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from streams.federation import artifacts, broker, java, jvm
+from streams.federation.process import die_with_parent
 
 TLS = Path(__file__).parent / "tls"
 """A certificate of these tests only, for 127.0.0.1."""
@@ -69,6 +70,7 @@ class BrokerProcess:
                 env=self._jvm.environment(),
                 stdout=out,
                 stderr=subprocess.STDOUT,
+                preexec_fn=die_with_parent,
             )
         deadline = time.monotonic() + 60
         while not broker.is_ready(self.bootstrap, 0.5):

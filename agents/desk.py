@@ -92,7 +92,14 @@ class Desk:
             error = WireError(f"the turn failed: {type(failure).__name__}: {failure}")
         self.counts["dead"] += 1
         log.warning("dead letter", topic=topic, partition=partition, offset=offset, why=error.what)
-        self.unsent.append(wire.dead_letter(error, topic, partition, offset, key, value, headers))
+        try:
+            letter = wire.dead_letter(error, topic, partition, offset, key, value, headers)
+        except Exception:
+            log.exception("a dead letter cannot be written", topic=topic, partition=partition, offset=offset)
+            return
+        if len(self.unsent) == DEAD_LETTERS_KEPT:
+            log.error("too many dead letters wait; the oldest is given up", letter=str(self.unsent[0])[:1000])
+        self.unsent.append(letter)
         self._send_dead_letters()
 
     def _send_dead_letters(self) -> None:

@@ -6,9 +6,8 @@ import click
 
 from streams.cli import screen
 from streams.cli.command import Noun, json_option
-from streams.core.names import Site
-from streams.errors import NotFound
 from streams.federation import mirror as mirrors
+from streams.producer import known_site
 from streams.settings import Settings
 
 
@@ -47,11 +46,10 @@ def mirror_properties(settings: Settings, target: str | None, replication: int) 
     Add what your clusters ask of Java clients (T1_A.security.protocol, T1_A.sasl.jaas.config, ...).
     """
     registry = settings.registry
-    if target is not None and target not in registry.names:
-        raise NotFound(f"no site {target}", next=f"one of: {', '.join(registry.names)}")
     flows = mirrors.mesh({entry.name: entry.auditor for entry in registry.sites})
     if target is not None:
-        flows = [flow for flow in flows if flow.target == Site(target)]
+        only = known_site(settings, target)
+        flows = [flow for flow in flows if flow.target == only]
     bootstraps = {str(entry.name): entry.bootstrap for entry in registry.sites}
     for key, value in mirrors.properties(bootstraps, flows, replication=replication).items():
-        click.echo(f"{key} = {value}")
+        screen.put(f"{key} = {value}")

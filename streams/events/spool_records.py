@@ -19,7 +19,7 @@ from typing import Self
 import pyarrow as pa
 
 from streams.core.ranges import Ranges, Span
-from streams.storage.checksums import crc32c
+from streams.storage.checksums import crc32c, gaps_between
 
 RECORD_BYTES_MAX = 32 * 1024 * 1024
 """Of one payload as it came; a length beyond is no record's."""
@@ -75,17 +75,8 @@ class Cover:
 
     def missing(self, start: int, stop: int) -> list[Span]:
         """The parts of `[start, stop)` not taken, in order."""
-        gaps: list[Span] = []
         with self._lock:
-            at = bisect_right(self._stops, start)
-            while start < stop and at < len(self._starts) and self._starts[at] < stop:
-                if start < self._starts[at]:
-                    gaps.append((start, self._starts[at]))
-                start = self._stops[at]
-                at += 1
-        if start < stop:
-            gaps.append((start, stop))
-        return gaps
+            return gaps_between(self._starts, self._stops, start, stop)
 
     def add(self, start: int, stop: int) -> None:
         """Take `[start, stop)`, which is not empty; what it touches becomes one span with it."""

@@ -100,5 +100,9 @@ class MirrorTasks:
                 if value is None:
                     self._told.pop(place, None)
                     continue
-                said = json.loads(value)
-                self._told[place] = _Told(record.timestamp()[1], str(said.get("state")), str(said.get("trace") or ""))
+                try:
+                    said = json.loads(value)
+                    state, trace = str(said["state"]), str(said.get("trace") or "")
+                except (ValueError, TypeError, KeyError, AttributeError):
+                    continue  # not Connect's; the thread must go on
+                self._told[place] = _Told(record.timestamp()[1], state, trace)

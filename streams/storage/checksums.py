@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import google_crc32c
 
@@ -60,6 +60,20 @@ def crc32c(buffer: Buffer) -> int:
     return value
 
 
+def gaps_between(starts: Sequence[int], stops: Sequence[int], start: int, stop: int) -> list[Span]:
+    """The parts of `[start, stop)` in none of the disjoint spans `starts[n], stops[n]`, which ascend."""
+    gaps: list[Span] = []
+    at = bisect_right(stops, start)
+    while start < stop and at < len(starts) and starts[at] < stop:
+        if start < starts[at]:
+            gaps.append((start, starts[at]))
+        start = stops[at]
+        at += 1
+    if start < stop:
+        gaps.append((start, stop))
+    return gaps
+
+
 class AdlerRanges:
     """The covered spans of one file, with the adler32 of each where it is known.
 
@@ -94,16 +108,7 @@ class AdlerRanges:
 
     def uncovered(self, start: int, stop: int) -> list[Span]:
         """The parts of `[start, stop)` not covered yet, in order."""
-        gaps: list[Span] = []
-        at = bisect_right(self._stops, start)
-        while start < stop and at < len(self._starts) and self._starts[at] < stop:
-            if start < self._starts[at]:
-                gaps.append((start, self._starts[at]))
-            start = self._stops[at]
-            at += 1
-        if start < stop:
-            gaps.append((start, stop))
-        return gaps
+        return gaps_between(self._starts, self._stops, start, stop)
 
     def add(self, start: int, stop: int, adler: int | None) -> None:
         """Cover `[start, stop)`; `adler` is that of these bytes alone. Raises ValueError where already covered."""

@@ -106,6 +106,15 @@ def test_a_dead_letter_that_cannot_be_sent_stops_nothing() -> None:
     assert len(rig.letters) == 1
 
 
+def test_a_dead_letter_that_cannot_even_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(x.A)
+    monkeypatch.setattr(wire, "dead_letter", lambda *_: {}["no such thing"])
+    rig.desk.hear(**{**rig.record(x.body()), "value": b"?"})
+    rig.hear(x.body())
+    assert rig.intent().body == x.body()
+    assert rig.desk.counts == {"applied": 1, "dead": 1}
+
+
 def test_an_effect_that_throws_loses_no_record() -> None:
     """The fact is folded and put: what could not be carried out is owed again, and is no fault of the record."""
     rig = Rig(x.B)

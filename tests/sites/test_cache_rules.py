@@ -15,6 +15,7 @@ import time
 import uuid
 
 import pytest
+from confluent_kafka import Producer
 
 from streams import wire
 from streams.audit import worker_group
@@ -94,6 +95,27 @@ def test_a_flush_returns_only_when_every_changelog_record_is_in_the_log(rig: Rig
     )
     assert (done.returncode, done.stdout.strip()) == (0, "waited"), done.stderr[-500:]
     assert sum(1 for _ in rig.records(B, topic)) == records + 1
+
+
+def test_one_commit_passes_every_hole_that_transactions_leave(rig: Rig) -> None:
+    """A mirror's topics have a hole after each of its batches; commits that lag behind are facts folded again."""
+    settings, topic, records = rig.settings(B), f"committed-{uuid.uuid4().hex}", 20
+    admin.create_topics(settings, B, [(topic, 1, {})])
+    mirror = Producer({"bootstrap.servers": settings.entry(B).bootstrap, "transactional.id": topic})
+    mirror.init_transactions(10)
+    for number in range(records):
+        mirror.begin_transaction()
+        mirror.produce(topic, b"%d" % number, partition=0)
+        mirror.commit_transaction(10)
+    words = [settings.entry(B).bootstrap, topic, str(records)]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.sites.committing", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, str(2 * records - 1)), done.stderr[-500:]
 
 
 def test_a_put_that_is_too_large_is_refused_and_the_worker_lives(rig: Rig, spot: Spot) -> None:

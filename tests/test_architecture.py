@@ -29,6 +29,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.core.names": {"streams.errors"},
     "streams.core.ranges": set(),
     "streams.core.selection": {"streams.core.names", "streams.errors"},
+    # Patterns of names are those of columns.
+    "streams.core.named": {"streams.core.names", "streams.errors", "streams.events.asked"},
     "streams.core.messages": {"streams.core.names", "streams.core.ranges", "streams.core.selection"},
     # Drawn the other way round: an Item is part of a record, so messages holds it and manifest does the arithmetic.
     "streams.core.manifest": {"streams.core.messages", "streams.core.ranges"},
@@ -67,6 +69,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Entries: only here the libraries of the extra `events` may be imported. What is asked for is pure.
     "streams.events": {"pyarrow", "uproot", "awkward", "numpy", "xxhash", "fastavro", "streams.storage"} | ANY_CORE,
     "streams.events.asked": {"streams.core.names", "streams.errors"},
+    # Objects: the same ring; uproot is needed for trees only.
+    "streams.objects": {"uproot", "numpy", "streams.storage", "streams.events"} | ANY_CORE,
     "streams.planes": {"streams.storage"} | KAFKA | ANY_CORE,
     "streams.planes.payload": {"confluent_kafka", "streams.planes", "streams.storage"} | KAFKA | ANY_CORE,
     # The source's plane lists a selection from the worker's catalogue, read as a secondary.

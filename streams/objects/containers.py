@@ -17,9 +17,10 @@ from streams.core.named import ObjectSelection
 from streams.core.names import shown
 from streams.errors import StorageError
 from streams.events.counted import CountedFile
-from streams.objects import tars, zips
+from streams.objects import root_objects, tars, zips
 from streams.objects.found import Listing, Scan
 from streams.objects.limits import damaged, refused
+from streams.objects.root_layout import LayoutReader
 from streams.objects.scratch import kept
 from streams.objects.tables import Tables
 from streams.objects.unpacking import Unpacked, packing_of
@@ -46,8 +47,6 @@ def listed(path: str, asked: ObjectSelection, *, version: str | None = None) -> 
             if kind == "zip":
                 zips.scan_zip(file, scan)
             elif kind == "ROOT":
-                from streams.objects import root_objects
-
                 root_objects.scan_root(file, scan)
             else:
                 tars.scan_tar(file, packing_of(file.pread(0, 6)), scan)
@@ -65,10 +64,8 @@ def open_object(path: str, name: str, *, version: str | None, scratch: str) -> R
             if kind == "zip":
                 return _zip_reader(file, name, scratch)
             if kind == "ROOT":
-                from streams.objects import root_objects
-
                 layout = _TABLES.of(file, name, lambda: root_objects.layout_of(file, name))
-                return root_objects.LayoutReader(source_of(file), layout)
+                return LayoutReader(source_of(file), layout)
             return _tar_reader(file, name, scratch)
 
 

@@ -86,6 +86,17 @@ def exactly(name: str) -> ObjectSelection:
     return ObjectSelection((escaped(name),))
 
 
+def name_fault(name: str) -> str | None:
+    """Why no selection can mean the object `name` alone; None where one can."""
+    if not name:
+        return "its name is empty"
+    if any(not " " <= c <= "~" for c in name):
+        return "its name is not printable ASCII"
+    if len(escaped(name)) > NAME_CHARS_MAX:
+        return f"its name has {len(name):,} characters, {NAME_CHARS_MAX} at most"
+    return None
+
+
 def safe_suffix(name: str, otherwise: str = "object") -> str:
     """What of an object's name may end a landed file's: its last piece, its last characters where it is long."""
     piece = re.sub(r"[^A-Za-z0-9._-]+", "_", name.rpartition("/")[2])[-SUFFIX_CHARS_MAX:].lstrip("._-")

@@ -24,7 +24,7 @@ from streams.objects.root_layout import LayoutReader
 from streams.objects.scratch import kept
 from streams.objects.tables import Tables
 from streams.objects.unpacking import Unpacked, packing_of
-from streams.objects.windows import Window, source_of
+from streams.objects.windows import Window
 from streams.storage.endpoint import Reader
 from streams.storage.posix_reader import PosixReader
 
@@ -50,6 +50,7 @@ def listed(path: str, asked: ObjectSelection, *, version: str | None = None) -> 
                 root_objects.scan_root(file, scan)
             else:
                 tars.scan_tar(file, packing_of(file.pread(0, 6)), scan)
+        file.pread(0, 1)  # is it still that version?
         return scan.listing(file.version)
 
 
@@ -65,7 +66,7 @@ def open_object(path: str, name: str, *, version: str | None, scratch: str) -> R
                 return _zip_reader(file, name, scratch)
             if kind == "ROOT":
                 layout = _TABLES.of(file, name, lambda: root_objects.layout_of(file, name))
-                return LayoutReader(source_of(file), layout)
+                return LayoutReader(file.reader(), layout)
             return _tar_reader(file, name, scratch)
 
 
@@ -103,8 +104,8 @@ def _zip_reader(file: CountedFile, name: str, scratch: str) -> Reader:
     if member.fault is not None:
         raise refused(member.fault, name, file.path)
     if not member.deflated:
-        return Window(source_of(file), zips.data_start(file, member), member.bytes)
-    source = source_of(file)
+        return Window(file.reader(), zips.data_start(file, member), member.bytes)
+    source = file.reader()
     try:
         fd = kept(scratch, (file.path, file.version, name), lambda: zips.unpack(file, member))
         return Window(source, 0, member.bytes, PosixReader(fd, file.path, name))
@@ -125,7 +126,7 @@ def _tar_reader(file: CountedFile, name: str, scratch: str) -> Reader:
         member = _named(members, name, file)
         if member.fault is not None:
             raise refused(member.fault, name, file.path)
-        return Window(source_of(file), member.start, member.bytes, unpacked)
+        return Window(file.reader(), member.start, member.bytes, unpacked)
     except BaseException:
         if unpacked is not None:
             unpacked.close()

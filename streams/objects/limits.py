@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from streams.core.named import name_fault
 from streams.core.names import shown
 from streams.errors import StorageError
 
@@ -20,32 +21,30 @@ RATIO_MAX = 250
 RATIO_FREE_BYTES = 16 << 20
 """Up to this size any ratio goes: a histogram of zeros is no bomb."""
 
-NAME_CHARS_MAX = 512
-"""Of a member's name, as of any object's that is asked for."""
+
+def ratio_max(packed_bytes: int) -> int:
+    """The most that so many packed bytes may become without being a bomb."""
+    return max(RATIO_FREE_BYTES, RATIO_MAX * packed_bytes)
 
 
 def unpacked_max(packed_bytes: int) -> int:
-    """The most that so many packed bytes may become."""
-    return min(SCRATCH_BYTES_MAX, max(RATIO_FREE_BYTES, RATIO_MAX * packed_bytes))
+    """The most that so many packed bytes may become where the whole must be kept unpacked."""
+    return min(SCRATCH_BYTES_MAX, ratio_max(packed_bytes))
 
 
-def bomb(what: str, packed_bytes: int, where: str) -> StorageError:
-    """For what would become more than `unpacked_max`."""
-    most = unpacked_max(packed_bytes)
+def bomb(what: str, packed_bytes: int, most: int, where: str) -> StorageError:
+    """For what would become more than `most` bytes."""
     why = f"{what} would become more than {most:,} bytes from {packed_bytes:,}"
     return StorageError(why, where, "unpack it yourself and register the files", failure_class="permanent")
 
 
 def member_fault(name: str) -> str | None:
     """Why a member of this name (as `member_name` gives it) cannot travel; None where it can."""
-    if not name:
-        return "its name is empty"
-    if len(name) > NAME_CHARS_MAX:
-        return f"its name has {len(name):,} characters, {NAME_CHARS_MAX} at most"
+    fault = name_fault(name)
+    if fault is not None:
+        return fault
     if name.startswith("/") or (len(name) > 1 and name[1] == ":" and name[0].isalpha()):
         return "its name is absolute"
-    if any(not " " <= c <= "~" for c in name):
-        return "its name is not printable ASCII"
     if "\\" in name:
         return "its name holds a backslash"
     pieces = name.split("/")

@@ -16,14 +16,14 @@ import re
 from collections.abc import Iterator
 from uuid import UUID
 
+from streams.core.named import name_fault
 from streams.core.names import shown
 from streams.errors import StorageError
 from streams.events.counted import CountedFile
 from streams.objects.found import Found, Scan, measured
-from streams.objects.limits import NAME_CHARS_MAX, damaged
+from streams.objects.limits import damaged
 from streams.objects.root_keys import Head, Key, Place, walk
 from streams.objects.root_layout import Contents, Layout, LayoutReader, lay_out
-from streams.objects.windows import source_of
 
 OBJECT_BYTES_MAX = 256 << 20
 """Of one object unpacked, a tree's baskets not counted: it is looked at in memory. ROOT itself ends at 1 GB."""
@@ -42,7 +42,7 @@ def scan_root(file: CountedFile, scan: Scan) -> None:
             continue
         try:
             layout = _layout(file, head, place)
-            with LayoutReader(source_of(file), layout) as reader:
+            with LayoutReader(file.reader(), layout) as reader:
                 size, adler = measured(_blocks(reader))
             scan.add(Found(name, size, adler, SUFFIX))
         except StorageError as error:
@@ -118,13 +118,9 @@ def _fault(place: Place) -> str | None:
     key = place.key
     if key.classname in _RNTUPLES:
         return "an RNTuple is not yet an object; ask for its entries"
-    if not place.name or any(not " " <= c <= "~" for c in place.name):
-        return "its name is empty or not printable ASCII"
-    if len(place.name) > NAME_CHARS_MAX:
-        return f"its name has {len(place.name):,} characters, {NAME_CHARS_MAX} at most"
     if key.object_bytes > OBJECT_BYTES_MAX:
         return f"it has {key.object_bytes:,} bytes, {OBJECT_BYTES_MAX:,} at most"
-    return None
+    return name_fault(f"{place.name};{key.cycle}")
 
 
 def _require_record(file: CountedFile, key: Key) -> None:

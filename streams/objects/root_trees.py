@@ -20,7 +20,6 @@ from streams.events.root import _keys, _own_classes, _source_of
 from streams.objects.limits import damaged
 from streams.objects.root_keys import DIRECTORIES, NARROW_MAX, Head, Place
 from streams.objects.root_layout import Contents, Copy, Layout, LayoutReader, lay_out
-from streams.objects.windows import source_of
 
 
 def tree_layout(file: CountedFile, head: Head, place: Place) -> Layout:
@@ -111,7 +110,7 @@ def _require_same(file: CountedFile, place: Place, layout: Layout, tables: list[
             moved[piece.start] = at
             if at > NARROW_MAX and struct.unpack(">h", file.pread(piece.start + 4, piece.start + 6))[0] <= 1000:
                 raise ValueError("a basket for small files would lie beyond 2 GB")
-    with LayoutReader(source_of(file), layout) as reader:
+    with LayoutReader(file.reader(), layout) as reader:
         seen = cast(CountedFile, _Seen(reader, file.path))
         found = list(_tables(seen, place, _read_tree(seen, None)))
     for (name, starts, _), (_, now, _) in zip(tables, found, strict=True):

@@ -135,7 +135,7 @@ class Unpacked(io.RawIOBase):
             self._start += len(self._block) - len(kept)
             self._block = kept + block
         if self._start + len(self._block) > self._most:
-            raise bomb("the archive", self._file.bytes, self._file.path)
+            raise bomb("the archive", self._file.bytes, self._most, self._file.path)
 
     def _decode(self) -> bytes:
         packed = b""

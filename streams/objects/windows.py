@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 from streams.errors import StorageError
-from streams.events.counted import CountedFile
-from streams.storage import oserrors
 from streams.storage.endpoint import FileStat, Reader
-from streams.storage.posix_reader import READ_FLAGS, PosixReader
-
-
-def source_of(file: CountedFile) -> PosixReader:
-    """A reader of its own of the same version of the same file."""
-    try:
-        fd = os.open(file.path, READ_FLAGS)
-    except OSError as error:
-        raise oserrors.reading(error, file.path) from error
-    return PosixReader(fd, file.path, file.path, file.version)
+from streams.storage.posix_reader import PosixReader
 
 
 class Window(Reader):

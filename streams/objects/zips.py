@@ -25,6 +25,7 @@ from streams.objects.limits import (
     damaged,
     member_fault,
     member_name,
+    ratio_max,
     refused,
     unpacked_max,
 )
@@ -67,7 +68,7 @@ def zip_members(file: CountedFile) -> list[ZipMember]:
 
 
 def scan_zip(file: CountedFile, scan: Scan) -> None:
-    allowed = unpacked_max(file.bytes)
+    most = left = ratio_max(file.bytes)
     for member in {member.name: member for member in zip_members(file)}.values():
         if not scan.wants(member.name):
             continue
@@ -75,9 +76,9 @@ def scan_zip(file: CountedFile, scan: Scan) -> None:
             scan.refuse(member.name, refused(member.fault, member.name, file.path))
             continue
         try:
-            allowed -= member.bytes
-            if allowed < 0 and member.deflated:
-                raise bomb("the archive", file.bytes, file.path)
+            left -= member.bytes
+            if left < 0:
+                raise bomb("the archive", file.bytes, most, file.path)
             size, adler = measured(unpack(file, member))
             scan.add(Found(member.name, size, adler, safe_suffix(member.name)))
         except StorageError as error:

@@ -20,6 +20,7 @@ from streams.events.counted import CountedFile
 from streams.objects import root_objects, tars, zips
 from streams.objects.found import Listing, Scan
 from streams.objects.limits import damaged, refused
+from streams.objects.root_keys import Place
 from streams.objects.root_layout import LayoutReader
 from streams.objects.scratch import kept
 from streams.objects.tables import Tables
@@ -28,9 +29,11 @@ from streams.objects.windows import Window
 from streams.storage.endpoint import Reader
 from streams.storage.posix_reader import PosixReader
 
+SMALL_BYTES = 1 << 20
+"""A packed zip member up to this size is unpacked into memory at each opening: sooner done than a file is synced."""
 _HEAD_BYTES = 512
 _ENDS = {"zip": "zip", "tar": "tar", "tgz": "tar", "tbz2": "tar", "txz": "tar", "root": "ROOT"}
-Member = TypeVar("Member", zips.ZipMember, tars.TarMember)
+Member = TypeVar("Member", zips.ZipMember, tars.TarMember, Place)
 
 
 def listed(path: str, asked: ObjectSelection, *, version: str | None = None) -> Listing:
@@ -65,7 +68,8 @@ def open_object(path: str, name: str, *, version: str | None, scratch: str) -> R
             if kind == "zip":
                 return _zip_reader(file, name, scratch)
             if kind == "ROOT":
-                layout = _TABLES.of(file, name, lambda: root_objects.layout_of(file, name))
+                place = _named(_TABLES.of(file, "", lambda: root_objects.root_places(file)), name, file)
+                layout = _TABLES.of(file, name, lambda: root_objects.layout_of(file, place))
                 return LayoutReader(file.reader(), layout)
             return _tar_reader(file, name, scratch)
 
@@ -107,6 +111,8 @@ def _zip_reader(file: CountedFile, name: str, scratch: str) -> Reader:
         return Window(file.reader(), zips.data_start(file, member), member.bytes)
     source = file.reader()
     try:
+        if member.bytes <= SMALL_BYTES:
+            return Window(source, 0, member.bytes, b"".join(zips.unpack(file, member)))
         fd = kept(scratch, (file.path, file.version, name), lambda: zips.unpack(file, member))
         return Window(source, 0, member.bytes, PosixReader(fd, file.path, name))
     except BaseException:

@@ -36,13 +36,12 @@ _BRANCH = re.compile(rb"TBranch[A-Za-z]*\x00")
 
 def scan_root(file: CountedFile, scan: Scan) -> None:
     """Of several cycles of a name the last is the one; each is also there as `name;cycle`, asked for exactly."""
-    head = Head.read(file)
-    for name, place in _places(file, head, scan.asked.exact).items():
-        if not scan.wants(name):
+    exact = set(scan.asked.exact)
+    for name, place in root_places(file).items():
+        if (name != place.name and name not in exact) or not scan.wants(name):
             continue
         try:
-            layout = _layout(file, head, place)
-            with LayoutReader(file.reader(), layout) as reader:
+            with LayoutReader(file.reader(), layout_of(file, place)) as reader:
                 size, adler = measured(_blocks(reader))
             scan.add(Found(name, size, adler, SUFFIX))
         except StorageError as error:
@@ -51,31 +50,20 @@ def scan_root(file: CountedFile, scan: Scan) -> None:
             scan.refuse(name, error)
 
 
-def layout_of(file: CountedFile, name: str) -> Layout:
-    """StorageError, permanent, where the file has no such object or it cannot travel."""
-    head = Head.read(file)
-    places = _places(file, head, (name,))
-    if name not in places:
-        what = f"no object {shown(name)!r}"
-        raise StorageError(what, file.path, "list its objects again", failure_class="permanent")
-    return _layout(file, head, places[name])
+def root_places(file: CountedFile) -> dict[str, Place]:
+    """Every object as `name;cycle`, and the last cycle as `name` too."""
+    places: dict[str, Place] = {}
+    for place in walk(file, Head.read(file)):
+        places.setdefault(f"{place.name};{place.key.cycle}", place)
+        if place.name not in places or places[place.name].key.cycle < place.key.cycle:
+            places[place.name] = place
+    return places
 
 
-def _places(file: CountedFile, head: Head, exact: tuple[str, ...]) -> dict[str, Place]:
-    """By name, in the file's order: the last cycle of each, and the cycles that are named."""
-    last: dict[str, Place] = {}
-    named: dict[str, Place] = {}
-    asked = {name for name in exact if ";" in name}
-    for place in walk(file, head):
-        if place.name not in last or last[place.name].key.cycle < place.key.cycle:
-            last[place.name] = place
-        if (cycle := f"{place.name};{place.key.cycle}") in asked:
-            named.setdefault(cycle, place)
-    return {**named, **last}
-
-
-def _layout(file: CountedFile, head: Head, place: Place) -> Layout:
+def layout_of(file: CountedFile, place: Place) -> Layout:
+    """The file of this object. StorageError: permanent where it cannot travel, data-bad where it is damaged."""
     with file.guarded(f"cannot read the object {shown(place.name)!r}"):
+        head = Head.read(file)
         fault = _fault(place)
         if fault is not None:
             what = f"the object {shown(place.name)!r} cannot travel: {fault}"

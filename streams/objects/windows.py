@@ -13,7 +13,9 @@ class Window(Reader):
     Takes over both readers.
     """
 
-    def __init__(self, source: PosixReader, start: int, bytes: int, unpacked: PosixReader | None = None) -> None:
+    def __init__(
+        self, source: PosixReader, start: int, bytes: int, unpacked: PosixReader | bytes | None = None
+    ) -> None:
         self._source = source
         self._start = start
         self._unpacked = unpacked
@@ -24,13 +26,16 @@ class Window(Reader):
         require_within(self, offset, view.nbytes)
         if self._unpacked is None:
             self._source.readinto(self._start + offset, view)
+            return
+        if isinstance(self._unpacked, bytes):
+            view[:] = self._unpacked[self._start + offset : self._start + offset + view.nbytes]
         else:
             self._unpacked.readinto(self._start + offset, view)
-            self._source.pread(0, 0)  # reads nothing, but the version is checked
+        self._source.pread(0, 0)  # reads nothing, but the version is checked
 
     def close(self) -> None:
         self._source.close()
-        if self._unpacked is not None:
+        if isinstance(self._unpacked, PosixReader):
             self._unpacked.close()
 
 

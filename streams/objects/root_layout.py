@@ -77,7 +77,9 @@ def lay_out(file: CountedFile, head: Head, contents: Contents) -> Layout:
     big = size + _SLACK_BYTES > BIG_FROM
     layout = Layout()
     layout.add(bytes(BEGIN))
-    above = _directories(layout, contents.place, big)
+    sources = [head.begin + head.name_bytes, *(directory.data_start for directory in contents.place.directories)]
+    found = [Directory.read(file, source) for source in sources]
+    above = _directories(layout, contents.place, found[0].created, big)
     inner = above[-1].start
     moved = {start: layout.add(Copy(start, size, inner)) for start, size in contents.baskets}
     key = replace(key, start=layout.total_bytes, directory_start=inner)
@@ -87,17 +89,15 @@ def lay_out(file: CountedFile, head: Head, contents: Contents) -> Layout:
         unpacked = contents.unpacked(moved)
         key = replace(key, record_bytes=key.key_bytes + len(unpacked), object_bytes=len(unpacked))
         layout.add(key.written() + unpacked)
-    sources = [head.begin + head.name_bytes, *(directory.data_start for directory in contents.place.directories)]
-    for n, (directory, source) in enumerate(zip(above, sources, strict=True)):
+    for n, (directory, source) in enumerate(zip(above, found, strict=True)):
         held = above[n + 1] if n + 1 < len(above) else key
         keys = struct.pack(">i", 1) + held.written()
         keys_start = layout.total_bytes
         record = _record(directory, keys_start, directory.start, keys, big)
         layout.add(record)
-        dates = Directory.read(file, source)
         names = _names(directory) if n == 0 else b""
         written = replace(
-            dates,
+            source,
             keys_bytes=len(record),
             name_bytes=directory.key_bytes + len(names),
             start=directory.start,
@@ -110,9 +110,9 @@ def lay_out(file: CountedFile, head: Head, contents: Contents) -> Layout:
     return layout
 
 
-def _directories(layout: Layout, place: Place, big: bool) -> list[Key]:
+def _directories(layout: Layout, place: Place, date: int, big: bool) -> list[Key]:
     """Room for the file's own directory and those the object is in; their keys."""
-    own = Key(0, 0, 0, 1, 0, 0, b"TFile", FILE_NAME, b"", big)
+    own = Key(0, 0, date, 1, 0, 0, b"TFile", FILE_NAME, b"", big)
     above: list[Key] = []
     for key in (own, *place.directories):
         parent = above[-1].start if above else 0

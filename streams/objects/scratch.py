@@ -68,9 +68,9 @@ def _filled(path: str, unpack: Callable[[], Iterable[Buffer]]) -> int:
         fcntl.flock(fd, fcntl.LOCK_EX)  # while it is held, nobody takes the part for a dead process's
         room = 0
         for block in unpack():
-            while len(block) > room:
-                _evict(os.path.dirname(path), ROOM_BYTES)
-                room += ROOM_BYTES
+            if len(block) > room:
+                room = max(ROOM_BYTES, len(block))
+                _evict(os.path.dirname(path), room)
             room -= len(block)
             view = memoryview(block)
             while view.nbytes:
@@ -102,13 +102,14 @@ def _evict(directory: str, bytes_wanted: int) -> None:
                 taken += stat.st_size
                 if entry.name.endswith(_WHOLE):
                     files.append((stat.st_atime_ns, entry.path, stat.st_size))
+    most = SCRATCH_BYTES_MAX + ROOM_BYTES  # so that one of the largest size has the room made for its last step
     for _, path, size in sorted(files):
-        if taken + bytes_wanted <= SCRATCH_BYTES_MAX:
+        if taken + bytes_wanted <= most:
             return
         with suppress(FileNotFoundError):
             os.unlink(path)
         taken -= size
-    if taken + bytes_wanted > SCRATCH_BYTES_MAX and taken:
+    if taken + bytes_wanted > most and taken:
         what = f"{taken:,} bytes are being unpacked now, {bytes_wanted:,} more have no room"
         raise StorageError(what, directory, f"at most {SCRATCH_BYTES_MAX:,} at once")
 

@@ -54,7 +54,8 @@ class ZipMember:
 
 def zip_members(file: CountedFile) -> list[ZipMember]:
     """The table, directories left out. StorageError: data-bad for a table that cannot be, permanent for too large."""
-    _require_small_table(file)
+    if not _table_bytes(file):
+        return []
     try:
         with zipfile.ZipFile(cast(IO[bytes], file)) as archive:
             infos = archive.infolist()
@@ -199,8 +200,8 @@ def _overlapping(infos: list[zipfile.ZipInfo], table_start: int) -> set[int]:
     return bad
 
 
-def _require_small_table(file: CountedFile) -> None:
-    """Before zipfile reads it whole into memory."""
+def _table_bytes(file: CountedFile) -> int:
+    """Bytes of the table, which zipfile reads whole into memory. StorageError where that is too much."""
     start = max(0, file.bytes - _END.size - 0xFFFF)
     tail = file.pread(start, file.bytes)
     at = tail.rfind(b"PK\x05\x06")
@@ -213,6 +214,7 @@ def _require_small_table(file: CountedFile) -> None:
             *_, entries, size, _ = _END64.unpack(end64)
     if entries > MEMBERS_MAX or size > TABLE_BYTES_MAX:
         raise _too_many(entries, file)
+    return int(size)
 
 
 def _too_many(count: int, file: CountedFile) -> StorageError:

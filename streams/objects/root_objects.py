@@ -25,7 +25,7 @@ from streams.objects.limits import damaged
 from streams.objects.root_keys import Head, Key, Place, walk
 from streams.objects.root_layout import Contents, Layout, LayoutReader, lay_out
 
-OBJECT_BYTES_MAX = 256 << 20
+OBJECT_BYTES_MAX = 128 << 20
 """Of one object unpacked, a tree's baskets not counted: it is looked at in memory. ROOT itself ends at 1 GB."""
 SUFFIX = "root"
 _BLOCK_BYTES = 1 << 20
@@ -80,7 +80,7 @@ def layout_of(file: CountedFile, place: Place) -> Layout:
         return lay_out(file, head, Contents(place, uuid_of(head, place.key, unpacked)))
 
 
-def uuid_of(head: Head, key: Key, unpacked: bytes) -> bytes:
+def uuid_of(head: Head, key: Key, unpacked: bytes | memoryview) -> bytes:
     """The same for the same object of the same file, and for no other."""
     digest = hashlib.sha256(head.uuid + key.classname + b"\0" + key.name + b"\0" + key.title)
     digest.update(f";{key.cycle};{key.start};{key.date};{key.record_bytes}".encode())
@@ -88,7 +88,7 @@ def uuid_of(head: Head, key: Key, unpacked: bytes) -> bytes:
     return UUID(bytes=digest.digest()[:16], version=5).bytes
 
 
-def unpacked_object(file: CountedFile, key: Key) -> bytes:
+def unpacked_object(file: CountedFile, key: Key) -> bytes | memoryview:
     """The object as it is streamed, without its key. Raises anything for what cannot be unpacked."""
     raw = file.pread(key.data_start, key.start + key.record_bytes)
     if not key.is_packed:
@@ -99,7 +99,7 @@ def unpacked_object(file: CountedFile, key: Key) -> bytes:
 
     chunk = Chunk.wrap(None, raw)
     found = uproot.compression.decompress(chunk, Cursor(0), {}, len(raw), key.object_bytes)
-    return bytes(found.raw_data)
+    return memoryview(found.raw_data).cast("B")
 
 
 def _fault(place: Place) -> str | None:

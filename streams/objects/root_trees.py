@@ -21,6 +21,9 @@ from streams.objects.limits import damaged
 from streams.objects.root_keys import DIRECTORIES, NARROW_MAX, Head, Place
 from streams.objects.root_layout import Contents, Copy, Layout, LayoutReader, lay_out
 
+BASKETS_MAX = 200_000
+"""Of one tree: their places are held in memory, about 200 bytes for each."""
+
 
 def tree_layout(file: CountedFile, head: Head, place: Place) -> Layout:
     """Raises StorageError, permanent, for a tree that cannot travel; anything for tables that cannot be."""
@@ -28,8 +31,13 @@ def tree_layout(file: CountedFile, head: Head, place: Place) -> Layout:
 
     tables = list(_tables(file, place, _read_tree(file, place.key.start)))
     baskets = sorted({(start, size) for _, starts, sizes in tables for start, size in zip(starts, sizes, strict=True)})
+    if len(baskets) > BASKETS_MAX:
+        what = (
+            f"the object {shown(place.name)!r} cannot travel: it has {len(baskets):,} baskets, {BASKETS_MAX:,} at most"
+        )
+        raise StorageError(what, file.path, "ask for its entries", failure_class="permanent")
     _require_baskets(file, baskets)
-    original = unpacked_object(file, place.key)
+    original = bytes(unpacked_object(file, place.key))
 
     def unpacked(moved: Mapping[int, int]) -> bytes:
         written, at = bytearray(original), 0

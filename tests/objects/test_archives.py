@@ -107,6 +107,39 @@ def test_gzip_of_several_streams(tmp_path: Path) -> None:
         assert taken(path, found, listing.version, tmp_path / "s") == PAYLOADS[found.name]
 
 
+class Stream(io.RawIOBase):
+    """A file that cannot seek, so that sizes come behind their member."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, block: object) -> int:
+        return self._file.write(block)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def test_zips_with_sizes_behind_or_wide(tmp_path: Path) -> None:
+    with Stream(tmp_path / "a.zip") as stream, zipfile.ZipFile(stream, "w") as archive:  # type: ignore[type-var]
+        archive.comment = b"a comment"
+        for name, payload in PAYLOADS.items():
+            archive.writestr(name, payload, zipfile.ZIP_DEFLATED if payload else zipfile.ZIP_STORED)
+    with zipfile.ZipFile(tmp_path / "b.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, payload in PAYLOADS.items():
+            with archive.open(name, "w", force_zip64=True) as member:
+                member.write(payload)
+    for path in (tmp_path / "a.zip", tmp_path / "b.zip"):
+        listing = everything(path)
+        assert not listing.refused
+        for found in listing.found:
+            assert taken(path, found, listing.version, tmp_path / "s") == PAYLOADS[found.name]
+
+
 def test_two_processes_tell_and_read_the_same(tmp_path: Path) -> None:
     path = written(tmp_path, "a.tar.gz", PAYLOADS | {"large": b"abc" * 1_000_000})
     program = (

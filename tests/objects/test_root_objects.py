@@ -194,6 +194,14 @@ def test_an_object_too_large_to_look_at(hists: Path, monkeypatch: pytest.MonkeyP
     assert "2,000 at most" in told["dir/hpt"]
 
 
+def test_a_tree_of_too_many_baskets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.objects.root_trees.BASKETS_MAX", 50)
+    told = refusals(everything(HZZ))
+    assert told["events"].startswith("permanent")
+    assert "baskets, 50 at most" in told["events"]
+    assert "ask for its entries" in told["events"]
+
+
 def test_files_that_are_cut(hists: Path, tmp_path: Path) -> None:
     raw = hists.read_bytes()
     for stop in (4, 50, 150, len(raw) // 2, len(raw) - 1):

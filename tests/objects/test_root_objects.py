@@ -255,3 +255,19 @@ def test_a_file_of_many_objects_is_walked_once(tmp_path: Path, monkeypatch: pyte
     for found in listing.found:
         taken(tmp_path / "h.root", found, listing.version, tmp_path / "s")
     assert len(walked) == 51  # once for the table, and once for each file laid out
+
+
+def test_objects_that_point_into_themselves(tmp_path: Path) -> None:
+    """Labels of an axis name their class by its place in the record, which counts the key: it must keep its length."""
+    identify = uproot.writing.identify
+    words = ["no cut", "two muons", "opposite charge"]
+    labels = identify.to_THashList([identify.to_TObjString(word) for word in words])
+    values = np.arange(5.0)
+    axis = identify.to_TAxis("xaxis", "", fNbins=3, fXmin=0.0, fXmax=3.0, fLabels=labels)
+    hist = identify.to_TH1x(None, "cuts", values, 3.0, 6.0, 6.0, 1.0, 1.0, np.array([]), axis)
+    with uproot.recreate(tmp_path / "h.root") as file:
+        file["deep/down/cuts"] = hist
+    path = landed(tmp_path / "h.root", "deep/down/cuts", tmp_path)
+    with uproot.open(path) as mine, uproot.open(tmp_path / "h.root") as theirs:
+        assert mine["deep/down/cuts"].axis().labels() == theirs["deep/down/cuts"].axis().labels() == words
+        assert mine.key("deep/down/cuts").fKeylen == theirs.key("deep/down/cuts").fKeylen

@@ -30,25 +30,26 @@ def tree_layout(file: CountedFile, head: Head, place: Place) -> Layout:
     from streams.objects.root_objects import unpacked_object, uuid_of
 
     tables = list(_tables(file, place, _read_tree(file, place.key.start)))
-    baskets = sorted({(start, size) for _, starts, sizes in tables for start, size in zip(starts, sizes, strict=True)})
+    baskets = sorted(
+        {(int(start), int(size)) for _, *table in tables for start, size in zip(*table, strict=True) if start}
+    )
     if len(baskets) > BASKETS_MAX:
-        what = (
-            f"the object {shown(place.name)!r} cannot travel: it has {len(baskets):,} baskets, {BASKETS_MAX:,} at most"
-        )
-        raise StorageError(what, file.path, "ask for its entries", failure_class="permanent")
+        raise _cannot(place, f"it has {len(baskets):,} baskets, {BASKETS_MAX:,} at most", file)
     _require_baskets(file, baskets)
     original = bytes(unpacked_object(file, place.key))
 
     def unpacked(moved: Mapping[int, int]) -> bytes:
         written, at = bytearray(original), 0
         for name, starts, _ in tables:
-            if len(starts):
-                before = starts.astype(">i8").tobytes()
-                at = original.find(before, at)
-                if at < 0:
-                    raise damaged(f"the tree {shown(place.name)!r} does not say where {shown(name)!r} lies", file.path)
-                written[at : at + len(before)] = np.array([moved[int(s)] for s in starts], dtype=">i8").tobytes()
-                at += len(before)
+            if not starts.any():
+                continue
+            before = starts.astype(">i8").tobytes()
+            found = original.find(before, at)
+            at = found if found >= 0 else original.find(before)
+            if at < 0:
+                raise _cannot(place, f"where its branch {shown(name)!r} lies is told in an unknown way", file)
+            written[at : at + len(before)] = _moved(starts, moved).astype(">i8").tobytes()
+            at += len(before)
         return bytes(written)
 
     layout = lay_out(file, head, Contents(place, uuid_of(head, place.key, original), baskets, unpacked))
@@ -78,17 +79,14 @@ def _tables(file: CountedFile, place: Place, tree: Any) -> Iterator[Table]:
     """Of each branch its name and where its baskets lie, in the order in which they are streamed."""
     for branch in _streamed(tree):
         if str(branch.member("fFileName", none_if_missing=True) or ""):
-            what = (
-                f"the object {shown(place.name)!r} cannot travel: its branch {shown(branch.name)!r} is in another file"
-            )
-            raise StorageError(what, file.path, "name others", failure_class="permanent")
-        count = int(branch._num_normal_baskets)
-        starts = np.asarray(branch.member("fBasketSeek"), dtype=np.int64)
-        sizes = np.asarray(branch.member("fBasketBytes"), dtype=np.int64)
-        if len(sizes) < count or np.any(starts[count:]):
-            raise damaged(f"the table of baskets of {shown(branch.name)!r} has gaps", file.path)
-        starts, sizes = starts[:count], sizes[:count]
-        if np.any((starts <= 0) | (sizes < 26) | (starts > file.bytes - sizes)):
+            raise _cannot(place, f"its branch {shown(branch.name)!r} is in another file", file)
+        count = max(0, int(branch.member("fWriteBasket")))
+        starts = np.asarray(branch.member("fBasketSeek"), dtype=np.int64)[:count]
+        sizes = np.asarray(branch.member("fBasketBytes"), dtype=np.int64)[:count]
+        if len(sizes) < len(starts):
+            raise damaged(f"the table of baskets of {shown(branch.name)!r} is too short", file.path)
+        there = starts != 0  # others are in the tree's record itself
+        if np.any(there & ((starts < 0) | (sizes < 26) | (starts > file.bytes - sizes))):
             raise damaged(f"a basket of {shown(branch.name)!r} lies outside the file", file.path)
         yield branch.name, starts, sizes
 
@@ -98,6 +96,16 @@ def _streamed(parent: Any) -> Iterator[Any]:
     for branch in parent.branches:
         yield from _streamed(branch)
         yield branch
+
+
+def _moved(starts: Any, moved: Mapping[int, int]) -> Any:
+    """Where the baskets now lie; 0, which means nowhere, stays."""
+    return np.array([moved[start] if start else 0 for start in starts.tolist()], dtype=np.int64)
+
+
+def _cannot(place: Place, why: str, file: CountedFile) -> StorageError:
+    what = f"the object {shown(place.name)!r} cannot travel: {why}"
+    return StorageError(what, file.path, "ask for its entries", failure_class="permanent")
 
 
 def _require_baskets(file: CountedFile, baskets: list[tuple[int, int]]) -> None:
@@ -122,7 +130,7 @@ def _require_same(file: CountedFile, place: Place, layout: Layout, tables: list[
         seen = cast(CountedFile, _Seen(reader, file.path))
         found = list(_tables(seen, place, _read_tree(seen, None)))
     for (name, starts, _), (_, now, _) in zip(tables, found, strict=True):
-        if [moved[int(start)] for start in starts] != now.tolist():
+        if not np.array_equal(_moved(starts, moved), now):
             raise damaged(f"the tree {shown(place.name)!r} does not say where {shown(name)!r} lies", file.path)
 
 

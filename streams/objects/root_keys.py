@@ -94,6 +94,8 @@ class Key:
     title: bytes
     big: bool
     version: int = 4
+    told_bytes: int = 0
+    """What the key says of its own length, 0 for what it is. Some directories' say that of another class name."""
 
     @classmethod
     def read(cls, raw: bytes, at: int = 0) -> Self:
@@ -108,17 +110,33 @@ class Key:
         for _ in range(3):
             string, stop = _string(raw, stop)
             strings.append(string)
-        if stop - at != key_bytes or size < key_bytes or object_bytes < 0 or start < 0 or version <= 0:
+        if size < key_bytes or key_bytes <= 0 or object_bytes < 0 or start < 0 or version <= 0:
             raise ValueError("a key's lengths do not agree")
-        name, title = strings[1:]
+        classname, name, title = strings
         return cls(
-            size, object_bytes, date, cycle, start, directory_start, strings[0], name, title, big, version % 1000
+            record_bytes=size,
+            object_bytes=object_bytes,
+            date=date,
+            cycle=cycle,
+            start=start,
+            directory_start=directory_start,
+            classname=classname,
+            name=name,
+            title=title,
+            big=big,
+            version=version % 1000,
+            told_bytes=key_bytes,
         )
 
     @property
-    def key_bytes(self) -> int:
+    def header_bytes(self) -> int:
+        """Of the key as it is written."""
         form = _KEY_BIG if self.big else _KEY
         return form.size + sum(len(string_written(s)) for s in (self.classname, self.name, self.title))
+
+    @property
+    def key_bytes(self) -> int:
+        return self.told_bytes or self.header_bytes
 
     @property
     def data_start(self) -> int:
@@ -213,12 +231,12 @@ def _keys(file: CountedFile, directory: Directory) -> Iterator[Key]:
     raw = file.pread(directory.keys_start, directory.keys_start + directory.keys_bytes)
     if len(raw) < directory.keys_bytes:
         raise ValueError("it ends inside a directory's list of keys")
-    at = Key.read(raw).key_bytes
+    at = Key.read(raw).header_bytes
     (count,) = struct.unpack_from(">i", raw, at)
     at += 4
     for _ in range(count):
         key = Key.read(raw, at)
-        at += key.key_bytes
+        at += key.header_bytes
         yield key
 
 

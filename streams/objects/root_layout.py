@@ -116,7 +116,7 @@ def _directories(layout: Layout, place: Place, date: int, big: bool) -> list[Key
     above: list[Key] = []
     for key in (own, *place.directories):
         parent = above[-1].start if above else 0
-        key = replace(key, start=layout.total_bytes, directory_start=parent, big=big)
+        key = replace(key, start=layout.total_bytes, directory_start=parent, big=big, told_bytes=0)
         size = _DIRECTORY_BYTES + (0 if above else len(_names(key)))
         key = replace(key, record_bytes=key.key_bytes + size, object_bytes=size)
         layout.add(bytes(key.record_bytes))

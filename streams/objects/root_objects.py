@@ -117,7 +117,7 @@ def _require_record(file: CountedFile, key: Key) -> None:
         raise damaged(f"the object {shown(repr(key.name)[2:-1])!r} reaches beyond the end", file.path)
     there = Key.read(file.pread(key.start, key.start + key.key_bytes))
     same = ("record_bytes", "object_bytes", "cycle", "start", "classname", "name", "title", "big")
-    if any(getattr(there, what) != getattr(key, what) for what in same):
+    if key.key_bytes != key.header_bytes or any(getattr(there, what) != getattr(key, what) for what in same):
         raise damaged(f"the object {shown(repr(key.name)[2:-1])!r} is not where its directory says", file.path)
 
 

@@ -43,12 +43,12 @@ def tree_layout(file: CountedFile, head: Head, place: Place) -> Layout:
         for name, starts, _ in tables:
             if not starts.any():
                 continue
-            before = starts.astype(">i8").tobytes()
+            before = starts.tobytes()
             found = original.find(before, at)
             at = found if found >= 0 else original.find(before)
             if at < 0:
                 raise _cannot(place, f"where its branch {shown(name)!r} lies is told in an unknown way", file)
-            written[at : at + len(before)] = _moved(starts, moved).astype(">i8").tobytes()
+            written[at : at + len(before)] = _moved(starts, moved).tobytes()
             at += len(before)
         return bytes(written)
 
@@ -81,7 +81,8 @@ def _tables(file: CountedFile, place: Place, tree: Any) -> Iterator[Table]:
         if str(branch.member("fFileName", none_if_missing=True) or ""):
             raise _cannot(place, f"its branch {shown(branch.name)!r} is in another file", file)
         count = max(0, int(branch.member("fWriteBasket")))
-        starts = np.asarray(branch.member("fBasketSeek"), dtype=np.int64)[:count]
+        starts = np.asarray(branch.member("fBasketSeek"))[:count]
+        starts = starts.astype(">i4" if starts.dtype.itemsize == 4 else ">i8")  # as they are stored
         sizes = np.asarray(branch.member("fBasketBytes"), dtype=np.int64)[:count]
         if len(sizes) < len(starts):
             raise damaged(f"the table of baskets of {shown(branch.name)!r} is too short", file.path)
@@ -100,7 +101,10 @@ def _streamed(parent: Any) -> Iterator[Any]:
 
 def _moved(starts: Any, moved: Mapping[int, int]) -> Any:
     """Where the baskets now lie; 0, which means nowhere, stays."""
-    return np.array([moved[start] if start else 0 for start in starts.tolist()], dtype=np.int64)
+    now = [moved[start] if start else 0 for start in starts.tolist()]
+    if now and max(now) > np.iinfo(starts.dtype).max:
+        raise ValueError("a basket of an old tree would lie beyond 2 GB")
+    return np.array(now, dtype=starts.dtype)
 
 
 def _cannot(place: Place, why: str, file: CountedFile) -> StorageError:

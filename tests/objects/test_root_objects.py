@@ -259,7 +259,7 @@ def test_a_file_of_many_objects_is_walked_once(tmp_path: Path, monkeypatch: pyte
 
 def test_keys_come_back_as_they_were() -> None:
     for big in (False, True):
-        key = Key(200, 60, 1, 2, 300, 100, b"TDirectoryFile", b"n" * 300, b"", big)
+        key = Key(600, 60, 1, 2, 300, 100, b"TDirectoryFile", b"n" * 300, b"", big)
         raw = b"before" + key.written() + b"after"
         read = Key.read(raw, 6)
         assert read.written() == key.written()

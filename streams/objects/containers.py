@@ -1,7 +1,7 @@
 """Objects of one file, whatever holds them: which there are, and each as bytes to read at any offset.
 
     listing = listed("hists.root", ObjectSelection.parse("dir/hpt*,cutflow"))
-    with open_object("hists.root", "cutflow", version=listing.version, scratch="/var/tmp/unpacked") as reader:
+    with open_object("hists.root", "cutflow", version=listing.version, scratch="unpacked") as reader:
         reader.readinto(0, memoryview(bytearray(reader.stat.bytes)))
 
 The same file gives the same bytes of an object everywhere and always. Formats are modules of their own.

@@ -61,7 +61,7 @@ def check_storage(
                 if destination in sites and digest(manifest) == sha256:
                     # A completion that counts more items than the manifest has is found by the ledger.
                     for n in (sealed & Ranges([(0, len(manifest.items))])).numbers():
-                        fault = disks.fault(destination, item := manifest.items[n])
+                        fault = disks.fault(destination.site, item := manifest.items[n])
                         if fault is not None:
                             words = f"item {n} of {manifest.manifest}: {item.target} at {destination} {fault}"
                             docket.find(_I2, words, place)

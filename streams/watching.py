@@ -11,7 +11,7 @@ from typing import get_args
 from streams.core import intent as machine
 from streams.core import messages as m
 from streams.core.intent import Counts, IntentRow, State
-from streams.core.names import IntentId, ManifestId, Site
+from streams.core.names import Destination, IntentId, ManifestId
 from streams.errors import NeverWorks, PartlyDone, Temporary, TransferFailed
 
 UNFINISHED_MAX = 1000
@@ -22,7 +22,7 @@ UNFINISHED_MAX = 1000
 class Unfinished:
     """An item that did not arrive at a destination, and why."""
 
-    destination: Site
+    destination: Destination
     lfn: str
     reason: m.Reason
 
@@ -34,7 +34,7 @@ class Arrivals:
     `waits_for`: in words, what each open transfer waits for. `reasons`: (reason in words, files).
     """
 
-    destination: Site
+    destination: Destination
     files: int
     arrived: int
     failed: int
@@ -127,7 +127,7 @@ class IntentFold:
         self.heard = 0
         self._waiting: dict[ManifestId, list[m.ManifestWritten]] = {}
         self._known: dict[ManifestId, _Known] = {}
-        self._completed: dict[tuple[Site, ManifestId], m.CompletionRecord] = {}
+        self._completed: dict[tuple[Destination, ManifestId], m.CompletionRecord] = {}
         self._asked_ms: int | None = None
         self._last_ms: int | None = None
 
@@ -185,11 +185,13 @@ class IntentFold:
             ended=row.ended and not row.reports,
         )
 
-    def _arrivals(self, site: Site) -> Arrivals:
+    def _arrivals(self, destination: Destination) -> Arrivals:
         chain = self.row.chain.source_no
         current = {mid: k for mid, k in self._known.items() if mid.source_no == chain}
-        done = [c for (where, _), c in self._completed.items() if where == site and c.manifest.source_no == chain]
-        reports = tuple(r for r in self.row.reports if r.destination == site and r.manifest.source_no == chain)
+        done = [
+            c for (where, _), c in self._completed.items() if where == destination and c.manifest.source_no == chain
+        ]
+        reports = tuple(r for r in self.row.reports if r.destination == destination and r.manifest.source_no == chain)
         reasons: dict[str, int] = {}
         for c in done:
             for group in c.failed:
@@ -199,7 +201,7 @@ class IntentFold:
                 reasons[str(r.reason.text)] = reasons.get(str(r.reason.text), 0) + r.failed
         missed = {c.manifest for c in done} - current.keys()
         return Arrivals(
-            destination=site,
+            destination=destination,
             files=sum(k.items for k in current.values()) + sum(c.items for c in done if c.manifest in missed),
             arrived=sum(c.sealed.size for c in done) + sum(r.sealed for r in reports),
             failed=sum(g.items.size for c in done for g in c.failed) + sum(r.failed for r in reports),

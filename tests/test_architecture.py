@@ -36,11 +36,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.core.commands": FACTS,
     "streams.core.topics": {"streams.core.names", "streams.core.messages"},
     # Not drawn: what a record's fields must say together, which wire.py asks and the machines rely on.
-    "streams.core.meaning": FACTS | {"streams.core.policy"},
+    "streams.core.checks": FACTS,
+    "streams.core.meaning": FACTS
+    | {"streams.core.checks", "streams.core.parts", "streams.core.policy", "streams.errors"},
     "streams.core.intent": FACTS | {"streams.core.manifest"},
     "streams.core.transfer": FACTS | {"streams.core.manifest"},
+    "streams.core.closing": FACTS | {"streams.core.manifest", "streams.core.transfer"},
     "streams.core.owed": FACTS
     | {
+        "streams.core.closing",
         "streams.core.commands",
         "streams.core.intent",
         "streams.core.manifest",
@@ -66,7 +70,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.storage": {"google_crc32c", "zlib_ng"} | ANY_CORE,
     # Entries: only here the libraries of the extra `events` may be imported. What is asked for is pure.
     "streams.events": {"pyarrow", "uproot", "awkward", "numpy", "xxhash", "fastavro", "streams.storage"} | ANY_CORE,
-    "streams.events.asked": {"streams.core.names", "streams.errors"},
+    "streams.core.asked": {"streams.core.names", "streams.errors"},
+    "streams.core.parts": {"streams.core.asked", "streams.core.names", "streams.errors"},
     "streams.planes": {"streams.storage"} | KAFKA | ANY_CORE,
     "streams.planes.payload": {"confluent_kafka", "streams.planes", "streams.storage"} | KAFKA | ANY_CORE,
     # The source's plane lists a selection from the worker's catalogue, read as a secondary.

@@ -40,7 +40,7 @@ def _opened(path: str, part: str, *, lenient: bool = False) -> Entries:
     for package in ("pyarrow", "uproot", "awkward"):
         if find_spec(package) is None:
             raise NeverWorks(f"event files need {package}", next="install transfer2go with its extra: [events]")
-    from streams.events.asked import EventSelection
+    from streams.core.asked import EventSelection
     from streams.events.reading import open_entries
 
     asked = EventSelection.parse(part)

@@ -12,9 +12,9 @@ from itertools import pairwise
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from streams.core.asked import EventSelection
 from streams.core.names import shown
 from streams.errors import StorageError
-from streams.events.asked import EventSelection
 from streams.events.borders import Borders
 from streams.events.columns import NoArrowType, travelling
 from streams.events.counted import CountedFile

@@ -16,9 +16,9 @@ from typing import Self
 
 import pyarrow as pa
 
+from streams.core.asked import EventSelection, is_glob, matches, unescaped
 from streams.core.names import shown
 from streams.errors import StorageError
-from streams.events.asked import EventSelection, is_glob, matches, unescaped
 from streams.events.batches import fingerprint
 from streams.events.borders import Borders, piece_of
 from streams.events.counted import CountedFile

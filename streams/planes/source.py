@@ -27,7 +27,7 @@ from streams.core.messages import (
     Scope,
     Segment,
 )
-from streams.core.names import ManifestId, Site
+from streams.core.names import Destination, ManifestId, Site
 from streams.core.policy import SEGMENTS_MAX
 from streams.core.ranges import EMPTY, Ranges
 from streams.errors import StorageError, Temporary
@@ -54,7 +54,7 @@ class SendChunk(Protocol):
     def __call__(self, header: ChunkHeader, payload: bytes, *, wait_s: float = ...) -> None: ...
 
 
-Key = tuple[ManifestId, Site]
+Key = tuple[ManifestId, Destination]
 Piece = tuple[RequestedItem, int, int]
 
 
@@ -101,7 +101,7 @@ class Source:
         self._now_ms = now_ms
         self._wake = Condition()
         self._waiting: OrderedDict[Key, deque[_Stream]] = OrderedDict()
-        self._served: OrderedDict[tuple[ManifestId, Site, int], None] = OrderedDict()
+        self._served: OrderedDict[tuple[ManifestId, Destination, int], None] = OrderedDict()
         self._readers: OrderedDict[tuple[str, str], Reader] = OrderedDict()
         self._items = 0
         self._running = True

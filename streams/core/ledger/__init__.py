@@ -34,7 +34,7 @@ from streams.core.ledger.intents import IntentJudge
 from streams.core.ledger.journals import Journal, PartitionId, Reached, Refused
 from streams.core.ledger.journals import judge as judge_journal
 from streams.core.ledger.strays import Strays
-from streams.core.names import ManifestId, Site
+from streams.core.names import Destination, ManifestId, Site
 from streams.core.ranges import Ranges
 from streams.core.topics import split
 
@@ -157,7 +157,7 @@ class Ledger:
         if (stream, origin.seq) in self._wanted:
             self._where.add(stream, origin.seq, place, origin.at_ms)
 
-    def completed(self, manifest: ManifestId) -> list[tuple[Site, Ranges, Place, str]]:
+    def completed(self, manifest: ManifestId) -> list[tuple[Destination, Ranges, Place, str]]:
         """(destination, items sealed, the completion's place, the manifest's sha256), for a look at the disks."""
         said = self._books.completed(manifest)
         return [(s.word.destination, s.word.sealed, s.place, s.word.manifest_sha256) for s in said]

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from streams.core import messages as m
 from streams.core.ledger.findings import Place
-from streams.core.names import IntentId, ManifestId, Site
+from streams.core.names import Destination, IntentId, ManifestId, Site
 from streams.core.ranges import EMPTY, Ranges
 
 Digest = Callable[[m.ManifestWritten], str]
@@ -156,9 +156,9 @@ class TransferRow:
 @dataclass(slots=True)
 class ManifestRow:
     written: Words[Written] = field(default_factory=Words)
-    transfers: dict[Site, TransferRow] = field(default_factory=dict)
+    transfers: dict[Destination, TransferRow] = field(default_factory=dict)
 
-    def at(self, destination: Site) -> TransferRow:
+    def at(self, destination: Destination) -> TransferRow:
         found = self.transfers.get(destination)
         if found is None:
             found = self.transfers[destination] = TransferRow()

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from streams.core import messages as m
 from streams.core.ledger.books import Files, IntentRow, ManifestRow, Said, TransferRow, Written
 from streams.core.ledger.findings import Docket, Invariant
-from streams.core.names import ManifestId, Site
+from streams.core.names import Destination, ManifestId, Site
 from streams.core.ranges import EMPTY, Ranges
 
 _I1, _I2, _I4 = Invariant.CONSERVATION, Invariant.NO_LIE, Invariant.ONE_EFFECT
@@ -25,7 +25,7 @@ class TransferJudge:
         self._docket = docket
 
     def judge(
-        self, manifest: ManifestId, site: Site, intent: IntentRow, row: ManifestRow, transfer: TransferRow
+        self, manifest: ManifestId, site: Destination, intent: IntentRow, row: ManifestRow, transfer: TransferRow
     ) -> None:
         completion, written = transfer.completions.first, row.written.first
         self._one_effect(manifest, site, transfer)
@@ -39,7 +39,7 @@ class TransferJudge:
         if written is not None:
             self._catalogue(manifest, site, written, completion, transfer)
 
-    def _one_effect(self, manifest: ManifestId, site: Site, transfer: TransferRow) -> None:
+    def _one_effect(self, manifest: ManifestId, site: Destination, transfer: TransferRow) -> None:
         said = transfer.completions.ranked
         if said:
             self._docket.check(_I4)
@@ -51,7 +51,7 @@ class TransferJudge:
             words = f"{manifest} closed twice at {site}: {_differ(ends[0].word, end.word)}"
             self._docket.find(_I4, words, ends[0].place, end.place)
 
-    def _unfinished(self, manifest: ManifestId, site: Site, transfer: TransferRow) -> None:
+    def _unfinished(self, manifest: ManifestId, site: Destination, transfer: TransferRow) -> None:
         closed = transfer.closed.first
         if closed is None:
             return
@@ -62,7 +62,7 @@ class TransferJudge:
     def _decided(
         self,
         manifest: ManifestId,
-        site: Site,
+        site: Destination,
         intent: IntentRow,
         written: Said[Written] | None,
         completion: Said[m.CompletionRecord],
@@ -94,7 +94,7 @@ class TransferJudge:
             self._docket.miss(_I4, words, completion.at_ms, *places)
 
     def _adds_up(
-        self, manifest: ManifestId, site: Site, said: Said[m.CompletionRecord], written: list[Said[Written]]
+        self, manifest: ManifestId, site: Destination, said: Said[m.CompletionRecord], written: list[Said[Written]]
     ) -> None:
         """The completion against the manifest: which one, how many items, each once, how many bytes."""
         self._docket.check(_I1)
@@ -126,7 +126,7 @@ class TransferJudge:
             self._docket.find(_I1, f"{title}: {fault}", said.place, *(w.place for w in written[:1]))
 
     def _evidence(
-        self, manifest: ManifestId, site: Site, said: Said[m.CompletionRecord], transfer: TransferRow
+        self, manifest: ManifestId, site: Destination, said: Said[m.CompletionRecord], transfer: TransferRow
     ) -> None:
         """Sealed without any plane having said so."""
         if site in self._sites and site not in self._read:
@@ -138,7 +138,9 @@ class TransferJudge:
             words = f"completion of {manifest} at {site}: items {_some(unproven)} are called sealed, no plane said so"
             self._docket.miss(_I2, words, said.at_ms, said.place)
 
-    def _closed(self, manifest: ManifestId, site: Site, said: Said[m.CompletionRecord], transfer: TransferRow) -> None:
+    def _closed(
+        self, manifest: ManifestId, site: Destination, said: Said[m.CompletionRecord], transfer: TransferRow
+    ) -> None:
         closed = transfer.closed.first
         if closed is None:
             if site in self._read:
@@ -152,7 +154,7 @@ class TransferJudge:
     def _catalogue(
         self,
         manifest: ManifestId,
-        site: Site,
+        site: Destination,
         written: Said[Written],
         completion: Said[m.CompletionRecord] | None,
         transfer: TransferRow,

@@ -116,7 +116,15 @@ class _Known:
 
     items: int
     bytes: int
+    """Estimated, of entries."""
+    units: int
     lfns: tuple[str, ...]
+
+
+def _bytes_of(report: m.TransferReported, known: _Known | None) -> int:
+    if report.unit is m.Unit.BYTES:
+        return report.verified
+    return known.bytes * report.verified // max(1, known.units) if known is not None else 0
 
 
 class IntentFold:
@@ -156,7 +164,10 @@ class IntentFold:
             case Counts.NOW:
                 items = message.items
                 self._known[message.manifest] = _Known(
-                    len(items), sum(i.bytes for i in items), tuple(str(i.lfn) for i in items)
+                    len(items),
+                    sum(i.bytes for i in items),
+                    sum(i.length for i in items),
+                    tuple(str(i.lfn) for i in items),
                 )
                 self.row = machine.fold(self.row, message)
             case Counts.NEVER:
@@ -199,6 +210,8 @@ class IntentFold:
         for r in reports:
             if r.failed and r.reason:
                 reasons[str(r.reason.text)] = reasons.get(str(r.reason.text), 0) + r.failed
+        # What landed is what it came to; until then entries are worth what their source made of them.
+        said = {c.manifest: c.bytes for c in done if c.landed}
         missed = {c.manifest for c in done} - current.keys()
         return Arrivals(
             destination=destination,
@@ -206,8 +219,9 @@ class IntentFold:
             arrived=sum(c.sealed.size for c in done) + sum(r.sealed for r in reports),
             failed=sum(g.items.size for c in done for g in c.failed) + sum(r.failed for r in reports),
             cancelled=sum(c.cancelled.size for c in done),
-            bytes=sum(k.bytes for k in current.values()) + sum(c.bytes for c in done if c.manifest in missed),
-            arrived_bytes=sum(c.bytes for c in done) + sum(r.verified for r in reports),
+            bytes=sum(said.get(mid, k.bytes) for mid, k in current.items())
+            + sum(c.bytes for c in done if c.manifest in missed),
+            arrived_bytes=sum(c.bytes for c in done) + sum(_bytes_of(r, current.get(r.manifest)) for r in reports),
             open=reports,
             reasons=tuple(sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))),
         )

@@ -100,6 +100,16 @@ class Files:
             array("q", [int(f.adler32, 16) for f in files]),
         )
 
+    def landed(self, landed: tuple[m.Landed, ...]) -> Files:
+        """These, with the sizes and checksums of what became of them; of entries no manifest can know those."""
+        if not landed:
+            return self
+        found = Files(self.names, self.bytes[:], self.adlers[:])
+        for one in landed:
+            if one.item < len(found.names):
+                found.bytes[one.item], found.adlers[one.item] = one.bytes, int(one.adler32, 16)
+        return found
+
     def differ(self, mine: int, other: Files, theirs: int) -> str:
         """How file `mine` differs from `other`'s file `theirs`, in words; "" if it does not."""
         if self.bytes[mine] != other.bytes[theirs]:
@@ -122,6 +132,7 @@ class Written:
     last: bool
     files: Files
     lacking: Ranges
+    in_entries: bool = False
 
     @property
     def items(self) -> int:
@@ -251,6 +262,7 @@ class Books:
             message.last,
             Files.of_items(message.items),
             Ranges.of(*(n for n, item in enumerate(message.items) if item.reason is not None)),
+            message.unit is m.Unit.ENTRIES,
         )
 
 

@@ -35,8 +35,9 @@ class TransferJudge:
             self._decided(manifest, site, intent, written, completion)
             self._adds_up(manifest, site, completion, row.written.ranked)
             self._evidence(manifest, site, completion, transfer)
-            self._closed(manifest, site, completion, transfer)
-        if written is not None:
+            if not site.consumer:  # which is its own last word, and keeps no files
+                self._closed(manifest, site, completion, transfer)
+        if written is not None and not site.consumer:
             self._catalogue(manifest, site, written, completion, transfer)
 
     def _one_effect(self, manifest: ManifestId, site: Destination, transfer: TransferRow) -> None:
@@ -117,7 +118,11 @@ class TransferJudge:
             if done.items != first.word.items:
                 faults.append(f"it counts {done.items} items, the manifest has {first.word.items}")
             else:
-                size = first.word.bytes_of(done.sealed)
+                lands = first.word.in_entries and not site.consumer
+                became = Ranges.of(*(one.item for one in done.landed))
+                if lands and became != done.sealed:
+                    faults.append(f"items {_some(done.sealed - became)} are sealed, and no file of theirs is told")
+                size = done.bytes if lands else first.word.bytes_of(done.sealed)
                 if done.bytes != size:
                     faults.append(f"it says {done.bytes} bytes, its sealed items have {size}")
                 if done.sealed & first.word.lacking:
@@ -129,7 +134,7 @@ class TransferJudge:
         self, manifest: ManifestId, site: Destination, said: Said[m.CompletionRecord], transfer: TransferRow
     ) -> None:
         """Sealed without any plane having said so."""
-        if site in self._sites and site not in self._read:
+        if site.site in self._sites and site.site not in self._read:
             self._docket.cannot(_I2, f"what the planes of {site} sealed: not read")
             return
         self._docket.check(_I2)
@@ -160,7 +165,7 @@ class TransferJudge:
         transfer: TransferRow,
     ) -> None:
         """Files announced as held against the manifest's items and the completion's list, both ways."""
-        items, told = written.word.files, EMPTY
+        items, told = written.word.files.landed(completion.word.landed if completion is not None else ()), EMPTY
         number_of = {name: n for n, name in enumerate(items.names)} if transfer.held else {}
         for held in transfer.held.ranked:
             self._docket.check(_I2)
@@ -206,7 +211,7 @@ def _partition_faults(done: m.CompletionRecord) -> list[str]:
 
 
 def _differ(one: m.CompletionRecord, other: m.CompletionRecord) -> str:
-    fields = ("ended", "items", "sealed", "failed", "cancelled", "bytes", "manifest_sha256")
+    fields = ("ended", "items", "sealed", "failed", "cancelled", "bytes", "manifest_sha256", "landed")
     names = [name for name in fields if getattr(one, name) != getattr(other, name)]
     return "they differ in " + ", ".join(names) if names else "same fields, other bytes"
 

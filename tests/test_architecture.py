@@ -86,6 +86,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.asking": {"streams.settings"} | ANY_CORE,
     "streams.producer": {"streams.asking", "streams.following", "streams.watching"} | KAFKA | ANY_CORE,
     "streams.producer_async": {"streams.producer", "streams.watching", "streams.settings"} | ANY_CORE,
+    # Consumers of entries: a client of the log that keeps its own place. Arrow comes in by streams.events, when needed.
+    "streams.consuming": {"streams.asking", "streams.following", "streams.events", "streams.storage", "pyarrow"}
+    | KAFKA
+    | ANY_CORE,
+    "streams.consuming.course": {"streams.consuming"} | ANY_CORE,
+    "streams.consuming.leg": ANY_CORE,
     "streams.walking": {"streams.storage"} | ANY_CORE,
     "streams.replicas": KAFKA | ANY_CORE,
     "streams.registration": {"streams.walking", "streams.replicas", "streams.storage"} | KAFKA | ANY_CORE,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from streams.core import messages as m
 from streams.core.manifest import Manifest
-from streams.core.names import Dataset, Site, Text
+from streams.core.names import Dataset, Destination, Site, Text
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.transfer import TransferRow, merge_failed
 
@@ -14,7 +14,7 @@ REASONS_MAX = 32
 """Distinct reasons kept in a completion; the rest share one."""
 
 
-def completion(row: TransferRow, manifest: Manifest, here: Site) -> m.CompletionRecord:
+def completion(row: TransferRow, manifest: Manifest, here: Destination) -> m.CompletionRecord:
     """The last word of a complete row: a pure function of it."""
     failed = merge_failed(m.FailedItems(f.items - row.sealed, f.reason) for f in row.failed)
     if len(failed) > REASONS_MAX:

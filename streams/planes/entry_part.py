@@ -12,6 +12,7 @@ this order. Imported only where entries land: it brings pyarrow.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ from streams.events.spool_records import Recent
 from streams.events.writing import Sealing, kind_fault
 from streams.storage import oserrors
 from streams.storage.endpoint import Beside, Endpoint, PartLost, Sealed
+
+log = logging.getLogger(__name__)
 
 OPEN_SPOOLS_MAX = 64
 """More are closed, the one used longest ago first, and read back when they are used again."""
@@ -91,6 +94,7 @@ class EntryPart:
         self._spool: Spool | None = None
         self._growing: Sealing | None = None
         self._sealed: Sealed | None = None
+        self._lost: StorageError | None = None
         self._closed = False
         self._adding, self._sealing, self._opening = Lock(), Lock(), Lock()
 
@@ -126,7 +130,8 @@ class EntryPart:
             if self._closed or not self._room.may_grow(self):
                 return
             try:
-                self._sealing_of(self._awake()).advance()
+                with self._writing():
+                    self._sealing_of(self._awake()).advance()
             except StorageError:
                 self._let_final_go()
                 raise
@@ -148,8 +153,10 @@ class EntryPart:
             try:
                 with self._opening:
                     if self._spool is not None and self._sealed is None:
-                        with suppress(StorageError):  # kept by the spool: whoever wakes the part will miss the entries
+                        try:
                             self._durable = self._positions(self._spool, self._spool.sync())
+                        except StorageError as error:  # whoever wakes it next is told
+                            self._lost = error
                     self._let_go()
             finally:
                 self._sealing.release()
@@ -178,6 +185,8 @@ class EntryPart:
         with self._opening:
             if self._closed:
                 raise PartLost("the part was closed", self._pfn)
+            if self._lost is not None:
+                raise self._lost
             spool = self._spool or self._opened()
         self._room.woke(self)
         return spool
@@ -216,7 +225,8 @@ class EntryPart:
         spool = self._awake()
         assert self._beside is not None
         try:
-            written = self._sealing_of(spool).finish()
+            with self._writing():
+                written = self._sealing_of(spool).finish()
         finally:
             self._let_final_go()
         if not self._beside.name(_FINAL):
@@ -240,6 +250,18 @@ class EntryPart:
         if beside is not None:
             beside.close()
         self._room.asleep(self)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What a library cannot write fails this item, whatever it raises, and not the round that others are in."""
+        try:
+            yield
+        except (StorageError, OSError):
+            raise
+        except Exception as error:
+            log.exception("%s cannot be written", self._pfn)
+            what = f"cannot be written as {self._kind}: {type(error).__name__}: {shown(str(error), 200)}"
+            raise StorageError(what, self._pfn, "ask for another format", failure_class="permanent") from error
 
     @contextmanager
     def _saying(self) -> Iterator[None]:

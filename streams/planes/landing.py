@@ -186,7 +186,8 @@ class Landing:
                 raise PartLost("the transfer was stopped", wanted.target)
             tag, verified = part_tag(self.id, item, self.attempt), self.account.durable_of(item)
             part = self.files.open(wanted, tag, verified, preallocate=preallocate)
-            self.account.resumed(item, part.covered)
+            if self._of_entries:  # a spool may hold more than was told
+                self.account.resumed(item, part.covered)
             held = self._held[item] = Held(item, part)
         return held
 

@@ -98,6 +98,11 @@ def rooted(path: Path) -> pa.Table:
     return pa.table({name: ak.to_arrow(arrays[name], extensionarray=False) for name in arrays.fields})
 
 
+def as_told(table: pa.Table, told: pa.Table) -> pa.Table:
+    """What uproot read, without its branches of lengths, in the types that were sent: it knows fewer."""
+    return table.select(told.column_names).cast(pa.schema([field.with_nullable(True) for field in told.schema]))
+
+
 def arrived(receiver: Receiver, body: ManifestWritten, tables: Tables) -> None:
     """Every item of the manifest is a file with exactly its entries, and nothing else is left."""
     for item, table in zip(body.items, tables.values(), strict=True):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,6 +18,7 @@ import pytest
 from streams.core.messages import FailedItems, FailureClass, PartLost, PartOpened, Scope, TransferProgress
 from streams.core.names import Lfn
 from streams.core.ranges import Ranges
+from streams.events import final_files
 from streams.planes import destination
 from streams.storage.checksums import crc32c
 from tests.events.landing_tables import flat, jagged, nested
@@ -285,6 +288,44 @@ def test_a_directory_that_is_a_file(receiver: Receiver) -> None:
     assert (failed.items, failed.reason.failure_class) == (Ranges.of(1), FailureClass.PERMANENT)
     assert failed.reason.scope is Scope.DESTINATION
     assert told.sealed == Ranges.of(0)
+
+
+def test_what_a_library_stumbles_over_fails_the_item_alone(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = final_files._Parquet.write
+
+    def stumbling(self: final_files._Parquet, table: pa.Table) -> None:
+        if table.num_columns == len(TABLES["/store/a.root"].schema):
+            raise IndexError("out of something")
+        whole(self, table)
+
+    monkeypatch.setattr(final_files._Parquet, "write", stumbling)
+    body = manifest_of(TABLES)
+    receiver.open(body)
+    receiver.take(records(body, TABLES, 500))
+    receiver.sync()
+    failed = one_failure(receiver)
+    assert (failed.items, failed.reason.failure_class) == (Ranges.of(0), FailureClass.PERMANENT)
+    assert "cannot be written as parquet: IndexError: out of something" in failed.reason.text
+    assert receiver.last(TransferProgress).sealed == Ranges.of(1)
+
+
+def test_a_spool_that_cannot_be_synced_when_it_is_closed_for_a_while(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = {"/store/a.root": flat(900)}
+    body = manifest_of(tables)
+    receiver.open(body)
+    receiver.take(records(body, tables, 500)[:1])
+
+    def broken(_: int) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", broken)
+        receiver.half._landings[body.manifest.encode()]._held[0].part.sleep()
+    receiver.sync()
+    lost = receiver.last(PartLost)
+    assert "cannot sync: the disk reports an input/output error" in lost.reason.text
 
 
 def test_a_site_of_bytes_never_imports_what_entries_need() -> None:

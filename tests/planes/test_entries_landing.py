@@ -13,11 +13,12 @@ from streams.core.names import Destination
 from streams.core.ranges import EMPTY, Ranges
 from streams.events.provenance import provenance_of
 from streams.storage.checksums import adler32, adler32_hex
-from tests.events.landing_tables import flat, jagged, nested, pieces
+from tests.events.landing_tables import bits, flat, jagged, nested, pieces
 from tests.planes.entries_feed import (
     START,
     Tables,
     arrived,
+    as_told,
     everything,
     joined,
     landed,
@@ -67,6 +68,16 @@ def test_root_files_are_read_by_uproot(receiver: Receiver) -> None:
     receiver.take(records(body, tables, 200))
     receiver.sync()
     arrived(receiver, body, tables)
+
+
+def test_lists_and_words_are_read_by_uproot_to_the_last_bit(receiver: Receiver) -> None:
+    table = jagged(900).select(["event", "x", "y", "Muon_pt", "word", "cube"])
+    body = manifest_of({"/store/a.root": table}, "root")
+    receiver.open(body)
+    for one in records(body, {"/store/a.root": table}, 200):
+        receiver.take([one])
+        receiver.sync()
+    assert bits(as_told(landed(receiver, body.items[0]), table)) == bits(table)
 
 
 @pytest.mark.parametrize("seed", range(4))

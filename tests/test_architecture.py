@@ -73,6 +73,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.core.asked": {"streams.core.names", "streams.errors"},
     "streams.core.parts": {"streams.core.asked", "streams.core.names", "streams.errors"},
     "streams.planes": {"streams.storage"} | KAFKA | ANY_CORE,
+    # Only where entries land, and imported only then: it brings pyarrow.
+    "streams.planes.entry_part": {"streams.events", "streams.planes", "streams.storage"} | ANY_CORE,
+    "streams.planes.entry_parts": {"streams.events", "streams.planes", "streams.storage"} | ANY_CORE,
     "streams.planes.payload": {"confluent_kafka", "streams.planes", "streams.storage"} | KAFKA | ANY_CORE,
     # The source's plane lists a selection from the worker's catalogue, read as a secondary.
     "streams.planes.listing": {"streams.planes", "streams.views"} | KAFKA | ANY_CORE,

@@ -158,6 +158,28 @@ class Part(ABC):
         self.close()
 
 
+class Beside(ABC):
+    """Room beside a target for files that somebody else writes, one of which becomes the target: part, final.part.
+
+    They bear an item's tag, and `Endpoint.discard` deletes them all.
+    """
+
+    lfn: str
+    pfn: str
+
+    @abstractmethod
+    def path(self, kind: str) -> str:
+        """Where to open one of the files, while this is open. It may mean nothing to a user: say the `pfn`."""
+
+    @abstractmethod
+    def name(self, kind: str) -> bool:
+        """Give a file, synced by who wrote it, the final name; False if something has it. Durable only after
+        `Endpoint.settle_names`."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+
 class Endpoint(ABC):
     """One storage of one site."""
 
@@ -210,6 +232,14 @@ class Endpoint(ABC):
     @abstractmethod
     def seal_group(self, parts: Sequence[Part]) -> list[Sealed | StorageError]:
         """`seal` of each, together: one sync of the disk, all names, each directory once."""
+
+    @abstractmethod
+    def open_beside(self, lfn: str, tag: str) -> Beside:
+        """Room beside `lfn`, whose directory is made."""
+
+    @abstractmethod
+    def settle_names(self, lfns: Sequence[str]) -> list[StorageError | None]:
+        """Make the names in the directories of these durable, each directory once; what failed."""
 
     @abstractmethod
     def discard(self, lfn: str, tag: str) -> bool:

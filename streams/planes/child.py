@@ -4,7 +4,8 @@ It ends when the pipe closes, within seconds and whatever it was doing: nothing 
 is logged and skipped.
 
 Threads: main reads the pipe; `orders` carries orders out one after the other; `payload` reads and writes; `sync` makes
-durable, seals and tells; `source` serves; `listing` writes manifests. Publishers and librdkafka have their own.
+durable, seals and tells; `source` serves files, `entries` what is inside them; `listing` writes manifests. Publishers
+and librdkafka have their own.
 """
 
 from __future__ import annotations
@@ -25,10 +26,13 @@ from typing import BinaryIO
 from streams.core.commands import WriteManifests
 from streams.core.messages import FailureClass, Message, PartLost, Reason, Scope
 from streams.core.names import Text, shown
+from streams.core.policy import PAYLOAD_BYTES_MAX
 from streams.core.topics import partition_of
 from streams.errors import Temporary, Transfer2goError
 from streams.kafka.publish import Publisher
+from streams.planes.byte_source import FileBytes
 from streams.planes.destination import Destination
+from streams.planes.entry_source import FileEntries, of_entries
 from streams.planes.listing import Listing, ManifestWriter
 from streams.planes.orders import Assign, Forget, Open, Serve, Start, Stop, Write, read_order
 from streams.planes.payload import PayloadReader
@@ -47,6 +51,8 @@ ENDPOINT_RETRY_S = 2.0
 PUBLISH_S = 30.0
 ANNOUNCE_S = 30
 CLOSE_S = 2.0
+RECORD_ROOM_BYTES = 256 * 1024
+"""Of a record with one large entry: left for its schema and headers."""
 _SWITCH_S = 0.001
 """Python's thread switch interval: the default of 5 ms is a hop's latency for every thread that waits."""
 _M_ARENA_MAX = -8
@@ -62,10 +68,9 @@ class Child:
         self.writes: queue.Queue[WriteManifests] = queue.Queue(WRITES_MAX)
         self.running = True
         self.fault: Reason | None = None
-        self.endpoint: Endpoint | None = None
         self.endpoint_tried_s = -1e9
         self.assigned: dict[int, int | None] = {}
-        self.halves: tuple[Destination, PayloadReader, Source] | None = None
+        self.halves: tuple[Destination, PayloadReader, Source, Source] | None = None
 
     # publishing
 
@@ -103,7 +108,7 @@ class Child:
                 why = order.reason if isinstance(order, Stop) else self.fault
                 self.publish(PartLost(lost, order.attempt, why))
             return
-        destination, payload, source = halves
+        destination, payload, *_ = halves
         match order:
             case Assign():
                 destination.keep(order.partitions)
@@ -120,35 +125,55 @@ class Child:
             case Forget():
                 destination.forget(order.manifest_id)
             case Serve():
-                source.serve(order.request)
+                halves[3 if of_entries(order.request) else 2].serve(order.request)
             case _:
                 log.warning("not an order: %s", shown(repr(order)))
 
-    def begin(self) -> tuple[Destination, PayloadReader, Source] | None:
+    def begin(self) -> tuple[Destination, PayloadReader, Source, Source] | None:
         """Open the storage and start both halves; None, with the reason kept, while it cannot be opened."""
         if time.monotonic() - self.endpoint_tried_s < ENDPOINT_RETRY_S:
             return None
         self.endpoint_tried_s = time.monotonic()
         settings = self.settings
         try:
-            endpoint = open_endpoint(settings.endpoint_url, name=ENDPOINT)
+            endpoint = self.open_storage()
         except Transfer2goError as error:
             self.fault = Reason(Scope.DESTINATION, FailureClass.TRANSIENT, "open", Text(shown(str(error), 390)))
         else:
             registry = settings.registry
             destination = Destination(settings.here, registry.partitions, endpoint, self.publish)
             payload = PayloadReader(settings, destination, self.publish)
-            source = Source(
-                settings.here, endpoint, registry.payload_bytes, self.publisher.send_chunk, self.publish, wall_ms
-            )
-            self.fault, self.halves = None, (destination, payload, source)
-            for name, run in (("payload", payload.run), ("sync", destination.run), ("source", source.run)):
+            source, entries = self.sources(endpoint)
+            self.fault, self.halves = None, (destination, payload, source, entries)
+            for name, run in (
+                ("payload", payload.run),
+                ("sync", destination.run),
+                ("source", source.run),
+                ("entries", entries.run),
+            ):
                 _thread(name, run)
             if self.assigned:
                 payload.assign(self.assigned)
             return self.halves
         log.warning("the storage cannot be opened: %s", self.fault.text)
         return None
+
+    def open_storage(self) -> Endpoint:
+        return open_endpoint(self.settings.endpoint_url, name=ENDPOINT)
+
+    def sources(self, endpoint: Endpoint) -> tuple[Source, Source]:
+        """Of whole files, and of entries: decoding these must not delay those."""
+        settings, size = self.settings, self.settings.registry.payload_bytes
+        # What the client queues for the broker bounds a record too, and is smaller than the broker's bound.
+        record_bytes = min(PAYLOAD_BYTES_MAX, max(settings.chunk_queue_bytes, 5 * size))
+        supplies = (
+            FileBytes(endpoint),
+            FileEntries(endpoint, size, settings.policy.payload_codec, record_bytes - RECORD_ROOM_BYTES),
+        )
+        one, other = (
+            Source(settings.here, supply, size, self.publisher.send_chunk, self.publish, wall_ms) for supply in supplies
+        )
+        return one, other
 
     # manifests
 
@@ -163,7 +188,15 @@ class Child:
         return Catalogue.open_secondary(str(view), str(scratch))
 
     def run_writes(self) -> None:
-        writer = ManifestWriter(self.settings.here, self.settings.policy, self.open_catalogue, self.publish)
+        settings = self.settings
+        writer = ManifestWriter(
+            settings.here,
+            settings.policy,
+            self.open_catalogue,
+            self.publish,
+            open_storage=self.open_storage,
+            payload_bytes=settings.registry.payload_bytes,
+        )
         while self.running:
             command = self.writes.get()
             try:
@@ -210,7 +243,7 @@ class Child:
         Serving and listing do not wait behind the opening of parts, which may have to read files.
         """
         if isinstance(order, Serve) and self.halves is not None:
-            self.halves[2].serve(order.request)
+            self.halves[3 if of_entries(order.request) else 2].serve(order.request)
             return True
         if isinstance(order, Write):
             if self.writes.full():

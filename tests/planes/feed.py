@@ -11,6 +11,7 @@ from typing import TypeVar
 from streams import wire
 from streams.core.messages import ChunkHeader, ChunksRequested, ChunksServed, ManifestWritten, Message, Origin
 from streams.core.ranges import Ranges
+from streams.planes.byte_source import FileBytes
 from streams.planes.destination import Destination
 from streams.planes.source import Source, wall_ms
 from streams.storage import open_endpoint
@@ -30,7 +31,7 @@ class Sender:
         self.told: list[Message] = []
         self._done = threading.Condition()
         self.endpoint = open_endpoint(f"file://{root}", name="default")
-        self.source = Source(A, self.endpoint, payload_bytes, self._keep, self._tell, wall_ms)
+        self.source = Source(A, FileBytes(self.endpoint), payload_bytes, self._keep, self._tell, wall_ms)
         self._thread = threading.Thread(target=self.source.run, daemon=True)
         self._thread.start()
 

@@ -1,0 +1,171 @@
+"""What a request for entries is answered with: batches cut at the file's borders. Sending them is source.py's.
+
+The libraries behind `streams.events` are imported at the first request: a site that moves only files never does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from streams.core import parts
+from streams.core.asked import EventSelection
+from streams.core.messages import ChunksRequested, FailureClass, Reason, RequestedItem, Scope
+from streams.core.names import Destination, Text, shown
+from streams.core.policy import PAYLOAD_BYTES_MAX
+from streams.errors import StorageError, Temporary, Transfer2goError
+from streams.planes.source import Taken
+from streams.storage.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from streams.events.batches import Compression
+    from streams.events.reading import Entries
+
+log = logging.getLogger(__name__)
+
+READERS_MAX = 2
+"""Open at once: each holds some decoded 10 MB."""
+IDLE_S = 5.0
+TURN_BYTES = 1024 * 1024
+LONG_TURN_BYTES = 32 << 20
+"""While more transfers wait than readers are kept: each turn opens a file and decodes a window, so it sends it all."""
+ENTRY_BYTES_MAX = PAYLOAD_BYTES_MAX - (256 << 10)
+"""Of a batch's body; the schema and the record's headers come on top."""
+_MISSING = "install transfer2go[events] at the source"
+
+
+@dataclass(slots=True)
+class _Opened:
+    """A file being read. `cut` is the one that entries were last sent of."""
+
+    entries: Entries
+    cuts: list[tuple[int, int]]
+    cut: int = 0
+
+    def end_of(self, entry: int) -> int:
+        """Where the cut ends that holds `entry`."""
+        from streams.events.borders import piece_of
+
+        if not self.cuts[self.cut][0] <= entry < self.cuts[self.cut][1]:
+            self.cut = piece_of(self.cuts, entry)
+        return self.cuts[self.cut][1]
+
+
+class FileEntries:
+    """Used by one thread."""
+
+    idle_s = IDLE_S
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        payload_bytes: int,
+        codec: str = "lz4",
+        entry_bytes_max: int = ENTRY_BYTES_MAX,
+    ) -> None:
+        self._endpoint = endpoint
+        self._payload_bytes = payload_bytes
+        self._compression: Compression = "none" if codec == "none" else "zstd" if codec == "zstd" else "lz4"
+        self._entry_bytes_max = entry_bytes_max
+        self._opened: OrderedDict[tuple[Destination, str, str, str], _Opened] = OrderedDict()
+
+    def turn_bytes(self, waiting: int) -> int:
+        return TURN_BYTES if waiting <= READERS_MAX else LONG_TURN_BYTES
+
+    def take(self, request: ChunksRequested, item: RequestedItem, offset: int, length: int, room_bytes: int) -> Taken:
+        """Raises StorageError only. A single entry over the cap is taken with its reason, and is not in the way."""
+        try:
+            return self._take(request.destination, item, offset, length)
+        except StorageError:
+            self._close(request.destination, item)
+            raise
+        except Exception as error:
+            self._close(request.destination, item)
+            raise put_in_words(error, item.lfn) from error
+
+    def close(self) -> None:
+        while self._opened:
+            self._opened.popitem()[1].entries.close()
+
+    def _take(self, destination: Destination, item: RequestedItem, offset: int, length: int) -> Taken:
+        from streams.events.batches import pack
+
+        opened, start = self._open(destination, item)
+        entries = opened.entries
+        begin = start + offset
+        if not entries.entries:  # its one position stands for its schema
+            return Taken(1, pack(entries.read(entries.start, entries.start), self._compression), entries.fingerprint)
+        end = min(begin + length, opened.end_of(begin))
+        entries.read(begin, end)  # what cannot be decoded fails here, and all that is asked of the item with it
+        try:
+            begin, end, batch = next(entries.pieces(begin, end, self._entry_bytes_max))
+        except StorageError as error:  # the one entry is too large; those behind it may not be
+            words = Text(shown(str(error), 390))
+            reason = Reason(Scope.SOURCE, FailureClass(error.failure_class), "read", words)
+            return Taken(1, b"", reason=reason)
+        return Taken(end - begin, pack(batch, self._compression), entries.fingerprint)
+
+    def _open(self, destination: Destination, item: RequestedItem) -> tuple[_Opened, int]:
+        """The reader of an item, and the file's number of its first entry."""
+        name = (destination, item.lfn, item.version, item.selection)
+        opened = self._opened.get(name)
+        if opened is None:
+            while len(self._opened) >= READERS_MAX:
+                self._opened.popitem(last=False)[1].entries.close()
+            opened = self._opened[name] = self._opened_now(item)
+        self._opened.move_to_end(name)
+        return opened, opened.entries.start
+
+    def _opened_now(self, item: RequestedItem) -> _Opened:
+        selection = parts.entries_of(item.selection)
+        if selection is None:
+            what = f"{shown(item.selection, 60)!r} names no entries"
+            raise StorageError(what, item.lfn, failure_class="permanent")
+        entries = open_item(self._endpoint, item.lfn, item.version, selection)
+        if max(1, entries.entries) != item.length or (selection.stop is None and entries.entries):
+            entries.close()
+            what = f"the selection has {entries.entries:,} entries where {item.length:,} were listed"
+            raise StorageError(what, item.lfn, "ask for it again", failure_class="data-bad")
+        return _Opened(entries, entries.cuts(self._payload_bytes))
+
+    def _close(self, destination: Destination, item: RequestedItem) -> None:
+        opened = self._opened.pop((destination, item.lfn, item.version, item.selection), None)
+        if opened is not None:
+            opened.entries.close()
+
+
+def of_entries(request: ChunksRequested) -> bool:
+    return any(item.selection.startswith(parts.ENTRIES) for item in request.items)
+
+
+def open_item(endpoint: Endpoint, lfn: str, version: str, selection: EventSelection) -> Entries:
+    """The entries of one version of a file of this site (any, if `version` is ""). Raises StorageError only."""
+    try:
+        from streams.events.reading import open_entries
+
+        with endpoint.open_reader(lfn, version or None) as reader:  # as the storage opens files: never out of its root
+            seen = reader.stat.version
+        return open_entries(endpoint.pfn(lfn), selection, version=seen)
+    except StorageError:
+        raise
+    except Exception as error:
+        raise put_in_words(error, lfn) from error
+
+
+def put_in_words(error: Exception, lfn: str) -> StorageError:
+    """What else can go wrong with entries, with a class: what a second try may cure is transient."""
+    if isinstance(error, StorageError):
+        return error
+    if isinstance(error, ImportError):
+        what = f"this site cannot read entries: {shown(str(error))}"
+        return StorageError(what, lfn, _MISSING, failure_class="permanent")
+    if isinstance(error, Transfer2goError):
+        kind = "transient" if isinstance(error, Temporary) else "permanent"
+        return StorageError(error.what, error.where or lfn, error.next, failure_class=kind)
+    if isinstance(error, MemoryError):
+        return StorageError("no memory is left to read entries", lfn, "ask for fewer columns")
+    log.error("entries of %s: unexpected", lfn, exc_info=error)
+    what = f"cannot read entries: {type(error).__name__}: {shown(str(error))}"
+    return StorageError(what, lfn, failure_class="permanent")

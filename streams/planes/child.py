@@ -21,10 +21,10 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from streams.core.commands import WriteManifests
-from streams.core.messages import FailureClass, Message, PartLost, Reason, Scope
+from streams.core.messages import ChunksRequested, FailureClass, Message, PartLost, Reason, Scope
 from streams.core.names import Text, shown
 from streams.core.policy import PAYLOAD_BYTES_MAX
 from streams.core.topics import partition_of
@@ -58,6 +58,16 @@ _SWITCH_S = 0.001
 _M_ARENA_MAX = -8
 
 
+class Halves(NamedTuple):
+    destination: Destination
+    payload: PayloadReader
+    source: Source
+    entries: Source
+
+    def serve(self, request: ChunksRequested) -> None:
+        (self.entries if of_entries(request) else self.source).serve(request)
+
+
 class Child:
     """One incarnation of the planes."""
 
@@ -70,7 +80,7 @@ class Child:
         self.fault: Reason | None = None
         self.endpoint_tried_s = -1e9
         self.assigned: dict[int, int | None] = {}
-        self.halves: tuple[Destination, PayloadReader, Source, Source] | None = None
+        self.halves: Halves | None = None
 
     # publishing
 
@@ -108,7 +118,7 @@ class Child:
                 why = order.reason if isinstance(order, Stop) else self.fault
                 self.publish(PartLost(lost, order.attempt, why))
             return
-        destination, payload, *_ = halves
+        destination, payload = halves.destination, halves.payload
         match order:
             case Assign():
                 destination.keep(order.partitions)
@@ -125,11 +135,11 @@ class Child:
             case Forget():
                 destination.forget(order.manifest_id)
             case Serve():
-                halves[3 if of_entries(order.request) else 2].serve(order.request)
+                halves.serve(order.request)
             case _:
                 log.warning("not an order: %s", shown(repr(order)))
 
-    def begin(self) -> tuple[Destination, PayloadReader, Source, Source] | None:
+    def begin(self) -> Halves | None:
         """Open the storage and start both halves; None, with the reason kept, while it cannot be opened."""
         if time.monotonic() - self.endpoint_tried_s < ENDPOINT_RETRY_S:
             return None
@@ -144,7 +154,7 @@ class Child:
             destination = Destination(settings.here, registry.partitions, endpoint, self.publish)
             payload = PayloadReader(settings, destination, self.publish)
             source, entries = self.sources(endpoint)
-            self.fault, self.halves = None, (destination, payload, source, entries)
+            self.fault, self.halves = None, Halves(destination, payload, source, entries)
             for name, run in (
                 ("payload", payload.run),
                 ("sync", destination.run),
@@ -243,7 +253,7 @@ class Child:
         Serving and listing do not wait behind the opening of parts, which may have to read files.
         """
         if isinstance(order, Serve) and self.halves is not None:
-            self.halves[3 if of_entries(order.request) else 2].serve(order.request)
+            self.halves.serve(order.request)
             return True
         if isinstance(order, Write):
             if self.writes.full():

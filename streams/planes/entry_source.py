@@ -29,8 +29,8 @@ READERS_MAX = 2
 """Open at once: each holds some decoded 10 MB."""
 IDLE_S = 5.0
 TURN_BYTES = 1024 * 1024
-LONG_TURN_BYTES = 32 << 20
-"""While more transfers wait than readers are kept: each turn opens a file and decodes a window, so it sends it all."""
+LONG_TURN_BYTES = 64 << 20
+"""While more transfers wait than readers are kept: each turn opens a file and decodes windows, so a request ends."""
 ENTRY_BYTES_MAX = PAYLOAD_BYTES_MAX - (256 << 10)
 """Of a batch's body; the schema and the record's headers come on top."""
 _MISSING = "install transfer2go[events] at the source"

@@ -51,8 +51,8 @@ ENDPOINT_RETRY_S = 2.0
 PUBLISH_S = 30.0
 ANNOUNCE_S = 30
 CLOSE_S = 2.0
-RECORD_ROOM_BYTES = 256 * 1024
-"""Of a record with one large entry: left for its schema and headers."""
+RECORD_ROOM_BYTES = 32 * 1024
+"""Of a record with one large entry: left for its headers."""
 _SWITCH_S = 0.001
 """Python's thread switch interval: the default of 5 ms is a hop's latency for every thread that waits."""
 _M_ARENA_MAX = -8

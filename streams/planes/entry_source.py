@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from streams.core import parts
 from streams.core.asked import EventSelection
-from streams.core.messages import ChunksRequested, FailureClass, Reason, RequestedItem, Scope
-from streams.core.names import Destination, Text, shown
+from streams.core.messages import ChunksRequested, RequestedItem, Scope
+from streams.core.names import Destination, shown
 from streams.core.policy import PAYLOAD_BYTES_MAX
 from streams.errors import StorageError, Temporary, Transfer2goError
+from streams.planes.landing import reason_of
 from streams.planes.source import Taken
 from streams.storage.endpoint import Endpoint
 
@@ -31,8 +32,6 @@ IDLE_S = 5.0
 TURN_BYTES = 1024 * 1024
 LONG_TURN_BYTES = 64 << 20
 """While more transfers wait than readers are kept: each turn opens a file and decodes windows, so a request ends."""
-ENTRY_BYTES_MAX = PAYLOAD_BYTES_MAX - (256 << 10)
-"""Of a batch's body; the schema and the record's headers come on top."""
 _MISSING = "install transfer2go[events] at the source"
 
 
@@ -42,6 +41,8 @@ class _Opened:
 
     entries: Entries
     cuts: list[tuple[int, int]]
+    schema_bytes: int
+    fingerprint: str
     cut: int = 0
 
     def end_of(self, entry: int) -> int:
@@ -63,12 +64,12 @@ class FileEntries:
         endpoint: Endpoint,
         payload_bytes: int,
         codec: str = "lz4",
-        entry_bytes_max: int = ENTRY_BYTES_MAX,
+        record_bytes_max: int = PAYLOAD_BYTES_MAX,
     ) -> None:
         self._endpoint = endpoint
         self._payload_bytes = payload_bytes
         self._compression: Compression = "none" if codec == "none" else "zstd" if codec == "zstd" else "lz4"
-        self._entry_bytes_max = entry_bytes_max
+        self._record_bytes_max = record_bytes_max
         self._opened: OrderedDict[tuple[Destination, str, str, str], _Opened] = OrderedDict()
 
     def turn_bytes(self, waiting: int) -> int:
@@ -92,23 +93,21 @@ class FileEntries:
     def _take(self, destination: Destination, item: RequestedItem, offset: int, length: int) -> Taken:
         from streams.events.batches import pack
 
-        opened, start = self._open(destination, item)
+        opened = self._open(destination, item)
         entries = opened.entries
-        begin = start + offset
         if not entries.entries:  # its one position stands for its schema
-            return Taken(1, pack(entries.read(entries.start, entries.start), self._compression), entries.fingerprint)
+            return Taken(1, pack(entries.read(entries.start, entries.start), self._compression), opened.fingerprint)
+        begin = entries.start + offset
         end = min(begin + length, opened.end_of(begin))
-        entries.read(begin, end)  # what cannot be decoded fails here, and all that is asked of the item with it
         try:
-            begin, end, batch = next(entries.pieces(begin, end, self._entry_bytes_max))
-        except StorageError as error:  # the one entry is too large; those behind it may not be
-            words = Text(shown(str(error), 390))
-            reason = Reason(Scope.SOURCE, FailureClass(error.failure_class), "read", words)
+            begin, end, batch = next(entries.pieces(begin, end, self._record_bytes_max - opened.schema_bytes))
+        except StorageError as error:
+            entries.read(begin, begin + 1)  # if this fails too, so does all that is asked of the item
+            reason = reason_of(error, "read", Scope.SOURCE)  # else it is one large entry, not those behind it
             return Taken(1, b"", reason=reason)
-        return Taken(end - begin, pack(batch, self._compression), entries.fingerprint)
+        return Taken(end - begin, pack(batch, self._compression), opened.fingerprint)
 
-    def _open(self, destination: Destination, item: RequestedItem) -> tuple[_Opened, int]:
-        """The reader of an item, and the file's number of its first entry."""
+    def _open(self, destination: Destination, item: RequestedItem) -> _Opened:
         name = (destination, item.lfn, item.version, item.selection)
         opened = self._opened.get(name)
         if opened is None:
@@ -116,7 +115,7 @@ class FileEntries:
                 self._opened.popitem(last=False)[1].entries.close()
             opened = self._opened[name] = self._opened_now(item)
         self._opened.move_to_end(name)
-        return opened, opened.entries.start
+        return opened
 
     def _opened_now(self, item: RequestedItem) -> _Opened:
         selection = parts.entries_of(item.selection)
@@ -128,7 +127,10 @@ class FileEntries:
             entries.close()
             what = f"the selection has {entries.entries:,} entries where {item.length:,} were listed"
             raise StorageError(what, item.lfn, "ask for it again", failure_class="data-bad")
-        return _Opened(entries, entries.cuts(self._payload_bytes))
+        from streams.events.batches import pack
+
+        schema_bytes = len(pack(entries.read(entries.start, entries.start), "none"))
+        return _Opened(entries, entries.cuts(self._payload_bytes), schema_bytes, entries.fingerprint)
 
     def _close(self, destination: Destination, item: RequestedItem) -> None:
         opened = self._opened.pop((destination, item.lfn, item.version, item.selection), None)

@@ -26,10 +26,10 @@ PAYLOAD = 64 * 1024
 
 class EntrySender(Sender):
     def __init__(
-        self, root: Path, payload_bytes: int = PAYLOAD, codec: str = "lz4", entry_bytes_max: int = 1 << 20
+        self, root: Path, payload_bytes: int = PAYLOAD, codec: str = "lz4", record_bytes_max: int = 1 << 20
     ) -> None:
         super().__init__(
-            root, payload_bytes, lambda endpoint: FileEntries(endpoint, payload_bytes, codec, entry_bytes_max)
+            root, payload_bytes, lambda endpoint: FileEntries(endpoint, payload_bytes, codec, record_bytes_max)
         )
 
 

@@ -167,7 +167,7 @@ def test_an_open_range_that_begins_at_the_end_is_empty_too(sender: EntrySender, 
 def test_an_entry_over_the_cap_has_a_reason_and_the_others_flow(root: Path) -> None:
     words = ["a", "b" * 300_000, "c", "d"]
     pq.write_table(pa.table({"s": words}), root / "store/big.parquet")
-    sender = EntrySender(root, entry_bytes_max=100_000)
+    sender = EntrySender(root, record_bytes_max=100_000)
     body = entries_listed(root, ["/store/big.parquet"])
     pieces = unpacked(sender.serve(request_of(body)))[0]
     sender.close()
@@ -181,12 +181,12 @@ def test_an_entry_over_the_cap_has_a_reason_and_the_others_flow(root: Path) -> N
 
 def test_a_large_payload_is_halved_until_it_fits(root: Path) -> None:
     pq.write_table(pa.table({"s": ["x" * 20_000] * 64}), root / "store/b.parquet")
-    sender = EntrySender(root, payload_bytes=1 << 20, entry_bytes_max=100_000, codec="none")
+    sender = EntrySender(root, payload_bytes=1 << 20, record_bytes_max=100_000, codec="none")
     body = entries_listed(root, ["/store/b.parquet"])
     records = sender.serve(request_of(body))
     sender.close()
     assert rows_of(unpacked(records)[0], 0).equals(in_file(root, body.items[0]))
-    assert max(segment.size for header, _ in records for segment in header.segments) < 101_000
+    assert max(segment.size for header, _ in records for segment in header.segments) <= 100_000
 
 
 def test_a_file_replaced_between_two_chunks_is_said(root: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]

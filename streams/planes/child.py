@@ -26,17 +26,17 @@ from typing import BinaryIO, NamedTuple
 from streams.core.commands import WriteManifests
 from streams.core.messages import ChunksRequested, FailureClass, Message, PartLost, Reason, Scope
 from streams.core.names import Text, shown
-from streams.core.policy import PAYLOAD_BYTES_MAX
 from streams.core.topics import partition_of
 from streams.errors import Temporary, Transfer2goError
 from streams.kafka.publish import Publisher
-from streams.planes.byte_source import FileBytes
 from streams.planes.destination import Destination
-from streams.planes.entry_source import FileEntries, of_entries
+from streams.planes.entry_files import Shelf
+from streams.planes.entry_source import of_entries
 from streams.planes.listing import Listing, ManifestWriter
 from streams.planes.orders import Assign, Forget, Open, Serve, Start, Stop, Write, read_order
 from streams.planes.payload import PayloadReader
-from streams.planes.source import Source, wall_ms
+from streams.planes.source import Source
+from streams.planes.sources import sources
 from streams.storage import open_endpoint
 from streams.storage.endpoint import Endpoint
 
@@ -51,8 +51,6 @@ ENDPOINT_RETRY_S = 2.0
 PUBLISH_S = 30.0
 ANNOUNCE_S = 30
 CLOSE_S = 2.0
-RECORD_ROOM_BYTES = 32 * 1024
-"""Of a record with one large entry: left for its headers."""
 _SWITCH_S = 0.001
 """Python's thread switch interval: the default of 5 ms is a hop's latency for every thread that waits."""
 _M_ARENA_MAX = -8
@@ -76,6 +74,7 @@ class Child:
         self.publisher = Publisher(start.settings, start.settings.here, start.writer, "plane")
         self.orders: queue.Queue[object] = queue.Queue(ORDERS_MAX)
         self.writes: queue.Queue[WriteManifests] = queue.Queue(WRITES_MAX)
+        self.shelf = Shelf()
         self.running = True
         self.fault: Reason | None = None
         self.endpoint_tried_s = -1e9
@@ -153,7 +152,7 @@ class Child:
             registry = settings.registry
             destination = Destination(settings.here, registry.partitions, endpoint, self.publish)
             payload = PayloadReader(settings, destination, self.publish)
-            source, entries = self.sources(endpoint)
+            source, entries = sources(settings, endpoint, self.publisher.send_chunk, self.publish, self.shelf)
             self.fault, self.halves = None, Halves(destination, payload, source, entries)
             for name, run in (
                 ("payload", payload.run),
@@ -170,20 +169,6 @@ class Child:
 
     def open_storage(self) -> Endpoint:
         return open_endpoint(self.settings.endpoint_url, name=ENDPOINT)
-
-    def sources(self, endpoint: Endpoint) -> tuple[Source, Source]:
-        """Of whole files, and of entries: decoding these must not delay those."""
-        settings, size = self.settings, self.settings.registry.payload_bytes
-        # What the client queues for the broker bounds a record too, and is smaller than the broker's bound.
-        record_bytes = min(PAYLOAD_BYTES_MAX, max(settings.chunk_queue_bytes, 5 * size))
-        supplies = (
-            FileBytes(endpoint),
-            FileEntries(endpoint, size, settings.policy.payload_codec, record_bytes - RECORD_ROOM_BYTES),
-        )
-        one, other = (
-            Source(settings.here, supply, size, self.publisher.send_chunk, self.publish, wall_ms) for supply in supplies
-        )
-        return one, other
 
     # manifests
 
@@ -206,6 +191,7 @@ class Child:
             self.publish,
             open_storage=self.open_storage,
             payload_bytes=settings.registry.payload_bytes,
+            shelf=self.shelf,
         )
         while self.running:
             command = self.writes.get()

@@ -8,14 +8,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from streams.core import parts
+from streams.core.asked import EventSelection
 from streams.core.messages import FailureClass, Item, Scope
 from streams.core.names import Block, Lfn, Site, shown
 from streams.errors import StorageError, Temporary, Transfer2goError
-from streams.planes.entry_source import open_item, put_in_words
+from streams.planes.entry_files import Shelf, open_item, put_in_words
 from streams.planes.landing import reason_of
 from streams.storage.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from streams.events.reading import Entries
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +30,11 @@ _SITES_TOLD = 3
 class EntryItems:
     """For one site's manifests. Used by one thread."""
 
-    def __init__(self, here: Site, endpoint: Endpoint, payload_bytes: int) -> None:
+    def __init__(self, here: Site, endpoint: Endpoint, payload_bytes: int, shelf: Shelf | None = None) -> None:
         self._here = here
         self._endpoint = endpoint
         self._payload_bytes = payload_bytes
+        self._shelf = shelf
 
     def item(self, lfn: Lfn, block: Block, held: Mapping[Site, str], selection: str, suffix: str) -> Item:
         """The item of a file that the sites of `held` have, in the version that each says, one at least.
@@ -56,29 +62,41 @@ class EntryItems:
         asked = parts.entries_of(selection)
         if asked is None:
             raise StorageError(f"{shown(selection, 60)!r} names no entries", lfn, failure_class="permanent")
-        with open_item(self._endpoint, lfn, version, asked) as entries:
-            from streams.events.batches import pack
+        entries = open_item(self._endpoint, lfn, version, asked)
+        try:
+            item = self._item(entries, lfn, block, version, asked, suffix)
+        except BaseException:
+            entries.close()
+            raise
+        if self._shelf is None:
+            entries.close()
+        else:
+            self._shelf.put(lfn, version, item.selection, entries)
+        return item
 
-            found = replace(asked, tree=entries.tree)
-            if entries.entries:
-                found = replace(found, start=entries.start, stop=entries.stop)
-            part = parts.canonical(f"{parts.ENTRIES}{found}")
-            dataset, filed = parts.filed(block)
-            # A schema travels with every payload; of a wide one that is the most of a small payload.
-            empty_bytes = len(pack(entries.read(entries.start, entries.start), "none"))
-            size = entries.decoded_bytes + empty_bytes * max(1, len(entries.cuts(self._payload_bytes)))
-            return Item(
-                lfn=lfn,
-                dataset=dataset,
-                block=filed,
-                target=parts.target_of(lfn, part, suffix),
-                selection=part,
-                length=max(1, entries.entries),
-                bytes=size,
-                adler32=None,
-                version=version,
-                holder=self._here,
-            )
+    def _item(self, entries: Entries, lfn: Lfn, block: Block, version: str, asked: EventSelection, suffix: str) -> Item:
+        from streams.events.batches import pack
+
+        found = replace(asked, tree=entries.tree)
+        if entries.entries:
+            found = replace(found, start=entries.start, stop=entries.stop)
+        part = parts.canonical(f"{parts.ENTRIES}{found}")
+        dataset, filed = parts.filed(block)
+        # A schema travels with every payload; of a wide one that is the most of a small payload.
+        empty_bytes = len(pack(entries.read(entries.start, entries.start), "none"))
+        size = entries.decoded_bytes + empty_bytes * max(1, len(entries.cuts(self._payload_bytes)))
+        return Item(
+            lfn=lfn,
+            dataset=dataset,
+            block=filed,
+            target=parts.target_of(lfn, part, suffix),
+            selection=part,
+            length=max(1, entries.entries),
+            bytes=size,
+            adler32=None,
+            version=version,
+            holder=self._here,
+        )
 
 
 def _failed(

@@ -1,21 +1,20 @@
 """What a request for entries is answered with: batches cut at the file's borders. Sending them is source.py's.
 
-The libraries behind `streams.events` are imported at the first request: a site that moves only files never does.
+The libraries behind `streams.events` are imported at the first request.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streams.core import parts
-from streams.core.asked import EventSelection
 from streams.core.messages import ChunksRequested, RequestedItem, Scope
 from streams.core.names import Destination, shown
 from streams.core.policy import PAYLOAD_BYTES_MAX
-from streams.errors import StorageError, Temporary, Transfer2goError
+from streams.errors import StorageError
+from streams.planes.entry_files import Shelf, open_item, put_in_words
 from streams.planes.landing import reason_of
 from streams.planes.source import Taken
 from streams.storage.endpoint import Endpoint
@@ -24,15 +23,12 @@ if TYPE_CHECKING:
     from streams.events.batches import Compression
     from streams.events.reading import Entries
 
-log = logging.getLogger(__name__)
-
 READERS_MAX = 2
 """Open at once: each holds some decoded 10 MB."""
 IDLE_S = 5.0
 TURN_BYTES = 1024 * 1024
 LONG_TURN_BYTES = 64 << 20
 """While more transfers wait than readers are kept: each turn opens a file and decodes windows, so a request ends."""
-_MISSING = "install transfer2go[events] at the source"
 
 
 @dataclass(slots=True)
@@ -65,11 +61,13 @@ class FileEntries:
         payload_bytes: int,
         codec: str = "lz4",
         record_bytes_max: int = PAYLOAD_BYTES_MAX,
+        shelf: Shelf | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._payload_bytes = payload_bytes
         self._compression: Compression = "none" if codec == "none" else "zstd" if codec == "zstd" else "lz4"
         self._record_bytes_max = record_bytes_max
+        self._shelf = shelf or Shelf()
         self._opened: OrderedDict[tuple[Destination, str, str, str], _Opened] = OrderedDict()
 
     def turn_bytes(self, waiting: int) -> int:
@@ -118,19 +116,23 @@ class FileEntries:
         return opened
 
     def _opened_now(self, item: RequestedItem) -> _Opened:
+        from streams.events.batches import pack
+
         selection = parts.entries_of(item.selection)
         if selection is None:
             what = f"{shown(item.selection, 60)!r} names no entries"
             raise StorageError(what, item.lfn, failure_class="permanent")
-        entries = open_item(self._endpoint, item.lfn, item.version, selection)
-        if max(1, entries.entries) != item.length or (selection.stop is None and entries.entries):
+        entries = self._shelf.take(item.lfn, item.version, item.selection)
+        entries = entries or open_item(self._endpoint, item.lfn, item.version, selection)
+        try:
+            if max(1, entries.entries) != item.length or (selection.stop is None and entries.entries):
+                what = f"the selection has {entries.entries:,} entries where {item.length:,} were listed"
+                raise StorageError(what, item.lfn, "ask for it again", failure_class="data-bad")
+            schema_bytes = len(pack(entries.read(entries.start, entries.start), "none"))
+            return _Opened(entries, entries.cuts(self._payload_bytes), schema_bytes, entries.fingerprint)
+        except BaseException:
             entries.close()
-            what = f"the selection has {entries.entries:,} entries where {item.length:,} were listed"
-            raise StorageError(what, item.lfn, "ask for it again", failure_class="data-bad")
-        from streams.events.batches import pack
-
-        schema_bytes = len(pack(entries.read(entries.start, entries.start), "none"))
-        return _Opened(entries, entries.cuts(self._payload_bytes), schema_bytes, entries.fingerprint)
+            raise
 
     def _close(self, destination: Destination, item: RequestedItem) -> None:
         opened = self._opened.pop((destination, item.lfn, item.version, item.selection), None)
@@ -140,34 +142,3 @@ class FileEntries:
 
 def of_entries(request: ChunksRequested) -> bool:
     return any(item.selection.startswith(parts.ENTRIES) for item in request.items)
-
-
-def open_item(endpoint: Endpoint, lfn: str, version: str, selection: EventSelection) -> Entries:
-    """The entries of one version of a file of this site (any, if `version` is ""). Raises StorageError only."""
-    try:
-        from streams.events.reading import open_entries
-
-        with endpoint.open_reader(lfn, version or None) as reader:  # as the storage opens files: never out of its root
-            seen = reader.stat.version
-        return open_entries(endpoint.pfn(lfn), selection, version=seen)
-    except StorageError:
-        raise
-    except Exception as error:
-        raise put_in_words(error, lfn) from error
-
-
-def put_in_words(error: Exception, lfn: str) -> StorageError:
-    """What else can go wrong with entries, with a class: what a second try may cure is transient."""
-    if isinstance(error, StorageError):
-        return error
-    if isinstance(error, ImportError):
-        what = f"this site cannot read entries: {shown(str(error))}"
-        return StorageError(what, lfn, _MISSING, failure_class="permanent")
-    if isinstance(error, Transfer2goError):
-        kind = "transient" if isinstance(error, Temporary) else "permanent"
-        return StorageError(error.what, error.where or lfn, error.next, failure_class=kind)
-    if isinstance(error, MemoryError):
-        return StorageError("no memory is left to read entries", lfn, "ask for fewer columns")
-    log.error("entries of %s: unexpected", lfn, exc_info=error)
-    what = f"cannot read entries: {type(error).__name__}: {shown(str(error))}"
-    return StorageError(what, lfn, failure_class="permanent")

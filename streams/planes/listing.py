@@ -22,6 +22,7 @@ from streams.core.names import Block, Dataset, IntentId, Lfn, Site, Text
 from streams.core.policy import MANIFEST_ITEMS_MAX, Policy
 from streams.core.selection import Selector
 from streams.errors import Temporary, WireError
+from streams.planes.entry_files import Shelf
 from streams.planes.entry_listing import EntryItems
 from streams.storage.endpoint import Endpoint
 from streams.views.catalogue import CatalogueFile
@@ -67,6 +68,7 @@ class ManifestWriter:
         clock: Callable[[], float] = time.monotonic,
         open_storage: Callable[[], Endpoint] | None = None,
         payload_bytes: int = PAYLOAD_BYTES,
+        shelf: Shelf | None = None,
     ) -> None:
         """`open_storage` is called when entries are first asked for; they are listed as cut into `payload_bytes`."""
         self._here = here
@@ -76,6 +78,7 @@ class ManifestWriter:
         self._clock = clock
         self._open_storage = open_storage
         self._payload_bytes = payload_bytes
+        self._shelf = shelf
         self._catalogue: Listing | None = None
         self._entries: EntryItems | None = None
         self._known: dict[Lfn, Item] = {}
@@ -172,7 +175,7 @@ class ManifestWriter:
         if self._entries is None:
             if self._open_storage is None:
                 raise Temporary("the storage is not there yet, and entries are read from it")
-            self._entries = EntryItems(self._here, self._open_storage(), self._payload_bytes)
+            self._entries = EntryItems(self._here, self._open_storage(), self._payload_bytes, self._shelf)
         return self._entries
 
 

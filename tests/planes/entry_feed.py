@@ -14,6 +14,7 @@ from streams.core.names import IntentId, Lfn
 from streams.core.parts import canonical, entries_of
 from streams.events.batches import fingerprint, unpack
 from streams.events.reading import open_entries
+from streams.planes.entry_files import Shelf
 from streams.planes.entry_listing import EntryItems
 from streams.planes.entry_source import FileEntries
 from streams.storage import open_endpoint
@@ -26,10 +27,15 @@ PAYLOAD = 64 * 1024
 
 class EntrySender(Sender):
     def __init__(
-        self, root: Path, payload_bytes: int = PAYLOAD, codec: str = "lz4", record_bytes_max: int = 1 << 20
+        self,
+        root: Path,
+        payload_bytes: int = PAYLOAD,
+        codec: str = "lz4",
+        record_bytes_max: int = 1 << 20,
+        shelf: Shelf | None = None,
     ) -> None:
         super().__init__(
-            root, payload_bytes, lambda endpoint: FileEntries(endpoint, payload_bytes, codec, record_bytes_max)
+            root, payload_bytes, lambda endpoint: FileEntries(endpoint, payload_bytes, codec, record_bytes_max, shelf)
         )
 
 
@@ -40,11 +46,11 @@ def put_sample(root: Path, sample: Path) -> str:
     return f"/store/{sample.name}"
 
 
-def item_of(root: Path, lfn: str, selection: str, suffix: str = "parquet", payload_bytes: int = PAYLOAD) -> Item:
+def item_of(root: Path, lfn: str, selection: str, suffix: str = "parquet", shelf: Shelf | None = None) -> Item:
     """As site A lists a file under its storage `root`."""
     with open_endpoint(f"file://{root}") as endpoint:
         version = endpoint.stat(lfn).version
-        return EntryItems(A, endpoint, payload_bytes).item(Lfn(lfn), BLOCK, {A: version}, canonical(selection), suffix)
+        return EntryItems(A, endpoint, PAYLOAD, shelf).item(Lfn(lfn), BLOCK, {A: version}, canonical(selection), suffix)
 
 
 def entries_listed(root: Path, lfns: Sequence[str], selection: str = "entries:[:]") -> ManifestWritten:

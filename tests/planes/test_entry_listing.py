@@ -34,7 +34,7 @@ from streams.core.parts import canonical, target_of
 from streams.core.policy import Policy
 from streams.core.selection import parse
 from streams.errors import Temporary
-from streams.planes import entry_listing, entry_source, listing
+from streams.planes import entry_files, entry_listing, listing
 from streams.planes.listing import ManifestWriter
 from streams.storage import open_endpoint
 from streams.views import rows
@@ -281,7 +281,7 @@ def test_what_may_work_later_writes_no_manifest_now(desk: Desk, monkeypatch: pyt
 
     def moody(endpoint: Any, lfn: str, version: str, selection: Any) -> Any:
         if lfn == "/store/1.root":
-            raise entry_source.put_in_words(MemoryError(), lfn)
+            raise entry_files.put_in_words(MemoryError(), lfn)
         return real(endpoint, lfn, version, selection)
 
     monkeypatch.setattr(entry_listing, "open_item", moody)

@@ -17,11 +17,15 @@ import pytest
 import uproot
 
 from streams.core.messages import FailureClass, ManifestWritten, Reason, Scope
+from streams.core.names import Lfn
 from streams.core.parts import entries_of
 from streams.core.policy import SEGMENTS_MAX
 from streams.core.ranges import Ranges
 from streams.events import batches, reading
 from streams.planes import entry_source
+from streams.planes.entry_files import Shelf, put_in_words
+from streams.planes.entry_listing import EntryItems
+from streams.storage import open_endpoint
 from tests.events.event_files import HZZ, NANOAOD, ZMUMU, assert_same, columns, part, reference, write_ttree
 from tests.planes.entry_feed import (
     PAYLOAD,
@@ -34,7 +38,7 @@ from tests.planes.entry_feed import (
     unpacked,
 )
 from tests.planes.feed import Sender, listed
-from tests.planes.stage import request_of
+from tests.planes.stage import BLOCK, A, request_of
 
 
 @pytest.fixture
@@ -256,7 +260,7 @@ def test_what_may_be_readable_later_is_left_out(sender: EntrySender, root: Path,
 
     def moody(endpoint, lfn, version, selection):  # type: ignore[no-untyped-def]
         if lfn == "/store/b.root":
-            raise entry_source.put_in_words(MemoryError(), lfn)
+            raise put_in_words(MemoryError(), lfn)
         return real(endpoint, lfn, version, selection)
 
     monkeypatch.setattr(entry_source, "open_item", moody)
@@ -327,3 +331,37 @@ def test_whole_files_do_not_wait_for_entries(root: Path) -> None:
         assert entries._done.wait_for(lambda: len(entries.told) == 1, 20)
     entries.close()
     files.close()
+
+
+def test_what_was_just_listed_is_not_opened_again(root: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    lfns = [put_sample(root, ZMUMU), put_sample(root, HZZ)]
+    shelf = Shelf()
+    with open_endpoint(f"file://{root}") as endpoint:
+        listing = EntryItems(A, endpoint, PAYLOAD, shelf)
+        held = [{A: endpoint.stat(lfn).version} for lfn in lfns]
+        items = [listing.item(Lfn(n), BLOCK, v, "entries:[3:]", "root") for n, v in zip(lfns, held, strict=True)]
+    body = replace(entries_listed(root, lfns[:1]), items=tuple(items))
+    opened: list[str] = []
+    real = entry_source.open_item
+
+    def counted(endpoint, lfn, version, selection):  # type: ignore[no-untyped-def]
+        opened.append(lfn)
+        return real(endpoint, lfn, version, selection)
+
+    monkeypatch.setattr(entry_source, "open_item", counted)
+    sender = EntrySender(root, shelf=shelf)
+    whole(sender, root, body)
+    sender.close()
+    assert opened == lfns[1:]
+
+
+def test_what_nobody_takes_from_the_shelf_is_closed(root: Path) -> None:
+    shelf = Shelf(0.05)
+    item = item_of(root, put_sample(root, ZMUMU), "entries:[:]", shelf=shelf)
+    assert shelf._kept is not None
+    entries = shelf._kept[1]
+    until = time.monotonic() + 5
+    while shelf._kept is not None and time.monotonic() < until:
+        time.sleep(0.01)
+    assert shelf.take(item.lfn, item.version, item.selection) is None
+    assert entries._file.closed

@@ -4,8 +4,8 @@ It ends when the pipe closes, within seconds and whatever it was doing: nothing 
 is logged and skipped.
 
 Threads: main reads the pipe; `orders` carries orders out one after the other; `payload` reads and writes; `sync` makes
-durable, seals and tells; `source` serves files, `entries` what is inside them; `listing` writes manifests. Publishers
-and librdkafka have their own.
+durable, seals and tells; `source` serves files, `entries` what is inside them; `listing` and `entry-listing` write
+manifests. Publishers and librdkafka have their own.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -32,7 +33,7 @@ from streams.kafka.publish import Publisher
 from streams.planes.destination import Destination
 from streams.planes.entry_files import Shelf
 from streams.planes.entry_source import of_entries
-from streams.planes.listing import Listing, ManifestWriter
+from streams.planes.listing import Listing, ManifestWriter, lists_entries
 from streams.planes.orders import Assign, Forget, Open, Serve, Start, Stop, Write, read_order
 from streams.planes.payload import PayloadReader
 from streams.planes.source import Source
@@ -73,7 +74,8 @@ class Child:
         self.settings = start.settings
         self.publisher = Publisher(start.settings, start.settings.here, start.writer, "plane")
         self.orders: queue.Queue[object] = queue.Queue(ORDERS_MAX)
-        self.writes: queue.Queue[WriteManifests] = queue.Queue(WRITES_MAX)
+        self.writes: dict[bool, queue.Queue[WriteManifests]] = {of: queue.Queue(WRITES_MAX) for of in (False, True)}
+        """Whether manifests are of entries, whose files are opened one by one: whole files do not wait for that."""
         self.shelf = Shelf()
         self.running = True
         self.fault: Reason | None = None
@@ -172,29 +174,29 @@ class Child:
 
     # manifests
 
-    def open_catalogue(self) -> Listing:
+    def open_catalogue(self, scratch_name: str) -> Listing:
         from streams.views.catalogue import Catalogue
 
-        scratch = Path(self.settings.datadir) / "view-of-plane"
+        scratch = Path(self.settings.datadir) / scratch_name
         scratch.mkdir(parents=True, exist_ok=True)
         view = Path(self.settings.datadir) / "view"
         if not (view / "CURRENT").exists():
             raise Temporary("the worker's view is not there yet", str(view))
         return Catalogue.open_secondary(str(view), str(scratch))
 
-    def run_writes(self) -> None:
-        settings = self.settings
+    def run_writes(self, entries: bool) -> None:
+        settings, commands = self.settings, self.writes[entries]
         writer = ManifestWriter(
             settings.here,
             settings.policy,
-            self.open_catalogue,
+            partial(self.open_catalogue, "view-of-plane-entries" if entries else "view-of-plane"),
             self.publish,
             open_storage=self.open_storage,
             payload_bytes=settings.registry.payload_bytes,
             shelf=self.shelf,
         )
         while self.running:
-            command = self.writes.get()
+            command = commands.get()
             try:
                 writer.write(command)
             except Transfer2goError as error:
@@ -215,7 +217,8 @@ class Child:
     def run(self, pipe: BinaryIO) -> None:
         for name, run in (
             ("orders", self.run_orders),
-            ("listing", self.run_writes),
+            ("listing", partial(self.run_writes, False)),
+            ("entry-listing", partial(self.run_writes, True)),
             ("announce", self.run_announcements),
         ):
             _thread(name, run)
@@ -242,10 +245,11 @@ class Child:
             self.halves.serve(order.request)
             return True
         if isinstance(order, Write):
-            if self.writes.full():
+            writes = self.writes[lists_entries(order.command)]
+            if writes.full():
                 log.warning("manifests of %s are not written: too many commands wait", order.command.body.intent)
             else:
-                self.writes.put(order.command)
+                writes.put(order.command)
             return True
         closed = select.poll()
         closed.register(pipe.fileno(), 0)  # a hang-up is told even where nothing is asked for

@@ -96,7 +96,7 @@ class ManifestWriter:
         self._catalogue.refresh()
         self._known.clear()
         no, cursor, sha256, last = command.no, command.cursor, command.prev_sha256, False
-        until_s = self._clock() + ENTRIES_WRITE_S if _of_entries(command) else float("inf")
+        until_s = self._clock() + ENTRIES_WRITE_S if lists_entries(command) else float("inf")
         while not last and no < command.no + MANIFESTS_MAX and (no == command.no or self._clock() < until_s):
             body = self._next(command, no, cursor, sha256)
             self._publish(body)
@@ -109,7 +109,7 @@ class ManifestWriter:
 
     def _next(self, command: WriteManifests, no: int, cursor: str, prev_sha256: str) -> ManifestWritten:
         """The manifest behind `cursor`: as many items as fit by number, by their bytes, and in a record."""
-        entries = _of_entries(command)
+        entries = lists_entries(command)
         most = MANIFEST_ITEMS_MAX if not entries else min(ENTRY_ITEMS_MAX, 4 ** min(no, 3))
         files, behind = self._page(command, cursor, most)
         items = self._items(command, files)
@@ -148,7 +148,7 @@ class ManifestWriter:
         total = 0
         for file in files:
             item = self._known.get(file.lfn) or self._item(command, file)
-            if _of_entries(command):
+            if lists_entries(command):
                 self._known[file.lfn] = item
             total += item.bytes
             if total > self._policy.manifest_bytes and found:
@@ -163,7 +163,7 @@ class ManifestWriter:
             why = Reason(Scope.SOURCE, FailureClass.PERMANENT, "list", Text("no site holds it"))
             return Item(file.lfn, dataset, block, Lfn(file.lfn), "", 0, 0, None, "", None, why)
         selection = command.body.selection
-        if selection is not None and _of_entries(command):
+        if selection is not None and lists_entries(command):
             held_in = {one.site: one.version for one in file.replicas}
             suffix = command.body.format or parts.FORMATS[0]
             return self._entry_items().item(Lfn(file.lfn), block, held_in, selection, suffix)
@@ -179,6 +179,6 @@ class ManifestWriter:
         return self._entries
 
 
-def _of_entries(command: WriteManifests) -> bool:
+def lists_entries(command: WriteManifests) -> bool:
     selection = command.body.selection
     return selection is not None and selection.startswith(parts.ENTRIES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -313,3 +314,11 @@ def test_one_command_writes_for_so_long_and_waits_to_be_asked(desk: Desk, monkey
     desk.writer._publish = slow
     assert desk.writer.write(desk.command("entries:[:]")) == 2
     assert not desk.told[-1].last
+
+
+def test_a_site_without_the_libraries_says_what_to_install(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.hold([flat(desk.root / "store/a.root", 5)])
+    monkeypatch.setitem(sys.modules, "streams.events.reading", None)
+    (item,) = desk.write("entries:t")
+    assert "this site cannot read entries" in why(item).text
+    assert "install transfer2go[events] at the source" in why(item).text

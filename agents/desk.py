@@ -128,8 +128,11 @@ class Desk:
                 return turned.refused
             case m.ChunksRequested() as msg if split(topic)[0] is not None:
                 self._serve(partition, msg, heard.origin.at_ms)
+            case m.TransferProgress() as msg if msg.destination.consumer:
+                pass  # a consumer at this site keeps its own place
             case m.ChunksRequested() as msg:
-                self._transfer(partition, msg)
+                if not msg.destination.consumer:
+                    self._transfer(partition, msg)
                 if msg.source == self.here:
                     self._serve(partition, msg, heard.origin.at_ms)
             case m.ChunksServed() as msg:

@@ -13,7 +13,7 @@ import structlog
 
 from streams.core import commands as c
 from streams.core import messages as m
-from streams.core import transfer
+from streams.core.closing import replicas_of
 from streams.core.intent import IntentRow
 from streams.core.manifest import Manifest
 from streams.core.names import IntentId, ManifestId, Site
@@ -152,7 +152,7 @@ class Effects:
 
     def _close(self, command: c.CloseTransfer, manifest: Manifest) -> None:
         """Completion and replicas first; TransferClosed only when the broker has them all."""
-        held = transfer.replicas_of(command.completion, manifest, self.here)
+        held = replicas_of(command.completion, manifest, self.here)
         waiting = 1 + len(held)
 
         def acknowledged(error: Exception | None) -> None:

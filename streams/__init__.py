@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from streams.consuming.checkpoint import Checkpoint
+    from streams.consuming.stream import EventStream
     from streams.core.selection import Kind, Selector
     from streams.errors import Transfer2goError
     from streams.producer import IntentHandle, Outcome, TransferClient
@@ -20,6 +22,8 @@ _WHERE = {
     "Arrivals": "watching",
     "AsyncIntentHandle": "producer_async",
     "AsyncTransferClient": "producer_async",
+    "Checkpoint": "consuming.checkpoint",
+    "EventStream": "consuming.stream",
     "IntentHandle": "producer",
     "Kind": "core.selection",
     "Outcome": "producer",
@@ -36,6 +40,8 @@ __all__ = [
     "Arrivals",
     "AsyncIntentHandle",
     "AsyncTransferClient",
+    "Checkpoint",
+    "EventStream",
     "IntentHandle",
     "Kind",
     "Outcome",

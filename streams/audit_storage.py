@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streams import wire
 from streams.core import messages as m
@@ -57,17 +57,26 @@ def check_storage(
     disks = _Disks(settings, ledger, docket)
     try:
         for manifest in _manifests(settings, read, docket):
-            for destination, sealed, place, sha256 in ledger.completed(manifest.manifest):
-                if destination in sites and digest(manifest) == sha256:
-                    # A completion that counts more items than the manifest has is found by the ledger.
-                    for n in (sealed & Ranges([(0, len(manifest.items))])).numbers():
-                        fault = disks.fault(destination, item := manifest.items[n])
-                        if fault is not None:
-                            words = f"item {n} of {manifest.manifest}: {item.target} at {destination} {fault}"
+            for done, place in ledger.completed(manifest.manifest):
+                site = done.destination
+                if site in sites and digest(manifest) == done.manifest_sha256:
+                    for n, item in _sealed(done, manifest.items):
+                        if (fault := disks.fault(site.site, item)) is not None:
+                            words = f"item {n} of {manifest.manifest}: {item.target} at {site} {fault}"
                             docket.find(_I2, words, place)
     finally:
         disks.close()
     return StorageTally(disks.files, disks.bytes, tuple(sorted(disks.unreachable)))
+
+
+def _sealed(done: m.CompletionRecord, items: tuple[m.Item, ...]) -> Iterator[tuple[int, m.Item]]:
+    """(number, item) of what a completion calls sealed; of entries with the size and checksum of what landed."""
+    became = {one.item: one for one in done.landed}
+    # A completion that counts more items than the manifest has is found by the ledger.
+    for n in (done.sealed & Ranges([(0, len(items))])).numbers():
+        item = items[n]
+        file = became.get(n)
+        yield n, item if file is None else replace(item, bytes=file.bytes, adler32=file.adler32)
 
 
 def _manifests(settings: Settings, read: Collection[Site], docket: Docket) -> Iterator[m.ManifestWritten]:
@@ -140,7 +149,7 @@ class _Disks:
             self._docket.cannot(_I2, f"files at {site} that could not be read: {error.failure_class}")
             return None
         self._docket.check(_I2)
-        if not item.selection and found_bytes != item.bytes:
+        if item.adler32 is not None and found_bytes != item.bytes:
             return f"has {found_bytes} bytes, not {item.bytes}"
         if item.adler32 is not None and adler32 != item.adler32:
             return f"has adler32 {adler32}, not {item.adler32}"

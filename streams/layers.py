@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from streams.core.names import Site
-from streams.core.policy import PAYLOAD_BYTES_MAX, RECORD_BYTES_MAX, Policy
+from streams.core.policy import CODECS, PAYLOAD_BYTES_MAX, RECORD_BYTES_MAX, Policy
 from streams.errors import InvalidName
 
 _OWNED = {
@@ -88,6 +88,21 @@ def _url(raw: object, base: Path) -> str:
     return text
 
 
+def _one_of(*words: str) -> Callable[[object, Path], str]:
+    def parse(raw: object, base: Path) -> str:
+        if not isinstance(raw, str) or raw not in words:
+            raise ValueError(f"want one of {', '.join(words)}")
+        return raw
+
+    return parse
+
+
+def _policy_kind(name: str, default: object) -> Callable[[object, Path], object]:
+    if name == "payload_codec":
+        return _one_of(*CODECS)
+    return _seconds if isinstance(default, float) else _whole(1, _BIG)
+
+
 _BIG = 1 << 40
 NODE: dict[str, Callable[[object, Path], object]] = {
     "state": _path,
@@ -99,11 +114,7 @@ NODE: dict[str, Callable[[object, Path], object]] = {
     "web_port": _whole(0, 65535),
     "endpoint.url": _url,
     "chunk_queue_bytes": _whole(1 << 20, 1 << 30),
-    **{
-        f"policy.{f.name}": _seconds if isinstance(f.default, float) else _whole(1, _BIG)
-        for f in fields(Policy)
-        if f.name != "credit_bytes"
-    },
+    **{f"policy.{f.name}": _policy_kind(f.name, f.default) for f in fields(Policy) if f.name != "credit_bytes"},
 }
 SHARED: dict[str, Callable[[object, Path], int]] = {
     "partitions": _whole(1, 1000),

@@ -9,25 +9,25 @@ The client's site is the home of what it publishes. producer_async.py has the sa
 
 from __future__ import annotations
 
-import difflib
 import os
 import pwd
 import re
 import socket
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
+from streams.asking import legal_priority, wish
 from streams.core import messages as m
+from streams.core.asked import EventSelection
 from streams.core.intent import State
 from streams.core.names import IntentId, Site, Text
-from streams.core.selection import Selector, parse
-from streams.errors import NeverWorks, NotAllowed, NotFound, Temporary, Transfer2goError, UsageError
+from streams.core.selection import Selector
+from streams.errors import NeverWorks, NotAllowed, NotFound, Temporary, Transfer2goError
 from streams.following import Follower, Watched
 from streams.kafka.publish import Publisher
 from streams.settings import Settings, load_settings
@@ -35,8 +35,6 @@ from streams.watching import Arrivals, Snapshot, Unfinished
 
 ACK_S = 35.0
 """A little over the producer's own delivery timeout: by then a record is in the log or given up."""
-_T = TypeVar("_T")
-_NAMESPACE = uuid.UUID("9f3c1a52-6d0b-5d7e-8a41-3b7f5c2e9d10")
 BEAT_S = 0.5
 _CANCEL_SETTLE_S = 2.0
 """Of a cancelled intent more is on its way for so long: the decision, or its transfers' last words."""
@@ -132,8 +130,8 @@ class IntentHandle:
 
     def set_priority(self, priority: int) -> None:
         """Ask the home for another priority, 0…9, higher first."""
-        wish = m.IntentAsked(self.id, m.Asked.PRIORITY, self._client.requester, _legal_priority(priority))
-        self._client._ask(wish)
+        asked = m.IntentAsked(self.id, m.Asked.PRIORITY, self._client.requester, legal_priority(priority))
+        self._client._ask(asked)
 
 
 class TransferClient:
@@ -164,14 +162,30 @@ class TransferClient:
         deadline: datetime | None = None,
         idempotency_key: str | None = None,
         requester: str | None = None,
+        entries: str | EventSelection | None = None,
+        format: str | None = None,
     ) -> IntentHandle:
         """Ask for files, blocks or datasets at the sites `to`; returns when the broker has acknowledged.
 
+        With `entries` (`Events[0:1000]{Muon_pt,Jet_*}`, see core/asked.py), for these of each file, landing as a
+        file of their own in `format`: parquet (the default), arrow or root. A destination `SITE/NAME` lands nothing:
+        it is who reads them there by that name (`EventStream`).
         With `idempotency_key` the id follows from home, requester and key: publishing the same again changes nothing.
         Raises UsageError, NotFound (an unknown site), NeverWorks (the key stands for another body), Temporary.
         """
         asker = self.requester if requester is None else Text(requester)
-        body = self._body(selectors, to, source, priority, deadline, idempotency_key, asker)
+        body = wish(
+            self.settings,
+            asker,
+            selectors,
+            to,
+            source=source,
+            priority=priority,
+            deadline=deadline,
+            key=idempotency_key,
+            entries=entries,
+            format=format,
+        )
         self._follower.start()
         watched = self._follower.watch(body.intent)
         if idempotency_key is not None:
@@ -200,41 +214,14 @@ class TransferClient:
         if publisher is not None:
             publisher.close()
 
-    def _body(
-        self,
-        selectors: Iterable[str | Selector],
-        to: Iterable[str],
-        source: str | None,
-        priority: int,
-        deadline: datetime | None,
-        key: str | None,
-        requester: Text,
-    ) -> m.TransferIntent:
-        chosen = tuple(dict.fromkeys(parse(s) if isinstance(s, str) else s for s in _listed(selectors, "selectors")))
-        destinations = tuple(dict.fromkeys(self._known(site) for site in _listed(to, "destinations")))
-        home = self.site
-        name = uuid.uuid4() if key is None else uuid.uuid5(_NAMESPACE, "\n".join((home, requester, key)))
-        return m.TransferIntent(
-            intent=IntentId(f"{home}.{name}"),
-            requester=requester,
-            selectors=chosen,
-            destinations=destinations,
-            source=None if source is None else self._known(source),
-            priority=_legal_priority(priority),
-            deadline_ms=None if deadline is None else _epoch_ms(deadline),
-        )
-
-    def _known(self, name: str) -> Site:
-        return known_site(self.settings, name)
-
-    def _ask(self, wish: m.IntentAsked) -> None:
-        if wish.intent.home != self.site:
+    def _ask(self, asked: m.IntentAsked) -> None:
+        if asked.intent.home != self.site:
             raise NotAllowed(
-                f"only its home {wish.intent.home} may change intent {wish.intent}",
+                f"only its home {asked.intent.home} may change intent {asked.intent}",
                 where=f"this client is at {self.site}",
-                next=f"use --site {wish.intent.home}",
+                next=f"use --site {asked.intent.home}",
             )
-        self._send(wish)
+        self._send(asked)
 
     def _send(self, message: m.Message) -> None:
         """Publish and wait for the acknowledgement. Temporary when the broker does not give it."""
@@ -271,45 +258,12 @@ class TransferClient:
         self.close()
 
 
-def known_site(settings: Settings, name: str) -> Site:
-    """`name` as a site of the federation; NotFound naming the nearest, or all, otherwise."""
-    site = Site(name)
-    names = settings.registry.names
-    if site in names:
-        return site
-    near = difflib.get_close_matches(site, names, n=1)
-    known = ", ".join(names) or "none"
-    hint = f"did you mean {near[0]}? known sites: {known}" if near else f"known sites: {known}"
-    raise NotFound(f"no site {site} in this federation", next=hint)
-
-
 def _contradiction(asked: m.TransferIntent, known: m.TransferIntent) -> NeverWorks:
     differs = [f.name for f in fields(asked) if getattr(asked, f.name) != getattr(known, f.name)]
     return NeverWorks(
         f"intent {asked.intent} already exists with another body (differs in {', '.join(differs)})",
         next="use another idempotency key for another wish",
     )
-
-
-def _listed(things: Iterable[_T], what: str) -> Sequence[_T]:
-    if isinstance(things, str):
-        raise UsageError(f"{what}: want a list, not one text", next=f"write [{things!r}]")
-    listed = list(things)
-    if not listed:
-        raise UsageError(f"{what}: none given")
-    return listed
-
-
-def _legal_priority(priority: int) -> int:
-    if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= 9:
-        raise UsageError(f"priority {priority!r} is not in 0…9", next="9 goes first, 5 is usual")
-    return priority
-
-
-def _epoch_ms(moment: datetime) -> int:
-    if moment.tzinfo is None:
-        raise UsageError(f"deadline {moment.isoformat()} has no time zone", next="give it one, as UTC")
-    return int(moment.timestamp() * 1000)
 
 
 def _user() -> str:

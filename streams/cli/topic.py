@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from streams.asking import known_site
 from streams.cli import lagging, screen
 from streams.cli.command import Noun, at_site, json_option, leave
 from streams.cli.tailing import as_line, as_object, is_payload, last, tell
@@ -16,7 +17,6 @@ from streams.errors import NotFound, Temporary, UsageError
 from streams.kafka import admin
 from streams.kafka.reader import Reader, Record
 from streams.kafka.replay import end_offsets, tail
-from streams.producer import known_site
 from streams.settings import Settings
 
 

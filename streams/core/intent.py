@@ -18,7 +18,7 @@ from typing import Any
 
 from streams.core import messages as m
 from streams.core.manifest import digest
-from streams.core.names import IntentId, ManifestId, Site, Text
+from streams.core.names import Destination, IntentId, ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges
 
 
@@ -54,7 +54,7 @@ class Chain:
 class Closed:
     """Manifests closed at a destination under one `source_no`, and the sums of their completions (items, bytes)."""
 
-    destination: Site
+    destination: Destination
     source_no: int
     manifests: Ranges = EMPTY
     sealed: int = 0
@@ -83,7 +83,7 @@ class IntentRow:
         return self.decision.body if self.decision else self.asked
 
     @property
-    def destinations(self) -> tuple[Site, ...]:
+    def destinations(self) -> tuple[Destination, ...]:
         return self.body.destinations if self.body else ()
 
     @property
@@ -102,19 +102,19 @@ class IntentRow:
     def concerns(self, site: Site) -> bool:
         """Whether `site` plays a part in it."""
         source = self.decision.source if self.decision else None
-        return site in (self.intent.home, source, *self.destinations)
+        return site in (self.intent.home, source, *(d.site for d in self.destinations))
 
     @property
     def next_manifest(self) -> ManifestId:
         return ManifestId.of(self.intent, self.chain.source_no, self.chain.next_no)
 
-    def closed_at(self, destination: Site, source_no: int) -> Closed:
+    def closed_at(self, destination: Destination, source_no: int) -> Closed:
         for closed in self.closed:
             if closed.destination == destination and closed.source_no == source_no:
                 return closed
         return Closed(destination, source_no)
 
-    def is_closed(self, manifest: ManifestId, destination: Site) -> bool:
+    def is_closed(self, manifest: ManifestId, destination: Destination) -> bool:
         return manifest.no in self.closed_at(destination, manifest.source_no).manifests
 
     def counts(self, msg: m.ManifestWritten) -> Counts:

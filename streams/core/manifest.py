@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
-from streams.core.messages import ChunksRequested, FailedItems, Item, ManifestWritten, Reason, RequestedItem
+from streams.core.messages import ChunksRequested, FailedItems, Item, ManifestWritten, Reason, RequestedItem, Unit
 from streams.core.ranges import Ranges
 
 
@@ -94,6 +94,13 @@ class Manifest:
     def items(self) -> tuple[Item, ...]:
         return self.body.items
 
+    @cached_property
+    def unit_bytes(self) -> int:
+        """Bytes that a unit of the line may have, for credit: of entries the most that an item's estimate says."""
+        if self.body.unit is Unit.BYTES:
+            return 1
+        return max((-(-item.bytes // item.length) for item in self.items if item.length), default=1) or 1
+
     @property
     def unobtainable(self) -> tuple[FailedItems, ...]:
         """Items that the source already wrote off, grouped by reason."""
@@ -106,8 +113,9 @@ class Manifest:
     def requested(self, ranges: Ranges) -> tuple[RequestedItem, ...]:
         """Self-contained descriptions of the items a request for `ranges` touches."""
         return tuple(
-            RequestedItem(n, self.items[n].lfn, self.line.starts[n], self.items[n].length, self.items[n].version)
+            RequestedItem(n, item.lfn, self.line.starts[n], item.length, item.version, item.selection)
             for n in self.line.items_in(ranges)
+            for item in (self.items[n],)
         )
 
 

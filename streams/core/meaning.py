@@ -7,20 +7,21 @@ site that may say it. Single fields are checked where they are made (names, rang
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
+from streams.core import checks, parts
 from streams.core import messages as m
-from streams.core.names import Site
+from streams.core.names import Site, shown
 from streams.core.policy import MANIFEST_ITEMS_MAX, PAYLOAD_BYTES_MAX, SEGMENTS_MAX
 from streams.core.ranges import Ranges
+from streams.errors import Transfer2goError
 
 FILES_MAX = 1000
 """Files of one FilesHeld or FilesLost."""
 NAMES_MAX = 1000
 """Selectors of an intent; more is a dataset, a block, or another intent."""
 SITES_MAX = 1000
-PRIORITY_MAX = 9
 NUMBER_MAX = 999_999_999
 """Of source_no and no: what a manifest id can hold."""
 POSITION_MAX = 1 << 62
@@ -29,9 +30,7 @@ VALUE_BYTES_MAX = 64 * 1024
 KEY_BYTES_MAX = 4 * 1024
 """What a dead letter keeps of a refused record."""
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _API = re.compile(r"https?://[A-Za-z0-9.\[\]:_-]+(?:/[A-Za-z0-9._/-]*)?")
-_WORD_CHARS_MAX = 128
 
 
 def author(message: m.Message | m.ChunkHeader) -> Site | None:
@@ -48,9 +47,9 @@ def author(message: m.Message | m.ChunkHeader) -> Site | None:
             | m.TransferReported()
             | m.CompletionRecord()
         ):
-            return message.destination
+            return message.destination.site
         case m.TransferClosed():
-            return message.completion.destination
+            return message.completion.destination.site
         case m.FilesHeld() | m.FilesLost() | m.SiteAnnounced():
             return message.site
         case _:
@@ -63,65 +62,48 @@ def fault(message: Any) -> str | None:
     return None if check is None else check(message)
 
 
-def _word(name: str, text: str) -> str | None:
-    return None if 0 < len(text) <= _WORD_CHARS_MAX else f"{name}: must have 1 to {_WORD_CHARS_MAX} characters"
-
-
-def _priority(number: int) -> str | None:
-    return None if 0 <= number <= PRIORITY_MAX else f"priority: {number} is not in 0…{PRIORITY_MAX}"
-
-
-def _from_one(name: str, number: int) -> str | None:
-    return None if number >= 1 else f"{name}: {number} is not at least 1"
-
-
-def _sha256(name: str, text: str) -> str | None:
-    return None if _SHA256.fullmatch(text) else f"{name}: not 64 lower-case hex digits"
-
-
-def _some(name: str, values: Iterable[object], most: int) -> str | None:
-    """At least one, at most `most`, each once."""
-    listed = list(values)
-    if not 1 <= len(listed) <= most:
-        return f"{name}: {len(listed)} given, must be 1 to {most}"
-    return None if len(set(listed)) == len(listed) else f"{name}: one is named twice"
-
-
-def _within(name: str, ranges: Ranges, stop: int) -> str | None:
-    """Bounded, so that nobody ever counts through a range of 2^60 items."""
-    over = ranges.spans and ranges.spans[-1][1] > stop
-    return f"{name}: {ranges.spans[-1][1] - 1} is past the last, {stop - 1}" if over else None
-
-
-def _apart(items: int, named: Iterable[tuple[str, Ranges]], failed: tuple[m.FailedItems, ...]) -> str | None:
-    """Item sets that lie within a manifest of `items` and share no item."""
-    seen = Ranges()
-    for name, ranges in (*named, *((f"failed[{n}].items", f.items) for n, f in enumerate(failed))):
-        if (why := _within(name, ranges, items)) is not None:
-            return why
-        if seen & ranges:
-            return f"{name}: an item is named twice"
-        seen |= ranges
-    empty = next((n for n, f in enumerate(failed) if not f.items), None)
-    return None if empty is None else f"failed[{empty}].items: empty"
-
-
 def _origin(o: m.Origin) -> str | None:
-    return _word("writer", o.writer) or _word("incarnation", o.incarnation)
+    return checks.word("writer", o.writer) or checks.word("incarnation", o.incarnation)
 
 
 def _intent(i: m.TransferIntent) -> str | None:
     return (
-        _priority(i.priority)
-        or _some("selectors", i.selectors, NAMES_MAX)
-        or _some("destinations", i.destinations, SITES_MAX)
+        checks.priority(i.priority)
+        or checks.some("selectors", i.selectors, NAMES_MAX)
+        or checks.some("destinations", i.destinations, SITES_MAX)
+        or _part(i)
+        or _growth(i)
     )
+
+
+def _part(i: m.TransferIntent) -> str | None:
+    entries = i.selection is not None and i.selection.startswith(parts.ENTRIES)
+    if i.format is not None and (not entries or i.format not in parts.FORMATS):
+        return f"format: of entries only, one of {', '.join(parts.FORMATS)}"
+    if not entries and (consumer := next((d for d in i.destinations if d.consumer), None)) is not None:
+        return f"destinations: {consumer} reads entries, and none are asked for"
+    return None if i.selection is None else _spelled("selection", i.selection)
+
+
+def _spelled(name: str, selection: str) -> str | None:
+    try:
+        known = parts.canonical(selection)
+    except Transfer2goError as error:
+        return f"{name}: {error.what}"
+    return None if known == selection else f"{name}: not in its one spelling, {shown(known, 60)!r}"
+
+
+def _growth(i: m.TransferIntent) -> str | None:
+    ends = [name for name in ("until_ms", "until_items") if getattr(i, name) is not None]
+    if ends and not i.open:
+        return f"{ends[0]}: of an open intent only"
+    return "until_items: 0" if i.until_items == 0 else None
 
 
 def _asked(a: m.IntentAsked) -> str | None:
     if (a.asked is m.Asked.PRIORITY) != (a.priority is not None):
         return "priority: given exactly when it is asked for"
-    return None if a.priority is None else _priority(a.priority)
+    return None if a.priority is None else checks.priority(a.priority)
 
 
 def _decided(d: m.IntentDecided) -> str | None:
@@ -132,7 +114,7 @@ def _decided(d: m.IntentDecided) -> str | None:
     if d.source_no > NUMBER_MAX:
         return f"source_no: over {NUMBER_MAX}"
     inside = _intent(d.body)
-    return _from_one("decision_no", d.decision_no) or _priority(d.priority) or (inside and f"body.{inside}")
+    return checks.from_one("decision_no", d.decision_no) or checks.priority(d.priority) or (inside and f"body.{inside}")
 
 
 def _manifest(w: m.ManifestWritten) -> str | None:
@@ -155,7 +137,7 @@ def _manifest(w: m.ManifestWritten) -> str | None:
         total += item.length
     if total > POSITION_MAX:
         return f"items: longer than {POSITION_MAX} together"
-    return _sha256("prev_sha256", w.prev_sha256) if w.no else None
+    return checks.sha256("prev_sha256", w.prev_sha256) if w.no else None
 
 
 def _item(i: m.Item, in_bytes: bool) -> str | None:
@@ -166,6 +148,7 @@ def _item(i: m.Item, in_bytes: bool) -> str | None:
     if i.holder is None:
         return "holder: missing, and no reason given"
     if i.selection:
+        # Its words are its source's: whoever cannot make sense of them fails the item, not the manifest.
         return "target: a part of a file cannot land under the file's own name" if i.target == i.lfn else None
     if i.adler32 is None:
         return "adler32: a whole file needs one"
@@ -180,11 +163,23 @@ def _planned(p: m.TransferPlanned) -> str | None:
         return f"body.{inside}"
     if p.manifest != p.body.manifest:
         return "manifest: not that of the body"
-    return _from_one("decision_no", p.decision_no) or _priority(p.priority)
+    return checks.from_one("decision_no", p.decision_no) or checks.priority(p.priority)
 
 
 def _opened(p: m.PartOpened) -> str | None:
-    return _word("endpoint", p.endpoint) or _apart(MANIFEST_ITEMS_MAX, [("present", p.present)], p.failed)
+    return (
+        checks.word("endpoint", p.endpoint)
+        or checks.apart(MANIFEST_ITEMS_MAX, [("present", p.present)], p.failed)
+        or _landed(p.landed, p.present)
+    )
+
+
+def _landed(landed: tuple[m.Landed, ...], sealed: Ranges) -> str | None:
+    items = [one.item for one in landed]
+    if items != sorted(set(items)):
+        return "landed: not in the order of the items, each once"
+    strange = next((item for item in items if item not in sealed), None)
+    return None if strange is None else f"landed: item {strange} is not sealed"
 
 
 def _requested(r: m.ChunksRequested) -> str | None:
@@ -203,7 +198,7 @@ def _requested(r: m.ChunksRequested) -> str | None:
         return f"items: end past {POSITION_MAX}"
     if r.ranges - Ranges((i.start, i.start + i.length) for i in r.items):
         return "ranges: not within the items"
-    return _from_one("request_no", r.request_no) or _word("plane", r.plane)
+    return checks.from_one("request_no", r.request_no) or checks.word("plane", r.plane)
 
 
 def _chunk(c: m.ChunkHeader) -> str | None:
@@ -230,19 +225,20 @@ def _chunk(c: m.ChunkHeader) -> str | None:
         return "segments: do not add up to [start, stop)"
     if size > PAYLOAD_BYTES_MAX:
         return f"segments: {size} bytes, over {PAYLOAD_BYTES_MAX}"
-    return _from_one("request_no", c.request_no)
+    return checks.from_one("request_no", c.request_no)
 
 
 def _progress(p: m.TransferProgress) -> str | None:
     return (
-        _word("endpoint", p.endpoint)
-        or _within("verified", p.verified, POSITION_MAX)
-        or _apart(MANIFEST_ITEMS_MAX, [("sealed", p.sealed)], p.failed)
+        checks.word("endpoint", p.endpoint)
+        or checks.within("verified", p.verified, POSITION_MAX)
+        or checks.apart(MANIFEST_ITEMS_MAX, [("sealed", p.sealed)], p.failed)
+        or _landed(p.landed, p.sealed)
     )
 
 
 def _served(s: m.ChunksServed) -> str | None:
-    return _from_one("request_no", s.request_no) or _within("ranges", s.ranges, POSITION_MAX)
+    return checks.from_one("request_no", s.request_no) or checks.within("ranges", s.ranges, POSITION_MAX)
 
 
 def _reported(r: m.TransferReported) -> str | None:
@@ -255,7 +251,7 @@ def _reported(r: m.TransferReported) -> str | None:
         return "items: fewer than sealed and failed together"
     if (r.items and r.verified > r.total) or r.total > POSITION_MAX:
         return "verified: more than total, or total too large"
-    return _word("state", r.state)
+    return checks.word("state", r.state)
 
 
 def _completion(c: m.CompletionRecord) -> str | None:
@@ -263,14 +259,18 @@ def _completion(c: m.CompletionRecord) -> str | None:
         return "manifest: not of the record's intent"
     if c.items > MANIFEST_ITEMS_MAX:
         return f"items: {c.items}, over {MANIFEST_ITEMS_MAX}"
-    why = _apart(c.items, [("sealed", c.sealed), ("cancelled", c.cancelled)], c.failed)
+    why = checks.apart(c.items, [("sealed", c.sealed), ("cancelled", c.cancelled)], c.failed)
     if why is not None:
         return why
     if c.sealed.size + c.cancelled.size + sum(f.items.size for f in c.failed) != c.items:
         return "items: one is neither sealed nor failed nor cancelled"
     if c.ended is m.Ended.DONE and c.sealed.size != c.items:
         return "ended: done, yet not every item is sealed"
-    return _sha256("manifest_sha256", c.manifest_sha256)
+    if (why := _landed(c.landed, c.sealed)) is not None:
+        return why
+    if c.landed and c.bytes != sum(one.bytes for one in c.landed):
+        return "bytes: not those of the files that landed"
+    return checks.sha256("manifest_sha256", c.manifest_sha256)
 
 
 def _closed(c: m.TransferClosed) -> str | None:
@@ -285,7 +285,7 @@ def _held(h: m.FilesHeld) -> str | None:
     strange = next((n for n, f in enumerate(h.files) if not f.block.startswith(prefix)), None)
     if strange is not None:
         return f"files[{strange}].block: not of the record's dataset"
-    return _some("files", (f.lfn for f in h.files), FILES_MAX)
+    return checks.some("files", (f.lfn for f in h.files), FILES_MAX)
 
 
 def _announced(a: m.SiteAnnounced) -> str | None:
@@ -296,17 +296,17 @@ def _announced(a: m.SiteAnnounced) -> str | None:
     if len(set(a.peers)) != len(a.peers):
         return "peers: one is named twice"
     return (
-        _word("writer", a.writer)
-        or _word("incarnation", a.incarnation)
-        or _word("role", a.role)
-        or _from_one("every_s", a.every_s)
+        checks.word("writer", a.writer)
+        or checks.word("incarnation", a.incarnation)
+        or checks.word("role", a.role)
+        or checks.from_one("every_s", a.every_s)
     )
 
 
 def _dead(d: m.DeadLetter) -> str | None:
     if len(d.value) > VALUE_BYTES_MAX or len(d.key) > KEY_BYTES_MAX:
         return f"value or key: over {VALUE_BYTES_MAX} or {KEY_BYTES_MAX} bytes"
-    return _word("topic", d.topic)
+    return checks.word("topic", d.topic)
 
 
 _CHECKS: dict[type, Callable[[Any], str | None]] = {
@@ -316,9 +316,9 @@ _CHECKS: dict[type, Callable[[Any], str | None]] = {
     m.IntentDecided: _decided,
     m.ManifestWritten: _manifest,
     m.TransferPlanned: _planned,
-    m.TransferDecided: lambda d: _from_one("decision_no", d.decision_no) or _priority(d.priority),
+    m.TransferDecided: lambda d: checks.from_one("decision_no", d.decision_no) or checks.priority(d.priority),
     m.PartOpened: _opened,
-    m.LeaseExpired: lambda e: _from_one("request_no", e.request_no),
+    m.LeaseExpired: lambda e: checks.from_one("request_no", e.request_no),
     m.ChunksRequested: _requested,
     m.ChunkHeader: _chunk,
     m.TransferProgress: _progress,
@@ -327,7 +327,7 @@ _CHECKS: dict[type, Callable[[Any], str | None]] = {
     m.CompletionRecord: _completion,
     m.TransferClosed: _closed,
     m.FilesHeld: _held,
-    m.FilesLost: lambda lost: _some("lfns", lost.lfns, FILES_MAX),
+    m.FilesLost: lambda lost: checks.some("lfns", lost.lfns, FILES_MAX),
     m.SiteAnnounced: _announced,
     m.DeadLetter: _dead,
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, ManifestId, Site, Text
+from streams.core.names import Adler32, Block, Dataset, Destination, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.ranges import Ranges
 from streams.core.selection import Selector
 
@@ -26,6 +26,8 @@ class Verdict(StrEnum):
 class Asked(StrEnum):
     CANCEL = "cancel"
     PRIORITY = "priority"
+    CLOSE = "close"
+    """An open intent takes nothing more."""
 
 
 class Unit(StrEnum):
@@ -90,15 +92,24 @@ class FailedItems:
 
 @dataclass(frozen=True, slots=True)
 class TransferIntent:
-    """A producer's wish. `priority` 0…9, higher first; the same intent id with the same body changes nothing."""
+    """A producer's wish. `priority` 0…9, higher first; the same intent id with the same body changes nothing.
+
+    `selection` is a part of each file, in the words of core/parts.py; `format` what entries land as. An `open` intent
+    takes what is registered later, until one of `until_…` or a close.
+    """
 
     intent: IntentId
     requester: Text
     selectors: tuple[Selector, ...]
-    destinations: tuple[Site, ...]
+    destinations: tuple[Destination, ...]
     source: Site | None = None
     priority: int = 5
     deadline_ms: int | None = None
+    selection: str | None = None
+    format: str | None = None
+    open: bool = False
+    until_ms: int | None = None
+    until_items: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +177,7 @@ class ManifestWritten:
 @dataclass(frozen=True, slots=True)
 class TransferPlanned:
     manifest: ManifestId
-    destination: Site
+    destination: Destination
     decision_no: int
     priority: int
     body: ManifestWritten
@@ -182,6 +193,15 @@ class TransferDecided:
 
 
 @dataclass(frozen=True, slots=True)
+class Landed:
+    """The file that an item of entries became; its manifest could not know."""
+
+    item: int
+    bytes: int
+    adler32: Adler32
+
+
+@dataclass(frozen=True, slots=True)
 class PartOpened:
     """The plane holds the part files of `attempt`; `present` items were found whole at the destination."""
 
@@ -190,6 +210,7 @@ class PartOpened:
     endpoint: str
     present: Ranges
     failed: tuple[FailedItems, ...] = ()
+    landed: tuple[Landed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,12 +238,13 @@ class RequestedItem:
     start: int
     length: int
     version: str
+    selection: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ChunksRequested:
     manifest: ManifestId
-    destination: Site
+    destination: Destination
     source: Site
     request_no: int
     attempt: int
@@ -246,6 +268,8 @@ class Segment:
     size: int
     crc32c: int | None
     reason: Reason | None = None
+    fingerprint: str = ""
+    """Of the schema of entries; "" for bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +277,7 @@ class ChunkHeader:
     """Header `t2g-chunk` of a payload record whose value is the segments' bytes, end to end."""
 
     manifest: ManifestId
-    destination: Site
+    destination: Destination
     request_no: int
     start: int
     stop: int
@@ -267,19 +291,20 @@ class TransferProgress:
     """Ranges written *and synced*, items sealed under their final names, items that cannot arrive."""
 
     manifest: ManifestId
-    destination: Site
+    destination: Destination
     attempt: int
     endpoint: str
     verified: Ranges
     sealed: Ranges
     failed: tuple[FailedItems, ...] = ()
+    landed: tuple[Landed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ChunksServed:
     manifest: ManifestId
     source: Site
-    destination: Site
+    destination: Destination
     request_no: int
     ranges: Ranges
     bytes: int
@@ -291,7 +316,7 @@ class TransferReported:
 
     intent: IntentId
     manifest: ManifestId
-    destination: Site
+    destination: Destination
     decision_no: int
     state: str
     verified: int
@@ -301,6 +326,7 @@ class TransferReported:
     items: int
     waits_for: Text
     reason: Reason | None = None
+    unit: Unit = Unit.BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +335,7 @@ class CompletionRecord:
 
     intent: IntentId
     manifest: ManifestId
-    destination: Site
+    destination: Destination
     ended: Ended
     items: int
     sealed: Ranges
@@ -317,6 +343,7 @@ class CompletionRecord:
     cancelled: Ranges
     bytes: int
     manifest_sha256: str
+    landed: tuple[Landed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +361,8 @@ class HeldFile:
     bytes: int
     adler32: Adler32
     version: str
+    part_of: Lfn | None = None
+    selection: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ import hashlib
 import re
 from dataclasses import dataclass
 
+from streams.core.asked import COLUMNS_MAX, NAME_CHARS_MAX, EventSelection, escaped, is_glob, matches, unescaped
 from streams.core.names import shown
 from streams.errors import InvalidName, UsageError
-from streams.events.asked import COLUMNS_MAX, NAME_CHARS_MAX, EventSelection, escaped, is_glob, matches, unescaped
 
 CHARS_MAX = 4096
 SUFFIX_CHARS_MAX = 40

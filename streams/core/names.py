@@ -11,6 +11,7 @@ from typing import Self
 from streams.errors import InvalidName
 
 _SITE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+_DESTINATION = re.compile(rf"{_SITE.pattern}(?:/[A-Za-z][A-Za-z0-9_-]{{0,63}})?")
 _SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _LFN = re.compile(rf"(?:/{_SEGMENT})+")
 _DATASET = re.compile(rf"/{_SEGMENT}/{_SEGMENT}/{_SEGMENT}")
@@ -45,7 +46,24 @@ class _Name(str):
         return super().__new__(cls, text)
 
 
-class Site(_Name):
+class Destination(_Name):
+    """Where an intent's items go: a site, or a consumer of events that reads at one, as `T2_CH_CERN/zpeak`."""
+
+    __slots__ = ()
+    _pattern, _kind = _DESTINATION, "destination"
+    _rule = "use SITE, or SITE/NAME with letters, digits, _ and - (64 at most)"
+
+    @property
+    def site(self) -> Site:
+        return Site(self.partition("/")[0])
+
+    @property
+    def consumer(self) -> str:
+        """Its name at the site; "" for the site itself."""
+        return self.partition("/")[2]
+
+
+class Site(Destination):
     """One Kafka cluster with its storage and agents, as `T1_US_FNAL`."""
 
     __slots__ = ()

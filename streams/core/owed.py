@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from streams.core import commands as c
 from streams.core import messages as m
+from streams.core.closing import completion
 from streams.core.intent import IntentRow
 from streams.core.intent import State as IntentState
 from streams.core.manifest import Manifest
 from streams.core.names import ManifestId, Site, Text
 from streams.core.policy import Policy
 from streams.core.ranges import EMPTY, Ranges
-from streams.core.transfer import STOPPED, State, TransferRow, completion
+from streams.core.transfer import STOPPED, State, TransferRow
 
 
 def _reason(text: str, scope: m.Scope = m.Scope.POLICY, phase: str = "decide") -> m.Reason:
@@ -143,10 +144,11 @@ def _requests(row: TransferRow, manifest: Manifest, policy: Policy) -> list[c.Re
         if len(source.outstanding) >= policy.requests_in_flight:
             continue
         theirs = missing if len(holders) == 1 else missing & _held_by(manifest, holder)
-        ranges = theirs.first(policy.request_bytes)
+        ranges = theirs.first(max(1, policy.request_bytes // manifest.unit_bytes))
         if ranges:
             number = max(source.requested, source.expired) + 1
-            out.append(c.RequestChunks(row.manifest, holder, number, row.attempt, ranges, ranges.size, row.priority))
+            size = ranges.size * manifest.unit_bytes
+            out.append(c.RequestChunks(row.manifest, holder, number, row.attempt, ranges, size, row.priority))
     return out
 
 
@@ -192,4 +194,5 @@ def report(
         items=row.items,
         waits_for=Text(waiting[:400]),
         reason=next((group.reason for group in row.failed if group.items - row.sealed), row.reason),
+        unit=manifest.body.unit if manifest is not None else m.Unit.BYTES,
     )

@@ -16,6 +16,7 @@ LEASES_MAX = 10
 """A lease outlived by what else comes through its partition ends after so many times its length all the same."""
 MANIFEST_ITEMS_MAX = 1000
 """Items of a manifest: about 200 KB encoded, well under RECORD_BYTES_MAX."""
+CODECS = ("lz4", "zstd", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,5 +39,7 @@ class Policy:
     """Of one intent at all its destinations, which share this: every site's row of the intent holds them."""
     manifest_bytes: int = 1_000_000_000
     """Units after which the source starts the next manifest, so that big selections spread over partitions."""
+    payload_codec: str = "lz4"
+    """How the source compresses entries, one of CODECS: lz4 is quick, zstd smaller, none for links faster than both."""
     undecided_s: float = 60.0
     """An unknown name stays undecided so long before it is refused: mirrors lag."""

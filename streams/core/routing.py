@@ -26,7 +26,8 @@ def decide(
     The source is the one asked for, else the site that holds most of the selection; among equals one that is alive,
     then the lesser name. A name nobody knows is refused only once `waited`: mirrors lag.
     """
-    strangers = [site for site in (*body.destinations, *([body.source] if body.source else [])) if site not in sites]
+    places = {d.site for d in body.destinations}
+    strangers = sorted({*places, *([body.source] if body.source else [])}.difference(sites))
     if strangers:
         return _refused(body, f"no site {strangers[0]} in this federation")
     if found.unknown and not waited:
@@ -38,7 +39,7 @@ def decide(
             return None if not waited else _refused(body, f"site {body.source} holds no file of the selection")
         source = body.source
     else:
-        source = min(found.per_site, key=lambda s: (-found.per_site[s][0], s not in alive, s in body.destinations, s))
+        source = min(found.per_site, key=lambda s: (-found.per_site[s][0], s not in alive, s in places, s))
     return m.IntentDecided(body.intent, 1, m.Verdict.ACCEPTED, body, source, 0, body.priority)
 
 

@@ -18,13 +18,11 @@ from typing import Any
 
 from streams.core import messages as m
 from streams.core.manifest import Manifest
-from streams.core.names import Dataset, ManifestId, Site, Text
+from streams.core.names import ManifestId, Site
 from streams.core.ranges import EMPTY, Ranges
 
 STOPPED = "stop"
 """Phase of a PartLost that answers a StopPart: the plane will seal nothing more."""
-REASONS_MAX = 32
-"""Distinct reasons kept in a completion; the rest share one."""
 
 
 class State(StrEnum):
@@ -75,6 +73,7 @@ class TransferRow:
     verified: Ranges = EMPTY
     sealed: Ranges = EMPTY
     failed: tuple[m.FailedItems, ...] = ()
+    landed: tuple[m.Landed, ...] = ()
     sources: tuple[SourceRow, ...] = ()
     completion: m.CompletionRecord | None = None
     """Of a closed row only."""
@@ -135,6 +134,17 @@ def merge_failed(*groups: Iterable[m.FailedItems]) -> tuple[m.FailedItems, ...]:
     return tuple(out)
 
 
+def merge_landed(*groups: Iterable[m.Landed]) -> tuple[m.Landed, ...]:
+    """One word for each item, by item; two that differ (no plane says so of one file) keep the lesser."""
+    by_item: dict[int, m.Landed] = {}
+    for group in groups:
+        for landed in group:
+            known = by_item.setdefault(landed.item, landed)
+            if (landed.bytes, landed.adler32) < (known.bytes, known.adler32):
+                by_item[landed.item] = landed
+    return tuple(by_item[item] for item in sorted(by_item))
+
+
 def _at_attempt(row: TransferRow, attempt: int, endpoint: str) -> TransferRow:
     """The row with the highest attempt any record brings; a newer attempt starts with nothing verified."""
     if attempt > row.attempt:
@@ -162,6 +172,7 @@ def _with_manifest(row: TransferRow, manifest: Manifest) -> TransferRow:
         total=manifest.line.total,
         sealed=row.sealed & there,
         failed=merge_failed(known, manifest.unobtainable),
+        landed=tuple(one for one in row.landed if one.item < len(manifest.items)),
     )
 
 
@@ -173,7 +184,18 @@ def _decided(row: TransferRow, msg: m.TransferDecided, _: Manifest | None) -> Tr
 
 def _opened(row: TransferRow, msg: m.PartOpened, _: Manifest | None) -> TransferRow:
     row = _at_attempt(row, msg.attempt, msg.endpoint)
-    return replace(row, sealed=row.sealed | msg.present, failed=merge_failed(row.failed, msg.failed))
+    return _with_ends(row, msg.present, msg.failed, msg.landed)
+
+
+def _with_ends(
+    row: TransferRow, sealed: Ranges, failed: tuple[m.FailedItems, ...], landed: tuple[m.Landed, ...]
+) -> TransferRow:
+    return replace(
+        row,
+        sealed=row.sealed | sealed,
+        failed=merge_failed(row.failed, failed),
+        landed=merge_landed(row.landed, landed) if landed else row.landed,
+    )
 
 
 def _lost(row: TransferRow, msg: m.PartLost, _: Manifest | None) -> TransferRow:
@@ -190,7 +212,7 @@ def _progress(row: TransferRow, msg: m.TransferProgress, _: Manifest | None) -> 
     if msg.attempt == row.attempt and msg.attempt > row.lost:
         row = replace(row, verified=row.verified | msg.verified)
     # What is sealed is on disk under its final name, whichever attempt did it.
-    return replace(row, sealed=row.sealed | msg.sealed, failed=merge_failed(row.failed, msg.failed))
+    return _with_ends(row, msg.sealed, msg.failed, msg.landed)
 
 
 def _with_source(row: TransferRow, source: SourceRow) -> TransferRow:
@@ -276,52 +298,3 @@ def fold(row: TransferRow | None, msg: TransferMessage, manifest: Manifest | Non
         row = _settled(row if row.planned else _with_manifest(row, manifest), manifest)
     state = _state(row)
     return row if state is row.state else replace(row, state=state)
-
-
-def completion(row: TransferRow, manifest: Manifest, here: Site) -> m.CompletionRecord:
-    """The last word of a complete row: a pure function of it."""
-    failed = merge_failed(m.FailedItems(f.items - row.sealed, f.reason) for f in row.failed)
-    if len(failed) > REASONS_MAX:
-        rest = EMPTY
-        for group in failed[REASONS_MAX - 1 :]:
-            rest = rest | group.items
-        like = failed[REASONS_MAX - 1].reason
-        words = f"{len(failed) - REASONS_MAX + 1} other reasons, among them: {like.text}"
-        failed = (*failed[: REASONS_MAX - 1], m.FailedItems(rest, replace(like, text=Text(words[:400]))))
-    lost = EMPTY
-    for group in failed:
-        lost = lost | group.items
-    cancelled = Ranges([(0, row.items)]) - row.sealed - lost
-    return m.CompletionRecord(
-        intent=row.manifest.intent,
-        manifest=row.manifest,
-        destination=here,
-        ended=_ended(row, lost, cancelled),
-        items=row.items,
-        sealed=row.sealed,
-        failed=failed,
-        cancelled=cancelled,
-        bytes=sum(manifest.items[n].bytes for n in row.sealed.numbers()),
-        manifest_sha256=manifest.sha256,
-    )
-
-
-def _ended(row: TransferRow, lost: Ranges, cancelled: Ranges) -> m.Ended:
-    if cancelled:
-        return m.Ended.SUPERSEDED if row.verdict is m.Verdict.SUPERSEDED else m.Ended.CANCELLED
-    if not lost:
-        return m.Ended.DONE
-    return m.Ended.PARTLY if row.sealed else m.Ended.FAILED
-
-
-def replicas_of(closing: m.CompletionRecord, manifest: Manifest, here: Site) -> tuple[m.FilesHeld, ...]:
-    """What the sealed items add to the catalogue, one record per dataset; a pure function of the completion."""
-    by_dataset: dict[Dataset, list[m.HeldFile]] = {}
-    for n in closing.sealed.numbers():
-        item = manifest.items[n]
-        if item.adler32 is not None:
-            held = m.HeldFile(item.target, item.block, item.bytes, item.adler32, "")
-            by_dataset.setdefault(item.dataset, []).append(held)
-    return tuple(
-        m.FilesHeld(dataset, here, tuple(files), closing.manifest) for dataset, files in sorted(by_dataset.items())
-    )

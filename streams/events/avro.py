@@ -15,8 +15,8 @@ from typing import Any, cast
 import fastavro
 import pyarrow as pa
 
+from streams.core.asked import EventSelection
 from streams.errors import StorageError
-from streams.events.asked import EventSelection
 from streams.events.avro_types import AvroColumn, column_of, without_logical
 from streams.events.borders import Borders
 from streams.events.columns import NoArrowType

@@ -12,14 +12,15 @@ from itertools import pairwise
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from streams.core.asked import EventSelection
 from streams.core.names import shown
 from streams.errors import StorageError
-from streams.events.asked import EventSelection
 from streams.events.borders import Borders
 from streams.events.columns import NoArrowType, travelling
 from streams.events.counted import CountedFile
 from streams.events.parquet_footer import chunk_sizes
 from streams.events.reading import Entries, chosen, refuse_unreadable
+from streams.events.sizes import least_bytes
 from streams.events.streamed import Streamed, joined
 
 _BUFFER_BYTES = 1 << 20
@@ -53,7 +54,7 @@ class ParquetEntries(Entries):
                 self._edges.append(self._edges[-1] + meta.row_group(group).num_rows)
             start, stop = self._range(self._edges[-1])
             known = chunk_sizes(file)
-            columns = [(self._edges, _sizes(known, leaves[name], self._edges)) for name in names]
+            columns = [(self._edges, _sizes(known, leaves[f.name], self._edges, least_bytes(f.type))) for f in fields]
             borders = Borders(start, stop, columns)
         self._stream: Streamed | None = None
         self._found(pa.schema(fields), unreadable, self._edges[-1], borders)
@@ -139,13 +140,13 @@ def _leaves(kind: pa.DataType) -> int:
     return sum(_leaves(kind.field(i).type) for i in range(kind.num_fields)) if kind.num_fields else 1
 
 
-def _sizes(known: Sequence[Sequence[int]], leaves: range, edges: Sequence[int]) -> list[int]:
+def _sizes(known: Sequence[Sequence[int]], leaves: range, edges: Sequence[int], least: int) -> list[int]:
     """Decoded bytes of a column by row group; by the mean of those known where there are too many to look at all.
 
-    What the file says is before decoding dictionaries, so it is a bit an entry at least.
+    What the file says is before decoding dictionaries, so it is what the type needs at least.
     """
     rows = [b - a for a, b in pairwise(edges)]
     said = [sum(chunks[i] for i in leaves) for chunks in known]
     total, entries = sum(said), max(1, sum(rows[: len(said)]))
     said += [total * more // entries for more in rows[len(said) :]]
-    return [max(size, count // 8) for size, count in zip(said, rows, strict=True)]
+    return [max(size, count * least, count // 8) for size, count in zip(said, rows, strict=True)]

@@ -22,21 +22,28 @@ _PREFIX = "transfer2go."
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Which entries `[start, stop)` of which tree of which file an item is."""
+    """Which entries `[start, stop)` of which tree of which file an item is.
+
+    `selection` is how they were asked for, `version` the source's of the file: "" where that is not told.
+    """
 
     lfn: str
     tree: str
     start: int
     stop: int
+    selection: str = ""
+    version: str = ""
 
     def metadata(self, schema: pa.Schema) -> dict[str, str]:
-        return {
+        told = {
             _PREFIX + "columns": json.dumps(schema.names, ensure_ascii=False),
             _PREFIX + "entries": f"{self.start}:{self.stop}",
             _PREFIX + "lfn": self.lfn,
             _PREFIX + "schema": fingerprint(schema),
             _PREFIX + "tree": self.tree,
         }
+        asked = {_PREFIX + "selection": self.selection, _PREFIX + "version": self.version}
+        return told | {key: value for key, value in asked.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +61,14 @@ class Told:
         columns = json.loads(metadata[_PREFIX + "columns"])
         if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
             raise ValueError("columns")
-        about = Provenance(metadata[_PREFIX + "lfn"], metadata[_PREFIX + "tree"], int(start), int(stop))
+        about = Provenance(
+            metadata[_PREFIX + "lfn"],
+            metadata[_PREFIX + "tree"],
+            int(start),
+            int(stop),
+            metadata.get(_PREFIX + "selection", ""),
+            metadata.get(_PREFIX + "version", ""),
+        )
         return cls(about, tuple(columns), metadata[_PREFIX + "schema"])
 
 

@@ -16,9 +16,9 @@ from typing import Self
 
 import pyarrow as pa
 
+from streams.core.asked import EventSelection, is_glob, matches, unescaped
 from streams.core.names import shown
 from streams.errors import StorageError
-from streams.events.asked import EventSelection, is_glob, matches, unescaped
 from streams.events.batches import fingerprint
 from streams.events.borders import Borders, piece_of
 from streams.events.counted import CountedFile
@@ -82,6 +82,11 @@ class Entries(ABC):
     @property
     def fingerprint(self) -> str:
         return fingerprint(self.schema)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Estimated bytes of all its entries once decoded, as `cuts` counts them."""
+        return self._borders.bytes_between(self.start, self.stop)
 
     @property
     def bytes_read(self) -> int:

@@ -13,9 +13,9 @@ import uproot
 import uproot.source.chunk
 import uproot.source.futures
 
+from streams.core.asked import EventSelection
 from streams.core.names import shown
 from streams.errors import StorageError
-from streams.events.asked import EventSelection
 from streams.events.borders import Borders
 from streams.events.counted import CountedFile
 from streams.events.reading import Entries, chosen, nearest, refuse_unreadable

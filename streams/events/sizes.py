@@ -12,6 +12,7 @@ import pyarrow as pa
 
 _OFFSET_BYTES = 4
 _GUESSED_VALUES = 4
+_LETTERS = 8
 
 
 class Sizes:
@@ -38,6 +39,12 @@ class Sizes:
         for at in self._nested:
             size += _varying_bytes(batch.column(at), start, stop)
         return size
+
+
+def least_bytes(kind: pa.DataType) -> int:
+    """What a value takes up at least once decoded; a word is taken as eight letters."""
+    words = kind.num_fields == 0 and _has_offsets(kind)
+    return _fixed_bytes(kind) + _LETTERS * words
 
 
 def _is_simple(kind: pa.DataType) -> bool:

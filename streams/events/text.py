@@ -18,9 +18,9 @@ import pyarrow as pa
 from pyarrow import csv
 from pyarrow import json as json_lines
 
+from streams.core.asked import EventSelection
 from streams.core.names import shown
 from streams.errors import StorageError
-from streams.events.asked import EventSelection
 from streams.events.borders import Borders
 from streams.events.counted import CountedFile
 from streams.events.parquet import without_tree

@@ -232,4 +232,7 @@ def _sizes(branch: Any, offsets: Sequence[int]) -> list[int]:
     total = max(total, zipped)
     if total > zipped << 10:  # more than a thousandfold is no estimate to plan by
         total = zipped << 10
-    return [branch.basket_compressed_bytes(i) * total // zipped for i in range(len(entries))]
+    found = [branch.basket_compressed_bytes(i) * total // zipped for i in range(len(entries))]
+    for at, basket in enumerate(branch.embedded_baskets, branch._num_normal_baskets):  # never compressed, in the tree
+        found[at] = len(basket.data) + 4 * entries[at]
+    return found

@@ -70,7 +70,7 @@ class Publisher:
     ) -> None:
         """Publish one payload record to the header's destination; waits up to `wait_s` for room, then Temporary."""
         lane, key = self._chunk_lane(), header.manifest.encode()
-        place = (topics.chunks_to(header.destination), _partition_of(key, self._partitions))
+        place = (topics.chunks_to(header.destination.site), _partition_of(key, self._partitions))
         value = payload if isinstance(payload, bytes) else bytes(payload)
         deadline = time.monotonic() + wait_s
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from streams.core.asked import matches
 from streams.core.named import ObjectSelection
 from streams.core.names import shown
 from streams.errors import StorageError
-from streams.events.asked import matches
 from streams.storage.checksums import ADLER32_EMPTY, Buffer, adler32, adler32_hex
 
 

@@ -6,12 +6,12 @@ always all that is known, so that a later record heals a lost one; `news` says w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from threading import RLock
 
 from streams.core.manifest import Line
-from streams.core.messages import FailedItems, PartOpened, Reason, TransferProgress
+from streams.core.messages import FailedItems, Landed, PartOpened, Reason, TransferProgress
 from streams.core.names import Site, Text, shown
 from streams.core.ranges import EMPTY, Ranges
 from streams.planes.orders import Open
@@ -37,6 +37,7 @@ class Account:
         self.news = False
         self._present = EMPTY
         self._failed: dict[int, Reason] = {}
+        self._landed: dict[int, Landed] = {}
 
     def whole(self, item: int) -> bool:
         return self.written.covers(*self.line.span(item))
@@ -64,8 +65,16 @@ class Account:
             self.synced |= Ranges((a + first, b + first) for a, b in ranges)
             self.news |= self.synced != before
 
-    def seal(self, item: int) -> None:
+    def resumed(self, item: int, ranges: Ranges) -> None:
+        """Offsets in the item that its part had when it was opened; durable or not, they need not come again."""
+        first = self.line.starts[item]
         with self.lock:
+            self.written |= Ranges((a + first, b + first) for a, b in ranges)
+
+    def seal(self, item: int, landed: Landed | None = None) -> None:
+        with self.lock:
+            if landed is not None:
+                self._landed[item] = landed
             span = Ranges([self.line.span(item)])
             self.written |= span
             self.synced |= span
@@ -73,9 +82,10 @@ class Account:
             self.over |= Ranges.of(item)
             self.news = True
 
-    def found(self, items: Ranges) -> None:
+    def found(self, items: Ranges, landed: Iterable[Landed] = ()) -> None:
         """Whole at the destination when the part was opened: PartOpened tells it."""
         with self.lock:
+            self._landed.update((one.item, one) for one in landed)
             held = self.line.ranges_of(items)
             self.written |= held
             self.synced |= held
@@ -104,11 +114,17 @@ class Account:
         with self.lock:
             return replace(order, verified=order.verified | self.synced, sealed=order.sealed | self.sealed)
 
+    def inherit(self, other: Account) -> None:
+        """What an account of the same attempt knew of the files that its items became."""
+        with self.lock, other.lock:
+            self._landed |= {item: one for item, one in other._landed.items() if item in self.sealed}
+
     # what is told
 
     def opened(self, endpoint: str) -> PartOpened:
         with self.lock:
-            return PartOpened(self.id, self.attempt, endpoint, self._present, grouped(self._failed))
+            landed = tuple(one for one in self._all_landed() if one.item in self._present)
+            return PartOpened(self.id, self.attempt, endpoint, self._present, grouped(self._failed), landed)
 
     def tell(self, here: Site, endpoint: str) -> TransferProgress | None:
         """All that is known, if there is news; told from now on."""
@@ -117,7 +133,12 @@ class Account:
                 return None
             self.news = False
             failed = grouped(self._failed)
-            return TransferProgress(self.id, here, self.attempt, endpoint, self.synced, self.sealed, failed)
+            return TransferProgress(
+                self.id, here, self.attempt, endpoint, self.synced, self.sealed, failed, self._all_landed()
+            )
+
+    def _all_landed(self) -> tuple[Landed, ...]:
+        return tuple(one for _, one in sorted(self._landed.items()))
 
 
 def grouped(failed: Mapping[int, Reason]) -> tuple[FailedItems, ...]:

@@ -4,7 +4,8 @@ It ends when the pipe closes, within seconds and whatever it was doing: nothing 
 is logged and skipped.
 
 Threads: main reads the pipe; `orders` carries orders out one after the other; `payload` reads and writes; `sync` makes
-durable, seals and tells; `source` serves; `listing` writes manifests. Publishers and librdkafka have their own.
+durable, seals and tells; `source` serves files, `entries` what is inside them; `listing` and `entry-listing` write
+manifests. Publishers and librdkafka have their own.
 """
 
 from __future__ import annotations
@@ -19,20 +20,24 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from streams.core.commands import WriteManifests
-from streams.core.messages import FailureClass, Message, PartLost, Reason, Scope
+from streams.core.messages import ChunksRequested, FailureClass, Message, PartLost, Reason, Scope
 from streams.core.names import Text, shown
 from streams.core.topics import partition_of
 from streams.errors import Temporary, Transfer2goError
 from streams.kafka.publish import Publisher
 from streams.planes.destination import Destination
-from streams.planes.listing import Listing, ManifestWriter
+from streams.planes.entry_files import Shelf
+from streams.planes.entry_source import of_entries
+from streams.planes.listing import Listing, ManifestWriter, lists_entries
 from streams.planes.orders import Assign, Forget, Open, Serve, Start, Stop, Write, read_order
 from streams.planes.payload import PayloadReader
-from streams.planes.source import Source, wall_ms
+from streams.planes.source import Source
+from streams.planes.sources import sources
 from streams.storage import open_endpoint
 from streams.storage.endpoint import Endpoint
 
@@ -52,6 +57,16 @@ _SWITCH_S = 0.001
 _M_ARENA_MAX = -8
 
 
+class Halves(NamedTuple):
+    destination: Destination
+    payload: PayloadReader
+    source: Source
+    entries: Source
+
+    def serve(self, request: ChunksRequested) -> None:
+        (self.entries if of_entries(request) else self.source).serve(request)
+
+
 class Child:
     """One incarnation of the planes."""
 
@@ -59,13 +74,14 @@ class Child:
         self.settings = start.settings
         self.publisher = Publisher(start.settings, start.settings.here, start.writer, "plane")
         self.orders: queue.Queue[object] = queue.Queue(ORDERS_MAX)
-        self.writes: queue.Queue[WriteManifests] = queue.Queue(WRITES_MAX)
+        self.writes: dict[bool, queue.Queue[WriteManifests]] = {of: queue.Queue(WRITES_MAX) for of in (False, True)}
+        """Whether manifests are of entries, whose files are opened one by one: whole files do not wait for that."""
+        self.shelf = Shelf()
         self.running = True
         self.fault: Reason | None = None
-        self.endpoint: Endpoint | None = None
         self.endpoint_tried_s = -1e9
         self.assigned: dict[int, int | None] = {}
-        self.halves: tuple[Destination, PayloadReader, Source] | None = None
+        self.halves: Halves | None = None
 
     # publishing
 
@@ -103,7 +119,7 @@ class Child:
                 why = order.reason if isinstance(order, Stop) else self.fault
                 self.publish(PartLost(lost, order.attempt, why))
             return
-        destination, payload, source = halves
+        destination, payload = halves.destination, halves.payload
         match order:
             case Assign():
                 destination.keep(order.partitions)
@@ -120,29 +136,32 @@ class Child:
             case Forget():
                 destination.forget(order.manifest_id)
             case Serve():
-                source.serve(order.request)
+                halves.serve(order.request)
             case _:
                 log.warning("not an order: %s", shown(repr(order)))
 
-    def begin(self) -> tuple[Destination, PayloadReader, Source] | None:
+    def begin(self) -> Halves | None:
         """Open the storage and start both halves; None, with the reason kept, while it cannot be opened."""
         if time.monotonic() - self.endpoint_tried_s < ENDPOINT_RETRY_S:
             return None
         self.endpoint_tried_s = time.monotonic()
         settings = self.settings
         try:
-            endpoint = open_endpoint(settings.endpoint_url, name=ENDPOINT)
+            endpoint = self.open_storage()
         except Transfer2goError as error:
             self.fault = Reason(Scope.DESTINATION, FailureClass.TRANSIENT, "open", Text(shown(str(error), 390)))
         else:
             registry = settings.registry
             destination = Destination(settings.here, registry.partitions, endpoint, self.publish)
             payload = PayloadReader(settings, destination, self.publish)
-            source = Source(
-                settings.here, endpoint, registry.payload_bytes, self.publisher.send_chunk, self.publish, wall_ms
-            )
-            self.fault, self.halves = None, (destination, payload, source)
-            for name, run in (("payload", payload.run), ("sync", destination.run), ("source", source.run)):
+            source, entries = sources(settings, endpoint, self.publisher.send_chunk, self.publish, self.shelf)
+            self.fault, self.halves = None, Halves(destination, payload, source, entries)
+            for name, run in (
+                ("payload", payload.run),
+                ("sync", destination.run),
+                ("source", source.run),
+                ("entries", entries.run),
+            ):
                 _thread(name, run)
             if self.assigned:
                 payload.assign(self.assigned)
@@ -150,22 +169,34 @@ class Child:
         log.warning("the storage cannot be opened: %s", self.fault.text)
         return None
 
+    def open_storage(self) -> Endpoint:
+        return open_endpoint(self.settings.endpoint_url, name=ENDPOINT)
+
     # manifests
 
-    def open_catalogue(self) -> Listing:
+    def open_catalogue(self, scratch_name: str) -> Listing:
         from streams.views.catalogue import Catalogue
 
-        scratch = Path(self.settings.datadir) / "view-of-plane"
+        scratch = Path(self.settings.datadir) / scratch_name
         scratch.mkdir(parents=True, exist_ok=True)
         view = Path(self.settings.datadir) / "view"
         if not (view / "CURRENT").exists():
             raise Temporary("the worker's view is not there yet", str(view))
         return Catalogue.open_secondary(str(view), str(scratch))
 
-    def run_writes(self) -> None:
-        writer = ManifestWriter(self.settings.here, self.settings.policy, self.open_catalogue, self.publish)
+    def run_writes(self, entries: bool) -> None:
+        settings, commands = self.settings, self.writes[entries]
+        writer = ManifestWriter(
+            settings.here,
+            settings.policy,
+            partial(self.open_catalogue, "view-of-plane-entries" if entries else "view-of-plane"),
+            self.publish,
+            open_storage=self.open_storage,
+            payload_bytes=settings.registry.payload_bytes,
+            shelf=self.shelf,
+        )
         while self.running:
-            command = self.writes.get()
+            command = commands.get()
             try:
                 writer.write(command)
             except Transfer2goError as error:
@@ -186,7 +217,8 @@ class Child:
     def run(self, pipe: BinaryIO) -> None:
         for name, run in (
             ("orders", self.run_orders),
-            ("listing", self.run_writes),
+            ("listing", partial(self.run_writes, False)),
+            ("entry-listing", partial(self.run_writes, True)),
             ("announce", self.run_announcements),
         ):
             _thread(name, run)
@@ -210,13 +242,14 @@ class Child:
         Serving and listing do not wait behind the opening of parts, which may have to read files.
         """
         if isinstance(order, Serve) and self.halves is not None:
-            self.halves[2].serve(order.request)
+            self.halves.serve(order.request)
             return True
         if isinstance(order, Write):
-            if self.writes.full():
+            writes = self.writes[lists_entries(order.command)]
+            if writes.full():
                 log.warning("manifests of %s are not written: too many commands wait", order.command.body.intent)
             else:
-                self.writes.put(order.command)
+                writes.put(order.command)
             return True
         closed = select.poll()
         closed.register(pipe.fileno(), 0)  # a hang-up is told even where nothing is asked for

@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Container
 from threading import Condition, Lock
 
-from streams.core.messages import ChunkHeader, FailureClass, Message, PartLost, Reason, Scope
+from streams.core.messages import ChunkHeader, FailureClass, ManifestWritten, Message, PartLost, Reason, Scope, Unit
 from streams.core.names import ManifestId, Site, Text, shown
 from streams.core.ranges import EMPTY
 from streams.core.topics import partition_of
 from streams.errors import StorageError
 from streams.planes.landing import Landing, Lent, reason_of
 from streams.planes.orders import Open, Stop
+from streams.planes.part_files import PartFiles, part_files
 from streams.storage.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Destination:
         self._endpoint = endpoint
         self._publish = publish
         self._clock = clock
+        self._files: dict[Unit, PartFiles] = {}
         self._landings: dict[bytes, Landing] = {}
         self._wake = Condition()
         self._rounds = Lock()
@@ -76,7 +78,9 @@ class Destination:
             order = known.account.knowing(order)
         with self._rounds:
             self._let_go(key, discard=False)  # the new landing deletes an older attempt's parts
-        landing = Landing(order, self._endpoint)
+        landing = Landing(order, self._files_of(order.manifest), self._endpoint.root)
+        if known is not None and known.attempt == order.attempt:
+            landing.account.inherit(known.account)
         try:
             landing.open()
         except StorageError as error:
@@ -95,7 +99,8 @@ class Destination:
         with self._rounds:
             if order.manifest is not None and key not in self._landings:
                 left = Open(order.manifest, order.attempt, EMPTY, EMPTY, EMPTY)
-                Landing(left, self._endpoint).release(order.reason, discard=True)
+                files = self._files_of(order.manifest)
+                Landing(left, files, self._endpoint.root).release(order.reason, discard=True)
             self._let_go(key, discard=True, why=order.reason)
             self._publish(PartLost(order.manifest_id, order.attempt, order.reason))
 
@@ -111,6 +116,11 @@ class Destination:
                     log.info("%s: its partition went to another worker", landing.id)
                     self._let_go(key, discard=False)
 
+    def _files_of(self, manifest: ManifestWritten) -> PartFiles:
+        if manifest.unit not in self._files:
+            self._files[manifest.unit] = part_files(manifest.unit, self._endpoint)
+        return self._files[manifest.unit]
+
     def _let_go(self, key: bytes, *, discard: bool, why: Reason | None = None) -> None:
         landing = self._landings.pop(key, None)
         if landing is not None:
@@ -124,9 +134,9 @@ class Destination:
         return key in self._landings
 
     def take(self, key: bytes, header: ChunkHeader, payload: bytes) -> None:
-        """One payload record. Waits while too much is not synced yet."""
+        """One payload record. Waits while too much is not synced yet. What is for a consumer here passes by."""
         landing = self._landings.get(key)
-        if landing is None:
+        if landing is None or header.destination != self._here:
             return
         taken = landing.take(header, payload)
         now = self._clock()
@@ -207,30 +217,33 @@ class Destination:
             lent = [one.lend() for one in alive]
             try:
                 self._make_durable(alive, lent)
-            except Exception as error:  # a round must never end the thread: the attempt is what is given up
+            except Exception as error:
                 log.exception("a sync round failed")
-                for one in alive:
-                    text = Text(shown(f"the plane failed: {type(error).__name__}: {error}", 390))
-                    one.lost = one.lost or Reason(Scope.AGENT, FailureClass.TRANSIENT, "sync", text)
+                _give_up(alive, error)
+            self._say_all(landings)
+            try:  # only now: progress need not wait for it, what is taken meanwhile should
+                failed = [landing for landing, one in zip(alive, lent, strict=True) if landing.ahead(one)]
+            except Exception as error:
+                log.exception("a sync round failed")
+                _give_up(failed := alive, error)
             self._settled_bytes(sum(one.bytes for one in lent))
-            now = self._clock()
-            for one in landings:
-                if self._landings.get(one.id.encode()) is one:
-                    self._say(one, now)
+            self._say_all(failed)
 
     def _make_durable(self, landings: list[Landing], lent: list[Lent]) -> None:
-        whole = [held.part for one in lent for held in one.whole]
-        partial = [held for one in lent for held in one.partial]
-        seals = iter(self._endpoint.seal_group(whole) if whole else ())
-        for held in partial:
-            held.lock.acquire()
-        try:
-            syncs = iter(self._endpoint.sync_group([held.part for held in partial]) if partial else ())
-        finally:
-            for held in partial:
-                held.lock.release()
-        for landing, one in zip(landings, lent, strict=True):
-            landing.settle(one, [next(seals) for _ in one.whole], [next(syncs) for _ in one.partial])
+        for files in dict.fromkeys(landing.files for landing in landings):
+            some = [pair for pair in zip(landings, lent, strict=True) if pair[0].files is files]
+            whole = [held for _, one in some for held in one.whole]
+            partial = [held for _, one in some for held in one.partial]
+            seals = iter(files.seal(whole) if whole else ())
+            syncs = iter(files.sync(partial) if partial else ())
+            for landing, one in some:
+                landing.settle(one, [next(seals) for _ in one.whole], [next(syncs) for _ in one.partial])
+
+    def _say_all(self, landings: list[Landing]) -> None:
+        now = self._clock()
+        for one in landings:
+            if self._landings.get(one.id.encode()) is one:
+                self._say(one, now)
 
     def _say(self, landing: Landing, now: float) -> None:
         progress = landing.account.tell(self._here, self._endpoint.name)
@@ -242,3 +255,10 @@ class Destination:
             self._publish(PartLost(landing.id, landing.attempt, why))
         elif landing.news and not landing.urgent and landing.last_at == _NEVER:  # a seal failed in passing
             landing.urgent, landing.not_before = True, now + RETRY_S
+
+
+def _give_up(landings: list[Landing], error: Exception) -> None:
+    """A round must never end the thread: the attempts are what is given up."""
+    for one in landings:
+        text = Text(shown(f"the plane failed: {type(error).__name__}: {error}", 390))
+        one.lost = one.lost or Reason(Scope.AGENT, FailureClass.TRANSIENT, "sync", text)

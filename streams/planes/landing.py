@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from threading import Lock
+from dataclasses import dataclass
 
-from streams.core.messages import ChunkHeader, FailureClass, Reason, Scope, Segment
-from streams.core.names import Text, shown
+from streams.core.messages import ChunkHeader, FailureClass, Landed, Reason, Scope, Segment, Unit
+from streams.core.names import Adler32, Text, shown
 from streams.core.ranges import Ranges
-from streams.errors import StorageError
+from streams.errors import StorageError, WireError
 from streams.planes.account import Account
 from streams.planes.orders import Open
+from streams.planes.part_files import Held, PartFiles
 from streams.storage.checksums import crc32c
-from streams.storage.endpoint import Endpoint, Part, PartLost, Sealed, Wanted, part_tag
+from streams.storage.endpoint import PartLost, Sealed, part_tag
 
 log = logging.getLogger(__name__)
 
@@ -29,15 +29,6 @@ _NEVER = float("inf")
 
 def reason_of(error: StorageError, phase: str, scope: Scope = Scope.DESTINATION, more: str = "") -> Reason:
     return Reason(scope, FailureClass(error.failure_class), phase, Text(shown(f"{error}{more}", 390)))
-
-
-@dataclass(slots=True, eq=False)
-class Held:
-    """An open part. The lock is held while a thread uses it: writers and sync rounds take turns."""
-
-    item: int
-    part: Part
-    lock: Lock = field(default_factory=Lock)
 
 
 @dataclass(slots=True)
@@ -52,7 +43,8 @@ class Lent:
 class Landing:
     """`lost` is set once the attempt is useless or over; nothing is taken or sealed from then on."""
 
-    def __init__(self, order: Open, endpoint: Endpoint) -> None:
+    def __init__(self, order: Open, files: PartFiles, root: str) -> None:
+        """`root`: of the storage, for who has to make room on it."""
         self.id = order.manifest.manifest
         self.attempt = order.attempt
         self.account = Account(order)
@@ -64,8 +56,10 @@ class Landing:
         self.first_at = _NEVER
         self.last_at = _NEVER
         self.not_before = 0.0
-        self._endpoint = endpoint
-        self._wanted = [Wanted(item.target, item.bytes, item.adler32) for item in order.manifest.items]
+        self.files = files
+        self._root = root
+        self._items = order.manifest.items
+        self._of_entries = order.manifest.unit is Unit.ENTRIES
         self._lock = self.account.lock
         self._held: dict[int, Held] = {}
         self._dirty: dict[int, Held] = {}
@@ -82,12 +76,12 @@ class Landing:
         """Find what is there already, resume what is verified, make room for what is big. May set `lost`."""
         account = self.account
         waiting = [n for n in range(account.line.count) if n not in account.over]
-        answers = self._endpoint.present_group([self._wanted[n] for n in waiting])
-        there = Ranges.of(*(n for n, answer in zip(waiting, answers, strict=True) if answer is True))
-        for item in there.numbers():
-            if account.durable_of(item):
-                self._discard_part(item, self.attempt)
-        account.found(there)
+        answers = self.files.present([self._items[n] for n in waiting])
+        there = {n: one for n, one in zip(waiting, answers, strict=True) if isinstance(one, Sealed)}
+        for item in there:  # its writer may have died before it could
+            self._discard_part(item, self.attempt)
+        landed = [one for item, sealed in there.items() if (one := self._landed(item, sealed)) is not None]
+        account.found(Ranges.of(*there), landed)
         for item, answer in zip(waiting, answers, strict=True):
             if isinstance(answer, StorageError):
                 self._broke_at_open(item, answer)
@@ -97,9 +91,8 @@ class Landing:
     def _open_item(self, item: int) -> None:
         if self.attempt > 1:
             self._discard_part(item, self.attempt - 1)
-        length = self._wanted[item].bytes
-        big = length >= PREALLOCATE_BYTES_MIN
-        if length and not big and not self.account.durable_of(item):
+        big = self.files.reserves and self._items[item].bytes >= PREALLOCATE_BYTES_MIN
+        if self._items[item].length and not big and not self.account.durable_of(item):
             return  # its part is made when its first bytes come: a thousand are not needed at once
         try:
             held = self._hold(item, preallocate=big)
@@ -117,7 +110,7 @@ class Landing:
 
     def _discard_part(self, item: int, attempt: int) -> None:
         try:
-            self._endpoint.discard(self._wanted[item].lfn, part_tag(self.id, item, attempt))
+            self.files.discard(self._items[item], part_tag(self.id, item, attempt))
         except StorageError as error:
             log.warning("%s item %d: a part of attempt %d stays behind: %s", self.id, item, attempt, error)
 
@@ -163,22 +156,23 @@ class Landing:
         if segment.reason is not None:
             self.fail(item, segment.reason)
             return 0
-        if len(piece) != segment.length:
-            return self._refuse(header, f"item {item}: {len(piece)} bytes stand for {segment.length}")
         if crc32c(piece) != segment.crc32c:
             return self._refuse(header, f"item {item}: crc32c of [{start}, {stop}) differs")
-        return self._write(item, segment.offset, start, piece)
+        try:
+            return self._write(item, segment, start, piece)
+        except WireError as error:
+            return self._refuse(header, f"item {item}: {error.what}")
 
-    def _write(self, item: int, offset: int, start: int, piece: bytes) -> int:
+    def _write(self, item: int, segment: Segment, start: int, piece: bytes) -> int:
         try:
             held = self._held.get(item) or self._hold(item)
             with held.lock:
-                held.part.write(offset, piece)
+                self.files.write(held, segment.offset, segment.length, piece)
         except StorageError as error:
             self.broke(item, error, "write")
             return 0
         with self._lock:
-            if not self.account.wrote(item, start, start + len(piece)) or self.lost is not None:
+            if not self.account.wrote(item, start, start + segment.length) or self.lost is not None:
                 return 0
             self._dirty[item] = held
             self.unsynced_bytes += len(piece)
@@ -186,18 +180,14 @@ class Landing:
 
     def _hold(self, item: int, *, preallocate: bool = False) -> Held:
         """Open an item's part, resuming what is durable of it."""
-        wanted = self._wanted[item]
+        wanted = self._items[item]
         with self._lock:
             if self.lost is not None or item in self.account.over:
-                raise PartLost("the transfer was stopped", wanted.lfn)
-            part = self._endpoint.open_part(
-                wanted.lfn,
-                part_tag(self.id, item, self.attempt),
-                bytes=wanted.bytes,
-                adler32=wanted.adler32,
-                verified=self.account.durable_of(item),
-                preallocate=preallocate,
-            )
+                raise PartLost("the transfer was stopped", wanted.target)
+            tag, verified = part_tag(self.id, item, self.attempt), self.account.durable_of(item)
+            part = self.files.open(wanted, tag, verified, preallocate=preallocate)
+            if self._of_entries:  # a spool may hold more than was told
+                self.account.resumed(item, part.covered)
             held = self._held[item] = Held(item, part)
         return held
 
@@ -229,58 +219,86 @@ class Landing:
         if self.lost is not None or item in self.account.over:
             return
         if error.failure_class == "quota":
-            more = f"; {self._wanted[item].bytes:,} bytes are wanted on the disk of {self._endpoint.root}"
+            more = f"; {self._items[item].bytes:,} bytes are wanted on the disk of {self._root}"
             self.fail(item, reason_of(error, phase, more=more))
         elif error.failure_class in ("permanent", "auth", "data-bad"):
             self.fail(item, reason_of(error, phase))
         elif not isinstance(error, PartLost):
             log.warning("%s item %d: %s; tried again", self.id, item, error)
-        elif self._is_there(item):
-            self._sealed(item)
+        elif (there := self._there(item)) is not None:
+            self._sealed(item, there)
         else:
             self.lost = reason_of(error, phase)
 
-    def _is_there(self, item: int) -> bool:
-        wanted = self._wanted[item]
-        try:
-            return self._endpoint.present(wanted.lfn, wanted.bytes, wanted.adler32)
-        except StorageError as error:
-            log.info("%s item %d: %s", self.id, item, error)
-            return False
+    def _there(self, item: int) -> Sealed | None:
+        (found,) = self.files.present([self._items[item]])
+        if isinstance(found, StorageError):
+            log.info("%s item %d: %s", self.id, item, found)
+            return None
+        return found
+
+    def _landed(self, item: int, sealed: Sealed) -> Landed | None:
+        return Landed(item, sealed.bytes, Adler32(sealed.adler32)) if self._of_entries else None
 
     # sync rounds (sync thread)
 
     def lend(self) -> Lent:
-        """What is to be synced or sealed now. Whole items take no more writes; partial ones wait for their lock."""
+        """What is to be synced or sealed now. Whole items take no more writes."""
         with self._lock:
             dirty, self._dirty = self._dirty, {}
             taken, self.unsynced_bytes = self.unsynced_bytes, 0
             whole: list[Held] = []
             partial: list[Held] = []
             for held in dirty.values():
-                (whole if self.account.whole(held.item) else partial).append(held)
+                ready = self.account.whole(held.item) and self.files.ready(held)
+                (whole if ready else partial).append(held)
         return Lent(whole, partial, taken)
 
     def settle(
         self, lent: Lent, seals: Iterable[Sealed | StorageError], syncs: Iterable[Ranges | StorageError]
     ) -> None:
-        """Take in the answers of `seal_group(whole)` and `sync_group(partial)`."""
+        """Take in the answers of `seal(whole)` and `sync(partial)`."""
         for held, synced in zip(lent.partial, syncs, strict=True):
             if isinstance(synced, StorageError):
-                self.broke(held.item, synced, "sync")
+                self._failed(held, synced, "sync")
             else:
                 self.account.made_durable(held.item, synced)
         for held, sealed in zip(lent.whole, seals, strict=True):
             if isinstance(sealed, Sealed):
-                self._sealed(held.item)
-                continue
-            self.broke(held.item, sealed, "seal")
-            if held.item not in self.account.over and self.lost is None:
-                self._dirty[held.item] = held  # to be tried again
+                self._sealed(held.item, sealed)
+            else:
+                self._failed(held, sealed, "seal")
 
-    def _sealed(self, item: int) -> None:
+    def ahead(self, lent: Lent) -> bool:
+        """Do of later seals what can be done now, which may take long; whether something has to be tried again."""
+        failed = False
+        for held in lent.partial:
+            if self.lost is None and held.item not in self.account.over:
+                try:
+                    went_on = self.files.ahead(held)
+                except StorageError as error:
+                    self._failed(held, error, "seal")
+                    failed = True
+                else:
+                    failed |= self.account.whole(held.item) and not self._go_on(held, at_once=went_on)
+        return failed
+
+    def _go_on(self, held: Held, *, at_once: bool) -> bool:
+        """A whole item that was not ready to be sealed has its next step after others had their round."""
         with self._lock:
-            self.account.seal(item)
+            if self._held.get(held.item) is held:
+                self._dirty[held.item] = held
+                self.urgent |= at_once
+        return at_once
+
+    def _failed(self, held: Held, error: StorageError, phase: str) -> None:
+        self.broke(held.item, error, phase)
+        if held.item not in self.account.over and self.lost is None:
+            self._dirty[held.item] = held  # to be tried again
+
+    def _sealed(self, item: int, sealed: Sealed) -> None:
+        with self._lock:
+            self.account.seal(item, self._landed(item, sealed))
             self._dirty.pop(item, None)
             held = self._held.pop(item, None)
         if held is not None:

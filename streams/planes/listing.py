@@ -1,5 +1,7 @@
 """Writing the manifests of an intent whose source is this site: what the catalogue lists, cut and chained.
 
+Of whole files the catalogue knows all; of entries each file is opened (entry_listing.py), so manifests are shorter.
+
 The catalogue is opened as a secondary of the worker's view, when first needed. A command writes so many manifests and
 no more: the worker hears them and asks for the next, so that a cancelled intent stops and nothing piles up.
 """
@@ -12,13 +14,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from streams.core import parts
 from streams.core.commands import WriteManifests
 from streams.core.manifest import digest
 from streams.core.messages import FailureClass, Item, ManifestWritten, Message, Reason, Scope, Unit
 from streams.core.names import Block, Dataset, IntentId, Lfn, Site, Text
 from streams.core.policy import MANIFEST_ITEMS_MAX, Policy
 from streams.core.selection import Selector
-from streams.errors import WireError
+from streams.errors import Temporary, WireError
+from streams.planes.entry_files import Shelf
+from streams.planes.entry_listing import EntryItems
+from streams.storage.endpoint import Endpoint
 from streams.views.catalogue import CatalogueFile
 from streams.wire import encode
 
@@ -29,6 +35,12 @@ MANIFESTS_MAX = 32
 AGAIN_S = 5.0
 """A command for manifests written less than this ago is dropped: the worker has not heard them yet."""
 CHAINS_MAX = 4096
+ENTRY_ITEMS_MAX = 64
+"""Items of a manifest of entries, of the first ones 1, 4 and 16: a file takes 5 to 500 ms to open, and what is listed
+flows meanwhile."""
+ENTRIES_WRITE_S = 4.0
+"""Time after which one command of entries writes no further manifest, so that other intents have their turn."""
+PAYLOAD_BYTES = 256 * 1024
 NO_DATASET = Dataset("/unknown/unknown/UNKNOWN")
 NO_BLOCK = Block(f"{NO_DATASET}#unknown")
 """Where a file that no site ever named is filed, so that its item can say so."""
@@ -54,13 +66,23 @@ class ManifestWriter:
         open_catalogue: Callable[[], Listing],
         publish: Callable[[Message], None],
         clock: Callable[[], float] = time.monotonic,
+        open_storage: Callable[[], Endpoint] | None = None,
+        payload_bytes: int = PAYLOAD_BYTES,
+        shelf: Shelf | None = None,
     ) -> None:
+        """`open_storage` is called when entries are first asked for; they are listed as cut into `payload_bytes`."""
         self._here = here
         self._policy = policy
         self._open_catalogue = open_catalogue
         self._publish = publish
         self._clock = clock
+        self._open_storage = open_storage
+        self._payload_bytes = payload_bytes
+        self._shelf = shelf
         self._catalogue: Listing | None = None
+        self._entries: EntryItems | None = None
+        self._known: dict[Lfn, Item] = {}
+        """Items of files that were opened for this command and did not fit the manifest."""
         self._written: OrderedDict[tuple[IntentId, int], tuple[int, float]] = OrderedDict()
 
     def write(self, command: WriteManifests) -> int:
@@ -72,8 +94,10 @@ class ManifestWriter:
         if self._catalogue is None:
             self._catalogue = self._open_catalogue()
         self._catalogue.refresh()
+        self._known.clear()
         no, cursor, sha256, last = command.no, command.cursor, command.prev_sha256, False
-        while not last and no < command.no + MANIFESTS_MAX:
+        until_s = self._clock() + ENTRIES_WRITE_S if lists_entries(command) else float("inf")
+        while not last and no < command.no + MANIFESTS_MAX and (no == command.no or self._clock() < until_s):
             body = self._next(command, no, cursor, sha256)
             self._publish(body)
             no, cursor, sha256, last = no + 1, body.cursor, digest(body), body.last
@@ -85,13 +109,15 @@ class ManifestWriter:
 
     def _next(self, command: WriteManifests, no: int, cursor: str, prev_sha256: str) -> ManifestWritten:
         """The manifest behind `cursor`: as many items as fit by number, by their bytes, and in a record."""
-        files, behind = self._page(command, cursor, MANIFEST_ITEMS_MAX)
-        items = [self._item(file) for file in files]
-        count = _fitting(items, self._policy.manifest_bytes)
+        entries = lists_entries(command)
+        most = MANIFEST_ITEMS_MAX if not entries else min(ENTRY_ITEMS_MAX, 4 ** min(no, 3))
+        files, behind = self._page(command, cursor, most)
+        items = self._items(command, files)
+        count = len(items)
         while True:
             if count < len(files):
                 files, behind = self._page(command, cursor, count)
-                items = [self._item(file) for file in files]
+                items = items[:count]
             body = ManifestWritten(
                 intent=command.body.intent,
                 source=self._here,
@@ -99,7 +125,7 @@ class ManifestWriter:
                 no=no,
                 prev_sha256=prev_sha256,
                 cursor=behind or "",
-                unit=Unit.BYTES,
+                unit=Unit.ENTRIES if entries else Unit.BYTES,
                 items=tuple(items),
                 last=behind is None,
             )
@@ -116,21 +142,43 @@ class ManifestWriter:
         assert self._catalogue is not None
         return self._catalogue.listing(command.body.selectors, cursor, limit, prefer=self._here)
 
-    def _item(self, file: CatalogueFile) -> Item:
+    def _items(self, command: WriteManifests, files: Sequence[CatalogueFile]) -> list[Item]:
+        """Items of the first files, as many as stay within the policy's bytes, one at least if there is one."""
+        found: list[Item] = []
+        total = 0
+        for file in files:
+            item = self._known.get(file.lfn) or self._item(command, file)
+            if lists_entries(command):
+                self._known[file.lfn] = item
+            total += item.bytes
+            if total > self._policy.manifest_bytes and found:
+                return found
+            found.append(item)
+        self._known.clear()
+        return found
+
+    def _item(self, command: WriteManifests, file: CatalogueFile) -> Item:
         dataset, block = file.dataset or NO_DATASET, file.block or NO_BLOCK
         if not file.replicas:
             why = Reason(Scope.SOURCE, FailureClass.PERMANENT, "list", Text("no site holds it"))
             return Item(file.lfn, dataset, block, Lfn(file.lfn), "", 0, 0, None, "", None, why)
+        selection = command.body.selection
+        if selection is not None and lists_entries(command):
+            held_in = {one.site: one.version for one in file.replicas}
+            suffix = command.body.format or parts.FORMATS[0]
+            return self._entry_items().item(Lfn(file.lfn), block, held_in, selection, suffix)
         held = next((one for one in file.replicas if one.site == self._here), file.replicas[0])
         version = held.version if held.site == self._here else ""
         return Item(file.lfn, dataset, block, file.lfn, "", held.bytes, held.bytes, held.adler32, version, held.site)
 
+    def _entry_items(self) -> EntryItems:
+        if self._entries is None:
+            if self._open_storage is None:
+                raise Temporary("the storage is not there yet, and entries are read from it")
+            self._entries = EntryItems(self._here, self._open_storage(), self._payload_bytes, self._shelf)
+        return self._entries
 
-def _fitting(items: Sequence[Item], units_max: int) -> int:
-    """How many of the items stay within `units_max`, one at least."""
-    total = 0
-    for number, item in enumerate(items):
-        total += item.length
-        if total > units_max and number:
-            return number
-    return len(items)
+
+def lists_entries(command: WriteManifests) -> bool:
+    selection = command.body.selection
+    return selection is not None and selection.startswith(parts.ENTRIES)

@@ -1,8 +1,8 @@
 """The source half of the in-log plane: requests in, payload records out. It keeps nothing that outlives a request.
 
-Requests are served in turn, about 1 MiB of each, one request of a (manifest, destination) at a time. What cannot be
-read is said in the payload's place, as a segment with a reason; what may be readable later is left out, and is asked
-for again when the lease ends.
+Requests are served in turn, some of each, one request of a (manifest, destination) at a time. What cannot be read is
+said in the payload's place, as a segment with a reason; what may be readable later is left out, and is asked for again
+when the lease ends. What is read, and how it is cut, is a `Supply`'s: byte_source.py, entry_source.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from threading import Condition
 from typing import Protocol
 
-from streams.core.manifest import RequestLine, chunks
+from streams.core.manifest import RequestLine
 from streams.core.messages import (
     ChunkHeader,
     ChunksRequested,
@@ -27,21 +27,17 @@ from streams.core.messages import (
     Scope,
     Segment,
 )
-from streams.core.names import ManifestId, Site
+from streams.core.names import Destination, ManifestId, Site
 from streams.core.policy import SEGMENTS_MAX
 from streams.core.ranges import EMPTY, Ranges
 from streams.errors import StorageError, Temporary
 from streams.planes.landing import reason_of
 from streams.storage.checksums import crc32c
-from streams.storage.endpoint import Endpoint, Reader
 
 log = logging.getLogger(__name__)
 
-REASONS_BYTES_MAX = 5000
-"""Of one record's reasons: the header of 256 segments stays under its cap."""
-READERS_MAX = 32
-TURN_BYTES = 1024 * 1024
-"""Sent of one request before another has its turn: records of one partition in a row share a batch, in every hop."""
+EXTRAS_BYTES_MAX = 5000
+"""Of one record's reasons and fingerprints: the header of 256 segments stays under its cap."""
 SERVED_MAX = 8192
 ROOM_S = 1.0
 ITEMS_MAX = 50_000
@@ -54,55 +50,100 @@ class SendChunk(Protocol):
     def __call__(self, header: ChunkHeader, payload: bytes, *, wait_s: float = ...) -> None: ...
 
 
-Key = tuple[ManifestId, Site]
-Piece = tuple[RequestedItem, int, int]
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The first `length` units of what was asked for: the payload, or why just they cannot be sent."""
+
+    length: int
+    payload: bytes
+    fingerprint: str = ""
+    reason: Reason | None = None
+
+
+class Supply(Protocol):
+    """What requested items hold. All but `idle_s` is called by the source's thread only."""
+
+    idle_s: float
+    """Files are kept open so long after the last request."""
+
+    def turn_bytes(self, waiting: int) -> int:
+        """Sent of one request before another has its turn, when requests of so many transfers wait."""
+
+    def take(self, request: ChunksRequested, item: RequestedItem, offset: int, length: int, room_bytes: int) -> Taken:
+        """At least one unit of `[offset, offset + length)` of the item, in at most about `room_bytes`.
+
+        Raises StorageError for all that is asked of the item.
+        """
+
+    def close(self) -> None:
+        """Close what is open; it is opened again when needed."""
+
+
+Key = tuple[ManifestId, Destination]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A segment, where it stands on the line, and its bytes."""
+
+    start: int
+    segment: Segment
+    payload: bytes
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.segment.length
 
 
 @dataclass(eq=False)
 class _Stream:
-    """A request being served."""
+    """A request being served. `piece` is what comes next: item, offset in it, length; `held` was read before it."""
 
     request: ChunksRequested
-    cuts: Iterator[tuple[int, int]]
-    line: RequestLine
-    pieces: deque[Piece] = field(default_factory=deque)
-    at: int = 0
+    pieces: Iterator[tuple[RequestedItem, int, int]]
+    piece: tuple[RequestedItem, int, int] | None = None
+    held: _Part | None = None
     refused: dict[int, Reason] = field(default_factory=dict)
     sent: Ranges = EMPTY
     sent_bytes: int = 0
     superseded: bool = False
 
-    def load(self) -> bool:
-        """Have the next chunk's pieces ready; False when there is none."""
-        while not self.pieces:
-            cut = next(self.cuts, None)
-            if cut is None:
-                return False
-            self.at = cut[0]
-            self.pieces.extend(self.line.pieces(*cut))
-        return True
+    @classmethod
+    def of(cls, request: ChunksRequested) -> _Stream:
+        line = RequestLine(request.items)
+        pieces = (piece for start, stop in request.ranges for piece in line.pieces(start, stop))
+        return cls(request, pieces, next(pieces, None))
+
+    @property
+    def more(self) -> bool:
+        return self.held is not None or self.piece is not None
+
+    def advance(self, length: int) -> None:
+        """Go on behind so much of the piece."""
+        assert self.piece is not None
+        item, offset, left = self.piece
+        self.piece = (item, offset + length, left - length) if length < left else next(self.pieces, None)
 
 
 class Source:
     def __init__(
         self,
         here: Site,
-        endpoint: Endpoint,
+        supply: Supply,
         payload_bytes: int,
         send_chunk: SendChunk,
         publish: Callable[[Message], None],
         now_ms: Callable[[], int],
     ) -> None:
         self._here = here
-        self._endpoint = endpoint
+        self._supply = supply
         self._payload_bytes = payload_bytes
         self._send_chunk = send_chunk
         self._publish = publish
         self._now_ms = now_ms
         self._wake = Condition()
         self._waiting: OrderedDict[Key, deque[_Stream]] = OrderedDict()
-        self._served: OrderedDict[tuple[ManifestId, Site, int], None] = OrderedDict()
-        self._readers: OrderedDict[tuple[str, str], Reader] = OrderedDict()
+        self._served: OrderedDict[tuple[ManifestId, Destination, int], None] = OrderedDict()
         self._items = 0
         self._running = True
 
@@ -120,7 +161,7 @@ class Source:
         self._served[name] = None
         if len(self._served) > SERVED_MAX:
             self._served.popitem(last=False)
-        stream = _Stream(request, chunks(request, self._payload_bytes), RequestLine(request.items))
+        stream = _Stream.of(request)
         with self._wake:
             self._items += len(request.items)
             waiting = self._waiting.setdefault(name[:2], deque())
@@ -137,16 +178,21 @@ class Source:
 
     def run(self) -> None:
         """The source thread: until `close`. A request that cannot be served is dropped with a line in the log."""
+        used = False
         while self._running:
             with self._wake:
                 if not self._waiting:
-                    self._close_readers()
-                    self._wake.wait()
+                    if used and not (self._supply.idle_s and self._wake.wait(self._supply.idle_s)):
+                        self._supply.close()
+                        used = False
+                    elif not used:
+                        self._wake.wait()
                     continue
                 key, streams = next(iter(self._waiting.items()))
-                stream = streams[0]
+                stream, waiting = streams[0], len(self._waiting)
+            used = True
             try:
-                more = self._send_turn(stream)
+                more = self._send_turn(stream, self._supply.turn_bytes(waiting))
             except Exception:
                 log.exception("%s request %d is dropped", stream.request.manifest, stream.request.request_no)
                 more = False
@@ -156,10 +202,11 @@ class Source:
                 self._waiting.move_to_end(key)
                 if not streams:
                     del self._waiting[key]
+        self._supply.close()
 
-    def _send_turn(self, stream: _Stream) -> bool:
+    def _send_turn(self, stream: _Stream, turn_bytes: int) -> bool:
         """Send some of the request's records; whether there are more."""
-        until = stream.sent_bytes + TURN_BYTES
+        until = stream.sent_bytes + turn_bytes
         while self._send_one(stream):
             if stream.sent_bytes >= until:
                 return True
@@ -174,39 +221,19 @@ class Source:
         if stream.superseded:
             log.info("%s request %d: what is left of it was asked for again", request.manifest, request.request_no)
             return False
-        if not stream.load():
-            return False
-        segments: list[Segment] = []
-        parts: list[bytes] = []
-        start, reasons_bytes = stream.at, 0
-        while stream.pieces and len(segments) < SEGMENTS_MAX and reasons_bytes < REASONS_BYTES_MAX:
-            item, offset, length = stream.pieces.popleft()
-            read = self._read(stream, item, offset, length)
-            stream.at += length
-            if read is None:
-                if segments:
-                    stream.at -= length
-                    stream.pieces.appendleft((item, offset, length))
-                    break
-                start = stream.at
-            elif isinstance(read, bytes):
-                parts.append(read)
-                segments.append(Segment(item.no, offset, length, length, crc32c(read)))
-            else:
-                reasons_bytes += len(read.text) + 64
-                segments.append(Segment(item.no, offset, length, 0, None, read))
-        more = stream.load() if not stream.pieces else True
-        if segments:
-            stop = start + sum(segment.length for segment in segments)
-            payload = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts = self._gather(stream)
+        if parts:
+            start, stop = parts[0].start, parts[-1].stop
+            payload = parts[0].payload if len(parts) == 1 else b"".join(part.payload for part in parts)
+            segments = tuple(part.segment for part in parts)
             header = ChunkHeader(
-                request.manifest, request.destination, request.request_no, start, stop, tuple(segments), last=not more
+                request.manifest, request.destination, request.request_no, start, stop, segments, last=not stream.more
             )
             if not self._send(header, payload, request.until_ms):
                 return False
             stream.sent |= Ranges([(start, stop)])
             stream.sent_bytes += len(payload)
-        if not more and stream.sent:
+        if not stream.more and stream.sent:
             self._publish(
                 ChunksServed(
                     request.manifest,
@@ -217,7 +244,52 @@ class Source:
                     stream.sent_bytes,
                 )
             )
-        return more
+        return stream.more
+
+    def _gather(self, stream: _Stream) -> list[_Part]:
+        """The next record's parts, each behind the one before; what does not go with them is held for the next."""
+        parts: list[_Part] = []
+        total = extras_bytes = 0
+        while len(parts) < SEGMENTS_MAX and extras_bytes < EXTRAS_BYTES_MAX and total < self._payload_bytes:
+            part, stream.held = stream.held or self._next(stream, self._payload_bytes - total), None
+            if part is None:
+                break
+            if parts and (part.start != parts[-1].stop or total + len(part.payload) > self._payload_bytes):
+                stream.held = part
+                break
+            parts.append(part)
+            total += len(part.payload)
+            segment = part.segment
+            extras_bytes += 25 + len(segment.fingerprint) if segment.fingerprint else 0
+            extras_bytes += 64 + len(segment.reason.text) if segment.reason else 0
+        return parts
+
+    def _next(self, stream: _Stream, room_bytes: int) -> _Part | None:
+        """What is sent next, None at the end. What cannot be read now but may be later is passed over."""
+        while stream.piece is not None and not stream.superseded:
+            item, offset, length = stream.piece
+            taken = self._take(stream, room_bytes)
+            stream.advance(taken.length if taken is not None else length)
+            if taken is None:
+                continue
+            payload, reason = taken.payload, taken.reason
+            crc = crc32c(payload) if reason is None else None
+            segment = Segment(item.no, offset, taken.length, len(payload), crc, reason, taken.fingerprint)
+            return _Part(item.start + offset, segment, payload)
+        return None
+
+    def _take(self, stream: _Stream, room_bytes: int) -> Taken | None:
+        """What there is of the stream's piece, why there is nothing for good, or None where trying later may help."""
+        assert stream.piece is not None
+        item, offset, length = stream.piece
+        reason = stream.refused.get(item.no)
+        if reason is None:
+            try:
+                return self._supply.take(stream.request, item, offset, length, room_bytes)
+            except StorageError as error:
+                reason = stream.refused[item.no] = reason_of(error, "read", Scope.SOURCE)
+                log.warning("%s item %d: %s", stream.request.manifest, item.no, reason.text)
+        return Taken(length, b"", reason=reason) if reason.failure_class is not FailureClass.TRANSIENT else None
 
     def _send(self, header: ChunkHeader, payload: bytes, until_ms: int) -> bool:
         while self._running:
@@ -229,36 +301,6 @@ class Source:
                 continue
             return True
         return False
-
-    def _read(self, stream: _Stream, item: RequestedItem, offset: int, length: int) -> bytes | Reason | None:
-        """The bytes, why there are none for good, or None where trying later may help."""
-        known = stream.refused.get(item.no)
-        if known is not None:
-            return known if known.failure_class is not FailureClass.TRANSIENT else None
-        try:
-            return self._reader(item).pread(offset, length)
-        except StorageError as error:
-            reason = stream.refused[item.no] = reason_of(error, "read", Scope.SOURCE)
-            log.warning("%s item %d: %s", stream.request.manifest, item.no, reason.text)
-            return reason if reason.failure_class is not FailureClass.TRANSIENT else None
-
-    def _reader(self, item: RequestedItem) -> Reader:
-        name = (item.lfn, item.version)
-        reader = self._readers.get(name)
-        if reader is None:
-            reader = self._endpoint.open_reader(item.lfn, item.version or None)
-            if reader.stat.bytes != item.length:
-                reader.close()
-                what = f"the file has {reader.stat.bytes:,} bytes where {item.length:,} were registered"
-                raise StorageError(what, item.lfn, "register it again", failure_class="data-bad")
-            self._readers[name] = reader
-            if len(self._readers) > READERS_MAX:
-                self._readers.popitem(last=False)[1].close()
-        return reader
-
-    def _close_readers(self) -> None:
-        while self._readers:
-            self._readers.popitem()[1].close()
 
 
 def wall_ms() -> int:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from threading import Lock
 
 from streams.core.names import LFN_BYTES_MAX, shown
 from streams.core.ranges import Ranges
 from streams.errors import NeverWorks, StorageError
 from streams.storage import oserrors, posix_group, posix_place, syscalls
-from streams.storage.endpoint import Endpoint, FileStat, Part, PartLost, Placed, Sealed, Wanted
+from streams.storage.endpoint import Beside, Endpoint, FileStat, Part, PartLost, Placed, Sealed, Wanted
+from streams.storage.posix_beside import PART_KINDS, PosixBeside, part_name
 from streams.storage.posix_part import PosixPart
 from streams.storage.posix_reader import READ_FLAGS, PosixReader, file_stat, require_regular
 from streams.storage.rules import PathRules
@@ -144,14 +146,27 @@ class PosixEndpoint(Endpoint):
         return posix_group.seal_parts(self, self._mine(parts))
 
     def discard(self, lfn: str, tag: str) -> bool:
-        directory = os.path.dirname(self.path(lfn))
+        directory, found = os.path.dirname(self.path(lfn)), 0
         try:
-            self.unlink_part(directory, part_name(tag))
+            with self.tree.directory(directory) as fd:
+                for kind in PART_KINDS:
+                    with suppress(FileNotFoundError):
+                        os.unlink(part_name(_legal(tag), kind), dir_fd=fd)
+                        found += 1
         except FileNotFoundError:
             return False
         except OSError as error:
             raise oserrors.writing(error, self.pfn(lfn)) from error
-        return True
+        return found > 0
+
+    def open_beside(self, lfn: str, tag: str) -> Beside:
+        return PosixBeside(self.tree, lfn, _legal(tag), self.path(lfn))
+
+    def settle_names(self, lfns: Sequence[str]) -> list[StorageError | None]:
+        directories = [os.path.dirname(self.path(lfn)) for lfn in lfns]
+        failures = self.tree.fsync_directories(dict.fromkeys(directories))
+        pairs = [(lfn, failures[directory]) for lfn, directory in zip(lfns, directories, strict=True)]
+        return [None if error is None else oserrors.naming(error, self.pfn(lfn)) for lfn, error in pairs]
 
     # what parts and groups share
 
@@ -192,10 +207,6 @@ class PosixEndpoint(Endpoint):
             return
         self.unlink_part(part.directory, part.part_name)
         raise PartLost("the part has another name; it may have been sealed", part.pfn)
-
-
-def part_name(tag: str) -> str:
-    return f".t2g-{_legal(tag)}.part"
 
 
 def _legal(tag: str) -> str:

@@ -7,10 +7,10 @@ from typing import get_args
 
 import pytest
 
+from streams.core import closing, topics
 from streams.core import commands as c
 from streams.core import intent as intents
 from streams.core import messages as m
-from streams.core import topics
 from streams.core import transfer as transfers
 from streams.core.manifest import Manifest, digest
 from streams.core.names import ManifestId, Site
@@ -445,7 +445,7 @@ def test_a_new_priority_reaches_the_next_request() -> None:
 
 
 def completion(*facts: transfers.TransferMessage, of: Manifest = LINE) -> m.CompletionRecord:
-    return transfers.completion(transfer(*facts, of=of), of, x.B)
+    return closing.completion(transfer(*facts, of=of), of, x.B)
 
 
 def test_how_a_transfer_ended() -> None:
@@ -486,7 +486,7 @@ def test_a_completion_is_a_pure_function_of_its_row() -> None:
 def test_more_reasons_than_a_completion_holds_share_one() -> None:
     of = Manifest(x.written(items=[x.item(n, 1) for n in range(50)]))
     done = completion(*(x.progress(failed=(x.failed(f"reason {n:02}", n),)) for n in range(50)), of=of)
-    assert len(done.failed) == transfers.REASONS_MAX
+    assert len(done.failed) == closing.REASONS_MAX
     assert done.failed[30] == x.failed("reason 30", 30)
     assert done.failed[31].items == Ranges([(31, 50)])
     assert done.failed[31].reason.text == "19 other reasons, among them: reason 31"
@@ -504,7 +504,7 @@ def test_replicas_are_what_was_sealed_by_dataset() -> None:
     other = replace(x.item(2, 7), dataset="/A/A/A", block="/A/A/A#1")
     of = Manifest(x.written(items=[x.item(0, 5), x.item(1, 6), other]))
     done = completion(x.progress(sealed=Ranges.of(0, 2), failed=(x.failed("gone", 1),)), of=of)
-    held = transfers.replicas_of(done, of, x.B)
+    held = closing.replicas_of(done, of, x.B)
     assert [(h.dataset, h.site, h.manifest, [f.lfn for f in h.files]) for h in held] == [
         ("/A/A/A", x.B, x.MANIFEST, [x.lfn(2)]),
         (x.DATASET, x.B, x.MANIFEST, [x.lfn(0)]),

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.core.asked import EventSelection, escaped, is_glob, matches
 from streams.errors import InvalidName, UsageError
-from streams.events.asked import EventSelection, escaped, is_glob, matches
 
 CASES = {
     "[:]": EventSelection(),

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from streams.core.asked import EventSelection
 from streams.errors import StorageError
 from streams.events import parquet_footer
-from streams.events.asked import EventSelection
 from streams.events.counted import CountedFile
 from streams.events.parquet_footer import chunk_sizes
 from streams.events.reading import open_entries

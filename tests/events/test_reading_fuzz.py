@@ -14,8 +14,8 @@ import fastavro
 import pyarrow.parquet as pq
 import pytest
 
+from streams.core.asked import EventSelection
 from streams.errors import StorageError
-from streams.events.asked import EventSelection
 from streams.events.reading import open_entries
 from tests.events.event_files import HZZ, ZMUMU, columns, part, write_rntuple, write_ttree
 from tests.events.landing_tables import nested

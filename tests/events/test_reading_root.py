@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 import uproot
 
+from streams.core.asked import EventSelection
 from streams.errors import StorageError
 from streams.events import reading
-from streams.events.asked import EventSelection
 from streams.events.reading import open_entries
 from tests.events.event_files import (
     COMPRESSIONS,

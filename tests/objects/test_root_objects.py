@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import uproot
 
+from streams.core.asked import EventSelection
 from streams.errors import StorageError
-from streams.events.asked import EventSelection
 from streams.events.reading import open_entries
 from streams.objects.containers import open_object
 from streams.objects.root_keys import Head, Key

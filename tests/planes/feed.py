@@ -11,9 +11,11 @@ from typing import TypeVar
 from streams import wire
 from streams.core.messages import ChunkHeader, ChunksRequested, ChunksServed, ManifestWritten, Message, Origin
 from streams.core.ranges import Ranges
+from streams.planes.byte_source import FileBytes
 from streams.planes.destination import Destination
-from streams.planes.source import Source, wall_ms
+from streams.planes.source import Source, Supply, wall_ms
 from streams.storage import open_endpoint
+from streams.storage.endpoint import Endpoint
 from tests.planes.stage import PARTITIONS, A, B, manifest_of, open_order, put, request_of
 
 Record = tuple[ChunkHeader, bytes]
@@ -24,13 +26,15 @@ _ORIGIN = Origin(A, "plane-a-1", "incarnation", 0, 0)
 class Sender:
     """A's source half over a directory; `serve` gives the records of a request, which also pass the gate."""
 
-    def __init__(self, root: Path, payload_bytes: int = 64 * 1024) -> None:
+    def __init__(
+        self, root: Path, payload_bytes: int = 64 * 1024, supply: Callable[[Endpoint], Supply] = FileBytes
+    ) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self.records: list[Record] = []
         self.told: list[Message] = []
         self._done = threading.Condition()
         self.endpoint = open_endpoint(f"file://{root}", name="default")
-        self.source = Source(A, self.endpoint, payload_bytes, self._keep, self._tell, wall_ms)
+        self.source = Source(A, supply(self.endpoint), payload_bytes, self._keep, self._tell, wall_ms)
         self._thread = threading.Thread(target=self.source.run, daemon=True)
         self._thread.start()
 

@@ -14,7 +14,7 @@ from streams.core.messages import FailureClass, ManifestWritten, Scope
 from streams.core.policy import SEGMENTS_MAX
 from streams.core.ranges import Ranges
 from streams.errors import Temporary
-from streams.planes.source import TURN_BYTES
+from streams.planes.byte_source import TURN_BYTES
 from streams.storage.checksums import crc32c
 from tests.planes.feed import Record, Sender, listed
 from tests.planes.stage import request_of

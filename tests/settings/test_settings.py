@@ -105,6 +105,13 @@ def test_secrets_are_masked_wherever_they_could_be_shown(state: Path) -> None:
     assert "hush" not in repr(settings) + repr(settings.values)
 
 
+def test_a_codec_is_one_of_those_known(state: Path) -> None:
+    assert load(state, site="T1_A").policy.payload_codec == "lz4"
+    assert load(state, site="T1_A", environ={"T2G_POLICY_PAYLOAD_CODEC": "zstd"}).policy.payload_codec == "zstd"
+    with pytest.raises(BadSettings, match="want one of lz4, zstd, none"):
+        load(state, site="T1_A", policy_payload_codec="gzip")
+
+
 def test_all_faults_are_reported_together(state: Path) -> None:
     (state / "sites.toml").write_text(
         'partitons = 4\npayload_bytes = 1\n[sites.T1_A]\nbootstrap = "nowhere"\n[sites."T-9"]\nbootstrap = "x:1"\n'

@@ -9,7 +9,7 @@ import pytest
 
 from streams.core import messages as m
 from streams.core import topics
-from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, ManifestId, Site, Text
+from streams.core.names import Adler32, Block, Dataset, Destination, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.ranges import Ranges
 from streams.core.selection import Kind, Selector
 
@@ -23,9 +23,9 @@ SHA256 = "0123456789abcdef" * 4
 REASON = m.Reason(m.Scope.SOURCE, m.FailureClass.DATA_BAD, "read", Text("crc32c differs: fetched again … 3×"))
 
 WHOLE = m.Item(LFN, DATASET, BLOCK, LFN, "", 4096, 4096, Adler32("00ab12cd"), "4096,1700000000000000001,77", B)
-CUT = "Events[0,100) nMuon > 1"
+CUT = "entries:Events[0:100]{nMuon}"
 PART = m.Item(LFN, DATASET, BLOCK, Lfn(f"{LFN}.0123456789ab.parquet"), CUT, 100, 999, None, "v", B)
-OTHER_PART = replace(PART, target=Lfn(f"{LFN}.ba9876543210.parquet"), selection="Events[100,200)", holder=C)
+OTHER_PART = replace(PART, target=Lfn(f"{LFN}.ba9876543210.parquet"), selection="entries:Events[100:200]", holder=C)
 NOBODYS = m.Item(Lfn("/store/gone"), DATASET, BLOCK, Lfn("/store/gone"), "", 0, 5, None, "", None, REASON)
 
 SMALL_INTENT = m.TransferIntent(INTENT, Text(""), (Selector(Kind.FILE, LFN),), (C,))
@@ -33,10 +33,15 @@ RICH_INTENT = m.TransferIntent(
     INTENT,
     Text("Zoë, for the 2026 analysis"),
     (Selector(Kind.FILE, LFN), Selector(Kind.BLOCK, BLOCK), Selector(Kind.DATASET, DATASET)),
-    (B, C),
+    (B, Destination("T3_C/zpeak")),
     A,
     9,
     1_800_000_000_000,
+    "entries:Events[0:100]{nMuon}",
+    "arrow",
+    True,
+    1_900_000_000_000,
+    7,
 )
 SMALL_MANIFEST = m.ManifestWritten(INTENT, B, 0, 0, "", "", m.Unit.BYTES, (WHOLE,), True)
 RICH_MANIFEST = m.ManifestWritten(
@@ -44,9 +49,11 @@ RICH_MANIFEST = m.ManifestWritten(
 )
 FAILED = (m.FailedItems(Ranges([(1, 2), (4, 6)]), REASON), m.FailedItems(Ranges.of(9), REASON))
 
+LANDED = (m.Landed(0, 100, Adler32("00ab12cd")), m.Landed(3, 200, Adler32("ffffffff")))
+
 SMALL_COMPLETION = m.CompletionRecord(INTENT, MANIFEST, C, m.Ended.DONE, 0, Ranges(), (), Ranges(), 0, SHA256)
 RICH_COMPLETION = m.CompletionRecord(
-    INTENT, MANIFEST, C, m.Ended.CANCELLED, 10, Ranges([(0, 1), (2, 4)]), FAILED, Ranges([(6, 9)]), 99, SHA256
+    INTENT, MANIFEST, C, m.Ended.CANCELLED, 10, Ranges([(0, 1), (2, 4)]), FAILED, Ranges([(6, 9)]), 300, SHA256, LANDED
 )
 
 SMALL: tuple[Any, ...] = (
@@ -86,7 +93,7 @@ RICH: tuple[Any, ...] = (
             m.Segment(0, 1 << 33, 100, 100, 0xFFFFFFFF),
             m.Segment(1, 0, 50, 50, 77),
             m.Segment(1, 50, 50, 0, None, REASON),
-            m.Segment(999, 0, 100, 4000, 1),
+            m.Segment(999, 0, 100, 4000, 1, None, "0123456789abcdef"),
         ),
         False,
     ),
@@ -96,7 +103,7 @@ RICH: tuple[Any, ...] = (
     RICH_MANIFEST,
     m.TransferPlanned(RICH_MANIFEST.manifest, C, 300, 0, RICH_MANIFEST),
     m.TransferDecided(MANIFEST, 300, m.Verdict.SUPERSEDED, 9, REASON),
-    m.PartOpened(MANIFEST, 70, "bulk", Ranges([(0, 1), (10, 1000)]), FAILED),
+    m.PartOpened(MANIFEST, 70, "bulk", Ranges([(0, 1), (3, 4), (10, 1000)]), FAILED, LANDED),
     m.PartLost(MANIFEST, 70, REASON),
     m.LeaseExpired(MANIFEST, B, 300),
     m.TransferClosed(MANIFEST, RICH_COMPLETION),
@@ -107,21 +114,25 @@ RICH: tuple[Any, ...] = (
         300,
         70,
         "worker-1/plane",
-        (m.RequestedItem(3, LFN, 0, 4096, "v"), m.RequestedItem(5, LFN, 4096, 100, "")),
+        (m.RequestedItem(3, LFN, 0, 4096, "v"), m.RequestedItem(5, LFN, 4096, 100, "", "entries:Events[0:100]{nMuon}")),
         Ranges([(100, 200), (4000, 4196)]),
         1_800_000_000_000,
         "capability",
     ),
-    m.TransferProgress(MANIFEST, C, 70, "bulk", Ranges([(0, 100), (1 << 40, 1 << 41)]), Ranges([(0, 1)]), FAILED),
+    m.TransferProgress(
+        MANIFEST, C, 70, "bulk", Ranges([(0, 100), (1 << 40, 1 << 41)]), Ranges([(0, 1), (3, 4)]), FAILED, LANDED
+    ),
     m.ChunksServed(MANIFEST, B, C, 300, Ranges([(0, 100), (200, 300)]), 1 << 40),
-    m.TransferReported(INTENT, MANIFEST, C, 300, "active", 5, 1 << 40, 3, 2, 1000, Text("the source"), REASON),
+    m.TransferReported(
+        INTENT, MANIFEST, C, 300, "active", 5, 1 << 40, 3, 2, 1000, Text("the source"), REASON, m.Unit.ENTRIES
+    ),
     RICH_COMPLETION,
     m.FilesHeld(
         DATASET,
         B,
         (
             m.HeldFile(LFN, BLOCK, 1 << 40, Adler32("ffffffff"), "v"),
-            m.HeldFile(Lfn("/store/x"), BLOCK, 0, Adler32("00000001"), ""),
+            m.HeldFile(Lfn("/store/x"), BLOCK, 0, Adler32("00000001"), "", LFN, "entries:Events[0:100]"),
         ),
         MANIFEST,
     ),

@@ -286,9 +286,9 @@ def test_union_index(record: Any, samples: Any, union: bytes) -> None:
 
 
 def opened(record: Any, samples: Any, arrays: bytes) -> Any:
-    """PartOpened ends with two arrays, both empty here."""
+    """PartOpened ends with three arrays, all empty here; `arrays` are the first two."""
     message = samples["PartOpened"]["small"]
-    return with_body(record, message, body_of(record, message)[:-2] + arrays)
+    return with_body(record, message, body_of(record, message)[:-3] + arrays + b"\x00")
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ FIELDS: list[tuple[str, str, Any, str]] = [
     ("TransferIntent", "selectors__0__kind", "url", "selectors[0].kind: unknown value 'url'"),
     ("TransferIntent", "destinations", [], "destinations: 0 given"),
     ("TransferIntent", "destinations", ["T2_B", "T2_B"], "destinations: one is named twice"),
-    ("TransferIntent", "destinations__1", "http://x", "destinations[1]: not a legal site name"),
+    ("TransferIntent", "destinations__1", "http://x", "destinations[1]: not a legal destination"),
     ("TransferIntent", "deadline_ms", -5, "deadline_ms: -5 is negative"),
     ("IntentAsked", "priority", None, "priority: given exactly when"),
     ("IntentAsked", "asked", "cancel", "priority: given exactly when"),

@@ -35,7 +35,6 @@ from streams.core.ledger.journals import Journal, PartitionId, Reached, Refused
 from streams.core.ledger.journals import judge as judge_journal
 from streams.core.ledger.strays import Strays
 from streams.core.names import ManifestId, Site
-from streams.core.ranges import Ranges
 from streams.core.topics import split
 
 __all__ = [
@@ -157,10 +156,10 @@ class Ledger:
         if (stream, origin.seq) in self._wanted:
             self._where.add(stream, origin.seq, place, origin.at_ms)
 
-    def completed(self, manifest: ManifestId) -> list[tuple[Site, Ranges, Place, str]]:
-        """(destination, items sealed, the completion's place, the manifest's sha256), for a look at the disks."""
+    def completed(self, manifest: ManifestId) -> list[tuple[m.CompletionRecord, Place]]:
+        """The completions that count and where they stand, for a look at the disks."""
         said = self._books.completed(manifest)
-        return [(s.word.destination, s.word.sealed, s.place, s.word.manifest_sha256) for s in said]
+        return [(s.word, s.place) for s in said]
 
     def is_lost(self, site: Site, lfn: str) -> bool:
         """Whether the site said that it no longer holds the file."""

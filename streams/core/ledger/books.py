@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from streams.core import messages as m
 from streams.core.ledger.findings import Place
-from streams.core.names import IntentId, ManifestId, Site
+from streams.core.names import Destination, IntentId, ManifestId, Site
 from streams.core.ranges import EMPTY, Ranges
 
 Digest = Callable[[m.ManifestWritten], str]
@@ -100,6 +100,16 @@ class Files:
             array("q", [int(f.adler32, 16) for f in files]),
         )
 
+    def landed(self, landed: tuple[m.Landed, ...]) -> Files:
+        """These, with the sizes and checksums of what became of them; of entries no manifest can know those."""
+        if not landed:
+            return self
+        found = Files(self.names, self.bytes[:], self.adlers[:])
+        for one in landed:
+            if one.item < len(found.names):
+                found.bytes[one.item], found.adlers[one.item] = one.bytes, int(one.adler32, 16)
+        return found
+
     def differ(self, mine: int, other: Files, theirs: int) -> str:
         """How file `mine` differs from `other`'s file `theirs`, in words; "" if it does not."""
         if self.bytes[mine] != other.bytes[theirs]:
@@ -122,6 +132,7 @@ class Written:
     last: bool
     files: Files
     lacking: Ranges
+    in_entries: bool = False
 
     @property
     def items(self) -> int:
@@ -156,9 +167,9 @@ class TransferRow:
 @dataclass(slots=True)
 class ManifestRow:
     written: Words[Written] = field(default_factory=Words)
-    transfers: dict[Site, TransferRow] = field(default_factory=dict)
+    transfers: dict[Destination, TransferRow] = field(default_factory=dict)
 
-    def at(self, destination: Site) -> TransferRow:
+    def at(self, destination: Destination) -> TransferRow:
         found = self.transfers.get(destination)
         if found is None:
             found = self.transfers[destination] = TransferRow()
@@ -251,6 +262,7 @@ class Books:
             message.last,
             Files.of_items(message.items),
             Ranges.of(*(n for n, item in enumerate(message.items) if item.reason is not None)),
+            message.unit is m.Unit.ENTRIES,
         )
 
 

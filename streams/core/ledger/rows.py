@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from streams.core import messages as m
 from streams.core.ledger.books import Files, IntentRow, ManifestRow, Said, TransferRow, Written
 from streams.core.ledger.findings import Docket, Invariant
-from streams.core.names import ManifestId, Site
+from streams.core.names import Destination, ManifestId, Site
 from streams.core.ranges import EMPTY, Ranges
 
 _I1, _I2, _I4 = Invariant.CONSERVATION, Invariant.NO_LIE, Invariant.ONE_EFFECT
@@ -25,7 +25,7 @@ class TransferJudge:
         self._docket = docket
 
     def judge(
-        self, manifest: ManifestId, site: Site, intent: IntentRow, row: ManifestRow, transfer: TransferRow
+        self, manifest: ManifestId, site: Destination, intent: IntentRow, row: ManifestRow, transfer: TransferRow
     ) -> None:
         completion, written = transfer.completions.first, row.written.first
         self._one_effect(manifest, site, transfer)
@@ -35,11 +35,12 @@ class TransferJudge:
             self._decided(manifest, site, intent, written, completion)
             self._adds_up(manifest, site, completion, row.written.ranked)
             self._evidence(manifest, site, completion, transfer)
-            self._closed(manifest, site, completion, transfer)
-        if written is not None:
+            if not site.consumer:  # which is its own last word, and keeps no files
+                self._closed(manifest, site, completion, transfer)
+        if written is not None and not site.consumer:
             self._catalogue(manifest, site, written, completion, transfer)
 
-    def _one_effect(self, manifest: ManifestId, site: Site, transfer: TransferRow) -> None:
+    def _one_effect(self, manifest: ManifestId, site: Destination, transfer: TransferRow) -> None:
         said = transfer.completions.ranked
         if said:
             self._docket.check(_I4)
@@ -51,7 +52,7 @@ class TransferJudge:
             words = f"{manifest} closed twice at {site}: {_differ(ends[0].word, end.word)}"
             self._docket.find(_I4, words, ends[0].place, end.place)
 
-    def _unfinished(self, manifest: ManifestId, site: Site, transfer: TransferRow) -> None:
+    def _unfinished(self, manifest: ManifestId, site: Destination, transfer: TransferRow) -> None:
         closed = transfer.closed.first
         if closed is None:
             return
@@ -62,7 +63,7 @@ class TransferJudge:
     def _decided(
         self,
         manifest: ManifestId,
-        site: Site,
+        site: Destination,
         intent: IntentRow,
         written: Said[Written] | None,
         completion: Said[m.CompletionRecord],
@@ -94,7 +95,7 @@ class TransferJudge:
             self._docket.miss(_I4, words, completion.at_ms, *places)
 
     def _adds_up(
-        self, manifest: ManifestId, site: Site, said: Said[m.CompletionRecord], written: list[Said[Written]]
+        self, manifest: ManifestId, site: Destination, said: Said[m.CompletionRecord], written: list[Said[Written]]
     ) -> None:
         """The completion against the manifest: which one, how many items, each once, how many bytes."""
         self._docket.check(_I1)
@@ -117,7 +118,11 @@ class TransferJudge:
             if done.items != first.word.items:
                 faults.append(f"it counts {done.items} items, the manifest has {first.word.items}")
             else:
-                size = first.word.bytes_of(done.sealed)
+                lands = first.word.in_entries and not site.consumer
+                became = Ranges.of(*(one.item for one in done.landed))
+                if lands and became != done.sealed:
+                    faults.append(f"items {_some(done.sealed - became)} are sealed, and no file of theirs is told")
+                size = done.bytes if lands else first.word.bytes_of(done.sealed)
                 if done.bytes != size:
                     faults.append(f"it says {done.bytes} bytes, its sealed items have {size}")
                 if done.sealed & first.word.lacking:
@@ -126,10 +131,10 @@ class TransferJudge:
             self._docket.find(_I1, f"{title}: {fault}", said.place, *(w.place for w in written[:1]))
 
     def _evidence(
-        self, manifest: ManifestId, site: Site, said: Said[m.CompletionRecord], transfer: TransferRow
+        self, manifest: ManifestId, site: Destination, said: Said[m.CompletionRecord], transfer: TransferRow
     ) -> None:
         """Sealed without any plane having said so."""
-        if site in self._sites and site not in self._read:
+        if site.site in self._sites and site.site not in self._read:
             self._docket.cannot(_I2, f"what the planes of {site} sealed: not read")
             return
         self._docket.check(_I2)
@@ -138,7 +143,9 @@ class TransferJudge:
             words = f"completion of {manifest} at {site}: items {_some(unproven)} are called sealed, no plane said so"
             self._docket.miss(_I2, words, said.at_ms, said.place)
 
-    def _closed(self, manifest: ManifestId, site: Site, said: Said[m.CompletionRecord], transfer: TransferRow) -> None:
+    def _closed(
+        self, manifest: ManifestId, site: Destination, said: Said[m.CompletionRecord], transfer: TransferRow
+    ) -> None:
         closed = transfer.closed.first
         if closed is None:
             if site in self._read:
@@ -152,13 +159,13 @@ class TransferJudge:
     def _catalogue(
         self,
         manifest: ManifestId,
-        site: Site,
+        site: Destination,
         written: Said[Written],
         completion: Said[m.CompletionRecord] | None,
         transfer: TransferRow,
     ) -> None:
         """Files announced as held against the manifest's items and the completion's list, both ways."""
-        items, told = written.word.files, EMPTY
+        items, told = written.word.files.landed(completion.word.landed if completion is not None else ()), EMPTY
         number_of = {name: n for n, name in enumerate(items.names)} if transfer.held else {}
         for held in transfer.held.ranked:
             self._docket.check(_I2)
@@ -204,7 +211,7 @@ def _partition_faults(done: m.CompletionRecord) -> list[str]:
 
 
 def _differ(one: m.CompletionRecord, other: m.CompletionRecord) -> str:
-    fields = ("ended", "items", "sealed", "failed", "cancelled", "bytes", "manifest_sha256")
+    fields = ("ended", "items", "sealed", "failed", "cancelled", "bytes", "manifest_sha256", "landed")
     names = [name for name in fields if getattr(one, name) != getattr(other, name)]
     return "they differ in " + ", ".join(names) if names else "same fields, other bytes"
 

@@ -1,0 +1,63 @@
+"""`transfer2go event tail`: entries of an intent as JSON lines, while they come."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from streams.cli import screen
+from streams.cli.event import worded
+from streams.consuming.stream import EventStream
+from streams.core.parts import entries_of
+from streams.errors import UsageError
+from streams.producer import IntentHandle, TransferClient
+from streams.settings import Settings
+
+_TAIL_BYTES = 4 * 1024 * 1024
+"""Asked for ahead of what is printed: a terminal is slow, and most look at the first entries only."""
+
+
+def tail(
+    settings: Settings, intent: str, name: str | None, columns: str | None, most: int | None, timeout_s: float | None
+) -> None:
+    """Print at most `most` entries; as consumer `name`, or with an intent of its own that is cancelled in the end."""
+    if name is not None and columns is not None:
+        raise UsageError("--columns with --name", next="a consumer reads what its intent asked for")
+    with TransferClient(settings) as client:
+        asked = client.intent(intent)
+        if name is not None:
+            _print(settings, asked.id, name, most, timeout_s)
+            return
+        with _onlooking(client, asked, columns) as own:
+            _print(settings, own.id, None, most, timeout_s)
+
+
+@contextmanager
+def _onlooking(client: TransferClient, asked: IntentHandle, columns: str | None) -> Iterator[IntentHandle]:
+    body = asked.snapshot().body
+    selection = entries_of(body.selection) if body is not None and body.selection is not None else None
+    if body is None or selection is None:
+        raise UsageError(f"{asked.id} asks for no entries", next="see `transfer2go intent add --help`, --entries")
+    if columns is not None:
+        selection = replace(selection, columns=tuple(columns.split(",")))
+    onlooker = f"{client.site}/tail-{uuid.uuid4().hex[:12]}"
+    own = client.publish(body.selectors, [onlooker], source=body.source, entries=selection, priority=body.priority)
+    screen.say(f"looking on as {onlooker}, intent {own.id}")
+    try:
+        yield own
+    finally:
+        if not own.snapshot().ended:
+            own.cancel()
+
+
+def _print(settings: Settings, intent: str, name: str | None, most: int | None, timeout_s: float | None) -> None:
+    left = most
+    with EventStream(intent, name, settings=settings, ahead_bytes=_TAIL_BYTES, timeout_s=timeout_s) as stream:
+        for batch in stream:
+            for number, values in enumerate(batch.arrow.to_pylist(), batch.start):
+                screen.put(json.dumps({"lfn": batch.lfn, "entry": number, **values}, default=worded))
+                if left is not None and (left := left - 1) == 0:
+                    return

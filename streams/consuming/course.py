@@ -1,0 +1,216 @@
+"""The whole of an intent as its consumer goes through it: manifests in their order, each a leg. Pure.
+
+The facts of an intent come in here in any order, as they come to an agent; what counts is decided as it is there.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from streams.consuming.leg import Came, Leg
+from streams.core import intent as machine
+from streams.core import messages as m
+from streams.core.intent import Counts, IntentRow, State
+from streams.core.names import Destination, IntentId, Lfn, ManifestId, Site
+from streams.core.ranges import Ranges
+from streams.errors import InvalidName, UsageError
+
+REQUESTS = 4
+"""What may be ahead is asked for in so many parts, so that one is on its way while another is worked on."""
+
+
+class Known:
+    """What is heard of an intent, before it is known which consumer listens."""
+
+    def __init__(self, intent: IntentId) -> None:
+        self.row = IntentRow(intent)
+        self.manifests: dict[ManifestId, m.ManifestWritten] = {}
+        self.written_ms: dict[ManifestId, int] = {}
+        self.completed: set[tuple[Destination, ManifestId]] = set()
+        self._early: dict[ManifestId, list[tuple[m.ManifestWritten, int]]] = defaultdict(list)
+
+    def hear(self, message: m.Message, at_ms: int) -> None:
+        match message:
+            case m.ManifestWritten():
+                self._manifest(message, at_ms)
+            case m.TransferIntent() | m.IntentAsked() | m.IntentDecided() | m.TransferReported():
+                self.row = machine.fold(self.row, message)
+            case m.CompletionRecord():
+                self.completed.add((message.destination, message.manifest))
+                self.row = machine.fold(self.row, message)
+            case _:
+                return
+        before = None
+        while before is not self.row:
+            before = self.row
+            for early, when_ms in self._early.pop(self.row.next_manifest, ()):
+                self._manifest(early, when_ms)
+
+    def _manifest(self, message: m.ManifestWritten, at_ms: int) -> None:
+        match self.row.counts(message):
+            case Counts.NOW:
+                self.manifests[message.manifest] = message
+                self.written_ms[message.manifest] = at_ms
+                self.row = machine.fold(self.row, message)
+            case Counts.LATER:
+                self._early[message.manifest].append((message, at_ms))
+            case Counts.NEVER:
+                pass
+
+
+class Course:
+    """`position` is where an earlier consumer stood, as `position()` says it; None: the log is asked, leg by leg."""
+
+    def __init__(self, known: Known, destination: Destination, ahead_bytes: int, position: str | None) -> None:
+        self.known, self.destination, self.ahead_bytes = known, destination, ahead_bytes
+        self.legs: dict[ManifestId, Leg] = {}
+        self._given = None if position is None else _parsed(position, known.row.intent)
+
+    @property
+    def state(self) -> State:
+        return self.known.row.state
+
+    @property
+    def why(self) -> str:
+        decision = self.known.row.decision
+        return str(decision.reason.text) if decision is not None and decision.reason is not None else "no reason given"
+
+    @property
+    def stopped(self) -> bool:
+        return self.state in (State.REFUSED, State.CANCELLED)
+
+    @property
+    def over(self) -> bool:
+        """Whether no more can come: all manifests are known and gone through, or the intent was stopped."""
+        if self.stopped:
+            return True
+        row = self.known.row
+        return row.chain.last and len(self.legs) == len(self.known.manifests) and all(leg.over for leg in self._all())
+
+    @property
+    def some_arrived(self) -> bool:
+        return any(leg.sealed(leg.done) for leg in self._all())
+
+    def new(self) -> list[m.ManifestWritten]:
+        """Manifests that count and are no leg yet."""
+        return [body for manifest, body in self.known.manifests.items() if manifest not in self.legs]
+
+    def enter(self, body: m.ManifestWritten, told: list[m.TransferProgress]) -> Leg:
+        """Make a manifest a leg; `told` is what the log holds of this consumer's way through it."""
+        leg = self.legs[body.manifest] = Leg(body, self.destination)
+        for progress in told:
+            for group in progress.failed:
+                for item in group.items.numbers():
+                    leg.fail(item, group.reason)
+        leg.resume(self._begin(body, leg, told))
+        leg.closed = (self.destination, body.manifest) in self.known.completed
+        if leg.closed:
+            leg.resume(leg.total)
+        return leg
+
+    def _begin(self, body: m.ManifestWritten, leg: Leg, told: list[m.TransferProgress]) -> int:
+        if self._given is None:
+            return max((progress.verified.spans[0][1] for progress in told if progress.verified), default=0)
+        source_no, no, at = self._given
+        if (body.source_no, body.no) == (source_no, no):
+            return at
+        return leg.total if (body.source_no, body.no) < (source_no, no) else 0
+
+    # what comes, and is handed out
+
+    def take(self, header: m.ChunkHeader, segment: m.Segment, payload: bytes, now_ms: int, lease_ms: int) -> None:
+        leg = self.legs.get(header.manifest)
+        if leg is not None:
+            leg.take(header, segment, payload, now_ms, lease_ms)
+
+    def next(self) -> tuple[Leg, Came, int] | None:
+        """(leg, segment, the position in it that is next), in the order of the manifests and of their lines."""
+        for leg in self._all():
+            if leg.over:
+                continue
+            start = leg.at
+            came = leg.next()
+            return None if came is None else (leg, came, max(start, came.start))
+        return None
+
+    def worked(self) -> None:
+        for leg in self._all():
+            leg.worked()
+
+    def fail(self, manifest: str, item: int, reason: m.Reason) -> None:
+        self.legs[ManifestId(manifest)].fail(item, reason)
+
+    def failed(self) -> list[tuple[Lfn, m.Reason]]:
+        return [
+            (leg.manifest.items[item].lfn, group.reason)
+            for leg in self._all()
+            for group in leg.failed_items
+            for item in group.items.numbers()
+        ]
+
+    def position(self) -> str:
+        """Behind what was handed out last."""
+        row = self.known.row
+        for leg in self._all():
+            if leg.at < leg.total:
+                return f"{leg.id}@{leg.at}"
+        return f"{ManifestId.of(row.intent, row.chain.source_no, len(self.legs))}@0"
+
+    # what is asked for and told
+
+    def asks(self, now_ms: int, lease_ms: int) -> list[tuple[Leg, Site, Ranges]]:
+        """What to ask for now: in order, and never more than `ahead_bytes` before it is worked on."""
+        out: list[tuple[Leg, Site, Ranges]] = []
+        legs = self._all()
+        share = max(1, self.ahead_bytes // REQUESTS)
+        room = self.ahead_bytes - sum(leg.held_bytes for leg in legs)
+        for leg in legs:
+            while room >= share and not leg.over:  # less would be a request for every batch
+                asked = leg.ask(share, now_ms, lease_ms)
+                if asked is None:
+                    break
+                room -= asked[1].size * leg.manifest.unit_bytes
+                out.append((leg, *asked))
+        return out
+
+    def tells(self) -> list[m.TransferProgress | m.CompletionRecord]:
+        """What the log should know by now: how far each leg is, and the last words of those that are done."""
+        out: list[m.TransferProgress | m.CompletionRecord] = []
+        for leg in self._all():
+            if leg.closed:
+                continue
+            progress = leg.progress()
+            if progress is not None:
+                out.append(progress)
+            if leg.done >= leg.total or self.state is State.CANCELLED:
+                out.append(leg.completion())
+                leg.closed = True
+        return out
+
+    def reports(self) -> list[m.TransferReported]:
+        """How the legs at work stand, for who watches the intent."""
+        return [leg.report(self.known.row.decision_no) for leg in self._all() if not leg.closed and leg.done]
+
+    def waits_for(self) -> str:
+        row = self.known.row
+        if row.decision is None:
+            return f"{row.intent.home} to decide"
+        for leg in self._all():
+            if not leg.over:
+                return ", ".join(f"{asked.source} to send {asked.ranges.size:,} entries" for asked in leg.asked)
+        return f"{row.decision.source} to write its manifests"
+
+    def _all(self) -> list[Leg]:
+        return [self.legs[key] for key in sorted(self.legs, key=lambda key: (key.source_no, key.no))]
+
+
+def _parsed(position: str, intent: IntentId) -> tuple[int, int, int]:
+    manifest, _, at = position.partition("@")
+    try:
+        name = ManifestId(manifest)
+        found = name.source_no, name.no, int(at)
+    except (ValueError, InvalidName) as error:
+        raise UsageError(f"not a position: {position!r}", next="give back what a batch said") from error
+    if name.intent != intent:
+        raise UsageError(f"the position is one of {name.intent}", next=f"this stream reads {intent}")
+    return found

@@ -1,0 +1,237 @@
+"""EventStream: the entries of an intent, in order, while they are still on their way.
+
+    with EventStream(intent, site="T2_B") as stream:      # asked for with to=["T2_B/zpeak"]
+        for batch in stream:
+            fill(batch.to_numpy()["M"])
+
+A consumer is a destination of its intent, `SITE/NAME`, and keeps its place in the site's log: asking for the next batch
+says that the one before is done, and a second later the log knows. Killed, it goes on from there and may see that
+second's batches again, under the same numbers; none is left out. Who stores `batch.position` in one step with what it
+made of the batch (`Checkpoint`) and gives it back as `position=` sees none twice.
+
+It asks its source for no more than `ahead_bytes` beyond what was worked on: a slow reader slows its own source, and no
+one else. One process a name: workers that share the entries are `transfer2go event work`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from streams.asking import known_site
+from streams.consuming.course import Course
+from streams.consuming.line import Line
+from streams.core import messages as m
+from streams.core.intent import State
+from streams.core.names import Destination, IntentId, Lfn, Site, Text, shown
+from streams.core.parts import entries_of
+from streams.errors import (
+    NeverWorks,
+    NotFound,
+    PartlyDone,
+    Temporary,
+    Transfer2goError,
+    TransferFailed,
+    UsageError,
+    WireError,
+)
+from streams.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from streams.events.entry_batch import EntryBatch
+
+log = logging.getLogger(__name__)
+
+AHEAD_BYTES = 32 * 1024 * 1024
+COMMIT_S = 1.0
+KNOWN_S = 30.0
+"""An intent that was published elsewhere is waited for so long."""
+_LOOK_S = 0.5
+
+
+class EventStream:
+    """Iterate over it for `EntryBatch`es. Used by one thread; a context manager, or `close` it.
+
+    `name` may be left out where the intent has one consumer at `site`. `position` (a batch's) overrides the log.
+    `mixed_schemas`: files whose columns differ from the first's are read too, else they fail with a reason.
+    Raises, while iterating: NotFound (no such intent or consumer), NeverWorks (refused), TransferFailed (cancelled),
+    PartlyDone or TransferFailed at the end where files failed (`failed` lists them), Temporary after `timeout_s`
+    without a batch.
+    """
+
+    def __init__(
+        self,
+        intent: str,
+        name: str | None = None,
+        *,
+        site: str | None = None,
+        settings: Settings | None = None,
+        position: str | None = None,
+        ahead_bytes: int = AHEAD_BYTES,
+        timeout_s: float | None = None,
+        mixed_schemas: bool = False,
+    ) -> None:
+        self.settings = load_settings(site=site) if settings is None else settings
+        self.site: Site = self.settings.here if site is None else known_site(self.settings, site)
+        self.intent = IntentId(intent)
+        self._name, self._timeout_s, self._mixed = name, timeout_s, mixed_schemas
+        self._position, self._ahead_bytes = position, ahead_bytes
+        self._course: Course | None = None
+        self._line: Line | None = None
+        self._schema: tuple[str, str] | None = None
+
+    @property
+    def failed(self) -> list[tuple[Lfn, m.Reason]]:
+        """Files of which not all entries could be read, so far."""
+        return [] if self._course is None else self._course.failed()
+
+    @property
+    def destination(self) -> Destination | None:
+        """Its full name, once known."""
+        return None if self._course is None else self._course.destination
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> EntryBatch:
+        line = self._line or self._open()
+        assert self._course is not None
+        deadline = None if self._timeout_s is None else time.monotonic() + self._timeout_s
+        with line.news:
+            self._course.worked()
+            while True:
+                if (batch := self._next_batch(self._course)) is not None:
+                    return batch
+                line.check()
+                if self._course.over:
+                    break
+                wait_s = _LOOK_S if deadline is None else min(_LOOK_S, deadline - time.monotonic())
+                if wait_s <= 0:
+                    raise Temporary(
+                        f"no entries came within {self._timeout_s:g} s: {line.away or self._course.waits_for()}",
+                        where=str(self._course.destination),
+                        next=f"see `transfer2go intent explain {self.intent}`",
+                    )
+                line.news.wait(wait_s)
+        self._end(line, self._course)
+        raise StopIteration
+
+    def commit(self) -> None:
+        """Say in the log, now and acknowledged, that all batches handed out so far are done."""
+        if self._line is not None and self._course is not None:
+            with self._line.news:
+                self._course.worked()
+            self._line.commit()
+
+    def close(self) -> None:
+        """Leave. What was worked on before the batch handed out last is told; a later stream goes on behind it."""
+        line, self._line = self._line, None
+        if line is not None:
+            line.close()
+
+    def _open(self) -> Line:
+        line = Line(self.settings, self.site, self.intent, _writer(), self._ahead_bytes)
+        try:
+            line.recall()
+            self._course = line.begin(self._named(line), self._position)
+        except BaseException:
+            line.close()
+            raise
+        self._line = line
+        return line
+
+    def _named(self, line: Line) -> Destination:
+        """The consumer that this is, once the intent is known here."""
+        deadline = time.monotonic() + KNOWN_S
+        while (body := line.body) is None:
+            if time.monotonic() > deadline:
+                raise NotFound(f"no intent {self.intent}", where=f"as {self.site} knows", next="was it published?")
+            line.listen(0.05)
+        here = [d for d in body.destinations if d.consumer and d.site == self.site]
+        if self._name is not None:
+            here = [d for d in here if d.consumer == self._name]
+        if len(here) == 1:
+            return here[0]
+        there = ", ".join(d for d in body.destinations if d.consumer) or "none"
+        if not here:
+            who = f"no consumer {self._name or ''}".rstrip()
+            raise NotFound(f"{who} at {self.site} is a destination of {self.intent}; consumers: {there}")
+        raise UsageError(f"{self.intent} has several consumers at {self.site}: {there}", next="name one")
+
+    def _next_batch(self, course: Course) -> EntryBatch | None:
+        """The next batch that can be handed out; items whose payload makes no sense fail."""
+        from streams.events.batches import unpack
+        from streams.events.entry_batch import EntryBatch
+
+        while (found := course.next()) is not None:
+            leg, came, start = found
+            item = leg.manifest.items[came.item]
+            try:
+                batch = unpack(came.payload)
+            except WireError as error:
+                self._fail(course, leg.id, came.item, m.FailureClass.DATA_BAD, str(error))
+                continue
+            if (why := self._strange(batch, came.fingerprint, item.lfn)) is not None:
+                self._fail(course, leg.id, came.item, m.FailureClass.DATA_BAD, why)
+                continue
+            first = leg.manifest.line.starts[came.item]
+            if not batch.num_rows:  # an item without entries: it has told its columns
+                continue
+            if batch.num_rows != came.stop - came.start:
+                what = f"a payload of {batch.num_rows} entries stands for {came.stop - came.start}"
+                self._fail(course, leg.id, came.item, m.FailureClass.DATA_BAD, what)
+                continue
+            asked = entries_of(item.selection)
+            base = (asked.start if asked is not None else 0) - first
+            rows = batch.slice(start - came.start)
+            return EntryBatch(str(item.lfn), base + start, base + came.stop, rows, course.position())
+        return None
+
+    def _strange(self, batch: pa.RecordBatch, told: str, lfn: Lfn) -> str | None:
+        """Why a batch cannot stand behind those before it."""
+        from streams.events.batches import fingerprint
+
+        found = told or fingerprint(batch.schema)
+        if self._schema is None:
+            self._schema = (found, lfn)
+        if self._mixed or found == self._schema[0]:
+            return None
+        return f"its columns are not those of {self._schema[1]}"
+
+    def _fail(self, course: Course, manifest: str, item: int, kind: m.FailureClass, why: str) -> None:
+        course.fail(manifest, item, m.Reason(m.Scope.SOURCE, kind, "read", Text(shown(why, 390))))
+
+    def _end(self, line: Line, course: Course) -> None:
+        """Everything is done: say so, acknowledged, before whoever iterates is told."""
+        with line.news:
+            course.worked()
+        line.commit()
+        if course.state is State.REFUSED:
+            raise NeverWorks(f"{self.intent} was refused: {course.why}")
+        if course.state is State.CANCELLED:
+            raise TransferFailed(f"{self.intent} was cancelled: {course.why}")
+        failed = course.failed()
+        if failed:
+            lfn, reason = failed[0]
+            more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+            kind: type[Transfer2goError] = PartlyDone if course.some_arrived else TransferFailed
+            raise kind(f"not all could be read: {lfn}: {reason.text}{more}", where=str(course.destination))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _writer() -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", f"{socket.gethostname()}-{os.getpid()}")[:120]

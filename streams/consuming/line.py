@@ -28,7 +28,7 @@ from streams.storage.checksums import crc32c
 log = logging.getLogger(__name__)
 
 POLL_S = 0.02
-COMMIT_S = 1.0
+COMMIT_S = 0.5
 ANNOUNCE_S = 30
 ACK_S = 35.0
 CLOCKS_MS = 60_000

@@ -13,12 +13,12 @@ import uproot
 import uproot.source.chunk
 import uproot.source.futures
 
-from streams.core.asked import EventSelection
+from streams.core.asked import EventSelection, nearest
 from streams.core.names import shown
 from streams.errors import StorageError
 from streams.events.borders import Borders
 from streams.events.counted import CountedFile
-from streams.events.reading import Entries, chosen, nearest, refuse_unreadable
+from streams.events.reading import Entries, chosen, refuse_unreadable
 
 TTREES = ("TTree", "TNtuple", "TNtupleD")
 RNTUPLES = ("ROOT::RNTuple", "ROOT::Experimental::RNTuple")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from streams.core.asked import matches
+from streams.core.asked import matches, nearest
 from streams.core.named import ObjectSelection
 from streams.core.names import shown
 from streams.errors import StorageError
@@ -74,8 +74,6 @@ class Scan:
         return Listing(found, refused, version)
 
     def _missing(self, what: str, name: str) -> StorageError:
-        from streams.events.reading import nearest
-
         names = list(dict.fromkeys(self.names))
         return StorageError(what + nearest(name, names), self.path, "name objects it has", failure_class="permanent")
 

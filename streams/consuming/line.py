@@ -78,6 +78,9 @@ class Line:
 
     def begin(self, destination: Destination, position: str | None) -> Course:
         self._course = Course(self._known, destination, self._ahead_bytes, position)
+        told = self._told(destination)
+        for body in self._course.new():
+            self._course.enter(body, told.get(body.manifest, []))
         self._thread = threading.Thread(target=self._run, name=f"stream-{destination.consumer}", daemon=True)
         self._thread.start()
         return self._course
@@ -118,7 +121,7 @@ class Line:
     # the thread
 
     def _run(self) -> None:
-        told_s = announced_s = time.monotonic() - COMMIT_S
+        told_s = reported_s = announced_s = time.monotonic() - COMMIT_S
         while self._running:
             try:
                 self._round()
@@ -126,6 +129,9 @@ class Line:
                     told_s = time.monotonic()
                     with self.news:
                         self._tell()
+                if told_s - reported_s >= self._settings.policy.report_s:
+                    reported_s = told_s
+                    with self.news:
                         self._report()
                 if told_s - announced_s >= ANNOUNCE_S:
                     announced_s = told_s
@@ -150,8 +156,8 @@ class Line:
         with self.news:
             for message in messages:
                 self._hear(record_of(message))
-            for body in self._course.new():
-                self._enter(body)
+            for body in self._course.new():  # written after this stream began: no earlier process has read of it
+                self._course.enter(body, [])
             if messages:
                 self.news.notify_all()
             if not self._course.stopped:
@@ -184,21 +190,20 @@ class Line:
                 continue
             self._course.take(header, segment, piece, wall_ms(), self._lease_ms)
 
-    def _enter(self, body: m.ManifestWritten) -> None:
-        assert self._course is not None
-        self._course.enter(body, self._told(body.manifest))
-
-    def _told(self, manifest: ManifestId) -> list[m.TransferProgress]:
-        """What an earlier process of this name said of its way through a manifest."""
-        assert self._course is not None
-        since = max(0, self._known.written_ms[manifest] - CLOCKS_MS)
-        partition = topics.partition_of(manifest, self._partitions)
-        told = []
-        for record in replay(self._settings, self._site, [topics.CHUNK_EVENTS], partitions=[partition], start=since):
-            if record.key == manifest.encode() and (fact := fact_of(record, self._site)) is not None:
+    def _told(self, destination: Destination) -> dict[ManifestId, list[m.TransferProgress]]:
+        """What earlier processes of this name said of their way through the manifests that are known."""
+        known = self._known.manifests
+        told: dict[ManifestId, list[m.TransferProgress]] = {}
+        if not known:
+            return told
+        since = max(0, min(self._known.written_ms.values()) - CLOCKS_MS)
+        partitions = sorted({topics.partition_of(manifest, self._partitions) for manifest in known})
+        keys = {manifest.encode() for manifest in known}
+        for record in replay(self._settings, self._site, [topics.CHUNK_EVENTS], partitions=partitions, start=since):
+            if record.key in keys and (fact := fact_of(record, self._site)) is not None:
                 said = fact[0]
-                if isinstance(said, m.TransferProgress) and said.destination == self._course.destination:
-                    told.append(said)
+                if isinstance(said, m.TransferProgress) and said.destination == destination:
+                    told.setdefault(said.manifest, []).append(said)
         return told
 
     def _request(self, leg: Leg, source: Site, ranges: Ranges) -> None:

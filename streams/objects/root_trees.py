@@ -11,12 +11,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
-import uproot
 
 from streams.core.names import shown
 from streams.errors import StorageError
 from streams.events.counted import CountedFile
-from streams.events.root import _keys, _own_classes, _source_of
+from streams.events.root import keys_of, open_root
 from streams.objects.limits import damaged
 from streams.objects.root_keys import DIRECTORIES, NARROW_MAX, Head, Place
 from streams.objects.root_layout import Contents, Copy, Layout, LayoutReader, lay_out
@@ -59,14 +58,7 @@ def tree_layout(file: CountedFile, head: Head, place: Place) -> Layout:
 
 def _read_tree(file: CountedFile, start: int | None) -> Any:
     """The tree whose key lies at `start`, or the only object there is."""
-    root = uproot.open(
-        {file.path: None},
-        handler=_source_of(file),
-        object_cache=None,
-        array_cache=None,
-        custom_classes=_own_classes(),
-    )
-    for _, _, classname, key in _keys(root):
+    for _, _, classname, key in keys_of(open_root(file)):
         if int(key.fSeekKey) == start or (start is None and classname not in DIRECTORIES):
             return key.get()
     raise ValueError("the tree is not there any more")

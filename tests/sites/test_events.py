@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -94,6 +95,7 @@ def test_columns_of_two_trees_land_as_parquet_with_a_replica_that_says_what_it_i
             source = tree.arrays(names, entry_start=100, entry_stop=2000)
         for name in names:
             _same(ak.from_arrow(table[name].combine_chunks()), source[name])
+        assert list(pd.read_parquet(target).columns) == names
         told = provenance_of(str(target)).provenance
         assert (told.lfn, told.start, told.stop) == (item.lfn, 100, 2000)
         (held,) = [

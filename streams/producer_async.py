@@ -8,6 +8,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
+from streams.asking import Until
 from streams.core.asked import EventSelection
 from streams.core.names import IntentId
 from streams.core.selection import Selector
@@ -47,6 +48,9 @@ class AsyncIntentHandle:
     async def cancel(self) -> None:
         await asyncio.to_thread(self.sync.cancel)
 
+    async def close_intake(self) -> None:
+        await asyncio.to_thread(self.sync.close_intake)
+
     async def set_priority(self, priority: int) -> None:
         await asyncio.to_thread(self.sync.set_priority, priority)
 
@@ -71,6 +75,7 @@ class AsyncTransferClient:
         requester: str | None = None,
         entries: str | EventSelection | None = None,
         format: str | None = None,
+        until: Until | None = None,
     ) -> AsyncIntentHandle:
         handle = await asyncio.to_thread(
             self.sync.publish,
@@ -83,6 +88,7 @@ class AsyncTransferClient:
             requester=requester,
             entries=entries,
             format=format,
+            until=until,
         )
         return AsyncIntentHandle(handle)
 

@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -33,7 +34,9 @@ from streams.kafka.publish import Publisher
 from streams.planes.destination import Destination
 from streams.planes.entry_files import Shelf
 from streams.planes.entry_source import of_entries
-from streams.planes.listing import Listing, ManifestWriter, lists_entries
+from streams.planes.growing import Listing
+from streams.planes.journal import manifests_of
+from streams.planes.listing import ManifestWriter, lists_entries
 from streams.planes.orders import Assign, Forget, Open, Serve, Start, Stop, Write, read_order
 from streams.planes.payload import PayloadReader
 from streams.planes.source import Source
@@ -194,15 +197,21 @@ class Child:
             open_storage=self.open_storage,
             payload_bytes=settings.registry.payload_bytes,
             shelf=self.shelf,
+            replayed=partial(manifests_of, settings),
         )
         while self.running:
-            command = commands.get()
+            command = None
+            with suppress(queue.Empty):
+                command = commands.get(timeout=writer.growing.idle_s())
+            of = command.body.intent if command is not None else "open intents"
             try:
-                writer.write(command)
+                if command is not None:
+                    writer.write(command)
+                writer.growing.look()
             except Transfer2goError as error:
-                log.warning("manifests of %s are not written now: %s", command.body.intent, error)
+                log.warning("manifests of %s are not written now: %s", of, error)
             except Exception:
-                log.exception("manifests of %s are not written now", command.body.intent)
+                log.exception("manifests of %s are not written now", of)
 
     # life
 

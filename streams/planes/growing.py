@@ -208,7 +208,12 @@ class Growing:
             if not chain.found and not chain.complete:
                 break
             written = self._next(chain)
-            self._publish(written)
+            try:
+                self._publish(written)
+            except BaseException:
+                # Its files are taken from what was found, and it may be in no journal: the chain is read again.
+                self._chains.pop((chain.command.body.intent, chain.command.source_no), None)
+                raise
             chain.no, chain.sha256, chain.written_s = chain.no + 1, digest(written), self._clock()
             chain.written += len(written.items)
             if written.last:

@@ -115,10 +115,12 @@ def follow(handle: IntentHandle, timeout_s: float | None) -> Outcome:
 def _until(text: str) -> Until:
     if text == "close":
         return "close"
-    return int(text) if text.isdecimal() and text.isascii() else _moment(text, datetime.now(UTC), "until")
+    if text.isdecimal() and text.isascii():
+        return int(text)
+    return _moment(text, datetime.now(UTC), "until", ", a number of files, or close")
 
 
-def _moment(text: str, now: datetime, name: str) -> datetime:
+def _moment(text: str, now: datetime, name: str, more: str = "") -> datetime:
     """ISO 8601 (UTC when it names no zone), or a period from now."""
     if period := _PERIOD.fullmatch(text.strip()):
         return now + timedelta(seconds=int(period[1]) * _SECONDS[period[2]])
@@ -126,7 +128,7 @@ def _moment(text: str, now: datetime, name: str) -> datetime:
         at = datetime.fromisoformat(text)
     except ValueError as error:
         raise UsageError(
-            f"{name} {shown(text)!r} is no time", next="use ISO 8601, as 2026-11-24T18:00Z, or a period as 2h"
+            f"{name} {shown(text)!r} is no time", next=f"use ISO 8601, as 2026-11-24T18:00Z, or a period as 2h{more}"
         ) from error
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     if at <= now:

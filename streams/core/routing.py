@@ -42,6 +42,8 @@ def decide(
         if body.source not in found.per_site:
             return None if not waited else _refused(body, f"site {body.source} holds no file of the selection")
         source = body.source
+    elif not found.per_site:
+        return None if not waited else _refused(body, "no site holds a file of the selection any more")
     else:
         source = min(found.per_site, key=lambda s: (-found.per_site[s][0], s not in alive, s in places, s))
     return m.IntentDecided(body.intent, 1, m.Verdict.ACCEPTED, body, source, 0, body.priority)

@@ -55,7 +55,17 @@ class IntentJudge:
         if state not in ("undecided", "refused"):
             self._counts["accepted"] += 1
         if state == "open":
-            self._docket.wait(_I1, "intents open")
+            self._docket.wait(_I1, "intents that take what comes" if self._grows(row) else "intents open")
+
+    def _grows(self, row: IntentRow) -> bool:
+        """Whether it was asked to stay open and its last manifest is not written, which is nobody's fault."""
+        decision = row.decision
+        if decision is None or not decision.word.body.open:
+            return False
+        written = (
+            r.written.first for (source_no, _), r in row.manifests.items() if source_no == decision.word.source_no
+        )
+        return not any(said is not None and said.word.last for said in written)
 
     def _bodies(self, intent: IntentId, row: IntentRow) -> None:
         """Whether what was decided was asked, and who lost when two bodies were asked under one id."""

@@ -90,14 +90,20 @@ class Child:
 
     def publish(self, message: Message) -> None:
         """Waits while the broker is away, but not for ever: then the fact is dropped, and owed again."""
+        try:
+            self.put(message)
+        except Temporary as error:
+            log.warning("%s is not published: %s", type(message).__name__, error)
+
+    def put(self, message: Message) -> None:
+        """As `publish`, but raises Temporary for what was dropped: of a chain nothing may follow it."""
         until = time.monotonic() + PUBLISH_S
         while True:
             try:
                 return self.publisher.send(message)
-            except Temporary as error:
+            except Temporary:
                 if not self.running or time.monotonic() > until:
-                    log.warning("%s is not published: %s", type(message).__name__, error)
-                    return None
+                    raise
                 time.sleep(0.05)
 
     # orders
@@ -193,7 +199,7 @@ class Child:
             settings.here,
             settings.policy,
             partial(self.open_catalogue, "view-of-plane-entries" if entries else "view-of-plane"),
-            self.publish,
+            self.put,
             open_storage=self.open_storage,
             payload_bytes=settings.registry.payload_bytes,
             shelf=self.shelf,

@@ -36,6 +36,8 @@ LOOK_MAX_S = 1.0
 """A look that takes longer goes on in its next turn: other intents wait for theirs."""
 SHARE = 4
 """A look comes at least so many times its own length after the one before."""
+FRESH_S = 0.2
+"""Looks that come together share what they see of the catalogue: to make it new costs more than most looks."""
 PAGE = 1000
 
 Key = tuple[IntentId, int]
@@ -90,6 +92,7 @@ class Growing:
         self._open_catalogue, self._publish, self._replayed = open_catalogue, publish, replayed
         self._clock, self._now_ms = clock, now_ms
         self._catalogue: Listing | None = None
+        self._refreshed_s = -FRESH_S
         self._chains: dict[Key, Chain] = {}
         self._unread: dict[Key, WriteManifests] = {}
         """Told of, and their chains are to be read from the journal."""
@@ -100,6 +103,8 @@ class Growing:
     def tell(self, command: WriteManifests) -> None:
         """What the worker knows of an open intent; said again every `renew_s`."""
         key, now_s = (command.body.intent, command.source_no), self._clock()
+        if command.closing:
+            self._refreshed_s = now_s - FRESH_S
         chain = self._chains.get(key)
         if chain is not None and (chain.no, chain.sha256) == (command.no, command.prev_sha256):
             self._renew(chain, command, now_s)
@@ -201,7 +206,9 @@ class Growing:
             return 0
         if self._catalogue is None:
             self._catalogue = self._open_catalogue()
-        self._catalogue.refresh()
+        if self._clock() - self._refreshed_s >= FRESH_S:
+            self._catalogue.refresh()
+            self._refreshed_s = self._clock()
         stop_s, behind = self._clock() + LOOK_MAX_S, chain.no
         while chain.no - behind < AHEAD_MAX:
             self._find(self._catalogue, chain, self._cutting.most(chain.command, chain.no), stop_s)

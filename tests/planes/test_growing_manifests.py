@@ -34,7 +34,7 @@ class Desk:
     """The view's database, the writer over a secondary of it, its journal, and the worker that hears and tells."""
 
     def __init__(self, root: Path, policy: Policy | None = None) -> None:
-        self.root, self.policy = root, policy or Policy(manifest_bytes=10_000)
+        self.root, self.policy = root, policy or Policy(manifest_bytes=10_000, look_s=1.0)
         self.db: Any = rows.open_primary(str(root / "view"))
         self.journal: list[ManifestWritten] = []
         self.heard: list[ManifestWritten] = []

@@ -80,6 +80,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # The source's plane lists a selection from the worker's catalogue, read as a secondary.
     "streams.planes.listing": {"streams.planes", "streams.storage", "streams.views"} | KAFKA | ANY_CORE,
     "streams.planes.chains": {"streams.views"} | ANY_CORE,
+    "streams.planes.chain_reading": {"streams.planes", "streams.views"} | ANY_CORE,
     "streams.planes.growing": {"streams.planes", "streams.views", "streams.wire"} | ANY_CORE,
     "streams.planes.child": {"streams.planes", "streams.storage", "streams.views"} | KAFKA | ANY_CORE,
     # Starts brokers before any Settings can name them, so it asks them itself whether they are ready.

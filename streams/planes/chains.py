@@ -7,12 +7,39 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
 from streams.core.commands import WriteManifests
-from streams.core.names import Block, Lfn
+from streams.core.names import Block, IntentId, Lfn
 from streams.core.selection import Selector
 from streams.views.catalogue import CatalogueFile
 from streams.views.selected import Plan
+
+Key = tuple[IntentId, int]
+"""An intent and the `source_no` of its chain."""
+
+
+class Numbers:
+    """A number for each file, the same for all intents.
+
+    Kept by a hash of 128 bits of the name: in two thirds of the memory, and no two are ever the same.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: dict[bytes, int] = {}
+
+    def of(self, lfn: str) -> int:
+        return self._numbers.setdefault(_short(lfn), len(self._numbers))
+
+    def known(self, lfn: str) -> int | None:
+        return self._numbers.get(_short(lfn))
+
+    def clear(self) -> None:
+        self._numbers.clear()
+
+
+def _short(lfn: str) -> bytes:
+    return blake2b(lfn.encode(), digest_size=16).digest()
 
 
 class Taken:

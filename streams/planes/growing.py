@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import logging
 import time
-from array import array
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from streams.core.commands import WriteManifests
 from streams.core.manifest import digest
 from streams.core.messages import Item, ManifestWritten, Message, Unit
-from streams.core.names import Block, Dataset, IntentId, Lfn, Site
+from streams.core.names import Block, Dataset, Lfn, Site
 from streams.core.policy import Policy
 from streams.core.selection import Kind, Selector
 from streams.errors import Transfer2goError, WireError
-from streams.planes.chains import WHOLE, Chain, Pass, changed, mark_of
+from streams.planes.chain_reading import ChainReading, Replayed
+from streams.planes.chains import WHOLE, Chain, Key, Numbers, Pass, changed, mark_of
 from streams.views.catalogue import CatalogueFile
 from streams.wire import encode
 
@@ -39,13 +39,6 @@ SHARE = 4
 FRESH_S = 0.2
 """Looks that come together share what they see of the catalogue: to make it new costs more than most looks."""
 PAGE = 1000
-
-Key = tuple[IntentId, int]
-"""An intent and the `source_no` of its chain."""
-
-
-Replayed = Callable[[Collection[IntentId]], Iterable[ManifestWritten]]
-"""What this site's own journal of manifests has of some intents, in its order."""
 
 
 class Listing(Protocol):
@@ -94,9 +87,8 @@ class Growing:
         self._catalogue: Listing | None = None
         self._refreshed_s = -FRESH_S
         self._chains: dict[Key, Chain] = {}
-        self._unread: dict[Key, WriteManifests] = {}
-        """Told of, and their chains are to be read from the journal."""
-        self._numbers: dict[str, int] = {}
+        self._numbers = Numbers()
+        self._reading = ChainReading(here, replayed, self._numbers, clock)
         self.listings = 0
         """Pages listed so far."""
 
@@ -105,6 +97,8 @@ class Growing:
         key, now_s = (command.body.intent, command.source_no), self._clock()
         if command.closing:
             self._refreshed_s = now_s - FRESH_S
+        if self._reading.told(key, command):
+            return
         chain = self._chains.get(key)
         if chain is not None and (chain.no, chain.sha256) == (command.no, command.prev_sha256):
             self._renew(chain, command, now_s)
@@ -112,11 +106,10 @@ class Growing:
             chain.told_s = now_s
         elif command.no:
             self._chains.pop(key, None)
-            self._unread[key] = command
+            self._reading.ask(key, command)
         else:
             # Nothing is known of its chain. Should manifests be on their way, theirs come first and ours count for
             # nothing: the next command then says so.
-            self._unread.pop(key, None)
             self._chains[key] = Chain(command, now_s)
 
     def _renew(self, chain: Chain, command: WriteManifests, now_s: float) -> None:
@@ -128,7 +121,7 @@ class Growing:
 
     def idle_s(self) -> float | None:
         """Until the next look; None: until something is told."""
-        if self._unread:
+        if self._reading.busy:
             return 0.0
         due = [chain.due_s for chain in self._chains.values() if chain.heard]
         if due:
@@ -139,8 +132,9 @@ class Growing:
         """Look once at the intent that is longest due, if one is; how many manifests were written."""
         now_s = self._clock()
         self._leave(now_s)
-        if self._unread:
-            self._read(now_s)
+        if self._reading.busy:
+            self._chains.update(self._reading.go_on(LOOK_MAX_S))
+            return 0
         due = [chain for chain in self._chains.values() if chain.heard and chain.due_s <= now_s]
         if not due:
             return 0
@@ -162,41 +156,8 @@ class Growing:
         oldest_s = now_s - 3 * self._policy.renew_s
         for key in [key for key, chain in self._chains.items() if chain.told_s < oldest_s]:
             del self._chains[key]
-        if not self._chains and not self._unread:
+        if not self._chains and not self._reading.busy:
             self._numbers.clear()
-
-    # the chain, from the journal
-
-    def _read(self, now_s: float) -> None:
-        """One reading for all that wait: which manifests count, and what they have taken."""
-        unread, self._unread = self._unread, {}
-        known: dict[Key, dict[tuple[int, str], tuple[str, array[int], bool]]] = {key: {} for key in unread}
-        for body in self._replayed({intent for intent, _ in unread}):
-            if body.source != self._here or (of := known.get((body.intent, body.source_no))) is None:
-                continue
-            if (body.no, body.prev_sha256) not in of:
-                numbers = array("I", (self._number(item.lfn) for item in body.items))
-                of[body.no, body.prev_sha256] = digest(body), numbers, body.last
-        for key, command in unread.items():
-            chain = Chain(command, now_s, written_s=now_s)
-            met = last = False
-            while not last:
-                met = met or (chain.no, chain.sha256) == (command.no, command.prev_sha256)
-                found = known[key].get((chain.no, chain.sha256))
-                if found is None:
-                    break
-                chain.sha256, numbers, last = found
-                chain.no += 1
-                chain.written += len(numbers)
-                for number in numbers:
-                    chain.taken.add(number)
-            if met and not last:
-                self._chains[key] = chain
-            elif not met:
-                log.warning("the journal does not lead to manifest %d of %s; asked again", command.no, key[0])
-
-    def _number(self, lfn: str) -> int:
-        return self._numbers.setdefault(lfn, len(self._numbers))
 
     # looking
 
@@ -310,7 +271,7 @@ class Growing:
         return Pass(deque(blocks.items()), datasets)
 
     def _has(self, chain: Chain, lfn: Lfn) -> bool:
-        number = self._numbers.get(lfn)
+        number = self._numbers.known(lfn)
         return number is not None and number in chain.taken
 
     def _take(self, chain: Chain, files: Iterable[CatalogueFile]) -> bool:
@@ -323,6 +284,6 @@ class Growing:
             ready = any(one.site == self._here for one in file.replicas) if entries else bool(file.replicas)
             if not ready and not chain.command.closing:
                 nothing_waits = nothing_waits and self._has(chain, file.lfn)
-            elif chain.taken.add(self._number(file.lfn)):
+            elif chain.taken.add(self._numbers.of(file.lfn)):
                 chain.found.append(file)
         return nothing_waits

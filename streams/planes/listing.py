@@ -21,9 +21,10 @@ from streams.core.messages import FailureClass, Item, ManifestWritten, Message, 
 from streams.core.names import Block, Dataset, IntentId, Lfn, Site, Text
 from streams.core.policy import MANIFEST_ITEMS_MAX, Policy
 from streams.errors import Temporary, WireError
+from streams.planes.chain_reading import Replayed
 from streams.planes.entry_files import Shelf
 from streams.planes.entry_listing import EntryItems
-from streams.planes.growing import Growing, Listing, Replayed
+from streams.planes.growing import Growing, Listing
 from streams.storage.endpoint import Endpoint
 from streams.views.catalogue import CatalogueFile
 from streams.wire import encode

@@ -176,7 +176,7 @@ def _items(world: sim.World, done: m.CompletionRecord) -> list[m.Item]:
         for record in log:
             written = wire.decode(name, record.key, record.value, record.headers, site).message
             assert isinstance(written, m.ManifestWritten)
-            if written.manifest == done.manifest:
+            if written.manifest == done.manifest and digest(written) == done.manifest_sha256:
                 return [written.items[n] for n in done.sealed.numbers()]
     raise AssertionError("a completion of a manifest nobody wrote")
 

@@ -249,6 +249,19 @@ def test_no_broker_is_temporary(hand: Hand) -> None:
         client.publish([LFN], to=["T2_B"])
 
 
+def test_an_open_intent_in_async_form(hand: Hand) -> None:
+    async def scene() -> m.TransferIntent | None:
+        async with AsyncTransferClient(hand.settings) as client:
+            handle = await client.publish([LFN], to=["T2_B"], until=3)
+            await handle.close_intake()
+            return handle.sync.body
+
+    body = asyncio.run(scene())
+    assert body is not None
+    assert body.until_items == 3
+    assert intents_in_log(hand) == 2
+
+
 def test_async_form(hand: Hand) -> None:
     async def scene() -> int:
         async with AsyncTransferClient(hand.settings) as client:

@@ -129,7 +129,8 @@ def test_entries_of_a_growing_dataset_reach_a_consumer(rig: Rig, spot: Spot) -> 
         parquet.write_table(pa.table({"n": list(range(first, first + count))}), sink)
         rig.register({spot.lfn(f"{tail}.parquet"): sink.getvalue().to_pybytes()}, spot.block())
 
-    handle = rig.publish([spot.dataset], (f"{B}/live",), source=A, entries="[:]", until="close")  # type: ignore[arg-type]
+    live = (f"{B}/live",)  # asked for at B, so that its source hears through the mirror that it is closed
+    handle = rig.publish([spot.dataset], live, home=B, source=A, entries="[:]", until="close")  # type: ignore[arg-type]
     came: list[tuple[float, int]] = []
 
     def read() -> None:

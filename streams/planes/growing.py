@@ -35,7 +35,7 @@ UNHEARD_S = 5.0
 LOOK_MAX_S = 1.0
 """A look that takes longer goes on in its next turn: other intents wait for theirs."""
 SHARE = 4
-"""A look comes at least so many times its own length after the one before."""
+"""A look comes so many times later as the one before took for listing, at least; what that wrote is not counted."""
 FRESH_S = 0.2
 """Looks that come together share what they see of the catalogue: to make it new costs more than most looks."""
 PAGE = 1000
@@ -89,6 +89,8 @@ class Growing:
         self._chains: dict[Key, Chain] = {}
         self._numbers = Numbers()
         self._reading = ChainReading(here, replayed, self._numbers, clock)
+        self._listing_s = 0.0
+        """Of the look that is under way."""
         self.listings = 0
         """Pages listed so far."""
 
@@ -139,7 +141,7 @@ class Growing:
         if not due:
             return 0
         chain = min(due, key=lambda chain: chain.due_s)
-        goes_on = False
+        goes_on, self._listing_s = False, 0.0
         try:
             written = self._look(chain)
             goes_on = bool(chain.found) or chain.listed is not None
@@ -148,8 +150,9 @@ class Growing:
             log.warning("manifests of %s are not written now: %s", chain.command.body.intent, error)
             return 0
         finally:
-            now_s, spent_s = self._clock(), self._clock() - now_s
-            chain.due_s = now_s if goes_on else now_s + max(self._policy.look_s, SHARE * spent_s)
+            chain.due_s = self._clock()
+            if not goes_on:
+                chain.due_s += max(self._policy.look_s, SHARE * self._listing_s)
 
     def _leave(self, now_s: float) -> None:
         """Forget what the worker says no more of: it was closed, cancelled, or is another worker's now."""
@@ -172,7 +175,9 @@ class Growing:
             self._refreshed_s = self._clock()
         stop_s, behind = self._clock() + LOOK_MAX_S, chain.no
         while chain.no - behind < AHEAD_MAX:
+            began_s = self._clock()
             self._find(self._catalogue, chain, self._cutting.most(chain.command, chain.no), stop_s)
+            self._listing_s += self._clock() - began_s
             if not chain.found and not chain.complete:
                 break
             written = self._next(chain)

@@ -185,6 +185,26 @@ def test_looks_keep_their_distance(desk: Desk) -> None:
     assert desk.turn(0.6) == 1
 
 
+def test_what_takes_long_to_write_does_not_put_off_the_next_look_and_what_takes_long_to_list_does(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(act: Any, seconds: float) -> Any:
+        def slowly(*args: Any, **named: Any) -> Any:
+            desk.now_s += seconds
+            return act(*args, **named)
+
+        return slowly
+
+    monkeypatch.setattr(desk.writer, "items", slow(desk.writer.items, 3.0))
+    desk.hold(*names(1))
+    desk.turn()
+    assert desk.writer.growing.idle_s() == pytest.approx(1.0)
+    monkeypatch.setattr(Catalogue, "listing", slow(Catalogue.listing, 0.8))
+    desk.hold(*names(1, 1))
+    desk.turn()
+    assert desk.writer.growing.idle_s() == pytest.approx(3.2)
+
+
 @pytest.mark.parametrize("lost", [False, True], ids=["in the journal", "lost on its way"])
 def test_a_writer_that_died_behind_a_manifest_goes_on_where_the_chain_is(desk: Desk, lost: bool) -> None:
     desk.hold(*names(3))

@@ -175,11 +175,15 @@ class Clock:
 
     def _settled(self, partition: int, key: str, command: c.Command) -> bool:
         sent = self._sent.get(command.id)
-        settle_ms = int(self.policy.settle_s * 1000)
+        settle_ms = self._settle_ms(command)
         if sent is None or sent + settle_ms <= self.now_ms():
             return True
         self._at(partition, key, sent + settle_ms)
         return False
+
+    def _settle_ms(self, command: c.Command) -> int:
+        looks = isinstance(command, c.WriteManifests) and command.looks
+        return int((self.policy.renew_s if looks else self.policy.settle_s) * 1000)
 
     def _carry_out(self, partition: int, key: str, owed: list[c.Owed], manifest: Manifest | None) -> None:
         now = self.now_ms()
@@ -200,7 +204,7 @@ class Clock:
         now = self.now_ms()
         if self.do(command, manifest):
             self._sent[command.id] = now
-            self._at(partition, key, now + int(self.policy.settle_s * 1000))
+            self._at(partition, key, now + self._settle_ms(command))
             if len(self._sent) > SENT_REMEMBERED:
                 old = now - int(self.policy.settle_s * 1000)
                 self._sent = {k: at for k, at in self._sent.items() if at > old}

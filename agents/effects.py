@@ -92,6 +92,9 @@ class Effects:
                 return self._decide_soon(intent)
             case c.PublishDecision(decision):
                 self.publisher.send(decision)
+            case c.WriteManifests() if command.looks:
+                # What a view behind its journals misses is seen by the next look.
+                return self.plane.tell(orders.Write(command))
             case c.WriteManifests():
                 self.consulted.then(command.id, lambda: self.plane.tell(orders.Write(command)))
             case c.PlanTransfer():

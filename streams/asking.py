@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import uuid
 from collections.abc import Iterable, Sequence
-from datetime import datetime
-from typing import TypeVar
+from datetime import UTC, datetime
+from typing import Literal, TypeVar
 
 from streams.core import messages as m
 from streams.core.asked import EventSelection
@@ -19,6 +19,8 @@ from streams.errors import NotFound, UsageError
 from streams.settings import Settings
 
 _T = TypeVar("_T")
+Until = datetime | int | Literal["close"]
+"""How long an open intent takes what is registered: to a time, so many items, or until somebody closes it."""
 _NAMESPACE = uuid.UUID("9f3c1a52-6d0b-5d7e-8a41-3b7f5c2e9d10")
 
 
@@ -35,10 +37,11 @@ def wish(
     entries: str | EventSelection | None = None,
     objects: str | ObjectSelection | None = None,
     format: str | None = None,
+    until: Until | None = None,
 ) -> m.TransferIntent:
     """An intent of the settings' site, as `TransferClient.publish` describes it. Raises UsageError or NotFound."""
     chosen = tuple(dict.fromkeys(parse(s) if isinstance(s, str) else s for s in _listed(selectors, "selectors")))
-    home = settings.here
+    home, (until_ms, until_items) = settings.here, _ends(until)
     name = uuid.uuid4() if key is None else uuid.uuid5(_NAMESPACE, "\n".join((home, requester, key)))
     body = m.TransferIntent(
         intent=IntentId(f"{home}.{name}"),
@@ -47,9 +50,12 @@ def wish(
         destinations=tuple(dict.fromkeys(known_destination(settings, name) for name in _listed(to, "destinations"))),
         source=None if source is None else known_site(settings, source),
         priority=legal_priority(priority),
-        deadline_ms=None if deadline is None else _epoch_ms(deadline),
+        deadline_ms=None if deadline is None else _epoch_ms(deadline, "deadline"),
         selection=_part(entries, objects),
         format=format,
+        open=until is not None,
+        until_ms=until_ms,
+        until_items=until_items,
     )
     if (why := fault(body)) is not None:
         raise UsageError(f"not an intent: {why}", next="see `transfer2go intent add --help`")
@@ -98,7 +104,22 @@ def legal_priority(priority: int) -> int:
     return priority
 
 
-def _epoch_ms(moment: datetime) -> int:
+def _ends(until: Until | None) -> tuple[int | None, int | None]:
+    """(time in ms of the epoch, items) that an intent is open to; neither: it is not, or until somebody closes it."""
+    if until is None or until == "close":
+        return None, None
+    if isinstance(until, datetime):
+        until_ms = _epoch_ms(until, "until")
+        if until <= datetime.now(UTC):
+            raise UsageError(f"until {until.isoformat()} has passed already", next="leave it out to move what is there")
+        return until_ms, None
+    if isinstance(until, bool) or not isinstance(until, int) or until < 1:
+        what = f"until {until!r}: want a time, a number of files from 1, or close"
+        raise UsageError(what, next="see `transfer2go intent add --help`")
+    return None, until
+
+
+def _epoch_ms(moment: datetime, name: str) -> int:
     if moment.tzinfo is None:
-        raise UsageError(f"deadline {moment.isoformat()} has no time zone", next="give it one, as UTC")
+        raise UsageError(f"{name} {moment.isoformat()} has no time zone", next="give it one, as UTC")
     return int(moment.timestamp() * 1000)

@@ -21,7 +21,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
-from streams.asking import legal_priority, wish
+from streams.asking import Until, legal_priority, wish
 from streams.core import messages as m
 from streams.core.asked import EventSelection
 from streams.core.intent import State
@@ -129,6 +129,16 @@ class IntentHandle:
         """Ask the home to cancel it; what has arrived stays. Returns when the broker has the wish."""
         self._client._ask(m.IntentAsked(self.id, m.Asked.CANCEL, self._client.requester))
 
+    def close_intake(self) -> None:
+        """Ask that an open intent takes nothing more; what is registered by now still arrives, and then it has ended.
+
+        Raises NeverWorks for an intent that is not open. Asked again, or of one that takes no more, it changes nothing.
+        """
+        body = self.body or self.snapshot().body
+        if body is not None and not body.open:
+            raise NeverWorks(f"intent {self.id} is not open: it takes what was there", next="see `intent cancel`")
+        self._client._ask(m.IntentAsked(self.id, m.Asked.CLOSE, self._client.requester))
+
     def set_priority(self, priority: int) -> None:
         """Ask the home for another priority, 0…9, higher first."""
         asked = m.IntentAsked(self.id, m.Asked.PRIORITY, self._client.requester, legal_priority(priority))
@@ -166,6 +176,7 @@ class TransferClient:
         entries: str | EventSelection | None = None,
         objects: str | ObjectSelection | None = None,
         format: str | None = None,
+        until: Until | None = None,
     ) -> IntentHandle:
         """Ask for files, blocks or datasets at the sites `to`; returns when the broker has acknowledged.
 
@@ -173,6 +184,8 @@ class TransferClient:
         file of their own in `format`: parquet (the default), arrow or root. A destination `SITE/NAME` lands nothing:
         it is who reads them there by that name (`EventStream`). With `objects` (`h*,dir/cutflow`), for these
         keys of ROOT files or members of archives, each landing as a file of its own.
+        With `until` it stays open: what is registered later is moved too, to a time, until so many items are taken
+        (those that fail count), or, for "close", until `close_intake`. With `source` too, nothing need be there yet.
         With `idempotency_key` the id follows from home, requester and key: publishing the same again changes nothing.
         Raises UsageError, NotFound (an unknown site), NeverWorks (the key stands for another body), Temporary.
         """
@@ -189,6 +202,7 @@ class TransferClient:
             entries=entries,
             objects=objects,
             format=format,
+            until=until,
         )
         self._follower.start()
         watched = self._follower.watch(body.intent)

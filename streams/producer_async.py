@@ -8,6 +8,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
+from streams.asking import Until
 from streams.core.asked import EventSelection
 from streams.core.named import ObjectSelection
 from streams.core.names import IntentId
@@ -48,6 +49,9 @@ class AsyncIntentHandle:
     async def cancel(self) -> None:
         await asyncio.to_thread(self.sync.cancel)
 
+    async def close_intake(self) -> None:
+        await asyncio.to_thread(self.sync.close_intake)
+
     async def set_priority(self, priority: int) -> None:
         await asyncio.to_thread(self.sync.set_priority, priority)
 
@@ -73,6 +77,7 @@ class AsyncTransferClient:
         entries: str | EventSelection | None = None,
         objects: str | ObjectSelection | None = None,
         format: str | None = None,
+        until: Until | None = None,
     ) -> AsyncIntentHandle:
         handle = await asyncio.to_thread(
             self.sync.publish,
@@ -86,6 +91,7 @@ class AsyncTransferClient:
             entries=entries,
             objects=objects,
             format=format,
+            until=until,
         )
         return AsyncIntentHandle(handle)
 

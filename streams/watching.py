@@ -63,6 +63,13 @@ class Snapshot:
     asked_ms: int | None
     last_ms: int | None
     ended: bool
+    growing: bool = False
+    """It is open: what is registered from now on is moved too."""
+
+    @property
+    def idle(self) -> bool:
+        """It is open, and all that it has taken so far has arrived or failed."""
+        return self.growing and self.decision is not None and not any(a.left or a.open for a in self.destinations)
 
     @property
     def files(self) -> int:
@@ -194,6 +201,7 @@ class IntentFold:
             last_ms=self._last_ms,
             # A cancelled intent has ended when the transfers that were under way have said their last word.
             ended=row.ended and not row.reports,
+            growing=row.growing and row.intake_closed_by is None,
         )
 
     def _arrivals(self, destination: Destination) -> Arrivals:

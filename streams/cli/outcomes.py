@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from streams.cli import screen
+from streams.cli.words import waiting
 from streams.watching import Snapshot
 
 UNFINISHED_SHOWN = 20
@@ -24,6 +25,8 @@ def show(snapshot: Snapshot, as_json: bool) -> None:
     screen.put(f"{snapshot.intent}  {snapshot.outcome}  asked {screen.moment(snapshot.asked_ms)}  {what(snapshot)}")
     if snapshot.reason:
         screen.put(f"reason: {snapshot.reason}")
+    if snapshot.growing:
+        screen.put(waiting(snapshot) or "open: takes files that are registered later too")
     screen.table(
         ("destination", ">files", ">arrived", ">failed", ">cancelled", ">left", ">size", ">arrived size"),
         (
@@ -63,6 +66,7 @@ def as_object(snapshot: Snapshot, *, short: bool) -> dict[str, object]:
         "asked": screen.moment(snapshot.asked_ms),
         "last_heard": screen.moment(snapshot.last_ms),
         "planned": snapshot.planned,
+        "open": snapshot.growing,
         "destinations": [
             {
                 "site": d.destination,

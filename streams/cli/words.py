@@ -118,7 +118,9 @@ def chunk_line(header: m.ChunkHeader) -> str:
 
 
 def waiting(snapshot: Snapshot) -> str:
-    """What an intent waits for before its first file is known; "" afterwards."""
+    """What an intent waits for before its first file is known, or an open one when all has arrived; else ""."""
+    if snapshot.idle:
+        return "open: waits for more files"
     if snapshot.ended or snapshot.files:
         return ""
     if snapshot.decision is None:
@@ -171,12 +173,27 @@ def _headline(snapshot: Snapshot, now_ms: int) -> str:
             return f"Done{took}: every file is at every destination."
     assert decision is not None
     source = decision.source
+    if snapshot.growing:
+        now = "waits for more files" if snapshot.idle else "its files are on their way, and more may come"
+        return (
+            f"Accepted by {home}, source {source}, priority {decision.priority}; open: {now} "
+            f"({snapshot.files:,} files so far){_open_until(snapshot.body, now_ms)}."
+        )
     if not snapshot.planned:
         return (
             f"Accepted by {home}, source {source}, priority {decision.priority}; {source} still writes its manifests "
             f"({snapshot.files:,} files so far)."
         )
     return f"Accepted by {home}, source {source}, priority {decision.priority}; all manifests are known."
+
+
+def _open_until(body: m.TransferIntent | None, now_ms: int) -> str:
+    if body is not None and body.until_ms is not None:
+        left = (body.until_ms - now_ms) / 1000
+        return f", until {moment(body.until_ms)}" + (f", in {duration(left)}" if left > 0 else ", which has passed")
+    if body is not None and body.until_items is not None:
+        return f", until it has {body.until_items:,}"
+    return ", until somebody closes it"
 
 
 def _at_destination(arrivals: Arrivals, snapshot: Snapshot, now_ms: int) -> list[str]:

@@ -40,7 +40,10 @@ class PublishDecision:
 
 @dataclass(frozen=True, slots=True)
 class WriteManifests:
-    """Source's plane: write manifest `no` and all that follow, continuing behind `cursor`."""
+    """Source's plane: write manifest `no` and all that follow, continuing behind `cursor`.
+
+    Of an open intent: look for what is new, again and again. `closing`: write what is left, and the last one.
+    """
 
     extinguished_by: ClassVar[tuple[type, ...]] = (m.ManifestWritten,)
     body: m.TransferIntent
@@ -48,10 +51,18 @@ class WriteManifests:
     no: int
     prev_sha256: str
     cursor: str
+    closing: bool = False
+
+    @property
+    def looks(self) -> bool:
+        """Whether more may come after it, so that it is never done and only told again."""
+        return self.body.open and not self.closing
 
     @property
     def id(self) -> tuple[object, ...]:
-        return ("write", self.body.intent, self.source_no)
+        # What is looked for changes with every manifest and is told at once, not when the one before has settled.
+        state = (self.no,) if self.looks else ("closing",) if self.closing else ()
+        return ("write", self.body.intent, self.source_no, *state)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,8 @@ class IntentRow:
     state: State = State.NEW
     asked: m.TransferIntent | None = None
     cancelled_by: Text | None = None
+    intake_closed_by: Text | None = None
+    """Who asked that an open intent takes nothing more."""
     priority: int | None = None
     decision: m.IntentDecided | None = None
     chain: Chain = Chain()
@@ -98,6 +100,11 @@ class IntentRow:
     def ended(self) -> bool:
         """Nothing more can come of it but the completions of transfers still being stopped."""
         return self.state in (State.REFUSED, State.CANCELLED, State.DONE)
+
+    @property
+    def growing(self) -> bool:
+        """Whether files registered later are still taken: it is open, and its last manifest is not known."""
+        return self.body is not None and self.body.open and not self.ended and not self.chain.last
 
     def concerns(self, site: Site) -> bool:
         """Whether `site` plays a part in it."""
@@ -148,6 +155,9 @@ def _asked_for(row: IntentRow, msg: m.TransferIntent) -> IntentRow:
 def _asked(row: IntentRow, msg: m.IntentAsked) -> IntentRow:
     if msg.asked is m.Asked.CANCEL:
         return row if row.cancelled_by is not None else replace(row, cancelled_by=msg.asked_by)
+    if msg.asked is m.Asked.CLOSE:
+        # Of an intent that is not open it means nothing; whether it is may not be known yet.
+        return row if row.intake_closed_by is not None else replace(row, intake_closed_by=msg.asked_by)
     return replace(row, priority=msg.priority)
 
 

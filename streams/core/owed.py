@@ -6,6 +6,8 @@ carries its time, so that a caller knows when to ask again.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from streams.core import commands as c
 from streams.core import messages as m
 from streams.core.closing import completion
@@ -60,10 +62,17 @@ def _at_home(row: IntentRow) -> list[c.Owed]:
 
 def _at_source(row: IntentRow) -> list[c.Owed]:
     assert row.body is not None
-    chain = row.chain
+    chain, body = row.chain, row.body
     if chain.last:
         return []
-    return [c.Owed(c.WriteManifests(row.body, chain.source_no, chain.next_no, chain.sha256, chain.cursor))]
+    write = c.WriteManifests(body, chain.source_no, chain.next_no, chain.sha256, chain.cursor)
+    if not body.open:
+        return [c.Owed(write)]
+    closing = replace(write, closing=True)
+    if row.intake_closed_by is not None:
+        return [c.Owed(closing)]
+    # Past `until_ms` the plane looks no more; what is left is listed by the catalogue as it is then.
+    return [c.Owed(write)] + ([c.Owed(closing, body.until_ms)] if body.until_ms is not None else [])
 
 
 def _at_destination(row: IntentRow, here: Site, policy: Policy, replan: bool) -> list[c.Owed]:

@@ -41,5 +41,9 @@ class Policy:
     """Units after which the source starts the next manifest, so that big selections spread over partitions."""
     payload_codec: str = "lz4"
     """How the source compresses entries, one of CODECS: lz4 is quick, zstd smaller, none for links faster than both."""
+    look_s: float = 0.5
+    """Least time between two looks for new files of an open intent: they flow within about so long."""
+    renew_s: float = 5.0
+    """An open intent's source tells its plane so often to go on looking; after three times of silence it stops."""
     undecided_s: float = 60.0
     """An unknown name stays undecided so long before it is refused: mirrors lag."""

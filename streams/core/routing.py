@@ -24,20 +24,26 @@ def decide(
     """The first decision on an intent, or None while it stays undecided.
 
     The source is the one asked for, else the site that holds most of the selection; among equals one that is alive,
-    then the lesser name. A name nobody knows is refused only once `waited`: mirrors lag.
+    then the lesser name. A name nobody knows is refused only once `waited`: mirrors lag. An open intent that names its
+    source needs no file as yet; without one, somebody must hold something for a source to be chosen.
     """
     places = {d.site for d in body.destinations}
     strangers = sorted({*places, *([body.source] if body.source else [])}.difference(sites))
     if strangers:
         return _refused(body, f"no site {strangers[0]} in this federation")
+    if body.open and body.source is not None:
+        return m.IntentDecided(body.intent, 1, m.Verdict.ACCEPTED, body, body.source, 0, body.priority)
     if found.unknown and not waited:
         return None
     if not found.files:
-        return _refused(body, f"no file of {', '.join(found.unknown[:3]) or 'the selection'} is known at any site")
+        unknown = f"no file of {', '.join(found.unknown[:3]) or 'the selection'} is known at any site"
+        return _refused(body, unknown + (": name the source where it will be written" if body.open else ""))
     if body.source is not None:
         if body.source not in found.per_site:
             return None if not waited else _refused(body, f"site {body.source} holds no file of the selection")
         source = body.source
+    elif not found.per_site:
+        return None if not waited else _refused(body, "no site holds a file of the selection any more")
     else:
         source = min(found.per_site, key=lambda s: (-found.per_site[s][0], s not in alive, s in places, s))
     return m.IntentDecided(body.intent, 1, m.Verdict.ACCEPTED, body, source, 0, body.priority)

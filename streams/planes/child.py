@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -32,7 +33,9 @@ from streams.errors import Temporary, Transfer2goError
 from streams.kafka.publish import Publisher
 from streams.planes.destination import Destination
 from streams.planes.entry_files import Shelf
-from streams.planes.listing import Listing, ManifestWriter, opens_files
+from streams.planes.growing import Listing
+from streams.planes.journal import manifests_of
+from streams.planes.listing import ManifestWriter, opens_files
 from streams.planes.orders import Assign, Forget, Open, Serve, Start, Stop, Write, read_order
 from streams.planes.payload import PayloadReader
 from streams.planes.sources import Sources, sources
@@ -85,14 +88,20 @@ class Child:
 
     def publish(self, message: Message) -> None:
         """Waits while the broker is away, but not for ever: then the fact is dropped, and owed again."""
+        try:
+            self.put(message)
+        except Temporary as error:
+            log.warning("%s is not published: %s", type(message).__name__, error)
+
+    def put(self, message: Message) -> None:
+        """As `publish`, but raises Temporary for what was dropped: of a chain nothing may follow it."""
         until = time.monotonic() + PUBLISH_S
         while True:
             try:
                 return self.publisher.send(message)
-            except Temporary as error:
+            except Temporary:
                 if not self.running or time.monotonic() > until:
-                    log.warning("%s is not published: %s", type(message).__name__, error)
-                    return None
+                    raise
                 time.sleep(0.05)
 
     # orders
@@ -189,19 +198,25 @@ class Child:
             settings.here,
             settings.policy,
             partial(self.open_catalogue, "view-of-plane-entries" if entries else "view-of-plane"),
-            self.publish,
+            self.put,
             open_storage=self.open_storage,
             payload_bytes=settings.registry.payload_bytes,
             shelf=self.shelf,
+            replayed=partial(manifests_of, settings),
         )
         while self.running:
-            command = commands.get()
+            command = None
+            with suppress(queue.Empty):
+                command = commands.get(timeout=writer.growing.idle_s())
+            of = command.body.intent if command is not None else "open intents"
             try:
-                writer.write(command)
+                if command is not None:
+                    writer.write(command)
+                writer.growing.look()
             except Transfer2goError as error:
-                log.warning("manifests of %s are not written now: %s", command.body.intent, error)
+                log.warning("manifests of %s are not written now: %s", of, error)
             except Exception:
-                log.exception("manifests of %s are not written now", command.body.intent)
+                log.exception("manifests of %s are not written now", of)
 
     # life
 

@@ -1,6 +1,7 @@
 """Writing the manifests of an intent whose source is this site: what the catalogue lists, cut and chained.
 
 Of whole files the catalogue knows all; of entries each file is opened (entry_listing.py), so manifests are shorter.
+What an open intent is still to take is found by growing.py.
 
 The catalogue is opened as a secondary of the worker's view, when first needed. A command writes so many manifests and
 no more: the worker hears them and asks for the next, so that a cancelled intent stops and nothing piles up.
@@ -12,7 +13,6 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from streams.core import parts
 from streams.core.commands import WriteManifests
@@ -20,10 +20,11 @@ from streams.core.manifest import digest
 from streams.core.messages import FailureClass, Item, ManifestWritten, Message, Reason, Scope, Unit
 from streams.core.names import IntentId, Lfn, Site, Text
 from streams.core.policy import MANIFEST_ITEMS_MAX, Policy
-from streams.core.selection import Selector
 from streams.errors import Temporary, WireError
+from streams.planes.chain_reading import Replayed
 from streams.planes.entry_files import Shelf
 from streams.planes.entry_listing import NO_BLOCK, EntryItems
+from streams.planes.growing import Growing, Listing
 from streams.planes.object_listing import ObjectItems
 from streams.storage.endpoint import Endpoint
 from streams.views.catalogue import CatalogueFile
@@ -44,16 +45,6 @@ ENTRIES_WRITE_S = 4.0
 PAYLOAD_BYTES = 256 * 1024
 
 
-class Listing(Protocol):
-    """What is needed of `views.catalogue.Catalogue`."""
-
-    def refresh(self) -> None: ...
-
-    def listing(
-        self, selectors: Sequence[Selector], cursor: str = "", limit: int = ..., *, prefer: Site | None = None
-    ) -> tuple[list[CatalogueFile], str | None]: ...
-
-
 class ManifestWriter:
     """`publish` may wait for room. Used by one thread."""
 
@@ -67,8 +58,12 @@ class ManifestWriter:
         open_storage: Callable[[], Endpoint] | None = None,
         payload_bytes: int = PAYLOAD_BYTES,
         shelf: Shelf | None = None,
+        replayed: Replayed = lambda intents: (),
     ) -> None:
-        """`open_storage` is called when entries are first asked for; they are listed as cut into `payload_bytes`."""
+        """`open_storage` is called when entries are first asked for; they are listed as cut into `payload_bytes`.
+
+        `replayed`: what this site's journal has of the chains of open intents.
+        """
         self._here = here
         self._policy = policy
         self._open_catalogue = open_catalogue
@@ -82,17 +77,20 @@ class ManifestWriter:
         self._objects = ObjectItems(here, self._storage)
         self._known: dict[Lfn, Item] = {}
         """Items of files that were opened for this command and did not fit the manifest."""
+        self._known_for: IntentId | None = None
         self._written: OrderedDict[tuple[IntentId, int], tuple[int, float]] = OrderedDict()
+        self.growing = Growing(here, policy, self, self._listing, publish, replayed, clock)
 
     def write(self, command: WriteManifests) -> int:
-        """Write what follows behind the command's cursor; how many manifests."""
+        """Write what follows behind the command's cursor; how many manifests. Of an open intent: `growing` looks."""
+        if command.body.open:
+            self.growing.tell(command)
+            return 0
         chain = (command.body.intent, command.source_no)
         behind, at_s = self._written.get(chain, (-1, 0.0))
         if command.no < behind and self._clock() - at_s < AGAIN_S:
             return 0
-        if self._catalogue is None:
-            self._catalogue = self._open_catalogue()
-        self._catalogue.refresh()
+        self._listing().refresh()
         self._known.clear()
         no, cursor, sha256, last = command.no, command.cursor, command.prev_sha256, False
         until_s = self._clock() + ENTRIES_WRITE_S if opens_files(command) else float("inf")
@@ -110,10 +108,8 @@ class ManifestWriter:
         """The manifest behind `cursor`: as many items as fit by number, by their bytes, and in a record."""
         if lists_objects(command):
             return self._next_of_objects(command, no, cursor, prev_sha256)
-        entries = lists_entries(command)
-        most = MANIFEST_ITEMS_MAX if not entries else min(ENTRY_ITEMS_MAX, 4 ** min(no, 3))
-        files, behind = self._page(command, cursor, most)
-        items = self._items(command, files)
+        files, behind = self._page(command, cursor, self.most(command, no))
+        items = self.items(command, files)
         count = len(items)
         while True:
             if count < len(files):
@@ -150,13 +146,27 @@ class ManifestWriter:
         )
 
     def _page(self, command: WriteManifests, cursor: str, limit: int) -> tuple[list[CatalogueFile], str | None]:
-        assert self._catalogue is not None
-        return self._catalogue.listing(command.body.selectors, cursor, limit, prefer=self._here)
+        return self._listing().listing(command.body.selectors, cursor, limit, prefer=self._here)
 
-    def _items(self, command: WriteManifests, files: Sequence[CatalogueFile]) -> list[Item]:
+    def _listing(self) -> Listing:
+        if self._catalogue is None:
+            self._catalogue = self._open_catalogue()
+        return self._catalogue
+
+    def most(self, command: WriteManifests, no: int) -> int:
+        """Items of manifest `no`, at most."""
+        return MANIFEST_ITEMS_MAX if not lists_entries(command) else min(ENTRY_ITEMS_MAX, 4 ** min(no, 3))
+
+    def of_entries(self, command: WriteManifests) -> bool:
+        return lists_entries(command)
+
+    def items(self, command: WriteManifests, files: Sequence[CatalogueFile]) -> list[Item]:
         """Items of the first files, as many as stay within the policy's bytes, one at least if there is one."""
         found: list[Item] = []
         total = 0
+        if self._known_for != command.body.intent:
+            self._known.clear()
+            self._known_for = command.body.intent
         for file in files:
             item = self._known.get(file.lfn) or self._item(command, file)
             if lists_entries(command):

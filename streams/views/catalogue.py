@@ -144,6 +144,16 @@ class Catalogue:
         for key, row in rows.scan(self._db, prefix):
             yield _summary(key[1:].decode(), row)
 
+    def totals(self, selector: Selector) -> bytes:
+        """The totals row of a dataset or block, for who compares it with an earlier one. Empty: nobody knows it."""
+        kind = rows.DATASET if selector.kind is Kind.DATASET else rows.BLOCK
+        return self._db.get(kind + selector.name.encode()) or b""
+
+    def block_totals(self, dataset: Dataset) -> Iterator[tuple[Block, bytes]]:
+        """The blocks of a dataset with their totals rows."""
+        for key, row in rows.scan(self._db, rows.block_key(dataset, "")):
+            yield _block(key[1:].decode()), row
+
     def holders(self, selectors: Sequence[Selector]) -> Resolution:
         """Totals of a selection from the totals of its blocks: as quick for a million files as for one.
 
@@ -152,8 +162,7 @@ class Catalogue:
         plan = Plan(selectors)
         known, per_site, unknown = NOTHING, dict[str, Total](), list[str]()
         for selector in plan.wide:
-            key = (rows.DATASET if selector.kind is Kind.DATASET else rows.BLOCK) + selector.name.encode()
-            totals = rows.unpack_totals(self._db.get(key))
+            totals = rows.unpack_totals(self.totals(selector))
             if not totals:
                 unknown.append(selector.name)
             known = known.plus(*totals.pop(ALL, NOTHING))

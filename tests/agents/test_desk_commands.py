@@ -6,6 +6,7 @@ import pytest
 
 from streams.core import commands as c
 from streams.core import messages as m
+from streams.core.manifest import digest
 from streams.core.policy import LEASES_MAX, Policy
 from streams.core.ranges import Ranges
 from streams.core.routing import Found
@@ -175,3 +176,73 @@ def test_a_cancelled_transfer_whose_row_was_lost_ends_all_the_same() -> None:
     rig.hear(m.PartLost(x.MANIFEST, stop.attempt, stop.reason))
     (done,) = rig.take(m.CompletionRecord)
     assert done.ended is m.Ended.CANCELLED
+
+
+# Open intents.
+
+
+@pytest.fixture
+def source() -> Rig:
+    rig = Rig(x.C, Policy(settle_s=2.0, renew_s=5.0))
+    rig.hear(x.growing(), x.decided(wish=x.growing()))
+    return rig
+
+
+def writes(rig: Rig) -> list[c.WriteManifests]:
+    return [order.command for order in rig.take(orders.Write)]
+
+
+def test_the_plane_is_told_of_an_open_intent_now_and_then(source: Rig) -> None:
+    look = c.WriteManifests(x.growing(), 0, 0, "", "")
+    assert writes(source) == [look]
+    source.after(4.9)
+    assert writes(source) == []
+    source.after(0.1)
+    assert writes(source) == [look]
+
+
+def test_a_look_waits_for_no_catalogue_and_closing_does(source: Rig) -> None:
+    waiting = []
+    source.catalogue.then = lambda key, act: waiting.append(act)  # type: ignore[method-assign]
+    source.forget()
+    source.after(5)
+    assert len(writes(source)) == 1
+    source.hear(x.close())
+    assert writes(source) == []
+    waiting.pop()()
+    (closing,) = writes(source)
+    assert closing.closing
+
+
+def test_the_plane_is_told_at_once_of_a_manifest_that_counts(source: Rig) -> None:
+    source.forget()
+    one = x.written(last=False)
+    source.hear(one)
+    assert [(w.no, w.prev_sha256) for w in writes(source)] == [(1, digest(one))]
+
+
+def test_a_new_plane_is_told_at_once(source: Rig) -> None:
+    source.forget()
+    source.desk.plane_restarted()
+    source.after(0)
+    assert len(writes(source)) == 1
+
+
+def test_its_time_closes_it_and_the_last_manifest_ends_it() -> None:
+    rig = Rig(x.C)
+    wish = x.growing(until_ms=rig.now_ms + 30_000)
+    rig.hear(wish, x.decided(wish=wish))
+    rig.after(29.9)
+    assert not any(w.closing for w in writes(rig))
+    rig.after(0.1)
+    assert any(w.closing for w in writes(rig))
+    rig.hear(x.written(items=(), last=True))
+    rig.after(60)
+    assert writes(rig) == []
+
+
+def test_a_cancelled_one_is_looked_after_no_more(source: Rig) -> None:
+    source.hear(x.decided(2, m.Verdict.CANCELLED, wish=x.growing()))
+    source.forget()
+    source.after(60)
+    assert writes(source) == []

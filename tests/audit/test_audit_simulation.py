@@ -126,7 +126,10 @@ def lie_about_bytes(chance: random.Random, logs: Logs) -> Invariant:
 
 def contradict(chance: random.Random, logs: Logs) -> Invariant:
     """A destination's second incarnation says that all was cancelled."""
-    key, _, rec = chance.choice([r for r in _records(logs, topics.COMPLETIONS) if "." not in r[0][1]])
+    said = [r for r in _records(logs, topics.COMPLETIONS) if "." not in r[0][1]]
+    # Of no items nothing else can be said.
+    some = [r for r in said if wire.decode_value(m.CompletionRecord, r[2].value or b"").items]
+    key, _, rec = chance.choice(some or said)
     done = wire.decode_value(m.CompletionRecord, rec.value or b"")
     whole = Ranges([(0, done.items)])
     sealed = Ranges() if done.sealed or not done.items else whole.first(1)

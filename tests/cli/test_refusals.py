@@ -55,6 +55,22 @@ def test_without_a_federation(run: Run, args: list[str], code: int, words: str) 
         (["intent", "add", "/store/f", "--to", "T2_B", "--deadline", "soon"], 2, "deadline 'soon' is no time"),
         (["intent", "add", "/store/f", "--to", "T2_B", "--deadline", "2001-01-01"], 2, "has passed"),
         (["intent", "add", "/store/f", "--to", "T2_B", "--deadline", "1h\x1b[31m"], 2, "\\x1b[31m"),
+        (
+            ["intent", "add", "/store/f", "--to", "T2_B", "--until", "soon"],
+            2,
+            "a period as 2h, a number of files, or close",
+        ),
+        (
+            ["intent", "add", "/store/f", "--to", "T2_B", "--until", "0"],
+            2,
+            "want a time, a number of files from 1, or close",
+        ),
+        (
+            ["intent", "add", "/store/f", "--to", "T2_B", "--until", "2001-01-01"],
+            2,
+            "until 2001-01-01T00:00:00+00:00 has",
+        ),
+        (["intent", "close", "x"], 2, "not a legal intent id"),
         (["file", "register", "nowhere.root", "--block", "/P/P"], 2, "not a legal block"),
         (["file", "where", "relative"], 2, "not a legal LFN"),
         (["topic", "tail", "transfer-intent"], 3, "did you mean transfer-intents?"),

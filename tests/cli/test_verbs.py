@@ -108,6 +108,45 @@ def test_cancel(run: Run, hand: Hand) -> None:
     assert (unknown.exit_code, "no intent" in unknown.stderr) == (3, True)
 
 
+def test_an_open_intent_is_asked_for_shown_and_closed(run: Run, hand: Hand) -> None:
+    added = run("intent", "add", str(BLOCK.dataset), "--to", "T2_B", "--source", "T2_B", "--until", "close")
+    assert added.exit_code == 0, added.stderr
+    name = added.stdout.strip()
+    with TransferClient(hand.settings) as client:
+        body = client.intent(name).snapshot().body
+    assert body is not None
+    assert (body.open, body.until_ms, body.until_items) == (True, None, None)
+    hand.accept(body)
+    first = written(body.intent, [10, 20], last=False)
+    hand.say(B, first)
+    hand.say(B, completed(first, B))
+    assert "open: waits for more files" in run("intent", "show", name).stdout
+    assert rows(run("intent", "show", name, "--json"))[0]["open"] is True
+    words = run("intent", "explain", name).stdout
+    assert "open: waits for more files (2 files so far), until somebody closes it." in words
+    assert run("intent", "watch", name, "--timeout", "0.2").exit_code == 5
+    closed = run("intent", "close", name)
+    assert (closed.exit_code, "takes nothing more" in closed.stderr) == (0, True)
+    last = rows(run("topic", "tail", "transfer-intents", "-n", "1", "--json"))[0]
+    assert (last["kind"], last["value"]["asked"]) == ("IntentAsked", "close")
+    assert "waits for more" not in run("intent", "show", name).stdout
+    end = written(body.intent, [], no=1, prev=completed(first, B).manifest_sha256)
+    hand.say(B, end)
+    hand.say(B, completed(end, B))
+    assert run("intent", "watch", name).exit_code == 0
+    again = run("intent", "close", name)
+    assert (again.exit_code, "has ended already: done" in again.stderr) == (0, True)
+
+
+def test_only_an_open_intent_can_be_closed(run: Run, hand: Hand) -> None:
+    body = half_done(hand)
+    refused = run("intent", "close", body.intent)
+    assert (refused.exit_code, refused.stdout) == (7, "")
+    assert f"intent {body.intent} is not open" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert run("intent", "close", NOBODY).exit_code == 3
+
+
 def test_register_list_where_verify(run: Run, hand: Hand, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.root").write_bytes(b"abc" * 1000)

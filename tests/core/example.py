@@ -72,6 +72,18 @@ def cancel() -> m.IntentAsked:
     return m.IntentAsked(INTENT, m.Asked.CANCEL, Text("bob"))
 
 
+def close() -> m.IntentAsked:
+    return m.IntentAsked(INTENT, m.Asked.CLOSE, Text("bob"))
+
+
+def growing(until_ms: int | None = None, until_items: int | None = None, source: Site | None = C) -> m.TransferIntent:
+    """An open intent over a dataset."""
+    chosen = (Selector(Kind.DATASET, DATASET),)
+    return m.TransferIntent(
+        INTENT, Text("ann"), chosen, (B,), source, 5, open=True, until_ms=until_ms, until_items=until_items
+    )
+
+
 def raised(priority: int) -> m.IntentAsked:
     return m.IntentAsked(INTENT, m.Asked.PRIORITY, Text("bob"), priority)
 

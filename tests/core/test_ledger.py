@@ -11,6 +11,7 @@ from streams import wire
 from streams.core import messages as m
 from streams.core import topics
 from streams.core.ledger import Invariant, Judgement, Place, Severity
+from streams.core.manifest import digest
 from streams.core.names import IntentId, ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges
 from tests.audit.history import (
@@ -510,3 +511,67 @@ def test_a_forged_header_does_not_cost_memory() -> None:
     world.append(B, topics.REPORTS, place.partition, replace(rec, headers=headers))
     world.mirror()
     only(world.judge(), I7, f"numbers 0…{(1 << 60) - 1}", "nowhere")
+
+
+def growing(world: Federation, number: int = 7) -> m.TransferIntent:
+    body = replace(body_of(IntentId(f"{A}.{UUID(int=number)}"), B), open=True)
+    world.cli.say(body)
+    world.decide(body)
+    return body
+
+
+def manifest_of(
+    body: m.TransferIntent, no: int, before: m.ManifestWritten | None, *names: str, last: bool = False
+) -> m.ManifestWritten:
+    prev = "" if before is None else digest(before)
+    items = tuple(item(name, 100) for name in names)
+    return m.ManifestWritten(body.intent, A, 0, no, prev, str(no), m.Unit.BYTES, items, last)
+
+
+def test_an_open_intent_is_no_finding_and_waits_for_more() -> None:
+    world = healthy()
+    body = growing(world)
+    first = manifest_of(body, 0, None, "a", "b")
+    world.planes[A].say(first)
+    world.mirror()
+    world.transfer(first, B)
+    world.close()
+    world.mirror()
+    judgement = world.judge()
+    assert found(judgement) == []
+    assert judgement.counts.open == 1
+    assert [r.count for r in judgement.waiting if r.words == "intents that take what comes"] == [1]
+    last = manifest_of(body, 1, first, "z", last=True)
+    world.planes[A].say(last)
+    world.mirror()
+    assert not any("take what comes" in r.words for r in world.judge().waiting)
+
+
+def test_of_two_planes_that_wrote_one_chain_the_one_that_was_first_counts() -> None:
+    """The other's went on from a manifest that does not count: they follow no completion, and are no finding."""
+    world = healthy()
+    body = growing(world)
+    first, rival = manifest_of(body, 0, None, "a", "b"), manifest_of(body, 0, None, "a", "b", "c")
+    theirs, last = manifest_of(body, 1, rival, "d"), manifest_of(body, 1, first, "z", last=True)
+    for written in (first, rival, theirs, last):
+        world.planes[A].say(written)
+    world.mirror()
+    for counted in (first, last):
+        world.transfer(counted, B)
+    world.close()
+    world.mirror()
+    judgement = world.judge()
+    assert found(judgement) == []
+    assert (judgement.counts.open, judgement.counts.done) == (0, 1)
+
+
+def test_a_chain_that_nothing_continues_is_named() -> None:
+    world = healthy()
+    body = growing(world)
+    first, rival = manifest_of(body, 0, None, "a", "b"), manifest_of(body, 0, None, "c")
+    world.planes[A].say(first)
+    world.planes[A].say(manifest_of(body, 1, rival, "d"))
+    world.close()
+    world.mirror()
+    judgement = world.judge()
+    assert any("does not continue the digest" in words for _, words in found(judgement)), found(judgement)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import product
+from itertools import permutations, product
 from typing import get_args
 
 import pytest
@@ -67,6 +67,7 @@ INTENTS: dict[intents.State, IntentRow | None] = {
 INTENT_FACTS: tuple[intents.IntentMessage, ...] = (
     x.body(),
     x.cancel(),
+    x.close(),
     x.decided(2),
     ONE,
     x.reported(),
@@ -328,6 +329,24 @@ def test_done_is_every_manifest_at_every_destination() -> None:
     assert row.state is intents.State.DONE
     sums = row.closed_at(x.C, 0)
     assert (sums.sealed, sums.failed, sums.bytes, sums.reason) == (2, 2, 150, x.reason("a"))
+
+
+def test_an_open_intent_is_done_when_its_last_manifest_is_closed() -> None:
+    one, wish = x.written(last=False), x.growing()
+    row = intent(wish, x.decided(wish=wish), one, x.completed(one.manifest))
+    assert row is not None
+    assert (row.state, row.growing) == (intents.State.ACTIVE, True)
+    row = intents.fold(row, x.close())
+    assert (row.state, row.intake_closed_by) == (intents.State.ACTIVE, "bob")
+    last = x.written(1, (), prev=one)
+    row = intents.fold(row, last)
+    assert (row.state, row.growing) == (intents.State.ACTIVE, False)
+    assert intents.fold(row, x.completed(last.manifest, items=0)).state is intents.State.DONE
+
+
+def test_whether_it_was_closed_does_not_depend_on_the_order() -> None:
+    facts = (x.growing(), x.decided(wish=x.growing()), x.close())
+    assert len({intent(*order) for order in permutations(facts)}) == 1
 
 
 def test_a_completion_heard_twice_is_counted_once() -> None:

@@ -24,6 +24,7 @@ ONE = x.written()
 LINE = Manifest(ONE)
 WHOLE = Ranges([(0, 150)])
 DATA = x.decided()
+GROWS = x.decided(wish=x.growing())
 
 
 def intent(*facts: intents.IntentMessage) -> intents.IntentRow:
@@ -82,6 +83,8 @@ CASES = [
         at_ms=7_000,
     ),
     Case(c.WriteManifests, (x.body(), DATA), (ONE,), x.C),
+    Case(c.WriteManifests, (x.growing(), GROWS), (ONE,), x.C),
+    Case(c.WriteManifests, (x.growing(), GROWS, x.close()), (ONE,), x.C),
     Case(c.PlanTransfer, (x.body(), DATA, ONE), (x.reported(), x.completed())),
     Case(c.DecideTransfer, (x.body(), DATA, ONE, x.reported(), CANCELLED), (x.reported(number=2), x.completed())),
     Case(c.OpenPart, (x.planned(ONE),), (x.opened(), x.lost()), part_here=False),
@@ -227,6 +230,31 @@ def test_nobody_else_writes_and_not_when_cancelled() -> None:
     for row in (intent(x.body(), CANCELLED), intent(x.body(), x.decided(1, m.Verdict.REFUSED, source=None))):
         assert of_intent(row, x.C) == []
     assert not [w for w in commands(of_intent(intent(x.body(), DATA), x.B)) if isinstance(w, c.WriteManifests)]
+
+
+def test_an_open_intent_is_looked_after_until_it_is_closed() -> None:
+    looks = commands(of_intent(intent(x.growing(), GROWS), x.C))
+    assert looks == [c.WriteManifests(x.growing(), 0, 0, "", "")]
+    (behind,) = commands(of_intent(intent(x.growing(), GROWS, x.written(last=False)), x.C))
+    assert isinstance(behind, c.WriteManifests)
+    assert behind.looks
+    assert behind.id not in [look.id for look in looks], "told at once, whatever was told before"
+    (closing,) = commands(of_intent(intent(x.growing(), GROWS, x.close()), x.C))
+    assert closing == replace(looks[0], closing=True)  # type: ignore[type-var]
+    assert not closing.looks
+    assert of_intent(intent(x.growing(), x.close(), GROWS, ONE), x.C) == []
+
+
+def test_a_time_closes_an_open_intent() -> None:
+    wish = x.growing(until_ms=7_000)
+    look, closing = of_intent(intent(wish, x.decided(wish=wish)), x.C)
+    assert (look.due_ms, closing.due_ms) == (0, 7_000)
+    assert closing.command == replace(look.command, closing=True)  # type: ignore[type-var]
+
+
+def test_closing_means_nothing_to_an_intent_that_is_not_open() -> None:
+    row = intent(x.body(), DATA, x.close())
+    assert of_intent(row, x.C) == of_intent(intent(x.body(), DATA), x.C)
 
 
 def test_another_source_writes_a_chain_of_its_own() -> None:

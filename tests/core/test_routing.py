@@ -101,3 +101,18 @@ def test_among_equals_one_that_is_alive_then_one_that_is_no_destination_then_the
 
 def test_a_destination_that_holds_everything_is_its_own_source() -> None:
     assert source(verdict(found(2, S_B=2))) == x.B, "found already there, or copied from itself"
+
+
+def test_files_that_nobody_holds_any_more_are_refused_when_waited() -> None:
+    nowhere = Found(2, {}, ())
+    assert verdict(nowhere) is None
+    assert "no site holds a file" in refusal(verdict(nowhere, waited=True))
+
+
+def test_an_open_intent_that_names_its_source_needs_nothing_there() -> None:
+    nothing = Found(0, {}, (x.DATASET,))
+    assert source(verdict(nothing, x.growing(source=x.A))) == x.A
+    assert verdict(nothing, x.growing(source=None)) is None
+    assert "name the source" in refusal(verdict(nothing, x.growing(source=None), waited=True))
+    assert source(verdict(found(), x.growing(source=None))) == x.C
+    assert "no site T9" in refusal(verdict(nothing, x.growing(source=Site("T9"))))

@@ -170,6 +170,34 @@ def test_cancel_ends_it_and_what_arrived_counts(hand: Hand) -> None:
     assert (outcome.destinations[0].arrived, outcome.destinations[0].cancelled) == (1, 1)
 
 
+def test_what_an_open_intent_says_and_how_it_is_closed(hand: Hand) -> None:
+    at = datetime(2126, 1, 1, tzinfo=UTC)
+    with TransferClient(hand.settings) as client:
+        bodies = [client.publish([LFN], to=["T2_B"], until=until).body for until in (at, 7, "close", None)]  # type: ignore[arg-type]
+        said = [(b.open, b.until_ms, b.until_items) for b in bodies if b is not None]
+        assert said == [
+            (True, int(at.timestamp() * 1000), None),
+            (True, None, 7),
+            (True, None, None),
+            (False, None, None),
+        ]
+        handle = client.publish([LFN], to=["T2_B"], until="close")
+        assert handle.body is not None
+        hand.accept(handle.body)
+        first = written(handle.id, [10], last=False)
+        hand.say(B, first)
+        hand.say(B, completed(first, B))
+        assert next(s for s in handle.watch(20) if s.idle).arrived == 1
+        handle.close_intake()
+        assert next(s for s in handle.watch(20) if not s.growing).state is State.ACTIVE
+        end = written(handle.id, [], no=1, prev=completed(first, B).manifest_sha256)
+        hand.say(B, end)
+        hand.say(B, completed(end, B))
+        assert handle.wait(20).exit_code == 0
+        with pytest.raises(NeverWorks, match="is not open"):
+            client.publish([LFN], to=["T2_B"]).close_intake()
+
+
 def test_an_old_intent_is_looked_up(hand: Hand) -> None:
     with TransferClient(hand.settings) as client:
         published = client.publish([LFN], to=["T2_B"])
@@ -182,6 +210,8 @@ def test_an_old_intent_is_looked_up(hand: Hand) -> None:
         foreign = IntentHandle(other, Watched(IntentId("T2_B.00000000-0000-0000-0000-000000000000")), None)
         with pytest.raises(NotAllowed, match="use --site T2_B"):
             foreign.cancel()
+        with pytest.raises(NotAllowed, match="use --site T2_B"):
+            foreign.close_intake()
 
 
 @pytest.mark.parametrize(
@@ -197,6 +227,11 @@ def test_an_old_intent_is_looked_up(hand: Hand) -> None:
         ({"selectors": ["/store/a\nb"], "to": ["T2_B"]}, UsageError, "not a legal LFN"),
         ({"selectors": [LFN], "to": ["T2_B"], "priority": 10}, UsageError, "not in 0…9"),
         ({"selectors": [LFN], "to": ["T2_B"], "deadline": datetime(2030, 1, 1)}, UsageError, "no time zone"),
+        ({"selectors": [LFN], "to": ["T2_B"], "until": datetime(2030, 1, 1)}, UsageError, "until .* no time zone"),
+        ({"selectors": [LFN], "to": ["T2_B"], "until": datetime(2001, 1, 1, tzinfo=UTC)}, UsageError, "has passed"),
+        ({"selectors": [LFN], "to": ["T2_B"], "until": 0}, UsageError, "until 0: want a time"),
+        ({"selectors": [LFN], "to": ["T2_B"], "until": True}, UsageError, "until True"),
+        ({"selectors": [LFN], "to": ["T2_B"], "until": "forever"}, UsageError, "until 'forever'"),
         ({"selectors": [LFN], "to": ["T2_B"], "requester": "a\x1bb"}, UsageError, "not a legal text"),
     ],
 )
@@ -212,6 +247,19 @@ def test_no_broker_is_temporary(hand: Hand) -> None:
     hand.close()
     with TransferClient(hand.settings) as client, pytest.raises(Temporary, match="try again"):
         client.publish([LFN], to=["T2_B"])
+
+
+def test_an_open_intent_in_async_form(hand: Hand) -> None:
+    async def scene() -> m.TransferIntent | None:
+        async with AsyncTransferClient(hand.settings) as client:
+            handle = await client.publish([LFN], to=["T2_B"], until=3)
+            await handle.close_intake()
+            return handle.sync.body
+
+    body = asyncio.run(scene())
+    assert body is not None
+    assert body.until_items == 3
+    assert intents_in_log(hand) == 2
 
 
 def test_async_form(hand: Hand) -> None:

@@ -18,6 +18,7 @@ from streams import wire
 from streams.core import intent as intents
 from streams.core import messages as m
 from streams.core import topics
+from streams.core.manifest import digest
 from streams.core.names import Adler32, IntentId, Lfn, Site, Text
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.selection import Kind, Selector
@@ -60,7 +61,37 @@ def scenario(seed: int, *, stale: bool = True) -> sim.World:
         if chance.random() < 0.15:
             asked.append(m.IntentAsked(intent, m.Asked.PRIORITY, Text("sim"), chance.randrange(10)))
         produce(world, home, asked, chance)
+    if chance.random() < 0.4:
+        grow(world, chance)
     return world
+
+
+def grow(world: sim.World, chance: random.Random) -> None:
+    """One or two open intents over the dataset, to which files are added all the time, and their ends."""
+    to_close: list[IntentId] = []
+    for _ in range(chance.choice((1, 1, 2))):
+        home, source = chance.choice(world.names), chance.choice((None, *world.names))
+        intent = IntentId(f"{home}.{uuid.UUID(int=chance.getrandbits(128))}")
+        many = chance.choice((None, None, 1, 5))
+        late = world.now_ms + chance.randrange(40_000) if chance.random() < 0.2 else None
+        chosen: tuple[Selector, ...] = (Selector(Kind.DATASET, sim.GROWING),)
+        if chance.random() < 0.3:
+            chosen = tuple(Selector(Kind.BLOCK, f"{sim.GROWING}#{n}") for n in range(2))
+        to = tuple(chance.sample(world.names, chance.randrange(1, len(world.names) + 1)))
+        body = m.TransferIntent(intent, Text("sim"), chosen, to, source, 5, open=True, until_ms=late, until_items=many)
+        produce(world, home, [body] * chance.choice((1, 1, 2)), chance)
+        if chance.random() < 0.1:
+            produce(world, home, [m.IntentAsked(intent, m.Asked.CANCEL, Text("sim"))], chance)
+        to_close.append(intent)
+    for n in range(chance.randrange(3, 14)):
+        lfn = Lfn(f"/store/sim/g{chance.choice('zyxcba')}{n}")
+        holder = chance.choice(world.names)
+        world.register(holder, sim.File(lfn, chance.choice((0, 1, 100, 400)), Adler32(f"{chance.getrandbits(32):08x}")))
+        world.run(chance.randrange(0, 60))
+    for intent in to_close:
+        asked: list[m.Message] = [m.IntentAsked(intent, m.Asked.CLOSE, Text("sim"))]
+        world.at_close[intent] = frozenset(lfn for _, lfn in world.listed)
+        produce(world, intent.home, asked * chance.choice((1, 1, 2)), chance)
 
 
 def produce(world: sim.World, home: Site, messages: list[m.Message], chance: random.Random) -> None:
@@ -91,11 +122,36 @@ def check(world: sim.World) -> None:
             assert row.ended, f"I10: {key} is {row.state} at {site.name}"
             if row.state is intents.State.DONE:
                 _check_done(world, row, completions)
+            if row.body is not None and row.body.open and row.accepted:
+                _check_grown(world, row)
     for (_, destination), done in completions.items():
         for item in _items(world, done):
             there = world.files[Site(destination)].get(item.target)
             assert there is not None, "I2: completed but not there"
             assert there.adler32 == item.adler32, "I2: completed but not there"
+
+
+def _check_grown(world: sim.World, row: intents.IntentRow) -> None:
+    """Each file once in the chain that counts; when it was closed by hand, whatever was there by then."""
+    assert row.decision is not None
+    assert row.decision.source is not None
+    assert row.body is not None
+    rivals: dict[tuple[int, str], m.ManifestWritten] = {}
+    for written in world.sites[row.decision.source].own_manifests({row.intent}):
+        rivals.setdefault((written.no, written.prev_sha256), written)
+    no, sha256, lfns = 0, "", []
+    while (found := rivals.get((no, sha256))) is not None and no < row.chain.next_no:
+        no, sha256 = no + 1, digest(found)
+        lfns += [item.lfn for item in found.items]
+    assert (no, sha256) == (row.chain.next_no, row.chain.sha256)
+    assert len(lfns) == len(set(lfns)), f"a file is twice in the chain of {row.intent}"
+    limit = row.body.until_items
+    assert limit is None or len(lfns) <= limit, f"{row.intent} took more than it was to"
+    if limit is None and row.body.until_ms is None and row.state is intents.State.DONE:
+        of = {s.name for s in row.body.selectors}
+        asked = {lfn for lfn in world.at_close[row.intent] if of & {sim.block_of(lfn).dataset, sim.block_of(lfn)}}
+        missing = asked - set(lfns)
+        assert not missing, f"{row.intent} was closed and has left out {missing}"
 
 
 def _check_done(
@@ -120,7 +176,7 @@ def _items(world: sim.World, done: m.CompletionRecord) -> list[m.Item]:
         for record in log:
             written = wire.decode(name, record.key, record.value, record.headers, site).message
             assert isinstance(written, m.ManifestWritten)
-            if written.manifest == done.manifest:
+            if written.manifest == done.manifest and digest(written) == done.manifest_sha256:
                 return [written.items[n] for n in done.sealed.numbers()]
     raise AssertionError("a completion of a manifest nobody wrote")
 

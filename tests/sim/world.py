@@ -1,14 +1,16 @@
 """N sites over a mirror that repeats, delays and reorders between topics; every part may crash between any two steps.
 
-The desk, turns, clock, effects, gate and core are the product's own; the broker, mirror, plane and disk are models. One
-`random.Random(seed)` decides everything, so a seed is a case.
+The desk, turns, clock, effects, gate and core are the product's own, and so is what an open intent's source looks for;
+the broker, mirror, catalogue, disk and the rest of the plane are models. One `random.Random(seed)` decides everything,
+so a seed is a case.
 """
 
 from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from agents import rows
@@ -22,13 +24,16 @@ from streams.core import messages as m
 from streams.core import topics
 from streams.core.commands import WriteManifests
 from streams.core.manifest import Manifest, digest
-from streams.core.names import Adler32, Block, Dataset, Lfn, ManifestId, Site, Text
+from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.policy import Policy
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.routing import Found, decide
+from streams.core.selection import Kind, Selector
 from streams.core.transfer import merge_failed
 from streams.errors import Temporary
 from streams.planes import orders
+from streams.planes.growing import Growing
+from streams.views.catalogue import CatalogueFile, Replica
 
 PARTITIONS = 2
 POLICY = Policy(
@@ -41,7 +46,12 @@ POLICY = Policy(
     plans_open_max=2,
     manifest_bytes=2000,
     undecided_s=10.0,
+    look_s=0.5,
+    renew_s=2.0,
 )
+GROWING = Dataset("/Sim/Growing/RAW")
+"""What open intents ask for; the others' files are in another: one that failed and comes another way all the same ends
+twice, differently."""
 
 
 class Crash(BaseException):
@@ -82,6 +92,8 @@ class World:
         self.logs: dict[tuple[Site, str, int], list[Record]] = defaultdict(list)
         self.payload: dict[tuple[Site, str, int], list[m.ChunkHeader]] = defaultdict(list)
         self.mirrored: dict[tuple[Site, Site, str, int], int] = defaultdict(int)
+        self.at_close: dict[IntentId, frozenset[Lfn]] = {}
+        """What was listed when an open intent was asked to take no more."""
         self.sites = {name: SimSite(self, name) for name in self.names}
 
     def chance(self, probability: float) -> bool:
@@ -259,6 +271,17 @@ class SimPlane:
         self.positions: dict[tuple[str, int], int] = {}
         self.served: set[tuple[object, ...]] = set()
         self.stopped: set[ManifestId] = set()
+        world = self.site.world
+        self.growing = Growing(
+            self.site.name,
+            POLICY,
+            SimCutting(self.site),
+            lambda: SimListing(self.site),
+            self._publish,
+            self.site.own_manifests,
+            lambda: world.now_ms / 1000,
+            lambda: world.now_ms,
+        )
 
     def tell(self, order: orders.Order) -> bool:
         self.site.world.fuse()
@@ -270,9 +293,16 @@ class SimPlane:
             if self.queue:
                 self._obey(self.queue.pop(0))
                 return True
+            if self.growing.idle_s() == 0 and (self.growing.look() or self.growing.idle_s() == 0):
+                return True
             return self._read()
         except Temporary:
             return True  # its buffer was full: the fact is lost, and owed again
+
+    def _publish(self, message: m.Message) -> None:
+        """As the plane does: what has no room is dropped."""
+        with suppress(Temporary):
+            self.publisher.send(message)
 
     def _obey(self, order: orders.Order) -> None:
         match order:
@@ -405,7 +435,10 @@ class SimPlane:
         return m.Reason(m.Scope.SOURCE, m.FailureClass.PERMANENT, "read", Text("no such file at the source"))
 
     def _write(self, command: WriteManifests) -> None:
-        self.site.write_manifests(command, self.publisher)
+        if command.body.open:
+            self.growing.tell(command)
+        else:
+            self.site.write_manifests(command, self.publisher)
 
 
 class SimSite:
@@ -547,7 +580,7 @@ class SimSite:
     def write_manifests(self, command: WriteManifests, publisher: SimPublisher) -> None:
         """The source's plane: two items a manifest, chained, deterministic."""
         body, no, sha256 = command.body, command.no, command.prev_sha256
-        items = [self._item(Lfn(selector.name)) for selector in body.selectors]
+        items = [self.item(Lfn(selector.name)) for selector in body.selectors]
         groups = [items[i : i + 2] for i in range(0, len(items), 2)]
         for number in range(no, len(groups)):
             written = m.ManifestWritten(
@@ -564,14 +597,92 @@ class SimSite:
             sha256 = digest(written)
             publisher.send(written)
 
-    def _item(self, lfn: Lfn) -> m.Item:
+    def own_manifests(self, intents: Collection[IntentId]) -> Iterator[m.ManifestWritten]:
+        for partition in range(PARTITIONS):
+            for record in self.world.logs[self.name, topics.MANIFESTS, partition]:
+                heard = wire.decode(topics.MANIFESTS, record.key, record.value, record.headers, self.name).message
+                if isinstance(heard, m.ManifestWritten) and heard.intent in intents:
+                    yield heard
+
+    def item(self, lfn: Lfn) -> m.Item:
         holders = [s for s in (self.name, *self.peers) if self.world.listed.get((s, lfn))]
-        dataset, block = Dataset("/Sim/Run/RAW"), Block("/Sim/Run/RAW#1")
+        block = block_of(lfn)
+        dataset = block.dataset
         if not holders:
             why = m.Reason(m.Scope.SOURCE, m.FailureClass.PERMANENT, "list", Text("no site holds it"))
             return m.Item(lfn, dataset, block, lfn, "", 0, 0, None, "", None, why)
         file = self.world.listed[holders[0], lfn]
         return m.Item(lfn, dataset, block, lfn, "", file.size, file.size, file.adler32, file.version, holders[0])
+
+
+def block_of(lfn: str) -> Block:
+    """A dataset's files are in three blocks, by the end of their names: later ones may have smaller names."""
+    dataset = GROWING if lfn.startswith("/store/sim/g") else Dataset("/Sim/Run/RAW")
+    return Block(f"{dataset}#{ord(lfn[-1]) % 3}")
+
+
+class SimCutting:
+    """Two items a manifest."""
+
+    def __init__(self, site: SimSite) -> None:
+        self.site = site
+
+    def most(self, command: WriteManifests, no: int) -> int:
+        return 2
+
+    def items(self, command: WriteManifests, files: Sequence[CatalogueFile]) -> list[m.Item]:
+        return [self.site.item(file.lfn) for file in files]
+
+    def of_entries(self, command: WriteManifests) -> bool:
+        return False
+
+
+class SimListing:
+    """The catalogue of a world: everybody knows at once what is listed."""
+
+    def __init__(self, site: SimSite) -> None:
+        self.site, self.world = site, site.world
+
+    def refresh(self) -> None:
+        pass
+
+    def totals(self, selector: Selector) -> bytes:
+        names = {(lfn, f.size) for (_, lfn), f in self.world.listed.items() if self._in(lfn, selector)}
+        held = sorted(s for s, lfn in self.world.listed if self._in(lfn, selector))
+        lines = [f"\t{len(names)}\t{sum(size for _, size in names)}", *(f"{s}\t{held.count(s)}" for s in set(held))]
+        return "\n".join([lines[0], *sorted(lines[1:])]).encode() if names else b""
+
+    def _in(self, lfn: Lfn, selector: Selector) -> bool:
+        return selector.name in (block_of(lfn).dataset, block_of(lfn))
+
+    def block_totals(self, dataset: Dataset) -> Iterator[tuple[Block, bytes]]:
+        for block in sorted({block_of(lfn) for _, lfn in self.world.listed if block_of(lfn).dataset == dataset}):
+            yield block, self.totals(Selector(Kind.BLOCK, block))
+
+    def files(self, lfns: Sequence[Lfn], prefer: Site | None = None) -> list[CatalogueFile]:
+        found = []
+        for lfn in lfns:
+            sites = [s for s in self.world.names if (s, lfn) in self.world.listed]
+            replicas = [(s, self.world.listed[s, lfn]) for s in sites]
+            found.append(
+                CatalogueFile(
+                    lfn,
+                    block_of(lfn).dataset if sites else None,
+                    block_of(lfn) if sites else None,
+                    tuple(
+                        Replica(s, block_of(lfn).dataset, block_of(lfn), f.size, f.adler32, f.version)
+                        for s, f in replicas
+                    ),
+                )
+            )
+        return found
+
+    def listing(
+        self, selectors: Sequence[Selector], cursor: str = "", limit: int = 1000, *, prefer: Site | None = None
+    ) -> tuple[list[CatalogueFile], str | None]:
+        limit = min(limit, 3)
+        lfns = sorted({lfn for _, lfn in self.world.listed if self._in(lfn, selectors[0]) and lfn > cursor})
+        return self.files(lfns[:limit]), lfns[limit - 1] if len(lfns) > limit else None
 
 
 class SimConsulting:
@@ -585,7 +696,8 @@ class SimConsulting:
 
     def decide(self, body: m.TransferIntent) -> None:
         world = self.site.world
-        lfns = [Lfn(s.name) for s in body.selectors]
+        everything = sorted({lfn for _, lfn in world.listed if block_of(lfn).dataset == GROWING})
+        lfns = [Lfn(name) for s in body.selectors for name in ([s.name] if s.kind is Kind.FILE else everything)]
         per_site = {s: (sum((s, n) in world.listed for n in lfns), 0) for s in world.names}
         per_site = {s: t for s, t in per_site.items() if t[0]}
         unknown = tuple(n for n in lfns if not any((s, n) in world.listed for s in world.names))

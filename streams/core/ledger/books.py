@@ -44,11 +44,12 @@ class Words(Generic[T]):
     Nearly always there is one: a list of one is a third of a dict of one.
     """
 
-    __slots__ = ("_most", "_said")
+    __slots__ = ("_meant", "_most", "_said")
 
     def __init__(self, most: int = VARIANTS_MAX) -> None:
         self._said: list[Said[T]] = []
         self._most = most
+        self._meant: Said[T] | None = None
 
     def add(self, content: int, place: Place, at_ms: int, word: Callable[[], T]) -> None:
         for said in self._said:
@@ -68,12 +69,16 @@ class Words(Generic[T]):
 
     @property
     def ranked(self) -> list[Said[T]]:
-        """The first one is the one that counts: of those in one partition the earliest."""
-        return sorted(self._said, key=lambda said: said.place.rank)
+        """The first one is the one that counts: of those in one partition the earliest that may."""
+        return sorted(self._said, key=lambda said: (said is not self._meant, said.place.rank))
 
     @property
     def first(self) -> Said[T] | None:
-        return min(self._said, key=lambda said: said.place.rank, default=None)
+        return self._meant or min(self._said, key=lambda said: said.place.rank, default=None)
+
+    def count_only(self, may: Callable[[T], bool]) -> None:
+        """Of these words only those count that `may`; where none does, nothing changes."""
+        self._meant = next((said for said in self.ranked if may(said.word)), None)
 
 
 @dataclass(frozen=True, slots=True)

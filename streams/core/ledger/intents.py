@@ -55,7 +55,17 @@ class IntentJudge:
         if state not in ("undecided", "refused"):
             self._counts["accepted"] += 1
         if state == "open":
-            self._docket.wait(_I1, "intents open")
+            self._docket.wait(_I1, "intents that take what comes" if self._grows(row) else "intents open")
+
+    def _grows(self, row: IntentRow) -> bool:
+        """Whether it was asked to stay open and its last manifest is not written, which is nobody's fault."""
+        decision = row.decision
+        if decision is None or not decision.word.body.open:
+            return False
+        written = (
+            r.written.first for (source_no, _), r in row.manifests.items() if source_no == decision.word.source_no
+        )
+        return not any(said is not None and said.word.last for said in written)
 
     def _bodies(self, intent: IntentId, row: IntentRow) -> None:
         """Whether what was decided was asked, and who lost when two bodies were asked under one id."""
@@ -84,7 +94,10 @@ class IntentJudge:
         self._docket.wait(_I1, "intents not decided yet")
 
     def _chain(self, intent: IntentId, row: IntentRow) -> None:
-        """Manifests of each source number: contiguous from 0, chained by digest, none after the last."""
+        """Manifests of each source number: contiguous from 0, chained by digest, none after the last.
+
+        Two planes may have written rivals of some numbers: the first that goes on from the one that counts does too.
+        """
         last_of: dict[int, tuple[int, ManifestRow]] = {}
         for (source_no, no), manifest in sorted(row.manifests.items()):
             written = manifest.written.first
@@ -92,6 +105,10 @@ class IntentJudge:
                 continue
             self._docket.check(_I1)
             before_no, before = last_of.get(source_no, (-1, None))
+            if no == before_no + 1 and before is not None and (previous := before.written.first) is not None:
+                sha256 = previous.word.sha256
+                manifest.written.count_only(lambda word, sha256=sha256: word.prev_sha256 == sha256)  # type: ignore[misc]
+                written = manifest.written.first or written
             title = f"manifest {no} of {intent} (source number {source_no})"
             if no != before_no + 1:
                 self._missing(f"{title} is written, number {before_no + 1} is nowhere", written)

@@ -21,6 +21,8 @@ from streams.core import transfer as transfers
 from streams.core.manifest import Manifest
 from streams.core.names import IntentId, ManifestId, Site
 
+EARLY_MAX = 4000
+"""Names of early manifests noted for one intent, about 130 bytes each; what a mirror brings out of order is few."""
 MANIFESTS_REMEMBERED = 16
 """Decoded manifests kept by a worker: about 1 MB each."""
 
@@ -74,6 +76,8 @@ class Turns:
             known = table.get(key)
             # The first counts, and is put again: the changelog of its put may have died with a worker.
             table.put(key, wire.encode(msg) if known is None else known)
+            if counts is intents.Counts.LATER:
+                self._note_early(msg.intent, key)
 
     def _counted(self, row: intents.IntentRow, msg: m.ManifestWritten) -> bool:
         """Heard again after it, or a rival of its number, counted."""
@@ -100,6 +104,8 @@ class Turns:
             else:
                 table.delete(key)
             table.delete(early)
+            if raw is not None:
+                self._note_early(row.intent, early, waits=False)
             row = intents.fold(row, msg)
         return row
 
@@ -109,7 +115,23 @@ class Turns:
     def _finished(self, row: intents.IntentRow) -> bool:
         return row.ended and not any(r.destination == self.here for r in row.reports)
 
+    def _note_early(self, intent: IntentId, key: str, *, waits: bool = True) -> None:
+        """What waits behind another is found again by its name only, and what follows a rival waits for ever."""
+        table, noted = self.tables.waiting, early_names(intent)
+        names = [name for name in _names(table.get(noted)) if name != key]
+        if waits and len(names) < EARLY_MAX:
+            names.append(key)
+        if names:
+            table.put(noted, "\n".join(names).encode())
+        else:
+            table.delete(noted)
+
     def _forget(self, row: intents.IntentRow) -> None:
+        names = early_names(row.intent)
+        if (early := self.tables.waiting.get(names)) is not None:
+            for key in _names(early):
+                self.tables.waiting.delete(key)
+            self.tables.waiting.delete(names)
         if row.decision is None or row.decision.source is None or not row.concerns(self.here):
             return
         for no in range(row.chain.next_no):
@@ -168,6 +190,15 @@ def waiting_key(manifest: ManifestId, source: Site) -> str:
 def early_key(msg: m.ManifestWritten) -> str:
     """A manifest whose decision or predecessor is not heard yet. It keeps the place behind its own predecessor only."""
     return f"{waiting_key(msg.manifest, msg.source)}@{msg.prev_sha256}"
+
+
+def early_names(intent: IntentId) -> str:
+    """Where the names of an intent's early manifests are noted, until it ends."""
+    return f"{intent}@early"
+
+
+def _names(raw: bytes | None) -> list[str]:
+    return [] if not raw else raw.decode().split("\n")
 
 
 def partition_of(intent_or_manifest: str, partitions: int) -> int:

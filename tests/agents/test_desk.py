@@ -149,7 +149,7 @@ def test_a_repeated_fact_puts_the_row_again() -> None:
 def test_a_repeated_manifest_that_waits_is_put_again() -> None:
     rig = Rig()
     rig.hear(ONE, ONE)
-    assert rig.tables["waiting"].puts == 2
+    assert rig.tables["waiting"].puts == 4, "it and its name, each time"
 
 
 def test_a_contradiction_puts_the_row_again_too() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import uuid
+from dataclasses import replace
 
 import pytest
 import structlog
@@ -55,6 +56,8 @@ def scenario(seed: int, *, stale: bool = True) -> sim.World:
         body = m.TransferIntent(
             intent, Text("sim"), tuple(Selector(Kind.FILE, lfn) for lfn in chosen), to, None, chance.randrange(10)
         )
+        if chance.random() < 0.3:
+            body = replace(body, selection="entries:t{x}")
         asked: list[m.Message] = [body] * chance.choice((1, 1, 2))
         if chance.random() < 0.15:
             asked.append(m.IntentAsked(intent, m.Asked.CANCEL, Text("sim")))
@@ -125,10 +128,14 @@ def check(world: sim.World) -> None:
             if row.body is not None and row.body.open and row.accepted:
                 _check_grown(world, row)
     for (_, destination), done in completions.items():
-        for item in _items(world, done):
+        landed = [(one.bytes, one.adler32) for one in done.landed]
+        items = _items(world, done)
+        became = [(file.size, file.adler32) for file in map(sim.became, items) if items[0].adler32 is None]
+        assert landed == became, "I2: what landed is not what is told"
+        for item in items:
             there = world.files[Site(destination)].get(item.target)
             assert there is not None, "I2: completed but not there"
-            assert there.adler32 == item.adler32, "I2: completed but not there"
+            assert there == sim.became(item), "I2: completed but not there"
 
 
 def _check_grown(world: sim.World, row: intents.IntentRow) -> None:

@@ -8,6 +8,7 @@ so a seed is a case.
 from __future__ import annotations
 
 import random
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
@@ -21,7 +22,7 @@ from agents.families import intent_topics, request_topics, transfer_topics
 from agents.turn import Turns
 from streams import wire
 from streams.core import messages as m
-from streams.core import topics
+from streams.core import parts, topics
 from streams.core.commands import WriteManifests
 from streams.core.manifest import Manifest, digest
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, ManifestId, Site, Text
@@ -71,6 +72,13 @@ class File:
     size: int
     adler32: Adler32
     version: str = "1:1:1"
+
+
+def became(item: m.Item) -> File:
+    """The file an item lands as: what the manifest says or, of entries, what only who lands them knows."""
+    if item.adler32 is not None:
+        return File(item.target, item.bytes, item.adler32)
+    return File(item.target, 3 * item.length + 7, Adler32(f"{zlib.adler32(item.target.encode()):08x}"))
 
 
 @dataclass
@@ -346,7 +354,8 @@ class SimPlane:
             self.site.parts_on_disk.setdefault((key, order.attempt), EMPTY)
         part.synced = part.written = part.synced | order.verified
         part.failed = merge_failed(part.failed, self._present(part))
-        self.publisher.send(m.PartOpened(key, part.attempt, "default", part.sealed, part.said))
+        told = self._landed(part)
+        self.publisher.send(m.PartOpened(key, part.attempt, "default", part.sealed, part.said, told))
         self._seal(key, part)
 
     def _present(self, part: Part) -> tuple[m.FailedItems, ...]:
@@ -355,7 +364,7 @@ class SimPlane:
             there = self.site.world.files[self.site.name].get(item.target)
             if there is None or item.reason is not None:
                 continue
-            if (there.size, there.adler32) == (item.bytes, item.adler32):
+            if there == became(item):
                 part.sealed = part.sealed | Ranges.of(n)
             else:
                 other = other | Ranges.of(n)
@@ -368,11 +377,20 @@ class SimPlane:
             if n in part.sealed or n in part.bad or item.reason is not None or not part.synced.covers(*line.span(n)):
                 continue
             world.fuse()
-            assert item.adler32 is not None
-            there = world.files[self.site.name].setdefault(item.target, File(item.target, item.bytes, item.adler32))
-            assert (there.size, there.adler32) == (item.bytes, item.adler32)
+            assert world.files[self.site.name].setdefault(item.target, became(item)) == became(item)
             part.sealed = part.sealed | Ranges.of(n)
-        self.publisher.send(m.TransferProgress(key, self.site.name, part.attempt, "default", part.synced, part.sealed))
+        self.publisher.send(
+            m.TransferProgress(
+                key, self.site.name, part.attempt, "default", part.synced, part.sealed, (), self._landed(part)
+            )
+        )
+
+    def _landed(self, part: Part) -> tuple[m.Landed, ...]:
+        if part.manifest.body.unit is m.Unit.BYTES:
+            return ()
+        files = self.site.world.files[self.site.name]
+        there = ((n, files[part.manifest.items[n].target]) for n in part.sealed.numbers())
+        return tuple(m.Landed(n, file.size, file.adler32) for n, file in there)
 
     def _read(self) -> bool:
         world = self.site.world
@@ -580,7 +598,7 @@ class SimSite:
     def write_manifests(self, command: WriteManifests, publisher: SimPublisher) -> None:
         """The source's plane: two items a manifest, chained, deterministic."""
         body, no, sha256 = command.body, command.no, command.prev_sha256
-        items = [self.item(Lfn(selector.name)) for selector in body.selectors]
+        items = [self.item(Lfn(selector.name), body.selection) for selector in body.selectors]
         groups = [items[i : i + 2] for i in range(0, len(items), 2)]
         for number in range(no, len(groups)):
             written = m.ManifestWritten(
@@ -590,7 +608,7 @@ class SimSite:
                 number,
                 sha256,
                 str(number + 1),
-                m.Unit.BYTES,
+                m.Unit.ENTRIES if body.selection else m.Unit.BYTES,
                 tuple(groups[number]),
                 number == len(groups) - 1,
             )
@@ -604,7 +622,7 @@ class SimSite:
                 if isinstance(heard, m.ManifestWritten) and heard.intent in intents:
                     yield heard
 
-    def item(self, lfn: Lfn) -> m.Item:
+    def item(self, lfn: Lfn, selection: str | None = None) -> m.Item:
         holders = [s for s in (self.name, *self.peers) if self.world.listed.get((s, lfn))]
         block = block_of(lfn)
         dataset = block.dataset
@@ -612,6 +630,14 @@ class SimSite:
             why = m.Reason(m.Scope.SOURCE, m.FailureClass.PERMANENT, "list", Text("no site holds it"))
             return m.Item(lfn, dataset, block, lfn, "", 0, 0, None, "", None, why)
         file = self.world.listed[holders[0], lfn]
+        if selection is not None:  # as many entries as bytes; one without has length 1
+            target = parts.target_of(lfn, selection, "parquet")
+            dataset, block = parts.filed(block)
+            if holders[0] != self.name:
+                why = m.Reason(m.Scope.SOURCE, m.FailureClass.PERMANENT, "list", Text("another site holds it"))
+                return m.Item(lfn, dataset, block, target, selection, 0, 0, None, "", None, why)
+            length = max(1, file.size)
+            return m.Item(lfn, dataset, block, target, selection, length, 2 * length, None, file.version, holders[0])
         return m.Item(lfn, dataset, block, lfn, "", file.size, file.size, file.adler32, file.version, holders[0])
 
 
@@ -631,10 +657,10 @@ class SimCutting:
         return 2
 
     def items(self, command: WriteManifests, files: Sequence[CatalogueFile]) -> list[m.Item]:
-        return [self.site.item(file.lfn) for file in files]
+        return [self.site.item(file.lfn, command.body.selection) for file in files]
 
     def of_entries(self, command: WriteManifests) -> bool:
-        return False
+        return command.body.selection is not None
 
 
 class SimListing:

@@ -6,6 +6,7 @@ The facts of an intent come in here in any order, as they come to an agent; what
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 
 from streams.consuming.leg import Came, Leg
 from streams.core import intent as machine
@@ -66,6 +67,12 @@ class Course:
         self.legs: dict[ManifestId, Leg] = {}
         self._given = None if position is None else _parsed(position, known.row.intent)
 
+    follows_progress = False
+
+    @property
+    def manifests(self) -> Collection[ManifestId]:
+        return self.legs.keys()
+
     @property
     def state(self) -> State:
         return self.known.row.state
@@ -117,6 +124,9 @@ class Course:
         return leg.total if (body.source_no, body.no) < (source_no, no) else 0
 
     # what comes, and is handed out
+
+    def hear_progress(self, progress: m.TransferProgress) -> None:
+        """One process a name: it is this one's own."""
 
     def take(self, header: m.ChunkHeader, segment: m.Segment, payload: bytes, now_ms: int, lease_ms: int) -> None:
         leg = self.legs.get(header.manifest)

@@ -13,7 +13,7 @@ from streams.core import messages as m
 from streams.core.closing import completion
 from streams.core.manifest import Manifest
 from streams.core.names import Destination, ManifestId, Site, Text
-from streams.core.ranges import EMPTY, Ranges
+from streams.core.ranges import EMPTY, Ranges, Span
 from streams.core.transfer import TransferRow, merge_failed
 
 ATTEMPT, ENDPOINT = 1, "stream"
@@ -39,11 +39,14 @@ class Asked:
 
 
 class Leg:
-    def __init__(self, body: m.ManifestWritten, destination: Destination) -> None:
+    """All of a manifest's line, or the part of it that `window` (start, stop) is."""
+
+    def __init__(self, body: m.ManifestWritten, destination: Destination, window: Span | None = None) -> None:
         self.manifest = Manifest(body)
         self.destination = destination
         self.id: ManifestId = body.manifest
-        self.at = self.done = self.told = 0
+        start, self.stop = (0, self.manifest.line.total) if window is None else window
+        self.at = self.done = self.told = start
         self.asked: list[Asked] = []
         self.failed: dict[int, m.Reason] = {}
         self.closed = False
@@ -69,7 +72,7 @@ class Leg:
     def over(self) -> bool:
         """Whether nothing of it is left to hand out."""
         self._skip()
-        return self.at >= self.total
+        return self.at >= self.stop
 
     @property
     def held_bytes(self) -> int:
@@ -107,7 +110,7 @@ class Leg:
             asked.until_ms = max(asked.until_ms, now_ms + lease_ms)
         if segment.reason is not None:
             self.fail(segment.item, segment.reason)
-        elif stop > self.at and not self._here().covers(start, stop):
+        elif stop > self.at and start < self.stop and not self._here().covers(start, stop):
             insort(self._came, Came(start, stop, segment.item, payload, segment.fingerprint))
         self._settle()
 
@@ -135,7 +138,7 @@ class Leg:
         here = self._here() | self.excused
         for asked in self.asked:
             here = here | asked.ranges
-        missing = here.missing(self.at, self.total) if self.at < self.total else EMPTY
+        missing = here.missing(self.at, self.stop) if self.at < self.stop else EMPTY
         if not missing:
             return None
         start, stop = missing.spans[0]
@@ -186,19 +189,7 @@ class Leg:
         )
 
     def completion(self) -> m.CompletionRecord:
-        """The last word, of what was worked on: a pure function of it, so that it may be said again.
-
-        No file is kept, so its bytes are those of the manifest's estimate.
-        """
-        row = TransferRow(
-            self.id,
-            planned=True,
-            items=len(self.manifest.items),
-            sealed=self.sealed(self.done),
-            failed=self.failed_items,
-        )
-        size = sum(self.manifest.items[n].bytes for n in row.sealed.numbers())
-        return replace(completion(row, self.manifest, self.destination), bytes=size)
+        return last_word(self.manifest, self.destination, self.sealed(self.done), self.failed_items)
 
     def _here(self) -> Ranges:
         return Ranges((came.start, came.stop) for came in self._came) | Ranges([(0, self.at)])
@@ -210,5 +201,17 @@ class Leg:
     def _skip(self) -> None:
         """Past what can never come."""
         line = self.manifest.line
-        while self.at < self.total and (item := line.item_at(self.at)) in self.failed:
+        while self.at < self.stop and (item := line.item_at(self.at)) in self.failed:
             self.at = line.span(item)[1]
+
+
+def last_word(
+    manifest: Manifest, destination: Destination, sealed: Ranges, failed: tuple[m.FailedItems, ...]
+) -> m.CompletionRecord:
+    """What a consumer says of a manifest in the end: a pure function of what was worked on, so it may be said again.
+
+    No file is kept, so its bytes are those of the manifest's estimate.
+    """
+    row = TransferRow(manifest.body.manifest, planned=True, items=len(manifest.items), sealed=sealed, failed=failed)
+    size = sum(manifest.items[n].bytes for n in sealed.numbers())
+    return replace(completion(row, manifest, destination), bytes=size)

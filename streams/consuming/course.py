@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection
 
-from streams.consuming.leg import Came, Leg
+from streams.consuming.leg import ENDPOINT, Came, Leg
 from streams.core import intent as machine
 from streams.core import messages as m
 from streams.core.intent import Counts, IntentRow, State
 from streams.core.names import Destination, IntentId, Lfn, ManifestId, Site
 from streams.core.ranges import Ranges
-from streams.errors import InvalidName, UsageError
+from streams.errors import InvalidName, NeverWorks, UsageError
 
 REQUESTS = 4
 """What may be ahead is asked for in so many parts, so that one is on its way while another is worked on."""
@@ -104,6 +104,10 @@ class Course:
 
     def enter(self, body: m.ManifestWritten, told: list[m.TransferProgress]) -> Leg:
         """Make a manifest a leg; `told` is what the log holds of this consumer's way through it."""
+        for progress in told:
+            if progress.endpoint != ENDPOINT:  # a prefix says nothing of what they have done
+                what = f"workers share {self.destination}, by `transfer2go event work`"
+                raise NeverWorks(what, next="publish an intent for a name of its own")
         leg = self.legs[body.manifest] = Leg(body, self.destination)
         for progress in told:
             for group in progress.failed:

@@ -1,9 +1,6 @@
-"""What a pool's workers know of their work: which ranges are confirmed or failed, which are this process's. Pure.
+"""What one process of a pool has in hand, which ranges it takes next, and what it asks for and tells. Pure.
 
-What is confirmed is a fold of the records in one partition, in its order, and of nothing else: a worker counts its own
-word when it hears it back. The first record with which a manifest is done closes it, and later ones change nothing:
-so the last word on it is the same, whoever says it. A pool that is stopped says so in the same partition, as an attempt
-that fences the one before: what stands behind it counts for nobody.
+What is confirmed, whoever did it, is in share.py.
 """
 
 from __future__ import annotations
@@ -12,122 +9,17 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from streams.consuming.course import Known
-from streams.consuming.leg import ATTEMPT, Came, Leg, last_word
+from streams.consuming.leg import Came, Leg
 from streams.core import messages as m
 from streams.core.intent import State
-from streams.core.manifest import Manifest
-from streams.core.names import Destination, Lfn, ManifestId, Site, Text
-from streams.core.ranges import EMPTY, Ranges
+from streams.core.names import Destination, Lfn, ManifestId, Site
+from streams.core.ranges import Ranges
 from streams.core.topics import partition_of
-from streams.core.transfer import merge_failed
-from streams.working.ranges import Range, lane_of, ranges_of
+from streams.working.ranges import Range
+from streams.working.share import STOPPED, Share
 
-ENDPOINT = "pool"
-STOPPED = ATTEMPT + 1
 HANDS_MAX = 2
 """Ranges at once: one that is worked on, one that is fetched meanwhile."""
-
-
-class Share:
-    """One manifest as its pool goes through it."""
-
-    def __init__(self, body: m.ManifestWritten, destination: Destination, lanes: int) -> None:
-        self.manifest = Manifest(body)
-        self.destination = destination
-        self.id: ManifestId = body.manifest
-        self.confirmed = EMPTY
-        self.failed: dict[int, m.Reason] = {
-            item: group.reason for group in self.manifest.unobtainable for item in group.items.numbers()
-        }
-        self.closed = False
-        """Nothing more is worked on."""
-        self.completion: m.CompletionRecord | None = None
-        self.told = False
-        """The completion is in the log, or on its way there."""
-        self.stranger = ""
-        """Who else reads under this name, as it calls itself."""
-        self.own = EMPTY
-        """What this process has confirmed, heard back or not."""
-        self.given_up: set[int] = set()
-        """Items that this process has called failed, heard back or not."""
-        self.ranges = tuple(ranges_of(self.manifest))
-        self.by_lane: dict[int, list[Range]] = {}
-        for part in self.ranges:
-            self.by_lane.setdefault(lane_of(self.id, part, lanes), []).append(part)
-        self._settle()
-
-    @property
-    def lost(self) -> Ranges:
-        return Ranges.of(*self.failed)
-
-    @property
-    def failed_items(self) -> tuple[m.FailedItems, ...]:
-        return merge_failed([m.FailedItems(Ranges.of(item), reason) for item, reason in self.failed.items()])
-
-    @property
-    def done(self) -> int:
-        """Ranges that are confirmed, or that nobody will work on."""
-        return sum(self.confirmed.covers(part.start, part.stop) or part.item in self.failed for part in self.ranges)
-
-    def is_open(self, part: Range) -> bool:
-        there = self.confirmed.covers(part.start, part.stop) or self.own.covers(part.start, part.stop)
-        return not (self.closed or there or part.item in self.failed or part.item in self.given_up)
-
-    def hear(self, said: m.TransferProgress) -> None:
-        """The next record of the partition. Repeats of the latest ones change nothing."""
-        if self.closed:
-            return
-        if said.endpoint != ENDPOINT:
-            self.stranger = said.endpoint
-            return
-        for group in said.failed:
-            for item in group.items.numbers():
-                if not self.confirmed.covers(*self.manifest.line.span(item)) or self.manifest.items[item].reason:
-                    self.failed.setdefault(item, group.reason)
-        self.confirmed = self.confirmed | said.verified
-        self._settle(stopped=said.attempt >= STOPPED)
-
-    def close(self) -> None:
-        """Its last word was heard."""
-        self.closed = self.told = True
-
-    def progress(
-        self, own: Ranges = EMPTY, failed: tuple[m.FailedItems, ...] = (), attempt: int = ATTEMPT
-    ) -> m.TransferProgress:
-        """What is known to be confirmed, `own` besides, as a record."""
-        verified = self.confirmed | own
-        lost = merge_failed(self.failed_items, failed)
-        sealed = self._sealed(verified)
-        for group in lost:
-            sealed = sealed - group.items
-        return m.TransferProgress(self.id, self.destination, attempt, ENDPOINT, verified, sealed, lost)
-
-    def report(self, decision_no: int) -> m.TransferReported:
-        return m.TransferReported(
-            intent=self.id.intent,
-            manifest=self.id,
-            destination=self.destination,
-            decision_no=decision_no,
-            state="active",
-            verified=self.confirmed.size,
-            total=self.manifest.line.total,
-            sealed=(self._sealed(self.confirmed) - self.lost).size,
-            failed=len(self.failed),
-            items=len(self.manifest.items),
-            waits_for=Text(f"workers of {self.destination}"),
-            reason=next(iter(self.failed.values()), None),
-            unit=m.Unit.ENTRIES,
-        )
-
-    def _sealed(self, confirmed: Ranges) -> Ranges:
-        return self.manifest.line.covered(confirmed, Ranges([(0, len(self.manifest.items))]))
-
-    def _settle(self, stopped: bool = False) -> None:
-        excused = self.manifest.line.ranges_of(self.lost)
-        if stopped or (self.confirmed | excused).covers(0, self.manifest.line.total):
-            sealed = self._sealed(self.confirmed) - self.lost
-            self.completion = last_word(self.manifest, self.destination, sealed, self.failed_items)
-            self.closed = True
 
 
 @dataclass(eq=False)
@@ -243,14 +135,11 @@ class Pool:
     # what this process works on
 
     def assigned(self, mine: Collection[int]) -> None:
-        """The lanes held from now on. Of one that was another's, the first open range may be in its hand: it is left
-        for later. What is only fetched of a lane that is lost is dropped; what is worked on is worked on."""
-        for lane in set(mine) - self.mine:
-            for share in self.shares.values():
-                first = next((part for part in share.by_lane.get(lane, ()) if share.is_open(part)), None)
-                if first is not None:
-                    self._later.add((share.id, first))
-                    break
+        """The lanes held from now on. What is only fetched of a lane that is lost is dropped; what is worked on is
+        worked on to its end. So of a lane that is gained, what its last owner may have in hand is left for later."""
+        gained = set(mine) - self.mine
+        if len(mine) < self.lanes:  # who has them all is alone
+            self._later |= {(share.id, part) for share in self._all() for lane in gained for part in share.likely(lane)}
         self.mine = frozenset(mine)
         self.hands = [hand for hand in self.hands if hand.busy or hand.lane in self.mine]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -32,7 +31,7 @@ from streams.errors import (
 from streams.settings import Settings
 from streams.storage import open_endpoint
 from streams.storage.endpoint import Endpoint
-from streams.working import outputs
+from streams.working import outputs, scratch
 from streams.working.job import Job, Told
 from streams.working.lanes import Lanes
 from streams.working.outputs import Output
@@ -43,8 +42,10 @@ from streams.working.running import Running
 log = logging.getLogger(__name__)
 
 BEAT_S = 0.5
-_BUSY_S, _FETCHING_S, _IDLE_S = 0.05, 0.02, 0.2
-"""How long the worker sleeps: while its command works, while entries come, while there is nothing to do."""
+_FETCHING_S, _IDLE_S = 0.02, 0.2
+"""How long the worker sleeps while entries come, and while there is nothing to do."""
+_BUSY_S, _BUSY_SHARE = (0.005, 0.1), 0.1
+"""How long while its command works: least and most, and in between a share of the time that took so far."""
 
 
 @dataclass(eq=False)
@@ -107,7 +108,7 @@ class Worker:
 
     def run(self) -> None:
         with ExitStack() as stack:
-            self._scratch = stack.enter_context(_scratch())
+            self._scratch = stack.enter_context(scratch.folder())
             self._store = stack.enter_context(open_endpoint(self.settings.endpoint_url))
             self._line = line = stack.enter_context(closing(Line(self.settings, self.site, self.intent)))
             line.recall()
@@ -127,8 +128,7 @@ class Worker:
     def _step(self, lanes: Lanes) -> bool:
         """Some of what there is to do; whether nothing is left."""
         pool = self._pool
-        busy = _BUSY_S if self._run is not None else _FETCHING_S
-        lanes.poll(busy if pool.hands else _IDLE_S)
+        lanes.poll(self._rest_s())
         self._line.check()
         with self._line.news:
             if lanes.mine != pool.mine:
@@ -150,6 +150,12 @@ class Worker:
             self._begin()
         return False
 
+    def _rest_s(self) -> float:
+        if self._run is None:
+            return _FETCHING_S if self._pool.hands else _IDLE_S
+        least, most = _BUSY_S
+        return min(most, max(least, _BUSY_SHARE * (time.monotonic() - self._run.since_s)))
+
     # one range
 
     def _look(self, hand: Hand) -> None:
@@ -158,7 +164,7 @@ class Worker:
             of, lfn = self._named(hand)
             found = outputs.find(self._store, lfn)
         except (StorageError, NeverWorks, UsageError) as error:
-            self._fail(hand, m.Scope.AGENT, m.FailureClass.PERMANENT, str(error))
+            self._fail(hand, m.FailureClass.PERMANENT, str(error))
             return
         if found is not None:
             self._confirm(hand, of, found, 0, 0.0)
@@ -183,7 +189,7 @@ class Worker:
             kind = getattr(error, "failure_class", "data-bad")
             if kind in outputs.PASSING:
                 raise Temporary(error.what, error.where, error.next) from error
-            self._fail(ready, m.Scope.AGENT, m.FailureClass(kind), str(error))
+            self._fail(ready, m.FailureClass(kind), str(error))
         except OSError as error:
             what = f"a range cannot be kept for the command: {error.strerror or error}"
             raise Temporary(what, self._scratch, "is the disk full? see TMPDIR") from error
@@ -238,7 +244,7 @@ class Worker:
                 why = f"wrote what cannot be placed: {error}"
         if why is not None:
             what = f"entries [{run.of.start}, {run.of.stop}): the command {why}"
-            self._fail(run.hand, m.Scope.AGENT, m.FailureClass.PERMANENT, what, run.tries, seconds)
+            self._fail(run.hand, m.FailureClass.PERMANENT, what, run.tries, seconds)
         self._stop()
 
     def _confirm(self, hand: Hand, of: Meant, output: Output | None, tries: int, seconds: float) -> None:
@@ -252,16 +258,9 @@ class Worker:
         self.own += 1
         self._on_range(Told(of, output, None, tries, seconds))
 
-    def _fail(
-        self,
-        hand: Hand,
-        scope: m.Scope,
-        kind: m.FailureClass,
-        why: str,
-        tries: int = 0,
-        seconds: float = 0.0,
-    ) -> None:
-        self._tell_failed(hand, m.Reason(scope, kind, "work", Text(shown(why, 390))), tries, seconds)
+    def _fail(self, hand: Hand, kind: m.FailureClass, why: str, tries: int = 0, seconds: float = 0.0) -> None:
+        reason = m.Reason(m.Scope.AGENT, kind, "work", Text(shown(why, 390)))
+        self._tell_failed(hand, reason, tries, seconds)
 
     def _tell_failed(self, hand: Hand, reason: m.Reason, tries: int = 0, seconds: float = 0.0) -> None:
         with self._line.news:
@@ -295,7 +294,3 @@ class Worker:
             more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
             kind: type[Transfer2goError] = PartlyDone if pool.some_arrived else TransferFailed
             raise kind(f"not all was worked on: {lfn}: {reason.text}{more}", where=str(pool.destination))
-
-
-def _scratch() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="t2g-work-", ignore_cleanup_errors=True)

@@ -72,7 +72,7 @@ def _checked(job: Job) -> None:
         if find_spec(package) is None:
             raise NeverWorks(f"event work needs {package}", next="install transfer2go with its extra: [events]")
     try:
-        Lfn(f"/x.{job.suffix}")
+        Lfn(f"/x.{job.suffix.replace('/', '?')}")
     except InvalidName as error:
         raise UsageError(f"--out-suffix {shown(job.suffix, 40)!r}", next="use letters, digits, . _ and -") from error
     if shutil.which(job.command[0]) is None:

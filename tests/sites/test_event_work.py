@@ -141,22 +141,24 @@ def test_workers_come_go_and_die_and_the_histogram_is_uproots(
 ) -> None:
     lfns = [spot.lfn(name) for name in ("big.root", "zmumu.root")]
     intent = publish(rig, spot, {"big.root": peak(ENTRIES, 1), "zmumu.root": ZMUMU.read_bytes()})
-    words = ["--", sys.executable, str(fill), "{in}", "{out}", "0.5"]
+    words = ["--", sys.executable, str(fill), "{in}", "{out}", "0.3"]
     stays = hire(intent.id, *words)
     until(lambda: len(stays.told) >= 2, "the first worker has done two ranges")
     more = [hire(intent.id, *words) for _ in range(3)]
     until(lambda: all(hand.told for hand in more), "each of four has done a range")
-    dies, *leave = more
+    dies, leaves, hangs = more
     orphans = until(lambda: len(found := dies.descendants()) >= 2 and found, "the one that dies has a command")
     dies.process.send_signal(signal.SIGKILL)
-    for hand in leave:
-        hand.process.send_signal(signal.SIGTERM)
-    assert [hand.wait() for hand in leave] == [143, 143]
+    hangs.process.send_signal(signal.SIGSTOP)
+    leaves.process.send_signal(signal.SIGTERM)
+    assert leaves.wait() == 143
     assert dies.wait() == -signal.SIGKILL
     _, alive = psutil.wait_procs(orphans, 10)
     assert not alive, "its command outlived it"
     before = len(stays.told)
     assert stays.wait() == 0, stays.err.read_text()
+    hangs.process.send_signal(signal.SIGCONT)
+    assert hangs.wait() == 0, hangs.err.read_text()
     assert len(stays.told) > before, "nothing was left for the last one: the test is too quick"
 
     assert rig.wait_done(intent).last.arrived == 2
@@ -179,20 +181,24 @@ def test_workers_come_go_and_die_and_the_histogram_is_uproots(
 
 
 def test_a_command_that_fails_on_one_file_leaves_the_rest(rig: Rig, spot: Spot, hire: Hire, fill: Path) -> None:
-    intent = publish(rig, spot, {"bad.root": peak(300, 2), "good.root": peak(300, 3)})
+    odd, empty = b"not a ROOT file", peak(0, 0)
+    intent = publish(rig, spot, {"bad.root": peak(300, 2), "good.root": peak(300, 3), "empty.root": empty, "odd": odd})
     script = 'case "$T2G_LFN" in *bad*) echo first >&2; echo "no such bin" >&2; exit 3;; esac; cp {in} {out}'
     hand = hire(intent.id, "--tries", "2", "--", "sh", "-c", script)
     assert hand.wait() == 8
     assert "no such bin" in hand.err.read_text()
     outcome = rig.wait(intent)
     assert outcome.exit_code == 8
-    (lost,) = outcome.unfinished
-    assert lost.lfn == spot.lfn("bad.root")
+    assert outcome.last.arrived == 2, "the empty one has no range that could fail"
+    lost, never = sorted(outcome.unfinished, key=lambda one: one.lfn)
+    assert (lost.lfn, never.lfn) == (spot.lfn("bad.root"), spot.lfn("odd"))
+    assert never.reason.scope is m.Scope.SOURCE
     assert (lost.reason.scope, lost.reason.failure_class) == (m.Scope.AGENT, m.FailureClass.PERMANENT)
     assert "entries [" in lost.reason.text
     assert "exit code 3: no such bin" in lost.reason.text
-    good = [(start, stop) for of, start, stop in booked(rig, spot, intent.id) if of == spot.lfn("good.root")]
-    assert_tiled(good, 300)
+    outputs = booked(rig, spot, intent.id)
+    assert {of for of, _, _ in outputs} == {spot.lfn("good.root")}
+    assert_tiled([(start, stop) for _, start, stop in outputs], 300)
     assert hire(intent.id, "--", "true").wait() == 8, "who comes late hears how it ended"
     rig.audit()
 

@@ -11,8 +11,9 @@ from typing import TypeVar
 from streams.core import messages as m
 from streams.core.asked import EventSelection
 from streams.core.meaning import fault
+from streams.core.named import ObjectSelection
 from streams.core.names import Destination, IntentId, Site, Text
-from streams.core.parts import ENTRIES, canonical
+from streams.core.parts import ENTRIES, OBJECTS, canonical
 from streams.core.selection import Selector, parse
 from streams.errors import NotFound, UsageError
 from streams.settings import Settings
@@ -32,6 +33,7 @@ def wish(
     deadline: datetime | None = None,
     key: str | None = None,
     entries: str | EventSelection | None = None,
+    objects: str | ObjectSelection | None = None,
     format: str | None = None,
 ) -> m.TransferIntent:
     """An intent of the settings' site, as `TransferClient.publish` describes it. Raises UsageError or NotFound."""
@@ -46,12 +48,20 @@ def wish(
         source=None if source is None else known_site(settings, source),
         priority=legal_priority(priority),
         deadline_ms=None if deadline is None else _epoch_ms(deadline),
-        selection=None if entries is None else canonical(f"{ENTRIES}{entries}"),
+        selection=_part(entries, objects),
         format=format,
     )
     if (why := fault(body)) is not None:
         raise UsageError(f"not an intent: {why}", next="see `transfer2go intent add --help`")
     return body
+
+
+def _part(entries: str | EventSelection | None, objects: str | ObjectSelection | None) -> str | None:
+    if entries is not None and objects is not None:
+        raise UsageError("entries and objects are asked for together", next="publish an intent for each")
+    if entries is not None:
+        return canonical(f"{ENTRIES}{entries}")
+    return None if objects is None else canonical(f"{OBJECTS}{objects}")
 
 
 def known_destination(settings: Settings, name: str) -> Destination:

@@ -25,6 +25,7 @@ from streams.asking import legal_priority, wish
 from streams.core import messages as m
 from streams.core.asked import EventSelection
 from streams.core.intent import State
+from streams.core.named import ObjectSelection
 from streams.core.names import IntentId, Site, Text
 from streams.core.selection import Selector
 from streams.errors import NeverWorks, NotAllowed, NotFound, Temporary, Transfer2goError
@@ -163,13 +164,15 @@ class TransferClient:
         idempotency_key: str | None = None,
         requester: str | None = None,
         entries: str | EventSelection | None = None,
+        objects: str | ObjectSelection | None = None,
         format: str | None = None,
     ) -> IntentHandle:
         """Ask for files, blocks or datasets at the sites `to`; returns when the broker has acknowledged.
 
         With `entries` (`Events[0:1000]{Muon_pt,Jet_*}`, see core/asked.py), for these of each file, landing as a
         file of their own in `format`: parquet (the default), arrow or root. A destination `SITE/NAME` lands nothing:
-        it is who reads them there by that name (`EventStream`).
+        it is who reads them there by that name (`EventStream`). With `objects` (`h*,dir/cutflow`), for these
+        keys of ROOT files or members of archives, each landing as a file of its own.
         With `idempotency_key` the id follows from home, requester and key: publishing the same again changes nothing.
         Raises UsageError, NotFound (an unknown site), NeverWorks (the key stands for another body), Temporary.
         """
@@ -184,6 +187,7 @@ class TransferClient:
             deadline=deadline,
             key=idempotency_key,
             entries=entries,
+            objects=objects,
             format=format,
         )
         self._follower.start()

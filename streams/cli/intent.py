@@ -36,6 +36,7 @@ def intent() -> None:
 )
 @click.option("--source", metavar="SITE", help="Take the files from this site; else the home chooses.")
 @click.option("--entries", metavar="PART", help="Only these of each file: TREE[START:STOP]{COLUMN,GLOB*}; [:] is all.")
+@click.option("--objects", metavar="NAME,GLOB*", help="Only these keys of ROOT files, or members of archives.")
 @click.option("--as", "format", metavar="FORMAT", help="What entries land as: parquet (usual), arrow or root.")
 @click.option("--priority", type=click.IntRange(0, 9), default=5, show_default=True, help="Higher goes first.")
 @click.option("--deadline", metavar="TIME", help="Cancelled when it passes: ISO 8601, or a period as 90s, 30m, 2h, 1d.")
@@ -52,6 +53,7 @@ def add(
     destinations: tuple[str, ...],
     source: str | None,
     entries: str | None,
+    objects: str | None,
     format: str | None,
     priority: int,
     deadline: str | None,
@@ -73,6 +75,7 @@ def add(
             deadline=None if deadline is None else _moment(deadline, datetime.now(UTC)),
             idempotency_key=key,
             entries=entries,
+            objects=objects,
             format=format,
         )
         if not wait:

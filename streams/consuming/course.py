@@ -65,6 +65,8 @@ class Course:
     def __init__(self, known: Known, destination: Destination, ahead_bytes: int, position: str | None) -> None:
         self.known, self.destination, self.ahead_bytes = known, destination, ahead_bytes
         self.legs: dict[ManifestId, Leg] = {}
+        """In the order of their chain, which is the order in which manifests come to count."""
+        self._open: list[Leg] = []
         self._given = None if position is None else _parsed(position, known.row.intent)
 
     follows_progress = False
@@ -92,11 +94,11 @@ class Course:
         if self.stopped:
             return True
         row = self.known.row
-        return row.chain.last and len(self.legs) == len(self.known.manifests) and all(leg.over for leg in self._all())
+        return row.chain.last and len(self.legs) == len(self.known.manifests) and all(leg.over for leg in self._open)
 
     @property
     def some_arrived(self) -> bool:
-        return any(leg.sealed(leg.done) for leg in self._all())
+        return any(leg.sealed(leg.done) for leg in self.legs.values())
 
     def new(self) -> list[m.ManifestWritten]:
         """Manifests that count and are no leg yet."""
@@ -117,6 +119,8 @@ class Course:
         leg.closed = (self.destination, body.manifest) in self.known.completed
         if leg.closed:
             leg.resume(leg.total)
+        else:
+            self._open.append(leg)
         return leg
 
     def _begin(self, body: m.ManifestWritten, leg: Leg, told: list[m.TransferProgress]) -> int:
@@ -139,7 +143,7 @@ class Course:
 
     def next(self) -> tuple[Leg, Came, int] | None:
         """(leg, segment, the position in it that is next), in the order of the manifests and of their lines."""
-        for leg in self._all():
+        for leg in self._open:
             if leg.over:
                 continue
             start = leg.at
@@ -148,7 +152,7 @@ class Course:
         return None
 
     def worked(self) -> None:
-        for leg in self._all():
+        for leg in self._open:
             leg.worked()
 
     def fail(self, manifest: str, item: int, reason: m.Reason) -> None:
@@ -157,7 +161,7 @@ class Course:
     def failed(self) -> list[tuple[Lfn, m.Reason]]:
         return [
             (leg.manifest.items[item].lfn, group.reason)
-            for leg in self._all()
+            for leg in self.legs.values()
             for group in leg.failed_items
             for item in group.items.numbers()
         ]
@@ -165,7 +169,7 @@ class Course:
     def position(self) -> str:
         """Behind what was handed out last."""
         row = self.known.row
-        for leg in self._all():
+        for leg in self._open:
             if leg.at < leg.total:
                 return f"{leg.id}@{leg.at}"
         return f"{ManifestId.of(row.intent, row.chain.source_no, len(self.legs))}@0"
@@ -175,11 +179,11 @@ class Course:
     def asks(self, now_ms: int, lease_ms: int) -> list[tuple[Leg, Site, Ranges]]:
         """What to ask for now: in order, and never more than `ahead_bytes` before it is worked on."""
         out: list[tuple[Leg, Site, Ranges]] = []
-        legs = self._all()
-        room = self.ahead_bytes - sum(leg.held_bytes for leg in legs)
-        for leg in legs:
-            while room > 0 and not leg.over:
-                asked = leg.ask(min(room, max(1, self.ahead_bytes // REQUESTS)), now_ms, lease_ms)
+        share = max(1, self.ahead_bytes // REQUESTS)
+        room = self.ahead_bytes - sum(leg.held_bytes for leg in self._open)
+        for leg in self._open:
+            while room >= share and not leg.over:  # less would be a request for every batch
+                asked = leg.ask(share, now_ms, lease_ms)
                 if asked is None:
                     break
                 room -= asked[1].size * leg.manifest.unit_bytes
@@ -189,32 +193,29 @@ class Course:
     def tells(self) -> list[m.TransferProgress | m.CompletionRecord]:
         """What the log should know by now: how far each leg is, and the last words of those that are done."""
         out: list[m.TransferProgress | m.CompletionRecord] = []
-        for leg in self._all():
-            if leg.closed:
-                continue
+        for leg in self._open:
             progress = leg.progress()
             if progress is not None:
                 out.append(progress)
             if leg.done >= leg.total or self.state is State.CANCELLED:
                 out.append(leg.completion())
                 leg.closed = True
+        self._open = [leg for leg in self._open if not leg.closed]
         return out
 
     def reports(self) -> list[m.TransferReported]:
-        """How the legs at work stand, for who watches the intent."""
-        return [leg.report(self.known.row.decision_no) for leg in self._all() if not leg.closed and leg.done]
+        """How the legs at work stand, where that is news, for who watches the intent."""
+        said = (leg.report(self.known.row.decision_no) for leg in self._open)
+        return [report for report in said if report is not None]
 
     def waits_for(self) -> str:
         row = self.known.row
         if row.decision is None:
             return f"{row.intent.home} to decide"
-        for leg in self._all():
+        for leg in self._open:
             if not leg.over:
                 return ", ".join(f"{asked.source} to send {asked.ranges.size:,} entries" for asked in leg.asked)
         return f"{row.decision.source} to write its manifests"
-
-    def _all(self) -> list[Leg]:
-        return [self.legs[key] for key in sorted(self.legs, key=lambda key: (key.source_no, key.no))]
 
 
 def _parsed(position: str, intent: IntentId) -> tuple[int, int, int]:

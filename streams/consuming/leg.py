@@ -50,7 +50,7 @@ class Leg:
         self.asked: list[Asked] = []
         self.failed: dict[int, m.Reason] = {}
         self.closed = False
-        self._told_failed = 0
+        self._told_failed = self._reported = 0
         self._came: list[Came] = []
 
     # where it stands
@@ -170,7 +170,11 @@ class Leg:
             self.id, self.destination, ATTEMPT, ENDPOINT, verified, self.sealed(self.done), self.failed_items
         )
 
-    def report(self, decision_no: int) -> m.TransferReported:
+    def report(self, decision_no: int) -> m.TransferReported | None:
+        """How far it is, in numbers, unless that was said."""
+        if self.done == self._reported:
+            return None
+        self._reported = self.done
         failed = sum(group.items.size for group in self.failed_items)
         return m.TransferReported(
             intent=self.id.intent,

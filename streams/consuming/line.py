@@ -12,10 +12,10 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Collection, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
 
 from streams import wire
+from streams.consuming.consumer import Consumer
 from streams.consuming.course import Known
 from streams.consuming.leg import ATTEMPT, Leg
 from streams.core import messages as m
@@ -33,7 +33,7 @@ from streams.storage.checksums import crc32c
 log = logging.getLogger(__name__)
 
 POLL_S = 0.02
-COMMIT_S = 1.0
+COMMIT_S = 0.5
 ANNOUNCE_S = 30
 ACK_S = 35.0
 CLOCKS_MS = 60_000
@@ -42,38 +42,6 @@ CLOCKS_MS = 60_000
 
 KNOWN_S = 30.0
 """An intent that was published elsewhere is waited for so long."""
-
-
-class Consumer(Protocol):
-    """Who listens, as the thread sees it: what is heard goes in, what is to be asked for and told comes out.
-
-    Everything is called with `Line.news` held.
-    """
-
-    destination: Destination
-    follows_progress: bool
-    """Whether others of its name are at work, whose progress must be heard as it comes."""
-
-    @property
-    def manifests(self) -> Collection[ManifestId]:
-        """Those that were entered."""
-
-    @property
-    def stopped(self) -> bool: ...
-
-    def new(self) -> Sequence[m.ManifestWritten]: ...
-
-    def enter(self, body: m.ManifestWritten, told: list[m.TransferProgress]) -> object: ...
-
-    def hear_progress(self, progress: m.TransferProgress) -> None: ...
-
-    def take(self, header: m.ChunkHeader, segment: m.Segment, payload: bytes, now_ms: int, lease_ms: int) -> None: ...
-
-    def asks(self, now_ms: int, lease_ms: int) -> Sequence[tuple[Leg, Site, Ranges]]: ...
-
-    def tells(self) -> Sequence[m.TransferProgress | m.CompletionRecord]: ...
-
-    def reports(self) -> Sequence[m.TransferReported]: ...
 
 
 class Line:
@@ -131,6 +99,7 @@ class Line:
 
     def begin(self, consumer: Consumer) -> None:
         self._consumer = consumer
+        self._enter(consumer.new(), self._told)
         self._thread = threading.Thread(target=self._run, name=f"line-{consumer.destination.consumer}", daemon=True)
         self._thread.start()
 
@@ -186,7 +155,7 @@ class Line:
     # the thread
 
     def _run(self) -> None:
-        told_s = announced_s = time.monotonic() - COMMIT_S
+        told_s = reported_s = announced_s = time.monotonic() - COMMIT_S
         while self._running:
             try:
                 self._round()
@@ -194,6 +163,9 @@ class Line:
                     told_s = time.monotonic()
                     with self.news:
                         self._tell()
+                if told_s - reported_s >= self._settings.policy.report_s:
+                    reported_s = told_s
+                    with self.news:
                         self._report()
                 if told_s - announced_s >= ANNOUNCE_S:
                     announced_s = told_s
@@ -218,8 +190,9 @@ class Line:
         with self.news:
             for message in messages:
                 self._hear(record_of(message))
-            for body in self._consumer.new():
-                self._enter(body)
+            if bodies := self._consumer.new():
+                # written since: of a stream no earlier process has read of it, of a pool others may be ahead
+                self._enter(bodies, self._told if self._consumer.follows_progress else lambda bodies: {})
             if messages:
                 self.news.notify_all()
             if not self._consumer.stopped:
@@ -255,17 +228,33 @@ class Line:
                 continue
             self._consumer.take(header, segment, piece, wall_ms(), self._lease_ms)
 
-    def _enter(self, body: m.ManifestWritten) -> None:
+    def _enter(
+        self,
+        bodies: Sequence[m.ManifestWritten],
+        told: Callable[[Sequence[m.ManifestWritten]], Mapping[ManifestId, list[m.TransferProgress]]],
+    ) -> None:
         assert self._consumer is not None
-        partition = topics.partition_of(body.manifest, self._partitions)
-        if self._consumer.follows_progress:
-            self._read([(topics.CHUNK_EVENTS, partition)])
-        since = max(0, self.known.written_ms[body.manifest] - CLOCKS_MS)
-        told = []
-        for record in replay(self._settings, self._site, [topics.CHUNK_EVENTS], partitions=[partition], start=since):
-            if record.key == body.manifest.encode() and (said := self._progress(record)) is not None:
-                told.append(said)
-        self._consumer.enter(body, told)
+        if self._consumer.follows_progress:  # from the ends on, noted before what stands there is read
+            self._read([(topics.CHUNK_EVENTS, partition) for partition in self._partitions_of(bodies)])
+        found = told(bodies)
+        for body in bodies:
+            self._consumer.enter(body, found.get(body.manifest, []))
+
+    def _partitions_of(self, bodies: Sequence[m.ManifestWritten]) -> list[int]:
+        return sorted({topics.partition_of(body.manifest, self._partitions) for body in bodies})
+
+    def _told(self, bodies: Sequence[m.ManifestWritten]) -> dict[ManifestId, list[m.TransferProgress]]:
+        """What other processes of this name said of their way through these manifests, in order."""
+        told: dict[ManifestId, list[m.TransferProgress]] = {body.manifest: [] for body in bodies}
+        if not bodies:
+            return told
+        since = max(0, min(self.known.written_ms[manifest] for manifest in told) - CLOCKS_MS)
+        partitions = self._partitions_of(bodies)
+        for record in replay(self._settings, self._site, [topics.CHUNK_EVENTS], partitions=partitions, start=since):
+            said = self._progress(record)
+            if said is not None and said.manifest in told:
+                told[said.manifest].append(said)
+        return told
 
     def _progress(self, record: Record) -> m.TransferProgress | None:
         """What somebody of this name said of the way through one of its manifests."""

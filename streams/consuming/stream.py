@@ -5,8 +5,8 @@
             fill(batch.to_numpy()["M"])
 
 A consumer is a destination of its intent, `SITE/NAME`, and keeps its place in the site's log: asking for the next batch
-says that the one before is done, and a second later the log knows. Killed, it goes on from there and may see that
-second's batches again, under the same numbers; none is left out. Who stores `batch.position` in one step with what it
+says that the one before is done, and half a second later the log knows. Killed, it goes on from there and may see the
+last batches again, under the same numbers; none is left out. Who stores `batch.position` in one step with what it
 made of the batch (`Checkpoint`) and gives it back as `position=` sees none twice.
 
 It asks its source for no more than `ahead_bytes` beyond what was worked on: a slow reader slows its own source, and no

@@ -16,7 +16,9 @@ texts.
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streams.core.names import shown
@@ -27,6 +29,7 @@ COLUMNS_MAX = 2048
 NAME_CHARS_MAX = 512
 ENTRIES_MAX = (1 << 63) - 1
 ALL = "[:]"
+_TOLD = 5  # names shown in an error
 
 _TREE_ESCAPES = "[{?\\"
 _COLUMN_ESCAPES = ",}*?\\"
@@ -67,6 +70,18 @@ def is_glob(column: str) -> bool:
 def unescaped(text: str) -> str:
     """The name a pattern without `*` and `?` means."""
     return "".join(token[-1] for token in _tokens(text))
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """What to say of `names` when `name` is not among them: the like-named first, else the first few."""
+    if not names:
+        return "; there is none"
+    folded = {other.lower(): other for other in reversed(names)}
+    like = [folded[f] for f in difflib.get_close_matches(name.lower(), list(folded), n=_TOLD, cutoff=0.6)]
+    if like:
+        return f"; nearest: {', '.join(shown(other, 60) for other in like)}"
+    more = f" and {len(names) - _TOLD:,} more" if len(names) > _TOLD else ""
+    return f"; there are {', '.join(shown(other, 60) for other in names[:_TOLD])}{more}"
 
 
 def _tokens(text: str) -> list[str]:

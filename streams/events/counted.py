@@ -42,6 +42,10 @@ class CountedFile(io.RawIOBase):
         self.bytes = self._reader.stat.bytes
         self.version = self._reader.stat.version
 
+    def reader(self) -> PosixReader:
+        """Another reader of the same open file, which outlives this one."""
+        return PosixReader(os.dup(self._reader.fileno()), self.path, self.path, self.version)
+
     def pread(self, start: int, stop: int) -> bytes:
         """The bytes `[start, stop)` as far as the file has them."""
         start, stop = max(0, int(start)), min(int(stop), self.bytes)

@@ -9,14 +9,13 @@ Entries are numbered as in the file: `read(start, stop)` means the same entries 
 
 from __future__ import annotations
 
-import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Self
 
 import pyarrow as pa
 
-from streams.core.asked import EventSelection, is_glob, matches, unescaped
+from streams.core.asked import EventSelection, is_glob, matches, nearest, unescaped
 from streams.core.names import shown
 from streams.errors import StorageError
 from streams.events.batches import fingerprint
@@ -33,7 +32,6 @@ LARGE_WINDOW_BYTES = 96 << 20
 
 _ENTRIES_A_BYTE = 100_000  # more no compression makes of one byte
 _ENTRIES_FEW = 1 << 20
-_TOLD = 5  # names shown in an error
 _CSV = ("csv", "tsv")
 _TEXT = (*_CSV, "jsonl", "ndjson")
 
@@ -258,18 +256,6 @@ def chosen(selection: EventSelection, names: Sequence[str], path: str) -> list[s
             raise StorageError(what, path, "name columns it has", failure_class="permanent")
         found.update(matching)
     return [name for name in names if name in found]
-
-
-def nearest(name: str, names: Sequence[str]) -> str:
-    """What to say of `names` when `name` is not among them: the like-named first, else the first few."""
-    if not names:
-        return "; there is none"
-    folded = {other.lower(): other for other in reversed(names)}
-    like = [folded[f] for f in difflib.get_close_matches(name.lower(), list(folded), n=_TOLD, cutoff=0.6)]
-    if like:
-        return f"; nearest: {', '.join(shown(other, 60) for other in like)}"
-    more = f" and {len(names) - _TOLD:,} more" if len(names) > _TOLD else ""
-    return f"; there are {', '.join(shown(other, 60) for other in names[:_TOLD])}{more}"
 
 
 def refuse_unreadable(

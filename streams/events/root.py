@@ -13,12 +13,12 @@ import uproot
 import uproot.source.chunk
 import uproot.source.futures
 
-from streams.core.asked import EventSelection
+from streams.core.asked import EventSelection, nearest
 from streams.core.names import shown
 from streams.errors import StorageError
 from streams.events.borders import Borders
 from streams.events.counted import CountedFile
-from streams.events.reading import Entries, chosen, nearest, refuse_unreadable
+from streams.events.reading import Entries, chosen, refuse_unreadable
 
 TTREES = ("TTree", "TNtuple", "TNtupleD")
 RNTUPLES = ("ROOT::RNTuple", "ROOT::Experimental::RNTuple")
@@ -73,16 +73,10 @@ def _tree(found: Any, file: CountedFile) -> Tree:
 
 def _open_tree(file: CountedFile, wanted: str) -> tuple[str, Any]:
     """The full name and the object of the tree asked for."""
-    root = uproot.open(
-        {file.path: None},
-        handler=_source_of(file),
-        object_cache=None,
-        array_cache=None,
-        custom_classes=_own_classes(),
-    )
+    root = open_root(file)
     trees: dict[str, tuple[int, Any]] = {}
     others: list[str] = []
-    for name, cycle, classname, key in _keys(root):
+    for name, cycle, classname, key in keys_of(root):
         if classname not in TTREES + RNTUPLES:
             others.append(f"{name} (a {classname})")
             continue
@@ -109,7 +103,18 @@ def _open_tree(file: CountedFile, wanted: str) -> tuple[str, Any]:
     )
 
 
-def _keys(root: Any) -> Iterator[tuple[str, int, str, Any]]:
+def open_root(file: CountedFile) -> Any:
+    """Its directory, read through `file`, with no cache and no class that another file taught."""
+    return uproot.open(
+        {file.path: None},
+        handler=_source_of(file),
+        object_cache=None,
+        array_cache=None,
+        custom_classes=_own_classes(),
+    )
+
+
+def keys_of(root: Any) -> Iterator[tuple[str, int, str, Any]]:
     """(name with directories, cycle, class, key) of everything; directories that hold each other end the walk."""
     todo = [("", root, 0)]
     seen = {int(root.cursor.index)}

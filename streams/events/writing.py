@@ -95,8 +95,11 @@ class Sealing:
         self._held = _Held(Sizes(pa.schema([])))
         self._over: StorageError | None = None
 
-    def advance(self) -> int:
-        """Write what can be written by now; how many entries are in. Costly: call it where a seal would be."""
+    def advance(self, most: int | None = None) -> int:
+        """Write what can be written by now, of `most` entries more; how many entries are in.
+
+        Costly: call it where a seal would be.
+        """
         if self._over is not None:  # what a row group left undone, no later call makes good
             raise self._over
         schema = self._spool.schema or self._schema
@@ -106,6 +109,7 @@ class Sealing:
             file = self._file or self._open(schema)
             first, stop = next(iter(self._spool.taken.spans), (0, 0))
             stop = min(stop, self._count) if first == 0 else 0
+            stop = stop if most is None else min(stop, self.entries + most)
             for batch in self._spool.read(self.entries, stop):
                 self._held.add(batch)
                 self.entries += batch.num_rows

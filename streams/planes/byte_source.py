@@ -1,11 +1,15 @@
-"""What a request for whole files is answered with: bytes as they lie in the storage. Sending them is source.py's."""
+"""What a request for whole files and objects is answered with: bytes. Sending them is source.py's."""
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 
+from streams.core import parts
 from streams.core.messages import ChunksRequested, RequestedItem
+from streams.core.names import shown
 from streams.errors import StorageError
+from streams.planes.entry_files import put_in_words
 from streams.planes.source import Taken
 from streams.storage.endpoint import Endpoint, Reader
 
@@ -21,7 +25,7 @@ class FileBytes:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._readers: OrderedDict[tuple[str, str], Reader] = OrderedDict()
+        self._readers: OrderedDict[tuple[str, str, str], Reader] = OrderedDict()
 
     def turn_bytes(self, waiting: int) -> int:
         return TURN_BYTES
@@ -35,10 +39,10 @@ class FileBytes:
             self._readers.popitem()[1].close()
 
     def _reader(self, item: RequestedItem) -> Reader:
-        name = (item.lfn, item.version)
+        name = (item.lfn, item.version, item.selection)
         reader = self._readers.get(name)
         if reader is None:
-            reader = self._endpoint.open_reader(item.lfn, item.version or None)
+            reader = self._open(item)
             if reader.stat.bytes != item.length:
                 reader.close()
                 what = f"the file has {reader.stat.bytes:,} bytes where {item.length:,} were registered"
@@ -47,3 +51,29 @@ class FileBytes:
             if len(self._readers) > READERS_MAX:
                 self._readers.popitem(last=False)[1].close()
         return reader
+
+    def _open(self, item: RequestedItem) -> Reader:
+        return self._endpoint.open_reader(item.lfn, item.version or None)
+
+
+class FileObjects(FileBytes):
+    """Objects of files, for one thread. What must be unpacked to be read is kept in `scratch`."""
+
+    def __init__(self, endpoint: Endpoint, scratch: str) -> None:
+        super().__init__(endpoint)
+        self._scratch = scratch
+
+    def _open(self, item: RequestedItem) -> Reader:
+        try:
+            from streams.objects.containers import open_object
+
+            asked = parts.objects_of(item.selection)
+            if asked is None or asked.one is None:
+                raise StorageError(f"{shown(item.selection, 60)!r} names no object", failure_class="permanent")
+            # as the storage opens files: never out of its root
+            with self._endpoint.open_reader(item.lfn, item.version or None) as reader:
+                seen = reader.stat.version
+            os.makedirs(self._scratch, exist_ok=True)
+            return open_object(self._endpoint.pfn(item.lfn), asked.one, version=seen, scratch=self._scratch)
+        except Exception as error:
+            raise put_in_words(error, item.lfn) from error

@@ -25,19 +25,17 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from streams.core.commands import WriteManifests
-from streams.core.messages import ChunksRequested, FailureClass, Message, PartLost, Reason, Scope
+from streams.core.messages import FailureClass, Message, PartLost, Reason, Scope
 from streams.core.names import Text, shown
 from streams.core.topics import partition_of
 from streams.errors import Temporary, Transfer2goError
 from streams.kafka.publish import Publisher
 from streams.planes.destination import Destination
 from streams.planes.entry_files import Shelf
-from streams.planes.entry_source import of_entries
-from streams.planes.listing import Listing, ManifestWriter, lists_entries
+from streams.planes.listing import Listing, ManifestWriter, opens_files
 from streams.planes.orders import Assign, Forget, Open, Serve, Start, Stop, Write, read_order
 from streams.planes.payload import PayloadReader
-from streams.planes.source import Source
-from streams.planes.sources import sources
+from streams.planes.sources import Sources, sources
 from streams.storage import open_endpoint
 from streams.storage.endpoint import Endpoint
 
@@ -60,11 +58,11 @@ _M_ARENA_MAX = -8
 class Halves(NamedTuple):
     destination: Destination
     payload: PayloadReader
-    source: Source
-    entries: Source
+    sources: Sources
 
-    def serve(self, request: ChunksRequested) -> None:
-        (self.entries if of_entries(request) else self.source).serve(request)
+    def close(self) -> None:
+        for half in (self.destination, self.payload, *self.sources):
+            half.close()
 
 
 class Child:
@@ -136,7 +134,7 @@ class Child:
             case Forget():
                 destination.forget(order.manifest_id)
             case Serve():
-                halves.serve(order.request)
+                halves.sources.of(order.request).serve(order.request)
             case _:
                 log.warning("not an order: %s", shown(repr(order)))
 
@@ -154,13 +152,14 @@ class Child:
             registry = settings.registry
             destination = Destination(settings.here, registry.partitions, endpoint, self.publish)
             payload = PayloadReader(settings, destination, self.publish)
-            source, entries = sources(settings, endpoint, self.publisher.send_chunk, self.publish, self.shelf)
-            self.fault, self.halves = None, Halves(destination, payload, source, entries)
+            serving = sources(settings, endpoint, self.publisher.send_chunk, self.publish, self.shelf)
+            self.fault, self.halves = None, Halves(destination, payload, serving)
             for name, run in (
                 ("payload", payload.run),
                 ("sync", destination.run),
-                ("source", source.run),
-                ("entries", entries.run),
+                ("source", serving.files.run),
+                ("entries", serving.entries.run),
+                ("objects", serving.objects.run),
             ):
                 _thread(name, run)
             if self.assigned:
@@ -242,10 +241,10 @@ class Child:
         Serving and listing do not wait behind the opening of parts, which may have to read files.
         """
         if isinstance(order, Serve) and self.halves is not None:
-            self.halves.serve(order.request)
+            self.halves.sources.of(order.request).serve(order.request)
             return True
         if isinstance(order, Write):
-            writes = self.writes[lists_entries(order.command)]
+            writes = self.writes[opens_files(order.command)]
             if writes.full():
                 log.warning("manifests of %s are not written: too many commands wait", order.command.body.intent)
             else:
@@ -266,8 +265,7 @@ class Child:
         """Say the last numbers, if the broker is there; parts stay as they are."""
         self.running = False
         if self.halves is not None:
-            for half in self.halves:
-                half.close()
+            self.halves.close()
         self.publisher.close(CLOSE_S)
 
 

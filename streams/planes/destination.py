@@ -172,7 +172,8 @@ class Destination:
                 with self._wake:
                     due, wait_s = self._due()
                     if not due:
-                        self._wake.wait(wait_s)
+                        if self._running:  # asked under the lock, or the last call could be missed
+                            self._wake.wait(wait_s)
                         continue
                 self.sync(due)
             except Exception:

@@ -68,8 +68,6 @@ def open_item(endpoint: Endpoint, lfn: str, version: str, selection: EventSelect
         with endpoint.open_reader(lfn, version or None) as reader:  # as the storage opens files: never out of its root
             seen = reader.stat.version
         return open_entries(endpoint.pfn(lfn), selection, version=seen)
-    except StorageError:
-        raise
     except Exception as error:
         raise put_in_words(error, lfn) from error
 
@@ -77,6 +75,7 @@ def open_item(endpoint: Endpoint, lfn: str, version: str, selection: EventSelect
 def put_in_words(error: Exception, lfn: str) -> StorageError:
     """What else can go wrong with entries, with a class: what a second try may cure is transient."""
     if isinstance(error, StorageError):
+        error.where = lfn  # where this site keeps it is nobody else's business
         return error
     if isinstance(error, ImportError):
         what = f"this site cannot read entries: {shown(str(error))}"

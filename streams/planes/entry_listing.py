@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from streams.core import parts
 from streams.core.asked import EventSelection
-from streams.core.messages import FailureClass, Item, Scope
+from streams.core.messages import FailureClass, Item, Reason, Scope
 from streams.core.names import Block, Lfn, Site, shown
 from streams.errors import StorageError, Temporary, Transfer2goError
 from streams.planes.entry_files import Shelf, open_item, put_in_words
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SITES_TOLD = 3
+NO_BLOCK = Block("/unknown/unknown/UNKNOWN#unknown")
+"""Where a file that no site ever named is filed, so that its item can say so."""
 
 
 class EntryItems:
@@ -42,12 +44,7 @@ class EntryItems:
         Raises Temporary where asking later may help.
         """
         if self._here not in held:
-            sites = sorted(held)
-            more = f" and {len(sites) - _SITES_TOLD} more" if len(sites) > _SITES_TOLD else ""
-            has = f"{', '.join(sites[:_SITES_TOLD])}{more}"
-            what = f"{has} holds it, this site does not, and entries are read where a file is"
-            error = StorageError(what, lfn, f"name {sites[0]} as the source", failure_class="permanent")
-            return _failed(lfn, block, selection, suffix, "", None, error)
+            return _failed(lfn, block, selection, suffix, "", None, not_here(lfn, held))
         version = held[self._here]
         try:
             return self._opened(lfn, block, version, selection, suffix)
@@ -99,12 +96,26 @@ class EntryItems:
         )
 
 
+def not_here(lfn: Lfn, held: Mapping[Site, str]) -> StorageError:
+    """Parts are read where the file is."""
+    sites = sorted(held)
+    more = f" and {len(sites) - _SITES_TOLD} more" if len(sites) > _SITES_TOLD else ""
+    what = f"{', '.join(sites[:_SITES_TOLD])}{more} holds it, this site does not, and parts are read where a file is"
+    return StorageError(what, lfn, f"name {sites[0]} as the source", failure_class="permanent")
+
+
 def _failed(
     lfn: Lfn, block: Block, selection: str, suffix: str, version: str, holder: Site | None, error: StorageError
 ) -> Item:
+    return failed_part(lfn, block, selection, suffix, version, holder, reason_of(error, "list", Scope.SOURCE))
+
+
+def failed_part(
+    lfn: Lfn, block: Block | None, selection: str, suffix: str, version: str, holder: Site | None, reason: Reason
+) -> Item:
     """An item that cannot arrive. Where the part's names are too long to be names, it has the file's."""
-    reason = reason_of(error, "list", Scope.SOURCE)
     assert reason.failure_class is not FailureClass.TRANSIENT
+    block = block or NO_BLOCK
     try:
         dataset, filed = parts.filed(block)
         target = parts.target_of(lfn, selection, suffix)

@@ -40,6 +40,8 @@ OPEN_SPOOLS_MAX = 64
 """More are closed, the one used longest ago first, and read back when they are used again."""
 GROWING_MAX = 2
 """Final files written while entries still come: each holds a row group in memory."""
+STEP_BYTES = 128 * 1024 * 1024
+"""Of a spool, for which the final file grows at once: others wait for a second or two meanwhile."""
 RECENT_BYTES = 48 * 1024 * 1024
 _SPOOL, _FINAL = "part", "final.part"
 _ONE = Ranges([(0, 1)])
@@ -68,9 +70,10 @@ class Room:
             self._awake.pop(part, None)
             self._growing.discard(part)
 
-    def may_grow(self, part: EntryPart) -> bool:
+    def may_grow(self, part: EntryPart, *, whole: bool) -> bool:
+        """There is always a place for one that is whole: nothing but its turn lies between it and its end."""
         with self._lock:
-            if part not in self._growing and len(self._growing) >= GROWING_MAX:
+            if part not in self._growing and len(self._growing) >= GROWING_MAX + whole:
                 return False
             self._growing.add(part)
             return True
@@ -124,17 +127,30 @@ class EntryPart:
             self._durable = self._positions(spool, spool.sync())
             return self._durable
 
-    def ahead(self) -> None:
-        """Let the final file grow, if there is room in memory for one more that does."""
+    def ahead(self) -> bool:
+        """Let the final file grow a step, if there is room in memory for one more that does; whether it grew."""
         with self._sealing, self._saying():
-            if self._closed or not self._room.may_grow(self):
-                return
+            if self._closed:
+                return False
+            spool = self._awake()
+            if not self._room.may_grow(self, whole=spool.whole(self.item.length)):
+                return False
             try:
                 with self._writing():
-                    self._sealing_of(self._awake()).advance()
+                    growing = self._sealing_of(spool)
+                    return growing.entries < growing.advance(self._step_entries(spool))
             except StorageError:
                 self._let_final_go()
                 raise
+
+    def ready(self) -> bool:
+        """Whether at most a step is left to do."""
+        with self._sealing:
+            spool, growing = self._spool, self._growing
+            if spool is None:  # closed, failed, or asleep for having been unused: whatever it is, it is soon known
+                return self.item.bytes <= STEP_BYTES
+            done = growing.entries if growing is not None else 0
+            return self.item.length - done <= self._step_entries(spool)
 
     def seal(self) -> Sealed | None:
         """Write the rest of the final file and give it its name, which is not durable yet; None if something has it."""
@@ -180,6 +196,9 @@ class EntryPart:
 
     def _positions(self, spool: Spool, entries: Ranges) -> Ranges:
         return _ONE if self._may_be_empty and not spool.taken and spool.schema is not None else entries
+
+    def _step_entries(self, spool: Spool) -> int:
+        return max(1, self.item.length * STEP_BYTES // max(1, spool.file_bytes))
 
     def _awake(self) -> Spool:
         with self._opening:

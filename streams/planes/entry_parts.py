@@ -56,6 +56,10 @@ class EntryParts:
             answers[at] = failure or answers[at]
         return answers
 
+    def ready(self, held: Held) -> bool:
+        ready: bool = held.part.ready()
+        return ready
+
     def seal(self, held: Sequence[Held]) -> list[Sealed | StorageError]:
         answers = [_answer(partial(self._seal, one.part)) for one in held]
         named = [at for at, answer in enumerate(answers) if isinstance(answer, Sealed)]
@@ -64,8 +68,9 @@ class EntryParts:
             answers[at] = failure or answers[at]
         return answers
 
-    def ahead(self, held: Held) -> None:
-        held.part.ahead()
+    def ahead(self, held: Held) -> bool:
+        went_on: bool = held.part.ahead()
+        return went_on
 
     def _seal(self, part: EntryPart) -> Sealed:
         sealed = part.seal()

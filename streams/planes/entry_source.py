@@ -138,7 +138,3 @@ class FileEntries:
         opened = self._opened.pop((destination, item.lfn, item.version, item.selection), None)
         if opened is not None:
             opened.entries.close()
-
-
-def of_entries(request: ChunksRequested) -> bool:
-    return any(item.selection.startswith(parts.ENTRIES) for item in request.items)

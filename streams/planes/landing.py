@@ -243,14 +243,15 @@ class Landing:
     # sync rounds (sync thread)
 
     def lend(self) -> Lent:
-        """What is to be synced or sealed now. Whole items take no more writes; partial ones wait for their lock."""
+        """What is to be synced or sealed now. Whole items take no more writes."""
         with self._lock:
             dirty, self._dirty = self._dirty, {}
             taken, self.unsynced_bytes = self.unsynced_bytes, 0
             whole: list[Held] = []
             partial: list[Held] = []
             for held in dirty.values():
-                (whole if self.account.whole(held.item) else partial).append(held)
+                ready = self.account.whole(held.item) and self.files.ready(held)
+                (whole if ready else partial).append(held)
         return Lent(whole, partial, taken)
 
     def settle(
@@ -269,16 +270,26 @@ class Landing:
                 self._failed(held, sealed, "seal")
 
     def ahead(self, lent: Lent) -> bool:
-        """Do of later seals what can be done now, which may take long; whether something failed."""
+        """Do of later seals what can be done now, which may take long; whether something has to be tried again."""
         failed = False
         for held in lent.partial:
             if self.lost is None and held.item not in self.account.over:
                 try:
-                    self.files.ahead(held)
+                    went_on = self.files.ahead(held)
                 except StorageError as error:
                     self._failed(held, error, "seal")
                     failed = True
+                else:
+                    failed |= self.account.whole(held.item) and not self._go_on(held, at_once=went_on)
         return failed
+
+    def _go_on(self, held: Held, *, at_once: bool) -> bool:
+        """A whole item that was not ready to be sealed has its next step after others had their round."""
+        with self._lock:
+            if self._held.get(held.item) is held:
+                self._dirty[held.item] = held
+                self.urgent |= at_once
+        return at_once
 
     def _failed(self, held: Held, error: StorageError, phase: str) -> None:
         self.broke(held.item, error, phase)

@@ -18,12 +18,13 @@ from streams.core import parts
 from streams.core.commands import WriteManifests
 from streams.core.manifest import digest
 from streams.core.messages import FailureClass, Item, ManifestWritten, Message, Reason, Scope, Unit
-from streams.core.names import Block, Dataset, IntentId, Lfn, Site, Text
+from streams.core.names import IntentId, Lfn, Site, Text
 from streams.core.policy import MANIFEST_ITEMS_MAX, Policy
 from streams.core.selection import Selector
 from streams.errors import Temporary, WireError
 from streams.planes.entry_files import Shelf
-from streams.planes.entry_listing import EntryItems
+from streams.planes.entry_listing import NO_BLOCK, EntryItems
+from streams.planes.object_listing import ObjectItems
 from streams.storage.endpoint import Endpoint
 from streams.views.catalogue import CatalogueFile
 from streams.wire import encode
@@ -41,9 +42,6 @@ flows meanwhile."""
 ENTRIES_WRITE_S = 4.0
 """Time after which one command of entries writes no further manifest, so that other intents have their turn."""
 PAYLOAD_BYTES = 256 * 1024
-NO_DATASET = Dataset("/unknown/unknown/UNKNOWN")
-NO_BLOCK = Block(f"{NO_DATASET}#unknown")
-"""Where a file that no site ever named is filed, so that its item can say so."""
 
 
 class Listing(Protocol):
@@ -81,6 +79,7 @@ class ManifestWriter:
         self._shelf = shelf
         self._catalogue: Listing | None = None
         self._entries: EntryItems | None = None
+        self._objects = ObjectItems(here, self._storage)
         self._known: dict[Lfn, Item] = {}
         """Items of files that were opened for this command and did not fit the manifest."""
         self._written: OrderedDict[tuple[IntentId, int], tuple[int, float]] = OrderedDict()
@@ -96,7 +95,7 @@ class ManifestWriter:
         self._catalogue.refresh()
         self._known.clear()
         no, cursor, sha256, last = command.no, command.cursor, command.prev_sha256, False
-        until_s = self._clock() + ENTRIES_WRITE_S if lists_entries(command) else float("inf")
+        until_s = self._clock() + ENTRIES_WRITE_S if opens_files(command) else float("inf")
         while not last and no < command.no + MANIFESTS_MAX and (no == command.no or self._clock() < until_s):
             body = self._next(command, no, cursor, sha256)
             self._publish(body)
@@ -109,6 +108,8 @@ class ManifestWriter:
 
     def _next(self, command: WriteManifests, no: int, cursor: str, prev_sha256: str) -> ManifestWritten:
         """The manifest behind `cursor`: as many items as fit by number, by their bytes, and in a record."""
+        if lists_objects(command):
+            return self._next_of_objects(command, no, cursor, prev_sha256)
         entries = lists_entries(command)
         most = MANIFEST_ITEMS_MAX if not entries else min(ENTRY_ITEMS_MAX, 4 ** min(no, 3))
         files, behind = self._page(command, cursor, most)
@@ -118,17 +119,7 @@ class ManifestWriter:
             if count < len(files):
                 files, behind = self._page(command, cursor, count)
                 items = items[:count]
-            body = ManifestWritten(
-                intent=command.body.intent,
-                source=self._here,
-                source_no=command.source_no,
-                no=no,
-                prev_sha256=prev_sha256,
-                cursor=behind or "",
-                unit=Unit.ENTRIES if entries else Unit.BYTES,
-                items=tuple(items),
-                last=behind is None,
-            )
+            body = self._body(command, no, prev_sha256, behind, items)
             try:
                 encode(body)
             except WireError:
@@ -137,6 +128,26 @@ class ManifestWriter:
                 count = len(items) * 2 // 3
             else:
                 return body
+
+    def _next_of_objects(self, command: WriteManifests, no: int, cursor: str, prev_sha256: str) -> ManifestWritten:
+        selection, policy = command.body.selection or "", self._policy
+        found = self._objects.next(no, cursor, lambda at: self._page(command, at, 1), selection, policy.manifest_bytes)
+        return self._body(command, no, prev_sha256, found.cursor, found.items)
+
+    def _body(
+        self, command: WriteManifests, no: int, prev_sha256: str, behind: str | None, items: Sequence[Item]
+    ) -> ManifestWritten:
+        return ManifestWritten(
+            intent=command.body.intent,
+            source=self._here,
+            source_no=command.source_no,
+            no=no,
+            prev_sha256=prev_sha256,
+            cursor=behind or "",
+            unit=Unit.ENTRIES if lists_entries(command) else Unit.BYTES,
+            items=tuple(items),
+            last=behind is None,
+        )
 
     def _page(self, command: WriteManifests, cursor: str, limit: int) -> tuple[list[CatalogueFile], str | None]:
         assert self._catalogue is not None
@@ -158,7 +169,8 @@ class ManifestWriter:
         return found
 
     def _item(self, command: WriteManifests, file: CatalogueFile) -> Item:
-        dataset, block = file.dataset or NO_DATASET, file.block or NO_BLOCK
+        block = file.block or NO_BLOCK
+        dataset = file.dataset or block.dataset
         if not file.replicas:
             why = Reason(Scope.SOURCE, FailureClass.PERMANENT, "list", Text("no site holds it"))
             return Item(file.lfn, dataset, block, Lfn(file.lfn), "", 0, 0, None, "", None, why)
@@ -173,10 +185,23 @@ class ManifestWriter:
 
     def _entry_items(self) -> EntryItems:
         if self._entries is None:
-            if self._open_storage is None:
-                raise Temporary("the storage is not there yet, and entries are read from it")
-            self._entries = EntryItems(self._here, self._open_storage(), self._payload_bytes, self._shelf)
+            self._entries = EntryItems(self._here, self._storage(), self._payload_bytes, self._shelf)
         return self._entries
+
+    def _storage(self) -> Endpoint:
+        if self._open_storage is None:
+            raise Temporary("the storage is not there yet, and parts of files are read from it")
+        return self._open_storage()
+
+
+def opens_files(command: WriteManifests) -> bool:
+    """Whether its files must be opened to be listed, which takes its time."""
+    return command.body.selection is not None
+
+
+def lists_objects(command: WriteManifests) -> bool:
+    selection = command.body.selection
+    return selection is not None and selection.startswith(parts.OBJECTS)
 
 
 def lists_entries(command: WriteManifests) -> bool:

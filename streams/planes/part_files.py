@@ -57,11 +57,14 @@ class PartFiles(Protocol):
     def sync(self, held: Sequence[Held]) -> list[Ranges | StorageError]:
         """Make durable what is written; positions that are."""
 
+    def ready(self, held: Held) -> bool:
+        """Whether to seal a part that is whole; else it would take too long, and `ahead` is to do most of it."""
+
     def seal(self, held: Sequence[Held]) -> list[Sealed | StorageError]:
         """Give the final names to parts that are whole, durably."""
 
-    def ahead(self, held: Held) -> None:
-        """Do of a later seal what can be done now. May take long."""
+    def ahead(self, held: Held) -> bool:
+        """Do a step of a later seal, if there is anything to do by now; whether there was. A second or two at most."""
 
 
 def part_files(unit: Unit, endpoint: Endpoint) -> PartFiles:
@@ -114,11 +117,14 @@ class ByteParts:
             for one in held:
                 one.lock.release()
 
+    def ready(self, held: Held) -> bool:
+        return True
+
     def seal(self, held: Sequence[Held]) -> list[Sealed | StorageError]:
         return self._endpoint.seal_group([one.part for one in held])
 
-    def ahead(self, held: Held) -> None:
-        """A part of bytes is the file already."""
+    def ahead(self, held: Held) -> bool:
+        return False  # a part of bytes is the file already
 
 
 class WithoutLibraries(ByteParts):

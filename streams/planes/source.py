@@ -185,7 +185,7 @@ class Source:
                     if used and not (self._supply.idle_s and self._wake.wait(self._supply.idle_s)):
                         self._supply.close()
                         used = False
-                    elif not used:
+                    elif not used and self._running:  # asked under the lock, or the last call could be missed
                         self._wake.wait()
                     continue
                 key, streams = next(iter(self._waiting.items()))

@@ -1,12 +1,15 @@
-"""A plane's two sources, wired: of whole files, and of entries, whose decoding must not delay those. No thread here."""
+"""A plane's sources, wired: of whole files, and of entries and objects, whose unpacking must not delay those."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
-from streams.core.messages import Message
+from streams.core import parts
+from streams.core.messages import ChunksRequested, Message
 from streams.core.policy import PAYLOAD_BYTES_MAX
-from streams.planes.byte_source import FileBytes
+from streams.planes.byte_source import FileBytes, FileObjects
 from streams.planes.entry_files import Shelf
 from streams.planes.entry_source import FileEntries
 from streams.planes.source import SendChunk, Source, wall_ms
@@ -17,17 +20,32 @@ RECORD_ROOM_BYTES = 32 * 1024
 """Of a record with one large entry: left for its headers."""
 
 
+class Sources(NamedTuple):
+    files: Source
+    entries: Source
+    objects: Source
+
+    def of(self, request: ChunksRequested) -> Source:
+        """Who serves it: the items of a request are of one kind."""
+        selection = request.items[0].selection if request.items else ""
+        if selection.startswith(parts.ENTRIES):
+            return self.entries
+        return self.objects if selection else self.files
+
+
 def sources(
     settings: Settings,
     endpoint: Endpoint,
     send_chunk: SendChunk,
     publish: Callable[[Message], None],
     shelf: Shelf,
-) -> tuple[Source, Source]:
-    """Of whole files, and of entries. Each has a `run` for a thread of its own."""
+) -> Sources:
+    """Each has a `run` for a thread of its own."""
     size, codec = settings.registry.payload_bytes, settings.policy.payload_codec
     # What the client queues for the broker bounds a record too, and is mostly smaller than the broker's bound.
     record_bytes = min(PAYLOAD_BYTES_MAX, max(settings.chunk_queue_bytes, 5 * size)) - RECORD_ROOM_BYTES
     files = Source(settings.here, FileBytes(endpoint), size, send_chunk, publish, wall_ms)
     supply = FileEntries(endpoint, size, codec, record_bytes, shelf)
-    return files, Source(settings.here, supply, size, send_chunk, publish, wall_ms)
+    entries = Source(settings.here, supply, size, send_chunk, publish, wall_ms)
+    unpacked = FileObjects(endpoint, str(Path(settings.datadir) / "unpacked"))
+    return Sources(files, entries, Source(settings.here, unpacked, size, send_chunk, publish, wall_ms))

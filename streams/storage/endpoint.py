@@ -17,6 +17,8 @@ filesystem's clock can escape the version; it cannot escape the checksum.)
 4. `sync`, or `sync_group` for many: returns what is durable; only that may be reported as progress.
 5. `seal`, or `seal_group` for many: syncs, compares size and adler32, gives the final name without replacing, makes
    the name durable. The same bytes already there is a success (`already`).
+What is made of a part and is no copy of it (entries) is written in the room beside the target, `open_beside`; the same
+rules hold for it.
 A whole file under its final name that this contract put there is never deleted or changed by it. The only files ever
 deleted are an item's own parts: by `discard`, and by a seal that ended (already there, different file, bad data).
 
@@ -173,8 +175,10 @@ class Beside(ABC):
 
     @abstractmethod
     def name(self, kind: str) -> bool:
-        """Give a file, synced by who wrote it, the final name; False if something has it. Durable only after
-        `Endpoint.settle_names`."""
+        """Give a file, synced by who wrote it, the final name; False if something has it.
+
+        Durable only after `Endpoint.settle_names`.
+        """
 
     @abstractmethod
     def close(self) -> None: ...
@@ -243,7 +247,7 @@ class Endpoint(ABC):
 
     @abstractmethod
     def discard(self, lfn: str, tag: str) -> bool:
-        """Delete an own part (an older attempt's) without opening it; whether it was there."""
+        """Delete an own part (an older attempt's), and what bears its tag beside it; whether something was there."""
 
     @abstractmethod
     def close(self) -> None: ...

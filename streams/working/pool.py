@@ -126,11 +126,11 @@ class Pool:
         return out
 
     def reports(self) -> list[m.TransferReported]:
-        """Of each manifest one worker speaks."""
+        """How manifests at work stand, where that is news. Of each one worker speaks."""
         decision_no = self.known.row.decision_no
         shares = self.shares.values()
         ours = (s for s in shares if not s.closed and partition_of(s.id, self.lanes) in self.mine)
-        return [share.report(decision_no) for share in ours if share.confirmed or share.failed]
+        return [report for share in ours if (report := share.report(decision_no)) is not None]
 
     # what this process works on
 

@@ -43,6 +43,7 @@ class Share:
         """Who else reads under this name, as it calls itself."""
         self.own = EMPTY
         """What this process has confirmed, heard back or not."""
+        self._reported = (0, 0)
         self.given_up: set[int] = set()
         """Items that this process has called failed, heard back or not."""
         self.ranges = tuple(ranges_of(self.manifest))
@@ -104,7 +105,12 @@ class Share:
             sealed = sealed - group.items
         return m.TransferProgress(self.id, self.destination, attempt, ENDPOINT, verified, sealed, lost)
 
-    def report(self, decision_no: int) -> m.TransferReported:
+    def report(self, decision_no: int) -> m.TransferReported | None:
+        """How far it is, in numbers, unless that was said."""
+        stands = (self.confirmed.size, len(self.failed))
+        if stands == self._reported:
+            return None
+        self._reported = stands
         return m.TransferReported(
             intent=self.id.intent,
             manifest=self.id,

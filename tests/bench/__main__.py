@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from streams.kafka.replay import tail
 from streams.settings import load_settings
 from streams.wire import decode
 from tests.bench import limit
+from tests.bench.entries import EVENTS, Entries
 from tests.bench.rig import A, B, Rig
 
 MB = 1e6
@@ -160,7 +162,11 @@ def main() -> None:
                 "four": lambda: bench.against_limit("four files of 1 GB at once", 4, big, 0.8),
                 "restart": bench.restart,
                 "memory": bench.memory,
+                "entries": lambda: entries().landing(),
+                "first-batch": lambda: entries().first_batch(11),
+                "columns": lambda: entries().columns(),
             }
+            entries = cache(lambda: Entries(rig, rounds, EVENTS // 10 if said.quick else EVENTS, bench.row))
             for name, part in parts.items():
                 if said.only in ("", name):
                     part()

@@ -112,7 +112,7 @@ def test_no_more_is_asked_for_than_may_be_ahead() -> None:
     assert not found.asks(0, LEASE_MS), "it is here, not worked on"
     assert found.next() is not None
     found.worked()
-    assert sum(ranges.size for _, _, ranges in found.asks(0, LEASE_MS)) == 25, "the room of the first segment"
+    assert [ranges.size for _, _, ranges in found.asks(0, LEASE_MS)] == [25], "a share, where there is room for it"
 
 
 def test_what_does_not_come_is_asked_again_and_what_came_is_not() -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
+import awkward as ak
+import pyarrow as pa
 import pytest
+import uproot
 
 from streams.core import parts
+from streams.core.asked import EventSelection
 from streams.core.messages import Landed, PartOpened, TransferProgress
 from streams.core.names import Destination
 from streams.core.ranges import EMPTY, Ranges
 from streams.events.provenance import provenance_of
+from streams.events.reading import open_entries
 from streams.storage.checksums import adler32, adler32_hex
 from tests.events.landing_tables import bits, flat, jagged, nested, pieces
 from tests.planes.entries_feed import (
@@ -30,6 +36,7 @@ from tests.planes.feed import Receiver
 
 TABLES: Tables = {"/store/a.root": nested(900), "/store/d/b.root": flat(700)}
 BOTH = Ranges([(0, 2)])
+SAMPLES = Path(__file__).parents[2] / "streams" / "samples"
 
 
 @pytest.fixture
@@ -78,6 +85,43 @@ def test_lists_and_words_are_read_by_uproot_to_the_last_bit(receiver: Receiver) 
         receiver.take([one])
         receiver.sync()
     assert bits(as_told(landed(receiver, body.items[0]), table)) == bits(table)
+
+
+@pytest.mark.parametrize("suffix", parts.FORMATS)
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("uproot-Zmumu.root", "events"),
+        ("uproot-HZZ.root", "events{Muon_*,NMuon,MET_*}"),
+        ("nanoAOD_2015_CMS_Open_Data_ttbar.root", "Events{nMuon,Muon_pt,Muon_charge,run,event,HLT_IsoMu2*}"),
+    ],
+)
+def test_the_projects_own_files_land_to_the_last_bit(receiver: Receiver, name: str, asked: str, suffix: str) -> None:
+    with open_entries(str(SAMPLES / name), EventSelection.parse(asked)) as entries:
+        table = pa.Table.from_batches([entries.read(entries.start, entries.stop)])
+        tree = entries.tree
+    lfn, selection = f"/store/{name}", str(replace(EventSelection.parse(asked), start=0, stop=len(table)))
+    body = manifest_of({lfn: table}, suffix, selection=f"entries:{selection}")
+    receiver.open(body)
+    came = records(body, {lfn: table}, max(1, len(table) // 7))
+    random.Random(3).shuffle(came)
+    receiver.take(came)
+    receiver.sync()
+    (item,) = body.items
+    assert receiver.last(TransferProgress).landed == files_of(receiver, body)
+    if suffix != "root":
+        assert bits(landed(receiver, item)) == bits(table)
+        return
+    with uproot.open(SAMPLES / name) as source, uproot.open(receiver.root / item.target[1:]) as copy:
+        for column in table.column_names:
+            one, other = copy[tree][column].array(), source[tree][column].array()
+            assert ak.to_layout(one).form.type == ak.to_layout(other).form.type
+            if ak.parameters(other).get("__array__") == "string":
+                assert one.to_list() == other.to_list()
+                continue
+            if other.ndim > 1:
+                assert ak.num(one).to_list() == ak.num(other).to_list()
+            assert ak.to_numpy(ak.flatten(one, None)).tobytes() == ak.to_numpy(ak.flatten(other, None)).tobytes()
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -195,3 +195,33 @@ def test_the_final_file_grows_while_entries_come(receiver: Receiver) -> None:
     receiver.sync()
     assert receiver.last(TransferProgress).sealed == Ranges.of(0)
     assert [item for item, one in held.items() if one.part._growing is not None] == [1, 2]
+
+
+def test_a_seal_that_would_take_long_goes_in_steps(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that others have their rounds in between: four whole items, written anew after a kill, and one that comes."""
+    tables = {f"/store/{n}.root": flat(3_000) for n in range(4)}
+    body = manifest_of(tables)
+    receiver.open(body)
+    receiver.take(records(body, tables, 100))
+    for held in receiver.half._landings[body.manifest.encode()]._held.values():
+        held.part.sync()
+    monkeypatch.setattr(entry_part, "STEP_BYTES", 20_000)
+    heir = heir_of(receiver)
+    heir.open(body, verified=everything(body))
+    other = manifest_of({"/store/x.root": flat(10)})
+    heir.open(other)
+    landing = heir.half._landings[body.manifest.encode()]
+    rounds = 0
+    while landing.account.sealed != Ranges([(0, 4)]):
+        if rounds == 1:
+            heir.take([record(other, 0, flat(10), 0, 10, last=True)])
+        growing = [one.part._growing for one in landing._held.values() if one.part._growing is not None]
+        assert len(growing) <= entry_part.GROWING_MAX + 1
+        assert landing.urgent
+        heir.half.sync(heir.half._due()[0])
+        rounds += 1
+        assert rounds < 40
+    assert rounds > 5
+    order = [one.manifest for one in heir.told if isinstance(one, TransferProgress) and one.sealed]
+    assert order.index(other.manifest) == 0
+    arrived(heir, body, tables)

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from tests.sites.rig import A, B, Rig, Spot, until
 
 CREDIT_BYTES = 8 << 20
 """Little, as requests are: a file of some 30 MB takes a dozen, and a kill hits its middle."""
+_SPOTS = count()
 POLICIES = {
     "T2G_POLICY_LEASE_S": "8",
     "T2G_POLICY_UNDECIDED_S": "6",
@@ -84,4 +86,4 @@ def rig(federation: Rig) -> Rig:
 @pytest.fixture
 def spot(request: pytest.FixtureRequest) -> Spot:
     name = re.sub(r"[^A-Za-z0-9]+", "-", request.node.name).strip("-")[:60]
-    return Spot(f"{name}-{os.getpid()}")
+    return Spot(f"{name}-{os.getpid()}-{next(_SPOTS)}")

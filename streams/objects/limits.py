@@ -1,0 +1,71 @@
+"""How much of an archive is believed, each limit with its reason, and the words when it is not. No format is known."""
+
+from __future__ import annotations
+
+from streams.core.named import name_fault
+from streams.core.names import shown
+from streams.errors import StorageError
+
+MEMBERS_MAX = 100_000
+"""Of one archive: their table is held in memory, about 400 bytes for each."""
+
+TABLE_BYTES_MAX = 64 << 20
+"""Of a zip archive's table, which is read at once: 100,000 members with names of 500 characters."""
+
+SCRATCH_BYTES_MAX = 8 << 30
+"""Of all that is kept unpacked at once, and so of one compressed tar archive or one compressed zip member."""
+
+RATIO_MAX = 250
+"""Unpacked to packed bytes: text and tables stay below 100, what is made to fill disks reaches 1,000 and more."""
+
+RATIO_FREE_BYTES = 16 << 20
+"""Up to this size any ratio goes: a histogram of zeros is no bomb."""
+
+
+def ratio_max(packed_bytes: int) -> int:
+    """The most that so many packed bytes may become without being a bomb."""
+    return max(RATIO_FREE_BYTES, RATIO_MAX * packed_bytes)
+
+
+def unpacked_max(packed_bytes: int) -> int:
+    """The most that so many packed bytes may become where the whole must be kept unpacked."""
+    return min(SCRATCH_BYTES_MAX, ratio_max(packed_bytes))
+
+
+def bomb(what: str, packed_bytes: int, most: int, where: str) -> StorageError:
+    """For what would become more than `most` bytes."""
+    why = f"{what} would become more than {most:,} bytes from {packed_bytes:,}"
+    return StorageError(why, where, "unpack it yourself and register the files", failure_class="permanent")
+
+
+def member_fault(name: str) -> str | None:
+    """Why a member of this name (as `member_name` gives it) cannot travel; None where it can."""
+    fault = name_fault(name)
+    if fault is not None:
+        return fault
+    if name.startswith("/") or (len(name) > 1 and name[1] == ":" and name[0].isalpha()):
+        return "its name is absolute"
+    if "\\" in name:
+        return "its name holds a backslash"
+    pieces = name.split("/")
+    if ".." in pieces:
+        return "its name leads out of the archive"
+    return "its name holds an empty piece or a dot" if "" in pieces or "." in pieces else None
+
+
+def member_name(name: str) -> str:
+    """As it is asked for: without the `./` that tar puts before names."""
+    while name.startswith("./"):
+        name = name[2:]
+    return name
+
+
+def refused(why: str, name: str, path: str) -> StorageError:
+    """A member that is there and cannot travel."""
+    what = f"the member {shown(name)!r} cannot travel: {why}"
+    return StorageError(what, path, "name others", failure_class="permanent")
+
+
+def damaged(why: str, path: str) -> StorageError:
+    """Bytes that cannot be right; another source may have them whole."""
+    return StorageError(why, path, "fetch it again from its source", failure_class="data-bad")

@@ -1,0 +1,126 @@
+"""Objects of ROOT files, each as a ROOT file of its own that is laid out and read in place, never written.
+
+The object's record is the source's, byte for byte but for the positions in its key: nothing is converted or lost,
+whatever its class. With it go the directories it is in (of nothing else), the source's table of streamers, and for a
+tree its baskets (root_trees.py). Name, cycle, title and dates are the source's. The file's UUID is made of its
+contents, since readers take two files of one UUID for the same. Equal sources give equal bytes.
+
+Not kept: what an object names but does not hold (a tree's friends, the process ids of `TRef`s). Refused, with the
+reason: RNTuples, trees that keep branches in other files, other objects with trees inside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from uuid import UUID
+
+from streams.core.named import name_fault
+from streams.core.names import shown
+from streams.errors import StorageError
+from streams.events.counted import CountedFile
+from streams.objects.found import Found, Scan, measured
+from streams.objects.limits import damaged
+from streams.objects.root_keys import Head, Key, Place, walk
+from streams.objects.root_layout import Contents, Layout, LayoutReader, lay_out
+
+OBJECT_BYTES_MAX = 128 << 20
+"""Of one object unpacked, a tree's baskets not counted: it is looked at in memory. ROOT itself ends at 1 GB."""
+SUFFIX = "root"
+_BLOCK_BYTES = 1 << 20
+_TREES = (b"TTree", b"TNtuple", b"TNtupleD")
+_RNTUPLES = (b"ROOT::RNTuple", b"ROOT::Experimental::RNTuple")
+_BRANCH = re.compile(rb"TBranch[A-Za-z]*\x00")
+
+
+def scan_root(file: CountedFile, scan: Scan) -> None:
+    """Of several cycles of a name the last is the one; each is also there as `name;cycle`, asked for exactly."""
+    exact = set(scan.asked.exact)
+    for name, place in root_places(file).items():
+        if (name != place.name and name not in exact) or not scan.wants(name):
+            continue
+        try:
+            with LayoutReader(file.reader(), layout_of(file, place)) as reader:
+                size, adler = measured(_blocks(reader))
+            scan.add(Found(name, size, adler, SUFFIX))
+        except StorageError as error:
+            if error is file.failed:
+                raise
+            scan.refuse(name, error)
+
+
+def root_places(file: CountedFile) -> dict[str, Place]:
+    """Every object as `name;cycle`, and the last cycle as `name` too."""
+    places: dict[str, Place] = {}
+    for place in walk(file, Head.read(file)):
+        places.setdefault(f"{place.name};{place.key.cycle}", place)
+        if place.name not in places or places[place.name].key.cycle < place.key.cycle:
+            places[place.name] = place
+    return places
+
+
+def layout_of(file: CountedFile, place: Place) -> Layout:
+    """The file of this object. StorageError: permanent where it cannot travel, data-bad where it is damaged."""
+    with file.guarded(f"cannot read the object {shown(place.name)!r}"):
+        head = Head.read(file)
+        fault = _fault(place)
+        if fault is not None:
+            what = f"the object {shown(place.name)!r} cannot travel: {fault}"
+            raise StorageError(what, file.path, "name others", failure_class="permanent")
+        _require_record(file, place.key)
+        if place.key.classname in _TREES:
+            from streams.objects.root_trees import tree_layout
+
+            return tree_layout(file, head, place)
+        unpacked = unpacked_object(file, place.key)
+        if _BRANCH.search(unpacked):
+            what = f"the object {shown(place.name)!r} cannot travel: it holds a tree, whose entries are elsewhere"
+            raise StorageError(what, file.path, "name others", failure_class="permanent")
+        return lay_out(file, head, Contents(place, uuid_of(head, place.key, unpacked)))
+
+
+def uuid_of(head: Head, key: Key, unpacked: bytes | memoryview) -> bytes:
+    """The same for the same object of the same file, and for no other."""
+    digest = hashlib.sha256(head.uuid + key.classname + b"\0" + key.name + b"\0" + key.title)
+    digest.update(f";{key.cycle};{key.start};{key.date};{key.record_bytes}".encode())
+    digest.update(unpacked)
+    return UUID(bytes=digest.digest()[:16], version=5).bytes
+
+
+def unpacked_object(file: CountedFile, key: Key) -> bytes | memoryview:
+    """The object as it is streamed, without its key. Raises anything for what cannot be unpacked."""
+    raw = file.pread(key.data_start, key.start + key.record_bytes)
+    if not key.is_packed:
+        return raw
+    import uproot
+    from uproot.source.chunk import Chunk
+    from uproot.source.cursor import Cursor
+
+    chunk = Chunk.wrap(None, raw)
+    found = uproot.compression.decompress(chunk, Cursor(0), {}, len(raw), key.object_bytes)
+    return memoryview(found.raw_data).cast("B")
+
+
+def _fault(place: Place) -> str | None:
+    key = place.key
+    if key.classname in _RNTUPLES:
+        return "an RNTuple is not yet an object; ask for its entries"
+    if key.object_bytes > OBJECT_BYTES_MAX:
+        return f"it has {key.object_bytes:,} bytes, {OBJECT_BYTES_MAX:,} at most"
+    return name_fault(f"{place.name};{key.cycle}")
+
+
+def _require_record(file: CountedFile, key: Key) -> None:
+    """What lies there is what the directory says. StorageError, data-bad."""
+    if key.start + key.record_bytes > file.bytes:
+        raise damaged(f"the object {shown(repr(key.name)[2:-1])!r} reaches beyond the end", file.path)
+    there = Key.read(file.pread(key.start, key.start + key.key_bytes))
+    same = ("record_bytes", "object_bytes", "cycle", "start", "classname", "name", "title", "big")
+    if key.key_bytes != key.header_bytes or any(getattr(there, what) != getattr(key, what) for what in same):
+        raise damaged(f"the object {shown(repr(key.name)[2:-1])!r} is not where its directory says", file.path)
+
+
+def _blocks(reader: LayoutReader) -> Iterator[bytes]:
+    for at in range(0, reader.stat.bytes, _BLOCK_BYTES):
+        yield reader.pread(at, min(_BLOCK_BYTES, reader.stat.bytes - at))

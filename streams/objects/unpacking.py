@@ -1,0 +1,164 @@
+"""A gzip, bzip2 or xz stream read once from front to back, with a limit on what it may become. Not here: tar."""
+
+from __future__ import annotations
+
+import bz2
+import io
+import lzma
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from streams.events.counted import CountedFile
+from streams.objects.limits import bomb, damaged, unpacked_max
+
+READ_BYTES = 1 << 18
+BLOCK_BYTES = 1 << 18
+KEPT_BYTES = 1024
+"""tarfile looks back by one header and a byte."""
+ASKED_BYTES_MAX = 1 << 20
+"""Of one read: the tables of a tar archive are smaller, and it is what is held."""
+XZ_MEMORY_BYTES = 256 << 20
+"""What a decoder may take: xz -9 needs 65 MB."""
+
+MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
+
+
+def packing_of(first: bytes) -> str | None:
+    """The compression that begins like this."""
+    return next((kind for magic, kind in MAGIC.items() if first.startswith(magic)), None)
+
+
+class _Gzip:
+    """zlib's decoder behind the interface that bz2 and lzma have."""
+
+    def __init__(self) -> None:
+        self._decoder = zlib.decompressobj(31)
+
+    def decompress(self, packed: bytes, most: int) -> bytes:
+        return self._decoder.decompress(self._decoder.unconsumed_tail + packed, most)
+
+    @property
+    def eof(self) -> bool:
+        return self._decoder.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._decoder.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._decoder.unused_data
+
+
+_DECODERS: dict[str, Callable[[], Any]] = {
+    "gzip": _Gzip,
+    "bzip2": bz2.BZ2Decompressor,
+    "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, XZ_MEMORY_BYTES),
+}
+
+
+class Unpacked(io.RawIOBase):
+    """The unpacked bytes as a file that seeks forward, and back within the last block and `KEPT_BYTES` before it.
+
+    StorageError: data-bad for a stream that is cut or corrupt, permanent for one that becomes too much.
+    """
+
+    def __init__(self, file: CountedFile, packing: str) -> None:
+        super().__init__()
+        self._file, self._packing = file, packing
+        self._most = unpacked_max(file.bytes)
+        self._decoder = _DECODERS[packing]()
+        self._packed_at = 0
+        self._begun = False
+        self._over = False
+        self._block, self._start = b"", 0
+        self._at = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Up to `size` bytes, fewer only at the end."""
+        if size is None or size < 0 or size > ASKED_BYTES_MAX:
+            raise damaged("a table of the archive is larger than any real one", self._file.path)
+        pieces = []
+        while size and self._reach(self._at):
+            begin = self._at - self._start
+            piece = self._block[begin : begin + size]
+            pieces.append(piece)
+            self._at += len(piece)
+            size -= len(piece)
+        return b"".join(pieces)
+
+    def blocks(self) -> Iterator[bytes]:
+        """All of it, from the front."""
+        while block := self.read(BLOCK_BYTES):
+            yield block
+
+    def drain(self) -> int:
+        """Read to the end of the stream, whose checksum is there; how many bytes it unpacked to."""
+        while not self._over:
+            self._next()
+        return self._start + len(self._block)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + (self._at if whence == os.SEEK_CUR else 0)
+        if whence == os.SEEK_END or self._at < self._start:
+            raise io.UnsupportedOperation("a seek back")
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def _reach(self, at: int) -> bool:
+        """Unpack until the block has the byte at `at`; False if the stream ends before."""
+        while at >= self._start + len(self._block):
+            if self._over:
+                return False
+            self._next()
+        return True
+
+    def _next(self) -> None:
+        """The next block; an empty one where the decoder has nothing yet."""
+        try:
+            block = self._decode()
+        except (zlib.error, OSError, lzma.LZMAError, EOFError, ValueError) as error:
+            said = "it needs too much memory" if "memory" in str(error).lower() else "it is corrupt"
+            raise damaged(f"cannot unpack the {self._packing} stream: {said}", self._file.path) from error
+        if block:
+            kept = self._block[-KEPT_BYTES:]
+            self._start += len(self._block) - len(kept)
+            self._block = kept + block
+        if self._start + len(self._block) > self._most:
+            raise bomb("the archive", self._file.bytes, self._most, self._file.path)
+
+    def _decode(self) -> bytes:
+        packed = b""
+        if self._decoder.eof:
+            return self._follow()
+        if self._decoder.needs_input:
+            packed = self._take()
+            if not packed:
+                raise damaged(f"the {self._packing} stream ends in its middle", self._file.path)
+        block: bytes = self._decoder.decompress(packed, BLOCK_BYTES)
+        return block
+
+    def _follow(self) -> bytes:
+        """After a stream's end: another one, as gzip and bzip2 files may have, or nothing. Other bytes are no part."""
+        rest = self._decoder.unused_data or b""
+        self._packed_at -= len(rest)
+        if packing_of(self._file.pread(self._packed_at, self._packed_at + 6)) != self._packing:
+            self._over = True
+            return b""
+        self._decoder = _DECODERS[self._packing]()
+        return b""
+
+    def _take(self) -> bytes:
+        packed = self._file.pread(self._packed_at, self._packed_at + READ_BYTES)
+        self._packed_at += len(packed)
+        return packed

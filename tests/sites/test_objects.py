@@ -1,0 +1,127 @@
+"""Objects of files cross two sites: keys of ROOT files and members of archives, each an item with its own checksum."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import uproot
+
+from streams.core import messages as m
+from streams.core import topics
+from streams.errors import PartlyDone, UsageError
+from tests.sites.rig import A, B, Rig, Spot, adler, noise
+
+pytestmark = [pytest.mark.sites, pytest.mark.timeout(300)]
+
+
+def _items(rig: Rig, handle: Any) -> dict[str, m.Item]:
+    """Object's name → item."""
+    found = {}
+    for manifest in rig.facts(A, topics.MANIFESTS, key=handle.id):
+        for item in manifest.items:
+            found[item.selection.removeprefix("objects:")] = item
+    return found
+
+
+def test_histograms_and_trees_of_a_root_file(rig: Rig, spot: Spot, tmp_path: Path) -> None:
+    path = tmp_path / "hists.root"
+    with uproot.recreate(path) as out:
+        for name in ("hpt", "heta", "cutflow"):
+            out[name] = np.histogram(np.random.default_rng(1).normal(size=1000), bins=20)
+        out["deep/hphi"] = np.histogram(np.arange(10.0), bins=5)
+        out.mktree("events", {"x": np.float64, "n": np.int64}).extend({"x": np.arange(5000.0), "n": np.arange(5000)})
+    rig.register({spot.lfn("hists.root"): path.read_bytes()}, spot.block())
+    handle = rig.publish([spot.block()], objects="h*,deep/*,events")
+    rig.wait_done(handle)
+    items = _items(rig, handle)
+    assert set(items) == {"hpt", "heta", "deep/hphi", "events"}
+    with uproot.open(path) as source:
+        for name, item in items.items():
+            landed = rig.path(B, item.target)
+            assert (landed.stat().st_size, adler(landed.read_bytes())) == (item.bytes, item.adler32)
+            with uproot.open(landed) as found:
+                if name == "events":
+                    columns = found[name].arrays(library="np")
+                    assert all(np.array_equal(columns[c], source[name][c].array(library="np")) for c in ("x", "n"))
+                else:
+                    assert np.array_equal(found[name].values(), source[name].values())
+    (held,) = [
+        file
+        for record in rig.facts(B, topics.REPLICAS)
+        if isinstance(record, m.FilesHeld)
+        for file in record.files
+        if file.lfn == items["hpt"].target
+    ]
+    assert (held.part_of, held.selection) == (spot.lfn("hists.root"), "objects:hpt")
+    rig.audit()
+
+
+def test_members_of_archives_and_what_may_not_leave_them(rig: Rig, spot: Spot) -> None:
+    """Links, names that lead out and bombs are refused one by one; everything else arrives."""
+    contents = {f"data/{n}.dat": noise(10_000 * n, (spot, n)) for n in range(1, 5)}
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name, content in contents.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        link = tarfile.TarInfo("data/link.dat")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+        out = tarfile.TarInfo("data/../../out.dat")
+        out.size = 3
+        archive.addfile(out, io.BytesIO(b"out"))
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive_zip:
+        archive_zip.writestr("data/words.txt", b"words " * 100)
+        archive_zip.writestr("data/bomb.dat", bytes(64 << 20))
+    files = {spot.lfn("a.tar.gz"): packed.getvalue(), spot.lfn("b.zip"): zipped.getvalue()}
+    rig.register(files, spot.block())
+    handle = rig.publish([spot.block()], objects="data/*")
+    outcome = rig.wait(handle)
+    assert outcome.exit_code == PartlyDone.exit_code
+    items = _items(rig, handle)
+    for name, content in {**contents, "data/words.txt": b"words " * 100}.items():
+        assert rig.path(B, items[name].target).read_bytes() == content, name
+    reasons = sorted(one.reason.text for one in outcome.unfinished)
+    assert len(reasons) == 3
+    assert any("link" in text for text in reasons)
+    assert any("bomb.dat" in text for text in reasons)
+    assert any("out.dat" in text for text in reasons)
+    assert {one.reason.failure_class for one in outcome.unfinished} == {m.FailureClass.PERMANENT}
+    rig.audit()
+
+
+def test_thousands_of_members_are_several_manifests(rig: Rig, spot: Spot) -> None:
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as archive:
+        for n in range(1300):
+            archive.writestr(f"m/{n:04}.dat", b"%d" % n)
+    rig.register({spot.lfn("many.zip"): zipped.getvalue()}, spot.block())
+    handle = rig.publish([spot.block()], objects="m/*")
+    outcome = rig.wait_done(handle)
+    assert outcome.destinations[0].arrived == 1300
+    assert len(list(rig.facts(A, topics.MANIFESTS, key=handle.id))) == 3
+    items = _items(rig, handle)
+    assert all(rig.path(B, items[f"m/{n:04}.dat"].target).read_bytes() == b"%d" % n for n in range(0, 1300, 97))
+    rig.audit()
+
+
+def test_a_name_that_is_not_there_names_the_nearest(rig: Rig, spot: Spot) -> None:
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as archive:
+        archive.writestr("cutflow.csv", b"1")
+    rig.register({spot.lfn("one.zip"): zipped.getvalue(), spot.lfn("no.zip"): b"nothing"}, spot.block())
+    handle = rig.publish([spot.block()], objects="cutflw.csv")
+    why = {one.lfn.rsplit("/", 1)[1]: one.reason for one in rig.wait(handle).unfinished}
+    assert "nearest: cutflow.csv" in why["one.zip"].text
+    assert why["no.zip"].failure_class is m.FailureClass.DATA_BAD
+    with pytest.raises(UsageError, match="together"):
+        rig.publish([spot.block()], objects="*", entries="[:]")
+    rig.audit()

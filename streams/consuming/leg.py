@@ -13,6 +13,7 @@ from streams.core import messages as m
 from streams.core.closing import completion
 from streams.core.manifest import Manifest
 from streams.core.names import Destination, ManifestId, Site, Text
+from streams.core.policy import LEASES_MAX
 from streams.core.ranges import EMPTY, Ranges, Span
 from streams.core.transfer import TransferRow, merge_failed
 
@@ -36,6 +37,8 @@ class Asked:
     source: Site
     ranges: Ranges
     until_ms: int
+    limit_ms: int
+    """However much else comes, it is asked again then: the source has forgotten it."""
 
 
 class Leg:
@@ -107,7 +110,7 @@ class Leg:
         if stop > last:
             return
         for asked in self.asked:
-            asked.until_ms = max(asked.until_ms, now_ms + lease_ms)
+            asked.until_ms = min(asked.limit_ms, max(asked.until_ms, now_ms + lease_ms))
         if segment.reason is not None:
             self.fail(segment.item, segment.reason)
         elif stop > self.at and start < self.stop and not self._here().covers(start, stop):
@@ -147,7 +150,7 @@ class Leg:
         assert source is not None, "only an item with a reason has no holder, and it has no entries"
         stop = self._same_holder(piece.item, stop, source)
         ranges = Ranges([(start, min(stop, start + max(1, bytes_max // self.manifest.unit_bytes)))])
-        self.asked.append(Asked(source, ranges, now_ms + lease_ms))
+        self.asked.append(Asked(source, ranges, now_ms + lease_ms, now_ms + LEASES_MAX * lease_ms))
         return source, ranges
 
     def _same_holder(self, item: int, stop: int, source: Site) -> int:

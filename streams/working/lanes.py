@@ -1,7 +1,10 @@
 """Which lanes of a pool are this process's: partitions that Kafka's group protocol shares out. No record is read.
 
 A member that dies, hangs or is cut off for `SESSION_S` is out, and its lanes are others'. One that leaves says so, and
-they are others' at once. Members beyond the partitions have none, and wait.
+they are others' at once. Members beyond the lanes have none, and wait.
+
+A topic of the site has as many partitions as the federation does, and a pool may have more workers than that: so lanes
+are the partitions of several topics, just those that a worker reads for other reasons.
 """
 
 from __future__ import annotations
@@ -20,27 +23,26 @@ from streams.settings import Settings
 log = logging.getLogger(__name__)
 
 SESSION_S = 10.0
+TOPICS = (topics.CHUNK_EVENTS, topics.COMPLETIONS, topics.INTENTS, topics.MANIFESTS, topics.REPORTS)
+"""Of every worker alike, in this order: it decides which lane is which."""
 _PASSES = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._RESOLVE}
 
 
 class Lanes:
     """A member of the group of one intent and pool. Used by one thread, which calls `poll` every few seconds or more.
 
-    `mine` changes within `poll` only. `joined`: the group has answered; a spare member may have no lane all the same.
+    `mine` changes within `poll` only.
     """
 
     def __init__(self, settings: Settings, site: Site, intent: IntentId, pool: Destination) -> None:
         self.mine: frozenset[int] = frozenset()
-        self.joined = False
+        self._partitions = settings.registry.partitions
         self.where = client.cluster(settings, site)
         group = f"t2g-work-{intent}-{pool.consumer}"
         self._consumer: Consumer = client.make_consumer(
             client.member_config(settings, site, group, session_s=SESSION_S)
         )
-        # Any topic of the site would do that has the federation's partitions.
-        self._consumer.subscribe(
-            [topics.CHUNK_EVENTS], on_assign=self._gained, on_revoke=self._gone, on_lost=self._gone
-        )
+        self._consumer.subscribe(list(TOPICS), on_assign=self._gained, on_revoke=self._gone, on_lost=self._gone)
 
     def poll(self, wait_s: float) -> None:
         """Stay a member, hear what changed. Raises what ends membership for good: NotAllowed, NotFound, NeverWorks."""
@@ -67,14 +69,21 @@ class Lanes:
         self.close()
 
     def _gained(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self.joined = True
-        self.mine = self.mine | {place.partition for place in partitions}
+        self.mine = self.mine | self._lanes(partitions)
         if partitions:
             places = [TopicPartition(place.topic, place.partition, OFFSET_END) for place in partitions]
             consumer.incremental_assign(places)
             consumer.pause(places)
 
     def _gone(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self.mine = self.mine - {place.partition for place in partitions}
+        self.mine = self.mine - self._lanes(partitions)
         if partitions:
             consumer.incremental_unassign(partitions)
+
+    def _lanes(self, partitions: list[TopicPartition]) -> set[int]:
+        return {TOPICS.index(place.topic) * self._partitions + place.partition for place in partitions}
+
+
+def lanes_of(settings: Settings) -> int:
+    """How many lanes a pool has."""
+    return len(TOPICS) * settings.registry.partitions

@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
+from math import gcd
 
 from streams.core import parts
 from streams.core.manifest import Manifest
@@ -54,8 +56,19 @@ def ranges_of(manifest: Manifest) -> Iterator[Range]:
 
 
 def lane_of(manifest: ManifestId, part: Range, lanes: int) -> int:
-    """The lane that a range belongs to: an item's go round, so that no lane is empty while another has two more."""
-    return (murmur2(f"{manifest}#{part.item}".encode()) + part.k) % lanes
+    """The lane that a range belongs to.
+
+    An item's go round all lanes, in steps that keep the next few far apart: whichever lanes a worker has, side by side
+    or every fourth, about as many ranges are in them as in another's.
+    """
+    return (murmur2(f"{manifest}#{part.item}".encode()) + part.k * _step(lanes)) % lanes
+
+
+@cache
+def _step(lanes: int) -> int:
+    """The number nearest to the golden section of `lanes` that has no divisor in common with it."""
+    golden = lanes * 0.6180339887
+    return min((n for n in range(1, lanes + 1) if gcd(n, lanes) == 1), key=lambda n: abs(n - golden))
 
 
 @dataclass(frozen=True, slots=True)

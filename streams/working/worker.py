@@ -33,7 +33,7 @@ from streams.storage import open_endpoint
 from streams.storage.endpoint import Endpoint
 from streams.working import outputs, scratch
 from streams.working.job import Job, Told
-from streams.working.lanes import Lanes
+from streams.working.lanes import Lanes, lanes_of
 from streams.working.outputs import Output
 from streams.working.pool import Hand, Pool
 from streams.working.ranges import Meant, meant, output_of
@@ -112,7 +112,7 @@ class Worker:
             self._store = stack.enter_context(open_endpoint(self.settings.endpoint_url))
             self._line = line = stack.enter_context(closing(Line(self.settings, self.site, self.intent)))
             line.recall()
-            self._pool = Pool(line.known, line.named(self._name), self.settings.registry.partitions)
+            self._pool = Pool(line.known, line.named(self._name), lanes_of(self.settings))
             line.begin(self._pool)
             lanes = stack.enter_context(Lanes(self.settings, self.site, self.intent, self._pool.destination))
             stack.callback(self._stop)

@@ -75,6 +75,15 @@ def test_lanes_get_equal_shares() -> None:
     assert max(lanes.values()) < 2 * min(lanes.values())
 
 
+def test_a_workers_lanes_hold_its_share_whichever_they_are() -> None:
+    cut = manifest(item(0, 16_000, 160_000))
+    for workers in (2, 4, 5):
+        lanes = [lane_of(cut.body.manifest, part, 40) for part in ranges_of(cut)]
+        for owners in ([lane * workers // 40 for lane in lanes], [lane % workers for lane in lanes]):
+            shares = Counter(owners)
+            assert max(shares.values()) - min(shares[w] for w in range(workers)) <= 3, shares
+
+
 def test_a_range_is_said_in_the_files_own_entries() -> None:
     cut = manifest(item(0, 70, 700), item(1, 100, 1000, first=5000))
     second = [meant(cut, part) for part in ranges_of(cut) if part.item == 1]

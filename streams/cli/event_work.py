@@ -114,6 +114,8 @@ class _Line:
         done, known = worker.counts
         lanes = f"{worker.lanes} lanes" if worker.lanes else "no lane, waiting"
         self._last = f"{done:,}/{known:,} ranges, {worker.own:,} here, {lanes}"
+        if waits_for := worker.waits_for:
+            self._last = f"waiting for {waits_for}"
         if worker.away:
             self._last += f"; no news: {worker.away}"
         if time.monotonic() - self._shown_s >= (_LIVE_EVERY_S if self._live else _EVERY_S):

@@ -209,6 +209,14 @@ class Pool:
         return sum(share.done for share in shares), sum(len(share.ranges) for share in shares)
 
     @property
+    def waits_for(self) -> str:
+        """What must come before there is anything to do, "" once there is."""
+        row = self.known.row
+        if row.decision is None:
+            return f"{row.intent.home} to decide"
+        return "" if self.shares or row.chain.last else f"{row.decision.source} to write its manifests"
+
+    @property
     def stranger(self) -> str:
         return next((share.stranger for share in self.shares.values() if share.stranger), "")
 

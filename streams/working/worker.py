@@ -99,6 +99,11 @@ class Worker:
             return self._pool.counts
 
     @property
+    def waits_for(self) -> str:
+        with self._line.news:
+            return self._pool.waits_for
+
+    @property
     def lanes(self) -> int:
         return len(self._pool.mine)
 

@@ -112,6 +112,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     | ANY_CORE,
     "streams.consuming.course": {"streams.consuming"} | ANY_CORE,
     "streams.consuming.leg": ANY_CORE,
+    # Workers that share a consumer's entries: the same line, the site's storage, a command.
+    "streams.working": {"streams.consuming", "streams.events", "streams.storage", "confluent_kafka"} | KAFKA | ANY_CORE,
+    "streams.working.ranges": ANY_CORE,
+    "streams.working.share": {"streams.consuming.leg", "streams.working.ranges"} | ANY_CORE,
+    "streams.working.pool": {
+        "streams.consuming.course",
+        "streams.consuming.leg",
+        "streams.working.ranges",
+        "streams.working.share",
+    }
+    | ANY_CORE,
+    "streams.working.warden": set(),
     "streams.walking": {"streams.storage"} | ANY_CORE,
     "streams.replicas": KAFKA | ANY_CORE,
     "streams.registration": {"streams.walking", "streams.replicas", "streams.storage"} | KAFKA | ANY_CORE,
@@ -171,6 +183,7 @@ IMPURE_CALLS = {"open", "input", "print", "eval", "exec", "compile", "__import__
 ENVIRONMENT = {
     "streams.settings",
     "streams.federation.supervisor",  # hands its own environment on to the workers it starts
+    "streams.working.running",  # and this one to a command
 }
 WITHOUT_FAUST = {
     "agents.rows",

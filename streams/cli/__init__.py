@@ -13,7 +13,7 @@ NOUNS = {
     "site": "Sites: list",
     "file": "Files: register, list, where, verify",
     "intent": "Transfer intents: add, show, list, watch, cancel, explain",
-    "event": "Events: columns, show, copy of a file; tail of an intent",
+    "event": "Events: columns, show, copy of a file; tail of an intent, work on it",
     "topic": "Topics: create, list, tail, lag",
     "schema": "Record schemas: list, show",
     "dlq": "Dead letters: list, show, requeue",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from streams.events.reading import Entries
 
 _BATCH_BYTES = 1 << 20
+_INPUTS = ("parquet", "root", "arrow")
 _KINDS = {".parquet": "parquet", ".arrow": "arrow", ".root": "root"}
 
 _part = click.argument("part", required=False, default="[:]")
@@ -34,7 +35,7 @@ _part = click.argument("part", required=False, default="[:]")
 
 @click.group(cls=Noun)
 def event() -> None:
-    """Events: columns, show and copy of a file; tail of an intent."""
+    """Events: columns, show and copy of a file; tail of an intent, work on its entries."""
 
 
 def _opened(path: str, part: str, *, lenient: bool = False) -> Entries:
@@ -120,6 +121,52 @@ def tail(
     from streams.cli.event_tail import tail
 
     tail(at_site(settings), intent, name, columns, most, timeout_s)
+
+
+@event.command()
+@click.argument("intent")
+@click.argument("command", nargs=-1, required=True, metavar="-- COMMAND…", type=click.UNPROCESSED)
+@click.option(
+    "--name", metavar="POOL", help="The intent's consumer at this site to work for; its only one if left out."
+)
+@click.option(
+    "--input", "kind", type=click.Choice(_INPUTS), default=_INPUTS[0], show_default=True, help="Arrow comes on stdin."
+)
+@click.option("--stdout", is_flag=True, help="What COMMAND writes to stdout is the output, not the file at {out}.")
+@click.option("--out-suffix", "suffix", default="out", show_default=True, metavar="TEXT", help="Of the outputs' names.")
+@click.option("--allow-empty", is_flag=True, help="An empty output is one.")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Of a range."
+)
+@click.option("--tries", type=click.IntRange(1, 100), default=3, show_default=True, help="Of a range.")
+@json_option
+@click.pass_obj
+def work(
+    settings: Settings,
+    intent: str,
+    command: tuple[str, ...],
+    name: str | None,
+    kind: str,
+    stdout: bool,
+    suffix: str,
+    allow_empty: bool,
+    timeout_s: float | None,
+    tries: int,
+    as_json: bool,
+) -> None:
+    """Work on INTENT's entries together with whoever else does: COMMAND runs once for each range of them.
+
+    The intent was asked for with `--to SITE/POOL`. In COMMAND {in} is a file with the range's entries and {out}
+    where to write what came of them, which becomes a file of the site; {lfn}, {start} and {stop} say which entries
+    they are, and so do T2G_INPUT, T2G_OUTPUT, T2G_LFN, T2G_RANGE_START and T2G_RANGE_STOP.
+
+    Run it as often as you like, and stop it any time: ranges of one that went are taken over within seconds, and each
+    is counted once. It ends when all are done: with 8, or 6, if COMMAND failed on some.
+    """
+    from streams.cli.event_work import work
+
+    given = {"stdout": stdout, "suffix": suffix, "allow_empty": allow_empty, "timeout_s": timeout_s, "tries": tries}
+    work(at_site(settings), intent, name, command, kind, given, as_json)
 
 
 @event.command(federation=False)

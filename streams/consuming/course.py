@@ -6,14 +6,15 @@ The facts of an intent come in here in any order, as they come to an agent; what
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 
-from streams.consuming.leg import Came, Leg
+from streams.consuming.leg import ENDPOINT, Came, Leg
 from streams.core import intent as machine
 from streams.core import messages as m
 from streams.core.intent import Counts, IntentRow, State
 from streams.core.names import Destination, IntentId, Lfn, ManifestId, Site
 from streams.core.ranges import Ranges
-from streams.errors import InvalidName, UsageError
+from streams.errors import InvalidName, NeverWorks, UsageError
 
 REQUESTS = 4
 """What may be ahead is asked for in so many parts, so that one is on its way while another is worked on."""
@@ -68,6 +69,12 @@ class Course:
         self._open: list[Leg] = []
         self._given = None if position is None else _parsed(position, known.row.intent)
 
+    follows_progress = False
+
+    @property
+    def manifests(self) -> Collection[ManifestId]:
+        return self.legs.keys()
+
     @property
     def state(self) -> State:
         return self.known.row.state
@@ -99,6 +106,10 @@ class Course:
 
     def enter(self, body: m.ManifestWritten, told: list[m.TransferProgress]) -> Leg:
         """Make a manifest a leg; `told` is what the log holds of this consumer's way through it."""
+        for progress in told:
+            if progress.endpoint != ENDPOINT:  # a prefix says nothing of what they have done
+                what = f"workers share {self.destination}, by `transfer2go event work`"
+                raise NeverWorks(what, next="publish an intent for a name of its own")
         leg = self.legs[body.manifest] = Leg(body, self.destination)
         for progress in told:
             for group in progress.failed:
@@ -121,6 +132,9 @@ class Course:
         return leg.total if (body.source_no, body.no) < (source_no, no) else 0
 
     # what comes, and is handed out
+
+    def hear_progress(self, progress: m.TransferProgress) -> None:
+        """One process a name: it is this one's own."""
 
     def take(self, header: m.ChunkHeader, segment: m.Segment, payload: bytes, now_ms: int, lease_ms: int) -> None:
         leg = self.legs.get(header.manifest)

@@ -13,7 +13,8 @@ from streams.core import messages as m
 from streams.core.closing import completion
 from streams.core.manifest import Manifest
 from streams.core.names import Destination, ManifestId, Site, Text
-from streams.core.ranges import EMPTY, Ranges
+from streams.core.policy import LEASES_MAX
+from streams.core.ranges import EMPTY, Ranges, Span
 from streams.core.transfer import TransferRow, merge_failed
 
 ATTEMPT, ENDPOINT = 1, "stream"
@@ -36,14 +37,19 @@ class Asked:
     source: Site
     ranges: Ranges
     until_ms: int
+    limit_ms: int
+    """However much else comes, it is asked again then: the source has forgotten it."""
 
 
 class Leg:
-    def __init__(self, body: m.ManifestWritten, destination: Destination) -> None:
+    """All of a manifest's line, or the part of it that `window` (start, stop) is."""
+
+    def __init__(self, body: m.ManifestWritten, destination: Destination, window: Span | None = None) -> None:
         self.manifest = Manifest(body)
         self.destination = destination
         self.id: ManifestId = body.manifest
-        self.at = self.done = self.told = 0
+        start, self.stop = (0, self.manifest.line.total) if window is None else window
+        self.at = self.done = self.told = start
         self.asked: list[Asked] = []
         self.failed: dict[int, m.Reason] = {}
         self.closed = False
@@ -69,7 +75,7 @@ class Leg:
     def over(self) -> bool:
         """Whether nothing of it is left to hand out."""
         self._skip()
-        return self.at >= self.total
+        return self.at >= self.stop
 
     @property
     def held_bytes(self) -> int:
@@ -104,10 +110,10 @@ class Leg:
         if stop > last:
             return
         for asked in self.asked:
-            asked.until_ms = max(asked.until_ms, now_ms + lease_ms)
+            asked.until_ms = min(asked.limit_ms, max(asked.until_ms, now_ms + lease_ms))
         if segment.reason is not None:
             self.fail(segment.item, segment.reason)
-        elif stop > self.at and not self._here().covers(start, stop):
+        elif stop > self.at and start < self.stop and not self._here().covers(start, stop):
             insort(self._came, Came(start, stop, segment.item, payload, segment.fingerprint))
         self._settle()
 
@@ -135,7 +141,7 @@ class Leg:
         here = self._here() | self.excused
         for asked in self.asked:
             here = here | asked.ranges
-        missing = here.missing(self.at, self.total) if self.at < self.total else EMPTY
+        missing = here.missing(self.at, self.stop) if self.at < self.stop else EMPTY
         if not missing:
             return None
         start, stop = missing.spans[0]
@@ -144,7 +150,7 @@ class Leg:
         assert source is not None, "only an item with a reason has no holder, and it has no entries"
         stop = self._same_holder(piece.item, stop, source)
         ranges = Ranges([(start, min(stop, start + max(1, bytes_max // self.manifest.unit_bytes)))])
-        self.asked.append(Asked(source, ranges, now_ms + lease_ms))
+        self.asked.append(Asked(source, ranges, now_ms + lease_ms, now_ms + LEASES_MAX * lease_ms))
         return source, ranges
 
     def _same_holder(self, item: int, stop: int, source: Site) -> int:
@@ -190,19 +196,7 @@ class Leg:
         )
 
     def completion(self) -> m.CompletionRecord:
-        """The last word, of what was worked on: a pure function of it, so that it may be said again.
-
-        No file is kept, so its bytes are those of the manifest's estimate.
-        """
-        row = TransferRow(
-            self.id,
-            planned=True,
-            items=len(self.manifest.items),
-            sealed=self.sealed(self.done),
-            failed=self.failed_items,
-        )
-        size = sum(self.manifest.items[n].bytes for n in row.sealed.numbers())
-        return replace(completion(row, self.manifest, self.destination), bytes=size)
+        return last_word(self.manifest, self.destination, self.sealed(self.done), self.failed_items)
 
     def _here(self) -> Ranges:
         return Ranges((came.start, came.stop) for came in self._came) | Ranges([(0, self.at)])
@@ -214,5 +208,17 @@ class Leg:
     def _skip(self) -> None:
         """Past what can never come."""
         line = self.manifest.line
-        while self.at < self.total and (item := line.item_at(self.at)) in self.failed:
+        while self.at < self.stop and (item := line.item_at(self.at)) in self.failed:
             self.at = line.span(item)[1]
+
+
+def last_word(
+    manifest: Manifest, destination: Destination, sealed: Ranges, failed: tuple[m.FailedItems, ...]
+) -> m.CompletionRecord:
+    """What a consumer says of a manifest in the end: a pure function of what was worked on, so it may be said again.
+
+    No file is kept, so its bytes are those of the manifest's estimate.
+    """
+    row = TransferRow(manifest.body.manifest, planned=True, items=len(manifest.items), sealed=sealed, failed=failed)
+    size = sum(manifest.items[n].bytes for n in sealed.numbers())
+    return replace(completion(row, manifest, destination), bytes=size)

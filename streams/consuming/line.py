@@ -7,17 +7,22 @@ is said in `away` and waited for.
 from __future__ import annotations
 
 import logging
+import os
+import re
+import socket
 import threading
 import time
+from collections.abc import Callable, Mapping, Sequence
 
 from streams import wire
-from streams.consuming.course import Course, Known
+from streams.consuming.consumer import Consumer
+from streams.consuming.course import Known
 from streams.consuming.leg import ATTEMPT, Leg
 from streams.core import messages as m
 from streams.core import topics
 from streams.core.names import Destination, IntentId, ManifestId, Site
 from streams.core.ranges import Ranges
-from streams.errors import Temporary, Transfer2goError, WireError
+from streams.errors import NotFound, Temporary, Transfer2goError, UsageError, WireError
 from streams.following import fact_of, topics_of_intents
 from streams.kafka.publish import Publisher, wall_ms
 from streams.kafka.reader import Reader, Record, record_of
@@ -35,18 +40,22 @@ CLOCKS_MS = 60_000
 """A record may be older than its neighbours by so much: writers' clocks differ."""
 
 
-class Line:
-    """`recall`, then `listen` as long as needed, then `begin`; from then on its own thread does the rest."""
+KNOWN_S = 30.0
+"""An intent that was published elsewhere is waited for so long."""
 
-    def __init__(self, settings: Settings, site: Site, intent: IntentId, writer: str, ahead_bytes: int) -> None:
-        self._settings, self._site, self._ahead_bytes = settings, site, ahead_bytes
+
+class Line:
+    """`recall`, then `named`, then `begin`; from then on its own thread does the rest."""
+
+    def __init__(self, settings: Settings, site: Site, intent: IntentId) -> None:
+        self._settings, self._site = settings, site
         self._lease_ms = int(settings.policy.lease_s * 1000)
         self._partitions = settings.registry.partitions
-        self._known = Known(intent)
-        self._course: Course | None = None
-        self._publisher = Publisher(settings, site, writer, "consumer")
+        self.known = Known(intent)
+        self._consumer: Consumer | None = None
+        self._publisher = Publisher(settings, site, _writer(), "consumer")
         self._reader = Reader(settings, site, committed=False, large_records=True, away_s=5.0)
-        self._places: set[int] = set()
+        self._places: set[tuple[str, int]] = set()
         self._request_no = 0
         self.news = threading.Condition()
         self.away = ""
@@ -56,36 +65,45 @@ class Line:
         self._running = True
         self._thread: threading.Thread | None = None
 
-    @property
-    def body(self) -> m.TransferIntent | None:
-        return self._known.row.body
-
     # before it is known who listens
 
     def recall(self) -> None:
         """Note where the intent's topics end, then fold what stands there. Raises Temporary, NotFound, NotAllowed."""
         names = topics_of_intents(self._settings, self._site)
-        partition = topics.partition_of(self._known.row.intent, self._partitions)
+        partition = topics.partition_of(self.known.row.intent, self._partitions)
         places = [place for place in self._reader.partitions_of(names) if place[1] == partition]
         self._reader.assign(self._reader.end_offsets(places))
         for record in replay(self._settings, self._site, names, partitions=[partition], committed=False):
-            if record.key == self._known.row.intent.encode() and (fact := fact_of(record, self._site)) is not None:
-                self._known.hear(*fact)
+            if record.key == self.known.row.intent.encode() and (fact := fact_of(record, self._site)) is not None:
+                self.known.hear(*fact)
 
-    def listen(self, wait_s: float) -> None:
-        for message in self._reader.batch(wait_s):
-            self._hear(record_of(message))
+    def named(self, name: str | None) -> Destination:
+        """The intent's consumer of this name here, once the intent is known; its only one here for None."""
+        intent = self.known.row.intent
+        deadline = time.monotonic() + KNOWN_S
+        while (body := self.known.row.body) is None:
+            if time.monotonic() > deadline:
+                raise NotFound(f"no intent {intent}", where=f"as {self._site} knows", next="was it published?")
+            for message in self._reader.batch(0.05):
+                self._hear(record_of(message))
+        here = [d for d in body.destinations if d.consumer and d.site == self._site]
+        if name is not None:
+            here = [d for d in here if d.consumer == name]
+        if len(here) == 1:
+            return here[0]
+        there = ", ".join(d for d in body.destinations if d.consumer) or "none"
+        if not here:
+            who = f"no consumer {name or ''}".rstrip()
+            raise NotFound(f"{who} at {self._site} is a destination of {intent}; consumers: {there}")
+        raise UsageError(f"{intent} has several consumers at {self._site}: {there}", next="name one")
 
-    def begin(self, destination: Destination, position: str | None) -> Course:
-        self._course = Course(self._known, destination, self._ahead_bytes, position)
-        told = self._told(destination)
-        for body in self._course.new():
-            self._course.enter(body, told.get(body.manifest, []))
-        self._thread = threading.Thread(target=self._run, name=f"stream-{destination.consumer}", daemon=True)
+    def begin(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+        self._enter(consumer.new(), self._told)
+        self._thread = threading.Thread(target=self._run, name=f"line-{consumer.destination.consumer}", daemon=True)
         self._thread.start()
-        return self._course
 
-    # whoever iterates
+    # whoever consumes
 
     def check(self) -> None:
         """Raises what ended the thread."""
@@ -99,22 +117,38 @@ class Line:
         left = self._publisher.flush(ACK_S)
         self.check()
         if left or self._given_up:
-            raise Temporary(
-                f"the broker of {self._site} did not acknowledge: {self._given_up or 'no answer'}",
-                where=self._settings.entry(self._site).bootstrap,
-                next="is it up? open the stream again: it goes on where the log last heard of it",
-            )
+            raise self._not_acknowledged(self._given_up)
+
+    def publish(self, message: m.Message) -> None:
+        """Send it and wait until the broker has it. Temporary when it does not take it."""
+        answer: list[Exception | None] = []
+        answered = threading.Event()
+
+        def on_ack(error: Exception | None) -> None:
+            answer.append(error)
+            answered.set()
+
+        self._publisher.send(message, on_ack)
+        if not answered.wait(ACK_S) or answer[0] is not None:
+            raise self._not_acknowledged(answer[0] if answer else None)
+
+    def _not_acknowledged(self, error: Exception | None) -> Temporary:
+        return Temporary(
+            f"the broker of {self._site} did not acknowledge: {error or 'no answer'}",
+            where=self._settings.entry(self._site).bootstrap,
+            next="is it up? begin again: it goes on where the log last heard of it",
+        )
 
     def close(self) -> None:
         self._running = False
         if self._thread is not None:
             self._thread.join(10.0)
-        if self._course is not None and self._error is None:
+        if self._consumer is not None and self._error is None:
             try:
                 with self.news:
                     self._tell()
             except Transfer2goError as error:
-                log.warning("%s: its place is not told: %s", self._course.destination, error)
+                log.warning("%s: its place is not told: %s", self._consumer.destination, error)
         self._publisher.close()
         self._reader.close()
 
@@ -151,35 +185,39 @@ class Line:
             self.news.notify_all()
 
     def _round(self) -> None:
-        assert self._course is not None
+        assert self._consumer is not None
         messages = self._reader.batch(POLL_S)
         with self.news:
             for message in messages:
                 self._hear(record_of(message))
-            for body in self._course.new():  # written after this stream began: no earlier process has read of it
-                self._course.enter(body, [])
+            if bodies := self._consumer.new():
+                # written since: of a stream no earlier process has read of it, of a pool others may be ahead
+                self._enter(bodies, self._told if self._consumer.follows_progress else lambda bodies: {})
             if messages:
                 self.news.notify_all()
-            if not self._course.stopped:
-                for leg, source, ranges in self._course.asks(wall_ms(), self._lease_ms):
+            if not self._consumer.stopped:
+                for leg, source, ranges in self._consumer.asks(wall_ms(), self._lease_ms):
                     self._request(leg, source, ranges)
 
     def _hear(self, record: Record) -> None:
         if topics.split(record.topic)[1] == topics.chunks_to(self._site):
             self._payload(record)
-        elif record.key == self._known.row.intent.encode() and (fact := fact_of(record, self._site)) is not None:
-            self._known.hear(*fact)
+        elif record.topic == topics.CHUNK_EVENTS:
+            if self._consumer is not None and (said := self._progress(record)) is not None:
+                self._consumer.hear_progress(said)
+        elif record.key == self.known.row.intent.encode() and (fact := fact_of(record, self._site)) is not None:
+            self.known.hear(*fact)
 
     def _payload(self, record: Record) -> None:
         key, value = record.key or b"", record.value
-        if self._course is None or value is None or key.decode("ascii", "replace") not in self._course.legs:
+        if self._consumer is None or value is None or key.decode("ascii", "replace") not in self._consumer.manifests:
             return
         try:
             header = wire.decode_chunk(record.topic, key, value, record.headers, self._site).header
         except WireError as error:
             log.warning("payload is refused: %s", error)
             return
-        if header.destination != self._course.destination:
+        if header.destination != self._consumer.destination:
             return
         at = 0
         for segment in header.segments:
@@ -188,33 +226,58 @@ class Line:
             if segment.reason is None and crc32c(piece) != segment.crc32c:
                 log.warning("%s item %d: crc32c differs; asked again later", header.manifest, segment.item)
                 continue
-            self._course.take(header, segment, piece, wall_ms(), self._lease_ms)
+            self._consumer.take(header, segment, piece, wall_ms(), self._lease_ms)
 
-    def _told(self, destination: Destination) -> dict[ManifestId, list[m.TransferProgress]]:
-        """What earlier processes of this name said of their way through the manifests that are known."""
-        known = self._known.manifests
-        told: dict[ManifestId, list[m.TransferProgress]] = {}
-        if not known:
+    def _enter(
+        self,
+        bodies: Sequence[m.ManifestWritten],
+        told: Callable[[Sequence[m.ManifestWritten]], Mapping[ManifestId, list[m.TransferProgress]]],
+    ) -> None:
+        assert self._consumer is not None
+        if self._consumer.follows_progress:  # from the ends on, noted before what stands there is read
+            self._read([(topics.CHUNK_EVENTS, partition) for partition in self._partitions_of(bodies)])
+        found = told(bodies)
+        for body in bodies:
+            self._consumer.enter(body, found.get(body.manifest, []))
+
+    def _partitions_of(self, bodies: Sequence[m.ManifestWritten]) -> list[int]:
+        return sorted({topics.partition_of(body.manifest, self._partitions) for body in bodies})
+
+    def _told(self, bodies: Sequence[m.ManifestWritten]) -> dict[ManifestId, list[m.TransferProgress]]:
+        """What other processes of this name said of their way through these manifests, in order."""
+        told: dict[ManifestId, list[m.TransferProgress]] = {body.manifest: [] for body in bodies}
+        if not bodies:
             return told
-        since = max(0, min(self._known.written_ms.values()) - CLOCKS_MS)
-        partitions = sorted({topics.partition_of(manifest, self._partitions) for manifest in known})
-        keys = {manifest.encode() for manifest in known}
+        since = max(0, min(self.known.written_ms[manifest] for manifest in told) - CLOCKS_MS)
+        partitions = self._partitions_of(bodies)
         for record in replay(self._settings, self._site, [topics.CHUNK_EVENTS], partitions=partitions, start=since):
-            if record.key in keys and (fact := fact_of(record, self._site)) is not None:
-                said = fact[0]
-                if isinstance(said, m.TransferProgress) and said.destination == destination:
-                    told.setdefault(said.manifest, []).append(said)
+            said = self._progress(record)
+            if said is not None and said.manifest in told:
+                told[said.manifest].append(said)
         return told
 
+    def _progress(self, record: Record) -> m.TransferProgress | None:
+        """What somebody of this name said of the way through one of its manifests."""
+        assert self._consumer is not None
+        key = (record.key or b"").decode("ascii", "replace")
+        if key not in self.known.manifests or (fact := fact_of(record, self._site)) is None:
+            return None
+        said = fact[0]
+        ours = isinstance(said, m.TransferProgress) and said.destination == self._consumer.destination
+        return said if ours and isinstance(said, m.TransferProgress) else None
+
     def _request(self, leg: Leg, source: Site, ranges: Ranges) -> None:
-        assert self._course is not None
-        self._read_payload(topics.partition_of(leg.id, self._partitions))
+        assert self._consumer is not None
+        own, partition = topics.chunks_to(self._site), topics.partition_of(leg.id, self._partitions)
+        peers = [site for site in self._settings.registry.names if site != self._site]
+        self._read([(name, partition) for name in (own, *(topics.remote(peer, own) for peer in peers))])
         now = wall_ms()
-        self._request_no = max(self._request_no + 1, now)  # of no earlier process either
+        # of no earlier process either, nor of another that works at the same time
+        self._request_no = max(self._request_no + 1, time.time_ns() // 1000)
         self._publisher.send(
             m.ChunksRequested(
                 manifest=leg.id,
-                destination=self._course.destination,
+                destination=self._consumer.destination,
                 source=source,
                 request_no=self._request_no,
                 attempt=ATTEMPT,
@@ -225,25 +288,26 @@ class Line:
             )
         )
 
-    def _read_payload(self, partition: int) -> None:
-        """From its end on, which is asked for before anything of it is: nothing that answers can be missed."""
-        if partition in self._places:
-            return
-        own = topics.chunks_to(self._site)
-        peers = [site for site in self._settings.registry.names if site != self._site]
-        places = [(name, partition) for name in (own, *(topics.remote(peer, own) for peer in peers))]
-        self._reader.add(self._reader.end_offsets(places))
-        self._places.add(partition)
+    def _read(self, places: list[tuple[str, int]]) -> None:
+        """From their ends on, asked for before anything of them is: nothing that answers can be missed."""
+        new = [place for place in places if place not in self._places]
+        if new:
+            self._reader.add(self._reader.end_offsets(new))
+            self._places.update(new)
 
     def _tell(self) -> None:
-        if self._course is not None:
-            for message in self._course.tells():
+        if self._consumer is not None:
+            for message in self._consumer.tells():
                 self._publisher.send(message, self._acknowledged)
 
     def _acknowledged(self, error: Exception | None) -> None:
         self._given_up = self._given_up or error
 
     def _report(self) -> None:
-        if self._course is not None:
-            for report in self._course.reports():
+        if self._consumer is not None:
+            for report in self._consumer.reports():
                 self._publisher.send(report)
+
+
+def _writer() -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", f"{socket.gethostname()}-{os.getpid()}")[:120]

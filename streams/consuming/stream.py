@@ -5,8 +5,8 @@
             fill(batch.to_numpy()["M"])
 
 A consumer is a destination of its intent, `SITE/NAME`, and keeps its place in the site's log: asking for the next batch
-says that the one before is done, and half a second later the log knows. Killed, it goes on from there and may see
-second's batches again, under the same numbers; none is left out. Who stores `batch.position` in one step with what it
+says that the one before is done, and half a second later the log knows. Killed, it goes on from there and may see the
+last batches again, under the same numbers; none is left out. Who stores `batch.position` in one step with what it
 made of the batch (`Checkpoint`) and gives it back as `position=` sees none twice.
 
 It asks its source for no more than `ahead_bytes` beyond what was worked on: a slow reader slows its own source, and no
@@ -16,9 +16,6 @@ one else. One process a name: workers that share the entries are `transfer2go ev
 from __future__ import annotations
 
 import logging
-import os
-import re
-import socket
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -30,16 +27,7 @@ from streams.core import messages as m
 from streams.core.intent import State
 from streams.core.names import Destination, IntentId, Lfn, Site, Text, shown
 from streams.core.parts import entries_of
-from streams.errors import (
-    NeverWorks,
-    NotFound,
-    PartlyDone,
-    Temporary,
-    Transfer2goError,
-    TransferFailed,
-    UsageError,
-    WireError,
-)
+from streams.errors import NeverWorks, PartlyDone, Temporary, Transfer2goError, TransferFailed, WireError
 from streams.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -51,8 +39,6 @@ log = logging.getLogger(__name__)
 
 AHEAD_BYTES = 32 * 1024 * 1024
 COMMIT_S = 1.0
-KNOWN_S = 30.0
-"""An intent that was published elsewhere is waited for so long."""
 _LOOK_S = 0.5
 
 
@@ -137,33 +123,16 @@ class EventStream:
             line.close()
 
     def _open(self) -> Line:
-        line = Line(self.settings, self.site, self.intent, _writer(), self._ahead_bytes)
+        line = Line(self.settings, self.site, self.intent)
         try:
             line.recall()
-            self._course = line.begin(self._named(line), self._position)
+            self._course = Course(line.known, line.named(self._name), self._ahead_bytes, self._position)
+            line.begin(self._course)
         except BaseException:
             line.close()
             raise
         self._line = line
         return line
-
-    def _named(self, line: Line) -> Destination:
-        """The consumer that this is, once the intent is known here."""
-        deadline = time.monotonic() + KNOWN_S
-        while (body := line.body) is None:
-            if time.monotonic() > deadline:
-                raise NotFound(f"no intent {self.intent}", where=f"as {self.site} knows", next="was it published?")
-            line.listen(0.05)
-        here = [d for d in body.destinations if d.consumer and d.site == self.site]
-        if self._name is not None:
-            here = [d for d in here if d.consumer == self._name]
-        if len(here) == 1:
-            return here[0]
-        there = ", ".join(d for d in body.destinations if d.consumer) or "none"
-        if not here:
-            who = f"no consumer {self._name or ''}".rstrip()
-            raise NotFound(f"{who} at {self.site} is a destination of {self.intent}; consumers: {there}")
-        raise UsageError(f"{self.intent} has several consumers at {self.site}: {there}", next="name one")
 
     def _next_batch(self, course: Course) -> EntryBatch | None:
         """The next batch that can be handed out; items whose payload makes no sense fail."""
@@ -231,7 +200,3 @@ class EventStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _writer() -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", f"{socket.gethostname()}-{os.getpid()}")[:120]

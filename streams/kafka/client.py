@@ -151,6 +151,27 @@ def consumer_config(settings: Settings, site: str, *, committed: bool, large_rec
     }
 
 
+def member_config(settings: Settings, site: str, group: str, *, session_s: float) -> Config:
+    """For a member of a consumer group that only wants to know which partitions are its: nothing is committed.
+
+    Who is silent for `session_s` is out; members that stay keep what they have when others come and go.
+    """
+    return {
+        **base_config(settings, site),
+        "group.id": group,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "latest",
+        "allow.auto.create.topics": False,
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": int(session_s * 1000),
+        "heartbeat.interval.ms": 500,
+        "max.poll.interval.ms": 60_000,
+        "topic.metadata.refresh.interval.ms": 30_000,
+        **settings.kafka_of(site),
+    }
+
+
 def make_producer(config: Config) -> Producer:
     """A Producer, or NeverWorks naming the setting that librdkafka refuses."""
     with _refusals(config):

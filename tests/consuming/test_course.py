@@ -16,7 +16,7 @@ from streams.core.manifest import digest
 from streams.core.names import Block, Dataset, Destination, IntentId, Lfn, Site, Text
 from streams.core.ranges import Ranges
 from streams.core.selection import Kind, Selector
-from streams.errors import UsageError
+from streams.errors import NeverWorks, UsageError
 
 A, ZPEAK = Site("T1_A"), Destination("T2_B/zpeak")
 INTENT = IntentId("T1_A.0b5f6d6e-5a4e-4a55-8f10-0123456789ab")
@@ -237,3 +237,12 @@ def test_a_cancelled_intent_is_over_and_told_as_cancelled() -> None:
     (completion,) = found.tells()
     assert isinstance(completion, m.CompletionRecord)
     assert (completion.ended, completion.cancelled) == (m.Ended.CANCELLED, Ranges.of(0))
+
+
+def test_a_name_that_workers_share_is_not_read_as_a_stream() -> None:
+    found = course((item(0, 10),))
+    (leg,) = found.legs.values()
+    known, body = found.known, leg.manifest.body
+    theirs = m.TransferProgress(leg.id, ZPEAK, 1, "pool", Ranges([(5, 10)]), Ranges())
+    with pytest.raises(NeverWorks, match="workers share T2_B/zpeak"):
+        Course(known, ZPEAK, 1000, None).enter(body, [theirs])

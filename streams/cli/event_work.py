@@ -1,0 +1,141 @@
+"""`transfer2go event work`: a worker with its progress on stderr and, as JSON lines, its ranges on stdout."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from types import FrameType
+from typing import Any
+
+import click
+
+from streams.cli import screen
+from streams.cli.command import INTERRUPTED, leave
+from streams.core.names import Lfn, shown
+from streams.errors import InvalidName, NeverWorks, NotFound, UsageError
+from streams.settings import Settings
+from streams.working.job import Job, Told
+from streams.working.worker import Worker
+
+_EVERY_S = 2.0
+_LIVE_EVERY_S = 0.5
+
+
+class _Terminated(Exception):
+    """SIGTERM came."""
+
+
+def work(
+    settings: Settings,
+    intent: str,
+    name: str | None,
+    command: tuple[str, ...],
+    kind: Any,
+    given: dict[str, Any],
+    as_json: bool,
+) -> None:
+    """Run `command` on ranges until none is left; raises as `Worker.run`, leaves with 130 or 143 when told to stop."""
+    job = Job(command, kind, **given)
+    _checked(job)
+    line = _Line()
+
+    def on_range(told: Told) -> None:
+        if as_json:
+            screen.put_json(_object(told))
+        elif told.reason is not None:
+            line.clear()
+            screen.say(f"{told.of.lfn}: {told.reason.text}")
+
+    worker = Worker(settings, settings.here, intent, name, job, on_range=on_range, on_beat=line.show)
+    with _terminable():
+        try:
+            worker.run()
+        except _Terminated:
+            line.clear()
+            screen.say("stopped; what was in hand goes to other workers")
+            leave(128 + signal.SIGTERM)
+        except KeyboardInterrupt:
+            line.clear()
+            screen.say("stopped; what was in hand goes to other workers")
+            leave(INTERRUPTED)
+        finally:
+            line.end()
+
+
+def _checked(job: Job) -> None:
+    for package in ("pyarrow", "uproot", "awkward"):
+        if find_spec(package) is None:
+            raise NeverWorks(f"event work needs {package}", next="install transfer2go with its extra: [events]")
+    try:
+        Lfn(f"/x.{job.suffix.replace('/', '?')}")
+    except InvalidName as error:
+        raise UsageError(f"--out-suffix {shown(job.suffix, 40)!r}", next="use letters, digits, . _ and -") from error
+    if shutil.which(job.command[0]) is None:
+        raise NotFound(f"no command {shown(job.command[0], 200)}", next="is it on PATH, and executable?")
+    if not job.stdout and not any("{out}" in word for word in job.command):
+        screen.say("COMMAND has no {out}: it is to write its output at $T2G_OUTPUT")
+
+
+def _object(told: Told) -> dict[str, object]:
+    found: dict[str, object] = {"lfn": told.of.lfn, "start": told.of.start, "stop": told.of.stop}
+    if told.reason is not None:
+        found |= {"failed": told.reason.text, "class": told.reason.failure_class}
+    elif told.output is not None:
+        found |= {"output": told.output.lfn, "bytes": told.output.bytes, "adler32": told.output.adler32}
+        found["already"] = told.output.already
+    return {**found, "tries": told.tries, "seconds": round(told.seconds, 3)}
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Line:
+    """How far the pool is, and what this worker did of it: in place on a terminal, else a line when it changed."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._shown, self._last, self._shown_s = "", "", -1e9
+
+    def show(self, worker: Worker) -> None:
+        done, known = worker.counts
+        lanes = f"{worker.lanes} lanes" if worker.lanes else "no lane, waiting"
+        self._last = f"{done:,}/{known:,} ranges, {worker.own:,} here, {lanes}"
+        if waits_for := worker.waits_for:
+            self._last = f"waiting for {waits_for}"
+        if worker.away:
+            self._last += f"; no news: {worker.away}"
+        if time.monotonic() - self._shown_s >= (_LIVE_EVERY_S if self._live else _EVERY_S):
+            self._put()
+
+    def _put(self) -> None:
+        if not self._last or self._last == self._shown:
+            return
+        self._shown_s, self._shown = time.monotonic(), self._last
+        if self._live:
+            click.echo(f"\r\x1b[K{shown(self._last, 200)}", err=True, nl=False)
+        else:
+            screen.say(self._last)
+
+    def clear(self) -> None:
+        if self._live and self._shown:
+            click.echo("\r\x1b[K", err=True, nl=False)
+            self._shown = ""
+
+    def end(self) -> None:
+        self._put()
+        if self._live and self._shown:
+            click.echo("", err=True)

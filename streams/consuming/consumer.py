@@ -1,0 +1,43 @@
+"""Who reads an intent's entries, as its line to the log sees it. Who that may be: course.py, and the workers' pool."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from streams.consuming.leg import Leg
+from streams.core import messages as m
+from streams.core.names import Destination, ManifestId, Site
+from streams.core.ranges import Ranges
+
+
+class Consumer(Protocol):
+    """Who listens, as the line's thread sees it: what is heard goes in, what is to be asked for and told comes out.
+
+    Everything is called with `Line.news` held.
+    """
+
+    destination: Destination
+    follows_progress: bool
+    """Whether others of its name are at work, whose progress must be heard as it comes."""
+
+    @property
+    def manifests(self) -> Collection[ManifestId]:
+        """Those that were entered."""
+
+    @property
+    def stopped(self) -> bool: ...
+
+    def new(self) -> Sequence[m.ManifestWritten]: ...
+
+    def enter(self, body: m.ManifestWritten, told: list[m.TransferProgress]) -> object: ...
+
+    def hear_progress(self, progress: m.TransferProgress) -> None: ...
+
+    def take(self, header: m.ChunkHeader, segment: m.Segment, payload: bytes, now_ms: int, lease_ms: int) -> None: ...
+
+    def asks(self, now_ms: int, lease_ms: int) -> Sequence[tuple[Leg, Site, Ranges]]: ...
+
+    def tells(self) -> Sequence[m.TransferProgress | m.CompletionRecord]: ...
+
+    def reports(self) -> Sequence[m.TransferReported]: ...

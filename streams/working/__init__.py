@@ -1,0 +1,1 @@
+"""Entry ranges as leases: any number of processes share a consumer's entries, range by range, each with a command."""

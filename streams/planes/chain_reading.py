@@ -14,7 +14,7 @@ from streams.core.commands import WriteManifests
 from streams.core.manifest import digest
 from streams.core.messages import ManifestWritten
 from streams.core.names import IntentId, Site
-from streams.planes.chains import Chain, Key, Numbers
+from streams.planes.chains import Chain, Key, Numbers, name_in_chain
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class ChainReading:
         for body in self._replayed({intent for intent, _ in self._now}):
             first = self._known.get((body.intent, body.source_no))
             if first is not None and body.source == self._here and (body.no, body.prev_sha256) not in first:
-                files = array("I", (self._numbers.of(item.lfn) for item in body.items))
+                files = array("I", (self._numbers.of(name_in_chain(item)) for item in body.items))
                 first[body.no, body.prev_sha256] = _Written(digest(body), files, body.last)
             yield
 

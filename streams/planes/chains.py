@@ -9,7 +9,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from streams.core import parts
 from streams.core.commands import WriteManifests
+from streams.core.messages import Item
 from streams.core.names import Block, IntentId, Lfn
 from streams.core.selection import Selector
 from streams.views.catalogue import CatalogueFile
@@ -36,6 +38,11 @@ class Numbers:
 
     def clear(self) -> None:
         self._numbers.clear()
+
+
+def name_in_chain(item: Item) -> str:
+    """By what a chain knows an item: its file or, of a file's objects, each by the name it lands under."""
+    return item.target if item.selection.startswith(parts.OBJECTS) else item.lfn
 
 
 def _short(lfn: str) -> bytes:
@@ -89,7 +96,8 @@ class Chain:
     due_s: float = 0.0
     taken: Taken = field(default_factory=Taken)
     """In manifests, or found and waiting for one."""
-    found: deque[CatalogueFile] = field(default_factory=deque)
+    found: deque[CatalogueFile | Item] = field(default_factory=deque)
+    """Files, or objects of files."""
     listed: Pass | None = None
     complete: bool = False
     """While closing: everything was listed."""

@@ -22,7 +22,7 @@ from streams.core.policy import Policy
 from streams.core.selection import Kind, Selector
 from streams.errors import Transfer2goError, WireError
 from streams.planes.chain_reading import ChainReading, Replayed
-from streams.planes.chains import WHOLE, Chain, Key, Numbers, Pass, changed, mark_of
+from streams.planes.chains import WHOLE, Chain, Key, Numbers, Pass, changed, mark_of, name_in_chain
 from streams.views.catalogue import CatalogueFile
 from streams.wire import encode
 
@@ -62,7 +62,13 @@ class Cutting(Protocol):
 
     def most(self, command: WriteManifests, no: int) -> int: ...
 
-    def items(self, command: WriteManifests, files: Sequence[CatalogueFile]) -> list[Item]: ...
+    def items(self, command: WriteManifests, files: Sequence[CatalogueFile | Item]) -> list[Item]: ...
+
+    def objects(self, command: WriteManifests, file: CatalogueFile) -> list[Item] | None:
+        """The items of a file whose objects are asked for; None where files or entries are."""
+
+    def in_parts(self, command: WriteManifests) -> bool:
+        """Whether files must be here to be listed."""
 
     def of_entries(self, command: WriteManifests) -> bool: ...
 
@@ -284,11 +290,19 @@ class Growing:
 
         When the intent closes they wait no longer, and fail with the reason.
         """
-        entries, nothing_waits = self._cutting.of_entries(chain.command), True
+        parts, nothing_waits = self._cutting.in_parts(chain.command), True
         for file in files:
-            ready = any(one.site == self._here for one in file.replicas) if entries else bool(file.replicas)
+            ready = any(one.site == self._here for one in file.replicas) if parts else bool(file.replicas)
             if not ready and not chain.command.closing:
                 nothing_waits = nothing_waits and self._has(chain, file.lfn)
-            elif chain.taken.add(self._numbers.of(file.lfn)):
-                chain.found.append(file)
+            elif not self._has(chain, file.lfn):
+                chain.found.extend(self._new(chain, file))
+                chain.taken.add(self._numbers.of(file.lfn))
         return nothing_waits
+
+    def _new(self, chain: Chain, file: CatalogueFile) -> Iterable[CatalogueFile | Item]:
+        """The file, or those of its objects that no manifest has: a crash may have come between two manifests of it."""
+        objects = self._cutting.objects(chain.command, file)
+        if objects is None:
+            return [file]
+        return [item for item in objects if chain.taken.add(self._numbers.of(name_in_chain(item)))]

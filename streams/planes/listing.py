@@ -25,7 +25,7 @@ from streams.planes.chain_reading import Replayed
 from streams.planes.entry_files import Shelf
 from streams.planes.entry_listing import NO_BLOCK, EntryItems
 from streams.planes.growing import Growing, Listing
-from streams.planes.object_listing import ObjectItems
+from streams.planes.object_listing import OBJECTS_MAX, ObjectItems
 from streams.storage.endpoint import Endpoint
 from streams.views.catalogue import CatalogueFile
 from streams.wire import encode
@@ -155,12 +155,20 @@ class ManifestWriter:
 
     def most(self, command: WriteManifests, no: int) -> int:
         """Items of manifest `no`, at most."""
-        return MANIFEST_ITEMS_MAX if not lists_entries(command) else min(ENTRY_ITEMS_MAX, 4 ** min(no, 3))
+        if lists_entries(command):
+            return min(ENTRY_ITEMS_MAX, int(4 ** min(no, 3)))
+        return OBJECTS_MAX if lists_objects(command) else MANIFEST_ITEMS_MAX
+
+    def objects(self, command: WriteManifests, file: CatalogueFile) -> list[Item] | None:
+        return self._objects.of(file, command.body.selection or "") if lists_objects(command) else None
+
+    def in_parts(self, command: WriteManifests) -> bool:
+        return opens_files(command)
 
     def of_entries(self, command: WriteManifests) -> bool:
         return lists_entries(command)
 
-    def items(self, command: WriteManifests, files: Sequence[CatalogueFile]) -> list[Item]:
+    def items(self, command: WriteManifests, files: Sequence[CatalogueFile | Item]) -> list[Item]:
         """Items of the first files, as many as stay within the policy's bytes, one at least if there is one."""
         found: list[Item] = []
         total = 0
@@ -168,7 +176,7 @@ class ManifestWriter:
             self._known.clear()
             self._known_for = command.body.intent
         for file in files:
-            item = self._known.get(file.lfn) or self._item(command, file)
+            item = file if isinstance(file, Item) else self._known.get(file.lfn) or self._item(command, file)
             if lists_entries(command):
                 self._known[file.lfn] = item
             total += item.bytes

@@ -60,7 +60,7 @@ class ObjectItems:
         for _ in range(min(FILES_MAX, 4 ** min(no, 3))):
             files, behind = page(at)
             for file in files:
-                found = self._of(file, selection)
+                found = self.of(file, selection)
                 for item in found[taken:]:
                     if items and (len(items) == OBJECTS_MAX or size + item.bytes > bytes_max):
                         return Listed(items, f"{taken}|{at}")
@@ -71,7 +71,7 @@ class ObjectItems:
             taken, at = 0, behind
         return Listed(items, f"0|{at}")
 
-    def _of(self, file: CatalogueFile, selection: str) -> list[Item]:
+    def of(self, file: CatalogueFile, selection: str) -> list[Item]:
         """Every item of a file, in the order of the objects' names; kept for the manifest that goes on in it."""
         held = {one.site: one.version for one in file.replicas}
         key = (str(file.lfn), held.get(self._here, ""), selection)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import zipfile
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from streams.core.selection import parse
 from streams.errors import Temporary
 from streams.planes.growing import UNHEARD_S
 from streams.planes.listing import ManifestWriter
+from streams.storage import open_endpoint
 from streams.views import rows
 from streams.views.catalogue import Catalogue
 from streams.views.folding import Changes
@@ -55,6 +57,7 @@ class Desk:
             lambda: Catalogue.open_secondary(str(self.root / "view"), str(scratch)),
             self._publish,
             lambda: self.now_s,
+            open_storage=lambda: open_endpoint(f"file://{self.root / 'storage'}"),
             replayed=self._replayed,
         )
         self.writer.growing._now_ms = lambda: self.now_ms
@@ -75,6 +78,20 @@ class Desk:
             HeldFile(Lfn(lfn), Block(f"{DATASET}#{block}"), size, Adler32("00000001"), f"v-{site}") for lfn in lfns
         )
         changes.hold(FilesHeld(DATASET, site, files))
+        changes.write()
+
+    def hold_zip(self, lfn: str, members: Collection[str]) -> None:
+        """A real archive in the storage, registered."""
+        path = self.root / "storage" / lfn[1:]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in members:
+                archive.writestr(name, name)
+        with open_endpoint(f"file://{self.root / 'storage'}") as endpoint:
+            stat = endpoint.stat(lfn)
+        changes = Changes(self.db)
+        held = HeldFile(Lfn(lfn), Block(f"{DATASET}#b1"), stat.bytes, Adler32("00000001"), stat.version)
+        changes.hold(FilesHeld(DATASET, A, (held,)))
         changes.write()
 
     def lose(self, *lfns: str, site: Site = A) -> None:
@@ -411,4 +428,23 @@ def test_whatever_happens_each_file_is_in_one_manifest(desk: Desk, seed: int) ->
     for _ in range(4):
         desk.turn(UNHEARD_S)
     assert set(desk.checked()) == held
+    assert desk.heard[-1].last
+
+
+def test_objects_of_files_that_come_later_are_items_once_each_whatever_dies_between(desk: Desk) -> None:
+    """More objects than a manifest takes; the plane dies when the first manifest of them is in the journal."""
+    desk.body = replace(desk.body, selection="objects:m/*")
+    members = [f"m/{n:04}" for n in range(1200)]
+    desk.hold_zip("/store/b.zip", [*members, "other"])
+    assert desk.turn() == 3
+    del desk.journal[1:], desk.heard[1:]
+    desk.start()
+    desk.turn(UNHEARD_S + 1)
+    desk.hold_zip("/store/a.zip", ["m/late"])
+    desk.turn(UNHEARD_S + 1)
+    desk.closing = True
+    desk.turn(UNHEARD_S + 1)
+    found = [(item.lfn, item.selection) for one in desk.heard for item in one.items]
+    wanted = [("/store/b.zip", f"objects:{name}") for name in members] + [("/store/a.zip", "objects:m/late")]
+    assert sorted(found) == sorted(wanted)
     assert desk.heard[-1].last

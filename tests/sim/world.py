@@ -659,6 +659,12 @@ class SimCutting:
     def items(self, command: WriteManifests, files: Sequence[CatalogueFile]) -> list[m.Item]:
         return [self.site.item(file.lfn, command.body.selection) for file in files]
 
+    def objects(self, command: WriteManifests, file: CatalogueFile) -> list[m.Item] | None:
+        return None
+
+    def in_parts(self, command: WriteManifests) -> bool:
+        return command.body.selection is not None
+
     def of_entries(self, command: WriteManifests) -> bool:
         return command.body.selection is not None
 

@@ -15,7 +15,7 @@ import uproot
 from streams.core import messages as m
 from streams.core import topics
 from streams.errors import PartlyDone, UsageError
-from tests.sites.rig import A, B, Rig, Spot, adler, noise
+from tests.sites.rig import A, B, Rig, Spot, adler, noise, until
 
 pytestmark = [pytest.mark.sites, pytest.mark.timeout(300)]
 
@@ -124,4 +124,26 @@ def test_a_name_that_is_not_there_names_the_nearest(rig: Rig, spot: Spot) -> Non
     assert why["no.zip"].failure_class is m.FailureClass.DATA_BAD
     with pytest.raises(UsageError, match="together"):
         rig.publish([spot.block()], objects="*", entries="[:]")
+    rig.audit()
+
+
+def test_objects_of_a_growing_dataset(rig: Rig, spot: Spot) -> None:
+    def archive(*names: str) -> bytes:
+        zipped = io.BytesIO()
+        with zipfile.ZipFile(zipped, "w") as made:
+            for name in names:
+                made.writestr(name, name)
+        return zipped.getvalue()
+
+    rig.register({spot.lfn("b.zip"): archive("h/one", "h/two", "no")}, spot.block())
+    handle = rig.publish([spot.block()], objects="h/*", source=A, until="close")
+    until(lambda: handle.snapshot().arrived == 2, "what was there has arrived")
+    rig.register({spot.lfn("a.zip"): archive("h/three")}, spot.block())
+    until(lambda: handle.snapshot().arrived == 3, "what came later has arrived")
+    handle.close_intake()
+    assert rig.wait_done(handle).destinations[0].arrived == 3
+    items = _items(rig, handle)
+    assert {name: rig.path(B, item.target).read_bytes() for name, item in items.items()} == {
+        name: name.encode() for name in ("h/one", "h/two", "h/three")
+    }
     rig.audit()

@@ -38,8 +38,6 @@ ANNOUNCE_S = 30
 ACK_S = 35.0
 CLOCKS_MS = 60_000
 """A record may be older than its neighbours by so much: writers' clocks differ."""
-
-
 KNOWN_S = 30.0
 """An intent that was published elsewhere is waited for so long."""
 
@@ -298,7 +296,10 @@ class Line:
     def _tell(self) -> None:
         if self._consumer is not None:
             for message in self._consumer.tells():
-                self._publisher.send(message, self._acknowledged)
+                try:
+                    self._publisher.send(message, self._acknowledged)
+                except Temporary as error:  # it will not be told again: no commit may say that all is
+                    self._acknowledged(error)
 
     def _acknowledged(self, error: Exception | None) -> None:
         self._given_up = self._given_up or error

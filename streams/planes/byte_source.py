@@ -70,10 +70,11 @@ class FileObjects(FileBytes):
             asked = parts.objects_of(item.selection)
             if asked is None or asked.one is None:
                 raise StorageError(f"{shown(item.selection, 60)!r} names no object", failure_class="permanent")
+            path = self._endpoint.local_path(item.lfn)
             # as the storage opens files: never out of its root
             with self._endpoint.open_reader(item.lfn, item.version or None) as reader:
                 seen = reader.stat.version
             os.makedirs(self._scratch, exist_ok=True)
-            return open_object(self._endpoint.pfn(item.lfn), asked.one, version=seen, scratch=self._scratch)
+            return open_object(path, asked.one, version=seen, scratch=self._scratch)
         except Exception as error:
             raise put_in_words(error, item.lfn) from error

@@ -61,7 +61,7 @@ class Halves(NamedTuple):
     sources: Sources
 
     def close(self) -> None:
-        for half in (self.destination, self.payload, *self.sources):
+        for half in (self.destination, self.payload, self.sources):
             half.close()
 
 
@@ -160,6 +160,7 @@ class Child:
                 ("source", serving.files.run),
                 ("entries", serving.entries.run),
                 ("objects", serving.objects.run),
+                ("keys", serving.keys.run),
             ):
                 _thread(name, run)
             if self.assigned:
@@ -169,7 +170,7 @@ class Child:
         return None
 
     def open_storage(self) -> Endpoint:
-        return open_endpoint(self.settings.endpoint_url, name=ENDPOINT)
+        return open_endpoint(self.settings.endpoint_url, name=ENDPOINT, stores=self.settings.stores)
 
     # manifests
 

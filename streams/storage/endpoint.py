@@ -33,12 +33,13 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from streams.core.names import Lfn
 from streams.core.ranges import Ranges
-from streams.errors import StorageError
+from streams.errors import StorageError, UsageError
 from streams.storage.checksums import Buffer
 
 
@@ -194,6 +195,10 @@ class Endpoint(ABC):
     def pfn(self, lfn: str) -> str:
         """Where this endpoint keeps `lfn`. Raises StorageError (permanent) for a name that leads out of the root."""
 
+    def local_path(self, lfn: str) -> str:
+        """Where a library may open the file by itself. StorageError (permanent) for one that is on no disk."""
+        return self.pfn(lfn)
+
     @abstractmethod
     def stat(self, lfn: str) -> FileStat: ...
 
@@ -251,6 +256,10 @@ class Endpoint(ABC):
 
     @abstractmethod
     def close(self) -> None: ...
+
+    def find_keys(self, asked: str, refuse: Callable[[str, str], None]) -> Iterator[tuple[Lfn, FileStat]]:
+        """Files that `s3://NAME/PATTERN` means; `refuse(name, why)` what cannot be one. UsageError where none can."""
+        raise UsageError("this site reads no store", next="name one in its settings: [stores.NAME] with url and bucket")
 
     def present(self, lfn: str, bytes: int, adler32: str | None) -> bool:
         """`present_group` of one; raises its error."""

@@ -117,7 +117,8 @@ def _parsed(reading: Reading, key: str, setting: str, raw: object, base: Path, o
     try:
         value = _FIELDS[setting](raw, base)
     except (ValueError, InvalidName) as error:
-        reading.faults.append(f"{key} = {masked(key, repr(raw))} from {origin}: {error}")
+        given = "***" if "@" in str(raw) else masked(key, repr(raw))  # a URL may hold a password
+        reading.faults.append(f"{key} = {given} from {origin}: {error}")
         return ""
     reading.values.append(Value(key, masked(key, str(value)), origin))
     return value
@@ -136,7 +137,7 @@ def _without_faults(reading: Reading, found: dict[str, dict[str, str | bool]]) -
             continue
         store = Store(name, **given)  # type: ignore[arg-type]  # by name, from parsers of just these types
         for other in stores:
-            if (store.base + "/").startswith(other.base + "/") or other.holds(store.base):
+            if store.base == other.base or other.holds(store.base) or store.holds(other.base):
                 reading.faults.append(f"stores.{name}.lfn = {store.base} and that of {other.name} lie in each other")
         stores.append(store)
     return tuple(stores)

@@ -168,10 +168,7 @@ class S3Reader(Reader):
 
     def forget(self) -> None:
         """Let go of what was fetched; also by another thread."""
-        self._block = None
-        ahead, self._next = self._next, None
-        if ahead is not None:
-            ahead[2].cancel()
+        self._block = self._next = None  # never cancelled: the other thread may be waiting for it
 
     def close(self) -> None:
         self._files.unused(self)
@@ -186,7 +183,10 @@ class S3Reader(Reader):
         self._block = None
         if ahead is not None and ahead[0] == offset:
             self._next = None
-            block = offset, ahead[2].result()
+            try:
+                block = offset, ahead[2].result()
+            except StorageError:  # of a moment that may be long gone
+                block = offset, self._files.fetch(self, offset, ahead[1])
         else:
             self.forget()
             self._block_bytes = min(BLOCK_BYTES, self._block_bytes * 4) if in_order else FIRST_BYTES

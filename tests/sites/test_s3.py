@@ -1,0 +1,109 @@
+"""Keys of an S3-compatible store at one site become files at the other: registered by glob, moved as files are."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streams.core import messages as m
+from streams.errors import PartlyDone
+from streams.federation import local
+from streams.registration import register
+from tests.sites.rig import A, B, Rig, Spot, noise
+from tests.storage.s3_server import Server
+
+pytestmark = [pytest.mark.sites, pytest.mark.changes_federation, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def server(federation: Rig) -> Iterator[Server]:
+    """The store `cern` of site A, whose worker is started again to know it, and in the end to forget it."""
+    path = federation.state / A / "site.toml"
+    before = path.read_text()
+    with Server() as made:
+        keys = federation.state / A / "s3-credentials"
+        store = made.store()
+        keys.write_text(
+            f"[default]\naws_access_key_id = {store.access_key_id}\naws_secret_access_key = {store.secret_access_key}\n"
+        )
+        table = {"url": made.url, "bucket": store.bucket, "prefix": "run1/", "credentials_file": str(keys)}
+        path.write_text(before + "\n[stores.cern]\n" + "".join(f'{name} = "{text}"\n' for name, text in table.items()))
+        _start_again(federation)
+        yield made
+        path.write_text(before)
+        _start_again(federation)
+
+
+def _start_again(rig: Rig) -> None:
+    local.set_workers(rig.state, A, 0)
+    local.set_workers(rig.state, A, 1)
+
+
+def _lfns(contents: dict[str, bytes]) -> dict[str, bytes]:
+    return {f"/store/s3/cern/{name}": content for name, content in contents.items()}
+
+
+def _put(server: Server, contents: dict[str, bytes]) -> None:
+    server.put({f"run1/{name}": content for name, content in contents.items()})
+
+
+def test_keys_by_glob_arrive_whole(rig: Rig, spot: Spot, server: Server) -> None:
+    """By the command: what the glob means and nothing else; an odd name is one line. Beside them a file of the disk."""
+    contents = {f"{spot.name}/{n}.dat": noise(n * 1000, (spot, n)) for n in range(200)}
+    contents[f"{spot.name}/deep/big.dat"] = noise(30 << 20, spot)
+    _put(server, contents)
+    _put(server, {f"{spot.name}/other.txt": b"no", f"{spot.name}/a b.dat": b"odd"})
+    done = _command(rig, "file", "register", f"s3://cern/{spot.name}/*.dat", "--block", spot.block())
+    assert done.returncode == PartlyDone.exit_code, done.stderr
+    assert "a b.dat: this key is no LFN" in done.stderr
+    assert "201 files" in done.stdout
+    rig.register({spot.lfn("disk.dat"): noise(5000, "disk")}, spot.block())
+    handle = rig.publish([spot.block()])
+    rig.wait_done(handle)
+    rig.assert_arrived(_lfns(contents) | {spot.lfn("disk.dat"): noise(5000, "disk")})
+    verified = _command(rig, "file", "verify", spot.block())
+    assert verified.returncode == 0, verified.stderr
+    assert not (rig.storage(A) / "store/s3").exists()
+    rig.audit()
+
+
+def test_a_key_that_changed_and_one_that_went_say_so(rig: Rig, spot: Spot, server: Server) -> None:
+    contents = {f"{spot.name}/{name}": noise(300_000, (spot, name)) for name in ("good", "changed", "gone")}
+    _put(server, contents)
+    done = register(rig.settings(A), rig.publisher(A), [f"s3://cern/{spot.name}/"], spot.block())
+    assert (done.files, done.faults) == (3, [])
+    _put(server, {f"{spot.name}/changed": noise(300_000, "other")})
+    server.delete(f"run1/{spot.name}/gone")
+    outcome = rig.wait(rig.publish([spot.block()]))
+    assert outcome.exit_code == PartlyDone.exit_code
+    why = {one.lfn.rpartition("/")[2]: one.reason for one in outcome.unfinished}
+    assert "has changed since it was registered" in why["changed"].text
+    assert (why["changed"].failure_class, why["changed"].scope) == (m.FailureClass.DATA_BAD, m.Scope.SOURCE)
+    assert "no such key in the store cern" in why["gone"].text
+    assert why["gone"].failure_class is m.FailureClass.PERMANENT
+    rig.assert_arrived(_lfns({f"{spot.name}/good": contents[f"{spot.name}/good"]}))
+    rig.audit()
+
+
+def test_what_a_store_cannot_be_asked_for(rig: Rig, spot: Spot, server: Server) -> None:
+    """Objects are read from files on disk; and nothing is ever written into a store."""
+    _put(server, {f"{spot.name}.zip": b"PK"})
+    register(rig.settings(A), rig.publisher(A), [f"s3://cern/{spot.name}.zip"], spot.block())
+    (failed,) = rig.wait(rig.publish([spot.block()], objects="*")).unfinished
+    assert "a key of the store cern" in failed.reason.text
+    assert failed.reason.failure_class is m.FailureClass.PERMANENT
+    back = {f"/store/s3/cern/{spot.name}/back.dat": b"from B"}
+    rig.register(back, spot.block("back"), at=B)
+    (refused,) = rig.wait(rig.publish([spot.block("back")], [A], home=B)).unfinished
+    assert "only read here" in refused.reason.text
+    assert (refused.reason.failure_class, refused.reason.scope) == (m.FailureClass.PERMANENT, m.Scope.DESTINATION)
+    rig.audit()
+
+
+def _command(rig: Rig, *words: str) -> subprocess.CompletedProcess[str]:
+    whole = [sys.executable, "-m", "streams.cli", "--state", str(rig.state), "--site", A, *words]
+    return subprocess.run(whole, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2])

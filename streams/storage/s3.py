@@ -190,8 +190,8 @@ class S3Reader(Reader):
         else:
             self.forget()
             self._block_bytes = min(BLOCK_BYTES, self._block_bytes * 4) if in_order else FIRST_BYTES
-            if self.stat.bytes <= BLOCK_BYTES:
-                self._block_bytes = BLOCK_BYTES
+            if self.stat.bytes <= FIRST_BYTES:
+                offset = 0  # whole, which also a store without ranges can give
             block = offset, self._files.fetch(self, offset, min(offset + self._block_bytes, self.stat.bytes))
         self._block = block
         behind = offset + len(block[1])

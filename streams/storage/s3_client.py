@@ -86,14 +86,15 @@ class S3Client:
             try:
                 self._require_version(answer, lfn, start, stop, size, etag)
                 content = answer.read(stop - start, decode_content=False)
+                if len(content) == stop - start:
+                    return content
+                answer.close()
             except HTTPError as error:
                 if trial == TRIES - 1:
                     raise self._gone(error, lfn) from error
                 continue
             finally:
                 answer.release_conn()
-            if len(content) == stop - start:
-                return content
         raise self._error("ended its answer early", lfn, "transient")
 
     def keys(self, begins: str) -> Iterator[Key]:

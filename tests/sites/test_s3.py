@@ -14,56 +14,26 @@ from streams.errors import PartlyDone
 from streams.federation import local
 from streams.registration import register
 from tests.sites.rig import A, B, Rig, Spot, noise
-from tests.storage.s3_server import BUCKET, Server
+from tests.storage.s3_server import Server
 
 pytestmark = [pytest.mark.sites, pytest.mark.changes_federation, pytest.mark.timeout(300)]
 
 
-class Bucket:
-    """The store `cern` of site A: run1/ of a bucket, with A's credentials in a file."""
-
-    def __init__(self, rig: Rig) -> None:
-        self.credentials = rig.state / A / "s3-credentials"
-        self.server = Server()
-        self._contents: dict[str, bytes] = {}
-        self._admit()
-
-    @property
-    def table(self) -> str:
-        table = {"url": self.server.url, "bucket": BUCKET, "prefix": "run1/", "credentials_file": self.credentials}
-        return "\n[stores.cern]\n" + "".join(f'{name} = "{text}"\n' for name, text in table.items())
-
-    def put(self, contents: dict[str, bytes]) -> None:
-        self._contents |= contents
-        self.server.put({f"run1/{name}": content for name, content in contents.items()})
-
-    def stop(self) -> None:
-        self.server.stop()
-
-    def start(self) -> None:
-        """Again, with all it held (its memory is gone) and other credentials for A."""
-        self.server = Server(self.server.port)
-        self._admit()
-        self.put(self._contents)
-
-    def _admit(self) -> None:
-        store = self.server.store()
-        keys = {"aws_access_key_id": store.access_key_id, "aws_secret_access_key": store.secret_access_key}
-        self.credentials.write_text("[default]\n" + "".join(f"{name} = {text}\n" for name, text in keys.items()))
-
-
 @pytest.fixture(scope="module")
-def bucket(federation: Rig) -> Iterator[Bucket]:
-    """A's worker is started again to know the store, and in the end to forget it."""
-    path = federation.state / A / "site.toml"
+def server(federation: Rig) -> Iterator[Server]:
+    """The store `cern` of site A, whose worker is started again to know it, and in the end to forget it."""
+    path, credentials = federation.state / A / "site.toml", federation.state / A / "s3-credentials"
     before = path.read_text()
-    made = Bucket(federation)
-    path.write_text(before + made.table)
-    _start_again(federation)
-    yield made
-    made.stop()
-    path.write_text(before)
-    _start_again(federation)
+    with Server() as made:
+        store = made.store()
+        keys = {"aws_access_key_id": store.access_key_id, "aws_secret_access_key": store.secret_access_key}
+        credentials.write_text("[default]\n" + "".join(f"{name} = {text}\n" for name, text in keys.items()))
+        table = {"url": made.url, "bucket": store.bucket, "prefix": "run1/", "credentials_file": credentials}
+        path.write_text(before + "\n[stores.cern]\n" + "".join(f'{name} = "{text}"\n' for name, text in table.items()))
+        _start_again(federation)
+        yield made
+        path.write_text(before)
+        _start_again(federation)
 
 
 def _start_again(rig: Rig) -> None:
@@ -75,12 +45,16 @@ def _lfns(contents: dict[str, bytes]) -> dict[str, bytes]:
     return {f"/store/s3/cern/{name}": content for name, content in contents.items()}
 
 
-def test_keys_by_glob_arrive_whole(rig: Rig, spot: Spot, bucket: Bucket) -> None:
+def _put(server: Server, contents: dict[str, bytes]) -> None:
+    server.put({f"run1/{name}": content for name, content in contents.items()})
+
+
+def test_keys_by_glob_arrive_whole(rig: Rig, spot: Spot, server: Server) -> None:
     """By the command: what the glob means and nothing else; an odd name is one line. Beside them a file of the disk."""
     contents = {f"{spot.name}/{n}.dat": noise(n * 1000, (spot, n)) for n in range(200)}
     contents[f"{spot.name}/deep/big.dat"] = noise(30 << 20, spot)
-    bucket.put(contents)
-    bucket.put({f"{spot.name}/other.txt": b"no", f"{spot.name}/a b.dat": b"odd"})
+    _put(server, contents)
+    _put(server, {f"{spot.name}/other.txt": b"no", f"{spot.name}/a b.dat": b"odd"})
     done = _command(rig, "file", "register", f"s3://cern/{spot.name}/*.dat", "--block", spot.block())
     assert done.exit_code == PartlyDone.exit_code, done.output
     assert "a b.dat: this key is no LFN" in done.stderr
@@ -95,13 +69,13 @@ def test_keys_by_glob_arrive_whole(rig: Rig, spot: Spot, bucket: Bucket) -> None
     rig.audit()
 
 
-def test_a_key_that_changed_and_one_that_went_say_so(rig: Rig, spot: Spot, bucket: Bucket) -> None:
+def test_a_key_that_changed_and_one_that_went_say_so(rig: Rig, spot: Spot, server: Server) -> None:
     contents = {f"{spot.name}/{name}": noise(300_000, (spot, name)) for name in ("good", "changed", "gone")}
-    bucket.put(contents)
+    _put(server, contents)
     done = register(rig.settings(A), rig.publisher(A), [f"s3://cern/{spot.name}/"], spot.block())
     assert (done.files, done.faults) == (3, [])
-    bucket.put({f"{spot.name}/changed": noise(300_000, "other")})
-    bucket.server.delete(f"run1/{spot.name}/gone")
+    _put(server, {f"{spot.name}/changed": noise(300_000, "other")})
+    server.delete(f"run1/{spot.name}/gone")
     outcome = rig.wait(rig.publish([spot.block()]))
     assert outcome.exit_code == PartlyDone.exit_code
     why = {one.lfn.rpartition("/")[2]: one.reason for one in outcome.unfinished}
@@ -113,10 +87,10 @@ def test_a_key_that_changed_and_one_that_went_say_so(rig: Rig, spot: Spot, bucke
     rig.audit()
 
 
-def test_a_store_that_is_away_in_the_middle_is_waited_for(rig: Rig, spot: Spot, bucket: Bucket) -> None:
-    """With other credentials when it is back; meanwhile files from disk pass."""
+def test_a_store_that_is_away_in_the_middle_is_waited_for(rig: Rig, spot: Spot, server: Server) -> None:
+    """Meanwhile files from disk pass."""
     contents = {f"{spot.name}/{n}.dat": noise(20 << 20, (spot, n)) for n in range(4)}
-    bucket.put(contents)
+    _put(server, contents)
     register(rig.settings(A), rig.publisher(A), [f"s3://cern/{spot.name}/"], spot.block())
     with rig.ear(B, topics.CHUNK_EVENTS) as ear:
         handle = rig.publish([spot.block()])
@@ -124,20 +98,20 @@ def test_a_store_that_is_away_in_the_middle_is_waited_for(rig: Rig, spot: Spot, 
             lambda w: isinstance(w, m.TransferProgress) and w.manifest.intent == handle.id and bool(w.verified),
             "some of it is there",
         )
-        bucket.stop()
+        server.go_away()
         disk = {spot.lfn("disk.dat"): noise(50_000, spot)}
         rig.register(disk, spot.block("disk"))
         rig.wait_done(rig.publish([spot.block("disk")]))
         assert not handle.snapshot().ended
-        bucket.start()
+        server.come_back()
         rig.wait_done(handle)
     rig.assert_arrived(_lfns(contents) | disk)
     rig.audit()
 
 
-def test_what_a_store_cannot_be_asked_for(rig: Rig, spot: Spot, bucket: Bucket) -> None:
+def test_what_a_store_cannot_be_asked_for(rig: Rig, spot: Spot, server: Server) -> None:
     """Objects are read from files on disk; and nothing is ever written into a store."""
-    bucket.put({f"{spot.name}.zip": b"PK"})
+    _put(server, {f"{spot.name}.zip": b"PK"})
     register(rig.settings(A), rig.publisher(A), [f"s3://cern/{spot.name}.zip"], spot.block())
     (failed,) = rig.wait(rig.publish([spot.block()], objects="*")).unfinished
     assert "a key of the store cern" in failed.reason.text

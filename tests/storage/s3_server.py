@@ -22,7 +22,7 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=int(sys.argv[1]), verbose=False)
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
 server.start()
 url = "http://127.0.0.1:%d" % server.get_host_and_port()[1]
 
@@ -40,15 +40,21 @@ def user(name, policy):  # three calls
 
 allow = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
 users = user("reader", allow), user("stranger", None)
-client("s3", *users[0]).create_bucket(Bucket=sys.argv[2])
+client("s3", *users[0]).create_bucket(Bucket=sys.argv[1])
 print(json.dumps({"url": url, "users": users}), flush=True)
 backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
 for line in sys.stdin:
     told = json.loads(line)
     for key, content in told.get("put", {}).items():
-        backend.put_object(sys.argv[2], key, base64.b64decode(content))
+        backend.put_object(sys.argv[1], key, base64.b64decode(content))
     for key in told.get("delete", []):
-        backend.delete_object(sys.argv[2], key)
+        backend.delete_object(sys.argv[1], key)
+    if told.get("listening") is False:
+        server.stop()
+        server._server.server_close()
+    if told.get("listening"):
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=int(url.rpartition(":")[2]), verbose=False)
+        server.start()
     print("done", flush=True)
 """
 
@@ -56,9 +62,9 @@ for line in sys.stdin:
 class Server:
     """Runs until `stop`; a context manager."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", _SERVE, str(port), BUCKET],
+            [sys.executable, "-W", "ignore", "-c", _SERVE, BUCKET],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -68,10 +74,6 @@ class Server:
         started = json.loads(self._answer())
         self.url: str = started["url"]
         self._users: list[tuple[str, str]] = started["users"]
-
-    @property
-    def port(self) -> int:
-        return int(self.url.rpartition(":")[2])
 
     def store(self, name: str = "cern", *, user: int = 0, prefix: str = "", bucket: str = BUCKET) -> Store:
         """As user 0, who may do everything, or user 1, who may do nothing."""
@@ -83,6 +85,13 @@ class Server:
 
     def delete(self, *keys: str) -> None:
         self._tell({"delete": keys})
+
+    def go_away(self) -> None:
+        """No connection is taken until `come_back`; what it holds stays."""
+        self._tell({"listening": False})
+
+    def come_back(self) -> None:
+        self._tell({"listening": True})
 
     def stop(self) -> None:
         self._process.kill()

@@ -28,6 +28,8 @@ from streams.walking import Named, find, keys, name
 
 FAULTS_KEPT = 1000
 _LOOKED_UP = 500
+_KEY_THREADS = 8
+"""For keys of stores: most of their time is waiting."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -98,12 +100,14 @@ def register(
     Raises UsageError without an endpoint, StorageError without its root; `stopped` says that the cluster went away.
     """
     result = Registered(on_fault=on_fault)
+    wanted = [os.fspath(path) for path in paths]
+    if any(is_asked(path) for path in wanted):
+        threads = max(threads, _KEY_THREADS)
     prefix = None if lfn_prefix is None else Lfn(lfn_prefix.rstrip("/"))
     with _endpoint(settings, endpoint) as store:
 
         def named() -> Iterator[Named]:
-            for given in paths:
-                path = os.fspath(given)
+            for path in wanted:
                 if is_asked(path):
                     yield from _keys(path, store, result)
                     continue

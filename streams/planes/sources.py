@@ -10,7 +10,7 @@ from streams.core import parts
 from streams.core.messages import ChunksRequested, Message
 from streams.core.policy import PAYLOAD_BYTES_MAX
 from streams.core.stores import Store
-from streams.planes.byte_source import FileBytes, FileObjects
+from streams.planes.byte_source import FileBytes, FileKeys, FileObjects
 from streams.planes.entry_files import Shelf
 from streams.planes.entry_source import FileEntries
 from streams.planes.source import SendChunk, Source, wall_ms
@@ -59,5 +59,5 @@ def sources(
     entries = Source(settings.here, supply, size, send_chunk, publish, wall_ms)
     unpacked = FileObjects(endpoint, str(Path(settings.datadir) / "unpacked"))
     objects = Source(settings.here, unpacked, size, send_chunk, publish, wall_ms)
-    keys = Source(settings.here, FileBytes(endpoint), size, send_chunk, publish, wall_ms)
+    keys = Source(settings.here, FileKeys(endpoint), size, send_chunk, publish, wall_ms)
     return Sources(files, entries, objects, keys, settings.stores)

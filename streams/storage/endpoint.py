@@ -108,6 +108,10 @@ class Reader(ABC):
     @abstractmethod
     def close(self) -> None: ...
 
+    def begin(self) -> bool:
+        """Ask for what will be read soon, from the front, without waiting; False where nothing has to be waited for."""
+        return False
+
     def pread(self, offset: int, length: int) -> bytes:
         """Exactly `length` bytes from `offset`."""
         into = bytearray(length)

@@ -25,7 +25,7 @@ from streams.storage.s3_client import Key, S3Client
 FIRST_BYTES = 1 << 20
 BLOCK_BYTES = 8 << 20
 KEPT_BYTES = 64 << 20
-FETCHERS = 4
+FETCHERS = 8
 HINT_KEYS = 1000
 _VERSION = re.compile(r"(\d{1,15}):([!-~]{1,128})")
 
@@ -166,6 +166,13 @@ class S3Reader(Reader):
             raise StorageError("the key has changed since it was listed", self.lfn, failure_class="data-bad")
         return adler32_hex(value)
 
+    def begin(self) -> bool:
+        if self._block is None and self._next is None and self.stat.bytes:
+            stop = min(FIRST_BYTES, self.stat.bytes)
+            self._next = 0, stop, self._files.fetch_ahead(self, 0, stop)
+            self._files.used(self)
+        return True
+
     def forget(self) -> None:
         """Let go of what was fetched; also by another thread."""
         self._block = self._next = None  # never cancelled: the other thread may be waiting for it
@@ -181,8 +188,9 @@ class S3Reader(Reader):
             return block
         in_order = block is not None and offset == block[0] + len(block[1])
         self._block = None
-        if ahead is not None and ahead[0] == offset:
+        if ahead is not None and ahead[0] <= offset < ahead[1]:
             self._next = None
+            offset = ahead[0]
             try:
                 block = offset, ahead[2].result()
             except StorageError:  # of a moment that may be long gone

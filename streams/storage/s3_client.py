@@ -25,6 +25,7 @@ from streams.errors import StorageError
 from streams.storage.endpoint import FileMissing
 from streams.storage.s3_signing import Keys, query_of, quoted, signed
 
+CONNECTIONS = 16
 CONNECT_S = 5.0
 READ_S = 30.0
 TRIES = 3
@@ -56,7 +57,7 @@ class S3Client:
         self._host, self._origin = host, f"{parts.scheme}://{host}"
         self._top = parts.path + (f"/{quoted(store.bucket)}" if store.path_style else "")
         self._pool = urllib3.PoolManager(
-            maxsize=8,
+            maxsize=CONNECTIONS,
             retries=False,
             timeout=urllib3.Timeout(connect=CONNECT_S, read=READ_S),
             ca_certs=store.ca_file or None,

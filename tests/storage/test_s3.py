@@ -263,3 +263,16 @@ def test_names_of_a_store_are_read_only_and_others_are_the_storages(server: Serv
             with pytest.raises(UsageError):
                 list(endpoint.find_keys(text, refuse_none))
     assert not (tmp_path / "storage/store/s3").exists()
+
+
+def test_what_was_begun_is_fetched_while_others_are_read(server: Server, files: S3Files) -> None:
+    contents = {f"begun/{n}": random.Random(n).randbytes(1000 * n) for n in range(30)}
+    server.put(contents)
+    listed = list(files.find(AskedKeys.parse("s3://cern/begun/*"), refuse_none))
+    readers = [files.open_reader(lfn, stat.version) for lfn, stat in listed]
+    for reader in readers:
+        reader.begin()
+    for reader in readers:
+        content = contents["begun/" + reader.lfn.rpartition("/")[2]]
+        assert reader.pread(len(content) // 2, len(content) - len(content) // 2) == content[len(content) // 2 :]
+        reader.close()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from click.testing import CliRunner, Result
 
+from streams.audit import audit
 from streams.cli import root
 from streams.core import messages as m
 from streams.core import topics
@@ -107,6 +108,18 @@ def test_a_store_that_is_away_in_the_middle_is_waited_for(rig: Rig, spot: Spot, 
         rig.wait_done(handle)
     rig.assert_arrived(_lfns(contents) | disk)
     rig.audit()
+
+
+def test_a_key_that_is_in_the_destinations_store_already(rig: Rig, spot: Spot, server: Server) -> None:
+    """It need not be registered there: A looks into its store, finds just these bytes, and says that it holds them."""
+    contents = {f"{spot.name}/{n}.dat": noise(10_000, (spot, n)) for n in range(3)}
+    rig.register(_lfns(contents), spot.block(), at=B)
+    _put(server, contents)
+    rig.wait_done(rig.publish([spot.block()], [A], home=B))
+    assert not (rig.storage(A) / "store/s3").exists()
+    rig.audit()
+    report = audit(rig.settings(A), storage=True)
+    assert report.exit_code == 0, report
 
 
 def test_what_a_store_cannot_be_asked_for(rig: Rig, spot: Spot, server: Server) -> None:

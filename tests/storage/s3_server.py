@@ -112,5 +112,5 @@ class Server:
     def _answer(self) -> str:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        assert line, "the S3 server ended"
+        assert line, "the S3 server ended; it needs moto[s3], flask and flask-cors"
         return line

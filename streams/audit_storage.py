@@ -55,7 +55,10 @@ def stores_of(settings: Settings, site: Site) -> tuple[Store, ...]:
     """The stores that `site` reads, as its own site.toml says. Raises what `load_settings` does."""
     if site == settings.site:
         return settings.stores
-    return load_settings(environ={}, files=[], state=settings.state, sites=settings.sites_path, site=site).stores
+    found = load_settings(
+        need_federation=False, environ={}, files=[], state=settings.state, sites=settings.sites_path, site=site
+    )
+    return found.stores
 
 
 def check_storage(

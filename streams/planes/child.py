@@ -4,8 +4,8 @@ It ends when the pipe closes, within seconds and whatever it was doing: nothing 
 is logged and skipped.
 
 Threads: main reads the pipe; `orders` carries orders out one after the other; `payload` reads and writes; `sync` makes
-durable, seals and tells; `source` serves files, `entries` what is inside them; `listing` and `entry-listing` write
-manifests. Publishers and librdkafka have their own.
+durable, seals and tells; `source` serves files, `keys` those in stores, `entries` and `objects` what is inside files;
+`listing` and `entry-listing` write manifests. Publishers and librdkafka have their own.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ anything outside its root: such a request is a `StorageError`, permanent.
 
 **Reading.** A reader is bound to one `version` of the file. Bytes come whole or not at all: a file that changed or
 shrank is data-bad, one that is gone is `FileMissing`, each with a reason in words. (A change within one tick of the
-filesystem's clock can escape the version; it cannot escape the checksum.) Where asking takes its time, as of a store over
-a network, a reader of a given version may notice that at its first read. Files of such a store have no `local_path`, are
-never written, and are found by `find_keys`.
+filesystem's clock can escape the version; it cannot escape the checksum.) Where asking takes its time, as of a store
+over a network, a reader of a given version may notice that at its first read. Files of such a store have no
+`local_path`, are never written, and are found by `find_keys`.
 
 **Writing.** Bytes of a file grow in a *part* beside the target, never under the final name:
 1. `present`: maybe the file is there already (then `discard` the own tag: a crash may have left its part); a different

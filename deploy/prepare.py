@@ -63,7 +63,7 @@ def prepare() -> None:
     if STAMP.is_file() and STAMP.read_text() == wanted:
         return
     started = time.monotonic()
-    say(f"preparing .venv with Python {sys.version.split()[0]}: some 90 pinned packages, a minute at most")
+    say(f"preparing .venv with Python {sys.version.split()[0]}: some 110 pinned packages, a minute at most")
     python = str(make_venv())
     pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input")
     run(*pip, "--requirement", str(LOCK))

@@ -17,10 +17,11 @@ from streams.core.ledger import Docket, Invariant, Ledger
 from streams.core.manifest import digest
 from streams.core.names import ManifestId, Site
 from streams.core.ranges import Ranges
+from streams.core.stores import Store
 from streams.core.topics import MANIFESTS, remote
 from streams.errors import StorageError, Transfer2goError, WireError
 from streams.kafka.replay import replay
-from streams.settings import Settings
+from streams.settings import Settings, load_settings
 from streams.storage import open_endpoint
 from streams.storage.endpoint import Endpoint, FileMissing
 
@@ -48,6 +49,16 @@ def endpoint_url(settings: Settings, site: Site) -> str | None:
     except (OSError, ValueError, AttributeError):
         return None
     return found if isinstance(found, str) else None
+
+
+def stores_of(settings: Settings, site: Site) -> tuple[Store, ...]:
+    """The stores that `site` reads, as its own site.toml says. Raises what `load_settings` does."""
+    if site == settings.site:
+        return settings.stores
+    found = load_settings(
+        need_federation=False, environ={}, files=[], state=settings.state, sites=settings.sites_path, site=site
+    )
+    return found.stores
 
 
 def check_storage(
@@ -121,7 +132,8 @@ class _Disks:
         if site not in self._endpoints:
             url = endpoint_url(self._settings, site)
             try:
-                self._endpoints[site] = None if url is None else open_endpoint(url, name=site)
+                stores = stores_of(self._settings, site)
+                self._endpoints[site] = None if url is None else open_endpoint(url, name=site, stores=stores)
             except Transfer2goError:
                 self._endpoints[site] = None
         return self._endpoints[site]

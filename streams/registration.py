@@ -17,16 +17,19 @@ from typing import TypeVar
 
 from streams.core.messages import HeldFile
 from streams.core.names import Adler32, Block, Lfn, Site, shown
+from streams.core.stores import is_asked
 from streams.errors import StorageError, Temporary, UsageError
 from streams.kafka.publish import Publisher
 from streams.replicas import ReplicaWriter
 from streams.settings import Settings
 from streams.storage import open_endpoint
 from streams.storage.endpoint import Endpoint
-from streams.walking import Named, find, name
+from streams.walking import Named, find, keys, name
 
 FAULTS_KEPT = 1000
 _LOOKED_UP = 500
+_KEY_THREADS = 8
+"""For keys of stores: most of their time is waiting."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -90,20 +93,29 @@ def register(
 ) -> Registered:
     """Register the files at `paths` (directories are walked) as replicas of the publisher's site, in `block`.
 
+    A path `s3://NAME/PATTERN` is the keys of a store of this site that match; each is read once and stays there.
+
     `lfns` maps paths to LFNs; see `walking.name` for the others. `link=False` copies always. `elsewhere` finds other
     sites' replicas, so that a name with other content is refused. `on_progress(files, bytes)` after acknowledgements.
     Raises UsageError without an endpoint, StorageError without its root; `stopped` says that the cluster went away.
     """
     result = Registered(on_fault=on_fault)
+    wanted = [os.fspath(path) for path in paths]
+    if any(is_asked(path) for path in wanted):
+        threads = max(threads, _KEY_THREADS)
     prefix = None if lfn_prefix is None else Lfn(lfn_prefix.rstrip("/"))
     with _endpoint(settings, endpoint) as store:
 
         def named() -> Iterator[Named]:
-            for found in find(paths, result.refuse):
-                try:
-                    yield name(found, store, prefix, lfns or {})
-                except UsageError as error:
-                    result.refuse(found.path, str(error))
+            for path in wanted:
+                if is_asked(path):
+                    yield from _keys(path, store, result)
+                    continue
+                for found in find([path], result.refuse):
+                    try:
+                        yield name(found, store, prefix, lfns or {})
+                    except UsageError as error:
+                        result.refuse(found.path, str(error))
 
         def read(file: Named) -> tuple[Named, HeldFile | StorageError, str]:
             try:
@@ -188,12 +200,26 @@ def verify(
         yield from _in_threads(check, expected, threads)
 
 
+def _keys(asked: str, store: Endpoint, result: Registered) -> Iterator[Named]:
+    try:
+        yield from keys(asked, store, result.refuse)
+    except UsageError as error:
+        result.refuse(asked, str(error))
+    except StorageError as error:
+        if error.failure_class != "transient":
+            result.refuse(asked, str(error))
+        else:
+            result.stopped = Temporary(
+                error.what, asked, "what was found is registered; register it again for the rest"
+            )
+
+
 def _read(store: Endpoint, file: Named, block: Block, *, link: bool) -> tuple[HeldFile, str]:
     """The file as it is now, and how it came under the root. StorageError if it changes meanwhile."""
     if not file.in_place:
         placed = store.place(file.lfn, file.path, link=link)
         return HeldFile(file.lfn, block, placed.bytes, Adler32(placed.adler32), placed.version), placed.how
-    stat = store.stat(file.lfn)
+    stat = file.stat or store.stat(file.lfn)
     adler = store.checksum(file.lfn, stat.version)
     return HeldFile(file.lfn, block, stat.bytes, Adler32(adler), stat.version), "in place"
 
@@ -272,5 +298,5 @@ def _endpoint(settings: Settings, given: Endpoint | None) -> Iterator[Endpoint]:
         return
     if not settings.endpoint_url:
         raise UsageError("no storage is configured for this site", next="set endpoint.url in its site.toml")
-    with open_endpoint(settings.endpoint_url) as opened:
+    with open_endpoint(settings.endpoint_url, stores=settings.stores) as opened:
         yield opened

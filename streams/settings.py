@@ -19,8 +19,10 @@ import platformdirs
 
 from streams.core.names import Site
 from streams.core.policy import Policy
+from streams.core.stores import Store
 from streams.errors import InvalidName, NeverWorks, NotFound, UsageError
 from streams.layers import NODE, SHARED, Reading, Value, flat, unknown
+from streams.stores import read_stores, variable
 
 _APP = "transfer2go"
 CHUNK_QUEUE_BYTES = 1320 * 1024
@@ -94,6 +96,7 @@ class Settings:
     datadir: Path
     web_port: int = 0
     endpoint_url: str = ""
+    stores: tuple[Store, ...] = ()
     chunk_queue_bytes: int = CHUNK_QUEUE_BYTES
     policy: Policy = field(default_factory=Policy)
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False, hash=False)
@@ -219,6 +222,8 @@ def _environment(environ: Mapping[str, str], reading: Reading) -> dict[str, obje
     for name, value in environ.items():
         if name in names:
             found[names[name]] = value
+        elif (key := variable(name)) is not None:
+            found[key] = value
         elif name.startswith("T2G_KAFKA_"):
             found["kafka." + name.removeprefix("T2G_KAFKA_").lower().replace("_", ".")] = value
         elif name.startswith("T2G_") and (near := difflib.get_close_matches(name, names, n=1, cutoff=0.85)):
@@ -277,6 +282,7 @@ def load_settings(
         datadir=Path(str(reading.take("datadir", state / site / "worker-0" if site else state / "client"))),
         web_port=_int(reading.take("web_port", 0)),
         endpoint_url=str(reading.take("endpoint.url", "")),
+        stores=read_stores(reading),
         chunk_queue_bytes=_int(reading.take("chunk_queue_bytes", CHUNK_QUEUE_BYTES)),
         policy=_policy(reading, registry),
         secrets=_secrets(reading, registry, site),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from streams.core.names import Lfn
 from streams.errors import StorageError, UsageError
-from streams.storage.endpoint import Endpoint
+from streams.storage.endpoint import Endpoint, FileStat
 
 Refuse = Callable[[str, str], None]
 """(path, why)"""
@@ -29,6 +29,8 @@ class Named:
     path: str
     lfn: Lfn
     in_place: bool
+    stat: FileStat | None = None
+    """Where finding it told that already."""
 
 
 def find(paths: Iterable[str | os.PathLike[str]], refuse: Refuse) -> Iterator[Found]:
@@ -41,6 +43,12 @@ def find(paths: Iterable[str | os.PathLike[str]], refuse: Refuse) -> Iterator[Fo
             yield Found(path, os.path.basename(path))
         else:
             refuse(path, "not a regular file" if os.path.lexists(path) else "no such file or directory")
+
+
+def keys(asked: str, endpoint: Endpoint, refuse: Refuse) -> Iterator[Named]:
+    """Keys of a store, `s3://NAME/PATTERN`; see `Endpoint.find_keys` for the errors."""
+    for lfn, stat in endpoint.find_keys(asked, refuse):
+        yield Named(lfn, lfn, True, stat)
 
 
 def _below(top: str, refuse: Refuse) -> Iterator[Found]:

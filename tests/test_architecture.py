@@ -34,6 +34,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.core.messages": {"streams.core.names", "streams.core.ranges", "streams.core.selection"},
     # Drawn the other way round: an Item is part of a record, so messages holds it and manifest does the arithmetic.
     "streams.core.manifest": {"streams.core.messages", "streams.core.ranges"},
+    # Which LFNs the keys of a store have; patterns are those of objects.
+    "streams.core.stores": {"streams.core.asked", "streams.core.named", "streams.core.names", "streams.errors"},
     "streams.core.policy": set(),
     "streams.core.commands": FACTS,
     "streams.core.topics": {"streams.core.names", "streams.core.messages"},
@@ -64,12 +66,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.wire": {"schemas", "fastavro", "streams.avro"} | ANY_CORE,
     # Configuration: values and layers apart from what they mean; platformdirs knows where users keep files.
     "streams.layers": ANY_CORE,
-    "streams.settings": {"streams.layers", "platformdirs"} | ANY_CORE,
+    "streams.stores": {"streams.layers"} | ANY_CORE,
+    "streams.settings": {"streams.layers", "streams.stores", "platformdirs"} | ANY_CORE,
     "streams.kafka": {"confluent_kafka", "streams.settings", "streams.wire"} | ANY_CORE,
     # Views and the payload reader commit offsets of their own (with the rows, by assign), so they hold a Consumer;
     # its configuration is kafka.client's.
     "streams.views": {"rocksdict", "confluent_kafka"} | KAFKA | ANY_CORE,
     "streams.storage": {"google_crc32c", "zlib_ng"} | ANY_CORE,
+    # The only place that asks a store over HTTP.
+    "streams.storage.s3_client": {"streams.storage", "urllib3"} | ANY_CORE,
     # Entries: only here the libraries of the extra `events` may be imported. What is asked for is pure.
     "streams.events": {"pyarrow", "uproot", "awkward", "numpy", "xxhash", "fastavro", "matplotlib", "streams.storage"}
     | ANY_CORE,

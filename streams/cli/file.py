@@ -40,6 +40,7 @@ def register_files(
 ) -> None:
     """Say to the log that this site holds the files at PATH… (directories are walked).
 
+    A PATH 's3://NAME/PATTERN' is the keys of the site's store NAME that match, * and ? standing for any characters.
     Files outside the site's storage are placed into it first, under --prefix, by default /store/BLOCK'S DATASET.
     Exit 0: all registered; 8: some refused; 6: none registered.
     """

@@ -241,7 +241,8 @@ def _write_files(state: Path, record: plan.Record) -> None:
     for site in record.sites:
         (state / site.name / "storage").mkdir(parents=True, exist_ok=True)
     for path, text in plan.site_files(state, record):
-        plan.write(path, text)
+        if path.name != "site.toml" or not plan.says(path, text):
+            plan.write(path, text)
     plan.write_record(state, record)
 
 

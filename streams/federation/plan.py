@@ -216,6 +216,16 @@ def _table_version(path: Path) -> int:
         return 1
 
 
+def says(path: Path, text: str) -> bool:
+    """Whether a file of settings holds all that `text` sets: whoever runs the site may have added his own to it."""
+    try:
+        found = tomllib.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    wanted = tomllib.loads(text)
+    return {**found, **wanted} == found
+
+
 def site_files(state: Path, record: Record) -> Iterator[tuple[Path, str]]:
     """sites.toml and each site's site.toml."""
     version = _table_version(state / "sites.toml")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections import OrderedDict
+from contextlib import suppress
 
 from streams.core import parts
 from streams.core.messages import ChunksRequested, RequestedItem
@@ -14,6 +16,8 @@ from streams.planes.source import Taken
 from streams.storage.endpoint import Endpoint, Reader
 
 READERS_MAX = 32
+KEYS_AHEAD = 16
+KEY_AHEAD_BYTES = 1024 * 1024
 TURN_BYTES = 1024 * 1024
 """Sent of one request before another has its turn: records of one partition in a row share a batch, in every hop."""
 
@@ -22,6 +26,7 @@ class FileBytes:
     """Used by one thread."""
 
     idle_s = 0.0
+    readers_max = READERS_MAX
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
@@ -48,12 +53,30 @@ class FileBytes:
                 what = f"the file has {reader.stat.bytes:,} bytes where {item.length:,} were registered"
                 raise StorageError(what, item.lfn, "register it again", failure_class="data-bad")
             self._readers[name] = reader
-            if len(self._readers) > READERS_MAX:
+            if len(self._readers) > self.readers_max:
                 self._readers.popitem(last=False)[1].close()
         return reader
 
     def _open(self, item: RequestedItem) -> Reader:
         return self._endpoint.open_reader(item.lfn, item.version or None)
+
+
+class FileKeys(FileBytes):
+    """Files that are keys of stores: small ones are asked for while others are sent. For one thread."""
+
+    readers_max = 4 * READERS_MAX
+
+    def take(self, request: ChunksRequested, item: RequestedItem, offset: int, length: int, room_bytes: int) -> Taken:
+        if not offset:
+            at = bisect_right(request.items, item.start, key=lambda one: one.start)
+            for later in request.items[at : at + KEYS_AHEAD]:
+                if later.version and 0 < later.length <= KEY_AHEAD_BYTES:
+                    with suppress(StorageError):  # said when its turn comes
+                        self._reader(later).begin()
+        taken = super().take(request, item, offset, length, room_bytes)
+        if offset + taken.length == item.length:
+            self._readers.pop((item.lfn, item.version, item.selection)).close()
+        return taken
 
 
 class FileObjects(FileBytes):
@@ -70,10 +93,11 @@ class FileObjects(FileBytes):
             asked = parts.objects_of(item.selection)
             if asked is None or asked.one is None:
                 raise StorageError(f"{shown(item.selection, 60)!r} names no object", failure_class="permanent")
+            path = self._endpoint.local_path(item.lfn)
             # as the storage opens files: never out of its root
             with self._endpoint.open_reader(item.lfn, item.version or None) as reader:
                 seen = reader.stat.version
             os.makedirs(self._scratch, exist_ok=True)
-            return open_object(self._endpoint.pfn(item.lfn), asked.one, version=seen, scratch=self._scratch)
+            return open_object(path, asked.one, version=seen, scratch=self._scratch)
         except Exception as error:
             raise put_in_words(error, item.lfn) from error

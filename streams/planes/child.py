@@ -4,8 +4,8 @@ It ends when the pipe closes, within seconds and whatever it was doing: nothing 
 is logged and skipped.
 
 Threads: main reads the pipe; `orders` carries orders out one after the other; `payload` reads and writes; `sync` makes
-durable, seals and tells; `source` serves files, `entries` what is inside them; `listing` and `entry-listing` write
-manifests. Publishers and librdkafka have their own.
+durable, seals and tells; `source` serves files, `keys` those in stores, `entries` and `objects` what is inside files;
+`listing` and `entry-listing` write manifests. Publishers and librdkafka have their own.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Halves(NamedTuple):
     sources: Sources
 
     def close(self) -> None:
-        for half in (self.destination, self.payload, *self.sources):
+        for half in (self.destination, self.payload, self.sources):
             half.close()
 
 
@@ -169,6 +169,7 @@ class Child:
                 ("source", serving.files.run),
                 ("entries", serving.entries.run),
                 ("objects", serving.objects.run),
+                ("keys", serving.keys.run),
             ):
                 _thread(name, run)
             if self.assigned:
@@ -178,7 +179,7 @@ class Child:
         return None
 
     def open_storage(self) -> Endpoint:
-        return open_endpoint(self.settings.endpoint_url, name=ENDPOINT)
+        return open_endpoint(self.settings.endpoint_url, name=ENDPOINT, stores=self.settings.stores)
 
     # manifests
 

@@ -65,9 +65,10 @@ def open_item(endpoint: Endpoint, lfn: str, version: str, selection: EventSelect
     try:
         from streams.events.reading import open_entries
 
+        path = endpoint.local_path(lfn)
         with endpoint.open_reader(lfn, version or None) as reader:  # as the storage opens files: never out of its root
             seen = reader.stat.version
-        return open_entries(endpoint.pfn(lfn), selection, version=seen)
+        return open_entries(path, selection, version=seen)
     except Exception as error:
         raise put_in_words(error, lfn) from error
 

@@ -116,10 +116,11 @@ class ObjectItems:
         assert asked is not None
         if self._endpoint is None:
             self._endpoint = self._open_storage()
+        path = self._endpoint.local_path(lfn)
         # as the storage opens files: never out of its root
         with self._endpoint.open_reader(lfn, version or None) as reader:
             seen = reader.stat.version
-        return listed(self._endpoint.pfn(lfn), asked, version=seen)
+        return listed(path, asked, version=seen)
 
     def _failed(self, file: CatalogueFile, selection: str, version: str, holder: Site | None, reason: Reason) -> Item:
         return failed_part(Lfn(file.lfn), file.block, selection, "object", version, holder, reason)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from streams.core import parts
 from streams.core.messages import ChunksRequested, Message
 from streams.core.policy import PAYLOAD_BYTES_MAX
-from streams.planes.byte_source import FileBytes, FileObjects
+from streams.core.stores import Store
+from streams.planes.byte_source import FileBytes, FileKeys, FileObjects
 from streams.planes.entry_files import Shelf
 from streams.planes.entry_source import FileEntries
 from streams.planes.source import SendChunk, Source, wall_ms
@@ -24,13 +25,22 @@ class Sources(NamedTuple):
     files: Source
     entries: Source
     objects: Source
+    keys: Source
+    """Files that are keys of stores: those on disk do not wait for an answer over a network."""
+    stores: tuple[Store, ...] = ()
 
     def of(self, request: ChunksRequested) -> Source:
         """Who serves it: the items of a request are of one kind."""
         selection = request.items[0].selection if request.items else ""
         if selection.startswith(parts.ENTRIES):
             return self.entries
-        return self.objects if selection else self.files
+        if selection:
+            return self.objects
+        return self.keys if any(store.holds(request.items[0].lfn) for store in self.stores) else self.files
+
+    def close(self) -> None:
+        for source in (self.files, self.entries, self.objects, self.keys):
+            source.close()
 
 
 def sources(
@@ -48,4 +58,6 @@ def sources(
     supply = FileEntries(endpoint, size, codec, record_bytes, shelf)
     entries = Source(settings.here, supply, size, send_chunk, publish, wall_ms)
     unpacked = FileObjects(endpoint, str(Path(settings.datadir) / "unpacked"))
-    return Sources(files, entries, Source(settings.here, unpacked, size, send_chunk, publish, wall_ms))
+    objects = Source(settings.here, unpacked, size, send_chunk, publish, wall_ms)
+    keys = Source(settings.here, FileKeys(endpoint), size, send_chunk, publish, wall_ms)
+    return Sources(files, entries, objects, keys, settings.stores)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
+from streams.core.stores import Store
 from streams.errors import NeverWorks
 from streams.storage.endpoint import Endpoint
 from streams.storage.rules import PathRules
 
 
-def open_endpoint(url: str, *, name: str = "", rules: PathRules | None = None) -> Endpoint:
+def open_endpoint(
+    url: str, *, name: str = "", rules: PathRules | None = None, stores: Sequence[Store] = ()
+) -> Endpoint:
     """The endpoint at `url`; today `file:///ROOT`, whose root must exist (StorageError if not).
 
-    `rules` map LFN to absolute PFN; without them PFN = ROOT + LFN. Raises NeverWorks for what is no such URL.
+    Names below those of `stores` are read from them. `rules` map LFN to absolute PFN; without them PFN = ROOT + LFN.
+    Raises NeverWorks for what is no such URL.
     """
     parts = urlsplit(url)
     if parts.scheme != "file":
@@ -21,4 +26,9 @@ def open_endpoint(url: str, *, name: str = "", rules: PathRules | None = None) -
         raise NeverWorks(f"not an absolute local path: {url!r}", next="use file:///ROOT")
     from streams.storage.posix import PosixEndpoint
 
-    return PosixEndpoint(unquote(parts.path), name=name, rules=rules)
+    home = PosixEndpoint(unquote(parts.path), name=name, rules=rules)
+    if not stores:
+        return home
+    from streams.storage.routed import RoutedEndpoint
+
+    return RoutedEndpoint(home, stores)

@@ -7,7 +7,9 @@ anything outside its root: such a request is a `StorageError`, permanent.
 
 **Reading.** A reader is bound to one `version` of the file. Bytes come whole or not at all: a file that changed or
 shrank is data-bad, one that is gone is `FileMissing`, each with a reason in words. (A change within one tick of the
-filesystem's clock can escape the version; it cannot escape the checksum.)
+filesystem's clock can escape the version; it cannot escape the checksum.) Where asking takes its time, as of a store
+over a network, a reader of a given version may notice that at its first read. Files of such a store have no
+`local_path`, are never written, and are found by `find_keys`.
 
 **Writing.** Bytes of a file grow in a *part* beside the target, never under the final name:
 1. `present`: maybe the file is there already (then `discard` the own tag: a crash may have left its part); a different
@@ -33,12 +35,13 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from streams.core.names import Lfn
 from streams.core.ranges import Ranges
-from streams.errors import StorageError
+from streams.errors import StorageError, UsageError
 from streams.storage.checksums import Buffer
 
 
@@ -106,6 +109,10 @@ class Reader(ABC):
 
     @abstractmethod
     def close(self) -> None: ...
+
+    def begin(self) -> bool:
+        """Ask for what will be read soon, from the front, without waiting; False where nothing has to be waited for."""
+        return False
 
     def pread(self, offset: int, length: int) -> bytes:
         """Exactly `length` bytes from `offset`."""
@@ -194,6 +201,10 @@ class Endpoint(ABC):
     def pfn(self, lfn: str) -> str:
         """Where this endpoint keeps `lfn`. Raises StorageError (permanent) for a name that leads out of the root."""
 
+    def local_path(self, lfn: str) -> str:
+        """Where a library may open the file by itself. StorageError (permanent) for one that is on no disk."""
+        return self.pfn(lfn)
+
     @abstractmethod
     def stat(self, lfn: str) -> FileStat: ...
 
@@ -251,6 +262,10 @@ class Endpoint(ABC):
 
     @abstractmethod
     def close(self) -> None: ...
+
+    def find_keys(self, asked: str, refuse: Callable[[str, str], None]) -> Iterator[tuple[Lfn, FileStat]]:
+        """Files that `s3://NAME/PATTERN` means; `refuse(name, why)` what cannot be one. UsageError where none can."""
+        raise UsageError("this site reads no store", next="name one in its settings: [stores.NAME] with url and bucket")
 
     def present(self, lfn: str, bytes: int, adler32: str | None) -> bool:
         """`present_group` of one; raises its error."""

@@ -1,0 +1,122 @@
+"""A site's storage together with the stores it may also read: each LFN goes where its name says.
+
+Names of a store are read-only. What changes files is refused for them, permanently, and goes to the storage otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from streams.core.names import Lfn
+from streams.core.ranges import Ranges
+from streams.core.stores import AskedKeys, Store
+from streams.errors import StorageError, UsageError
+from streams.storage.endpoint import Beside, Endpoint, FileMissing, FileStat, Part, Placed, Reader, Sealed, Wanted
+from streams.storage.s3 import S3Files
+
+
+class RoutedEndpoint(Endpoint):
+    """Owns `home`. Nothing is asked of a store before a name of it is."""
+
+    def __init__(self, home: Endpoint, stores: Iterable[Store]) -> None:
+        self.name, self.root = home.name, home.root
+        self._home = home
+        self._stores = {store.name: S3Files(store) for store in stores}
+
+    # reading
+
+    def pfn(self, lfn: str) -> str:
+        files = self._store(lfn)
+        return self._home.pfn(lfn) if files is None else files.pfn(lfn)
+
+    def local_path(self, lfn: str) -> str:
+        files = self._store(lfn)
+        if files is None:
+            return self._home.local_path(lfn)
+        what = f"entries and objects are read from files on disk, and this one is a key of the store {files.store.name}"
+        raise StorageError(what, lfn, "ask for whole files", failure_class="permanent")
+
+    def stat(self, lfn: str) -> FileStat:
+        return (self._store(lfn) or self._home).stat(lfn)
+
+    def open_reader(self, lfn: str, version: str | None = None) -> Reader:
+        return (self._store(lfn) or self._home).open_reader(lfn, version)
+
+    def checksum(self, lfn: str, version: str | None = None) -> str:
+        return (self._store(lfn) or self._home).checksum(lfn, version)
+
+    def find_keys(self, asked: str, refuse: Callable[[str, str], None]) -> Iterator[tuple[Lfn, FileStat]]:
+        """Files that `s3://NAME/PATTERN` means; see `S3Files.find`."""
+        wanted = AskedKeys.parse(asked)
+        files = self._stores.get(wanted.store)
+        if files is None:
+            known = ", ".join(self._stores) or "none"
+            raise UsageError(f"this site has no store {wanted.store}", next=f"known stores: {known}")
+        yield from files.find(wanted, refuse)
+
+    def present_group(self, wanted: Sequence[Wanted]) -> list[bool | StorageError]:
+        answers: dict[int, bool | StorageError] = {}
+        home = [no for no, one in enumerate(wanted) if self._store(one.lfn) is None]
+        answers |= zip(home, self._home.present_group([wanted[no] for no in home]), strict=True)
+        return [answers[no] if no in answers else self._present_key(one) for no, one in enumerate(wanted)]
+
+    def _present_key(self, one: Wanted) -> bool | StorageError:
+        try:
+            stat = self.stat(one.lfn)
+            if one.adler32 is None:
+                return False
+            same = stat.bytes == one.bytes and self.checksum(one.lfn, stat.version) == one.adler32
+        except FileMissing:
+            return False
+        except StorageError as error:
+            return error
+        return same or StorageError("a different file is there", one.lfn, failure_class="permanent")
+
+    # writing
+
+    def place(self, lfn: str, source_path: str, *, link: bool = True) -> Placed:
+        return self._writable(lfn).place(lfn, source_path, link=link)
+
+    def open_part(
+        self,
+        lfn: str,
+        tag: str,
+        *,
+        bytes: int,
+        adler32: str | None,
+        verified: Iterable[tuple[int, int]] = (),
+        preallocate: bool = False,
+    ) -> Part:
+        return self._writable(lfn).open_part(
+            lfn, tag, bytes=bytes, adler32=adler32, verified=verified, preallocate=preallocate
+        )
+
+    def sync_group(self, parts: Sequence[Part]) -> list[Ranges | StorageError]:
+        return self._home.sync_group(parts)
+
+    def seal_group(self, parts: Sequence[Part]) -> list[Sealed | StorageError]:
+        return self._home.seal_group(parts)
+
+    def open_beside(self, lfn: str, tag: str) -> Beside:
+        return self._writable(lfn).open_beside(lfn, tag)
+
+    def settle_names(self, lfns: Sequence[str]) -> list[StorageError | None]:
+        return self._home.settle_names(lfns)
+
+    def discard(self, lfn: str, tag: str) -> bool:
+        return self._store(lfn) is None and self._home.discard(lfn, tag)
+
+    def close(self) -> None:
+        for files in self._stores.values():
+            files.close()
+        self._home.close()
+
+    def _store(self, lfn: str) -> S3Files | None:
+        return next((files for files in self._stores.values() if files.store.holds(lfn)), None)
+
+    def _writable(self, lfn: str) -> Endpoint:
+        files = self._store(lfn)
+        if files is None:
+            return self._home
+        what = f"names below {files.store.base} are keys of the store {files.store.name}, which is only read here"
+        raise StorageError(what, lfn, failure_class="permanent")

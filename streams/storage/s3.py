@@ -1,0 +1,210 @@
+"""Keys of an S3-compatible store as files that can be read: stat, ranges read ahead, checksums, and which there are.
+
+Nothing here writes. A file's version is its size and ETag, and each range is asked for on condition of that ETag.
+
+Ranges are fetched in blocks that grow while the file is read from front to back, the next one while the current one is
+being taken. All readers of a store together keep about `KEPT_BYTES`: the one not read for longest forgets its block.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from streams.core.asked import nearest
+from streams.core.names import Lfn, shown
+from streams.core.stores import AskedKeys, Store
+from streams.errors import InvalidName, StorageError, UsageError
+from streams.storage.checksums import ADLER32_EMPTY, adler32, adler32_hex
+from streams.storage.endpoint import FileStat, Reader
+from streams.storage.s3_client import Key, S3Client
+
+FIRST_BYTES = 1 << 20
+BLOCK_BYTES = 8 << 20
+KEPT_BYTES = 64 << 20
+FETCHERS = 8
+HINT_KEYS = 1000
+_VERSION = re.compile(r"(\d{1,15}):([!-~]{1,128})")
+
+
+def version_of(key: Key) -> str:
+    return f"{key.bytes}:{key.etag}"
+
+
+class S3Files:
+    """The files of one store. Thread-safe; a reader is used by one thread at a time."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._client = S3Client(store)
+        self._ahead = ThreadPoolExecutor(FETCHERS, thread_name_prefix=f"s3-{store.name}")
+        self._lock = threading.Lock()
+        self._read: OrderedDict[S3Reader, None] = OrderedDict()
+
+    def close(self) -> None:
+        self._ahead.shutdown(wait=False, cancel_futures=True)
+        self._client.close()
+
+    def pfn(self, lfn: str) -> str:
+        return f"s3://{self.store.name}/{self._key(lfn)}"
+
+    def stat(self, lfn: str) -> FileStat:
+        key = self._client.head(self._key(lfn), lfn)
+        return FileStat(key.bytes, version_of(key))
+
+    def open_reader(self, lfn: str, version: str | None = None) -> S3Reader:
+        """With `version`, nothing is asked of the store before the first read."""
+        if version is None:
+            version = self.stat(lfn).version
+        known = _VERSION.fullmatch(version)
+        if known is None:
+            what = f"it was registered as something else than a key of a store ({shown(version, 60)})"
+            raise StorageError(what, lfn, "register it again", failure_class="data-bad")
+        return S3Reader(self, self._key(lfn), lfn, FileStat(int(known[1]), version), known[2])
+
+    def checksum(self, lfn: str, version: str | None = None) -> str:
+        with self.open_reader(lfn, version) as reader:
+            return reader.adler32()
+
+    def find(self, asked: AskedKeys, refuse: Callable[[str, str], None]) -> Iterator[tuple[Lfn, FileStat]]:
+        """Keys that match, in the store's order; `refuse(key, why)` those that cannot be a file.
+
+        Keys that stand for a directory (empty, ending with a slash) are passed over. UsageError where nothing matches,
+        StorageError where the store cannot be listed, maybe after some.
+        """
+        seen = 0
+        for key in self._client.keys(self.store.prefix + asked.begins):
+            tail = key.name.removeprefix(self.store.prefix)
+            if not asked.selection.matches(tail) or (tail.endswith("/") and not key.bytes) or not tail:
+                continue
+            seen += 1
+            where = f"s3://{self.store.name}/{tail}"
+            try:
+                lfn = self.store.lfn_of(key.name)
+            except InvalidName as error:
+                refuse(where, f"this key is no LFN: {error.next}")
+                continue
+            if _VERSION.fullmatch(version := version_of(key)) is None:
+                refuse(where, "the store tells no ETag of it, and so not when it changes")
+                continue
+            yield lfn, FileStat(key.bytes, version)
+        if not seen:
+            what = f"no key of the store {self.store.name} matches {shown(str(asked.selection))!r}"
+            raise UsageError(what + self._hint(asked), next="patterns count from the store's prefix")
+
+    def fetch(self, reader: S3Reader, start: int, stop: int) -> bytes:
+        return self._client.read(reader.key, reader.lfn, start, stop, reader.stat.bytes, reader.etag)
+
+    def fetch_ahead(self, reader: S3Reader, start: int, stop: int) -> Future[bytes]:
+        return self._ahead.submit(self.fetch, reader, start, stop)
+
+    def used(self, reader: S3Reader) -> None:
+        """Count it as read just now, and let others forget what is too much."""
+        with self._lock:
+            self._read[reader] = None
+            self._read.move_to_end(reader)
+            kept = sum(one.kept_bytes for one in self._read)
+            while kept > KEPT_BYTES and len(self._read) > 1:
+                oldest = self._read.popitem(last=False)[0]
+                kept -= oldest.kept_bytes
+                oldest.forget()
+
+    def unused(self, reader: S3Reader) -> None:
+        with self._lock:
+            self._read.pop(reader, None)
+
+    def _key(self, lfn: str) -> str:
+        return self.store.key(Lfn(lfn))
+
+    def _hint(self, asked: AskedKeys) -> str:
+        directory = asked.begins.rpartition("/")[0]
+        names: list[str] = []
+        for key in self._client.keys(self.store.prefix + (f"{directory}/" if directory else "")):
+            names.append(key.name.removeprefix(self.store.prefix))
+            if len(names) == HINT_KEYS:
+                break
+        return nearest(str(asked.selection), names)
+
+
+class S3Reader(Reader):
+    """One version of a key. A key that has changed or gone is noticed by the first range that is fetched after."""
+
+    def __init__(self, files: S3Files, key: str, lfn: str, stat: FileStat, etag: str) -> None:
+        self.lfn, self.stat, self.key, self.etag = lfn, stat, key, etag
+        self._files = files
+        self._block: tuple[int, bytes] | None = None
+        self._next: tuple[int, int, Future[bytes]] | None = None
+        self._block_bytes = FIRST_BYTES
+
+    @property
+    def kept_bytes(self) -> int:
+        """What it keeps, or will when what it has asked for is there."""
+        block, ahead = self._block, self._next
+        return (len(block[1]) if block else 0) + (ahead[1] - ahead[0] if ahead else 0)
+
+    def readinto(self, offset: int, view: memoryview) -> None:
+        if offset + view.nbytes > self.stat.bytes:
+            what = f"bytes up to {offset + view.nbytes} were asked of a file of {self.stat.bytes}"
+            raise StorageError(what, self.lfn, failure_class="permanent")
+        while view.nbytes:
+            start, content = self._at(offset)
+            piece = memoryview(content)[offset - start : offset - start + view.nbytes]
+            view[: len(piece)] = piece
+            view, offset = view[len(piece) :], offset + len(piece)
+
+    def adler32(self) -> str:
+        """Of the whole, read now in blocks."""
+        at, value = 0, ADLER32_EMPTY
+        while at < self.stat.bytes:
+            start, content = self._at(at)
+            value = adler32(memoryview(content)[at - start :], value)
+            at = start + len(content)
+        if not at and self._files.stat(self.lfn).version != self.stat.version:
+            raise StorageError("the key has changed since it was listed", self.lfn, failure_class="data-bad")
+        return adler32_hex(value)
+
+    def begin(self) -> bool:
+        if self._block is None and self._next is None and self.stat.bytes:
+            stop = min(FIRST_BYTES, self.stat.bytes)
+            self._next = 0, stop, self._files.fetch_ahead(self, 0, stop)
+            self._files.used(self)
+        return True
+
+    def forget(self) -> None:
+        """Let go of what was fetched; also by another thread."""
+        self._block = self._next = None  # never cancelled: the other thread may be waiting for it
+
+    def close(self) -> None:
+        self._files.unused(self)
+        self.forget()
+
+    def _at(self, offset: int) -> tuple[int, bytes]:
+        """The block that has this byte: where it starts, and what it holds."""
+        block, ahead = self._block, self._next
+        if block is not None and block[0] <= offset < block[0] + len(block[1]):
+            return block
+        in_order = block is not None and offset == block[0] + len(block[1])
+        self._block = None
+        if ahead is not None and ahead[0] <= offset < ahead[1]:
+            self._next = None
+            offset = ahead[0]
+            try:
+                block = offset, ahead[2].result()
+            except StorageError:  # of a moment that may be long gone
+                block = offset, self._files.fetch(self, offset, ahead[1])
+        else:
+            self.forget()
+            self._block_bytes = min(BLOCK_BYTES, self._block_bytes * 4) if in_order else FIRST_BYTES
+            if self.stat.bytes <= FIRST_BYTES:
+                offset = 0  # whole, which also a store without ranges can give
+            block = offset, self._files.fetch(self, offset, min(offset + self._block_bytes, self.stat.bytes))
+        self._block = block
+        behind = offset + len(block[1])
+        if behind < self.stat.bytes and self._block_bytes == BLOCK_BYTES:
+            stop = min(behind + BLOCK_BYTES, self.stat.bytes)
+            self._next = behind, stop, self._files.fetch_ahead(self, behind, stop)
+        self._files.used(self)
+        return block

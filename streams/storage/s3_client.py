@@ -1,0 +1,253 @@
+"""Asking an S3-compatible store over HTTP: requests signed, answers checked, every failure with a class and in words.
+
+It lists keys and reads ranges, and never writes. What is made of a range is s3.py's. An error names the store and its
+error code; no address, credential or other text of its answer.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import unquote_plus, urlsplit
+from xml.etree import ElementTree
+
+import urllib3
+from urllib3.exceptions import HTTPError, NewConnectionError, SSLError, TimeoutError
+
+from streams.core.names import shown
+from streams.core.stores import Store
+from streams.errors import StorageError
+from streams.storage.endpoint import FileMissing
+from streams.storage.s3_signing import Keys, query_of, quoted, signed
+
+CONNECTIONS = 16
+CONNECT_S = 5.0
+READ_S = 30.0
+TRIES = 3
+AWAY_S = 3.0
+"""So long after a store was found away it is not asked again: each item of a request would wait for it anew."""
+PAGE_BYTES_MAX = 16 << 20
+_ERROR_BYTES = 64 << 10
+_CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_AUTH = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AuthorizationHeaderMalformed", "AccessDenied"}
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key as the store lists it; `etag` without quotes."""
+
+    name: str
+    bytes: int
+    etag: str
+
+
+class S3Client:
+    """Thread-safe."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        parts = urlsplit(store.url)
+        host = parts.netloc if store.path_style else f"{store.bucket}.{parts.netloc}"
+        self._host, self._origin = host, f"{parts.scheme}://{host}"
+        self._top = parts.path + (f"/{quoted(store.bucket)}" if store.path_style else "")
+        self._pool = urllib3.PoolManager(
+            maxsize=CONNECTIONS,
+            retries=False,
+            timeout=urllib3.Timeout(connect=CONNECT_S, read=READ_S),
+            ca_certs=store.ca_file or None,
+        )
+        self._away: tuple[float, StorageError] | None = None
+        self._keys: tuple[int, Keys] | None = None
+
+    def close(self) -> None:
+        self._pool.clear()
+
+    def head(self, key: str, lfn: str) -> Key:
+        """What the key is now."""
+        answer = self._ask("HEAD", key, lfn)
+        answer.release_conn()
+        length, etag = answer.headers.get("content-length", ""), answer.headers.get("etag", "")
+        if not length.isdigit() or not etag:
+            raise self._error("gives no size or no ETag", lfn, "permanent")
+        return Key(key, int(length), etag.strip('"'))
+
+    def read(self, key: str, lfn: str, start: int, stop: int, size: int, etag: str) -> bytes:
+        """Bytes [start, stop) of a key of `size` bytes and just this ETag."""
+        headers = {"range": f"bytes={start}-{stop - 1}"}
+        if not etag.startswith("W/"):
+            headers["if-match"] = f'"{etag}"'
+        for trial in range(TRIES):
+            answer = self._ask("GET", key, lfn, headers)
+            try:
+                self._require_version(answer, lfn, start, stop, size, etag)
+                content = answer.read(stop - start, decode_content=False)
+                if len(content) == stop - start:
+                    return content
+                answer.close()
+            except HTTPError as error:
+                if trial == TRIES - 1:
+                    raise self._gone(error, lfn) from error
+                continue
+            finally:
+                answer.release_conn()
+        raise self._error("ended its answer early", lfn, "transient")
+
+    def keys(self, begins: str) -> Iterator[Key]:
+        """All keys that begin so (the store's prefix included), page by page."""
+        asked = {"list-type": "2", "encoding-type": "url", "prefix": begins}
+        while True:
+            page = self._page(asked)
+            encoded = page.findtext("{*}EncodingType") == "url"
+            for row in page.iterfind("{*}Contents"):
+                raw, size, etag = row.findtext("{*}Key") or "", row.findtext("{*}Size"), row.findtext("{*}ETag")
+                name = unquote_plus(raw, errors="surrogateescape") if encoded else raw
+                if size is None or not size.isdigit():
+                    raise self._error("lists a key without its size", "", "permanent")
+                yield Key(name, int(size), (etag or "").strip('"'))
+            if page.findtext("{*}IsTruncated") != "true":
+                return
+            behind = page.findtext("{*}NextContinuationToken")
+            if not behind or behind == asked.get("continuation-token"):
+                raise self._error("cuts its list and does not say where it goes on", "", "permanent")
+            asked["continuation-token"] = behind
+
+    def _page(self, asked: Mapping[str, str]) -> ElementTree.Element:
+        answer = self._ask("GET", None, "", query=query_of(asked))
+        try:
+            content = answer.read(PAGE_BYTES_MAX + 1, decode_content=False)
+            if len(content) > PAGE_BYTES_MAX:
+                raise self._error("lists keys without end", "", "permanent")
+            return ElementTree.fromstring(content)
+        except HTTPError as error:
+            raise self._gone(error, "") from error
+        except ElementTree.ParseError as error:
+            raise self._error("answers with no list of keys", "", "permanent", self._check) from error
+        finally:
+            answer.release_conn()
+
+    # one request
+
+    def _ask(
+        self, method: str, key: str | None, lfn: str, headers: Mapping[str, str] | None = None, query: str = ""
+    ) -> urllib3.BaseHTTPResponse:
+        """The answer, its body unread, if it is a good one. Tried again while that may help."""
+        if self._away is not None and time.monotonic() < self._away[0]:
+            seen = self._away[1]
+            raise StorageError(seen.what, lfn or seen.where, seen.next, failure_class=seen.failure_class)
+        path = self._top + ("/" if key is None else f"/{quoted(key, '/')}")
+        for trial in range(TRIES):
+            if trial:
+                time.sleep(0.2 * 4 ** (trial - 1))
+            try:
+                answer = self._pool.urlopen(
+                    method,
+                    self._origin + path + (f"?{query}" if query else ""),
+                    headers=self._signed(method, path, query, {"host": self._host, **(headers or {})}),
+                    preload_content=False,
+                    redirect=False,
+                )
+                if answer.status < 300:
+                    self._away = None
+                    return answer
+                failure = self._refused(answer, lfn)
+            except HTTPError as error:
+                failure = self._gone(error, lfn)
+            if failure.failure_class != "transient":
+                raise failure
+        self._away = time.monotonic() + AWAY_S, failure
+        raise failure
+
+    def _signed(self, method: str, path: str, query: str, headers: dict[str, str]) -> dict[str, str]:
+        keys = self._credentials()
+        if keys is None:
+            return headers
+        return signed(keys, self.store.region, method, path, query, headers, datetime.now(UTC))
+
+    def _credentials(self) -> Keys | None:
+        store = self.store
+        if store.access_key_id:
+            return Keys(store.access_key_id, store.secret_access_key, store.session_token)
+        if not store.credentials_file:
+            return None
+        try:
+            changed_ns = os.stat(store.credentials_file).st_mtime_ns
+            if self._keys is None or self._keys[0] != changed_ns:
+                found = configparser.ConfigParser(interpolation=None)
+                with open(store.credentials_file, encoding="utf-8") as file:
+                    found.read_file(file)
+                mine = found[store.profile]
+                keys = Keys(mine["aws_access_key_id"], mine["aws_secret_access_key"], mine.get("aws_session_token", ""))
+                self._keys = changed_ns, keys
+        except (OSError, ValueError, KeyError, configparser.Error) as error:
+            what = f"has credentials that cannot be read: {type(error).__name__}"
+            raise self._error(what, "", "auth", f"check its credentials_file and profile {store.profile}") from None
+        return self._keys[1]
+
+    # what goes wrong
+
+    @property
+    def _check(self) -> str:
+        return f"check url, region and path_style of [stores.{self.store.name}]"
+
+    def _error(self, what: str, lfn: str, failure_class: str, then: str = "") -> StorageError:
+        return StorageError(f"the store {self.store.name} {what}", lfn, then, failure_class=failure_class)
+
+    def _gone(self, error: HTTPError, lfn: str) -> StorageError:
+        if isinstance(error, SSLError):
+            return self._error("cannot be reached: its certificate or TLS is refused", lfn, "transient", "see ca_file")
+        why = "the connection broke"
+        if isinstance(error, NewConnectionError):
+            why = "no connection"
+        elif isinstance(error, TimeoutError):
+            why = "no answer in time"
+        return self._error(f"cannot be reached: {why}", lfn, "transient")
+
+    def _refused(self, answer: urllib3.BaseHTTPResponse, lfn: str) -> StorageError:
+        try:
+            found = _CODE.search(answer.read(_ERROR_BYTES, decode_content=False))
+        except HTTPError:
+            found = None
+        answer.close()
+        code, status, name = found[1].decode() if found else "", answer.status, self.store.name
+        told = f"{status} {code}".strip()
+        if status == 404 and code != "NoSuchBucket":
+            return FileMissing(f"no such key in the store {name}", lfn, failure_class="permanent")
+        if status == 404:
+            return self._error("has no such bucket", lfn, "permanent", self._check)
+        if status == 412:
+            return StorageError("the key has changed since it was registered", lfn, failure_class="data-bad")
+        if status == 416:
+            return StorageError("the key is shorter than it was", lfn, failure_class="data-bad")
+        if code == "InvalidObjectState":
+            return self._error("keeps it in an archive", lfn, "permanent", "restore it there first")
+        if status in (401, 403) or code in _AUTH:
+            return self._error(f"refuses us: {told}", lfn, "auth", f"check the credentials of [stores.{name}]")
+        if status in (408, 429) or status >= 500 or code in ("RequestTimeout", "SlowDown"):
+            return self._error(f"cannot answer now: {told}", lfn, "transient")
+        return self._error(f"does not take the request: {told}", lfn, "permanent", self._check)
+
+    def _require_version(
+        self, answer: urllib3.BaseHTTPResponse, lfn: str, start: int, stop: int, size: int, etag: str
+    ) -> None:
+        """It is the version, range and length asked for, also from a store that knows no if-match or no range."""
+        seen = answer.headers.get("etag", "").strip('"')
+        if seen and seen != etag:
+            answer.close()
+            raise StorageError("the key has changed since it was registered", lfn, failure_class="data-bad")
+        given = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
+        got = (int(given[1]), int(given[2]) + 1, int(given[3])) if given else None
+        if answer.status == 200 and answer.headers.get("content-length") == str(size):
+            got = (0, size, size)
+        if got is not None and got[2] != size:
+            answer.close()
+            what = f"the key has {got[2]:,} bytes where {size:,} were registered"
+            raise StorageError(what, lfn, failure_class="data-bad")
+        if got != (start, stop, size):
+            answer.close()
+            raise self._error(f"does not give the range asked for ({shown(str(got), 60)})", lfn, "permanent")

@@ -116,7 +116,9 @@ def lie_about_bytes(chance: random.Random, logs: Logs) -> Invariant:
     """The same lie in every copy, so that only the manifest can tell."""
     _, _, rec = chance.choice(_records(logs, topics.COMPLETIONS))
     done = wire.decode_value(m.CompletionRecord, rec.value or b"")
-    lie = wire.encode(replace(done, bytes=done.bytes + 1))
+    # of entries the gate holds the sum to what landed, so that must lie too
+    landed = tuple(replace(one, bytes=one.bytes + 1) for one in done.landed[:1]) + done.landed[1:]
+    lie = wire.encode(replace(done, bytes=done.bytes + 1, landed=landed))
     for log in logs.values():
         for n, other in enumerate(log):
             if other.value == rec.value:
@@ -134,7 +136,7 @@ def contradict(chance: random.Random, logs: Logs) -> Invariant:
     whole = Ranges([(0, done.items)])
     sealed = Ranges() if done.sealed or not done.items else whole.first(1)
     ended = m.Ended.CANCELLED if whole - sealed else m.Ended.DONE
-    other = replace(done, ended=ended, sealed=sealed, failed=(), cancelled=whole - sealed, bytes=0)
+    other = replace(done, ended=ended, sealed=sealed, failed=(), cancelled=whole - sealed, bytes=0, landed=())
     headers = wire.headers(other, replace(origin(rec), incarnation="liar", seq=0))
     logs[key].append(Rec(rec.key, wire.encode(other), tuple(headers), 0))
     return Invariant.ONE_EFFECT

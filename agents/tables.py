@@ -8,8 +8,7 @@ from typing import Any
 import faust
 
 from agents import durable, rows
-from agents.turn import partition_of
-from streams.core.names import ManifestId
+from agents.turn import intent_of, partition_of
 from streams.errors import WireError
 
 
@@ -60,5 +59,5 @@ def build(app: faust.App, partitions: int) -> dict[str, FaustTable]:
     def itself(key: str) -> str:
         return key
 
-    owners: dict[str, Callable[[str], str]] = {"waiting": lambda key: ManifestId(key.partition("@")[0]).intent}
+    owners: dict[str, Callable[[str], str]] = {"waiting": intent_of}
     return {name: FaustTable(app, name, partitions, owners.get(name, itself)) for name in rows.NAMES}

@@ -194,7 +194,12 @@ def early_key(msg: m.ManifestWritten) -> str:
 
 def early_names(intent: IntentId) -> str:
     """Where the names of an intent's early manifests are noted, until it ends."""
-    return f"{intent}@early"
+    return f"{ManifestId.of(intent, 0, 0)}@@early"
+
+
+def intent_of(key: str) -> IntentId:
+    """Whose a key of the waiting table is: all of an intent lies in the intent's partition."""
+    return ManifestId(key.partition("@")[0]).intent
 
 
 def _names(raw: bytes | None) -> list[str]:

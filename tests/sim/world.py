@@ -19,7 +19,7 @@ from agents.clock import Clock
 from agents.desk import Desk
 from agents.effects import Effects
 from agents.families import intent_topics, request_topics, transfer_topics
-from agents.turn import Turns
+from agents.turn import Turns, intent_of
 from streams import wire
 from streams.core import messages as m
 from streams.core import parts, topics
@@ -176,16 +176,20 @@ class World:
 class Store:
     """One table as dict; keeps old versions, so that a take-over may find an older one."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, owner_of: Callable[[str], str] = str) -> None:
         self.world = world
+        self.owner_of = owner_of
+        """Whose partition a key lies in: every key must tell."""
         self.rows: dict[str, bytes] = {}
         self.safe: dict[str, bytes] = {}
         self.old: dict[str, list[bytes | None]] = defaultdict(list)
 
     def get(self, key: str) -> bytes | None:
+        self.owner_of(key)
         return self.rows.get(key)
 
     def put(self, key: str, row: bytes) -> None:
+        self.owner_of(key)
         self.world.fuse()
         self.old[key].append(self.rows.get(key))
         self.rows[key] = row
@@ -465,7 +469,8 @@ class SimSite:
     def __init__(self, world: World, name: Site) -> None:
         self.world, self.name = world, name
         self.peers = tuple(n for n in world.names if n != name)
-        self.tables = {table: Store(world) for table in rows.NAMES}
+        owners = {"waiting": intent_of}
+        self.tables = {table: Store(world, owners.get(table, str)) for table in rows.NAMES}
         self.parts_on_disk: dict[tuple[ManifestId, int], Ranges] = {}
         self.read = [*intent_topics(self.peers), *transfer_topics(name, self.peers), *request_topics(name, self.peers)]
         self.committed: dict[tuple[str, int], int] = defaultdict(int)

@@ -17,7 +17,7 @@ from streams.core.ledger import Docket, Invariant, Ledger
 from streams.core.manifest import digest
 from streams.core.names import ManifestId, Site
 from streams.core.ranges import Ranges
-from streams.core.stores import Store
+from streams.core.stores import BASE, Store
 from streams.core.topics import MANIFESTS, remote
 from streams.errors import StorageError, Transfer2goError, WireError
 from streams.kafka.replay import replay
@@ -119,6 +119,7 @@ class _Disks:
     def __init__(self, settings: Settings, ledger: Ledger, docket: Docket) -> None:
         self._settings, self._ledger, self._docket = settings, ledger, docket
         self._endpoints: dict[Site, Endpoint | None] = {}
+        self._stores: dict[Site, tuple[Store, ...]] = {}
         self._read: OrderedDict[tuple[Site, str], tuple[int, str]] = OrderedDict()
         self.unreachable: set[Site] = set()
         self.files = self.bytes = 0
@@ -132,7 +133,7 @@ class _Disks:
         if site not in self._endpoints:
             url = endpoint_url(self._settings, site)
             try:
-                stores = stores_of(self._settings, site)
+                stores = self._stores[site] = stores_of(self._settings, site)
                 self._endpoints[site] = None if url is None else open_endpoint(url, name=site, stores=stores)
             except Transfer2goError:
                 self._endpoints[site] = None
@@ -151,6 +152,9 @@ class _Disks:
         try:
             found_bytes, adler32 = self._look(endpoint, site, item.target)
         except FileMissing:
+            if item.target.startswith(BASE) and not any(one.holds(item.target) for one in self._stores.get(site, ())):
+                self._docket.cannot(_I2, f"keys at {site} of a store that is not known here")
+                return None
             self._docket.check(_I2)
             return "is not there"
         except StorageError as error:

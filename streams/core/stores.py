@@ -20,6 +20,10 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _ASKED = re.compile(r"s3://([^/]*)/?(.*)", re.DOTALL)
 
 
+BASE = "/store/s3/"
+"""What the LFNs of stores begin with, unless `lfn` says otherwise."""
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """A bucket, or what begins with `prefix` in it. Without keys and `credentials_file` requests are not signed."""
@@ -41,7 +45,7 @@ class Store:
 
     @property
     def base(self) -> str:
-        return self.lfn or f"/store/s3/{self.name}"
+        return self.lfn or f"{BASE}{self.name}"
 
     def holds(self, lfn: str) -> bool:
         """Whether the name is one of this store, be there such a key or not."""

@@ -54,10 +54,10 @@ def _of(message: m.Message, handle: IntentHandle) -> bool:
 
 
 @contextmanager
-def struck(rig: Rig, spot: Spot, strike: Callable[[], object]) -> Iterator[Blow]:
+def struck(rig: Rig, spot: Spot, strike: Callable[[], object], big_bytes: int = BIG_BYTES) -> Iterator[Blow]:
     """Sends a big file and two small ones, strikes in the middle, and holds the outcome to what it must be."""
     files = {
-        spot.lfn("big"): noise(BIG_BYTES, spot),
+        spot.lfn("big"): noise(big_bytes, spot),
         spot.lfn("z/small"): noise(300, spot),
         spot.lfn("zero"): b"",
     }
@@ -71,7 +71,7 @@ def struck(rig: Rig, spot: Spot, strike: Callable[[], object]) -> Iterator[Blow]
         _, progress = ear.until(lambda w: _of(w, handle) and w.verified.size > 300, "some of the file is synced at B")
         blow = Blow(handle, ear, progress.verified.size)
         strike()
-        assert progress.verified.size < BIG_BYTES
+        assert progress.verified.size < big_bytes
         assert not big.exists(), "the blow came too late: the file was there"
         yield blow
         rig.wait_done(handle, RECOVERY_S)
@@ -163,13 +163,15 @@ def test_a_part_that_stands_still(rig: Rig, spot: Spot, name: str) -> None:
 def test_a_failed_task_of_the_mirror(rig: Rig, spot: Spot) -> None:
     """Its journals' producer is fenced, as by a transaction that ends too late. Connect leaves such a task for dead."""
     before = rig.part("mirror")
+    servers = rig.settings().entry(B).bootstrap
+    producer = Producer({"bootstrap.servers": servers, "transactional.id": "T1_A-mm2-MirrorSourceConnector-0"})
+    producer.list_topics(timeout=10)
 
     def fence() -> None:
-        servers = rig.settings().entry(B).bootstrap
-        producer = Producer({"bootstrap.servers": servers, "transactional.id": "T1_A-mm2-MirrorSourceConnector-0"})
         producer.init_transactions(30)
 
-    with struck(rig, spot, fence):
+    # A transaction that is under way must end before the fence stands: a file of 40 MB may be there by then.
+    with struck(rig, spot, fence, 4 * BIG_BYTES):
         rig.publish([spot.block("none")])  # something to mirror, or the task would not notice
         back = rig.until_back(before)
     assert back.restarts == before.restarts + 1

@@ -14,7 +14,7 @@ from streams.core import messages as m
 from streams.core.intent import Counts, IntentRow, State
 from streams.core.names import Destination, IntentId, Lfn, ManifestId, Site
 from streams.core.ranges import Ranges
-from streams.errors import InvalidName, NeverWorks, UsageError
+from streams.errors import InvalidName, NeverWorks, PartlyDone, TransferFailed, UsageError
 
 REQUESTS = 4
 """What may be ahead is asked for in so many parts, so that one is on its way while another is worked on."""
@@ -59,7 +59,48 @@ class Known:
                 pass
 
 
-class Course:
+class OfIntent:
+    """What whoever consumes knows of its intent, how it stands and how it ends."""
+
+    known: Known
+    destination: Destination
+
+    @property
+    def state(self) -> State:
+        return self.known.row.state
+
+    @property
+    def why(self) -> str:
+        decision = self.known.row.decision
+        return str(decision.reason.text) if decision is not None and decision.reason is not None else "no reason given"
+
+    @property
+    def stopped(self) -> bool:
+        return self.state in (State.REFUSED, State.CANCELLED)
+
+    @property
+    def some_arrived(self) -> bool:
+        raise NotImplementedError
+
+    def failed(self) -> list[tuple[Lfn, m.Reason]]:
+        raise NotImplementedError
+
+    def check_end(self, missed: str) -> None:
+        """Raises unless everything arrived: NeverWorks, TransferFailed or PartlyDone. `missed`: what was not done."""
+        intent = self.known.row.intent
+        if self.state is State.REFUSED:
+            raise NeverWorks(f"{intent} was refused: {self.why}")
+        if self.state is State.CANCELLED:
+            raise TransferFailed(f"{intent} was cancelled: {self.why}")
+        failed = self.failed()
+        if failed:
+            lfn, reason = failed[0]
+            more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+            kind = PartlyDone if self.some_arrived else TransferFailed
+            raise kind(f"{missed}: {lfn}: {reason.text}{more}", where=str(self.destination))
+
+
+class Course(OfIntent):
     """`position` is where an earlier consumer stood, as `position()` says it; None: the log is asked, leg by leg."""
 
     def __init__(self, known: Known, destination: Destination, ahead_bytes: int, position: str | None) -> None:
@@ -74,19 +115,6 @@ class Course:
     @property
     def manifests(self) -> Collection[ManifestId]:
         return self.legs.keys()
-
-    @property
-    def state(self) -> State:
-        return self.known.row.state
-
-    @property
-    def why(self) -> str:
-        decision = self.known.row.decision
-        return str(decision.reason.text) if decision is not None and decision.reason is not None else "no reason given"
-
-    @property
-    def stopped(self) -> bool:
-        return self.state in (State.REFUSED, State.CANCELLED)
 
     @property
     def over(self) -> bool:

@@ -24,10 +24,9 @@ from streams.asking import known_site
 from streams.consuming.course import Course
 from streams.consuming.line import Line
 from streams.core import messages as m
-from streams.core.intent import State
 from streams.core.names import Destination, IntentId, Lfn, Site, Text, shown
 from streams.core.parts import entries_of
-from streams.errors import NeverWorks, PartlyDone, Temporary, Transfer2goError, TransferFailed, WireError
+from streams.errors import Temporary, WireError
 from streams.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -182,16 +181,7 @@ class EventStream:
         with line.news:
             course.worked()
         line.commit()
-        if course.state is State.REFUSED:
-            raise NeverWorks(f"{self.intent} was refused: {course.why}")
-        if course.state is State.CANCELLED:
-            raise TransferFailed(f"{self.intent} was cancelled: {course.why}")
-        failed = course.failed()
-        if failed:
-            lfn, reason = failed[0]
-            more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
-            kind: type[Transfer2goError] = PartlyDone if course.some_arrived else TransferFailed
-            raise kind(f"not all could be read: {lfn}: {reason.text}{more}", where=str(course.destination))
+        course.check_end("not all could be read")
 
     def __enter__(self) -> Self:
         return self

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
-from streams.core.messages import ChunksRequested, FailedItems, Item, ManifestWritten, Reason, RequestedItem, Unit
+from streams.core.messages import FailedItems, Item, ManifestWritten, Reason, RequestedItem, Unit
 from streams.core.ranges import Ranges
 
 
@@ -145,10 +145,3 @@ class RequestLine:
             low, high = max(start, item.start), min(stop, item.start + item.length)
             if low < high:
                 yield item, low - item.start, high - low
-
-
-def chunks(request: ChunksRequested, payload_bytes: int) -> Iterator[tuple[int, int]]:
-    """Cuts a request's ranges into payload-sized half-open chunks, ascending."""
-    for start, stop in request.ranges:
-        for at in range(start, stop, payload_bytes):
-            yield at, min(at + payload_bytes, stop)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
-from streams.consuming.course import Known
+from streams.consuming.course import Known, OfIntent
 from streams.consuming.leg import Came, Leg
 from streams.core import messages as m
 from streams.core.intent import State
@@ -53,7 +53,7 @@ class Hand:
         return self.share.is_open(self.part)
 
 
-class Pool:
+class Pool(OfIntent):
     """One process's part in a pool. `mine` are the lanes that it holds now."""
 
     follows_progress = True
@@ -71,19 +71,6 @@ class Pool:
     @property
     def manifests(self) -> Collection[ManifestId]:
         return self.shares.keys()
-
-    @property
-    def state(self) -> State:
-        return self.known.row.state
-
-    @property
-    def why(self) -> str:
-        decision = self.known.row.decision
-        return str(decision.reason.text) if decision is not None and decision.reason is not None else "no reason given"
-
-    @property
-    def stopped(self) -> bool:
-        return self.state in (State.REFUSED, State.CANCELLED)
 
     def new(self) -> list[m.ManifestWritten]:
         return [body for manifest, body in self.known.manifests.items() if manifest not in self.shares]

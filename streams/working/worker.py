@@ -16,15 +16,11 @@ from dataclasses import dataclass, field
 
 from streams.consuming.line import Line
 from streams.core import messages as m
-from streams.core.intent import State
 from streams.core.names import IntentId, Lfn, Site, Text, shown
 from streams.errors import (
     NeverWorks,
-    PartlyDone,
     StorageError,
     Temporary,
-    Transfer2goError,
-    TransferFailed,
     UsageError,
     WireError,
 )
@@ -128,7 +124,7 @@ class Worker:
                     self._on_beat(self)
             line.commit()
             self._on_beat(self)
-            self._end()
+            self._pool.check_end("not all was worked on")
 
     def _step(self, lanes: Lanes) -> bool:
         """Some of what there is to do; whether nothing is left."""
@@ -286,16 +282,3 @@ class Worker:
         with self._line.news:
             self._pool.drop(run.hand)
         shutil.rmtree(run.folder, ignore_errors=True)
-
-    def _end(self) -> None:
-        pool = self._pool
-        if pool.state is State.REFUSED:
-            raise NeverWorks(f"{self.intent} was refused: {pool.why}")
-        if pool.state is State.CANCELLED:
-            raise TransferFailed(f"{self.intent} was cancelled: {pool.why}")
-        failed = pool.failed()
-        if failed:
-            lfn, reason = failed[0]
-            more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
-            kind: type[Transfer2goError] = PartlyDone if pool.some_arrived else TransferFailed
-            raise kind(f"not all was worked on: {lfn}: {reason.text}{more}", where=str(pool.destination))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.core import messages as m
-from streams.core.manifest import Line, Manifest, RequestLine, chunks, digest
+from streams.core.manifest import Line, Manifest, RequestLine, digest
 from streams.core.names import Block, IntentId, Lfn, Text
 from streams.core.ranges import EMPTY, Ranges
 from tests.core import example as x
@@ -88,15 +88,6 @@ def test_a_request_line_skips_what_nobody_listed() -> None:
     assert list(RequestLine((one, two)).pieces(0, 100)) == [(one, 0, 5), (two, 0, 5)]
     assert list(RequestLine((one, two)).pieces(12, 21)) == [(one, 2, 3), (two, 0, 1)]
     assert list(RequestLine((one, two)).pieces(15, 20)) == []
-
-
-@given(st.sets(st.integers(0, 99), min_size=1), st.integers(1, 40))
-def test_chunks_cut_a_request_exactly(numbers: set[int], payload_bytes: int) -> None:
-    ranges = Ranges.of(*numbers)
-    request = replace(x.requested(1, Ranges([(0, 150)])), ranges=ranges)
-    cut = list(chunks(request, payload_bytes))
-    assert [n for start, stop in cut for n in range(start, stop)] == list(ranges.numbers())
-    assert all(0 < stop - start <= payload_bytes for start, stop in cut)
 
 
 def test_unobtainable_items_are_grouped_by_reason() -> None:

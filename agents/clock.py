@@ -146,7 +146,11 @@ class Clock:
             ]
             self._carry_out(partition, row.manifest, others, manifest)
             for o in owed:
-                if isinstance(o.command, c.RequestChunks) and self._settled(partition, row.manifest, o.command):
+                if not isinstance(o.command, c.RequestChunks) or o.command.id in wanted:
+                    continue
+                if o.due_ms > self.now_ms():
+                    self._at(partition, row.manifest, o.due_ms)
+                elif self._settled(partition, row.manifest, o.command):
                     wanted[o.command.id] = (partition, o.command, manifest)
             self._report_changes(partition, row, manifest)
             if row.state is not State.CLOSED:
@@ -256,7 +260,11 @@ class Clock:
 
     def _note_credit(self, row: TransferRow, manifest: Manifest | None) -> None:
         unit = manifest.unit_bytes if manifest is not None else 1
-        held = {s.source: unit * sum((o.ranges - row.verified).size for o in s.outstanding) for s in row.sources}
+        held = {
+            s.source: unit
+            * sum(((o.to_come(manifest) if manifest else o.ranges) - row.verified).size for o in s.outstanding)
+            for s in row.sources
+        }
         until = [o.until_ms for s in row.sources for o in s.outstanding]
         if until:
             self.asked[row.manifest] = min(until) - int(self.policy.lease_s * 1000)
@@ -285,7 +293,7 @@ class Clock:
 
     def _report_changes(self, partition: int, row: TransferRow, manifest: Manifest | None) -> None:
         known = self._reported.get(row.manifest)
-        if row.state in (State.NEW, State.COMPLETE, State.CLOSED):
+        if row.state in (State.NEW, State.COMPLETE, State.CLOSING, State.CLOSED):
             return
         said = self._state_of(row, manifest, row.decision_no)
         if known is not None and known[1] == said:

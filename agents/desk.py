@@ -143,6 +143,7 @@ class Desk:
                 | m.PartOpened()
                 | m.PartLost()
                 | m.LeaseExpired()
+                | m.SourceFailed()
                 | m.TransferClosed()
                 | m.TransferProgress()
             ) as msg:

@@ -116,6 +116,8 @@ class Effects:
                 self._request(command, manifest)
             case c.ExpireLease():
                 self.publisher.send(m.LeaseExpired(command.manifest, command.source, command.request_no))
+            case c.FixCompletion():
+                self.publisher.send(m.TransferClosed(command.manifest, command.completion, acknowledged=False))
             case c.CloseTransfer() if manifest is not None:
                 self._close(command, manifest)
             case c.ServeChunks(request):

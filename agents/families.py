@@ -18,7 +18,7 @@ from streams.core.names import Site
 
 def intent_topics(peers: Iterable[Site]) -> list[str]:
     """Keyed by intent: what is asked, decided, listed, reported and completed, here and elsewhere."""
-    names = (topics.INTENTS, topics.MANIFESTS, topics.REPORTS, topics.COMPLETIONS)
+    names = topics.OF_INTENTS
     return [*names, *(topics.remote(peer, name) for peer in peers for name in names)]
 
 

@@ -22,14 +22,13 @@ from streams.settings import Settings
 from streams.watching import IntentFold, Snapshot
 
 _log = logging.getLogger(__name__)
-_OF_INTENTS = (topics.INTENTS, topics.MANIFESTS, topics.REPORTS, topics.COMPLETIONS)
 _POLL_S = 0.2
 
 
 def topics_of_intents(settings: Settings, site: Site) -> list[str]:
     """Every topic at `site` that can hold a fact about an intent, its own and its peers' copies."""
     peers = [name for name in settings.registry.names if name != site]
-    return [*_OF_INTENTS, *(topics.remote(peer, base) for peer in peers for base in _OF_INTENTS)]
+    return [*topics.OF_INTENTS, *(topics.remote(peer, base) for peer in peers for base in topics.OF_INTENTS)]
 
 
 class Watched:

@@ -234,7 +234,7 @@ def _heard(topic: str, key: bytes | None, value: bytes | None, headers: Headers 
     if not topics.allowed_in(version.cls, base):
         raise _refusal(f"{version.cls.__name__} does not belong in topic {base}")
     message = version.decode(value)
-    if topics.topic_of(message) != base:
+    if not topics.belongs_in(message, base):
         raise _refusal(f"{version.cls.__name__} belongs in topic {topics.topic_of(message)}")
     wanted = topics.key_of(message)
     if (key or b"") != (wanted if isinstance(wanted, bytes) else wanted.encode()):

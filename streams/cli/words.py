@@ -77,8 +77,11 @@ def _of_transfer(fact: m.Message) -> str:
             return f"attempt {fact.attempt} lost{because(fact.reason)}"
         case m.LeaseExpired():
             return f"request {fact.request_no} to {fact.source} expired"
+        case m.SourceFailed():
+            what = f"{spans(fact.items)} of request {fact.request_no}" if fact.items else f"request {fact.request_no}"
+            return f"{fact.source} cannot read {what} now{because(fact.reason)}"
         case m.TransferClosed():
-            return f"closed: {fact.completion.ended}"
+            return f"{'closed' if fact.acknowledged else 'last word fixed'}: {fact.completion.ended}"
         case m.ChunksRequested():
             until = moment(fact.until_ms)
             what = f"{spans(fact.ranges)} of {len(fact.items)} items"

@@ -170,6 +170,19 @@ class ExpireLease:
 
 
 @dataclass(frozen=True, slots=True)
+class FixCompletion:
+    """Destination: a last word that a late fact could change is fixed in its own log before anybody else hears it."""
+
+    extinguished_by: ClassVar[tuple[type, ...]] = (m.TransferClosed,)
+    manifest: ManifestId
+    completion: m.CompletionRecord
+
+    @property
+    def id(self) -> tuple[object, ...]:
+        return ("fix", self.manifest)
+
+
+@dataclass(frozen=True, slots=True)
 class CloseTransfer:
     """Destination: publish completion and replicas, wait for their acknowledgement, then close."""
 
@@ -217,6 +230,7 @@ Command = (
     | StopPart
     | RequestChunks
     | ExpireLease
+    | FixCompletion
     | CloseTransfer
     | RepeatCompletion
     | ServeChunks

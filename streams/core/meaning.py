@@ -157,6 +157,14 @@ def _item(i: m.Item, in_bytes: bool) -> str | None:
     return "target: a whole file lands under its own name" if i.target != i.lfn else None
 
 
+def _source_failed(f: m.SourceFailed) -> str | None:
+    return (
+        checks.from_one("request_no", f.request_no)
+        or checks.word("plane", f.plane)
+        or checks.within("items", f.items, MANIFEST_ITEMS_MAX)
+    )
+
+
 def _planned(p: m.TransferPlanned) -> str | None:
     inside = _manifest(p.body)
     if inside is not None:
@@ -319,6 +327,7 @@ _CHECKS: dict[type, Callable[[Any], str | None]] = {
     m.TransferDecided: lambda d: checks.from_one("decision_no", d.decision_no) or checks.priority(d.priority),
     m.PartOpened: _opened,
     m.LeaseExpired: lambda e: checks.from_one("request_no", e.request_no),
+    m.SourceFailed: _source_failed,
     m.ChunksRequested: _requested,
     m.ChunkHeader: _chunk,
     m.TransferProgress: _progress,

@@ -230,6 +230,24 @@ class LeaseExpired:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceFailed:
+    """A source said that it cannot read now what it was asked for. `plane`: the carrier by which it was asked.
+
+    No `items`: nothing more comes of request `request_no`, and of no other. With `items` (numbers within the manifest):
+    these cannot be had there now, and the rest of the request goes on. `at_ms`: when the destination's plane heard it,
+    by its clock; the source may be asked again after a back-off read from it.
+    """
+
+    manifest: ManifestId
+    source: Site
+    request_no: int
+    plane: str
+    items: Ranges
+    reason: Reason
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class RequestedItem:
     """What a source needs to serve an item's part: where it starts on the manifest's line, and which version."""
 
@@ -348,10 +366,15 @@ class CompletionRecord:
 
 @dataclass(frozen=True, slots=True)
 class TransferClosed:
-    """The completion is in the log; it stays here, so that a closed row can say it again."""
+    """The last word of a transfer, kept so that a closed row can say it again.
+
+    `acknowledged`: completion and replicas are in the log. False fixes the last word before it is published: the
+    first that is heard of a manifest counts, whatever its plane still says.
+    """
 
     manifest: ManifestId
     completion: CompletionRecord
+    acknowledged: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -431,6 +454,7 @@ Message = (
     | PartOpened
     | PartLost
     | LeaseExpired
+    | SourceFailed
     | TransferClosed
     | ChunksRequested
     | TransferProgress

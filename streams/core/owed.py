@@ -122,8 +122,11 @@ def owed_transfer(
     """What the destination owes for a transfer. `part_here`: the worker's present plane has opened the part."""
     if row.state in (State.NEW, State.CLOSED) or manifest is None:
         return []
+    if row.completion is not None:
+        return [c.Owed(c.CloseTransfer(row.manifest, row.completion))]
     if row.state is State.COMPLETE:
-        return [c.Owed(c.CloseTransfer(row.manifest, completion(row, manifest, here)))]
+        word = completion(row, manifest, here)
+        return [c.Owed(c.CloseTransfer(row.manifest, word) if row.final else c.FixCompletion(row.manifest, word))]
     if row.verdict is not m.Verdict.ACCEPTED:
         reason = _reason(row.reason.text if row.reason else row.verdict, phase=STOPPED)
         return [c.Owed(c.StopPart(row.manifest, row.live_attempt, reason))]
@@ -138,26 +141,38 @@ def owed_transfer(
     if not out and (row.verified | row.excused(manifest)).covers(0, row.total):
         # Everything is on disk and nothing sealed it, or the seal was not heard: opening again finds out.
         return [c.Owed(part)]
-    return [*out, *(c.Owed(r) for r in _requests(row, manifest, policy))]
+    return [*out, *_requests(row, manifest, policy)]
 
 
-def _requests(row: TransferRow, manifest: Manifest, policy: Policy) -> list[c.RequestChunks]:
-    """The next numbered request to each holder that has a place free."""
-    missing = Ranges([(0, row.total)]) - row.verified - row.excused(manifest) - row.outstanding
+def _requests(row: TransferRow, manifest: Manifest, policy: Policy) -> list[c.Owed]:
+    """The next numbered request to each holder that has a place free, the earliest due first.
+
+    What a holder could not read is asked for again `source_retry_s` after it said so, and meanwhile the rest is.
+    """
+    missing = Ranges([(0, row.total)]) - row.verified - row.excused(manifest) - row.outstanding(manifest)
     if not missing:
         return []
     holders = {item.holder for item in manifest.items if item.holder is not None}
-    out: list[c.RequestChunks] = []
+    retry_ms = int(policy.source_retry_s * 1000)
+    out: list[c.Owed] = []
     for holder in sorted(holders):
         source = row.source_row(holder)
         if len(source.outstanding) >= policy.requests_in_flight:
             continue
         theirs = missing if len(holders) == 1 else missing & _held_by(manifest, holder)
-        ranges = theirs.first(max(1, policy.request_bytes // manifest.unit_bytes))
-        if ranges:
-            number = max(source.requested, source.expired) + 1
-            size = ranges.size * manifest.unit_bytes
-            out.append(c.RequestChunks(row.manifest, holder, number, row.attempt, ranges, size, row.priority))
+        failed_ms = source.failed.at_ms + retry_ms if source.failed is not None else 0
+        groups: list[tuple[int, Ranges]] = []
+        for unread in source.unread:
+            again = theirs & manifest.line.ranges_of(unread.items)
+            theirs = theirs - again
+            groups.append((max(failed_ms, unread.at_ms + retry_ms), again))
+        number = max(source.requested, source.expired) + 1
+        for due_ms, ranges in ((failed_ms, theirs), *groups):
+            first = ranges.first(max(1, policy.request_bytes // manifest.unit_bytes))
+            if first:
+                size = first.size * manifest.unit_bytes
+                asked = c.RequestChunks(row.manifest, holder, number, row.attempt, first, size, row.priority)
+                out.append(c.Owed(asked, due_ms))
     return out
 
 
@@ -172,17 +187,21 @@ def waits_for(row: TransferRow, *, part_here: bool, granted: bool) -> str:
             return "its manifest"
         case State.CLOSED:
             return ""
-        case State.COMPLETE:
+        case State.COMPLETE | State.CLOSING:
             return "its completion to be acknowledged by the broker"
     if row.verdict is not m.Verdict.ACCEPTED:
         return "its part files to be dropped"
     if row.state is State.PLANNED or not part_here:
         return "its part files to be opened"
     asked = [f"{s.source} to answer request {o.request_no}" for s in row.sources for o in s.outstanding]
+    failing = [f"{s.source} to be asked again" for s in row.sources if (s.failed or s.unread) and not s.outstanding]
     idle = "its items to be sealed" if granted else "credit of its partition"
-    text = ", ".join(asked) or idle
-    expired = "; ".join(f"{s.source} left requests up to {s.expired} unanswered" for s in row.sources if s.expired)
-    return f"{text} ({expired})" if expired else text
+    text = ", ".join(asked or failing) or idle
+    why = [
+        *(f"{s.source} left requests up to {s.expired} unanswered" for s in row.sources if s.expired),
+        *(f"{s.source} could not read: {s.reason.text}" for s in row.sources if s.reason and (s.failed or s.unread)),
+    ]
+    return f"{text} ({'; '.join(why)})" if why else text
 
 
 def report(

@@ -25,6 +25,8 @@ class Policy:
     """What was sent and not yet heard back is not sent again for so long: longer than a busy broker's round trip."""
     lease_s: float = 20.0
     """A request is asked again after so long a silence: of its own answers and of what shares its payload partition."""
+    source_retry_s: float = 10.0
+    """A source that said it cannot read now is asked again after so long: a store that is away is not hammered."""
     request_bytes: int = 64 * 1024 * 1024
     """One request: large enough for few Faust events, small enough that two in flight fit the credit."""
     requests_in_flight: int = 2

@@ -13,6 +13,8 @@ from streams.core import messages as m
 from streams.core.names import Site
 
 INTENTS = "transfer-intents"
+DECISIONS = "intent-decisions"
+"""Apart from what is asked: whoever may ask at a site must not be able to write its decisions."""
 MANIFESTS = "manifests"
 TRANSFERS = "transfers"
 CHUNK_EVENTS = "chunk-events"
@@ -22,8 +24,10 @@ REPLICAS = "replicas"
 ANNOUNCEMENTS = "site-announcements"
 DEAD_LETTERS = "dead-letters"
 
-TO_EVERY_PEER = (INTENTS, MANIFESTS, REPORTS, COMPLETIONS, REPLICAS, ANNOUNCEMENTS)
+TO_EVERY_PEER = (INTENTS, DECISIONS, MANIFESTS, REPORTS, COMPLETIONS, REPLICAS, ANNOUNCEMENTS)
 LOCAL = (TRANSFERS, CHUNK_EVENTS, DEAD_LETTERS)
+OF_INTENTS = (INTENTS, DECISIONS, MANIFESTS, REPORTS, COMPLETIONS)
+"""Every topic of facts that are keyed by intent."""
 
 
 class Retention(StrEnum):
@@ -81,13 +85,14 @@ def wanted(site: Site, peers: Iterable[Site], *, auditor: bool = False) -> list[
 _TOPIC: dict[type, str] = {
     m.TransferIntent: INTENTS,
     m.IntentAsked: INTENTS,
-    m.IntentDecided: INTENTS,
+    m.IntentDecided: DECISIONS,
     m.ManifestWritten: MANIFESTS,
     m.TransferPlanned: TRANSFERS,
     m.TransferDecided: TRANSFERS,
     m.PartOpened: TRANSFERS,
     m.PartLost: TRANSFERS,
     m.LeaseExpired: TRANSFERS,
+    m.SourceFailed: TRANSFERS,
     m.TransferClosed: TRANSFERS,
     m.TransferProgress: CHUNK_EVENTS,
     m.ChunksServed: CHUNK_EVENTS,
@@ -107,11 +112,20 @@ def topic_of(message: m.Message) -> str:
     return _TOPIC[type(message)]
 
 
+_ONCE_IN: dict[type, str] = {m.IntentDecided: INTENTS}
+"""Where earlier releases wrote a class of records; what stands there is read for ever."""
+
+
 def allowed_in(kind: type, base_topic: str) -> bool:
     """Whether a record of this class may stand in a topic of this base name."""
     if kind is m.ChunksRequested:
         return base_topic.startswith("chunk-requests-to-")
-    return _TOPIC.get(kind) == base_topic
+    return base_topic in (_TOPIC.get(kind), _ONCE_IN.get(kind))
+
+
+def belongs_in(message: m.Message, base_topic: str) -> bool:
+    """Whether this very record may stand there: a request's topic names its source."""
+    return base_topic == topic_of(message) or base_topic == _ONCE_IN.get(type(message))
 
 
 def key_of(message: m.Message) -> str | bytes:

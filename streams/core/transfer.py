@@ -1,12 +1,19 @@
 """One transfer at its destination: row, states, the total transition table, `fold`. What is owed is in owed.py.
 
-    NEW ──planned──▶ PLANNED ──part opened──▶ ACTIVE ──every item sealed, failed or cancelled──▶ COMPLETE ──▶ CLOSED
+    NEW ──planned──▶ PLANNED ──part opened──▶ ACTIVE ──every item sealed, failed or cancelled──▶ COMPLETE
                         ▲──────part lost─────────┘
+    COMPLETE ──every item sealed, none ever failed: published──▶ CLOSED
+    COMPLETE ──else: last word fixed──▶ CLOSING ──published──▶ CLOSED
 
 Facts arrive repeated, and in any order between topics. So a row holds sets and highest numbers only, and its state is
-read off them. Two pairs need their partition's order: ChunksRequested among themselves (numbered; a lower number
-after a higher one is old) and two TransferPlanned of one manifest (the first counts). A closed row forgets everything
-but its completion, so that late facts change nothing and a lost completion can be said again.
+read off them. These pairs need their partition's order: ChunksRequested among themselves (numbered; a lower number
+after a higher one is old), two TransferPlanned of one manifest, and two TransferClosed (of both the first counts).
+
+A transfer has one last word (I4). Where every item is sealed and none ever failed, no fact can change it: sealed is
+for ever. Else one can: an item that failed may still be sealed by what its plane said before, heard from another topic.
+So the destination first publishes the last word to its own `transfers`, and what stands there first counts, for every
+worker and after every crash. A row whose last word is fixed forgets everything else, so that late facts change nothing
+and a lost completion can be said again.
 """
 
 from __future__ import annotations
@@ -30,17 +37,40 @@ class State(StrEnum):
     PLANNED = "planned"
     ACTIVE = "active"
     COMPLETE = "complete"
+    CLOSING = "closing"
+    """Its last word is fixed, and not known to be in the log."""
     CLOSED = "closed"
 
 
 @dataclass(frozen=True, slots=True)
 class Outstanding:
-    """A request nobody has fully answered yet, for the part files of `attempt`."""
+    """A request nobody has fully answered yet, for the part files of `attempt`. Of items `unread` nothing will come."""
 
     request_no: int
     attempt: int
     ranges: Ranges
     until_ms: int
+    unread: Ranges = EMPTY
+
+    def to_come(self, manifest: Manifest) -> Ranges:
+        return self.ranges - manifest.line.ranges_of(self.unread) if self.unread else self.ranges
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Items that a source could not read, and when that was said last of them."""
+
+    at_ms: int
+    items: Ranges
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRequest:
+    """A request of which a source said that nothing more comes (no items), or not these items."""
+
+    request_no: int
+    at_ms: int
+    items: Ranges = EMPTY
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +81,15 @@ class SourceRow:
     requested: int = 0
     expired: int = 0
     outstanding: tuple[Outstanding, ...] = ()
+    failed: FailedRequest | None = None
+    """The highest number of which nothing more came."""
+    unread: tuple[Unread, ...] = ()
+    """By time; an item stands in one of them."""
+    early: tuple[FailedRequest, ...] = ()
+    """Of numbers that are not heard yet."""
+    reason: m.Reason | None = None
+    """Why it could not read, as it said last, at `reason_ms`."""
+    reason_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +115,12 @@ class TransferRow:
     landed: tuple[m.Landed, ...] = ()
     sources: tuple[SourceRow, ...] = ()
     completion: m.CompletionRecord | None = None
-    """Of a closed row only."""
+    """The last word once it is fixed: of a closing or closed row only."""
+
+    @property
+    def final(self) -> bool:
+        """Whether the last word is a constant: every item is sealed, none ever failed, nothing was stopped."""
+        return not self.failed and not self.stopped and self.sealed.covers(0, self.items)
 
     @property
     def live_attempt(self) -> int:
@@ -94,12 +138,12 @@ class TransferRow:
         """Intervals that need no bytes any more: of items sealed or failed."""
         return manifest.line.ranges_of(self.sealed | self.failed_items)
 
-    @property
-    def outstanding(self) -> Ranges:
+    def outstanding(self, manifest: Manifest) -> Ranges:
+        """What is on its way."""
         out = EMPTY
         for source in self.sources:
             for request in source.outstanding:
-                out = out | request.ranges
+                out = out | request.to_come(manifest)
         return out
 
     def source_row(self, source: Site) -> SourceRow:
@@ -112,6 +156,7 @@ TransferMessage = (
     | m.PartOpened
     | m.PartLost
     | m.LeaseExpired
+    | m.SourceFailed
     | m.TransferClosed
     | m.ChunksRequested
     | m.TransferProgress
@@ -126,7 +171,7 @@ def merge_failed(*groups: Iterable[m.FailedItems]) -> tuple[m.FailedItems, ...]:
             by_reason[failed.reason] = by_reason.get(failed.reason, EMPTY) | failed.items
     out: list[m.FailedItems] = []
     seen = EMPTY
-    for reason in sorted(by_reason, key=lambda r: (r.scope, r.failure_class, r.phase, r.text)):
+    for reason in sorted(by_reason, key=_in_order):
         items = by_reason[reason] - seen
         if items:
             out.append(m.FailedItems(items, reason))
@@ -143,6 +188,25 @@ def merge_landed(*groups: Iterable[m.Landed]) -> tuple[m.Landed, ...]:
             if (landed.bytes, landed.adler32) < (known.bytes, known.adler32):
                 by_item[landed.item] = landed
     return tuple(by_item[item] for item in sorted(by_item))
+
+
+def merge_unread(known: Iterable[Unread], new: Unread) -> tuple[Unread, ...]:
+    """One time for each item, the latest; by time."""
+    out: dict[int, Ranges] = {}
+    items = new.items
+    for one in known:
+        if one.at_ms >= new.at_ms:
+            items = items - one.items
+        rest = one.items if one.at_ms >= new.at_ms else one.items - new.items
+        if rest:
+            out[one.at_ms] = rest
+    if items:
+        out[new.at_ms] = out.get(new.at_ms, EMPTY) | items
+    return tuple(Unread(at_ms, out[at_ms]) for at_ms in sorted(out))
+
+
+def _in_order(reason: m.Reason | None) -> tuple[str, ...]:
+    return () if reason is None else (reason.scope, reason.failure_class, reason.phase, reason.text)
 
 
 def _at_attempt(row: TransferRow, attempt: int, endpoint: str) -> TransferRow:
@@ -225,8 +289,22 @@ def _requested(row: TransferRow, msg: m.ChunksRequested, _: Manifest | None) -> 
     source = row.source_row(msg.source)
     if msg.request_no <= source.requested:
         return row
-    waiting = (*source.outstanding, Outstanding(msg.request_no, msg.attempt, msg.ranges, msg.until_ms))
-    return _with_source(row, replace(source, requested=msg.request_no, outstanding=waiting))
+    waiting = [*source.outstanding, Outstanding(msg.request_no, msg.attempt, msg.ranges, msg.until_ms)]
+    for failed in source.early:
+        waiting = _without(waiting, failed)
+    early = tuple(f for f in source.early if f.request_no > msg.request_no)
+    return _with_source(row, replace(source, requested=msg.request_no, outstanding=tuple(waiting), early=early))
+
+
+def _without(asked: Iterable[Outstanding], failed: FailedRequest) -> list[Outstanding]:
+    """What is still to come of requests after one failed, or some items of it."""
+    out: list[Outstanding] = []
+    for request in asked:
+        if request.request_no != failed.request_no:
+            out.append(request)
+        elif failed.items:
+            out.append(replace(request, unread=request.unread | failed.items))
+    return out
 
 
 def _expired(row: TransferRow, msg: m.LeaseExpired, _: Manifest | None) -> TransferRow:
@@ -234,8 +312,29 @@ def _expired(row: TransferRow, msg: m.LeaseExpired, _: Manifest | None) -> Trans
     return row if msg.request_no <= source.expired else _with_source(row, replace(source, expired=msg.request_no))
 
 
+def _source_failed(row: TransferRow, msg: m.SourceFailed, _: Manifest | None) -> TransferRow:
+    source = row.source_row(msg.source)
+    said = FailedRequest(msg.request_no, msg.at_ms, msg.items)
+    if msg.request_no > source.requested:
+        early = sorted({*source.early, said}, key=lambda f: (f.request_no, f.at_ms, f.items.spans))
+        source = replace(source, early=tuple(early))
+    else:
+        source = replace(source, outstanding=tuple(_without(source.outstanding, said)))
+    if msg.items:
+        source = replace(source, unread=merge_unread(source.unread, Unread(msg.at_ms, msg.items)))
+    elif source.failed is None or (msg.request_no, msg.at_ms) > (source.failed.request_no, source.failed.at_ms):
+        source = replace(source, failed=said)
+    known = (source.reason_ms, _in_order(source.reason)) if source.reason is not None else None
+    if known is None or (msg.at_ms, _in_order(msg.reason)) > known:
+        source = replace(source, reason=msg.reason, reason_ms=msg.at_ms)
+    return _with_source(row, source)
+
+
 def _closed(row: TransferRow, msg: m.TransferClosed, _: Manifest | None) -> TransferRow:
-    return TransferRow(row.manifest, state=State.CLOSED, planned=True, completion=msg.completion)
+    if row.completion is not None and not msg.acknowledged:
+        return row
+    state = State.CLOSED if msg.acknowledged else State.CLOSING
+    return TransferRow(row.manifest, state=state, planned=True, completion=row.completion or msg.completion)
 
 
 def _ignore(row: TransferRow, _msg: object, _: Manifest | None) -> TransferRow:
@@ -244,20 +343,23 @@ def _ignore(row: TransferRow, _msg: object, _: Manifest | None) -> TransferRow:
 
 Handler = Callable[[TransferRow, Any, Manifest | None], TransferRow]
 
-_OPEN: dict[type, Handler] = {
+_HEARD: dict[type, Handler] = {
     m.TransferPlanned: _planned,
     m.TransferDecided: _decided,
     m.PartOpened: _opened,
     m.PartLost: _lost,
     m.LeaseExpired: _expired,
+    m.SourceFailed: _source_failed,
     m.TransferClosed: _closed,
     m.ChunksRequested: _requested,
     m.TransferProgress: _progress,
 }
 # Every open state hears every fact alike: a fact of one topic may overtake the fact of another that led to it.
 TABLE: dict[tuple[State, type], Handler] = {
-    **{(state, kind): handler for state in State if state is not State.CLOSED for kind, handler in _OPEN.items()},
-    **{(State.CLOSED, kind): _ignore for kind in _OPEN},
+    **{(state, kind): handler for state in State for kind, handler in _HEARD.items()},
+    **{(State.CLOSING, kind): _ignore for kind in _HEARD},
+    **{(State.CLOSED, kind): _ignore for kind in _HEARD},
+    (State.CLOSING, m.TransferClosed): _closed,
 }
 
 
@@ -272,15 +374,19 @@ def _state(row: TransferRow) -> State:
 
 
 def _settled(row: TransferRow, manifest: Manifest) -> TransferRow:
-    """Drops requests that are answered, expired, or of an attempt that is over."""
+    """Drops requests that are answered, expired, or of an attempt that is over, and failures of what is over."""
     # The last, since progress heard before the loss would else answer a request that it does not answer behind it.
-    have, live = row.verified | row.excused(manifest), row.live_attempt
+    over = row.sealed | row.failed_items
+    have, live = row.verified | manifest.line.ranges_of(over), row.live_attempt
     sources = tuple(
         replace(
             s,
             outstanding=tuple(
-                o for o in s.outstanding if o.request_no > s.expired and o.attempt >= live and bool(o.ranges - have)
+                o
+                for o in s.outstanding
+                if o.request_no > s.expired and o.attempt >= live and bool(o.to_come(manifest) - have)
             ),
+            unread=tuple(Unread(u.at_ms, rest) for u in s.unread if (rest := u.items - over)),
         )
         for s in row.sources
     )
@@ -292,7 +398,7 @@ def fold(row: TransferRow | None, msg: TransferMessage, manifest: Manifest | Non
     if row is None:
         row = TransferRow(msg.manifest)
     row = TABLE[row.state, type(msg)](row, msg, manifest)
-    if row.state is State.CLOSED:
+    if row.completion is not None:
         return row
     if manifest is not None:
         row = _settled(row if row.planned else _with_manifest(row, manifest), manifest)

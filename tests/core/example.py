@@ -163,6 +163,11 @@ def expired(number: int, source: Site = C, manifest: ManifestId = MANIFEST) -> m
     return m.LeaseExpired(manifest, source, number)
 
 
+def source_failed(number: int, items: Ranges = EMPTY, at_ms: int = 5_000, source: Site = C) -> m.SourceFailed:
+    why = m.Reason(m.Scope.SOURCE, m.FailureClass.TRANSIENT, "read", Text("the store is away"))
+    return m.SourceFailed(MANIFEST, source, number, "log", items, why, at_ms)
+
+
 def reported(
     manifest: ManifestId = MANIFEST, destination: Site = B, number: int = 1, state: str = "active", verified: int = 0
 ) -> m.TransferReported:

@@ -111,7 +111,7 @@ def test_a_young_tail_is_in_flight_and_an_old_one_a_gap() -> None:
     world = healthy()
     body = world.ask(2, B)
     world.decide(body)
-    world.mirror(keep=lambda target, topic, rec: topic != topics.INTENTS)
+    world.mirror(keep=lambda target, topic, rec: topic not in (topics.INTENTS, topics.DECISIONS))
     young = world.judge(now_ms=world.clock_ms + 1000)
     assert found(young) == []
     assert any(r.invariant is I7 and "in flight to T2_B" in r.words and r.count == 2 for r in young.waiting)

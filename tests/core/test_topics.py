@@ -70,7 +70,7 @@ def test_what_a_mirror_copies() -> None:
     """DOMAIN's table, column "mirrored to"."""
     to_all = {
         *("transfer-intents", "manifests", "transfer-reports", "completion-records", "replicas"),
-        "site-announcements",
+        *("site-announcements", "intent-decisions"),
     }
     assert set(topics.mirrored(x.B)) == {*to_all, "chunk-requests-to-S_B", "chunks-to-S_B"}
     assert set(topics.mirrored(x.B, target_is_auditor=True)) == {*topics.mirrored(x.B), "chunk-events"}
@@ -106,6 +106,7 @@ MESSAGES: tuple[m.Message, ...] = (
     x.opened(),
     x.lost(),
     x.expired(1),
+    x.source_failed(1),
     x.closed(),
     x.requested(1, Ranges([(0, 5)])),
     x.progress(),
@@ -129,6 +130,8 @@ def test_every_message_has_one_topic_and_one_key() -> None:
         expected = (
             {topics.requests_to(s) for s in SITES} if isinstance(msg, m.ChunksRequested) else {topics.topic_of(msg)}
         )
+        if isinstance(msg, m.IntentDecided):
+            expected.add(topics.INTENTS)  # of earlier releases
         assert allowed == expected
 
 
@@ -142,6 +145,7 @@ def test_a_row_and_all_its_facts_have_one_key() -> None:
         x.opened(),
         x.lost(),
         x.expired(1),
+        x.source_failed(1),
         x.closed(),
         x.progress(),
         x.requested(1, Ranges([(0, 5)])),

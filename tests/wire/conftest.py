@@ -68,6 +68,7 @@ SMALL: tuple[Any, ...] = (
     m.PartOpened(MANIFEST, 0, "default", Ranges()),
     m.PartLost(MANIFEST, 0, REASON),
     m.LeaseExpired(MANIFEST, B, 1),
+    m.SourceFailed(MANIFEST, B, 1, "log", Ranges(), REASON, 0),
     m.TransferClosed(MANIFEST, SMALL_COMPLETION),
     m.ChunksRequested(
         MANIFEST, C, B, 1, 0, "p", (m.RequestedItem(0, LFN, 0, 4096, ""),), Ranges([(0, 4096)]), 1_800_000_000_000
@@ -106,7 +107,8 @@ RICH: tuple[Any, ...] = (
     m.PartOpened(MANIFEST, 70, "bulk", Ranges([(0, 1), (3, 4), (10, 1000)]), FAILED, LANDED),
     m.PartLost(MANIFEST, 70, REASON),
     m.LeaseExpired(MANIFEST, B, 300),
-    m.TransferClosed(MANIFEST, RICH_COMPLETION),
+    m.SourceFailed(MANIFEST, B, 300, "log", Ranges([(0, 1), (3, 1000)]), REASON, 1_800_000_000_000),
+    m.TransferClosed(MANIFEST, RICH_COMPLETION, False),
     m.ChunksRequested(
         MANIFEST,
         C,

@@ -245,7 +245,7 @@ class Books:
                 row = self.manifest(message.manifest).at(message.destination)
                 if row.planned is None or place.rank < row.planned.rank:
                     row.planned = place
-            case m.TransferClosed():
+            case m.TransferClosed() if message.acknowledged:
                 row = self.manifest(message.manifest).at(origin.site)
                 row.closed.add(content, place, at_ms, lambda: row.completions.shared(message.completion))
             case m.CompletionRecord():

@@ -100,7 +100,7 @@ def _numbered(message: m.Message) -> tuple[int | None, int, bool]:
         case m.LeaseExpired():
             return hash((7, message.manifest, message.source)), message.request_no, True
         case m.TransferClosed():
-            return hash((8, message.manifest)), 0, False
+            return hash((8, message.manifest, message.acknowledged)), 0, False
         case m.ChunksRequested():
             return hash((9, message.manifest, message.source)), message.request_no, True
         case m.TransferProgress():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import structlog
@@ -21,17 +20,13 @@ log = structlog.get_logger(__name__)
 
 POLL_S = 0.05
 TELL_S = 10.0
-SCANNED_MAX = 500
-"""Rows read in one go before the event loop gets a turn."""
 
 
 class Assignment:
     """Follows an app's assignment and wakes the desk's partitions."""
 
-    def __init__(
-        self, app: Any, desk: Desk, topics: frozenset[str], scan: Callable[[int], Iterator[tuple[str, bytes]]]
-    ) -> None:
-        self.app, self.desk, self.topics, self.scan = app, desk, topics, scan
+    def __init__(self, app: Any, desk: Desk, topics: frozenset[str]) -> None:
+        self.app, self.desk, self.topics = app, desk, topics
         self._waking: asyncio.Task[None] | None = None
 
     @property
@@ -106,10 +101,9 @@ class Assignment:
         return [message.offset for message in messages if message.tp == tp and not message.acked]
 
     async def _wake_one(self, partition: int) -> None:
-        found = []
-        for count, row in enumerate(self.scan(partition), 1):
-            found.append(row)
-            if count % SCANNED_MAX == 0:
+        clock = self.desk.clock
+        clock.begin_slice()
+        for _ in self.desk.waking(partition):
+            if clock.slice_is_over:
                 await asyncio.sleep(0)
-        if partition in self.desk.clock.owned:
-            self.desk.wake(partition, found)
+                clock.begin_slice()

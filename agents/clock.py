@@ -1,45 +1,51 @@
-"""When rows are asked what they owe, and what keeps a command from being carried out twice at once. Decides nothing.
+"""When rows are asked what they owe, and what keeps a command from being carried out twice at once.
 
 After each turn its row is asked; what is due goes to effects, the rest to a heap of due times. What was carried out and
 not yet heard back is not carried out again for `settle_s`. After an assignment a partition is asleep: its facts are
-folded, nothing is asked, until it has caught up with the offsets noted at the assignment; then `wake` asks every open
-row once.
+folded, nothing is asked, until it has caught up with the offsets noted at the assignment; then every open row falls
+due.
+
+Asking goes in slices: once SLICE_S of one have passed no further row or command is begun, and what is left is due at
+the next. So the event loop gets its turn however much is open.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from agents.holding import Holding
 from streams.core import commands as c
 from streams.core import messages as m
+from streams.core.credit import Channel, Credit
 from streams.core.intent import IntentRow
-from streams.core.manifest import Manifest
-from streams.core.names import ManifestId, Site
+from streams.core.manifest import ManifestIndex
+from streams.core.names import IntentId, ManifestId, Site
 from streams.core.owed import owed_intent, owed_transfer, report, waits_for
-from streams.core.policy import LEASES_MAX, Policy
-from streams.core.schedule import Lane, lane, schedule
+from streams.core.policy import Policy
+from streams.core.ranges import EMPTY, Ranges
 from streams.core.topics import partition_of
 from streams.core.transfer import State, TransferRow
 
-_Wanted = dict[tuple[object, ...], tuple[int, c.RequestChunks, Manifest | None]]
-"""Id of a request → (partition of its row, request, manifest)."""
-
+SLICE_S = 0.02
+"""Of the event loop, in one go: what else runs on it (heartbeats, fetches, other records) waits no longer."""
 RETRY_MS = 200
 """What effects could not take (a full buffer) is offered again after this."""
 IDLE_MS = 5_000
 """An open transfer is asked at least this often, whatever it waits for."""
+OPEN_SETTLE_MS = 10_000
+"""Opening may read files back, and each order carries the manifest: a plane that has it need not be told soon again."""
 SENT_REMEMBERED = 20_000
 
 
 class Doing(Protocol):
     """Carries a command out without waiting; False when it cannot be taken now."""
 
-    def __call__(self, command: c.Command, manifest: Manifest | None) -> bool: ...
+    def __call__(self, command: c.Command) -> bool: ...
 
 
 @dataclass
@@ -55,25 +61,35 @@ class _Partition:
 class Clock:
     """Due times, settling, credit and reports of the partitions a worker owns."""
 
-    def __init__(self, here: Site, policy: Policy, partitions: int, do: Doing, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        here: Site,
+        policy: Policy,
+        partitions: int,
+        do: Doing,
+        now_ms: Callable[[], int],
+        elapsed_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.here, self.policy, self.partitions = here, policy, partitions
-        self.do, self.now_ms = do, now_ms
+        self.do, self.now_ms, self._elapsed_s = do, now_ms, elapsed_s
         self.owned: dict[int, _Partition] = {}
         self.holding = Holding()
-        self.outstanding: dict[Lane, dict[ManifestId, int]] = {}
+        self.credit = Credit(policy.credit_bytes, int(policy.lease_s * 1000), partitions)
         self.soon = asyncio.Event()
         """Set when something fell due at once."""
         self.asked: dict[ManifestId, int] = {}
         """Since when the oldest open request of a transfer waits."""
-        self._moved: dict[Lane, int] = {}
-        """When payload was last verified in a lane: what else was asked of it is on its way, behind that."""
+        self._slice_end_s = 0.0
         self._sent: dict[tuple[object, ...], int] = {}
         self._unheard: dict[ManifestId, dict[Site, c.RequestChunks]] = {}
         """Requests sent and perhaps not folded yet: they use credit already."""
-        self._queues: dict[Lane, dict[ManifestId, int]] = {}
-        """Transfers that wait for room in a lane, and since which ticket; nobody passes them by coming alone."""
-        self._ticket = 0
+        self._to_grant: dict[Channel, None] = {}
+        """Channels in which somebody may be granted a request."""
+        self._replan: dict[IntentId, Ranges | None] = {}
+        """Manifests whose transfers are planned again after an assignment until they answer; None: all that are open."""
         self._reported: dict[ManifestId, tuple[int, m.TransferReported]] = {}
+
+    # partitions
 
     def own(self, partition: int) -> None:
         """A partition was assigned: asleep until `wake`."""
@@ -82,10 +98,9 @@ class Clock:
     def drop(self, partition: int) -> None:
         """A partition went to another worker: forget what was remembered of it."""
         self.owned.pop(partition, None)
-        # Not only what has a due time: a partition lost while asleep has noted credit and asked nothing.
-        for key in [key for key in {*self.outstanding, *self._queues} if key[1] == partition]:
-            self.outstanding.pop(key, None)
-            self._queues.pop(key, None)
+        self.credit.drop(partition)
+        self._to_grant = {channel: None for channel in self._to_grant if channel[1] != partition}
+        self._replan = {i: left for i, left in self._replan.items() if self.partition(i) != partition}
         for manifest in self.holding.those(lambda manifest: self.partition(manifest) == partition):
             self._ask_soon(self.holding.ended(manifest))
         for known in (self._reported, self._unheard, self.asked):
@@ -93,89 +108,172 @@ class Clock:
                 del known[manifest]
 
     def wake(self, partition: int) -> None:
+        """The partition has caught up: what fell due while it slept is asked now."""
         self.owned[partition].awake = True
+        self.soon.set()
 
     def is_awake(self, partition: int) -> bool:
         return partition in self.owned and self.owned[partition].awake
+
+    def fall_due(self, partition: int, key: str) -> None:
+        """The row is asked as soon as its partition is awake."""
+        self._at(partition, key, self.now_ms())
+
+    def replan(self, partition: int, intent: IntentId) -> None:
+        """The intent is asked as soon as its partition is awake, and plans its open transfers again."""
+        self._replan[intent] = None
+        self.fall_due(partition, intent)
+
+    def answered(self, manifest: ManifestId) -> None:
+        """The transfer said how it stands: it need not be planned again."""
+        left = self._replan.get(manifest.intent)
+        if left is not None:
+            self._replan[manifest.intent] = left - Ranges.of(manifest.no)
+
+    def partition(self, key: str) -> int:
+        return partition_of(key, self.partitions)
 
     def plane_restarted(self) -> None:
         """Every open row is due at once: its part is open nowhere."""
         self.holding.clear()
         self._sent = {k: at for k, at in self._sent.items() if k[0] not in ("open", "stop", "write", "serve")}
+        now = self.now_ms()
         for number, partition in self.owned.items():
             for key in list(partition.at):
-                self._at(number, key, self.now_ms())
+                self._at(number, key, now)
 
-    def due(self) -> list[tuple[int, str]]:
-        """(partition, row key) of rows that fell due; each is to be asked again."""
-        now, found = self.now_ms(), []
-        self.soon.clear()
+    # slices
+
+    def begin_slice(self) -> None:
+        self._slice_end_s = self._elapsed_s() + SLICE_S
+
+    @property
+    def slice_is_over(self) -> bool:
+        return self._elapsed_s() >= self._slice_end_s
+
+    def next_due(self) -> tuple[int, str] | None:
+        """(partition, row key) of a row that fell due, to be asked again; None when there is none."""
+        now = self.now_ms()
         for number, partition in self.owned.items():
-            while partition.due and partition.due[0][0] <= now:
+            while partition.awake and partition.due and partition.due[0][0] <= now:
                 at, key = heapq.heappop(partition.due)
                 if partition.at.get(key) == at:
                     del partition.at[key]
-                    found.append((number, key))
-        return found
+                    return number, key
+        return None
 
     def next_due_ms(self) -> int | None:
-        return min((p.due[0][0] for p in self.owned.values() if p.due), default=None)
+        if self._to_grant:
+            return self.now_ms()
+        return min((p.due[0][0] for p in self.owned.values() if p.awake and p.due), default=None)
 
-    def ask_intent(self, partition: int, row: IntentRow, *, replan: bool = False) -> None:
+    # asking
+
+    def ask_intent(self, partition: int, row: IntentRow) -> None:
         """Carries out what the intent owes now; the rest is asked for when due."""
-        if self.is_awake(partition):
-            self._carry_out(partition, row.intent, owed_intent(row, self.here, self.policy, replan=replan), None)
+        if not self.is_awake(partition):
+            return
+        replan = EMPTY
+        if row.intent in self._replan:
+            left, open_now = self._replan[row.intent], row.told_of(row.chain.source_no)
+            replan = self._replan[row.intent] = open_now if left is None else left & open_now
+            if not replan:
+                del self._replan[row.intent]
+        self._carry_out(partition, row.intent, owed_intent(row, self.here, self.policy, replan=replan))
 
-    def ask_transfers(self, asked: Iterable[tuple[int, TransferRow, Manifest | None]]) -> None:
-        """Carries out what these transfers owe now; their requests compete for credit with each other."""
-        wanted: _Wanted = {}
-        present: set[ManifestId] = set()
-        for partition, row, manifest in asked:
-            self._note_credit(row, manifest)
-            if not self.is_awake(partition):
-                continue
-            present.add(row.manifest)
-            owed = owed_transfer(row, manifest, self.here, self.policy, part_here=row.manifest in self.holding.opened)
-            others = [
-                o
-                for o in owed
-                if not isinstance(o.command, c.RequestChunks)
-                and not (
-                    isinstance(o.command, c.OpenPart) and not self.holding.may_hold(row.manifest, row.items, partition)
-                )
-            ]
-            self._carry_out(partition, row.manifest, others, manifest)
-            for o in owed:
-                if not isinstance(o.command, c.RequestChunks) or o.command.id in wanted:
-                    continue
-                if o.due_ms > self.now_ms():
-                    self._at(partition, row.manifest, o.due_ms)
-                elif self._settled(partition, row.manifest, o.command):
-                    wanted[o.command.id] = (partition, o.command, manifest)
-            self._report_changes(partition, row, manifest)
+    def ask_transfer(self, partition: int, row: TransferRow, index: ManifestIndex | None) -> None:
+        """Carries out what the transfer owes now; its requests take their place in their channels' queues."""
+        self.note_credit(row, index)
+        if not self.is_awake(partition):
             if row.state is not State.CLOSED:
-                self._at(partition, row.manifest, self.now_ms() + IDLE_MS)
-        self._request(wanted, present)
+                self.fall_due(partition, row.manifest)
+            return
+        part_here = row.manifest in self.holding.opened
+        owed = owed_transfer(row, index, self.here, self.policy, part_here=part_here)
+        requests = [o for o in owed if isinstance(o.command, c.RequestChunks)]
+        others = [o for o in owed if not isinstance(o.command, c.RequestChunks) and self._has_room(row, o, partition)]
+        self._carry_out(partition, row.manifest, others)
+        self._want(partition, row.manifest, requests)
+        self._report_changes(partition, row, index)
+        if row.state is not State.CLOSED:
+            self._at(partition, row.manifest, self.now_ms() + IDLE_MS)
+        self.grant()
 
-    def answer(self, row: TransferRow, manifest: Manifest | None, decision_no: int) -> None:
+    def _has_room(self, row: TransferRow, owed: c.Owed, partition: int) -> bool:
+        return not isinstance(owed.command, c.OpenPart) or self.holding.may_hold(row.manifest, row.items, partition)
+
+    def _want(self, partition: int, manifest: ManifestId, owed: list[c.Owed]) -> None:
+        now, wanted = self.now_ms(), dict[tuple[object, ...], c.RequestChunks]()
+        for o in owed:
+            assert isinstance(o.command, c.RequestChunks)
+            if o.due_ms > now:
+                self._at(partition, manifest, o.due_ms)
+            elif o.command.id not in wanted and self._settled(partition, manifest, o.command):
+                wanted[o.command.id] = o.command
+        self._to_grant |= dict.fromkeys(self.credit.want(manifest, wanted.values()))
+
+    def grant(self) -> None:
+        """Sends requests that have credit, from the queues of those channels where there may be room."""
+        while self._to_grant and not self.slice_is_over:
+            channel = next(iter(self._to_grant))
+            request = self.credit.next(channel) if self.is_awake(channel[1]) else None
+            if request is None or not self._do(channel[1], request.manifest, request):
+                del self._to_grant[channel]
+                continue
+            self.credit.grant(request)
+            self._unheard.setdefault(request.manifest, {})[request.source] = request
+
+    def answer(self, row: TransferRow, index: ManifestIndex | None, decision_no: int) -> None:
         """Says the transfer's state, or its last word, at once: a plan or decision was heard, perhaps again."""
         if row.completion is not None:
-            self.do(c.RepeatCompletion(row.completion), manifest)
+            self.do(c.RepeatCompletion(row.completion))
             return
-        said = self._state_of(row, manifest, decision_no)
-        if self.do(c.ReportTransfer(said), manifest):
+        said = self._state_of(row, index, decision_no)
+        if self.do(c.ReportTransfer(said)):
             self._reported[row.manifest] = (self.now_ms(), said)
 
     def closed(self, manifest: ManifestId) -> None:
-        self._forget(manifest)
+        """The transfer is over."""
+        self._ask_soon(self.holding.ended(manifest))
+        self.asked.pop(manifest, None)
+        self._reported.pop(manifest, None)
+        self._unheard.pop(manifest, None)
+        self._to_grant |= dict.fromkeys(self.credit.forget(manifest, self.now_ms()))
+        owned = self.owned.get(self.partition(manifest))
+        if owned is not None:
+            owned.at.pop(manifest, None)
+        self.grant()
 
     def part_gone(self, manifest: ManifestId) -> None:
         """The plane holds the part no more: there is room for others."""
         self._ask_soon(self.holding.gone(manifest))
 
-    def _ask_soon(self, rows: list[tuple[int, ManifestId]]) -> None:
-        for partition, key in rows:
-            self._at(partition, key, self.now_ms())
+    def note_credit(self, row: TransferRow, index: ManifestIndex | None) -> None:
+        """Takes in what the row has outstanding."""
+        manifest, unit = row.manifest, index.unit_bytes if index is not None else 1
+        held = dict.fromkeys(self.credit.sources(manifest), 0)
+        for source in row.sources:
+            to_come = (o.to_come(index) if index is not None else o.ranges for o in source.outstanding)
+            held[source.source] = unit * sum((ranges - row.verified).size for ranges in to_come)
+        until = [o.until_ms for s in row.sources for o in s.outstanding]
+        if until:
+            self.asked[manifest] = min(until) - int(self.policy.lease_s * 1000)
+        else:
+            self.asked.pop(manifest, None)
+        unheard = self._unheard.get(manifest, {})
+        for asked_of, request in list(unheard.items()):
+            settled = self._sent.get(request.id, 0) + int(self.policy.settle_s * 1000) <= self.now_ms()
+            if settled or request.request_no <= row.source_row(asked_of).requested:
+                del unheard[asked_of]
+            else:
+                held[asked_of] = held.get(asked_of, 0) + request.bytes
+        if not unheard:
+            self._unheard.pop(manifest, None)
+        for asked_of, size in held.items():
+            if (channel := self.credit.note(asked_of, manifest, size, self.now_ms())) is not None:
+                self._to_grant[channel] = None
+
+    # carrying out
 
     def _settled(self, partition: int, key: str, command: c.Command) -> bool:
         sent = self._sent.get(command.id)
@@ -186,27 +284,28 @@ class Clock:
         return False
 
     def _settle_ms(self, command: c.Command) -> int:
+        if isinstance(command, c.OpenPart):
+            return OPEN_SETTLE_MS
         looks = isinstance(command, c.WriteManifests) and command.looks
         return int((self.policy.renew_s if looks else self.policy.settle_s) * 1000)
 
-    def _carry_out(self, partition: int, key: str, owed: list[c.Owed], manifest: Manifest | None) -> None:
+    def _carry_out(self, partition: int, key: str, owed: list[c.Owed]) -> None:
+        """What the slice leaves no time for is owed by the row still, which is due again at once."""
         now = self.now_ms()
         for o in owed:
-            due_ms = self._lease_end(o.command, o.due_ms) if isinstance(o.command, c.ExpireLease) else o.due_ms
+            lease = isinstance(o.command, c.ExpireLease)
+            due_ms = self.credit.lease_end(o.command, o.due_ms) if lease else o.due_ms  # type: ignore[arg-type]
             if due_ms > now:
                 self._at(partition, key, due_ms)
             elif self._settled(partition, key, o.command):
-                self._do(partition, key, o.command, manifest)
+                if self.slice_is_over:
+                    self._at(partition, key, now)
+                    return
+                self._do(partition, key, o.command)
 
-    def _lease_end(self, lease: c.ExpireLease, until_ms: int) -> int:
-        """Asking again while a slow link still brings what was asked before would only make its queue longer."""
-        lease_ms = int(self.policy.lease_s * 1000)
-        moved = self._moved.get(lane(lease.source, lease.manifest, self.partitions), 0)
-        return max(until_ms, min(moved + lease_ms, until_ms + (LEASES_MAX - 1) * lease_ms))
-
-    def _do(self, partition: int, key: str, command: c.Command, manifest: Manifest | None) -> bool:
+    def _do(self, partition: int, key: str, command: c.Command) -> bool:
         now = self.now_ms()
-        if self.do(command, manifest):
+        if self.do(command):
             self._sent[command.id] = now
             self._at(partition, key, now + self._settle_ms(command))
             if len(self._sent) > SENT_REMEMBERED:
@@ -216,99 +315,28 @@ class Clock:
         self._at(partition, key, now + RETRY_MS)
         return False
 
-    def _request(self, wanted: _Wanted, present: set[ManifestId]) -> None:
-        """Sends those requests that have credit; the others queue until their lane gets room. `present` were asked.
-
-        Where others queue, nobody is served alone: a row asked after its own turn would take the room it just made
-        before those who wait for it are asked. It queues, and all are asked together at the next tick.
-        """
-        contended = {key for key, queue in self._queues.items() if queue.keys() - present}
-        due = [request for _, request, _ in wanted.values() if self._lane(request) not in contended]
-        for request in schedule(due, self.outstanding, self._queues, self.policy.credit_bytes, self.partitions):
-            partition, _, manifest = wanted.pop(request.id)
-            if self._do(partition, request.manifest, request, manifest):
-                rows = self.outstanding.setdefault(self._lane(request), {})
-                rows[request.manifest] = rows.get(request.manifest, 0) + request.bytes
-                self._unheard.setdefault(request.manifest, {})[request.source] = request
-        queued = {(self._lane(request), request.manifest): partition for partition, request, _ in wanted.values()}
-        for key, queue in self._queues.items():
-            for manifest in [manifest for manifest in queue if manifest in present and (key, manifest) not in queued]:
-                del queue[manifest]
-        for (key, manifest), partition in queued.items():
-            self._at(partition, manifest, self.now_ms() + IDLE_MS)
-            self._queue(key, manifest, call=key in contended)
-
-    def _queue(self, key: Lane, manifest: ManifestId, *, call: bool) -> None:
-        queue = self._queues.setdefault(key, {})
-        if manifest in queue:
-            return
-        self._ticket += 1
-        queue[manifest] = self._ticket
-        if call and sum(self.outstanding.get(key, {}).values()) < self.policy.credit_bytes:
-            self._call(key)
-
-    def _lane(self, request: c.RequestChunks) -> Lane:
-        return lane(request.source, request.manifest, self.partitions)
-
-    def partition(self, manifest: ManifestId) -> int:
-        return partition_of(manifest, self.partitions)
-
-    def _call(self, key: Lane) -> None:
-        """All who queue for a lane are asked together, at once."""
-        for waiting in self._queues.get(key, ()):
-            self._at(key[1], waiting, self.now_ms())
-
-    def _note_credit(self, row: TransferRow, manifest: Manifest | None) -> None:
-        unit = manifest.unit_bytes if manifest is not None else 1
-        held = {
-            s.source: unit
-            * sum(((o.to_come(manifest) if manifest else o.ranges) - row.verified).size for o in s.outstanding)
-            for s in row.sources
-        }
-        until = [o.until_ms for s in row.sources for o in s.outstanding]
-        if until:
-            self.asked[row.manifest] = min(until) - int(self.policy.lease_s * 1000)
-        else:
-            self.asked.pop(row.manifest, None)
-        unheard = self._unheard.get(row.manifest, {})
-        for source, request in list(unheard.items()):
-            held.setdefault(source, 0)
-            settled = self._sent.get(request.id, 0) + int(self.policy.settle_s * 1000) <= self.now_ms()
-            if settled or request.request_no <= row.source_row(source).requested:
-                del unheard[source]
-            else:
-                held[source] += request.bytes
-        for source, size in held.items():
-            self._outstanding(lane(source, row.manifest, self.partitions), row.manifest, size)
-
-    def _outstanding(self, key: Lane, manifest: ManifestId, size: int) -> None:
-        """Notes what a row has outstanding in a lane; where the lane got room, who waits for it is asked."""
-        rows = self.outstanding.setdefault(key, {})
-        before = rows.pop(manifest, 0)
-        if size:
-            rows[manifest] = size
-        if size < before:
-            self._moved[key] = self.now_ms()
-            self._call(key)
-
-    def _report_changes(self, partition: int, row: TransferRow, manifest: Manifest | None) -> None:
+    def _report_changes(self, partition: int, row: TransferRow, index: ManifestIndex | None) -> None:
         known = self._reported.get(row.manifest)
         if row.state in (State.NEW, State.COMPLETE, State.CLOSING, State.CLOSED):
             return
-        said = self._state_of(row, manifest, row.decision_no)
+        said = self._state_of(row, index, row.decision_no)
         if known is not None and known[1] == said:
             return
         now, every_ms = self.now_ms(), int(self.policy.report_s * 1000)
         if known is not None and known[0] + every_ms > now:
             self._at(partition, row.manifest, known[0] + every_ms)
             return
-        if self.do(c.ReportTransfer(said), manifest):
+        if self.do(c.ReportTransfer(said)):
             self._reported[row.manifest] = (now, said)
 
-    def _state_of(self, row: TransferRow, manifest: Manifest | None, decision_no: int) -> m.TransferReported:
-        blocked = any(row.manifest in queue for queue in self._queues.values())
-        words = waits_for(row, part_here=row.manifest in self.holding.opened, granted=not blocked)
-        return report(row, manifest, self.here, decision_no, words)
+    def _state_of(self, row: TransferRow, index: ManifestIndex | None, decision_no: int) -> m.TransferReported:
+        part_here = row.manifest in self.holding.opened
+        words = waits_for(row, part_here=part_here, granted=not self.credit.waits(row.manifest))
+        return report(row, index, self.here, decision_no, words)
+
+    def _ask_soon(self, rows: list[tuple[int, ManifestId]]) -> None:
+        for partition, key in rows:
+            self.fall_due(partition, key)
 
     def _at(self, partition: int, key: str, at_ms: int) -> None:
         owned = self.owned.get(partition)
@@ -316,18 +344,8 @@ class Clock:
             return
         owned.at[key] = at_ms
         heapq.heappush(owned.due, (at_ms, key))
-        if at_ms <= self.now_ms():
+        if at_ms <= self.now_ms() and owned.awake:
             self.soon.set()
-
-    def _forget(self, manifest: ManifestId) -> None:
-        self._ask_soon(self.holding.ended(manifest))
-        self.asked.pop(manifest, None)
-        self._reported.pop(manifest, None)
-        self._unheard.pop(manifest, None)
-        for queue in self._queues.values():
-            queue.pop(manifest, None)
-        for key in [key for key, rows in self.outstanding.items() if manifest in rows]:
-            self._outstanding(key, manifest, 0)
 
 
 def is_manifest(key: str) -> bool:

@@ -1,14 +1,15 @@
 """A worker's desk: a record comes in, the turn folds it, the clock asks what is owed, effects carry it out.
 
-One entrance, `hear`, for every topic family, and it never raises: what cannot be read or folded becomes a dead letter
-and the next record is heard. No Faust here: the simulation sits at the same desk.
+One entrance, `hear`, for every topic family. What goes wrong is one of three things. Bytes that cannot be read or
+believed: a dead letter. A fault of ours in one record: a dead letter, and its traceback in the log. What the
+environment breaks (a table, memory): raised, so that nothing is committed past the record. No Faust here: the
+simulation sits at the same desk.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -16,7 +17,7 @@ import structlog
 
 from agents import rows
 from agents.clock import Clock, is_manifest
-from agents.effects import Effects, Sending
+from agents.effects import ENVIRONMENT, Effects
 from agents.turn import Turns
 from streams import wire
 from streams.core import commands as c
@@ -25,12 +26,13 @@ from streams.core import transfer as transfers
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.policy import LEASES_MAX
 from streams.core.topics import split
-from streams.errors import Temporary, WireError
+from streams.errors import WireError
 from streams.planes import orders
 
 log = structlog.get_logger(__name__)
 
-DEAD_LETTERS_KEPT = 1000
+STEPS_BETWEEN = 500
+"""Keys of a scan between two steps of waking."""
 REOPENED_MS = 60_000
 """A plane reads payload from so long before the oldest open request, since clocks differ between sites."""
 
@@ -53,18 +55,15 @@ class Desk:
         turns: Turns,
         clock: Clock,
         effects: Effects,
-        publisher: Sending,
         plane: Plane,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self.here, self.turns, self.clock, self.effects = here, turns, clock, effects
-        self.publisher, self.plane, self.now_ms = publisher, plane, now_ms
+        self.plane, self.now_ms = plane, now_ms
         self.reads: dict[int, int | None] = {}
         """Payload partitions the plane reads, and from when."""
         self.serving: dict[tuple[object, ...], m.ChunksRequested] = {}
         """Requests of others not yet served: memory only, their leases cover a loss."""
-        self.unsent: deque[m.DeadLetter] = deque(maxlen=DEAD_LETTERS_KEPT)
-        """Dead letters the publisher had no room for."""
         self.counts = {"applied": 0, "dead": 0}
 
     def hear(
@@ -75,45 +74,32 @@ class Desk:
         key: bytes | None,
         value: bytes | None,
         headers: Sequence[tuple[str, bytes | None]] | None,
-    ) -> None:
-        """One record of a journal this site's agents read."""
+    ) -> m.DeadLetter | None:
+        """One record of a journal this site's agents read; its dead letter if it is refused.
+
+        The record is done with when its dead letter is in the log. Raises what the environment breaks, and only that.
+        """
+        self.clock.begin_slice()
         try:
             heard = wire.decode(topic, key, value, headers, self.here)
-            refused = self._turn(topic, partition, heard)
+            refused = self._turn(topic, partition, heard, value or b"")
             if refused is None:
                 self.counts["applied"] += 1
-                return
+                return None
             error = WireError(refused)
         except WireError as refusal:
             error = refusal
+        except ENVIRONMENT:
+            raise
         except Exception as failure:
             # A fault of ours must not stop the records behind this one; the dead letter keeps it whole.
             log.exception("a turn failed", topic=topic, partition=partition, offset=offset)
             error = WireError(f"the turn failed: {type(failure).__name__}: {failure}")
         self.counts["dead"] += 1
         log.warning("dead letter", topic=topic, partition=partition, offset=offset, why=error.what)
-        try:
-            letter = wire.dead_letter(error, topic, partition, offset, key, value, headers)
-        except Exception:
-            log.exception("a dead letter cannot be written", topic=topic, partition=partition, offset=offset)
-            return
-        if len(self.unsent) == DEAD_LETTERS_KEPT:
-            log.error("too many dead letters wait; the oldest is given up", letter=str(self.unsent[0])[:1000])
-        self.unsent.append(letter)
-        self._send_dead_letters()
+        return wire.dead_letter(error, topic, partition, offset, key, value, headers)
 
-    def _send_dead_letters(self) -> None:
-        """What cannot be sent now is tried again with every tick."""
-        while self.unsent:
-            try:
-                self.publisher.send(self.unsent[0])
-            except Temporary:
-                return
-            except Exception:
-                log.exception("a dead letter cannot be published", letter=str(self.unsent[0])[:1000])
-            self.unsent.popleft()
-
-    def _turn(self, topic: str, partition: int, heard: wire.Heard) -> str | None:
+    def _turn(self, topic: str, partition: int, heard: wire.Heard, value: bytes) -> str | None:
         match heard.message:
             case (
                 m.TransferIntent()
@@ -123,7 +109,9 @@ class Desk:
                 | m.TransferReported()
                 | m.CompletionRecord()
             ) as msg:
-                turned = self.turns.intent(msg)
+                if isinstance(msg, m.TransferReported) and msg.destination == self.here:
+                    self.clock.answered(msg.manifest)
+                turned = self.turns.intent(partition, msg, value)
                 self.clock.ask_intent(partition, turned.row)
                 return turned.refused
             case m.ChunksRequested() as msg if split(topic)[0] is not None:
@@ -132,7 +120,7 @@ class Desk:
                 pass  # a consumer at this site keeps its own place
             case m.ChunksRequested() as msg:
                 if not msg.destination.consumer:
-                    self._transfer(partition, msg)
+                    self._transfer(partition, msg, value)
                 if msg.source == self.here:
                     self._serve(partition, msg, heard.origin.at_ms)
             case m.ChunksServed() as msg:
@@ -149,20 +137,20 @@ class Desk:
             ) as msg:
                 if isinstance(msg, m.PartOpened) and heard.origin.writer == self.plane.writer:
                     self.clock.holding.opened.add(msg.manifest)
-                self._transfer(partition, msg)
+                self._transfer(partition, msg, value)
             case other:
                 return f"{type(other).__name__}: no agent hears this here"
         return None
 
-    def _transfer(self, partition: int, msg: transfers.TransferMessage) -> None:
-        turned = self.turns.transfer(msg)
-        row, manifest = turned.row, turned.manifest
+    def _transfer(self, partition: int, msg: transfers.TransferMessage, value: bytes) -> None:
+        turned = self.turns.transfer(msg, value)
+        row, index = turned.row, turned.index
         if isinstance(msg, m.TransferPlanned | m.TransferDecided) and self.clock.is_awake(partition):
             # Before the row is asked, or the change would be reported twice.
-            self.clock.answer(row, manifest, msg.decision_no)
+            self.clock.answer(row, index, msg.decision_no)
         if isinstance(msg, m.PartLost):
             self.clock.part_gone(msg.manifest)
-        self.clock.ask_transfers([(partition, row, manifest)])
+        self.clock.ask_transfer(partition, row, index)
         if row.state is transfers.State.CLOSED:
             self.clock.closed(row.manifest)
             self.plane.tell(orders.Forget(row.manifest))
@@ -180,7 +168,7 @@ class Desk:
         if request.until_ms <= self.now_ms() or command.id in self.serving:
             return
         self.serving[command.id] = request
-        self.effects(command, None)
+        self.effects(command)
 
     def plane_restarted(self) -> None:
         """Tells a new plane everything: where to read, which parts to hold, what to serve."""
@@ -189,7 +177,7 @@ class Desk:
         self.plane.tell(orders.Assign(dict(self.reads)))
         self.forget_expired()
         for request in self.serving.values():
-            self.effects(c.ServeChunks(request), None)
+            self.effects(c.ServeChunks(request))
 
     def _oldest_ms(self, partition: int) -> int | None:
         since = [at for manifest, at in self.clock.asked.items() if self.clock.partition(manifest) == partition]
@@ -200,47 +188,70 @@ class Desk:
         now = self.now_ms()
         self.serving = {key: request for key, request in self.serving.items() if request.until_ms > now}
 
-    def wake(self, partition: int, found: Iterable[tuple[str, bytes]]) -> None:
-        """The partition has caught up: asks every open row once. `found` are its rows of intents and transfers."""
-        open_intents, open_transfers, oldest = [], [], None
-        for key, raw in found:
-            if not is_manifest(key):
-                row = rows.intent_row(raw)
-                if row is not None and (not row.ended or row.reports):
-                    open_intents.append(row)
-                continue
-            transfer = rows.transfer_row(raw)
-            if transfer is None or transfer.state is transfers.State.CLOSED:
-                continue
-            open_transfers.append(transfer)
-            for request in (o for s in transfer.sources for o in s.outstanding):
-                asked_ms = request.until_ms - int(self.clock.policy.lease_s * 1000)
-                oldest = asked_ms if oldest is None else min(oldest, asked_ms)
+    def waking(self, partition: int) -> Iterator[None]:
+        """Wakes a partition that has caught up, in steps; facts may be heard between two of them.
+
+        First, what its open transfers have under way is noted: requests use credit before anybody is granted more, and
+        the plane reads payload from the oldest on. Only then the partition is awake, and every open row falls due:
+        each is read again when it is asked, and each open intent plans its open transfers once more.
+        """
+        tables, asked = self.turns.tables, list[ManifestId]()
+        yield from self.turns.note_leftovers(partition)
+        for entry in tables.transfers.keys(partition, rows.OPEN):
+            manifest = ManifestId(rows.owner_of(entry))
+            row = self.turns.transfer_row(manifest)
+            if row is not None and row.state is not transfers.State.CLOSED:
+                asked.append(manifest)
+                self.clock.note_credit(row, self.turns.index(manifest))
+            yield
+        if partition not in self.clock.owned:
+            return
         self.clock.wake(partition)
-        self.reads[partition] = None if oldest is None else max(0, oldest - REOPENED_MS)
+        self.reads[partition] = self._oldest_ms(partition)
         self.plane.tell(orders.Assign(dict(self.reads)))
-        for row in open_intents:
-            self.clock.ask_intent(partition, row, replan=True)
-        self.clock.ask_transfers((partition, row, self.turns.manifest(row.manifest)) for row in open_transfers)
+        for number, manifest in enumerate(asked):
+            self.clock.fall_due(partition, manifest)
+            if number % STEPS_BETWEEN == 0:
+                yield
+        for number, entry in enumerate(tables.intents.keys(partition, rows.OPEN)):
+            self.clock.replan(partition, IntentId(rows.owner_of(entry)))
+            if number % STEPS_BETWEEN == 0:
+                yield
 
     def drop(self, partition: int) -> None:
         """The partition went to another worker."""
         self.clock.drop(partition)
+        self.turns.drop(partition)
         if partition in self.reads:
             del self.reads[partition]
             self.plane.tell(orders.Assign(dict(self.reads)))
 
-    def tick(self) -> None:
-        """Asks the rows that fell due; writes no table."""
-        self._send_dead_letters()
-        asked = []
-        for partition, key in self.clock.due():
-            if is_manifest(key):
-                transfer = self.turns.transfer_row(ManifestId(key))
-                if transfer is not None and transfer.state is not transfers.State.CLOSED:
-                    asked.append((partition, transfer, self.turns.manifest(ManifestId(key))))
-            else:
-                intent = self.turns.intent_row(IntentId(key))
-                if intent is not None:
-                    self.clock.ask_intent(partition, intent)
-        self.clock.ask_transfers(asked)
+    def tick(self) -> bool:
+        """Asks rows that fell due, for a slice; whether more are due. Writes no table.
+
+        Raises what the environment breaks; a fault of ours in one row is logged, and the next is asked.
+        """
+        clock = self.clock
+        clock.begin_slice()
+        clock.grant()
+        while (due := clock.next_due()) is not None:
+            try:
+                self._ask(*due)
+            except ENVIRONMENT:
+                raise
+            except Exception:
+                log.exception("a row cannot be asked", row=due[1])
+            if clock.slice_is_over:
+                return True
+        clock.soon.clear()
+        return False
+
+    def _ask(self, partition: int, key: str) -> None:
+        if is_manifest(key):
+            transfer = self.turns.transfer_row(ManifestId(key))
+            if transfer is not None and transfer.state is not transfers.State.CLOSED:
+                self.clock.ask_transfer(partition, transfer, self.turns.index(transfer.manifest))
+        else:
+            intent = self.turns.intent_row(IntentId(key))
+            if intent is not None:
+                self.clock.ask_intent(partition, intent)

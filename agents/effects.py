@@ -11,6 +11,7 @@ from typing import Protocol
 
 import structlog
 
+from agents.rows import TableFailed
 from streams.core import commands as c
 from streams.core import messages as m
 from streams.core.closing import replicas_of
@@ -20,8 +21,12 @@ from streams.core.names import IntentId, ManifestId, Site
 from streams.core.policy import Policy
 from streams.errors import Transfer2goError, WireError
 from streams.planes import orders
+from streams.wire import Framed, planned
 
 log = structlog.get_logger(__name__)
+
+ENVIRONMENT = (TableFailed, OSError, MemoryError)
+"""No record's fault and no command's: the worker ends, commits nothing past it, and is started again."""
 
 Acknowledged = Callable[[Exception | None], None]
 
@@ -29,7 +34,7 @@ Acknowledged = Callable[[Exception | None], None]
 class Sending(Protocol):
     """The publish gate (kafka/publish.Publisher)."""
 
-    def send(self, message: m.Message, on_ack: Acknowledged | None = None) -> None: ...
+    def send(self, message: m.Message | Framed, on_ack: Acknowledged | None = None) -> None: ...
 
 
 class Telling(Protocol):
@@ -47,11 +52,15 @@ class Consulted(Protocol):
 
 
 class Reading(Protocol):
-    """Rows, read from outside a turn."""
+    """Rows and manifests, read from outside a turn. Bodies are framed."""
 
     def intent_row(self, intent: IntentId) -> IntentRow | None: ...
 
-    def waiting_body(self, manifest: ManifestId, source: Site) -> m.ManifestWritten | None: ...
+    def waiting_body(self, manifest: ManifestId, source: Site) -> bytes | None: ...
+
+    def body(self, manifest: ManifestId) -> bytes | None: ...
+
+    def manifest(self, manifest: ManifestId) -> Manifest | None: ...
 
 
 class Effects:
@@ -71,22 +80,24 @@ class Effects:
         self.publisher, self.plane, self.consulted, self.rows = publisher, plane, consulted, rows
         self.now_ms = now_ms
 
-    def __call__(self, command: c.Command, manifest: Manifest | None) -> bool:
-        """Carries `command` out; False when it cannot be taken now."""
+    def __call__(self, command: c.Command) -> bool:
+        """Carries `command` out; False when it cannot be taken now. What the environment breaks is raised."""
         try:
-            return self._do(command, manifest)
+            return self._do(command)
         except WireError as error:
             # Asking again at once would not help: it waits to settle like one that was sent.
             log.error("a command's record is refused by our own gate", command=type(command).__name__, why=str(error))
             return True
         except Transfer2goError as error:
             log.warning("command not taken", command=type(command).__name__, why=str(error))
+        except ENVIRONMENT:
+            raise
         except Exception:
             # No fault of the record whose turn asked for it: that one is folded and put. The command stays owed.
             log.exception("command not taken", command=type(command).__name__)
         return False
 
-    def _do(self, command: c.Command, manifest: Manifest | None) -> bool:
+    def _do(self, command: c.Command) -> bool:
         match command:
             case c.DecideIntent(intent):
                 return self._decide_soon(intent)
@@ -105,21 +116,19 @@ class Effects:
                 self.publisher.send(report)
             case c.RepeatCompletion(completion):
                 self.publisher.send(completion)
-            case c.OpenPart() if manifest is not None:
-                return self.plane.tell(
-                    orders.Open(manifest.body, command.attempt, command.verified, command.sealed, command.failed)
-                )
+            case c.OpenPart():
+                return self._open(command)
             case c.StopPart():
-                body = manifest.body if manifest is not None else None
+                body = self.rows.body(command.manifest)
                 return self.plane.tell(orders.Stop(command.manifest, command.attempt, command.reason, body))
-            case c.RequestChunks() if manifest is not None:
-                self._request(command, manifest)
+            case c.RequestChunks():
+                self._request(command)
             case c.ExpireLease():
                 self.publisher.send(m.LeaseExpired(command.manifest, command.source, command.request_no))
             case c.FixCompletion():
                 self.publisher.send(m.TransferClosed(command.manifest, command.completion, acknowledged=False))
-            case c.CloseTransfer() if manifest is not None:
-                self._close(command, manifest)
+            case c.CloseTransfer():
+                self._close(command)
             case c.ServeChunks(request):
                 return self.plane.tell(orders.Serve(request))
             case _:
@@ -129,9 +138,7 @@ class Effects:
     def _plan(self, command: c.PlanTransfer) -> None:
         body = self.rows.waiting_body(command.manifest, command.source)
         if body is not None:
-            self.publisher.send(
-                m.TransferPlanned(command.manifest, self.here, command.decision_no, command.priority, body)
-            )
+            self.publisher.send(planned(command.manifest, self.here, command.decision_no, command.priority, body))
             return
         # The row fell back behind its end, or `waiting` lost it. The transfer answers a decision as it answers a plan:
         # closed, with its last word; open, with its state.
@@ -140,7 +147,23 @@ class Effects:
             m.TransferDecided(command.manifest, command.decision_no, m.Verdict.ACCEPTED, command.priority)
         )
 
-    def _request(self, command: c.RequestChunks, manifest: Manifest) -> None:
+    def _open(self, command: c.OpenPart) -> bool:
+        body = self.rows.body(command.manifest)
+        if body is None:
+            return self._missing(command.manifest)
+        order = orders.Open(command.manifest, body, command.attempt, command.verified, command.sealed, command.failed)
+        return self.plane.tell(order)
+
+    def _missing(self, manifest: ManifestId) -> bool:
+        """A body that its table lost comes with the next plan; until then asking settles as if it were sent."""
+        log.warning("the body of an open transfer is not kept here", manifest=manifest, mend="transfer2go rebuild")
+        return True
+
+    def _request(self, command: c.RequestChunks) -> None:
+        manifest = self.rows.manifest(command.manifest)
+        if manifest is None:
+            self._missing(command.manifest)
+            return
         self.publisher.send(
             m.ChunksRequested(
                 manifest=command.manifest,
@@ -155,8 +178,12 @@ class Effects:
             )
         )
 
-    def _close(self, command: c.CloseTransfer, manifest: Manifest) -> None:
+    def _close(self, command: c.CloseTransfer) -> None:
         """Completion and replicas first; TransferClosed only when the broker has them all."""
+        manifest = self.rows.manifest(command.manifest)
+        if manifest is None:
+            self._missing(command.manifest)
+            return
         held = replicas_of(command.completion, manifest, self.here)
         waiting = 1 + len(held)
 

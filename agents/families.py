@@ -1,5 +1,8 @@
 """The Faust agents, one a topic family: each hands its records to the desk and never yields.
 
+A record is acknowledged when the next one is taken: after its turn and, if it was refused, its dead letter. What the
+environment breaks ends the process with nothing committed past the record.
+
 Topics are listed by name, own and every peer's copies: a pattern does not work in Faust, and a missing one only warns.
 """
 
@@ -10,8 +13,10 @@ from typing import Any
 
 import faust
 
+from agents import dead_letters
 from agents.desk import Desk
-from agents.durable import StallGuard
+from agents.durable import StallGuard, die
+from agents.effects import ENVIRONMENT
 from streams.core import topics
 from streams.core.names import Site
 
@@ -33,7 +38,14 @@ def request_topics(here: Site, peers: Iterable[Site]) -> list[str]:
     return [topics.remote(peer, topics.requests_to(here)) for peer in peers]
 
 
-def register(app: faust.App, desk: Desk, guard: StallGuard, here: Site, peers: tuple[Site, ...]) -> frozenset[str]:
+def register(
+    app: faust.App,
+    desk: Desk,
+    publisher: dead_letters.Sending,
+    guard: StallGuard,
+    here: Site,
+    peers: tuple[Site, ...],
+) -> frozenset[str]:
     """Declares the agents; returns every topic they read."""
     families = {
         "intents": intent_topics(peers),
@@ -42,11 +54,13 @@ def register(app: faust.App, desk: Desk, guard: StallGuard, here: Site, peers: t
     }
     for name, names in families.items():
         if names:
-            _agent(app, name, names, desk, guard)
+            _agent(app, name, names, desk, publisher, guard)
     return frozenset(topic for names in families.values() for topic in names)
 
 
-def _agent(app: faust.App, name: str, names: list[str], desk: Desk, guard: StallGuard) -> None:
+def _agent(
+    app: faust.App, name: str, names: list[str], desk: Desk, publisher: dead_letters.Sending, guard: StallGuard
+) -> None:
     topic = app.topic(*names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
     async def hear(stream: Any) -> None:
@@ -54,6 +68,17 @@ def _agent(app: faust.App, name: str, names: list[str], desk: Desk, guard: Stall
             guard.check()
             msg = event.message
             headers = msg.headers.items() if isinstance(msg.headers, dict) else msg.headers or ()
-            desk.hear(msg.topic, msg.partition, msg.offset, msg.key, msg.value, list(headers))
+            try:
+                letter = desk.hear(msg.topic, msg.partition, msg.offset, msg.key, msg.value, list(headers))
+            except ENVIRONMENT as error:
+                die(
+                    "a record cannot be folded here now; nothing behind it is committed",
+                    topic=msg.topic,
+                    partition=msg.partition,
+                    offset=msg.offset,
+                    why=f"{type(error).__name__}: {error}",
+                )
+            if letter is not None:
+                await dead_letters.publish(letter, publisher)
 
     app.agent(topic, name=name, concurrency=1)(hear)

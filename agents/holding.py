@@ -21,33 +21,58 @@ class Holding:
     def __init__(self) -> None:
         self.opened: set[ManifestId] = set()
         self._held: dict[ManifestId, int] = {}
-        self._waiting: dict[ManifestId, int] = {}
-        """Partition of the transfers that wait, the longest first."""
+        self._weight = 0
+        """Of all that is held."""
+        self._waiting: dict[ManifestId, tuple[int, int]] = {}
+        """Partition and weight of the transfers that wait, the longest first."""
 
     def may_hold(self, manifest: ManifestId, items: int, partition: int) -> bool:
-        """Whether the plane may open this transfer too: the longest waiting one first."""
+        """Whether the plane may open this transfer too: who waits longer goes first."""
         if manifest in self._held:
             return True
         weight = items + TRANSFER_ITEMS
-        first = next(iter(self._waiting), manifest)
-        if self._held and (sum(self._held.values()) + weight > ITEMS_MAX or first != manifest):
-            self._waiting.setdefault(manifest, partition)
+        if self._held and weight > self._room_behind(manifest):
+            self._waiting.setdefault(manifest, (partition, weight))
             return False
         self._waiting.pop(manifest, None)
         self._held[manifest] = weight
+        self._weight += weight
         return True
 
+    def _room_behind(self, manifest: ManifestId) -> int:
+        """What is left for it once those that wait longer have theirs."""
+        room = ITEMS_MAX - self._weight
+        for other, (_, weight) in self._waiting.items():
+            if other == manifest or room <= 0:
+                break
+            room -= weight
+        return room
+
     def gone(self, manifest: ManifestId) -> list[tuple[int, ManifestId]]:
-        """The plane holds it no more; (partition, manifest) of those that may be asked now."""
+        """The plane holds it no more; (partition, manifest) of those that there is room for now."""
         self.opened.discard(manifest)
-        if self._held.pop(manifest, None) is None:
+        weight = self._held.pop(manifest, None)
+        if weight is None:
             return []
-        return [(partition, waiting) for waiting, partition in self._waiting.items()]
+        self._weight -= weight
+        return self._next()
 
     def ended(self, manifest: ManifestId) -> list[tuple[int, ManifestId]]:
         """As `gone`, and it waits for nothing either."""
+        was_first = next(iter(self._waiting), None) == manifest
         self._waiting.pop(manifest, None)
-        return self.gone(manifest)
+        return self.gone(manifest) or (self._next() if was_first else [])
+
+    def _next(self) -> list[tuple[int, ManifestId]]:
+        """The longest waiting that fit together, or the very first where nothing is held."""
+        found: list[tuple[int, ManifestId]] = []
+        free = ITEMS_MAX - self._weight
+        for manifest, (partition, weight) in self._waiting.items():
+            free -= weight
+            if free < 0 and (found or self._held):
+                break
+            found.append((partition, manifest))
+        return found
 
     def those(self, belong: Callable[[ManifestId], bool]) -> list[ManifestId]:
         return [manifest for manifest in {*self.opened, *self._held, *self._waiting} if belong(manifest)]
@@ -56,4 +81,5 @@ class Holding:
         """Another plane: it holds nothing."""
         self.opened.clear()
         self._held.clear()
+        self._weight = 0
         self._waiting.clear()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -89,10 +88,10 @@ class Worker:
         self.consulting = Consulting(Views(settings, self.view), settings.policy, self.publisher.send)
         self.effects = Effects(here, settings.policy, self.publisher, self.plane, self.consulting, self.turns, now_ms)
         self.clock = Clock(here, settings.policy, partitions, self.effects, now_ms)
-        self.desk = Desk(here, self.turns, self.clock, self.effects, self.publisher, self.plane, now_ms)
+        self.desk = Desk(here, self.turns, self.clock, self.effects, self.plane, now_ms)
         self.guard = durable.StallGuard()
-        read = families.register(self.app, self.desk, self.guard, here, settings.peers)
-        self.assignment = Assignment(self.app, self.desk, read, self._scan)
+        read = families.register(self.app, self.desk, self.publisher, self.guard, here, settings.peers)
+        self.assignment = Assignment(self.app, self.desk, read)
         web.register(self.app, self.desk, self.view, self.assignment)
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -102,10 +101,6 @@ class Worker:
         config = {"cleanup.policy": "compact", "segment.bytes": str(CHANGELOG_SEGMENT_BYTES)}
         partitions = self.settings.registry.partitions
         return [(table.table.changelog_topic_name, partitions, config) for table in self.tables.values()]
-
-    def _scan(self, partition: int) -> Iterator[tuple[str, bytes]]:
-        yield from self.tables["intents"].scan(partition)
-        yield from self.tables["transfers"].scan(partition)
 
     def _refused(self, letter: m.DeadLetter) -> None:
         """From the view's thread, which passes the record only when its dead letter is safe."""
@@ -147,17 +142,18 @@ class Worker:
             )
 
     async def run_clock(self) -> None:
-        """Asks due rows for ever; a fault is logged, never raised: the rows are asked again."""
+        """Asks due rows for ever, in slices; what the environment breaks ends the process."""
         while True:
             due = self.clock.next_due_ms()
             wait_s = TICK_S if due is None else min(TICK_S, max(0.0, (due - now_ms()) / 1000))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.clock.soon.wait(), wait_s)
             try:
-                self.desk.tick()
-            except Exception:
-                log.exception("a tick failed; the rows are asked again")
-                await asyncio.sleep(TICK_S)
+                while self.desk.tick():
+                    await asyncio.sleep(0)
+            except Exception as error:
+                log.exception("rows cannot be asked")
+                durable.die("what is owed cannot be read here now", why=f"{type(error).__name__}: {error}")
 
     async def run_announcements(self) -> None:
         """Says for ever that this worker lives, and its last sequence numbers."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import faust
@@ -13,7 +14,7 @@ from streams.errors import WireError
 
 
 class FaustTable:
-    """One table. Outside a turn only `get` and `scan` work; a put there is Faust's TypeError."""
+    """One table. Outside a turn only `get` and `keys` work; a put there is Faust's TypeError."""
 
     def __init__(self, app: faust.App, name: str, partitions: int, owner_of: Callable[[str], str]) -> None:
         self.partitions, self.owner_of = partitions, owner_of
@@ -27,37 +28,49 @@ class FaustTable:
         )
 
     def get(self, key: str) -> bytes | None:
-        database = self._database(partition_of(self.owner_of(key), self.partitions))
-        found: bytes | None = None if database is None else database.get(key.encode())
-        return found
+        with _environment("read"):
+            database = self._database(partition_of(self.owner_of(key), self.partitions))
+            found: bytes | None = None if database is None else database.get(key.encode())
+            return found
 
     def put(self, key: str, row: bytes) -> None:
         if len(row) > rows.ROW_BYTES_MAX:
             raise WireError(f"a row of {len(row):,} bytes, over {rows.ROW_BYTES_MAX:,}")
-        self.table[key.encode()] = row
+        with _environment("written"):
+            self.table[key.encode()] = row
 
     def delete(self, key: str) -> None:
         if self.get(key) is not None:
-            del self.table[key.encode()]
+            with _environment("written"):
+                del self.table[key.encode()]
 
-    def scan(self, partition: int) -> Iterator[tuple[str, bytes]]:
-        """Every row of a partition this worker owns."""
-        database = self._database(partition)
-        if database is None:
-            return
-        for key, row in database.items():
-            if not key.startswith(b"__faust"):
-                yield key.decode(), row
+    def keys(self, partition: int, prefix: str) -> Iterator[str]:
+        """Keys of a partition this worker owns that begin so, in order; what is put meanwhile is not seen."""
+        first = prefix.encode()
+        with _environment("read"):
+            database = self._database(partition)
+            found: Iterator[bytes] = iter(()) if database is None else database.keys(from_key=first)
+        while True:
+            with _environment("read"):
+                key = next(found, None)
+            if key is None or not key.startswith(first):
+                return
+            yield key.decode()
 
     def _database(self, partition: int) -> Any:
         return self.table.data._dbs.get(partition)
 
 
+@contextmanager
+def _environment(what: str) -> Iterator[None]:
+    """RocksDB's binding raises plain Exceptions: whatever comes out of a table's call is the environment's."""
+    try:
+        yield
+    except Exception as error:
+        raise rows.TableFailed(f"a table cannot be {what}: {type(error).__name__}: {error}") from error
+
+
 def build(app: faust.App, partitions: int) -> dict[str, FaustTable]:
     """The tables, by the names that changelogs carry."""
-
-    def itself(key: str) -> str:
-        return key
-
     owners: dict[str, Callable[[str], str]] = {"waiting": intent_of}
-    return {name: FaustTable(app, name, partitions, owners.get(name, itself)) for name in rows.NAMES}
+    return {name: FaustTable(app, name, partitions, owners.get(name, rows.owner_of)) for name in rows.NAMES}

@@ -5,26 +5,38 @@
 A crash before the put: the fact is heard again. Between put and acknowledgement: it is heard again and changes nothing,
 but the row is put all the same, since its changelog may have died with the worker. After it: what was owed is read off
 the row by the next owner.
+
+A manifest's body is decoded where it is heard and goes on as bytes. What folding and asking need of it is its index,
+stored beside the body; the body itself is read for who asks a source, and when the transfer ends.
 """
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from agents import rows
-from streams import wire
+from streams import avro, wire
 from streams.core import intent as intents
 from streams.core import messages as m
 from streams.core import topics
 from streams.core import transfer as transfers
-from streams.core.manifest import Manifest
+from streams.core.manifest import Manifest, ManifestIndex
 from streams.core.names import IntentId, ManifestId, Site
 
 EARLY_MAX = 4000
 """Names of early manifests noted for one intent, about 130 bytes each; what a mirror brings out of order is few."""
-MANIFESTS_REMEMBERED = 16
-"""Decoded manifests kept by a worker: about 1 MB each."""
+INDEXES_MAX = 2000
+"""Indexes in memory: some 10 kB each of a full manifest."""
+BODIES_BYTES_MAX = 4 << 20
+"""Of encoded manifests that are kept decoded, which is five times as much."""
+MARKED_MAX = 50_000
+"""Open rows whose entry this process is known to have put; of one that is forgotten it is put again."""
+FORGOTTEN_A_TURN = 32
+"""Bodies of an ended intent that one turn deletes: a million files are a thousand bodies."""
+FORGET = "forget/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +48,18 @@ class IntentTurn:
 @dataclass(frozen=True, slots=True)
 class TransferTurn:
     row: transfers.TransferRow
-    manifest: Manifest | None
+    index: ManifestIndex | None
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """Bodies of an ended intent that are still to be deleted: numbers from `no` on, then `early` keys."""
+
+    source: Site
+    source_no: int
+    no: int
+    stop: int
+    early: tuple[str, ...]
 
 
 class Turns:
@@ -45,38 +68,72 @@ class Turns:
     def __init__(self, tables: rows.Tables, here: Site) -> None:
         self.tables = tables
         self.here = here
-        self._manifests: OrderedDict[ManifestId, Manifest] = OrderedDict()
+        self._indexes: OrderedDict[ManifestId, ManifestIndex] = OrderedDict()
+        self._bodies: OrderedDict[ManifestId, tuple[Manifest, int]] = OrderedDict()
+        self._bodies_bytes = 0
+        self._marked: OrderedDict[str, None] = OrderedDict()
+        self._leftovers: dict[int, dict[IntentId, Leftover]] = {}
 
-    def intent(self, msg: intents.IntentMessage) -> IntentTurn:
-        """Folds one fact of an intent. `refused` says why it contradicts what is known: a dead letter."""
+    # intents
+
+    def intent(self, partition: int, msg: intents.IntentMessage, value: bytes) -> IntentTurn:
+        """Folds one fact of an intent. `refused` says why it contradicts what is known: a dead letter.
+
+        `value`: the fact as it stands in the log, framed.
+        """
         table = self.tables.intents
         before = rows.intent_row(table.get(msg.intent))
         refused = intents.contradiction(before, msg)
         if refused is not None and before is not None:
             table.put(msg.intent, rows.encode(before))
             return IntentTurn(before, refused)
+        row = before or intents.IntentRow(msg.intent)
         if isinstance(msg, m.ManifestWritten):
-            self._keep(before or intents.IntentRow(msg.intent), msg)
-        row = self._advanced(intents.fold(before, msg))
-        if self._finished(row) and not (before and self._finished(before)):
+            link = intents.link_of(msg)
+            self._keep(row, msg, link, value)
+            row = intents.follow(row, link)
+        else:
+            row = intents.fold(row, msg, self.here)
+        row = self._advanced(row)
+        if isinstance(msg, m.CompletionRecord) and msg.destination == self.here:
+            self._drop_body(row, msg.manifest)
+        if finished(row) and not (before is not None and finished(before)):
             # Before the put: a crash between the two has the fact heard again, on a row that is not finished.
-            self._forget(row)
-        table.put(msg.intent, rows.encode(row))
+            self._forget(partition, row)
+        self._put(table, msg.intent, rows.encode(row), is_open=owes(row, self.here))
+        self._forget_some(partition)
         return IntentTurn(row)
 
-    def _keep(self, row: intents.IntentRow, msg: m.ManifestWritten) -> None:
-        # Kept until the intent has ended, not only until its transfer answers: a row that fell back finds it again.
-        counts, table = row.counts(msg), self.tables.waiting
-        if row.ended or (counts is not intents.Counts.LATER and not row.concerns(self.here)):
+    def _put(self, table: rows.Table, key: str, row: bytes, *, is_open: bool) -> None:
+        """A row with its entry among the open ones; see rows.py for the order."""
+        entry = rows.open_key(key)
+        if is_open and key not in self._marked:
+            # By each process once: the changelog of an earlier one's put may have died with it.
+            table.put(entry, b"")
+            self._marked[key] = None
+            if len(self._marked) > MARKED_MAX:
+                self._marked.popitem(last=False)
+        table.put(key, row)
+        if not is_open:
+            self._marked.pop(key, None)
+            table.delete(entry)
+
+    def _keep(self, row: intents.IntentRow, msg: m.ManifestWritten, link: intents.Link, value: bytes) -> None:
+        # Kept until its completion is heard, not only until its transfer answers: a row that fell back finds it again.
+        counts, table = row.counts(link), self.tables.waiting
+        useless = self.here not in row.destinations or row.is_closed(msg.manifest, self.here)
+        if row.ended or (counts is not intents.Counts.LATER and useless):
             return
         if counts is intents.Counts.NOW:
-            table.put(waiting_key(msg.manifest, msg.source), wire.encode(msg))
+            table.put(waiting_key(msg.manifest, msg.source), value)
         elif counts is intents.Counts.LATER or self._counted(row, msg):
             key = early_key(msg) if counts is intents.Counts.LATER else waiting_key(msg.manifest, msg.source)
             known = table.get(key)
             # The first counts, and is put again: the changelog of its put may have died with a worker.
-            table.put(key, wire.encode(msg) if known is None else known)
+            table.put(key, value if known is None else known)
             if counts is intents.Counts.LATER:
+                if known is None or table.get(link_key(key)) is None:
+                    table.put(link_key(key), json.dumps(avro.writer(intents.Link)(link)).encode())
                 self._note_early(msg.intent, key)
 
     def _counted(self, row: intents.IntentRow, msg: m.ManifestWritten) -> bool:
@@ -87,33 +144,25 @@ class Turns:
 
     def _advanced(self, row: intents.IntentRow) -> intents.IntentRow:
         """The row after those waiting manifests that count now."""
-        table = self.tables.waiting
+        table, taken = self.tables.waiting, list[str]()
         while row.decision is not None and row.decision.source is not None and not row.chain.last:
             key = waiting_key(row.next_manifest, row.decision.source)
             early = f"{key}@{row.chain.sha256}"
-            raw = table.get(early)
-            # Moved already, by a turn that ended before it put its row?
-            found = raw if raw is not None else table.get(key)
-            if found is None:
-                return row
-            msg = self._decoded(found)
-            if row.counts(msg) is not intents.Counts.NOW:
-                return row
-            if row.concerns(self.here):
-                table.put(key, found)
+            raw = table.get(link_key(early))
+            if raw is None:
+                break
+            link = avro.reader(intents.Link)(json.loads(raw))
+            if row.counts(link) is not intents.Counts.NOW:
+                break
+            if self.here in row.destinations and not row.is_closed(row.next_manifest, self.here):
+                # The body stays where it is: of a full one it is a quarter of a megabyte, in the changelog too.
+                table.put(key, early.encode())
             else:
-                table.delete(key)
-            table.delete(early)
-            if raw is not None:
-                self._note_early(row.intent, early, waits=False)
-            row = intents.fold(row, msg)
+                taken.append(early)
+            row = intents.follow(row, link)
+        for early in taken:
+            self._drop_early(early)
         return row
-
-    def _decoded(self, raw: bytes) -> m.ManifestWritten:
-        return wire.decode_value(m.ManifestWritten, raw)
-
-    def _finished(self, row: intents.IntentRow) -> bool:
-        return row.ended and not any(r.destination == self.here for r in row.reports)
 
     def _note_early(self, intent: IntentId, key: str, *, waits: bool = True) -> None:
         """What waits behind another is found again by its name only, and what follows a rival waits for ever."""
@@ -126,64 +175,178 @@ class Turns:
         else:
             table.delete(noted)
 
-    def _forget(self, row: intents.IntentRow) -> None:
-        names = early_names(row.intent)
-        if (early := self.tables.waiting.get(names)) is not None:
-            for key in _names(early):
-                self.tables.waiting.delete(key)
-            self.tables.waiting.delete(names)
-        if row.decision is None or row.decision.source is None or not row.concerns(self.here):
+    def _drop_early(self, key: str) -> None:
+        self.tables.waiting.delete(key)
+        self.tables.waiting.delete(link_key(key))
+        self._note_early(intent_of(key), key, waits=False)
+
+    def _drop_body(self, row: intents.IntentRow, manifest: ManifestId) -> None:
+        """A transfer that is over here needs no body, unless its row fell back: then a decision has it answer."""
+        if row.decision is None or row.decision.source is None:
             return
-        for no in range(row.chain.next_no):
-            manifest = ManifestId.of(row.intent, row.chain.source_no, no)
-            self.tables.waiting.delete(waiting_key(manifest, row.decision.source))
+        key = waiting_key(manifest, row.decision.source)
+        stored = self.tables.waiting.get(key)
+        if stored is None:
+            return
+        if _is_name(stored):
+            self._drop_early(stored.decode())
+        self.tables.waiting.delete(key)
+
+    def _forget(self, partition: int, row: intents.IntentRow) -> None:
+        """Has the bodies deleted that an ended intent leaves behind, in this turn and later ones of the partition."""
+        early = tuple(_names(self.tables.waiting.get(early_names(row.intent))))
+        decided = row.decision
+        left = Leftover(row.intent.home, 0, 0, 0, early)
+        if decided is not None and decided.source is not None and self.here in row.destinations:
+            left = Leftover(decided.source, row.chain.source_no, 0, row.chain.next_no, early)
+        if left.stop or early:
+            self._leave(partition, row.intent, left)
+
+    def _leave(self, partition: int, intent: IntentId, left: Leftover) -> None:
+        self.tables.waiting.put(forget_key(intent), json.dumps(avro.writer(Leftover)(left)).encode())
+        self._leftovers.setdefault(partition, {})[intent] = left
+
+    def _forget_some(self, partition: int) -> None:
+        left, budget = self._leftovers.get(partition), FORGOTTEN_A_TURN
+        while left and budget > 0:
+            intent, rest = next(iter(left.items()))
+            stop = min(rest.stop, rest.no + budget)
+            early = rest.early[: budget - (stop - rest.no)]
+            budget -= stop - rest.no + len(early)
+            self._delete(intent, rest, stop, early)
+            rest = replace(rest, no=stop, early=rest.early[len(early) :])
+            if rest.no < rest.stop or rest.early:
+                self._leave(partition, intent, rest)
+            else:
+                del left[intent]
+                self.tables.waiting.delete(early_names(intent))
+                self.tables.waiting.delete(forget_key(intent))
+
+    def _delete(self, intent: IntentId, left: Leftover, stop: int, early: tuple[str, ...]) -> None:
+        table = self.tables.waiting
+        for no in range(left.no, stop):
+            table.delete(waiting_key(ManifestId.of(intent, left.source_no, no), left.source))
+        for key in early:
+            table.delete(key)
+            table.delete(link_key(key))
+
+    def note_leftovers(self, partition: int) -> Iterator[None]:
+        """Finds what an earlier owner of the partition had not deleted yet; a step for each."""
+        for key in self.tables.waiting.keys(partition, FORGET):
+            raw = self.tables.waiting.get(key)
+            if raw is not None:
+                left = avro.reader(Leftover)(json.loads(raw))
+                self._leftovers.setdefault(partition, {})[IntentId(key.removeprefix(FORGET))] = left
+            yield
+
+    def drop(self, partition: int) -> None:
+        """The partition went to another worker."""
+        self._leftovers.pop(partition, None)
+        self._marked.clear()  # another owner may have ended rows meanwhile
 
     def intent_row(self, intent: IntentId) -> intents.IntentRow | None:
         return rows.intent_row(self.tables.intents.get(intent))
 
-    def transfer_row(self, manifest: ManifestId) -> transfers.TransferRow | None:
-        return rows.transfer_row(self.tables.transfers.get(manifest))
-
-    def waiting_body(self, manifest: ManifestId, source: Site) -> m.ManifestWritten | None:
+    def waiting_body(self, manifest: ManifestId, source: Site) -> bytes | None:
+        """The framed body of a manifest that counts and is not closed."""
         raw = self.tables.waiting.get(waiting_key(manifest, source))
-        return None if raw is None else self._decoded(raw)
+        return self.tables.waiting.get(raw.decode()) if raw is not None and _is_name(raw) else raw
 
-    def transfer(self, msg: transfers.TransferMessage) -> TransferTurn:
-        """Folds one fact of a transfer."""
+    # transfers
+
+    def transfer(self, msg: transfers.TransferMessage, value: bytes) -> TransferTurn:
+        """Folds one fact of a transfer. `value`: the fact as it stands in the log, framed."""
         table = self.tables.transfers
         row = rows.transfer_row(table.get(msg.manifest))
         closed = row is not None and row.state is transfers.State.CLOSED
-        manifest = None if closed else self.manifest(msg.manifest)
+        index = None if closed else self.index(msg.manifest)
         if isinstance(msg, m.TransferPlanned) and not closed:
-            if manifest is None:
-                manifest = self._remember(msg.manifest, Manifest(msg.body))
-            self.tables.manifests.put(msg.manifest, wire.encode(manifest.body))
-        row = transfers.fold(row, msg, manifest)
+            index = self._planned(msg, value, index)
+        row = transfers.fold(row, msg, index)
         if row.state is transfers.State.CLOSED and not closed:
             # Before the put, as above.
-            self.tables.manifests.delete(msg.manifest)
-            self._manifests.pop(msg.manifest, None)
-        table.put(msg.manifest, rows.encode(row))
-        return TransferTurn(row, manifest)
+            self._drop(msg.manifest)
+        self._put(table, msg.manifest, rows.encode(row), is_open=row.state is not transfers.State.CLOSED)
+        return TransferTurn(row, index)
+
+    def _planned(self, msg: m.TransferPlanned, value: bytes, index: ManifestIndex | None) -> ManifestIndex:
+        """Stores body and index; of two bodies the first stays. Put again all the same: see `_put`."""
+        table = self.tables.manifests
+        body = table.get(msg.manifest)
+        if body is None:
+            body = wire.body_of(value)
+            made = self._remember_body(msg.manifest, Manifest(msg.body), len(body))
+            index = self._remember(msg.manifest, made.index)
+        elif index is None:
+            made = Manifest(wire.decode_stored(m.ManifestWritten, body))
+            index = self._remember(msg.manifest, made.index)
+        table.put(msg.manifest, body)
+        table.put(rows.index_key(msg.manifest), rows.encode_index(index))
+        return index
+
+    def _drop(self, manifest: ManifestId) -> None:
+        self.tables.manifests.delete(manifest)
+        self.tables.manifests.delete(rows.index_key(manifest))
+        self._indexes.pop(manifest, None)
+        _, size = self._bodies.pop(manifest, (None, 0))
+        self._bodies_bytes -= size
+
+    def transfer_row(self, manifest: ManifestId) -> transfers.TransferRow | None:
+        return rows.transfer_row(self.tables.transfers.get(manifest))
+
+    def index(self, manifest: ManifestId) -> ManifestIndex | None:
+        """The index of a stored manifest."""
+        known = self._indexes.get(manifest)
+        if known is not None:
+            self._indexes.move_to_end(manifest)
+            return known
+        found = rows.manifest_index(self.tables.manifests.get(rows.index_key(manifest)))
+        return None if found is None else self._remember(manifest, found)
+
+    def _remember(self, manifest: ManifestId, index: ManifestIndex) -> ManifestIndex:
+        self._indexes[manifest] = index
+        while len(self._indexes) > INDEXES_MAX:
+            self._indexes.popitem(last=False)
+        return index
+
+    def body(self, manifest: ManifestId) -> bytes | None:
+        """A stored manifest, framed."""
+        return self.tables.manifests.get(manifest)
 
     def manifest(self, manifest: ManifestId) -> Manifest | None:
-        """The stored manifest, decoded once."""
-        known = self._manifests.get(manifest)
+        """A stored manifest, decoded."""
+        known = self._bodies.get(manifest)
         if known is not None:
-            self._manifests.move_to_end(manifest)
-            return known
-        raw = self.tables.manifests.get(manifest)
-        return None if raw is None else self._remember(manifest, Manifest(self._decoded(raw)))
+            self._bodies.move_to_end(manifest)
+            return known[0]
+        raw = self.body(manifest)
+        if raw is None:
+            return None
+        return self._remember_body(manifest, Manifest(wire.decode_stored(m.ManifestWritten, raw)), len(raw))
 
-    def _remember(self, key: ManifestId, manifest: Manifest) -> Manifest:
-        self._manifests[key] = manifest
-        while len(self._manifests) > MANIFESTS_REMEMBERED:
-            self._manifests.popitem(last=False)
+    def _remember_body(self, key: ManifestId, manifest: Manifest, size: int) -> Manifest:
+        self._bodies_bytes += size - self._bodies.pop(key, (None, 0))[1]
+        self._bodies[key] = (manifest, size)
+        while self._bodies_bytes > BODIES_BYTES_MAX and len(self._bodies) > 1:
+            self._bodies_bytes -= self._bodies.popitem(last=False)[1][1]
         return manifest
 
 
+def finished(row: intents.IntentRow) -> bool:
+    """Whether it has ended, and no transfer of this site's destination is still being stopped."""
+    return row.ended and not row.told
+
+
+def owes(row: intents.IntentRow, here: Site) -> bool:
+    """Whether this site may owe something for it, now or when time has passed."""
+    return bool(row.told) or (not row.ended and row.concerns(here))
+
+
 def waiting_key(manifest: ManifestId, source: Site) -> str:
-    """A manifest that counts, by the site that wrote it: a wrong writer must not keep the right one's place."""
+    """A manifest that counts, by the site that wrote it: a wrong writer must not keep the right one's place.
+
+    It holds the framed body, or the early key where that stands.
+    """
     return f"{manifest}@{source}"
 
 
@@ -192,14 +355,31 @@ def early_key(msg: m.ManifestWritten) -> str:
     return f"{waiting_key(msg.manifest, msg.source)}@{msg.prev_sha256}"
 
 
+def link_key(early: str) -> str:
+    """What an early manifest is to its chain."""
+    return f"{early}@link"
+
+
 def early_names(intent: IntentId) -> str:
     """Where the names of an intent's early manifests are noted, until it ends."""
     return f"{ManifestId.of(intent, 0, 0)}@@early"
 
 
+def forget_key(intent: IntentId) -> str:
+    """Which bodies of an ended intent are still to be deleted."""
+    return FORGET + intent
+
+
 def intent_of(key: str) -> IntentId:
     """Whose a key of the waiting table is: all of an intent lies in the intent's partition."""
+    if key.startswith(FORGET):
+        return IntentId(key.removeprefix(FORGET))
     return ManifestId(key.partition("@")[0]).intent
+
+
+def _is_name(stored: bytes) -> bool:
+    """Whether an entry of the waiting table names another: a framed body begins with 0."""
+    return not stored.startswith(b"\0")
 
 
 def _names(raw: bytes | None) -> list[str]:

@@ -143,6 +143,10 @@ class IntentFold:
         self._waiting: dict[ManifestId, list[m.ManifestWritten]] = {}
         self._known: dict[ManifestId, _Known] = {}
         self._completed: dict[tuple[Destination, ManifestId], m.CompletionRecord] = {}
+        self._reports: dict[tuple[Destination, ManifestId], m.TransferReported] = {}
+        """Of open transfers."""
+        self._body: m.TransferIntent | None = None
+        self._decision: m.IntentDecided | None = None
         self._asked_ms: int | None = None
         self._last_ms: int | None = None
 
@@ -158,8 +162,16 @@ class IntentFold:
             self._manifest(message)
             self._waited()
             return
-        if isinstance(message, m.CompletionRecord):
-            self._completed.setdefault((message.destination, message.manifest), message)
+        match message:
+            case m.TransferIntent():
+                self._body = self._body or message
+            case m.IntentDecided() if message.decision_no > self.row.decision_no:
+                self._decision, self._body = message, message.body
+            case m.CompletionRecord():
+                self._completed.setdefault((message.destination, message.manifest), message)
+                self._reports.pop((message.destination, message.manifest), None)
+            case m.TransferReported() if (message.destination, message.manifest) not in self._completed:
+                self._reports[message.destination, message.manifest] = message
         self.row = machine.fold(self.row, message)
         if isinstance(message, m.IntentDecided):
             self._waited()
@@ -192,15 +204,15 @@ class IntentFold:
         return Snapshot(
             intent=row.intent,
             state=row.state,
-            body=row.body,
-            decision=row.decision,
+            body=self._body,
+            decision=self._decision,
             planned=row.chain.last,
             destinations=tuple(self._arrivals(site) for site in row.destinations),
             unfinished=tuple(self._unfinished()),
             asked_ms=self._asked_ms,
             last_ms=self._last_ms,
             # A cancelled intent has ended when the transfers that were under way have said their last word.
-            ended=row.ended and not row.reports,
+            ended=row.ended and not self._reports,
             growing=row.growing and row.intake_closed_by is None,
         )
 
@@ -210,7 +222,8 @@ class IntentFold:
         done = [
             c for (where, _), c in self._completed.items() if where == destination and c.manifest.source_no == chain
         ]
-        reports = tuple(r for r in self.row.reports if r.destination == destination and r.manifest.source_no == chain)
+        of = sorted(self._reports.values(), key=lambda r: r.manifest)
+        reports = tuple(r for r in of if r.destination == destination and r.manifest.source_no == chain)
         reasons: dict[str, int] = {}
         for c in done:
             for group in c.failed:

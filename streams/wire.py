@@ -22,8 +22,16 @@ import fastavro
 import schemas
 from streams import avro
 from streams.core import meaning, topics
-from streams.core.messages import ChunkHeader, DeadLetter, ManifestWritten, Message, Origin, TransferIntent
-from streams.core.names import Site, Text, shown
+from streams.core.messages import (
+    ChunkHeader,
+    DeadLetter,
+    ManifestWritten,
+    Message,
+    Origin,
+    TransferIntent,
+    TransferPlanned,
+)
+from streams.core.names import Destination, ManifestId, Site, Text, shown
 from streams.core.policy import HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX, RECORD_BYTES_MAX
 from streams.errors import InvalidName, WireError
 
@@ -61,6 +69,16 @@ class HeardChunk:
 
     header: ChunkHeader
     origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Framed:
+    """A record that is encoded already, for who has its bytes: its class, topic and key, and the framed value."""
+
+    cls: type
+    topic: str
+    key: bytes
+    value: bytes
 
 
 class _Version:
@@ -127,6 +145,14 @@ def encode(message: Message) -> bytes:
     return _encode(message)
 
 
+def framed(message: Message) -> Framed:
+    """The record as it is published. WireError as `encode`."""
+    key = topics.key_of(message)
+    return Framed(
+        type(message), topics.topic_of(message), key if isinstance(key, bytes) else key.encode(), encode(message)
+    )
+
+
 def headers(message: Message | type, origin: Origin) -> list[tuple[str, bytes]]:
     """The headers that a value of this record (or class of records) needs."""
     cls = message if isinstance(message, type) else type(message)
@@ -150,6 +176,69 @@ def decode_value(cls: type[M], framed: bytes) -> M:
         raise _refusal(f"a {version.cls.__name__}, not a {cls.__name__}")
     record: M = version.decode(framed)
     return record
+
+
+def decode_stored(cls: type[M], framed: bytes) -> M:
+    """A record that passed the gate before this site stored it: read as it is, not judged a second time."""
+    version = _version(framed)
+    body = BytesIO(framed)
+    body.seek(_FRAME.size)
+    newest = None if version.written is version.newest else version.newest
+    plain: Any = fastavro.schemaless_reader(body, version.written, newest)
+    record: M = version.build(plain)
+    return record
+
+
+def planned(
+    manifest: ManifestId, destination: Destination, decision_no: int, priority: int, body: bytes
+) -> TransferPlanned | Framed:
+    """A TransferPlanned around the framed ManifestWritten `body`, which passed the gate: its bytes are not made anew.
+
+    A body of an older version is: what a TransferPlanned holds is the newest.
+    """
+    version = _BY_CLASS[TransferPlanned]
+    if not body.startswith(_BY_CLASS[ManifestWritten].frame):
+        written = decode_stored(ManifestWritten, body)
+        return TransferPlanned(manifest, destination, decision_no, priority, written)
+    key = manifest.encode()
+    value = bytearray(version.frame)
+    for text in (key, destination.encode()):
+        value += _long(len(text)) + text
+    value += _long(decision_no) + _long(priority) + memoryview(body)[_FRAME.size :]
+    return Framed(TransferPlanned, topics.TRANSFERS, key, bytes(value))
+
+
+def body_of(planned: bytes) -> bytes:
+    """The framed ManifestWritten inside a framed TransferPlanned that passed the gate; see `planned`."""
+    at = _FRAME.size
+    for _ in range(2):
+        length, at = _read_long(planned, at)
+        at += length
+    for _ in range(2):
+        _, at = _read_long(planned, at)
+    return _BY_CLASS[ManifestWritten].frame + planned[at:]
+
+
+def _long(number: int) -> bytes:
+    """Avro's long of a number ≥ 0: zigzag, 7 bits a byte, the least first."""
+    rest, out = number << 1, bytearray()
+    while rest > 0x7F:
+        out.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    out.append(rest)
+    return bytes(out)
+
+
+def _read_long(data: bytes, at: int) -> tuple[int, int]:
+    """(number, position behind it) of a long ≥ 0."""
+    number = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        number |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return number >> 1, at
 
 
 def chunk_headers(header: ChunkHeader, origin: Origin) -> list[tuple[str, bytes]]:

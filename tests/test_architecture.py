@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.core.named": {"streams.core.asked", "streams.core.names", "streams.errors"},
     "streams.core.messages": {"streams.core.names", "streams.core.ranges", "streams.core.selection"},
     # Drawn the other way round: an Item is part of a record, so messages holds it and manifest does the arithmetic.
-    "streams.core.manifest": {"streams.core.messages", "streams.core.ranges"},
+    "streams.core.manifest": FACTS,
     # Which LFNs the keys of a store have; patterns are those of objects.
     "streams.core.stores": {"streams.core.asked", "streams.core.named", "streams.core.names", "streams.errors"},
     "streams.core.policy": set(),
@@ -55,8 +55,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "streams.core.policy",
         "streams.core.transfer",
     },
-    # Lanes are payload partitions, so it asks topics for them; limits come as arguments.
-    "streams.core.schedule": {"streams.core.commands", "streams.core.names", "streams.core.topics"},
+    # Channels are payload partitions, so it asks topics for them; limits come as arguments.
+    "streams.core.credit": {
+        "streams.core.commands",
+        "streams.core.names",
+        "streams.core.policy",
+        "streams.core.topics",
+    },
     # Its decision is a record.
     "streams.core.routing": {"streams.core.names", "streams.core.messages"},
     # A package, since it is long; NEVER intent, transfer, owed: the ledger judges them.
@@ -141,11 +146,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.cli": {"streams", "schemas", "click", "rich"},
     # Agents. Those below run in the simulation and in fast tests: no Faust, no broker.
     "agents.rows": {"streams.avro", "streams.core"},
-    "agents.turn": {"agents.rows", "streams.core", "streams.wire"},
+    "agents.turn": {"agents.rows", "streams.avro", "streams.core", "streams.wire"},
     "agents.clock": {"agents.holding", "streams.core"},
     "agents.holding": {"streams.core"},
     "agents.consulting": {"streams.core", "structlog"},
-    "agents.effects": {"streams.planes.orders", "structlog"} | ANY_CORE,
+    # Encoded records pass through: a manifest's bytes are never made anew.
+    "agents.effects": {"agents.rows", "streams.planes.orders", "streams.wire", "structlog"} | ANY_CORE,
     "agents.desk": {
         "agents.clock",
         "agents.effects",
@@ -156,6 +162,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "structlog",
     }
     | ANY_CORE,
+    "agents.dead_letters": {"streams.core", "streams.errors", "structlog"},
     "agents.logs": {"structlog"},
     "agents": {"faust", "mode", "structlog", "streams"},
 }

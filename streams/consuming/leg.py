@@ -221,4 +221,4 @@ def last_word(
     """
     row = TransferRow(manifest.body.manifest, planned=True, items=len(manifest.items), sealed=sealed, failed=failed)
     size = sum(manifest.items[n].bytes for n in sealed.numbers())
-    return replace(completion(row, manifest, destination), bytes=size)
+    return replace(completion(row, manifest.index, destination), bytes=size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from streams.core import messages as m
-from streams.core.manifest import Manifest
+from streams.core.manifest import Manifest, ManifestIndex
 from streams.core.names import Dataset, Destination, Site, Text
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.transfer import TransferRow, merge_failed
@@ -14,7 +14,7 @@ REASONS_MAX = 32
 """Distinct reasons kept in a completion; the rest share one."""
 
 
-def completion(row: TransferRow, manifest: Manifest, here: Destination) -> m.CompletionRecord:
+def completion(row: TransferRow, manifest: ManifestIndex, here: Destination) -> m.CompletionRecord:
     """The last word of a complete row: a pure function of it."""
     failed = merge_failed(m.FailedItems(f.items - row.sealed, f.reason) for f in row.failed)
     if len(failed) > REASONS_MAX:
@@ -29,8 +29,7 @@ def completion(row: TransferRow, manifest: Manifest, here: Destination) -> m.Com
         lost = lost | group.items
     cancelled = Ranges([(0, row.items)]) - row.sealed - lost
     landed = tuple(one for one in row.landed if one.item in row.sealed)
-    of_entries = manifest.body.unit is m.Unit.ENTRIES
-    sizes = (one.bytes for one in landed) if of_entries else (manifest.items[n].bytes for n in row.sealed.numbers())
+    of_entries = manifest.unit is m.Unit.ENTRIES
     return m.CompletionRecord(
         intent=row.manifest.intent,
         manifest=row.manifest,
@@ -40,7 +39,7 @@ def completion(row: TransferRow, manifest: Manifest, here: Destination) -> m.Com
         sealed=row.sealed,
         failed=failed,
         cancelled=cancelled,
-        bytes=sum(sizes),
+        bytes=sum(one.bytes for one in landed) if of_entries else manifest.bytes_of(row.sealed),
         manifest_sha256=manifest.sha256,
         landed=landed if of_entries else (),
     )

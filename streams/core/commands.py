@@ -159,7 +159,7 @@ class RequestChunks:
 class ExpireLease:
     """Destination's clock: propose that a request was not answered in time."""
 
-    extinguished_by: ClassVar[tuple[type, ...]] = (m.LeaseExpired,)
+    extinguished_by: ClassVar[tuple[type, ...]] = (m.LeaseExpired, m.SourceFailed)
     manifest: ManifestId
     source: Site
     request_no: int

@@ -4,13 +4,18 @@
                      │                  └──▶ CANCELLED
                      └──▶ REFUSED
 
-Every site keeps the same row for an intent, whatever part it plays. Decisions are numbered by the home, the highest
-counts; manifests are numbered and chained by their source. The only pairs that need their partition's order: two bodies
-of one intent and two priorities asked (the later counts), both in `transfer-intents`; reports of one manifest.
+Every site keeps the same row for an intent, whatever part it plays, but for `told`: what its own destination said.
+Decisions are numbered by the home, the highest counts; manifests are numbered and chained by their source. The only
+pairs that need their partition's order: two bodies of one intent and two priorities asked (the later counts), both in
+`transfer-intents`; reports of one manifest.
+
+A row that has ended keeps no body: what a late fact is held against is its digest. Only a decision can open it again,
+and a decision brings the body along.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -51,6 +56,23 @@ class Chain:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """What a manifest is to its chain: whose it is, what it continues, and what continues it."""
+
+    source: Site
+    source_no: int
+    no: int
+    prev_sha256: str
+    sha256: str
+    cursor: str
+    last: bool
+
+
+def link_of(msg: m.ManifestWritten) -> Link:
+    return Link(msg.source, msg.source_no, msg.no, msg.prev_sha256, digest(msg), msg.cursor, msg.last)
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
     """Manifests closed at a destination under one `source_no`, and the sums of their completions (items, bytes)."""
 
@@ -65,28 +87,44 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
+class Decision:
+    """The home's last word so far, as IntentDecided has it, without the body."""
+
+    decision_no: int
+    verdict: m.Verdict
+    source: Site | None
+    source_no: int
+    priority: int
+    reason: m.Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Open transfers of a `source_no` that this site's destination reported under a decision: manifest numbers."""
+
+    source_no: int
+    decision_no: int
+    manifests: Ranges
+
+
+@dataclass(frozen=True, slots=True)
 class IntentRow:
-    """The fold of an intent's facts. `asked` is the body until decided; `reports` are those of open transfers."""
+    """The fold of an intent's facts. `body` until it has ended; `body_sha256` is "" until a body is known."""
 
     intent: IntentId
     state: State = State.NEW
-    asked: m.TransferIntent | None = None
+    body: m.TransferIntent | None = None
+    body_sha256: str = ""
+    destinations: tuple[Destination, ...] = ()
     cancelled_by: Text | None = None
     intake_closed_by: Text | None = None
     """Who asked that an open intent takes nothing more."""
     priority: int | None = None
-    decision: m.IntentDecided | None = None
+    decision: Decision | None = None
     chain: Chain = Chain()
     closed: tuple[Closed, ...] = ()
-    reports: tuple[m.TransferReported, ...] = ()
-
-    @property
-    def body(self) -> m.TransferIntent | None:
-        return self.decision.body if self.decision else self.asked
-
-    @property
-    def destinations(self) -> tuple[Destination, ...]:
-        return self.body.destinations if self.body else ()
+    told: tuple[Told, ...] = ()
+    """By source_no and decision_no; a manifest stands in one of them."""
 
     @property
     def decision_no(self) -> int:
@@ -111,6 +149,13 @@ class IntentRow:
         source = self.decision.source if self.decision else None
         return site in (self.intent.home, source, *(d.site for d in self.destinations))
 
+    def told_of(self, source_no: int) -> Ranges:
+        """Manifest numbers of open transfers that this site's destination reported."""
+        out = EMPTY
+        for told in self.told:
+            out = out | told.manifests if told.source_no == source_no else out
+        return out
+
     @property
     def next_manifest(self) -> ManifestId:
         return ManifestId.of(self.intent, self.chain.source_no, self.chain.next_no)
@@ -124,7 +169,7 @@ class IntentRow:
     def is_closed(self, manifest: ManifestId, destination: Destination) -> bool:
         return manifest.no in self.closed_at(destination, manifest.source_no).manifests
 
-    def counts(self, msg: m.ManifestWritten) -> Counts:
+    def counts(self, msg: m.ManifestWritten | Link) -> Counts:
         """A manifest counts if the decided source wrote it and it continues that source_no's chain by digest."""
         decided = self.decision
         if decided is None or decided.source_no < msg.source_no:
@@ -143,16 +188,25 @@ IntentMessage = (
 
 def contradiction(row: IntentRow | None, msg: IntentMessage) -> str | None:
     """Why a fact cannot be true beside the row, in words; the fact is then a dead letter and changes nothing."""
-    if row is not None and isinstance(msg, m.TransferIntent) and row.body is not None and row.body != msg:
+    if row is not None and isinstance(msg, m.TransferIntent) and row.body_sha256 not in ("", body_digest(msg)):
         return f"another body is already known under intent {msg.intent}"
     return None
 
 
-def _asked_for(row: IntentRow, msg: m.TransferIntent) -> IntentRow:
-    return row if row.body is not None else replace(row, asked=msg)
+def body_digest(body: m.TransferIntent) -> str:
+    """sha256 (hex) over every field; of one body the same in every process of this release."""
+    return hashlib.sha256(repr(body).encode()).hexdigest()
 
 
-def _asked(row: IntentRow, msg: m.IntentAsked) -> IntentRow:
+def _with_body(row: IntentRow, body: m.TransferIntent) -> IntentRow:
+    return replace(row, body=body, body_sha256=body_digest(body), destinations=body.destinations)
+
+
+def _asked_for(row: IntentRow, msg: m.TransferIntent, _: Site | None) -> IntentRow:
+    return row if row.body_sha256 else _with_body(row, msg)
+
+
+def _asked(row: IntentRow, msg: m.IntentAsked, _: Site | None) -> IntentRow:
     if msg.asked is m.Asked.CANCEL:
         return row if row.cancelled_by is not None else replace(row, cancelled_by=msg.asked_by)
     if msg.asked is m.Asked.CLOSE:
@@ -161,27 +215,44 @@ def _asked(row: IntentRow, msg: m.IntentAsked) -> IntentRow:
     return replace(row, priority=msg.priority)
 
 
-def _decided(row: IntentRow, msg: m.IntentDecided) -> IntentRow:
+def _decided(row: IntentRow, msg: m.IntentDecided, _: Site | None) -> IntentRow:
     if msg.decision_no <= row.decision_no:
         return row
     chain = row.chain if msg.source_no <= row.chain.source_no else Chain(msg.source_no)
-    return replace(row, decision=msg, asked=None, chain=chain)
+    decision = Decision(msg.decision_no, msg.verdict, msg.source, msg.source_no, msg.priority, msg.reason)
+    return replace(_with_body(row, msg.body), decision=decision, chain=chain)
 
 
-def _written(row: IntentRow, msg: m.ManifestWritten) -> IntentRow:
-    if row.counts(msg) is not Counts.NOW:
+def _written(row: IntentRow, msg: m.ManifestWritten, _: Site | None) -> IntentRow:
+    return _continued(row, link_of(msg)) if row.counts(msg) is Counts.NOW else row
+
+
+def _continued(row: IntentRow, link: Link) -> IntentRow:
+    return replace(row, chain=Chain(link.source_no, link.no + 1, link.sha256, link.cursor, link.last))
+
+
+def _reported(row: IntentRow, msg: m.TransferReported, here: Site | None) -> IntentRow:
+    if msg.destination != here:
         return row
-    return replace(row, chain=Chain(msg.source_no, msg.no + 1, digest(msg), msg.cursor, msg.last))
-
-
-def _reported(row: IntentRow, msg: m.TransferReported) -> IntentRow:
-    others = [r for r in row.reports if (r.destination, r.manifest) != (msg.destination, msg.manifest)]
+    told = _without(row.told, msg.manifest)
     if not row.is_closed(msg.manifest, msg.destination):
-        others.append(msg)
-    return replace(row, reports=tuple(sorted(others, key=lambda r: (r.destination, r.manifest))))
+        place = (msg.manifest.source_no, msg.decision_no)
+        now = {(t.source_no, t.decision_no): t.manifests for t in told}
+        now[place] = now.get(place, EMPTY) | Ranges.of(msg.manifest.no)
+        told = tuple(Told(*key, now[key]) for key in sorted(now))
+    return row if told == row.told else replace(row, told=told)
 
 
-def _completed(row: IntentRow, msg: m.CompletionRecord) -> IntentRow:
+def _without(told: tuple[Told, ...], manifest: ManifestId) -> tuple[Told, ...]:
+    this = Ranges.of(manifest.no)
+    return tuple(
+        t if t.source_no != manifest.source_no else replace(t, manifests=rest)
+        for t in told
+        if t.source_no != manifest.source_no or (rest := t.manifests - this)
+    )
+
+
+def _completed(row: IntentRow, msg: m.CompletionRecord, here: Site | None) -> IntentRow:
     no, source_no = msg.manifest.no, msg.manifest.source_no
     old = row.closed_at(msg.destination, source_no)
     if no in old.manifests:
@@ -201,11 +272,11 @@ def _completed(row: IntentRow, msg: m.CompletionRecord) -> IntentRow:
     return replace(
         row,
         closed=tuple(sorted([*others, new], key=lambda c: (c.destination, c.source_no))),
-        reports=tuple(r for r in row.reports if (r.destination, r.manifest) != (msg.destination, msg.manifest)),
+        told=_without(row.told, msg.manifest) if msg.destination == here else row.told,
     )
 
 
-Handler = Callable[[IntentRow, Any], IntentRow]
+Handler = Callable[[IntentRow, Any, Site | None], IntentRow]
 
 _HEARD: dict[type, Handler] = {
     m.TransferIntent: _asked_for,
@@ -223,7 +294,7 @@ TABLE: dict[tuple[State, type], Handler] = {
 
 def _state(row: IntentRow) -> State:
     if row.decision is None:
-        return State.NEW if row.asked is None else State.ASKED
+        return State.ASKED if row.body_sha256 else State.NEW
     if row.decision.verdict is m.Verdict.REFUSED:
         return State.REFUSED
     chain = row.chain
@@ -236,10 +307,21 @@ def _state(row: IntentRow) -> State:
     return State.DONE if everything else State.ACTIVE
 
 
-def fold(row: IntentRow | None, msg: IntentMessage) -> IntentRow:
-    """The row after one fact; a manifest that does not count now leaves it as it is."""
+def fold(row: IntentRow | None, msg: IntentMessage, here: Site | None = None) -> IntentRow:
+    """The row at site `here` after one fact; a manifest that does not count now leaves it as it is."""
     if row is None:
         row = IntentRow(msg.intent)
-    row = TABLE[row.state, type(msg)](row, msg)
+    return _settled(TABLE[row.state, type(msg)](row, msg, here))
+
+
+def follow(row: IntentRow, link: Link) -> IntentRow:
+    """`fold` of the manifest that `link` is of, for who kept only that; one that does not count now changes nothing."""
+    return _settled(_continued(row, link)) if row.counts(link) is Counts.NOW else row
+
+
+def _settled(row: IntentRow) -> IntentRow:
     state = _state(row)
-    return row if state is row.state else replace(row, state=state)
+    if state is not row.state:
+        row = replace(row, state=state)
+    # Part of the fold, so that the row is the same whichever fact came last.
+    return replace(row, body=None) if row.ended and row.body is not None else row

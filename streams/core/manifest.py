@@ -1,4 +1,4 @@
-"""Items laid end to end: position ⇄ (item, offset), requests, chunks, digest. Pure arithmetic; no progress.
+"""Items laid end to end: position ⇄ (item, offset), requests, chunks, digest, index. Pure arithmetic; no progress.
 
 A manifest's line is `[0, total)` in its unit; item `n` owns `[starts[n], starts[n + 1])`. Empty items own nothing and
 only need sealing; items with a reason have length 0 and can never arrive.
@@ -7,6 +7,7 @@ only need sealing; items with a reason have length 0 and can never arrive.
 from __future__ import annotations
 
 import hashlib
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from functools import cached_property
 from itertools import accumulate
 
 from streams.core.messages import FailedItems, Item, ManifestWritten, Reason, RequestedItem, Unit
+from streams.core.names import Site
 from streams.core.ranges import Ranges
 
 
@@ -31,7 +33,7 @@ class Line:
     """Where items of given lengths stand. Indexes are the manifest's item numbers."""
 
     def __init__(self, lengths: Iterable[int]) -> None:
-        self.starts: list[int] = [0, *accumulate(lengths)]
+        self.starts = array("q", accumulate(lengths, initial=0))
 
     @property
     def total(self) -> int:
@@ -76,6 +78,51 @@ class Line:
         return Ranges.of(*(n for n in within.numbers() if ranges.covers(*self.span(n))))
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Item numbers that a site is asked for."""
+
+    holder: Site
+    items: Ranges
+
+
+@dataclass(frozen=True)
+class ManifestIndex:
+    """What folding and asking need of a manifest; some 10 kB of a full one, whose items are 20 times that.
+
+    `lengths` of its items in the manifest's unit; `sizes` their bytes, empty where these are the lengths.
+    """
+
+    unit: Unit
+    lengths: array[int]
+    sizes: array[int]
+    holders: tuple[Held, ...]
+    unobtainable: tuple[FailedItems, ...]
+    sha256: str
+
+    @cached_property
+    def line(self) -> Line:
+        return Line(self.lengths)
+
+    @property
+    def count(self) -> int:
+        """Items of the manifest."""
+        return len(self.lengths)
+
+    @cached_property
+    def unit_bytes(self) -> int:
+        """Bytes that a unit of the line may have, for credit: of entries the most that an item's estimate says."""
+        if self.unit is Unit.BYTES:
+            return 1
+        pairs = zip(self.sizes or self.lengths, self.lengths, strict=True)
+        return max((-(-size // length) for size, length in pairs if length), default=1) or 1
+
+    def bytes_of(self, items: Ranges) -> int:
+        """Bytes of these items, as the source estimated them where they are entries."""
+        sizes = self.sizes or self.lengths
+        return sum(sum(sizes[start:stop]) for start, stop in items)
+
+
 @dataclass(frozen=True)
 class Manifest:
     """A ManifestWritten with its line."""
@@ -87,6 +134,23 @@ class Manifest:
         return Line(item.length for item in self.body.items)
 
     @cached_property
+    def index(self) -> ManifestIndex:
+        lengths = array("q", (item.length for item in self.items))
+        sizes = array("q", (item.bytes for item in self.items))
+        holders: dict[Site, list[int]] = {}
+        for number, item in enumerate(self.items):
+            if item.holder is not None:
+                holders.setdefault(item.holder, []).append(number)
+        return ManifestIndex(
+            self.body.unit,
+            lengths,
+            array("q") if sizes == lengths else sizes,
+            tuple(Held(holder, Ranges.of(*holders[holder])) for holder in sorted(holders)),
+            self.unobtainable,
+            self.sha256,
+        )
+
+    @cached_property
     def sha256(self) -> str:
         return digest(self.body)
 
@@ -94,12 +158,10 @@ class Manifest:
     def items(self) -> tuple[Item, ...]:
         return self.body.items
 
-    @cached_property
+    @property
     def unit_bytes(self) -> int:
-        """Bytes that a unit of the line may have, for credit: of entries the most that an item's estimate says."""
-        if self.body.unit is Unit.BYTES:
-            return 1
-        return max((-(-item.bytes // item.length) for item in self.items if item.length), default=1) or 1
+        """Bytes that a unit of the line may have, for credit."""
+        return self.index.unit_bytes
 
     @property
     def unobtainable(self) -> tuple[FailedItems, ...]:

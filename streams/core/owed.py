@@ -13,7 +13,7 @@ from streams.core import messages as m
 from streams.core.closing import completion
 from streams.core.intent import IntentRow
 from streams.core.intent import State as IntentState
-from streams.core.manifest import Manifest
+from streams.core.manifest import ManifestIndex
 from streams.core.names import ManifestId, Site, Text
 from streams.core.policy import Policy
 from streams.core.ranges import EMPTY, Ranges
@@ -61,9 +61,8 @@ def _at_home(row: IntentRow) -> list[c.Owed]:
 
 
 def _at_source(row: IntentRow) -> list[c.Owed]:
-    assert row.body is not None
     chain, body = row.chain, row.body
-    if chain.last:
+    if chain.last or body is None:
         return []
     write = c.WriteManifests(body, chain.source_no, chain.next_no, chain.sha256, chain.cursor)
     if not body.open:
@@ -75,36 +74,38 @@ def _at_source(row: IntentRow) -> list[c.Owed]:
     return [c.Owed(write)] + ([c.Owed(closing, body.until_ms)] if body.until_ms is not None else [])
 
 
-def _at_destination(row: IntentRow, here: Site, policy: Policy, replan: bool) -> list[c.Owed]:
+def _at_destination(row: IntentRow, here: Site, policy: Policy, replan: Ranges) -> list[c.Owed]:
     decision = row.decision
     assert decision is not None
     chain = row.chain
     out: list[c.Owed] = []
-    told = {r.manifest: r for r in row.reports if r.destination == here}
     if decision.source is not None:
-        heard = Ranges.of(*(k.no for k in told if k.source_no == chain.source_no))
+        heard = row.told_of(chain.source_no)
         closed = row.closed_at(here, chain.source_no).manifests
         to_plan = Ranges([(0, chain.next_no)]) - heard - closed if row.accepted else EMPTY
-        again = heard - closed if replan else EMPTY
+        again = (replan & heard) - closed
         # One planned again only to be stopped says the first decision, so that its answer asks for the last one.
         number = decision.decision_no if row.accepted else 1
-        most = max(1, min(policy.plans_open_max, policy.reports_open_max // len(row.destinations)))
-        for no in (again | to_plan.first(max(0, most - len(told)))).numbers():
+        room = max(0, policy.plans_open_max - sum(told.manifests.size for told in row.told))
+        for no in (again | to_plan.first(room)).numbers():
             manifest = ManifestId.of(row.intent, chain.source_no, no)
             out.append(c.Owed(c.PlanTransfer(manifest, decision.source, number, decision.priority)))
-    for manifest, report in told.items():
-        if report.decision_no < decision.decision_no:
-            superseded = row.accepted and manifest.source_no < chain.source_no
-            verdict = m.Verdict.SUPERSEDED if superseded else decision.verdict
+    for told in row.told:
+        if told.decision_no >= decision.decision_no:
+            continue
+        superseded = row.accepted and told.source_no < chain.source_no
+        verdict = m.Verdict.SUPERSEDED if superseded else decision.verdict
+        for no in told.manifests.numbers():
+            manifest = ManifestId.of(row.intent, told.source_no, no)
             decided = m.TransferDecided(manifest, decision.decision_no, verdict, decision.priority, decision.reason)
             out.append(c.Owed(c.DecideTransfer(decided)))
     return out
 
 
-def owed_intent(row: IntentRow, here: Site, policy: Policy, *, replan: bool = False) -> list[c.Owed]:
+def owed_intent(row: IntentRow, here: Site, policy: Policy, *, replan: Ranges = EMPTY) -> list[c.Owed]:
     """What this site owes for an intent, by the parts it plays: home, source, destination.
 
-    `replan`, asked once after an assignment: open transfers are planned again, in case their rows were lost.
+    `replan`: open transfers that are planned again after an assignment, in case their rows were lost.
     """
     out: list[c.Owed] = []
     if row.intent.home == here:
@@ -117,7 +118,7 @@ def owed_intent(row: IntentRow, here: Site, policy: Policy, *, replan: bool = Fa
 
 
 def owed_transfer(
-    row: TransferRow, manifest: Manifest | None, here: Site, policy: Policy, *, part_here: bool
+    row: TransferRow, manifest: ManifestIndex | None, here: Site, policy: Policy, *, part_here: bool
 ) -> list[c.Owed]:
     """What the destination owes for a transfer. `part_here`: the worker's present plane has opened the part."""
     if row.state in (State.NEW, State.CLOSED) or manifest is None:
@@ -144,7 +145,7 @@ def owed_transfer(
     return [*out, *_requests(row, manifest, policy)]
 
 
-def _requests(row: TransferRow, manifest: Manifest, policy: Policy) -> list[c.Owed]:
+def _requests(row: TransferRow, manifest: ManifestIndex, policy: Policy) -> list[c.Owed]:
     """The next numbered request to each holder that has a place free, the earliest due first.
 
     What a holder could not read is asked for again `source_retry_s` after it said so, and meanwhile the rest is.
@@ -152,14 +153,13 @@ def _requests(row: TransferRow, manifest: Manifest, policy: Policy) -> list[c.Ow
     missing = Ranges([(0, row.total)]) - row.verified - row.excused(manifest) - row.outstanding(manifest)
     if not missing:
         return []
-    holders = {item.holder for item in manifest.items if item.holder is not None}
     retry_ms = int(policy.source_retry_s * 1000)
     out: list[c.Owed] = []
-    for holder in sorted(holders):
-        source = row.source_row(holder)
+    for held in manifest.holders:
+        source = row.source_row(held.holder)
         if len(source.outstanding) >= policy.requests_in_flight:
             continue
-        theirs = missing if len(holders) == 1 else missing & _held_by(manifest, holder)
+        theirs = missing if len(manifest.holders) == 1 else missing & manifest.line.ranges_of(held.items)
         failed_ms = source.failed.at_ms + retry_ms if source.failed is not None else 0
         groups: list[tuple[int, Ranges]] = []
         for unread in source.unread:
@@ -171,13 +171,9 @@ def _requests(row: TransferRow, manifest: Manifest, policy: Policy) -> list[c.Ow
             first = ranges.first(max(1, policy.request_bytes // manifest.unit_bytes))
             if first:
                 size = first.size * manifest.unit_bytes
-                asked = c.RequestChunks(row.manifest, holder, number, row.attempt, first, size, row.priority)
+                asked = c.RequestChunks(row.manifest, held.holder, number, row.attempt, first, size, row.priority)
                 out.append(c.Owed(asked, due_ms))
     return out
-
-
-def _held_by(manifest: Manifest, holder: Site) -> Ranges:
-    return manifest.line.ranges_of(Ranges.of(*(n for n, item in enumerate(manifest.items) if item.holder == holder)))
 
 
 def waits_for(row: TransferRow, *, part_here: bool, granted: bool) -> str:
@@ -205,7 +201,7 @@ def waits_for(row: TransferRow, *, part_here: bool, granted: bool) -> str:
 
 
 def report(
-    row: TransferRow, manifest: Manifest | None, here: Site, decision_no: int, waiting: str
+    row: TransferRow, manifest: ManifestIndex | None, here: Site, decision_no: int, waiting: str
 ) -> m.TransferReported:
     """The transfer's state in numbers. `verified` counts units that are on disk: verified or of sealed items."""
     have = row.verified | manifest.line.ranges_of(row.sealed) if manifest is not None else row.verified
@@ -222,5 +218,5 @@ def report(
         items=row.items,
         waits_for=Text(waiting[:400]),
         reason=next((group.reason for group in row.failed if group.items - row.sealed), row.reason),
-        unit=manifest.body.unit if manifest is not None else m.Unit.BYTES,
+        unit=manifest.unit if manifest is not None else m.Unit.BYTES,
     )

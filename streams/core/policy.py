@@ -37,8 +37,6 @@ class Policy:
     """A changing transfer reports itself this often."""
     plans_open_max: int = 64
     """Unclosed transfers of one intent at one destination; bounds rows and reports of a million-file intent."""
-    reports_open_max: int = 512
-    """Of one intent at all its destinations, which share this: every site's row of the intent holds them."""
     manifest_bytes: int = 1_000_000_000
     """Units after which the source starts the next manifest, so that big selections spread over partitions."""
     payload_codec: str = "lz4"

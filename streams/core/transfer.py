@@ -24,7 +24,7 @@ from enum import StrEnum
 from typing import Any
 
 from streams.core import messages as m
-from streams.core.manifest import Manifest
+from streams.core.manifest import ManifestIndex
 from streams.core.names import ManifestId, Site
 from streams.core.ranges import EMPTY, Ranges
 
@@ -52,7 +52,7 @@ class Outstanding:
     until_ms: int
     unread: Ranges = EMPTY
 
-    def to_come(self, manifest: Manifest) -> Ranges:
+    def to_come(self, manifest: ManifestIndex) -> Ranges:
         return self.ranges - manifest.line.ranges_of(self.unread) if self.unread else self.ranges
 
 
@@ -134,11 +134,11 @@ class TransferRow:
             out = out | group.items
         return out
 
-    def excused(self, manifest: Manifest) -> Ranges:
+    def excused(self, manifest: ManifestIndex) -> Ranges:
         """Intervals that need no bytes any more: of items sealed or failed."""
         return manifest.line.ranges_of(self.sealed | self.failed_items)
 
-    def outstanding(self, manifest: Manifest) -> Ranges:
+    def outstanding(self, manifest: ManifestIndex) -> Ranges:
         """What is on its way."""
         out = EMPTY
         for source in self.sources:
@@ -218,35 +218,35 @@ def _at_attempt(row: TransferRow, attempt: int, endpoint: str) -> TransferRow:
     return row
 
 
-def _planned(row: TransferRow, msg: m.TransferPlanned, _: Manifest | None) -> TransferRow:
+def _planned(row: TransferRow, msg: m.TransferPlanned, _: ManifestIndex | None) -> TransferRow:
     if msg.decision_no > row.decision_no:
         return replace(row, decision_no=msg.decision_no, priority=msg.priority)
     return row
 
 
-def _with_manifest(row: TransferRow, manifest: Manifest) -> TransferRow:
+def _with_manifest(row: TransferRow, manifest: ManifestIndex) -> TransferRow:
     # Not done by TransferPlanned's own handler: a row that fell back to before it still finds the manifest stored.
     # Facts heard before could name any item; one that the manifest does not have would be in the way for ever.
-    there = Ranges([(0, len(manifest.items))])
+    there = Ranges([(0, manifest.count)])
     known = [m.FailedItems(group.items & there, group.reason) for group in row.failed]
     return replace(
         row,
         planned=True,
-        items=len(manifest.items),
+        items=manifest.count,
         total=manifest.line.total,
         sealed=row.sealed & there,
         failed=merge_failed(known, manifest.unobtainable),
-        landed=tuple(one for one in row.landed if one.item < len(manifest.items)),
+        landed=tuple(one for one in row.landed if one.item < manifest.count),
     )
 
 
-def _decided(row: TransferRow, msg: m.TransferDecided, _: Manifest | None) -> TransferRow:
+def _decided(row: TransferRow, msg: m.TransferDecided, _: ManifestIndex | None) -> TransferRow:
     if msg.decision_no < row.decision_no or (msg.decision_no == row.decision_no and row.verdict != m.Verdict.ACCEPTED):
         return row
     return replace(row, decision_no=msg.decision_no, verdict=msg.verdict, priority=msg.priority, reason=msg.reason)
 
 
-def _opened(row: TransferRow, msg: m.PartOpened, _: Manifest | None) -> TransferRow:
+def _opened(row: TransferRow, msg: m.PartOpened, _: ManifestIndex | None) -> TransferRow:
     row = _at_attempt(row, msg.attempt, msg.endpoint)
     return _with_ends(row, msg.present, msg.failed, msg.landed)
 
@@ -262,7 +262,7 @@ def _with_ends(
     )
 
 
-def _lost(row: TransferRow, msg: m.PartLost, _: Manifest | None) -> TransferRow:
+def _lost(row: TransferRow, msg: m.PartLost, _: ManifestIndex | None) -> TransferRow:
     row = _at_attempt(row, msg.attempt, "")
     if msg.attempt > row.lost:
         row = replace(row, lost=msg.attempt)
@@ -271,7 +271,7 @@ def _lost(row: TransferRow, msg: m.PartLost, _: Manifest | None) -> TransferRow:
     return replace(row, stopped=True) if msg.reason.phase == STOPPED else row
 
 
-def _progress(row: TransferRow, msg: m.TransferProgress, _: Manifest | None) -> TransferRow:
+def _progress(row: TransferRow, msg: m.TransferProgress, _: ManifestIndex | None) -> TransferRow:
     row = _at_attempt(row, msg.attempt, msg.endpoint)
     if msg.attempt == row.attempt and msg.attempt > row.lost:
         row = replace(row, verified=row.verified | msg.verified)
@@ -284,7 +284,7 @@ def _with_source(row: TransferRow, source: SourceRow) -> TransferRow:
     return replace(row, sources=tuple(sorted([*others, source], key=lambda s: s.source)))
 
 
-def _requested(row: TransferRow, msg: m.ChunksRequested, _: Manifest | None) -> TransferRow:
+def _requested(row: TransferRow, msg: m.ChunksRequested, _: ManifestIndex | None) -> TransferRow:
     row = _at_attempt(row, msg.attempt, "")
     source = row.source_row(msg.source)
     if msg.request_no <= source.requested:
@@ -307,12 +307,12 @@ def _without(asked: Iterable[Outstanding], failed: FailedRequest) -> list[Outsta
     return out
 
 
-def _expired(row: TransferRow, msg: m.LeaseExpired, _: Manifest | None) -> TransferRow:
+def _expired(row: TransferRow, msg: m.LeaseExpired, _: ManifestIndex | None) -> TransferRow:
     source = row.source_row(msg.source)
     return row if msg.request_no <= source.expired else _with_source(row, replace(source, expired=msg.request_no))
 
 
-def _source_failed(row: TransferRow, msg: m.SourceFailed, _: Manifest | None) -> TransferRow:
+def _source_failed(row: TransferRow, msg: m.SourceFailed, _: ManifestIndex | None) -> TransferRow:
     source = row.source_row(msg.source)
     said = FailedRequest(msg.request_no, msg.at_ms, msg.items)
     if msg.request_no > source.requested:
@@ -330,18 +330,18 @@ def _source_failed(row: TransferRow, msg: m.SourceFailed, _: Manifest | None) ->
     return _with_source(row, source)
 
 
-def _closed(row: TransferRow, msg: m.TransferClosed, _: Manifest | None) -> TransferRow:
+def _closed(row: TransferRow, msg: m.TransferClosed, _: ManifestIndex | None) -> TransferRow:
     if row.completion is not None and not msg.acknowledged:
         return row
     state = State.CLOSED if msg.acknowledged else State.CLOSING
     return TransferRow(row.manifest, state=state, planned=True, completion=row.completion or msg.completion)
 
 
-def _ignore(row: TransferRow, _msg: object, _: Manifest | None) -> TransferRow:
+def _ignore(row: TransferRow, _msg: object, _: ManifestIndex | None) -> TransferRow:
     return row
 
 
-Handler = Callable[[TransferRow, Any, Manifest | None], TransferRow]
+Handler = Callable[[TransferRow, Any, ManifestIndex | None], TransferRow]
 
 _HEARD: dict[type, Handler] = {
     m.TransferPlanned: _planned,
@@ -373,7 +373,7 @@ def _state(row: TransferRow) -> State:
     return State.ACTIVE if row.attempt > row.lost else State.PLANNED
 
 
-def _settled(row: TransferRow, manifest: Manifest) -> TransferRow:
+def _settled(row: TransferRow, manifest: ManifestIndex) -> TransferRow:
     """Drops requests that are answered, expired, or of an attempt that is over, and failures of what is over."""
     # The last, since progress heard before the loss would else answer a request that it does not answer behind it.
     over = row.sealed | row.failed_items
@@ -393,8 +393,8 @@ def _settled(row: TransferRow, manifest: Manifest) -> TransferRow:
     return row if sources == row.sources else replace(row, sources=sources)
 
 
-def fold(row: TransferRow | None, msg: TransferMessage, manifest: Manifest | None) -> TransferRow:
-    """The row after one fact. `manifest` is the stored one, or the fact's own when it is the first TransferPlanned."""
+def fold(row: TransferRow | None, msg: TransferMessage, manifest: ManifestIndex | None) -> TransferRow:
+    """The row after one fact. `manifest` is the stored one's index, or of the fact's own where that is the first plan."""
     if row is None:
         row = TransferRow(msg.manifest)
     row = TABLE[row.state, type(msg)](row, msg, manifest)

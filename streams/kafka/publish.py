@@ -50,20 +50,19 @@ class Publisher:
         """Of the lane of control."""
         return self._control.incarnation
 
-    def send(self, message: Message, on_ack: OnAck | None = None) -> None:
-        """Publish one record. Temporary when the buffer is full, WireError when the record may not travel.
+    def send(self, message: Message | wire.Framed, on_ack: OnAck | None = None) -> None:
+        """Publish one record, encoded already or not. Temporary when the buffer is full, WireError when the record may not travel.
 
         `on_ack(None)` once it is in the log, else `on_ack(error)`; called on the publisher's own thread, in the order
         of the partition. It must not block.
         """
-        topic, raw = topics.topic_of(message), topics.key_of(message)
-        key = raw if isinstance(raw, bytes) else raw.encode()
-        value = wire.encode(message)
+        framed = message if isinstance(message, wire.Framed) else wire.framed(message)
 
         def headers(incarnation: str, seq: int) -> Headers:
-            return wire.headers(message, self._origin(incarnation, seq))
+            return wire.headers(framed.cls, self._origin(incarnation, seq))
 
-        self._control.send((topic, _partition_of(key, self._partitions)), key, value, headers, on_ack)
+        place = (framed.topic, _partition_of(framed.key, self._partitions))
+        self._control.send(place, framed.key, framed.value, headers, on_ack)
 
     def send_chunk(
         self, header: ChunkHeader, payload: bytes | memoryview, on_ack: OnAck | None = None, *, wait_s: float = 0.0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from streams.core.commands import WriteManifests
-from streams.core.messages import ChunksRequested, ManifestWritten, Reason
+from streams.core.messages import ChunksRequested, Reason
 from streams.core.names import ManifestId
 from streams.core.ranges import Ranges
 from streams.settings import Settings
@@ -44,9 +44,13 @@ class Assign:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Hold the part files of `attempt`. `verified` is the line's part already written and synced by any plane."""
+    """Hold the part files of `attempt`. `verified` is the line's part already written and synced by any plane.
 
-    manifest: ManifestWritten
+    `manifest`: the framed ManifestWritten, which the child decodes.
+    """
+
+    manifest_id: ManifestId
+    manifest: bytes
     attempt: int
     verified: Ranges
     sealed: Ranges
@@ -63,7 +67,7 @@ class Stop:
     manifest_id: ManifestId
     attempt: int
     reason: Reason
-    manifest: ManifestWritten | None = None
+    manifest: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

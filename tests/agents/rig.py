@@ -5,7 +5,7 @@ The desk, turns, clock, effects, gate and core are the product's own. Time stand
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ from agents import rows
 from agents.clock import Clock
 from agents.desk import Desk
 from agents.effects import Acknowledged, Effects
-from agents.turn import Turns
+from agents.turn import Turns, intent_of
 from streams import wire
 from streams.core import meaning, topics
 from streams.core import messages as m
@@ -35,6 +35,8 @@ class Dict(dict[str, bytes]):
 
     broken: Exception | None = None
     puts = 0
+    of_intents = False
+    """Whose keys the intent owns: `waiting`'s."""
 
     def put(self, key: str, row: bytes) -> None:
         if self.broken is not None:
@@ -46,6 +48,11 @@ class Dict(dict[str, bytes]):
     def delete(self, key: str) -> None:
         self.pop(key, None)
 
+    def keys(self, partition: int, prefix: str) -> Iterator[str]:  # type: ignore[override]
+        owner_of = intent_of if self.of_intents else rows.owner_of
+        found = sorted(key for key in self if key.startswith(prefix))
+        yield from (key for key in found if topics.partition_of(owner_of(key), PARTITIONS) == partition)
+
 
 @dataclass
 class Log:
@@ -56,11 +63,13 @@ class Log:
     full: bool = False
     broken: Exception | None = None
 
-    def send(self, message: m.Message, on_ack: Acknowledged | None = None) -> None:
+    def send(self, message: m.Message | wire.Framed, on_ack: Acknowledged | None = None) -> None:
         if self.full:
             raise Temporary("buffer full")
         if self.broken is not None:
             raise self.broken
+        if isinstance(message, wire.Framed):
+            message = wire.decode_value(message.cls, message.value)
         wire.encode(message)
         self.sent.append(message)
         if on_ack is not None:
@@ -105,8 +114,10 @@ class Rig:
         self.here = here
         self.now_ms = 1_000_000
         self.tables = {name: Dict() for name in rows.NAMES}
+        self.tables["waiting"].of_intents = True
         self.policy = policy or Policy()
         self.offset = 0
+        self.letters: list[m.DeadLetter] = []
         self.sit(awake=awake)
 
     def sit(self, *, awake: bool = True) -> None:
@@ -116,24 +127,19 @@ class Rig:
         clock: Callable[[], int] = lambda: self.now_ms  # noqa: E731
         self.catalogue = Catalogue(self.log)
         self.effects = Effects(self.here, self.policy, self.log, self.plane, self.catalogue, self.turns, clock)
-        self.clock = Clock(self.here, self.policy, PARTITIONS, self.effects, clock)
-        self.desk = Desk(self.here, self.turns, self.clock, self.effects, self.log, self.plane, clock)
+        self.elapsed_s = 0.0
+        self.clock = Clock(self.here, self.policy, PARTITIONS, self.effects, clock, lambda: self.elapsed_s)
+        self.desk = Desk(self.here, self.turns, self.clock, self.effects, self.plane, clock)
         for partition in range(PARTITIONS):
             self.clock.own(partition)
             if awake:
                 self.wake(partition)
         self.plane.told.clear()
 
-    def found(self, partition: int) -> list[tuple[str, bytes]]:
-        return [
-            (key, row)
-            for name in ("intents", "transfers")
-            for key, row in self.tables[name].items()
-            if topics.partition_of(key, PARTITIONS) == partition
-        ]
-
     def wake(self, partition: int) -> None:
-        self.desk.wake(partition, self.found(partition))
+        for _ in self.desk.waking(partition):
+            pass
+        self.desk.tick()
 
     def wake_all(self) -> None:
         for partition in range(PARTITIONS):
@@ -157,7 +163,9 @@ class Rig:
 
     def hear(self, *messages: m.Message, writer: str = "worker-0") -> None:
         for message in messages:
-            self.desk.hear(**self.record(message, writer))
+            letter = self.desk.hear(**self.record(message, writer))
+            if letter is not None:
+                self.letters.append(letter)
 
     def opened(self, manifest: ManifestId = x.MANIFEST, attempt: int = 1) -> None:
         """The present plane says that it holds the part."""
@@ -189,10 +197,6 @@ class Rig:
         row = self.turns.transfer_row(manifest)
         assert row is not None
         return row
-
-    @property
-    def letters(self) -> list[m.DeadLetter]:
-        return [sent for sent in self.log.sent if isinstance(sent, m.DeadLetter)]
 
     def snapshot(self) -> dict[str, dict[str, bytes]]:
         return {name: dict(table) for name, table in self.tables.items()}

@@ -192,6 +192,6 @@ def completed(
     )
 
 
-def closed(completion: m.CompletionRecord | None = None) -> m.TransferClosed:
+def closed(completion: m.CompletionRecord | None = None, *, acknowledged: bool = True) -> m.TransferClosed:
     completion = completion or completed()
-    return m.TransferClosed(completion.manifest, completion)
+    return m.TransferClosed(completion.manifest, completion, acknowledged)

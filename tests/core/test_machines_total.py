@@ -19,7 +19,7 @@ from streams.core.transfer import TransferRow
 from tests.core import example as x
 
 ONE = x.written()
-LINE = Manifest(ONE)
+LINE = Manifest(ONE).index
 WHOLE = Ranges([(0, 150)])
 
 
@@ -27,7 +27,7 @@ def transfer(*facts: transfers.TransferMessage) -> TransferRow | None:
     row, manifest = None, None
     for fact in facts:
         if isinstance(fact, m.TransferPlanned) and manifest is None:
-            manifest = Manifest(fact.body)
+            manifest = Manifest(fact.body).index
         row = transfers.fold(row, fact, manifest)
     return row
 
@@ -35,7 +35,7 @@ def transfer(*facts: transfers.TransferMessage) -> TransferRow | None:
 def intent(*facts: intents.IntentMessage) -> IntentRow | None:
     row = None
     for fact in facts:
-        row = intents.fold(row, fact)
+        row = intents.fold(row, fact, x.B)
     return row
 
 
@@ -44,6 +44,7 @@ TRANSFERS: dict[transfers.State, TransferRow | None] = {
     transfers.State.PLANNED: transfer(x.planned(ONE)),
     transfers.State.ACTIVE: transfer(x.planned(ONE), x.opened()),
     transfers.State.COMPLETE: transfer(x.planned(ONE), x.progress(WHOLE, Ranges.of(0, 1))),
+    transfers.State.CLOSING: transfer(x.planned(ONE), x.closed(acknowledged=False)),
     transfers.State.CLOSED: transfer(x.planned(ONE), x.closed()),
 }
 TRANSFER_FACTS: tuple[transfers.TransferMessage, ...] = (
@@ -52,6 +53,8 @@ TRANSFER_FACTS: tuple[transfers.TransferMessage, ...] = (
     x.opened(),
     x.lost(),
     x.expired(1),
+    x.source_failed(1),
+    x.source_failed(1, Ranges.of(1)),
     x.closed(),
     x.requested(1, Ranges([(0, 10)])),
     x.progress(Ranges([(0, 10)])),
@@ -105,7 +108,7 @@ def test_every_transfer_fact_is_heard_in_every_state(state: transfers.State, fac
     row = transfers.fold(TRANSFERS[state], fact, LINE)
     assert row.manifest == x.MANIFEST
     assert transfers.fold(row, fact, LINE) == row, "heard again, it changes nothing"
-    if state is transfers.State.CLOSED:
+    if state is transfers.State.CLOSED or (state is transfers.State.CLOSING and fact != x.closed()):
         assert row == TRANSFERS[state]
 
 
@@ -202,6 +205,13 @@ def test_a_request_is_open_until_answered_expired_or_its_attempt_is_over() -> No
         ((x.expired(1),), [2]),
         ((x.expired(2),), []),
         ((x.lost(),), []),
+        ((x.source_failed(1),), [2]),
+        ((x.source_failed(2),), [1]),
+        ((x.source_failed(1, Ranges.of(0)),), [2]),
+        ((x.source_failed(2, Ranges.of(1)),), [1, 2]),
+        ((x.source_failed(2, Ranges.of(1)), x.source_failed(2, Ranges.of(0))), [1]),
+        ((x.source_failed(3),), [1, 2]),
+        ((x.source_failed(1, source=x.A),), [1, 2]),
     ):
         row = transfer(*asked, *facts)
         assert row is not None
@@ -221,12 +231,60 @@ def test_requests_are_numbered_per_source() -> None:
         (x.A, 1, 7, 0),
         (x.C, 1, 0, 1),
     ]
-    assert row.outstanding == Ranges([(0, 10)]), "the first of a number counts"
+    assert row.outstanding(LINE) == Ranges([(0, 10)]), "the first of a number counts"
+
+
+def test_a_failure_heard_before_its_request_ends_it_all_the_same() -> None:
+    asked = x.requested(1, Ranges([(0, 150)]))
+    for failed in (x.source_failed(1), x.source_failed(1, Ranges.of(1))):
+        assert transfer(x.planned(ONE), failed, asked) == transfer(x.planned(ONE), asked, failed)
+
+
+def test_what_a_source_could_not_read_is_remembered_until_it_is_over() -> None:
+    row = transfer(x.planned(ONE), x.source_failed(1, Ranges.of(0, 1), 5_000), x.source_failed(2, Ranges.of(1), 7_000))
+    assert row is not None
+    assert row.source_row(x.C).unread == (
+        transfers.Unread(5_000, Ranges.of(0)),
+        transfers.Unread(7_000, Ranges.of(1)),
+    )
+    row = transfers.fold(row, x.progress(sealed=Ranges.of(1)), LINE)
+    assert row.source_row(x.C).unread == (transfers.Unread(5_000, Ranges.of(0)),)
 
 
 def test_a_closed_row_keeps_its_completion_only() -> None:
     row = transfer(x.planned(ONE), x.opened(), x.progress(WHOLE, Ranges.of(0, 1)), x.closed())
     assert row == TransferRow(x.MANIFEST, transfers.State.CLOSED, planned=True, completion=x.completed())
+
+
+def test_the_last_word_that_was_fixed_first_is_the_last_word() -> None:
+    partly = x.completed(failed=(x.failed("gone", 1),))
+    fixed = x.closed(partly, acknowledged=False)
+    late = (x.progress(WHOLE, Ranges.of(0, 1)), x.closed(acknowledged=False), x.told(3, m.Verdict.CANCELLED))
+    for order in permutations(late):
+        row = transfer(x.planned(ONE), fixed, *order)
+        assert row == TransferRow(x.MANIFEST, transfers.State.CLOSING, planned=True, completion=partly)
+        closed = transfers.fold(row, x.closed(), LINE)
+        assert (closed.state, closed.completion) == (transfers.State.CLOSED, partly)
+
+
+@pytest.mark.parametrize(
+    ("facts", "final"),
+    [
+        ((x.progress(WHOLE, Ranges.of(0, 1)),), True),
+        ((x.progress(WHOLE, Ranges.of(0, 1)), x.told(2, m.Verdict.CANCELLED)), True),
+        ((x.progress(failed=(x.failed("gone", 1),)), x.progress(WHOLE, Ranges.of(0, 1))), False),
+        ((x.progress(sealed=Ranges.of(0), failed=(x.failed("gone", 1),)),), False),
+        ((x.told(2, m.Verdict.CANCELLED), x.lost(stopped=True)), False),
+        ((x.told(2, m.Verdict.CANCELLED), x.lost(stopped=True), x.progress(WHOLE, Ranges.of(0, 1))), False),
+    ],
+)
+def test_a_last_word_is_final_if_no_fact_could_change_it(
+    facts: tuple[transfers.TransferMessage, ...], final: bool
+) -> None:
+    row = transfer(x.planned(ONE), *facts)
+    assert row is not None
+    assert row.state is transfers.State.COMPLETE
+    assert row.final is final
 
 
 def test_an_item_with_several_reasons_keeps_one_whoever_came_first() -> None:
@@ -264,7 +322,8 @@ def test_the_first_body_counts_and_another_is_a_contradiction() -> None:
 def test_the_highest_decision_counts() -> None:
     row = intent(x.decided(3, m.Verdict.CANCELLED), x.decided(2), x.decided(3))
     assert row is not None
-    assert row.decision == x.decided(3, m.Verdict.CANCELLED)
+    assert row.decision is not None
+    assert (row.decision.decision_no, row.decision.verdict) == (3, m.Verdict.CANCELLED)
     assert row.state is intents.State.CANCELLED
 
 
@@ -355,13 +414,32 @@ def test_a_completion_heard_twice_is_counted_once() -> None:
     assert (row.closed_at(x.B, 0).sealed, row.closed_at(x.B, 0).bytes) == (2, 150)
 
 
-def test_a_report_is_kept_while_its_transfer_is_open() -> None:
-    row = intent(x.decided(), x.reported(verified=1), x.reported(verified=2), x.reported(destination=x.C))
+def test_what_the_own_destination_told_is_kept_while_its_transfer_is_open() -> None:
+    one, two = x.chain(2)
+    facts = (x.reported(one.manifest), x.reported(two.manifest, number=2), x.reported(destination=x.C))
+    row = intent(x.decided(), *facts)
     assert row is not None
-    assert [(r.destination, r.verified) for r in row.reports] == [(x.B, 2), (x.C, 0)]
-    row = intent(x.decided(), x.reported(), x.completed(), x.reported(verified=9))
-    assert row is not None
-    assert row.reports == ()
+    assert row.told == (intents.Told(0, 1, Ranges.of(0)), intents.Told(0, 2, Ranges.of(1)))
+    row = intents.fold(row, x.reported(one.manifest, number=2), x.B)
+    assert row.told == (intents.Told(0, 2, Ranges.of(0, 1)),)
+    row = intents.fold(row, x.completed(one.manifest), x.B)
+    assert row.told == (intents.Told(0, 2, Ranges.of(1)),)
+    assert intents.fold(row, x.reported(one.manifest), x.B) == row, "it is closed"
+    elsewhere = IntentRow(x.INTENT)
+    for fact in facts:
+        assert intents.fold(elsewhere, fact, x.Site("S_D")) == elsewhere, "another site's report changes no row"
+
+
+def test_a_row_that_has_ended_keeps_a_digest_of_its_body() -> None:
+    ended = intent(x.body(), x.decided(), ONE, x.completed())
+    late = intent(x.decided(), ONE, x.completed(), x.body())
+    assert ended is not None
+    assert ended == late
+    assert (ended.state, ended.body, ended.destinations) == (intents.State.DONE, None, (x.B,))
+    assert intents.contradiction(ended, x.body()) is None
+    assert intents.contradiction(ended, x.body(priority=9)) is not None
+    again = intents.fold(ended, x.decided(2, source=x.A, source_no=1))
+    assert (again.state, again.body) == (intents.State.ACTIVE, x.body()), "a decision brings the body along"
 
 
 def test_who_an_intent_concerns() -> None:

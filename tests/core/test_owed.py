@@ -21,7 +21,8 @@ from tests.core import example as x
 
 POLICY = Policy(request_bytes=60, requests_in_flight=2, plans_open_max=3)
 ONE = x.written()
-LINE = Manifest(ONE)
+WRITTEN = Manifest(ONE)
+LINE = WRITTEN.index
 WHOLE = Ranges([(0, 150)])
 DATA = x.decided()
 GROWS = x.decided(wish=x.growing())
@@ -30,24 +31,24 @@ GROWS = x.decided(wish=x.growing())
 def intent(*facts: intents.IntentMessage) -> intents.IntentRow:
     row = None
     for fact in facts:
-        row = intents.fold(row, fact)
+        row = intents.fold(row, fact, x.B)
     assert row is not None
     return row
 
 
-def transfer(*facts: transfers.TransferMessage, of: Manifest = LINE) -> transfers.TransferRow:
-    row = transfers.fold(None, x.planned(of.body), of)
+def transfer(*facts: transfers.TransferMessage, of: Manifest = WRITTEN) -> transfers.TransferRow:
+    row = transfers.fold(None, x.planned(of.body), of.index)
     for fact in facts:
-        row = transfers.fold(row, fact, of)
+        row = transfers.fold(row, fact, of.index)
     return row
 
 
-def of_intent(row: intents.IntentRow, here: Site, *, replan: bool = False) -> list[c.Owed]:
+def of_intent(row: intents.IntentRow, here: Site, *, replan: Ranges = EMPTY) -> list[c.Owed]:
     return owed_intent(row, here, POLICY, replan=replan)
 
 
-def of_transfer(row: transfers.TransferRow, *, part_here: bool = True, of: Manifest = LINE) -> list[c.Owed]:
-    return owed_transfer(row, of, x.B, POLICY, part_here=part_here)
+def of_transfer(row: transfers.TransferRow, *, part_here: bool = True, of: Manifest = WRITTEN) -> list[c.Owed]:
+    return owed_transfer(row, of.index, x.B, POLICY, part_here=part_here)
 
 
 def commands(owed: list[c.Owed]) -> list[c.Command]:
@@ -70,6 +71,7 @@ class Case:
 
 
 CANCELLED = x.decided(2, m.Verdict.CANCELLED)
+PARTLY = x.closed(x.completed(failed=(x.failed("gone", 0),)), acknowledged=False)
 CASES = [
     Case(c.DecideIntent, (x.body(),), (DATA, x.decided(1, m.Verdict.REFUSED, source=None)), x.A),
     Case(c.PublishDecision, (x.body(), x.cancel()), (x.decided(1, m.Verdict.CANCELLED, source=None),), x.A),
@@ -102,7 +104,15 @@ CASES = [
         (x.expired(1),),
         at_ms=9_000,
     ),
+    Case(
+        c.ExpireLease,
+        (x.planned(ONE), x.opened(), x.requested(1, Ranges([(0, 60)]), until_ms=9_000)),
+        (x.source_failed(1),),
+        at_ms=9_000,
+    ),
+    Case(c.FixCompletion, (x.planned(ONE), x.progress(failed=(x.failed("gone", 0, 1),))), (PARTLY,)),
     Case(c.CloseTransfer, (x.planned(ONE), x.progress(WHOLE, Ranges.of(0, 1))), (x.closed(),)),
+    Case(c.CloseTransfer, (x.planned(ONE), PARTLY), (x.closed(),)),
 ]
 WITHOUT_A_ROW = {c.ReportTransfer, c.RepeatCompletion, c.ServeChunks}
 """Owed by a worker's memory and the repeats of who asks: tests/agents/test_desk_commands.py."""
@@ -271,27 +281,26 @@ def test_plans_are_few_at_a_time() -> None:
     row = intent(x.body(), x.decided(priority=8), *chain)
     plans = commands(of_intent(row, x.B))
     assert plans == [c.PlanTransfer(w.manifest, x.C, 1, 8) for w in chain[:3]], "plans_open_max = 3"
-    row = intents.fold(row, x.reported(chain[1].manifest))
+    row = intents.fold(row, x.reported(chain[1].manifest), x.B)
     assert [p.manifest.no for p in commands(of_intent(row, x.B)) if isinstance(p, c.PlanTransfer)] == [0, 2]
-    row = intents.fold(row, x.completed(chain[1].manifest))
+    row = intents.fold(row, x.completed(chain[1].manifest), x.B)
     assert [p.manifest.no for p in commands(of_intent(row, x.B)) if isinstance(p, c.PlanTransfer)] == [0, 2, 3]
 
 
-def test_many_destinations_share_what_an_intents_row_can_hold() -> None:
-    chain = x.chain(7)
+def test_the_room_of_a_destination_is_its_own() -> None:
+    """A row holds what its own site's destination told, so other destinations take nothing of it."""
     wish = x.body(destinations=(x.B, x.A))
-    row = intent(wish, x.decided(wish=wish), *chain)
-    few = replace(POLICY, plans_open_max=6, reports_open_max=4)
-    assert len(row.destinations) == 2
-    assert len([w for w in owed_intent(row, x.B, few) if isinstance(w.command, c.PlanTransfer)]) == 2
-    none = replace(POLICY, reports_open_max=1)
-    assert len([w for w in owed_intent(row, x.B, none) if isinstance(w.command, c.PlanTransfer)]) == 1, "one at least"
+    chain = x.chain(7)
+    row = intent(wish, x.decided(wish=wish), *chain, *(x.reported(w.manifest, x.A) for w in chain))
+    assert [p.manifest.no for p in commands(of_intent(row, x.B)) if isinstance(p, c.PlanTransfer)] == [0, 1, 2]
 
 
 def test_after_an_assignment_open_transfers_are_planned_again() -> None:
     chain = x.chain(5)
     row = intent(x.body(), DATA, *chain, x.reported(chain[0].manifest), x.completed(chain[1].manifest))
-    again = [p.manifest.no for p in commands(of_intent(row, x.B, replan=True)) if isinstance(p, c.PlanTransfer)]
+    again = [
+        p.manifest.no for p in commands(of_intent(row, x.B, replan=Ranges([(0, 9)]))) if isinstance(p, c.PlanTransfer)
+    ]
     assert again == [0, 2, 3], "the open one, and as many new ones as there is room for"
 
 
@@ -309,9 +318,9 @@ def test_after_an_assignment_a_cancelled_transfer_is_planned_again_to_be_stopped
     """Its row may be lost; its answer, which knows the first decision only, has it told the last one."""
     row = intent(x.body(), DATA, ONE, x.reported(number=2), CANCELLED)
     assert commands(of_intent(row, x.B)) == []
-    assert commands(of_intent(row, x.B, replan=True)) == [c.PlanTransfer(x.MANIFEST, x.C, 1, 5)]
-    row = intents.fold(row, x.completed(cancelled=Ranges.of(0, 1)))
-    assert commands(of_intent(row, x.B, replan=True)) == []
+    assert commands(of_intent(row, x.B, replan=Ranges([(0, 9)]))) == [c.PlanTransfer(x.MANIFEST, x.C, 1, 5)]
+    row = intents.fold(row, x.completed(cancelled=Ranges.of(0, 1)), x.B)
+    assert commands(of_intent(row, x.B, replan=Ranges([(0, 9)]))) == []
 
 
 def test_open_transfers_are_told_a_new_priority() -> None:
@@ -321,7 +330,7 @@ def test_open_transfers_are_told_a_new_priority() -> None:
 
 def test_a_site_that_only_reads_along_owes_nothing() -> None:
     row = intent(x.body(), DATA, *x.chain(2), x.reported(), x.cancel(), CANCELLED)
-    assert of_intent(row, Site("S_D"), replan=True) == []
+    assert of_intent(row, Site("S_D"), replan=Ranges([(0, 9)])) == []
 
 
 def test_what_another_destination_reports_is_its_own_affair() -> None:
@@ -382,6 +391,19 @@ def test_an_unanswered_request_is_asked_again_under_the_next_number() -> None:
     assert commands(of_transfer(stale))[0].id[-1] == 5, "a row that forgot its requests does not use a number again"
 
 
+def test_what_a_source_could_not_read_is_asked_for_again_later_and_the_rest_at_once() -> None:
+    retry_ms = int(POLICY.source_retry_s * 1000)
+    asked = x.requested(1, Ranges([(0, 60)]))
+    row = transfer(x.opened(), asked, x.source_failed(1, Ranges.of(0), 5_000))
+    found = [(o.due_ms, o.command.ranges) for o in of_transfer(row) if isinstance(o.command, c.RequestChunks)]
+    assert found == [(0, Ranges([(100, 150)])), (5_000 + retry_ms, Ranges([(0, 60)]))]
+    row = transfer(x.opened(), asked, x.source_failed(1, at_ms=5_000))
+    found = [(o.due_ms, o.command.ranges) for o in of_transfer(row) if isinstance(o.command, c.RequestChunks)]
+    assert found == [(5_000 + retry_ms, Ranges([(0, 60)]))]
+    words = waits_for(row, part_here=True, granted=True)
+    assert words == "S_C to be asked again (S_C could not read: the store is away)"
+
+
 def test_every_holder_is_asked_for_what_it_holds() -> None:
     items = [
         x.item(0, 40),
@@ -410,13 +432,13 @@ def test_items_nobody_holds_end_with_their_reason_and_the_rest_goes_on() -> None
     of = Manifest(x.written(items=[x.item(0, 40), gone]))
     row = transfer(x.opened(), of=of)
     assert row.failed == (m.FailedItems(Ranges.of(1), x.reason("no site holds it")),)
-    row = transfers.fold(row, x.progress(Ranges([(0, 40)]), Ranges.of(0)), of)
+    row = transfers.fold(row, x.progress(Ranges([(0, 40)]), Ranges.of(0)), of.index)
     (command,) = commands(of_transfer(row, of=of))
-    assert isinstance(command, c.CloseTransfer)
+    assert isinstance(command, c.FixCompletion)
     assert command.completion.ended is m.Ended.PARTLY
     row = transfer(of=Manifest(x.written(items=[gone])))
     (command,) = commands(of_transfer(row, of=Manifest(x.written(items=[gone]))))
-    assert isinstance(command, c.CloseTransfer)
+    assert isinstance(command, c.FixCompletion)
     assert command.completion.ended is m.Ended.FAILED
 
 
@@ -424,7 +446,7 @@ def test_empty_files_need_only_sealing() -> None:
     of = Manifest(x.written(items=[x.item(0, 0), x.item(1, 0)]))
     row = transfer(x.opened(), of=of)
     assert commands(of_transfer(row, of=of)) == [c.OpenPart(x.MANIFEST, 1, EMPTY, EMPTY, EMPTY)]
-    row = transfers.fold(row, x.progress(sealed=Ranges.of(0, 1)), of)
+    row = transfers.fold(row, x.progress(sealed=Ranges.of(0, 1)), of.index)
     assert isinstance(commands(of_transfer(row, of=of))[0], c.CloseTransfer)
 
 
@@ -438,7 +460,7 @@ def test_a_cancelled_transfer_asks_for_nothing_but_its_end() -> None:
     (command,) = commands(of_transfer(opened))
     assert isinstance(command, c.StopPart)
     (command,) = commands(of_transfer(transfers.fold(opened, x.lost(stopped=True), LINE)))
-    assert isinstance(command, c.CloseTransfer)
+    assert isinstance(command, c.FixCompletion)
     done = command.completion
     assert (done.ended, done.sealed, done.cancelled) == (m.Ended.CANCELLED, Ranges.of(1), Ranges.of(0))
 
@@ -453,7 +475,7 @@ def test_a_part_lost_by_accident_is_stopped_again_as_the_next_attempt() -> None:
 def test_a_superseded_transfer_ends_superseded_but_done_beats_it() -> None:
     row = transfer(x.told(2, m.Verdict.SUPERSEDED), x.lost(stopped=True))
     (command,) = commands(of_transfer(row))
-    assert isinstance(command, c.CloseTransfer)
+    assert isinstance(command, c.FixCompletion)
     assert command.completion.ended is m.Ended.SUPERSEDED
     row = transfer(x.progress(WHOLE, Ranges.of(0, 1)), x.told(2, m.Verdict.CANCELLED))
     (command,) = commands(of_transfer(row))
@@ -472,8 +494,8 @@ def test_a_new_priority_reaches_the_next_request() -> None:
 # Completions.
 
 
-def completion(*facts: transfers.TransferMessage, of: Manifest = LINE) -> m.CompletionRecord:
-    return closing.completion(transfer(*facts, of=of), of, x.B)
+def completion(*facts: transfers.TransferMessage, of: Manifest = WRITTEN) -> m.CompletionRecord:
+    return closing.completion(transfer(*facts, of=of), of.index, x.B)
 
 
 def test_how_a_transfer_ended() -> None:

@@ -88,9 +88,18 @@ def grow(world: sim.World, chance: random.Random) -> None:
         to_close.append(intent)
     for n in range(chance.randrange(3, 14)):
         lfn = Lfn(f"/store/sim/g{chance.choice('zyxcba')}{n}")
-        holder = chance.choice(world.names)
-        world.register(holder, sim.File(lfn, chance.choice((0, 1, 100, 400)), Adler32(f"{chance.getrandbits(32):08x}")))
+        file = sim.File(lfn, chance.choice((0, 1, 100, 400)), Adler32(f"{chance.getrandbits(32):08x}"))
+        world.register(chance.choice(world.names), file, on_disk=chance.random() < 0.8)
+        if chance.random() < 0.3:  # what one transfer could not have may come by another
+            world.register(chance.choice(world.names), file)
         world.run(chance.randrange(0, 60))
+        if chance.random() < 0.3:
+            home = chance.choice(world.names)
+            other = IntentId(f"{home}.{uuid.UUID(int=chance.getrandbits(128))}")
+            again = (Selector(Kind.FILE, lfn),)
+            where = tuple(chance.sample(world.names, chance.randrange(1, len(world.names) + 1)))
+            source = chance.choice((None, *world.names))
+            produce(world, home, [m.TransferIntent(other, Text("sim"), again, where, source)], chance)
     for intent in to_close:
         asked: list[m.Message] = [m.IntentAsked(intent, m.Asked.CLOSE, Text("sim"))]
         world.at_close[intent] = frozenset(lfn for _, lfn in world.listed)
@@ -101,6 +110,8 @@ def produce(world: sim.World, home: Site, messages: list[m.Message], chance: ran
     world.faults, faults = False, world.faults
     publisher = sim.SimPublisher(world.sites[home], "producer")
     for message in messages:
+        if isinstance(message, m.TransferIntent):
+            world.asked[message.intent] = message
         publisher.send(message)
         publisher.flush()
         world.run(chance.randrange(0, 40))
@@ -119,14 +130,13 @@ def check(world: sim.World) -> None:
                     assert known == done, "I4: two different completions"
     for site in world.sites.values():
         assert site.dead == 0, "I6: a good record became a dead letter"
-        for key, raw in site.tables["intents"].rows.items():
-            row = rows.intent_row(raw)
-            assert row is not None
-            assert row.ended, f"I10: {key} is {row.state} at {site.name}"
+        for row in site.intent_rows():
+            assert row.ended, f"I10: {row.intent} is {row.state} at {site.name}"
             if row.state is intents.State.DONE:
                 _check_done(world, row, completions)
-            if row.body is not None and row.body.open and row.accepted:
-                _check_grown(world, row)
+            body = world.asked[row.intent]
+            if body.open and row.accepted:
+                _check_grown(world, row, body)
     for (_, destination), done in completions.items():
         landed = [(one.bytes, one.adler32) for one in done.landed]
         items = _items(world, done)
@@ -138,11 +148,10 @@ def check(world: sim.World) -> None:
             assert there == sim.became(item), "I2: completed but not there"
 
 
-def _check_grown(world: sim.World, row: intents.IntentRow) -> None:
+def _check_grown(world: sim.World, row: intents.IntentRow, body: m.TransferIntent) -> None:
     """Each file once in the chain that counts; when it was closed by hand, whatever was there by then."""
     assert row.decision is not None
     assert row.decision.source is not None
-    assert row.body is not None
     rivals: dict[tuple[int, str], m.ManifestWritten] = {}
     for written in world.sites[row.decision.source].own_manifests({row.intent}):
         rivals.setdefault((written.no, written.prev_sha256), written)
@@ -152,10 +161,10 @@ def _check_grown(world: sim.World, row: intents.IntentRow) -> None:
         lfns += [item.lfn for item in found.items]
     assert (no, sha256) == (row.chain.next_no, row.chain.sha256)
     assert len(lfns) == len(set(lfns)), f"a file is twice in the chain of {row.intent}"
-    limit = row.body.until_items
+    limit = body.until_items
     assert limit is None or len(lfns) <= limit, f"{row.intent} took more than it was to"
-    if limit is None and row.body.until_ms is None and row.state is intents.State.DONE:
-        of = {s.name for s in row.body.selectors}
+    if limit is None and body.until_ms is None and row.state is intents.State.DONE:
+        of = {s.name for s in body.selectors}
         asked = {lfn for lfn in world.at_close[row.intent] if of & {sim.block_of(lfn).dataset, sim.block_of(lfn)}}
         missing = asked - set(lfns)
         assert not missing, f"{row.intent} was closed and has left out {missing}"
@@ -215,13 +224,8 @@ def one(seed: int, *, stale: bool) -> None:
     world = scenario(seed, stale=stale)
     world.run(600)
     if not world.settle(3000):
-        open_rows = [
-            (site.name, table, rows.transfer_row(raw) if table == "transfers" else rows.intent_row(raw))
-            for site in world.sites.values()
-            for table in ("intents", "transfers")
-            for raw in site.tables[table].rows.values()
-        ]
-        left = [r for r in open_rows if not (r[2].ended if r[1] == "intents" else r[2].state == "closed")]  # type: ignore[union-attr]
+        left = [(s.name, row) for s in world.sites.values() for row in s.intent_rows() if not row.ended]
+        left += [(s.name, row) for s in world.sites.values() for row in s.transfer_rows() if row.state != "closed"]
         raise AssertionError(f"I10: still open after all faults are healed: {left[:3]}")
     check(world)
     chance = random.Random(seed)

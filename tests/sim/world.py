@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from agents import rows
-from agents.clock import Clock
+from agents.clock import SLICE_S, Clock
 from agents.desk import Desk
 from agents.effects import Effects
 from agents.families import intent_topics, request_topics, transfer_topics
@@ -24,13 +24,14 @@ from streams import wire
 from streams.core import messages as m
 from streams.core import parts, topics
 from streams.core.commands import WriteManifests
+from streams.core.intent import IntentRow
 from streams.core.manifest import Manifest, digest
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.policy import Policy
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.routing import Found, decide
 from streams.core.selection import Kind, Selector
-from streams.core.transfer import merge_failed
+from streams.core.transfer import TransferRow, merge_failed
 from streams.errors import Temporary
 from streams.planes import orders
 from streams.planes.growing import Growing
@@ -51,8 +52,7 @@ POLICY = Policy(
     renew_s=2.0,
 )
 GROWING = Dataset("/Sim/Growing/RAW")
-"""What open intents ask for; the others' files are in another: one that failed and comes another way all the same ends
-twice, differently."""
+"""What open intents ask for; the others' files are in another."""
 
 
 class Crash(BaseException):
@@ -102,6 +102,7 @@ class World:
         self.mirrored: dict[tuple[Site, Site, str, int], int] = defaultdict(int)
         self.at_close: dict[IntentId, frozenset[Lfn]] = {}
         """What was listed when an open intent was asked to take no more."""
+        self.asked: dict[IntentId, m.TransferIntent] = {}
         self.sites = {name: SimSite(self, name) for name in self.names}
 
     def chance(self, probability: float) -> bool:
@@ -198,22 +199,31 @@ class Store:
         self.world.fuse()
         self.rows.pop(key, None)
 
+    def keys(self, partition: int, prefix: str) -> Iterator[str]:
+        of = (k for k in self.rows if topics.partition_of(self.owner_of(k), PARTITIONS) == partition)
+        yield from sorted(key for key in of if key.startswith(prefix))
+
     def commit(self) -> None:
         """Offsets are committed only behind the changelog: older versions than these are heard again."""
         self.safe = dict(self.rows)
 
     def fall_back(self, *, zombie: bool) -> None:
-        """Some rows are what they were at the last commit or, after a zombie's put, what they were any time before."""
-        for key, versions in self.old.items():
-            if self.world.rng.random() >= 0.3:
+        """Some rows are what they were at the last commit or, after a zombie's put, what they were any time before.
+
+        A row and what else stands under its name (its entry among the open ones, a manifest's index) fall back to one
+        moment: they are in one partition of one changelog. A zombie puts the row alone, having put its entry long ago.
+        """
+        for key, versions in list(self.old.items()):
+            if key != rows.owner_of(key) or self.world.rng.random() >= 0.3:
                 continue
-            older = self.safe.get(key)
+            older = {name: self.safe.get(name) for name in (key, rows.open_key(key), f"{key}{rows.INDEX}")}
             if zombie and versions:
-                older = versions[-self.world.rng.randrange(1, min(4, len(versions)) + 1)]
-            if older is None:
-                self.rows.pop(key, None)
-            else:
-                self.rows[key] = older
+                older = {key: versions[-self.world.rng.randrange(1, min(4, len(versions)) + 1)]}
+            for name, row in older.items():
+                if row is None:
+                    self.rows.pop(name, None)
+                else:
+                    self.rows[name] = row
 
 
 class SimPublisher:
@@ -224,17 +234,16 @@ class SimPublisher:
         self.seq: dict[tuple[str, int], int] = defaultdict(int)
         self.waiting: list[tuple[str, int, Record, Callable[[Exception | None], None] | None]] = []
 
-    def send(self, message: m.Message, on_ack: Callable[[Exception | None], None] | None = None) -> None:
+    def send(self, message: m.Message | wire.Framed, on_ack: Callable[[Exception | None], None] | None = None) -> None:
         world = self.site.world
         world.fuse()
         if world.chance(0.01):
             raise Temporary("buffer full")
-        key = topics.key_of(message)
-        raw = key if isinstance(key, bytes) else key.encode()
-        name, partition = topics.topic_of(message), topics.partition_of(raw, PARTITIONS)
+        framed = message if isinstance(message, wire.Framed) else wire.framed(message)
+        name, partition = framed.topic, topics.partition_of(framed.key, PARTITIONS)
         origin = m.Origin(self.site.name, self.writer, self.incarnation, self.seq[name, partition], world.now_ms)
         self.seq[name, partition] += 1
-        record = Record(raw, wire.encode(message), tuple(wire.headers(message, origin)))
+        record = Record(framed.key, framed.value, tuple(wire.headers(framed.cls, origin)))
         self.waiting.append((name, partition, record, on_ack))
 
     def flush(self, count: int | None = None) -> bool:
@@ -343,8 +352,8 @@ class SimPlane:
                 self._write(command)
 
     def _open(self, order: orders.Open) -> None:
-        manifest = Manifest(order.manifest)
-        key = order.manifest.manifest
+        manifest = Manifest(wire.decode_stored(m.ManifestWritten, order.manifest))
+        key = order.manifest_id
         part = self.parts.get(key)
         if part is None or part.attempt < order.attempt:
             on_disk = self.site.parts_on_disk.get((key, order.attempt))
@@ -470,13 +479,13 @@ class SimSite:
         self.world, self.name = world, name
         self.peers = tuple(n for n in world.names if n != name)
         owners = {"waiting": intent_of}
-        self.tables = {table: Store(world, owners.get(table, str)) for table in rows.NAMES}
+        self.tables = {table: Store(world, owners.get(table, rows.owner_of)) for table in rows.NAMES}
         self.parts_on_disk: dict[tuple[ManifestId, int], Ranges] = {}
         self.read = [*intent_topics(self.peers), *transfer_topics(name, self.peers), *request_topics(name, self.peers)]
         self.committed: dict[tuple[str, int], int] = defaultdict(int)
         self.dead = 0
         self.plane = SimPlane(self)
-        self.seats = 0
+        self.seats = self.looks = 0
         self.sit()
 
     def sit(self) -> None:
@@ -487,20 +496,27 @@ class SimSite:
         self.effects = Effects(
             self.name, POLICY, self.publisher, self.plane, SimConsulting(self), turns, lambda: self.world.now_ms
         )
-        self.clock = Clock(self.name, POLICY, PARTITIONS, self.effects, lambda: self.world.now_ms)
-        self.desk = Desk(
-            self.name, turns, self.clock, self.effects, self.publisher, self.plane, lambda: self.world.now_ms
-        )
+        self.clock = Clock(self.name, POLICY, PARTITIONS, self.effects, lambda: self.world.now_ms, self._elapsed_s)
+        self.desk = Desk(self.name, turns, self.clock, self.effects, self.plane, lambda: self.world.now_ms)
+        self.waking: dict[int, Iterator[None]] = {}
         self.positions = dict(self.committed)
         self.ends: dict[int, dict[str, int]] = {}
         for partition in range(PARTITIONS):
             self.clock.own(partition)
             self.ends[partition] = {t: len(self.world.logs[self.name, t, partition]) for t in self.read}
 
+    def _elapsed_s(self) -> float:
+        """Time as slices see it: now and then one is over after any step."""
+        self.looks += 1
+        if self.world.faults and self.world.rng.random() < 0.2:
+            self.looks += 1000
+        return self.looks * SLICE_S / 100
+
     def crash(self) -> None:
         """kill -9 of the worker and, since its pipe closes, of its plane; a row may be an older one afterwards."""
         for publisher in (self.publisher, self.plane.publisher):
-            publisher.flush(self.world.rng.randrange(0, len(publisher.waiting) + 1))
+            with suppress(Crash):  # an acknowledgement may have something sent
+                publisher.flush(self.world.rng.randrange(0, len(publisher.waiting) + 1))
         if self.world.stale and self.world.chance(0.5):
             for table, store in self.tables.items():
                 store.fall_back(zombie=table == "transfers")
@@ -551,23 +567,23 @@ class SimSite:
         return True
 
     def hear(self, topic: str, partition: int, offset: int, record: Record) -> None:
-        dead = self.desk.counts["dead"]
-        self.desk.hear(topic, partition, offset, record.key, record.value, record.headers)
-        self.dead += self.desk.counts["dead"] - dead
+        letter = self.desk.hear(topic, partition, offset, record.key, record.value, record.headers)
+        self.dead += letter is not None
 
     def _wake(self) -> None:
         for partition in range(PARTITIONS):
             ends = self.ends[partition]
-            if not self.clock.is_awake(partition) and all(
-                self.positions.get((t, partition), 0) >= end for t, end in ends.items()
+            if (
+                partition not in self.waking
+                and not self.clock.is_awake(partition)
+                and all(self.positions.get((t, partition), 0) >= end for t, end in ends.items())
             ):
-                found = [
-                    (key, row)
-                    for table in ("intents", "transfers")
-                    for key, row in self.tables[table].rows.items()
-                    if topics.partition_of(key, PARTITIONS) == partition
-                ]
-                self.desk.wake(partition, found)
+                self.waking.setdefault(partition, self.desk.waking(partition))
+        for partition, steps in list(self.waking.items()):
+            for _ in range(self.world.rng.randrange(1, 4) if self.world.faults else 1000):
+                if next(steps, self) is self:
+                    del self.waking[partition]
+                    break
 
     def work(self) -> bool:
         """Everything there is to do now, without faults."""
@@ -584,21 +600,33 @@ class SimSite:
 
     def idle(self) -> bool:
         """Nothing open in the tables and nothing to hear."""
-        for raw in self.tables["intents"].rows.values():
-            row = rows.intent_row(raw)
-            if row is not None and not row.ended:
+        for row in self.intent_rows():
+            if not row.ended:
                 return False
-        for raw in self.tables["transfers"].rows.values():
-            transfer = rows.transfer_row(raw)
-            if transfer is not None and transfer.state != "closed" and not self._orphan(transfer.manifest):
+        for transfer in self.transfer_rows():
+            if transfer.state != "closed" and not self._orphan(transfer.manifest):
                 return False
         return True
 
+    def intent_rows(self) -> Iterator[IntentRow]:
+        for key, raw in self.tables["intents"].rows.items():
+            if not key.startswith(rows.OPEN) and (row := rows.intent_row(raw)) is not None:
+                yield row
+
+    def transfer_rows(self) -> Iterator[TransferRow]:
+        for key, raw in self.tables["transfers"].rows.items():
+            if not key.startswith(rows.OPEN) and (row := rows.transfer_row(raw)) is not None:
+                yield row
+
     def _orphan(self, manifest: ManifestId) -> bool:
-        """A row that fell back behind its close: its manifest is gone, its intent has the completion."""
+        """A row that fell back behind its close, whose intent has the completion.
+
+        Its manifest is gone or, after a zombie's put, its entry among the open rows: nobody asks it any more.
+        """
         row = rows.intent_row(self.tables["intents"].rows.get(manifest.intent))
         known = row is not None and row.is_closed(manifest, self.name)
-        return known and manifest not in self.tables["manifests"].rows
+        forgotten = rows.open_key(manifest) not in self.tables["transfers"].rows
+        return known and (forgotten or manifest not in self.tables["manifests"].rows)
 
     def write_manifests(self, command: WriteManifests, publisher: SimPublisher) -> None:
         """The source's plane: two items a manifest, chained, deterministic."""

@@ -1,0 +1,64 @@
+"""Publishes dead letters, each until the broker has it: the refused record is acknowledged only then.
+
+Nothing behind a refused record is heard meanwhile in its family of topics. A broker that does not take a letter takes
+no other fact either, so what waits is not held up by more than it would be anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import structlog
+
+from streams.core import messages as m
+from streams.errors import Temporary, WireError
+
+log = structlog.get_logger(__name__)
+
+BACKOFF_MAX_S = 5.0
+
+
+class Sending(Protocol):
+    """The publish gate (kafka/publish.Publisher)."""
+
+    def send(self, message: m.Message, on_ack: Callable[[Exception | None], None]) -> None: ...
+
+
+async def publish(letter: m.DeadLetter, publisher: Sending) -> None:
+    """Returns when the letter is in the log, however long that takes."""
+    waits = _backoff()
+    while True:
+        try:
+            error = await _acknowledged(letter, publisher)
+        except Temporary as refused:
+            error = refused
+        except WireError:
+            # Ours: a letter is made so that it can always be written. Asking again would change nothing.
+            log.exception("a dead letter cannot be written", letter=str(letter)[:1000])
+            return
+        if error is None:
+            return
+        wait_s = next(waits)
+        log.warning("a dead letter waits for the broker", topic=letter.topic, offset=letter.offset, why=str(error))
+        await asyncio.sleep(wait_s)
+
+
+async def _acknowledged(letter: m.DeadLetter, publisher: Sending) -> Exception | None:
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Exception | None] = loop.create_future()
+
+    def set_answer(error: Exception | None) -> None:
+        if not answer.done():
+            answer.set_result(error)
+
+    publisher.send(letter, lambda error: loop.call_soon_threadsafe(set_answer, error))
+    return await answer
+
+
+def _backoff() -> Iterator[float]:
+    wait_s = 0.1
+    while True:
+        yield wait_s
+        wait_s = min(BACKOFF_MAX_S, wait_s * 2)

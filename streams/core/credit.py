@@ -1,0 +1,180 @@
+"""Who may ask next: credit, queues and leases of the channels by which payload comes. Pure; times are arguments.
+
+Credit bounds the bytes asked for and not verified on a channel, a (source, payload partition), since a payload
+partition keeps only five times that. Requests that find no room wait in their channel's queue, in memory, and are
+granted from it in its order whenever room is made, whoever made it: who is asked together with whom plays no part.
+
+The order: the higher priority first; among equals the transfer with the least outstanding; among these the one that
+waits longest: without the last, two transfers that answer quickly would keep a third waiting to their end. Whom a
+channel has no room for is overtaken by nobody, or small requests would do the same to a large one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from streams.core.commands import ExpireLease, RequestChunks
+from streams.core.names import ManifestId, Site
+from streams.core.policy import LEASES_MAX
+from streams.core.topics import partition_of
+
+Channel = tuple[Site, int]
+"""(source, payload partition)."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    request: RequestChunks
+    place: int
+    """In the queue: kept while the transfer's request changes, given up when it is granted."""
+
+
+@dataclass(slots=True)
+class _Use:
+    """What is known of a channel."""
+
+    outstanding: dict[ManifestId, int] = field(default_factory=dict)
+    """Bytes, of transfers that have some."""
+    used: int = 0
+    queue: dict[ManifestId, _Waiting] = field(default_factory=dict)
+    moved_ms: int = 0
+    """When payload was last verified: what else was asked of the channel is on its way, behind that."""
+
+
+class Credit:
+    """The channels of the partitions a worker owns. One request a transfer and channel waits at a time."""
+
+    def __init__(self, credit_bytes: int, lease_ms: int, partitions: int) -> None:
+        self.credit_bytes, self.lease_ms, self.partitions = credit_bytes, lease_ms, partitions
+        self._uses: dict[Channel, _Use] = {}
+        self._of: dict[ManifestId, set[Channel]] = {}
+        """Channels in which a transfer has something outstanding or waits."""
+        self._places = 0
+
+    def channel(self, source: Site, manifest: ManifestId) -> Channel:
+        return source, partition_of(manifest, self.partitions)
+
+    def outstanding(self, channel: Channel) -> int:
+        """Bytes asked for and not verified."""
+        use = self._uses.get(channel)
+        return 0 if use is None else use.used
+
+    def waits(self, manifest: ManifestId) -> bool:
+        """Whether a request of the transfer waits for room."""
+        return any(manifest in self._uses[channel].queue for channel in self._of.get(manifest, ()))
+
+    def waiting(self, channel: Channel) -> list[ManifestId]:
+        """Whoever waits for room in a channel, in no particular order."""
+        use = self._uses.get(channel)
+        return [] if use is None else list(use.queue)
+
+    def note(self, source: Site, manifest: ManifestId, size: int, now_ms: int) -> Channel | None:
+        """Takes in what a transfer has outstanding at a source; its channel if that made room where others wait."""
+        channel = self.channel(source, manifest)
+        use = self._uses.get(channel)
+        if use is None:
+            if not size:
+                return None
+            use = self._uses[channel] = _Use()
+        before = use.outstanding.pop(manifest, 0)
+        use.used += size - before
+        if size:
+            use.outstanding[manifest] = size
+            self._of.setdefault(manifest, set()).add(channel)
+        else:
+            self._let_go(manifest, channel, use)
+        if size >= before:
+            return None
+        use.moved_ms = now_ms
+        return channel if use.queue else None
+
+    def sources(self, manifest: ManifestId) -> list[Site]:
+        """Where a transfer has something outstanding, or waits."""
+        return [source for source, _ in self._of.get(manifest, ())]
+
+    def want(self, manifest: ManifestId, requests: Iterable[RequestChunks]) -> list[Channel]:
+        """Takes in what a transfer would ask for now, in place of what it would have before; channels to grant from."""
+        wanted = {self.channel(request.source, manifest): request for request in requests}
+        for channel in [c for c in self._of.get(manifest, ()) if c not in wanted]:
+            use = self._uses[channel]
+            use.queue.pop(manifest, None)
+            self._let_go(manifest, channel, use)
+        for channel, request in wanted.items():
+            use = self._uses.setdefault(channel, _Use())
+            known = use.queue.get(manifest)
+            if known is None:
+                self._places += 1
+                use.queue[manifest] = _Waiting(request, self._places)
+                self._of.setdefault(manifest, set()).add(channel)
+            else:
+                known.request = request
+        return list(wanted)
+
+    def next(self, channel: Channel) -> RequestChunks | None:
+        """The request that may be sent now, if there is one; `grant` or `withdraw` it before the next.
+
+        One larger than the whole credit may when nothing is outstanding.
+        """
+        use = self._uses.get(channel)
+        if use is None or not use.queue:
+            return None
+
+        def order(one: _Waiting) -> tuple[int, int, int]:
+            return -one.request.priority, use.outstanding.get(one.request.manifest, 0), one.place
+
+        first = min(use.queue.values(), key=order).request
+        return first if not use.used or use.used + first.bytes <= self.credit_bytes else None
+
+    def grant(self, request: RequestChunks) -> None:
+        """The request was sent: it waits no more, and uses credit."""
+        channel = self.channel(request.source, request.manifest)
+        use = self._uses[channel]
+        use.queue.pop(request.manifest, None)
+        use.outstanding[request.manifest] = use.outstanding.get(request.manifest, 0) + request.bytes
+        use.used += request.bytes
+
+    def withdraw(self, request: RequestChunks) -> None:
+        """The request cannot be sent: it waits no more, until its transfer is asked again."""
+        channel = self.channel(request.source, request.manifest)
+        use = self._uses[channel]
+        use.queue.pop(request.manifest, None)
+        self._let_go(request.manifest, channel, use)
+
+    def forget(self, manifest: ManifestId, now_ms: int) -> list[Channel]:
+        """The transfer is over: channels that got room where others wait."""
+        made: list[Channel] = []
+        for channel in list(self._of.get(manifest, ())):
+            self._uses[channel].queue.pop(manifest, None)
+            if self.note(channel[0], manifest, 0, now_ms) is not None:
+                made.append(channel)
+        self._of.pop(manifest, None)
+        return made
+
+    def drop(self, partition: int) -> None:
+        """The partition went to another worker."""
+        for channel in [channel for channel in self._uses if channel[1] == partition]:
+            use = self._uses.pop(channel)
+            for manifest in {*use.outstanding, *use.queue}:
+                channels = self._of.get(manifest, set())
+                channels.discard(channel)
+                if not channels:
+                    self._of.pop(manifest, None)
+
+    def lease_end(self, lease: ExpireLease, until_ms: int) -> int:
+        """When a request is asked again.
+
+        Asking while a slow link still brings what was asked before would only make its queue longer.
+        """
+        use = self._uses.get(self.channel(lease.source, lease.manifest))
+        moved_ms = 0 if use is None else use.moved_ms
+        return max(until_ms, min(moved_ms + self.lease_ms, until_ms + (LEASES_MAX - 1) * self.lease_ms))
+
+    def _let_go(self, manifest: ManifestId, channel: Channel, use: _Use) -> None:
+        if manifest in use.outstanding or manifest in use.queue:
+            return
+        channels = self._of.get(manifest)
+        if channels is not None:
+            channels.discard(channel)
+            if not channels:
+                del self._of[manifest]

@@ -1,0 +1,233 @@
+"""Who goes first: never over credit unless a channel is empty, the higher priority, the smaller share, the longest."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.core.commands import ExpireLease, RequestChunks
+from streams.core.credit import Channel, Credit
+from streams.core.names import IntentId, ManifestId, Site
+from streams.core.policy import LEASES_MAX
+from streams.core.ranges import Ranges
+from streams.core.topics import partition_of
+from tests.core import example as x
+
+PARTITIONS, CREDIT, LEASE_MS = 2, 100, 1_000
+INTENT = IntentId(f"{x.A}.00000000-0000-4000-8000-000000000002")
+MiB = 1 << 20
+
+
+def manifests(partition: int, count: int) -> list[ManifestId]:
+    names = (ManifestId.of(INTENT, 0, no) for no in range(10 * count))
+    return [name for name in names if partition_of(name, PARTITIONS) == partition][:count]
+
+
+HERE, THERE = manifests(0, 6), manifests(1, 6)
+
+
+def ask(manifest: ManifestId, size: int, priority: int = 5, source: Site = x.C, no: int = 1) -> RequestChunks:
+    return RequestChunks(manifest, source, no, 1, Ranges([(0, size)]), size, priority)
+
+
+def credit_of(held: dict[Channel, dict[ManifestId, int]] | None = None, credit_bytes: int = CREDIT) -> Credit:
+    credit = Credit(credit_bytes, LEASE_MS, PARTITIONS)
+    for (source, _), rows in (held or {}).items():
+        for manifest, size in rows.items():
+            credit.note(source, manifest, size, 0)
+    return credit
+
+
+def want(credit: Credit, due: list[RequestChunks]) -> list[Channel]:
+    """Each transfer wants all its requests; the channels to grant from."""
+    channels: dict[Channel, None] = {}
+    for manifest in dict.fromkeys(r.manifest for r in due):
+        channels |= dict.fromkeys(credit.want(manifest, [r for r in due if r.manifest == manifest]))
+    return list(channels)
+
+
+def granted(credit: Credit, channels: list[Channel]) -> list[RequestChunks]:
+    sent = []
+    for channel in channels:
+        while (request := credit.next(channel)) is not None:
+            credit.grant(request)
+            sent.append(request)
+    return sent
+
+
+def asked(due: list[RequestChunks], held: dict[Channel, dict[ManifestId, int]] | None = None) -> list[RequestChunks]:
+    credit = credit_of(held)
+    return granted(credit, want(credit, due))
+
+
+def test_all_that_fits_goes() -> None:
+    due = [ask(HERE[0], 50), ask(HERE[1], 50), ask(THERE[0], 100), ask(HERE[2], 100, source=x.A)]
+    assert set(asked(due)) == set(due), "channels do not share"
+
+
+def test_credit_bounds_a_channel() -> None:
+    assert asked([ask(HERE[0], 60), ask(HERE[1], 60)]) == [ask(HERE[0], 60)]
+    assert asked([ask(HERE[0], 60)], {(x.C, 0): {HERE[1]: 41}}) == []
+    assert asked([ask(HERE[0], 60)], {(x.C, 0): {HERE[1]: 40}}) == [ask(HERE[0], 60)]
+
+
+def test_more_than_the_whole_credit_goes_alone() -> None:
+    assert asked([ask(HERE[0], 500)]) == [ask(HERE[0], 500)]
+    assert asked([ask(HERE[0], 500)], {(x.C, 0): {HERE[1]: 1}}) == []
+
+
+def test_the_higher_priority_goes_first() -> None:
+    due = [ask(HERE[0], 60, 1), ask(HERE[1], 60, 9), ask(HERE[2], 60, 5)]
+    assert asked(due) == [due[1]]
+
+
+def test_among_equals_the_smaller_share_goes_first() -> None:
+    held = {(x.C, 0): {HERE[0]: 20, HERE[1]: 10}}
+    assert asked([ask(HERE[0], 30), ask(HERE[1], 30), ask(HERE[2], 30)], held) == [ask(HERE[2], 30), ask(HERE[1], 30)]
+
+
+def test_among_equal_shares_who_waits_longest_goes_first_whatever_was_asked_since() -> None:
+    credit = credit_of({(x.C, 0): {HERE[5]: 100}})
+    channels = want(credit, [ask(HERE[1], 60)]) + want(credit, [ask(HERE[0], 60)])
+    want(credit, [ask(HERE[1], 70, no=2)])  # its row changed; it keeps its place
+    assert granted(credit, channels) == []
+    assert credit.note(x.C, HERE[5], 0, 1) == (x.C, 0), "room is made where somebody waits"
+    want(credit, [ask(HERE[2], 60)])
+    assert granted(credit, [(x.C, 0)]) == [ask(HERE[1], 70, no=2)]
+    want(credit, [ask(HERE[3], 60, 9)])
+    credit.note(x.C, HERE[1], 0, 2)
+    assert granted(credit, [(x.C, 0)]) == [ask(HERE[3], 60, 9)], "but for who is more urgent"
+
+
+def test_who_wants_no_more_is_out_of_the_queue() -> None:
+    credit = credit_of({(x.C, 0): {HERE[5]: 100}})
+    want(credit, [ask(HERE[0], 60)])
+    assert credit.waits(HERE[0])
+    credit.want(HERE[0], [])
+    assert not credit.waits(HERE[0])
+    want(credit, [ask(HERE[0], 60)])
+    credit.forget(HERE[0], 1)
+    assert not credit.waits(HERE[0])
+    assert credit.waiting((x.C, 0)) == []
+
+
+def test_a_partition_that_goes_takes_its_channels_along() -> None:
+    credit = credit_of({(x.C, 0): {HERE[0]: 60}, (x.C, 1): {THERE[0]: 60}})
+    want(credit, [ask(HERE[1], 60)])
+    credit.drop(0)
+    assert (credit.outstanding((x.C, 0)), credit.outstanding((x.C, 1))) == (0, 60)
+    assert not credit.waits(HERE[1])
+
+
+def test_a_lease_lasts_while_its_channel_moves_but_not_for_ever() -> None:
+    credit = credit_of({(x.C, 0): {HERE[0]: 60, HERE[1]: 60}})
+    lease = ExpireLease(HERE[0], x.C, 1)
+    assert credit.lease_end(lease, 5_000) == 5_000
+    credit.note(x.C, HERE[1], 10, 4_900)
+    assert credit.lease_end(lease, 5_000) == 5_900
+    credit.note(x.C, HERE[1], 5, 90_000)
+    assert credit.lease_end(lease, 5_000) == 5_000 + (LEASES_MAX - 1) * LEASE_MS
+
+
+def test_a_thousand_that_queue_are_all_granted_in_slices_of_one() -> None:
+    """Each of 1,000 transfers of one source has 3 requests of 64 MiB to send, and room is for two at a time.
+
+    Rows are asked one by one: after the turn that made room, and never together with those that wait for it.
+    """
+    names = manifests(0, 1_000)
+    credit = credit_of(credit_bytes=128 * MiB)
+    left = dict.fromkeys(names, 3)
+    under_way: list[RequestChunks] = []
+    order: list[ManifestId] = []
+    for name in names:
+        under_way += granted(credit, credit.want(name, [ask(name, 64 * MiB)]))
+    started_s, slowest_s = time.perf_counter(), 0.0
+    while under_way:
+        done = under_way.pop(0)
+        before_s = time.perf_counter()
+        order.append(done.manifest)
+        left[done.manifest] -= 1
+        channel = credit.note(x.C, done.manifest, 0, 1)
+        again = [replace(done, request_no=done.request_no + 1)] if left[done.manifest] else []
+        channels = credit.want(done.manifest, again)
+        under_way += granted(credit, list(dict.fromkeys([*channels, *([channel] if channel else [])])))
+        slowest_s = max(slowest_s, time.perf_counter() - before_s)
+    assert not any(left.values()), "all end"
+    assert sorted(order[:1_000]) == sorted(names), "nobody has a second turn before everybody had a first"
+    assert order[1_000:2_000] == order[:1_000]
+    assert slowest_s < 0.1, f"{time.perf_counter() - started_s:.1f} s in all"
+
+
+requests = st.lists(
+    st.builds(
+        ask,
+        st.sampled_from(HERE + THERE),
+        st.integers(1, 150),
+        st.integers(0, 9),
+        st.sampled_from([x.A, x.C]),
+    ),
+    max_size=12,
+    unique_by=lambda r: r.id,
+)
+shares = st.dictionaries(
+    st.tuples(st.sampled_from([x.A, x.C]), st.just(0)),
+    st.dictionaries(st.sampled_from(HERE), st.integers(1, 80), max_size=3),
+)
+
+
+@given(requests, shares)
+def test_no_channel_is_over_credit_unless_it_was_empty(
+    due: list[RequestChunks], held: dict[Channel, dict[ManifestId, int]]
+) -> None:
+    credit = credit_of(held)
+    sent = granted(credit, want(credit, due))
+    assert len({r.id for r in sent}) == len(sent)
+    assert set(sent) <= set(due)
+    for key in {credit.channel(r.source, r.manifest) for r in due}:
+        before = sum(held.get(key, {}).values())
+        mine = [r for r in sent if credit.channel(r.source, r.manifest) == key]
+        assert credit.outstanding(key) == before + sum(r.bytes for r in mine)
+        if credit.outstanding(key) > CREDIT and mine:
+            assert before == 0
+            assert len(mine) == 1
+        if not before:
+            assert mine, "a channel with nothing outstanding never stands still"
+
+
+@given(requests, shares)
+def test_nobody_is_overtaken_by_a_lower_priority_of_its_channel(
+    due: list[RequestChunks], held: dict[Channel, dict[ManifestId, int]]
+) -> None:
+    """Else a stream of small requests of low priority would keep a large one of high priority waiting for ever."""
+    credit = credit_of(held)
+    sent = granted(credit, want(credit, due))
+    for r in sent:
+        key = credit.channel(r.source, r.manifest)
+        for other in due:
+            if other not in sent and credit.channel(other.source, other.manifest) == key:
+                assert other.priority <= r.priority
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from(HERE), st.integers(1, 120)), max_size=60))
+def test_what_is_counted_is_what_is_noted(steps: list[tuple[int, ManifestId, int]]) -> None:
+    """Whatever happens in whatever order, the sum of a channel is that of its transfers, and nobody waits unseen."""
+    credit = credit_of()
+    for what, manifest, size in steps:
+        match what:
+            case 0:
+                credit.note(x.C, manifest, size, 1)
+            case 1:
+                credit.note(x.C, manifest, 0, 1)
+            case 2:
+                credit.want(manifest, [ask(manifest, size)])
+            case 3:
+                credit.forget(manifest, 1)
+            case 4:
+                granted(credit, [(x.C, 0)])
+        use = credit._uses.get((x.C, 0))
+        if use is not None:
+            assert use.used == sum(use.outstanding.values())
+            assert set(credit._of) == {*use.outstanding, *use.queue}

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import structlog
 
+from streams import wire
 from streams.core import commands as c
 from streams.core import messages as m
 from streams.core.closing import replicas_of
@@ -106,12 +107,15 @@ class Effects:
             case c.RepeatCompletion(completion):
                 self.publisher.send(completion)
             case c.OpenPart() if manifest is not None:
+                body = wire.encode(manifest.body)
                 return self.plane.tell(
-                    orders.Open(manifest.body, command.attempt, command.verified, command.sealed, command.failed)
+                    orders.Open(
+                        command.manifest, body, command.attempt, command.verified, command.sealed, command.failed
+                    )
                 )
             case c.StopPart():
-                body = manifest.body if manifest is not None else None
-                return self.plane.tell(orders.Stop(command.manifest, command.attempt, command.reason, body))
+                left = wire.encode(manifest.body) if manifest is not None else None
+                return self.plane.tell(orders.Stop(command.manifest, command.attempt, command.reason, left))
             case c.RequestChunks() if manifest is not None:
                 self._request(command, manifest)
             case c.ExpireLease():

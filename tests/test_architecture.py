@@ -145,7 +145,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "agents.clock": {"agents.holding", "streams.core"},
     "agents.holding": {"streams.core"},
     "agents.consulting": {"streams.core", "structlog"},
-    "agents.effects": {"streams.planes.orders", "structlog"} | ANY_CORE,
+    # Orders bring manifests framed, as they are stored.
+    "agents.effects": {"streams.planes.orders", "streams.wire", "structlog"} | ANY_CORE,
     "agents.desk": {
         "agents.clock",
         "agents.effects",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from streams.core.commands import WriteManifests
-from streams.core.messages import ChunksRequested, ManifestWritten, Reason
+from streams.core.messages import ChunksRequested, Reason
 from streams.core.names import ManifestId
 from streams.core.ranges import Ranges
 from streams.settings import Settings
@@ -44,9 +44,13 @@ class Assign:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Hold the part files of `attempt`. `verified` is the line's part already written and synced by any plane."""
+    """Hold the part files of `attempt`. `verified` is the line's part already written and synced by any plane.
 
-    manifest: ManifestWritten
+    `manifest` is the framed ManifestWritten, as wire.encode gives it: the child decodes it where it opens the parts.
+    """
+
+    manifest_id: ManifestId
+    manifest: bytes
     attempt: int
     verified: Ranges
     sealed: Ranges
@@ -57,13 +61,13 @@ class Open:
 class Stop:
     """Delete the parts of a transfer and say PartLost with this reason.
 
-    `manifest` names the parts that an earlier plane left where this one never opened the transfer.
+    `manifest`, framed as in Open, names the parts that an earlier plane left where this one never opened the transfer.
     """
 
     manifest_id: ManifestId
     attempt: int
     reason: Reason
-    manifest: ManifestWritten | None = None
+    manifest: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,7 +148,8 @@ class Destination:
                 with self._saying:
                     if self._landings.get(key) is known and not opening.ended:
                         self._publish(known.account.opened(self._endpoint.name))
-                return self._nudge(known)
+                self._nudge(known)
+                return
             order = known.account.knowing(order)
         body = _body(order.manifest_id, order.manifest)
         landing = Landing(body, order, self._files_of(body.unit), self._endpoint.root)
@@ -157,7 +158,7 @@ class Destination:
         with self._rounds:  # one that is under way may still seal what is let go here
             with self._table:
                 if opening.ended:
-                    return None
+                    return
                 opening.landing = landing
             self._let_go(key, discard=False)  # the new landing deletes an older attempt's parts
         try:
@@ -165,7 +166,6 @@ class Destination:
         except StorageError as error:
             landing.lost = landing.lost or reason_of(error, "open")
         self._opened(key, opening, landing)
-        return None
 
     def _opened(self, key: bytes, opening: Opening, landing: Landing) -> None:
         """The last step: from here on bytes are taken. Who ended the opening says so, or needs not to."""
@@ -378,7 +378,8 @@ class Destination:
         if landing.lost is not None:
             why = landing.lost
             self._let_go(landing.id.encode(), discard=True)
-            self._publish(PartLost(landing.id, landing.attempt, why))
+            with self._saying:
+                self._publish(PartLost(landing.id, landing.attempt, why))
         elif landing.news and not landing.urgent and landing.last_at == _NEVER:  # a seal failed in passing
             landing.urgent, landing.not_before = True, now + RETRY_S
 

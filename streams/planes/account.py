@@ -11,7 +11,7 @@ from dataclasses import replace
 from threading import RLock
 
 from streams.core.manifest import Line
-from streams.core.messages import FailedItems, Landed, PartOpened, Reason, TransferProgress
+from streams.core.messages import FailedItems, Landed, ManifestWritten, PartOpened, Reason, TransferProgress
 from streams.core.names import Site, Text, shown
 from streams.core.ranges import EMPTY, Ranges
 from streams.planes.orders import Open
@@ -23,16 +23,16 @@ REASONS_MAX = 200
 class Account:
     """Safe to use from several threads; `lock` may be held around steps that belong together."""
 
-    def __init__(self, order: Open) -> None:
-        self.id = order.manifest.manifest
+    def __init__(self, body: ManifestWritten, order: Open) -> None:
+        self.id = body.manifest
         self.attempt = order.attempt
-        self.line = Line(item.length for item in order.manifest.items)
+        self.line = Line(item.length for item in body.items)
         self.lock = RLock()
         self.written = order.verified
         self.synced = order.verified
         self.sealed = order.sealed
         # what the manifest itself wrote off is the agents' business
-        unobtainable = Ranges.of(*(n for n, item in enumerate(order.manifest.items) if item.reason is not None))
+        unobtainable = Ranges.of(*(n for n, item in enumerate(body.items) if item.reason is not None))
         self.over = order.sealed | order.failed | unobtainable
         self.news = False
         self._present = EMPTY

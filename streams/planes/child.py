@@ -3,9 +3,10 @@
 It ends when the pipe closes, within seconds and whatever it was doing: nothing it holds is not owed again. A bad order
 is logged and skipped.
 
-Threads: main reads the pipe; `orders` carries orders out one after the other; `payload` reads and writes; `sync` makes
-durable, seals and tells; `source` serves files, `keys` those in stores, `entries` and `objects` what is inside files;
-`listing` and `entry-listing` write manifests. Publishers and librdkafka have their own.
+Threads: main reads the pipe and waits for nothing else; `storage` opens the storage; `assign` and `ends` carry out
+Assign, Stop and Forget; `open-N` open parts and read back what is there already; `payload` reads and writes; `sync`
+makes durable, seals and tells; `files` serves files, `keys-STORE` those of a store, `entries` and `objects` what is
+inside files; `listing` and `entry-listing` write manifests. Publishers and librdkafka have their own.
 """
 
 from __future__ import annotations
@@ -15,41 +16,44 @@ import logging
 import os
 import queue
 import resource
-import select
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from streams.core.commands import WriteManifests
-from streams.core.messages import FailureClass, Message, PartLost, Reason, Scope
-from streams.core.names import Text, shown
+from streams.core.messages import Message, PartLost
+from streams.core.names import shown
 from streams.core.topics import partition_of
-from streams.errors import Temporary, Transfer2goError
+from streams.errors import StorageError, Temporary, Transfer2goError
 from streams.kafka.publish import Publisher
 from streams.planes.destination import Destination
 from streams.planes.entry_files import Shelf
 from streams.planes.growing import Listing
 from streams.planes.journal import manifests_of
+from streams.planes.landing import reason_of
 from streams.planes.listing import ManifestWriter, opens_files
+from streams.planes.order_queues import OPENERS, Assignments, Ends, Openings
 from streams.planes.orders import Assign, Forget, Open, Serve, Start, Stop, Write, read_order
 from streams.planes.payload import PayloadReader
-from streams.planes.sources import Sources, sources
+from streams.planes.source import Source
+from streams.planes.sources import Sources, refusing, sources
 from streams.storage import open_endpoint
 from streams.storage.endpoint import Endpoint
 
 log = logging.getLogger("streams.planes.child")
 
-ORDERS_MAX = 8
-"""Orders read ahead of their turn: an Open of a full manifest is about 1 MB. More wait in the pipe and the worker."""
 WRITES_MAX = 1024
 ENDPOINT = "default"
 """Name of a site's one endpoint in records; its URL never travels."""
-ENDPOINT_RETRY_S = 2.0
+STORAGE_RETRY_S = 2.0
+STORAGE_FIRST_S = 2.0
+"""Orders wait so long for a storage that answers; later ones are told that it does not."""
+STORAGE_SAID_S = 60.0
 PUBLISH_S = 30.0
 ANNOUNCE_S = 30
 CLOSE_S = 2.0
@@ -74,15 +78,18 @@ class Child:
     def __init__(self, start: Start) -> None:
         self.settings = start.settings
         self.publisher = Publisher(start.settings, start.settings.here, start.writer, "plane")
-        self.orders: queue.Queue[object] = queue.Queue(ORDERS_MAX)
+        self.assignments, self.ends, self.openings = Assignments(), Ends(), Openings()
         self.writes: dict[bool, queue.Queue[WriteManifests]] = {of: queue.Queue(WRITES_MAX) for of in (False, True)}
         """Whether manifests are of entries, whose files are opened one by one: whole files do not wait for that."""
         self.shelf = Shelf()
         self.running = True
-        self.fault: Reason | None = None
-        self.endpoint_tried_s = -1e9
         self.assigned: dict[int, int | None] = {}
         self.halves: Halves | None = None
+        self.fault = StorageError("the storage does not answer")
+        """Why there are no halves."""
+        self.storage_tried = threading.Event()
+        self.refusing: Source = refusing(start.settings, lambda: self.fault, self.publisher.send_chunk, self.publish)
+        """Serves what is asked for meanwhile."""
 
     # publishing
 
@@ -106,77 +113,97 @@ class Child:
 
     # orders
 
-    def run_orders(self) -> None:
-        while self.running:
-            order = self.orders.get()
-            try:
-                self.carry_out(order)
-            except Transfer2goError as error:
-                log.warning("%s: %s", type(order).__name__, error)
-            except Exception:
-                log.exception("an order was skipped")
-
-    def carry_out(self, order: object) -> None:
-        halves = self.halves or self.begin()
-        if isinstance(order, Assign):
-            self.assigned = order.partitions
-        if halves is None:
-            if isinstance(order, Open | Stop) and self.fault is not None:
-                lost = order.manifest_id if isinstance(order, Stop) else order.manifest.manifest
-                why = order.reason if isinstance(order, Stop) else self.fault
-                self.publish(PartLost(lost, order.attempt, why))
-            return
-        destination, payload = halves.destination, halves.payload
+    def route(self, order: object) -> None:
+        """Hand an order to the threads that carry it out. Waits for none of them."""
         match order:
             case Assign():
-                destination.keep(order.partitions)
-                payload.assign(order.partitions)
-            case Open():
-                key = order.manifest.manifest.encode()
-                if partition_of(key, self.settings.registry.partitions) not in self.assigned:
-                    log.warning("%s is not opened: its partition is not assigned here", order.manifest.manifest)
-                    return
-                destination.open(order)
-                payload.opened(key)
-            case Stop():
-                destination.stop(order)
-            case Forget():
-                destination.forget(order.manifest_id)
+                self.assigned = order.partitions
+                self.assignments.put(order)
+            case Stop() | Forget():
+                self.ends.put(order)
             case Serve():
-                halves.sources.of(order.request).serve(order.request)
+                source = self.halves.sources.of(order.request) if self.halves is not None else self.refusing
+                source.serve(order.request)
+            case Write():
+                writes = self.writes[opens_files(order.command)]
+                if writes.full():
+                    log.warning("manifests of %s are not written: too many commands wait", order.command.body.intent)
+                else:
+                    writes.put(order.command)
+            case Open():
+                self.open(order)
             case _:
                 log.warning("not an order: %s", shown(repr(order)))
 
-    def begin(self) -> Halves | None:
-        """Open the storage and start both halves; None, with the reason kept, while it cannot be opened."""
-        if time.monotonic() - self.endpoint_tried_s < ENDPOINT_RETRY_S:
+    def open(self, order: Open) -> None:
+        manifest, ordered = order.manifest_id, self.assignments.ordered
+        if partition_of(manifest.encode(), self.settings.registry.partitions) not in self.assigned:
+            log.warning("%s is not opened: its partition is not assigned here", manifest)
             return None
-        self.endpoint_tried_s = time.monotonic()
-        settings = self.settings
-        try:
-            endpoint = self.open_storage()
-        except Transfer2goError as error:
-            self.fault = Reason(Scope.DESTINATION, FailureClass.TRANSIENT, "open", Text(shown(str(error), 390)))
+        if not self.openings.has_room(order):
+            return None
+        if self.halves is None:
+            return self.openings.put(order, self.refuse(order), lambda: True)
+        steps = self.halves.destination.begin(order)
+        if steps is None:
+            return None
+
+        def ready() -> bool:
+            # What is asked for once its parts are open must not pass by a reader that is not there yet.
+            return self.assignments.done >= ordered and not self.ends.holds(manifest)
+
+        return self.openings.put(order, self.opened(manifest.encode(), steps, self.halves.payload), ready)
+
+    def opened(self, key: bytes, steps: Iterator[None], payload: PayloadReader) -> Iterator[None]:
+        yield from steps
+        payload.opened(key)
+
+    def refuse(self, order: Open) -> Iterator[None]:
+        self.publish(PartLost(order.manifest_id, order.attempt, reason_of(self.fault, "open")))
+        yield from ()
+
+    def end(self, order: Stop | Forget) -> None:
+        halves = self.halves
+        if isinstance(order, Forget):
+            if halves is not None:
+                halves.destination.forget(order.manifest_id)
+        elif halves is not None:
+            halves.destination.stop(order)
         else:
-            registry = settings.registry
-            destination = Destination(settings.here, registry.partitions, endpoint, self.publish)
-            payload = PayloadReader(settings, destination, self.publish)
-            serving = sources(settings, endpoint, self.publisher.send_chunk, self.publish, self.shelf)
-            self.fault, self.halves = None, Halves(destination, payload, serving)
-            for name, run in (
-                ("payload", payload.run),
-                ("sync", destination.run),
-                ("source", serving.files.run),
-                ("entries", serving.entries.run),
-                ("objects", serving.objects.run),
-                ("keys", serving.keys.run),
-            ):
-                _thread(name, run)
-            if self.assigned:
-                payload.assign(self.assigned)
-            return self.halves
-        log.warning("the storage cannot be opened: %s", self.fault.text)
-        return None
+            self.publish(PartLost(order.manifest_id, order.attempt, order.reason))
+
+    # the storage
+
+    def run_storage(self) -> None:
+        """Until it could be opened: then both halves begin."""
+        said_s, said = -STORAGE_SAID_S, ""
+        while self.running:
+            try:
+                self.begin(self.open_storage())
+                return
+            except Transfer2goError as error:
+                self.fault = StorageError(error.what, error.where, error.next)
+            except Exception as error:
+                log.exception("the storage cannot be opened")
+                self.fault = StorageError(f"the plane failed: {type(error).__name__}: {shown(str(error), 200)}")
+            finally:
+                self.storage_tried.set()
+            if str(self.fault) != said or time.monotonic() - said_s >= STORAGE_SAID_S:
+                said_s, said = time.monotonic(), str(self.fault)
+                log.warning("the storage cannot be opened and is tried again: %s", said)
+            time.sleep(STORAGE_RETRY_S)
+
+    def begin(self, endpoint: Endpoint) -> None:
+        settings = self.settings
+        destination = Destination(settings.here, settings.registry.partitions, endpoint, self.publish)
+        payload = PayloadReader(settings, destination, self.publish)
+        serving = sources(settings, endpoint, self.publisher.send_chunk, self.publish, self.shelf)
+        self.halves = Halves(destination, payload, serving)
+        _thread("payload", payload.run)
+        _thread("sync", destination.run)
+        for name, source in serving.all():
+            _thread(name, source.run)
+        _thread("assign", partial(self.assignments.run, destination.keep, payload.assign))
 
     def open_storage(self) -> Endpoint:
         return open_endpoint(self.settings.endpoint_url, name=ENDPOINT, stores=self.settings.stores)
@@ -230,13 +257,18 @@ class Child:
             time.sleep(ANNOUNCE_S)
 
     def run(self, pipe: BinaryIO) -> None:
-        for name, run in (
-            ("orders", self.run_orders),
+        threads: tuple[tuple[str, Callable[[], None]], ...] = (
+            ("storage", self.run_storage),
+            ("refusing", self.refusing.run),
+            ("ends", partial(self.ends.run, self.end)),
+            *((f"open-{number}", self.openings.run) for number in range(OPENERS)),
             ("listing", partial(self.run_writes, False)),
             ("entry-listing", partial(self.run_writes, True)),
             ("announce", self.run_announcements),
-        ):
-            _thread(name, run)
+        )
+        for name, work in threads:
+            _thread(name, work)
+        self.storage_tried.wait(STORAGE_FIRST_S)
         while True:
             try:
                 order = read_order(pipe)
@@ -248,38 +280,13 @@ class Child:
                 return
             if order is None:
                 return
-            if not self.route(order, pipe):
-                return
-
-    def route(self, order: object, pipe: BinaryIO) -> bool:
-        """Hand an order to its thread, waiting for its turn; False when the worker closed the pipe meanwhile.
-
-        Serving and listing do not wait behind the opening of parts, which may have to read files.
-        """
-        if isinstance(order, Serve) and self.halves is not None:
-            self.halves.sources.of(order.request).serve(order.request)
-            return True
-        if isinstance(order, Write):
-            writes = self.writes[opens_files(order.command)]
-            if writes.full():
-                log.warning("manifests of %s are not written: too many commands wait", order.command.body.intent)
-            else:
-                writes.put(order.command)
-            return True
-        closed = select.poll()
-        closed.register(pipe.fileno(), 0)  # a hang-up is told even where nothing is asked for
-        while True:
-            try:
-                self.orders.put(order, timeout=0.2)
-            except queue.Full:
-                if closed.poll(0):
-                    return False
-            else:
-                return True
+            self.route(order)
 
     def close(self) -> None:
         """Say the last numbers, if the broker is there; parts stay as they are."""
         self.running = False
+        for waiting in (self.assignments, self.ends, self.openings, self.refusing):
+            waiting.close()
         if self.halves is not None:
             self.halves.close()
         self.publisher.close(CLOSE_S)

@@ -1,25 +1,42 @@
 """The destination half of the in-log plane: orders and payload records in, part files and facts out.
 
-Three threads meet here: orders (open, stop, forget, keep), payload (take), and the sync thread (run), which alone makes
-bytes durable and seals. Progress is published after the sync, never before. Reading Kafka is payload.py's business;
-what is known of one manifest is landing.py's.
+Several threads meet here: the pipe's (begin), openers (the steps of an opening), orders that end (stop, forget, keep),
+payload (take), and the sync thread (run), which alone makes bytes durable and seals. Progress is published after the
+sync, never before. Reading Kafka is payload.py's business; what is known of one manifest is landing.py's.
+
+A transfer is in `_openings` from its order until its parts are open, then in `_landings`. Who ends it takes it out of
+either first: an opening that finds itself ended opens nothing more and says nothing. Locks are taken in the order
+`_rounds`, `_saying`, `_table`; the last is never held while anything waits.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass
 from threading import Condition, Lock
 
-from streams.core.messages import ChunkHeader, FailureClass, ManifestWritten, Message, PartLost, Reason, Scope, Unit
+from streams import wire
+from streams.core.messages import (
+    ChunkHeader,
+    FailureClass,
+    ManifestWritten,
+    Message,
+    PartLost,
+    Reason,
+    Scope,
+    SourceFailed,
+    Unit,
+)
 from streams.core.names import ManifestId, Site, Text, shown
 from streams.core.ranges import EMPTY
 from streams.core.topics import partition_of
-from streams.errors import StorageError
+from streams.errors import StorageError, WireError
 from streams.planes.landing import Landing, Lent, reason_of
 from streams.planes.orders import Open, Stop
 from streams.planes.part_files import PartFiles, part_files
+from streams.planes.source import wall_ms
 from streams.storage.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
@@ -35,6 +52,30 @@ OLDEST_S = 2.0
 _NEVER = float("inf")
 RETRY_S = 1.0
 """Between two tries of an item whose storage failed in passing."""
+PLANE = "log"
+"""What a transfer by payload topics is called in records."""
+_GONE = Reason(Scope.AGENT, FailureClass.TRANSIENT, "close", Text("let go"))
+
+
+@dataclass(eq=False, slots=True)
+class Opening:
+    """A transfer whose parts are being opened. `landing` is there once its manifest is decoded."""
+
+    order: Open
+    landing: Landing | None = None
+    ended: bool = False
+
+    def end(self) -> None:
+        """It opens nothing more but what it is at, and says nothing."""
+        self.ended = True
+        if self.landing is not None:
+            self.landing.lost = self.landing.lost or _GONE
+
+    def release(self, why: Reason, *, discard: bool) -> bool:
+        """Close, or delete, what it has open already; whether its parts are known."""
+        if self.landing is not None:
+            self.landing.release(why, discard=discard)
+        return self.landing is not None
 
 
 class Destination:
@@ -47,85 +88,165 @@ class Destination:
         endpoint: Endpoint,
         publish: Callable[[Message], None],
         clock: Callable[[], float] = time.monotonic,
+        now_ms: Callable[[], int] = wall_ms,
     ) -> None:
         self._here = here
         self._partitions = partitions
         self._endpoint = endpoint
         self._publish = publish
-        self._clock = clock
+        self._clock, self._now_ms = clock, now_ms
         self._files: dict[Unit, PartFiles] = {}
+        self._openings: dict[bytes, Opening] = {}
         self._landings: dict[bytes, Landing] = {}
         self._wake = Condition()
         self._rounds = Lock()
+        self._saying = Lock()
+        """Held while it is said that parts are open or lost: in this order they get into the log."""
+        self._table = Lock()
+        self._making = Lock()
         self._unsynced_bytes = 0
         self._running = True
 
     # orders
 
-    def open(self, order: Open) -> None:
-        """Answers PartOpened or PartLost, each time it is asked."""
-        key = order.manifest.manifest.encode()
-        known = self._landings.get(key)
-        if known is not None and known.attempt > order.attempt:
+    def begin(self, order: Open) -> Iterator[None] | None:
+        """The steps that open a transfer's parts; None while this is being done already. Waits for nothing.
+
+        PartOpened or PartLost is said when its steps are done, each time it is ordered, unless the transfer is ended
+        meanwhile. An older attempt that is under way ends; the newer one is owed again, and begins when that has ended.
+        """
+        key = order.manifest_id.encode()
+        with self._table:
+            known = self._openings.get(key)
+            if known is not None:
+                if known.order.attempt < order.attempt:
+                    known.end()
+                return None
+            opening = self._openings[key] = Opening(order)
+        return self._steps(key, opening)
+
+    def _steps(self, key: bytes, opening: Opening) -> Iterator[None]:
+        try:
+            yield from self._open(key, opening)
+        except WireError as error:
+            log.error("%s is not opened: its manifest cannot be read: %s", opening.order.manifest_id, error)
+        finally:
+            with self._table:
+                if self._openings.get(key) is opening:
+                    del self._openings[key]
+        if opening.ended:
+            opening.release(_GONE, discard=False)
+
+    def _open(self, key: bytes, opening: Opening) -> Iterator[None]:
+        order, known = opening.order, self._landings.get(key)
+        if opening.ended or (known is not None and known.attempt > order.attempt):
             return
         if known is not None and known.attempt == order.attempt:
             if known.lost is not None:
                 return  # the sync thread is about to say so
             if known.account.heard_again(order):
-                self._publish(known.account.opened(self._endpoint.name))
+                with self._saying:
+                    if self._landings.get(key) is known and not opening.ended:
+                        self._publish(known.account.opened(self._endpoint.name))
                 self._nudge(known)
                 return
             order = known.account.knowing(order)
-        with self._rounds:
-            self._let_go(key, discard=False)  # the new landing deletes an older attempt's parts
-        landing = Landing(order, self._files_of(order.manifest), self._endpoint.root)
+        body = _body(order.manifest_id, order.manifest)
+        landing = Landing(body, order, self._files_of(body.unit), self._endpoint.root)
         if known is not None and known.attempt == order.attempt:
             landing.account.inherit(known.account)
+        with self._rounds:  # one that is under way may still seal what is let go here
+            with self._table:
+                if opening.ended:
+                    return
+                opening.landing = landing
+            self._let_go(key, discard=False)  # the new landing deletes an older attempt's parts
         try:
-            landing.open()
+            yield from landing.opening()
         except StorageError as error:
-            landing.lost = reason_of(error, "open")
-        if landing.lost is not None:
-            landing.release(landing.lost, discard=False)
-            self._publish(PartLost(landing.id, landing.attempt, landing.lost))
-            return
-        self._landings[key] = landing
-        self._publish(landing.account.opened(self._endpoint.name))
+            landing.lost = landing.lost or reason_of(error, "open")
+        self._opened(key, opening, landing)
+
+    def _opened(self, key: bytes, opening: Opening, landing: Landing) -> None:
+        """The last step: from here on bytes are taken. Who ended the opening says so, or needs not to."""
+        with self._saying:
+            with self._table:
+                if opening.ended:
+                    return
+                del self._openings[key]
+                if landing.lost is None:
+                    self._landings[key] = landing
+            if landing.lost is not None:
+                landing.release(landing.lost, discard=False)
+                self._publish(PartLost(landing.id, landing.attempt, landing.lost))
+                return
+            self._publish(landing.account.opened(self._endpoint.name))
         self._nudge(landing)
 
     def stop(self, order: Stop) -> None:
-        """Nothing is sealed once this is answered: a round that is under way ends first."""
+        """Nothing is sealed or opened once this is answered: a round that is under way ends first."""
         key = order.manifest_id.encode()
+        opening = self._end_opening(key)
+        known = opening is not None and opening.release(order.reason, discard=True)
+        if not known and key not in self._landings and order.manifest is not None:
+            self._discard_left(order, order.manifest)
         with self._rounds:
-            if order.manifest is not None and key not in self._landings:
-                left = Open(order.manifest, order.attempt, EMPTY, EMPTY, EMPTY)
-                files = self._files_of(order.manifest)
-                Landing(left, files, self._endpoint.root).release(order.reason, discard=True)
             self._let_go(key, discard=True, why=order.reason)
-            self._publish(PartLost(order.manifest_id, order.attempt, order.reason))
+            with self._saying:
+                self._publish(PartLost(order.manifest_id, order.attempt, order.reason))
+
+    def _discard_left(self, order: Stop, framed: bytes) -> None:
+        """Delete the parts that an earlier plane left."""
+        try:
+            body = _body(order.manifest_id, framed)
+        except WireError as error:
+            log.error("%s: its parts stay behind: its manifest cannot be read: %s", order.manifest_id, error)
+            return
+        left = Open(order.manifest_id, framed, order.attempt, EMPTY, EMPTY, EMPTY)
+        Landing(body, left, self._files_of(body.unit), self._endpoint.root).release(order.reason, discard=True)
 
     def forget(self, manifest_id: ManifestId) -> None:
+        opening = self._end_opening(manifest_id.encode())
         with self._rounds:
             self._let_go(manifest_id.encode(), discard=False)
+        if opening is not None:
+            opening.release(_GONE, discard=False)
 
     def keep(self, partitions: Container[int]) -> None:
         """Let go of the transfers of other partitions: another worker's plane writes them now."""
+
+        def elsewhere(key: bytes) -> bool:
+            return partition_of(key, self._partitions) not in partitions
+
+        with self._table:
+            moved = [key for key in self._openings if elsewhere(key)]
+        openings = [self._end_opening(key) for key in moved]
         with self._rounds:
             for key, landing in list(self._landings.items()):
-                if partition_of(key, self._partitions) not in partitions:
+                if elsewhere(key):
                     log.info("%s: its partition went to another worker", landing.id)
                     self._let_go(key, discard=False)
+        for opening in openings:
+            if opening is not None:
+                opening.release(_GONE, discard=False)
 
-    def _files_of(self, manifest: ManifestWritten) -> PartFiles:
-        if manifest.unit not in self._files:
-            self._files[manifest.unit] = part_files(manifest.unit, self._endpoint)
-        return self._files[manifest.unit]
+    def _end_opening(self, key: bytes) -> Opening | None:
+        with self._table:
+            opening = self._openings.pop(key, None)
+            if opening is not None:
+                opening.end()
+        return opening
+
+    def _files_of(self, unit: Unit) -> PartFiles:
+        with self._making:
+            if unit not in self._files:
+                self._files[unit] = part_files(unit, self._endpoint)
+            return self._files[unit]
 
     def _let_go(self, key: bytes, *, discard: bool, why: Reason | None = None) -> None:
         landing = self._landings.pop(key, None)
         if landing is not None:
-            gone = Reason(Scope.AGENT, FailureClass.TRANSIENT, "close", Text("let go"))
-            landing.release(why or gone, discard=discard)
+            landing.release(why or _GONE, discard=discard)
             self._settled_bytes(landing.unsynced_bytes)
 
     # payload
@@ -133,12 +254,16 @@ class Destination:
     def is_open(self, key: bytes) -> bool:
         return key in self._landings
 
-    def take(self, key: bytes, header: ChunkHeader, payload: bytes) -> None:
-        """One payload record. Waits while too much is not synced yet. What is for a consumer here passes by."""
+    def take(self, key: bytes, source: Site, header: ChunkHeader, payload: bytes) -> None:
+        """One payload record of `source`. Waits while too much is not synced yet. What is for a consumer passes by."""
         landing = self._landings.get(key)
         if landing is None or header.destination != self._here:
             return
-        taken = landing.take(header, payload)
+        taken, unread = landing.take(source, header, payload)
+        for said in unread:
+            self._publish(
+                SourceFailed(landing.id, said.source, said.request_no, PLANE, said.items, said.reason, self._now_ms())
+            )
         now = self._clock()
         with self._wake:
             self._unsynced_bytes += taken
@@ -253,7 +378,8 @@ class Destination:
         if landing.lost is not None:
             why = landing.lost
             self._let_go(landing.id.encode(), discard=True)
-            self._publish(PartLost(landing.id, landing.attempt, why))
+            with self._saying:
+                self._publish(PartLost(landing.id, landing.attempt, why))
         elif landing.news and not landing.urgent and landing.last_at == _NEVER:  # a seal failed in passing
             landing.urgent, landing.not_before = True, now + RETRY_S
 
@@ -263,3 +389,11 @@ def _give_up(landings: list[Landing], error: Exception) -> None:
     for one in landings:
         text = Text(shown(f"the plane failed: {type(error).__name__}: {error}", 390))
         one.lost = one.lost or Reason(Scope.AGENT, FailureClass.TRANSIENT, "sync", text)
+
+
+def _body(manifest: ManifestId, framed: bytes) -> ManifestWritten:
+    """Raises WireError for what is not the manifest of this name."""
+    body = wire.decode_value(ManifestWritten, framed)
+    if body.manifest != manifest:
+        raise WireError(f"an order for {manifest} brings the manifest {body.manifest}")
+    return body

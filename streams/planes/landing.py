@@ -1,22 +1,24 @@
 """The part files of one open manifest at its destination: opened, written, lent to sync rounds, sealed, let go.
 
-A landing takes records (payload thread) and lends its parts to a round (sync thread) between `lend` and `settle`.
+A landing is opened in steps (an opening thread), takes records (payload thread) and lends its parts to a round (sync
+thread) between `lend` and `settle`. It may be released at any time, by a thread of orders too.
 What is known in intervals is account.py's. Nothing here waits, reads a clock or publishes; see destination.py.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from streams.core.messages import ChunkHeader, FailureClass, Landed, Reason, Scope, Segment, Unit
-from streams.core.names import Adler32, Text, shown
+from streams.core.messages import ChunkHeader, FailureClass, Landed, ManifestWritten, Reason, Scope, Segment, Unit
+from streams.core.names import Adler32, Site, Text, shown
 from streams.core.ranges import Ranges
 from streams.errors import StorageError, WireError
 from streams.planes.account import Account
 from streams.planes.orders import Open
 from streams.planes.part_files import Held, PartFiles
+from streams.planes.unread import Said, Unread
 from streams.storage.checksums import crc32c
 from streams.storage.endpoint import PartLost, Sealed, part_tag
 
@@ -24,6 +26,8 @@ log = logging.getLogger(__name__)
 
 PREALLOCATE_BYTES_MIN = 8 * 1024 * 1024
 """A big file's blocks are reserved when it is opened: a full disk is known before the bytes travel."""
+STEP_BYTES = 256 * 1024 * 1024
+"""Of files that may be there already, and then are read back in one step of an opening: about a second of a disk."""
 _NEVER = float("inf")
 
 
@@ -43,11 +47,11 @@ class Lent:
 class Landing:
     """`lost` is set once the attempt is useless or over; nothing is taken or sealed from then on."""
 
-    def __init__(self, order: Open, files: PartFiles, root: str) -> None:
+    def __init__(self, body: ManifestWritten, order: Open, files: PartFiles, root: str) -> None:
         """`root`: of the storage, for who has to make room on it."""
-        self.id = order.manifest.manifest
+        self.id = body.manifest
         self.attempt = order.attempt
-        self.account = Account(order)
+        self.account = Account(body, order)
         self.lost: Reason | None = None
         self.refused = 0
         self.unsynced_bytes = 0
@@ -58,34 +62,56 @@ class Landing:
         self.not_before = 0.0
         self.files = files
         self._root = root
-        self._items = order.manifest.items
-        self._of_entries = order.manifest.unit is Unit.ENTRIES
+        self._items = body.items
+        self._of_entries = body.unit is Unit.ENTRIES
         self._lock = self.account.lock
         self._held: dict[int, Held] = {}
         self._dirty: dict[int, Held] = {}
         self._complained: set[int] = set()
+        self._unread = Unread()
 
     @property
     def news(self) -> bool:
         """Whether a round has anything to do or to tell."""
         return bool(self._dirty) or self.account.news
 
-    # opening and letting go (order thread)
+    # opening (an opening thread)
 
-    def open(self) -> None:
-        """Find what is there already, resume what is verified, make room for what is big. May set `lost`."""
-        account = self.account
-        waiting = [n for n in range(account.line.count) if n not in account.over]
-        answers = self.files.present([self._items[n] for n in waiting])
-        there = {n: one for n, one in zip(waiting, answers, strict=True) if isinstance(one, Sealed)}
+    def opening(self) -> Iterator[None]:
+        """Find what is there already, resume what is verified, make room for what is big. May set `lost`.
+
+        In steps: after each the caller may look after others. Once `lost` is set it ends with the step it is in.
+        """
+        for items in self._in_steps():
+            answers = self.files.present([self._items[n] for n in items])
+            if self.lost is not None:
+                return
+            self._open_items(items, answers)
+            yield
+
+    def _in_steps(self) -> Iterator[list[int]]:
+        """Items that are not over, so many at a time as are read back in a step."""
+        step: list[int] = []
+        size = 0
+        for item in (n for n in range(self.account.line.count) if n not in self.account.over):
+            if step and size + self._items[item].bytes > STEP_BYTES:
+                yield step
+                step, size = [], 0
+            step.append(item)
+            size += self._items[item].bytes
+        if step:
+            yield step
+
+    def _open_items(self, items: Sequence[int], answers: Sequence[Sealed | StorageError | None]) -> None:
+        there = {n: one for n, one in zip(items, answers, strict=True) if isinstance(one, Sealed)}
         for item in there:  # its writer may have died before it could
             self._discard_part(item, self.attempt)
         landed = [one for item, sealed in there.items() if (one := self._landed(item, sealed)) is not None]
-        account.found(Ranges.of(*there), landed)
-        for item, answer in zip(waiting, answers, strict=True):
+        self.account.found(Ranges.of(*there), landed)
+        for item, answer in zip(items, answers, strict=True):
             if isinstance(answer, StorageError):
                 self._broke_at_open(item, answer)
-            if self.lost is None and item not in account.over:
+            if self.lost is None and item not in self.account.over:
                 self._open_item(item)
 
     def _open_item(self, item: int) -> None:
@@ -104,7 +130,7 @@ class Landing:
 
     def _broke_at_open(self, item: int, error: StorageError) -> None:
         if error.failure_class == "transient":
-            self.lost = reason_of(error, "open")  # the agent comes back later, with the next attempt
+            self.lost = self.lost or reason_of(error, "open")  # the agent comes back later, with the next attempt
         else:
             self.broke(item, error, "open")
 
@@ -113,6 +139,8 @@ class Landing:
             self.files.discard(self._items[item], part_tag(self.id, item, attempt))
         except StorageError as error:
             log.warning("%s item %d: a part of attempt %d stays behind: %s", self.id, item, attempt, error)
+
+    # letting go (any thread)
 
     def release(self, why: Reason, *, discard: bool) -> None:
         """Take no more bytes; close the parts, for whoever resumes the attempt, or delete them."""
@@ -130,19 +158,23 @@ class Landing:
 
     # taking bytes (payload thread)
 
-    def take(self, header: ChunkHeader, payload: bytes) -> int:
-        """Write what is new of a record; bytes written. Bad segments are counted and skipped: they come again."""
+    def take(self, source: Site, header: ChunkHeader, payload: bytes) -> tuple[int, list[Said]]:
+        """Write what is new of a record; bytes written, and what its source cannot read now.
+
+        Bad segments are counted and skipped: they come again.
+        """
         taken = at = 0
+        unread: dict[int, Reason] = {}
         alone = len(header.segments) == 1
         for segment in header.segments:
             if self.lost is not None:
                 break
             piece = payload if alone else payload[at : at + segment.size]
             at += segment.size
-            taken += self._take(header, segment, piece)
-        return taken
+            taken += self._take(header, segment, piece, unread)
+        return taken, self._unread.heard(source, header, unread) if self.lost is None else []
 
-    def _take(self, header: ChunkHeader, segment: Segment, piece: bytes) -> int:
+    def _take(self, header: ChunkHeader, segment: Segment, piece: bytes, unread: dict[int, Reason]) -> int:
         line, item = self.account.line, segment.item
         if item >= line.count:
             return self._refuse(header, f"item {item} is not in the manifest")
@@ -154,7 +186,10 @@ class Landing:
             self.account.news = True  # whoever asked for it does not know: tell again
             return 0
         if segment.reason is not None:
-            self.fail(item, segment.reason)
+            if segment.reason.failure_class is FailureClass.TRANSIENT:
+                unread.setdefault(item, segment.reason)
+            else:
+                self.fail(item, segment.reason)
             return 0
         if crc32c(piece) != segment.crc32c:
             return self._refuse(header, f"item {item}: crc32c of [{start}, {stop}) differs")

@@ -46,7 +46,7 @@ class Assign:
 class Open:
     """Hold the part files of `attempt`. `verified` is the line's part already written and synced by any plane.
 
-    `manifest`: the framed ManifestWritten, which the child decodes.
+    `manifest` is the framed ManifestWritten, as wire.encode gives it: the child decodes it where it opens the parts.
     """
 
     manifest_id: ManifestId
@@ -61,7 +61,7 @@ class Open:
 class Stop:
     """Delete the parts of a transfer and say PartLost with this reason.
 
-    `manifest` names the parts that an earlier plane left where this one never opened the transfer.
+    `manifest`, framed as in Open, names the parts that an earlier plane left where this one never opened the transfer.
     """
 
     manifest_id: ManifestId

@@ -71,7 +71,7 @@ class PayloadReader:
         self._complained_s: dict[str, float] = {}
         self.refused = 0
 
-    # the order thread
+    # any thread but the payload thread
 
     def assign(self, partitions: Mapping[int, int | None]) -> None:
         """See orders.Assign. Returns when the broker said where new partitions begin, or after `close`."""
@@ -177,7 +177,7 @@ class PayloadReader:
         except WireError as error:
             return self._refuse(record, error)
         assert isinstance(payload, bytes)
-        return self._destination.take(key, heard.header, payload)
+        return self._destination.take(key, heard.origin.site, heard.header, payload)
 
     def _pass(self, key: bytes, place: Place, offset: int) -> None:
         firsts = self._passed.get(key)

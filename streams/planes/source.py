@@ -1,8 +1,8 @@
 """The source half of the in-log plane: requests in, payload records out. It keeps nothing that outlives a request.
 
 Requests are served in turn, some of each, one request of a (manifest, destination) at a time. What cannot be read is
-said in the payload's place, as a segment with a reason; what may be readable later is left out, and is asked for again
-when the lease ends. What is read, and how it is cut, is a `Supply`'s: byte_source.py, entry_source.py.
+said in the payload's place, as a segment with a reason: a transient one where trying later may help. Then the request
+goes on with its other items. What is read, and how it is cut, is a `Supply`'s: byte_source.py, entry_source.py.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from streams.core.messages import (
     Scope,
     Segment,
 )
-from streams.core.names import Destination, ManifestId, Site
+from streams.core.names import Destination, ManifestId, Site, Text, shown
 from streams.core.policy import SEGMENTS_MAX
 from streams.core.ranges import EMPTY, Ranges
 from streams.errors import StorageError, Temporary
@@ -94,6 +94,12 @@ class _Part:
     def stop(self) -> int:
         return self.start + self.segment.length
 
+    @property
+    def unread(self) -> bool:
+        """Whether trying later may help."""
+        reason = self.segment.reason
+        return reason is not None and reason.failure_class is FailureClass.TRANSIENT
+
 
 @dataclass(eq=False)
 class _Stream:
@@ -104,7 +110,9 @@ class _Stream:
     piece: tuple[RequestedItem, int, int] | None = None
     held: _Part | None = None
     refused: dict[int, Reason] = field(default_factory=dict)
+    answered: bool = False
     sent: Ranges = EMPTY
+    """Without what cannot be read now."""
     sent_bytes: int = 0
     superseded: bool = False
 
@@ -148,21 +156,23 @@ class Source:
         self._running = True
 
     def serve(self, request: ChunksRequested) -> None:
-        """Take a request in (order thread). A number is served once; one whose lease ended, never."""
+        """Take a request in (any thread). A number is served once; one whose lease ended, never."""
         name = (request.manifest, request.destination, request.request_no)
-        if request.source != self._here or name in self._served:
+        if request.source != self._here:
             return
         if self._now_ms() >= request.until_ms:
             log.info("%s request %d came after its lease had ended", request.manifest, request.request_no)
             return
-        if self._items and self._items + len(request.items) > ITEMS_MAX:
-            log.warning("%s request %d: too many are waiting; dropped", request.manifest, request.request_no)
-            return
-        self._served[name] = None
-        if len(self._served) > SERVED_MAX:
-            self._served.popitem(last=False)
         stream = _Stream.of(request)
         with self._wake:
+            if name in self._served:
+                return
+            if self._items and self._items + len(request.items) > ITEMS_MAX:
+                log.warning("%s request %d: too many are waiting; dropped", request.manifest, request.request_no)
+                return
+            self._served[name] = None
+            if len(self._served) > SERVED_MAX:
+                self._served.popitem(last=False)
             self._items += len(request.items)
             waiting = self._waiting.setdefault(name[:2], deque())
             for older in waiting:
@@ -231,9 +241,11 @@ class Source:
             )
             if not self._send(header, payload, request.until_ms):
                 return False
-            stream.sent |= Ranges([(start, stop)])
+            stream.answered = True
+            unread = Ranges((part.start, part.stop) for part in parts if part.unread)
+            stream.sent |= Ranges([(start, stop)]) - unread
             stream.sent_bytes += len(payload)
-        if not stream.more and stream.sent:
+        if not stream.more and stream.answered:
             self._publish(
                 ChunksServed(
                     request.manifest,
@@ -265,21 +277,22 @@ class Source:
         return parts
 
     def _next(self, stream: _Stream, room_bytes: int) -> _Part | None:
-        """What is sent next, None at the end. What cannot be read now but may be later is passed over."""
-        while stream.piece is not None and not stream.superseded:
-            item, offset, length = stream.piece
-            taken = self._take(stream, room_bytes)
-            stream.advance(taken.length if taken is not None else length)
-            if taken is None:
-                continue
-            payload, reason = taken.payload, taken.reason
-            crc = crc32c(payload) if reason is None else None
-            segment = Segment(item.no, offset, taken.length, len(payload), crc, reason, taken.fingerprint)
-            return _Part(item.start + offset, segment, payload)
-        return None
+        """What is sent next, None at the end."""
+        if stream.piece is None or stream.superseded:
+            return None
+        item, offset, _ = stream.piece
+        taken = self._take(stream, room_bytes)
+        stream.advance(taken.length)
+        payload, reason = taken.payload, taken.reason
+        crc = crc32c(payload) if reason is None else None
+        segment = Segment(item.no, offset, taken.length, len(payload), crc, reason, taken.fingerprint)
+        return _Part(item.start + offset, segment, payload)
 
-    def _take(self, stream: _Stream, room_bytes: int) -> Taken | None:
-        """What there is of the stream's piece, why there is nothing for good, or None where trying later may help."""
+    def _take(self, stream: _Stream, room_bytes: int) -> Taken:
+        """What there is of the stream's piece, or why there is nothing, for good or for now.
+
+        An item that failed is not tried again in the same request.
+        """
         assert stream.piece is not None
         item, offset, length = stream.piece
         reason = stream.refused.get(item.no)
@@ -287,9 +300,14 @@ class Source:
             try:
                 return self._supply.take(stream.request, item, offset, length, room_bytes)
             except StorageError as error:
-                reason = stream.refused[item.no] = reason_of(error, "read", Scope.SOURCE)
+                reason = reason_of(error, "read", Scope.SOURCE)
                 log.warning("%s item %d: %s", stream.request.manifest, item.no, reason.text)
-        return Taken(length, b"", reason=reason) if reason.failure_class is not FailureClass.TRANSIENT else None
+            except Exception as error:
+                log.exception("%s item %d cannot be read", stream.request.manifest, item.no)
+                text = Text(shown(f"the source failed: {type(error).__name__}: {error}", 390))
+                reason = Reason(Scope.SOURCE, FailureClass.TRANSIENT, "read", text)
+            stream.refused[item.no] = reason
+        return Taken(length, b"", reason=reason)
 
     def _send(self, header: ChunkHeader, payload: bytes, until_ms: int) -> bool:
         while self._running:

@@ -93,7 +93,7 @@ def open_order(
     sealed: Ranges = EMPTY,
     failed: Ranges = EMPTY,
 ) -> Open:
-    return Open(body, attempt, verified, sealed, failed)
+    return Open(body.manifest, wire.encode(body), attempt, verified, sealed, failed)
 
 
 def request_of(

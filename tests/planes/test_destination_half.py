@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from streams import wire
 from streams.core.messages import (
     FailureClass,
     ManifestWritten,
@@ -23,7 +24,7 @@ from streams.core.names import Adler32, Lfn, Text
 from streams.core.ranges import EMPTY, Ranges
 from streams.planes.orders import Stop
 from tests.planes.feed import Receiver, Record, Sender, listed
-from tests.planes.stage import manifest_of, open_order, request_of
+from tests.planes.stage import manifest_of, request_of
 
 NOISE = random.Random(7)
 SIZES = (0, 1, 100, 4096, 65536, 65537, 300_000)
@@ -278,7 +279,7 @@ def test_an_older_attempt_is_ignored_and_its_parts_are_cleaned_up(
     receiver.take(records[:1])
     receiver.open(body, 2)
     assert receiver.leftovers() == []
-    receiver.half.open(open_order(body, 1))
+    receiver.order(body, 1)
     receiver.take(records)
     receiver.sync()
     assert receiver.last(TransferProgress).attempt == 2
@@ -308,7 +309,7 @@ def test_stop_deletes_what_a_killed_plane_left(sender: Sender, receiver: Receive
     receiver.take(sender.serve(request_of(body))[:1])
     heir = receiver.crash()
     why = Reason(Scope.POLICY, FailureClass.PERMANENT, "stop", Text("cancelled by somebody"))
-    heir.half.stop(Stop(body.manifest, 1, why, body))
+    heir.half.stop(Stop(body.manifest, 1, why, wire.encode(body)))
     assert heir.told == [PartLost(body.manifest, 1, why)]
     assert heir.leftovers() == []
 

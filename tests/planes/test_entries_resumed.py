@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from streams import wire
 from streams.core.messages import FailureClass, PartLost, PartOpened, Reason, Scope, TransferProgress
 from streams.core.names import Text
 from streams.core.ranges import EMPTY, Ranges
@@ -143,7 +144,7 @@ def test_a_stop_deletes_what_a_killed_plane_left(receiver: Receiver) -> None:
     assert len(receiver.leftovers()) == 2, "the spool, and what grows from it"
     heir = heir_of(receiver)
     why = Reason(Scope.POLICY, FailureClass.PERMANENT, "stop", Text("cancelled by somebody"))
-    heir.half.stop(Stop(body.manifest, 1, why, body))
+    heir.half.stop(Stop(body.manifest, 1, why, wire.encode(body)))
     assert heir.told == [PartLost(body.manifest, 1, why)]
     assert heir.leftovers() == []
 

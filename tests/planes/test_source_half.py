@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -81,6 +82,25 @@ def test_a_number_is_served_once_and_an_ended_lease_never(sender: Sender, tmp_pa
     sender.source.serve(replace(request, source=request.destination, request_no=9))
     assert len(sender.serve(replace(request, request_no=3))) == 1
     assert [one.request_no for one in sender.served()] == [1, 3]
+
+
+def test_a_number_that_two_threads_bring_is_served_once(sender: Sender, tmp_path: Path) -> None:
+    body = listed(tmp_path / "a", {"/store/x": b"x" * 100})
+    start = threading.Barrier(4)
+
+    def bring() -> None:
+        start.wait(10)
+        for number in range(1, 200):
+            sender.source.serve(request_of(body, number))
+
+    threads = [threading.Thread(target=bring) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sender.serve(request_of(body, 1000))
+    numbers = [one.request_no for one in sender.served()]
+    assert len(numbers) == len(set(numbers))
 
 
 def test_requests_of_different_manifests_take_turns(tmp_path: Path) -> None:

@@ -1,0 +1,206 @@
+"""Orders that wait for their turn, one queue for each kind of work, each carried out by threads of its own.
+
+Putting never waits. What has no room is dropped with a line in the log: the worker owes it again. An opening is begun
+when what was ordered before it, Assign and the end of the same transfer, has been carried out.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from threading import Condition
+
+from streams.core.names import ManifestId
+from streams.planes.orders import Assign, Forget, Open, Stop
+
+log = logging.getLogger(__name__)
+
+OPENERS = 4
+"""Threads that open parts: a file that is read back for minutes holds one of them."""
+OPENS_BYTES_MAX = 32 * 1024 * 1024
+"""Framed manifests of orders that wait to be opened or are being opened: 140 full ones."""
+ENDS_BYTES_MAX = 8 * 1024 * 1024
+ENDS_MAX = 4096
+LOOK_S = 0.05
+
+
+class Assignments:
+    """Assign orders. Those that come while one is carried out become one: it keeps what all of them keep."""
+
+    def __init__(self) -> None:
+        self._wake = Condition()
+        self._newest: Assign | None = None
+        self._kept: set[int] = set()
+        self._running = True
+        self.ordered = 0
+        self.done = 0
+        """Two counts: of orders put, and of those carried out."""
+
+    def put(self, order: Assign) -> None:
+        with self._wake:
+            kept = set(order.partitions)
+            self._kept = kept if self._newest is None else self._kept & kept
+            self._newest = order
+            self.ordered += 1
+            self._wake.notify_all()
+
+    def run(self, keep: Callable[[set[int]], None], assign: Callable[[dict[int, int | None]], None]) -> None:
+        """A thread: until `close`."""
+        while True:
+            with self._wake:
+                while self._newest is None and self._running:
+                    self._wake.wait()
+                if not self._running:
+                    return
+                order, kept, number = self._newest, self._kept, self.ordered
+                self._newest = None
+            assert order is not None
+            try:
+                keep(kept)
+                assign(order.partitions)
+            except Exception:
+                log.exception("an assignment was not carried out as a whole")
+            self.done = number
+
+    def close(self) -> None:
+        with self._wake:
+            self._running = False
+            self._wake.notify_all()
+
+
+class Ends:
+    """Stop and Forget, one of a transfer: the one that came last."""
+
+    def __init__(self) -> None:
+        self._wake = Condition()
+        self._waiting: dict[ManifestId, Stop | Forget] = {}
+        self._bytes = 0
+        self._under_way: ManifestId | None = None
+        self._running = True
+
+    def put(self, order: Stop | Forget) -> None:
+        with self._wake:
+            known = self._waiting.get(order.manifest_id)
+            more = _bytes_of(order) - (_bytes_of(known) if known is not None else 0)
+            if self._waiting and (self._bytes + more > ENDS_BYTES_MAX or len(self._waiting) >= ENDS_MAX):
+                log.warning("%s is not ended now: too many that end wait", order.manifest_id)
+                return
+            self._waiting[order.manifest_id] = order
+            self._bytes += more
+            self._wake.notify_all()
+
+    def holds(self, manifest: ManifestId) -> bool:
+        """Whether it is to be ended, or is just being ended."""
+        with self._wake:
+            return manifest in self._waiting or manifest == self._under_way
+
+    def run(self, carry_out: Callable[[Stop | Forget], None]) -> None:
+        """A thread: until `close`."""
+        while True:
+            with self._wake:
+                self._under_way = None
+                while not self._waiting and self._running:
+                    self._wake.wait()
+                if not self._running:
+                    return
+                self._under_way = next(iter(self._waiting))
+                order = self._waiting.pop(self._under_way)
+                self._bytes -= _bytes_of(order)
+            try:
+                carry_out(order)
+            except Exception:
+                log.exception("%s was not ended", order.manifest_id)
+
+    def close(self) -> None:
+        with self._wake:
+            self._running = False
+            self._wake.notify_all()
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    name: ManifestId
+    bytes: int
+    steps: Iterator[None]
+    ready: Callable[[], bool]
+    begun: bool = False
+
+
+class Openings:
+    """Openings, each done in steps. A new one has its first step before older ones go on, so that what needs no reading
+    back does not wait for what does; those go on in their order.
+    """
+
+    def __init__(self) -> None:
+        self._wake = Condition()
+        self._new: deque[_Waiting] = deque()
+        self._begun: deque[_Waiting] = deque()
+        self._bytes = 0
+        self._full = False
+        self._running = True
+
+    def has_room(self, order: Open) -> bool:
+        """Whether it may be put; the first that may not is said."""
+        with self._wake:
+            full = bool(self._bytes) and self._bytes + len(order.manifest) > OPENS_BYTES_MAX
+            if full and not self._full:
+                log.warning(
+                    "%s is not opened now, nor what comes behind it: too many wait to be opened", order.manifest_id
+                )
+            self._full = full
+        return not full
+
+    def put(self, order: Open, steps: Iterator[None], ready: Callable[[], bool]) -> None:
+        """`ready`: whether what was ordered before has been carried out."""
+        with self._wake:
+            self._bytes += len(order.manifest)
+            self._new.append(_Waiting(order.manifest_id, len(order.manifest), steps, ready))
+            self._wake.notify()
+
+    def run(self) -> None:
+        """One of OPENERS threads: until `close`."""
+        while True:
+            with self._wake:
+                waiting = self._next()
+                while waiting is None and self._running:
+                    self._wake.wait(LOOK_S if self._new else None)
+                    waiting = self._next()
+                if not self._running or waiting is None:
+                    return
+            try:
+                next(waiting.steps)
+            except StopIteration:
+                more = False
+            except Exception:
+                log.exception("%s is not opened", waiting.name)
+                more = False
+            else:
+                more = True
+            with self._wake:
+                if not more:
+                    self._bytes -= waiting.bytes
+                    continue
+                if waiting.begun:
+                    self._begun.appendleft(waiting)
+                else:
+                    self._begun.append(waiting)
+                waiting.begun = True
+                self._wake.notify()
+
+    def _next(self) -> _Waiting | None:
+        for waiting in self._new:
+            if waiting.ready():
+                self._new.remove(waiting)
+                return waiting
+        return self._begun.popleft() if self._begun else None
+
+    def close(self) -> None:
+        with self._wake:
+            self._running = False
+            self._wake.notify_all()
+
+
+def _bytes_of(order: Stop | Forget) -> int:
+    return len(order.manifest or b"") if isinstance(order, Stop) else 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Protocol
@@ -23,6 +24,8 @@ from streams.core.routing import Found, decide
 log = structlog.get_logger(__name__)
 
 CATCH_UP_S = 5.0
+UNDECIDED_MAX = 10_000
+"""Intents whose first asking is remembered: that of one cancelled while undecided is never asked for again."""
 
 
 class Views(Protocol):
@@ -44,7 +47,7 @@ class Consulting:
         self.views, self.policy, self.publish = views, policy, publish
         self._waiting: SimpleQueue[tuple[object, Callable[[], None]] | None] = SimpleQueue()
         self._asked: set[object] = set()
-        self._first_asked: dict[IntentId, float] = {}
+        self._first_asked: OrderedDict[IntentId, float] = OrderedDict()
         self._thread = threading.Thread(target=self._run, name="consulting", daemon=True)
         self._thread.start()
 
@@ -90,6 +93,9 @@ class Consulting:
 
     def _decide(self, body: m.TransferIntent) -> None:
         asked = self._first_asked.setdefault(body.intent, time.monotonic())
+        while len(self._first_asked) > UNDECIDED_MAX:
+            # The oldest was most likely cancelled; one that is still undecided waits anew.
+            self._first_asked.popitem(last=False)
         waited = time.monotonic() - asked >= self.policy.undecided_s
         views = self.views
         decision = decide(body, views.found(body), views.sites(), views.alive(), waited=waited)

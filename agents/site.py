@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import time
 from functools import cache
 from pathlib import Path
@@ -178,7 +179,7 @@ def _faust_app(settings: Settings) -> faust.App:
     datadir = Path(settings.datadir) / "faust"
     return durable.DurableApp(
         f"transfer2go-{settings.here}",
-        version=settings.registry.table_version,
+        version=settings.registry.generation,
         **client.faust_broker(settings, settings.here, auth),
         store="rocksdb://",
         datadir=str(datadir),
@@ -202,11 +203,25 @@ def _faust_app(settings: Settings) -> faust.App:
     )
 
 
+def _clear_old_tables(app: faust.App, settings: Settings) -> None:
+    """Removes tables of other generations: nothing reads them again, and the journals hold all that they held."""
+    for old in Path(app.conf.datadir).glob("v*"):
+        if old != Path(app.conf.appdir):
+            log.warning(
+                "tables of another generation are removed; every journal is folded anew",
+                found=old.name,
+                wanted=f"v{settings.registry.generation}",
+                where=str(old),
+            )
+            shutil.rmtree(old, ignore_errors=True)
+
+
 def build_app(settings: Settings) -> faust.App:
     """A site's app with everything hung on it. Raises NeverWorks when topics or registry do not fit."""
     logs.configure()
     admin.check(settings, [settings.here])
     worker = Worker(settings)
+    _clear_old_tables(worker.app, settings)
     app = worker.app
     admin.create_topics(settings, settings.here, worker.changelogs)
     app.on_partitions_assigned.connect(worker.assignment.on_assigned, weak=False)

@@ -99,9 +99,8 @@ def audit(
 
 
 def worker_group(settings: Settings, site: Site) -> str:
-    """The consumer group of a site's workers: Faust's app id, and the table version when above 1."""
-    version = settings.registry.table_version
-    return f"transfer2go-{site}" + (f"-v{version}" if version > 1 else "")
+    """The consumer group of a site's workers: Faust's app id, with the generation of their tables."""
+    return f"transfer2go-{site}-v{settings.registry.generation}"
 
 
 class _Reading:

@@ -55,6 +55,11 @@ class SiteEntry:
     replication: int = 0
 
 
+ROW_FORMAT = 2
+"""Raised when the fields of a worker's rows change: the journals are folded anew into tables of that format."""
+_FORMATS_APART = 10_000
+
+
 @dataclass(frozen=True, slots=True)
 class Registry:
     """What all sites share: sites.toml."""
@@ -72,8 +77,13 @@ class Registry:
     @property
     def digest(self) -> str:
         """sha256 (hex) of what workers of one site must agree on before they share its partitions."""
-        words = [*sorted(self.names), str(self.partitions), str(self.table_version)]
+        words = [*sorted(self.names), str(self.partitions), str(self.generation)]
         return hashlib.sha256("\n".join(words).encode()).hexdigest()
+
+    @property
+    def generation(self) -> int:
+        """Which tables workers keep: by the format of their rows, and by how often they were folded anew by hand."""
+        return (ROW_FORMAT - 1) * _FORMATS_APART + self.table_version
 
     def entry(self, site: str) -> SiteEntry:
         """The registry's line of `site`; NotFound with the known names otherwise."""

@@ -15,9 +15,11 @@ from agents.desk import Desk
 from agents.effects import Acknowledged, Effects
 from agents.turn import Turns, intent_of
 from streams import wire
+from streams.core import commands as c
 from streams.core import meaning, topics
 from streams.core import messages as m
 from streams.core.intent import IntentRow
+from streams.core.manifest import ManifestIndex
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.policy import Policy
 from streams.core.routing import Found, decide
@@ -30,23 +32,56 @@ PARTITIONS = 8
 T = TypeVar("T")
 
 
-class Dict(dict[str, bytes]):
-    """A table; `broken` makes the next put raise."""
+class Crash(BaseException):
+    """The process ended here."""
 
-    broken: Exception | None = None
+
+class Dict(dict[str, bytes]):
+    """A table; `broken` makes the next put raise, `unreadable` the next read, `left` the write after so many."""
+
+    broken: BaseException | None = None
+    unreadable: BaseException | None = None
+    left: int | None = None
     puts = 0
     of_intents = False
     """Whose keys the intent owns: `waiting`'s."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: list[str] = []
+        self.writes: list[tuple[str, str]] = []
+        """("put" or "delete", key), in their order."""
+
+    def get(self, key: str) -> bytes | None:  # type: ignore[override]
+        if self.unreadable is not None:
+            error, self.unreadable = self.unreadable, None
+            raise error
+        self.reads.append(key)
+        return super().get(key)
 
     def put(self, key: str, row: bytes) -> None:
         if self.broken is not None:
             error, self.broken = self.broken, None
             raise error
+        self._write("put", key)
         self.puts += 1
         self[key] = row
 
     def delete(self, key: str) -> None:
-        self.pop(key, None)
+        if key in self:
+            self._write("delete", key)
+            del self[key]
+
+    def snapshot(self) -> dict[str, bytes]:
+        return {key: self[key] for key in self}
+
+    def _write(self, what: str, key: str) -> None:
+        if self.left is not None:
+            if self.left == 0:
+                self.left = None
+                raise Crash
+            self.left -= 1
+        self.writes.append((what, key))
 
     def keys(self, partition: int, prefix: str) -> Iterator[str]:  # type: ignore[override]
         owner_of = intent_of if self.of_intents else rows.owner_of
@@ -62,6 +97,8 @@ class Log:
     acks: list[Acknowledged] = field(default_factory=list)
     full: bool = False
     broken: Exception | None = None
+    framed: list[wire.Framed] | None = None
+    """Where records go that come encoded; None: they are decoded and kept among the others."""
 
     def send(self, message: m.Message | wire.Framed, on_ack: Acknowledged | None = None) -> None:
         if self.full:
@@ -69,6 +106,9 @@ class Log:
         if self.broken is not None:
             raise self.broken
         if isinstance(message, wire.Framed):
+            if self.framed is not None:
+                self.framed.append(message)
+                return
             message = wire.decode_value(message.cls, message.value)
         wire.encode(message)
         self.sent.append(message)
@@ -107,16 +147,37 @@ class Catalogue:
             self.log.send(decision)
 
 
+class _Desk(Desk):
+    """Asking a row takes its time."""
+
+    def __init__(self, rig: Rig, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.rig = rig
+
+    def _ask(self, partition: int, key: str) -> None:
+        super()._ask(partition, key)
+        self.rig.elapsed_s += self.rig.row_s
+
+
 class Rig:
     """A worker of `here` that owns every partition and has caught up."""
 
-    def __init__(self, here: Site = x.B, policy: Policy | None = None, *, awake: bool = True) -> None:
+    def __init__(
+        self,
+        here: Site = x.B,
+        policy: Policy | None = None,
+        *,
+        awake: bool = True,
+        takes: tuple[float, float] = (0.0, 0.0),
+    ) -> None:
         self.here = here
         self.now_ms = 1_000_000
         self.tables = {name: Dict() for name in rows.NAMES}
         self.tables["waiting"].of_intents = True
         self.policy = policy or Policy()
         self.offset = 0
+        self.row_s, self.command_s = takes
+        """What a row that was asked, and a command carried out, took of a slice."""
         self.letters: list[m.DeadLetter] = []
         self.sit(awake=awake)
 
@@ -128,18 +189,33 @@ class Rig:
         self.catalogue = Catalogue(self.log)
         self.effects = Effects(self.here, self.policy, self.log, self.plane, self.catalogue, self.turns, clock)
         self.elapsed_s = 0.0
-        self.clock = Clock(self.here, self.policy, PARTITIONS, self.effects, clock, lambda: self.elapsed_s)
-        self.desk = Desk(self.here, self.turns, self.clock, self.effects, self.plane, clock)
+        self.clock = Clock(self.here, self.policy, PARTITIONS, self._carry_out, clock, lambda: self.elapsed_s)
+        self.desk = _Desk(self, self.here, self.turns, self.clock, self.effects, self.plane, clock)
         for partition in range(PARTITIONS):
             self.clock.own(partition)
             if awake:
                 self.wake(partition)
         self.plane.told.clear()
 
+    def _carry_out(self, command: c.Command) -> bool:
+        self.elapsed_s += self.command_s
+        return self.effects(command)
+
+    def tick(self) -> int:
+        """Asks what is due, slice by slice, until nothing is; how many slices that took."""
+        for slices in range(1, 10_000):
+            if not self.desk.tick():
+                return slices
+        raise AssertionError("something is due without end")
+
+    @staticmethod
+    def finish(steps: Iterable[None]) -> int:
+        """Goes through with what goes in steps; how many there were."""
+        return sum(1 for _ in steps)
+
     def wake(self, partition: int) -> None:
-        for _ in self.desk.waking(partition):
-            pass
-        self.desk.tick()
+        self.finish(self.desk.waking(partition))
+        self.tick()
 
     def wake_all(self) -> None:
         for partition in range(PARTITIONS):
@@ -173,7 +249,7 @@ class Rig:
 
     def after(self, seconds: float) -> None:
         self.now_ms += int(seconds * 1000)
-        self.desk.tick()
+        self.tick()
 
     def take(self, kind: type[T]) -> list[T]:
         """What was sent or told of this kind since it was last taken."""
@@ -198,8 +274,27 @@ class Rig:
         assert row is not None
         return row
 
+    def waiting(self, manifest: ManifestId, source: Site = x.C) -> m.ManifestWritten | None:
+        """What is kept of a manifest that counts."""
+        body = self.turns.waiting_body(manifest, source)
+        return None if body is None else wire.decode_value(m.ManifestWritten, body)
+
+    def closes(self) -> m.CompletionRecord:
+        """Hears the last word that is to be fixed; what is published of it then."""
+        (fixed,) = self.take(m.TransferClosed)
+        assert not fixed.acknowledged
+        self.hear(fixed)
+        (said,) = self.take(m.CompletionRecord)
+        assert said == fixed.completion
+        return said
+
+    def index(self, manifest: ManifestId = x.MANIFEST) -> ManifestIndex:
+        index = self.turns.index(manifest)
+        assert index is not None
+        return index
+
     def snapshot(self) -> dict[str, dict[str, bytes]]:
-        return {name: dict(table) for name, table in self.tables.items()}
+        return {name: table.snapshot() for name, table in self.tables.items()}
 
 
 def same_lane(count: int, source: Site = x.C, lengths: Iterable[int] = (100, 50)) -> list[m.ManifestWritten]:

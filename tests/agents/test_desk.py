@@ -7,10 +7,16 @@ from typing import Any
 
 import pytest
 
+from agents import desk as desks
+from agents import effects, rows
+from agents.clock import OPEN_SETTLE_MS
 from agents.desk import REOPENED_MS
+from agents.rows import TableFailed
 from streams import wire
 from streams.core import messages as m
 from streams.core import transfer as transfers
+from streams.core.intent import Decision
+from streams.core.manifest import Manifest
 from streams.core.policy import LEASES_MAX, Policy
 from streams.core.ranges import Ranges
 from streams.errors import WireError
@@ -33,7 +39,8 @@ def test_a_contradiction_is_a_dead_letter_and_the_next_record_is_applied() -> No
     assert "another body is already known" in letter.reason
     assert letter.topic == "transfer-intents"
     assert letter.value == wire.encode(x.body(priority=9)), "kept whole"
-    assert rig.intent().decision == x.decided()
+    assert rig.intent().decision == Decision(1, m.Verdict.ACCEPTED, x.C, 0, 5)
+    assert rig.intent().body == x.body()
     assert rig.desk.counts == {"applied": 2, "dead": 1}
 
 
@@ -56,8 +63,8 @@ def test_a_contradiction_is_a_dead_letter_and_the_next_record_is_applied() -> No
 def test_an_unreadable_record_is_a_dead_letter_and_the_next_record_is_applied(change: dict[str, Any]) -> None:
     rig = Rig(x.A)
     record = rig.record(x.body())
-    rig.desk.hear(**{**record, **change})
-    (letter,) = rig.letters
+    letter = rig.desk.hear(**{**record, **change})
+    assert letter is not None
     assert letter.reason
     assert (letter.partition, letter.offset) == (record["partition"], record["offset"])
     assert rig.tables["intents"] == {}
@@ -66,17 +73,102 @@ def test_an_unreadable_record_is_a_dead_letter_and_the_next_record_is_applied(ch
     assert rig.desk.counts == {"applied": 1, "dead": 1}
 
 
-@pytest.mark.parametrize("table", ["intents", "transfers", "manifests", "waiting"])
-def test_a_turn_that_throws_is_a_dead_letter_and_the_next_record_is_applied(table: str) -> None:
+TABLES = pytest.mark.parametrize("table", ["intents", "transfers", "manifests", "waiting"])
+FIRST = {"intents": x.body(), "transfers": x.planned(ONE), "manifests": x.planned(ONE), "waiting": ONE}
+"""Each reads and puts the table of its name."""
+
+
+@TABLES
+@pytest.mark.parametrize("error", [KeyError("no such field"), RuntimeError("impossible"), AssertionError()], ids=repr)
+def test_a_turn_that_throws_is_a_dead_letter_and_the_next_record_is_applied(
+    table: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(desks.log, "exception", lambda what, **_: said.append(what))
     rig = Rig()
-    first = {"intents": x.body(), "transfers": x.planned(ONE), "manifests": x.planned(ONE), "waiting": ONE}[table]
-    rig.tables[table].broken = OSError("disk full")
-    rig.hear(first)
+    rig.tables[table].broken = error
+    rig.hear(FIRST[table])
     (letter,) = rig.letters
-    assert "the turn failed: OSError: disk full" in letter.reason
-    rig.hear(first)
+    assert f"the turn failed: {type(error).__name__}: {error}".strip() in letter.reason
+    assert letter.value == wire.encode(FIRST[table]), "kept whole"
+    assert said == ["a turn failed"], "with its traceback: it is a fault of ours"
+    rig.hear(FIRST[table])
     assert rig.tables[table], "applied now"
     assert rig.desk.counts == {"applied": 1, "dead": 1}
+
+
+ENVIRONMENT = pytest.mark.parametrize(
+    "error", [TableFailed("a table cannot be written"), OSError("disk full"), MemoryError()], ids=repr
+)
+
+
+@TABLES
+@ENVIRONMENT
+@pytest.mark.parametrize("fault", ["broken", "unreadable"])
+def test_what_the_environment_breaks_is_raised_and_the_record_heard_again_is_applied(
+    table: str, error: Exception, fault: str
+) -> None:
+    rig = Rig()
+    setattr(rig.tables[table], fault, error)
+    record = rig.record(FIRST[table])
+    with pytest.raises(type(error)):
+        rig.desk.hear(**record)
+    assert rig.desk.counts == {"applied": 0, "dead": 0}, "no fault of the record's"
+    assert rig.desk.hear(**record) is None
+    other = Rig()
+    other.hear(FIRST[table])
+    assert rig.snapshot() == other.snapshot(), "as if it had never happened"
+    assert rig.desk.counts == {"applied": 1, "dead": 0}
+
+
+@ENVIRONMENT
+def test_what_the_environment_breaks_is_raised_by_effects_too(error: Exception) -> None:
+    """Carrying out reads tables: what was asked for is owed still, by whoever hears the record again."""
+    rig = Rig()
+    rig.hear(x.body(), x.decided())
+    rig.log.broken = error
+    with pytest.raises(type(error)):
+        rig.hear(ONE)
+    rig.log.broken = None
+    rig.sit()
+    rig.forget()
+    rig.hear(ONE)
+    rig.after(2)
+    assert [p.manifest for p in rig.take(m.TransferPlanned)] == [x.MANIFEST]
+    rig.hear(x.planned(ONE))
+    rig.opened()
+    rig.forget()
+    rig.desk.plane_restarted()
+    rig.tables["manifests"].unreadable = error
+    with pytest.raises(type(error)):
+        rig.after(0)
+
+
+@ENVIRONMENT
+@pytest.mark.parametrize("table", ["intents", "transfers"])
+def test_what_the_environment_breaks_is_raised_while_asking(table: str, error: Exception) -> None:
+    rig = Rig()
+    rig.hear(x.body(), x.decided(), ONE, x.planned(ONE))
+    rig.tables[table].unreadable = error
+    with pytest.raises(type(error)):
+        rig.after(60)
+
+
+@ENVIRONMENT
+@pytest.mark.parametrize("table", ["transfers", "manifests", "waiting"])
+def test_what_the_environment_breaks_is_raised_while_waking(table: str, error: Exception) -> None:
+    rig = Rig()
+    rig.hear(x.body(), x.decided(), *x.chain(40))
+    rig.hear(x.decided(2, m.Verdict.CANCELLED), x.planned(ONE))
+    rig.sit(awake=False)
+    rig.tables[table].unreadable = error
+    with pytest.raises(type(error)):
+        rig.wake_all()
+
+
+def test_what_is_the_environment_is_one_list() -> None:
+    assert set(effects.ENVIRONMENT) == {TableFailed, OSError, MemoryError}
+    assert TableFailed is rows.TableFailed
 
 
 def test_a_refused_row_is_a_dead_letter_with_the_tables_words() -> None:
@@ -92,27 +184,19 @@ def test_a_message_nobody_hears_here_is_a_dead_letter() -> None:
     assert "no agent hears this here" in rig.letters[0].reason
 
 
-def test_a_dead_letter_that_cannot_be_sent_stops_nothing() -> None:
+def test_a_dead_letter_is_handed_back_whatever_the_log_takes_and_stops_nothing() -> None:
+    """Who hears publishes it until it is in the log: dead_letters.py."""
     rig = Rig(x.A)
     rig.log.full = True
-    rig.desk.hear(**{**rig.record(x.body()), "value": b"?"})
-    rig.hear(x.body())
-    assert rig.intent().body == x.body()
-    assert rig.letters == []
-    rig.log.full = False
-    rig.after(0.2)
-    assert len(rig.letters) == 1, "sent when there is room"
-    rig.after(5)
-    assert len(rig.letters) == 1
-
-
-def test_a_dead_letter_that_cannot_even_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    rig = Rig(x.A)
-    monkeypatch.setattr(wire, "dead_letter", lambda *_: {}["no such thing"])
-    rig.desk.hear(**{**rig.record(x.body()), "value": b"?"})
+    letter = rig.desk.hear(**{**rig.record(x.body()), "value": b"?"})
+    assert letter is not None
+    assert wire.decode_value(m.DeadLetter, wire.encode(letter)).value == b"?"
     rig.hear(x.body())
     assert rig.intent().body == x.body()
     assert rig.desk.counts == {"applied": 1, "dead": 1}
+    rig.log.full = False
+    rig.after(60)
+    assert [s for s in rig.log.sent if isinstance(s, m.DeadLetter)] == [], "the desk sends none itself"
 
 
 def test_an_effect_that_throws_loses_no_record() -> None:
@@ -143,13 +227,19 @@ def test_a_repeated_fact_puts_the_row_again() -> None:
         assert rig.tables[table].puts == puts[table] + 1, type(fact).__name__
         if fact is ONE:
             assert rig.tables["waiting"].puts == puts["waiting"] + 1
+        if isinstance(fact, m.TransferPlanned):
+            assert rig.tables["manifests"].puts == puts["manifests"] + 2, "body and index"
     assert rig.snapshot() == before
 
 
 def test_a_repeated_manifest_that_waits_is_put_again() -> None:
     rig = Rig()
-    rig.hear(ONE, ONE)
-    assert rig.tables["waiting"].puts == 4, "it and its name, each time"
+    rig.hear(ONE)
+    first = list(rig.tables["waiting"].writes)
+    rig.tables["waiting"].writes.clear()
+    rig.hear(ONE)
+    assert len(first) == 3, "it, what chains it, and its name"
+    assert rig.tables["waiting"].writes == first, "each time"
 
 
 def test_a_contradiction_puts_the_row_again_too() -> None:
@@ -167,15 +257,92 @@ def test_what_a_lost_changelog_took_is_put_again_by_repeats() -> None:
     before = rig.snapshot()
     for name in ("intents", "waiting"):
         rig.tables[name].clear()
+        rig.sit()
         rig.hear(*facts)
         assert rig.snapshot() == before, name
     rig.hear(x.planned(ONE), x.opened(), x.progress(Ranges([(0, 20)])))
     before = rig.snapshot()
     for name in ("transfers", "manifests"):
         rig.tables[name].clear()
-        rig.turns._manifests.clear()
+        rig.sit()
         rig.hear(x.planned(ONE), x.opened(), x.progress(Ranges([(0, 20)])))
         assert rig.snapshot() == before, name
+
+
+FACTS = (x.body(), x.decided(), ONE, x.planned(ONE), x.opened())
+SAID = (
+    FACTS,
+    (ONE, *FACTS),
+    (ONE, x.body(), x.decided(), x.planned(ONE)),
+    (x.body(), ONE, ONE),
+    (x.body(), *x.chain(3)[1:]),
+    (*x.chain(3), x.body(), x.decided()),
+)
+
+
+@pytest.mark.parametrize("facts", SAID, ids=range(len(SAID)))
+def test_what_a_process_puts_is_whole_without_what_an_earlier_one_put(facts: tuple[m.Message, ...]) -> None:
+    """The changelog of the earlier one's puts may have died with it, though its local store has them still.
+
+    Who takes over later has the changelog only: what was put since, by the process that heard the same facts again.
+    """
+    rig = Rig()
+    rig.hear(*facts)
+    for table in rig.tables.values():
+        table.writes.clear()
+    rig.sit()
+    rig.hear(*facts)
+    for table in rig.tables.values():
+        put = {key for what, key in table.writes if what == "put"}
+        for key in set(table.snapshot()) - put:
+            del table[key]
+    rig.sit()
+    rig.hear(x.decided())
+    for written in (fact for fact in facts if isinstance(fact, m.ManifestWritten)):
+        if written.no < rig.intent().chain.next_no:
+            assert rig.waiting(written.manifest) == written, "what counts is kept"
+    other = Rig()
+    other.hear(*facts, x.decided())
+    assert rig.intent() == other.intent()
+    assert rig.tables["intents"] == other.tables["intents"]
+    assert rig.tables["transfers"] == other.tables["transfers"]
+    assert rig.tables["manifests"] == other.tables["manifests"]
+
+
+@pytest.mark.parametrize("lost", [x.MANIFEST, rows.index_key(x.MANIFEST)])
+def test_of_a_manifest_and_its_index_the_one_that_is_lost_is_made_again_by_the_plan(lost: str) -> None:
+    rig = Rig()
+    rig.hear(x.planned(ONE), x.opened())
+    before = rig.snapshot()
+    del rig.tables["manifests"][lost]
+    rig.sit()
+    rig.hear(x.planned(ONE))
+    assert rig.snapshot() == before
+    assert rig.turns.body(x.MANIFEST) == wire.encode(ONE)
+    assert rig.index() == Manifest(ONE).index
+
+
+def test_what_early_manifests_lost_with_a_changelog_is_put_again_by_repeats() -> None:
+    chain = x.chain(3)
+    for before_it in range(4):
+        rig = Rig()
+        rig.hear(*chain[:before_it], x.body(), x.decided(), *chain[before_it:])
+        rig.tables["waiting"].clear()
+        rig.sit()
+        rig.hear(*chain)
+        assert [rig.waiting(written.manifest) for written in chain] == chain
+
+
+def test_a_manifest_of_which_a_crash_left_no_link_is_chained_when_heard_again() -> None:
+    first, second = x.chain(2)
+    rig = Rig()
+    rig.hear(x.body(), second)
+    (link,) = [key for key in rig.tables["waiting"] if key.endswith("@link")]
+    del rig.tables["waiting"][link]
+    rig.sit()
+    rig.hear(x.decided(), second, first)
+    assert rig.intent().chain.last
+    assert [p.body for p in rig.take(m.TransferPlanned)] == [first, second]
 
 
 # Old facts ask for nothing.
@@ -284,26 +451,91 @@ def test_of_two_plans_of_one_manifest_the_first_is_stored() -> None:
     rig.hear(x.planned(ONE), x.planned(rival, 2))
     assert rig.turns.manifest(x.MANIFEST).body == ONE  # type: ignore[union-attr]
     assert rig.transfer().items == 2
-    assert wire.decode_value(m.ManifestWritten, rig.tables["manifests"][x.MANIFEST]) == ONE
+    assert rig.turns.body(x.MANIFEST) == wire.encode(ONE)
+    assert rig.index() == Manifest(ONE).index
 
 
-def test_manifests_are_kept_until_the_intent_has_ended_and_then_forgotten() -> None:
+def test_a_manifest_is_kept_until_its_own_completion_is_heard_and_then_forgotten() -> None:
     rig = Rig()
+    wish = x.body(destinations=(x.B, x.C))
     chain = x.chain(2)
-    rig.hear(x.body(), x.decided(), *chain)
+    rig.hear(wish, x.decided(wish=wish), *chain)
+    rig.hear(x.completed(chain[0].manifest, x.C))
+    assert [rig.waiting(written.manifest) for written in chain] == chain, "another destination's needs no body here"
     rig.hear(x.completed(chain[0].manifest))
-    assert len(rig.tables["waiting"]) == 2
+    assert [rig.waiting(written.manifest) for written in chain] == [None, chain[1]]
+    assert len(rig.tables["waiting"]) == 1
+    rig.hear(chain[0])
+    assert len(rig.tables["waiting"]) == 1, "nor does a late repeat bring it back"
     rig.hear(x.completed(chain[1].manifest))
     assert rig.tables["waiting"] == {}
+    assert rig.intent().state == "active", "though the intent goes on elsewhere"
+    rig.hear(x.completed(chain[1].manifest, x.C))
+    assert rig.intent().state == "done"
     rig.hear(*chain)
     assert rig.tables["waiting"] == {}, "late repeats are not kept"
 
 
-def test_a_site_with_no_part_in_an_intent_keeps_no_manifests_of_it() -> None:
-    rig = Rig(x.Site("S_D"))
-    rig.hear(*x.chain(2), x.body(), x.decided())
-    assert rig.intent().chain.next_no == 2, "it counts along"
+def test_an_early_manifest_is_forgotten_with_its_own_completion_too() -> None:
+    rig = Rig()
+    wish = x.body(destinations=(x.B, x.C))
+    chain = x.chain(2)
+    rig.hear(*chain, wish, x.decided(wish=wish))
+    assert [rig.waiting(written.manifest) for written in chain] == chain
+    for written in chain:
+        rig.hear(x.completed(written.manifest))
+        assert rig.waiting(written.manifest) is None
     assert rig.tables["waiting"] == {}
+
+
+def test_a_completion_heard_before_its_manifest_leaves_nothing_to_keep() -> None:
+    chain = x.chain(2)
+    wish = x.body(destinations=(x.B, x.C))
+    for facts in (
+        (wish, x.decided(wish=wish), x.completed(chain[0].manifest), *chain),
+        (wish, x.completed(chain[0].manifest), *chain, x.decided(wish=wish)),
+        (*chain, x.completed(chain[0].manifest), wish, x.decided(wish=wish)),
+    ):
+        rig = Rig()
+        rig.hear(*facts)
+        assert rig.intent().chain.last
+        assert [rig.waiting(written.manifest) for written in chain] == [None, chain[1]]
+        assert not [key for key in rig.tables["waiting"] if key.startswith(chain[0].manifest) and "@@" not in key]
+
+
+@pytest.mark.parametrize("here", [x.A, x.C, x.Site("S_D")], ids=["home", "source", "no part"])
+def test_a_site_that_is_no_destination_of_an_intent_keeps_no_manifests_of_it(here: x.Site) -> None:
+    chain = x.chain(2)
+    for facts in (
+        (*chain, x.body(), x.decided()),
+        (x.body(), x.decided(), *chain),
+        (chain[1], x.body(), x.decided(), chain[0], *chain),
+    ):
+        rig = Rig(here)
+        rig.hear(*facts)
+        assert rig.intent().chain.next_no == 2, "it counts along"
+        assert rig.tables["waiting"] == {}
+
+
+def test_an_early_manifest_stays_where_it_is_and_its_place_names_it() -> None:
+    """A full one is a quarter of a megabyte: when it counts, its bytes are not put a second time."""
+    rig = Rig()
+    first, second = x.chain(2)
+    rig.hear(second)
+    here = f"{second.manifest}@{x.C}"
+    early = f"{here}@{second.prev_sha256}"
+    waiting = rig.tables["waiting"]
+    assert waiting[early] == wire.encode(second)
+    assert f"{early}@link" in waiting
+    assert here not in waiting
+    rig.hear(x.body(), x.decided())
+    assert here not in waiting, "it does not count yet"
+    waiting.writes.clear()
+    rig.hear(first)
+    assert waiting[here] == early.encode()
+    assert ("put", early) not in waiting.writes
+    assert waiting[early] == wire.encode(second)
+    assert rig.turns.waiting_body(second.manifest, x.C) == wire.encode(second)
 
 
 # A transfer's walk, as a worker lives it.
@@ -315,7 +547,8 @@ def test_one_transfer_from_plan_to_close() -> None:
     (plan,) = rig.take(m.TransferPlanned)
     rig.hear(plan)
     (order,) = rig.take(orders.Open)
-    assert (order.manifest, order.attempt) == (ONE, 1)
+    assert (order.manifest_id, order.attempt) == (x.MANIFEST, 1)
+    assert order.manifest == wire.encode(ONE)
     (said,) = rig.take(m.TransferReported)
     assert (said.decision_no, said.waits_for) == (1, "its part files to be opened")
     rig.hear(said)
@@ -338,8 +571,9 @@ def test_one_transfer_from_plan_to_close() -> None:
     rig.hear(closed, done)
     assert rig.take(orders.Forget) == [orders.Forget(x.MANIFEST)]
     assert rig.transfer().state is transfers.State.CLOSED
-    assert rig.tables["manifests"] == {}
+    assert (rig.tables["manifests"], rig.tables["waiting"]) == ({}, {})
     assert rig.intent().state == "done"
+    assert not [key for table in rig.tables.values() for key in table if key.startswith(rows.OPEN)]
     rig.after(60)
     assert (rig.log.sent, rig.plane.told) == ([], []), "and nothing is owed for ever after"
 
@@ -373,7 +607,7 @@ def test_another_workers_plane_does_not_open_parts_for_us() -> None:
     rig.take(orders.Open)
     rig.hear(x.opened(), writer="plane-1-1")
     assert rig.take(m.ChunksRequested) == []
-    rig.after(2)
+    rig.after(OPEN_SETTLE_MS / 1000)
     assert len(rig.take(orders.Open)) == 1, "ours is asked to"
     rig.opened()
     assert len(rig.take(m.ChunksRequested)) == 1
@@ -442,9 +676,125 @@ def test_a_cancelled_transfer_is_stopped_and_ends_cancelled() -> None:
     (stop,) = rig.take(orders.Stop)
     assert (stop.attempt, stop.reason.phase) == (1, "stop")
     assert [r.decision_no for r in rig.take(m.TransferReported)] == [2], "answered: no need to tell again"
+    assert (stop.manifest_id, stop.manifest) == (x.MANIFEST, wire.encode(ONE))
     rig.hear(m.PartLost(x.MANIFEST, stop.attempt, stop.reason))
-    (done,) = rig.take(m.CompletionRecord)
+    done = rig.closes()
     assert (done.ended, done.cancelled) == (m.Ended.CANCELLED, Ranges.of(0, 1))
+
+
+# A last word that a late fact could change is fixed before anybody else hears it.
+
+PARTLY = x.progress(Ranges([(0, 100)]), Ranges.of(0), (x.failed("gone", 1),))
+NOT_FINAL = pytest.mark.parametrize(
+    ("facts", "ended"),
+    [
+        ((PARTLY,), m.Ended.PARTLY),
+        ((x.progress(failed=(x.failed("gone", 0, 1),)),), m.Ended.FAILED),
+        ((PARTLY, DONE), m.Ended.DONE),
+        ((x.told(2, m.Verdict.CANCELLED), x.lost(stopped=True)), m.Ended.CANCELLED),
+    ],
+    ids=["partly", "failed", "failed once", "stopped"],
+)
+
+
+@NOT_FINAL
+def test_a_last_word_that_is_not_final_is_fixed_then_published_then_closed(
+    facts: tuple[m.Message, ...], ended: m.Ended
+) -> None:
+    rig = Rig()
+    rig.log.full = True  # the first word of "failed once" is never said
+    rig.hear(x.planned(ONE), *facts[:-1])
+    rig.log.full = False
+    rig.after(0)
+    rig.forget()
+    rig.hear(facts[-1])
+    rig.after(0.2)
+    (fixed,) = rig.take(m.TransferClosed)
+    assert (fixed.acknowledged, fixed.completion.ended) == (False, ended)
+    assert rig.transfer().state is transfers.State.COMPLETE
+    rig.after(60)
+    assert rig.take(m.CompletionRecord) == [], "not said before it is heard"
+    assert set(rig.take(m.TransferClosed)) == {fixed}, "only fixed, again and again"
+    rig.forget()
+    rig.hear(fixed)
+    assert rig.transfer().state is transfers.State.CLOSING
+    assert rig.take(orders.Forget) == []
+    assert rig.take(m.CompletionRecord) == [fixed.completion]
+    assert rig.take(m.TransferClosed) == [], "not before all is acknowledged"
+    held = rig.take(m.FilesHeld)
+    assert sum(len(h.files) for h in held) == fixed.completion.sealed.size
+    acks = rig.log.acks[-1 - len(held) :]
+    for ack in acks[:-1]:
+        ack(None)
+        assert rig.take(m.TransferClosed) == []
+    acks[-1](None)
+    (closed,) = rig.take(m.TransferClosed)
+    assert closed == m.TransferClosed(x.MANIFEST, fixed.completion, acknowledged=True)
+    rig.hear(closed)
+    assert rig.transfer().state is transfers.State.CLOSED
+    assert rig.take(orders.Forget) == [orders.Forget(x.MANIFEST)]
+    assert rig.tables["manifests"] == {}
+    rig.forget()
+    rig.after(60)
+    assert (rig.log.sent, rig.plane.told) == ([], [])
+
+
+def test_a_final_last_word_needs_no_fixing() -> None:
+    rig = Rig()
+    rig.hear(x.planned(ONE), DONE)
+    assert [d.ended for d in rig.take(m.CompletionRecord)] == [m.Ended.DONE]
+    assert rig.take(m.TransferClosed) == []
+
+
+def test_what_is_heard_after_the_last_word_was_fixed_changes_it_no_more() -> None:
+    rig = Rig()
+    rig.hear(x.planned(ONE), PARTLY)
+    (fixed,) = rig.take(m.TransferClosed)
+    rig.hear(fixed)
+    (said,) = rig.take(m.CompletionRecord)
+    rig.hear(DONE, x.opened(2), x.closed(acknowledged=False), x.told(3, m.Verdict.CANCELLED))
+    rig.sit()
+    rig.after(2)
+    words = rig.take(m.CompletionRecord)
+    assert words
+    assert set(words) == {said}
+    assert rig.take(orders.Open) == []
+    rig.hear(x.planned(ONE))
+    assert said in rig.take(m.CompletionRecord), "what is fixed answers a plan"
+
+
+def test_what_seals_an_item_before_the_word_is_fixed_is_in_it() -> None:
+    rig = Rig()
+    rig.hear(x.planned(ONE), PARTLY)
+    assert [f.completion.ended for f in rig.take(m.TransferClosed)] == [m.Ended.PARTLY]
+    rig.hear(DONE)
+    rig.after(2)
+    (fixed,) = rig.take(m.TransferClosed)
+    assert (fixed.acknowledged, fixed.completion.ended) == (False, m.Ended.DONE)
+
+
+def test_of_two_words_that_were_to_be_fixed_the_first_in_the_log_is_said() -> None:
+    """A worker that was thought dead said one, its successor another: every worker says what stands first."""
+    one, two = (x.completed(failed=(x.failed(text, 1),)) for text in ("gone", "away"))
+    rig = Rig()
+    rig.hear(x.planned(ONE), PARTLY)
+    rig.forget()
+    rig.hear(x.closed(one, acknowledged=False), x.closed(two, acknowledged=False))
+    assert set(rig.take(m.CompletionRecord)) == {one}
+    rig.hear(x.closed(two))
+    assert rig.transfer().completion == one
+
+
+def test_a_closing_transfer_whose_completion_was_lost_says_it_again() -> None:
+    rig = Rig()
+    rig.hear(x.planned(ONE), PARTLY)
+    rig.hear(*rig.take(m.TransferClosed))
+    said = rig.take(m.CompletionRecord)
+    rig.log.acks[-1](RuntimeError("broker away"))
+    rig.log.acks[-2](None)
+    assert rig.take(m.TransferClosed) == []
+    rig.after(2)
+    assert rig.take(m.CompletionRecord) == said
 
 
 def test_a_file_already_there_completes_without_bytes() -> None:
@@ -459,27 +809,31 @@ def test_a_file_already_there_completes_without_bytes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("facts", "kind"),
+    ("facts", "kind", "settle_s"),
     [
-        ((x.body(), x.decided(), ONE), m.TransferPlanned),
-        ((x.planned(ONE),), orders.Open),
-        ((x.planned(ONE), x.told(2, m.Verdict.CANCELLED)), orders.Stop),
-        ((x.planned(ONE), DONE), m.CompletionRecord),
-        ((x.body(), x.decided(), ONE, x.reported(), x.decided(2, m.Verdict.CANCELLED)), m.TransferDecided),
+        ((x.body(), x.decided(), ONE), m.TransferPlanned, 2.0),
+        ((x.planned(ONE),), orders.Open, 10.0),
+        ((x.planned(ONE), x.told(2, m.Verdict.CANCELLED)), orders.Stop, 2.0),
+        ((x.planned(ONE), DONE), m.CompletionRecord, 2.0),
+        ((x.planned(ONE), PARTLY), m.TransferClosed, 2.0),
+        ((x.planned(ONE), x.closed(acknowledged=False)), m.CompletionRecord, 2.0),
+        ((x.body(), x.decided(), ONE, x.reported(), x.decided(2, m.Verdict.CANCELLED)), m.TransferDecided, 2.0),
     ],
 )
-def test_what_was_sent_settles_before_it_is_sent_again(facts: tuple[m.Message, ...], kind: type) -> None:
+def test_what_was_sent_settles_before_it_is_sent_again(
+    facts: tuple[m.Message, ...], kind: type, settle_s: float
+) -> None:
     rig = Rig(policy=Policy(settle_s=2.0))
     rig.hear(*facts[:-1])
     rig.forget()
     rig.hear(facts[-1])
     assert len(rig.take(kind)) == 1
     rig.hear(facts[-1])
-    rig.after(1.9)
+    rig.after(settle_s - 0.1)
     assert rig.take(kind) == []
     rig.after(0.1)
     assert len(rig.take(kind)) == 1
-    rig.after(2)
+    rig.after(settle_s)
     assert len(rig.take(kind)) == 1
 
 

@@ -41,6 +41,7 @@ PARTITIONS = 2
 POLICY = Policy(
     settle_s=2.0,
     lease_s=5.0,
+    source_retry_s=3.0,
     request_bytes=600,
     requests_in_flight=2,
     credit_bytes=1500,
@@ -53,6 +54,9 @@ POLICY = Policy(
 )
 GROWING = Dataset("/Sim/Growing/RAW")
 """What open intents ask for; the others' files are in another."""
+
+
+AWAY = m.Reason(m.Scope.SOURCE, m.FailureClass.TRANSIENT, "read", Text("the store is away"))
 
 
 class Crash(BaseException):
@@ -416,10 +420,14 @@ class SimPlane:
         part = self.parts.get(header.manifest)
         if part is None:
             return True
+        unread = [s for s in header.segments if s.reason is not None and s.reason.failure_class == "transient"]
         if not world.chance(0.02):  # else: a corrupted chunk, dropped
-            part.written = part.written | Ranges([(header.start, header.stop)])
+            starts = part.manifest.line.starts
+            lacking = Ranges((starts[s.item] + s.offset, starts[s.item] + s.offset + s.length) for s in unread)
+            part.written = part.written | (Ranges([(header.start, header.stop)]) - lacking)
+        self._say_unread(place[0], header, unread)
         for segment in header.segments:
-            if segment.reason is not None and segment.item not in part.bad:
+            if segment.reason is not None and segment not in unread and segment.item not in part.bad:
                 part.failed = merge_failed(part.failed, [m.FailedItems(Ranges.of(segment.item), segment.reason)])
         if header.last or world.rng.random() < 0.2:
             world.fuse()
@@ -428,12 +436,24 @@ class SimPlane:
             self._seal(header.manifest, part)
         return True
 
+    def _say_unread(self, topic: str, header: m.ChunkHeader, unread: list[m.Segment]) -> None:
+        """What the source cannot read now: of the whole rest of the request, or these items of it."""
+        if not unread:
+            return
+        assert unread[0].reason is not None
+        rest = header.last and len(unread) == len(header.segments)
+        items = EMPTY if rest else Ranges.of(*(segment.item for segment in unread))
+        source = topics.split(topic)[0] or self.site.name
+        now_ms, why = self.site.world.now_ms, unread[0].reason
+        self._publish(m.SourceFailed(header.manifest, source, header.request_no, "log", items, why, now_ms))
+
     def _serve(self, request: m.ChunksRequested) -> None:
         world = self.site.world
         key = (request.manifest, request.destination, request.request_no)
         if key in self.served or request.until_ms <= world.now_ms:
             return
         self.served.add(key)
+        away = {item.no for item in request.items if world.chance(0.1)}
         spans = [(a, min(a + 150, stop)) for start, stop in request.ranges for a in range(start, stop, 150)]
         for number, (start, stop) in enumerate(spans):
             segments = []
@@ -441,7 +461,7 @@ class SimPlane:
                 low, high = max(start, item.start), min(stop, item.start + item.length)
                 if low >= high:
                     continue
-                why = self._missing(item)
+                why = AWAY if item.no in away else self._missing(item)
                 segments.append(m.Segment(item.no, low - item.start, high - low, 0, None if why else 0, why))
             header = m.ChunkHeader(
                 request.manifest,

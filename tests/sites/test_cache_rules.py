@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.sites, pytest.mark.timeout(300)]
 
 
 def _changelog(site: Site, table: str) -> str:
-    return f"transfer2go-{site}-{table}-changelog"
+    return f"{worker_group(load_settings(site=site), site)}-{table}-changelog"
 
 
 def _last(rig: Rig, site: Site, table: str, key: str) -> bytes | None:

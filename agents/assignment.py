@@ -25,8 +25,8 @@ TELL_S = 10.0
 class Assignment:
     """Follows an app's assignment and wakes the desk's partitions."""
 
-    def __init__(self, app: Any, desk: Desk, topics: frozenset[str]) -> None:
-        self.app, self.desk, self.topics = app, desk, topics
+    def __init__(self, app: Any, desk: Desk, guard: durable.StallGuard, topics: frozenset[str]) -> None:
+        self.app, self.desk, self.guard, self.topics = app, desk, guard, topics
         self._waking: asyncio.Task[None] | None = None
 
     @property
@@ -48,6 +48,7 @@ class Assignment:
 
     async def on_recovered(self, _app: Any, **_: Any) -> None:
         """Tables are whole: starts to wake what sleeps. A rebalance meanwhile starts it anew."""
+        self.guard.longest_s = 0.0
         if self._waking is not None:
             self._waking.cancel()
         self._waking = asyncio.create_task(self._wake())

@@ -86,7 +86,7 @@ class Clock:
         self._to_grant: dict[Channel, None] = {}
         """Channels in which somebody may be granted a request."""
         self._replan: dict[IntentId, Ranges | None] = {}
-        """Manifests whose transfers are planned again after an assignment until they answer; None: all that are open."""
+        """Manifests whose transfers are planned again, after an assignment, until they answer; None: all open ones."""
         self._reported: dict[ManifestId, tuple[int, m.TransferReported]] = {}
 
     # partitions
@@ -194,10 +194,10 @@ class Clock:
         others = [o for o in owed if not isinstance(o.command, c.RequestChunks) and self._has_room(row, o, partition)]
         self._carry_out(partition, row.manifest, others)
         self._want(partition, row.manifest, requests)
-        self._report_changes(partition, row, index)
         if row.state is not State.CLOSED:
             self._at(partition, row.manifest, self.now_ms() + IDLE_MS)
-        self.grant()
+        self.grant()  # before the report, which says whether it waits for credit
+        self._report_changes(partition, row, index)
 
     def _has_room(self, row: TransferRow, owed: c.Owed, partition: int) -> bool:
         return not isinstance(owed.command, c.OpenPart) or self.holding.may_hold(row.manifest, row.items, partition)
@@ -290,18 +290,22 @@ class Clock:
         return int((self.policy.renew_s if looks else self.policy.settle_s) * 1000)
 
     def _carry_out(self, partition: int, key: str, owed: list[c.Owed]) -> None:
-        """What the slice leaves no time for is owed by the row still, which is due again at once."""
-        now = self.now_ms()
+        """What the slice leaves no time for is owed by the row still, which is due again at once.
+
+        One command is carried out all the same, or a row that takes long to read would never come to any.
+        """
+        now, begun = self.now_ms(), False
         for o in owed:
             lease = isinstance(o.command, c.ExpireLease)
             due_ms = self.credit.lease_end(o.command, o.due_ms) if lease else o.due_ms  # type: ignore[arg-type]
             if due_ms > now:
                 self._at(partition, key, due_ms)
             elif self._settled(partition, key, o.command):
-                if self.slice_is_over:
+                if begun and self.slice_is_over:
                     self._at(partition, key, now)
                     return
                 self._do(partition, key, o.command)
+                begun = True
 
     def _do(self, partition: int, key: str, command: c.Command) -> bool:
         now = self.now_ms()

@@ -108,6 +108,8 @@ class StallGuard:
 
     def __init__(self, limit_s: float = STALL_S) -> None:
         self.limit_s = limit_s
+        self.longest_s = 0.0
+        """The longest that the loop kept a tick waiting since the tables were last recovered."""
         self._last: float | None = None
 
     def check(self) -> None:
@@ -115,11 +117,14 @@ class StallGuard:
         if self._last is not None and (stood := time.monotonic() - self._last) > self.limit_s:
             die("stood still; another worker may own these partitions", seconds=round(stood, 1))
 
-    async def tick(self, every_s: float = 0.25) -> NoReturn:
+    async def tick(self, every_s: float = 0.05) -> NoReturn:
         """Runs for ever beside the agents."""
         while True:
             self.check()
-            self._last = time.monotonic()
+            now = time.monotonic()
+            if self._last is not None:
+                self.longest_s = max(self.longest_s, now - self._last - every_s)
+            self._last = now
             await asyncio.sleep(every_s)
 
 

@@ -92,7 +92,7 @@ class Worker:
         self.desk = Desk(here, self.turns, self.clock, self.effects, self.plane, now_ms)
         self.guard = durable.StallGuard()
         read = families.register(self.app, self.desk, self.publisher, self.guard, here, settings.peers)
-        self.assignment = Assignment(self.app, self.desk, read)
+        self.assignment = Assignment(self.app, self.desk, self.guard, read)
         web.register(self.app, self.desk, self.view, self.assignment)
         self._loop: asyncio.AbstractEventLoop | None = None
 

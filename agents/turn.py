@@ -126,15 +126,22 @@ class Turns:
             return
         if counts is intents.Counts.NOW:
             table.put(waiting_key(msg.manifest, msg.source), value)
-        elif counts is intents.Counts.LATER or self._counted(row, msg):
-            key = early_key(msg) if counts is intents.Counts.LATER else waiting_key(msg.manifest, msg.source)
+        elif counts is intents.Counts.LATER:
+            self._keep_early(early_key(msg), link, value)
+            self._note_early(msg.intent, early_key(msg))
+        elif self._counted(row, msg):
+            key = waiting_key(msg.manifest, msg.source)
             known = table.get(key)
-            # The first counts, and is put again: the changelog of its put may have died with a worker.
+            if known is not None and _is_name(known) and known.decode() == early_key(msg):
+                self._keep_early(early_key(msg), link, value)
             table.put(key, value if known is None else known)
-            if counts is intents.Counts.LATER:
-                if known is None or table.get(link_key(key)) is None:
-                    table.put(link_key(key), json.dumps(avro.writer(intents.Link)(link)).encode())
-                self._note_early(msg.intent, key)
+
+    def _keep_early(self, key: str, link: intents.Link, value: bytes) -> None:
+        """Body and link. The first counts, and is put again: the changelog of its put may have died with a worker."""
+        table = self.tables.waiting
+        body, known = table.get(key), table.get(link_key(key))
+        table.put(key, value if body is None else body)
+        table.put(link_key(key), json.dumps(avro.writer(intents.Link)(link)).encode() if known is None else known)
 
     def _counted(self, row: intents.IntentRow, msg: m.ManifestWritten) -> bool:
         """Heard again after it, or a rival of its number, counted."""

@@ -52,6 +52,7 @@ def _health(desk: Desk, view: View, assignment: Assignment) -> dict[str, Any]:
         "partitions": sorted(assignment.owned),
         "parts_open": len(desk.clock.holding.opened),
         "records": dict(desk.counts),
+        "longest_stall_s": round(assignment.guard.longest_s, 3),
         "orders_dropped": getattr(desk.plane, "dropped", 0),
     }
 

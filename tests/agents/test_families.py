@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from agents import families
+from agents.durable import StallGuard
 from agents.families import intent_topics, request_topics, transfer_topics
+from agents.rows import TableFailed
 from streams.core import topics
 from streams.core.names import Site
+from tests.agents.rig import Rig
 from tests.core import example as x
 
 SITES = (x.A, x.B, x.C)
@@ -43,3 +52,88 @@ def test_every_fact_of_a_row_is_in_the_family_of_its_key(message: object, family
     names = [intent_topics(peers), transfer_topics(x.B, peers)][family]
     assert topics.topic_of(message) in names  # type: ignore[arg-type]
     assert topics.key_of(message) == (x.INTENT, x.MANIFEST)[family]  # type: ignore[arg-type]
+
+
+# What an agent does with a record: it takes the next, and so acknowledges this one, only when it is done with.
+
+
+class Died(BaseException):
+    """The process ended here."""
+
+
+class Stream:
+    """An agent's stream: notes which record was taken behind which."""
+
+    def __init__(self, records: list[dict[str, Any]]) -> None:
+        self.records, self.taken = records, 0
+
+    async def events(self) -> AsyncIterator[Any]:
+        for record in self.records:
+            self.taken += 1
+            yield SimpleNamespace(message=SimpleNamespace(**record))
+
+
+class Publisher:
+    def __init__(self) -> None:
+        self.acks: list[Callable[[Exception | None], None]] = []
+
+    def send(self, _message: object, on_ack: Callable[[Exception | None], None]) -> None:
+        self.acks.append(on_ack)
+
+
+def agent_of(rig: Rig, publisher: Publisher) -> Callable[[Any], Any]:
+    """The intents' agent, as it is declared to Faust."""
+    agents: dict[str, Callable[[Any], Any]] = {}
+
+    def agent(_topic: object, *, name: str, concurrency: int) -> Callable[[Callable[[Any], Any]], None]:
+        assert concurrency == 1, "records of a partition are heard in their order"
+        return lambda hear: agents.update({name: hear})
+
+    app: Any = SimpleNamespace(topic=lambda *names, **_: names, agent=agent)
+    read = families.register(app, rig.desk, publisher, StallGuard(), rig.here, (x.B, x.C))
+    assert set(agents) == {"intents", "transfers", "requests"}
+    assert {*intent_topics((x.B, x.C)), *transfer_topics(x.A, (x.B, x.C)), *request_topics(x.A, (x.B, x.C))} == read
+    return agents["intents"]
+
+
+def test_a_refused_record_is_done_with_when_its_dead_letter_is_in_the_log() -> None:
+    async def story() -> None:
+        rig, publisher = Rig(x.A), Publisher()
+        stream = Stream([{**rig.record(x.body()), "value": b"?"}, rig.record(x.body())])
+        hearing = asyncio.create_task(agent_of(rig, publisher)(stream))
+        await asyncio.sleep(0.01)
+        assert (stream.taken, len(publisher.acks)) == (1, 1)
+        assert rig.turns.intent_row(x.INTENT) is None
+        publisher.acks[0](None)
+        await asyncio.wait_for(hearing, 5)
+        assert stream.taken == 2
+        assert rig.intent().body == x.body()
+        assert len(publisher.acks) == 1
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("error", [TableFailed("disk full"), OSError("disk full"), MemoryError()], ids=repr)
+def test_what_the_environment_breaks_ends_the_worker_before_the_next_record(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(_what: str, **words: object) -> None:
+        raise Died(words["offset"], words["why"])
+
+    monkeypatch.setattr(families, "die", die)
+    rig, publisher = Rig(x.A), Publisher()
+    stream = Stream([rig.record(x.body()), rig.record(x.decided())])
+    rig.tables["intents"].broken = error
+    with pytest.raises(Died, match=type(error).__name__) as died:
+        asyncio.run(agent_of(rig, publisher)(stream))
+    assert died.value.args[0] == stream.records[0]["offset"]
+    assert stream.taken == 1
+    assert publisher.acks == [], "no dead letter: the record is not at fault"
+
+
+def test_headers_are_heard_as_faust_hands_them_over() -> None:
+    rig, publisher = Rig(x.A), Publisher()
+    record = rig.record(x.body())
+    stream = Stream([{**record, "headers": dict(record["headers"])}, {**record, "headers": record["headers"]}])
+    asyncio.run(agent_of(rig, publisher)(stream))
+    assert rig.desk.counts == {"applied": 2, "dead": 0}

@@ -29,6 +29,7 @@ from streams.wire import decode
 from tests.bench import limit
 from tests.bench.entries import EVENTS, Entries
 from tests.bench.rig import A, B, Rig
+from tests.bench.start import Start
 
 MB = 1e6
 
@@ -165,6 +166,7 @@ def main() -> None:
                 "entries": lambda: entries().landing(),
                 "first-batch": lambda: entries().first_batch(11),
                 "columns": lambda: entries().columns(),
+                "start": lambda: Start(rig, bench.row, 0.05 if said.quick else 1.0).run(),
             }
             entries = cache(lambda: Entries(rig, rounds, EVENTS // 10 if said.quick else EVENTS, bench.row))
             for name, part in parts.items():

@@ -144,21 +144,21 @@ def test_a_thousand_that_queue_are_all_granted_in_slices_of_one() -> None:
     order: list[ManifestId] = []
     for name in names:
         under_way += granted(credit, credit.want(name, [ask(name, 64 * MiB)]))
-    started_s, slowest_s = time.perf_counter(), 0.0
+    started_s, slowest_s = time.thread_time(), 0.0
     while under_way:
         done = under_way.pop(0)
-        before_s = time.perf_counter()
+        before_s = time.thread_time()
         order.append(done.manifest)
         left[done.manifest] -= 1
         channel = credit.note(x.C, done.manifest, 0, 1)
         again = [replace(done, request_no=done.request_no + 1)] if left[done.manifest] else []
         channels = credit.want(done.manifest, again)
         under_way += granted(credit, list(dict.fromkeys([*channels, *([channel] if channel else [])])))
-        slowest_s = max(slowest_s, time.perf_counter() - before_s)
+        slowest_s = max(slowest_s, time.thread_time() - before_s)
     assert not any(left.values()), "all end"
     assert sorted(order[:1_000]) == sorted(names), "nobody has a second turn before everybody had a first"
     assert order[1_000:2_000] == order[:1_000]
-    assert slowest_s < 0.1, f"{time.perf_counter() - started_s:.1f} s in all"
+    assert slowest_s < 0.1, f"{time.thread_time() - started_s:.1f} s in all, of this thread's processor time"
 
 
 requests = st.lists(

@@ -88,20 +88,20 @@ class Start:
         assert not left, f"{left} rows were not written"
 
     def _open_rows(self) -> Iterator[tuple[str, str, str, bytes]]:
-        for number in range(self.open // PER_INTENT):
+        for number in range(max(1, self.open // PER_INTENT)):
             intent = intent_id(number)
             body = m.TransferIntent(intent, Text("bench"), (Selector(Kind.BLOCK, BLOCK),), (B,), A)
             row = intents.fold(None, m.IntentDecided(intent, 1, m.Verdict.ACCEPTED, body, A, 0, 5), B)
             first = m.ManifestWritten(intent, A, 0, 0, "", "", m.Unit.BYTES, items(), False)
-            framed, index = wire.encode(first), Manifest(first).index
+            index = Manifest(first).index
             told = (intents.Told(0, 1, Ranges([(0, PER_INTENT)])),)
             chain = intents.Chain(0, PER_INTENT, index.sha256, "", last=True)
             yield "intents", intent, rows.open_key(intent), b""
             yield "intents", intent, intent, rows.encode(replace(row, chain=chain, told=told))
             for no in range(PER_INTENT):
-                manifest = ManifestId.of(intent, 0, no)
-                planned = m.TransferPlanned(manifest, B, 1, 5, first)
-                transfer = transfers.fold(None, planned, index)
+                written = replace(first, no=no, prev_sha256=index.sha256 if no else "")
+                manifest, framed = written.manifest, wire.encode(written)
+                transfer = transfers.fold(None, m.TransferPlanned(manifest, B, 1, 5, written), index)
                 yield "waiting", intent, waiting_key(manifest, A), framed
                 yield "manifests", manifest, manifest, framed
                 yield "manifests", manifest, rows.index_key(manifest), rows.encode_index(index)

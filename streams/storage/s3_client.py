@@ -36,6 +36,8 @@ READ_S = 10.0
 ATTEMPT_S = 15.0
 """Until an answer begins, all tries together: less than a lease, so that who asked hears why before it ends."""
 SLOWEST_BYTES_S = 64 << 10
+PIECE_BYTES = 64 << 10
+"""Of a body, between two looks at the clock; larger ones are slower, since each is allocated whole."""
 TRIES = 3
 AWAY_S = 3.0
 """So long after a store was found away it is not asked again: each item of a request would wait for it anew."""
@@ -197,7 +199,7 @@ class S3Client:
         """At most so many bytes of the body. StorageError when they come too slowly."""
         content = bytearray()
         while len(content) < most:
-            piece = answer.read1(most - len(content), decode_content=False)
+            piece = answer.read1(min(PIECE_BYTES, most - len(content)), decode_content=False)
             if not piece:
                 break
             if not content and len(piece) == most:

@@ -26,6 +26,7 @@ from urllib3.exceptions import HTTPError, IncompleteRead, NewConnectionError, SS
 from streams.core.names import shown
 from streams.core.stores import Store
 from streams.errors import StorageError
+from streams.storage.deadlines import Deadlines
 from streams.storage.endpoint import FileMissing
 from streams.storage.s3_signing import Keys, query_of, quoted, signed
 
@@ -36,8 +37,6 @@ READ_S = 10.0
 ATTEMPT_S = 15.0
 """Until an answer begins, all tries together: less than a lease, so that who asked hears why before it ends."""
 SLOWEST_BYTES_S = 64 << 10
-PIECE_BYTES = 64 << 10
-"""Of a body, between two looks at the clock; larger ones are slower, since each is allocated whole."""
 TRIES = 3
 AWAY_S = 3.0
 """So long after a store was found away it is not asked again: each item of a request would wait for it anew."""
@@ -74,10 +73,12 @@ class S3Client:
             retries=False,
             ca_certs=store.ca_file or None,
         )
+        self._deadlines = Deadlines(store.name)
         self._away: tuple[float, StorageError] | None = None
         self._keys: tuple[int, Keys] | None = None
 
     def close(self) -> None:
+        self._deadlines.close()
         self._pool.clear()
 
     def head(self, key: str, lfn: str) -> Key:
@@ -197,20 +198,19 @@ class S3Client:
 
     def _content(self, answer: urllib3.BaseHTTPResponse, lfn: str, most: int, until: float) -> bytes:
         """At most so many bytes of the body. StorageError when they come too slowly."""
-        content = bytearray()
-        while len(content) < most:
-            piece = answer.read1(min(PIECE_BYTES, most - len(content)), decode_content=False)
-            if not piece:
-                break
-            if not content and len(piece) == most:
-                return piece
-            content += piece
-            if _now() > until and len(content) < most:
-                answer.close()
-                failure = self._error(f"sends too slowly: {len(content):,} bytes came in time", lfn, "transient")
-                self._away = _now() + AWAY_S, failure
-                raise failure
-        return bytes(content)
+        try:
+            with self._deadlines.of(answer, until):
+                content = answer.read(most, decode_content=False)
+        except HTTPError:
+            if _now() < until:
+                raise
+            content = b""
+        if _now() >= until and len(content) < most:
+            answer.close()
+            failure = self._error("sends too slowly", lfn, "transient")
+            self._away = _now() + AWAY_S, failure
+            raise failure
+        return content
 
     def _signed(self, method: str, path: str, query: str, headers: dict[str, str]) -> dict[str, str]:
         keys = self._credentials()

@@ -22,7 +22,7 @@ RECORD_ROOM_BYTES = 32 * 1024
 """Of a record with one large entry: left for its headers."""
 
 
-MIXED = "several"
+MIXED = "*"
 
 
 class Sources(NamedTuple):

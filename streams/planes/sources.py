@@ -51,6 +51,11 @@ class Sources(NamedTuple):
         yield from (("files", self.files), ("entries", self.entries), ("objects", self.objects))
         yield from ((f"keys-{name}", source) for name, source in self.keys.items())
 
+    @property
+    def busy(self) -> bool:
+        """Whether anybody is served just now."""
+        return any(source.busy for _, source in self.all())
+
     def close(self) -> None:
         for _, source in self.all():
             source.close()

@@ -27,7 +27,7 @@ from streams.core.routing import Found
 from streams.errors import NeverWorks, Temporary
 from streams.kafka import admin, client
 from streams.kafka.publish import Publisher
-from streams.planes.process import PlaneProcess
+from streams.planes.keeper import PlaneKeeper
 from streams.settings import Settings, load_settings
 from streams.views.view import View
 
@@ -80,7 +80,8 @@ class Worker:
         settings.datadir.mkdir(parents=True, exist_ok=True)
         self.name = settings.datadir.name
         self.publisher = Publisher(settings, here, self.name, "worker")
-        self.plane = PlaneProcess(settings, self.name, self._plane_died)
+        self.keeper = PlaneKeeper(settings, self.name, self._plane_started)
+        self.plane = self.keeper.plane
         self.view = View(settings, settings.datadir, self._refused, self._view_died)
         self.app = _faust_app(settings)
         partitions = settings.registry.partitions
@@ -117,18 +118,14 @@ class Worker:
     def _view_died(self, error: Exception) -> None:
         durable.die("the view cannot go on", why=str(error))
 
-    def _plane_died(self, incarnation: str, code: int) -> None:
-        """From the plane's watching thread: another one, which is told everything again."""
-        log.warning("the plane died and is started again", incarnation=incarnation, code=code)
-        time.sleep(0.2)
-        self.plane.start()
+    def _plane_started(self) -> None:
+        """From the keeper's thread: a new plane is told everything, also what woke before there was any."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self.desk.plane_restarted)
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self.plane.start()
-        self.desk.plane_restarted()  # partitions may have woken before there was a plane to tell
+        self.keeper.start()
         self.view.start()
         await asyncio.to_thread(self._refuse_other_registry)
 
@@ -169,7 +166,7 @@ class Worker:
 
     def stop(self) -> None:
         self.consulting.stop()
-        self.plane.stop()
+        self.keeper.stop()
         self.publisher.close(5.0)
         self.view.stop()
 

@@ -80,6 +80,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.storage": {"google_crc32c", "zlib_ng"} | ANY_CORE,
     # The only place that asks a store over HTTP.
     "streams.storage.s3_client": {"streams.storage", "urllib3"} | ANY_CORE,
+    "streams.storage.deadlines": {"urllib3"},
     # Entries: only here the libraries of the extra `events` may be imported. What is asked for is pure.
     "streams.events": {"pyarrow", "uproot", "awkward", "numpy", "xxhash", "fastavro", "matplotlib", "streams.storage"}
     | ANY_CORE,

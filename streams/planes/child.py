@@ -78,7 +78,8 @@ class Child:
     def __init__(self, start: Start) -> None:
         self.settings = start.settings
         self.publisher = Publisher(start.settings, start.settings.here, start.writer, "plane")
-        self.assignments, self.ends, self.openings = Assignments(), Ends(), Openings()
+        self.assignments, self.ends = Assignments(), Ends()
+        self.openings = Openings(lambda: self.halves is not None and self.halves.sources.busy)
         self.writes: dict[bool, queue.Queue[WriteManifests]] = {of: queue.Queue(WRITES_MAX) for of in (False, True)}
         """Whether manifests are of entries, whose files are opened one by one: whole files do not wait for that."""
         self.shelf = Shelf()
@@ -261,7 +262,7 @@ class Child:
             ("storage", self.run_storage),
             ("refusing", self.refusing.run),
             ("ends", partial(self.ends.run, self.end)),
-            *((f"open-{number}", self.openings.run) for number in range(OPENERS)),
+            *((f"open-{no}", partial(self.openings.run, only_new=bool(no))) for no in range(OPENERS)),
             ("listing", partial(self.run_writes, False)),
             ("entry-listing", partial(self.run_writes, True)),
             ("announce", self.run_announcements),

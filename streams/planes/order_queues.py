@@ -7,6 +7,7 @@ when what was ordered before it, Assign and the end of the same transfer, has be
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,8 +18,13 @@ from streams.planes.orders import Assign, Forget, Open, Stop
 
 log = logging.getLogger(__name__)
 
-OPENERS = 4
-"""Threads that open parts: a file that is read back for minutes holds one of them."""
+OPENERS = 2
+"""Threads that open parts. Only one goes on with what takes long: disk and cores are for those who are served, too."""
+SLICE_S = 0.25
+"""An opening that takes longer lets others have their first slice. A file that is read back is never cut in two."""
+REST = 2.0
+"""After each slice of long work an opener rests so many times as long, while others are served."""
+LONG_S = 0.1
 OPENS_BYTES_MAX = 32 * 1024 * 1024
 """Framed manifests of orders that wait to be opened or are being opened: 140 full ones."""
 ENDS_BYTES_MAX = 8 * 1024 * 1024
@@ -129,11 +135,15 @@ class _Waiting:
 
 
 class Openings:
-    """Openings, each done in steps. A new one has its first step before older ones go on, so that what needs no reading
-    back does not wait for what does; those go on in their order.
+    """Openings, each done in slices of steps. A new one has its first slice before older ones go on, so that what needs
+    no reading back does not wait for what does; those go on one after the other.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, serving: Callable[[], bool] = lambda: False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`serving`: whether somebody is served just now."""
+        self._serving, self._clock = serving, clock
         self._wake = Condition()
         self._new: deque[_Waiting] = deque()
         self._begun: deque[_Waiting] = deque()
@@ -157,44 +167,56 @@ class Openings:
         with self._wake:
             self._bytes += len(order.manifest)
             self._new.append(_Waiting(order.manifest_id, len(order.manifest), steps, ready))
-            self._wake.notify()
+            self._wake.notify_all()
 
-    def run(self) -> None:
-        """One of OPENERS threads: until `close`."""
+    def run(self, *, only_new: bool = False) -> None:
+        """A thread: until `close`. Of several, all but one take only what is new."""
         while True:
             with self._wake:
-                waiting = self._next()
+                waiting = self._next(only_new)
                 while waiting is None and self._running:
                     self._wake.wait(LOOK_S if self._new else None)
-                    waiting = self._next()
+                    waiting = self._next(only_new)
                 if not self._running or waiting is None:
                     return
-            try:
-                next(waiting.steps)
-            except StopIteration:
-                more = False
-            except Exception:
-                log.exception("%s is not opened", waiting.name)
-                more = False
-            else:
-                more = True
+            began_s = self._clock()
+            more = self._slice(waiting, began_s + SLICE_S)
+            took_s = self._clock() - began_s
             with self._wake:
-                if not more:
-                    self._bytes -= waiting.bytes
-                    continue
-                if waiting.begun:
-                    self._begun.appendleft(waiting)
+                if more:
+                    if waiting.begun:
+                        self._begun.appendleft(waiting)
+                    else:
+                        self._begun.append(waiting)
+                    waiting.begun = True
+                    self._wake.notify_all()
                 else:
-                    self._begun.append(waiting)
-                waiting.begun = True
-                self._wake.notify()
+                    self._bytes -= waiting.bytes
+            if took_s >= LONG_S and self._serving():
+                self._rest(took_s * REST)
 
-    def _next(self) -> _Waiting | None:
+    def _slice(self, waiting: _Waiting, until_s: float) -> bool:
+        """Whether more is left to do of it."""
+        try:
+            for _ in waiting.steps:
+                if self._clock() >= until_s:
+                    return True
+        except Exception:
+            log.exception("%s is not opened", waiting.name)
+        return False
+
+    def _next(self, only_new: bool) -> _Waiting | None:
         for waiting in self._new:
             if waiting.ready():
                 self._new.remove(waiting)
                 return waiting
-        return self._begun.popleft() if self._begun else None
+        return self._begun.popleft() if self._begun and not only_new else None
+
+    def _rest(self, rest_s: float) -> None:
+        until_s = time.monotonic() + rest_s
+        with self._wake:
+            while self._running and (left_s := until_s - time.monotonic()) > 0:
+                self._wake.wait(left_s)
 
     def close(self) -> None:
         with self._wake:

@@ -6,6 +6,7 @@ its successor is another incarnation, and the worker owes it everything again.
 
 from __future__ import annotations
 
+import errno
 import logging
 import queue
 import subprocess
@@ -82,14 +83,21 @@ class PlaneProcess:
         with self._lock:
             if self._child and self.alive:
                 return self._child.incarnation
-            self._starts += 1
             popen = subprocess.Popen([sys.executable, "-m", "streams.planes.child"], stdin=subprocess.PIPE)
+            self._starts += 1
             child = self._child = _Child(popen, uuid.uuid4().hex)
             start = pack(Start(self._settings, self.writer, child.incarnation))
             child.waiting.put_nowait(start)
             child.taken_bytes = len(start)
-            for task in (self._write, self._watch):
-                threading.Thread(target=task, args=(child,), name=f"plane{task.__name__}", daemon=True).start()
+            try:
+                for task in (self._write, self._watch):
+                    threading.Thread(target=task, args=(child,), name=f"plane{task.__name__}", daemon=True).start()
+            except RuntimeError as error:  # no thread is left: nobody would tell it anything, or hear of its end
+                self._child = None
+                popen.kill()
+                popen.communicate()
+                child.waiting.put_nowait(None)
+                raise OSError(errno.EAGAIN, str(error)) from error
             return child.incarnation
 
     def tell(self, order: Order) -> bool:

@@ -181,6 +181,10 @@ class Source:
             waiting.append(stream)
             self._wake.notify()
 
+    @property
+    def busy(self) -> bool:
+        return bool(self._waiting)
+
     def close(self) -> None:
         with self._wake:
             self._running = False

@@ -22,7 +22,7 @@ RECORD_ROOM_BYTES = 32 * 1024
 """Of a record with one large entry: left for its headers."""
 
 
-MIXED = "several"
+MIXED = "*"
 
 
 class Sources(NamedTuple):
@@ -50,6 +50,11 @@ class Sources(NamedTuple):
         """Each by a name; its `run` is for a thread of its own."""
         yield from (("files", self.files), ("entries", self.entries), ("objects", self.objects))
         yield from ((f"keys-{name}", source) for name, source in self.keys.items())
+
+    @property
+    def busy(self) -> bool:
+        """Whether anybody is served just now."""
+        return any(source.busy for _, source in self.all())
 
     def close(self) -> None:
         for _, source in self.all():

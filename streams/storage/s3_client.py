@@ -2,6 +2,9 @@
 
 It lists keys and reads ranges, and never writes. What is made of a range is s3.py's. An error names the store and its
 error code; no address, credential or other text of its answer.
+
+An attempt (one answer, tried again while that may help) takes ATTEMPT_S at most, and as long as its bytes take at
+SLOWEST_BYTES_S; then it fails as transient. A name that does not resolve takes as long as the system's resolver does.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import configparser
 import os
 import re
+import ssl
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,17 +21,22 @@ from urllib.parse import unquote_plus, urlsplit
 from xml.etree import ElementTree
 
 import urllib3
-from urllib3.exceptions import HTTPError, NewConnectionError, SSLError, TimeoutError
+from urllib3.exceptions import HTTPError, IncompleteRead, NewConnectionError, SSLError, TimeoutError
 
 from streams.core.names import shown
 from streams.core.stores import Store
 from streams.errors import StorageError
+from streams.storage.deadlines import Deadlines
 from streams.storage.endpoint import FileMissing
 from streams.storage.s3_signing import Keys, query_of, quoted, signed
 
 CONNECTIONS = 16
 CONNECT_S = 5.0
-READ_S = 30.0
+READ_S = 10.0
+"""Without a byte."""
+ATTEMPT_S = 15.0
+"""Until an answer begins, all tries together: less than a lease, so that who asked hears why before it ends."""
+SLOWEST_BYTES_S = 64 << 10
 TRIES = 3
 AWAY_S = 3.0
 """So long after a store was found away it is not asked again: each item of a request would wait for it anew."""
@@ -35,6 +44,9 @@ PAGE_BYTES_MAX = 16 << 20
 _ERROR_BYTES = 64 << 10
 _CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_SHORTEST_S = 0.01
+_NEVER = float("inf")
+_NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE", "UNKNOWN_PROTOCOL"}
 _AUTH = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AuthorizationHeaderMalformed", "AccessDenied"}
 
 
@@ -59,13 +71,14 @@ class S3Client:
         self._pool = urllib3.PoolManager(
             maxsize=CONNECTIONS,
             retries=False,
-            timeout=urllib3.Timeout(connect=CONNECT_S, read=READ_S),
             ca_certs=store.ca_file or None,
         )
+        self._deadlines = Deadlines(store.name)
         self._away: tuple[float, StorageError] | None = None
         self._keys: tuple[int, Keys] | None = None
 
     def close(self) -> None:
+        self._deadlines.close()
         self._pool.clear()
 
     def head(self, key: str, lfn: str) -> Key:
@@ -82,21 +95,26 @@ class S3Client:
         headers = {"range": f"bytes={start}-{stop - 1}"}
         if not etag.startswith("W/"):
             headers["if-match"] = f'"{etag}"'
-        for trial in range(TRIES):
-            answer = self._ask("GET", key, lfn, headers)
+        until = _now() + ATTEMPT_S + (stop - start) / SLOWEST_BYTES_S
+        failure = self._error("ended its answer early", lfn, "transient")
+        for _ in range(TRIES):
+            if _now() >= until:
+                break
+            answer = self._ask("GET", key, lfn, headers, until=until)
             try:
                 self._require_version(answer, lfn, start, stop, size, etag)
-                content = answer.read(stop - start, decode_content=False)
+                content = self._content(answer, lfn, stop - start, until)
                 if len(content) == stop - start:
                     return content
                 answer.close()
             except HTTPError as error:
-                if trial == TRIES - 1:
-                    raise self._gone(error, lfn) from error
-                continue
+                answer.close()
+                failure = self._gone(error, lfn)
+                if isinstance(error, TimeoutError):
+                    self._away = _now() + AWAY_S, failure
             finally:
                 answer.release_conn()
-        raise self._error("ended its answer early", lfn, "transient")
+        raise failure
 
     def keys(self, begins: str) -> Iterator[Key]:
         """All keys that begin so (the store's prefix included), page by page."""
@@ -120,7 +138,8 @@ class S3Client:
     def _page(self, asked: Mapping[str, str]) -> ElementTree.Element:
         answer = self._ask("GET", None, "", query=query_of(asked))
         try:
-            content = answer.read(PAGE_BYTES_MAX + 1, decode_content=False)
+            until = _now() + ATTEMPT_S + PAGE_BYTES_MAX / SLOWEST_BYTES_S
+            content = self._content(answer, "", PAGE_BYTES_MAX + 1, until)
             if len(content) > PAGE_BYTES_MAX:
                 raise self._error("lists keys without end", "", "permanent")
             return ElementTree.fromstring(content)
@@ -134,16 +153,27 @@ class S3Client:
     # one request
 
     def _ask(
-        self, method: str, key: str | None, lfn: str, headers: Mapping[str, str] | None = None, query: str = ""
+        self,
+        method: str,
+        key: str | None,
+        lfn: str,
+        headers: Mapping[str, str] | None = None,
+        query: str = "",
+        until: float = _NEVER,
     ) -> urllib3.BaseHTTPResponse:
-        """The answer, its body unread, if it is a good one. Tried again while that may help."""
-        if self._away is not None and time.monotonic() < self._away[0]:
+        """The answer, its body unread, if it is a good one. Tried again while that may help, ATTEMPT_S at most."""
+        if self._away is not None and _now() < self._away[0]:
             seen = self._away[1]
             raise StorageError(seen.what, lfn or seen.where, seen.next, failure_class=seen.failure_class)
         path = self._top + ("/" if key is None else f"/{quoted(key, '/')}")
+        until = min(until, _now() + ATTEMPT_S)
         for trial in range(TRIES):
-            if trial:
-                time.sleep(0.2 * 4 ** (trial - 1))
+            pause_s = 0.2 * 4 ** (trial - 1) if trial else 0.0
+            left_s = until - _now() - pause_s
+            if trial and left_s <= 0:
+                break
+            time.sleep(pause_s)
+            left_s = max(left_s, _SHORTEST_S)
             try:
                 answer = self._pool.urlopen(
                     method,
@@ -151,6 +181,7 @@ class S3Client:
                     headers=self._signed(method, path, query, {"host": self._host, **(headers or {})}),
                     preload_content=False,
                     redirect=False,
+                    timeout=urllib3.Timeout(connect=min(CONNECT_S, left_s), read=min(READ_S, left_s)),
                 )
                 if answer.status < 300:
                     self._away = None
@@ -158,10 +189,28 @@ class S3Client:
                 failure = self._refused(answer, lfn)
             except HTTPError as error:
                 failure = self._gone(error, lfn)
+                if isinstance(error, SSLError) and failure.failure_class != "transient":
+                    break  # another key finds the same
             if failure.failure_class != "transient":
                 raise failure
-        self._away = time.monotonic() + AWAY_S, failure
+        self._away = _now() + AWAY_S, failure
         raise failure
+
+    def _content(self, answer: urllib3.BaseHTTPResponse, lfn: str, most: int, until: float) -> bytes:
+        """At most so many bytes of the body. StorageError when they come too slowly."""
+        try:
+            with self._deadlines.of(answer, until):
+                content = answer.read(most, decode_content=False)
+        except HTTPError:
+            if _now() < until:
+                raise
+            content = b""
+        if _now() >= until and len(content) < most:
+            answer.close()
+            failure = self._error("sends too slowly", lfn, "transient")
+            self._away = _now() + AWAY_S, failure
+            raise failure
+        return content
 
     def _signed(self, method: str, path: str, query: str, headers: dict[str, str]) -> dict[str, str]:
         keys = self._credentials()
@@ -200,13 +249,32 @@ class S3Client:
 
     def _gone(self, error: HTTPError, lfn: str) -> StorageError:
         if isinstance(error, SSLError):
-            return self._error("cannot be reached: its certificate or TLS is refused", lfn, "transient", "see ca_file")
+            return self._untrusted(error.args[0] if error.args else error, lfn)
+        if any(isinstance(cause, IncompleteRead) for cause in error.args):
+            return self._error("ended its answer early", lfn, "transient")
         why = "the connection broke"
         if isinstance(error, NewConnectionError):
             why = "no connection"
         elif isinstance(error, TimeoutError):
-            why = "no answer in time"
+            why = f"no answer within {ATTEMPT_S:g} s"
         return self._error(f"cannot be reached: {why}", lfn, "transient")
+
+    def _untrusted(self, cause: object, lfn: str) -> StorageError:
+        """Why TLS failed. A refused certificate is refused again until somebody changes it, or what is trusted here."""
+        trust = f"check ca_file and url of [stores.{self.store.name}]"
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            # of a wrong name OpenSSL says ours, which is an address
+            why = "it is for another host" if "mismatch" in cause.verify_message else cause.verify_message
+            return self._error(f"is not trusted: its certificate is refused: {why}", lfn, "auth", trust)
+        if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError):
+            what = f"is not trusted: its ca_file cannot be read: {type(cause).__name__}"
+            return self._error(what, lfn, "auth", trust)
+        reason = str(getattr(cause, "reason", None) or "")
+        if "CERTIFICATE" in reason:
+            return self._error(f"refuses us in TLS: {shown(reason, 60)}", lfn, "auth", trust)
+        if reason in _NO_TLS:
+            return self._error(f"does not speak TLS as we do: {reason}", lfn, "permanent", self._check)
+        return self._error("cannot be reached: TLS broke off", lfn, "transient")
 
     def _refused(self, answer: urllib3.BaseHTTPResponse, lfn: str) -> StorageError:
         try:
@@ -251,3 +319,7 @@ class S3Client:
         if got != (start, stop, size):
             answer.close()
             raise self._error(f"does not give the range asked for ({shown(str(got), 60)})", lfn, "permanent")
+
+
+def _now() -> float:
+    return time.monotonic()

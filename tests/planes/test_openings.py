@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from streams.planes import child as child_module
 from streams.planes import landing as landing_module
 from streams.planes import order_queues
 from streams.planes.child import Child
-from streams.planes.order_queues import OPENERS, Assignments, Ends, Openings
+from streams.planes.order_queues import OPENERS, REST, SLICE_S, Assignments, Ends, Openings
 from streams.planes.orders import Assign, Forget, Open, Order, Serve, Start, Stop, Write, pack
 from streams.storage.endpoint import Endpoint, Wanted
 from streams.storage.posix import PosixEndpoint
@@ -162,19 +163,19 @@ def test_an_ask_for_what_is_here_does_not_delay_those_who_read_from_here(plane: 
     judge = plane.child.endpoint.present_group
 
     def slowly(wanted: Sequence[Wanted]) -> list[bool | StorageError]:
-        time.sleep(0.2)
+        time.sleep(0.1)
         return judge(wanted)
 
     plane.child.endpoint.present_group = slowly  # type: ignore[method-assign]
-    bodies = [listed(plane.storage, {f"/store/here/{n}/{k}": b"x" * 1000 for k in range(50)}) for n in range(60)]
+    bodies = [listed(plane.storage, {f"/store/here/{n}/{k}": b"x" * 1000 for k in range(50)}) for n in range(40)]
     plane.tell(ALL)
     plane.tell(Serve(request_of(bodies[0])))
     listener.wait(ChunksServed, lambda m: m.manifest == bodies[0].manifest)  # what the first one costs is over
     for body in bodies:
         plane.tell(open_order(body))
-    for body in bodies[1:20]:
+    for body in bodies[1:12]:
         plane.tell(Serve(request_of(body)))
-    for body in bodies[1:20]:
+    for body in bodies[1:12]:
         listener.wait(ChunksServed, lambda m, body=body: m.manifest == body.manifest)  # type: ignore[misc]
     opened = sum(isinstance(one, PartOpened) for one in listener.heard)
     assert opened < len(bodies) / 2, "serving waited for openings"
@@ -329,23 +330,58 @@ def order(n: int, size: int = 10) -> Open:
     return Open(ManifestId(f"T1_A.00000000-0000-0000-0000-000000000000.0.{n}"), b"x" * size, 1, EMPTY, EMPTY, EMPTY)
 
 
+class Clock:
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
 def test_new_openings_begin_before_older_ones_go_on() -> None:
     done: list[str] = []
-    openings = Openings()
+    clock = Clock()
+    openings = Openings(clock=clock)
 
-    def steps(name: str, count: int) -> Iterator[None]:
+    def steps(name: str, count: int, step_s: float) -> Iterator[None]:
         for step in range(count):
             done.append(f"{name}{step}")
+            clock.now_s += step_s
             if (name, step) == ("a", 1):
-                openings.put(order(9), steps("late", 2), lambda: True)
-            if (name, step) == ("b", 3):
-                openings.close()
+                openings.put(order(8), steps("late", 2, SLICE_S), lambda: True)
+                openings.put(order(9), steps("quick", 3, SLICE_S / 4), lambda: True)
             yield
+        if len(done) == 13:
+            openings.close()
 
     for n, name in enumerate("ab"):
-        openings.put(order(n), steps(name, 4), lambda: True)
+        openings.put(order(n), steps(name, 4, SLICE_S), lambda: True)
     openings.run()
-    assert done == ["a0", "b0", "a1", "late0", "a2", "a3", "b1", "b2", "b3"]
+    assert done == ["a0", "b0", "a1", "late0", "quick0", "quick1", "quick2", "a2", "a3", "b1", "b2", "b3", "late1"]
+
+
+def test_who_is_served_has_more_of_the_disk_than_what_is_read_back() -> None:
+    serving = threading.Event()
+    openings = Openings(serving.is_set)
+    done: list[float] = []
+
+    def steps() -> Iterator[None]:
+        while True:
+            time.sleep(SLICE_S)
+            done.append(time.monotonic())
+            yield
+
+    serving.set()
+    openings.put(order(0), steps(), lambda: True)
+    threads = [threading.Thread(target=openings.run, kwargs={"only_new": new}) for new in (False, True)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(done) >= 4)
+    later = done[1:]  # the first slice may be the other thread's
+    assert min(b - a for a, b in pairwise(later)) >= (1 + REST) * SLICE_S * 0.9
+    openings.close()
+    for thread in threads:
+        thread.join(5)
+        assert not thread.is_alive()
 
 
 def test_an_opening_waits_for_what_was_ordered_before_it_and_nobody_waits_for_that() -> None:

@@ -118,11 +118,11 @@ def test_a_connection_that_always_breaks_is_transient(odd: OddStore, files: S3Fi
 
 
 def test_an_answer_that_does_not_come(odd: OddStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.storage.s3_client.READ_S", 0.2)
+    monkeypatch.setattr("streams.storage.s3_client.ATTEMPT_S", 0.2)
     released = threading.Event()
     odd.answers = [lambda handler: bool(released.wait(20)) and None]
     files = S3Files(Store("odd", f"http://127.0.0.1:{odd.server_port}", "raw"))
-    assert fails(files) == ("transient", f"the store odd cannot be reached: no answer in time ({LFN})")
+    assert fails(files) == ("transient", f"the store odd cannot be reached: no answer within 0.2 s ({LFN})")
     released.set()
     files.close()
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
+
+from streams.errors import Transfer2goError
 
 
 def __getattr__(name: str) -> Any:
@@ -10,5 +13,9 @@ def __getattr__(name: str) -> Any:
     if name == "app":
         from agents.site import app
 
-        return app()
+        try:
+            return app()
+        except Transfer2goError as error:  # of the settings; whoever asked is Faust's command line
+            sys.stderr.write(f"{error}\n")
+            raise SystemExit(error.exit_code) from None
     raise AttributeError(name)

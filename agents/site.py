@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import NoReturn
 
 import faust
 import structlog
@@ -24,7 +27,7 @@ from agents.turn import Turns
 from streams.core import messages as m
 from streams.core.names import Site
 from streams.core.routing import Found
-from streams.errors import NeverWorks, Temporary
+from streams.errors import Temporary, Transfer2goError
 from streams.kafka import admin, client
 from streams.kafka.publish import Publisher
 from streams.planes.process import PlaneProcess
@@ -73,15 +76,14 @@ class Views:
 
 
 class Worker:
-    """The parts of a running worker, and their beginning and end."""
+    """The parts of a running worker, and their beginning and end. Made, it has opened nothing: see `open`."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings, here = settings, settings.here
-        settings.datadir.mkdir(parents=True, exist_ok=True)
         self.name = settings.datadir.name
-        self.publisher = Publisher(settings, here, self.name, "worker")
+        self.publisher = Publisher(settings, here, self.name, "worker", opened=False)
         self.plane = PlaneProcess(settings, self.name, self._plane_died)
-        self.view = View(settings, settings.datadir, self._refused, self._view_died)
+        self.view = View(settings, settings.datadir, self._refused, self._view_died, opened=False)
         self.app = _faust_app(settings)
         partitions = settings.registry.partitions
         self.tables = tables.build(self.app, partitions)
@@ -129,6 +131,17 @@ class Worker:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self.desk.plane_restarted)
 
+    def open(self) -> None:
+        """Take the data directory and see that the topics are there; blocks. Before anything of Faust's starts.
+
+        Raises NeverWorks when another worker has the directory, or topics or settings do not fit; else Temporary.
+        """
+        settings = self.settings
+        self.view.open()
+        admin.check(settings, [settings.here])
+        admin.create_topics(settings, settings.here, self.changelogs)
+        self.publisher.open()
+
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.plane.start()
@@ -141,7 +154,7 @@ class Worker:
         self.view.catch_up(10.0)
         others = self.view.sites.with_other_digest(settings.here, settings.registry.digest, now_ms(), role="worker")
         if others:
-            raise NeverWorks(
+            raise Temporary(  # one that was killed is taken for alive for half a minute
                 f"worker {others[0].writer} of {settings.here} runs with another sites.toml",
                 next="stop all workers of the site, then start them with the same one",
             )
@@ -177,10 +190,37 @@ class Worker:
         self.view.stop()
 
 
-def _faust_app(settings: Settings) -> faust.App:
+class SiteApp(durable.DurableApp):
+    """Opens what a worker needs when it starts as one; an app that is only looked at, or sends, opens nothing."""
+
+    before_start: Callable[[], None]
+
+    @property
+    def is_worker(self) -> bool:
+        return not (self.client_only or self.producer_only)
+
+    async def on_first_start(self) -> None:
+        if self.is_worker:
+            try:
+                await asyncio.to_thread(self.before_start)
+            except Transfer2goError as error:
+                _give_up(error)
+        await super().on_first_start()
+
+
+def _give_up(error: Transfer2goError) -> NoReturn:
+    """Ends a worker that cannot begin, with one line: 75 where a later start can succeed, else what never works."""
+    if error.retry_helps:
+        durable.die(str(error))
+    log.error(str(error), exit_code=error.exit_code)
+    sys.stderr.flush()
+    os._exit(error.exit_code)
+
+
+def _faust_app(settings: Settings) -> SiteApp:
     durable.install()
     datadir = Path(settings.datadir) / "faust"
-    return durable.DurableApp(
+    return SiteApp(
         f"transfer2go-{settings.here}",
         version=settings.registry.table_version,
         **client.faust_broker(settings, settings.here, auth),
@@ -207,25 +247,27 @@ def _faust_app(settings: Settings) -> faust.App:
 
 
 def build_app(settings: Settings) -> faust.App:
-    """A site's app with everything hung on it. Raises NeverWorks when topics or registry do not fit."""
+    """A site's app with everything hung on it. Nothing is opened or asked before it starts as a worker."""
     logs.configure()
-    admin.check(settings, [settings.here])
     worker = Worker(settings)
     app = worker.app
-    admin.create_topics(settings, settings.here, worker.changelogs)
+    app.before_start = worker.open
     app.on_partitions_assigned.connect(worker.assignment.on_assigned, weak=False)
     app.on_rebalance_complete.connect(worker.assignment.on_recovered, weak=False)
 
     @app.task
     async def begin() -> None:
+        if not app.is_worker:
+            return
         try:
             await worker.start()
-        except NeverWorks as error:
-            durable.die(str(error))
+        except Transfer2goError as error:
+            _give_up(error)
         await asyncio.gather(worker.run_clock(), worker.run_announcements(), worker.guard.tick())
 
     @app.on_before_shutdown.connect
     async def end(_app: faust.App, **_: object) -> None:
-        await asyncio.to_thread(worker.stop)
+        if app.is_worker:
+            await asyncio.to_thread(worker.stop)
 
     return app

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
-
-from streams.errors import Transfer2goError
 
 
 def __getattr__(name: str) -> Any:
@@ -13,9 +10,5 @@ def __getattr__(name: str) -> Any:
     if name == "app":
         from agents.site import app
 
-        try:
-            return app()
-        except Transfer2goError as error:  # of the settings; whoever asked is Faust's command line
-            sys.stderr.write(f"{error}\n")
-            raise SystemExit(error.exit_code) from None
+        return app()
     raise AttributeError(name)

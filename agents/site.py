@@ -52,7 +52,11 @@ def now_ms() -> int:
 
 @cache
 def app() -> faust.App:
-    return build_app(load_settings())
+    try:
+        return build_app(load_settings())
+    except Transfer2goError as error:  # of the settings; who asks is Faust's command line
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(error.exit_code) from None
 
 
 class Views:

@@ -19,7 +19,8 @@ NOBODY = "127.0.0.1:9"
 _LOOK = """
 import os, threading, agents
 agents.app.finalize()
-opened = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
+links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+opened = [os.readlink(link) for link in links if os.path.lexists(link)]
 print([name for name in opened if "T1_A" in name or name.startswith("socket")])
 print(sorted(t.name for t in threading.enumerate() if t.name != "MainThread"))
 """
@@ -68,7 +69,8 @@ def test_importing_opens_no_file_no_client_and_makes_no_directory(environment: d
 
 @pytest.mark.usefixtures("held")
 @pytest.mark.parametrize(
-    ("command", "word"), [("agents", "intents"), ("tables", "transfers"), ("models", ""), ("model @ReqRepRequest", "reply_to")]
+    ("command", "word"),
+    [("agents", "intents"), ("tables", "transfers"), ("models", ""), ("model @ReqRepRequest", "reply_to")],
 )
 def test_commands_that_only_look_work_beside_a_worker_and_without_a_broker(
     environment: dict[str, str], command: str, word: str

@@ -1,0 +1,91 @@
+"""Reading that outlives its broker: while it is away this waits, says why, and goes on at the record where it was.
+
+Positions are kept here. A client keeps them too while its broker is only silent; where it must be made anew, since
+the broker came back without knowing a topic yet, the next record is still the one behind the last.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from streams.errors import NotFound, Temporary
+from streams.kafka.reader import Place, Reader, Record, record_of
+from streams.settings import Settings
+
+AGAIN_S = 0.5
+
+
+class SteadyReader:
+    """One consumer of one site's cluster, used by one thread; `starts`: the next offset of each place.
+
+    Raises NotAllowed, and what else no waiting mends.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        site: str,
+        starts: Mapping[Place, int],
+        *,
+        committed: bool = False,
+        large_records: bool = False,
+        away_s: float = 10.0,
+    ) -> None:
+        self._settings, self._site = settings, site
+        self._committed, self._large, self._away_s = committed, large_records, away_s
+        self._next = dict(starts)
+        self._reader: Reader | None = None
+        self._not_before = 0.0
+        self.away = ""
+        """Why nothing is heard at present, "" while the broker answers."""
+
+    def batch(self, wait_s: float) -> list[Record]:
+        """The records that are here, in order of each partition; waits up to `wait_s` for the first.
+
+        None also while the broker is away, which is noticed after `away_s`; then this may take 5 s longer.
+        """
+        if (rest := self._not_before - time.monotonic()) > 0:
+            time.sleep(min(rest, wait_s))
+            return []
+        try:
+            found = [record_of(message) for message in self._open().batch(wait_s)]
+        except Temporary as error:
+            self.away = str(error)
+            return []
+        except NotFound as error:
+            self.away = str(error)
+            self._not_before = time.monotonic() + AGAIN_S
+            self.close()
+            return []
+        self.away = ""
+        for record in found:
+            self._next[record.topic, record.partition] = record.offset + 1
+        return found
+
+    def _open(self) -> Reader:
+        if self._reader is None:
+            self._reader = Reader(
+                self._settings,
+                self._site,
+                committed=self._committed,
+                large_records=self._large,
+                away_s=self._away_s,
+            )
+            self._reader.assign(self._next)
+        return self._reader
+
+    def close(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

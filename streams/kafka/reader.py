@@ -88,6 +88,21 @@ class Reader:
             raise NotFound(f"no topic {shown}", where=self.where, next="run `transfer2go topic create`")
         return [(topic, partition) for topic in wanted for partition in sorted(known[topic])]
 
+    @property
+    def outages(self) -> int:
+        """How often the cluster was away, or a topic was not known, as the client heard."""
+        return self._complaints.outages
+
+    def check(self, places: Iterable[Place]) -> None:
+        """Temporary while nobody answers or a place has no leader, NotFound while a topic is not known."""
+        known = client.metadata(self._consumer, self._complaints).topics
+        for topic, partition in places:
+            if topic not in known or known[topic].error is not None:
+                raise NotFound(f"no topic {topic}", where=self.where, next="run `transfer2go topic create`")
+            found = known[topic].partitions.get(partition)
+            if found is None or found.leader < 0:
+                raise Temporary(f"{topic} [{partition}] has no leader", where=self.where)
+
     def _metadata(self) -> dict[str, list[int]]:
         found = client.metadata(self._consumer, self._complaints)
         return {name: list(topic.partitions) for name, topic in found.topics.items() if topic.error is None}

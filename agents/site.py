@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
-import time
+import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import Any, NoReturn
 
 import faust
 import structlog
 from faust import auth
+from faust.cli.agents import agents as agents_command
 
 from agents import durable, families, logs, rows, tables, web
 from agents.assignment import Assignment
@@ -24,7 +28,7 @@ from agents.turn import Turns
 from streams.core import messages as m
 from streams.core.names import Site
 from streams.core.routing import Found
-from streams.errors import NeverWorks, Temporary
+from streams.errors import Temporary, Transfer2goError
 from streams.kafka import admin, client
 from streams.kafka.publish import Publisher
 from streams.planes.keeper import PlaneKeeper
@@ -48,7 +52,11 @@ def now_ms() -> int:
 
 @cache
 def app() -> faust.App:
-    return build_app(load_settings())
+    try:
+        return build_app(load_settings())
+    except Transfer2goError as error:  # of the settings; who asks is Faust's command line
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(error.exit_code) from None
 
 
 class Views:
@@ -73,16 +81,15 @@ class Views:
 
 
 class Worker:
-    """The parts of a running worker, and their beginning and end."""
+    """The parts of a running worker, and their beginning and end. Made, it has opened nothing: see `open`."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings, here = settings, settings.here
-        settings.datadir.mkdir(parents=True, exist_ok=True)
         self.name = settings.datadir.name
-        self.publisher = Publisher(settings, here, self.name, "worker")
+        self.publisher = Publisher(settings, here, self.name, "worker", opened=False)
         self.keeper = PlaneKeeper(settings, self.name, self._plane_started)
         self.plane = self.keeper.plane
-        self.view = View(settings, settings.datadir, self._refused, self._view_died)
+        self.view = View(settings, settings.datadir, self._refused, self._view_died, opened=False)
         self.app = _faust_app(settings)
         partitions = settings.registry.partitions
         self.tables = tables.build(self.app, partitions)
@@ -123,6 +130,18 @@ class Worker:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self.desk.plane_restarted)
 
+    def open(self) -> None:
+        """Take the data directory and see that the topics are there; blocks. Before anything of Faust's starts.
+
+        Raises NeverWorks when another worker has the directory, or topics or settings do not fit; else Temporary.
+        """
+        settings = self.settings
+        self.view.open()
+        _clear_old_tables(self.app, settings)
+        admin.check(settings, [settings.here])
+        admin.create_topics(settings, settings.here, self.changelogs)
+        self.publisher.open()
+
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.keeper.start()
@@ -134,7 +153,7 @@ class Worker:
         self.view.catch_up(10.0)
         others = self.view.sites.with_other_digest(settings.here, settings.registry.digest, now_ms(), role="worker")
         if others:
-            raise NeverWorks(
+            raise Temporary(  # one that was killed is taken for alive for half a minute
                 f"worker {others[0].writer} of {settings.here} runs with another sites.toml",
                 next="stop all workers of the site, then start them with the same one",
             )
@@ -171,10 +190,44 @@ class Worker:
         self.view.stop()
 
 
-def _faust_app(settings: Settings) -> faust.App:
+class SiteApp(durable.DurableApp):
+    """Opens what a worker needs when it starts as one; an app that is only looked at, or sends, opens nothing."""
+
+    before_start: Callable[[], None]
+
+    @property
+    def is_worker(self) -> bool:
+        return not (self.client_only or self.producer_only)
+
+    async def on_first_start(self) -> None:
+        if self.is_worker:
+            try:
+                await asyncio.to_thread(self.before_start)
+            except Transfer2goError as error:
+                _give_up(error)
+        await super().on_first_start()
+
+
+def _topics_of(_command: object, agent: Any) -> str:
+    """What `faust agents` shows of an agent: Faust itself fails at one that reads several topics."""
+    first, *more = agent.channel.topics
+    return f"{first} and {len(more)} more" if more else str(first)
+
+
+def _give_up(error: Transfer2goError) -> NoReturn:
+    """Ends a worker that cannot begin, with one line: 75 where a later start can succeed, else what never works."""
+    if error.retry_helps:
+        durable.die(str(error))
+    log.error(str(error), exit_code=error.exit_code)
+    sys.stderr.flush()
+    os._exit(error.exit_code)
+
+
+def _faust_app(settings: Settings) -> SiteApp:
     durable.install()
+    agents_command._maybe_topic = _topics_of
     datadir = Path(settings.datadir) / "faust"
-    return durable.DurableApp(
+    return SiteApp(
         f"transfer2go-{settings.here}",
         version=settings.registry.generation,
         **client.faust_broker(settings, settings.here, auth),
@@ -214,26 +267,27 @@ def _clear_old_tables(app: faust.App, settings: Settings) -> None:
 
 
 def build_app(settings: Settings) -> faust.App:
-    """A site's app with everything hung on it. Raises NeverWorks when topics or registry do not fit."""
+    """A site's app with everything hung on it. Nothing is opened or asked before it starts as a worker."""
     logs.configure()
-    admin.check(settings, [settings.here])
     worker = Worker(settings)
-    _clear_old_tables(worker.app, settings)
     app = worker.app
-    admin.create_topics(settings, settings.here, worker.changelogs)
+    app.before_start = worker.open
     app.on_partitions_assigned.connect(worker.assignment.on_assigned, weak=False)
     app.on_rebalance_complete.connect(worker.assignment.on_recovered, weak=False)
 
     @app.task
     async def begin() -> None:
+        if not app.is_worker:
+            return
         try:
             await worker.start()
-        except NeverWorks as error:
-            durable.die(str(error))
+        except Transfer2goError as error:
+            _give_up(error)
         await asyncio.gather(worker.run_clock(), worker.run_announcements(), worker.guard.tick())
 
     @app.on_before_shutdown.connect
     async def end(_app: faust.App, **_: object) -> None:
-        await asyncio.to_thread(worker.stop)
+        if app.is_worker:
+            await asyncio.to_thread(worker.stop)
 
     return app

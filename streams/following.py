@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -15,9 +15,10 @@ from streams import wire
 from streams.core import messages as m
 from streams.core import topics
 from streams.core.names import IntentId, Site
-from streams.errors import Temporary, Transfer2goError, WireError
-from streams.kafka.reader import Reader, Record, record_of
+from streams.errors import Transfer2goError, WireError
+from streams.kafka.reader import Place, Reader, Record
 from streams.kafka.replay import replay
+from streams.kafka.steady import SteadyReader
 from streams.settings import Settings
 from streams.watching import IntentFold, Snapshot
 
@@ -87,20 +88,17 @@ class Follower:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._error: Transfer2goError | None = None
+        self._away = ""
 
     def start(self) -> None:
         """Note where the topics end now and follow from there; once. Raises Temporary, NotFound, NotAllowed."""
         with self._lock:
             if self._thread is not None:
                 return
-            reader = Reader(self._settings, self._site, committed=False)
-            try:
-                names = [*topics_of_intents(self._settings, self._site), topics.DEAD_LETTERS]
-                reader.assign(reader.end_offsets(reader.partitions_of(names)))
-            except BaseException:
-                reader.close()
-                raise
-            self._thread = threading.Thread(target=self._run, args=(reader,), name="intent-follower", daemon=True)
+            names = [*topics_of_intents(self._settings, self._site), topics.DEAD_LETTERS]
+            with Reader(self._settings, self._site, committed=False) as reader:
+                ends = reader.end_offsets(reader.partitions_of(names))
+            self._thread = threading.Thread(target=self._run, args=(ends,), name="intent-follower", daemon=True)
             self._thread.start()
 
     def watch(self, intent: IntentId) -> Watched:
@@ -124,22 +122,22 @@ class Follower:
         if self._thread is not None:
             self._thread.join(10)
 
-    def _run(self, reader: Reader) -> None:
-        with reader:
+    def _run(self, starts: Mapping[Place, int]) -> None:
+        with SteadyReader(self._settings, self._site, starts) as reader:
             while not self._stop.is_set():
                 try:
-                    news = [record_of(message) for message in reader.batch(_POLL_S)]
-                except Temporary as error:
-                    self._away(str(error))
-                    continue
+                    news = reader.batch(_POLL_S)
                 except Transfer2goError as error:
                     self._fail(error)
                     return
+                self._say_away(reader.away)
                 if news:
-                    self._away("")
                     self._hear(news)
 
-    def _away(self, why: str) -> None:
+    def _say_away(self, why: str) -> None:
+        if bool(why) != bool(self._away):
+            _log.info("no news: %s", why) if why else _log.info("news come again")
+        self._away = why
         for watched in self._all():
             watched.away = why
 

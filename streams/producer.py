@@ -45,12 +45,13 @@ _CANCEL_SETTLE_S = 2.0
 class Outcome:
     """How it ended, or stood when the wait was over.
 
+    `state`: in the word that `intent list` says: asked, active, done, partly, failed, cancelled, refused.
     `exit_code`: 0 done, 5 still open, 6 nothing arrived, 7 refused, 8 partly.
     `last`: per destination the counts, bytes, reasons and what open transfers wait for.
     """
 
     intent: IntentId
-    state: State
+    state: str
     exit_code: int
     reason: str
     last: Snapshot
@@ -123,7 +124,7 @@ class IntentHandle:
                 on_progress(snapshot)
         if snapshot.ended:
             self._client._follower.forget(self.id)
-        return Outcome(self.id, snapshot.state, snapshot.exit_code, snapshot.reason, snapshot)
+        return Outcome(self.id, snapshot.outcome, snapshot.exit_code, snapshot.reason, snapshot)
 
     def cancel(self) -> None:
         """Ask the home to cancel it; what has arrived stays. Returns when the broker has the wish."""

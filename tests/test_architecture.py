@@ -73,10 +73,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.layers": ANY_CORE,
     "streams.stores": {"streams.layers"} | ANY_CORE,
     "streams.settings": {"streams.layers", "streams.stores", "platformdirs"} | ANY_CORE,
-    "streams.kafka": {"confluent_kafka", "streams.settings", "streams.wire"} | ANY_CORE,
+    "streams.release": set(),
+    # Announcements say the release of their writer, and views keep it.
+    "streams.kafka": {"confluent_kafka", "streams.release", "streams.settings", "streams.wire"} | ANY_CORE,
     # Views and the payload reader commit offsets of their own (with the rows, by assign), so they hold a Consumer;
     # its configuration is kafka.client's.
-    "streams.views": {"rocksdict", "confluent_kafka"} | KAFKA | ANY_CORE,
+    "streams.views": {"rocksdict", "confluent_kafka", "streams.release"} | KAFKA | ANY_CORE,
     "streams.storage": {"google_crc32c", "zlib_ng"} | ANY_CORE,
     # The only place that asks a store over HTTP.
     "streams.storage.s3_client": {"streams.storage", "urllib3"} | ANY_CORE,

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 import click
 
 import schemas
-from streams.cli import screen, workers
+from streams.cli import screen, upgrading, workers
 from streams.cli.command import Verb, json_option, leave
-from streams.cli.lagging import mirror_lag
+from streams.cli.lagging import mirror_lag, uncarried
 from streams.cli.up import is_local
 from streams.core.names import Site
 from streams.errors import NeverWorks, Temporary, Transfer2goError
 from streams.federation import artifacts, java
 from streams.kafka import admin
+from streams.release import RELEASE
 from streams.settings import Settings
 
 CLOCK_S_MAX = 5.0
@@ -133,9 +134,12 @@ def _of_site(settings: Settings, site: Site) -> Iterator[Check]:
 def _mirrors(settings: Settings, site: Site) -> Check:
     name = f"{site} mirrors"
     try:
+        passed = uncarried(settings, site, time.time_ns() // 1_000_000)
         flows = mirror_lag(settings, site)
     except Transfer2goError as error:
         return Check(name, "warn", f"cannot be compared: {error}")
+    if passed:
+        return Check(name, "FAIL", "; ".join(map(upgrading.of_mirror, passed)), Temporary.exit_code)
     late = [flow for flow in flows if flow.records and flow.behind_s > BEHIND_S_MAX]
     if late:
         worst = max(late, key=lambda flow: flow.behind_s)
@@ -165,7 +169,17 @@ def _workers(settings: Settings, site: Site) -> Iterator[Check]:
         yield Check(f"{site} workers", "FAIL", words, 7)
     else:
         yield Check(f"{site} workers", "ok", f"{len(alive)} alive")
+    yield _release(settings, site)
     yield _clock(site, alive, now_ms)
+
+
+def _release(settings: Settings, site: Site) -> Check:
+    name = f"{site} release"
+    try:
+        odd = upgrading.of_release(site, upgrading.releases(settings, site, site))
+    except Transfer2goError as error:
+        return Check(name, "warn", f"is not known: {error}")
+    return Check(name, "warn", odd) if odd else Check(name, "ok", f"{RELEASE}, as this one")
 
 
 def _clock(site: Site, alive: list[workers.Writer], now_ms: int) -> Check:

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from threading import Event, Thread
 
 from streams.asking import Until
 from streams.cli import screen
@@ -17,6 +18,7 @@ from streams.errors import UsageError
 from streams.producer import IntentHandle, TransferClient
 from streams.settings import Settings
 
+_LOOK_S = 0.5
 _TAIL_BYTES = 4 * 1024 * 1024
 """Asked for ahead of what is printed: a terminal is slow, and most look at the first entries only."""
 
@@ -57,9 +59,30 @@ def _onlooking(client: TransferClient, asked: IntentHandle, columns: str | None)
             own.cancel()
 
 
+@contextmanager
+def _outages_said(stream: EventStream) -> Iterator[None]:
+    """While whoever iterates waits for a batch, another thread looks whether the broker is there."""
+    over, outage = Event(), screen.Outage()
+
+    def look() -> None:
+        while not over.wait(_LOOK_S):
+            outage.note(stream.away)
+
+    looking = Thread(target=look, name="outages", daemon=True)
+    looking.start()
+    try:
+        yield
+    finally:
+        over.set()
+        looking.join()
+
+
 def _print(settings: Settings, intent: str, name: str | None, most: int | None, timeout_s: float | None) -> None:
     left = most
-    with EventStream(intent, name, settings=settings, ahead_bytes=_TAIL_BYTES, timeout_s=timeout_s) as stream:
+    with (
+        EventStream(intent, name, settings=settings, ahead_bytes=_TAIL_BYTES, timeout_s=timeout_s) as stream,
+        _outages_said(stream),
+    ):
         for batch in stream:
             for number, values in enumerate(batch.arrow.to_pylist(), batch.start):
                 screen.put(json.dumps({"lfn": batch.lfn, "entry": number, **values}, default=worded))

@@ -17,7 +17,7 @@ from streams.core.names import IntentId, shown
 from streams.errors import UsageError
 from streams.following import fact_of, topics_of_intents
 from streams.kafka.replay import replay
-from streams.producer import IntentHandle, Outcome, TransferClient
+from streams.producer import BEAT_S, IntentHandle, Outcome, TransferClient
 from streams.settings import Settings
 from streams.watching import IntentFold, Snapshot
 
@@ -98,10 +98,11 @@ def add(
 
 def follow(handle: IntentHandle, timeout_s: float | None) -> Outcome:
     """Wait with a progress line on stderr."""
-    progress = screen.Progress(shown(str(handle.id).partition("-")[0]))
+    progress, outage = screen.Progress(shown(str(handle.id).partition("-")[0])), screen.Outage()
 
     def on_progress(snapshot: Snapshot) -> None:
-        note = handle.away or waiting(snapshot)
+        outage.note(handle.away)
+        note = "waits for the broker" if handle.away else waiting(snapshot)
         progress.show(snapshot.arrived, snapshot.files, snapshot.arrived_bytes, snapshot.bytes, note)
 
     try:
@@ -111,7 +112,7 @@ def follow(handle: IntentHandle, timeout_s: float | None) -> Outcome:
         screen.say(f"{handle.id} goes on; see `transfer2go intent watch {handle.id}`")
         raise
     last = outcome.last
-    progress.end(last.arrived, last.files, last.arrived_bytes, last.bytes, last.outcome)
+    progress.end(last.arrived, last.files, last.arrived_bytes, last.bytes, last.outcome, seconds=outcomes.took_s(last))
     return outcome
 
 
@@ -219,9 +220,13 @@ def watch(settings: Settings, name: str, timeout_s: float | None, as_json: bool)
     with TransferClient(_reader(settings, name)) as client:
         handle = _opened(client, name)
         if as_json:
+            outage, said = screen.Outage(), None
             snapshot = handle.snapshot()
-            for snapshot in handle.watch(timeout_s):
-                screen.put_json(outcomes.as_object(snapshot, short=True))
+            for snapshot in handle.watch(timeout_s, BEAT_S):
+                outage.note(handle.away)
+                if snapshot != said:
+                    screen.put_json(outcomes.as_object(snapshot, short=True))
+                said = snapshot
             leave(snapshot.exit_code)
         outcome = follow(handle, timeout_s)
     outcomes.show(outcome.last, as_json)
@@ -237,7 +242,7 @@ def cancel(settings: Settings, name: str) -> None:
     with TransferClient(at_site(settings, home)) as client:
         handle = _opened(client, name)
         if (before := handle.snapshot()).ended:
-            screen.say(f"{handle.id} has ended already: {before.state}")
+            screen.say(f"{handle.id} has ended already: {before.outcome}")
             return
         handle.cancel()
     screen.say(f"asked {home} to cancel {name}; see `transfer2go intent show {name}`")
@@ -252,7 +257,7 @@ def close(settings: Settings, name: str) -> None:
     with TransferClient(at_site(settings, home)) as client:
         handle = _opened(client, name)
         if (before := handle.snapshot()).ended:
-            screen.say(f"{handle.id} has ended already: {before.state}")
+            screen.say(f"{handle.id} has ended already: {before.outcome}")
             return
         handle.close_intake()
     screen.say(f"{name} takes nothing more; see `transfer2go intent watch {name}`")

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from streams.audit import worker_group
 from streams.core import topics
 from streams.core.names import Site
+from streams.errors import Temporary
 from streams.kafka.groups import committed_offsets
 from streams.kafka.reader import Place, Reader, Record
 from streams.kafka.replay import end_offsets, replay
 from streams.settings import Settings
 
+UNCARRIED_MS = 30_000
+"""A mirror that runs has found a topic within 10 s, however new."""
 _ORIGIN = "t2g-origin"
 _COUNTED_MAX = 50
 _WINDOW = 8
@@ -79,6 +82,47 @@ def _flows(settings: Settings, origin: Site, site: Site, bases: Iterable[str]) -
                 behind_s = max(behind_s, (missing[-1] - since) / 1000)
         flows.append(Flow(origin, site, base, records, behind_s))
     return flows
+
+
+@dataclass(frozen=True, slots=True)
+class Uncarried:
+    """Topics of `origin` that its mirror to `site` seems to pass by."""
+
+    origin: Site
+    site: Site
+    topics: tuple[str, ...]
+
+
+def uncarried(settings: Settings, site: Site, now_ms: int) -> list[Uncarried]:
+    """Of each peer that answers, the topics of which no record ever came to `site` though some have long stood there.
+
+    No record is read. Temporary when `site` itself does not answer.
+    """
+    bases = topics.mirrored(site, target_is_auditor=settings.entry(site).auditor)
+    peers = [name for name in settings.registry.names if name != site]
+    with Reader(settings, site, committed=False) as reader:
+        filled = _filled(reader, [topics.remote(peer, base) for peer in peers for base in bases])
+    found: list[Uncarried] = []
+    for peer in peers:
+        empty = [base for base in bases if topics.remote(peer, base) not in filled]
+        if not empty:
+            continue
+        try:
+            with Reader(settings, peer, committed=False) as reader:
+                old = _filled(reader, empty, now_ms - UNCARRIED_MS)
+        except Temporary:
+            continue  # a peer that is away is told of elsewhere
+        if passed := tuple(base for base in empty if base in old):
+            found.append(Uncarried(peer, site, passed))
+    return found
+
+
+def _filled(reader: Reader, names: list[str], before_ms: int | None = None) -> set[str]:
+    """Topics that hold a record, or one from before a time."""
+    places = reader.partitions_of(names)
+    begins = reader.begin_offsets(places)
+    until = reader.end_offsets(places) if before_ms is None else reader.offsets_at(places, before_ms)
+    return {place[0] for place in places if until[place] > begins[place]}
 
 
 def _after(settings: Settings, origin: Site, place: Place, start: int, copy: Record | None, large: bool) -> list[int]:

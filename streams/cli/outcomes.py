@@ -18,6 +18,13 @@ def what(snapshot: Snapshot) -> str:
     return f"{selectors[0].name}{more}" if selectors else "-"
 
 
+def took_s(snapshot: Snapshot) -> float | None:
+    """Seconds from when it was asked to what was heard of it last, each by its writer's clock; None when not known."""
+    if snapshot.asked_ms is None or snapshot.last_ms is None:
+        return None
+    return max(0, snapshot.last_ms - snapshot.asked_ms) / 1000
+
+
 def show(snapshot: Snapshot, as_json: bool) -> None:
     if as_json:
         screen.put_json(as_object(snapshot, short=False))
@@ -58,7 +65,7 @@ def as_object(snapshot: Snapshot, *, short: bool) -> dict[str, object]:
     body = snapshot.body
     found: dict[str, object] = {
         "intent": snapshot.intent,
-        "state": snapshot.state,
+        "state": snapshot.outcome,
         "outcome": snapshot.outcome,
         "ended": snapshot.ended,
         "exit_code": snapshot.exit_code,

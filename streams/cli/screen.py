@@ -22,6 +22,12 @@ from streams.core.ranges import Ranges
 CELL_CHARS_MAX = 2000
 _PLAIN_EVERY_S = 2.0
 _LIVE_EVERY_S = 0.1
+_WINDOW_S = 5.0
+_TOLD_S = 2.0
+"""Rate and time left are told from so many seconds on."""
+_RATE_S_MIN = 0.1
+_ALIKE = 8
+"""Sizes that differ by less tell of each other how fast they move."""
 
 
 def say(line: str) -> None:
@@ -102,10 +108,27 @@ def moment(at_ms: int | None) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+class Outage:
+    """Says once that a broker is away and is waited for, and once that it answers again."""
+
+    def __init__(self) -> None:
+        self._away = False
+
+    def note(self, why: str) -> None:
+        """`why` no news come at present, "" while they do."""
+        if why and not self._away:
+            say(f"waiting for the broker: {why}")
+        elif self._away and not why:
+            say("the broker answers again")
+        self._away = bool(why)
+
+
 class Progress:
     """A line on stderr that follows long work: rewritten in place on a terminal, else a new line when it changed.
 
-    `done_bytes` and `total_bytes` give rate and time left; the rate is over the last few seconds.
+    Rate and time left are those of the last few seconds, and are said when there are some. Small files cost by their
+    number, large ones by their bytes: each gives a time, the longer one is said. Nothing is where what is left is of
+    other sizes than what moved: from a thousand small files nobody can tell how long a large one takes.
     """
 
     def __init__(self, label: str, *, now_s: Callable[[], float] = time.monotonic) -> None:
@@ -114,22 +137,32 @@ class Progress:
         self._started = now_s()
         self._drawn_at = -1e9
         self._drawn = ""
-        self._points: list[tuple[float, int]] = [(self._started, 0)]
+        self._points: list[tuple[float, int, int]] = []
+        """(seconds, files done, bytes done), the oldest first."""
 
     def show(self, files: int, total_files: int, done_bytes: int, total_bytes: int, note: str = "") -> None:
         now = self._now_s()
-        self._points.append((now, done_bytes))
-        while len(self._points) > 2 and now - self._points[0][0] > 5:
+        self._points.append((now, files, done_bytes))
+        while len(self._points) > 2 and now - self._points[1][0] >= _WINDOW_S:
             self._points.pop(0)
         if now - self._drawn_at < (_LIVE_EVERY_S if self._live else _PLAIN_EVERY_S):
             return
         self._draw(self._text(files, total_files, done_bytes, total_bytes, note), now)
 
-    def end(self, files: int, total_files: int, done_bytes: int, total_bytes: int, note: str = "") -> None:
-        """The last state, and the cursor on a new line."""
-        elapsed = self._now_s() - self._started
-        rate = f" at {size(done_bytes / elapsed)}/s" if elapsed > 0 and done_bytes else ""
-        text = f"{self._label}  {files:,}/{total_files:,} files  {size(done_bytes)} in {duration(elapsed)}{rate}"
+    def end(
+        self,
+        files: int,
+        total_files: int,
+        done_bytes: int,
+        total_bytes: int,
+        note: str = "",
+        *,
+        seconds: float | None = None,
+    ) -> None:
+        """The last state, and the cursor on a new line. `seconds`: how long it took, if not since this line began."""
+        took = self._now_s() - self._started if seconds is None else seconds
+        rate = f" at {size(done_bytes / took)}/s" if took >= _RATE_S_MIN and done_bytes else ""
+        text = f"{self._label}  {files:,}/{total_files:,} files  {size(done_bytes)} in {duration(took)}{rate}"
         self._draw(f"{text}  {note}".rstrip(), self._now_s())
         self.close()
 
@@ -139,11 +172,13 @@ class Progress:
         self._drawn = ""
 
     def _text(self, files: int, total_files: int, done: int, total: int, note: str) -> str:
-        (t0, b0), (t1, b1) = self._points[0], self._points[-1]
-        rate = (b1 - b0) / (t1 - t0) if t1 > t0 else 0.0
-        left = f"  {duration((total - done) / rate)} left" if rate > 0 and total > done else ""
+        (t0, f0, b0), (t1, f1, b1) = self._points[0], self._points[-1]
+        some = t1 - t0 >= _TOLD_S
+        rate = f"  {size((b1 - b0) / (t1 - t0))}/s" if some else ""
+        left_s = _left_s(t1 - t0, f1 - f0, b1 - b0, total_files - files, total - done) if some else None
+        left = "" if left_s is None else f"  {duration(left_s)} left"
         counted = f"{files:,}/{total_files:,} files" if total_files else ""
-        sizes = f"  {size(done)} of {size(total)}  {size(rate)}/s" if total else ""
+        sizes = f"  {size(done)} of {size(total)}{rate}" if total else ""
         parts = (self._label, counted + sizes + left, note)
         return "  ".join(part for part in parts if part)
 
@@ -155,6 +190,16 @@ class Progress:
         elif text != self._drawn:
             click.echo(text, err=True)
         self._drawn, self._drawn_at = text, now
+
+
+def _left_s(seconds: float, files: int, moved: int, files_left: int, bytes_left: int) -> float | None:
+    """How long the rest takes, by what moved in `seconds`; None when that says nothing about it."""
+    if bytes_left <= 0 or moved <= 0:
+        return None
+    of_moved, of_left = moved / max(1, files), bytes_left / max(1, files_left)
+    if (files_left > 1 and of_moved > of_left * _ALIKE) or (files and files_left and of_moved < of_left / _ALIKE):
+        return None
+    return max(bytes_left * seconds / moved, files_left * seconds / files if files else 0.0)
 
 
 def plain(thing: Any) -> Any:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import click
 
-from streams.cli import screen
+from streams.cli import screen, upgrading
 from streams.cli.command import Verb, json_option, leave
 from streams.cli.site import show_sites
 from streams.cli.up import is_local
+from streams.core.names import Site
 from streams.errors import Temporary
 from streams.federation import local
 from streams.settings import Settings
@@ -19,10 +22,12 @@ from streams.settings import Settings
 def status(settings: Settings, as_json: bool) -> None:
     """Every part of the local federation with its memory and restarts; for clusters of your own, the sites.
 
+    Sites of another release and mirrors that lack a topic are named on stderr.
     Exit 0: all is well; 5: something is not ready.
     """
     if not is_local(settings):
         show_sites(settings, as_json)
+        _say_faults(settings, settings.registry.names)
         return
     parts = local.status(settings.state)
     well = all(part.state == "ready" for part in parts)
@@ -47,4 +52,11 @@ def status(settings: Settings, as_json: bool) -> None:
         )
         screen.put(f"memory together: {screen.size(sum(part.rss_bytes for part in parts))}")
         screen.say(f"logs: {settings.state / 'logs'}")
+    up = {part.name for part in parts if part.state == "ready"}
+    _say_faults(settings, [site for site in settings.registry.names if f"{site}-broker" in up])
     leave(0 if well else Temporary.exit_code)
+
+
+def _say_faults(settings: Settings, sites: Iterable[Site]) -> None:
+    for line in upgrading.faults(settings, {site: [site] for site in sites}):
+        screen.say(line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from streams import wire
@@ -95,6 +96,18 @@ def last(settings: Settings, site: Site, names: Sequence[str], most: int) -> lis
 
 
 def newest(records: Iterable[Record], most: int) -> list[Record]:
-    """The `most` latest by time, oldest first; records of a partition stay in its order."""
-    ordered = sorted(records, key=lambda r: (r.timestamp_ms, r.topic, r.partition, r.offset))
-    return ordered[max(0, len(ordered) - most) :]
+    """The `most` latest by time, oldest first; records of a partition stay in its order.
+
+    A record is no newer than what stands behind it in its partition: one that a clock ahead has dated would else be
+    the newest until its date has come, and hide what was written since.
+    """
+    placed: dict[Place, list[Record]] = {}
+    for record in records:
+        placed.setdefault((record.topic, record.partition), []).append(record)
+    dated: list[tuple[int, Record]] = []
+    for of_place in placed.values():
+        of_place.sort(key=lambda record: record.offset, reverse=True)
+        times = accumulate((record.timestamp_ms for record in of_place), min)
+        dated += zip(times, of_place, strict=True)
+    dated.sort(key=lambda one: (one[0], one[1].topic, one[1].partition, one[1].offset))
+    return [record for _, record in dated[max(0, len(dated) - most) :]]

@@ -121,7 +121,10 @@ def tail_topics(
         screen.say("no records")
     if follow:
         large = any(map(is_payload, names))
-        for record in tail(settings, site, names, stop=lambda: False, start=ends, large_records=large):
+        outage = screen.Outage()
+        for record in tail(
+            settings, site, names, stop=lambda: False, start=ends, large_records=large, on_away=outage.note
+        ):
             show(record)
 
 

@@ -26,7 +26,7 @@ from streams.errors import NotFound, Temporary, Transfer2goError, UsageError, Wi
 from streams.following import fact_of, topics_of_intents
 from streams.kafka.publish import Publisher, wall_ms
 from streams.kafka.reader import Reader, Record, record_of
-from streams.kafka.replay import replay
+from streams.kafka.replay import Start, replay
 from streams.settings import Settings
 from streams.storage.checksums import crc32c
 
@@ -37,7 +37,12 @@ COMMIT_S = 0.5
 ANNOUNCE_S = 30
 ACK_S = 35.0
 CLOCKS_MS = 60_000
-"""A record may be older than its neighbours by so much: writers' clocks differ."""
+"""Clocks of sites that are right differ by less."""
+AHEAD_MS = 24 * 3600 * 1000
+"""So far may a source's clock have been ahead of the one that dates what is told here: its broker's, once its writers'.
+"""
+PAUSED_MS = 600_000
+"""So long may this process have stood still before it hears of a manifest that others here know already."""
 KNOWN_S = 30.0
 """An intent that was published elsewhere is waited for so long."""
 
@@ -246,7 +251,14 @@ class Line:
         told: dict[ManifestId, list[m.TransferProgress]] = {body.manifest: [] for body in bodies}
         if not bodies:
             return told
-        since = max(0, min(self.known.written_ms[manifest] for manifest in told) - CLOCKS_MS)
+        written_ms, now_ms = min(self.known.written_ms[manifest] for manifest in told), wall_ms()
+        since: Start
+        if self._thread is not None:  # heard of just now, whatever the source's clock says
+            since = max(0, min(written_ms, now_ms) - PAUSED_MS)
+        elif written_ms > now_ms + CLOCKS_MS:  # by how much that clock is wrong nobody knows: all is read
+            since = "beginning"
+        else:
+            since = max(0, written_ms - AHEAD_MS)
         partitions = self._partitions_of(bodies)
         for record in replay(self._settings, self._site, [topics.CHUNK_EVENTS], partitions=partitions, start=since):
             said = self._progress(record)

@@ -82,6 +82,11 @@ class EventStream:
         """Its full name, once known."""
         return None if self._course is None else self._course.destination
 
+    @property
+    def away(self) -> str:
+        """Why no news come at present, "" while they do."""
+        return "" if self._line is None else self._line.away
+
     def __iter__(self) -> Self:
         return self
 

@@ -42,6 +42,19 @@ class Topic:
     name: str
     retention: Retention
 
+    @property
+    def is_copy(self) -> bool:
+        """A peer's topic, as a mirror writes it here."""
+        return "." in self.name
+
+    @property
+    def broker_dated(self) -> bool:
+        """Whether its records carry the time at which this site's broker took them, not what their writer says.
+
+        A copy keeps the time of its original; of payload it is how old the bytes are that counts, and by whose clock.
+        """
+        return self.retention is Retention.JOURNAL and not self.is_copy
+
 
 def requests_to(site: Site) -> str:
     return f"chunk-requests-to-{site}"

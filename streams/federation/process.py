@@ -77,7 +77,8 @@ class Running:
         self.popen = None
         self.state = "ended" if self.quick_ends < 4 else "failing"
         wants = "asked to be started again" if code == START_ME_AGAIN else f"ended with {_code(code)}"
-        self.why = f"{wants} after {lived_s:.0f} s; last line: {last_line(self.log)}"
+        again = f", starts in {wait_s:.0f} s" if wait_s else ""
+        self.why = f"{wants} after {lived_s:.0f} s{again}; last line: {last_line(self.log)}"
 
     def kill(self, why: str) -> None:
         """Ends a part that runs and does not work; it is started again as one that ended by itself."""

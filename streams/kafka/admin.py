@@ -22,7 +22,7 @@ from confluent_kafka.admin import (
 )
 
 from streams.core.names import Site
-from streams.core.topics import Retention, wanted
+from streams.core.topics import Retention, Topic, wanted
 from streams.errors import NeverWorks, Temporary
 from streams.kafka import client
 from streams.settings import Settings
@@ -33,6 +33,8 @@ SEGMENT_BYTES = 64 * 1024 * 1024
 CREDITS_KEPT = 5
 """Payload kept per partition, in credits: what is in flight here and in the mirror, what lags, and the open segment."""
 JOURNAL_RECORD_BYTES_MAX = 2 * 1024 * 1024
+ANY_TIME = 2**63 - 1
+"""Of `message.timestamp.after.max.ms`: however far ahead of the broker's clock a record is dated."""
 
 T = TypeVar("T")
 Wanted = tuple[str, int, Mapping[str, str]]
@@ -71,10 +73,24 @@ def _at_most(setting: str, value: int) -> _Promise:
     return _Promise(setting, str(value), lambda found: int(found) <= value, f"{value} or less")
 
 
-def _promises(settings: Settings, retention: Retention) -> tuple[_Promise, ...]:
+def _dated(topic: Topic) -> tuple[_Promise, ...]:
+    """Whose clock its records carry. A site's own journals: its broker's, so that nobody can back-date a record.
+
+    What a mirror writes keeps its date. A broker refuses one that is more than an hour ahead of its own clock unless it
+    is told otherwise, and one clock that is wrong would stop every mirror that reads from it.
+    """
+    if topic.broker_dated:
+        return (_is("message.timestamp.type", "LogAppendTime"),)
+    return (
+        _is("message.timestamp.type", "CreateTime"),
+        _at_least("message.timestamp.after.max.ms", ANY_TIME, ANY_TIME),
+    )
+
+
+def _promises(settings: Settings, topic: Topic) -> tuple[_Promise, ...]:
     registry = settings.registry
-    forever = (_is("cleanup.policy", "delete"), _is("retention.ms", "-1"))
-    if retention is Retention.JOURNAL:
+    forever = (_is("cleanup.policy", "delete"), _is("retention.ms", "-1"), *_dated(topic))
+    if topic.retention is Retention.JOURNAL:
         return (
             *forever,
             _is("retention.bytes", "-1"),
@@ -89,17 +105,19 @@ def _promises(settings: Settings, retention: Retention) -> tuple[_Promise, ...]:
     )
 
 
-def topic_settings(settings: Settings, retention: Retention) -> dict[str, str]:
-    """What a topic of this class is created with."""
-    return {promise.setting: promise.value for promise in _promises(settings, retention)}
+def topic_settings(settings: Settings, topic: Topic) -> dict[str, str]:
+    """What this topic is created with."""
+    return {promise.setting: promise.value for promise in _promises(settings, topic)}
+
+
+def _needed(settings: Settings, site: Site) -> list[Topic]:
+    peers = [name for name in settings.registry.names if name != site]
+    return wanted(site, peers, auditor=settings.entry(site).auditor)
 
 
 def _all_wanted(settings: Settings, site: Site) -> list[Wanted]:
-    peers = [name for name in settings.registry.names if name != site]
-    return [
-        (topic.name, settings.registry.partitions, topic_settings(settings, topic.retention))
-        for topic in wanted(site, peers, auditor=settings.entry(site).auditor)
-    ]
+    partitions = settings.registry.partitions
+    return [(topic.name, partitions, topic_settings(settings, topic)) for topic in _needed(settings, site)]
 
 
 def provision(settings: Settings, sites: Iterable[Site] | None = None, *, mend: bool = True) -> tuple[Provisioned, ...]:
@@ -216,8 +234,7 @@ def _wrong_settings(
 ) -> dict[str, list[tuple[_Promise, str]]]:
     """By topic: the promises its settings break, with what was found. Topics that do not exist are left out."""
     known = partition_counts(settings, site) if counts is None else counts
-    peers = [name for name in settings.registry.names if name != site]
-    kinds = {t.name: t.retention for t in wanted(site, peers, auditor=settings.entry(site).auditor) if t.name in known}
+    kinds = {topic.name: topic for topic in _needed(settings, site) if topic.name in known}
     if not kinds:
         return {}
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in kinds]
@@ -231,6 +248,12 @@ def _wrong_settings(
         except KafkaException as e:
             raise complaints.error_of(e.args[0], f"asking for the settings of {resource.name}") from e
         for promise in _promises(settings, kinds[resource.name]):
+            if promise.setting not in found:
+                raise NeverWorks(
+                    f"the brokers know no topic setting {promise.setting}",
+                    where=complaints.where,
+                    next="Kafka 3.6 or newer is needed",
+                )
             value = str(found[promise.setting].value)
             if not promise.holds(value):
                 broken.setdefault(resource.name, []).append((promise, value))

@@ -70,12 +70,16 @@ class Complaints:
         self.down_since_s: float | None = None
         """Monotonic time when the last broker went away; whoever hears from one again clears it."""
         self.refused: KafkaError | None = None
+        self.outages = 0
+        """How often all brokers were gone, or a topic was not known: a client made before may then read no more."""
 
     def __call__(self, error: KafkaError) -> None:
         log.warning("%s: %s", self.where, error.str())
         self.last = error.str()
         if error.code() in _NOT_ALLOWED:
             self.refused = error
+        if error.code() == KafkaError._ALL_BROKERS_DOWN or error.code() in _NO_TOPIC:
+            self.outages += 1
         if error.code() == KafkaError._ALL_BROKERS_DOWN and self.down_since_s is None:
             self.down_since_s = time.monotonic()
 

@@ -13,7 +13,7 @@ from functools import lru_cache, partial
 from types import TracebackType
 from typing import Self
 
-from streams import wire
+from streams import release, wire
 from streams.core import topics
 from streams.core.messages import ChunkHeader, LastSequence, Message, Origin, SiteAnnounced
 from streams.core.names import Site
@@ -33,17 +33,40 @@ class Publisher:
     """Sends a site's records. Thread-safe; nothing blocks but `flush`, `close` and `send_chunk` when told to wait.
 
     `writer` names the process for ever (a worker's number, a user's host), `role` what it is (worker, plane, cli).
+    Not `opened`: no client is made before `open`, or the first record.
     """
 
     def __init__(
-        self, settings: Settings, site: Site, writer: str, role: str, *, now_ms: Callable[[], int] = wall_ms
+        self,
+        settings: Settings,
+        site: Site,
+        writer: str,
+        role: str,
+        *,
+        now_ms: Callable[[], int] = wall_ms,
+        opened: bool = True,
     ) -> None:
         self._settings, self._now_ms = settings, now_ms
         self.site, self.writer, self.role = site, writer, role
         self._partitions = settings.registry.partitions
-        self._control = Lane(client.producer_config(settings, site, f"{role}-{writer}"))
+        self._lane: Lane | None = None
         self._chunks: Lane | None = None
         self._opening = threading.Lock()
+        if opened:
+            self.open()
+
+    def open(self) -> None:
+        """Make the client of control, if there is none yet. NeverWorks when librdkafka refuses its settings."""
+        with self._opening:
+            if self._lane is None:
+                self._lane = Lane(client.producer_config(self._settings, self.site, f"{self.role}-{self.writer}"))
+
+    @property
+    def _control(self) -> Lane:
+        if self._lane is None:
+            self.open()
+        assert self._lane is not None
+        return self._lane
 
     @property
     def incarnation(self) -> str:
@@ -59,7 +82,8 @@ class Publisher:
         framed = message if isinstance(message, wire.Framed) else wire.framed(message)
 
         def headers(incarnation: str, seq: int) -> Headers:
-            return wire.headers(framed.cls, self._origin(incarnation, seq))
+            own = wire.headers(framed.cls, self._origin(incarnation, seq))
+            return [*own, release.header()] if framed.cls is SiteAnnounced else own
 
         place = (framed.topic, _partition_of(framed.key, self._partitions))
         self._control.send(place, framed.key, framed.value, headers, on_ack)
@@ -97,7 +121,7 @@ class Publisher:
         return Origin(self.site, self.writer, incarnation, seq, self._now_ms())
 
     def _lanes(self) -> tuple[Lane, ...]:
-        return (self._control,) if self._chunks is None else (self._control, self._chunks)
+        return tuple(lane for lane in (self._lane, self._chunks) if lane is not None)
 
     def last_sequences(self) -> tuple[LastSequence, ...]:
         """Last numbers of this incarnation of control known to be in the log, one a (topic, partition)."""

@@ -22,6 +22,14 @@ Place = tuple[str, int]
 ANSWER_S = 5.0
 """A cluster that does not answer a question within this is away."""
 _BATCH = 1000
+_AGAIN_S = 0.2
+_NOT_YET = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+}
 
 
 class Record(NamedTuple):
@@ -80,6 +88,21 @@ class Reader:
             raise NotFound(f"no topic {shown}", where=self.where, next="run `transfer2go topic create`")
         return [(topic, partition) for topic in wanted for partition in sorted(known[topic])]
 
+    @property
+    def outages(self) -> int:
+        """How often the cluster was away, or a topic was not known, as the client heard."""
+        return self._complaints.outages
+
+    def check(self, places: Iterable[Place]) -> None:
+        """Temporary while nobody answers or a place has no leader, NotFound while a topic is not known."""
+        known = client.metadata(self._consumer, self._complaints).topics
+        for topic, partition in places:
+            if topic not in known or known[topic].error is not None:
+                raise NotFound(f"no topic {topic}", where=self.where, next="run `transfer2go topic create`")
+            found = known[topic].partitions.get(partition)
+            if found is None or found.leader < 0:
+                raise Temporary(f"{topic} [{partition}] has no leader", where=self.where)
+
     def _metadata(self) -> dict[str, list[int]]:
         found = client.metadata(self._consumer, self._complaints)
         return {name: list(topic.partitions) for name, topic in found.topics.items() if topic.error is None}
@@ -102,10 +125,18 @@ class Reader:
         asked = [TopicPartition(topic, partition, at) for topic, partition in places]
         if not asked:
             return {}
-        try:
-            found = self._consumer.offsets_for_times(asked, timeout=ANSWER_S)
-        except KafkaException as e:
-            raise self._complaints.error_of(e.args[0], "asking for offsets") from e
+        deadline = time.monotonic() + ANSWER_S
+        while True:
+            try:
+                found = self._consumer.offsets_for_times(asked, timeout=ANSWER_S)
+                break
+            except KafkaException as e:
+                # A broker that has just started, or made the topic, does not lead it at once; nor does the client ask
+                # anew who does before somebody lists all topics.
+                if e.args[0].code() not in _NOT_YET or time.monotonic() > deadline:
+                    raise self._complaints.error_of(e.args[0], "asking for offsets") from e
+                time.sleep(_AGAIN_S)
+                self._metadata()
         for answer in found:
             if answer.error is not None:
                 raise client.error_of(answer.error, f"asking for offsets of {answer.topic}", self.where)

@@ -13,6 +13,7 @@ from confluent_kafka import Message
 
 from streams.errors import Temporary
 from streams.kafka.reader import Place, Reader, Record, record_of
+from streams.kafka.steady import SteadyReader
 from streams.settings import Settings
 
 STALL_S = 15.0
@@ -113,11 +114,23 @@ def tail(
     partitions: Iterable[int] | None = None,
     committed: bool = False,
     large_records: bool = False,
+    on_away: Callable[[str], None] | None = None,
 ) -> Iterator[Record]:
-    """Records as they come, for ever, until `stop()` is true (asked at least every 0.1 s).
+    """Records as they come, for ever, until `stop()` is true (asked at least every 0.1 s while the cluster answers).
 
-    NotFound for a topic that does not exist; Temporary when the cluster has been away for 10 s.
+    NotFound for a topic that does not exist; Temporary when the cluster has been away for 10 s. With `on_away` it is
+    waited for then: told why, again and again, and "" when it answers.
     """
+    if on_away is not None:
+        with Reader(settings, site, committed=committed) as asked:
+            places = _places(asked, topics, partitions)
+            starts = _starts(asked, places, start, asked.begin_offsets(places))
+        with SteadyReader(settings, site, starts, committed=committed, large_records=large_records) as steady:
+            while not stop():
+                found = steady.batch(_WAIT_S)
+                on_away(steady.away)
+                yield from found
+        return
     with Reader(settings, site, committed=committed, large_records=large_records) as reader:
         places = _places(reader, topics, partitions)
         reader.assign(_starts(reader, places, start, reader.begin_offsets(places)))

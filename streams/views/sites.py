@@ -13,6 +13,7 @@ from typing import Any
 
 from streams.core.messages import Origin, SiteAnnounced
 from streams.core.names import Site
+from streams.release import UNTOLD
 from streams.views import rows
 
 REMEMBERED_MS = 24 * 3600 * 1000
@@ -22,7 +23,10 @@ MISSED_MAX = 3
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """An incarnation's latest word. `at_ms`: when that was said, by its writer's clock; `seq`: the record's number."""
+    """An incarnation's latest word. `at_ms`: when that was said, by its writer's clock; `seq`: the record's number.
+
+    `release`: what its writer runs.
+    """
 
     site: Site
     writer: str
@@ -36,6 +40,7 @@ class Announced:
     closing: bool
     at_ms: int
     seq: int
+    release: int = UNTOLD
 
     @property
     def order(self) -> tuple[bool, int, int]:
@@ -62,7 +67,7 @@ class Sites:
             said = _unpack(row)
             self._known[_key(said)] = said
 
-    def hear(self, fact: SiteAnnounced, origin: Origin) -> dict[bytes, bytes | None]:
+    def hear(self, fact: SiteAnnounced, origin: Origin, release: int = UNTOLD) -> dict[bytes, bytes | None]:
         """Take an announcement; returns the rows to put (None: delete) in the same batch as its offset."""
         said = Announced(
             fact.site,
@@ -77,6 +82,7 @@ class Sites:
             fact.closing,
             origin.at_ms,
             origin.seq,
+            release,
         )
         key, changes = _key(said), dict[bytes, bytes | None]()
         with self._lock:

@@ -24,6 +24,7 @@ from streams.core import topics
 from streams.core.messages import DeadLetter, FilesHeld, FilesLost, SiteAnnounced
 from streams.errors import NeverWorks, Temporary, Transfer2goError, WireError
 from streams.kafka import client
+from streams.release import release_of
 from streams.settings import Settings
 from streams.views import rows
 from streams.views.catalogue import Catalogue
@@ -33,7 +34,7 @@ from streams.views.sites import Sites
 
 log = logging.getLogger("streams.views")
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the layout in rows.py changes: older views are folded anew."""
 _RECORDS_MAX = 32
 _FILES_MAX = 4000
@@ -55,6 +56,7 @@ class Progress:
 class View:
     """`start`, read `catalogue` and `sites`, `stop`. The directory belongs to one process at a time.
 
+    Not `opened`: neither the directory nor a client is touched before `open` or `start`.
     `on_refused(letter)` must return only when the dead letter is safe, or raise: it is then tried again, and nothing
     behind the record is applied meanwhile. `on_fault` is called once, in the thread, when the view cannot go on.
     """
@@ -65,15 +67,12 @@ class View:
         directory: Path,
         on_refused: Callable[[DeadLetter], None],
         on_fault: Callable[[Exception], None] | None = None,
+        *,
+        opened: bool = True,
     ) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
         self.path = directory / "view"
-        try:
-            self._db = rows.open_primary(str(self.path))
-        except Exception as error:
-            raise _cannot_open(error, self.path) from error
-        self.catalogue = Catalogue(self._db)
-        self.sites = Sites(self._db)
+        self.catalogue: Catalogue
+        self.sites: Sites
         self.progress = Progress()
         self._settings, self._here = settings, settings.here
         self._on_refused, self._on_fault = on_refused, on_fault
@@ -86,10 +85,26 @@ class View:
         self._reached: dict[Place, int] = {}
         self._moved = Condition()
         self._stopping = Event()
-        self._ends = EndOffsets(settings, self._here, self._places)
+        self._db: Any = None
+        self._ends: EndOffsets
         self._thread = Thread(target=self._run, name="view", daemon=True)
+        if opened:
+            self.open()
+
+    def open(self) -> None:
+        """Take the directory and open what is there; once. NeverWorks when another process has it, else Temporary."""
+        if self._db is not None:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = rows.open_primary(str(self.path))
+        except Exception as error:
+            raise _cannot_open(error, self.path) from error
+        self.catalogue, self.sites = Catalogue(self._db), Sites(self._db)
+        self._ends = EndOffsets(self._settings, self._here, self._places)
 
     def start(self) -> None:
+        self.open()
         self._thread.start()
 
     def stop(self) -> None:
@@ -99,7 +114,8 @@ class View:
             self._thread.join()
         with self._moved:
             self._moved.notify_all()
-        self._db.close()
+        if self._db is not None:
+            self._db.close()
 
     @property
     def alive(self) -> bool:
@@ -237,7 +253,7 @@ class View:
             case FilesLost():
                 changes.lose(heard.message)
             case SiteAnnounced():
-                changes.extra |= self.sites.hear(heard.message, heard.origin)
+                changes.extra |= self.sites.hear(heard.message, heard.origin, release_of(headers))
         return 1
 
     def _refuse(self, letter: DeadLetter) -> None:

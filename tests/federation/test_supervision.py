@@ -77,6 +77,20 @@ def test_what_ends_at_once_every_time_is_started_ever_more_slowly(tmp_path: Path
     found.stop_all()
 
 
+def test_what_asks_to_be_started_again_every_time_is_started_ever_more_slowly_and_said_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = part(tmp_path, "T1_A-worker-0", "/bin/sh", "-c", "echo no space left; exit 75")
+    found = watching(tmp_path, one)
+    until(lambda: (found.watch(), one.restarts >= 4)[1])
+    found.stop_all()
+    said = [line.partition(" ")[2] for line in capsys.readouterr().out.splitlines()]
+    after = "T1_A-worker-0 asked to be started again after 0 s"
+    assert said == [
+        f"{after}{when}; last line: no space left" for when in ("", *(f", starts in {n} s" for n in (1, 2, 4)))
+    ]
+
+
 def test_stop_ends_all_even_the_stubborn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "STOP_S", 0.5)
     deaf = (

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from streams.core import topics
@@ -15,6 +16,8 @@ from streams.core.names import Site
 from streams.errors import NeverWorks, NotFound, Temporary
 from streams.kafka import admin, client
 from streams.kafka.admin import check, create_topics, faults, provision
+from streams.kafka.reader import Reader, Record
+from streams.kafka.replay import replay
 from streams.settings import Settings, SiteEntry
 
 pytestmark = pytest.mark.sites
@@ -58,7 +61,7 @@ def _settings_of(settings: Settings, topic: str) -> dict[str, Any]:
 
 
 def test_every_wanted_topic_is_created_once_and_the_check_agrees(empty: Settings) -> None:
-    assert faults(empty, A) == ["none of the 21 topics exists at T1_A; run `transfer2go topic create`"]
+    assert faults(empty, A) == ["none of the 23 topics exists at T1_A; run `transfer2go topic create`"]
     (first,) = provision(empty, [A])
     wanted = {topic.name for topic in topics.wanted(A, [B])}
     assert set(first.created) == wanted
@@ -143,3 +146,113 @@ def test_a_site_that_is_away_or_unknown_is_said(empty: Settings) -> None:
         check(replace(empty, registry=away), [A])
     with pytest.raises(NotFound, match="no site T9_Z"):
         check(empty, [Site("T9_Z")])
+
+
+AN_HOUR_MS, UNBOUNDED = 3_600_000, str(2**63 - 1)
+
+
+def _put(settings: Settings, topic: str, at_ms: int, *values: bytes) -> str:
+    """Records of one date in partition 0; why the broker refused the last of them, "" when it took it."""
+    why: list[KafkaError | None] = []
+    producer = Producer({"bootstrap.servers": settings.entry(A).bootstrap, "linger.ms": 0, "log_level": 0})
+    for value in values:
+        producer.produce(topic, value, partition=0, timestamp=at_ms, on_delivery=lambda error, _: why.append(error))
+        assert producer.flush(20) == 0
+    return "" if why[-1] is None else why[-1].name()
+
+
+def _read(settings: Settings, name: str, start: Any = "beginning") -> list[Record]:
+    """What stands in a topic; a broker that has just made it may first say that it does not lead it."""
+    for _ in range(50):
+        try:
+            return list(replay(settings, A, [name], start=start))
+        except Temporary:
+            time.sleep(0.2)
+    return list(replay(settings, A, [name], start=start))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def test_a_copy_takes_what_a_clock_ahead_has_dated_and_refuses_it_without_the_setting(empty: Settings) -> None:
+    provision(empty, [A])
+    ahead_ms = _now_ms() + 2 * AN_HOUR_MS
+    for name in ("T2_B.manifests", "chunks-to-T2_B", "T2_B.chunks-to-T1_A"):
+        assert _put(empty, name, ahead_ms, b"x") == ""
+        (record,) = _read(empty, name)
+        assert record.timestamp_ms == ahead_ms
+        _set(empty, name, message_timestamp_after_max_ms=str(AN_HOUR_MS))
+        assert _put(empty, name, ahead_ms, b"x") == "INVALID_TIMESTAMP"
+    assert len(faults(empty, A)) == 3
+    provision(empty, [A])
+    assert _put(empty, "T2_B.manifests", ahead_ms, b"x") == ""
+
+
+def test_a_sites_own_journals_carry_the_brokers_time(empty: Settings) -> None:
+    provision(empty, [A])
+    before_ms = _now_ms()
+    for at_ms in (before_ms - 24 * AN_HOUR_MS, before_ms + 24 * AN_HOUR_MS):
+        assert _put(empty, "transfer-intents", at_ms, b"x") == ""
+    times = [record.timestamp_ms for record in _read(empty, "transfer-intents")]
+    assert all(abs(at_ms - before_ms) < 60_000 for at_ms in times)
+
+
+def test_a_running_federation_gets_the_topics_and_the_times_it_lacks(empty: Settings) -> None:
+    """As one looked before: no topic of decisions, every record dated by its writer."""
+    before = {
+        topic.name: {
+            name: value
+            for name, value in admin.topic_settings(empty, topic).items()
+            if not name.startswith("message.timestamp")
+        }
+        for topic in topics.wanted(A, [B])
+        if "intent-decisions" not in topic.name
+    }
+    create_topics(empty, A, [(name, 4, config) for name, config in before.items()])
+    old_ms = _now_ms() - 24 * AN_HOUR_MS
+    assert _put(empty, "manifests", old_ms, b"before") == ""
+    told = faults(empty, A)
+    assert "topic intent-decisions does not exist at T1_A; run `transfer2go topic create`" in told
+    assert "topic T2_B.intent-decisions does not exist at T1_A; run `transfer2go topic create`" in told
+    assert (
+        "topic manifests at T1_A has message.timestamp.type=CreateTime, expected LogAppendTime; "
+        "run `transfer2go topic create`" in told
+    )
+    with pytest.raises(NeverWorks):
+        check(empty, [A])
+    (done,) = provision(empty, [A])
+    assert set(done.created) == {"intent-decisions", "T2_B.intent-decisions"}
+    assert set(done.mended) == before.keys()
+    check(empty, [A])
+    assert _put(empty, "manifests", old_ms, b"behind") == ""
+    assert [r.timestamp_ms > old_ms for r in _read(empty, "manifests")] == [False, True]
+
+
+def test_what_is_found_by_time_across_the_change_and_among_equal_times(empty: Settings) -> None:
+    """Dated by a clock two hours ahead before, by the broker behind; then many of one millisecond."""
+    create_topics(empty, A, [("manifests", 4, {}), ("T2_B.manifests", 4, {"index.interval.bytes": "1"})])
+    _set(empty, "manifests", message_timestamp_after_max_ms=UNBOUNDED)
+    assert _put(empty, "manifests", _now_ms() + 2 * AN_HOUR_MS, b"ahead") == ""
+    provision(empty, [A])
+    since_ms = _now_ms()
+    assert _put(empty, "manifests", 0, b"one", b"two") == ""
+    found = _read(empty, "manifests", start=since_ms - 1000)
+    assert [r.value for r in found] == [b"ahead", b"one", b"two"], "nothing behind is passed over"
+    same_ms = _now_ms()
+    assert _put(empty, "T2_B.manifests", same_ms - 5, b"before") == ""
+    assert _put(empty, "T2_B.manifests", same_ms, *(b"%d" % n for n in range(50))) == ""
+    with Reader(empty, A) as reader:
+        place = ("T2_B.manifests", 0)
+        assert reader.offsets_at([place], same_ms)[place] == 1
+        assert reader.offsets_at([place], same_ms - 1)[place] == 1
+    producer = Producer({"bootstrap.servers": empty.entry(A).bootstrap, "linger.ms": 200, "log_level": 0})
+    for _ in range(3):  # batches of many records, each of one time
+        for number in range(100):
+            producer.produce("manifests", b"%d" % number, partition=1)
+        assert producer.flush(20) == 0
+    batched = [r for r in _read(empty, "manifests") if r.partition == 1]
+    with Reader(empty, A) as reader:
+        for at_ms in {r.timestamp_ms for r in batched}:
+            first = next(r.offset for r in batched if r.timestamp_ms >= at_ms)
+            assert reader.offsets_at([("manifests", 1)], at_ms)[("manifests", 1)] == first

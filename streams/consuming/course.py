@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection
 
-from streams.consuming.leg import ENDPOINT, Came, Leg
+from streams.consuming.leg import ENDPOINT, RETRY_MS, Came, Leg
 from streams.core import intent as machine
 from streams.core import messages as m
 from streams.core.intent import Counts, IntentRow, State
@@ -169,6 +169,11 @@ class Course(OfIntent):
         if leg is not None:
             leg.take(header, segment, payload, now_ms, lease_ms)
 
+    def served(self, header: m.ChunkHeader, now_ms: int) -> None:
+        leg = self.legs.get(header.manifest)
+        if leg is not None:
+            leg.served(header.request_no, now_ms)
+
     def next(self) -> tuple[Leg, Came, int] | None:
         """(leg, segment, the position in it that is next), in the order of the manifests and of their lines."""
         for leg in self._open:
@@ -204,17 +209,22 @@ class Course(OfIntent):
 
     # what is asked for and told
 
-    def asks(self, now_ms: int, lease_ms: int) -> list[tuple[Leg, Site, Ranges]]:
-        """What to ask for now: in order, and never more than `ahead_bytes` before it is worked on."""
+    def asks(self, now_ms: int, lease_ms: int, retry_ms: int = RETRY_MS) -> list[tuple[Leg, Site, Ranges]]:
+        """What to ask for now: in order, and never more than `ahead_bytes` before it is worked on.
+
+        What was asked for once has its room already: a hole before what came would else never be filled.
+        """
         out: list[tuple[Leg, Site, Ranges]] = []
         share = max(1, self.ahead_bytes // REQUESTS)
-        room = self.ahead_bytes - sum(leg.held_bytes for leg in self._open)
+        held = sum(leg.held_bytes for leg in self._open)
         for leg in self._open:
-            while room >= share and not leg.over:  # less would be a request for every batch
-                asked = leg.ask(share, now_ms, lease_ms)
+            while not leg.over:
+                before = leg.held_bytes
+                more = self.ahead_bytes - held >= share  # less would be a request for every batch
+                asked = leg.ask(share, now_ms, lease_ms, retry_ms, more=more)
                 if asked is None:
                     break
-                room -= asked[1].size * leg.manifest.unit_bytes
+                held += leg.held_bytes - before
                 out.append((leg, *asked))
         return out
 
@@ -231,18 +241,18 @@ class Course(OfIntent):
         self._open = [leg for leg in self._open if not leg.closed]
         return out
 
-    def reports(self) -> list[m.TransferReported]:
+    def reports(self, retry_ms: int = RETRY_MS) -> list[m.TransferReported]:
         """How the legs at work stand, where that is news, for who watches the intent."""
-        said = (leg.report(self.known.row.decision_no) for leg in self._open)
+        said = (leg.report(self.known.row.decision_no, retry_ms) for leg in self._open)
         return [report for report in said if report is not None]
 
-    def waits_for(self) -> str:
+    def waits_for(self, retry_ms: int = RETRY_MS) -> str:
         row = self.known.row
         if row.decision is None:
             return f"{row.intent.home} to decide"
         for leg in self._open:
             if not leg.over:
-                return ", ".join(f"{asked.source} to send {asked.ranges.size:,} entries" for asked in leg.asked)
+                return leg.waits_for(retry_ms)
         return f"{row.decision.source} to write its manifests"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection
 
-from streams.consuming.leg import ENDPOINT, RETRY_MS, Came, Leg
+from streams.consuming.leg import ATTEMPT, ENDPOINT, RETRY_MS, Came, Leg
 from streams.core import intent as machine
 from streams.core import messages as m
 from streams.core.intent import Counts, IntentRow, State
@@ -107,10 +107,12 @@ class Course(OfIntent):
         self.known, self.destination, self.ahead_bytes = known, destination, ahead_bytes
         self.legs: dict[ManifestId, Leg] = {}
         """In the order of their chain, which is the order in which manifests come to count."""
+        self.attempt = ATTEMPT
         self._open: list[Leg] = []
+        self._unclaimed: list[Leg] = []
         self._given = None if position is None else _parsed(position, known.row.intent)
 
-    follows_progress = False
+    exclusive = True
 
     @property
     def manifests(self) -> Collection[ManifestId]:
@@ -135,10 +137,10 @@ class Course(OfIntent):
     def enter(self, body: m.ManifestWritten, told: list[m.TransferProgress]) -> Leg:
         """Make a manifest a leg; `told` is what the log holds of this consumer's way through it."""
         for progress in told:
-            if progress.endpoint != ENDPOINT:  # a prefix says nothing of what they have done
-                what = f"workers share {self.destination}, by `transfer2go event work`"
-                raise NeverWorks(what, next="publish an intent for a name of its own")
+            self.hear_progress(progress)
         leg = self.legs[body.manifest] = Leg(body, self.destination)
+        leg.attempt = self.attempt
+        self._unclaimed.append(leg)
         for progress in told:
             for group in progress.failed:
                 for item in group.items.numbers():
@@ -162,7 +164,10 @@ class Course(OfIntent):
     # what comes, and is handed out
 
     def hear_progress(self, progress: m.TransferProgress) -> None:
-        """One process a name: it is this one's own."""
+        """A place of its own name, or of one that it took over: a prefix. Of a pool's work it says nothing."""
+        if progress.endpoint != ENDPOINT:
+            what = f"workers share {self.destination}, by `transfer2go event work`"
+            raise NeverWorks(what, next="publish an intent for a name of its own")
 
     def take(self, header: m.ChunkHeader, segment: m.Segment, payload: bytes, now_ms: int, lease_ms: int) -> None:
         leg = self.legs.get(header.manifest)
@@ -228,6 +233,11 @@ class Course(OfIntent):
                 out.append((leg, *asked))
         return out
 
+    def claims(self) -> list[m.TransferProgress]:
+        """Its place in the manifests entered since the last call that are open, or in the last one that is not."""
+        found, self._unclaimed = self._unclaimed, []
+        return [leg.claim() for leg in [leg for leg in found if not leg.closed] or found[-1:]]
+
     def tells(self) -> list[m.TransferProgress | m.CompletionRecord]:
         """What the log should know by now: how far each leg is, and the last words of those that are done."""
         out: list[m.TransferProgress | m.CompletionRecord] = []
@@ -236,7 +246,8 @@ class Course(OfIntent):
             if progress is not None:
                 out.append(progress)
             if leg.done >= leg.total or self.state is State.CANCELLED:
-                out.append(leg.completion())
+                if (self.destination, leg.id) not in self.known.completed:  # by a process before this one
+                    out.append(leg.completion())
                 leg.closed = True
         self._open = [leg for leg in self._open if not leg.closed]
         return out

@@ -47,4 +47,7 @@ class Consumer(Protocol):
     def claims(self) -> Sequence[m.TransferProgress]:
         """What says that its name is this process's now, of the manifests entered since the last call."""
 
+    def place(self, manifest: ManifestId) -> m.TransferProgress:
+        """How far it is with a manifest."""
+
     def reports(self, retry_ms: int) -> Sequence[m.TransferReported]: ...

@@ -110,6 +110,7 @@ class Course(OfIntent):
         self.attempt = ATTEMPT
         self._open: list[Leg] = []
         self._unclaimed: list[Leg] = []
+        self._has_come = False
         self._given = None if position is None else _parsed(position, known.row.intent)
 
     exclusive = True
@@ -238,6 +239,9 @@ class Course(OfIntent):
         found, self._unclaimed = self._unclaimed, []
         return [leg.claim() for leg in [leg for leg in found if not leg.closed] or found[-1:]]
 
+    def place(self, manifest: ManifestId) -> m.TransferProgress:
+        return self.legs[manifest].claim()
+
     def tells(self) -> list[m.TransferProgress | m.CompletionRecord]:
         """What the log should know by now: how far each leg is, and the last words of those that are done."""
         out: list[m.TransferProgress | m.CompletionRecord] = []
@@ -253,8 +257,10 @@ class Course(OfIntent):
         return out
 
     def reports(self, retry_ms: int = RETRY_MS) -> list[m.TransferReported]:
-        """How the legs at work stand, where that is news, for who watches the intent."""
-        said = (leg.report(self.known.row.decision_no, retry_ms) for leg in self._open)
+        """How the legs at work stand, where that is news, for who watches the intent. The first says that it came."""
+        decision_no, first = self.known.row.decision_no, not self._has_come
+        self._has_come = self._has_come or bool(self._open)
+        said = [leg.report(decision_no, retry_ms, anyway=first and not n) for n, leg in enumerate(self._open)]
         return [report for report in said if report is not None]
 
     def waits_for(self, retry_ms: int = RETRY_MS) -> str:

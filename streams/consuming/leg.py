@@ -252,12 +252,12 @@ class Leg:
             return refusal(refused, self.manifest.items[item].lfn, retry_ms)
         return ", ".join(f"{asked.source} to send {asked.ranges.size:,} entries" for asked in self.asked)
 
-    def report(self, decision_no: int, retry_ms: int = RETRY_MS) -> m.TransferReported | None:
-        """How far it is, in numbers, and what it waits for, unless that was said."""
+    def report(self, decision_no: int, retry_ms: int = RETRY_MS, *, anyway: bool = False) -> m.TransferReported | None:
+        """How far it is, in numbers, and what it waits for, unless that was said (`anyway`: also then)."""
         refused = None if self.over else self.refused.get(self.manifest.line.item_at(self.at))
         waits_for = self.waits_for(retry_ms) if refused is not None else f"{self.destination} to read on"
         stands = (self.done, waits_for if refused is not None else "")
-        if stands == self._reported:
+        if stands == self._reported and not anyway:
             return None
         self._reported = stands
         failed = self.failed_items

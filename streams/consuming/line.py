@@ -224,11 +224,11 @@ class Line:
 
     def _hear_progress(self, claim: Claim, writer: str, said: m.TransferProgress) -> None:
         assert self._consumer is not None
+        self._consumer.hear_progress(said)
         if writer == self._publisher.writer:
             self._outbox.heard(said)
         elif self._claim is not None and claim > self._claim:
             raise taken_over(self._consumer.destination, claim)
-        self._consumer.hear_progress(said)
 
     def _payload(self, record: Record) -> None:
         key, value = record.key or b"", record.value
@@ -269,6 +269,7 @@ class Line:
             self._consumer.enter(body, self._counting(found.get(body.manifest, [])))
         for claim in self._consumer.claims():
             self._outbox.put(claim)
+        self._outbox.send()  # before anything is handed out
 
     def _counting(self, said: list[tuple[Claim, m.TransferProgress]]) -> list[m.TransferProgress]:
         """All of a pool's, and of a stream's what the process says that has the name."""
@@ -357,6 +358,9 @@ class Line:
             if self._error is not None:  # what it says counts for nobody any more
                 return
             for message in self._consumer.tells():
+                if self._claim is not None and isinstance(message, m.CompletionRecord):
+                    # heard back first, it shows that the last word is still this process's to say
+                    self._outbox.put(self._consumer.place(message.manifest))
                 self._outbox.put(message)
         self._outbox.send(at_once=at_once)
 

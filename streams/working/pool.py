@@ -69,6 +69,7 @@ class Pool(OfIntent):
         self.refused: dict[tuple[ManifestId, int], Refused] = {}
         """Items that their source could not read when this process asked last: no hand is held up by them."""
         self._retry_ms = RETRY_MS
+        self._has_come = False
         self._later: set[tuple[ManifestId, Range]] = set()
         self._stop_told: set[ManifestId] = set()
 
@@ -117,6 +118,10 @@ class Pool(OfIntent):
         """The name is all its workers'."""
         return []
 
+    def place(self, manifest: ManifestId) -> m.TransferProgress:
+        share = self.shares[manifest]
+        return share.progress(own=share.own)
+
     def tells(self) -> list[m.TransferProgress | m.CompletionRecord]:
         out: list[m.TransferProgress | m.CompletionRecord] = []
         for share in self.shares.values():
@@ -131,7 +136,7 @@ class Pool(OfIntent):
         return out
 
     def reports(self, retry_ms: int = RETRY_MS) -> list[m.TransferReported]:
-        """How manifests at work stand, where that is news. Of each one worker speaks."""
+        """How manifests at work stand, where that is news. Of each one worker speaks; its first says that it came."""
         decision_no = self.known.row.decision_no
         found = []
         for share in self.shares.values():
@@ -140,7 +145,9 @@ class Pool(OfIntent):
             item = next((item for manifest, item in self.refused if manifest == share.id), None)
             refused = None if item is None else self.refused[share.id, item]
             why = "" if refused is None or item is None else refusal(refused, share.lfn(item), retry_ms)
-            said = share.report(decision_no, why, None if refused is None else refused.reason)
+            reason = None if refused is None else refused.reason
+            said = share.report(decision_no, why, reason, anyway=not self._has_come)
+            self._has_come = True
             found += [] if said is None else [said]
         return found
 

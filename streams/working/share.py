@@ -114,11 +114,14 @@ class Share:
         return m.TransferProgress(self.id, self.destination, attempt, ENDPOINT, verified, sealed, lost)
 
     def report(
-        self, decision_no: int, waits_for: str = "", reason: m.Reason | None = None
+        self, decision_no: int, waits_for: str = "", reason: m.Reason | None = None, *, anyway: bool = False
     ) -> m.TransferReported | None:
-        """How far it is, in numbers, and what it waits for (its workers, if nothing is named), unless that was said."""
+        """How far it is, in numbers, and what it waits for (its workers, if nothing is named), unless that was said.
+
+        `anyway`: also then.
+        """
         stands = (self.confirmed.size, len(self.failed), waits_for)
-        if stands == self._reported:
+        if stands == self._reported and not anyway:
             return None
         self._reported = stands
         sealed, lost = (self._sealed(self.confirmed) - self.lost).size, len(self.failed)

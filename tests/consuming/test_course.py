@@ -245,6 +245,8 @@ def test_a_report_says_which_source_cannot_read() -> None:
     found = course((item(0, 20),))
     ((leg, _, ranges),) = found.asks(0, LEASE_MS, RETRY_MS)
     leg.numbered(ranges, 7)
+    (came,) = found.reports()
+    assert (came.verified, came.waits_for) == (0, f"{ZPEAK} to read on")
     assert not found.reports()
     found.take(*payload(leg, 0, 20, AWAY, request_no=7), 0, LEASE_MS)
     (report,) = found.reports()

@@ -225,8 +225,10 @@ class Course(OfIntent):
         held = sum(leg.held_bytes for leg in self._open)
         for leg in self._open:
             while not leg.over:
-                before = leg.held_bytes
                 more = self.ahead_bytes - held >= share  # less would be a request for every batch
+                if leg.untouched and not more:
+                    return out
+                before = leg.held_bytes
                 asked = leg.ask(share, now_ms, lease_ms, retry_ms, more=more)
                 if asked is None:
                     break

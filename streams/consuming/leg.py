@@ -101,8 +101,15 @@ class Leg:
     @property
     def held_bytes(self) -> int:
         """Bytes asked for, on their way or waiting, by the source's estimate of an entry."""
+        if self.untouched:
+            return 0
         held = Ranges((came.start, came.stop) for came in self._came) | Ranges([(0, self._reach)])
         return (held - self.excused - Ranges([(0, self.at)])).size * self.manifest.unit_bytes
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing of it is asked for or here: of most legs of a large intent."""
+        return not self._came and self._reach <= self.at
 
     def sealed(self, upto: int) -> Ranges:
         """Items that end at or before a position and did not fail."""

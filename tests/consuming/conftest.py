@@ -6,21 +6,24 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pyarrow as pa
 import pytest
 from confluent_kafka import Producer
 
 from streams import wire
+from streams.consuming import line
 from streams.core import messages as m
 from streams.core import topics
 from streams.core.manifest import Manifest
 from streams.core.names import Block, Dataset, Destination, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.policy import Policy
-from streams.core.ranges import Ranges
 from streams.core.selection import Kind, Selector
 from streams.errors import Temporary
 from streams.events.batches import fingerprint, pack
+from streams.kafka.lane import OnAck
+from streams.kafka.publish import Publisher
 from streams.kafka.reader import Reader, record_of
 from streams.kafka.replay import replay
 from streams.settings import Registry, Settings, SiteEntry
@@ -64,11 +67,13 @@ class SourceSite:
     def id(self) -> ManifestId:
         return self.manifest.body.manifest
 
-    def publish(self) -> None:
+    def publish(self, *, list_items: bool = True) -> None:
         asked = Selector(Kind.FILE, "/store/0.root")
         body = m.TransferIntent(INTENT, Text("tests"), (asked,), (ZPEAK,), selection="entries:E")
-        for fact in (body, m.IntentDecided(INTENT, 1, m.Verdict.ACCEPTED, body, A, 0, 5), self.manifest.body):
+        for fact in (body, m.IntentDecided(INTENT, 1, m.Verdict.ACCEPTED, body, A, 0, 5)):
             self.say(fact)
+        if list_items:
+            self.say(self.manifest.body)
 
     def say(self, fact: m.Message) -> None:
         self._send(
@@ -156,8 +161,34 @@ def _item(n: int, length: int) -> m.Item:
     return m.Item(lfn, dataset, Block(f"{dataset}#b"), target, part, length, 10 * length, None, "v", A)
 
 
-def verified(said: m.TransferProgress) -> Ranges:
-    return said.verified
+class Forgetful(Publisher):
+    """Of the records of a class, takes the first ones as `losses` say: `refused` (a full buffer), `lost` (given up, not
+    in the log), `unheard` (in the log, and the acknowledgement is lost)."""
+
+    kinds: ClassVar[tuple[type, ...]] = (m.TransferProgress,)
+    losses: ClassVar[list[str]] = []
+
+    def send(self, message: m.Message, on_ack: OnAck | None = None) -> None:
+        how = self.losses.pop(0) if isinstance(message, self.kinds) and self.losses else ""
+        given_up = Temporary("given up after 30 s")
+        if how == "refused":
+            raise Temporary("too many records wait for the broker's acknowledgement")
+        if how == "lost":
+            assert on_ack is not None
+            on_ack(given_up)
+        elif how == "unheard":
+            super().send(message, lambda error: on_ack(given_up) if on_ack is not None else None)
+        else:
+            super().send(message, on_ack)
+
+
+@pytest.fixture
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> type[Forgetful]:
+    """What consumers of the test publish with."""
+    monkeypatch.setattr(Forgetful, "losses", [])
+    monkeypatch.setattr(Forgetful, "kinds", (m.TransferProgress,))
+    monkeypatch.setattr(line, "Publisher", Forgetful)
+    return Forgetful
 
 
 @pytest.fixture

@@ -65,6 +65,7 @@ class Line:
         """Under which its name is this process's, where it is one process's."""
         self._reader = Reader(settings, site, committed=False, large_records=True, away_s=5.0)
         self._places: set[tuple[str, int]] = set()
+        self._noted: dict[tuple[str, int], int] = {}
         self._request_no = 0
         self.news = threading.Condition()
         self.away = ""
@@ -212,6 +213,9 @@ class Line:
                 self.news.notify_all()
             if not self._consumer.stopped:
                 self._request_all()
+            self._read([])
+            if bodies:  # what it claims, before anything of it can come
+                self._outbox.send()
 
     def _hear(self, record: Record) -> None:
         if topics.split(record.topic)[1] == topics.chunks_to(self._site):
@@ -258,8 +262,12 @@ class Line:
         What is written later no earlier process of a stream has read of; in a pool others may be ahead.
         """
         assert self._consumer is not None
-        # from the ends on, noted before what stands there is read
-        self._read([(topics.CHUNK_EVENTS, partition) for partition in self._partitions_of(bodies)])
+        # noted before what stands there is read; with what is asked for first, since an answer waits for the fetch
+        # under way
+        places = [(topics.CHUNK_EVENTS, partition) for partition in self._partitions_of(bodies)]
+        destination = self._consumer.destination
+        first = next((b for b in bodies if (destination, b.manifest) not in self.known.completed), None)
+        self._note(places + ([] if first is None else self._payload_places(first.manifest)))
         found = self._told(bodies) if at_start or not self._consumer.exclusive else {}
         if at_start and self._consumer.exclusive:
             before = [claim.attempt for said in found.values() for claim, _ in said]
@@ -269,7 +277,6 @@ class Line:
             self._consumer.enter(body, self._counting(found.get(body.manifest, [])))
         for claim in self._consumer.claims():
             self._outbox.put(claim)
-        self._outbox.send()  # before anything is handed out
 
     def _counting(self, said: list[tuple[Claim, m.TransferProgress]]) -> list[m.TransferProgress]:
         """All of a pool's, and of a stream's what the process says that has the name."""
@@ -323,9 +330,7 @@ class Line:
 
     def _request(self, leg: Leg, source: Site, ranges: Ranges) -> None:
         assert self._consumer is not None
-        own, partition = topics.chunks_to(self._site), topics.partition_of(leg.id, self._partitions)
-        peers = [site for site in self._settings.registry.names if site != self._site]
-        self._read([(name, partition) for name in (own, *(topics.remote(peer, own) for peer in peers))])
+        self._read(self._payload_places(leg.id))
         now = wall_ms()
         # of no earlier process either, nor of another that works at the same time
         self._request_no = max(self._request_no + 1, time.time_ns() // 1000)
@@ -344,12 +349,27 @@ class Line:
         )
         leg.numbered(ranges, self._request_no)
 
-    def _read(self, places: list[tuple[str, int]]) -> None:
-        """From their ends on, asked for before anything of them is: nothing that answers can be missed."""
+    def _payload_places(self, manifest: ManifestId) -> list[tuple[str, int]]:
+        own, partition = topics.chunks_to(self._site), topics.partition_of(manifest, self._partitions)
+        peers = [site for site in self._settings.registry.names if site != self._site]
+        return [(name, partition) for name in (own, *(topics.remote(peer, own) for peer in peers))]
+
+    def _note(self, places: list[tuple[str, int]]) -> None:
+        """To be read from their ends as they are now, with what is read next."""
         new = [place for place in places if place not in self._places]
         if new:
-            self._reader.add(self._reader.end_offsets(new))
+            self._noted.update(self._reader.end_offsets(new))
             self._places.update(new)
+
+    def _read(self, places: list[tuple[str, int]]) -> None:
+        """From their ends on, asked for before anything of them is: nothing that answers can be missed.
+
+        All in one step, for each waits until the fetch under way comes back.
+        """
+        self._note(places)
+        if self._noted:
+            self._reader.add(self._noted)
+            self._noted = {}
 
     def _tell(self, *, at_once: bool = False) -> None:
         if self._consumer is None:

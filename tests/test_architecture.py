@@ -125,6 +125,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     | ANY_CORE,
     "streams.consuming.course": {"streams.consuming"} | ANY_CORE,
     "streams.consuming.leg": ANY_CORE,
+    # What is told until it is in the log, and whose a name is: no client, whoever runs them.
+    "streams.consuming.outbox": ANY_CORE,
+    "streams.consuming.fence": ANY_CORE,
     # Workers that share a consumer's entries: the same line, the site's storage, a command.
     "streams.working": {"streams.consuming", "streams.events", "streams.storage", "confluent_kafka"} | KAFKA | ANY_CORE,
     "streams.working.ranges": ANY_CORE,

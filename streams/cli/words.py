@@ -211,9 +211,22 @@ def _at_destination(arrivals: Arrivals, snapshot: Snapshot, now_ms: int) -> list
             f"  manifest {report.manifest.no}: {report.state}, {report.sealed:,}/{report.items:,} files, "
             f"{size(report.verified)} of {size(report.total)}; {waits}{because(report.reason)}"
         )
-    if arrivals.left and not arrivals.open and snapshot.state is State.ACTIVE:
+    if (words := not_come(arrivals)) and snapshot.state is State.ACTIVE:
+        lines.append(f"  {words}")
+    elif arrivals.left and not arrivals.open and snapshot.state is State.ACTIVE:
         lines.append(
             f"  {where} has not reported on {arrivals.left:,} files: they wait for a place, or its workers are down."
         )
     lines += [f"  {count:,} failed: {text}" for text, count in arrivals.reasons]
     return lines
+
+
+def not_come(arrivals: Arrivals) -> str:
+    """That a destination is a consumer of which nothing was heard ever, though it has files to read; else ""."""
+    where = arrivals.destination
+    if not where.consumer or arrivals.open or not arrivals.files or arrivals.left < arrivals.files:
+        return ""
+    return (
+        f"{where} has not come yet: nobody reads as {where.consumer} at {where.site} "
+        f"(`transfer2go event tail --name {where.consumer}`, `event work`, or EventStream)."
+    )

@@ -18,8 +18,10 @@ class Consumer(Protocol):
     """
 
     destination: Destination
-    follows_progress: bool
-    """Whether others of its name are at work, whose progress must be heard as it comes."""
+    exclusive: bool
+    """Whether one process at a time reads under its name; else others of the name are at work beside it."""
+    attempt: int
+    """What its progress carries; the line sets it where the name is one process's."""
 
     @property
     def manifests(self) -> Collection[ManifestId]:
@@ -36,8 +38,16 @@ class Consumer(Protocol):
 
     def take(self, header: m.ChunkHeader, segment: m.Segment, payload: bytes, now_ms: int, lease_ms: int) -> None: ...
 
-    def asks(self, now_ms: int, lease_ms: int) -> Sequence[tuple[Leg, Site, Ranges]]: ...
+    def served(self, header: m.ChunkHeader, now_ms: int) -> None: ...
+
+    def asks(self, now_ms: int, lease_ms: int, retry_ms: int) -> Sequence[tuple[Leg, Site, Ranges]]: ...
 
     def tells(self) -> Sequence[m.TransferProgress | m.CompletionRecord]: ...
 
-    def reports(self) -> Sequence[m.TransferReported]: ...
+    def claims(self) -> Sequence[m.TransferProgress]:
+        """What says that its name is this process's now, of the manifests entered since the last call."""
+
+    def place(self, manifest: ManifestId) -> m.TransferProgress:
+        """How far it is with a manifest."""
+
+    def reports(self, retry_ms: int) -> Sequence[m.TransferReported]: ...

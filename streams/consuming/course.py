@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection
 
-from streams.consuming.leg import ENDPOINT, Came, Leg
+from streams.consuming.leg import ATTEMPT, ENDPOINT, RETRY_MS, Came, Leg
 from streams.core import intent as machine
 from streams.core import messages as m
 from streams.core.intent import Counts, IntentRow, State
@@ -107,10 +107,13 @@ class Course(OfIntent):
         self.known, self.destination, self.ahead_bytes = known, destination, ahead_bytes
         self.legs: dict[ManifestId, Leg] = {}
         """In the order of their chain, which is the order in which manifests come to count."""
+        self.attempt = ATTEMPT
         self._open: list[Leg] = []
+        self._unclaimed: list[Leg] = []
+        self._has_come = False
         self._given = None if position is None else _parsed(position, known.row.intent)
 
-    follows_progress = False
+    exclusive = True
 
     @property
     def manifests(self) -> Collection[ManifestId]:
@@ -135,10 +138,10 @@ class Course(OfIntent):
     def enter(self, body: m.ManifestWritten, told: list[m.TransferProgress]) -> Leg:
         """Make a manifest a leg; `told` is what the log holds of this consumer's way through it."""
         for progress in told:
-            if progress.endpoint != ENDPOINT:  # a prefix says nothing of what they have done
-                what = f"workers share {self.destination}, by `transfer2go event work`"
-                raise NeverWorks(what, next="publish an intent for a name of its own")
+            self.hear_progress(progress)
         leg = self.legs[body.manifest] = Leg(body, self.destination)
+        leg.attempt = self.attempt
+        self._unclaimed.append(leg)
         for progress in told:
             for group in progress.failed:
                 for item in group.items.numbers():
@@ -162,12 +165,20 @@ class Course(OfIntent):
     # what comes, and is handed out
 
     def hear_progress(self, progress: m.TransferProgress) -> None:
-        """One process a name: it is this one's own."""
+        """A place of its own name, or of one that it took over: a prefix. Of a pool's work it says nothing."""
+        if progress.endpoint != ENDPOINT:
+            what = f"workers share {self.destination}, by `transfer2go event work`"
+            raise NeverWorks(what, next="publish an intent for a name of its own")
 
     def take(self, header: m.ChunkHeader, segment: m.Segment, payload: bytes, now_ms: int, lease_ms: int) -> None:
         leg = self.legs.get(header.manifest)
         if leg is not None:
             leg.take(header, segment, payload, now_ms, lease_ms)
+
+    def served(self, header: m.ChunkHeader, now_ms: int) -> None:
+        leg = self.legs.get(header.manifest)
+        if leg is not None:
+            leg.served(header.request_no, now_ms)
 
     def next(self) -> tuple[Leg, Came, int] | None:
         """(leg, segment, the position in it that is next), in the order of the manifests and of their lines."""
@@ -204,19 +215,34 @@ class Course(OfIntent):
 
     # what is asked for and told
 
-    def asks(self, now_ms: int, lease_ms: int) -> list[tuple[Leg, Site, Ranges]]:
-        """What to ask for now: in order, and never more than `ahead_bytes` before it is worked on."""
+    def asks(self, now_ms: int, lease_ms: int, retry_ms: int = RETRY_MS) -> list[tuple[Leg, Site, Ranges]]:
+        """What to ask for now: in order, and never more than `ahead_bytes` before it is worked on.
+
+        What was asked for once has its room already: a hole before what came would else never be filled.
+        """
         out: list[tuple[Leg, Site, Ranges]] = []
         share = max(1, self.ahead_bytes // REQUESTS)
-        room = self.ahead_bytes - sum(leg.held_bytes for leg in self._open)
+        held = sum(leg.held_bytes for leg in self._open)
         for leg in self._open:
-            while room >= share and not leg.over:  # less would be a request for every batch
-                asked = leg.ask(share, now_ms, lease_ms)
+            while not leg.over:
+                more = self.ahead_bytes - held >= share  # less would be a request for every batch
+                if leg.untouched and not more:
+                    return out
+                before = leg.held_bytes
+                asked = leg.ask(share, now_ms, lease_ms, retry_ms, more=more)
                 if asked is None:
                     break
-                room -= asked[1].size * leg.manifest.unit_bytes
+                held += leg.held_bytes - before
                 out.append((leg, *asked))
         return out
+
+    def claims(self) -> list[m.TransferProgress]:
+        """Its place in the manifests entered since the last call that are open, or in the last one that is not."""
+        found, self._unclaimed = self._unclaimed, []
+        return [leg.claim() for leg in [leg for leg in found if not leg.closed] or found[-1:]]
+
+    def place(self, manifest: ManifestId) -> m.TransferProgress:
+        return self.legs[manifest].claim()
 
     def tells(self) -> list[m.TransferProgress | m.CompletionRecord]:
         """What the log should know by now: how far each leg is, and the last words of those that are done."""
@@ -226,23 +252,26 @@ class Course(OfIntent):
             if progress is not None:
                 out.append(progress)
             if leg.done >= leg.total or self.state is State.CANCELLED:
-                out.append(leg.completion())
+                if (self.destination, leg.id) not in self.known.completed:  # by a process before this one
+                    out.append(leg.completion())
                 leg.closed = True
         self._open = [leg for leg in self._open if not leg.closed]
         return out
 
-    def reports(self) -> list[m.TransferReported]:
-        """How the legs at work stand, where that is news, for who watches the intent."""
-        said = (leg.report(self.known.row.decision_no) for leg in self._open)
+    def reports(self, retry_ms: int = RETRY_MS) -> list[m.TransferReported]:
+        """How the legs at work stand, where that is news, for who watches the intent. The first says that it came."""
+        decision_no, first = self.known.row.decision_no, not self._has_come
+        self._has_come = self._has_come or bool(self._open)
+        said = [leg.report(decision_no, retry_ms, anyway=first and not n) for n, leg in enumerate(self._open)]
         return [report for report in said if report is not None]
 
-    def waits_for(self) -> str:
+    def waits_for(self, retry_ms: int = RETRY_MS) -> str:
         row = self.known.row
         if row.decision is None:
             return f"{row.intent.home} to decide"
         for leg in self._open:
             if not leg.over:
-                return ", ".join(f"{asked.source} to send {asked.ranges.size:,} entries" for asked in leg.asked)
+                return leg.waits_for(retry_ms)
         return f"{row.decision.source} to write its manifests"
 
 

@@ -1,23 +1,26 @@
 """A consumer's side of the log: one thread that hears facts and payload, asks for more, and tells how far it is.
 
-What is known is in course.py, guarded by `news`. The thread stops at nothing a record holds; a broker that stays away
-is said in `away` and waited for.
+What is known is in course.py, guarded by `news`; what is told is owed in outbox.py until it is in the log. The thread
+stops at nothing a record holds; a broker that stays away is said in `away` and waited for. Of two processes that read
+under one name, the one that came later goes on: fence.py.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from streams import wire
 from streams.consuming.consumer import Consumer
 from streams.consuming.course import Known
-from streams.consuming.leg import ATTEMPT, Leg
+from streams.consuming.fence import Claim, standing, taken_over, writer_name
+from streams.consuming.leg import ENDPOINT, Leg
+from streams.consuming.outbox import Marks, Outbox
 from streams.core import messages as m
 from streams.core import topics
 from streams.core.names import Destination, IntentId, ManifestId, Site
@@ -36,6 +39,8 @@ POLL_S = 0.02
 COMMIT_S = 0.5
 ANNOUNCE_S = 30
 ACK_S = 35.0
+"""Longer than the producer tries to deliver one record."""
+RETRY_S = 0.1
 CLOCKS_MS = 60_000
 """Clocks of sites that are right differ by less."""
 AHEAD_MS = 24 * 3600 * 1000
@@ -53,18 +58,24 @@ class Line:
     def __init__(self, settings: Settings, site: Site, intent: IntentId) -> None:
         self._settings, self._site = settings, site
         self._lease_ms = int(settings.policy.lease_s * 1000)
+        self._retry_ms = int(settings.policy.source_retry_s * 1000)
         self._partitions = settings.registry.partitions
         self.known = Known(intent)
         self._consumer: Consumer | None = None
-        self._publisher = Publisher(settings, site, _writer(), "consumer")
+        self._publisher = Publisher(
+            settings, site, writer_name(socket.gethostname(), os.getpid(), time.time_ns() // 1000), "consumer"
+        )
+        self._outbox = Outbox(self._publisher.send, heard_back=False)
+        self._claim: Claim | None = None
+        """Under which its name is this process's, where it is one process's."""
         self._reader = Reader(settings, site, committed=False, large_records=True, away_s=5.0)
         self._places: set[tuple[str, int]] = set()
+        self._noted: dict[tuple[str, int], int] = {}
         self._request_no = 0
         self.news = threading.Condition()
         self.away = ""
         """Why no news come at present, "" while they do."""
         self._error: Transfer2goError | None = None
-        self._given_up: Exception | None = None
         self._running = True
         self._thread: threading.Thread | None = None
 
@@ -102,7 +113,9 @@ class Line:
 
     def begin(self, consumer: Consumer) -> None:
         self._consumer = consumer
-        self._enter(consumer.new(), self._told)
+        if consumer.exclusive:
+            self._outbox = Outbox(self._publisher.send, heard_back=True)
+        self._enter(consumer.new(), at_start=True)
         self._thread = threading.Thread(target=self._run, name=f"line-{consumer.destination.consumer}", daemon=True)
         self._thread.start()
 
@@ -114,26 +127,26 @@ class Line:
             raise self._error
 
     def commit(self) -> None:
-        """Tell all that is to be told, and wait for the broker to have it. Temporary when it does not answer."""
-        with self.news:
-            self._tell()
-        left = self._publisher.flush(ACK_S)
+        """Tell all that is to be told, and wait for the log to have it: that or what says more. Temporary when it does
+        not come within ACK_S."""
         self.check()
-        if left or self._given_up:
-            raise self._not_acknowledged(self._given_up)
+        self._tell()
+        self._wait(self._outbox.marks())
 
     def publish(self, message: m.Message) -> None:
-        """Send it and wait until the broker has it. Temporary when it does not take it."""
-        answer: list[Exception | None] = []
-        answered = threading.Event()
+        """Send it and wait until the broker has it. Temporary when it does not take it within ACK_S."""
+        self._wait(self._outbox.put(message))
 
-        def on_ack(error: Exception | None) -> None:
-            answer.append(error)
-            answered.set()
-
-        self._publisher.send(message, on_ack)
-        if not answered.wait(ACK_S) or answer[0] is not None:
-            raise self._not_acknowledged(answer[0] if answer else None)
+    def _wait(self, marks: Marks) -> None:
+        deadline = time.monotonic() + ACK_S
+        while True:
+            self._outbox.send()
+            if self._outbox.wait(marks, RETRY_S):
+                break
+            self.check()
+            if time.monotonic() > deadline:
+                raise self._not_acknowledged(self._outbox.error)
+        self.check()
 
     def _not_acknowledged(self, error: Exception | None) -> Temporary:
         return Temporary(
@@ -148,8 +161,7 @@ class Line:
             self._thread.join(10.0)
         if self._consumer is not None and self._error is None:
             try:
-                with self.news:
-                    self._tell()
+                self._tell(at_once=True)
             except Transfer2goError as error:
                 log.warning("%s: its place is not told: %s", self._consumer.destination, error)
         self._publisher.close()
@@ -160,31 +172,38 @@ class Line:
     def _run(self) -> None:
         told_s = reported_s = announced_s = time.monotonic() - COMMIT_S
         while self._running:
-            try:
-                self._round()
-                if time.monotonic() - told_s >= COMMIT_S:
-                    told_s = time.monotonic()
-                    with self.news:
-                        self._tell()
-                if told_s - reported_s >= self._settings.policy.report_s:
-                    reported_s = told_s
-                    with self.news:
-                        self._report()
-                if told_s - announced_s >= ANNOUNCE_S:
-                    announced_s = told_s
-                    self._publisher.announce(every_s=ANNOUNCE_S)
+            if self._went_well(self._round):
                 self.away = ""
-            except Temporary as error:
-                self.away = str(error)
-            except Transfer2goError as error:
-                self._stop(error)
-            except Exception as error:  # else whoever iterates would wait for ever
-                log.exception("a stream's thread failed")
-                self._stop(Transfer2goError(f"the stream failed: {type(error).__name__}: {error}"))
+            now_s = time.monotonic()
+            if not self._running or now_s - told_s < COMMIT_S:
+                continue
+            told_s = now_s
+            if now_s - reported_s >= self._settings.policy.report_s:
+                reported_s = now_s
+                self._went_well(self._report)
+            self._went_well(self._tell)
+            if now_s - announced_s >= ANNOUNCE_S:
+                announced_s = now_s
+                self._went_well(partial(self._publisher.announce, every_s=ANNOUNCE_S))
+
+    def _went_well(self, step: Callable[[], None]) -> bool:
+        try:
+            step()
+        except Temporary as error:
+            self.away = str(error)
+        except Transfer2goError as error:
+            self._stop(error)
+        except Exception as error:  # else whoever iterates would wait for ever
+            log.exception("a stream's thread failed")
+            self._stop(Transfer2goError(f"the stream failed: {type(error).__name__}: {error}"))
+        else:
+            return True
+        return False
 
     def _stop(self, error: Transfer2goError) -> None:
         with self.news:
             self._error, self._running = error, False
+            self._outbox.close()
             self.news.notify_all()
 
     def _round(self) -> None:
@@ -194,22 +213,31 @@ class Line:
             for message in messages:
                 self._hear(record_of(message))
             if bodies := self._consumer.new():
-                # written since: of a stream no earlier process has read of it, of a pool others may be ahead
-                self._enter(bodies, self._told if self._consumer.follows_progress else lambda bodies: {})
+                self._enter(bodies, at_start=False)
             if messages:
                 self.news.notify_all()
             if not self._consumer.stopped:
-                for leg, source, ranges in self._consumer.asks(wall_ms(), self._lease_ms):
-                    self._request(leg, source, ranges)
+                self._request_all()
+            self._read([])
+            if bodies:  # what it claims, before anything of it can come
+                self._outbox.send()
 
     def _hear(self, record: Record) -> None:
         if topics.split(record.topic)[1] == topics.chunks_to(self._site):
             self._payload(record)
         elif record.topic == topics.CHUNK_EVENTS:
             if self._consumer is not None and (said := self._progress(record)) is not None:
-                self._consumer.hear_progress(said)
+                self._hear_progress(*said)
         elif record.key == self.known.row.intent.encode() and (fact := fact_of(record, self._site)) is not None:
             self.known.hear(*fact)
+
+    def _hear_progress(self, claim: Claim, writer: str, said: m.TransferProgress) -> None:
+        assert self._consumer is not None
+        self._consumer.hear_progress(said)
+        if writer == self._publisher.writer:
+            self._outbox.heard(said)
+        elif self._claim is not None and claim > self._claim:
+            raise taken_over(self._consumer.destination, claim)
 
     def _payload(self, record: Record) -> None:
         key, value = record.key or b"", record.value
@@ -230,25 +258,43 @@ class Line:
                 log.warning("%s item %d: crc32c differs; asked again later", header.manifest, segment.item)
                 continue
             self._consumer.take(header, segment, piece, wall_ms(), self._lease_ms)
+        if header.last:
+            self._consumer.served(header, wall_ms())
 
-    def _enter(
-        self,
-        bodies: Sequence[m.ManifestWritten],
-        told: Callable[[Sequence[m.ManifestWritten]], Mapping[ManifestId, list[m.TransferProgress]]],
-    ) -> None:
+    def _enter(self, bodies: Sequence[m.ManifestWritten], *, at_start: bool) -> None:
+        """Take in manifests, with what the log holds of the way through them.
+
+        What is written later no earlier process of a stream has read of; in a pool others may be ahead.
+        """
         assert self._consumer is not None
-        if self._consumer.follows_progress:  # from the ends on, noted before what stands there is read
-            self._read([(topics.CHUNK_EVENTS, partition) for partition in self._partitions_of(bodies)])
-        found = told(bodies)
+        # noted before what stands there is read; with what is asked for first, since an answer waits for the fetch
+        # under way
+        places = [(topics.CHUNK_EVENTS, partition) for partition in self._partitions_of(bodies)]
+        destination = self._consumer.destination
+        first = next((b for b in bodies if (destination, b.manifest) not in self.known.completed), None)
+        self._note(places + ([] if first is None else self._payload_places(first.manifest)))
+        found = self._told(bodies) if at_start or not self._consumer.exclusive else {}
+        if at_start and self._consumer.exclusive:
+            before = [claim.attempt for said in found.values() for claim, _ in said]
+            self._consumer.attempt = 1 + max(before, default=0)
+            self._claim = Claim.by(self._consumer.attempt, self._publisher.writer)
         for body in bodies:
-            self._consumer.enter(body, found.get(body.manifest, []))
+            self._consumer.enter(body, self._counting(found.get(body.manifest, [])))
+        for claim in self._consumer.claims():
+            self._outbox.put(claim)
+
+    def _counting(self, said: list[tuple[Claim, m.TransferProgress]]) -> list[m.TransferProgress]:
+        """All of a pool's, and of a stream's what the process says that has the name."""
+        if self._claim is None or any(progress.endpoint != ENDPOINT for _, progress in said):
+            return [progress for _, progress in said]
+        return standing(said)
 
     def _partitions_of(self, bodies: Sequence[m.ManifestWritten]) -> list[int]:
         return sorted({topics.partition_of(body.manifest, self._partitions) for body in bodies})
 
-    def _told(self, bodies: Sequence[m.ManifestWritten]) -> dict[ManifestId, list[m.TransferProgress]]:
+    def _told(self, bodies: Sequence[m.ManifestWritten]) -> dict[ManifestId, list[tuple[Claim, m.TransferProgress]]]:
         """What other processes of this name said of their way through these manifests, in order."""
-        told: dict[ManifestId, list[m.TransferProgress]] = {body.manifest: [] for body in bodies}
+        told: dict[ManifestId, list[tuple[Claim, m.TransferProgress]]] = {body.manifest: [] for body in bodies}
         if not bodies:
             return told
         written_ms, now_ms = min(self.known.written_ms[manifest] for manifest in told), wall_ms()
@@ -260,27 +306,43 @@ class Line:
         else:
             since = max(0, written_ms - AHEAD_MS)
         partitions = self._partitions_of(bodies)
-        for record in replay(self._settings, self._site, [topics.CHUNK_EVENTS], partitions=partitions, start=since):
-            said = self._progress(record)
-            if said is not None and said.manifest in told:
-                told[said.manifest].append(said)
+        start: Start = since or "beginning"
+        for record in replay(self._settings, self._site, [topics.CHUNK_EVENTS], partitions=partitions, start=start):
+            if (found := self._progress(record)) is not None:
+                claim, _, said = found
+                if said.manifest in told:
+                    told[said.manifest].append((claim, said))
         return told
 
-    def _progress(self, record: Record) -> m.TransferProgress | None:
-        """What somebody of this name said of the way through one of its manifests."""
+    def _progress(self, record: Record) -> tuple[Claim, str, m.TransferProgress] | None:
+        """What somebody of this name said of the way through one of its manifests: under which claim, and who."""
         assert self._consumer is not None
-        key = (record.key or b"").decode("ascii", "replace")
-        if key not in self.known.manifests or (fact := fact_of(record, self._site)) is None:
+        if (record.key or b"").decode("ascii", "replace") not in self.known.manifests:
             return None
-        said = fact[0]
-        ours = isinstance(said, m.TransferProgress) and said.destination == self._consumer.destination
-        return said if ours and isinstance(said, m.TransferProgress) else None
+        try:
+            heard = wire.decode(record.topic, record.key, record.value, record.headers, self._site)
+        except WireError as error:
+            log.warning("a record is refused: %s (%s %s@%s)", error, record.topic, record.partition, record.offset)
+            return None
+        said, writer = heard.message, heard.origin.writer
+        if not isinstance(said, m.TransferProgress) or said.destination != self._consumer.destination:
+            return None
+        return Claim.by(said.attempt, writer), writer, said
+
+    def _request_all(self) -> None:
+        assert self._consumer is not None
+        asks = list(self._consumer.asks(wall_ms(), self._lease_ms, self._retry_ms))
+        for number, (leg, source, ranges) in enumerate(asks):
+            try:
+                self._request(leg, source, ranges)
+            except Transfer2goError:
+                for unsent, _, missing in asks[number:]:
+                    unsent.unasked(missing)
+                raise
 
     def _request(self, leg: Leg, source: Site, ranges: Ranges) -> None:
         assert self._consumer is not None
-        own, partition = topics.chunks_to(self._site), topics.partition_of(leg.id, self._partitions)
-        peers = [site for site in self._settings.registry.names if site != self._site]
-        self._read([(name, partition) for name in (own, *(topics.remote(peer, own) for peer in peers))])
+        self._read(self._payload_places(leg.id))
         now = wall_ms()
         # of no earlier process either, nor of another that works at the same time
         self._request_no = max(self._request_no + 1, time.time_ns() // 1000)
@@ -290,37 +352,52 @@ class Line:
                 destination=self._consumer.destination,
                 source=source,
                 request_no=self._request_no,
-                attempt=ATTEMPT,
+                attempt=leg.attempt,
                 plane="log",
                 items=leg.manifest.requested(ranges),
                 ranges=ranges,
                 until_ms=now + self._lease_ms,
             )
         )
+        leg.numbered(ranges, self._request_no)
 
-    def _read(self, places: list[tuple[str, int]]) -> None:
-        """From their ends on, asked for before anything of them is: nothing that answers can be missed."""
+    def _payload_places(self, manifest: ManifestId) -> list[tuple[str, int]]:
+        own, partition = topics.chunks_to(self._site), topics.partition_of(manifest, self._partitions)
+        peers = [site for site in self._settings.registry.names if site != self._site]
+        return [(name, partition) for name in (own, *(topics.remote(peer, own) for peer in peers))]
+
+    def _note(self, places: list[tuple[str, int]]) -> None:
+        """To be read from their ends as they are now, with what is read next."""
         new = [place for place in places if place not in self._places]
         if new:
-            self._reader.add(self._reader.end_offsets(new))
+            self._noted.update(self._reader.end_offsets(new))
             self._places.update(new)
 
-    def _tell(self) -> None:
-        if self._consumer is not None:
-            for message in self._consumer.tells():
-                try:
-                    self._publisher.send(message, self._acknowledged)
-                except Temporary as error:  # it will not be told again: no commit may say that all is
-                    self._acknowledged(error)
+    def _read(self, places: list[tuple[str, int]]) -> None:
+        """From their ends on, asked for before anything of them is: nothing that answers can be missed.
 
-    def _acknowledged(self, error: Exception | None) -> None:
-        self._given_up = self._given_up or error
+        All in one step, for each waits until the fetch under way comes back.
+        """
+        self._note(places)
+        if self._noted:
+            self._reader.add(self._noted)
+            self._noted = {}
+
+    def _tell(self, *, at_once: bool = False) -> None:
+        if self._consumer is None:
+            return
+        with self.news:
+            if self._error is not None:  # what it says counts for nobody any more
+                return
+            for message in self._consumer.tells():
+                if self._claim is not None and isinstance(message, m.CompletionRecord):
+                    # heard back first, it shows that the last word is still this process's to say
+                    self._outbox.put(self._consumer.place(message.manifest))
+                self._outbox.put(message)
+        self._outbox.send(at_once=at_once)
 
     def _report(self) -> None:
-        if self._consumer is not None:
-            for report in self._consumer.reports():
-                self._publisher.send(report)
-
-
-def _writer() -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", f"{socket.gethostname()}-{os.getpid()}")[:120]
+        assert self._consumer is not None
+        with self.news:
+            for report in self._consumer.reports(self._retry_ms):
+                self._outbox.put(report)

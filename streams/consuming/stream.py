@@ -48,7 +48,7 @@ class EventStream:
     `mixed_schemas`: files whose columns differ from the first's are read too, else they fail with a reason.
     Raises, while iterating: NotFound (no such intent or consumer), NeverWorks (refused), TransferFailed (cancelled),
     PartlyDone or TransferFailed at the end where files failed (`failed` lists them), Temporary after `timeout_s`
-    without a batch.
+    without a batch, Transfer2goError once another process reads under its name.
     """
 
     def __init__(
@@ -93,19 +93,21 @@ class EventStream:
     def __next__(self) -> EntryBatch:
         line = self._line or self._open()
         assert self._course is not None
+        retry_ms = int(self.settings.policy.source_retry_s * 1000)
         deadline = None if self._timeout_s is None else time.monotonic() + self._timeout_s
         with line.news:
             self._course.worked()
             while True:
+                line.check()
                 if (batch := self._next_batch(self._course)) is not None:
                     return batch
-                line.check()
                 if self._course.over:
                     break
                 wait_s = _LOOK_S if deadline is None else min(_LOOK_S, deadline - time.monotonic())
                 if wait_s <= 0:
+                    why = line.away or self._course.waits_for(retry_ms)
                     raise Temporary(
-                        f"no entries came within {self._timeout_s:g} s: {line.away or self._course.waits_for()}",
+                        f"no entries came within {self._timeout_s:g} s: {why}",
                         where=str(self._course.destination),
                         next=f"see `transfer2go intent explain {self.intent}`",
                     )

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from streams.consuming.course import Known, OfIntent
-from streams.consuming.leg import Came, Leg
+from streams.consuming.leg import ATTEMPT, RETRY_MS, Came, Leg, Refused, refusal
 from streams.core import messages as m
 from streams.core.intent import State
 from streams.core.names import Destination, Lfn, ManifestId, Site
@@ -20,6 +20,8 @@ from streams.working.share import STOPPED, Share
 
 HANDS_MAX = 2
 """Ranges at once: one that is worked on, one that is fetched meanwhile."""
+PAUSED_MAX = 32
+"""Items that could not be read lately, beyond which a worker pauses: a store that is away is not hammered."""
 
 
 @dataclass(eq=False)
@@ -45,7 +47,7 @@ class Hand:
 
     @property
     def refused(self) -> m.Reason | None:
-        """Why its source cannot send it."""
+        """Why its source can never send it."""
         return self.leg.failed.get(self.part.item)
 
     @property
@@ -56,13 +58,18 @@ class Hand:
 class Pool(OfIntent):
     """One process's part in a pool. `mine` are the lanes that it holds now."""
 
-    follows_progress = True
+    exclusive = False
+    attempt = ATTEMPT
 
     def __init__(self, known: Known, destination: Destination, lanes: int) -> None:
         self.known, self.destination, self.lanes = known, destination, lanes
         self.shares: dict[ManifestId, Share] = {}
         self.mine: frozenset[int] = frozenset()
         self.hands: list[Hand] = []
+        self.refused: dict[tuple[ManifestId, int], Refused] = {}
+        """Items that their source could not read when this process asked last: no hand is held up by them."""
+        self._retry_ms = RETRY_MS
+        self._has_come = False
         self._later: set[tuple[ManifestId, Range]] = set()
         self._stop_told: set[ManifestId] = set()
 
@@ -91,13 +98,29 @@ class Pool(OfIntent):
         for hand in self.hands:
             if hand.leg.id == header.manifest:
                 hand.leg.take(header, segment, payload, now_ms, lease_ms)
+                if segment.item == hand.part.item and segment.reason is None:
+                    self.refused.pop((hand.share.id, hand.part.item), None)
 
-    def asks(self, now_ms: int, lease_ms: int) -> list[tuple[Leg, Site, Ranges]]:
+    def served(self, header: m.ChunkHeader, now_ms: int) -> None:
+        for hand in self.hands:
+            if hand.leg.id == header.manifest:
+                hand.leg.served(header.request_no, now_ms)
+
+    def asks(self, now_ms: int, lease_ms: int, retry_ms: int = RETRY_MS) -> list[tuple[Leg, Site, Ranges]]:
+        self._retry_ms = retry_ms
         out: list[tuple[Leg, Site, Ranges]] = []
         for hand in self.hands:
-            while not hand.leg.over and (asked := hand.leg.ask(1 << 62, now_ms, lease_ms)) is not None:
+            while not hand.leg.over and (asked := hand.leg.ask(1 << 62, now_ms, lease_ms, retry_ms)) is not None:
                 out.append((hand.leg, *asked))
         return out
+
+    def claims(self) -> list[m.TransferProgress]:
+        """The name is all its workers'."""
+        return []
+
+    def place(self, manifest: ManifestId) -> m.TransferProgress:
+        share = self.shares[manifest]
+        return share.progress(own=share.own)
 
     def tells(self) -> list[m.TransferProgress | m.CompletionRecord]:
         out: list[m.TransferProgress | m.CompletionRecord] = []
@@ -112,12 +135,21 @@ class Pool(OfIntent):
                 out.append(share.progress(attempt=STOPPED))
         return out
 
-    def reports(self) -> list[m.TransferReported]:
-        """How manifests at work stand, where that is news. Of each one worker speaks."""
+    def reports(self, retry_ms: int = RETRY_MS) -> list[m.TransferReported]:
+        """How manifests at work stand, where that is news. Of each one worker speaks; its first says that it came."""
         decision_no = self.known.row.decision_no
-        shares = self.shares.values()
-        ours = (s for s in shares if not s.closed and partition_of(s.id, self.lanes) in self.mine)
-        return [report for share in ours if (report := share.report(decision_no)) is not None]
+        found = []
+        for share in self.shares.values():
+            if share.closed or partition_of(share.id, self.lanes) not in self.mine:
+                continue
+            item = next((item for manifest, item in self.refused if manifest == share.id), None)
+            refused = None if item is None else self.refused[share.id, item]
+            why = "" if refused is None or item is None else refusal(refused, share.lfn(item), retry_ms)
+            reason = None if refused is None else refused.reason
+            said = share.report(decision_no, why, reason, anyway=not self._has_come)
+            self._has_come = True
+            found += [] if said is None else [said]
+        return found
 
     # what this process works on
 
@@ -130,11 +162,17 @@ class Pool(OfIntent):
         self.mine = frozenset(mine)
         self.hands = [hand for hand in self.hands if hand.busy or hand.lane in self.mine]
 
-    def fill(self) -> list[Hand]:
-        """Drop what others confirmed, and take ranges while a hand is free; those that were taken now."""
+    def fill(self, now_ms: int = 0) -> list[Hand]:
+        """Drop what others confirmed or no source can read now, and take ranges while a hand is free; those that were
+        taken now."""
+        for hand in self.hands:
+            if not hand.busy and (refused := hand.leg.refused.get(hand.part.item)) is not None:
+                self.refused[hand.share.id, hand.part.item] = refused
+                self.drop(hand)
+        self.refused = {key: refused for key, refused in self.refused.items() if not self.shares[key[0]].closed}
         self.hands = [hand for hand in self.hands if hand.busy or hand.is_open]
         taken: list[Hand] = []
-        while len(self.hands) < HANDS_MAX and not self.stopped and (found := self._next()) is not None:
+        while len(self.hands) < HANDS_MAX and not self.stopped and (found := self._next(now_ms)) is not None:
             share, part, lane = found
             leg = Leg(share.manifest.body, self.destination, (part.start, part.stop))
             hand = Hand(share, part, lane, leg)
@@ -146,21 +184,27 @@ class Pool(OfIntent):
         self.hands = [one for one in self.hands if one is not hand]
 
     def settle(self, hand: Hand, reason: m.Reason | None = None) -> m.TransferProgress:
-        """What to tell of a range that is over: confirmed, or its item failed for a reason."""
+        """What to tell of a range that is over: confirmed, or its item failed for a reason.
+
+        What is told later says it too, until it is heard back.
+        """
         share, part = hand.share, hand.part
         if reason is None:
             share.own = share.own | Ranges([(part.start, part.stop)])
-            return share.progress(own=share.own)
-        share.given_up.add(part.item)
-        return share.progress(own=share.own, failed=(m.FailedItems(Ranges.of(part.item), reason),))
+        else:
+            share.given_up.setdefault(part.item, reason)
+        return share.progress(own=share.own)
 
-    def _next(self) -> tuple[Share, Range, int] | None:
+    def _next(self, now_ms: int) -> tuple[Share, Range, int] | None:
         held = {(hand.share.id, hand.part) for hand in self.hands}
+        paused = {key for key, refused in self.refused.items() if now_ms < refused.at_ms + self._retry_ms}
+        if len(paused) >= PAUSED_MAX:
+            return None
         put_off: tuple[Share, Range, int] | None = None
         for share, part, lane in self._open():
-            if (share.id, part) in held:
+            if (share.id, part) in held or (share.id, part.item) in paused:
                 continue
-            if (share.id, part) not in self._later:
+            if (share.id, part) not in self._later and (share.id, part.item) not in self.refused:
                 return share, part, lane
             put_off = put_off or (share, part, lane)
         return put_off
@@ -201,7 +245,14 @@ class Pool(OfIntent):
         row = self.known.row
         if row.decision is None:
             return f"{row.intent.home} to decide"
-        return "" if self.shares or row.chain.last else f"{row.decision.source} to write its manifests"
+        if not self.shares and not row.chain.last:
+            return f"{row.decision.source} to write its manifests"
+        if not self.hands:
+            for (manifest, item), refused in self.refused.items():
+                share = self.shares[manifest]
+                if not share.closed and item not in share.failed:
+                    return refusal(refused, share.lfn(item), self._retry_ms)
+        return ""
 
     @property
     def stranger(self) -> str:

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from streams.consuming.leg import ATTEMPT, last_word
+from streams.consuming.leg import ATTEMPT, last_word, report
 from streams.core import messages as m
 from streams.core.manifest import Manifest
-from streams.core.names import Destination, ManifestId, Text
+from streams.core.names import Destination, Lfn, ManifestId
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.transfer import merge_failed
 from streams.working.ranges import Range, lane_of, ranges_of
@@ -43,8 +43,8 @@ class Share:
         """Who else reads under this name, as it calls itself."""
         self.own = EMPTY
         """What this process has confirmed, heard back or not."""
-        self._reported = (0, 0)
-        self.given_up: set[int] = set()
+        self._reported = (0, 0, "")
+        self.given_up: dict[int, m.Reason] = {}
         """Items that this process has called failed, heard back or not."""
         self.ranges = tuple(ranges_of(self.manifest))
         self.by_lane: dict[int, list[Range]] = {}
@@ -64,6 +64,9 @@ class Share:
     def done(self) -> int:
         """Ranges that are confirmed, or that nobody will work on."""
         return sum(self.confirmed.covers(part.start, part.stop) or part.item in self.failed for part in self.ranges)
+
+    def lfn(self, item: int) -> Lfn:
+        return self.manifest.items[item].lfn
 
     def is_open(self, part: Range) -> bool:
         there = self.confirmed.covers(part.start, part.stop) or self.own.covers(part.start, part.stop)
@@ -97,34 +100,40 @@ class Share:
     def progress(
         self, own: Ranges = EMPTY, failed: tuple[m.FailedItems, ...] = (), attempt: int = ATTEMPT
     ) -> m.TransferProgress:
-        """What is known to be confirmed, `own` besides, as a record."""
+        """What is known to be confirmed, `own` besides, as a record: it says all that an earlier one said."""
         verified = self.confirmed | own
-        lost = merge_failed(self.failed_items, failed)
+        unheard = [
+            m.FailedItems(Ranges.of(item), reason)
+            for item, reason in self.given_up.items()
+            if item not in self.failed and not self.confirmed.covers(*self.manifest.line.span(item))
+        ]
+        lost = merge_failed(self.failed_items, unheard, failed)
         sealed = self._sealed(verified)
         for group in lost:
             sealed = sealed - group.items
         return m.TransferProgress(self.id, self.destination, attempt, ENDPOINT, verified, sealed, lost)
 
-    def report(self, decision_no: int) -> m.TransferReported | None:
-        """How far it is, in numbers, unless that was said."""
-        stands = (self.confirmed.size, len(self.failed))
-        if stands == self._reported:
+    def report(
+        self, decision_no: int, waits_for: str = "", reason: m.Reason | None = None, *, anyway: bool = False
+    ) -> m.TransferReported | None:
+        """How far it is, in numbers, and what it waits for (its workers, if nothing is named), unless that was said.
+
+        `anyway`: also then.
+        """
+        stands = (self.confirmed.size, len(self.failed), waits_for)
+        if stands == self._reported and not anyway:
             return None
         self._reported = stands
-        return m.TransferReported(
-            intent=self.id.intent,
-            manifest=self.id,
-            destination=self.destination,
-            decision_no=decision_no,
-            state="active",
-            verified=self.confirmed.size,
-            total=self.manifest.line.total,
-            sealed=(self._sealed(self.confirmed) - self.lost).size,
-            failed=len(self.failed),
-            items=len(self.manifest.items),
-            waits_for=Text(f"workers of {self.destination}"),
-            reason=next(iter(self.failed.values()), None),
-            unit=m.Unit.ENTRIES,
+        sealed, lost = (self._sealed(self.confirmed) - self.lost).size, len(self.failed)
+        return report(
+            self.manifest,
+            self.destination,
+            decision_no,
+            self.confirmed.size,
+            sealed,
+            lost,
+            waits_for=waits_for or f"workers of {self.destination}",
+            reason=next(iter(self.failed.values()), reason),
         )
 
     def _sealed(self, confirmed: Ranges) -> Ranges:

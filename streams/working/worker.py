@@ -24,6 +24,7 @@ from streams.errors import (
     UsageError,
     WireError,
 )
+from streams.kafka.publish import wall_ms
 from streams.settings import Settings
 from streams.storage import open_endpoint
 from streams.storage.endpoint import Endpoint
@@ -134,7 +135,7 @@ class Worker:
         with self._line.news:
             if lanes.mine != pool.mine:
                 pool.assigned(lanes.mine)
-            taken = pool.fill()
+            taken = pool.fill(wall_ms())
             over, untold, stranger = pool.over, pool.untold, pool.stranger
         if stranger:
             what = f"{pool.destination} is read by another kind of consumer ({shown(stranger, 40)})"

@@ -23,6 +23,8 @@ INTENT = IntentId("T1_A.0b5f6d6e-5a4e-4a55-8f10-0123456789ab")
 DATASET = Dataset("/P/Q/TIER-PART")
 LEASE_MS = 20_000
 GONE = m.Reason(m.Scope.SOURCE, m.FailureClass.PERMANENT, "read", Text("gone"))
+AWAY = m.Reason(m.Scope.SOURCE, m.FailureClass.TRANSIENT, "read", Text("the store is away"))
+RETRY_MS = 10_000
 
 
 def item(n: int, length: int, reason: m.Reason | None = None, entry_bytes: int = 10) -> m.Item:
@@ -53,13 +55,15 @@ def course(*lots: tuple[m.Item, ...], ahead_bytes: int = 10_000, position: str |
     return found
 
 
-def payload(leg: Leg, start: int, stop: int, reason: m.Reason | None = None) -> tuple[m.ChunkHeader, m.Segment, bytes]:
+def payload(
+    leg: Leg, start: int, stop: int, reason: m.Reason | None = None, *, request_no: int = 1
+) -> tuple[m.ChunkHeader, m.Segment, bytes]:
     """A segment as its source cuts it; the payload tells which positions it holds."""
     piece = next(leg.manifest.line.pieces(start, stop))
     size = 0 if reason else 1
     segment = m.Segment(piece.item, piece.offset, piece.length, size, None if reason else 1, reason, "f")
     stop = start + piece.length
-    header = m.ChunkHeader(leg.id, ZPEAK, 1, start, stop, (segment,), True)
+    header = m.ChunkHeader(leg.id, ZPEAK, request_no, start, stop, (segment,), True)
     return header, segment, f"{start}-{stop}".encode()
 
 
@@ -158,6 +162,107 @@ def test_an_item_that_fails_midway_is_passed_and_told() -> None:
     assert (progress.verified, progress.sealed) == (Ranges([(0, 30)]), Ranges.of(0, 2))
     assert isinstance(completion, m.CompletionRecord)
     assert completion.failed == (m.FailedItems(Ranges.of(1), GONE),)
+
+
+def test_what_a_source_cannot_read_now_is_asked_again_after_a_pause_and_fails_nothing() -> None:
+    found = course((item(0, 10), item(1, 10), item(2, 10)))
+    ((leg, _, ranges),) = found.asks(0, LEASE_MS, RETRY_MS)
+    leg.numbered(ranges, 7)
+    serve(found, leg, Ranges([(0, 10)]), cut=10)
+    found.take(*payload(leg, 10, 20, AWAY, request_no=7), 100, LEASE_MS)
+    serve(found, leg, Ranges([(20, 30)]), cut=10)
+    assert not found.failed()
+    assert not leg.asked, "all of the request was answered"
+    assert read(found) == [(0, 0, 10)], "in order: what follows waits"
+    assert not found.asks(100 + RETRY_MS - 1, LEASE_MS, RETRY_MS)
+    assert found.waits_for() == (
+        "T1_A to read /store/1.root, which it could not (the store is away); it is asked again every 10 s"
+    )
+    assert [ranges for _, _, ranges in found.asks(100 + RETRY_MS, LEASE_MS, RETRY_MS)] == [Ranges([(10, 20)])]
+    serve(found, leg, Ranges([(10, 20)]), cut=10)
+    assert read(found) == [(0, 10, 20), (0, 20, 30)]
+    found.worked()
+    assert [said.ended for said in found.tells() if isinstance(said, m.CompletionRecord)] == [m.Ended.DONE]
+    assert not leg.refused
+
+
+def test_other_items_are_asked_for_while_one_cannot_be_read() -> None:
+    found = course((item(0, 100), item(1, 100), item(2, 100)), ahead_bytes=1200)  # 120 entries, in requests of 30
+    (leg, _, first), *_ = found.asks(0, LEASE_MS, RETRY_MS)
+    leg.numbered(first, 7)
+    found.take(*payload(leg, 0, 30, AWAY, request_no=7), 0, LEASE_MS)
+    assert not found.asks(1, LEASE_MS, RETRY_MS), "what is put off keeps its room"
+    serve(found, leg, Ranges([(30, 100)]), cut=10)
+    assert found.legs
+    again = [ranges for _, _, ranges in found.asks(RETRY_MS, LEASE_MS, RETRY_MS)]
+    assert again == [Ranges([(0, 30)])]
+    small = course((item(0, 10), item(1, 100), item(2, 100)), ahead_bytes=1200)
+    (leg, _, first), *_ = small.asks(0, LEASE_MS, RETRY_MS)
+    leg.numbered(first, 7)
+    small.take(*payload(leg, 0, 10, AWAY, request_no=7), 0, LEASE_MS)
+    serve(small, leg, Ranges([(10, 120)]), cut=10)
+    assert not small.asks(RETRY_MS - 1, LEASE_MS, RETRY_MS), "as much is here as may be"
+    assert [r for _, _, r in small.asks(RETRY_MS, LEASE_MS, RETRY_MS)] == [Ranges([(0, 10)])], "though it is full"
+
+
+def test_a_hole_is_asked_for_again_though_all_room_is_taken() -> None:
+    """Segments behind it wait for it: without it no room would ever come free."""
+    found = course((item(0, 1000),), ahead_bytes=1000)
+    for leg, _, ranges in found.asks(0, LEASE_MS):
+        serve(found, leg, ranges - Ranges([(10, 15)]), cut=5)
+    assert len(read(found)) == 2
+    found.worked()
+    assert [ranges for _, _, ranges in found.asks(LEASE_MS, LEASE_MS)] == [Ranges([(10, 15)])]
+
+
+def test_nothing_more_comes_of_a_request_behind_its_last_record() -> None:
+    """A segment whose bytes differ, or that an older source left out."""
+    found = course((item(0, 20), item(1, 20)))
+    ((leg, _, ranges),) = found.asks(0, LEASE_MS, RETRY_MS)
+    leg.numbered(ranges, 7)
+    serve(found, leg, Ranges([(0, 10), (20, 40)]), cut=10)
+    header, _, _ = payload(leg, 20, 40, request_no=8)
+    found.served(header, 50)
+    assert leg.asked, "of another request"
+    found.served(replace(header, request_no=7), 50)
+    assert not leg.asked
+    assert not found.asks(50 + RETRY_MS - 1, LEASE_MS, RETRY_MS)
+    assert found.waits_for() == "T1_A to send the rest of /store/0.root; it is asked again every 10 s"
+    assert [ranges for _, _, ranges in found.asks(50 + RETRY_MS, LEASE_MS, RETRY_MS)] == [Ranges([(10, 20)])]
+
+
+def test_an_older_answer_that_a_source_cannot_read_takes_nothing_from_a_later_request() -> None:
+    found = course((item(0, 20),))
+    ((leg, _, ranges),) = found.asks(0, LEASE_MS, RETRY_MS)
+    leg.numbered(ranges, 8)
+    found.take(*payload(leg, 0, 20, AWAY, request_no=7), 0, LEASE_MS)
+    assert [asked.ranges for asked in leg.asked] == [Ranges([(0, 20)])]
+    serve(found, leg, Ranges([(0, 20)]), cut=20)
+    assert not leg.refused, "it could be read"
+
+
+def test_a_report_says_which_source_cannot_read() -> None:
+    found = course((item(0, 20),))
+    ((leg, _, ranges),) = found.asks(0, LEASE_MS, RETRY_MS)
+    leg.numbered(ranges, 7)
+    (came,) = found.reports()
+    assert (came.verified, came.waits_for) == (0, f"{ZPEAK} to read on")
+    assert not found.reports()
+    found.take(*payload(leg, 0, 20, AWAY, request_no=7), 0, LEASE_MS)
+    (report,) = found.reports()
+    assert report.waits_for.startswith("T1_A to read /store/0.root")
+    assert (report.reason, report.failed) == (AWAY, 0)
+    assert not found.reports(), "it is no news"
+    serve(found, leg, Ranges([(0, 20)]), cut=20)
+    (report,) = found.reports()
+    assert (report.waits_for, report.reason) == (f"{ZPEAK} to read on", None)
+
+
+def test_what_could_not_be_sent_is_asked_for_at_once() -> None:
+    found = course((item(0, 20),))
+    ((leg, _, ranges),) = found.asks(0, LEASE_MS)
+    leg.unasked(ranges)
+    assert [ranges for _, _, ranges in found.asks(0, LEASE_MS)] == [Ranges([(0, 20)])]
 
 
 def test_only_what_was_worked_on_is_told() -> None:

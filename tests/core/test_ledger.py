@@ -12,7 +12,7 @@ from streams.core import messages as m
 from streams.core import topics
 from streams.core.ledger import Invariant, Judgement, Place, Severity
 from streams.core.manifest import digest
-from streams.core.names import IntentId, ManifestId, Site, Text
+from streams.core.names import Destination, IntentId, ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges
 from tests.audit.history import (
     LATER_MS,
@@ -481,6 +481,16 @@ def test_progress_of_an_older_attempt_is_noted_not_broken() -> None:
     assert found(judgement) == []
     (note,) = judgement.findings
     assert (note.invariant, note.severity, note.records) == (Invariant.FENCING, Severity.NOTE, (place,))
+
+
+def test_attempts_of_a_consumer_fence_nobody_else_at_its_site() -> None:
+    world = healthy()
+    progress = world.decoded(*world.records(B, topics.CHUNK_EVENTS)[0]).message
+    assert isinstance(progress, m.TransferProgress)
+    writer = world.writer(B, "late", "consumer")
+    writer.say(replace(progress, destination=Destination(f"{B}/zpeak"), attempt=7))
+    writer.say(progress)
+    assert not [note for note in world.judge().findings if note.invariant is Invariant.FENCING]
 
 
 def test_payload_numbers_are_not_checkable() -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -304,6 +305,54 @@ def test_a_killed_reader_goes_on_where_it_was(
         assert {s for s, _ in seen} >= {0}
         assert seen[-1][1] == 1_200_000
         assert sum(stop - start for start, stop in seen) < 1_200_000 * 1.9, "it did not begin anew"
+    rig.audit()
+
+
+def test_of_two_processes_under_one_name_the_later_goes_on(rig: Rig, spot: Spot, large: Path, reader: Any) -> None:
+    """The earlier one is stopped meanwhile, with batches in hand: it hands out nothing that could be committed."""
+    block = _registered(rig, spot, large)
+    handle = rig.publish([block], [f"{B}/reader"], entries="t{n,x,z}")  # type: ignore[list-item]
+    with rig.ear(B, topics.CHUNK_EVENTS) as ear:
+        first = reader(handle.id, "log")
+        _, said = ear.until(lambda word: _of(word, handle.id, 1) and word.verified.size > 100_000, "it reads")  # type: ignore[union-attr]
+        first.send_signal(signal.SIGSTOP)
+        with EventStream(handle.id, settings=rig.settings(B), timeout_s=60) as stream:
+            spans = [(batch.start, batch.stop) for _, batch in zip(range(40), stream, strict=False)]
+            ear.until(lambda word: _of(word, handle.id, 2), "the later one has said its place")
+            first.send_signal(signal.SIGCONT)
+            said_last, errors = first.communicate(timeout=60)
+            assert (first.returncode, said_last) == (1, "")
+            assert f"reads {B}/reader now, and took over its place" in errors
+            spans += [(batch.start, batch.stop) for batch in stream]
+    assert spans[0][0] >= said.verified.size, "it began where the log said"
+    assert all(before[1] == after[0] for before, after in pairwise(spans))
+    assert spans[-1][1] == 1_200_000
+    rig.wait_done(handle)
+    rig.audit()
+
+
+def _of(word: m.Message, intent: str, attempt: int) -> bool:
+    return isinstance(word, m.TransferProgress) and word.manifest.intent == intent and word.attempt == attempt
+
+
+def test_a_stream_outlives_its_broker(rig: Rig, spot: Spot, large: Path) -> None:
+    """Away for longer than a record is tried: what is given up is owed, and told when the broker is back."""
+    block = _registered(rig, spot, large)
+    handle = rig.publish([block], [f"{B}/reader"], entries="t{n}")  # type: ignore[list-item]
+    settings = rig.settings(B)
+    sites = tuple(replace(entry, kafka={"delivery.timeout.ms": "1500"}) for entry in settings.registry.sites)
+    settings = replace(settings, registry=replace(settings.registry, sites=sites))
+    seen = []
+    with EventStream(handle.id, settings=settings, timeout_s=120, ahead_bytes=1 << 20) as stream:
+        seen += [next(stream).to_numpy()["n"] for _ in range(5)]
+        stream.commit()
+        seen.append(next(stream).to_numpy()["n"])
+        before = rig.kill(f"{B}-broker")
+        stream.commit()  # in the middle of the outage
+        rig.until_back(before)
+        seen += [batch.to_numpy()["n"] for batch in stream]
+    assert np.array_equal(np.concatenate(seen), np.arange(1_200_000))
+    rig.wait_done(handle)
     rig.audit()
 
 

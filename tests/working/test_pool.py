@@ -15,7 +15,7 @@ from streams.core.meaning import fault
 from streams.core.names import Block, Dataset, Destination, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.ranges import Ranges
 from streams.core.selection import Kind, Selector
-from streams.working.pool import Hand, Pool
+from streams.working.pool import HANDS_MAX, PAUSED_MAX, Hand, Pool
 from streams.working.ranges import Range, meant, output_of
 from streams.working.share import STOPPED
 
@@ -24,6 +24,8 @@ INTENT = IntentId("T1_A.0b5f6d6e-5a4e-4a55-8f10-0123456789ab")
 DATASET = Dataset("/P/Q/TIER-PART")
 LANES = 4
 GONE = m.Reason(m.Scope.SOURCE, m.FailureClass.PERMANENT, "list", Text("gone"))
+AWAY = m.Reason(m.Scope.SOURCE, m.FailureClass.TRANSIENT, "read", Text("the store is away"))
+LEASE_MS, RETRY_MS = 20_000, 10_000
 
 
 def item(n: int, length: int) -> m.Item:
@@ -299,3 +301,68 @@ def test_who_has_no_lane_waits() -> None:
     worker = Worker(World(facts((128,))), 0, frozenset())
     assert not worker.step()
     assert not worker.pool.over
+
+
+def answer(pool: Pool, hand: Hand, reason: m.Reason | None, now_ms: int) -> None:
+    """What the source sends of a hand's range: all of it, or why not."""
+    first = hand.share.manifest.line.starts[hand.part.item]
+    length = hand.part.stop - hand.part.start
+    size, crc = (0, None) if reason else (1, 1)
+    segment = m.Segment(hand.part.item, hand.part.start - first, length, size, crc, reason, "f")
+    (asked,) = hand.leg.asked
+    header = m.ChunkHeader(
+        hand.share.id, POOL, asked.request_no, hand.part.start, hand.part.stop, (segment,), last=True
+    )
+    pool.take(header, segment, b"", now_ms, LEASE_MS)
+    pool.served(header, now_ms)
+
+
+def test_ranges_that_a_source_cannot_read_now_make_room_for_others_and_fail_nothing() -> None:
+    worker = Worker(World(facts((64, 64, 64))), 0, frozenset())
+    pool = worker.pool
+    pool.assigned(range(LANES))
+
+    def fetch(now_ms: int) -> list[int]:
+        """Items of the hands that were filled and asked for."""
+        pool.fill(now_ms)
+        for number, (leg, _, ranges) in enumerate(pool.asks(now_ms, LEASE_MS, RETRY_MS)):
+            leg.numbered(ranges, now_ms + number + 1)
+        return [hand.part.item for hand in pool.hands]
+
+    assert fetch(0) == [0, 1]
+    for hand in list(pool.hands):
+        answer(pool, hand, AWAY, 5)
+    assert fetch(10) == [2], "the hands are free for what can be read"
+    answer(pool, pool.hands[0], AWAY, 15)
+    assert fetch(20) == []
+    assert pool.waits_for == (
+        "T1_A to read /store/0.root, which it could not (the store is away); it is asked again every 10 s"
+    )
+    assert not pool.over
+    assert fetch(5 + RETRY_MS) == [0, 1]
+    for hand in list(pool.hands):
+        answer(pool, hand, None, 6 + RETRY_MS)
+        assert hand.gather()
+        assert hand.refused is None
+        worker.world.tell(pool.settle(hand))
+        pool.drop(hand)
+    assert list(pool.refused) == [(pool.known.row.intent + ".0.0", 2)], "what came is forgotten"
+    assert fetch(15 + RETRY_MS) == [2]
+
+
+def test_a_source_that_can_read_nothing_is_not_asked_for_item_after_item() -> None:
+    worker = Worker(World(facts((1,) * 200)), 0, frozenset())
+    pool = worker.pool
+    pool.assigned(range(LANES))
+    asked = 0
+    for now_ms in range(1000):
+        pool.fill(now_ms)
+        for leg, _, ranges in pool.asks(now_ms, LEASE_MS, RETRY_MS):
+            asked += 1
+            leg.numbered(ranges, asked)
+        for hand in list(pool.hands):
+            answer(pool, hand, AWAY, now_ms)
+    assert asked <= PAUSED_MAX + HANDS_MAX
+    tried = set(pool.refused)
+    pool.fill(999 + RETRY_MS)
+    assert not tried & {(hand.share.id, hand.part.item) for hand in pool.hands}, "those that were not tried come first"

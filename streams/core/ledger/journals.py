@@ -104,7 +104,7 @@ def _numbered(message: m.Message) -> tuple[int | None, int, bool]:
         case m.ChunksRequested():
             return hash((9, message.manifest, message.source)), message.request_no, True
         case m.TransferProgress():
-            return hash((10, message.manifest)), message.attempt, True
+            return hash((10, message.manifest, message.destination)), message.attempt, True
         case m.TransferReported():
             return hash((11, message.manifest, message.destination)), message.decision_no, True
         case m.CompletionRecord():

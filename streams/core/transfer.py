@@ -394,7 +394,7 @@ def _settled(row: TransferRow, manifest: ManifestIndex) -> TransferRow:
 
 
 def fold(row: TransferRow | None, msg: TransferMessage, manifest: ManifestIndex | None) -> TransferRow:
-    """The row after one fact. `manifest` is the stored one's index, or of the fact's own where that is the first plan."""
+    """The row after one fact. `manifest`: the stored one's index, or that of the fact where it is the first plan."""
     if row is None:
         row = TransferRow(msg.manifest)
     row = TABLE[row.state, type(msg)](row, msg, manifest)

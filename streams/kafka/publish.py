@@ -74,7 +74,9 @@ class Publisher:
         return self._control.incarnation
 
     def send(self, message: Message | wire.Framed, on_ack: OnAck | None = None) -> None:
-        """Publish one record, encoded already or not. Temporary when the buffer is full, WireError when the record may not travel.
+        """Publish one record, encoded already or not.
+
+        Temporary when the buffer is full, WireError when the record may not travel.
 
         `on_ack(None)` once it is in the log, else `on_ack(error)`; called on the publisher's own thread, in the order
         of the partition. It must not block.

@@ -46,6 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.core.intent": FACTS | {"streams.core.manifest"},
     "streams.core.transfer": FACTS | {"streams.core.manifest"},
     "streams.core.closing": FACTS | {"streams.core.manifest", "streams.core.transfer"},
+    "streams.core.chain": FACTS | {"streams.core.intent", "streams.core.manifest"},
     "streams.core.owed": FACTS
     | {
         "streams.core.closing",

@@ -64,7 +64,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.core.ledger": FACTS | {"streams.core.topics"},
     # The gate, and its reflection over the facts' type hints.
     "streams.avro": {"streams.core.names", "streams.core.ranges", "streams.errors"},
-    "streams.wire": {"schemas", "fastavro", "streams.avro"} | ANY_CORE,
+    "streams.manifest_bytes": ANY_CORE,
+    "streams.wire": {"schemas", "fastavro", "streams.avro", "streams.manifest_bytes"} | ANY_CORE,
     # Configuration: values and layers apart from what they mean; platformdirs knows where users keep files.
     "streams.layers": ANY_CORE,
     "streams.stores": {"streams.layers"} | ANY_CORE,

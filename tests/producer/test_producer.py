@@ -161,7 +161,7 @@ def test_cancel_ends_it_and_what_arrived_counts(hand: Hand) -> None:
         hand.say(B, body)
         handle.set_priority(9)
         handle.cancel()
-        assert intents_in_log(hand) == 4
+        assert intents_in_log(hand) == 3
         reason = m.Reason(m.Scope.POLICY, m.FailureClass.PERMANENT, "decide", m.Text("cancelled by me"))
         hand.say(A, m.IntentDecided(handle.id, 2, m.Verdict.CANCELLED, handle.body, B, 0, 5, reason))
         hand.say(B, completed(body, B, cancelled=Ranges.of(1)))

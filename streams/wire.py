@@ -285,6 +285,8 @@ def _heard_outline(
         body = version.decode(value)
         outline = manifest_bytes.Outline(Link.of(body, place), tuple(sorted({str(i.dataset) for i in body.items})))
     link, origin = outline.link, _origin(found[ORIGIN], come_from)
+    if max(link.source_no, link.no) > meaning.NUMBER_MAX:
+        raise _refusal(f"source_no and no: over {meaning.NUMBER_MAX}")
     if (key or b"") != link.intent.encode():
         raise _refusal(f"key: not {link.intent!r}")
     if link.source != origin.site:

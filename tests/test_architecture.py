@@ -73,7 +73,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.kafka": {"confluent_kafka", "streams.settings", "streams.wire"} | ANY_CORE,
     # Views and the payload reader commit offsets of their own (with the rows, by assign), so they hold a Consumer;
     # its configuration is kafka.client's.
-    "streams.views": {"rocksdict", "confluent_kafka"} | KAFKA | ANY_CORE,
+    # Intents are folded as those who watch them do.
+    "streams.views": {
+        "rocksdict",
+        "confluent_kafka",
+        "streams.avro",
+        "streams.manifest_bytes",
+        "streams.watching",
+    }
+    | KAFKA
+    | ANY_CORE,
     "streams.storage": {"google_crc32c", "zlib_ng"} | ANY_CORE,
     # The only place that asks a store over HTTP.
     "streams.storage.s3_client": {"streams.storage", "urllib3"} | ANY_CORE,

@@ -14,7 +14,8 @@ import faust
 import structlog
 from faust import auth
 
-from agents import durable, families, logs, rows, tables, web
+from agents import durable, families, logs, rows, tables
+from agents.api import Api, Vitals
 from agents.assignment import Assignment
 from agents.clock import Clock
 from agents.consulting import Consulting
@@ -93,8 +94,18 @@ class Worker:
         self.guard = durable.StallGuard()
         read = families.register(self.app, self.desk, self.guard, here, settings.peers)
         self.assignment = Assignment(self.app, self.desk, read, self._scan)
-        web.register(self.app, self.desk, self.view, self.assignment)
+        self.api = Api(settings, self.view, self._vitals())
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _vitals(self) -> Vitals:
+        return Vitals(
+            partitions=lambda: self.assignment.owned,
+            awake=lambda: self.assignment.awake,
+            plane_alive=lambda: self.plane.alive,
+            parts_open=lambda: len(self.desk.clock.holding.opened),
+            records=lambda: dict(self.desk.counts),
+            orders_dropped=lambda: self.plane.dropped,
+        )
 
     @property
     def changelogs(self) -> list[tuple[str, int, dict[str, str]]]:
@@ -131,6 +142,7 @@ class Worker:
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self.api.start()
         self.plane.start()
         self.desk.plane_restarted()  # partitions may have woken before there was a plane to tell
         self.view.start()
@@ -161,16 +173,16 @@ class Worker:
 
     async def run_announcements(self) -> None:
         """Says for ever that this worker lives, and its last sequence numbers."""
-        api = f"http://127.0.0.1:{self.app.conf.web_port}"
         while True:
             try:
-                self.publisher.announce(api=api, endpoints=("default",), every_s=ANNOUNCE_S)
+                self.publisher.announce(api=self.api.address, endpoints=("default",), every_s=ANNOUNCE_S)
             except Temporary as error:
                 log.warning("not announced", why=str(error))
             self.desk.forget_expired()
             await asyncio.sleep(ANNOUNCE_S)
 
     def stop(self) -> None:
+        self.api.stop()
         self.consulting.stop()
         self.plane.stop()
         self.publisher.close(5.0)
@@ -199,10 +211,7 @@ def _faust_app(settings: Settings) -> faust.App:
         producer_linger=0.0,
         table_standby_replicas=0,
         stream_wait_empty=True,
-        web_bind="127.0.0.1",
-        web_host="127.0.0.1",
-        web_port=settings.web_port or 6066,
-        web_tables_enabled=False,
+        web_enabled=False,
     )
 
 

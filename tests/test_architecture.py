@@ -77,8 +77,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.views": {
         "rocksdict",
         "confluent_kafka",
+        "streams.announced",
         "streams.avro",
-        "streams.manifest_bytes",
         "streams.watching",
     }
     | KAFKA
@@ -118,6 +118,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     }
     | ANY_CORE,
     "streams.watching": ANY_CORE,
+    "streams.snapshot_json": {"streams.avro", "streams.watching"} | ANY_CORE,
+    "streams.announced": ANY_CORE,
+    # Clients of a worker's API: announcements say where one is.
+    "streams.worker_api": {"streams.announced", "streams.snapshot_json", "streams.watching"} | KAFKA | ANY_CORE,
     "streams.following": {"streams.watching"} | KAFKA | ANY_CORE,
     "streams.asking": {"streams.settings"} | ANY_CORE,
     "streams.producer": {"streams.asking", "streams.following", "streams.watching"} | KAFKA | ANY_CORE,

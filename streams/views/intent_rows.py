@@ -48,8 +48,7 @@ class Pending:
         return found
 
     def under(self, prefix: bytes) -> Rows:
-        both = {**self.before, **self.new} if self.before else self.new
-        return {key: row for key, row in both.items() if key.startswith(prefix)}
+        return {key: row for rows_ in (self.before, self.new) for key, row in rows_.items() if key.startswith(prefix)}
 
 
 def head_key(intent: str) -> bytes:

@@ -11,10 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from streams import wire
 from streams.core import messages as m
+from streams.core import topics
 from streams.core.chain import Link
 from streams.core.intent import State
-from streams.core.names import IntentId
+from streams.core.names import IntentId, Site
 from streams.core.selection import Kind
 from streams.errors import Transfer2goError, UsageError
 from streams.views import intent_rows as layout
@@ -29,6 +31,12 @@ SCANNED_MAX = 5000
 _HEADS_MAX = 2000
 _NAMES_MAX = 50_000
 """Heads kept in memory while their facts come, and the names that they ask for: about 10 MB."""
+
+Where = tuple[str, int, int]
+"""Topic, partition, offset."""
+Raw = tuple[bytes | None, bytes | None, Any]
+"""Key, value, headers."""
+_OF_INTENTS = (m.TransferIntent, m.IntentAsked, m.IntentDecided, m.TransferReported, m.CompletionRecord)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,18 @@ class IntentChanges:
         self._db = db
         self._heads: OrderedDict[str, Head] = OrderedDict()
         self._names = 0
+
+    def hear_record(self, where: Where, record: Raw, here: Site, pending: layout.Pending) -> None:
+        """Fold what stands in one of the intents' topics of `here`. WireError for what the gate refuses."""
+        topic = where[0]
+        if topic.rpartition(".")[2] == topics.MANIFESTS:
+            found = wire.decode_outline(topic, *record, here, place="{} {} {}".format(*where))
+            link, datasets = found.outline
+            self.hear(link, link.intent, found.origin.at_ms, pending, datasets)
+            return
+        heard = wire.decode(topic, *record, here)
+        if isinstance(heard.message, _OF_INTENTS):
+            self.hear(heard.message, heard.message.intent, heard.origin.at_ms, pending)
 
     def hear(
         self,

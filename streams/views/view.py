@@ -23,20 +23,18 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams import wire
-from streams.core import messages as m
 from streams.core import topics
 from streams.core.messages import DeadLetter, FilesHeld, FilesLost, SiteAnnounced
 from streams.core.names import IntentId
 from streams.errors import NeverWorks, Temporary, Transfer2goError, WireError
 from streams.kafka import client
-from streams.manifest_bytes import Outline
 from streams.settings import Settings
 from streams.views import intent_rows as layout
 from streams.views import rows
 from streams.views.catalogue import Catalogue
 from streams.views.ends import EndOffsets, Place
 from streams.views.folding import Changes
-from streams.views.intents import IntentChanges, Intents
+from streams.views.intents import IntentChanges, Intents, Raw, Where
 from streams.views.sites import Sites
 
 log = logging.getLogger("streams.views")
@@ -140,12 +138,15 @@ class View:
         """As `catch_up`, of the intents' topics."""
         return self._catch_up(self._intent_places, timeout_s)
 
-    def catch_up_asked(self, intent: IntentId, timeout_s: float) -> bool:
-        """As `catch_up`, of what may hold an intent's body: its partition of what its home published."""
+    def catch_up_intent(self, intent: IntentId, timeout_s: float, *, asked: bool = False) -> bool:
+        """As `catch_up`, of what is said of one intent; `asked`: of what its home published of it."""
         partition = topics.partition_of(intent, self._settings.registry.partitions)
         bases, home = (topics.INTENTS, topics.DECISIONS), intent.home
         names = bases if home == self._here else [topics.remote(home, base) for base in bases]
-        return self._catch_up([(name, partition) for name in names], timeout_s)
+        return self._catch_up(
+            [place for place in self._intent_places if place[1] == partition and (not asked or place[0] in names)],
+            timeout_s,
+        )
 
     def _catch_up(self, places: Sequence[Place], timeout_s: float) -> bool:
         until = time.monotonic() + timeout_s
@@ -286,7 +287,7 @@ class View:
         key, value, headers = message.key(), message.value(), message.headers()
         base = where[0].rpartition(".")[2]
         if base in topics.OF_INTENTS:
-            self._hear_intent(base, where, (key, value, headers), changes.extra)
+            self._hear_intent(where, (key, value, headers), changes.extra)
             return
         try:
             heard = wire.decode(where[0], key, value, headers, self._here)
@@ -302,17 +303,11 @@ class View:
                 changes.extra |= self.sites.hear(heard.message, heard.origin)
         self.progress = replace(self.progress, applied=self.progress.applied + 1)
 
-    def _hear_intent(self, base: str, where: Where, record: Raw, extra: layout.Rows) -> None:
+    def _hear_intent(self, where: Where, record: Raw, extra: layout.Rows) -> None:
         self.progress = replace(self.progress, folded=self.progress.folded + 1)
         mine = layout.Pending(extra)
         try:
-            if base == topics.MANIFESTS:
-                outline, origin = self._outline(where, record)
-                self._intent_changes.hear(outline.link, outline.link.intent, origin.at_ms, mine, outline.datasets)
-            else:
-                heard = wire.decode(where[0], *record, self._here)
-                if isinstance(heard.message, _OF_INTENTS):
-                    self._intent_changes.hear(heard.message, heard.message.intent, heard.origin.at_ms, mine)
+            self._intent_changes.hear_record(where, record, self._here, mine)
         except WireError as error:
             log.debug("skipped: %s (%s [%d] @ %d)", error, *where)
             self.progress = replace(self.progress, skipped=self.progress.skipped + 1)
@@ -322,10 +317,6 @@ class View:
             self.progress = replace(self.progress, skipped=self.progress.skipped + 1)
         else:
             extra |= mine.new
-
-    def _outline(self, where: Where, record: Raw) -> tuple[Outline, m.Origin]:
-        heard = wire.decode_outline(where[0], *record, self._here, place="{} {} {}".format(*where))
-        return heard.outline, heard.origin
 
     def _refuse(self, letter: DeadLetter) -> None:
         for wait_s in _backoff():
@@ -338,13 +329,6 @@ class View:
                 continue
             self.progress = replace(self.progress, refused=self.progress.refused + 1)
             return
-
-
-Where = tuple[str, int, int]
-"""Topic, partition, offset."""
-Raw = tuple[bytes | None, bytes | None, Any]
-"""Key, value, headers."""
-_OF_INTENTS = (m.TransferIntent, m.IntentAsked, m.IntentDecided, m.TransferReported, m.CompletionRecord)
 
 
 _OURS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError, Transfer2goError)

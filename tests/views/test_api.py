@@ -15,14 +15,17 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from agents.api import ANSWERS_MAX, Api, Vitals
-from streams.core.names import IntentId, Site
+from streams.core import messages as m
+from streams.core.manifest import digest
+from streams.core.names import Site
 from streams.core.ranges import Ranges
 from streams.errors import NeverWorks, NotFound, Temporary, UsageError
+from streams.kafka.replay import replay
 from streams.settings import Settings
 from streams.snapshot_json import from_plain, to_plain
 from streams.views.view import View
 from streams.worker_api import WorkerApi, ask
-from tests.views.journal import DATASET, A, B, Journal, held, holds, settings_for
+from tests.views.journal import DATASET, A, B, Journal, held, holds
 from tests.views.test_intents import accepted, body, completed, folded, history, named, tell, written
 
 
@@ -248,16 +251,24 @@ def test_the_address_announced_is_the_one_bound(settings: Settings, view: View, 
             one.stop()
 
 
-def announce(journal: Journal, api: str, site: Site = A) -> None:
-    from streams.core import messages as m
+@pytest.fixture
+def whole_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mock cluster knows no offsets by time."""
 
+    def from_the_beginning(*args: Any, start: object = None, **options: Any) -> Iterator[Any]:
+        return replay(*args, **options)
+
+    monkeypatch.setattr("streams.worker_api.replay", from_the_beginning)
+
+
+def announce(journal: Journal, api: str, site: Site = A) -> None:
     said = m.SiteAnnounced(site, "w0", "i1", "worker", api, "d", (B,), (), 10, False, ())
     journal.say(said, at_ms=time.time_ns() // 1_000_000)
     journal.flush()
 
 
 def test_a_client_finds_the_api_by_the_log_and_checks_whose_it_is(
-    api: Api, view: View, journal: Journal, settings: Settings
+    api: Api, view: View, journal: Journal, settings: Settings, whole_log: None
 ) -> None:
     assert WorkerApi(settings, A).intent(named(1)) is None, "nobody is announced"
     announce(journal, api.address)
@@ -278,7 +289,7 @@ def test_a_client_finds_the_api_by_the_log_and_checks_whose_it_is(
         ask(api.address, B, "/api/health")
 
 
-def test_an_address_of_another_machine_is_passed_by(journal: Journal, settings: Settings) -> None:
+def test_an_address_of_another_machine_is_passed_by(journal: Journal, settings: Settings, whole_log: None) -> None:
     announce(journal, "http://127.0.0.1:9")
     assert WorkerApi(settings, A).intents(5, {}) is None
 
@@ -288,16 +299,9 @@ def test_what_a_page_of_failures_says_is_what_the_log_says(
 ) -> None:
     wish = body(1)
     first = written(wish.intent, [1] * 30, last=False)
-    from streams.core.manifest import digest
-
     second = written(wish.intent, [1] * 30, 1, digest(first))
     facts = [wish, accepted(wish), first, second, completed(first, failed=Ranges([(3, 9)]))]
     tell(journal, *facts, completed(second, failed=Ranges.of(0, 29)))
     assert view.catch_up_intents(10)
     names = [one["lfn"] for one in get(api, f"/api/intents/{wish.intent}")[1]["unfinished"]]
     assert names == [f"/store/0/{n}.root" for n in range(3, 9)] + ["/store/1/0.root", "/store/1/29.root"]
-
-
-def test_settings_of_the_view_are_those_of_the_worker(tmp_path: Any) -> None:
-    assert settings_for("127.0.0.1:1", tmp_path).web_host == "127.0.0.1"
-    assert IntentId(named(1)).home == A

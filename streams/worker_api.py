@@ -110,12 +110,14 @@ class WorkerApi:
             try:
                 return ask(api, self._site, path, query, timeout_s)
             except Temporary:
-                continue  # the next worker, or the log itself
+                self._pass_by(api)  # the next worker, or the log itself
         return None
 
-    def intent(self, intent: IntentId, query: Mapping[str, str] | None = None) -> Snapshot | None:
+    def intent(
+        self, intent: IntentId, query: Mapping[str, str] | None = None, timeout_s: float = ANSWER_S
+    ) -> Snapshot | None:
         """An intent as a worker's view has it; None when none can say. NotFound: the view does not know it."""
-        answer = self.ask(f"/api/intents/{quote(intent)}", query)
+        answer = self.ask(f"/api/intents/{quote(intent)}", query, timeout_s)
         return None if answer is None else _read(answer)
 
     def intents(self, most: int, query: Mapping[str, str]) -> list[Snapshot] | None:
@@ -142,6 +144,11 @@ class WorkerApi:
                 raise Temporary(f"no worker of {self._site} answers")
             yield from answer[what]
             cursor = answer.get("cursor")
+
+    def _pass_by(self, api: str) -> None:
+        """Not asked again before the log is: it may hang at every question."""
+        with self._lock:
+            self._apis = [other for other in self._apis if other != api]
 
     def _addresses(self) -> list[str]:
         with self._lock:

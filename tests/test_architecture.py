@@ -124,7 +124,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.worker_api": {"streams.announced", "streams.snapshot_json", "streams.watching"} | KAFKA | ANY_CORE,
     "streams.following": {"streams.watching"} | KAFKA | ANY_CORE,
     "streams.asking": {"streams.settings"} | ANY_CORE,
-    "streams.producer": {"streams.asking", "streams.following", "streams.watching"} | KAFKA | ANY_CORE,
+    "streams.producer": {"streams.asking", "streams.following", "streams.watching", "streams.worker_api"}
+    | KAFKA
+    | ANY_CORE,
     "streams.producer_async": {"streams.asking", "streams.producer", "streams.watching", "streams.settings"} | ANY_CORE,
     # Consumers of entries: a client of the log that keeps its own place. Arrow comes in by streams.events, when needed.
     "streams.consuming": {"streams.asking", "streams.following", "streams.events", "streams.storage", "pyarrow"}

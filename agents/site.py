@@ -15,7 +15,7 @@ import structlog
 from faust import auth
 
 from agents import durable, families, logs, rows, tables
-from agents.api import Api, Vitals
+from agents.api import USUAL_PORT, Api, Vitals
 from agents.assignment import Assignment
 from agents.clock import Clock
 from agents.consulting import Consulting
@@ -192,7 +192,7 @@ class Worker:
 def _faust_app(settings: Settings) -> faust.App:
     durable.install()
     datadir = Path(settings.datadir) / "faust"
-    return durable.DurableApp(
+    app = durable.DurableApp(
         f"transfer2go-{settings.here}",
         version=settings.registry.table_version,
         **client.faust_broker(settings, settings.here, auth),
@@ -211,8 +211,12 @@ def _faust_app(settings: Settings) -> faust.App:
         producer_linger=0.0,
         table_standby_replicas=0,
         stream_wait_empty=True,
-        web_enabled=False,
+        web_host=settings.web_host,
+        web_port=settings.web_port or USUAL_PORT,
     )
+    # The worker's API has a server of its own; Faust's command would start its own whatever the settings say.
+    app.boot_strategy.enable_web = False
+    return app
 
 
 def build_app(settings: Settings) -> faust.App:

@@ -125,7 +125,7 @@ def fold(db: Any, changes: IntentChanges, records: list[Record]) -> None:
 
 
 def one_record() -> dict[str, float]:
-    """µs of the thread's CPU a small intent with all its facts, and ms a full manifest, in a small database; the median of many."""
+    """CPU of the thread, medians: µs a small intent with all its facts, ms a full manifest."""
     with tempfile.TemporaryDirectory(prefix="t2g-bench-") as scratch:
         db = rows.open_primary(f"{scratch}/view")
         changes = IntentChanges(db)

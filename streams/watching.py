@@ -256,17 +256,21 @@ class Head:
 
     @property
     def ended(self) -> bool:
-        """A cancelled intent has ended when the transfers that were under way have said their last word."""
-        return self.state in (State.REFUSED, State.CANCELLED, State.DONE) and not self.open
+        return self.standing[1]
 
     @property
-    def outcome(self) -> str:
-        """How it stands in one word, as `Snapshot.outcome`."""
+    def standing(self) -> tuple[str, bool]:
+        """How it stands in one word, as `Snapshot.outcome`, and whether it has ended.
+
+        A cancelled intent has ended when the transfers that were under way have said their last word.
+        """
         state = self.state
-        if state is State.DONE:
-            sides = [self.side(destination, self.chain.source_no) for destination in self.destinations]
-            return outcome(state, sum(s.sealed for s in sides), sum(s.failed + s.cancelled for s in sides))
-        return str(state)
+        ended = state in (State.REFUSED, State.CANCELLED, State.DONE) and not self.open
+        if state is not State.DONE:
+            return str(state), ended
+        sides = [self.side(destination, self.chain.source_no) for destination in self.destinations]
+        lost = sum(side.failed + side.cancelled for side in sides)
+        return outcome(state, sum(side.sealed for side in sides), lost), ended
 
 
 def outcome(state: State, arrived: int, lost: int) -> str:
@@ -354,7 +358,8 @@ class IntentFold:
         if head.decision is not None and message.decision_no <= head.decision.decision_no:
             return
         chain = chains.decided_anew(head.chain, message)
-        head = replace(head, decision=message, body=message.body, chain=chain)
+        body = head.body if head.body == message.body else message.body
+        head = replace(head, decision=message, body=body, chain=chain)
         if chain is not self.head.chain:
             head = replace(head, files=0, bytes=0)
         self.head = head
@@ -418,7 +423,7 @@ class IntentFold:
         if manifest.no in self.head.side(message.destination, manifest.source_no).closed:
             return
         key = transfer_key(message.destination, manifest.source_no, manifest.no)
-        if self.cells.reports.get(key) is None:
+        if key not in self.cells.reports:
             self.head = replace(self.head, open=self.head.open + 1)
         self.cells.reports.put(key, message)
 
@@ -446,7 +451,7 @@ class IntentFold:
         if message.failed:
             failed = Failed(message.failed, sized.place if sized is not None else "")
             self.cells.failed.put(key, self._named(failed, message.manifest))
-        if head.open and self.cells.reports.get(key) is not None:
+        if head.open and key in self.cells.reports:
             self.cells.reports.delete(key)
             head = replace(head, open=head.open - 1)
         self.head = _with(head, side)
@@ -464,6 +469,9 @@ class _Counted:
 
     def __init__(self, fold: IntentFold) -> None:
         self._fold, self._store = fold, fold.cells.waiting
+
+    def __contains__(self, key: str) -> bool:
+        return bool(self._fold.head.kept) and key in self._store
 
     def get(self, key: str) -> Link | None:
         return self._store.get(key) if self._fold.head.kept else None

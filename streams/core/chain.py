@@ -85,6 +85,7 @@ L = TypeVar("L", bound=Linked)
 class Store(Protocol[V]):
     """Values by key; a dict or a table of a database is behind it."""
 
+    def __contains__(self, key: str) -> bool: ...
     def get(self, key: str) -> V | None: ...
     def put(self, key: str, value: V) -> None: ...
     def delete(self, key: str) -> None: ...
@@ -96,6 +97,9 @@ class Memory(Generic[V]):
 
     def __init__(self) -> None:
         self._values: dict[str, V] = {}
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
 
     def get(self, key: str) -> V | None:
         return self._values.get(key)
@@ -144,7 +148,7 @@ def hear(chain: Chain, decided: IntentDecided | None, link: L, waiting: Store[L]
     match counts(chain, decided, link):
         case Counts.LATER:
             key = key_of(link.source, link.source_no, link.no, link.prev_sha256)
-            if waiting.get(key) is None:
+            if key not in waiting:
                 waiting.put(key, link)
         case Counts.NOW:
             chain, more = waited(continued(chain, link), decided, waiting)

@@ -182,6 +182,9 @@ class CellRows(Generic[V]):
         self._db, self._pending, self._prefix = db, pending, prefix
         self._pack, self._unpack = pack, unpack
 
+    def __contains__(self, key: str) -> bool:
+        return self._pending.row(self._db, self._prefix + key.encode()) is not None
+
     def get(self, key: str) -> V | None:
         row = self._pending.row(self._db, self._prefix + key.encode())
         return None if row is None else self._unpack(row)
@@ -212,7 +215,7 @@ def cells(db: Any, intent: str, pending: Pending | None = None) -> Cells:
         rows_of(b"z", _pack_sized, _unpack_sized),
         rows_of(b"y", _pack_early, _unpack_early),
         rows_of(b"u", _pack_failed, _unpack_failed),
-        rows_of(b"p", wire.encode, _unpack_report),
+        rows_of(b"p", _pack_report, _unpack_report),
     )
 
 
@@ -255,5 +258,13 @@ def _unpack_failed(row: bytes) -> Failed:
     return Failed(tuple(_read_group(group) for group in groups), place)
 
 
+_write_report, _read_report = avro.writer(m.TransferReported), avro.reader(m.TransferReported)
+
+
+def _pack_report(report: m.TransferReported) -> bytes:
+    return json.dumps(_write_report(report), separators=(",", ":")).encode()
+
+
 def _unpack_report(row: bytes) -> m.TransferReported:
-    return wire.decode_value(m.TransferReported, row)
+    report: m.TransferReported = _read_report(json.loads(row))
+    return report

@@ -108,14 +108,19 @@ class IntentChanges:
 
     def _index(self, before: Head | None, head: Head, extra: layout.Rows) -> None:
         if before is None or _basis(before) != _basis(head):
-            old = set(_named_keys(before)) if before is not None else set()
-            new = set(_named_keys(head))
-            extra.update((key, None) for key in old - new)
-            extra.update((key, b"") for key in new - old)
-        was = set(_word_keys(before)) if before is not None else set()
-        now = set(_word_keys(head))
-        extra.update((key, None) for key in was - now)
-        extra.update((key, b"") for key in now - was)
+            _move(_named_keys(before) if before is not None else (), _named_keys(head), extra)
+        if before is None:
+            _move((), _word_keys(head, head.standing), extra)
+            return
+        was, now = before.standing, head.standing
+        if was != now or before.asked_ms != head.asked_ms:
+            _move(_word_keys(before, was), _word_keys(head, now), extra)
+
+
+def _move(before: Iterable[bytes], after: Iterable[bytes], extra: layout.Rows) -> None:
+    old, new = set(before), set(after)
+    extra.update((key, None) for key in old - new)
+    extra.update((key, b"") for key in new - old)
 
 
 def _unpacked(intent: IntentId, row: bytes, body: bytes | None) -> Head:
@@ -150,14 +155,11 @@ def _named_keys(head: Head) -> Iterator[bytes]:
         yield layout.index_prefix(layout.DATASET, dataset) + place
 
 
-def _word_keys(head: Head) -> Iterator[bytes]:
+def _word_keys(head: Head, standing: tuple[str, bool]) -> Iterator[bytes]:
     place = layout.index_place(head.asked_ms or 0, head.intent)
-    for word in _words(head):
-        yield layout.index_prefix(layout.WORD, word) + place
-
-
-def _words(head: Head) -> tuple[str, ...]:
-    return (head.outcome,) if head.ended else (head.outcome, layout.OPEN)
+    word, ended = standing
+    for name in (word,) if ended else (word, layout.OPEN):
+        yield layout.index_prefix(layout.WORD, name) + place
 
 
 class Intents:

@@ -1,7 +1,7 @@
 """How intents lie in the views' RocksDB: keys, and heads and cells to bytes and back. No decision is here.
 
     h INTENT                       head: what is known without single transfers
-    j INTENT                       body: a framed TransferIntent, as big as what was asked for
+    j INTENT                       body: JSON of a TransferIntent, as big as what was asked for
     k INTENT \\0 KIND KEY           a cell of the fold: c waiting, z sized, y early, u failed, p reports
     x INDEX NAME \\0 TIME INTENT    empty: intents by all "a", word "w", requester "r", dataset "d", site "s"
 
@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
-from streams import avro, wire
+from streams import avro
 from streams.core import messages as m
 from streams.core.chain import Link
 from streams.core.intent import Chain
@@ -155,12 +155,16 @@ def _ranges(spans: list[list[int]]) -> Ranges:
     return Ranges((start, stop) for start, stop in spans)
 
 
+_write_body, _read_body = avro.writer(m.TransferIntent), avro.reader(m.TransferIntent)
+
+
 def pack_body(body: m.TransferIntent) -> bytes:
-    return wire.encode(body)
+    return json.dumps(_write_body(body), separators=(",", ":")).encode()
 
 
 def unpack_body(row: bytes) -> m.TransferIntent:
-    return wire.decode_value(m.TransferIntent, row)
+    body: m.TransferIntent = _read_body(json.loads(row))
+    return body
 
 
 # cells

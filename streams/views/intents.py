@@ -85,7 +85,7 @@ class IntentChanges:
         pending.new[layout.head_key(intent)] = layout.pack_head(head)
         if head.body is not None and (before is None or head.body is not before.body):
             pending.new[layout.body_key(intent)] = layout.pack_body(head.body)
-        self._index(before, head, pending.new)
+        pending.new |= index_rows(head, before)
         self._remember(intent, head)
 
     def forget(self) -> None:
@@ -106,15 +106,20 @@ class IntentChanges:
         while len(self._heads) > _HEADS_MAX or (self._names > _NAMES_MAX and len(self._heads) > 1):
             self._names -= _weight(self._heads.popitem(last=False)[1])
 
-    def _index(self, before: Head | None, head: Head, extra: layout.Rows) -> None:
-        if before is None or _basis(before) != _basis(head):
-            _move(_named_keys(before) if before is not None else (), _named_keys(head), extra)
-        if before is None:
-            _move((), _word_keys(head, head.standing), extra)
-            return
-        was, now = before.standing, head.standing
-        if was != now or before.asked_ms != head.asked_ms:
-            _move(_word_keys(before, was), _word_keys(head, now), extra)
+
+def index_rows(head: Head, before: Head | None = None) -> layout.Rows:
+    """How an intent is found, where it was found differently `before`; None deletes."""
+    found: layout.Rows = {}
+    if before is None:
+        _move((), _named_keys(head), found)
+        _move((), _word_keys(head, head.standing), found)
+        return found
+    if _basis(before) != _basis(head):
+        _move(_named_keys(before), _named_keys(head), found)
+    was, now = before.standing, head.standing
+    if was != now or before.asked_ms != head.asked_ms:
+        _move(_word_keys(before, was), _word_keys(head, now), found)
+    return found
 
 
 def _move(before: Iterable[bytes], after: Iterable[bytes], extra: layout.Rows) -> None:

@@ -19,7 +19,8 @@ import structlog
 from faust import auth
 from faust.cli.agents import agents as agents_command
 
-from agents import durable, families, logs, rows, tables, web
+from agents import durable, families, logs, rows, tables
+from agents.api import USUAL_PORT, Api, Vitals
 from agents.assignment import Assignment
 from agents.clock import Clock
 from agents.consulting import Consulting
@@ -102,8 +103,19 @@ class Worker:
         self.guard = durable.StallGuard()
         read = families.register(self.app, self.desk, self.publisher, self.guard, here, settings.peers)
         self.assignment = Assignment(self.app, self.desk, self.guard, read)
-        web.register(self.app, self.desk, self.view, self.assignment)
+        self.api = Api(settings, self.view, self._vitals())
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _vitals(self) -> Vitals:
+        return Vitals(
+            partitions=lambda: self.assignment.owned,
+            awake=lambda: self.assignment.awake,
+            plane_alive=lambda: self.plane.alive,
+            parts_open=lambda: len(self.desk.clock.holding.opened),
+            records=lambda: dict(self.desk.counts),
+            orders_dropped=lambda: self.plane.dropped,
+            longest_stall_s=lambda: self.guard.longest_s,
+        )
 
     @property
     def changelogs(self) -> list[tuple[str, int, dict[str, str]]]:
@@ -145,6 +157,7 @@ class Worker:
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self.api.start()
         self.keeper.start()
         self.view.start()
         await asyncio.to_thread(self._refuse_other_registry)
@@ -175,16 +188,16 @@ class Worker:
 
     async def run_announcements(self) -> None:
         """Says for ever that this worker lives, and its last sequence numbers."""
-        api = f"http://127.0.0.1:{self.app.conf.web_port}"
         while True:
             try:
-                self.publisher.announce(api=api, endpoints=("default",), every_s=ANNOUNCE_S)
+                self.publisher.announce(api=self.api.address, endpoints=("default",), every_s=ANNOUNCE_S)
             except Temporary as error:
                 log.warning("not announced", why=str(error))
             self.desk.forget_expired()
             await asyncio.sleep(ANNOUNCE_S)
 
     def stop(self) -> None:
+        self.api.stop()
         self.consulting.stop()
         self.keeper.stop()
         self.publisher.close(5.0)
@@ -228,7 +241,7 @@ def _faust_app(settings: Settings) -> SiteApp:
     durable.install()
     agents_command._maybe_topic = _topics_of
     datadir = Path(settings.datadir) / "faust"
-    return SiteApp(
+    app = SiteApp(
         f"transfer2go-{settings.here}",
         version=settings.registry.generation,
         **client.faust_broker(settings, settings.here, auth),
@@ -247,11 +260,12 @@ def _faust_app(settings: Settings) -> SiteApp:
         producer_linger=0.0,
         table_standby_replicas=0,
         stream_wait_empty=True,
-        web_bind="127.0.0.1",
-        web_host="127.0.0.1",
-        web_port=settings.web_port or 6066,
-        web_tables_enabled=False,
+        web_host=settings.web_host,
+        web_port=settings.web_port or USUAL_PORT,
     )
+    # The worker's API has a server of its own; Faust's command would start its own whatever the settings say.
+    app.boot_strategy.enable_web = False
+    return app
 
 
 def _clear_old_tables(app: faust.App, settings: Settings) -> None:

@@ -23,6 +23,7 @@ from streams.core import intent as intents
 from streams.core import messages as m
 from streams.core import topics
 from streams.core import transfer as transfers
+from streams.core.chain import Counts, Link
 from streams.core.manifest import Manifest, ManifestIndex
 from streams.core.names import IntentId, ManifestId, Site
 
@@ -89,7 +90,7 @@ class Turns:
             return IntentTurn(before, refused)
         row = before or intents.IntentRow(msg.intent)
         if isinstance(msg, m.ManifestWritten):
-            link = intents.link_of(msg)
+            link = Link.of(msg)
             self._keep(row, msg, link, value)
             row = intents.follow(row, link)
         else:
@@ -118,15 +119,15 @@ class Turns:
             self._marked.pop(key, None)
             table.delete(entry)
 
-    def _keep(self, row: intents.IntentRow, msg: m.ManifestWritten, link: intents.Link, value: bytes) -> None:
+    def _keep(self, row: intents.IntentRow, msg: m.ManifestWritten, link: Link, value: bytes) -> None:
         # Kept until its completion is heard, not only until its transfer answers: a row that fell back finds it again.
         counts, table = row.counts(link), self.tables.waiting
         useless = self.here not in row.destinations or row.is_closed(msg.manifest, self.here)
-        if row.ended or (counts is not intents.Counts.LATER and useless):
+        if row.ended or (counts is not Counts.LATER and useless):
             return
-        if counts is intents.Counts.NOW:
+        if counts is Counts.NOW:
             table.put(waiting_key(msg.manifest, msg.source), value)
-        elif counts is intents.Counts.LATER:
+        elif counts is Counts.LATER:
             self._keep_early(early_key(msg), link, value)
             self._note_early(msg.intent, early_key(msg))
         elif self._counted(row, msg):
@@ -136,12 +137,12 @@ class Turns:
                 self._keep_early(early_key(msg), link, value)
             table.put(key, value if known is None else known)
 
-    def _keep_early(self, key: str, link: intents.Link, value: bytes) -> None:
+    def _keep_early(self, key: str, link: Link, value: bytes) -> None:
         """Body and link. The first counts, and is put again: the changelog of its put may have died with a worker."""
         table = self.tables.waiting
         body, known = table.get(key), table.get(link_key(key))
         table.put(key, value if body is None else body)
-        table.put(link_key(key), json.dumps(avro.writer(intents.Link)(link)).encode() if known is None else known)
+        table.put(link_key(key), json.dumps(avro.writer(Link)(link)).encode() if known is None else known)
 
     def _counted(self, row: intents.IntentRow, msg: m.ManifestWritten) -> bool:
         """Heard again after it, or a rival of its number, counted."""
@@ -158,8 +159,8 @@ class Turns:
             raw = table.get(link_key(early))
             if raw is None:
                 break
-            link = avro.reader(intents.Link)(json.loads(raw))
-            if row.counts(link) is not intents.Counts.NOW:
+            link = avro.reader(Link)(json.loads(raw))
+            if row.counts(link) is not Counts.NOW:
                 break
             if self.here in row.destinations and not row.is_closed(row.next_manifest, self.here):
                 # The body stays where it is: of a full one it is a quarter of a megabyte, in the changelog too.

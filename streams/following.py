@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
+from weakref import WeakValueDictionary
 
 from streams import wire
 from streams.core import messages as m
@@ -83,7 +84,8 @@ class Follower:
 
     def __init__(self, settings: Settings, site: Site) -> None:
         self._settings, self._site = settings, site
-        self._watched: dict[bytes, Watched] = {}
+        self._watched: WeakValueDictionary[bytes, Watched] = WeakValueDictionary()
+        """Of whom somebody still holds a handle: what nobody can ask for is not followed."""
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -104,7 +106,9 @@ class Follower:
     def watch(self, intent: IntentId) -> Watched:
         """What is heard of `intent` from now on, and was since it was first watched."""
         with self._lock:
-            watched = self._watched.setdefault(intent.encode(), Watched(intent))
+            watched = self._watched.get(intent.encode())
+            if watched is None:
+                watched = self._watched[intent.encode()] = Watched(intent)
         if self._error is not None:
             watched.fail(self._error)
         return watched
@@ -153,7 +157,11 @@ class Follower:
     def _hear(self, records: Sequence[Record]) -> None:
         news: dict[bytes, list[tuple[m.Message, int]]] = {}
         for record in records:
-            if record.key in self._watched and (fact := fact_of(record, self._site)) is not None:
+            if (
+                record.key is not None
+                and record.key in self._watched
+                and (fact := fact_of(record, self._site)) is not None
+            ):
                 news.setdefault(record.key, []).append(fact)
         for key, facts in news.items():
             if (watched := self._watched.get(key)) is not None:
@@ -176,6 +184,19 @@ def history(settings: Settings, site: Site, intent: IntentId) -> Iterator[tuple[
     for record in replay(settings, site, names, partitions=[partition], committed=False):
         if record.key == key and (fact := fact_of(record, site)) is not None:
             yield fact
+
+
+def asked_before(settings: Settings, site: Site, intent: IntentId) -> m.TransferIntent | None:
+    """The body under which an intent of this site stands in its own topics, by its asker's or its home's word.
+
+    Reads one partition of two topics, as little as the question needs.
+    """
+    partition, key = topics.partition_of(intent, settings.registry.partitions), intent.encode()
+    fold = IntentFold(intent)
+    for record in replay(settings, site, (topics.INTENTS, topics.DECISIONS), partitions=[partition], committed=False):
+        if record.key == key and (fact := fact_of(record, site)) is not None:
+            fold.hear(*fact)
+    return fold.head.body
 
 
 def fact_of(record: Record, site: Site) -> tuple[m.Message, int] | None:

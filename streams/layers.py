@@ -71,6 +71,13 @@ def _text(raw: object, base: Path) -> str:
     return raw
 
 
+def _host(raw: object, base: Path) -> str:
+    text = _text(raw, base)
+    if not text or any(c in text for c in "/@?# "):
+        raise ValueError("want a host or an address to bind, as 127.0.0.1")
+    return text
+
+
 def _path(raw: object, base: Path) -> Path:
     if not isinstance(raw, str | Path) or not str(raw):
         raise ValueError("want a path")
@@ -111,6 +118,7 @@ NODE: dict[str, Callable[[object, Path], object]] = {
     "site": _site,
     "site_config": _path,
     "datadir": _path,
+    "web_host": _host,
     "web_port": _whole(0, 65535),
     "endpoint.url": _url,
     "chunk_queue_bytes": _whole(1 << 20, 1 << 30),

@@ -29,13 +29,16 @@ from streams.core.named import ObjectSelection
 from streams.core.names import IntentId, Site, Text
 from streams.core.selection import Selector
 from streams.errors import NeverWorks, NotAllowed, NotFound, Temporary, Transfer2goError
-from streams.following import Follower, Watched
+from streams.following import Follower, Watched, asked_before
 from streams.kafka.publish import Publisher
 from streams.settings import Settings, load_settings
 from streams.watching import Arrivals, Snapshot, Unfinished
+from streams.worker_api import WorkerApi
 
 ACK_S = 35.0
 """A little over the producer's own delivery timeout: by then a record is in the log or given up."""
+ASK_S = 5.0
+"""What a worker may take to say whether an intent is known, before the log is read instead."""
 BEAT_S = 0.5
 _CANCEL_SETTLE_S = 2.0
 """Of a cancelled intent more is on its way for so long: the decision, or its transfers' last words."""
@@ -72,8 +75,12 @@ class Outcome:
 class IntentHandle:
     """A published (or looked-up) intent. `body` is what this client asked for, None when it was looked up."""
 
-    def __init__(self, client: TransferClient, watched: Watched, body: m.TransferIntent | None) -> None:
+    def __init__(
+        self, client: TransferClient, watched: Watched, body: m.TransferIntent | None, *, recalled: bool = True
+    ) -> None:
         self._client, self._watched, self.body = client, watched, body
+        self._recalled = recalled
+        """Whether what was said before it was watched is known, or there was nothing."""
 
     @property
     def id(self) -> IntentId:
@@ -86,6 +93,9 @@ class IntentHandle:
 
     def snapshot(self) -> Snapshot:
         """What is known now. Raises NeverWorks when the id turned out to be another intent's."""
+        if not self._recalled:
+            self._client._follower.recall(self._watched)
+            self._recalled = True
         snapshot = self._watched.snapshot()
         if self.body is not None and snapshot.body is not None and snapshot.body != self.body:
             raise _contradiction(self.body, snapshot.body)
@@ -161,6 +171,7 @@ class TransferClient:
         self.site = self.settings.here
         self.requester = Text(requester if requester is not None else f"{_user()}@{socket.gethostname()}"[:400])
         self._follower = Follower(self.settings, self.site)
+        self._workers = WorkerApi(self.settings, self.site)
         self._publisher: Publisher | None = None
         self._lock = threading.Lock()
 
@@ -207,12 +218,25 @@ class TransferClient:
         )
         self._follower.start()
         watched = self._follower.watch(body.intent)
-        if idempotency_key is not None:
-            self._follower.recall(watched)
-        handle = IntentHandle(self, watched, body)
-        if handle.snapshot().body is None:
+        known = None if idempotency_key is None else self._published(body.intent)
+        if known is not None and known != body:
+            raise _contradiction(body, known)
+        if known is None:
             self._send(body)
-        return handle
+        return IntentHandle(self, watched, body, recalled=known is None)
+
+    def _published(self, intent: IntentId) -> m.TransferIntent | None:
+        """The body under which an intent of this client's site was published: a worker's view is asked, else the log.
+
+        A view that has not heard it yet cannot say so wrongly: it answers when it has caught up with the log.
+        """
+        try:
+            found = self._workers.intent(intent, {"fresh": "asked"}, ASK_S)
+        except NotFound:
+            return None
+        if found is not None and found.body is not None:
+            return found.body
+        return asked_before(self.settings, self.site, intent)
 
     def intent(self, intent: str) -> IntentHandle:
         """An intent published by anybody, any time; NotFound when this site has heard nothing of it."""

@@ -93,6 +93,7 @@ class AsyncTransferClient:
             format=format,
             until=until,
         )
+        await asyncio.to_thread(handle.snapshot)  # what was said of a known key is read here, not in the loop later
         return AsyncIntentHandle(handle)
 
     async def intent(self, intent: str) -> AsyncIntentHandle:

@@ -104,6 +104,7 @@ class Settings:
     cache: Path
     sites_path: Path
     datadir: Path
+    web_host: str = "127.0.0.1"
     web_port: int = 0
     endpoint_url: str = ""
     stores: tuple[Store, ...] = ()
@@ -290,6 +291,7 @@ def load_settings(
         cache=cache,
         sites_path=sites_path,
         datadir=Path(str(reading.take("datadir", state / site / "worker-0" if site else state / "client"))),
+        web_host=str(reading.take("web_host", "127.0.0.1")),
         web_port=_int(reading.take("web_port", 0)),
         endpoint_url=str(reading.take("endpoint.url", "")),
         stores=read_stores(reading),

@@ -1,21 +1,31 @@
 """What an intent looks like from outside: its facts, wherever they were written, folded into a `Snapshot`.
 
-Pure folding, no client: `following.py` brings the records. Decides nothing; an agent keeps its own rows.
+Pure folding, no client: `following.py` and the views bring the records. Decides nothing; an agent keeps its own rows.
+What is known stands in a small `Head` and, per manifest or transfer, in cells that are let go when they have served;
+both can be held in memory or in a table. Facts in any order, and repeated, give the same.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import get_args
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from threading import Lock
 
-from streams.core import intent as machine
+from streams.core import chain as chains
 from streams.core import messages as m
-from streams.core.intent import Counts, IntentRow, State
+from streams.core.chain import Chain, Link, Memory, Store
+from streams.core.intent import State
 from streams.core.names import Destination, IntentId, ManifestId
+from streams.core.ranges import EMPTY, Ranges
 from streams.errors import NeverWorks, PartlyDone, Temporary, TransferFailed
 
 UNFINISHED_MAX = 1000
 """Single items kept with their reasons; the sums go on counting."""
+DATASETS_MAX = 32
+"""Datasets of an intent's files that it is found by, beside those it names: the first by name."""
+NAMES_MAX = 100_000
+"""LFNs of open manifests remembered by who follows intents, to name those that fail: 13 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +111,7 @@ class Snapshot:
     @property
     def outcome(self) -> str:
         """How it stands in one word for people: its state, but `partly` or `failed` where files did not arrive."""
-        if self.state is State.DONE and self.lost:
-            return "partly" if self.arrived else "failed"
-        return str(self.state)
+        return outcome(self.state, self.arrived, self.lost)
 
     @property
     def exit_code(self) -> int:
@@ -117,144 +125,449 @@ class Snapshot:
         return PartlyDone.exit_code if self.arrived else TransferFailed.exit_code
 
 
-@dataclass(slots=True)
-class _Known:
-    """A manifest that counts: what its completions are told in."""
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """A manifest that counts, while a transfer of it is open: in units of its line, and bytes (of entries estimated).
+
+    `place`: where its body stands, in the words of who brought it.
+    """
 
     items: int
     bytes: int
-    """Estimated, of entries."""
     units: int
-    lfns: tuple[str, ...]
+    place: str = ""
 
 
-def _bytes_of(report: m.TransferReported, known: _Known | None) -> int:
-    if report.unit is m.Unit.BYTES:
-        return report.verified
-    return known.bytes * report.verified // max(1, known.units) if known is not None else 0
+@dataclass(frozen=True, slots=True)
+class Early:
+    """What a completion said whose manifest does not count yet. `landed`: the bytes are those of files it made."""
+
+    items: int
+    bytes: int
+    landed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Items of a transfer that cannot arrive, and the place of their manifest, or their names (number, LFN)."""
+
+    groups: tuple[m.FailedItems, ...]
+    place: str = ""
+    names: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What is kept of an intent beside its head; keys are those of `manifest_key` and `transfer_key`."""
+
+    waiting: Store[Link] = field(default_factory=Memory)
+    sized: Store[Sized] = field(default_factory=Memory)
+    early: Store[Early] = field(default_factory=Memory)
+    failed: Store[Failed] = field(default_factory=Memory)
+    reports: Store[m.TransferReported] = field(default_factory=Memory)
+
+
+def manifest_key(source_no: int, no: int) -> str:
+    return f"{source_no:09d}.{no:09d}"
+
+
+def transfer_key(destination: Destination, source_no: int, no: int) -> str:
+    return f"{destination} {source_no:09d}.{no:09d}"
+
+
+def transfer_of(intent: IntentId, key: str) -> tuple[Destination, ManifestId]:
+    """What a `transfer_key` stands for."""
+    destination, _, manifest = key.partition(" ")
+    source_no, _, no = manifest.partition(".")
+    return Destination(destination), ManifestId.of(intent, int(source_no), int(no))
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The completions of one destination under one `source_no`.
+
+    `early_…`: of those whose manifests do not count yet. `landed_bytes`: by how much what landed is more than what
+    manifests said (less: negative).
+    """
+
+    destination: Destination
+    source_no: int
+    closed: Ranges = EMPTY
+    sealed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    bytes: int = 0
+    early_files: int = 0
+    early_bytes: int = 0
+    landed_bytes: int = 0
+
+
+_NO_CHAIN = Chain()
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What is known of an intent, without its single transfers. `files`, `bytes`: of the manifests that count.
+
+    `open`: reports kept, each of an open transfer. `kept`: manifests that wait for their predecessor or the decision.
+    """
+
+    intent: IntentId
+    body: m.TransferIntent | None = None
+    decision: m.IntentDecided | None = None
+    chain: Chain = _NO_CHAIN
+    intake_closed: bool = False
+    asked_ms: int | None = None
+    last_ms: int | None = None
+    files: int = 0
+    bytes: int = 0
+    sides: tuple[Side, ...] = ()
+    open: int = 0
+    kept: int = 0
+    datasets: tuple[str, ...] = ()
+
+    @property
+    def destinations(self) -> tuple[Destination, ...]:
+        return self.body.destinations if self.body else ()
+
+    def side(self, destination: Destination, source_no: int) -> Side:
+        for side in self.sides:
+            if side.destination == destination and side.source_no == source_no:
+                return side
+        return Side(destination, source_no)
+
+    def counted(self, source_no: int, no: int) -> bool:
+        return source_no == self.chain.source_no and no < self.chain.next_no
+
+    @property
+    def state(self) -> State:
+        """By the rules of core/intent.py: a test compares."""
+        decision = self.decision
+        if decision is None:
+            return State.NEW if self.body is None else State.ASKED
+        if decision.verdict is m.Verdict.REFUSED:
+            return State.REFUSED
+        sides = [self.side(destination, self.chain.source_no) for destination in self.destinations]
+        everything = self.chain.last and all(side.closed.covers(0, self.chain.next_no) for side in sides)
+        if decision.verdict is m.Verdict.CANCELLED:
+            in_time = not everything or any(side.cancelled for side in sides)
+            return State.CANCELLED if in_time else State.DONE
+        return State.DONE if everything else State.ACTIVE
+
+    @property
+    def ended(self) -> bool:
+        return self.standing[1]
+
+    @property
+    def standing(self) -> tuple[str, bool]:
+        """How it stands in one word, as `Snapshot.outcome`, and whether it has ended.
+
+        A cancelled intent has ended when the transfers that were under way have said their last word.
+        """
+        state = self.state
+        ended = state in (State.REFUSED, State.CANCELLED, State.DONE) and not self.open
+        if state is not State.DONE:
+            return str(state), ended
+        sides = [self.side(destination, self.chain.source_no) for destination in self.destinations]
+        lost = sum(side.failed + side.cancelled for side in sides)
+        return outcome(state, sum(side.sealed for side in sides), lost), ended
+
+
+def outcome(state: State, arrived: int, lost: int) -> str:
+    """A state in one word for people: `partly` or `failed` where it is done and files did not arrive."""
+    if state is State.DONE and lost:
+        return "partly" if arrived else "failed"
+    return str(state)
+
+
+class Names:
+    """LFNs of manifests, the latest, to name items that fail. Shared by all folds of one client; thread-safe."""
+
+    def __init__(self, most: int = NAMES_MAX) -> None:
+        self._most, self._count, self._lock = most, 0, Lock()
+        self._known: OrderedDict[ManifestId, tuple[str, ...]] = OrderedDict()
+
+    def keep(self, manifest: ManifestId, names: tuple[str, ...]) -> None:
+        with self._lock:
+            self._drop(manifest)
+            self._known[manifest] = names
+            self._count += len(names)
+            while self._count > self._most:
+                self._drop(next(iter(self._known)))
+
+    def of(self, manifest: ManifestId) -> tuple[str, ...]:
+        """Empty when they are not known, or no longer."""
+        with self._lock:
+            return self._known.get(manifest, ())
+
+    def drop(self, manifest: ManifestId) -> None:
+        with self._lock:
+            self._drop(manifest)
+
+    def _drop(self, manifest: ManifestId) -> None:
+        self._count -= len(self._known.pop(manifest, ()))
+
+
+NAMES = Names()
+"""Those of this process."""
 
 
 class IntentFold:
     """Folds the facts of one intent, in whatever order mirrors bring them. Not thread-safe."""
 
-    def __init__(self, intent: IntentId) -> None:
-        self.row = IntentRow(intent)
+    def __init__(
+        self, intent: IntentId, head: Head | None = None, cells: Cells | None = None, names: Names | None = NAMES
+    ) -> None:
+        self.head = head or Head(intent)
+        self.cells = cells or Cells()
         self.heard = 0
-        self._waiting: dict[ManifestId, list[m.ManifestWritten]] = {}
-        self._known: dict[ManifestId, _Known] = {}
-        self._completed: dict[tuple[Destination, ManifestId], m.CompletionRecord] = {}
-        self._reports: dict[tuple[Destination, ManifestId], m.TransferReported] = {}
-        """Of open transfers."""
-        self._body: m.TransferIntent | None = None
-        self._decision: m.IntentDecided | None = None
-        self._asked_ms: int | None = None
-        self._last_ms: int | None = None
+        self._names = names
 
-    def hear(self, message: m.Message, at_ms: int) -> None:
-        """Fold one fact of this intent, written at `at_ms`; facts that are none of an intent's change nothing."""
-        if not isinstance(message, get_args(machine.IntentMessage)):
-            return
-        self.heard += 1
-        self._last_ms = max(at_ms, self._last_ms or at_ms)
-        if isinstance(message, m.TransferIntent):
-            self._asked_ms = min(at_ms, self._asked_ms or at_ms)
-        if isinstance(message, m.ManifestWritten):
-            self._manifest(message)
-            self._waited()
-            return
+    def hear(self, message: m.Message | Link, at_ms: int, datasets: Iterable[str] = ()) -> None:
+        """Fold one fact of this intent, written at `at_ms`; facts that are none of an intent's change nothing.
+
+        A manifest may come without its items, as a Link, with the datasets of its files.
+        """
         match message:
             case m.TransferIntent():
-                self._body = self._body or message
-            case m.IntentDecided() if message.decision_no > self.row.decision_no:
-                self._decision, self._body = message, message.body
+                asked_ms = min(at_ms, self.head.asked_ms or at_ms)
+                self.head = replace(self.head, body=self.head.body or message, asked_ms=asked_ms)
+            case m.IntentAsked():
+                if message.asked is m.Asked.CLOSE and not self.head.intake_closed:
+                    self.head = replace(self.head, intake_closed=True)
+            case m.IntentDecided():
+                self._decided(message)
+            case m.ManifestWritten():
+                if self._names is not None:
+                    self._names.keep(message.manifest, tuple(str(item.lfn) for item in message.items))
+                self._manifest(Link.of(message), {str(item.dataset) for item in message.items})
+            case Link():
+                self._manifest(message, datasets)
+            case m.TransferReported():
+                self._reported(message)
             case m.CompletionRecord():
-                self._completed.setdefault((message.destination, message.manifest), message)
-                self._reports.pop((message.destination, message.manifest), None)
-            case m.TransferReported() if (message.destination, message.manifest) not in self._completed:
-                self._reports[message.destination, message.manifest] = message
-        self.row = machine.fold(self.row, message)
-        if isinstance(message, m.IntentDecided):
-            self._waited()
+                self._completed(message)
+            case _:
+                return
+        self.heard += 1
+        if at_ms > (self.head.last_ms or -1):
+            self.head = replace(self.head, last_ms=at_ms)
 
-    def _manifest(self, message: m.ManifestWritten) -> None:
-        match self.row.counts(message):
-            case Counts.LATER:
-                self._waiting.setdefault(message.manifest, []).append(message)
-            case Counts.NOW:
-                items = message.items
-                self._known[message.manifest] = _Known(
-                    len(items),
-                    sum(i.bytes for i in items),
-                    sum(i.length for i in items),
-                    tuple(str(i.lfn) for i in items),
-                )
-                self.row = machine.fold(self.row, message)
-            case Counts.NEVER:
-                pass
+    def _decided(self, message: m.IntentDecided) -> None:
+        head = self.head
+        if head.decision is not None and message.decision_no <= head.decision.decision_no:
+            return
+        chain = chains.decided_anew(head.chain, message)
+        body = head.body if head.body == message.body else message.body
+        head = replace(head, decision=message, body=body, chain=chain)
+        if chain is not self.head.chain:
+            head = replace(head, files=0, bytes=0)
+        self.head = head
+        if head.kept:
+            self._counts(*chains.waited(chain, message, self._waiting()))
 
-    def _waited(self) -> None:
-        before = None
-        while before is not self.row:
-            before = self.row
-            for message in self._waiting.pop(before.next_manifest, ()):
-                self._manifest(message)
+    def _manifest(self, link: Link, datasets: Iterable[str]) -> None:
+        chain, counting = chains.hear(self.head.chain, self.head.decision, link, self._waiting())
+        self._counts(chain, counting)
+        if not set(datasets) <= set(self.head.datasets):
+            more = sorted({*self.head.datasets, *datasets})[:DATASETS_MAX]
+            self.head = replace(self.head, datasets=tuple(more))
+
+    def _waiting(self) -> _Counted:
+        return _Counted(self)
+
+    def _counts(self, chain: Chain, links: list[Link]) -> None:
+        self.head = replace(self.head, chain=chain)
+        for link in links:
+            self._count(link)
+        if chain.last and self.head.kept:
+            chains.forget(self._waiting())
+
+    def _count(self, link: Link) -> None:
+        head = self.head
+        head = replace(head, files=head.files + link.items, bytes=head.bytes + link.bytes)
+        for side in head.sides:
+            if side.source_no != link.source_no or link.no not in side.closed:
+                continue
+            key = transfer_key(side.destination, link.source_no, link.no)
+            early = self.cells.early.get(key)
+            if early is not None:
+                more = early.bytes - link.bytes if early.landed else 0
+                files, size = side.early_files - early.items, side.early_bytes - early.bytes
+                landed = side.landed_bytes + more
+                head = _with(head, replace(side, early_files=files, early_bytes=size, landed_bytes=landed))
+                self.cells.early.delete(key)
+            failed = self.cells.failed.get(key)
+            if failed is not None:
+                self.cells.failed.put(key, self._named(replace(failed, place=link.place), link.manifest))
+        self.head = head
+        if self._open_anywhere(link.source_no, link.no):
+            sized = Sized(link.items, link.bytes, link.units, link.place)
+            self.cells.sized.put(manifest_key(link.source_no, link.no), sized)
+        elif self._names is not None:
+            self._names.drop(link.manifest)
+
+    def _open_anywhere(self, source_no: int, no: int) -> bool:
+        return any(no not in self.head.side(d, source_no).closed for d in self.head.destinations)
+
+    def _named(self, failed: Failed, manifest: ManifestId) -> Failed:
+        """With the names of those items, as far as they are remembered here."""
+        lfns = self._names.of(manifest) if self._names is not None else ()
+        if not lfns:
+            return failed
+        numbers = [number for group in failed.groups for number in group.items.numbers()][:UNFINISHED_MAX]
+        return replace(failed, names=tuple((n, lfns[n]) for n in numbers if n < len(lfns)))
+
+    def _reported(self, message: m.TransferReported) -> None:
+        manifest = message.manifest
+        if manifest.no in self.head.side(message.destination, manifest.source_no).closed:
+            return
+        key = transfer_key(message.destination, manifest.source_no, manifest.no)
+        if key not in self.cells.reports:
+            self.head = replace(self.head, open=self.head.open + 1)
+        self.cells.reports.put(key, message)
+
+    def _completed(self, message: m.CompletionRecord) -> None:
+        head, source_no, no = self.head, message.manifest.source_no, message.manifest.no
+        side = head.side(message.destination, source_no)
+        if no in side.closed:
+            return
+        key, of_manifest = transfer_key(message.destination, source_no, no), manifest_key(source_no, no)
+        sized = self.cells.sized.get(of_manifest)
+        side = replace(
+            side,
+            closed=side.closed | Ranges.of(no),
+            sealed=side.sealed + message.sealed.size,
+            failed=side.failed + sum(group.items.size for group in message.failed),
+            cancelled=side.cancelled + message.cancelled.size,
+            bytes=side.bytes + message.bytes,
+        )
+        if not head.counted(source_no, no):
+            self.cells.early.put(key, Early(message.items, message.bytes, bool(message.landed)))
+            files, size = side.early_files + message.items, side.early_bytes + message.bytes
+            side = replace(side, early_files=files, early_bytes=size)
+        elif message.landed and sized is not None:
+            side = replace(side, landed_bytes=side.landed_bytes + message.bytes - sized.bytes)
+        if message.failed:
+            failed = Failed(message.failed, sized.place if sized is not None else "")
+            self.cells.failed.put(key, self._named(failed, message.manifest))
+        if head.open and key in self.cells.reports:
+            self.cells.reports.delete(key)
+            head = replace(head, open=head.open - 1)
+        self.head = _with(head, side)
+        if sized is not None and not self._open_anywhere(source_no, no):
+            self.cells.sized.delete(of_manifest)
+            if self._names is not None:
+                self._names.drop(message.manifest)
 
     def snapshot(self) -> Snapshot:
-        row = self.row
-        return Snapshot(
-            intent=row.intent,
-            state=row.state,
-            body=self._body,
-            decision=self._decision,
-            planned=row.chain.last,
-            destinations=tuple(self._arrivals(site) for site in row.destinations),
-            unfinished=tuple(self._unfinished()),
-            asked_ms=self._asked_ms,
-            last_ms=self._last_ms,
-            # A cancelled intent has ended when the transfers that were under way have said their last word.
-            ended=row.ended and not self._reports,
-            growing=row.growing and row.intake_closed_by is None,
-        )
+        return snapshot(self.head, self.cells)
 
-    def _arrivals(self, destination: Destination) -> Arrivals:
-        chain = self.row.chain.source_no
-        current = {mid: k for mid, k in self._known.items() if mid.source_no == chain}
-        done = [
-            c for (where, _), c in self._completed.items() if where == destination and c.manifest.source_no == chain
-        ]
-        of = sorted(self._reports.values(), key=lambda r: r.manifest)
-        reports = tuple(r for r in of if r.destination == destination and r.manifest.source_no == chain)
-        reasons: dict[str, int] = {}
-        for c in done:
-            for group in c.failed:
+
+class _Counted:
+    """The store of what waits, counted in the fold's head, so that nothing is looked for where nothing waits."""
+
+    def __init__(self, fold: IntentFold) -> None:
+        self._fold, self._store = fold, fold.cells.waiting
+
+    def __contains__(self, key: str) -> bool:
+        return bool(self._fold.head.kept) and key in self._store
+
+    def get(self, key: str) -> Link | None:
+        return self._store.get(key) if self._fold.head.kept else None
+
+    def put(self, key: str, value: Link) -> None:
+        self._store.put(key, value)
+        self._add(1)
+
+    def delete(self, key: str) -> None:
+        self._store.delete(key)
+        self._add(-1)
+
+    def items(self) -> Iterator[tuple[str, Link]]:
+        return self._store.items()
+
+    def _add(self, change: int) -> None:
+        self._fold.head = replace(self._fold.head, kept=self._fold.head.kept + change)
+
+
+def _with(head: Head, side: Side) -> Head:
+    others = [s for s in head.sides if (s.destination, s.source_no) != (side.destination, side.source_no)]
+    return replace(head, sides=tuple(sorted([*others, side], key=lambda s: (s.destination, s.source_no))))
+
+
+def snapshot(head: Head, cells: Cells) -> Snapshot:
+    """The intent as it stands. Reads the cells of open and of failed transfers only."""
+    reports = [r for _, r in cells.reports.items()] if head.open else []
+    some_failed = any(side.failed for side in head.sides)
+    failed = [(*transfer_of(head.intent, key), found) for key, found in cells.failed.items()] if some_failed else []
+    growing = head.body is not None and head.body.open and not head.chain.last and not head.intake_closed
+    state = head.state
+    return Snapshot(
+        intent=head.intent,
+        state=state,
+        body=head.body,
+        decision=head.decision,
+        planned=head.chain.last,
+        destinations=tuple(_arrivals(head, cells, where, reports, failed) for where in head.destinations),
+        unfinished=tuple(_unfinished(failed)),
+        asked_ms=head.asked_ms,
+        last_ms=head.last_ms,
+        ended=head.ended,
+        growing=growing and state not in (State.REFUSED, State.CANCELLED, State.DONE),
+    )
+
+
+_Failures = list[tuple[Destination, ManifestId, Failed]]
+
+
+def _arrivals(
+    head: Head, cells: Cells, destination: Destination, every: list[m.TransferReported], failed: _Failures
+) -> Arrivals:
+    source_no = head.chain.source_no
+    side = head.side(destination, source_no)
+    reports = tuple(r for r in every if r.destination == destination and r.manifest.source_no == source_no)
+    reasons: dict[str, int] = {}
+    for where, manifest, found in failed:
+        if where == destination and manifest.source_no == source_no:
+            for group in found.groups:
                 reasons[str(group.reason.text)] = reasons.get(str(group.reason.text), 0) + group.items.size
-        for r in reports:
-            if r.failed and r.reason:
-                reasons[str(r.reason.text)] = reasons.get(str(r.reason.text), 0) + r.failed
+    for r in reports:
+        if r.failed and r.reason:
+            reasons[str(r.reason.text)] = reasons.get(str(r.reason.text), 0) + r.failed
+    return Arrivals(
+        destination=destination,
+        files=head.files + side.early_files,
+        arrived=side.sealed + sum(r.sealed for r in reports),
+        failed=side.failed + sum(r.failed for r in reports),
+        cancelled=side.cancelled,
         # What landed is what it came to; until then entries are worth what their source made of them.
-        said = {c.manifest: c.bytes for c in done if c.landed}
-        missed = {c.manifest for c in done} - current.keys()
-        return Arrivals(
-            destination=destination,
-            files=sum(k.items for k in current.values()) + sum(c.items for c in done if c.manifest in missed),
-            arrived=sum(c.sealed.size for c in done) + sum(r.sealed for r in reports),
-            failed=sum(g.items.size for c in done for g in c.failed) + sum(r.failed for r in reports),
-            cancelled=sum(c.cancelled.size for c in done),
-            bytes=sum(said.get(mid, k.bytes) for mid, k in current.items())
-            + sum(c.bytes for c in done if c.manifest in missed),
-            arrived_bytes=sum(c.bytes for c in done) + sum(_bytes_of(r, current.get(r.manifest)) for r in reports),
-            open=reports,
-            reasons=tuple(sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))),
-        )
+        bytes=head.bytes + side.early_bytes + side.landed_bytes,
+        arrived_bytes=side.bytes + sum(_bytes_of(r, cells) for r in reports),
+        open=reports,
+        reasons=tuple(sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))),
+    )
 
-    def _unfinished(self) -> list[Unfinished]:
-        found: list[Unfinished] = []
-        for (site, manifest), completion in sorted(self._completed.items()):
-            known = self._known.get(manifest)
-            for group in completion.failed:
-                for number in group.items.numbers():
-                    if len(found) == UNFINISHED_MAX:
-                        return found
-                    lfn = known.lfns[number] if known else f"item {number} of {manifest}"
-                    found.append(Unfinished(site, lfn, group.reason))
-        return found
+
+def _bytes_of(report: m.TransferReported, cells: Cells) -> int:
+    if report.unit is m.Unit.BYTES:
+        return report.verified
+    sized = cells.sized.get(manifest_key(report.manifest.source_no, report.manifest.no))
+    return sized.bytes * report.verified // max(1, sized.units) if sized is not None else 0
+
+
+def _unfinished(failures: _Failures) -> Iterator[Unfinished]:
+    count = 0
+    for site, manifest, found in failures:
+        names = dict(found.names)
+        for group in found.groups:
+            for number in group.items.numbers():
+                if count == UNFINISHED_MAX:
+                    return
+                count += 1
+                yield Unfinished(site, names.get(number, unnamed(manifest, number)), group.reason)
+
+
+def unnamed(manifest: ManifestId, number: int) -> str:
+    """An item whose name is not known here."""
+    return f"item {number} of {manifest}"

@@ -20,8 +20,9 @@ from typing import Any, TypeVar, get_args
 import fastavro
 
 import schemas
-from streams import avro
+from streams import avro, manifest_bytes
 from streams.core import meaning, topics
+from streams.core.chain import Link
 from streams.core.messages import (
     ChunkHeader,
     DeadLetter,
@@ -68,6 +69,14 @@ class HeardChunk:
     """A payload record that passed the gate; its bytes are the record's value, checked by nobody yet."""
 
     header: ChunkHeader
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class HeardOutline:
+    """A manifest whose head passed the gate; its items were counted, not judged."""
+
+    outline: manifest_bytes.Outline
     origin: Origin
 
 
@@ -268,6 +277,18 @@ def decode_chunk(
         raise _refusal(f"the gate failed: {type(error).__name__}: {error}") from error
 
 
+def decode_outline(
+    topic: str, key: bytes | None, value: bytes | None, headers: Headers | None, here: Site, place: str = ""
+) -> HeardOutline:
+    """A manifest without its items, for who counts them and is not the one to refuse. WireError when refused."""
+    try:
+        return _heard_outline(topic, key, value, headers, here, place)
+    except WireError:
+        raise
+    except (InvalidName, ValueError, IndexError) as error:
+        raise _refusal(f"malformed manifest: {error}") from error
+
+
 def origin_site(headers: Headers | None) -> str:
     """Site named by the origin header of a record that may have been refused; "" when unreadable."""
     try:
@@ -333,6 +354,33 @@ def _heard(topic: str, key: bytes | None, value: bytes | None, headers: Headers 
     if author is not None and author != origin.site:
         raise _refusal(f"{version.cls.__name__} is the word of {author}, not of {origin.site}")
     return Heard(message, origin)
+
+
+def _heard_outline(
+    topic: str, key: bytes | None, value: bytes | None, headers: Headers | None, here: Site, place: str
+) -> HeardOutline:
+    if value is None:
+        raise _refusal("no value: a tombstone means nothing in a journal")
+    found = _headers(headers, FINGERPRINT, ORIGIN)
+    version = _version(value)
+    come_from, base = _standing(topic, here)
+    if version.cls is not ManifestWritten or base != topics.MANIFESTS or found[FINGERPRINT] != version.fingerprint:
+        raise _refusal(f"no manifest, in topic {base}")
+    if len(value) > version.bytes_max:
+        raise _refusal(f"{len(value)} bytes, over the cap of {version.bytes_max}")
+    if version.written is version.newest:
+        outline = manifest_bytes.read(value, _FRAME.size, place)
+    else:
+        body = version.decode(value)
+        outline = manifest_bytes.Outline(Link.of(body, place), tuple(sorted({str(i.dataset) for i in body.items})))
+    link, origin = outline.link, _origin(found[ORIGIN], come_from)
+    if max(link.source_no, link.no) > meaning.NUMBER_MAX:
+        raise _refusal(f"source_no and no: over {meaning.NUMBER_MAX}")
+    if (key or b"") != link.intent.encode():
+        raise _refusal(f"key: not {link.intent!r}")
+    if link.source != origin.site:
+        raise _refusal(f"ManifestWritten is the word of {link.source}, not of {origin.site}")
+    return HeardOutline(outline, origin)
 
 
 def _heard_chunk(

@@ -43,9 +43,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.core.checks": FACTS,
     "streams.core.meaning": FACTS
     | {"streams.core.checks", "streams.core.parts", "streams.core.policy", "streams.errors"},
-    "streams.core.intent": FACTS | {"streams.core.manifest"},
+    "streams.core.intent": FACTS | {"streams.core.chain"},
     "streams.core.transfer": FACTS | {"streams.core.manifest"},
     "streams.core.closing": FACTS | {"streams.core.manifest", "streams.core.transfer"},
+    "streams.core.chain": FACTS | {"streams.core.manifest"},
     "streams.core.owed": FACTS
     | {
         "streams.core.closing",
@@ -68,7 +69,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.core.ledger": FACTS | {"streams.core.topics"},
     # The gate, and its reflection over the facts' type hints.
     "streams.avro": {"streams.core.names", "streams.core.ranges", "streams.errors"},
-    "streams.wire": {"schemas", "fastavro", "streams.avro"} | ANY_CORE,
+    "streams.manifest_bytes": ANY_CORE,
+    "streams.wire": {"schemas", "fastavro", "streams.avro", "streams.manifest_bytes"} | ANY_CORE,
     # Configuration: values and layers apart from what they mean; platformdirs knows where users keep files.
     "streams.layers": ANY_CORE,
     "streams.stores": {"streams.layers"} | ANY_CORE,
@@ -78,7 +80,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.kafka": {"confluent_kafka", "streams.release", "streams.settings", "streams.wire"} | ANY_CORE,
     # Views and the payload reader commit offsets of their own (with the rows, by assign), so they hold a Consumer;
     # its configuration is kafka.client's.
-    "streams.views": {"rocksdict", "confluent_kafka", "streams.release"} | KAFKA | ANY_CORE,
+    # Intents are folded as those who watch them do.
+    "streams.views": {
+        "rocksdict",
+        "confluent_kafka",
+        "streams.announced",
+        "streams.avro",
+        "streams.release",
+        "streams.watching",
+    }
+    | KAFKA
+    | ANY_CORE,
     "streams.storage": {"google_crc32c", "zlib_ng"} | ANY_CORE,
     # The only place that asks a store over HTTP.
     "streams.storage.s3_client": {"streams.storage", "urllib3"} | ANY_CORE,
@@ -115,9 +127,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     }
     | ANY_CORE,
     "streams.watching": ANY_CORE,
+    "streams.snapshot_json": {"streams.avro", "streams.watching"} | ANY_CORE,
+    "streams.announced": {"streams.release"} | ANY_CORE,
+    # Clients of a worker's API: announcements say where one is.
+    "streams.worker_api": {"streams.announced", "streams.release", "streams.snapshot_json", "streams.watching"}
+    | KAFKA
+    | ANY_CORE,
     "streams.following": {"streams.watching"} | KAFKA | ANY_CORE,
     "streams.asking": {"streams.settings"} | ANY_CORE,
-    "streams.producer": {"streams.asking", "streams.following", "streams.watching"} | KAFKA | ANY_CORE,
+    "streams.producer": {"streams.asking", "streams.following", "streams.watching", "streams.worker_api"}
+    | KAFKA
+    | ANY_CORE,
     "streams.producer_async": {"streams.asking", "streams.producer", "streams.watching", "streams.settings"} | ANY_CORE,
     # Consumers of entries: a client of the log that keeps its own place. Arrow comes in by streams.events, when needed.
     "streams.consuming": {"streams.asking", "streams.following", "streams.events", "streams.storage", "pyarrow"}

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import click
 
 import schemas
-from streams.cli import screen, upgrading, workers
+from streams import worker_api
+from streams.announced import Announced
+from streams.cli import screen, upgrading
 from streams.cli.command import Verb, json_option, leave
 from streams.cli.lagging import mirror_lag, uncarried
 from streams.cli.up import is_local
@@ -154,14 +156,14 @@ def _mirrors(settings: Settings, site: Site) -> Check:
 
 def _workers(settings: Settings, site: Site) -> Iterator[Check]:
     now_ms = time.time_ns() // 1_000_000
-    said = workers.writers(settings, site)
-    alive = [w for w in said if w.said.role == "worker" and w.alive(now_ms)]
+    said = worker_api.writers(settings, site)
+    alive = [w for w in said if w.role == "worker" and w.alive(now_ms)]
     if not alive:
         heard = screen.moment(max((w.at_ms for w in said), default=None))
         words = f"no worker is alive (last heard {heard}); run `transfer2go up`, or start one"
         yield Check(f"{site} workers", "FAIL", words, Temporary.exit_code)
         return
-    odd = [w.said.writer for w in alive if w.said.registry_digest != settings.registry.digest]
+    odd = [w.writer for w in alive if w.registry_digest != settings.registry.digest]
     if odd:
         words = (
             f"{', '.join(odd)} run with another sites.toml than this one; stop all workers of {site}, then start them"
@@ -182,7 +184,7 @@ def _release(settings: Settings, site: Site) -> Check:
     return Check(name, "warn", odd) if odd else Check(name, "ok", f"{RELEASE}, as this one")
 
 
-def _clock(site: Site, alive: list[workers.Writer], now_ms: int) -> Check:
+def _clock(site: Site, alive: list[Announced], now_ms: int) -> Check:
     """An announcement from the future shows a clock ahead of ours; one behind looks merely late, up to its interval."""
     ahead_s = max((w.at_ms - now_ms) / 1000 for w in alive)
     if ahead_s > CLOCK_S_MAX:

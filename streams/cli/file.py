@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from streams.cli import holdings, screen, workers
+from streams.cli import holdings, screen
 from streams.cli.command import Noun, at_site, json_option, leave
 from streams.core.names import Block, Dataset, Lfn, Site
 from streams.core.selection import Kind, Selector, parse
-from streams.errors import NotFound, PartlyDone, TransferFailed, UsageError
+from streams.errors import NotFound, PartlyDone, Temporary, TransferFailed, UsageError
 from streams.kafka.publish import Publisher
 from streams.registration import Registered, register, verify
 from streams.settings import Settings
-
-_PAGE = "1000"
+from streams.views.catalogue import Catalogue, Replica
+from streams.worker_api import WorkerApi
 
 
 @click.group(cls=Noun)
@@ -47,14 +47,18 @@ def register_files(
     chosen, settings = Block(block), at_site(settings)
     lfn_prefix = prefix or f"/store{chosen.dataset}"
     progress = screen.Progress("registering")
-    with Publisher(settings, settings.here, f"register-{socket.gethostname()}-{os.getpid()}"[:120], "cli") as publisher:
+    name = f"register-{socket.gethostname()}-{os.getpid()}"[:120]
+    with (
+        holdings.catalogue(settings, settings.here, dataset=chosen.dataset) as known,
+        Publisher(settings, settings.here, name, "cli") as publisher,
+    ):
         done = register(
             settings,
             publisher,
             paths,
             chosen,
             lfn_prefix=lfn_prefix,
-            elsewhere=_elsewhere(settings, chosen.dataset),
+            elsewhere=_elsewhere(known),
             link=not copy,
             on_progress=lambda files, size: progress.show(files, files, size, size),
             on_fault=lambda fault: screen.say(f"refused: {fault}"),
@@ -63,12 +67,13 @@ def register_files(
     leave(_exit_code(done))
 
 
-def _elsewhere(settings: Settings, dataset: Dataset) -> Callable[[Sequence[Lfn]], list[tuple[Lfn, Site, int, str]]]:
-    """Replicas of the dataset at every site, read once."""
-    known: dict[Lfn, list[tuple[Lfn, Site, int, str]]] = {}
-    for (lfn, site), found in holdings.held(settings, settings.here, dataset=dataset).items():
-        known.setdefault(lfn, []).append((lfn, site, found.file.bytes, found.file.adler32))
-    return lambda lfns: [replica for lfn in lfns for replica in known.get(lfn, ())]
+def _elsewhere(known: Catalogue) -> Callable[[Sequence[Lfn]], list[tuple[Lfn, Site, int, str]]]:
+    """Replicas at every site, as they were known when the registering began."""
+    return lambda lfns: [
+        (file.lfn, replica.site, replica.bytes, replica.adler32)
+        for file in known.files(lfns)
+        for replica in file.replicas
+    ]
 
 
 def _show_registered(done: Registered, block: Block, site: Site, as_json: bool) -> None:
@@ -117,7 +122,7 @@ def list_files(settings: Settings, name: str | None, as_json: bool) -> None:
     chosen = parse(name)
     if chosen.kind is Kind.FILE:
         raise UsageError(f"{name!r} is neither a dataset nor a block", next="for one file use `file where`")
-    rows = list(_files(settings, chosen))
+    rows = _files(settings, chosen)
     if not rows:
         raise NotFound(f"no file in {name}", where=f"as {settings.here} knows", next="see `transfer2go file list`")
     if as_json:
@@ -130,35 +135,19 @@ def list_files(settings: Settings, name: str | None, as_json: bool) -> None:
     )
 
 
-def _files(settings: Settings, chosen: Selector) -> Iterator[dict[str, Any]]:
+def _files(settings: Settings, chosen: Selector) -> list[dict[str, Any]]:
     """One row a file: lfn, block, bytes, adler32, sites. From a worker's view, else from the journals."""
-    cursor = ""
-    while True:
-        answer = workers.ask_any(
-            settings, settings.here, "/api/files", **{chosen.kind.value: chosen.name}, cursor=cursor, limit=_PAGE
-        )
-        if answer is None or "files" not in answer:
-            break
-        for found in answer["files"]:
-            yield _row(found["lfn"], found["replicas"])
-        cursor = answer.get("cursor") or ""
-        if not cursor:
-            return
-    yield from _files_from_log(settings, chosen)
-
-
-def _files_from_log(settings: Settings, chosen: Selector) -> Iterator[dict[str, Any]]:
-    dataset = Dataset(chosen.name.partition("#")[0])
-    by_lfn: dict[Lfn, list[dict[str, Any]]] = {}
-    for (lfn, _), found in sorted(holdings.held(settings, settings.here, dataset=dataset).items()):
-        if chosen.kind is Kind.DATASET or found.file.block == chosen.name:
-            by_lfn.setdefault(lfn, []).append(_replica(found))
-    for name, replicas in by_lfn.items():
-        yield _row(name, replicas)
+    try:
+        answer = WorkerApi(settings, settings.here).pages("/api/files", "files", {chosen.kind.value: chosen.name})
+        return [_row(found["lfn"], found["replicas"]) for found in answer if found["replicas"]]
+    except Temporary:
+        pass  # the log itself
+    with holdings.catalogue(settings, settings.here, dataset=Dataset(chosen.name.partition("#")[0])) as known:
+        return [_row(found.lfn, [_replica(r) for r in found.replicas]) for found in holdings.files(known, chosen)]
 
 
 def _row(lfn: str, replicas: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    first = replicas[0] if replicas else {"block": "", "bytes": 0, "adler32": ""}
+    first = replicas[0]
     return {
         "lfn": lfn,
         "block": first["block"],
@@ -168,22 +157,21 @@ def _row(lfn: str, replicas: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _replica(found: holdings.Holding) -> dict[str, Any]:
-    file = found.file
+def _replica(found: Replica) -> dict[str, Any]:
     return {
         "site": str(found.site),
         "dataset": str(found.dataset),
-        "block": str(file.block),
-        "bytes": file.bytes,
-        "adler32": str(file.adler32),
+        "block": str(found.block),
+        "bytes": found.bytes,
+        "adler32": str(found.adler32),
     }
 
 
 def _list_datasets(settings: Settings, as_json: bool) -> None:
-    answer = workers.ask_any(settings, settings.here, "/api/datasets")
-    if isinstance(answer, list):
+    try:
+        answer = WorkerApi(settings, settings.here).pages("/api/datasets", "datasets", {})
         rows = [_DatasetRow(r["name"], r["files"], r["bytes"], sorted(r["sites"])) for r in answer]
-    else:
+    except Temporary:
         rows = _datasets_from_log(settings)
     if as_json:
         for row in rows:
@@ -205,12 +193,11 @@ class _DatasetRow:
 
 
 def _datasets_from_log(settings: Settings) -> list[_DatasetRow]:
-    files: dict[Dataset, dict[Lfn, int]] = {}
-    sites: dict[Dataset, set[str]] = {}
-    for (lfn, site), found in holdings.held(settings, settings.here).items():
-        files.setdefault(found.dataset, {})[lfn] = found.file.bytes
-        sites.setdefault(found.dataset, set()).add(site)
-    return [_DatasetRow(name, len(of), sum(of.values()), sorted(sites[name])) for name, of in sorted(files.items())]
+    with holdings.catalogue(settings, settings.here) as known:
+        return [
+            _DatasetRow(found.name, *found.known, sorted(str(site) for site in found.per_site))
+            for found in known.datasets()
+        ]
 
 
 @file.command()
@@ -233,10 +220,11 @@ def where(settings: Settings, lfn: str, as_json: bool) -> None:
 
 
 def _where(settings: Settings, lfn: Lfn) -> list[dict[str, Any]]:
-    answer = workers.ask_any(settings, settings.here, "/api/where", lfn=lfn)
+    answer = WorkerApi(settings, settings.here).ask("/api/where", {"lfn": lfn})
     if isinstance(answer, list):
         return answer
-    return [_replica(found) for _, found in sorted(holdings.held(settings, settings.here, lfn=lfn).items())]
+    with holdings.catalogue(settings, settings.here, lfn=lfn) as known:
+        return [_replica(found) for found in known.where(lfn)]
 
 
 @file.command("verify")
@@ -271,15 +259,14 @@ def verify_files(settings: Settings, names: tuple[str, ...], as_json: bool) -> N
 
 def expected_at(settings: Settings, chosen: Selector) -> list[tuple[Lfn, int, str]]:
     """(LFN, bytes, adler32) of this site's replicas, as its journals say. NotFound when there is none."""
-    if chosen.kind is Kind.FILE:
-        found = holdings.held(settings, settings.here, lfn=Lfn(chosen.name))
-    else:
-        found = holdings.held(settings, settings.here, dataset=Dataset(chosen.name.partition("#")[0]))
-    mine = [
-        (lfn, h.file.bytes, str(h.file.adler32))
-        for (lfn, site), h in sorted(found.items())
-        if site == settings.here and (chosen.kind is not Kind.BLOCK or h.file.block == chosen.name)
-    ]
+    one = Lfn(chosen.name) if chosen.kind is Kind.FILE else None
+    dataset = None if one is not None else Dataset(chosen.name.partition("#")[0])
+    with holdings.catalogue(settings, settings.here, dataset=dataset, lfn=one) as known:
+        mine = [
+            (found.lfn, found.replicas[0].bytes, str(found.replicas[0].adler32))
+            for found in holdings.files(known, chosen, prefer=settings.here)
+            if found.replicas[0].site == settings.here
+        ]
     if not mine:
         raise NotFound(f"{settings.here} holds nothing of {chosen.name}", next="see `transfer2go file where`")
     return mine

@@ -1,26 +1,27 @@
-"""Which site holds what, folded from the replicas journals themselves: for when no worker answers. Read-only."""
+"""Which site holds what, folded from the journals into a catalogue of this process: for when no worker answers.
+
+The folding and the reading are the views'; the database lies in a scratch directory, so that memory stays bounded.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
 
 from streams import wire
 from streams.core import messages as m
 from streams.core import topics
 from streams.core.names import Dataset, Lfn, Site
+from streams.core.selection import Selector
 from streams.errors import WireError
 from streams.kafka.replay import replay
 from streams.settings import Settings
+from streams.views import scratch
+from streams.views.catalogue import Catalogue, CatalogueFile
+from streams.views.folding import Changes
 
-
-@dataclass(frozen=True, slots=True)
-class Holding:
-    """A file at a site."""
-
-    site: Site
-    dataset: Dataset
-    file: m.HeldFile
+_PAGE = 1000
+_FILES_MAX = 4000
 
 
 def facts(
@@ -42,17 +43,25 @@ def facts(
             yield message
 
 
-def held(
+@contextmanager
+def catalogue(
     settings: Settings, at: Site, *, dataset: Dataset | None = None, lfn: Lfn | None = None
-) -> dict[tuple[Lfn, Site], Holding]:
-    """Replicas by (LFN, site): of one dataset, or of one file."""
-    found: dict[tuple[Lfn, Site], Holding] = {}
-    for fact in facts(settings, at, dataset=dataset, containing=lfn.encode() if lfn else b""):
-        if isinstance(fact, m.FilesHeld):
-            for file in fact.files:
-                if lfn is None or file.lfn == lfn:
-                    found[file.lfn, fact.site] = Holding(fact.site, fact.dataset, file)
-        else:
-            for name in fact.lfns:
-                found.pop((name, fact.site), None)
-    return found
+) -> Iterator[Catalogue]:
+    """What the cluster of `at` knows now: of all, of one dataset, or of one file."""
+    with scratch.database() as db:
+        changes = Changes(db)
+        for fact in facts(settings, at, dataset=dataset, containing=lfn.encode() if lfn else b""):
+            changes.hold(fact) if isinstance(fact, m.FilesHeld) else changes.lose(fact)
+            if changes.touched >= _FILES_MAX:
+                changes.write()
+                changes = Changes(db)
+        changes.write()
+        yield Catalogue(db)
+
+
+def files(known: Catalogue, chosen: Selector, prefer: Site | None = None) -> Iterator[CatalogueFile]:
+    """The files of a selection that somebody holds."""
+    cursor: str | None = ""
+    while cursor is not None:
+        page, cursor = known.listing([chosen], cursor, _PAGE, prefer=prefer)
+        yield from (file for file in page if file.replicas)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import click
@@ -14,12 +14,16 @@ from streams.cli import outcomes, screen
 from streams.cli.command import Noun, at_site, json_option, leave
 from streams.cli.words import explain, waiting
 from streams.core.names import IntentId, shown
-from streams.errors import UsageError
-from streams.following import fact_of, topics_of_intents
+from streams.errors import NotFound, UsageError
+from streams.following import history, topics_of_intents
 from streams.kafka.replay import replay
 from streams.producer import BEAT_S, IntentHandle, Outcome, TransferClient
 from streams.settings import Settings
+from streams.views import scratch
+from streams.views.intent_rows import OPEN
+from streams.views.intents import WORDS
 from streams.watching import IntentFold, Snapshot
+from streams.worker_api import WorkerApi
 
 _PERIOD = re.compile(r"(\d+)\s*([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -149,14 +153,30 @@ def _reader(settings: Settings, name: str) -> Settings:
     return at_site(settings, settings.site or settings.entry(IntentId(name).home).name)
 
 
+def _known(settings: Settings, intent: IntentId) -> Snapshot:
+    """An intent as a worker's view has it, else as the log says. NotFound when nothing stands of it."""
+    unknown = NotFound(f"no intent {intent}", where=f"as {settings.here} knows", next="see `transfer2go intent list`")
+    try:
+        found = WorkerApi(settings, settings.here).intent(intent, {"fresh": "all"})
+    except NotFound:
+        raise unknown from None
+    if found is not None:
+        return found
+    fold = IntentFold(intent)
+    for fact in history(settings, settings.here, intent):
+        fold.hear(*fact)
+    if not fold.heard:
+        raise unknown
+    return fold.snapshot()
+
+
 @intent.command()
 @click.argument("name", metavar="INTENT")
 @json_option
 @click.pass_obj
 def show(settings: Settings, name: str, as_json: bool) -> None:
     """State, counts and reasons of one intent. Exit as `add --wait` would now."""
-    with TransferClient(_reader(settings, name)) as client:
-        snapshot = _opened(client, name).snapshot()
+    snapshot = _known(_reader(settings, name), IntentId(name))
     outcomes.show(snapshot, as_json)
     leave(0 if not snapshot.ended else snapshot.exit_code)
 
@@ -164,15 +184,30 @@ def show(settings: Settings, name: str, as_json: bool) -> None:
 @intent.command("list")
 @click.option("--open", "only_open", is_flag=True, help="Only those that have not ended.")
 @click.option(
+    "--state", metavar="WORD", type=click.Choice(WORDS), help=f"Only those that stand so: {', '.join(WORDS)}."
+)
+@click.option("--requester", metavar="TEXT", help="Only what this requester asked for.")
+@click.option("--dataset", metavar="/P/P/T", help="Only those with files of this dataset.")
+@click.option(
     "-n", "most", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many, the newest."
 )
 @json_option
 @click.pass_obj
-def list_intents(settings: Settings, only_open: bool, most: int, as_json: bool) -> None:
+def list_intents(
+    settings: Settings,
+    only_open: bool,
+    state: str | None,
+    requester: str | None,
+    dataset: str | None,
+    most: int,
+    as_json: bool,
+) -> None:
     """Intents that a site knows, the newest last."""
+    if only_open and state is not None:
+        raise UsageError("--open and --state are given together", next="--state open is the same as --open")
     settings = at_site(settings)
-    found = sorted(snapshots(settings), key=lambda s: (s.asked_ms or 0, s.intent))
-    chosen = [s for s in found if not (only_open and s.ended)][-most:]
+    asked = {"state": OPEN if only_open else state or "", "requester": requester or "", "dataset": dataset or ""}
+    chosen = sorted(_listed(settings, most, asked), key=lambda s: (s.asked_ms or 0, s.intent))
     if as_json:
         for snapshot in chosen:
             screen.put_json(outcomes.as_object(snapshot, short=True))
@@ -197,17 +232,22 @@ def list_intents(settings: Settings, only_open: bool, most: int, as_json: bool) 
     )
 
 
-def snapshots(settings: Settings) -> Iterator[Snapshot]:
-    """Every intent that this site's cluster has heard of."""
-    folds: dict[bytes, IntentFold] = {}
-    for record in replay(settings, settings.here, topics_of_intents(settings, settings.here), committed=False):
-        if (fact := fact_of(record, settings.here)) is not None and record.key is not None:
-            fold = folds.get(record.key)
-            if fold is None:
-                fold = folds[record.key] = IntentFold(IntentId(record.key.decode()))
-            fold.hear(*fact)
-    for fold in folds.values():
-        yield fold.snapshot()
+def _listed(settings: Settings, most: int, asked: Mapping[str, str]) -> list[Snapshot]:
+    """The newest that fit, as a worker's view has them, else as the log says."""
+    given = {name: value for name, value in asked.items() if value}
+    found = WorkerApi(settings, settings.here).intents(most, given)
+    if found is not None:
+        return found
+    records = replay(settings, settings.here, topics_of_intents(settings, settings.here), committed=False)
+    with scratch.intents(records, settings.here) as known:
+        found, cursor = [], ""
+        while len(found) < most:
+            page = known.page(**given, cursor=cursor, limit=most - len(found))
+            found += page.intents
+            if page.cursor is None:
+                break
+            cursor = page.cursor
+        return found
 
 
 @intent.command()
@@ -268,7 +308,6 @@ def close(settings: Settings, name: str) -> None:
 @click.pass_obj
 def explain_intent(settings: Settings, name: str) -> None:
     """In words: what it waits for, at which destination, and who holds it up."""
-    with TransferClient(_reader(settings, name)) as client:
-        snapshot = _opened(client, name).snapshot()
+    snapshot = _known(_reader(settings, name), IntentId(name))
     for line in explain(snapshot, time.time_ns() // 1_000_000):
         screen.put(line)

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 
 import click
 
-from streams.cli import screen, workers
+from streams import worker_api
+from streams.cli import screen
 from streams.cli.command import Noun, json_option
 from streams.errors import Transfer2goError
 from streams.settings import Settings, SiteEntry
@@ -53,7 +54,7 @@ class _Row:
 def _row(settings: Settings, entry: SiteEntry) -> _Row:
     now_ms = time.time_ns() // 1_000_000
     try:
-        said, cluster = workers.writers(settings, entry.name), "answers"
+        said, cluster = worker_api.writers(settings, entry.name), "answers"
     except Transfer2goError as error:
         said, cluster = [], error.what
     alive = [w for w in said if w.alive(now_ms)]
@@ -61,9 +62,9 @@ def _row(settings: Settings, entry: SiteEntry) -> _Row:
         site=entry.name,
         bootstrap=entry.bootstrap,
         auditor=entry.auditor,
-        workers=sum(1 for w in alive if w.said.role == "worker"),
-        endpoints=sorted({e for w in alive for e in w.said.endpoints}),
-        apis=[w.said.api for w in alive if w.said.api],
+        workers=sum(1 for w in alive if w.role == "worker"),
+        endpoints=sorted({e for w in alive for e in w.endpoints}),
+        apis=[w.api for w in alive if w.api],
         last_heard=screen.moment(max((w.at_ms for w in said), default=None)),
         cluster=cluster,
     )

@@ -8,40 +8,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 
-from streams import wire
+from streams import worker_api
 from streams.cli.lagging import Uncarried, uncarried
-from streams.core import messages as m
-from streams.core import topics
 from streams.core.names import Site
-from streams.errors import NotFound, Temporary, WireError
-from streams.kafka.replay import replay
-from streams.release import RELEASE, release_of
+from streams.errors import NotFound, Temporary
+from streams.release import RELEASE
 from streams.settings import Settings
-from streams.views.sites import MISSED_MAX
 
-SINCE_MS = 600_000
-"""Who said nothing for so long is not alive."""
 _ROLES = ("worker", "plane")
 _NAMED_MAX = 3
 
 
 def releases(settings: Settings, at: Site, site: Site) -> frozenset[int]:
     """What living workers and planes of `site` run, as the cluster of `at` has heard. Raises Temporary, NotFound."""
-    name = topics.ANNOUNCEMENTS if at == site else topics.remote(site, topics.ANNOUNCEMENTS)
-    partition, now_ms = topics.partition_of(site, settings.registry.partitions), time.time_ns() // 1_000_000
-    last: dict[tuple[str, str], tuple[m.SiteAnnounced, int, int]] = {}
-    for record in replay(settings, at, [name], partitions=[partition], start=now_ms - SINCE_MS, committed=False):
-        try:
-            heard = wire.decode(record.topic, record.key, record.value, record.headers, at)
-        except WireError:
-            continue  # the site's workers file it as a dead letter
-        if isinstance(heard.message, m.SiteAnnounced) and heard.message.role in _ROLES:
-            said = heard.message
-            last[said.writer, said.incarnation] = said, heard.origin.at_ms, release_of(record.headers)
+    now_ms = time.time_ns() // 1_000_000
     return frozenset(
-        release
-        for said, at_ms, release in last.values()
-        if not said.closing and now_ms - at_ms <= MISSED_MAX * said.every_s * 1000
+        said.release for said in worker_api.writers(settings, site, at=at) if said.role in _ROLES and said.alive(now_ms)
     )
 
 

@@ -5,13 +5,14 @@ The facts of an intent come in here in any order, as they come to an agent; what
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection
 
 from streams.consuming.leg import ATTEMPT, ENDPOINT, RETRY_MS, Came, Leg
+from streams.core import chain as chains
 from streams.core import intent as machine
 from streams.core import messages as m
-from streams.core.intent import Counts, IntentRow, State
+from streams.core.chain import Counts, Link, Memory
+from streams.core.intent import IntentRow, State
 from streams.core.names import Destination, IntentId, Lfn, ManifestId, Site
 from streams.core.ranges import Ranges
 from streams.errors import InvalidName, NeverWorks, PartlyDone, TransferFailed, UsageError
@@ -28,35 +29,29 @@ class Known:
         self.manifests: dict[ManifestId, m.ManifestWritten] = {}
         self.written_ms: dict[ManifestId, int] = {}
         self.completed: set[tuple[Destination, ManifestId]] = set()
-        self._early: dict[ManifestId, list[tuple[m.ManifestWritten, int]]] = defaultdict(list)
+        self._early: Memory[Link] = Memory()
+        self._bodies: dict[str, tuple[m.ManifestWritten, int]] = {}
+        """By digest: of manifests that count later, with when they were written."""
 
     def hear(self, message: m.Message, at_ms: int) -> None:
         match message:
             case m.ManifestWritten():
-                self._manifest(message, at_ms)
+                link = Link.of(message)
+                if self.row.counts(message) is not Counts.NEVER:
+                    self._bodies.setdefault(link.sha256, (message, at_ms))
+                self._count(chains.hear(self.row.chain, self.row.decision, link, self._early)[1])
             case m.TransferIntent() | m.IntentAsked() | m.IntentDecided() | m.TransferReported():
                 self.row = machine.fold(self.row, message)
+                self._count(chains.waited(self.row.chain, self.row.decision, self._early)[1])
             case m.CompletionRecord():
                 self.completed.add((message.destination, message.manifest))
                 self.row = machine.fold(self.row, message)
-            case _:
-                return
-        before = None
-        while before is not self.row:
-            before = self.row
-            for early, when_ms in self._early.pop(self.row.next_manifest, ()):
-                self._manifest(early, when_ms)
 
-    def _manifest(self, message: m.ManifestWritten, at_ms: int) -> None:
-        match self.row.counts(message):
-            case Counts.NOW:
-                self.manifests[message.manifest] = message
-                self.written_ms[message.manifest] = at_ms
-                self.row = machine.fold(self.row, message)
-            case Counts.LATER:
-                self._early[message.manifest].append((message, at_ms))
-            case Counts.NEVER:
-                pass
+    def _count(self, links: list[Link]) -> None:
+        for link in links:
+            body, self.written_ms[link.manifest] = self._bodies.pop(link.sha256)
+            self.manifests[link.manifest] = body
+            self.row = machine.follow(self.row, link)
 
 
 class OfIntent:

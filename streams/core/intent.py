@@ -21,8 +21,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from streams.core import chain as chains
 from streams.core import messages as m
-from streams.core.manifest import digest
+from streams.core.chain import UNBEGUN, Chain, Counts, Link, Linked, Placed
 from streams.core.names import Destination, IntentId, ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges
 
@@ -34,42 +35,6 @@ class State(StrEnum):
     REFUSED = "refused"
     CANCELLED = "cancelled"
     DONE = "done"
-
-
-class Counts(StrEnum):
-    """Whether a manifest counts: now, perhaps later (its decision or predecessor is not heard), or never."""
-
-    NOW = "now"
-    LATER = "later"
-    NEVER = "never"
-
-
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """Manifests of one `source_no` that count: how many, the last one's digest and cursor, whether it was the last."""
-
-    source_no: int = 0
-    next_no: int = 0
-    sha256: str = ""
-    cursor: str = ""
-    last: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """What a manifest is to its chain: whose it is, what it continues, and what continues it."""
-
-    source: Site
-    source_no: int
-    no: int
-    prev_sha256: str
-    sha256: str
-    cursor: str
-    last: bool
-
-
-def link_of(msg: m.ManifestWritten) -> Link:
-    return Link(msg.source, msg.source_no, msg.no, msg.prev_sha256, digest(msg), msg.cursor, msg.last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +86,7 @@ class IntentRow:
     """Who asked that an open intent takes nothing more."""
     priority: int | None = None
     decision: Decision | None = None
-    chain: Chain = Chain()
+    chain: Chain = UNBEGUN
     closed: tuple[Closed, ...] = ()
     told: tuple[Told, ...] = ()
     """By source_no and decision_no; a manifest stands in one of them."""
@@ -169,16 +134,8 @@ class IntentRow:
     def is_closed(self, manifest: ManifestId, destination: Destination) -> bool:
         return manifest.no in self.closed_at(destination, manifest.source_no).manifests
 
-    def counts(self, msg: m.ManifestWritten | Link) -> Counts:
-        """A manifest counts if the decided source wrote it and it continues that source_no's chain by digest."""
-        decided = self.decision
-        if decided is None or decided.source_no < msg.source_no:
-            return Counts.LATER
-        if decided.source_no > msg.source_no or decided.source != msg.source or self.chain.last:
-            return Counts.NEVER
-        if msg.no != self.chain.next_no:
-            return Counts.LATER if msg.no > self.chain.next_no else Counts.NEVER
-        return Counts.NOW if msg.prev_sha256 == self.chain.sha256 else Counts.NEVER
+    def counts(self, msg: Placed) -> Counts:
+        return chains.counts(self.chain, self.decision, msg)
 
 
 IntentMessage = (
@@ -218,17 +175,17 @@ def _asked(row: IntentRow, msg: m.IntentAsked, _: Site | None) -> IntentRow:
 def _decided(row: IntentRow, msg: m.IntentDecided, _: Site | None) -> IntentRow:
     if msg.decision_no <= row.decision_no:
         return row
-    chain = row.chain if msg.source_no <= row.chain.source_no else Chain(msg.source_no)
+    chain = chains.decided_anew(row.chain, msg)
     decision = Decision(msg.decision_no, msg.verdict, msg.source, msg.source_no, msg.priority, msg.reason)
     return replace(_with_body(row, msg.body), decision=decision, chain=chain)
 
 
 def _written(row: IntentRow, msg: m.ManifestWritten, _: Site | None) -> IntentRow:
-    return _continued(row, link_of(msg)) if row.counts(msg) is Counts.NOW else row
+    return _continued(row, Link.of(msg)) if row.counts(msg) is Counts.NOW else row
 
 
-def _continued(row: IntentRow, link: Link) -> IntentRow:
-    return replace(row, chain=Chain(link.source_no, link.no + 1, link.sha256, link.cursor, link.last))
+def _continued(row: IntentRow, link: Linked) -> IntentRow:
+    return replace(row, chain=chains.continued(row.chain, link))
 
 
 def _reported(row: IntentRow, msg: m.TransferReported, here: Site | None) -> IntentRow:
@@ -314,7 +271,7 @@ def fold(row: IntentRow | None, msg: IntentMessage, here: Site | None = None) ->
     return _settled(TABLE[row.state, type(msg)](row, msg, here))
 
 
-def follow(row: IntentRow, link: Link) -> IntentRow:
+def follow(row: IntentRow, link: Linked) -> IntentRow:
     """`fold` of the manifest that `link` is of, for who kept only that; one that does not count now changes nothing."""
     return _settled(_continued(row, link)) if row.counts(link) is Counts.NOW else row
 

@@ -133,15 +133,16 @@ class Catalogue:
         found = self._db.get([rows.file_key(lfn) for lfn in lfns]) if lfns else []
         return [_file(lfn, rows.unpack_file(row), prefer) for lfn, row in zip(lfns, found, strict=True)]
 
-    def datasets(self, prefix: str = "") -> Iterator[Summary]:
-        """Datasets whose name starts with `prefix`, in order."""
-        return self._summaries(rows.dataset_key(prefix))
+    def datasets(self, prefix: str = "", behind: str = "") -> Iterator[Summary]:
+        """Datasets whose name starts with `prefix`, in order, from behind the name `behind` on."""
+        return self._summaries(rows.dataset_key(prefix), rows.dataset_key(behind) if behind else b"")
 
-    def blocks(self, dataset: Dataset) -> Iterator[Summary]:
-        return self._summaries(rows.block_key(dataset, ""))
+    def blocks(self, dataset: Dataset, behind: str = "") -> Iterator[Summary]:
+        """Blocks of a dataset, as `datasets`."""
+        return self._summaries(rows.block_key(dataset, ""), rows.BLOCK + behind.encode() if behind else b"")
 
-    def _summaries(self, prefix: bytes) -> Iterator[Summary]:
-        for key, row in rows.scan(self._db, prefix):
+    def _summaries(self, prefix: bytes, behind: bytes) -> Iterator[Summary]:
+        for key, row in rows.scan(self._db, prefix, max(prefix, behind + b"\0") if behind else b""):
             yield _summary(key[1:].decode(), row)
 
     def totals(self, selector: Selector) -> bytes:

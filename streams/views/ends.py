@@ -24,23 +24,24 @@ class EndOffsets:
         self._admin = client.admin(settings, site)
         self._places = places
 
-    def sample(self, timeout_s: float) -> dict[Place, int] | None:
-        """Ends now, without places that do not exist. None when the broker does not say; one that just started, or
-        whose topics are new, may say "not leader" of what it has, so asking again soon can help.
+    def sample(self, timeout_s: float, places: Sequence[Place] | None = None) -> dict[Place, int] | None:
+        """Ends now, of all places or of these, without places that do not exist. None when the broker does not say; one
+        that just started, or whose topics are new, may say "not leader" of what it has: asking again soon can help.
         """
+        places = self._places if places is None else places
         try:
-            ends = self._ask(timeout_s)
-            if ends is None or len(ends) < len(self._places):
+            ends = self._ask(timeout_s, places)
+            if ends is None or len(ends) < len(places):
                 # What this request finds stale it does not ask anew: a topic that was missing stays missing, and after
                 # a restart the broker says "fenced leader epoch" for ever, until somebody lists all topics.
                 self._admin.list_topics(timeout=timeout_s)
-                ends = self._ask(timeout_s)
+                ends = self._ask(timeout_s, places)
         except KafkaException:
             return None
         return ends
 
-    def _ask(self, timeout_s: float) -> dict[Place, int] | None:
-        wanted = {TopicPartition(*place): _latest() for place in self._places}
+    def _ask(self, timeout_s: float, places: Sequence[Place]) -> dict[Place, int] | None:
+        wanted = {TopicPartition(*place): _latest() for place in places}
         level = IsolationLevel.READ_UNCOMMITTED
         ends: dict[Place, int] = {}
         for place, answer in self._admin.list_offsets(wanted, isolation_level=level, request_timeout=timeout_s).items():

@@ -4,7 +4,8 @@
     b DATASET#BLOCK \\0 LFN   empty: the listing of a block, in order
     t DATASET#BLOCK          totals of a block; likewise  d DATASET
     s SITE \\0 WRITER \\0 …    an announcement (sites.py)
-    o TOPIC \\0 PARTITION     next offset to read (view.py);  ! the stamp
+    o TOPIC \\0 PARTITION     next offset to read (view.py);  ! the stamps
+    h, j, k, x …             intents (intent_rows.py)
 
 Rows hold names without control characters only, so tabs and newlines can separate. Lines are sorted: two views that
 heard the same facts hold equal bytes.
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 from rocksdict import AccessType, BlockBasedOptions, Cache, DBCompressionType, Options, Rdict
 
 FILE, MEMBER, BLOCK, DATASET, SITE, OFFSET, STAMP = b"f", b"b", b"t", b"d", b"s", b"o", b"!stamp"
+INTENTS_STAMP = b"!intents"
 
 ALL = ""
 """Key of a totals row's line over all sites: files known, each counted once."""

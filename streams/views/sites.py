@@ -1,142 +1,36 @@
-"""Who is alive: the latest announcement of every writer of every site. Read-only for agents; no clock here.
-
-Of an incarnation the latest word counts, by its writer's clock, and closing is the last one (a later incarnation may
-say it). What a site said over a day before its newest word is forgotten, so that short-lived writers do not pile up.
-"""
+"""Who is alive, as announced.py folds it, persisted with the view's batches. Read-only for agents; no clock here."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from threading import Lock
+from dataclasses import asdict
 from typing import Any
 
+from streams.announced import MISSED_MAX, REMEMBERED_MS, Announced, Announcements, Key, key_of
 from streams.core.messages import Origin, SiteAnnounced
 from streams.core.names import Site
 from streams.release import UNTOLD
 from streams.views import rows
 
-REMEMBERED_MS = 24 * 3600 * 1000
-MISSED_MAX = 3
-"""Announcements a living writer may miss: one lost, one late."""
+__all__ = ["MISSED_MAX", "REMEMBERED_MS", "Announced", "Sites"]
 
 
-@dataclass(frozen=True, slots=True)
-class Announced:
-    """An incarnation's latest word. `at_ms`: when that was said, by its writer's clock; `seq`: the record's number.
-
-    `release`: what its writer runs.
-    """
-
-    site: Site
-    writer: str
-    incarnation: str
-    role: str
-    api: str
-    registry_digest: str
-    peers: tuple[Site, ...]
-    endpoints: tuple[str, ...]
-    every_s: int
-    closing: bool
-    at_ms: int
-    seq: int
-    release: int = UNTOLD
-
-    @property
-    def order(self) -> tuple[bool, int, int]:
-        return self.closing, self.at_ms, self.seq
-
-    def age_s(self, now_ms: int) -> float:
-        """Seconds since; 0 when the writer's clock is ahead of ours."""
-        return max(0, now_ms - self.at_ms) / 1000
-
-    def alive(self, now_ms: int) -> bool:
-        return not self.closing and self.age_s(now_ms) <= MISSED_MAX * max(1, self.every_s)
-
-
-_Key = tuple[str, str, str]
-
-
-class Sites:
-    """In memory, persisted with the view's batches. Written by the view's thread, read by any."""
+class Sites(Announcements):
+    """Written by the view's thread, read by any."""
 
     def __init__(self, db: Any) -> None:
-        self._lock = Lock()
-        self._known: dict[_Key, Announced] = {}
+        super().__init__()
         for _, row in rows.scan(db, rows.SITE):
             said = _unpack(row)
-            self._known[_key(said)] = said
+            self._known[key_of(said)] = said
 
     def hear(self, fact: SiteAnnounced, origin: Origin, release: int = UNTOLD) -> dict[bytes, bytes | None]:
         """Take an announcement; returns the rows to put (None: delete) in the same batch as its offset."""
-        said = Announced(
-            fact.site,
-            fact.writer,
-            fact.incarnation,
-            fact.role,
-            fact.api,
-            fact.registry_digest,
-            fact.peers,
-            fact.endpoints,
-            fact.every_s,
-            fact.closing,
-            origin.at_ms,
-            origin.seq,
-            release,
-        )
-        key, changes = _key(said), dict[bytes, bytes | None]()
-        with self._lock:
-            before = self._known.get(key)
-            if before is not None and before.order >= said.order:
-                return changes
-            self._known[key] = said
-            changes[_row_key(key)] = _pack(said)
-            of_site = {k: a for k, a in self._known.items() if a.site == said.site}
-            newest_ms = max(a.at_ms for a in of_site.values())
-            for k, a in of_site.items():
-                if a.at_ms < newest_ms - REMEMBERED_MS:
-                    del self._known[k]
-                    changes[_row_key(k)] = None
-        return changes
-
-    def forget(self) -> None:
-        with self._lock:
-            self._known.clear()
-
-    def announced(self, site: Site | None = None, *, role: str | None = None) -> list[Announced]:
-        """Everything remembered, closed and silent writers too: by site, newest first."""
-        with self._lock:
-            found = [
-                a for a in self._known.values() if (site is None or a.site == site) and (role is None or a.role == role)
-            ]
-        return sorted(found, key=lambda a: (a.site, -a.at_ms, a.writer, a.incarnation))
-
-    def alive(self, site: Site | None, now_ms: int, *, role: str | None = None) -> list[Announced]:
-        """Writers that announced themselves in time and did not close, each with its newest incarnation."""
-        newest: dict[tuple[str, str], Announced] = {}
-        for a in self.announced(site, role=role):
-            if a.alive(now_ms):
-                newest.setdefault((a.site, a.writer), a)
-        return list(newest.values())
-
-    def api_of(self, site: Site, now_ms: int) -> str | None:
-        """Http address of a living worker of `site`, the latest that announced one."""
-        return next((a.api for a in self.alive(site, now_ms) if a.api), None)
-
-    def last_heard_ms(self, site: Site) -> int | None:
-        """When any writer of `site` last announced itself, by its clock."""
-        return max((a.at_ms for a in self.announced(site)), default=None)
-
-    def with_other_digest(self, site: Site, digest: str, now_ms: int, *, role: str | None = None) -> list[Announced]:
-        """Living writers of `site` whose registry differs: workers must not share partitions with these."""
-        return [a for a in self.alive(site, now_ms, role=role) if a.registry_digest != digest]
+        changes = self.take(fact, origin, release)
+        return {_row_key(key): None if said is None else _pack(said) for key, said in changes.items()}
 
 
-def _key(a: Announced) -> _Key:
-    return (a.site, a.writer, a.incarnation)
-
-
-def _row_key(key: _Key) -> bytes:
+def _row_key(key: Key) -> bytes:
     return rows.SITE + "\0".join(key).encode()
 
 

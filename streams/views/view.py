@@ -1,17 +1,20 @@
-"""One thread per worker that folds the journals spanning partitions into one RocksDB: replicas and announcements.
+"""One thread per worker that folds the journals spanning partitions into one RocksDB: replicas, announcements, intents.
 
-Every partition of `replicas` and `site-announcements`, and of every peer's copies, is read with `assign()`. Records and
-the offsets behind them go into one write batch, so a process killed anywhere resumes exactly. A view is a cache: one
-that belongs to another cluster, format or table version, or is ahead of its journal, is emptied and folded anew.
+Every partition of `replicas`, `site-announcements` and the intents' topics, and of every peer's copies, is read with
+`assign()`. Records and the offsets behind them go into one write batch, so a process killed anywhere resumes exactly.
+A view is a cache: one that belongs to another cluster, format or table version, or is ahead of its journal, is emptied
+and folded anew. Intents begin when replicas and announcements stand where they did at the start: a home decides by
+these, and a long history of intents must not hold it up.
 
-Nobody else reads these topics here, so what the gate refuses is handed to `on_refused`, which publishes a dead letter.
+Nobody else reads replicas and announcements here, so what the gate refuses of them is handed to `on_refused`, which
+publishes a dead letter. The intents' topics are read by the agents too, who do that themselves: it is skipped.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Condition, Event, Thread
@@ -22,20 +25,25 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from streams import wire
 from streams.core import topics
 from streams.core.messages import DeadLetter, FilesHeld, FilesLost, SiteAnnounced
+from streams.core.names import IntentId
 from streams.errors import NeverWorks, Temporary, Transfer2goError, WireError
 from streams.kafka import client
 from streams.release import release_of
 from streams.settings import Settings
+from streams.views import intent_rows as layout
 from streams.views import rows
 from streams.views.catalogue import Catalogue
 from streams.views.ends import EndOffsets, Place
 from streams.views.folding import Changes
+from streams.views.intents import IntentChanges, Intents, Raw, Where
 from streams.views.sites import Sites
 
 log = logging.getLogger("streams.views")
 
 FORMAT = 2
 """Raised when the layout in rows.py changes: older views are folded anew."""
+INTENTS_FORMAT = 1
+"""Raised when the layout in intent_rows.py or the fold of intents changes: only these are folded anew."""
 _RECORDS_MAX = 32
 _FILES_MAX = 4000
 """A batch ends behind so many records or files: ~20 MB of records, ~8 MB of rows."""
@@ -45,9 +53,14 @@ _AGAIN_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What the thread did since its start. `refused` went to `on_refused`; `fault` is why it ended, if it did."""
+    """What the thread did since its start. `refused` went to `on_refused`; `fault` is why it ended, if it did.
+
+    `applied` are records of replicas and announcements, `folded` those of intents, of which `skipped` were refused.
+    """
 
     applied: int = 0
+    folded: int = 0
+    skipped: int = 0
     refused: int = 0
     rebuilt: int = 0
     fault: str = ""
@@ -73,15 +86,15 @@ class View:
         self.path = directory / "view"
         self.catalogue: Catalogue
         self.sites: Sites
+        self.intents: Intents
         self.progress = Progress()
         self._settings, self._here = settings, settings.here
         self._on_refused, self._on_fault = on_refused, on_fault
-        self._places = [
-            (name, partition)
-            for base in (topics.REPLICAS, topics.ANNOUNCEMENTS)
-            for name in (base, *(topics.remote(peer, base) for peer in settings.peers))
-            for partition in range(settings.registry.partitions)
-        ]
+        self._places = self._places_of(topics.REPLICAS, topics.ANNOUNCEMENTS)
+        self._intent_places = self._places_of(*topics.OF_INTENTS)
+        self._intent_changes: IntentChanges
+        self._waits_for: dict[Place, int] | None = {}
+        """What must be reached before intents are read; None: they are."""
         self._reached: dict[Place, int] = {}
         self._moved = Condition()
         self._stopping = Event()
@@ -100,8 +113,17 @@ class View:
             self._db = rows.open_primary(str(self.path))
         except Exception as error:
             raise _cannot_open(error, self.path) from error
-        self.catalogue, self.sites = Catalogue(self._db), Sites(self._db)
-        self._ends = EndOffsets(self._settings, self._here, self._places)
+        self.catalogue, self.sites, self.intents = Catalogue(self._db), Sites(self._db), Intents(self._db)
+        self._intent_changes = IntentChanges(self._db)
+        self._ends = EndOffsets(self._settings, self._here, [*self._places, *self._intent_places])
+
+    def _places_of(self, *bases: str) -> list[Place]:
+        return [
+            (name, partition)
+            for base in bases
+            for name in (base, *(topics.remote(peer, base) for peer in self._settings.peers))
+            for partition in range(self._settings.registry.partitions)
+        ]
 
     def start(self) -> None:
         self.open()
@@ -122,13 +144,32 @@ class View:
         return self._thread.is_alive() and not self.progress.fault
 
     def catch_up(self, timeout_s: float) -> bool:
-        """Whether everything that stood in the journals at the time of the call is applied, waiting so long for it.
+        """Whether all that stood in replicas and announcements at the time of the call is applied, waiting so long.
 
         False also while the broker is away, a peer's topic does not exist, or the view is dead. Blocks: call it from a
         thread, not from a loop.
         """
+        return self._catch_up(self._places, timeout_s)
+
+    def catch_up_intents(self, timeout_s: float) -> bool:
+        """As `catch_up`, of the intents' topics."""
+        return self._catch_up(self._intent_places, timeout_s)
+
+    def catch_up_intent(self, intent: IntentId, timeout_s: float, *, asked: bool = False) -> bool:
+        """As `catch_up`, of what is said of one intent; `asked`: of what its home published of it."""
+        partition = topics.partition_of(intent, self._settings.registry.partitions)
+        bases, home = (topics.INTENTS, topics.DECISIONS), intent.home
+        names = bases if home == self._here else [topics.remote(home, base) for base in bases]
+        return self._catch_up(
+            [place for place in self._intent_places if place[1] == partition and (not asked or place[0] in names)],
+            timeout_s,
+        )
+
+    def _catch_up(self, places: Sequence[Place], timeout_s: float) -> bool:
         until = time.monotonic() + timeout_s
-        while (ends := self._ends.sample(max(0.1, until - time.monotonic()))) is None or len(ends) < len(self._places):
+        while (ends := self._ends.sample(max(0.1, until - time.monotonic()), places)) is None or len(ends) < len(
+            places
+        ):
             if not self.alive or time.monotonic() > until - _AGAIN_S or self._stopping.wait(_AGAIN_S):
                 return False
         with self._moved:
@@ -169,11 +210,18 @@ class View:
                 return
             consumer.assign([TopicPartition(*place, self._offset(place)) for place in self._places])
             while not self._stopping.is_set():
+                self._begin_intents(consumer)
                 first = consumer.poll(_POLL_S)
                 if first is not None:
                     self._apply([first, *consumer.consume(_RECORDS_MAX - 1, timeout=0)])
         finally:
             consumer.close()
+
+    def _begin_intents(self, consumer: Consumer) -> None:
+        if self._waits_for is not None and self._has_reached(self._waits_for):
+            self._waits_for = None
+            starts = [TopicPartition(*place, self._offset(place)) for place in self._intent_places]
+            consumer.incremental_assign(starts)
 
     def _offset(self, place: Place) -> int:
         row = self._db.get(rows.offset_key(*place))
@@ -196,10 +244,23 @@ class View:
             stamp = f"{FORMAT} {self._here} {cluster} {self._settings.registry.table_version}".encode()
             is_ahead = any(int(self._db.get(rows.offset_key(*place)) or 0) > end for place, end in ends.items())
             was = self._db.get(rows.STAMP)
+            self._waits_for = {place: ends[place] for place in self._places if place in ends}
             if was != stamp or is_ahead:
                 self._empty(stamp, "" if was is None else "ahead of its journal" if is_ahead else "of another journal")
+            self._forget_other_intents()
             return True
         return False
+
+    def _forget_other_intents(self) -> None:
+        stamp = b"%d" % INTENTS_FORMAT
+        if self._db.get(rows.INTENTS_STAMP) == stamp:
+            return
+        for prefix in (layout.HEAD, layout.BODY, layout.CELL, layout.INDEX):
+            self._db.delete_range(prefix, prefix + b"\xff")
+        for place in self._intent_places:
+            self._db.delete(rows.offset_key(*place))
+        self._intent_changes.forget()
+        self._db[rows.INTENTS_STAMP] = stamp
 
     def _empty(self, stamp: bytes, why: str) -> None:
         if why:
@@ -208,14 +269,15 @@ class View:
         self._db.delete_range(b"\0", b"\xff")
         self._db[rows.STAMP] = stamp
         self.sites.forget()
+        self._intent_changes.forget()
 
     def _apply(self, messages: list[Any]) -> None:
-        changes, reached, applied = Changes(self._db), dict[Place, int](), 0
+        changes, reached = Changes(self._db), dict[Place, int]()
         for message in messages:
             place = (message.topic(), message.partition())
             error = message.error()
             if error is None:
-                applied += self._hear(message, changes)
+                self._hear(message, changes)
                 reached[place] = message.offset() + 1
                 changes.extra[rows.offset_key(*place)] = b"%d" % reached[place]
             elif error.code() == KafkaError._PARTITION_EOF:
@@ -230,7 +292,6 @@ class View:
             if self._stopping.is_set():
                 break
         self._write(changes, reached)
-        self.progress = replace(self.progress, applied=self.progress.applied + applied)
 
     def _write(self, changes: Changes, reached: dict[Place, int]) -> None:
         changes.write()
@@ -238,15 +299,18 @@ class View:
             self._reached.update(reached)
             self._moved.notify_all()
 
-    def _hear(self, message: Any, changes: Changes) -> int:
-        """1 when the record is applied, 0 when it was refused."""
+    def _hear(self, message: Any, changes: Changes) -> None:
         where = (message.topic(), message.partition(), message.offset())
         key, value, headers = message.key(), message.value(), message.headers()
+        base = where[0].rpartition(".")[2]
+        if base in topics.OF_INTENTS:
+            self._hear_intent(where, (key, value, headers), changes.extra)
+            return
         try:
             heard = wire.decode(where[0], key, value, headers, self._here)
         except WireError as error:
             self._refuse(wire.dead_letter(error, *where, key, value, headers))
-            return 0
+            return
         match heard.message:
             case FilesHeld():
                 changes.hold(heard.message)
@@ -254,7 +318,22 @@ class View:
                 changes.lose(heard.message)
             case SiteAnnounced():
                 changes.extra |= self.sites.hear(heard.message, heard.origin, release_of(headers))
-        return 1
+        self.progress = replace(self.progress, applied=self.progress.applied + 1)
+
+    def _hear_intent(self, where: Where, record: Raw, extra: layout.Rows) -> None:
+        self.progress = replace(self.progress, folded=self.progress.folded + 1)
+        mine = layout.Pending(extra)
+        try:
+            self._intent_changes.hear_record(where, record, self._here, mine)
+        except WireError as error:
+            log.debug("skipped: %s (%s [%d] @ %d)", error, *where)
+            self.progress = replace(self.progress, skipped=self.progress.skipped + 1)
+        except _OURS:
+            # The agents decide by rows of their own: a fault of ours here must not end them, again at every start.
+            log.exception("an intent's fact is not in the view: %s [%d] @ %d", *where)
+            self.progress = replace(self.progress, skipped=self.progress.skipped + 1)
+        else:
+            extra |= mine.new
 
     def _refuse(self, letter: DeadLetter) -> None:
         for wait_s in _backoff():
@@ -267,6 +346,10 @@ class View:
                 continue
             self.progress = replace(self.progress, refused=self.progress.refused + 1)
             return
+
+
+_OURS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError, Transfer2goError)
+"""Not what RocksDB's binding raises, a plain Exception."""
 
 
 class _Stopped(Exception):

@@ -23,6 +23,7 @@ from streams.core import intent as intents
 from streams.core import messages as m
 from streams.core import topics
 from streams.core import transfer as transfers
+from streams.core.chain import Chain
 from streams.core.manifest import Manifest
 from streams.core.names import Adler32, Block, IntentId, Lfn, ManifestId, Text
 from streams.core.ranges import Ranges
@@ -95,7 +96,7 @@ class Start:
             first = m.ManifestWritten(intent, A, 0, 0, "", "", m.Unit.BYTES, items(), False)
             index = Manifest(first).index
             told = (intents.Told(0, 1, Ranges([(0, PER_INTENT)])),)
-            chain = intents.Chain(0, PER_INTENT, index.sha256, "", last=True)
+            chain = Chain(0, PER_INTENT, index.sha256, "", last=True)
             yield "intents", intent, rows.open_key(intent), b""
             yield "intents", intent, intent, rows.encode(replace(row, chain=chain, told=told))
             for no in range(PER_INTENT):

@@ -12,6 +12,7 @@ from streams.core import closing
 from streams.core import intent as intents
 from streams.core import messages as m
 from streams.core import transfer as transfers
+from streams.core.chain import Chain
 from streams.core.intent import IntentRow
 from streams.core.manifest import Manifest
 from streams.core.ranges import Ranges
@@ -364,7 +365,7 @@ def test_nothing_counts_behind_the_last_nor_of_a_source_no_that_is_over() -> Non
     assert row is not None
     assert row.counts(second) == "never"
     assert row.counts(x.written(source=x.A, source_no=1)) == "now"
-    assert row.chain == intents.Chain(1)
+    assert row.chain == Chain(1)
 
 
 def test_done_is_every_manifest_at_every_destination() -> None:

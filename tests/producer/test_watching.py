@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+from streams.core import intent as machine
 from streams.core import messages as m
+from streams.core.chain import Link
 from streams.core.intent import State
 from streams.core.names import IntentId, Text
 from streams.core.ranges import Ranges
@@ -86,3 +88,79 @@ def test_how_it_ended_in_one_word_and_a_code() -> None:
     for failed, word, code in ((Ranges(), "done", 0), (Ranges.of(0), "partly", 8), (Ranges.of(0, 1), "failed", 6)):
         snapshot = folded([body, accepted, manifest, completed(manifest, B, failed=failed)])
         assert (snapshot.outcome, snapshot.exit_code, snapshot.ended) == (word, code, True)
+
+
+def by_machine(row: machine.IntentRow, fact: m.Message) -> machine.IntentRow:
+    return machine.fold(row, fact)  # type: ignore[arg-type]
+
+
+def test_an_intents_state_is_that_of_the_agents_machine() -> None:
+    """After every fact, in any order; the fold has rules of its own, since it keeps less."""
+    why = m.Reason(m.Scope.POLICY, m.FailureClass.PERMANENT, "decide", Text("as asked"))
+    cancelled = m.IntentDecided(INTENT, 2, m.Verdict.CANCELLED, BODY, B, 0, 5, why)
+    refused = m.IntentDecided(INTENT, 1, m.Verdict.REFUSED, BODY, None, 0, 5, why)
+    for seed in range(300):
+        chance = random.Random(seed)
+        facts = history()
+        facts += chance.choice([[], [cancelled], [refused], [completed(written(INTENT, [1], no=7), C)]])
+        if chance.random() < 0.5:
+            facts.append(completed(history()[4], C, cancelled=Ranges.of(0)))  # type: ignore[arg-type]
+        chance.shuffle(facts)
+        fold, row = IntentFold(INTENT), machine.IntentRow(INTENT)
+        waiting: list[m.ManifestWritten] = []
+        for fact in facts:
+            fold.hear(fact, 1)
+            if isinstance(fact, m.TransferReported):
+                continue
+            row = by_machine(row, fact)
+            waiting += [fact] if isinstance(fact, m.ManifestWritten) else []
+            for _ in waiting:
+                for body in waiting:
+                    row = by_machine(row, body)
+            assert (fold.head.state, fold.head.chain) == (row.state, row.chain), f"seed {seed}"
+            assert fold.head.body == row.body
+
+
+def test_a_rival_of_a_manifest_and_what_continues_it_never_count() -> None:
+    body = replace(BODY, destinations=(B,))
+    accepted = m.IntentDecided(INTENT, 1, m.Verdict.ACCEPTED, body, B, 0, 5)
+    first, rival = written(INTENT, [10], last=False), written(INTENT, [11, 12], last=False)
+    second = written(INTENT, [20], no=1, prev=completed(first, B).manifest_sha256)
+    of_rival = written(INTENT, [21], no=1, prev=completed(rival, B).manifest_sha256)
+    for early in (True, False):
+        decision: list[m.Message] = [accepted]
+        facts: list[m.Message] = [body, first, of_rival, rival, second]
+        facts = facts + decision if early else decision + facts
+        (b,) = folded(facts).destinations
+        assert (b.files, b.bytes) == (2, 30)
+
+
+def test_a_manifest_without_its_items_counts_the_same() -> None:
+    wanted = folded(history())
+    light = [Link.of(f) if isinstance(f, m.ManifestWritten) else f for f in history()]
+    fold = IntentFold(INTENT)
+    for number, fact in enumerate(light):
+        fold.hear(fact, 1000 + number)
+    found = replace(fold.snapshot(), asked_ms=None, last_ms=None)
+    assert found.destinations == wanted.destinations
+    assert [u.lfn for u in found.unfinished] == [f"item 1 of {INTENT}.0.0"]
+
+
+def test_what_has_served_is_let_go() -> None:
+    """Of a long intent that ended nothing is kept but its head."""
+    body = replace(BODY, destinations=(B,))
+    fold = IntentFold(INTENT)
+    fold.hear(m.IntentDecided(INTENT, 1, m.Verdict.ACCEPTED, body, B, 0, 5), 1)
+    prev, chain = "", []
+    for no in range(200):
+        chain.append(written(INTENT, [1, 2], no=no, prev=prev, last=no == 199))
+        prev = completed(chain[-1], B).manifest_sha256
+    for manifest in reversed(chain):
+        fold.hear(manifest, 2)
+    for manifest in chain:
+        fold.hear(m.TransferReported(INTENT, manifest.manifest, B, 1, "active", 1, 3, 0, 0, 2, Text("")), 3)
+        fold.hear(completed(manifest, B), 4)
+    assert fold.snapshot().ended
+    cells = fold.cells
+    kept = [*cells.waiting.items(), *cells.sized.items(), *cells.early.items(), *cells.failed.items()]
+    assert (kept, list(cells.reports.items()), fold.head.open, fold.head.kept) == ([], [], 0, 0)

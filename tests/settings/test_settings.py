@@ -186,3 +186,10 @@ def test_a_small_credit_shrinks_the_requests(state: Path) -> None:
     assert (policy.credit_bytes, policy.request_bytes) == (8_000_000, 4_000_000)
     with pytest.raises(BadSettings, match="over credit_bytes"):
         load(state, site="T1_A", policy_request_bytes=9_000_000)
+
+
+def test_a_workers_api_is_bound_to_this_machine_unless_somebody_says_otherwise(state: Path) -> None:
+    assert load(state, site="T1_A").web_host == "127.0.0.1"
+    assert load(state, site="T1_A", environ={"T2G_WEB_HOST": "::"}).web_host == "::"
+    with pytest.raises(BadSettings, match=r"T2G_WEB_HOST.*want a host or an address to bind"):
+        load(state, site="T1_A", environ={"T2G_WEB_HOST": "http://here/"})

@@ -34,14 +34,14 @@ from tests.sites.rig import A, B, Rig, Spot, completions, noise, until
 pytestmark = [pytest.mark.sites, pytest.mark.timeout(300)]
 
 
-def _changelog(site: Site, table: str) -> str:
-    return f"{worker_group(load_settings(site=site), site)}-{table}-changelog"
+def _changelog(rig: Rig, site: Site, table: str) -> str:
+    return f"{worker_group(rig.settings(site), site)}-{table}-changelog"
 
 
 def _last(rig: Rig, site: Site, table: str, key: str) -> bytes | None:
     """What the changelog says last of a row."""
     last = None
-    for record in rig.records(site, _changelog(site, table), key=key):
+    for record in rig.records(site, _changelog(rig, site, table), key=key):
         last = record.value
     return last
 
@@ -70,7 +70,7 @@ def test_a_row_is_put_on_every_turn(rig: Rig, spot: Spot) -> None:
     shown = rig.ask(B, f"/api/intents/{handle.id}")
     for table, (key, topic) in told.items():
         [*_, last] = rig.records(B, topic, key=key)
-        rig.produce(B, _changelog(B, table), key.encode(), None)
+        rig.produce(B, _changelog(rig, B, table), key.encode(), None)
         assert _last(rig, B, table, key) is None
         _again(rig, B, last)
         until(lambda t=table, k=key: _last(rig, B, t, k) == rows[t], f"the changelog of {table} has the row again")

@@ -15,7 +15,7 @@ from tests.views.journal import B, Journal, settings_for
 @pytest.fixture
 def journal() -> Iterator[Journal]:
     found = Journal()
-    found.touch(*(n for base in (topics.REPLICAS, topics.ANNOUNCEMENTS) for n in (base, topics.remote(B, base))))
+    found.touch(*(n for base in topics.TO_EVERY_PEER for n in (base, topics.remote(B, base))))
     yield found
     found.flush()
 

@@ -1,0 +1,273 @@
+"""How intents lie in the views' RocksDB: keys, and heads and cells to bytes and back. No decision is here.
+
+    h INTENT                       head: what is known without single transfers
+    j INTENT                       body: JSON of a TransferIntent, as big as what was asked for
+    k INTENT \\0 KIND KEY           a cell of the fold: c waiting, z sized, y early, u failed, p reports
+    x INDEX NAME \\0 TIME INTENT    empty: intents by all "a", word "w", requester "r", dataset "d", site "s"
+
+TIME is what is left of 63 bits after the ms of asking, so that a scan meets the newest first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+from streams import avro
+from streams.core import messages as m
+from streams.core.chain import Chain, Link
+from streams.core.names import Destination, IntentId, Site, Text
+from streams.core.ranges import Ranges
+from streams.views import rows
+from streams.watching import Cells, Early, Failed, Head, Side, Sized
+
+HEAD, BODY, CELL, INDEX = b"h", b"j", b"k", b"x"
+ALL, WORD, REQUESTER, DATASET, SITE = b"a", b"w", b"r", b"d", b"s"
+OPEN = "open"
+"""A word beside the outcomes: every intent that has not ended."""
+_TIME_MAX = (1 << 63) - 1
+
+Rows = dict[bytes, bytes | None]
+"""Rows not yet written; None deletes."""
+
+
+class Pending:
+    """What one fact changes, over what the batch has changed before it. Kept apart until its folding has succeeded."""
+
+    def __init__(self, before: Rows) -> None:
+        self.before = before
+        self.new: Rows = {}
+
+    def row(self, db: Any, key: bytes) -> bytes | None:
+        for rows_ in (self.new, self.before):
+            if key in rows_:
+                return rows_[key]
+        found: bytes | None = db.get(key)
+        return found
+
+    def under(self, prefix: bytes) -> Rows:
+        return {key: row for rows_ in (self.before, self.new) for key, row in rows_.items() if key.startswith(prefix)}
+
+
+def head_key(intent: str) -> bytes:
+    return HEAD + intent.encode()
+
+
+def body_key(intent: str) -> bytes:
+    return BODY + intent.encode()
+
+
+def index_prefix(index: bytes, name: str) -> bytes:
+    return b"x%b%b\0" % (index, name.encode())
+
+
+def index_place(asked_ms: int, intent: str) -> bytes:
+    """The part of an index key behind its prefix: the same in every index, hence a cursor."""
+    return (_TIME_MAX - asked_ms).to_bytes(8, "big") + intent.encode()
+
+
+# heads
+
+
+def pack_head(head: Head) -> bytes:
+    decision, chain = head.decision, head.chain
+    decided = None
+    if decision is not None:
+        why = decision.reason
+        decided = [
+            decision.decision_no,
+            decision.verdict,
+            decision.source,
+            decision.source_no,
+            decision.priority,
+            None if why is None else [why.scope, why.failure_class, why.phase, why.text],
+        ]
+    fields = [
+        decided,
+        [chain.source_no, chain.next_no, chain.sha256, chain.cursor, chain.last],
+        head.intake_closed,
+        head.asked_ms,
+        head.last_ms,
+        head.files,
+        head.bytes,
+        [
+            [
+                side.destination,
+                side.source_no,
+                side.closed.spans,
+                side.sealed,
+                side.failed,
+                side.cancelled,
+                side.bytes,
+                side.early_files,
+                side.early_bytes,
+                side.landed_bytes,
+            ]
+            for side in head.sides
+        ],
+        head.open,
+        head.kept,
+        head.datasets,
+    ]
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+def unpack_head(intent: IntentId, row: bytes, body: m.TransferIntent | None) -> Head:
+    decided, chain, closed, asked_ms, last_ms, files, size, sides, open_, kept, datasets = json.loads(row)
+    decision = None
+    if decided is not None and body is not None:
+        no, verdict, source, source_no, priority, why = decided
+        decision = m.IntentDecided(
+            intent,
+            no,
+            m.Verdict(verdict),
+            body,
+            None if source is None else Site(source),
+            source_no,
+            priority,
+            None if why is None else _reason(why),
+        )
+    return Head(
+        intent,
+        body,
+        decision,
+        Chain(*chain),
+        closed,
+        asked_ms,
+        last_ms,
+        files,
+        size,
+        tuple(Side(Destination(where), no, _ranges(spans), *numbers) for where, no, spans, *numbers in sides),
+        open_,
+        kept,
+        tuple(datasets),
+    )
+
+
+def _reason(words: list[str]) -> m.Reason:
+    scope, failure_class, phase, text = words
+    return m.Reason(m.Scope(scope), m.FailureClass(failure_class), phase, Text(text))
+
+
+def _ranges(spans: list[list[int]]) -> Ranges:
+    return Ranges((start, stop) for start, stop in spans)
+
+
+_write_body, _read_body = avro.writer(m.TransferIntent), avro.reader(m.TransferIntent)
+
+
+def pack_body(body: m.TransferIntent) -> bytes:
+    return json.dumps(_write_body(body), separators=(",", ":")).encode()
+
+
+def unpack_body(row: bytes) -> m.TransferIntent:
+    body: m.TransferIntent = _read_body(json.loads(row))
+    return body
+
+
+# cells
+
+V = TypeVar("V")
+
+
+class CellRows(Generic[V]):
+    """One kind of an intent's cells, over what is written and what will be with the next batch."""
+
+    def __init__(
+        self,
+        db: Any,
+        pending: Pending,
+        prefix: bytes,
+        pack: Callable[[V], bytes],
+        unpack: Callable[[bytes], V],
+    ) -> None:
+        self._db, self._pending, self._prefix = db, pending, prefix
+        self._pack, self._unpack = pack, unpack
+
+    def __contains__(self, key: str) -> bool:
+        return self._pending.row(self._db, self._prefix + key.encode()) is not None
+
+    def get(self, key: str) -> V | None:
+        row = self._pending.row(self._db, self._prefix + key.encode())
+        return None if row is None else self._unpack(row)
+
+    def put(self, key: str, value: V) -> None:
+        self._pending.new[self._prefix + key.encode()] = self._pack(value)
+
+    def delete(self, key: str) -> None:
+        self._pending.new[self._prefix + key.encode()] = None
+
+    def items(self) -> Iterator[tuple[str, V]]:
+        found: Rows = dict(rows.scan(self._db, self._prefix))
+        found |= self._pending.under(self._prefix)
+        for key, row in sorted(found.items()):
+            if row is not None:
+                yield key[len(self._prefix) :].decode(), self._unpack(row)
+
+
+def cells(db: Any, intent: str, pending: Pending | None = None) -> Cells:
+    """The cells of one intent. What is put or deleted goes into `pending`."""
+    over = pending or Pending({})
+
+    def rows_of(kind: bytes, pack: Callable[[Any], bytes], unpack: Callable[[bytes], Any]) -> Any:
+        return CellRows(db, over, b"k%b\0%b" % (intent.encode(), kind), pack, unpack)
+
+    return Cells(
+        rows_of(b"c", _pack_link, _unpack_link),
+        rows_of(b"z", _pack_sized, _unpack_sized),
+        rows_of(b"y", _pack_early, _unpack_early),
+        rows_of(b"u", _pack_failed, _unpack_failed),
+        rows_of(b"p", _pack_report, _unpack_report),
+    )
+
+
+def _pack_link(link: Link) -> bytes:
+    return json.dumps([getattr(link, name) for name in Link.__slots__], separators=(",", ":")).encode()
+
+
+def _unpack_link(row: bytes) -> Link:
+    intent, source, *others = json.loads(row)
+    return Link(IntentId(intent), Site(source), *others)
+
+
+def _pack_sized(sized: Sized) -> bytes:
+    return f"{sized.items}\t{sized.bytes}\t{sized.units}\t{sized.place}".encode()
+
+
+def _unpack_sized(row: bytes) -> Sized:
+    items, size, units, place = row.decode().split("\t")
+    return Sized(int(items), int(size), int(units), place)
+
+
+def _pack_early(early: Early) -> bytes:
+    return b"%d\t%d\t%d" % (early.items, early.bytes, early.landed)
+
+
+def _unpack_early(row: bytes) -> Early:
+    items, size, landed = row.split(b"\t")
+    return Early(int(items), int(size), landed == b"1")
+
+
+_write_group, _read_group = avro.writer(m.FailedItems), avro.reader(m.FailedItems)
+
+
+def _pack_failed(failed: Failed) -> bytes:
+    return json.dumps([failed.place, [_write_group(group) for group in failed.groups]], separators=(",", ":")).encode()
+
+
+def _unpack_failed(row: bytes) -> Failed:
+    place, groups = json.loads(row)
+    return Failed(tuple(_read_group(group) for group in groups), place)
+
+
+_write_report, _read_report = avro.writer(m.TransferReported), avro.reader(m.TransferReported)
+
+
+def _pack_report(report: m.TransferReported) -> bytes:
+    return json.dumps(_write_report(report), separators=(",", ":")).encode()
+
+
+def _unpack_report(row: bytes) -> m.TransferReported:
+    report: m.TransferReported = _read_report(json.loads(row))
+    return report

@@ -1,0 +1,289 @@
+"""Intents in the view: folded by its thread, read from any. Survives a million: nothing of an ended one is in memory.
+
+The folding is that of watching.py, over rows. What is listed is found by keys of its own, newest first, a page at a
+time. Facts are as old as the last record applied.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from streams import wire
+from streams.core import messages as m
+from streams.core import topics
+from streams.core.chain import Link
+from streams.core.intent import State
+from streams.core.names import IntentId, Site
+from streams.core.selection import Kind
+from streams.errors import Transfer2goError, UsageError
+from streams.views import intent_rows as layout
+from streams.views import rows
+from streams.watching import Head, IntentFold, Snapshot, snapshot
+
+WORDS = (*(str(state) for state in State), "partly", "failed", layout.OPEN)
+"""What an intent may be listed by: how it stands in one word, and `open` for all that have not ended."""
+PAGE_MAX = 1000
+SCANNED_MAX = 5000
+"""Keys looked at for one page, and cells read for it: where most do not fit the question, a page is short."""
+_HEADS_MAX = 2000
+_NAMES_MAX = 50_000
+"""Heads kept in memory while their facts come, and the names that they ask for: about 10 MB."""
+
+Where = tuple[str, int, int]
+"""Topic, partition, offset."""
+Raw = tuple[bytes | None, bytes | None, Any]
+"""Key, value, headers."""
+_OF_INTENTS = (m.TransferIntent, m.IntentAsked, m.IntentDecided, m.TransferReported, m.CompletionRecord)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Intents, newest first, and the cursor behind them; None: no more."""
+
+    intents: tuple[Snapshot, ...]
+    cursor: str | None
+
+
+class IntentChanges:
+    """The folding side, used by the view's thread only; what it remembers may always be forgotten."""
+
+    def __init__(self, db: Any) -> None:
+        self._db = db
+        self._heads: OrderedDict[str, Head] = OrderedDict()
+        self._names = 0
+
+    def hear_record(self, where: Where, record: Raw, here: Site, pending: layout.Pending) -> None:
+        """Fold what stands in one of the intents' topics of `here`. WireError for what the gate refuses."""
+        topic = where[0]
+        if topic.rpartition(".")[2] == topics.MANIFESTS:
+            found = wire.decode_outline(topic, *record, here, place="{} {} {}".format(*where))
+            link, datasets = found.outline
+            self.hear(link, link.intent, found.origin.at_ms, pending, datasets)
+            return
+        heard = wire.decode(topic, *record, here)
+        if isinstance(heard.message, _OF_INTENTS):
+            self.hear(heard.message, heard.message.intent, heard.origin.at_ms, pending)
+
+    def hear(
+        self,
+        message: m.Message | Link,
+        intent: IntentId,
+        at_ms: int,
+        pending: layout.Pending,
+        datasets: Iterable[str] = (),
+    ) -> None:
+        """Fold one fact; the rows that change go into `pending`."""
+        before = self._head(intent, pending)
+        fold = IntentFold(intent, before or Head(intent), layout.cells(self._db, intent, pending), names=None)
+        fold.hear(message, at_ms, datasets)
+        head = fold.head
+        if head == before:
+            return
+        pending.new[layout.head_key(intent)] = layout.pack_head(head)
+        if head.body is not None and (before is None or head.body is not before.body):
+            pending.new[layout.body_key(intent)] = layout.pack_body(head.body)
+        pending.new |= index_rows(head, before)
+        self._remember(intent, head)
+
+    def forget(self) -> None:
+        self._heads.clear()
+        self._names = 0
+
+    def _head(self, intent: IntentId, pending: layout.Pending) -> Head | None:
+        known = self._heads.get(intent)
+        if known is not None:
+            self._heads.move_to_end(intent)
+            return known
+        row = pending.row(self._db, layout.head_key(intent))
+        return None if row is None else _unpacked(intent, row, pending.row(self._db, layout.body_key(intent)))
+
+    def _remember(self, intent: IntentId, head: Head) -> None:
+        self._names += _weight(head) - _weight(self._heads.pop(intent, None))
+        self._heads[intent] = head
+        while len(self._heads) > _HEADS_MAX or (self._names > _NAMES_MAX and len(self._heads) > 1):
+            self._names -= _weight(self._heads.popitem(last=False)[1])
+
+
+def index_rows(head: Head, before: Head | None = None) -> layout.Rows:
+    """How an intent is found, where it was found differently `before`; None deletes."""
+    found: layout.Rows = {}
+    if before is None:
+        _move((), _named_keys(head), found)
+        _move((), _word_keys(head, head.standing), found)
+        return found
+    if _basis(before) != _basis(head):
+        _move(_named_keys(before), _named_keys(head), found)
+    was, now = before.standing, head.standing
+    if was != now or before.asked_ms != head.asked_ms:
+        _move(_word_keys(before, was), _word_keys(head, now), found)
+    return found
+
+
+def _move(before: Iterable[bytes], after: Iterable[bytes], extra: layout.Rows) -> None:
+    old, new = set(before), set(after)
+    extra.update((key, None) for key in old - new)
+    extra.update((key, b"") for key in new - old)
+
+
+def _unpacked(intent: IntentId, row: bytes, body: bytes | None) -> Head:
+    return layout.unpack_head(intent, row, None if body is None else layout.unpack_body(body))
+
+
+def _weight(head: Head | None) -> int:
+    return 0 if head is None or head.body is None else len(head.body.selectors)
+
+
+def _basis(head: Head) -> tuple[object, ...]:
+    """What the keys of an intent are made of, its word apart. Bodies are compared as objects: they may be long."""
+    return head.asked_ms, id(head.body), head.decision and head.decision.source, head.datasets
+
+
+def _named_keys(head: Head) -> Iterator[bytes]:
+    place = layout.index_place(head.asked_ms or 0, head.intent)
+    yield layout.index_prefix(layout.ALL, "") + place
+    body = head.body
+    sites = {str(head.intent.home)}
+    datasets = set(head.datasets)
+    if body is not None:
+        yield layout.index_prefix(layout.REQUESTER, body.requester) + place
+        sites |= {str(destination.site) for destination in body.destinations}
+        sites |= {str(body.source)} if body.source is not None else set()
+        datasets |= {selector.name.partition("#")[0] for selector in body.selectors if selector.kind is not Kind.FILE}
+    if head.decision is not None and head.decision.source is not None:
+        sites.add(str(head.decision.source))
+    for site in sites:
+        yield layout.index_prefix(layout.SITE, site) + place
+    for dataset in datasets:
+        yield layout.index_prefix(layout.DATASET, dataset) + place
+
+
+def _word_keys(head: Head, standing: tuple[str, bool]) -> Iterator[bytes]:
+    place = layout.index_place(head.asked_ms or 0, head.intent)
+    word, ended = standing
+    for name in (word,) if ended else (word, layout.OPEN):
+        yield layout.index_prefix(layout.WORD, name) + place
+
+
+class Intents:
+    """Reads the rows that IntentChanges writes. Safe to share between threads."""
+
+    def __init__(self, db: Any) -> None:
+        self._db = db
+
+    def snapshot(self, intent: IntentId) -> Snapshot | None:
+        """The intent as it stands; None when nothing is known of it. Items that failed have no names: see `places`."""
+        head = self.head(intent)
+        return None if head is None else snapshot(head, layout.cells(self._db, intent))
+
+    def head(self, intent: IntentId) -> Head | None:
+        """The intent without its single transfers."""
+        row = self._db.get(layout.head_key(intent))
+        return None if row is None else _unpacked(intent, row, self._db.get(layout.body_key(intent)))
+
+    def places(self, intent: IntentId) -> dict[str, str]:
+        """Where the manifests stand of which items failed: by manifest, as whoever folded it said it."""
+        prefix = layout.cells(self._db, intent).failed
+        return {key.partition(" ")[2]: found.place for key, found in prefix.items() if found.place}
+
+    def page(
+        self,
+        *,
+        state: str = "",
+        requester: str = "",
+        dataset: str = "",
+        site: str = "",
+        cursor: str = "",
+        limit: int = 100,
+    ) -> Page:
+        """Up to `limit` intents that fit all that is given, newest first. A page may be short, or empty, with more
+        behind its cursor. UsageError for a word or a cursor that is none.
+        """
+        if state and state not in WORDS:
+            raise UsageError(f"no state {state!r}", next=f"one of: {', '.join(WORDS)}")
+        limit = max(1, min(limit, PAGE_MAX))
+        prefix = _narrowest(state, requester, dataset, site)
+        start = prefix + _behind(cursor) if cursor else prefix
+        room, found, last = SCANNED_MAX, list[Snapshot](), b""
+        wanted = {
+            layout.index_prefix(index, name)
+            for index, name in (
+                (layout.WORD, state),
+                (layout.REQUESTER, requester),
+                (layout.DATASET, dataset),
+                (layout.SITE, site),
+            )
+            if name
+        } - {prefix}
+        for places in _chunks(self._db, prefix, start, min(limit, 200)):
+            fits = self._fitting(places, wanted)
+            rows_of = dict(zip(fits, self._rows(fits), strict=True))
+            for place in places:
+                if room <= 0 or len(found) == limit:
+                    return Page(tuple(found), _cursor(last))
+                room, last = room - 1, place
+                if (row := rows_of.get(place)) is not None:
+                    intent = IntentId(place[8:].decode())
+                    head = _unpacked(intent, row, self._db.get(layout.body_key(intent)))
+                    found.append(snapshot(head, layout.cells(self._db, intent)))
+                    room -= _cost(head)
+        return Page(tuple(found), None)
+
+    def _fitting(self, places: Sequence[bytes], wanted: set[bytes]) -> list[bytes]:
+        """Those that stand in the other indexes too: no head is read of one that does not fit."""
+        fits = list(places)
+        for prefix in wanted:
+            if fits:
+                found = self._db.get([prefix + place for place in fits])
+                fits = [place for place, row in zip(fits, found, strict=True) if row is not None]
+        return fits
+
+    def _rows(self, places: Sequence[bytes]) -> list[bytes | None]:
+        found: list[bytes | None] = self._db.get([layout.HEAD + place[8:] for place in places]) if places else []
+        return found
+
+
+def _cost(head: Head) -> int:
+    """What an intent adds to a page beside its key: cells to read, names to say."""
+    failed = sum(min(side.failed, side.closed.size) for side in head.sides)
+    return head.open + failed + _weight(head) // 4
+
+
+def _narrowest(state: str, requester: str, dataset: str, site: str) -> bytes:
+    """The index with the fewest intents, as far as that can be said without looking."""
+    if state in (layout.OPEN, State.NEW, State.ASKED, State.ACTIVE):
+        return layout.index_prefix(layout.WORD, state)
+    for index, name in ((layout.DATASET, dataset), (layout.REQUESTER, requester), (layout.WORD, state)):
+        if name:
+            return layout.index_prefix(index, name)
+    return layout.index_prefix(layout.SITE, site) if site else layout.index_prefix(layout.ALL, "")
+
+
+def _chunks(db: Any, prefix: bytes, start: bytes, size: int) -> Iterator[list[bytes]]:
+    """Places of an index from `start` on, some at a time."""
+    chunk: list[bytes] = []
+    for key, _ in rows.scan(db, prefix, start):
+        chunk.append(key[len(prefix) :])
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _cursor(place: bytes) -> str:
+    return f"{place[:8].hex()}.{place[8:].decode()}"
+
+
+def _behind(cursor: str) -> bytes:
+    """The first place behind a cursor's."""
+    time, _, intent = cursor.partition(".")
+    try:
+        place = bytes.fromhex(time)
+        if len(place) != 8:
+            raise ValueError
+        return place + IntentId(intent).encode() + b"\0"
+    except (ValueError, Transfer2goError):
+        raise UsageError(f"no cursor {cursor[:80]!r}", next="give back what the last page said") from None

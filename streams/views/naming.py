@@ -1,0 +1,54 @@
+"""The names of items that failed, read from the journal where their manifest stands: the view keeps none of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+from streams import wire
+from streams.core import messages as m
+from streams.errors import Transfer2goError
+from streams.kafka.reader import Reader, record_of
+from streams.settings import Settings
+from streams.watching import Snapshot, unnamed
+
+MANIFESTS_MAX = 64
+"""Read for one answer; what failed in further manifests keeps its number for a name."""
+ANSWER_S = 5.0
+
+
+def named(settings: Settings, snapshot: Snapshot, places: Mapping[str, str]) -> Snapshot:
+    """The snapshot with the LFNs of unfinished items, as far as they can be had in time. `places`: Intents.places."""
+    if not snapshot.unfinished or not places:
+        return snapshot
+    until_s = time.monotonic() + ANSWER_S
+    names: dict[str, str] = {}
+    try:
+        with Reader(settings, settings.here, committed=False) as reader:
+            for place in sorted(set(places.values()), key=_offset)[:MANIFESTS_MAX]:
+                body = _body(settings, reader, place, until_s)
+                if body is None:
+                    break
+                names.update((unnamed(body.manifest, no), str(item.lfn)) for no, item in enumerate(body.items))
+    except Transfer2goError:
+        pass  # numbers, then
+    unfinished = tuple(replace(one, lfn=names.get(one.lfn, one.lfn)) for one in snapshot.unfinished)
+    return replace(snapshot, unfinished=unfinished)
+
+
+def _offset(place: str) -> tuple[str, int]:
+    topic, _, offset = place.split(" ")
+    return topic, int(offset)
+
+
+def _body(settings: Settings, reader: Reader, place: str, until_s: float) -> m.ManifestWritten | None:
+    topic, partition, offset = place.split(" ")
+    where = (topic, int(partition))
+    reader.assign({where: int(offset)})
+    while time.monotonic() < until_s:
+        for record in map(record_of, reader.batch(0.1)):
+            if (record.topic, record.partition) == where and record.offset >= int(offset):
+                heard = wire.decode(record.topic, record.key, record.value, record.headers, settings.here).message
+                return heard if isinstance(heard, m.ManifestWritten) else None
+    return None

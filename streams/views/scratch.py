@@ -1,0 +1,59 @@
+"""Views for a moment: a database in a directory of its own, folded from the log, thrown away; memory stays bounded."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rocksdict import WriteBatch
+
+from streams.core.names import Site
+from streams.errors import WireError
+from streams.kafka.reader import Record
+from streams.views import intent_rows, rows
+from streams.views.intents import IntentChanges, Intents
+
+_ROWS_MAX = 20_000
+
+
+@contextmanager
+def database() -> Iterator[Any]:
+    with tempfile.TemporaryDirectory(prefix="t2g-view-") as scratch:
+        db = rows.open_primary(str(Path(scratch) / "view"))
+        try:
+            yield db
+        finally:
+            db.close()
+
+
+@contextmanager
+def intents(records: Iterator[Record], here: Site) -> Iterator[Intents]:
+    """The intents of these records of `here`'s cluster; what the gate refuses is left out."""
+    with database() as db:
+        changes, written = IntentChanges(db), intent_rows.Rows()
+        for record in records:
+            pending = intent_rows.Pending(written)
+            where = (record.topic, record.partition, record.offset)
+            try:
+                changes.hear_record(where, (record.key, record.value, record.headers), here, pending)
+            except WireError:
+                continue  # the site's workers file it as a dead letter
+            written |= pending.new
+            if len(written) > _ROWS_MAX:
+                _write(db, written)
+                written = intent_rows.Rows()
+        _write(db, written)
+        yield Intents(db)
+
+
+def _write(db: Any, written: intent_rows.Rows) -> None:
+    batch = WriteBatch(raw_mode=True)
+    for key, row in written.items():
+        if row is None:
+            batch.delete(key)
+        else:
+            batch.put(key, row)
+    db.write(batch)

@@ -281,7 +281,10 @@ class Child:
                 return
             if order is None:
                 return
-            self.route(order)
+            try:
+                self.route(order)
+            except Exception:
+                log.exception("an order was skipped")
 
     def close(self) -> None:
         """Say the last numbers, if the broker is there; parts stay as they are."""

@@ -84,9 +84,10 @@ class Landing:
         """
         for items in self._in_steps():
             answers = self.files.present([self._items[n] for n in items])
+            if self.lost is None:
+                self._open_items(items, answers)
             if self.lost is not None:
                 return
-            self._open_items(items, answers)
             yield
 
     def _in_steps(self) -> Iterator[list[int]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import ssl
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -53,6 +52,12 @@ class Quiet(http.server.ThreadingHTTPServer):
 
     def handle_error(self, *_: object) -> None:
         pass  # clients that trust nobody hang up
+
+
+@pytest.fixture(autouse=True)
+def long_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found once stays found, however slow the machine is."""
+    monkeypatch.setattr(s3_client, "AWAY_S", 100.0)
 
 
 @contextmanager
@@ -175,7 +180,7 @@ def test_a_server_that_hangs_up_in_the_handshake_may_come_back() -> None:
 
 
 def test_a_store_that_takes_connections_and_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three reads of three requests of three tries would be nine times as long."""
+    """Three tries in each of three reads would be nine times as long."""
     monkeypatch.setattr(s3_client, "ATTEMPT_S", 1.0)
     monkeypatch.setattr(s3_client, "READ_S", 0.4)
     released = threading.Event()
@@ -186,19 +191,17 @@ def test_a_store_that_takes_connections_and_says_nothing(monkeypatch: pytest.Mon
 
     with serving(Silent) as server:
         files = files_of(server, "http")
-        started_s = time.monotonic()
         for _ in range(20):
             assert fails(files) == ("transient", f"the store odd cannot be reached: no answer within 1 s ({LFN})")
-        assert time.monotonic() - started_s < 3 * 3 * 0.4, "one wait for all that is asked"
-        assert server.taken == 2
+        assert server.taken in (1, 2), "as many tries as the second has, for all that is asked"
         released.set()
         files.close()
 
 
 @pytest.mark.parametrize("goes_on", [True, False], ids=["drips", "stops"])
 def test_an_answer_that_comes_too_slowly_has_an_end(monkeypatch: pytest.MonkeyPatch, goes_on: bool) -> None:
-    monkeypatch.setattr(s3_client, "ATTEMPT_S", 0.3)
-    monkeypatch.setattr(s3_client, "READ_S", 0.2)
+    monkeypatch.setattr(s3_client, "ATTEMPT_S", 0.3 if goes_on else 20.0)
+    monkeypatch.setattr(s3_client, "READ_S", 20.0 if goes_on else 0.2)
     monkeypatch.setattr(s3_client, "SLOWEST_BYTES_S", 8 * len(CONTENT))
     released = threading.Event()
 
@@ -216,11 +219,10 @@ def test_an_answer_that_comes_too_slowly_has_an_end(monkeypatch: pytest.MonkeyPa
 
     with serving(Slow) as server:
         files = files_of(server, "http")
-        started_s = time.monotonic()
         kind, told = fails(files)
         assert kind == "transient"
         assert ("sends too slowly" if goes_on else "no answer within") in told
         assert fails(files) == (kind, told), "not asked again at once"
-        assert time.monotonic() - started_s < 3.0
+        assert server.taken == 1
         released.set()
         files.close()

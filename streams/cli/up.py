@@ -69,12 +69,12 @@ def step_teller(started: float) -> local.OnStep:
 
 def _use_existing(settings: Settings, as_json: bool) -> None:
     done = admin.provision(settings)
-    created = sum(len(site.created) for site in done)
+    created, mended = sum(len(site.created) for site in done), sum(len(site.mended) for site in done)
     if as_json:
-        screen.put_json({"sites": list(settings.registry.names), "found": True, "created": created})
+        screen.put_json({"sites": list(settings.registry.names), "found": True, "created": created, "mended": mended})
         return
     screen.put(
         f"{settings.sites_path} names {len(done)} clusters of your own: nothing to start; "
-        f"{created} topics created, the others are in order"
+        f"{created} topics created, {mended} put right, the others are in order"
     )
     screen.say("run a worker at each site: python -m faust -A agents worker -l info")

@@ -46,7 +46,15 @@ class Journal:
         for name in names:
             self._producer.list_topics(name, timeout=10)
 
-    def say(self, message: m.Message, *, site: Site = A, at_ms: int = 1_000, incarnation: str = "i1") -> None:
+    def say(
+        self,
+        message: m.Message,
+        *,
+        site: Site = A,
+        at_ms: int = 1_000,
+        incarnation: str = "i1",
+        more: tuple[tuple[str, bytes], ...] = (),
+    ) -> None:
         origin = m.Origin(site, "w0", incarnation, next(self._seq), at_ms)
         base = topics.topic_of(message)
         key = topics.key_of(message)
@@ -54,7 +62,7 @@ class Journal:
             base if site == A else topics.remote(site, base),
             key if isinstance(key, bytes) else key.encode(),
             wire.encode(message),
-            wire.headers(message, origin),
+            [*wire.headers(message, origin), *more],
         )
 
     def put(self, topic: str, key: bytes, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:

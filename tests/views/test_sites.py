@@ -11,6 +11,7 @@ import pytest
 
 from streams.core import messages as m
 from streams.core.names import Site
+from streams.release import UNTOLD
 from streams.views import rows
 from streams.views.sites import REMEMBERED_MS, Sites
 from tests.views.journal import A, B
@@ -121,6 +122,15 @@ def test_any_order_and_repeats_are_remembered_alike_also_after_a_restart(db: Any
         (A, "worker-0", "i1"),
         (B, "b", "i1"),
     ]
+
+
+def test_the_release_of_each_incarnation_is_kept_also_after_a_restart(db: Any) -> None:
+    sites = hear(db, Sites(db), said(100))
+    fact, origin = said(101, writer="worker-1")
+    for key, row in sites.hear(fact, origin, 2).items():
+        db[key] = row
+    for known in (sites, Sites(db)):
+        assert {a.writer: a.release for a in known.announced()} == {"worker-0": UNTOLD, "worker-1": 2}
 
 
 def test_a_clock_ahead_is_no_negative_age(db: Any) -> None:

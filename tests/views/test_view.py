@@ -15,6 +15,7 @@ from streams.core import messages as m
 from streams.core import topics
 from streams.core.names import Lfn
 from streams.errors import NeverWorks, Temporary
+from streams.release import HEADER, UNTOLD
 from streams.settings import Settings
 from streams.views import rows
 from streams.views.catalogue import Catalogue
@@ -55,6 +56,24 @@ def test_sees_its_own_and_its_peers_records(journal: Journal, settings: Settings
         journal.flush()
         assert view.catch_up(10)
         assert sites_of(view, "/store/x") == [B]
+
+
+def test_an_announcements_release_is_read_from_its_header(journal: Journal, settings: Settings) -> None:
+    journal.say(announced("w0"))
+    journal.say(announced("w1"), incarnation="i1", more=((HEADER, b"7"),))
+    journal.flush()
+    with viewing(settings) as view:
+        assert view.catch_up(10)
+        assert {a.writer: a.release for a in view.sites.announced()} == {"w0": UNTOLD, "w1": 7}
+
+
+def test_nothing_is_opened_before_it_is_told(journal: Journal, settings: Settings) -> None:
+    view = View(settings, settings.datadir, print, opened=False)
+    assert not settings.datadir.exists()
+    view.start()
+    assert view.catch_up(10)
+    view.stop()
+    View(settings, settings.datadir, print, opened=False).stop()
 
 
 def test_a_lone_record_is_seen_soon(journal: Journal, settings: Settings) -> None:

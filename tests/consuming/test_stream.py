@@ -191,6 +191,31 @@ def test_of_two_that_came_before_there_was_anything_one_goes_on(cluster: Setting
         assert [said.ended for said in source.completions()] == [m.Ended.DONE]
 
 
+def test_who_was_taken_over_from_says_no_last_word(cluster: Settings) -> None:
+    """It had worked on everything, and asks for one more batch after the other one came."""
+    with SourceSite(cluster, [50]) as source:
+        source.publish()
+        with stream(cluster) as first:
+            assert numbers(first, 5) == list(range(50))
+            with stream(cluster, position=f"{source.id}@20") as second:
+                assert numbers(second, 1) == list(range(20, 30))
+                second.commit()
+                _until_taken_over(first)
+                with pytest.raises(Transfer2goError, match="took over"):
+                    next(first)
+                first.close()
+                assert not source.completions()
+                assert numbers(second) == list(range(30, 50))
+        assert len(source.completions()) == 1
+
+
+def _until_taken_over(found: EventStream) -> None:
+    deadline = time.monotonic() + 20
+    while found._line._error is None:  # type: ignore[union-attr]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_a_pool_under_its_name_ends_a_stream(cluster: Settings) -> None:
     with SourceSite(cluster, [1000]) as source:
         source.publish()

@@ -110,6 +110,8 @@ def _items(b: bytes, at: int, count: int, lines: list[bytes], datasets: set[byte
         while (n := b[at]) > 127:
             length |= (n & 127) << shift
             shift += 7
+            if shift > 63:
+                raise ValueError("a number of over 64 bits")
             at += 1
         length |= n << shift
         at += 1
@@ -117,6 +119,8 @@ def _items(b: bytes, at: int, count: int, lines: list[bytes], datasets: set[byte
         while (n := b[at]) > 127:
             bytes_ |= (n & 127) << shift
             shift += 7
+            if shift > 63:
+                raise ValueError("a number of over 64 bits")
             at += 1
         bytes_ |= n << shift
         at += 1

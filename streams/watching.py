@@ -326,13 +326,16 @@ class IntentFold:
     def hear(self, message: m.Message | Link, at_ms: int, datasets: Iterable[str] = ()) -> None:
         """Fold one fact of this intent, written at `at_ms`; facts that are none of an intent's change nothing.
 
-        A manifest may come without its items, as a Link, with the datasets of its files.
+        A manifest may come without its items, as a Link, with the datasets of its files. What says nothing new (a last
+        word said again, a report of a transfer that is closed) is not when it was heard of last.
         """
+        before, news = self.head, False
         match message:
             case m.TransferIntent():
                 asked_ms = min(at_ms, self.head.asked_ms or at_ms)
                 self.head = replace(self.head, body=self.head.body or message, asked_ms=asked_ms)
             case m.IntentAsked():
+                news = True
                 if message.asked is m.Asked.CLOSE and not self.head.intake_closed:
                     self.head = replace(self.head, intake_closed=True)
             case m.IntentDecided():
@@ -344,13 +347,13 @@ class IntentFold:
             case Link():
                 self._manifest(message, datasets)
             case m.TransferReported():
-                self._reported(message)
+                news = self._reported(message)
             case m.CompletionRecord():
                 self._completed(message)
             case _:
                 return
         self.heard += 1
-        if at_ms > (self.head.last_ms or -1):
+        if (news or self.head != before) and at_ms > (self.head.last_ms or -1):
             self.head = replace(self.head, last_ms=at_ms)
 
     def _decided(self, message: m.IntentDecided) -> None:
@@ -418,14 +421,16 @@ class IntentFold:
         numbers = [number for group in failed.groups for number in group.items.numbers()][:UNFINISHED_MAX]
         return replace(failed, names=tuple((n, lfns[n]) for n in numbers if n < len(lfns)))
 
-    def _reported(self, message: m.TransferReported) -> None:
+    def _reported(self, message: m.TransferReported) -> bool:
+        """Whether the transfer is open, as far as is known."""
         manifest = message.manifest
         if manifest.no in self.head.side(message.destination, manifest.source_no).closed:
-            return
+            return False
         key = transfer_key(message.destination, manifest.source_no, manifest.no)
         if key not in self.cells.reports:
             self.head = replace(self.head, open=self.head.open + 1)
         self.cells.reports.put(key, message)
+        return True
 
     def _completed(self, message: m.CompletionRecord) -> None:
         head, source_no, no = self.head, message.manifest.source_no, message.manifest.no

@@ -41,6 +41,8 @@ HERE, OTHER = Site("T1_A"), Site("T1_B")
 RECORDS = 32
 """Of one write batch, as in views/view.py."""
 REACH_S = 0.5
+NEWEST = "50 newest"
+"""The lists of one state that the reach is asked of; the others are printed beside them."""
 REQUESTERS, DATASETS = 50, 2000
 OPEN = 1000
 """The last of them are still at work."""
@@ -241,26 +243,28 @@ def asked(path: str, intents: int) -> dict[str, Any]:
     db = rows.open_primary(path)
     known = Intents(db)
     chosen = random.Random(7)
-    lists: dict[str, float] = {}
+    lists: dict[str, dict[str, float]] = {}
     for label, query in questions(intents):
-        lists[label] = max(timed(lambda query=query: page(known, query)) for _ in range(5))
+        took = max(timed(lambda query=query: page(known, query)) for _ in range(5))
+        cpu = timed(lambda query=query: page(known, query), time.thread_time)
+        lists[label] = {"worst_of_5_ms": round(took * 1e3, 1), "cpu_ms": round(cpu * 1e3, 1)}
     shows = sorted(timed(lambda: to_plain_of(known, name_of(chosen.randrange(intents)))) for _ in range(1000))
-    worst = max(*lists.values(), shows[-1])
+    worst = max(shows[-1] * 1e3, *(row["worst_of_5_ms"] for label, row in lists.items() if NEWEST in label))
     after = psutil.Process().memory_info().rss
     db.close()
     return {
-        "list_worst_of_5_ms": {label: round(took * 1e3, 1) for label, took in lists.items()},
+        "list": lists,
         "show_p50_ms": round(statistics.median(shows) * 1e3, 2),
         "show_worst_of_1000_ms": round(shows[-1] * 1e3, 2),
         "reach_s": REACH_S,
-        "ok": worst <= REACH_S,
+        "ok": worst <= REACH_S * 1e3,
         "reading_rss_mb": {"before": before >> 20, "after": after >> 20},
     }
 
 
 def questions(intents: int) -> Iterator[tuple[str, dict[str, Any]]]:
     for state in ("open", "active", "done", "failed", "cancelled"):
-        yield f"{state}, 50 newest", {"state": state, "limit": 50}
+        yield f"{state}, {NEWEST}", {"state": state, "limit": 50}
     yield "done, a page of 1000", {"state": "done", "limit": 1000}
     yield "done of one requester", {"state": "done", "requester": "user7@bench", "limit": 50}
     yield "done of one dataset", {"state": "done", "dataset": "/Bench/Run0007-v1/NANOAOD", "limit": 50}

@@ -164,3 +164,22 @@ def test_what_has_served_is_let_go() -> None:
     cells = fold.cells
     kept = [*cells.waiting.items(), *cells.sized.items(), *cells.early.items(), *cells.failed.items()]
     assert (kept, list(cells.reports.items()), fold.head.open, fold.head.kept) == ([], [], 0, 0)
+
+
+def test_what_is_said_again_later_is_no_news() -> None:
+    """A closed transfer says its last word again, when its plan is heard again: the intent ended when it ended."""
+    facts = history()[:-2]
+    third = facts[4]
+    assert isinstance(third, m.ManifestWritten)
+    facts.append(completed(third, C))
+    fold = IntentFold(INTENT)
+    for number, fact in enumerate(facts):
+        fold.hear(fact, 1000 + number)
+    ended = fold.snapshot()
+    assert (ended.ended, ended.last_ms) == (True, 1000 + len(facts) - 1)
+    report = m.TransferReported(INTENT, third.manifest, C, 1, "active", 400, 1000, 0, 0, 1, Text(""))
+    for fact in (*facts, report):
+        fold.hear(fact, 90_000)
+    assert fold.snapshot() == ended
+    fold.hear(m.IntentAsked(INTENT, m.Asked.CANCEL, Text("me")), 91_000)
+    assert fold.snapshot() == replace(ended, last_ms=91_000)

@@ -95,17 +95,17 @@ class Line:
         """The intent's consumer of this name here, once the intent is known; its only one here for None."""
         intent = self.known.row.intent
         deadline = time.monotonic() + KNOWN_S
-        while (body := self.known.row.body) is None:
+        while not self.known.row.body_sha256:
             if time.monotonic() > deadline:
                 raise NotFound(f"no intent {intent}", where=f"as {self._site} knows", next="was it published?")
             for message in self._reader.batch(0.05):
                 self._hear(record_of(message))
-        here = [d for d in body.destinations if d.consumer and d.site == self._site]
+        here = [d for d in self.known.row.destinations if d.consumer and d.site == self._site]
         if name is not None:
             here = [d for d in here if d.consumer == name]
         if len(here) == 1:
             return here[0]
-        there = ", ".join(d for d in body.destinations if d.consumer) or "none"
+        there = ", ".join(d for d in self.known.row.destinations if d.consumer) or "none"
         if not here:
             who = f"no consumer {name or ''}".rstrip()
             raise NotFound(f"{who} at {self._site} is a destination of {intent}; consumers: {there}")

@@ -42,7 +42,9 @@ class Worker:
     def __init__(self, hand: Hand, directory: Path) -> None:
         self.view = View(hand.settings, directory, print)
         self.view.start()
-        self.api = Api(hand.settings, self.view, Vitals(set, lambda: True, lambda: True, lambda: 0, dict, lambda: 0))
+        self.api = Api(
+            hand.settings, self.view, Vitals(set, lambda: True, lambda: True, lambda: 0, dict, lambda: 0, lambda: 0.0)
+        )
         self.api.start()
         self.announced = False
 

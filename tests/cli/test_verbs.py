@@ -187,7 +187,7 @@ def test_tail_decodes_every_kind_and_says_what_is_refused(run: Run, hand: Hand) 
     hand.chunk(B, payload, b"hello")
     hand._mirror.produce("T2_B.manifests", b"junk", b"k", partition=0)
     hand._mirror.flush(10)
-    names = ["transfer-intents", "T2_B.manifests", "T2_B.completion-records", "T2_B.chunks-to-T1_A"]
+    names = ["transfer-intents", "intent-decisions", "T2_B.manifests", "T2_B.completion-records", "T2_B.chunks-to-T1_A"]
     lines = [line for name in names for line in run("topic", "tail", name).stdout.splitlines()]
     kinds = {kind for line in lines for kind in line.split() if kind[0].isupper() or kind == "payload"}
     assert {"TransferIntent", "IntentDecided", "ManifestWritten", "CompletionRecord", "payload", "REFUSED"} <= kinds

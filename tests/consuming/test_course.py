@@ -334,9 +334,9 @@ def test_a_position_of_another_intent_is_refused() -> None:
 
 def test_a_cancelled_intent_is_over_and_told_as_cancelled() -> None:
     found = course((item(0, 20),))
-    decision = found.known.row.decision
-    assert decision is not None
-    found.known.hear(replace(decision, decision_no=2, verdict=m.Verdict.CANCELLED, reason=GONE), 0)
+    body = found.known.row.body
+    assert body is not None
+    found.known.hear(m.IntentDecided(INTENT, 2, m.Verdict.CANCELLED, body, A, 0, 5, GONE), 0)
     assert found.over
     assert found.state is State.CANCELLED
     (completion,) = found.tells()

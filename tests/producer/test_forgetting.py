@@ -119,7 +119,7 @@ def worker(hand: Hand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     """A view and an API of the client's site, announced; the mock cluster knows no offsets by time."""
     view = View(hand.settings, tmp_path / "worker", print)
     view.start()
-    api = Api(hand.settings, view, Vitals(set, lambda: True, lambda: True, lambda: 0, dict, lambda: 0))
+    api = Api(hand.settings, view, Vitals(set, lambda: True, lambda: True, lambda: 0, dict, lambda: 0, lambda: 0.0))
     api.start()
     monkeypatch.setattr("streams.worker_api.apis", lambda *_: [api.address])
     yield view

@@ -118,7 +118,9 @@ def test_an_intents_state_is_that_of_the_agents_machine() -> None:
                 for body in waiting:
                     row = by_machine(row, body)
             assert (fold.head.state, fold.head.chain) == (row.state, row.chain), f"seed {seed}"
-            assert fold.head.body == row.body
+            if row.body_sha256:  # an ended row keeps the digest only
+                assert fold.head.body is not None
+                assert machine.body_digest(fold.head.body) == row.body_sha256
 
 
 def test_a_rival_of_a_manifest_and_what_continues_it_never_count() -> None:

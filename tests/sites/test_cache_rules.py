@@ -184,7 +184,7 @@ def test_an_effect_that_was_lost_behind_a_committed_offset_is_owed_again(rig: Ri
     rig.register(files, spot.block())
     worker = rig.part(f"{site}-worker-0")
     plane = rig.plane_pid(worker.name)
-    fact, topic = (m.IntentDecided, topics.INTENTS) if site == A else (m.TransferPlanned, topics.TRANSFERS)
+    fact, topic = (m.IntentDecided, topics.DECISIONS) if site == A else (m.TransferPlanned, topics.TRANSFERS)
     with rig.ear(site, topic) as ear:
         os.kill(plane, signal.SIGSTOP)
         handle = rig.publish([spot.block()])

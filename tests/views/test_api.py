@@ -37,7 +37,13 @@ class Vital:
 
     def said(self) -> Vitals:
         return Vitals(
-            lambda: {3, 1}, lambda: self.awake, lambda: self.plane, lambda: 2, lambda: {"applied": 7}, lambda: 0
+            lambda: {3, 1},
+            lambda: self.awake,
+            lambda: self.plane,
+            lambda: 2,
+            lambda: {"applied": 7},
+            lambda: 0,
+            lambda: 0.0,
         )
 
 

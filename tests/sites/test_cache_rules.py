@@ -185,17 +185,19 @@ def test_an_effect_that_was_lost_behind_a_committed_offset_is_owed_again(rig: Ri
     worker = rig.part(f"{site}-worker-0")
     plane = rig.plane_pid(worker.name)
     fact, topic = (m.IntentDecided, topics.DECISIONS) if site == A else (m.TransferPlanned, topics.TRANSFERS)
-    with rig.ear(site, topic) as ear:
-        os.kill(plane, signal.SIGSTOP)
-        handle = rig.publish([spot.block()])
-        _, said = ear.until(
-            lambda w: isinstance(w, fact) and str(topics.key_of(w)).startswith(handle.id), f"a {fact.__name__}"
-        )
-    key = str(topics.key_of(said))
-    until(lambda: _caught_up(rig, site, topic, key), "the fact's offset is committed")
-    assert not handle.snapshot().destinations[0].arrived
-    rig.kill(worker.name)
-    os.kill(plane, signal.SIGKILL)
+    try:
+        with rig.ear(site, topic) as ear:
+            os.kill(plane, signal.SIGSTOP)
+            handle = rig.publish([spot.block()])
+            _, said = ear.until(
+                lambda w: isinstance(w, fact) and str(topics.key_of(w)).startswith(handle.id), f"a {fact.__name__}"
+            )
+        key = str(topics.key_of(said))
+        until(lambda: _caught_up(rig, site, topic, key), "the fact's offset is committed")
+        assert not handle.snapshot().destinations[0].arrived
+        rig.kill(worker.name)
+    finally:  # one that stands still would spoil every later test
+        os.kill(plane, signal.SIGKILL)
     rig.until_back(worker)
     rig.wait_done(handle)
     rig.assert_arrived(files)

@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from streams.asking import Until
-from streams.cli import outcomes, screen
+from streams.cli import outcomes, screen, upgrading
 from streams.cli.command import Noun, at_site, json_option, leave
 from streams.cli.words import explain, waiting
-from streams.core.names import IntentId, shown
+from streams.core.names import IntentId, Site, shown
 from streams.errors import NotFound, UsageError
 from streams.following import history, topics_of_intents
 from streams.kafka.replay import replay
@@ -308,6 +308,17 @@ def close(settings: Settings, name: str) -> None:
 @click.pass_obj
 def explain_intent(settings: Settings, name: str) -> None:
     """In words: what it waits for, at which destination, and who holds it up."""
-    snapshot = _known(_reader(settings, name), IntentId(name))
-    for line in explain(snapshot, time.time_ns() // 1_000_000):
+    settings = _reader(settings, name)
+    snapshot = _known(settings, IntentId(name))
+    lines = explain(snapshot, time.time_ns() // 1_000_000)
+    if not snapshot.ended:
+        lines += upgrading.faults(settings, {settings.here: _sites_of(snapshot)})
+    for line in lines:
         screen.put(line)
+
+
+def _sites_of(snapshot: Snapshot) -> list[Site]:
+    """Whoever plays a part in it."""
+    source = snapshot.decision.source if snapshot.decision is not None else None
+    destinations = (arrivals.destination.site for arrivals in snapshot.destinations)
+    return sorted({snapshot.intent.home, *([source] if source else []), *destinations})

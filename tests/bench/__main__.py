@@ -28,8 +28,10 @@ from streams.settings import load_settings
 from streams.wire import decode
 from tests.bench import limit
 from tests.bench.entries import EVENTS, Entries
+from tests.bench.present import Present
 from tests.bench.rig import A, B, Rig
 from tests.bench.start import Start
+from tests.bench.tiny import FILES, tiny
 
 MB = 1e6
 
@@ -90,7 +92,7 @@ class Bench:
                 assert handle.wait(timeout_s=120).done
             rates.append(count / (time.monotonic() - start))
         rate = statistics.median(rates)
-        self.row(f"{count} intents of one file at once", rate, "intents/s", ">= 50", rate >= 50)
+        self.row(f"{count:,} intents of one file at once", rate, "intents/s", ">= 50", rate >= 50)
 
     def events(self) -> None:
         block = self.rig.make("mixed", 2000, 65536)
@@ -166,6 +168,9 @@ def main() -> None:
                 "entries": lambda: entries().landing(),
                 "first-batch": lambda: entries().first_batch(11),
                 "columns": lambda: entries().columns(),
+                "thousand": lambda: bench.many_intents(1000),
+                "tiny": lambda: tiny(rig, bench.row, 5_000 if said.quick else FILES),
+                "present": lambda: Present(rig, bench.row, 1_000 if said.quick else 10_000, big, rounds).run(),
                 "start": lambda: Start(rig, bench.row, 0.05 if said.quick else 1.0).run(),
             }
             entries = cache(lambda: Entries(rig, rounds, EVENTS // 10 if said.quick else EVENTS, bench.row))

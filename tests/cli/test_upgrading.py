@@ -11,6 +11,8 @@ from streams.core import topics
 from streams.kafka.publish import Publisher
 from streams.kafka.replay import replay
 from streams.release import HEADER, RELEASE, UNTOLD, header, release_of
+from tests.cli.conftest import Run
+from tests.cli.test_verbs import half_done
 from tests.producer.conftest import A, B, Hand
 
 
@@ -64,3 +66,12 @@ def test_a_mirror_that_lacks_topics_is_named_with_the_first_of_them() -> None:
     line = upgrading.of_mirror(Uncarried(A, B, ("a", "b", "c", "d", "e")))
     assert line.startswith("the mirror from T1_A to T2_B has brought nothing of a, b, c and 2 more; ")
     assert "config mirror" in line
+
+
+def test_explain_names_the_sites_of_an_open_intent_that_run_another_release(
+    run: Run, hand: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = half_done(hand)
+    monkeypatch.setattr(upgrading, "releases", lambda _settings, _at, site: frozenset({1} if site == B else ()))
+    monkeypatch.setattr(upgrading, "uncarried", lambda *_: [])
+    assert f"T2_B runs release 1, this is release {RELEASE}" in run("intent", "explain", body.intent).stdout

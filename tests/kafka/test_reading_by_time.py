@@ -109,7 +109,8 @@ def test_a_consumer_finds_what_it_told_before_whatever_its_sources_clock_says(he
         line.recall()
         course = Course(line.known, line.named("zpeak"), 1000, None)
         line._consumer = course
-        assert line._told(course.new()) == {written.manifest: [told]}
+        found = line._told(course.new())
+        assert {name: [said for _, said in words] for name, words in found.items()} == {written.manifest: [told]}
     finally:
         line.close()
 

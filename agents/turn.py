@@ -95,13 +95,16 @@ class Turns:
             row = intents.follow(row, link)
         else:
             row = intents.fold(row, msg, self.here)
-        row = self._advanced(row)
+        row, taken = self._advanced(row)
         if isinstance(msg, m.CompletionRecord) and msg.destination == self.here:
             self._drop_body(row, msg.manifest)
         if finished(row) and not (before is not None and finished(before)):
             # Before the put: a crash between the two has the fact heard again, on a row that is not finished.
             self._forget(partition, row)
         self._put(table, msg.intent, rows.encode(row), is_open=owes(row, self.here))
+        for early in taken:
+            # Behind the put: heard again on the row as it was, the fact needs them once more.
+            self._drop_early(early)
         self._forget_some(partition)
         return IntentTurn(row)
 
@@ -150,8 +153,8 @@ class Turns:
         current = decided is not None and (decided.source, decided.source_no) == (msg.source, msg.source_no)
         return current and msg.no < row.chain.next_no
 
-    def _advanced(self, row: intents.IntentRow) -> intents.IntentRow:
-        """The row after those waiting manifests that count now."""
+    def _advanced(self, row: intents.IntentRow) -> tuple[intents.IntentRow, list[str]]:
+        """The row after those waiting manifests that count now, and the early keys that nobody needs behind it."""
         table, taken = self.tables.waiting, list[str]()
         while row.decision is not None and row.decision.source is not None and not row.chain.last:
             key = waiting_key(row.next_manifest, row.decision.source)
@@ -168,9 +171,7 @@ class Turns:
             else:
                 taken.append(early)
             row = intents.follow(row, link)
-        for early in taken:
-            self._drop_early(early)
-        return row
+        return row, taken
 
     def _note_early(self, intent: IntentId, key: str, *, waits: bool = True) -> None:
         """What waits behind another is found again by its name only, and what follows a rival waits for ever."""

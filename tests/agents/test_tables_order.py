@@ -197,6 +197,26 @@ def test_a_crash_at_any_write_of_an_advance_loses_no_manifest() -> None:
     assert crashes == 3, "two names of early bodies, and the row"
 
 
+def test_a_crash_at_any_write_of_an_advance_is_heard_again_where_no_body_is_kept() -> None:
+    """The home of an intent and whoever reads along; found by the simulation (seed 2057)."""
+    facts: list[m.Message] = [FIRST, SECOND, WISH, x.decided(wish=WISH)]
+    whole = Tables(x.A)
+    whole.hear(facts[:-1])
+    before = {name: len(table.writes) for name, table in whole.tables.items()}
+    whole.hear(facts[-1:])
+    assert x.A not in WISH.destinations
+    for broken in ("waiting", "intents"):
+        for after in range(len(whole.tables[broken].writes) - before[broken]):
+            tables = Tables(x.A)
+            tables.hear(facts[:-1])
+            tables.tables[broken].left = after
+            with pytest.raises(Crash):
+                tables.hear(facts[-1:])
+            tables.sit()
+            tables.hear(facts[-1:])
+            assert tables.tables["intents"] == whole.tables["intents"]
+
+
 def test_a_crash_at_any_write_of_a_transfers_turn_changes_nothing_in_the_end() -> None:
     facts: list[m.Message] = [x.planned(FIRST), x.opened(), x.planned(FIRST), x.closed()]
     whole = Tables()

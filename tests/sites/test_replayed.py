@@ -39,7 +39,7 @@ def _rows(rig: Rig, intents: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for site in (A, B):
         for table in ("intents", "transfers", "waiting", "manifests"):
-            for record in rig.records(site, f"transfer2go-{site}-{table}-changelog"):
+            for record in rig.records(site, f"{worker_group(rig.settings(site), site)}-{table}-changelog"):
                 key = (record.key or b"").decode()
                 if key.startswith(tuple(intents)):
                     found[f"{site} {table} {key}"] = record.value

@@ -39,6 +39,9 @@ IDLE_MS = 5_000
 """An open transfer is asked at least this often, whatever it waits for."""
 OPEN_SETTLE_MS = 10_000
 """Opening may read files back, and each order carries the manifest: a plane that has it need not be told soon again."""
+CLOSE_SETTLE_MS = 30_000
+"""As long as the publisher keeps trying; what it gives up is owed again at once. Replicas of a full manifest are dear
+to write and to fold at every site: said again every 2 s, they kept a busy loop from ever hearing the first (seen)."""
 SENT_REMEMBERED = 20_000
 
 
@@ -286,6 +289,8 @@ class Clock:
     def _settle_ms(self, command: c.Command) -> int:
         if isinstance(command, c.OpenPart):
             return OPEN_SETTLE_MS
+        if isinstance(command, c.CloseTransfer):
+            return CLOSE_SETTLE_MS
         looks = isinstance(command, c.WriteManifests) and command.looks
         return int((self.policy.renew_s if looks else self.policy.settle_s) * 1000)
 
@@ -306,6 +311,11 @@ class Clock:
                     return
                 self._do(partition, key, o.command)
                 begun = True
+
+    def lost(self, command_id: tuple[object, ...], manifest: ManifestId) -> None:
+        """What was sent for a transfer did not reach the log: it is owed again now."""
+        if self._sent.pop(command_id, None) is not None:
+            self.fall_due(self.partition(manifest), manifest)
 
     def _do(self, partition: int, key: str, command: c.Command) -> bool:
         now = self.now_ms()

@@ -233,6 +233,8 @@ class Desk:
         """
         clock = self.clock
         clock.begin_slice()
+        while self.effects.lost:
+            clock.lost(*self.effects.lost.popleft())
         clock.grant()
         while (due := clock.next_due()) is not None:
             try:

@@ -6,6 +6,7 @@ catalogue is consulting.py's.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -79,6 +80,8 @@ class Effects:
         self.here, self.policy = here, policy
         self.publisher, self.plane, self.consulted, self.rows = publisher, plane, consulted, rows
         self.now_ms = now_ms
+        self.lost: deque[tuple[tuple[object, ...], ManifestId]] = deque()
+        """Commands whose records the publisher gave up, told on its thread; at most one a transfer that is closing."""
 
     def __call__(self, command: c.Command) -> bool:
         """Carries `command` out; False when it cannot be taken now. What the environment breaks is raised."""
@@ -191,6 +194,7 @@ class Effects:
             nonlocal waiting
             if error is not None:
                 waiting = -1  # one lost: the whole is owed again
+                self.lost.append((command.id, command.manifest))
                 return
             waiting -= 1
             if waiting == 0:

@@ -22,7 +22,7 @@ from faust.cli.agents import agents as agents_command
 from agents import durable, families, logs, rows, tables
 from agents.api import USUAL_PORT, Api, Vitals
 from agents.assignment import Assignment
-from agents.clock import Clock
+from agents.clock import SLICE_S, Clock
 from agents.consulting import Consulting
 from agents.desk import Desk
 from agents.effects import Effects
@@ -181,7 +181,7 @@ class Worker:
                 await asyncio.wait_for(self.clock.soon.wait(), wait_s)
             try:
                 while self.desk.tick():
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(SLICE_S)  # as long for hearing as for asking, or neither would come to an end
             except Exception as error:
                 log.exception("rows cannot be asked")
                 durable.die("what is owed cannot be read here now", why=f"{type(error).__name__}: {error}")

@@ -814,9 +814,9 @@ def test_a_file_already_there_completes_without_bytes() -> None:
         ((x.body(), x.decided(), ONE), m.TransferPlanned, 2.0),
         ((x.planned(ONE),), orders.Open, 10.0),
         ((x.planned(ONE), x.told(2, m.Verdict.CANCELLED)), orders.Stop, 2.0),
-        ((x.planned(ONE), DONE), m.CompletionRecord, 2.0),
+        ((x.planned(ONE), DONE), m.CompletionRecord, 30.0),
         ((x.planned(ONE), PARTLY), m.TransferClosed, 2.0),
-        ((x.planned(ONE), x.closed(acknowledged=False)), m.CompletionRecord, 2.0),
+        ((x.planned(ONE), x.closed(acknowledged=False)), m.CompletionRecord, 30.0),
         ((x.body(), x.decided(), ONE, x.reported(), x.decided(2, m.Verdict.CANCELLED)), m.TransferDecided, 2.0),
     ],
 )

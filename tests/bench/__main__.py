@@ -169,7 +169,7 @@ def main() -> None:
                 "first-batch": lambda: entries().first_batch(11),
                 "columns": lambda: entries().columns(),
                 "thousand": lambda: bench.many_intents(1000),
-                "tiny": lambda: tiny(rig, bench.row, 5_000 if said.quick else FILES),
+                "tiny": lambda: tiny(rig, bench.row, 20_000 if said.quick else FILES),
                 "present": lambda: Present(rig, bench.row, 1_000 if said.quick else 10_000, big, rounds).run(),
                 "start": lambda: Start(rig, bench.row, 0.05 if said.quick else 1.0).run(),
             }

@@ -217,7 +217,9 @@ class Clock:
 
     def grant(self) -> None:
         """Sends requests that have credit, from the queues of those channels where there may be room."""
-        while self._to_grant and not self.slice_is_over:
+        first = True  # or a turn that took long would have its request wait for the next tick
+        while self._to_grant and (first or not self.slice_is_over):
+            first = False
             channel = next(iter(self._to_grant))
             request = self.credit.next(channel) if self.is_awake(channel[1]) else None
             if request is None or not self._do(channel[1], request.manifest, request):
@@ -225,6 +227,8 @@ class Clock:
                 continue
             self.credit.grant(request)
             self._unheard.setdefault(request.manifest, {})[request.source] = request
+        if self._to_grant:
+            self.soon.set()
 
     def answer(self, row: TransferRow, index: ManifestIndex | None, decision_no: int) -> None:
         """Says the transfer's state, or its last word, at once: a plan or decision was heard, perhaps again."""

@@ -20,7 +20,7 @@ from tests.sites.rig import A, B, Rig, Spot, noise, until
 pytestmark = [pytest.mark.sites, pytest.mark.timeout(300)]
 
 TIMES = 2
-OF_INTENTS = (topics.INTENTS, topics.MANIFESTS, topics.REPORTS, topics.COMPLETIONS)
+OF_INTENTS = topics.OF_INTENTS
 OF_VIEWS = (topics.REPLICAS, topics.ANNOUNCEMENTS)
 
 

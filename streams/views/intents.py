@@ -48,57 +48,70 @@ class Page:
 
 
 class IntentChanges:
-    """The folding side, used by the view's thread only; what it remembers may always be forgotten."""
+    """The folding side, used by the view's thread only. Facts gather until `take`: an intent of which several come in
+    one batch is written once. Between batches, what it remembers may always be forgotten.
+    """
 
     def __init__(self, db: Any) -> None:
         self._db = db
         self._heads: OrderedDict[str, Head] = OrderedDict()
         self._names = 0
+        self._cells: layout.Rows = {}
+        self._changed: dict[IntentId, tuple[Head | None, Head]] = {}
+        """Heads of this batch: as they stand in the database, and as they stand now."""
 
-    def hear_record(self, where: Where, record: Raw, here: Site, pending: layout.Pending) -> None:
-        """Fold what stands in one of the intents' topics of `here`. WireError for what the gate refuses."""
+    def __len__(self) -> int:
+        """Rows, about, that `take` would give."""
+        return len(self._cells) + 8 * len(self._changed)
+
+    def hear_record(self, where: Where, record: Raw, here: Site) -> None:
+        """Fold what stands in one of the intents' topics of `here`. WireError for what the gate refuses; what raises
+        has changed nothing.
+        """
         topic = where[0]
         if topic.rpartition(".")[2] == topics.MANIFESTS:
             found = wire.decode_outline(topic, *record, here, place="{} {} {}".format(*where))
             link, datasets = found.outline
-            self.hear(link, link.intent, found.origin.at_ms, pending, datasets)
+            self._hear(link, link.intent, found.origin.at_ms, datasets)
             return
         heard = wire.decode(topic, *record, here)
         if isinstance(heard.message, _OF_INTENTS):
-            self.hear(heard.message, heard.message.intent, heard.origin.at_ms, pending)
+            self._hear(heard.message, heard.message.intent, heard.origin.at_ms)
 
-    def hear(
-        self,
-        message: m.Message | Link,
-        intent: IntentId,
-        at_ms: int,
-        pending: layout.Pending,
-        datasets: Iterable[str] = (),
-    ) -> None:
-        """Fold one fact; the rows that change go into `pending`."""
-        before = self._head(intent, pending)
-        fold = IntentFold(intent, before or Head(intent), layout.cells(self._db, intent, pending), names=None)
-        fold.hear(message, at_ms, datasets)
-        head = fold.head
-        if head == before:
-            return
-        pending.new[layout.head_key(intent)] = layout.pack_head(head)
-        if head.body is not None and (before is None or head.body is not before.body):
-            pending.new[layout.body_key(intent)] = layout.pack_body(head.body)
-        pending.new |= index_rows(head, before)
-        self._remember(intent, head)
+    def take(self) -> layout.Rows:
+        """The rows that changed since the last call; they are to be written together."""
+        found, self._cells = self._cells, {}
+        for intent, (before, head) in self._changed.items():
+            found[layout.head_key(intent)] = layout.pack_head(head)
+            if head.body is not None and (before is None or head.body is not before.body):
+                found[layout.body_key(intent)] = layout.pack_body(head.body)
+            found |= index_rows(head, before)
+        self._changed = {}
+        return found
 
     def forget(self) -> None:
         self._heads.clear()
         self._names = 0
 
-    def _head(self, intent: IntentId, pending: layout.Pending) -> Head | None:
+    def _hear(self, message: m.Message | Link, intent: IntentId, at_ms: int, datasets: Iterable[str] = ()) -> None:
+        pending = layout.Pending(self._cells)
+        before = self._head(intent)
+        fold = IntentFold(intent, before or Head(intent), layout.cells(self._db, intent, pending), names=None)
+        fold.hear(message, at_ms, datasets)
+        self._cells |= pending.new
+        if fold.head != before:
+            self._changed[intent] = (self._changed[intent][0] if intent in self._changed else before, fold.head)
+            self._remember(intent, fold.head)
+
+    def _head(self, intent: IntentId) -> Head | None:
+        if intent in self._changed:
+            return self._changed[intent][1]
         known = self._heads.get(intent)
         if known is not None:
             self._heads.move_to_end(intent)
             return known
-        row = pending.row(self._db, layout.head_key(intent))
-        return None if row is None else _unpacked(intent, row, pending.row(self._db, layout.body_key(intent)))
+        row = self._db.get(layout.head_key(intent))
+        return None if row is None else _unpacked(intent, row, self._db.get(layout.body_key(intent)))
 
     def _remember(self, intent: IntentId, head: Head) -> None:
         self._names += _weight(head) - _weight(self._heads.pop(intent, None))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +33,14 @@ def database() -> Iterator[Any]:
 def intents(records: Iterator[Record], here: Site) -> Iterator[Intents]:
     """The intents of these records of `here`'s cluster; what the gate refuses is left out."""
     with database() as db:
-        changes, written = IntentChanges(db), intent_rows.Rows()
+        changes = IntentChanges(db)
         for record in records:
-            pending = intent_rows.Pending(written)
             where = (record.topic, record.partition, record.offset)
-            try:
-                changes.hear_record(where, (record.key, record.value, record.headers), here, pending)
-            except WireError:
-                continue  # the site's workers file it as a dead letter
-            written |= pending.new
-            if len(written) > _ROWS_MAX:
-                _write(db, written)
-                written = intent_rows.Rows()
-        _write(db, written)
+            with suppress(WireError):  # the site's workers file it as a dead letter
+                changes.hear_record(where, (record.key, record.value, record.headers), here)
+            if len(changes) > _ROWS_MAX:
+                _write(db, changes.take())
+        _write(db, changes.take())
         yield Intents(db)
 
 

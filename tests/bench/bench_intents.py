@@ -124,10 +124,9 @@ def fold(db: Any, changes: IntentChanges, records: list[Record]) -> None:
     """As the view's thread does it."""
     batch = Changes(db)
     for offset, (topic, key, value, headers) in enumerate(records):
-        pending = intent_rows.Pending(batch.extra)
-        changes.hear_record((topic, 0, offset), (key, value, headers), HERE, pending)
-        batch.extra |= pending.new
+        changes.hear_record((topic, 0, offset), (key, value, headers), HERE)
         batch.extra[rows.offset_key(topic, 0)] = b"%d" % offset
+    batch.extra |= changes.take()
     batch.write()
 
 
@@ -228,9 +227,8 @@ def check_written(db: Any, changes: IntentChanges, intents: int) -> None:
         for offset, fact in enumerate(facts(number, end=True)):
             topic, key, value, headers = record_of(fact, 1_000_000 + number)
             batch = Changes(db)
-            pending = intent_rows.Pending(batch.extra)
-            changes.hear_record((topic, 0, offset), (key, value, headers), HERE, pending)
-            batch.extra |= pending.new
+            changes.hear_record((topic, 0, offset), (key, value, headers), HERE)
+            batch.extra |= changes.take()
             batch.write()
         sha256 = digest(manifest(name_of(number), 1, number))
         for name, row in rows_of(number, sha256).items():

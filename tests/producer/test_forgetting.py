@@ -143,7 +143,8 @@ def test_a_view_that_lags_is_no_answer(
 ) -> None:
     monkeypatch.setattr("agents.api.FRESH_S", 0.2)
     worker._stopping.set()
-    worker._thread.join()
+    for thread in worker._threads:
+        thread.join(10)
     with TransferClient(hand.settings, requester="me") as client:
         for _ in range(2):
             client.publish([LFN], to=["T2_B"], idempotency_key="k")

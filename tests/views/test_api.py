@@ -189,7 +189,8 @@ def test_a_fresh_answer_waits_for_the_view_or_says_503(
     assert get(api, f"/api/intents/{named(1)}?fresh=all")[1]["state"] == "active"
     monkeypatch.setattr("agents.api.FRESH_S", 0.3)
     view._stopping.set()
-    view._thread.join()
+    for thread in view._threads:
+        thread.join(10)
     tell(journal, body(2))
     assert get(api, f"/api/intents/{named(2)}?fresh=asked") == (
         503,

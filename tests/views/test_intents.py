@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -290,13 +290,15 @@ def test_intents_wait_until_replicas_stand_where_they_did(journal: Journal, sett
     journal.flush()
     view = View(settings, settings.datadir, print)
     order: list[str] = []
-    hearing = view._hear
 
-    def hear(message: Any, changes: Any) -> None:
-        order.append(message.topic())
-        hearing(message, changes)
+    def noted(hearing: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+        def hear(message: Any, changes: Any) -> None:
+            order.append(message.topic())
+            hearing(message, changes)
 
-    view._hear = hear  # type: ignore[method-assign]
+        return hear
+
+    view._hear, view._hear_intent = noted(view._hear), noted(view._hear_intent)  # type: ignore[method-assign]
     view.start()
     try:
         assert view.catch_up_intents(10)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -39,9 +40,19 @@ IDLE_MS = 5_000
 """An open transfer is asked at least this often, whatever it waits for."""
 OPEN_SETTLE_MS = 10_000
 """Opening may read files back, and each order carries the manifest: a plane that has it need not be told soon again."""
-CLOSE_SETTLE_MS = 30_000
-"""As long as the publisher keeps trying; what it gives up is owed again at once. Replicas of a full manifest are dear
-to write and to fold at every site: said again every 2 s, they kept a busy loop from ever hearing the first (seen)."""
+RECORD_SETTLE_MS = 30_000
+"""A record for this site's log is on its way as long as the publisher keeps trying, and what it gives up is owed again
+at once. Said again because a busy loop had not heard it within 2 s, records made the loop busier (seen: of 300 intents
+at once each was planned twice and asked for three times)."""
+_RECORDS = (
+    c.PublishDecision,
+    c.PlanTransfer,
+    c.DecideTransfer,
+    c.RequestChunks,
+    c.ExpireLease,
+    c.FixCompletion,
+    c.CloseTransfer,
+)
 SENT_REMEMBERED = 20_000
 
 
@@ -49,6 +60,15 @@ class Doing(Protocol):
     """Carries a command out without waiting; False when it cannot be taken now."""
 
     def __call__(self, command: c.Command) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A command that was carried out: when, and whose row owes it."""
+
+    at_ms: int
+    partition: int
+    key: str
 
 
 @dataclass
@@ -83,7 +103,8 @@ class Clock:
         self.asked: dict[ManifestId, int] = {}
         """Since when the oldest open request of a transfer waits."""
         self._slice_end_s = 0.0
-        self._sent: dict[tuple[object, ...], int] = {}
+        self._sent: OrderedDict[tuple[object, ...], _Sent] = OrderedDict()
+        """By command, the oldest first."""
         self._unheard: dict[ManifestId, dict[Site, c.RequestChunks]] = {}
         """Requests sent and perhaps not folded yet: they use credit already."""
         self._to_grant: dict[Channel, None] = {}
@@ -139,7 +160,8 @@ class Clock:
     def plane_restarted(self) -> None:
         """Every open row is due at once: its part is open nowhere."""
         self.holding.clear()
-        self._sent = {k: at for k, at in self._sent.items() if k[0] not in ("open", "stop", "write", "serve")}
+        for command_id in [k for k in self._sent if k[0] in ("open", "stop", "write", "serve")]:
+            del self._sent[command_id]
         now = self.now_ms()
         for number, partition in self.owned.items():
             for key in list(partition.at):
@@ -269,8 +291,7 @@ class Clock:
             self.asked.pop(manifest, None)
         unheard = self._unheard.get(manifest, {})
         for asked_of, request in list(unheard.items()):
-            settled = self._sent.get(request.id, 0) + int(self.policy.settle_s * 1000) <= self.now_ms()
-            if settled or request.request_no <= row.source_row(asked_of).requested:
+            if not self._is_settling(request) or request.request_no <= row.source_row(asked_of).requested:
                 del unheard[asked_of]
             else:
                 held[asked_of] = held.get(asked_of, 0) + request.bytes
@@ -282,19 +303,21 @@ class Clock:
 
     # carrying out
 
-    def _settled(self, partition: int, key: str, command: c.Command) -> bool:
+    def _is_settling(self, command: c.Command) -> bool:
         sent = self._sent.get(command.id)
-        settle_ms = self._settle_ms(command)
-        if sent is None or sent + settle_ms <= self.now_ms():
+        return sent is not None and sent.at_ms + self._settle_ms(command) > self.now_ms()
+
+    def _settled(self, partition: int, key: str, command: c.Command) -> bool:
+        if not self._is_settling(command):
             return True
-        self._at(partition, key, sent + settle_ms)
+        self._at(partition, key, self._sent[command.id].at_ms + self._settle_ms(command))
         return False
 
     def _settle_ms(self, command: c.Command) -> int:
         if isinstance(command, c.OpenPart):
             return OPEN_SETTLE_MS
-        if isinstance(command, c.CloseTransfer):
-            return CLOSE_SETTLE_MS
+        if isinstance(command, _RECORDS):
+            return RECORD_SETTLE_MS
         looks = isinstance(command, c.WriteManifests) and command.looks
         return int((self.policy.renew_s if looks else self.policy.settle_s) * 1000)
 
@@ -316,19 +339,23 @@ class Clock:
                 self._do(partition, key, o.command)
                 begun = True
 
-    def lost(self, command_id: tuple[object, ...], manifest: ManifestId) -> None:
-        """What was sent for a transfer did not reach the log: it is owed again now."""
-        if self._sent.pop(command_id, None) is not None:
+    def lost(self, command: c.Command) -> None:
+        """What was sent for a command did not reach the log: it is owed again now."""
+        if isinstance(command, c.ReportTransfer):
+            manifest = command.report.manifest
+            self._reported.pop(manifest, None)
             self.fall_due(self.partition(manifest), manifest)
+        elif (sent := self._sent.pop(command.id, None)) is not None:
+            self.fall_due(sent.partition, sent.key)
 
     def _do(self, partition: int, key: str, command: c.Command) -> bool:
         now = self.now_ms()
         if self.do(command):
-            self._sent[command.id] = now
+            self._sent[command.id] = _Sent(now, partition, key)
+            self._sent.move_to_end(command.id)
             self._at(partition, key, now + self._settle_ms(command))
             if len(self._sent) > SENT_REMEMBERED:
-                old = now - int(self.policy.settle_s * 1000)
-                self._sent = {k: at for k, at in self._sent.items() if at > old}
+                self._sent.popitem(last=False)
             return True
         self._at(partition, key, now + RETRY_MS)
         return False

@@ -111,7 +111,7 @@ class Desk:
             ) as msg:
                 if isinstance(msg, m.TransferReported) and msg.destination == self.here:
                     self.clock.answered(msg.manifest)
-                turned = self.turns.intent(partition, msg, value)
+                turned = self.turns.intent(partition, msg, value, again=not self.clock.is_awake(partition))
                 self.clock.ask_intent(partition, turned.row)
                 return turned.refused
             case m.ChunksRequested() as msg if split(topic)[0] is not None:
@@ -143,7 +143,7 @@ class Desk:
         return None
 
     def _transfer(self, partition: int, msg: transfers.TransferMessage, value: bytes) -> None:
-        turned = self.turns.transfer(msg, value)
+        turned = self.turns.transfer(msg, value, again=not self.clock.is_awake(partition))
         row, index = turned.row, turned.index
         if isinstance(msg, m.TransferPlanned | m.TransferDecided) and self.clock.is_awake(partition):
             # Before the row is asked, or the change would be reported twice.
@@ -234,7 +234,7 @@ class Desk:
         clock = self.clock
         clock.begin_slice()
         while self.effects.lost:
-            clock.lost(*self.effects.lost.popleft())
+            clock.lost(self.effects.lost.popleft())
         clock.grant()
         while (due := clock.next_due()) is not None:
             try:

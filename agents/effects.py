@@ -80,8 +80,8 @@ class Effects:
         self.here, self.policy = here, policy
         self.publisher, self.plane, self.consulted, self.rows = publisher, plane, consulted, rows
         self.now_ms = now_ms
-        self.lost: deque[tuple[tuple[object, ...], ManifestId]] = deque()
-        """Commands whose records the publisher gave up, told on its thread; at most one a transfer that is closing."""
+        self.lost: deque[c.Command] = deque()
+        """Commands whose records the publisher gave up, told on its thread; no more than its buffer held."""
 
     def __call__(self, command: c.Command) -> bool:
         """Carries `command` out; False when it cannot be taken now. What the environment breaks is raised."""
@@ -105,7 +105,7 @@ class Effects:
             case c.DecideIntent(intent):
                 return self._decide_soon(intent)
             case c.PublishDecision(decision):
-                self.publisher.send(decision)
+                self._say(command, decision)
             case c.WriteManifests() if command.looks:
                 # What a view behind its journals misses is seen by the next look.
                 return self.plane.tell(orders.Write(command))
@@ -114,11 +114,11 @@ class Effects:
             case c.PlanTransfer():
                 self._plan(command)
             case c.DecideTransfer(decided):
-                self.publisher.send(decided)
+                self._say(command, decided)
             case c.ReportTransfer(report):
-                self.publisher.send(report)
+                self._say(command, report)
             case c.RepeatCompletion(completion):
-                self.publisher.send(completion)
+                self._say(command, completion)
             case c.OpenPart():
                 return self._open(command)
             case c.StopPart():
@@ -127,9 +127,9 @@ class Effects:
             case c.RequestChunks():
                 self._request(command)
             case c.ExpireLease():
-                self.publisher.send(m.LeaseExpired(command.manifest, command.source, command.request_no))
+                self._say(command, m.LeaseExpired(command.manifest, command.source, command.request_no))
             case c.FixCompletion():
-                self.publisher.send(m.TransferClosed(command.manifest, command.completion, acknowledged=False))
+                self._say(command, m.TransferClosed(command.manifest, command.completion, acknowledged=False))
             case c.CloseTransfer():
                 self._close(command)
             case c.ServeChunks(request):
@@ -141,13 +141,13 @@ class Effects:
     def _plan(self, command: c.PlanTransfer) -> None:
         body = self.rows.waiting_body(command.manifest, command.source)
         if body is not None:
-            self.publisher.send(planned(command.manifest, self.here, command.decision_no, command.priority, body))
+            self._say(command, planned(command.manifest, self.here, command.decision_no, command.priority, body))
             return
         # The row fell back behind its end, or `waiting` lost it. The transfer answers a decision as it answers a plan:
         # closed, with its last word; open, with its state.
         log.warning("a manifest that counts is not kept here", manifest=command.manifest, mend="transfer2go rebuild")
-        self.publisher.send(
-            m.TransferDecided(command.manifest, command.decision_no, m.Verdict.ACCEPTED, command.priority)
+        self._say(
+            command, m.TransferDecided(command.manifest, command.decision_no, m.Verdict.ACCEPTED, command.priority)
         )
 
     def _open(self, command: c.OpenPart) -> bool:
@@ -167,7 +167,8 @@ class Effects:
         if manifest is None:
             self._missing(command.manifest)
             return
-        self.publisher.send(
+        self._say(
+            command,
             m.ChunksRequested(
                 manifest=command.manifest,
                 destination=self.here,
@@ -178,7 +179,7 @@ class Effects:
                 items=manifest.requested(command.ranges),
                 ranges=command.ranges,
                 until_ms=self.now_ms() + int(self.policy.lease_s * 1000),
-            )
+            ),
         )
 
     def _close(self, command: c.CloseTransfer) -> None:
@@ -194,21 +195,31 @@ class Effects:
             nonlocal waiting
             if error is not None:
                 waiting = -1  # one lost: the whole is owed again
-                self.lost.append((command.id, command.manifest))
+                self.lost.append(command)
                 return
             waiting -= 1
             if waiting == 0:
-                self._try(m.TransferClosed(command.manifest, command.completion))
+                self._say_last(command)
 
         records: tuple[m.Message, ...] = (*held, command.completion)
         for record in records:
             self.publisher.send(record, acknowledged)
 
-    def _try(self, message: m.Message) -> None:
+    def _say_last(self, command: c.CloseTransfer) -> None:
         try:
-            self.publisher.send(message)
+            self._say(command, m.TransferClosed(command.manifest, command.completion))
         except Transfer2goError as error:
-            log.warning("not published, owed again", record=type(message).__name__, why=str(error))
+            log.warning("not published, owed again", record="TransferClosed", why=str(error))
+            self.lost.append(command)
+
+    def _say(self, command: c.Command, record: m.Message | Framed) -> None:
+        """Publishes the record of a command, which is owed again when the record is lost."""
+
+        def acknowledged(error: Exception | None) -> None:
+            if error is not None:
+                self.lost.append(command)
+
+        self.publisher.send(record, acknowledged)
 
     def _decide_soon(self, intent: IntentId) -> bool:
         row = self.rows.intent_row(intent)

@@ -3,7 +3,7 @@
     intents      INTENT            row of an intent;          open/INTENT     it owes something, perhaps
     waiting      MANIFEST@SOURCE…  framed ManifestWritten of an intent that has not ended (turn.py)
     transfers    MANIFEST          row of a transfer;         open/MANIFEST   it is not closed, perhaps
-    manifests    MANIFEST          framed ManifestWritten;    MANIFEST#index  its index
+    manifests    MANIFEST          framed ManifestWritten;    MANIFEST#index  its index, if it has many items
 
 A row is JSON of its dataclass: canonical (I8: byte-equal after a replay), readable in a changelog, no schema
 registry of its own. When a row's fields change, settings.ROW_FORMAT is raised and journals are folded anew.

@@ -4,7 +4,7 @@
 
 A crash before the put: the fact is heard again. Between put and acknowledgement: it is heard again and changes nothing,
 but the row is put all the same, since its changelog may have died with the worker. After it: what was owed is read off
-the row by the next owner.
+the row by the next owner. A fact that no earlier owner can have heard (`again` is False) puts only what it changes.
 
 A manifest's body is decoded where it is heard and goes on as bytes. What folding and asking need of it is its index,
 stored beside the body; the body itself is read for who asks a source, and when the transfer ends.
@@ -38,6 +38,8 @@ MARKED_MAX = 50_000
 FORGOTTEN_A_TURN = 32
 """Bodies of an ended intent that one turn deletes: a million files are a thousand bodies."""
 FORGET = "forget/"
+INDEXED_MIN = 64
+"""Items of a manifest whose index is stored beside it: that of a smaller one is read off its body in a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,21 +79,23 @@ class Turns:
 
     # intents
 
-    def intent(self, partition: int, msg: intents.IntentMessage, value: bytes) -> IntentTurn:
+    def intent(self, partition: int, msg: intents.IntentMessage, value: bytes, *, again: bool = True) -> IntentTurn:
         """Folds one fact of an intent. `refused` says why it contradicts what is known: a dead letter.
 
-        `value`: the fact as it stands in the log, framed.
+        `value`: the fact as it stands in the log, framed. `again`: an earlier owner of the partition may have heard it.
         """
         table = self.tables.intents
-        before = rows.intent_row(table.get(msg.intent))
+        was = table.get(msg.intent)
+        before = rows.intent_row(was)
         refused = intents.contradiction(before, msg)
         if refused is not None and before is not None:
-            table.put(msg.intent, rows.encode(before))
+            if again:
+                table.put(msg.intent, rows.encode(before))
             return IntentTurn(before, refused)
         row = before or intents.IntentRow(msg.intent)
         if isinstance(msg, m.ManifestWritten):
             link = Link.of(msg)
-            self._keep(row, msg, link, value)
+            self._keep(row, msg, link, value, again)
             row = intents.follow(row, link)
         else:
             row = intents.fold(row, msg, self.here)
@@ -101,15 +105,15 @@ class Turns:
         if finished(row) and not (before is not None and finished(before)):
             # Before the put: a crash between the two has the fact heard again, on a row that is not finished.
             self._forget(partition, row)
-        self._put(table, msg.intent, rows.encode(row), is_open=owes(row, self.here))
+        self._put(table, msg.intent, None if again else was, rows.encode(row), is_open=owes(row, self.here))
         for early in taken:
             # Behind the put: heard again on the row as it was, the fact needs them once more.
             self._drop_early(early)
         self._forget_some(partition)
         return IntentTurn(row)
 
-    def _put(self, table: rows.Table, key: str, row: bytes, *, is_open: bool) -> None:
-        """A row with its entry among the open ones; see rows.py for the order."""
+    def _put(self, table: rows.Table, key: str, was: bytes | None, row: bytes, *, is_open: bool) -> None:
+        """A row with its entry among the open ones, see rows.py for the order; nothing where it stays as it `was`."""
         entry = rows.open_key(key)
         if is_open and key not in self._marked:
             # By each process once: the changelog of an earlier one's put may have died with it.
@@ -117,12 +121,14 @@ class Turns:
             self._marked[key] = None
             if len(self._marked) > MARKED_MAX:
                 self._marked.popitem(last=False)
+        if row == was:
+            return
         table.put(key, row)
         if not is_open:
             self._marked.pop(key, None)
             table.delete(entry)
 
-    def _keep(self, row: intents.IntentRow, msg: m.ManifestWritten, link: Link, value: bytes) -> None:
+    def _keep(self, row: intents.IntentRow, msg: m.ManifestWritten, link: Link, value: bytes, again: bool) -> None:
         # Kept until its completion is heard, not only until its transfer answers: a row that fell back finds it again.
         counts, table = row.counts(link), self.tables.waiting
         useless = self.here not in row.destinations or row.is_closed(msg.manifest, self.here)
@@ -138,7 +144,8 @@ class Turns:
             known = table.get(key)
             if known is not None and _is_name(known) and known.decode() == early_key(msg):
                 self._keep_early(early_key(msg), link, value)
-            table.put(key, value if known is None else known)
+            if known is None or again:
+                table.put(key, value if known is None else known)
 
     def _keep_early(self, key: str, link: Link, value: bytes) -> None:
         """Body and link. The first counts, and is put again: the changelog of its put may have died with a worker."""
@@ -208,8 +215,11 @@ class Turns:
         left = Leftover(row.intent.home, 0, 0, 0, early)
         if decided is not None and decided.source is not None and self.here in row.destinations:
             left = Leftover(decided.source, row.chain.source_no, 0, row.chain.next_no, early)
-        if left.stop or early:
+        if left.stop + len(early) > FORGOTTEN_A_TURN:
             self._leave(partition, row.intent, left)
+        elif left.stop or early:
+            self._delete(row.intent, left, left.stop, early)
+            self.tables.waiting.delete(early_names(row.intent))
 
     def _leave(self, partition: int, intent: IntentId, left: Leftover) -> None:
         self.tables.waiting.put(forget_key(intent), json.dumps(avro.writer(Leftover)(left)).encode())
@@ -263,34 +273,36 @@ class Turns:
 
     # transfers
 
-    def transfer(self, msg: transfers.TransferMessage, value: bytes) -> TransferTurn:
-        """Folds one fact of a transfer. `value`: the fact as it stands in the log, framed."""
+    def transfer(self, msg: transfers.TransferMessage, value: bytes, *, again: bool = True) -> TransferTurn:
+        """Folds one fact of a transfer; words as for `intent`."""
         table = self.tables.transfers
-        row = rows.transfer_row(table.get(msg.manifest))
+        was = table.get(msg.manifest)
+        row = rows.transfer_row(was)
         closed = row is not None and row.state is transfers.State.CLOSED
         index = None if closed else self.index(msg.manifest)
         if isinstance(msg, m.TransferPlanned) and not closed:
-            index = self._planned(msg, value, index)
+            index = self._planned(msg, value, index, again)
         row = transfers.fold(row, msg, index)
         if row.state is transfers.State.CLOSED and not closed:
             # Before the put, as above.
             self._drop(msg.manifest)
-        self._put(table, msg.manifest, rows.encode(row), is_open=row.state is not transfers.State.CLOSED)
+        is_open = row.state is not transfers.State.CLOSED
+        self._put(table, msg.manifest, None if again else was, rows.encode(row), is_open=is_open)
         return TransferTurn(row, index)
 
-    def _planned(self, msg: m.TransferPlanned, value: bytes, index: ManifestIndex | None) -> ManifestIndex:
-        """Stores body and index; of two bodies the first stays. Put again all the same: see `_put`."""
+    def _planned(self, msg: m.TransferPlanned, value: bytes, index: ManifestIndex | None, again: bool) -> ManifestIndex:
+        """Stores body and index; of two bodies the first stays."""
         table = self.tables.manifests
         body = table.get(msg.manifest)
+        if body is not None and index is not None and not again:
+            return index
         if body is None:
             body = wire.body_of(value)
-            made = self._remember_body(msg.manifest, Manifest(msg.body), len(body))
-            index = self._remember(msg.manifest, made.index)
-        elif index is None:
-            made = Manifest(wire.decode_stored(m.ManifestWritten, body))
-            index = self._remember(msg.manifest, made.index)
+            index = self._index_of(msg.manifest, Manifest(msg.body), len(body))
+        assert index is not None, "it is read off the body"
         table.put(msg.manifest, body)
-        table.put(rows.index_key(msg.manifest), rows.encode_index(index))
+        if len(index.lengths) >= INDEXED_MIN:
+            table.put(rows.index_key(msg.manifest), rows.encode_index(index))
         return index
 
     def _drop(self, manifest: ManifestId) -> None:
@@ -310,7 +322,15 @@ class Turns:
             self._indexes.move_to_end(manifest)
             return known
         found = rows.manifest_index(self.tables.manifests.get(rows.index_key(manifest)))
-        return None if found is None else self._remember(manifest, found)
+        if found is not None:
+            return self._remember(manifest, found)
+        body = self.body(manifest)
+        if body is None:
+            return None
+        return self._index_of(manifest, Manifest(wire.decode_stored(m.ManifestWritten, body)), len(body))
+
+    def _index_of(self, key: ManifestId, manifest: Manifest, size: int) -> ManifestIndex:
+        return self._remember(key, self._remember_body(key, manifest, size).index)
 
     def _remember(self, manifest: ManifestId, index: ManifestIndex) -> ManifestIndex:
         self._indexes[manifest] = index

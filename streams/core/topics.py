@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from streams.core import messages as m
 from streams.core.names import Site
@@ -180,6 +181,7 @@ def murmur2(key: bytes) -> int:
     return h ^ (h >> 15)
 
 
+@lru_cache(8192)
 def partition_of(key: str | bytes, partitions: int) -> int:
     """Partition of a key, as Java's default partitioner and librdkafka's `murmur2_random` choose it."""
     return (murmur2(key.encode() if isinstance(key, str) else key) & 0x7FFFFFFF) % partitions

@@ -9,7 +9,7 @@ import pytest
 
 from agents import desk as desks
 from agents import effects, rows
-from agents.clock import OPEN_SETTLE_MS
+from agents.clock import OPEN_SETTLE_MS, RECORD_SETTLE_MS
 from agents.desk import REOPENED_MS
 from agents.rows import TableFailed
 from streams import wire
@@ -133,7 +133,7 @@ def test_what_the_environment_breaks_is_raised_by_effects_too(error: Exception) 
     rig.sit()
     rig.forget()
     rig.hear(ONE)
-    rig.after(2)
+    rig.after(RECORD_SETTLE_MS / 1000)
     assert [p.manifest for p in rig.take(m.TransferPlanned)] == [x.MANIFEST]
     rig.hear(x.planned(ONE))
     rig.opened()
@@ -212,14 +212,17 @@ def test_an_effect_that_throws_loses_no_record() -> None:
     assert [p.manifest for p in rig.take(m.TransferPlanned)] == [x.MANIFEST]
 
 
-# I8: the row is put on every turn, changed or not: its changelog may have died with a worker.
+# I8: of what an earlier worker may have heard, the row is put changed or not: its changelog may have died with it.
 
 
-def test_a_repeated_fact_puts_the_row_again() -> None:
+def test_a_repeated_fact_puts_the_row_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.turn.INDEXED_MIN", 1)
     rig = Rig()
     rig.hear(x.body(), x.decided(), ONE)
     rig.hear(x.planned(ONE), x.opened())
     before = rig.snapshot()
+    rig.sit(awake=False)
+    rig.hear(x.body(), x.planned(ONE))  # the entries of open rows are put once
     for fact in (x.body(), x.decided(), ONE, x.planned(ONE), x.opened()):
         puts = {name: table.puts for name, table in rig.tables.items()}
         rig.hear(fact)
@@ -230,6 +233,18 @@ def test_a_repeated_fact_puts_the_row_again() -> None:
         if isinstance(fact, m.TransferPlanned):
             assert rig.tables["manifests"].puts == puts["manifests"] + 2, "body and index"
     assert rig.snapshot() == before
+
+
+def test_what_this_worker_heard_itself_is_put_only_where_it_changes_something() -> None:
+    rig = Rig()
+    facts = (x.body(), x.decided(), ONE, x.planned(ONE), x.reported(), x.opened(), x.reported())
+    rig.hear(*facts)
+    before = rig.snapshot()
+    for table in rig.tables.values():
+        table.writes.clear()
+    rig.hear(*facts)
+    assert rig.snapshot() == before
+    assert [table.writes for table in rig.tables.values()] == [[], [], [], []]
 
 
 def test_a_repeated_manifest_that_waits_is_put_again() -> None:
@@ -245,6 +260,7 @@ def test_a_repeated_manifest_that_waits_is_put_again() -> None:
 def test_a_contradiction_puts_the_row_again_too() -> None:
     rig = Rig(x.A)
     rig.hear(x.body())
+    rig.sit(awake=False)
     puts = rig.tables["intents"].puts
     rig.hear(x.body(priority=9))
     assert rig.tables["intents"].puts == puts + 1
@@ -290,7 +306,7 @@ def test_what_a_process_puts_is_whole_without_what_an_earlier_one_put(facts: tup
     rig.hear(*facts)
     for table in rig.tables.values():
         table.writes.clear()
-    rig.sit()
+    rig.sit(awake=False)
     rig.hear(*facts)
     for table in rig.tables.values():
         put = {key for what, key in table.writes if what == "put"}
@@ -310,12 +326,15 @@ def test_what_a_process_puts_is_whole_without_what_an_earlier_one_put(facts: tup
 
 
 @pytest.mark.parametrize("lost", [x.MANIFEST, rows.index_key(x.MANIFEST)])
-def test_of_a_manifest_and_its_index_the_one_that_is_lost_is_made_again_by_the_plan(lost: str) -> None:
+def test_of_a_manifest_and_its_index_the_one_that_is_lost_is_made_again_by_the_plan(
+    lost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agents.turn.INDEXED_MIN", 1)
     rig = Rig()
     rig.hear(x.planned(ONE), x.opened())
     before = rig.snapshot()
     del rig.tables["manifests"][lost]
-    rig.sit()
+    rig.sit(awake=False)
     rig.hear(x.planned(ONE))
     assert rig.snapshot() == before
     assert rig.turns.body(x.MANIFEST) == wire.encode(ONE)
@@ -562,9 +581,10 @@ def test_one_transfer_from_plan_to_close() -> None:
     assert isinstance(held, m.FilesHeld)
     assert isinstance(done, m.CompletionRecord)
     assert done.ended is m.Ended.DONE
-    rig.log.acks[0](None)
+    of_held, of_done = rig.log.acks[-2:]
+    of_held(None)
     assert rig.take(m.TransferClosed) == [], "not before all is acknowledged"
-    rig.log.acks[1](None)
+    of_done(None)
     (closed,) = rig.take(m.TransferClosed)
     assert closed.completion == done
     rig.forget()
@@ -581,23 +601,27 @@ def test_one_transfer_from_plan_to_close() -> None:
 def test_a_close_whose_record_was_lost_is_owed_again() -> None:
     rig = Rig()
     rig.hear(x.planned(ONE), DONE)
-    _, first = rig.log.acks
-    rig.log.acks[0](RuntimeError("broker away"))
-    first(None)
+    of_held, of_done = rig.log.acks[-2:]
+    of_held(RuntimeError("broker away"))
+    of_done(None)
     assert rig.take(m.TransferClosed) == []
     rig.forget()
-    rig.after(2)
+    rig.after(0)
     assert [type(s) for s in rig.log.sent] == [m.FilesHeld, m.CompletionRecord]
-    rig.log.acks[2](None)
-    rig.log.acks[3](None)
+    for acknowledged in rig.log.acks[-2:]:
+        acknowledged(None)
     assert len(rig.take(m.TransferClosed)) == 1
+    rig.forget()
+    rig.log.acks[-1](RuntimeError("broker away"))
+    rig.after(0)
+    assert len(rig.take(m.CompletionRecord)) == 1, "the whole, when its end was lost"
 
 
 def test_a_manifest_of_nothing_closes_at_once() -> None:
     rig = Rig()
     rig.hear(x.planned(x.written(items=[])))
     assert [d.ended for d in rig.take(m.CompletionRecord)] == [m.Ended.DONE]
-    rig.log.acks[0](None)
+    rig.log.acks[-1](None)
     assert len(rig.take(m.TransferClosed)) == 1
 
 
@@ -768,7 +792,7 @@ def test_what_seals_an_item_before_the_word_is_fixed_is_in_it() -> None:
     rig.hear(x.planned(ONE), PARTLY)
     assert [f.completion.ended for f in rig.take(m.TransferClosed)] == [m.Ended.PARTLY]
     rig.hear(DONE)
-    rig.after(2)
+    rig.after(RECORD_SETTLE_MS / 1000)
     (fixed,) = rig.take(m.TransferClosed)
     assert (fixed.acknowledged, fixed.completion.ended) == (False, m.Ended.DONE)
 
@@ -811,13 +835,13 @@ def test_a_file_already_there_completes_without_bytes() -> None:
 @pytest.mark.parametrize(
     ("facts", "kind", "settle_s"),
     [
-        ((x.body(), x.decided(), ONE), m.TransferPlanned, 2.0),
+        ((x.body(), x.decided(), ONE), m.TransferPlanned, 30.0),
         ((x.planned(ONE),), orders.Open, 10.0),
         ((x.planned(ONE), x.told(2, m.Verdict.CANCELLED)), orders.Stop, 2.0),
         ((x.planned(ONE), DONE), m.CompletionRecord, 30.0),
-        ((x.planned(ONE), PARTLY), m.TransferClosed, 2.0),
+        ((x.planned(ONE), PARTLY), m.TransferClosed, 30.0),
         ((x.planned(ONE), x.closed(acknowledged=False)), m.CompletionRecord, 30.0),
-        ((x.body(), x.decided(), ONE, x.reported(), x.decided(2, m.Verdict.CANCELLED)), m.TransferDecided, 2.0),
+        ((x.body(), x.decided(), ONE, x.reported(), x.decided(2, m.Verdict.CANCELLED)), m.TransferDecided, 30.0),
     ],
 )
 def test_what_was_sent_settles_before_it_is_sent_again(
@@ -835,6 +859,28 @@ def test_what_was_sent_settles_before_it_is_sent_again(
     assert len(rig.take(kind)) == 1
     rig.after(settle_s)
     assert len(rig.take(kind)) == 1
+
+
+@pytest.mark.parametrize(
+    ("facts", "kind"),
+    [
+        ((x.body(), x.decided(), ONE), m.TransferPlanned),
+        ((x.planned(ONE),), m.TransferReported),
+        ((x.planned(ONE), x.opened()), m.ChunksRequested),
+        ((x.planned(ONE), PARTLY), m.TransferClosed),
+        ((x.body(), x.decided(), ONE, x.reported(), x.decided(2, m.Verdict.CANCELLED)), m.TransferDecided),
+    ],
+)
+def test_what_the_publisher_gave_up_is_owed_again_at_once(facts: tuple[m.Message, ...], kind: type) -> None:
+    rig = Rig()
+    rig.hear(*facts[:-1])
+    rig.forget()
+    rig.hear(facts[-1], writer=rig.plane.writer)
+    (said,) = rig.take(kind)
+    for acknowledged in rig.log.acks:
+        acknowledged(RuntimeError("broker away"))
+    rig.after(0)
+    assert rig.take(kind) == [said]
 
 
 def test_what_could_not_be_taken_is_offered_again_soon() -> None:

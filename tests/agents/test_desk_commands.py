@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from agents.clock import RECORD_SETTLE_MS
 from streams.core import commands as c
 from streams.core import messages as m
 from streams.core.manifest import digest
@@ -26,7 +27,7 @@ def test_a_report_is_extinguished_by_being_heard() -> None:
     rig.log.full = True
     rig.hear(x.planned(ONE))
     rig.log.full = False
-    rig.after(2)
+    rig.after(RECORD_SETTLE_MS / 1000)
     (plan,) = rig.take(m.TransferPlanned)
     rig.take(m.TransferReported)
     rig.hear(plan)
@@ -45,7 +46,7 @@ def test_a_lost_completion_is_said_again_byte_equal() -> None:
     (done,) = rig.take(m.CompletionRecord)
     rig.hear(x.closed(done))
     rig.forget()
-    rig.after(2)
+    rig.after(RECORD_SETTLE_MS / 1000)
     (plan,) = rig.take(m.TransferPlanned)
     rig.hear(plan)
     assert rig.take(m.CompletionRecord) == [done]

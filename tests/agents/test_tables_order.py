@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -29,6 +30,14 @@ SECOND = x.written(1, prev=FIRST)
 BEHIND_RIVAL = x.written(1, [x.item(8, 8)], prev=RIVAL)
 STRANGER = x.written(0, [x.item(9, 9, holder=x.A)], source=x.A)
 WISH = x.body(destinations=(x.B, x.C))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def indexed() -> Iterator[None]:
+    """Each manifest has its index stored, however small."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("agents.turn.INDEXED_MIN", 0)
+        yield
 
 
 class Tables:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from agents import rows, turn
-from agents.clock import SLICE_S
+from agents.clock import RECORD_SETTLE_MS, SLICE_S
 from streams.core import messages as m
 from streams.core import topics
 from streams.core.names import IntentId
@@ -133,7 +133,7 @@ def test_whatever_a_crash_leaves_an_open_row_has_its_entry(table: str) -> None:
         with pytest.raises(Crash):
             rig.hear(*LIFE)
         assert opened(rig) <= entries(rig)
-        rig.sit()
+        rig.sit(awake=False)
         rig.hear(*LIFE)
         assert rig.snapshot() == whole.snapshot()
 
@@ -165,6 +165,7 @@ def test_an_entry_too_many_costs_one_look_and_nothing_else() -> None:
     assert rig.tables["transfers"].reads.count(x.MANIFEST) <= 1 + len(LIFE)
     rig.after(60)
     assert (rig.log.sent, rig.plane.told) == ([], [])
+    rig.sit(awake=False)
     rig.hear(*LIFE)
     assert {k: v for k, v in rig.tables["intents"].items() if k in before["intents"]} == before["intents"]
     assert INTENT not in entries(rig), "the next turn of the row takes it away"
@@ -325,10 +326,10 @@ def test_an_open_transfer_is_planned_again_until_it_answers() -> None:
     rig.hear(*(x.reported(written.manifest) for written in chain[:2]))
     rig.sit()
     assert [p.manifest for p in rig.take(m.TransferPlanned)] == [w.manifest for w in chain]
-    rig.after(2)
+    rig.after(RECORD_SETTLE_MS / 1000)
     assert [p.manifest for p in rig.take(m.TransferPlanned)] == [w.manifest for w in chain], "owed until answered"
     rig.hear(x.reported(chain[0].manifest))
-    rig.after(2)
+    rig.after(RECORD_SETTLE_MS / 1000)
     assert [p.manifest for p in rig.take(m.TransferPlanned)] == [w.manifest for w in chain[1:]]
     rig.hear(x.completed(chain[1].manifest), x.reported(chain[2].manifest))
     rig.after(60)

@@ -53,6 +53,8 @@ _RECORDS = (
     c.FixCompletion,
     c.CloseTransfer,
 )
+REPORTS_A_SECOND = 50
+"""Of all open transfers together: each is a record at every site. One alone reports every `policy.report_s`."""
 SENT_REMEMBERED = 20_000
 
 
@@ -367,7 +369,7 @@ class Clock:
         said = self._state_of(row, index, row.decision_no)
         if known is not None and known[1] == said:
             return
-        now, every_ms = self.now_ms(), int(self.policy.report_s * 1000)
+        now, every_ms = self.now_ms(), int(max(self.policy.report_s, len(self._reported) / REPORTS_A_SECOND) * 1000)
         if known is not None and known[0] + every_ms > now:
             self._at(partition, row.manifest, known[0] + every_ms)
             return

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from agents import rows
 from streams import avro, wire
@@ -29,6 +30,9 @@ from streams.core.names import IntentId, ManifestId, Site
 
 EARLY_MAX = 4000
 """Names of early manifests noted for one intent, about 130 bytes each; what a mirror brings out of order is few."""
+DECODED_MAX = 2000
+DECODED_BYTES_MAX = 4096
+"""Rows kept decoded, so many and each so large: 20 MB at most."""
 INDEXES_MAX = 2000
 """Indexes in memory: some 10 kB each of a full manifest."""
 BODIES_BYTES_MAX = 4 << 20
@@ -40,6 +44,8 @@ FORGOTTEN_A_TURN = 32
 FORGET = "forget/"
 INDEXED_MIN = 64
 """Items of a manifest whose index is stored beside it: that of a smaller one is read off its body in a millisecond."""
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,8 @@ class Turns:
     def __init__(self, tables: rows.Tables, here: Site) -> None:
         self.tables = tables
         self.here = here
+        self._decoded: OrderedDict[str, tuple[bytes, intents.IntentRow | transfers.TransferRow]] = OrderedDict()
+        """Rows as they were last put, by key, beside their bytes: what is read is what the table says."""
         self._indexes: OrderedDict[ManifestId, ManifestIndex] = OrderedDict()
         self._bodies: OrderedDict[ManifestId, tuple[Manifest, int]] = OrderedDict()
         self._bodies_bytes = 0
@@ -86,7 +94,7 @@ class Turns:
         """
         table = self.tables.intents
         was = table.get(msg.intent)
-        before = rows.intent_row(was)
+        before = self._row(msg.intent, was, rows.intent_row)
         refused = intents.contradiction(before, msg)
         if refused is not None and before is not None:
             if again:
@@ -105,25 +113,44 @@ class Turns:
         if finished(row) and not (before is not None and finished(before)):
             # Before the put: a crash between the two has the fact heard again, on a row that is not finished.
             self._forget(partition, row)
-        self._put(table, msg.intent, None if again else was, rows.encode(row), is_open=owes(row, self.here))
+        self._put(table, msg.intent, None if again else was, row, is_open=owes(row, self.here))
         for early in taken:
             # Behind the put: heard again on the row as it was, the fact needs them once more.
             self._drop_early(early)
         self._forget_some(partition)
         return IntentTurn(row)
 
-    def _put(self, table: rows.Table, key: str, was: bytes | None, row: bytes, *, is_open: bool) -> None:
+    def _row(self, key: str, raw: bytes | None, decode: Callable[[bytes | None], R | None]) -> R | None:
+        known = self._decoded.get(key)
+        if known is not None and known[0] == raw:
+            return known[1]  # type: ignore[return-value]
+        return decode(raw)
+
+    def _put(
+        self,
+        table: rows.Table,
+        key: str,
+        was: bytes | None,
+        row: intents.IntentRow | transfers.TransferRow,
+        *,
+        is_open: bool,
+    ) -> None:
         """A row with its entry among the open ones, see rows.py for the order; nothing where it stays as it `was`."""
-        entry = rows.open_key(key)
+        entry, raw = rows.open_key(key), rows.encode(row)
         if is_open and key not in self._marked:
             # By each process once: the changelog of an earlier one's put may have died with it.
             table.put(entry, b"")
             self._marked[key] = None
             if len(self._marked) > MARKED_MAX:
                 self._marked.popitem(last=False)
-        if row == was:
+        if raw == was:
             return
-        table.put(key, row)
+        table.put(key, raw)
+        self._decoded.pop(key, None)
+        if len(raw) <= DECODED_BYTES_MAX:
+            self._decoded[key] = raw, row
+        if len(self._decoded) > DECODED_MAX:
+            self._decoded.popitem(last=False)
         if not is_open:
             self._marked.pop(key, None)
             table.delete(entry)
@@ -264,7 +291,7 @@ class Turns:
         self._marked.clear()  # another owner may have ended rows meanwhile
 
     def intent_row(self, intent: IntentId) -> intents.IntentRow | None:
-        return rows.intent_row(self.tables.intents.get(intent))
+        return self._row(intent, self.tables.intents.get(intent), rows.intent_row)
 
     def waiting_body(self, manifest: ManifestId, source: Site) -> bytes | None:
         """The framed body of a manifest that counts and is not closed."""
@@ -277,7 +304,7 @@ class Turns:
         """Folds one fact of a transfer; words as for `intent`."""
         table = self.tables.transfers
         was = table.get(msg.manifest)
-        row = rows.transfer_row(was)
+        row = self._row(msg.manifest, was, rows.transfer_row)
         closed = row is not None and row.state is transfers.State.CLOSED
         index = None if closed else self.index(msg.manifest)
         if isinstance(msg, m.TransferPlanned) and not closed:
@@ -287,7 +314,7 @@ class Turns:
             # Before the put, as above.
             self._drop(msg.manifest)
         is_open = row.state is not transfers.State.CLOSED
-        self._put(table, msg.manifest, None if again else was, rows.encode(row), is_open=is_open)
+        self._put(table, msg.manifest, None if again else was, row, is_open=is_open)
         return TransferTurn(row, index)
 
     def _planned(self, msg: m.TransferPlanned, value: bytes, index: ManifestIndex | None, again: bool) -> ManifestIndex:
@@ -313,7 +340,7 @@ class Turns:
         self._bodies_bytes -= size
 
     def transfer_row(self, manifest: ManifestId) -> transfers.TransferRow | None:
-        return rows.transfer_row(self.tables.transfers.get(manifest))
+        return self._row(manifest, self.tables.transfers.get(manifest), rows.transfer_row)
 
     def index(self, manifest: ManifestId) -> ManifestIndex | None:
         """The index of a stored manifest."""

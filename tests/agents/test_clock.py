@@ -467,6 +467,20 @@ def test_a_changing_transfer_reports_itself_at_most_every_report_s() -> None:
     assert all(b - a >= 2_000 for a, b in pairwise(times))
 
 
+def test_reports_of_many_open_transfers_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.clock.REPORTS_A_SECOND", 2)
+    rig = Rig(policy=Policy(report_s=2.0))
+    many = [x.written(no, [x.item(no, 1_000)]) for no in range(20)]
+    rig.hear(*(x.planned(written) for written in many))
+    assert len(rig.take(m.TransferReported)) == 20, "a plan is answered at once"
+    said = 0
+    for step in range(1, 301):
+        rig.after(0.1)
+        rig.hear(*(x.progress(Ranges([(0, 3 * step)]), manifest=written.manifest) for written in many))
+        said += len(rig.take(m.TransferReported))
+    assert 50 <= said <= 60, "two a second, in 30 s"
+
+
 def test_the_last_change_is_reported_in_the_end() -> None:
     rig = Rig()
     rig.hear(x.planned(x.written()))

@@ -46,11 +46,22 @@ def _rows(rig: Rig, intents: list[str]) -> dict[str, Any]:
     return found
 
 
-def _heard_to(rig: Rig, site: Site, written: dict[tuple[str, int], int]) -> bool:
-    """Whether the site's agents have committed past these offsets."""
+def _until_heard(rig: Rig, site: Site, written: dict[tuple[str, int], int], what: str) -> None:
+    """Waits until the site's agents have committed past these offsets; says what they have not, when they do not."""
     settings = rig.settings(site)
-    committed = committed_offsets(settings, site, worker_group(settings, site))
-    return all(committed.get(place, 0) > offset for place, offset in written.items() if not place[0].endswith(OF_VIEWS))
+    wanted_ = {place: offset for place, offset in written.items() if not place[0].endswith(OF_VIEWS)}
+    behind: dict[tuple[str, int], tuple[int, int]] = {}
+
+    def heard() -> bool:
+        nonlocal behind
+        committed = committed_offsets(settings, site, worker_group(settings, site))
+        behind = {p: (committed.get(p, 0), end) for p, end in wanted_.items() if committed.get(p, 0) <= end}
+        return not behind
+
+    try:
+        until(heard, f"the agents of {site} have heard {what}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; committed and wanted: {behind}; {rig.ask(site, '/health')}") from None
 
 
 def _copies(rig: Rig, site: Site, intents: list[str]) -> Counter[tuple[str, bytes | None]]:
@@ -94,7 +105,7 @@ def test_replaying_every_journal_twice_changes_nothing(rig: Rig, spot: Spot) -> 
         replayed |= {r.topic for r in journal}
         for _ in range(TIMES):
             written = {(r.topic, r.partition): _again(rig, site, r) for r in journal}
-        until(lambda: _heard_to(rig, site, written), f"the agents of {site} have heard all again")  # noqa: B023
+        _until_heard(rig, site, written, "all again")
     for site in (A, B):
         expected = {what: (1 + TIMES) * count for what, count in counts[site].items()}
         until(lambda: _copies(rig, site, intents) >= Counter(expected), f"all was mirrored to {site}")  # noqa: B023
@@ -105,7 +116,7 @@ def test_replaying_every_journal_twice_changes_nothing(rig: Rig, spot: Spot) -> 
                 site, *(topics.remote(other, n) for n in topics.mirrored(site) if "chunks-to" not in n)
             )
         }
-        until(lambda: _heard_to(rig, site, ends), f"the agents of {site} have heard the copies")  # noqa: B023
+        _until_heard(rig, site, ends, "the copies")
 
     assert replayed >= {*OF_INTENTS, topics.TRANSFERS, topics.CHUNK_EVENTS, topics.REPLICAS, topics.requests_to(A)}
     for site in (A, B):

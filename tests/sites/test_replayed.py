@@ -61,7 +61,7 @@ def _until_heard(rig: Rig, site: Site, written: dict[tuple[str, int], int], what
     try:
         until(heard, f"the agents of {site} have heard {what}")
     except AssertionError as error:
-        raise AssertionError(f"{error}; committed and wanted: {behind}; {rig.ask(site, '/health')}") from None
+        raise AssertionError(f"{error}; committed and wanted: {behind}; {rig.ask(site, '/api/health')}") from None
 
 
 def _copies(rig: Rig, site: Site, intents: list[str]) -> Counter[tuple[str, bytes | None]]:

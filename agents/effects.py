@@ -13,6 +13,7 @@ from typing import Protocol
 import structlog
 
 from agents.rows import TableFailed
+from streams import wire
 from streams.core import commands as c
 from streams.core import messages as m
 from streams.core.closing import replicas_of
@@ -28,6 +29,9 @@ log = structlog.get_logger(__name__)
 
 ENVIRONMENT = (TableFailed, OSError, MemoryError)
 """No record's fault and no command's: the worker ends, commits nothing past it, and is started again."""
+
+LARGE_BYTES = 8_000
+"""A manifest of some hundred files: closing a larger one takes milliseconds, and is done by a thread."""
 
 Acknowledged = Callable[[Exception | None], None]
 
@@ -64,6 +68,12 @@ class Reading(Protocol):
     def manifest(self, manifest: ManifestId) -> Manifest | None: ...
 
 
+def at_once(act: Callable[[], None]) -> bool:
+    """In place of a thread (closing.Closing)."""
+    act()
+    return True
+
+
 class Effects:
     """Dispatch over Command for one worker."""
 
@@ -76,10 +86,11 @@ class Effects:
         consulted: Consulted,
         rows: Reading,
         now_ms: Callable[[], int],
+        aside: Callable[[Callable[[], None]], bool] = at_once,
     ) -> None:
         self.here, self.policy = here, policy
         self.publisher, self.plane, self.consulted, self.rows = publisher, plane, consulted, rows
-        self.now_ms = now_ms
+        self.now_ms, self.aside = now_ms, aside
         self.lost: deque[c.Command] = deque()
         """Commands whose records the publisher gave up, told on its thread; no more than its buffer held."""
 
@@ -131,7 +142,7 @@ class Effects:
             case c.FixCompletion():
                 self._say(command, m.TransferClosed(command.manifest, command.completion, acknowledged=False))
             case c.CloseTransfer():
-                self._close(command)
+                return self._close(command)
             case c.ServeChunks(request):
                 return self.plane.tell(orders.Serve(request))
             case _:
@@ -182,12 +193,32 @@ class Effects:
             ),
         )
 
-    def _close(self, command: c.CloseTransfer) -> None:
+    def _close(self, command: c.CloseTransfer) -> bool:
         """Completion and replicas first; TransferClosed only when the broker has them all."""
+        body = self.rows.body(command.manifest)
+        if body is None:
+            return self._missing(command.manifest)
+        if len(body) > LARGE_BYTES:
+            return self.aside(lambda: self._say_closing(command, body))
         manifest = self.rows.manifest(command.manifest)
-        if manifest is None:
-            self._missing(command.manifest)
-            return
+        assert manifest is not None
+        self._say_all(command, manifest)
+        return True
+
+    def _say_closing(self, command: c.CloseTransfer, body: bytes) -> None:
+        """From a thread, which must live on: what fails is owed again."""
+        try:
+            self._say_all(command, Manifest(wire.decode_stored(m.ManifestWritten, body)))
+        except WireError as error:
+            log.error("a command's record is refused by our own gate", command="CloseTransfer", why=str(error))
+        except Transfer2goError as error:
+            log.warning("not published, owed again", record="CompletionRecord", why=str(error))
+            self.lost.append(command)
+        except Exception:
+            log.exception("command not taken", command="CloseTransfer")
+            self.lost.append(command)
+
+    def _say_all(self, command: c.CloseTransfer, manifest: Manifest) -> None:
         held = replicas_of(command.completion, manifest, self.here)
         waiting = 1 + len(held)
 

@@ -23,6 +23,7 @@ from agents import durable, families, logs, rows, tables
 from agents.api import USUAL_PORT, Api, Vitals
 from agents.assignment import Assignment
 from agents.clock import SLICE_S, Clock
+from agents.closing import Closing
 from agents.consulting import Consulting
 from agents.desk import Desk
 from agents.effects import Effects
@@ -99,7 +100,10 @@ class Worker:
         self.tables = tables.build(self.app, partitions)
         self.turns = Turns(rows.Tables(**self.tables), here)
         self.consulting = Consulting(Views(settings, self.view), settings.policy, self.publisher.send)
-        self.effects = Effects(here, settings.policy, self.publisher, self.plane, self.consulting, self.turns, now_ms)
+        self.closing = Closing()
+        self.effects = Effects(
+            here, settings.policy, self.publisher, self.plane, self.consulting, self.turns, now_ms, self.closing
+        )
         self.clock = Clock(here, settings.policy, partitions, self.effects, now_ms)
         self.desk = Desk(here, self.turns, self.clock, self.effects, self.plane, now_ms)
         self.guard = durable.StallGuard()
@@ -201,6 +205,7 @@ class Worker:
     def stop(self) -> None:
         self.api.stop()
         self.consulting.stop()
+        self.closing.stop()
         self.keeper.stop()
         self.publisher.close(5.0)
         self.view.stop()

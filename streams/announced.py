@@ -117,14 +117,6 @@ class Announcements:
                 newest.setdefault((a.site, a.writer), a)
         return list(newest.values())
 
-    def api_of(self, site: Site, now_ms: int) -> str | None:
-        """Http address of a living worker of `site`, the latest that announced one."""
-        return next((a.api for a in self.alive(site, now_ms) if a.api), None)
-
-    def last_heard_ms(self, site: Site) -> int | None:
-        """When any writer of `site` last announced itself, by its clock."""
-        return max((a.at_ms for a in self.announced(site)), default=None)
-
     def with_other_digest(self, site: Site, digest: str, now_ms: int, *, role: str | None = None) -> list[Announced]:
         """Living writers of `site` whose registry differs: workers must not share partitions with these."""
         return [a for a in self.alive(site, now_ms, role=role) if a.registry_digest != digest]

@@ -15,7 +15,7 @@ from threading import Lock
 from streams.core import chain as chains
 from streams.core import messages as m
 from streams.core.chain import Chain, Link, Memory, Store
-from streams.core.intent import State
+from streams.core.intent import State, state_of
 from streams.core.names import Destination, IntentId, ManifestId
 from streams.core.ranges import EMPTY, Ranges
 from streams.errors import NeverWorks, PartlyDone, Temporary, TransferFailed
@@ -241,18 +241,9 @@ class Head:
 
     @property
     def state(self) -> State:
-        """By the rules of core/intent.py: a test compares."""
-        decision = self.decision
-        if decision is None:
-            return State.NEW if self.body is None else State.ASKED
-        if decision.verdict is m.Verdict.REFUSED:
-            return State.REFUSED
         sides = [self.side(destination, self.chain.source_no) for destination in self.destinations]
-        everything = self.chain.last and all(side.closed.covers(0, self.chain.next_no) for side in sides)
-        if decision.verdict is m.Verdict.CANCELLED:
-            in_time = not everything or any(side.cancelled for side in sides)
-            return State.CANCELLED if in_time else State.DONE
-        return State.DONE if everything else State.ACTIVE
+        verdict = self.decision.verdict if self.decision is not None else None
+        return state_of(self.body is not None, verdict, self.chain, [(s.closed, s.cancelled) for s in sides])
 
     @property
     def ended(self) -> bool:

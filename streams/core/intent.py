@@ -16,7 +16,7 @@ and a decision brings the body along.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -249,17 +249,16 @@ TABLE: dict[tuple[State, type], Handler] = {
 }
 
 
-def _state(row: IntentRow) -> State:
-    if row.decision is None:
-        return State.ASKED if row.body_sha256 else State.NEW
-    if row.decision.verdict is m.Verdict.REFUSED:
+def state_of(asked: bool, verdict: m.Verdict | None, chain: Chain, closed: Sequence[tuple[Ranges, int]]) -> State:
+    """How an intent stands. `closed`: of each destination the manifests that are closed, and items cancelled."""
+    if verdict is None:
+        return State.ASKED if asked else State.NEW
+    if verdict is m.Verdict.REFUSED:
         return State.REFUSED
-    chain = row.chain
-    closed = [row.closed_at(destination, chain.source_no) for destination in row.destinations]
-    everything = chain.last and all(c.manifests.covers(0, chain.next_no) for c in closed)
-    if row.decision.verdict is m.Verdict.CANCELLED:
+    everything = chain.last and all(manifests.covers(0, chain.next_no) for manifests, _ in closed)
+    if verdict is m.Verdict.CANCELLED:
         # Sealed is irrevocable: a cancellation that came when everything had arrived changed nothing.
-        in_time = not everything or any(c.cancelled for c in closed)
+        in_time = not everything or any(cancelled for _, cancelled in closed)
         return State.CANCELLED if in_time else State.DONE
     return State.DONE if everything else State.ACTIVE
 
@@ -277,7 +276,9 @@ def follow(row: IntentRow, link: Linked) -> IntentRow:
 
 
 def _settled(row: IntentRow) -> IntentRow:
-    state = _state(row)
+    closed = [row.closed_at(destination, row.chain.source_no) for destination in row.destinations]
+    verdict = row.decision.verdict if row.decision is not None else None
+    state = state_of(bool(row.body_sha256), verdict, row.chain, [(c.manifests, c.cancelled) for c in closed])
     if state is not row.state:
         row = replace(row, state=state)
     # Part of the fold, so that the row is the same whichever fact came last.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +12,9 @@ import pytest
 from agents import desk as desks
 from agents import effects, rows
 from agents.clock import OPEN_SETTLE_MS, RECORD_SETTLE_MS
+from agents.closing import WAITING_MAX, Closing
 from agents.desk import REOPENED_MS
+from agents.effects import at_once
 from agents.rows import TableFailed
 from streams import wire
 from streams.core import messages as m
@@ -615,6 +619,51 @@ def test_a_close_whose_record_was_lost_is_owed_again() -> None:
     rig.log.acks[-1](RuntimeError("broker away"))
     rig.after(0)
     assert len(rig.take(m.CompletionRecord)) == 1, "the whole, when its end was lost"
+
+
+def test_a_large_manifest_is_closed_off_the_loop() -> None:
+    rig = Rig()
+    large = x.written(items=[x.item(n, 10) for n in range(200)])
+    done = x.progress(Ranges([(0, 2000)]), Ranges([(0, 200)]))
+    rig.hear(x.planned(large))
+    aside: list[Callable[[], None]] = []
+    rig.effects.aside = lambda act: len(aside) < 1 and not aside.append(act)
+    rig.hear(done)
+    assert rig.take(m.CompletionRecord) == []
+    (act,) = aside
+    rig.log.full = True
+    act()
+    rig.log.full = False
+    aside.clear()
+    rig.after(0)
+    assert len(aside) == 1, "what could not be sent is owed again"
+    aside[0]()
+    assert len(rig.take(m.CompletionRecord)) == 1
+    assert sum(len(held.files) for held in rig.take(m.FilesHeld)) == 200
+    for acknowledged in rig.log.acks[-2:]:
+        acknowledged(None)
+    assert len(rig.take(m.TransferClosed)) == 1
+
+
+def test_a_close_that_nobody_can_take_is_offered_again() -> None:
+    rig = Rig()
+    rig.hear(x.planned(x.written(items=[x.item(n, 10) for n in range(200)])))
+    rig.effects.aside = lambda act: False
+    rig.hear(x.progress(Ranges([(0, 2000)]), Ranges([(0, 200)])))
+    rig.effects.aside = at_once
+    rig.after(0.2)
+    assert len(rig.take(m.CompletionRecord)) == 1
+
+
+def test_the_thread_that_closes_goes_on_in_order_and_ends_behind_what_waits() -> None:
+    closing, done, hold = Closing(), list[int](), threading.Event()
+    assert closing(lambda: (hold.wait(10), None)[1])
+    taken = [closing(lambda n=n: done.append(n)) for n in range(WAITING_MAX + 2)]  # type: ignore[misc]
+    assert taken[: WAITING_MAX - 1] == [True] * (WAITING_MAX - 1)
+    assert not taken[-1], "more waits than it holds"
+    hold.set()
+    closing.stop()
+    assert done == [n for n, took in enumerate(taken) if took]
 
 
 def test_a_manifest_of_nothing_closes_at_once() -> None:

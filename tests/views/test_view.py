@@ -51,7 +51,7 @@ def test_sees_its_own_and_its_peers_records(journal: Journal, settings: Settings
         assert view.catch_up(10)
         assert sites_of(view, "/store/x") == [A, B]
         assert sites_of(view, "/store/y") == [A]
-        assert view.sites.api_of(A, now_ms=51_000) == "http://127.0.0.1:6066"
+        assert [a.api for a in view.sites.alive(A, 51_000)] == ["http://127.0.0.1:6066"]
         journal.say(lost(A, "/store/x"))
         journal.flush()
         assert view.catch_up(10)

@@ -65,9 +65,14 @@ async def _flush(self: ProducerBuffer) -> None:
 
 
 def _new_offset(self: Consumer, tp: TP) -> int | None:
-    """The offset after the last acknowledged message of `tp` before which no delivered one is open."""
-    acked, opened = self._acked[tp], self._gap[tp]
+    """The offset after the last acknowledged message of `tp` before which no delivered one is open.
+
+    A rebalance delivers some again. Of those that are committed meanwhile Faust takes no acknowledgement any more.
+    """
+    acked, opened, committed = self._acked[tp], self._gap[tp], self._committed_offset[tp]
     opened.difference_update(acked)
+    if committed is not None:
+        opened.difference_update([offset for offset in opened if offset < committed])
     bound = min(opened, default=None)
     done = [offset for offset in acked if bound is None or offset < bound]
     if not done:

@@ -28,6 +28,8 @@ class Assignment:
     def __init__(self, app: Any, desk: Desk, guard: durable.StallGuard, topics: frozenset[str]) -> None:
         self.app, self.desk, self.guard, self.topics = app, desk, guard, topics
         self._waking: asyncio.Task[None] | None = None
+        self._passed: dict[TP, int] = {}
+        """Of places whose end the position has passed: how often the consumer had fetched by then."""
 
     @property
     def owned(self) -> set[int]:
@@ -67,6 +69,7 @@ class Assignment:
         places = [tp for tp in consumer.assignment() if tp.topic in self.topics and tp.partition in asleep]
         ends = await consumer.highwaters(*places) if places else {}
         behind = {p: {tp for tp in places if tp.partition == p and ends.get(tp)} for p in asleep}
+        self._passed = {}
         told_s = time.monotonic()
         while behind:
             if time.monotonic() - told_s > TELL_S:
@@ -90,8 +93,13 @@ class Assignment:
 
     async def _reached(self, tp: TP, end: int) -> bool:
         # The fetch position passes transaction markers, which no event ever shows; what it passed may still be queued.
-        position = await self.app.consumer.position(tp)
+        consumer = self.app.consumer
+        position = await consumer.position(tp)
         if position is None or position < end:
+            return False
+        # Records that it passed may be in the consumer's hand: they are delivered before it fetches again. A partition
+        # that woke before its last facts closed transfers a second time (seen, at an upgrade).
+        if consumer.fetches <= self._passed.setdefault(tp, consumer.fetches):
             return False
         return all(offset >= end for offset in self._unheard(tp))
 

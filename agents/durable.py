@@ -5,6 +5,7 @@
     a worker stopped past its session wakes and folds buffered events on old rows → StallGuard exits (75)
     a commit passes one hole of those that transactions leave (a mirror's: one a batch), and none where two follow
     offset 0: offsets lagged by minutes         → `_new_offset` asks what is delivered and open, not what is missing
+    a fetch position passes records that wait to be delivered, and nothing tells → `fetches` counts, see assignment.py
 
 Exit code 75 means "start me again"; the supervisor does. Rules stay safe on stale rows all the same: the guard narrows
 the window and fences nothing.
@@ -95,13 +96,19 @@ class DurableApp(faust.App):  # type: ignore[misc]
     def _new_consumer(self) -> Consumer:
         """A consumer that knows what was delivered, where Faust's knows what was not. Forgotten with its partition."""
         consumer = super()._new_consumer()
-        deliver, opened = consumer.callback, defaultdict(set)
+        deliver, fetch, opened = consumer.callback, consumer._wait_next_records, defaultdict(set)
+        consumer.fetches = 0
 
         async def delivered(message: Message) -> None:
             opened[message.tp].add(message.offset)
             await deliver(message)
 
-        consumer._gap, consumer.callback = opened, delivered
+        async def fetched(timeout: float) -> Any:
+            # Called when all that the call before brought is delivered.
+            consumer.fetches += 1
+            return await fetch(timeout)
+
+        consumer._gap, consumer.callback, consumer._wait_next_records = opened, delivered, fetched
         return consumer
 
 

@@ -23,12 +23,11 @@ from click.testing import CliRunner
 
 from streams.cli import root
 from streams.core import topics
-from streams.core.names import Site
+from streams.core.names import IntentId, Site
 from streams.federation import local, plan
 from streams.federation.process import Running
 from streams.federation.supervisor import is_healthy, worker_environment
 from streams.kafka import admin
-from streams.producer import IntentHandle
 from streams.settings import load_settings
 from tests.sites.rig import A, B, Rig, Spot, noise, until
 
@@ -40,8 +39,11 @@ WORKER = [sys.executable, "-m", "faust", "-A", "agents", "worker", "-l", "info"]
 UP = "local.up(state, load_settings(need_federation=False).cache, ('T1_A', 'T2_B'))"
 PUBLISH = """
 client = TransferClient(load_settings(environ={}, files=[], state=str(state), site=Site(sys.argv[2])), requester='old')
-print(client.publish(sys.argv[3:4], sys.argv[4:]).id, flush=True)
+handle = client.publish(sys.argv[3:4], sys.argv[4:5])
+if sys.argv[5:]:
+    assert handle.wait(60).done
 client.close()
+print(handle.id)
 """
 
 
@@ -90,8 +92,8 @@ class Upgrade:
         assert done.returncode == 0, done.stderr[-2000:]
         return done.stdout.strip()
 
-    def publish_old(self, home: Site, block: str, to: Site) -> IntentHandle:
-        return self.rig.client(home).intent(self.by_old(PUBLISH, home, block, to))
+    def publish_old(self, home: Site, block: str, to: Site, *then: str) -> str:
+        return self.by_old(PUBLISH, home, block, to, *then)
 
     def set_workers(self, site: Site, workers: int, *, by_old: bool) -> None:
         if by_old:
@@ -150,18 +152,18 @@ def test_sites_are_upgraded_one_after_the_other(upgrade: Upgrade, spot: Spot, fi
         for number in range(4)
     }
     for (site, number), of_block in files.items():
-        rig.register(of_block, spot.block(f"{site}-{number}"), site)
-    handles: list[IntentHandle] = []
+        rig.register(of_block, spot.block(f"{site[:2]}-{number}"), site)
+    intents: list[str] = []
 
-    def old_publishes(site: Site, number: int) -> None:
-        handles.append(upgrade.publish_old(site, spot.block(f"{site}-{number}"), B if site == A else A))
+    def old_publishes(site: Site, number: int, *then: str) -> None:
+        block = spot.block(f"{site[:2]}-{number}")
+        intents.append(upgrade.publish_old(site, block, B if site == A else A, *then))
 
     def new_publishes(site: Site, number: int) -> None:
-        handles.append(rig.publish([spot.block(f"{site}-{number}")], [B if site == A else A], home=site))
+        intents.append(rig.publish([spot.block(f"{site[:2]}-{number}")], [B if site == A else A], home=site).id)
 
     for site in (A, B):
-        old_publishes(site, 0)
-    rig.wait_done(handles[0])
+        old_publishes(site, 0, "wait")
     for site in (A, B):
         old_publishes(site, 1)
 
@@ -191,8 +193,8 @@ def test_sites_are_upgraded_one_after_the_other(upgrade: Upgrade, spot: Spot, fi
             requeue = ["dlq", "requeue", f"{letter.partition}:{letter.offset}", "--execute"]
             done = CliRunner().invoke(root, ["--state", str(upgrade.state), "--site", site, *requeue])
             assert done.exit_code == 0, done.output
-    for handle in handles:
-        rig.wait_done(handle)
+    for intent in intents:
+        rig.wait_done(rig.client(IntentId(intent).home).intent(intent))
     for (site, _), of_block in files.items():
         rig.assert_arrived(of_block, B if site == A else A)
     rig.audit()

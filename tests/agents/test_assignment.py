@@ -1,0 +1,68 @@
+"""A partition wakes when its last fact is heard, not when the consumer's position has passed it."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from faust.types import TP
+
+from agents.assignment import Assignment
+from agents.durable import StallGuard
+from streams.core import topics
+from tests.agents.rig import Rig
+from tests.core import example as x
+
+PARTITION = topics.partition_of(x.MANIFEST, 8)
+PLACE = TP(topics.TRANSFERS, PARTITION)
+
+
+class _Consumer:
+    """Its position is that of what it has fetched; what it has fetched it delivers before it fetches again."""
+
+    def __init__(self, end: int) -> None:
+        self.at, self.end, self.fetches = 0, end, 0
+        self._unacked_messages: set[Any] = set()
+
+    def assignment(self) -> set[TP]:
+        return {PLACE}
+
+    async def highwaters(self, *places: TP) -> dict[TP, int]:
+        return dict.fromkeys(places, self.end)
+
+    async def position(self, _: TP) -> int:
+        return self.at
+
+
+def test_what_the_position_has_passed_and_nobody_heard_yet_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.assignment.POLL_S", 0.001)
+    rig = Rig(awake=False)
+    consumer = _Consumer(end=3)
+    assignment = Assignment(
+        SimpleNamespace(consumer=consumer),
+        rig.desk,
+        StallGuard(),
+        frozenset({PLACE.topic}),  # type: ignore[arg-type]
+    )
+    rig.desk.drop(PARTITION)
+
+    async def live() -> None:
+        await assignment.on_assigned(None, {PLACE})
+        await assignment.on_recovered(None)
+        await asyncio.sleep(0.02)
+        assert not rig.clock.is_awake(PARTITION), "nothing is fetched"
+        consumer.at, consumer.fetches = 3, 1
+        await asyncio.sleep(0.02)
+        assert not rig.clock.is_awake(PARTITION), "fetched, and perhaps not delivered"
+        last = SimpleNamespace(tp=PLACE, offset=2, acked=False)
+        consumer._unacked_messages, consumer.fetches = {id(last): last}.values(), 2  # type: ignore[assignment]
+        await asyncio.sleep(0.02)
+        assert not rig.clock.is_awake(PARTITION), "delivered, and not heard"
+        last.acked = True
+        await asyncio.sleep(0.02)
+        assert rig.clock.is_awake(PARTITION)
+        assert assignment.awake
+
+    asyncio.run(live())

@@ -111,7 +111,7 @@ class Desk:
             ) as msg:
                 if isinstance(msg, m.TransferReported) and msg.destination == self.here:
                     self.clock.answered(msg.manifest)
-                turned = self.turns.intent(partition, msg, value, again=not self.clock.is_awake(partition))
+                turned = self.turns.intent(partition, msg, value)
                 self.clock.ask_intent(partition, turned.row)
                 return turned.refused
             case m.ChunksRequested() as msg if split(topic)[0] is not None:
@@ -143,7 +143,7 @@ class Desk:
         return None
 
     def _transfer(self, partition: int, msg: transfers.TransferMessage, value: bytes) -> None:
-        turned = self.turns.transfer(msg, value, again=not self.clock.is_awake(partition))
+        turned = self.turns.transfer(msg, value)
         row, index = turned.row, turned.index
         if isinstance(msg, m.TransferPlanned | m.TransferDecided) and self.clock.is_awake(partition):
             # Before the row is asked, or the change would be reported twice.

@@ -4,7 +4,7 @@
 
 A crash before the put: the fact is heard again. Between put and acknowledgement: it is heard again and changes nothing,
 but the row is put all the same, since its changelog may have died with the worker. After it: what was owed is read off
-the row by the next owner. A fact that no earlier owner can have heard (`again` is False) puts only what it changes.
+the row by the next owner.
 
 A manifest's body is decoded where it is heard and goes on as bytes. What folding and asking need of it is its index,
 stored beside the body; the body itself is read for who asks a source, and when the transfer ends.
@@ -87,23 +87,21 @@ class Turns:
 
     # intents
 
-    def intent(self, partition: int, msg: intents.IntentMessage, value: bytes, *, again: bool = True) -> IntentTurn:
+    def intent(self, partition: int, msg: intents.IntentMessage, value: bytes) -> IntentTurn:
         """Folds one fact of an intent. `refused` says why it contradicts what is known: a dead letter.
 
-        `value`: the fact as it stands in the log, framed. `again`: an earlier owner of the partition may have heard it.
+        `value`: the fact as it stands in the log, framed.
         """
         table = self.tables.intents
-        was = table.get(msg.intent)
-        before = self._row(msg.intent, was, rows.intent_row)
+        before = self._row(msg.intent, table.get(msg.intent), rows.intent_row)
         refused = intents.contradiction(before, msg)
         if refused is not None and before is not None:
-            if again:
-                table.put(msg.intent, rows.encode(before))
+            table.put(msg.intent, rows.encode(before))
             return IntentTurn(before, refused)
         row = before or intents.IntentRow(msg.intent)
         if isinstance(msg, m.ManifestWritten):
             link = Link.of(msg)
-            self._keep(row, msg, link, value, again)
+            self._keep(row, msg, link, value)
             row = intents.follow(row, link)
         else:
             row = intents.fold(row, msg, self.here)
@@ -113,7 +111,7 @@ class Turns:
         if finished(row) and not (before is not None and finished(before)):
             # Before the put: a crash between the two has the fact heard again, on a row that is not finished.
             self._forget(partition, row)
-        self._put(table, msg.intent, None if again else was, row, is_open=owes(row, self.here))
+        self._put(table, msg.intent, row, is_open=owes(row, self.here))
         for early in taken:
             # Behind the put: heard again on the row as it was, the fact needs them once more.
             self._drop_early(early)
@@ -130,12 +128,11 @@ class Turns:
         self,
         table: rows.Table,
         key: str,
-        was: bytes | None,
         row: intents.IntentRow | transfers.TransferRow,
         *,
         is_open: bool,
     ) -> None:
-        """A row with its entry among the open ones, see rows.py for the order; nothing where it stays as it `was`."""
+        """A row with its entry among the open ones; see rows.py for the order."""
         entry, raw = rows.open_key(key), rows.encode(row)
         if is_open and key not in self._marked:
             # By each process once: the changelog of an earlier one's put may have died with it.
@@ -143,8 +140,6 @@ class Turns:
             self._marked[key] = None
             if len(self._marked) > MARKED_MAX:
                 self._marked.popitem(last=False)
-        if raw == was:
-            return
         table.put(key, raw)
         self._decoded.pop(key, None)
         if len(raw) <= DECODED_BYTES_MAX:
@@ -155,7 +150,7 @@ class Turns:
             self._marked.pop(key, None)
             table.delete(entry)
 
-    def _keep(self, row: intents.IntentRow, msg: m.ManifestWritten, link: Link, value: bytes, again: bool) -> None:
+    def _keep(self, row: intents.IntentRow, msg: m.ManifestWritten, link: Link, value: bytes) -> None:
         # Kept until its completion is heard, not only until its transfer answers: a row that fell back finds it again.
         counts, table = row.counts(link), self.tables.waiting
         useless = self.here not in row.destinations or row.is_closed(msg.manifest, self.here)
@@ -171,8 +166,7 @@ class Turns:
             known = table.get(key)
             if known is not None and _is_name(known) and known.decode() == early_key(msg):
                 self._keep_early(early_key(msg), link, value)
-            if known is None or again:
-                table.put(key, value if known is None else known)
+            table.put(key, value if known is None else known)
 
     def _keep_early(self, key: str, link: Link, value: bytes) -> None:
         """Body and link. The first counts, and is put again: the changelog of its put may have died with a worker."""
@@ -300,29 +294,26 @@ class Turns:
 
     # transfers
 
-    def transfer(self, msg: transfers.TransferMessage, value: bytes, *, again: bool = True) -> TransferTurn:
+    def transfer(self, msg: transfers.TransferMessage, value: bytes) -> TransferTurn:
         """Folds one fact of a transfer; words as for `intent`."""
         table = self.tables.transfers
-        was = table.get(msg.manifest)
-        row = self._row(msg.manifest, was, rows.transfer_row)
+        row = self._row(msg.manifest, table.get(msg.manifest), rows.transfer_row)
         closed = row is not None and row.state is transfers.State.CLOSED
         index = None if closed else self.index(msg.manifest)
         if isinstance(msg, m.TransferPlanned) and not closed:
-            index = self._planned(msg, value, index, again)
+            index = self._planned(msg, value, index)
         row = transfers.fold(row, msg, index)
         if row.state is transfers.State.CLOSED and not closed:
             # Before the put, as above.
             self._drop(msg.manifest)
         is_open = row.state is not transfers.State.CLOSED
-        self._put(table, msg.manifest, None if again else was, row, is_open=is_open)
+        self._put(table, msg.manifest, row, is_open=is_open)
         return TransferTurn(row, index)
 
-    def _planned(self, msg: m.TransferPlanned, value: bytes, index: ManifestIndex | None, again: bool) -> ManifestIndex:
-        """Stores body and index; of two bodies the first stays."""
+    def _planned(self, msg: m.TransferPlanned, value: bytes, index: ManifestIndex | None) -> ManifestIndex:
+        """Stores body and index; of two bodies the first stays. Put again all the same: see the module."""
         table = self.tables.manifests
         body = table.get(msg.manifest)
-        if body is not None and index is not None and not again:
-            return index
         if body is None:
             body = wire.body_of(value)
             index = self._index_of(msg.manifest, Manifest(msg.body), len(body))

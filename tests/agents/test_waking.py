@@ -133,7 +133,7 @@ def test_whatever_a_crash_leaves_an_open_row_has_its_entry(table: str) -> None:
         with pytest.raises(Crash):
             rig.hear(*LIFE)
         assert opened(rig) <= entries(rig)
-        rig.sit(awake=False)
+        rig.sit()
         rig.hear(*LIFE)
         assert rig.snapshot() == whole.snapshot()
 
@@ -165,7 +165,6 @@ def test_an_entry_too_many_costs_one_look_and_nothing_else() -> None:
     assert rig.tables["transfers"].reads.count(x.MANIFEST) <= 1 + len(LIFE)
     rig.after(60)
     assert (rig.log.sent, rig.plane.told) == ([], [])
-    rig.sit(awake=False)
     rig.hear(*LIFE)
     assert {k: v for k, v in rig.tables["intents"].items() if k in before["intents"]} == before["intents"]
     assert INTENT not in entries(rig), "the next turn of the row takes it away"

@@ -127,6 +127,13 @@ class Upgrade:
             if part.popen is not None:
                 part.popen.terminate()
                 part.popen.wait(30)
+            self._until_taken_for_dead(site)
+
+    def _until_taken_for_dead(self, site: Site) -> None:
+        """A worker that ended without a last word is taken for alive for three of its announcements."""
+        said = [a for a in self.rig.facts(site, topics.ANNOUNCEMENTS) if a.role == "worker"]
+        if not said[-1].closing:
+            time.sleep(3 * said[-1].every_s + 1)
 
 
 @pytest.fixture

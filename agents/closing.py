@@ -14,11 +14,13 @@ WAITING_MAX = 32
 
 
 class Closing:
-    """Runs what it is given on its thread; `act` may not raise."""
+    """Runs what it is given on its thread, once started; `act` may not raise."""
 
     def __init__(self) -> None:
         self._waiting: Queue[Callable[[], None] | None] = Queue(WAITING_MAX)
         self._thread = threading.Thread(target=self._run, name="closing", daemon=True)
+
+    def start(self) -> None:
         self._thread.start()
 
     def __call__(self, act: Callable[[], None]) -> bool:
@@ -31,8 +33,9 @@ class Closing:
 
     def stop(self) -> None:
         """What waits is done first."""
-        self._waiting.put(None)
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._waiting.put(None)
+            self._thread.join()
 
     def _run(self) -> None:
         while (act := self._waiting.get()) is not None:

@@ -164,6 +164,7 @@ class Worker:
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.api.start()
+        self.closing.start()
         self.keeper.start()
         self.view.start()
         await asyncio.to_thread(self._refuse_other_registry)

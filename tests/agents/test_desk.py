@@ -642,6 +642,7 @@ def test_a_close_that_nobody_can_take_is_offered_again() -> None:
 
 def test_the_thread_that_closes_goes_on_in_order_and_ends_behind_what_waits() -> None:
     closing, done, hold = Closing(), list[int](), threading.Event()
+    closing.start()
     assert closing(lambda: (hold.wait(10), None)[1])
     taken = [closing(lambda n=n: done.append(n)) for n in range(WAITING_MAX + 2)]  # type: ignore[misc]
     assert taken[: WAITING_MAX - 1] == [True] * (WAITING_MAX - 1)

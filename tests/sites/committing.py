@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import tempfile
 from typing import Any
 
 from faust.types import TP
@@ -24,6 +25,7 @@ async def main(bootstrap: str, name: str, records: int) -> None:
         web_enabled=False,
         broker_commit_interval=3600.0,
         consumer_auto_offset_reset="earliest",
+        datadir=tempfile.gettempdir(),
     )
     topic = app.topic(name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
     heard, all_heard = [], asyncio.Event()

@@ -6,6 +6,7 @@ machine that runs the tests may be busy with others; limits are several times wh
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -54,6 +55,15 @@ def full() -> dict[str, dict[str, bytes]]:
         rig.tables["manifests"][rows.index_key(manifest)] = index
         rig.hear(x.reported(manifest), x.opened(manifest=manifest))
     return rig.snapshot()
+
+
+@pytest.fixture(autouse=True)
+def _small_heap() -> Iterator[None]:
+    """A worker's heap holds a worker. What the tests before have left would be searched by a collection in a slice."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

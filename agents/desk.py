@@ -235,6 +235,8 @@ class Desk:
         clock.begin_slice()
         while self.effects.lost:
             clock.lost(self.effects.lost.popleft())
+            if clock.slice_is_over:
+                return True  # a broker that was away gives up a whole buffer at once
         clock.grant()
         while (due := clock.next_due()) is not None:
             try:

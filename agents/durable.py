@@ -35,7 +35,7 @@ STALL_S = 4.0
 """Longer than any turn, shorter than a session (10 s)."""
 SWITCH_S = 0.0005
 """How long a thread may keep the interpreter when the loop wants it. A turn gives it up at each access of a table, and
-would wait Python's 5 ms each time that a view or an API is busy (seen: 100 intents took a third longer)."""
+would wait Python's 5 ms each time that a view or an API is busy (seen: 200 intents took a third longer)."""
 
 
 def die(what: str, **words: object) -> NoReturn:

@@ -93,9 +93,13 @@ class Effects:
         self.now_ms, self.aside = now_ms, aside
         self.lost: deque[c.Command] = deque()
         """Commands whose records the publisher gave up, told on its thread; no more than its buffer held."""
+        self._broken: Exception | None = None
+        """What the environment broke aside."""
 
     def __call__(self, command: c.Command) -> bool:
         """Carries `command` out; False when it cannot be taken now. What the environment breaks is raised."""
+        if self._broken is not None:
+            raise self._broken
         try:
             return self._do(command)
         except WireError as error:
@@ -213,6 +217,9 @@ class Effects:
             log.error("a command's record is refused by our own gate", command="CloseTransfer", why=str(error))
         except Transfer2goError as error:
             log.warning("not published, owed again", record="CompletionRecord", why=str(error))
+            self.lost.append(command)
+        except ENVIRONMENT as error:
+            self._broken = error
             self.lost.append(command)
         except Exception:
             log.exception("command not taken", command="CloseTransfer")

@@ -11,12 +11,13 @@ import pytest
 
 from agents import desk as desks
 from agents import effects, rows
-from agents.clock import OPEN_SETTLE_MS, RECORD_SETTLE_MS
+from agents.clock import OPEN_SETTLE_MS, RECORD_SETTLE_MS, SLICE_S
 from agents.closing import WAITING_MAX, Closing
 from agents.desk import REOPENED_MS
 from agents.effects import at_once
 from agents.rows import TableFailed
 from streams import wire
+from streams.core import commands as c
 from streams.core import messages as m
 from streams.core import transfer as transfers
 from streams.core.intent import Decision
@@ -638,6 +639,28 @@ def test_a_close_that_nobody_can_take_is_offered_again() -> None:
     rig.effects.aside = at_once
     rig.after(0.2)
     assert len(rig.take(m.CompletionRecord)) == 1
+
+
+@ENVIRONMENT
+def test_what_the_environment_breaks_aside_is_raised_by_the_next_command(error: Exception) -> None:
+    rig = Rig()
+    rig.hear(x.planned(x.written(items=[x.item(n, 10) for n in range(200)])))
+    rig.log.broken = error
+    rig.hear(x.progress(Ranges([(0, 2000)]), Ranges([(0, 200)])))
+    rig.log.broken = None
+    with pytest.raises(type(error)):
+        rig.after(0)
+
+
+def test_a_whole_buffer_that_is_given_up_is_heard_of_in_slices() -> None:
+    rig = Rig()
+    rig.effects.lost.extend(c.PlanTransfer(x.MANIFEST, x.C, 1, 5) for _ in range(100))
+    elapsed = iter(range(10_000))
+    rig.clock._elapsed_s = lambda: next(elapsed) * SLICE_S / 10
+    assert rig.desk.tick(), "more is due"
+    assert 80 < len(rig.effects.lost) < 100
+    assert rig.tick() > 5
+    assert not rig.effects.lost
 
 
 def test_the_thread_that_closes_goes_on_in_order_and_ends_behind_what_waits() -> None:

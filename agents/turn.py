@@ -105,6 +105,8 @@ class Turns:
             row = intents.follow(row, link)
         else:
             row = intents.fold(row, msg, self.here)
+            if isinstance(msg, m.IntentDecided):
+                self._name_again(row, 0, "")
         row, taken = self._advanced(row)
         if isinstance(msg, m.CompletionRecord) and msg.destination == self.here:
             self._drop_body(row, msg.manifest)
@@ -162,11 +164,22 @@ class Turns:
             self._keep_early(early_key(msg), link, value)
             self._note_early(msg.intent, early_key(msg))
         elif self._counted(row, msg):
-            key = waiting_key(msg.manifest, msg.source)
-            known = table.get(key)
-            if known is not None and _is_name(known) and known.decode() == early_key(msg):
-                self._keep_early(early_key(msg), link, value)
-            table.put(key, value if known is None else known)
+            self._keep_counted(row, msg, link, value)
+
+    def _keep_counted(self, row: intents.IntentRow, msg: m.ManifestWritten, link: Link, value: bytes) -> None:
+        """Of a number that counts already: puts again what stands there, or what a crash left of it, and no rival."""
+        key, early, table = waiting_key(msg.manifest, msg.source), early_key(msg), self.tables.waiting
+        known = table.get(key)
+        if known is None and table.get(link_key(early)) is not None:
+            known = early.encode()
+        is_last = msg.no + 1 == row.chain.next_no
+        if known is None and is_last and link.sha256 != row.chain.sha256:
+            return
+        if known is not None and _is_name(known) and known.decode() == early:
+            self._keep_early(early, link, value)
+        table.put(key, value if known is None else known)
+        if self.waiting_body(msg.manifest, msg.source) == value:  # else a rival, whose followers never count
+            self._name_again(row, msg.no + 1, link.sha256)
 
     def _keep_early(self, key: str, link: Link, value: bytes) -> None:
         """Body and link. The first counts, and is put again: the changelog of its put may have died with a worker."""
@@ -200,6 +213,23 @@ class Turns:
                 taken.append(early)
             row = intents.follow(row, link)
         return row, taken
+
+    def _name_again(self, row: intents.IntentRow, no: int, sha256: str) -> None:
+        """Puts the names again under which early manifests came to count, from `no` on: the fact behind which they did
+        is heard again, and the changelog of its puts may have died with a worker while the row's lived on."""
+        decided, table = row.decision, self.tables.waiting
+        if row.ended or decided is None or decided.source is None or self.here not in row.destinations:
+            return
+        for counted in range(no, row.chain.next_no):
+            manifest = ManifestId.of(row.intent, row.chain.source_no, counted)
+            key = waiting_key(manifest, decided.source)
+            early = f"{key}@{sha256}"
+            raw = table.get(link_key(early))
+            if raw is None:
+                return
+            if not row.is_closed(manifest, self.here):
+                table.put(key, table.get(key) or early.encode())
+            sha256 = avro.reader(Link)(json.loads(raw)).sha256
 
     def _note_early(self, intent: IntentId, key: str, *, waits: bool = True) -> None:
         """What waits behind another is found again by its name only, and what follows a rival waits for ever."""

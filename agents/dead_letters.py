@@ -53,7 +53,10 @@ async def _acknowledged(letter: m.DeadLetter, publisher: Sending) -> Exception |
         if not answer.done():
             answer.set_result(error)
 
-    publisher.send(letter, lambda error: loop.call_soon_threadsafe(set_answer, error))
+    def acknowledged(error: Exception | None) -> None:
+        loop.call_soon_threadsafe(set_answer, error)
+
+    publisher.send(letter, acknowledged)
     return await answer
 
 

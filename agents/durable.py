@@ -80,7 +80,8 @@ def _new_offset(self: Consumer, tp: TP) -> int | None:
         return None
     acked[:] = [offset for offset in acked if bound is not None and offset > bound]
     self._acked_index[tp].difference_update(done)
-    return max(done) + 1
+    last: int = max(done)
+    return last + 1
 
 
 async def _no_gap(self: Consumer, tp: TP, offset_from: int, offset_to: int) -> None:

@@ -298,7 +298,6 @@ def build_app(settings: Settings) -> faust.App:
     app.on_partitions_assigned.connect(worker.assignment.on_assigned, weak=False)
     app.on_rebalance_complete.connect(worker.assignment.on_recovered, weak=False)
 
-    @app.task
     async def begin() -> None:
         if not app.is_worker:
             return
@@ -308,9 +307,10 @@ def build_app(settings: Settings) -> faust.App:
             _give_up(error)
         await asyncio.gather(worker.run_clock(), worker.run_announcements(), worker.guard.tick())
 
-    @app.on_before_shutdown.connect
     async def end(_app: faust.App, **_: object) -> None:
         if app.is_worker:
             await asyncio.to_thread(worker.stop)
 
+    app.task(begin)
+    app.on_before_shutdown.connect(end, weak=False)
     return app

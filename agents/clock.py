@@ -44,15 +44,6 @@ RECORD_SETTLE_MS = 30_000
 """A record for this site's log is on its way as long as the publisher keeps trying, and what it gives up is owed again
 at once. Said again because a busy loop had not heard it within 2 s, records made the loop busier (seen: of 300 intents
 at once each was planned twice and asked for three times)."""
-_RECORDS = (
-    c.PublishDecision,
-    c.PlanTransfer,
-    c.DecideTransfer,
-    c.RequestChunks,
-    c.ExpireLease,
-    c.FixCompletion,
-    c.CloseTransfer,
-)
 REPORTS_A_SECOND = 50
 """Of all open transfers together: each is a record at every site. One alone reports every `policy.report_s`."""
 SENT_REMEMBERED = 20_000
@@ -318,7 +309,7 @@ class Clock:
     def _settle_ms(self, command: c.Command) -> int:
         if isinstance(command, c.OpenPart):
             return OPEN_SETTLE_MS
-        if isinstance(command, _RECORDS):
+        if isinstance(command, c.Published):
             return RECORD_SETTLE_MS
         looks = isinstance(command, c.WriteManifests) and command.looks
         return int((self.policy.renew_s if looks else self.policy.settle_s) * 1000)

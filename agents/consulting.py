@@ -24,8 +24,13 @@ from streams.core.routing import Found, decide
 log = structlog.get_logger(__name__)
 
 CATCH_UP_S = 5.0
+SAID_S = 30.0
+"""A decision is on its way to this site's log for as long as the publisher keeps trying, and is not said again."""
 UNDECIDED_MAX = 10_000
 """Intents whose first asking is remembered: that of one cancelled while undecided is never asked for again."""
+
+Publish = Callable[[m.Message, Callable[[Exception | None], None]], None]
+"""Hands a record to the publisher, which says when it is in the log or given up."""
 
 
 class Views(Protocol):
@@ -43,12 +48,16 @@ class Views(Protocol):
 class Consulting:
     """Runs what needs a view that has caught up, in a thread of its own; a failure is logged and stays owed."""
 
-    def __init__(self, views: Views, policy: Policy, publish: Callable[[m.Message], None]) -> None:
+    def __init__(self, views: Views, policy: Policy, publish: Publish) -> None:
         self.views, self.policy, self.publish = views, policy, publish
         self._waiting: SimpleQueue[tuple[object, Callable[[], None]] | None] = SimpleQueue()
         self._asked: set[object] = set()
         self._first_asked: OrderedDict[IntentId, float] = OrderedDict()
+        self._said: OrderedDict[IntentId, float] = OrderedDict()
+        """Decisions that were published and may not be heard yet: since when."""
         self._thread = threading.Thread(target=self._run, name="consulting", daemon=True)
+
+    def start(self) -> None:
         self._thread.start()
 
     def decide(self, body: m.TransferIntent) -> None:
@@ -92,13 +101,31 @@ class Consulting:
             log.exception("not done, owed again")
 
     def _decide(self, body: m.TransferIntent) -> None:
-        asked = self._first_asked.setdefault(body.intent, time.monotonic())
+        now = time.monotonic()
+        if now - self._said.get(body.intent, -SAID_S) < SAID_S:
+            return
+        asked = self._first_asked.setdefault(body.intent, now)
         while len(self._first_asked) > UNDECIDED_MAX:
             # The oldest was most likely cancelled; one that is still undecided waits anew.
             self._first_asked.popitem(last=False)
-        waited = time.monotonic() - asked >= self.policy.undecided_s
+        waited = now - asked >= self.policy.undecided_s
         views = self.views
         decision = decide(body, views.found(body), views.sites(), views.alive(), waited=waited)
         if decision is not None:
-            self.publish(decision)
+            self._say(decision, now)
             self._first_asked.pop(body.intent, None)
+
+    def _say(self, decision: m.IntentDecided, now: float) -> None:
+        def acknowledged(error: Exception | None) -> None:
+            if error is not None:
+                self._said.pop(decision.intent, None)
+
+        self._said[decision.intent] = now
+        self._said.move_to_end(decision.intent)
+        while len(self._said) > UNDECIDED_MAX:
+            self._said.popitem(last=False)
+        try:
+            self.publish(decision, acknowledged)
+        except Exception:
+            self._said.pop(decision.intent, None)
+            raise

@@ -165,6 +165,7 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self.api.start()
         self.closing.start()
+        self.consulting.start()
         self.keeper.start()
         self.view.start()
         await asyncio.to_thread(self._refuse_other_registry)

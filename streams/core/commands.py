@@ -14,6 +14,12 @@ from streams.core.names import IntentId, ManifestId, Site
 from streams.core.ranges import Ranges
 
 
+class Published:
+    """What the worker itself says in its site's log: on its way until it is heard, or given up and owed again."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class DecideIntent:
     """Home: look the selection up and accept, refuse, or stay undecided."""
@@ -27,7 +33,7 @@ class DecideIntent:
 
 
 @dataclass(frozen=True, slots=True)
-class PublishDecision:
+class PublishDecision(Published):
     """Home: say the next numbered decision, which the row already determines (cancel, priority, deadline)."""
 
     extinguished_by: ClassVar[tuple[type, ...]] = (m.IntentDecided,)
@@ -66,7 +72,7 @@ class WriteManifests:
 
 
 @dataclass(frozen=True, slots=True)
-class PlanTransfer:
+class PlanTransfer(Published):
     """Destination: hand a manifest that counts to its own row."""
 
     extinguished_by: ClassVar[tuple[type, ...]] = (m.TransferReported, m.CompletionRecord)
@@ -81,7 +87,7 @@ class PlanTransfer:
 
 
 @dataclass(frozen=True, slots=True)
-class DecideTransfer:
+class DecideTransfer(Published):
     """Destination: tell an open transfer what its intent's decision now says."""
 
     extinguished_by: ClassVar[tuple[type, ...]] = (m.TransferReported, m.CompletionRecord)
@@ -93,7 +99,7 @@ class DecideTransfer:
 
 
 @dataclass(frozen=True, slots=True)
-class ReportTransfer:
+class ReportTransfer(Published):
     """Destination: answer a plan or decision that was heard (repeats too), and say what changed."""
 
     extinguished_by: ClassVar[tuple[type, ...]] = (m.TransferReported,)
@@ -138,7 +144,7 @@ class StopPart:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestChunks:
+class RequestChunks(Published):
     """Destination: ask `source` for ranges, under the next number; effects add the items and the lease's end."""
 
     extinguished_by: ClassVar[tuple[type, ...]] = (m.ChunksRequested,)
@@ -156,7 +162,7 @@ class RequestChunks:
 
 
 @dataclass(frozen=True, slots=True)
-class ExpireLease:
+class ExpireLease(Published):
     """Destination's clock: propose that a request was not answered in time."""
 
     extinguished_by: ClassVar[tuple[type, ...]] = (m.LeaseExpired, m.SourceFailed)
@@ -170,7 +176,7 @@ class ExpireLease:
 
 
 @dataclass(frozen=True, slots=True)
-class FixCompletion:
+class FixCompletion(Published):
     """Destination: a last word that a late fact could change is fixed in its own log before anybody else hears it."""
 
     extinguished_by: ClassVar[tuple[type, ...]] = (m.TransferClosed,)
@@ -183,7 +189,7 @@ class FixCompletion:
 
 
 @dataclass(frozen=True, slots=True)
-class CloseTransfer:
+class CloseTransfer(Published):
     """Destination: publish completion and replicas, wait for their acknowledgement, then close."""
 
     extinguished_by: ClassVar[tuple[type, ...]] = (m.TransferClosed,)
@@ -196,7 +202,7 @@ class CloseTransfer:
 
 
 @dataclass(frozen=True, slots=True)
-class RepeatCompletion:
+class RepeatCompletion(Published):
     """Destination: a closed transfer was planned again, so its completion did not arrive: say it again, byte-equal."""
 
     extinguished_by: ClassVar[tuple[type, ...]] = (m.CompletionRecord,)

@@ -8,11 +8,13 @@ from functools import partial
 
 import pytest
 
+import agents.consulting
 from agents.consulting import Consulting
 from streams.core import messages as m
 from streams.core.names import Site
 from streams.core.policy import Policy
 from streams.core.routing import Found
+from streams.errors import Temporary
 from tests.core import example as x
 
 UNKNOWN = Found(0, {}, ("/store/muon/0.root",))
@@ -52,7 +54,16 @@ class Views:
 class Bench:
     def __init__(self, undecided_s: float) -> None:
         self.views, self.said = Views(), list[m.Message]()
-        self.consulting = Consulting(self.views, Policy(undecided_s=undecided_s), self.said.append)
+        self.acks: list[Callable[[Exception | None], None]] = []
+        self.full = False
+        self.consulting = Consulting(self.views, Policy(undecided_s=undecided_s), self.publish)
+        self.consulting.start()
+
+    def publish(self, message: m.Message, on_ack: Callable[[Exception | None], None]) -> None:
+        if self.full:
+            raise Temporary("buffer full")
+        self.said.append(message)
+        self.acks.append(on_ack)
 
     def settled(self) -> list[m.Message]:
         """What was said, once everything asked before this is over."""
@@ -85,6 +96,30 @@ def bench(benches: Callable[[float], Bench]) -> Bench:
 def test_a_decision_is_published(bench: Bench) -> None:
     bench.consulting.decide(x.body())
     assert bench.settled() == [x.decided()]
+
+
+def test_a_decision_is_said_again_only_when_it_was_given_up(bench: Bench) -> None:
+    """A busy loop hears it late, and asks meanwhile."""
+    bench.full = True
+    bench.consulting.decide(x.body())
+    assert bench.settled() == []
+    bench.full = False
+    for _ in range(3):
+        bench.consulting.decide(x.body())
+        assert bench.settled() == [x.decided()]
+    bench.acks[0](None)
+    bench.consulting.decide(x.body())
+    assert bench.settled() == [x.decided()]
+    bench.acks[0](TimeoutError("no broker"))
+    bench.consulting.decide(x.body())
+    assert bench.settled() == [x.decided(), x.decided()]
+
+
+def test_one_that_nobody_heard_for_long_is_said_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agents.consulting, "SAID_S", 0.0)
+    for times in (1, 2):
+        bench.consulting.decide(x.body())
+        assert len(bench.settled()) == times
 
 
 def test_an_unknown_name_stays_undecided(bench: Bench) -> None:
@@ -136,7 +171,8 @@ def test_without_a_catch_up_nothing_is_done_and_the_next_is_tried(bench: Bench) 
 
 def test_what_waits_already_is_not_asked_twice() -> None:
     views, done = Lagging(), list[int]()
-    consulting = Consulting(views, Policy(), lambda message: None)
+    consulting = Consulting(views, Policy(), lambda message, on_ack: None)
+    consulting.start()
     for n in (1, 2, 3):
         consulting.then("first", partial(done.append, n))
     for n in (4, 5):

@@ -2,20 +2,60 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from agents.clock import RECORD_SETTLE_MS
 from streams.core import commands as c
 from streams.core import messages as m
 from streams.core.manifest import digest
+from streams.core.names import Text
 from streams.core.policy import LEASES_MAX, Policy
-from streams.core.ranges import Ranges
+from streams.core.ranges import EMPTY, Ranges
 from streams.core.routing import Found
 from streams.planes import orders
 from tests.agents.rig import Rig
 from tests.core import example as x
 
 ONE = x.written()
+
+
+COMMANDS: list[c.Command] = [
+    c.DecideIntent(x.INTENT),
+    c.PublishDecision(x.decided(2)),
+    c.WriteManifests(x.body(), 0, 0, "", ""),
+    c.PlanTransfer(x.MANIFEST, x.C, 1, 5),
+    c.DecideTransfer(x.told(2)),
+    c.ReportTransfer(x.reported()),
+    c.OpenPart(x.MANIFEST, 1, EMPTY, EMPTY, EMPTY),
+    c.StopPart(x.MANIFEST, 1, m.Reason(m.Scope.POLICY, m.FailureClass.PERMANENT, "decide", Text("cancelled"))),
+    c.RequestChunks(x.MANIFEST, x.C, 1, 1, Ranges([(0, 150)]), 150, 5),
+    c.ExpireLease(x.MANIFEST, x.C, 1),
+    c.FixCompletion(x.MANIFEST, x.completed()),
+    c.CloseTransfer(x.MANIFEST, x.completed()),
+    c.RepeatCompletion(x.completed()),
+    c.ServeChunks(x.requested(1, Ranges([(0, 150)]), until_ms=500_000)),
+]
+
+
+def test_every_command_is_tried_here() -> None:
+    assert {type(command) for command in COMMANDS} == set(get_args(c.Command))
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: type(command).__name__)
+def test_what_the_worker_publishes_settles_as_records_do_and_is_owed_when_given_up(command: c.Command) -> None:
+    rig = Rig()
+    rig.hear(x.body(), x.decided(), ONE, x.planned(ONE))
+    rig.forget()
+    rig.log.sent.clear()
+    rig.log.acks.clear()
+    assert rig.effects(command)
+    decides = isinstance(command, c.DecideIntent)  # by way of the catalogue, whose thread remembers it
+    assert bool(rig.log.sent) == (isinstance(command, c.Published) or decides)
+    for acknowledged in rig.log.acks[:1]:
+        acknowledged(TimeoutError("no broker"))
+    assert list(rig.effects.lost) == ([command] if isinstance(command, c.Published) else [])
 
 
 def test_a_report_is_extinguished_by_being_heard() -> None:

@@ -63,7 +63,7 @@ def held(environment: dict[str, str]) -> Iterator[None]:
 def test_importing_opens_no_file_no_client_and_makes_no_directory(environment: dict[str, str]) -> None:
     done = run(environment, "-c", _LOOK)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["[]", "['consulting']"]
+    assert done.stdout.splitlines() == ["[]", "[]"]
     assert not Path(environment["T2G_DATADIR"]).exists()
 
 

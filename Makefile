@@ -11,9 +11,9 @@ BIN = .venv/bin
 demo: env
 	$(BIN)/transfer2go demo $(ARGS)
 
-# Lint and types first: they fail in seconds. One pytest run, the tests on real brokers last (tests/conftest.py).
+# Lint and types first: they fail in seconds. Two processes; what shares a federation stays in one (tests/conftest.py).
 test: lint types
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: env
 	$(BIN)/ruff check .

@@ -230,10 +230,13 @@ def one(seed: int, *, stale: bool) -> None:
     check(world)
     chance = random.Random(seed)
     for name in world.names:
-        first, second = (replayed(world, name, chance) for _ in range(2))
-        for table in rows.NAMES:
-            assert first[table] == second[table], f"I8, I11: {table} of {name} differ between replays"
-            if not stale and table != "waiting":
+        first = replayed(world, name, chance)
+        if stale:  # rows that fell back may differ from the live ones: two replays are compared
+            second = replayed(world, name, chance)
+            for table in rows.NAMES:
+                assert first[table] == second[table], f"I8, I11: {table} of {name} differ between replays"
+        else:
+            for table in set(rows.NAMES) - {"waiting"}:
                 live = world.sites[name].tables[table].rows
                 assert live == first[table], f"I8: {table} of {name} differ from their replay"
 

@@ -273,10 +273,11 @@ class Clock:
     def note_credit(self, row: TransferRow, index: ManifestIndex | None) -> None:
         """Takes in what the row has outstanding."""
         manifest, unit = row.manifest, index.unit_bytes if index is not None else 1
-        held = dict.fromkeys(self.credit.sources(manifest), 0)
+        held = dict.fromkeys(self.credit.sources(manifest), (0, 0))
         for source in row.sources:
-            to_come = (o.to_come(index) if index is not None else o.ranges for o in source.outstanding)
-            held[source.source] = unit * sum((ranges - row.verified).size for ranges in to_come)
+            to_come = [o.to_come(index) - row.verified if index is not None else o.ranges for o in source.outstanding]
+            items = sum(index.line.count_in(ranges) for ranges in to_come) if index is not None else len(to_come)
+            held[source.source] = unit * sum(ranges.size for ranges in to_come), items
         until = [o.until_ms for s in row.sources for o in s.outstanding]
         if until:
             self.asked[manifest] = min(until) - int(self.policy.lease_s * 1000)
@@ -287,12 +288,12 @@ class Clock:
             if not self._is_settling(request) or request.request_no <= row.source_row(asked_of).requested:
                 del unheard[asked_of]
             else:
-                held[asked_of] = held.get(asked_of, 0) + request.bytes
+                size, items = held.get(asked_of, (0, 0))
+                held[asked_of] = size + request.bytes, items + request.items
         if not unheard:
             self._unheard.pop(manifest, None)
-        for asked_of, size in held.items():
-            if (channel := self.credit.note(asked_of, manifest, size, self.now_ms())) is not None:
-                self._to_grant[channel] = None
+        for asked_of, (size, items) in held.items():
+            self._to_grant |= dict.fromkeys(self.credit.note(asked_of, manifest, size, items, self.now_ms()))
 
     # carrying out
 

@@ -1,13 +1,15 @@
 """Which transfers the plane of a worker holds open, and which wait until it has room. Decides nothing else.
 
 An open transfer costs the plane memory for each of its items; without a bound, many intents at once would outgrow it.
+Of those that wait, the transfer goes first whose intent holds the fewest: a single file need not wait for a million.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
-from streams.core.names import ManifestId
+from streams.core.names import IntentId, ManifestId
 
 ITEMS_MAX = 100_000
 """Of all transfers held open, at about 0.5 KB each; one transfer is held however many it has."""
@@ -23,11 +25,13 @@ class Holding:
         self._held: dict[ManifestId, int] = {}
         self._weight = 0
         """Of all that is held."""
+        self._by_intent: Counter[IntentId] = Counter()
+        """Transfers held, of each intent."""
         self._waiting: dict[ManifestId, tuple[int, int]] = {}
         """Partition and weight of the transfers that wait, the longest first."""
 
     def may_hold(self, manifest: ManifestId, items: int, partition: int) -> bool:
-        """Whether the plane may open this transfer too: who waits longer goes first."""
+        """Whether the plane may open this transfer too."""
         if manifest in self._held:
             return True
         weight = items + TRANSFER_ITEMS
@@ -37,15 +41,20 @@ class Holding:
         self._waiting.pop(manifest, None)
         self._held[manifest] = weight
         self._weight += weight
+        self._by_intent[manifest.intent] += 1
         return True
 
     def _room_behind(self, manifest: ManifestId) -> int:
-        """What is left for it once those that wait longer have theirs."""
-        room = ITEMS_MAX - self._weight
+        """What is left for it once those that go before it have theirs."""
+        room, own = ITEMS_MAX - self._weight, self._by_intent[manifest.intent]
+        before = True
         for other, (_, weight) in self._waiting.items():
-            if other == manifest or room <= 0:
+            before = before and other != manifest
+            others = self._by_intent[other.intent]
+            if room <= 0:
                 break
-            room -= weight
+            if other != manifest and (others < own or (others == own and before)):
+                room -= weight
         return room
 
     def gone(self, manifest: ManifestId) -> list[tuple[int, ManifestId]]:
@@ -55,19 +64,22 @@ class Holding:
         if weight is None:
             return []
         self._weight -= weight
+        self._by_intent[manifest.intent] -= 1
+        if not self._by_intent[manifest.intent]:
+            del self._by_intent[manifest.intent]
         return self._next()
 
     def ended(self, manifest: ManifestId) -> list[tuple[int, ManifestId]]:
         """As `gone`, and it waits for nothing either."""
-        was_first = next(iter(self._waiting), None) == manifest
-        self._waiting.pop(manifest, None)
-        return self.gone(manifest) or (self._next() if was_first else [])
+        waited = self._waiting.pop(manifest, None) is not None
+        return self.gone(manifest) or (self._next() if waited else [])
 
     def _next(self) -> list[tuple[int, ManifestId]]:
-        """The longest waiting that fit together, or the very first where nothing is held."""
+        """Those that go first and fit together, or the very first where nothing is held."""
         found: list[tuple[int, ManifestId]] = []
         free = ITEMS_MAX - self._weight
-        for manifest, (partition, weight) in self._waiting.items():
+        turn = sorted(self._waiting.items(), key=lambda one: self._by_intent[one[0].intent])  # else the longest waiting
+        for manifest, (partition, weight) in turn:
             free -= weight
             if free < 0 and (found or self._held):
                 break
@@ -82,4 +94,5 @@ class Holding:
         self.opened.clear()
         self._held.clear()
         self._weight = 0
+        self._by_intent.clear()
         self._waiting.clear()

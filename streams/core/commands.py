@@ -155,6 +155,8 @@ class RequestChunks(Published):
     ranges: Ranges
     bytes: int
     priority: int
+    items: int
+    """How many the ranges are of."""
 
     @property
     def id(self) -> tuple[object, ...]:

@@ -4,9 +4,14 @@ Credit bounds the bytes asked for and not verified on a channel, a (source, payl
 partition keeps only five times that. Requests that find no room wait in their channel's queue, in memory, and are
 granted from it in its order whenever room is made, whoever made it: who is asked together with whom plays no part.
 
-The order: the higher priority first; among equals the transfer with the least outstanding; among these the one that
-waits longest: without the last, two transfers that answer quickly would keep a third waiting to their end. Whom a
-channel has no room for is overtaken by nobody, or small requests would do the same to a large one.
+Beside bytes, the items asked of a source are bounded: a small file takes a millisecond at the source and another where
+it lands, whatever its size, and what is asked later waits for all that was asked before. A request of few items of an
+intent that has none outstanding at the source goes all the same.
+
+The order: the higher priority first; among equals the intent with the fewest items outstanding at the source, so that
+a single file need not wait for a million; then the transfer with the least outstanding; among these the one that waits
+longest: without the last, two transfers that answer quickly would keep a third waiting to their end. Whom a channel
+has no room for is overtaken by nobody, or small requests would do the same to a large one.
 """
 
 from __future__ import annotations
@@ -15,12 +20,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from streams.core.commands import ExpireLease, RequestChunks
-from streams.core.names import ManifestId, Site
+from streams.core.names import IntentId, ManifestId, Site
 from streams.core.policy import LEASES_MAX
 from streams.core.topics import partition_of
 
 Channel = tuple[Site, int]
 """(source, payload partition)."""
+ITEMS_MAX = 2_500
+"""Asked of a source and not verified, by one worker: two full manifests and the next, some seconds of tiny files."""
+FEW_ITEMS = 64
 
 
 @dataclass(slots=True)
@@ -28,6 +36,27 @@ class _Waiting:
     request: RequestChunks
     place: int
     """In the queue: kept while the transfer's request changes, given up when it is granted."""
+
+
+@dataclass(slots=True)
+class _Items:
+    """What is asked of a source, in items."""
+
+    outstanding: dict[ManifestId, int] = field(default_factory=dict)
+    by_intent: dict[IntentId, int] = field(default_factory=dict)
+    used: int = 0
+    full: bool = False
+    """Somebody waits until there are fewer."""
+
+    def note(self, manifest: ManifestId, count: int) -> None:
+        more = count - self.outstanding.pop(manifest, 0)
+        if count:
+            self.outstanding[manifest] = count
+        self.used += more
+        intent = manifest.intent
+        of_intent = self.by_intent.pop(intent, 0) + more
+        if of_intent:
+            self.by_intent[intent] = of_intent
 
 
 @dataclass(slots=True)
@@ -48,6 +77,7 @@ class Credit:
     def __init__(self, credit_bytes: int, lease_ms: int, partitions: int) -> None:
         self.credit_bytes, self.lease_ms, self.partitions = credit_bytes, lease_ms, partitions
         self._uses: dict[Channel, _Use] = {}
+        self._items: dict[Site, _Items] = {}
         self._of: dict[ManifestId, set[Channel]] = {}
         """Channels in which a transfer has something outstanding or waits."""
         self._places = 0
@@ -69,13 +99,16 @@ class Credit:
         use = self._uses.get(channel)
         return [] if use is None else list(use.queue)
 
-    def note(self, source: Site, manifest: ManifestId, size: int, now_ms: int) -> Channel | None:
-        """Takes in what a transfer has outstanding at a source; its channel if that made room where others wait."""
+    def note(self, source: Site, manifest: ManifestId, size: int, items: int, now_ms: int) -> list[Channel]:
+        """Takes in what a transfer has outstanding at a source: bytes and items.
+
+        The channels in which somebody waits for the room that this made, whose turn is next first.
+        """
         channel = self.channel(source, manifest)
         use = self._uses.get(channel)
         if use is None:
             if not size:
-                return None
+                return []
             use = self._uses[channel] = _Use()
         before = use.outstanding.pop(manifest, 0)
         use.used += size - before
@@ -84,10 +117,20 @@ class Credit:
             self._of.setdefault(manifest, set()).add(channel)
         else:
             self._let_go(manifest, channel, use)
-        if size >= before:
-            return None
-        use.moved_ms = now_ms
-        return channel if use.queue else None
+        of_source = self._items.setdefault(source, _Items())
+        items_before = of_source.used
+        of_source.note(manifest, items if size else 0)
+        if size < before:
+            use.moved_ms = now_ms
+        if of_source.full and of_source.used < items_before:
+            of_source.full = False
+            return self._with_queues(source)
+        return [channel] if size < before and use.queue else []
+
+    def _with_queues(self, source: Site) -> list[Channel]:
+        """Channels of a source in which somebody waits, whose turn is next first."""
+        waiting = {c: self._first(c, use) for c, use in self._uses.items() if c[0] == source and use.queue}
+        return sorted(waiting, key=lambda channel: self._order(channel, waiting[channel]))
 
     def sources(self, manifest: ManifestId) -> list[Site]:
         """Where a transfer has something outstanding, or waits."""
@@ -119,12 +162,28 @@ class Credit:
         use = self._uses.get(channel)
         if use is None or not use.queue:
             return None
+        first = self._first(channel, use).request
+        if use.used and use.used + first.bytes > self.credit_bytes:
+            return None
+        return first if self._has_items(first) else None
 
-        def order(one: _Waiting) -> tuple[int, int, int]:
-            return -one.request.priority, use.outstanding.get(one.request.manifest, 0), one.place
+    def _first(self, channel: Channel, use: _Use) -> _Waiting:
+        return min(use.queue.values(), key=lambda one: self._order(channel, one))
 
-        first = min(use.queue.values(), key=order).request
-        return first if not use.used or use.used + first.bytes <= self.credit_bytes else None
+    def _order(self, channel: Channel, one: _Waiting) -> tuple[int, int, int, int]:
+        manifest, of_source = one.request.manifest, self._items.get(channel[0])
+        of_intent = 0 if of_source is None else of_source.by_intent.get(manifest.intent, 0)
+        return -one.request.priority, of_intent, self._uses[channel].outstanding.get(manifest, 0), one.place
+
+    def _has_items(self, request: RequestChunks) -> bool:
+        """Whether its source may be asked for so many more."""
+        of_source = self._items.get(request.source)
+        if of_source is None or not of_source.used or of_source.used + request.items <= ITEMS_MAX:
+            return True
+        if request.items <= FEW_ITEMS and request.manifest.intent not in of_source.by_intent:
+            return True
+        of_source.full = True
+        return False
 
     def grant(self, request: RequestChunks) -> None:
         """The request was sent: it waits no more, and uses credit."""
@@ -133,6 +192,8 @@ class Credit:
         use.queue.pop(request.manifest, None)
         use.outstanding[request.manifest] = use.outstanding.get(request.manifest, 0) + request.bytes
         use.used += request.bytes
+        of_source = self._items.setdefault(request.source, _Items())
+        of_source.note(request.manifest, of_source.outstanding.get(request.manifest, 0) + request.items)
 
     def withdraw(self, request: RequestChunks) -> None:
         """The request cannot be sent: it waits no more, until its transfer is asked again."""
@@ -146,8 +207,7 @@ class Credit:
         made: list[Channel] = []
         for channel in list(self._of.get(manifest, ())):
             self._uses[channel].queue.pop(manifest, None)
-            if self.note(channel[0], manifest, 0, now_ms) is not None:
-                made.append(channel)
+            made += self.note(channel[0], manifest, 0, 0, now_ms)
         self._of.pop(manifest, None)
         return made
 
@@ -155,6 +215,9 @@ class Credit:
         """The partition went to another worker."""
         for channel in [channel for channel in self._uses if channel[1] == partition]:
             use = self._uses.pop(channel)
+            for manifest in use.outstanding:
+                if (of_source := self._items.get(channel[0])) is not None:
+                    of_source.note(manifest, 0)
             for manifest in {*use.outstanding, *use.queue}:
                 channels = self._of.get(manifest, set())
                 channels.discard(channel)

@@ -69,6 +69,15 @@ class Line:
                     found.append(piece.item)
         return found
 
+    def count_in(self, ranges: Ranges) -> int:
+        """How many items `ranges` touches or spans, empty ones between them too."""
+        count, last = 0, -1
+        for start, stop in ranges:
+            first, end = self.item_at(start), self.item_at(stop - 1)
+            count += end - first + (first != last)
+            last = end
+        return count
+
     def ranges_of(self, items: Ranges) -> Ranges:
         """The intervals of the line that these items own."""
         return Ranges((self.starts[a], self.starts[b]) for a, b in items)

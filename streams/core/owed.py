@@ -171,7 +171,10 @@ def _requests(row: TransferRow, manifest: ManifestIndex, policy: Policy) -> list
             first = ranges.first(max(1, policy.request_bytes // manifest.unit_bytes))
             if first:
                 size = first.size * manifest.unit_bytes
-                asked = c.RequestChunks(row.manifest, held.holder, number, row.attempt, first, size, row.priority)
+                items = manifest.line.count_in(first)
+                asked = c.RequestChunks(
+                    row.manifest, held.holder, number, row.attempt, first, size, row.priority, items
+                )
                 out.append(c.Owed(asked, due_ms))
     return out
 

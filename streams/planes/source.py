@@ -40,6 +40,8 @@ EXTRAS_BYTES_MAX = 5000
 """Of one record's reasons and fingerprints: the header of 256 segments stays under its cap."""
 SERVED_MAX = 8192
 ROOM_S = 1.0
+SEGMENT_BYTES = 4096
+"""What each segment counts of a turn beside its bytes: opening a small file takes as long as sending so much."""
 ITEMS_MAX = 50_000
 """Items of waiting requests, at about 400 bytes; beyond, requests are dropped, and asked for again."""
 
@@ -114,6 +116,7 @@ class _Stream:
     sent: Ranges = EMPTY
     """Without what cannot be read now."""
     sent_bytes: int = 0
+    sent_segments: int = 0
     superseded: bool = False
 
     @classmethod
@@ -220,9 +223,9 @@ class Source:
 
     def _send_turn(self, stream: _Stream, turn_bytes: int) -> bool:
         """Send some of the request's records; whether there are more."""
-        until = stream.sent_bytes + turn_bytes
+        until = stream.sent_bytes + SEGMENT_BYTES * stream.sent_segments + turn_bytes
         while self._send_one(stream):
-            if stream.sent_bytes >= until:
+            if stream.sent_bytes + SEGMENT_BYTES * stream.sent_segments >= until:
                 return True
         return False
 
@@ -249,6 +252,7 @@ class Source:
             unread = Ranges((part.start, part.stop) for part in parts if part.unread)
             stream.sent |= Ranges([(start, stop)]) - unread
             stream.sent_bytes += len(payload)
+            stream.sent_segments += len(parts)
         if not stream.more and stream.answered:
             self._publish(
                 ChunksServed(

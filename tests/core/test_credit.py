@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.core.commands import ExpireLease, RequestChunks
-from streams.core.credit import Channel, Credit
+from streams.core.credit import ITEMS_MAX, Channel, Credit, _Items
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.policy import LEASES_MAX
 from streams.core.ranges import Ranges
@@ -29,15 +29,17 @@ def manifests(partition: int, count: int) -> list[ManifestId]:
 HERE, THERE = manifests(0, 6), manifests(1, 6)
 
 
-def ask(manifest: ManifestId, size: int, priority: int = 5, source: Site = x.C, no: int = 1) -> RequestChunks:
-    return RequestChunks(manifest, source, no, 1, Ranges([(0, size)]), size, priority)
+def ask(
+    manifest: ManifestId, size: int, priority: int = 5, source: Site = x.C, no: int = 1, items: int = 1
+) -> RequestChunks:
+    return RequestChunks(manifest, source, no, 1, Ranges([(0, size)]), size, priority, items)
 
 
 def credit_of(held: dict[Channel, dict[ManifestId, int]] | None = None, credit_bytes: int = CREDIT) -> Credit:
     credit = Credit(credit_bytes, LEASE_MS, PARTITIONS)
     for (source, _), rows in (held or {}).items():
         for manifest, size in rows.items():
-            credit.note(source, manifest, size, 0)
+            credit.note(source, manifest, size, 1, 0)
     return credit
 
 
@@ -94,11 +96,11 @@ def test_among_equal_shares_who_waits_longest_goes_first_whatever_was_asked_sinc
     channels = want(credit, [ask(HERE[1], 60)]) + want(credit, [ask(HERE[0], 60)])
     want(credit, [ask(HERE[1], 70, no=2)])  # its row changed; it keeps its place
     assert granted(credit, channels) == []
-    assert credit.note(x.C, HERE[5], 0, 1) == (x.C, 0), "room is made where somebody waits"
+    assert credit.note(x.C, HERE[5], 0, 0, 1) == [(x.C, 0)], "room is made where somebody waits"
     want(credit, [ask(HERE[2], 60)])
     assert granted(credit, [(x.C, 0)]) == [ask(HERE[1], 70, no=2)]
     want(credit, [ask(HERE[3], 60, 9)])
-    credit.note(x.C, HERE[1], 0, 2)
+    credit.note(x.C, HERE[1], 0, 0, 2)
     assert granted(credit, [(x.C, 0)]) == [ask(HERE[3], 60, 9)], "but for who is more urgent"
 
 
@@ -126,9 +128,9 @@ def test_a_lease_lasts_while_its_channel_moves_but_not_for_ever() -> None:
     credit = credit_of({(x.C, 0): {HERE[0]: 60, HERE[1]: 60}})
     lease = ExpireLease(HERE[0], x.C, 1)
     assert credit.lease_end(lease, 5_000) == 5_000
-    credit.note(x.C, HERE[1], 10, 4_900)
+    credit.note(x.C, HERE[1], 10, 1, 4_900)
     assert credit.lease_end(lease, 5_000) == 5_900
-    credit.note(x.C, HERE[1], 5, 90_000)
+    credit.note(x.C, HERE[1], 5, 1, 90_000)
     assert credit.lease_end(lease, 5_000) == 5_000 + (LEASES_MAX - 1) * LEASE_MS
 
 
@@ -150,15 +152,57 @@ def test_a_thousand_that_queue_are_all_granted_in_slices_of_one() -> None:
         before_s = time.thread_time()
         order.append(done.manifest)
         left[done.manifest] -= 1
-        channel = credit.note(x.C, done.manifest, 0, 1)
+        made = credit.note(x.C, done.manifest, 0, 0, 1)
         again = [replace(done, request_no=done.request_no + 1)] if left[done.manifest] else []
         channels = credit.want(done.manifest, again)
-        under_way += granted(credit, list(dict.fromkeys([*channels, *([channel] if channel else [])])))
+        under_way += granted(credit, list(dict.fromkeys([*channels, *made])))
         slowest_s = max(slowest_s, time.thread_time() - before_s)
     assert not any(left.values()), "all end"
     assert sorted(order[:1_000]) == sorted(names), "nobody has a second turn before everybody had a first"
     assert order[1_000:2_000] == order[:1_000]
     assert slowest_s < 0.1, f"{time.thread_time() - started_s:.1f} s in all, of this thread's processor time"
+
+
+def of_intent(number: int, partition: int, count: int) -> list[ManifestId]:
+    intent = IntentId(f"{x.A}.00000000-0000-4000-8000-{number:012}")
+    names = (ManifestId.of(intent, 0, no) for no in range(20 * count))
+    return [name for name in names if partition_of(name, PARTITIONS) == partition][:count]
+
+
+def test_items_bound_a_source_over_its_channels_whatever_their_bytes() -> None:
+    credit = credit_of(credit_bytes=128 * MiB)
+    full = [ask(name, MiB, items=1_000) for name in [*manifests(0, 3), *manifests(1, 3)]]
+    channels = want(credit, full)
+    assert len(granted(credit, channels)) == 2, "a third is more than 2,500"
+    assert credit.next((x.C, 0)) is None
+    other = [ask(name, MiB, items=1_000, source=x.A) for name in manifests(0, 1)]
+    assert granted(credit, want(credit, other)) == other, "another source has its own"
+
+
+def test_a_single_file_goes_at_once_beside_a_million_and_once_only() -> None:
+    credit = credit_of(credit_bytes=128 * MiB)
+    million = [ask(name, MiB, items=1_250) for name in of_intent(7, 0, 20)]
+    granted(credit, want(credit, million))
+    one, two = of_intent(8, 0, 2)
+    assert granted(credit, want(credit, [ask(one, 10)])) == [ask(one, 10)]
+    assert granted(credit, want(credit, [ask(two, 10)])) == [], "of the same intent: it has its share"
+    large = ask(of_intent(9, 1, 1)[0], MiB, items=1_000)
+    assert granted(credit, want(credit, [large])) == []
+    made = credit.note(x.C, million[0].manifest, 0, 0, 1)
+    assert made[0] == (x.C, 1), "whose intent has nothing goes before those that have, in whatever channel"
+    assert granted(credit, made)[0] == large
+
+
+def test_a_million_goes_on_to_its_end_in_every_channel() -> None:
+    credit = credit_of(credit_bytes=128 * MiB)
+    left = [ask(name, MiB, items=1_000) for name in [*of_intent(7, 0, 30), *of_intent(7, 1, 30), *of_intent(8, 1, 30)]]
+    under_way = granted(credit, want(credit, left))
+    ended = []
+    while under_way:
+        assert sum(request.items for request in under_way) <= ITEMS_MAX
+        ended.append(done := under_way.pop(0))
+        under_way += granted(credit, credit.forget(done.manifest, 1))
+    assert set(ended) == set(left)
 
 
 requests = st.lists(
@@ -218,9 +262,9 @@ def test_what_is_counted_is_what_is_noted(steps: list[tuple[int, ManifestId, int
     for what, manifest, size in steps:
         match what:
             case 0:
-                credit.note(x.C, manifest, size, 1)
+                credit.note(x.C, manifest, size, 1, 1)
             case 1:
-                credit.note(x.C, manifest, 0, 1)
+                credit.note(x.C, manifest, 0, 0, 1)
             case 2:
                 credit.want(manifest, [ask(manifest, size)])
             case 3:
@@ -230,4 +274,7 @@ def test_what_is_counted_is_what_is_noted(steps: list[tuple[int, ManifestId, int
         use = credit._uses.get((x.C, 0))
         if use is not None:
             assert use.used == sum(use.outstanding.values())
+            of_source = credit._items.get(x.C, _Items())
+            assert of_source.used == sum(of_source.outstanding.values()) == sum(of_source.by_intent.values())
+            assert set(of_source.outstanding) == set(use.outstanding)
             assert set(credit._of) == {*use.outstanding, *use.queue}

@@ -367,10 +367,10 @@ def test_a_lost_part_is_opened_as_the_next_attempt_with_nothing_verified() -> No
 def test_requests_go_out_in_order_up_to_two_in_flight() -> None:
     row = transfer(x.opened(), x.progress(Ranges([(10, 20)])))
     (command,) = commands(of_transfer(row))
-    assert command == c.RequestChunks(x.MANIFEST, x.C, 1, 1, Ranges([(0, 10), (20, 70)]), 60, 5)
+    assert command == c.RequestChunks(x.MANIFEST, x.C, 1, 1, Ranges([(0, 10), (20, 70)]), 60, 5, 1)
     row = transfers.fold(row, x.requested(1, command.ranges), LINE)
     _lease, command = commands(of_transfer(row))
-    assert command == c.RequestChunks(x.MANIFEST, x.C, 2, 1, Ranges([(70, 130)]), 60, 5)
+    assert command == c.RequestChunks(x.MANIFEST, x.C, 2, 1, Ranges([(70, 130)]), 60, 5, 2)
     row = transfers.fold(row, x.requested(2, command.ranges), LINE)
     assert all(isinstance(k, c.ExpireLease) for k in commands(of_transfer(row))), "two are in flight"
     row = transfers.fold(row, x.progress(Ranges([(0, 70)])), LINE)

@@ -1,0 +1,52 @@
+"""Who is opened next: the intent that holds the fewest, and of one intent whoever waits longest."""
+
+from __future__ import annotations
+
+from agents.holding import ITEMS_MAX, TRANSFER_ITEMS, Holding
+from streams.core.names import IntentId, ManifestId
+from tests.core import example as x
+
+PARTITION = 3
+
+
+def manifest(intent: int, no: int) -> ManifestId:
+    return ManifestId.of(IntentId(f"{x.A}.00000000-0000-4000-8000-{intent:012}"), 0, no)
+
+
+def full_with(intent: int, items: int) -> tuple[Holding, list[ManifestId], list[ManifestId]]:
+    """What it holds, and what waits, of 200 transfers of one intent."""
+    holding = Holding()
+    all_of_it = [manifest(intent, no) for no in range(200)]
+    held = [one for one in all_of_it if holding.may_hold(one, items, PARTITION)]
+    assert len(held) == ITEMS_MAX // (items + TRANSFER_ITEMS)
+    return holding, held, all_of_it[len(held) :]
+
+
+def test_a_single_file_is_opened_before_the_rest_of_a_million() -> None:
+    holding, held, waiting = full_with(1, 1_000)
+    holding.may_hold(manifest(2, 0), 1_000, PARTITION)
+    assert holding.gone(held[0])[0] == (PARTITION, manifest(2, 0))
+    assert not holding.may_hold(waiting[0], 1_000, PARTITION), "its room is the other's"
+    assert holding.may_hold(manifest(2, 0), 1_000, PARTITION)
+    assert holding.gone(held[1])[0] == (PARTITION, waiting[0])
+    assert holding.may_hold(waiting[0], 1_000, PARTITION)
+
+
+def test_one_that_still_fits_is_opened_at_once() -> None:
+    holding, _, _ = full_with(1, 1_000)
+    left = ITEMS_MAX % (1_000 + TRANSFER_ITEMS)
+    assert holding.may_hold(manifest(2, 0), left - TRANSFER_ITEMS, PARTITION)
+
+
+def test_when_all_is_over_nothing_is_counted() -> None:
+    holding, held, waiting = full_with(1, 1_000)
+    opened = list(held)
+    while opened:
+        for _, other in holding.ended(opened.pop(0)):
+            if holding.may_hold(other, 1_000, PARTITION):
+                opened.append(other)
+                waiting.remove(other)
+    assert waiting == []
+    assert not holding._by_intent
+    assert not holding._waiting
+    assert holding._weight == 0

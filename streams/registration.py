@@ -24,6 +24,7 @@ from streams.replicas import ReplicaWriter
 from streams.settings import Settings
 from streams.storage import open_endpoint
 from streams.storage.endpoint import Endpoint
+from streams.storage.posix_place import measure
 from streams.walking import Named, find, keys, name
 
 FAULTS_KEPT = 1000
@@ -35,8 +36,10 @@ T = TypeVar("T")
 R = TypeVar("R")
 Listed = tuple[str, str, int, str]
 """(LFN, block, bytes, adler32) of a file whose bytes this process does not see."""
-Elsewhere = Callable[[Sequence[Lfn]], Iterable[tuple[Lfn, Site, int, str]]]
-"""Replicas that the catalogue knows of these names: (LFN, site, bytes, adler32)."""
+Replica = tuple[Lfn, Site, int, str, str]
+"""(LFN, site, bytes, adler32, block)."""
+Elsewhere = Callable[[Sequence[Lfn]], Iterable[Replica]]
+"""Replicas that the catalogue knows of these names, of this site too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,9 @@ def register(
 
     A path `s3://NAME/PATTERN` is the keys of a store of this site that match; each is read once and stays there.
 
-    `lfns` maps paths to LFNs; see `walking.name` for the others. `link=False` copies always. `elsewhere` finds other
-    sites' replicas, so that a name with other content is refused. `on_progress(files, bytes)` after acknowledgements.
+    `lfns` maps paths to LFNs; see `walking.name` for the others. `link=False` copies always. `elsewhere` finds known
+    replicas: a name is one content everywhere, and in one block of a site; what contradicts that is refused before it
+    is placed. `on_progress(files, bytes)` after acknowledgements.
     Raises UsageError without an endpoint, StorageError without its root; `stopped` says that the cluster went away.
     """
     result = Registered(on_fault=on_fault)
@@ -117,21 +121,22 @@ def register(
                     except UsageError as error:
                         result.refuse(found.path, str(error))
 
-        def read(file: Named) -> tuple[Named, HeldFile | StorageError, str]:
+        def read(one: tuple[Named, Sequence[Replica]]) -> tuple[Named, HeldFile | StorageError, str]:
+            file, replicas = one
             try:
-                return (file, *_read(store, file, block, link=link))
+                return (file, *_read(store, file, block, replicas, publisher.site, link=link))
             except StorageError as error:
                 return file, error, ""
 
         def held() -> Iterator[tuple[str, HeldFile]]:
-            for file, answer, how in _in_threads(read, named(), threads):
+            for file, answer, how in _in_threads(read, _looked_up(named(), elsewhere), threads):
                 if isinstance(answer, StorageError):
                     result.refuse(file.path, str(answer))
                 else:
                     result.placed[how] = result.placed.get(how, 0) + 1
                     yield file.path, answer
 
-        _say(publisher, held(), result, elsewhere, timeout_s, on_progress)
+        _say(publisher, held(), result, timeout_s, on_progress)
     return result
 
 
@@ -163,7 +168,8 @@ def register_listing(
             except UsageError as error:
                 result.refuse(str(lfn), str(error))
 
-    _say(publisher, held(), result, elsewhere, timeout_s, on_progress)
+    checked = held() if elsewhere is None else _without_conflicts(held(), result, publisher.site, elsewhere)
+    _say(publisher, checked, result, timeout_s, on_progress)
     return result
 
 
@@ -214,31 +220,59 @@ def _keys(asked: str, store: Endpoint, result: Registered) -> Iterator[Named]:
             )
 
 
-def _read(store: Endpoint, file: Named, block: Block, *, link: bool) -> tuple[HeldFile, str]:
-    """The file as it is now, and how it came under the root. StorageError if it changes meanwhile."""
+def _looked_up(files: Iterator[Named], elsewhere: Elsewhere | None) -> Iterator[tuple[Named, Sequence[Replica]]]:
+    """Each file with what is known of its name, some hundred at a time."""
+    while chunk := list(islice(files, _LOOKED_UP)):
+        known: dict[str, list[Replica]] = {}
+        for replica in elsewhere([file.lfn for file in chunk]) if elsewhere is not None else ():
+            known.setdefault(replica[0], []).append(replica)
+        yield from ((file, known.get(file.lfn, ())) for file in chunk)
+
+
+def _read(
+    store: Endpoint, file: Named, block: Block, replicas: Sequence[Replica], site: Site, *, link: bool
+) -> tuple[HeldFile, str]:
+    """The file as it is now, and how it came under the root. StorageError if it changes meanwhile, or contradicts."""
     if not file.in_place:
+        if replicas:
+            # Read once more than else, but nothing of a file that is refused may stay under the root.
+            _refuse_contradiction(file.lfn, *measure(file.path), block, replicas, site)
         placed = store.place(file.lfn, file.path, link=link)
         return HeldFile(file.lfn, block, placed.bytes, Adler32(placed.adler32), placed.version), placed.how
     stat = file.stat or store.stat(file.lfn)
     adler = store.checksum(file.lfn, stat.version)
+    _refuse_contradiction(file.lfn, stat.bytes, adler, block, replicas, site)
     return HeldFile(file.lfn, block, stat.bytes, Adler32(adler), stat.version), "in place"
+
+
+def _refuse_contradiction(lfn: Lfn, size: int, adler: str, block: str, replicas: Iterable[Replica], site: Site) -> None:
+    why = _contradiction(lfn, size, adler, block, replicas, site)
+    if why is not None:
+        raise StorageError(why, failure_class="permanent")
+
+
+def _contradiction(lfn: Lfn, size: int, adler: str, block: str, replicas: Iterable[Replica], site: Site) -> str | None:
+    """Why a file may not be registered under a name that is known; None where it may. A site's own may change."""
+    for _, at, other_size, other_adler, other_block in replicas:
+        if at == site and other_block != block:
+            return f"{lfn} is registered here in {other_block}, and a file is in one block: name that one"
+        if at != site and (other_size, other_adler) != (size, adler):
+            what = f"{at} holds other content as {lfn} ({other_size} bytes, adler32 {other_adler})"
+            return f"{what}; a name is one content: give this one another name"
+    return None
 
 
 def _say(
     publisher: Publisher,
     held: Iterator[tuple[str, HeldFile]],
     result: Registered,
-    elsewhere: Elsewhere | None,
     timeout_s: float,
     on_progress: Callable[[int, int], None] | None,
 ) -> None:
     """Publish what is new and free of contradiction; fills in the counts."""
     writer = ReplicaWriter(publisher, publisher.site, timeout_s=timeout_s, on_acknowledged=on_progress)
-    fresh = _without_duplicates(held, result)
     try:
-        if elsewhere is not None:
-            fresh = _without_conflicts(fresh, result, publisher.site, elsewhere)
-        for _, file in fresh:
+        for _, file in _without_duplicates(held, result):
             writer.add(file)
         writer.finish()
     except Temporary as error:
@@ -263,16 +297,16 @@ def _without_conflicts(
     held: Iterator[tuple[str, HeldFile]], result: Registered, site: Site, elsewhere: Elsewhere
 ) -> Iterator[tuple[str, HeldFile]]:
     while chunk := list(islice(held, _LOOKED_UP)):
-        others: dict[str, str] = {}
-        sizes = {file.lfn: (file.bytes, file.adler32) for _, file in chunk}
-        for lfn, at, size, adler in elsewhere(list(sizes)):
-            if at != site and (size, adler) != sizes[lfn]:
-                others[lfn] = f"{at} holds other content as {lfn} ({size} bytes, adler32 {adler})"
+        known: dict[str, list[Replica]] = {}
+        for replica in elsewhere([file.lfn for _, file in chunk]):
+            known.setdefault(replica[0], []).append(replica)
         for where, file in chunk:
-            if (why := others.get(file.lfn)) is None:
+            replicas = known.get(file.lfn, ())
+            why = _contradiction(file.lfn, file.bytes, file.adler32, file.block, replicas, site)
+            if why is None:
                 yield where, file
             else:
-                result.refuse(where, f"{why}; a name is one content: give this one another name")
+                result.refuse(where, why)
 
 
 def _in_threads(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:

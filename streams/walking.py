@@ -61,16 +61,22 @@ def _below(top: str, refuse: Refuse) -> Iterator[Found]:
         except OSError as error:
             refuse(directory, (error.strerror or str(error)).lower())
             continue
-        waiting += [e.path for e in reversed(entries) if e.is_dir(follow_symlinks=False)]
+        below = []
         for entry in entries:
             if entry.name.startswith(".t2g-") and entry.name.endswith(".part"):
                 continue
-            if entry.is_file():
-                yield Found(entry.path, os.path.relpath(entry.path, top))
-            elif entry.is_symlink():
-                refuse(entry.path, "a link to a directory, or to nothing, is not followed")
-            elif not entry.is_dir():
-                refuse(entry.path, "not a regular file")
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    below.append(entry.path)
+                elif entry.is_file():
+                    yield Found(entry.path, os.path.relpath(entry.path, top))
+                elif entry.is_symlink():
+                    refuse(entry.path, "a link to a directory, or to nothing, is not followed")
+                else:
+                    refuse(entry.path, "not a regular file")
+            except OSError as error:  # a link in a circle, a directory that may not be entered: one name's fault
+                refuse(entry.path, (error.strerror or str(error)).lower())
+        waiting += reversed(below)
 
 
 def name(found: Found, endpoint: Endpoint, prefix: str | None, lfns: Mapping[str, str]) -> Named:

@@ -67,10 +67,10 @@ def register_files(
     leave(_exit_code(done))
 
 
-def _elsewhere(known: Catalogue) -> Callable[[Sequence[Lfn]], list[tuple[Lfn, Site, int, str]]]:
+def _elsewhere(known: Catalogue) -> Callable[[Sequence[Lfn]], list[tuple[Lfn, Site, int, str, str]]]:
     """Replicas at every site, as they were known when the registering began."""
     return lambda lfns: [
-        (file.lfn, replica.site, replica.bytes, replica.adler32)
+        (file.lfn, replica.site, replica.bytes, replica.adler32, replica.block)
         for file in known.files(lfns)
         for replica in file.replicas
     ]

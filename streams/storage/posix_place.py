@@ -31,14 +31,24 @@ _CANNOT_LINK = {
 _NO_NAMELESS = {errno.EISDIR, *_CANNOT_LINK} - {errno.EROFS, errno.EACCES}
 
 
-def place(store: PosixEndpoint, lfn: str, source_path: str, *, link: bool) -> Placed:
-    path = store.path(lfn)
-    directory, name = os.path.split(path)
+def measure(source_path: str) -> tuple[int, str]:
+    """Bytes and adler32 of a local file. StorageError if it cannot be read or changes meanwhile."""
+    with _opened(source_path, source_path) as source:
+        return source.stat.bytes, source.adler32()
+
+
+def _opened(lfn: str, source_path: str) -> PosixReader:
     try:
         fd = os.open(source_path, READ_FLAGS)
     except OSError as error:
         raise oserrors.reading(error, source_path) from error
-    with PosixReader(fd, lfn, source_path) as source:
+    return PosixReader(fd, lfn, source_path)
+
+
+def place(store: PosixEndpoint, lfn: str, source_path: str, *, link: bool) -> Placed:
+    path = store.path(lfn)
+    directory, name = os.path.split(path)
+    with _opened(lfn, source_path) as source:
         try:
             store.tree.make_directory(directory)
             with store.tree.directory(directory) as directory_fd:

@@ -187,9 +187,9 @@ def test_a_name_with_other_content_at_another_site_is_refused(
     journal.flush()
     catalogue = seen(view)
 
-    def elsewhere(lfns: Sequence[Lfn]) -> Iterator[tuple[Lfn, Site, int, str]]:
+    def elsewhere(lfns: Sequence[Lfn]) -> Iterator[tuple[Lfn, Site, int, str, str]]:
         for file in catalogue.files(lfns):
-            yield from ((file.lfn, r.site, r.bytes, r.adler32) for r in file.replicas)
+            yield from ((file.lfn, r.site, r.bytes, r.adler32, r.block) for r in file.replicas)
 
     for tail in ("x.root", "y.root"):
         write(tmp_path / "mine" / tail, b"abc")
@@ -198,6 +198,33 @@ def test_a_name_with_other_content_at_another_site_is_refused(
     )
     assert result.files == 1
     assert "T1_B holds other content as /store/y.root (99 bytes" in told(result)[0]
+    assert not Path(store.pfn("/store/y.root")).exists(), "a refusal leaves nothing behind"
+    again = register(
+        settings,
+        publisher,
+        [tmp_path / "mine" / "x.root"],
+        Block(f"{DATASET}#another"),
+        lfn_prefix="/store",
+        endpoint=store,
+        elsewhere=lambda lfns: [(lfn, publisher.site, 3, adler(b"abc"), BLOCK) for lfn in lfns],
+    )
+    assert f"/store/x.root is registered here in {BLOCK}, and a file is in one block" in told(again)[0]
+
+
+def test_no_name_ends_the_walk(settings: Settings, publisher: Publisher, store: Endpoint, tmp_path: Path) -> None:
+    top = tmp_path / "mine"
+    for tail in ("a.root", "sub/b.root", "z/é.root", "z/ok.root"):
+        write(top / tail, b"x")
+    (top / "circle").symlink_to("circle")
+    (top / "sub" / "nothing").symlink_to("no such")
+    (top / "sub" / "other").symlink_to(top)
+    os.mkfifo(top / "pipe")
+    os.makedirs(os.fsencode(top / "z") + b"/\xe4")
+    (Path(os.fsdecode(os.fsencode(top / "z") + b"/\xe4")) / "x.root").write_bytes(b"x")
+    result = register(settings, publisher, [top, tmp_path / "absent"], BLOCK, lfn_prefix="/store/n", endpoint=store)
+    assert result.files == 3
+    assert len(told(result)) == 7
+    assert all("\n" not in line and line.isprintable() for line in told(result))
 
 
 def test_without_a_prefix_a_file_elsewhere_is_refused(

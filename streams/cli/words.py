@@ -10,6 +10,9 @@ from streams.watching import Arrivals, Snapshot
 
 SPANS_SHOWN = 3
 
+SILENT_S = 300.0
+"""An open transfer reports what changes; after so long without any news somebody should look."""
+
 
 def spans(ranges: Ranges) -> str:
     """`[0,5) [7,9) +3`: the first spans, and how many more."""
@@ -142,7 +145,20 @@ def explain(snapshot: Snapshot, now_ms: int) -> list[str]:
         )
     for arrivals in snapshot.destinations if snapshot.files else ():
         lines += _at_destination(arrivals, snapshot, now_ms)
-    return lines
+    return lines + _silence(snapshot, now_ms)
+
+
+def _silence(snapshot: Snapshot, now_ms: int) -> list[str]:
+    """That nothing has been heard of an open intent for long; none of one that waits for its user."""
+    if snapshot.ended or snapshot.idle or snapshot.last_ms is None:
+        return []
+    silent_s = (now_ms - snapshot.last_ms) / 1000
+    if silent_s < SILENT_S:
+        return []
+    return [
+        f"Nothing has been heard of it for {duration(silent_s)}, since {moment(snapshot.last_ms)}: "
+        "`transfer2go doctor` looks for what is down, `transfer2go dlq list` for records that were refused."
+    ]
 
 
 def _headline(snapshot: Snapshot, now_ms: int) -> str:

@@ -58,11 +58,22 @@ def canonical_ranges(spans: list[dict[str, int]]) -> Ranges:
 
 
 @cache
-def writer(cls: type) -> Callable[[Any], Plain]:
-    """A function from a value of `cls` to its plain form."""
+def writer(cls: type, *, checked: bool = False) -> Callable[[Any], Plain]:
+    """A function from a value of `cls` to its plain form.
+
+    `checked`: it raises InvalidName or ValueError for text and numbers that a reader would refuse. Names, ranges and
+    the values of a StrEnum were checked when they were made.
+    """
     scope: dict[str, Any] = {}
     hints = typing.get_type_hints(cls)
-    parts = [f"{f.name!r}: {_write(hints[f.name], f'v.{f.name}', scope)}" for f in dataclasses.fields(cls)]
+    parts = []
+    for f in dataclasses.fields(cls):
+        value = f"v.{f.name}"
+        if checked and (cls.__name__, f.name) in ADDRESSES:
+            written = f"{_put(scope, address_text)}({value})"
+        else:
+            written = _write(hints[f.name], value, scope, checked)
+        parts.append(f"{f.name!r}: {written}")
     return _compiled(f"write_{cls.__name__}", "v", [f"return {{{', '.join(parts)}}}"], scope)
 
 
@@ -149,18 +160,21 @@ def _is_plain(hint: Any) -> bool:
     return isinstance(hint, type) and hint is not Ranges and not dataclasses.is_dataclass(hint)
 
 
-def _write(hint: Any, value: str, scope: dict[str, Any]) -> str:
+def _write(hint: Any, value: str, scope: dict[str, Any], checked: bool) -> str:
     inner = _optional(hint)
     if inner is not None:
-        return value if _is_plain(inner) else f"None if {value} is None else {_write(inner, value, scope)}"
+        written = _write(inner, value, scope, checked)
+        return value if written == value else f"None if {value} is None else {written}"
     if typing.get_origin(hint) is tuple:
-        of = typing.get_args(hint)[0]
-        return value if _is_plain(of) else f"[{_write(of, 'x', scope)} for x in {value}]"
+        written = _write(typing.get_args(hint)[0], "x", scope, checked)
+        return value if written == "x" else f"[{written} for x in {value}]"
     if hint is Ranges:
         return f"[{{'start': a, 'stop': b}} for a, b in {value}.spans]"
+    if checked and hint in _CHECKS:
+        return f"{_put(scope, _CHECKS[hint])}({value})"
     if _is_plain(hint):
         return value
-    return f"{_put(scope, writer(hint))}({value})"
+    return f"{_put(scope, writer(hint, checked=checked))}({value})"
 
 
 def _read(hint: Any, value: str, scope: dict[str, Any]) -> str:
@@ -186,6 +200,9 @@ def _whole(number: int) -> int:
     if number < 0:
         raise _negative()
     return number
+
+
+_CHECKS: dict[Any, Callable[[Any], Any]] = {str: plain_text, int: _whole}
 
 
 @cache

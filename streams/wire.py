@@ -26,6 +26,7 @@ from streams.core.chain import Link
 from streams.core.messages import (
     ChunkHeader,
     DeadLetter,
+    Item,
     ManifestWritten,
     Message,
     Origin,
@@ -101,7 +102,7 @@ class _Version:
         self.fingerprint = schemas.fingerprint_of(written)
         self.frame = _FRAME.pack(0, number)
         self.build = avro.reader(cls)
-        self.plain = avro.writer(cls)
+        self.plain = avro.writer(cls, checked=True)
         self.bytes_max = _BYTES_MAX.get(cls, RECORD_BYTES_MAX)
 
     def encode(self, record: Any) -> bytes:
@@ -319,12 +320,20 @@ def dead_letter(
     )
 
 
+def item_fault(item: Item) -> str | None:
+    """Why the gate refuses a manifest for this item, or None."""
+    return avro.fault(Item, avro.writer(Item)(item)) or meaning.item_fault(item, in_bytes=True)
+
+
 def _encode(record: Any) -> bytes:
     version = _BY_CLASS[type(record)]
     if (why := meaning.fault(record)) is not None:
         raise _refusal(f"{version.cls.__name__}.{why}")
     try:
         framed = version.encode(record)
+    except (InvalidName, ValueError) as error:
+        why = avro.fault(version.cls, avro.writer(version.cls)(record)) or str(error)
+        raise _refusal(f"{version.cls.__name__}.{why}") from error
     except Exception as error:
         raise _refusal(f"{version.cls.__name__} cannot be encoded: {type(error).__name__}: {error}") from error
     if len(framed) > version.bytes_max:

@@ -8,10 +8,11 @@ of the file); everything of everything is `[:]`. A `?` at the end is lenient: co
 left out and told, instead of being an error.
 
 In a column, `*` stands for any characters and `?` for one. A backslash takes the next character as it is; the tree's
-name needs it before one of `[{?\\`, a column's before one of `,}*?\\`.
+name needs it before one of `[{?\\`, a column's before one of `,}*?\\`. `\\u{e4}` is the character of that number, `ä`:
+so any name that a file has travels in printable ASCII without a URL, and `readable` shows it as it is.
 
-The text is canonical: numbers are bare decimals, columns are sorted and named once, so equal selections have equal
-texts.
+The text is canonical: numbers are bare decimals, columns are sorted and named once, each character has its one
+spelling, so equal selections have equal texts.
 """
 
 from __future__ import annotations
@@ -20,38 +21,50 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from streams.core.names import shown
 from streams.errors import InvalidName, UsageError
 
 CHARS_MAX = 16384
 COLUMNS_MAX = 2048
-NAME_CHARS_MAX = 512
+NAME_CHARS_MAX = 1024
+"""Of a name as it is spelled, escapes counted."""
 ENTRIES_MAX = (1 << 63) - 1
 ALL = "[:]"
 _TOLD = 5  # names shown in an error
 
 _TREE_ESCAPES = "[{?\\"
 _COLUMN_ESCAPES = ",}*?\\"
+_TOKEN = re.compile(r"\\u\{[0-9a-f]{1,6}\}|\\.|.", re.DOTALL)
+_LAST = 0x10FFFF
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
 _RULE = "use TREE[START:STOP]{COLUMN,COLUMN}, as Events[0:1000]{Muon_pt,Jet_*}"
 
 
 def escaped(name: str) -> str:
     """The column pattern that means exactly the column `name`."""
-    return "".join("\\" + c if c in _COLUMN_ESCAPES else c for c in name)
+    return _spelled(name, _COLUMN_ESCAPES)
+
+
+def readable(text: str) -> str:
+    """A selection for people: characters in place of their numbers, where a terminal can show them."""
+    return "".join(
+        c if len(token) > 3 and int(token[3:-1], 16) <= _LAST and shown(c := _meant(token)) == c else token
+        for token in _TOKEN.findall(text)
+    )
 
 
 def matches(column: str, name: str) -> bool:
     """Whether the pattern means this name. Time grows with the product of the lengths, whatever the pattern."""
-    tokens = _tokens(column)
+    pattern = tokens(column)
     t = n = 0
     star, retry = -1, 0
     while n < len(name):
-        if t < len(tokens) and tokens[t] == "*":
+        if t < len(pattern) and pattern[t] == "*":
             star, retry = t, n
             t += 1
-        elif t < len(tokens) and (tokens[t] == "?" or tokens[t][-1] == name[n]):
+        elif t < len(pattern) and (pattern[t] == "?" or _meant(pattern[t]) == name[n]):
             t, n = t + 1, n + 1
         elif star >= 0:
             # The last star takes one character more; stars before it need never be tried again.
@@ -59,17 +72,17 @@ def matches(column: str, name: str) -> bool:
             t, n = star + 1, retry
         else:
             return False
-    return all(token == "*" for token in tokens[t:])
+    return all(token == "*" for token in pattern[t:])
 
 
 def is_glob(column: str) -> bool:
     """Whether the pattern may mean several columns."""
-    return not {"*", "?"}.isdisjoint(_tokens(column))
+    return not {"*", "?"}.isdisjoint(tokens(column))
 
 
 def unescaped(text: str) -> str:
     """The name a pattern without `*` and `?` means."""
-    return "".join(token[-1] for token in _tokens(text))
+    return "".join(map(_meant, tokens(text)))
 
 
 def nearest(name: str, names: Sequence[str]) -> str:
@@ -84,9 +97,31 @@ def nearest(name: str, names: Sequence[str]) -> str:
     return f"; there are {', '.join(shown(other, 60) for other in names[:_TOLD])}{more}"
 
 
-def _tokens(text: str) -> list[str]:
-    """Characters, a backslash together with the one it guards."""
-    return re.findall(r"\\.|.", text, flags=re.DOTALL)
+@lru_cache(4096)
+def tokens(text: str) -> tuple[str, ...]:
+    """Characters, a backslash together with the one it guards or names. InvalidName for a number of no character."""
+    found = tuple(_TOKEN.findall(text))
+    strange = next((token for token in found if len(token) > 3 and int(token[3:-1], 16) > _LAST), None)
+    if strange is not None:
+        raise InvalidName(f"{strange} is no character", next="the last one is \\u{10ffff}")
+    return found
+
+
+def _meant(token: str) -> str:
+    return chr(int(token[3:-1], 16)) if len(token) > 3 else token[-1]
+
+
+def _spelled(name: str, escapes: str) -> str:
+    """A name in printable ASCII without a URL; each character in its one spelling."""
+    return _no_url(
+        "".join(f"\\u{{{ord(c):x}}}" if not " " <= c <= "~" else "\\" + c if c in escapes else c for c in name)
+    )
+
+
+def _no_url(spelled: str) -> str:
+    """Nothing that a gate takes for a URL, nor where it stands behind a colon."""
+    plain = spelled.replace("://", "\\u{3a}//")
+    return "\\u{2f}" + plain[1:] if plain.startswith("//") else plain
 
 
 @dataclass(frozen=True)
@@ -103,11 +138,11 @@ class EventSelection:
     lenient: bool = False
 
     def __post_init__(self) -> None:
-        _legal("tree", self.tree, empty=True)
+        _legal("tree", _spelled(self.tree, _TREE_ESCAPES), empty=True)
         if len(self.columns) > COLUMNS_MAX:
             raise UsageError(f"{len(self.columns):,} columns are named, {COLUMNS_MAX:,} at most", next="use a glob")
         for column in self.columns:
-            _legal("column", column)
+            _legal("column", _tidy(column))
             if len(column) - len(column.rstrip("\\")) & 1:
                 raise InvalidName(f"a backslash ends the column {shown(column)!r}", next="write \\\\ for a backslash")
         object.__setattr__(self, "columns", tuple(sorted({_tidy(column) for column in self.columns})))
@@ -121,7 +156,7 @@ class EventSelection:
 
     def __str__(self) -> str:
         """The canonical text; `parse` gives the same selection back."""
-        tree = "".join("\\" + c if c in _TREE_ESCAPES else c for c in self.tree)
+        tree = _spelled(self.tree, _TREE_ESCAPES)
         entries = "" if not self.start and self.stop is None else f"[{self.start}:{_or_none(self.stop)}]"
         columns = "{" + ",".join(self.columns) + "}" if self.columns else ""
         return (tree + entries + columns or ALL) + ("?" if self.lenient else "")
@@ -141,28 +176,22 @@ def _or_none(stop: int | None) -> str:
 
 
 def _tidy(column: str) -> str:
-    """One spelling of a pattern: no needless backslash, no star beside a star."""
+    """One spelling of a pattern: no needless escape, no star beside a star."""
     tidy: list[str] = []
-    for token in _tokens(column):
-        kept = token if len(token) == 1 or token[1] in _COLUMN_ESCAPES else token[1]
-        if kept == "," or kept == "}":
-            kept = "\\" + kept
+    for token in tokens(column):
+        kept = token if token in ("*", "?") else _spelled(_meant(token), _COLUMN_ESCAPES)
         if not (kept == "*" and tidy[-1:] == ["*"]):
             tidy.append(kept)
-    return "".join(tidy)
+    return _no_url("".join(tidy))
 
 
 def _legal(kind: str, name: str, *, empty: bool = False) -> None:
     if not name and not empty:
         raise InvalidName(f"an empty {kind} name", next=_RULE)
     if len(name) > NAME_CHARS_MAX:
-        raise InvalidName(f"a {kind} name of {len(name):,} characters: {shown(name, 40)!r}", next="512 at most")
-    for at, c in enumerate(name):
-        if shown(c) != c:
-            raise InvalidName(
-                f"not a legal {kind} name: {shown(name)!r}, character {at + 1} is {shown(c)!r}",
-                next="use printable characters",
-            )
+        raise InvalidName(
+            f"a {kind} name of {len(name):,} characters: {shown(name, 40)!r}", next=f"{NAME_CHARS_MAX:,} at most"
+        )
 
 
 class _Reading:
@@ -200,7 +229,9 @@ class _Reading:
         """The raw text up to one of `ends`, escapes kept."""
         start = self.at
         while self.at < len(self.text) and self.text[self.at] not in ends:
-            self.at += 2 if self.text[self.at] == "\\" else 1
+            token = _TOKEN.match(self.text, self.at)
+            assert token is not None, "any character is one"
+            self.at += 2 if token[0] == "\\" else len(token[0])
         if self.at > len(self.text):
             self.at = len(self.text)
             raise self._fault("a backslash must have a character after it")

@@ -131,7 +131,7 @@ def _manifest(w: m.ManifestWritten) -> str | None:
         return "items: two land under one target"
     total = 0
     for n, item in enumerate(w.items):
-        why = _item(item, in_bytes)
+        why = item_fault(item, in_bytes)
         if why is not None:
             return f"items[{n}].{why}"
         total += item.length
@@ -140,7 +140,8 @@ def _manifest(w: m.ManifestWritten) -> str | None:
     return checks.sha256("prev_sha256", w.prev_sha256) if w.no else None
 
 
-def _item(i: m.Item, in_bytes: bool) -> str | None:
+def item_fault(i: m.Item, in_bytes: bool) -> str | None:
+    """Why an item of a manifest (`in_bytes`: counted in bytes) contradicts itself, or None."""
     if not i.block.startswith(i.dataset + "#"):
         return "block: not of the item's dataset"
     if i.reason is not None:

@@ -3,9 +3,9 @@
     selection = pattern *("," pattern)
 
 `dir/hpt*,cutflow` is the object `cutflow` and every one whose name begins with `dir/hpt`. In a pattern `*` stands for
-any characters, `/` too, and `?` for one; a backslash takes the next character as it is, needed before one of `,}*?\\`:
-the grammar of columns (asked.py). The text is canonical: patterns are sorted and named once, so equal selections have
-equal texts. It is printable ASCII, since names of landed files are made of it.
+any characters, `/` too, and `?` for one; a backslash takes the next character as it is, needed before one of `,}*?\\`,
+and `\\u{e4}` is the character of that number: the grammar of columns (asked.py). The text is canonical: patterns are
+sorted and named once, so equal selections have equal texts. It is printable ASCII, whatever the names are.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from streams.core.asked import COLUMNS_MAX, NAME_CHARS_MAX, EventSelection, escaped, is_glob, matches, unescaped
+from streams.core.asked import COLUMNS_MAX, NAME_CHARS_MAX, EventSelection, escaped, is_glob, matches, tokens, unescaped
 from streams.core.names import shown
 from streams.errors import InvalidName, UsageError
 
@@ -90,10 +90,8 @@ def name_fault(name: str) -> str | None:
     """Why no selection can mean the object `name` alone; None where one can."""
     if not name:
         return "its name is empty"
-    if any(not " " <= c <= "~" for c in name):
-        return "its name is not printable ASCII"
-    if len(escaped(name)) > NAME_CHARS_MAX:
-        return f"its name has {len(name):,} characters, {NAME_CHARS_MAX} at most"
+    if len(spelled := escaped(name)) > NAME_CHARS_MAX:
+        return f"its name has {len(spelled):,} characters as it is spelled, {NAME_CHARS_MAX:,} at most"
     return None
 
 
@@ -106,7 +104,7 @@ def safe_suffix(name: str, otherwise: str = "object") -> str:
 def _pieces(text: str) -> list[str]:
     """The patterns between commas that no backslash guards."""
     pieces = [""]
-    for token in re.findall(r"\\.|.", text, flags=re.DOTALL):
+    for token in tokens(text):
         if token == ",":
             pieces.append("")
         else:
@@ -119,10 +117,6 @@ def _require_legal(pattern: str) -> None:
         raise InvalidName("an object's name is empty", next=_RULE)
     if len(pattern) > NAME_CHARS_MAX:
         what = f"an object's name of {len(pattern):,} characters: {shown(pattern, 40)!r}"
-        raise InvalidName(what, next=f"{NAME_CHARS_MAX} at most; use a glob")
-    at = next((at for at, c in enumerate(pattern) if not " " <= c <= "~"), -1)
-    if at >= 0:
-        what = f"not a legal name of an object: {shown(pattern)!r}, character {at + 1} is {shown(pattern[at])!r}"
-        raise InvalidName(what, next="use printable ASCII; ? stands for any other character")
+        raise InvalidName(what, next=f"{NAME_CHARS_MAX:,} at most; use a glob")
     if len(pattern) - len(pattern.rstrip("\\")) & 1:
         raise InvalidName(f"a backslash ends the name {shown(pattern)!r}", next="write \\\\ for a backslash")

@@ -11,16 +11,20 @@ from __future__ import annotations
 
 import hashlib
 
-from streams.core.asked import EventSelection
-from streams.core.named import ObjectSelection
-from streams.core.names import Block, Dataset, Lfn, shown
+from streams.core.asked import EventSelection, escaped
+from streams.core.named import ObjectSelection, exactly, name_fault
+from streams.core.names import LFN_BYTES_MAX, Block, Dataset, Lfn, shown
 from streams.errors import UsageError
 
 ENTRIES, OBJECTS = "entries:", "objects:"
 CHARS_MAX = 4096
 FORMATS = ("parquet", "arrow", "root")
 """What entries land as; the first unless something else is asked for."""
+SEGMENT_BYTES_MAX = 255
+"""Of one name on a disk."""
 _OF_PARTS = "-PART"
+_BEGUN = 80
+"""Characters of a name that cannot be spelled, for people."""
 
 
 def canonical(text: str) -> str:
@@ -32,8 +36,8 @@ def canonical(text: str) -> str:
     else:
         then = f"begin with {ENTRIES} or {OBJECTS}, as entries:Events[0:1000]{{Muon_pt}} or objects:h*,cutflow"
         raise UsageError(f"which part of a file is {shown(text)!r}?", next=then)
-    if len(found) > CHARS_MAX or not (found.isascii() and found.isprintable()) or "://" in found:
-        raise UsageError("a part is named in at most 4,096 printable ASCII characters", next="use globs for columns")
+    if len(found) > CHARS_MAX:
+        raise UsageError("a part is named in at most 4,096 characters", next="use globs for columns")
     return found
 
 
@@ -47,9 +51,30 @@ def objects_of(text: str) -> ObjectSelection | None:
     return ObjectSelection.parse(text[len(OBJECTS) :]) if text.startswith(OBJECTS) else None
 
 
+def of_object(name: str) -> str:
+    """The part that means the object `name` alone; of a name that is empty or too long, one that stands for it.
+
+    That one means no object: its item only says why it cannot travel.
+    """
+    if name_fault(name) is None:
+        return f"{OBJECTS}{exactly(name)}"
+    return f"{OBJECTS}{escaped(name[:_BEGUN])}*{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
 def target_of(lfn: Lfn, selection: str, suffix: str) -> Lfn:
-    """The LFN that a part lands under: the same part always under the same name."""
-    return Lfn(f"{lfn}.{hashlib.sha256(selection.encode()).hexdigest()[:12]}.{suffix}")
+    """The LFN that a part lands under: the same part always under the same name.
+
+    Where that were too long for an LFN or for a name on a disk, the file's name is cut.
+    """
+    tail = f".{hashlib.sha256(selection.encode()).hexdigest()[:12]}.{suffix}"
+    folder, _, name = lfn.rpartition("/")
+    if len(lfn) + len(tail) <= LFN_BYTES_MAX and len(name) + len(tail) <= SEGMENT_BYTES_MAX:
+        return Lfn(f"{lfn}{tail}")
+    tail = f".{hashlib.sha256(f'{lfn} {selection}'.encode()).hexdigest()[:12]}.{suffix}"
+    room = min(SEGMENT_BYTES_MAX, LFN_BYTES_MAX - len(folder) - 1) - len(tail)
+    if room > 0:
+        return Lfn(f"{folder}/{name[:room]}{tail}")
+    return Lfn(f"{lfn[: LFN_BYTES_MAX - len(tail)].rstrip('/')}{tail}")
 
 
 def suffix_of(target: str) -> str:

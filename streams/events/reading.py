@@ -15,7 +15,7 @@ from typing import Self
 
 import pyarrow as pa
 
-from streams.core.asked import EventSelection, is_glob, matches, nearest, unescaped
+from streams.core.asked import EventSelection, is_glob, matches, nearest, readable, unescaped
 from streams.core.names import shown
 from streams.errors import StorageError
 from streams.events.batches import fingerprint
@@ -252,7 +252,7 @@ def chosen(selection: EventSelection, names: Sequence[str], path: str) -> list[s
         matching = [name for name in names if matches(glob, name)]
         if not matching:
             stem = glob.strip("*")
-            what = f"no column matches {shown(glob)!r}{nearest(stem, names)}"
+            what = f"no column matches {shown(readable(glob))!r}{nearest(stem, names)}"
             raise StorageError(what, path, "name columns it has", failure_class="permanent")
         found.update(matching)
     return [name for name in names if name in found]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from streams.core.asked import matches, nearest
+from streams.core.asked import matches, nearest, readable
 from streams.core.named import ObjectSelection
 from streams.core.names import shown
 from streams.errors import StorageError
@@ -68,9 +68,9 @@ class Scan:
             raise self._missing(f"no object {shown(name)!r}", name)
         for glob in self.asked.globs:
             if glob not in self._globs_met:
-                raise self._missing(f"no object matches {shown(glob)!r}", glob.strip("*"))
+                raise self._missing(f"no object matches {shown(readable(glob))!r}", readable(glob).strip("*"))
         found = tuple(self.found[name] for name in sorted(self.found))
-        refused = tuple((shown(name), self.refused[name]) for name in sorted(self.refused))
+        refused = tuple((name, self.refused[name]) for name in sorted(self.refused))
         return Listing(found, refused, version)
 
     def _missing(self, what: str, name: str) -> StorageError:

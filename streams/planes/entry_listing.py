@@ -17,6 +17,7 @@ from streams.core.names import Block, Lfn, Site, shown
 from streams.errors import StorageError, Temporary, Transfer2goError
 from streams.planes.entry_files import Shelf, open_item, put_in_words
 from streams.planes.landing import reason_of
+from streams.planes.unlisted import NO_BLOCK
 from streams.storage.endpoint import Endpoint
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SITES_TOLD = 3
-NO_BLOCK = Block("/unknown/unknown/UNKNOWN#unknown")
-"""Where a file that no site ever named is filed, so that its item can say so."""
 
 
 class EntryItems:
@@ -113,12 +112,12 @@ def _failed(
 def failed_part(
     lfn: Lfn, block: Block | None, selection: str, suffix: str, version: str, holder: Site | None, reason: Reason
 ) -> Item:
-    """An item that cannot arrive. Where the part's names are too long to be names, it has the file's."""
+    """An item that cannot arrive. Where the dataset's name leaves no room for one of parts, it is filed in its own."""
     assert reason.failure_class is not FailureClass.TRANSIENT
     block = block or NO_BLOCK
     try:
         dataset, filed = parts.filed(block)
-        target = parts.target_of(lfn, selection, suffix)
     except Transfer2goError:
-        dataset, filed, target = block.dataset, block, lfn
+        dataset, filed = block.dataset, block
+    target = parts.target_of(lfn, selection, suffix)
     return Item(lfn, dataset, filed, target, selection, 0, 0, None, version, holder, reason)

@@ -23,6 +23,7 @@ from streams.core.selection import Kind, Selector
 from streams.errors import Transfer2goError, WireError
 from streams.planes.chain_reading import ChainReading, Replayed
 from streams.planes.chains import WHOLE, Chain, Key, Numbers, Pass, changed, mark_of, name_in_chain
+from streams.planes.unlisted import Unlisted, sayable
 from streams.views.catalogue import CatalogueFile
 from streams.wire import encode
 
@@ -94,6 +95,7 @@ class Growing:
         self._refreshed_s = -FRESH_S
         self._chains: dict[Key, Chain] = {}
         self._numbers = Numbers()
+        self._unlisted = Unlisted(here)
         self._reading = ChainReading(here, replayed, self._numbers, clock)
         self._listing_s = 0.0
         """Of the look that is under way."""
@@ -152,7 +154,14 @@ class Growing:
             written = self._look(chain)
             goes_on = bool(chain.found) or chain.listed is not None
             return written
-        except Transfer2goError as error:
+        except Exception as error:
+            end = self._unlisted.failed(chain.command, chain.no, chain.sha256, error)
+            if end is not None:
+                log.exception("%s ends: its files cannot be listed", chain.command.body.intent)
+                self._say(chain, end)
+                return 1
+            if not isinstance(error, Transfer2goError):
+                raise
             log.warning("manifests of %s are not written now: %s", chain.command.body.intent, error)
             return 0
         finally:
@@ -187,21 +196,25 @@ class Growing:
             if not chain.found and not chain.complete:
                 break
             written = self._next(chain)
-            try:
-                self._publish(written)
-            except BaseException:
-                # Its files are taken from what was found, and it may be in no journal: the chain is read again.
-                self._chains.pop((chain.command.body.intent, chain.command.source_no), None)
-                raise
-            chain.no, chain.sha256, chain.written_s = chain.no + 1, digest(written), self._clock()
-            chain.written += len(written.items)
+            self._say(chain, written)
             if written.last:
-                # Whoever tells of it has not heard that yet: what is remembered keeps it from being written twice.
-                chain.found.clear()
                 break
             if self._clock() > stop_s:
                 break
         return chain.no - behind
+
+    def _say(self, chain: Chain, written: ManifestWritten) -> None:
+        try:
+            self._publish(written)
+        except BaseException:
+            # Its files are taken from what was found, and it may be in no journal: the chain is read again.
+            self._chains.pop((chain.command.body.intent, chain.command.source_no), None)
+            raise
+        chain.no, chain.sha256, chain.written_s = chain.no + 1, digest(written), self._clock()
+        chain.written += len(written.items)
+        if written.last:
+            # Whoever tells of it has not heard that yet: what is remembered keeps it from being written twice.
+            chain.found.clear()
 
     def _next(self, chain: Chain) -> ManifestWritten:
         """A manifest of as many of the found files as fit, which are then found no more."""
@@ -226,9 +239,10 @@ class Growing:
             try:
                 encode(written)
             except WireError:
-                if len(items) < 2:
+                told = sayable(items)
+                if told == items and len(items) < 2:
                     raise
-                items = items[: len(items) * 2 // 3]
+                items = told if told != items else items[: len(items) * 2 // 3]
             else:
                 break
         for _ in items:

@@ -23,9 +23,10 @@ from streams.core.policy import MANIFEST_ITEMS_MAX, Policy
 from streams.errors import Temporary, WireError
 from streams.planes.chain_reading import Replayed
 from streams.planes.entry_files import Shelf
-from streams.planes.entry_listing import NO_BLOCK, EntryItems
+from streams.planes.entry_listing import EntryItems
 from streams.planes.growing import Growing, Listing
 from streams.planes.object_listing import OBJECTS_MAX, ObjectItems
+from streams.planes.unlisted import NO_BLOCK, Unlisted, sayable
 from streams.storage.endpoint import Endpoint
 from streams.views.catalogue import CatalogueFile
 from streams.wire import encode
@@ -79,6 +80,7 @@ class ManifestWriter:
         """Items of files that were opened for this command and did not fit the manifest."""
         self._known_for: IntentId | None = None
         self._written: OrderedDict[tuple[IntentId, int], tuple[int, float]] = OrderedDict()
+        self._unlisted = Unlisted(here)
         self.growing = Growing(here, policy, self, self._listing, publish, replayed, clock)
 
     def write(self, command: WriteManifests) -> int:
@@ -90,12 +92,19 @@ class ManifestWriter:
         behind, at_s = self._written.get(chain, (-1, 0.0))
         if command.no < behind and self._clock() - at_s < AGAIN_S:
             return 0
+        no, cursor, sha256, last = command.no, command.cursor, command.prev_sha256, False
         self._listing().refresh()
         self._known.clear()
-        no, cursor, sha256, last = command.no, command.cursor, command.prev_sha256, False
         until_s = self._clock() + ENTRIES_WRITE_S if opens_files(command) else float("inf")
         while not last and no < command.no + MANIFESTS_MAX and (no == command.no or self._clock() < until_s):
-            body = self._next(command, no, cursor, sha256)
+            try:
+                body = self._next(command, no, cursor, sha256)
+            except Exception as error:
+                end = self._unlisted.failed(command, no, sha256, error)
+                if end is None:
+                    raise
+                log.exception("%s ends: its files cannot be listed", command.body.intent)
+                body = end
             self._publish(body)
             no, cursor, sha256, last = no + 1, body.cursor, digest(body), body.last
         self._written[chain] = (no, self._clock())
@@ -119,9 +128,10 @@ class ManifestWriter:
             try:
                 encode(body)
             except WireError:
-                if len(items) < 2:
+                told = sayable(items)
+                if told == items and len(items) < 2:
                     raise
-                count = len(items) * 2 // 3
+                count, items = len(items) if told != items else len(items) * 2 // 3, told
             else:
                 return body
 

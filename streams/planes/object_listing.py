@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 from streams.core import parts
 from streams.core.messages import FailureClass, Item, Reason, Scope
-from streams.core.named import exactly
-from streams.core.names import Adler32, Lfn, Site, Text
+from streams.core.names import Adler32, Lfn, Site, Text, shown
 from streams.errors import Temporary
 from streams.planes.entry_files import put_in_words
 from streams.planes.entry_listing import failed_part, not_here
@@ -28,7 +27,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OBJECTS_MAX = 500
-"""Objects of a manifest: their names may be long, and a manifest must fit a record."""
+"""Objects of a manifest."""
+TOLD_BYTES_MAX = 300_000
+"""Of the names and reasons of a manifest's items: it must fit a record."""
 FILES_MAX = 64
 """Files of a manifest, of the first ones 1, 4 and 16: what is listed flows meanwhile."""
 
@@ -56,16 +57,17 @@ class ObjectItems:
     def next(self, no: int, cursor: str, page: Page, selection: str, bytes_max: int) -> Listed:
         """Items of manifest `no`. Raises Temporary where asking later may help."""
         taken_text, _, at = cursor.partition("|")
-        taken, items, size = int(taken_text or 0), list[Item](), 0
+        taken, items, size, told = int(taken_text or 0), list[Item](), 0, 0
         for _ in range(min(FILES_MAX, 4 ** min(no, 3))):
             files, behind = page(at)
             for file in files:
                 found = self.of(file, selection)
                 for item in found[taken:]:
-                    if items and (len(items) == OBJECTS_MAX or size + item.bytes > bytes_max):
+                    size, told = size + item.bytes, told + _told_bytes(item)
+                    if items and (len(items) == OBJECTS_MAX or size > bytes_max or told > TOLD_BYTES_MAX):
                         return Listed(items, f"{taken}|{at}")
                     items.append(item)
-                    size, taken = size + item.bytes, taken + 1
+                    taken += 1
             if behind is None:
                 return Listed(items, None)
             taken, at = 0, behind
@@ -89,6 +91,7 @@ class ObjectItems:
         version = held[self._here]
         try:
             listing = self._look(lfn, version, selection)
+            dataset, filed = parts.filed(block)
         except Exception as raised:
             error = put_in_words(raised, lfn)
             if error.failure_class == "transient":
@@ -97,16 +100,15 @@ class ObjectItems:
             return [self._failed(file, selection, version, self._here, reason_of(error, "list", Scope.SOURCE))]
         items = []
         for found in listing.found:
-            part = f"{parts.OBJECTS}{exactly(found.name)}"
-            dataset, filed = parts.filed(block)
+            part = parts.of_object(found.name)
             target = parts.target_of(lfn, part, found.suffix)
             adler32 = Adler32(found.adler32)
             items.append(
                 Item(lfn, dataset, filed, target, part, found.bytes, found.bytes, adler32, version, self._here)
             )
         for name, error in listing.refused:
-            reason = reason_of(put_in_words(error, f"{lfn}, {name}"), "list", Scope.SOURCE)
-            items.append(self._failed(file, f"{parts.OBJECTS}{name}", version, self._here, reason))
+            reason = reason_of(put_in_words(error, f"{lfn}, {shown(name)}"), "list", Scope.SOURCE)
+            items.append(self._failed(file, parts.of_object(name), version, self._here, reason))
         return items
 
     def _look(self, lfn: Lfn, version: str, selection: str) -> Listing:
@@ -124,3 +126,8 @@ class ObjectItems:
 
     def _failed(self, file: CatalogueFile, selection: str, version: str, holder: Site | None, reason: Reason) -> Item:
         return failed_part(Lfn(file.lfn), file.block, selection, "object", version, holder, reason)
+
+
+def _told_bytes(item: Item) -> int:
+    reason = 0 if item.reason is None else len(item.reason.text.encode())
+    return len(item.lfn) + len(item.target) + len(item.selection) + 2 * len(item.dataset) + reason + 200

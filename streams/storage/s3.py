@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from streams.core.asked import nearest
+from streams.core.asked import nearest, readable
 from streams.core.names import Lfn, shown
 from streams.core.stores import AskedKeys, Store
 from streams.errors import InvalidName, StorageError, UsageError
@@ -92,7 +92,7 @@ class S3Files:
                 continue
             yield lfn, FileStat(key.bytes, version)
         if not seen:
-            what = f"no key of the store {self.store.name} matches {shown(str(asked.selection))!r}"
+            what = f"no key of the store {self.store.name} matches {shown(readable(str(asked.selection)))!r}"
             raise UsageError(what + self._hint(asked), next="patterns count from the store's prefix")
 
     def fetch(self, reader: S3Reader, start: int, stop: int) -> bytes:

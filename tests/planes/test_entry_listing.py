@@ -30,7 +30,7 @@ from streams.core.messages import (
     TransferIntent,
     Unit,
 )
-from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, Site, Text
+from streams.core.names import LFN_BYTES_MAX, Adler32, Block, Dataset, IntentId, Lfn, Site, Text
 from streams.core.parts import canonical, target_of
 from streams.core.policy import Policy
 from streams.core.selection import parse
@@ -227,7 +227,7 @@ def test_a_link_out_of_the_root_is_not_followed(desk: Desk, tmp_path: Path) -> N
     assert "symbolic link" in why(item).text
 
 
-def test_names_that_become_too_long_are_a_reason(desk: Desk) -> None:
+def test_a_name_that_would_become_too_long_is_cut(desk: Desk) -> None:
     deep = "/".join(["d" * 200] * 5)
     lfn = f"/{deep}/x.root"
     path = desk.root / lfn[1:]
@@ -235,8 +235,10 @@ def test_names_that_become_too_long_are_a_reason(desk: Desk) -> None:
     flat(path, 5)
     desk.hold([lfn])
     (item,) = desk.write("entries:t")
-    assert why(item).failure_class is FailureClass.PERMANENT
-    assert item.target == lfn
+    assert item.reason is None
+    assert item.target.startswith(lfn[:900])
+    assert item.target.endswith(".parquet")
+    assert len(item.target) <= LFN_BYTES_MAX
 
 
 def test_a_dataset_is_cut_by_items_and_chained_and_comes_out_the_same_again(desk: Desk, tmp_path: Path) -> None:

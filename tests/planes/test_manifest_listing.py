@@ -183,3 +183,33 @@ def test_a_selection_of_nothing_is_one_empty_last_manifest(desk: Desk) -> None:
     assert told.items == ()
     assert told.last
     assert Selector is not None
+
+
+def test_a_file_that_the_gate_refuses_fails_alone(desk: Desk) -> None:
+    desk.hold(A, names(5), size=1)
+    changes = Changes(desk.db)
+    odd = HeldFile(Lfn("/store/listed/00002.root"), BLOCK, 1, Adler32("00000001"), "naïve")
+    changes.hold(FilesHeld(DATASET, A, (odd,)))
+    changes.write()
+    desk.write(DATASET)
+    chained(desk.told)
+    (one,) = desk.told
+    assert [item.lfn for item in one.items] == names(5)
+    assert [item.lfn for item in one.items if item.reason is not None] == [odd.lfn]
+
+
+def test_a_listing_that_fails_the_same_way_twice_ends_its_intent(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.hold(A, names(5), size=1)
+
+    def broken(*_: object) -> None:
+        raise ValueError("no listing for this one")
+
+    monkeypatch.setattr(desk.writer, "_page", broken)
+    with pytest.raises(ValueError, match="no listing"):
+        desk.write(DATASET)
+    assert desk.told == []
+    assert desk.write(DATASET) == 1
+    (end,) = desk.told
+    assert end.last
+    assert end.items[0].reason is not None
+    assert "no listing for this one" in end.items[0].reason.text

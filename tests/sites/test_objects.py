@@ -98,6 +98,35 @@ def test_members_of_archives_and_what_may_not_leave_them(rig: Rig, spot: Spot) -
     rig.audit()
 
 
+def test_members_have_names_of_any_kind(rig: Rig, spot: Spot) -> None:
+    """A name is data and travels whatever it is made of; what cannot travel fails alone, and no gate refuses any."""
+    contents = {name: name.encode() for name in ("ok.txt", "Übersicht/ä é.txt", "数据.csv", "a\tb", "{x},*?.txt")}
+    zipped, tarred = io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as archive:
+        for name in (*contents, "http://x/y", "n" * 1100):
+            archive.writestr(name, name.encode())
+    with tarfile.open(fileobj=tarred, mode="w") as tar:
+        for name in (*contents, b"undecodable-\xe4".decode("utf-8", "surrogateescape")):
+            info = tarfile.TarInfo(name)
+            info.size = len(raw := name.encode("utf-8", "surrogateescape"))
+            tar.addfile(info, io.BytesIO(raw))
+    letters = {site: len(list(rig.records(site, topics.DEAD_LETTERS))) for site in (A, B)}
+    rig.register({spot.lfn("odd.zip"): zipped.getvalue(), spot.lfn("odd.tar"): tarred.getvalue()}, spot.block())
+    outcome = rig.wait(rig.publish([spot.block()], objects="*"))
+    assert outcome.exit_code == PartlyDone.exit_code
+    assert len(outcome.unfinished) == 2
+    reasons = sorted(one.reason.text for one in outcome.unfinished)
+    assert any("an empty piece" in text for text in reasons)
+    assert any("1,024 at most" in text for text in reasons)
+    landed = [path.read_bytes() for path in rig.path(B, spot.lfn("x")).parent.iterdir()]
+    wanted = [*contents.values(), *contents.values(), b"undecodable-\xe4"]
+    assert sorted(landed) == sorted(wanted)
+    some = rig.wait_done(rig.publish([spot.block()], objects="Übersicht/*,数据.csv"))
+    assert some.destinations[0].arrived == 4
+    assert {site: len(list(rig.records(site, topics.DEAD_LETTERS))) for site in (A, B)} == letters
+    rig.audit()
+
+
 def test_thousands_of_members_are_several_manifests(rig: Rig, spot: Spot) -> None:
     zipped = io.BytesIO()
     with zipfile.ZipFile(zipped, "w") as archive:

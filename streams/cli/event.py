@@ -5,7 +5,6 @@ What is asked for is written in one text, as `Events[0:1000]{Muon_pt,Jet_*}`.
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 from collections.abc import Iterator
@@ -96,7 +95,7 @@ def show(path: str, part: str, most: int) -> None:
     with _codes(), _opened(path, part) as entries:
         for start, _, batch in _batches(entries, most):
             for number, values in enumerate(batch.to_pylist(), start):
-                screen.put(json.dumps({"entry": number, **values}, default=worded))
+                screen.put_json({"entry": number, **values}, default=worded, ensure_ascii=True)
 
 
 def worded(value: Any) -> Any:

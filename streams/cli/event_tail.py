@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,6 +84,6 @@ def _print(settings: Settings, intent: str, name: str | None, most: int | None, 
     ):
         for batch in stream:
             for number, values in enumerate(batch.arrow.to_pylist(), batch.start):
-                screen.put(json.dumps({"lfn": batch.lfn, "entry": number, **values}, default=worded))
+                screen.put_json({"lfn": batch.lfn, "entry": number, **values}, default=worded, ensure_ascii=True)
                 if left is not None and (left := left - 1) == 0:
                     return

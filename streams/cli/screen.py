@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -40,9 +41,23 @@ def put(line: str) -> None:
     click.echo(shown(line, CELL_CHARS_MAX * 4))
 
 
-def put_json(thing: object) -> None:
-    """One JSON object, on one line."""
-    click.echo(json.dumps(thing, ensure_ascii=False, default=str))
+def put_json(thing: object, *, default: Callable[[Any], object] = str, ensure_ascii: bool = False) -> None:
+    """One JSON object, on one line, whatever its length. JSON has no NaN and no Infinity: they are text."""
+    try:
+        line = json.dumps(thing, default=default, ensure_ascii=ensure_ascii, allow_nan=False)
+    except ValueError:
+        line = json.dumps(_numbers_only(thing), default=default, ensure_ascii=ensure_ascii, allow_nan=False)
+    click.echo(line)
+
+
+def _numbers_only(thing: Any) -> Any:
+    if isinstance(thing, float) and not math.isfinite(thing):
+        return "NaN" if math.isnan(thing) else "Infinity" if thing > 0 else "-Infinity"
+    if isinstance(thing, dict):
+        return {key: _numbers_only(value) for key, value in thing.items()}
+    if isinstance(thing, list | tuple):
+        return [_numbers_only(value) for value in thing]
+    return thing
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "nothing to show") -> None:

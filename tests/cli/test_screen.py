@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 
 import pytest
@@ -136,3 +138,22 @@ def test_an_outage_is_said_once_and_its_end_too(capsys: pytest.CaptureFixture[st
         "waiting for the broker: again",
         "the broker answers again",
     ]
+
+
+def test_json_lines_are_json_whatever_is_in_them(capsys: pytest.CaptureFixture[str]) -> None:
+    def none(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    odd = {"x": float("nan"), "y": [float("inf"), {"z": -math.inf}], "t": (1.5, "ä\u202e\x1b"), "long": "n" * 50_000}
+    for ascii_only in (False, True):
+        screen.put_json(odd, ensure_ascii=ascii_only)
+        line = capsys.readouterr().out
+        assert line.count("\n") == 1
+        found = json.loads(line, parse_constant=none)
+        assert found == {
+            "x": "NaN",
+            "y": ["Infinity", {"z": "-Infinity"}],
+            "t": [1.5, "ä\u202e\x1b"],
+            "long": "n" * 50_000,
+        }
+        assert "\x1b" not in line

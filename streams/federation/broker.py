@@ -117,8 +117,16 @@ def format_if_new(broker: Broker, jvm: Jvm) -> bool:
 def write_properties(path: Path, properties: dict[str, str]) -> None:
     """A Java properties file, replaced as a whole."""
     part = path.with_suffix(".part")
-    part.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
+    part.write_text("".join(f"{key}={_escaped(value)}\n" for key, value in properties.items()), "ascii")
     part.replace(path)
+
+
+def _escaped(value: str) -> str:
+    """A value as Java reads it: the file is Latin-1 to it, a backslash an escape, a space in front nothing."""
+    units = value.replace("\\", "\\\\").encode("utf-16-be")
+    codes = [int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2)]
+    plain = "".join(chr(code) if 0x20 <= code < 0x7F else f"\\u{code:04x}" for code in codes)
+    return "\\" + plain if plain.startswith(" ") else plain
 
 
 def is_ready(bootstrap: str, timeout_s: float = 2.0, *, cluster_id: str = "") -> bool:

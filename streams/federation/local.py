@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from streams.core.names import Site
+from streams.core.names import Site, shown
 from streams.errors import NeverWorks, NotFound, Temporary, Transfer2goError
 from streams.federation import artifacts, class_archive, java, plan, process
 
@@ -76,6 +76,8 @@ def up(
     a part does not come up).
     """
     state = state.resolve()
+    for path in (state, cache.resolve()):
+        _refuse_path(path)
     if not plan.is_managed(state):
         raise NeverWorks(
             "sites.toml names clusters of your own: nothing is started for them",
@@ -102,6 +104,14 @@ def up(
             started.terminate()
             started.wait(DOWN_S)
             raise
+
+
+def _refuse_path(path: Path) -> None:
+    """A broker takes a comma in its directory's path for two directories, Java a colon for two class paths."""
+    odd = next((c for c in str(path) if c in ",:" or c < " " or "\ud800" <= c <= "\udfff"), None)
+    if odd is not None:
+        what = f"a path that brokers cannot have: it holds {shown(odd)!r}"
+        raise NeverWorks(what, shown(str(path)), "choose another directory (--state, T2G_CACHE)")
 
 
 def _grown(state: Path, record: plan.Record, sites: Sequence[str], workers: int, on_step: OnStep) -> Federation:

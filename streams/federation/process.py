@@ -48,6 +48,8 @@ class Running:
     not_before: float = 0.0
     why: str = ""
     quick_ends: int = field(default=0)
+    recovers: bool = False
+    """Reads its tables before it is ready, which takes as long as they are large."""
     killable: bool = False
     """Loses nothing by a kill -9, and takes long to end otherwise."""
 

@@ -114,7 +114,7 @@ class Supervisor:
         environment = worker_environment(self.state, site, number)
         name = f"{site.name}-worker-{number}"
         command = [sys.executable, "-m", "faust", "-A", "agents", "worker", "-l", "info"]
-        return self.add(Running(name, command, environment, self._log(name), lambda: is_healthy(port)))
+        return self.add(Running(name, command, environment, self._log(name), lambda: is_healthy(port), recovers=True))
 
     def _log(self, name: str) -> Path:
         return self.state / "logs" / f"{name}.log"
@@ -137,6 +137,11 @@ class Supervisor:
                     raise Temporary(f"{part.name} does not stay up: {part.why}", str(part.log), "read that log")
             if waiting and time.monotonic() > deadline:
                 names = ", ".join(part.name for part in waiting)
+                if all(part.recovers and part.popen is not None for part in waiting):
+                    if self.record.step != (step := f"waiting for {names} to read its tables"):
+                        self.publish(step)
+                    time.sleep(0.05)
+                    continue
                 raise Temporary(
                     f"not ready within {PARTS_READY_S:.0f} s: {names}", str(waiting[0].log), "read that log"
                 )

@@ -123,6 +123,25 @@ def test_a_long_log_is_cut_while_it_is_written(tmp_path: Path, monkeypatch: pyte
         found.stop_all()
 
 
+def test_a_worker_that_reads_its_tables_is_waited_for_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.federation.supervisor.PARTS_READY_S", 0.2)
+    found = watching(tmp_path)
+    slow, began = replace(part(tmp_path, "T2_B-worker-0", *SLEEPS), recovers=True), time.monotonic()
+    slow.probe = lambda: time.monotonic() > began + 1.0
+    try:
+        found._start_and_wait([found.add(slow)])
+        assert slow.state == "ready"
+        record = plan.read_record(tmp_path)
+        assert record is not None
+        assert record.step == "waiting for T2_B-worker-0 to read its tables"
+        mirror = part(tmp_path, "mirror", *SLEEPS)
+        mirror.probe = lambda: False
+        with pytest.raises(Temporary, match="not ready within 0 s: mirror"):
+            found._start_and_wait([found.add(mirror)])
+    finally:
+        found.stop_all()
+
+
 def test_a_killed_supervisor_takes_its_parts_along(tmp_path: Path) -> None:
     script = f"""
 import os, sys, time

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import islice
 
 from streams.core.names import IntentId, ManifestId
 
@@ -15,6 +16,8 @@ ITEMS_MAX = 100_000
 """Of all transfers held open, at about 0.5 KB each; one transfer is held however many it has."""
 TRANSFER_ITEMS = 100
 """What a transfer weighs beside its items."""
+LOOKED_AT_MAX = 1_000
+"""Transfers that wait, at each question whose turn it is: some 3 ms."""
 
 
 class Holding:
@@ -47,15 +50,16 @@ class Holding:
     def _room_behind(self, manifest: ManifestId) -> int:
         """What is left for it once those that go before it have theirs."""
         room, own = ITEMS_MAX - self._weight, self._by_intent[manifest.intent]
-        before = True
-        for other, (_, weight) in self._waiting.items():
-            before = before and other != manifest
-            others = self._by_intent[other.intent]
-            if room <= 0:
+        for other, weight in self._turn():
+            if room <= 0 or other == manifest or self._by_intent[other.intent] > own:
                 break
-            if other != manifest and (others < own or (others == own and before)):
-                room -= weight
+            room -= weight
         return room
+
+    def _turn(self) -> list[tuple[ManifestId, int]]:
+        """Those that wait and their weights, whose turn is next first; of very many the longest waiting only."""
+        waiting = [(manifest, weight) for manifest, (_, weight) in islice(self._waiting.items(), LOOKED_AT_MAX)]
+        return sorted(waiting, key=lambda one: self._by_intent[one[0].intent])
 
     def gone(self, manifest: ManifestId) -> list[tuple[int, ManifestId]]:
         """The plane holds it no more; (partition, manifest) of those that there is room for now."""
@@ -78,12 +82,11 @@ class Holding:
         """Those that go first and fit together, or the very first where nothing is held."""
         found: list[tuple[int, ManifestId]] = []
         free = ITEMS_MAX - self._weight
-        turn = sorted(self._waiting.items(), key=lambda one: self._by_intent[one[0].intent])  # else the longest waiting
-        for manifest, (partition, weight) in turn:
+        for manifest, weight in self._turn():
             free -= weight
             if free < 0 and (found or self._held):
                 break
-            found.append((partition, manifest))
+            found.append((self._waiting[manifest][0], manifest))
         return found
 
     def those(self, belong: Callable[[ManifestId], bool]) -> list[ManifestId]:

@@ -223,10 +223,15 @@ def _keys(asked: str, store: Endpoint, result: Registered) -> Iterator[Named]:
 def _looked_up(files: Iterator[Named], elsewhere: Elsewhere | None) -> Iterator[tuple[Named, Sequence[Replica]]]:
     """Each file with what is known of its name, some hundred at a time."""
     while chunk := list(islice(files, _LOOKED_UP)):
-        known: dict[str, list[Replica]] = {}
-        for replica in elsewhere([file.lfn for file in chunk]) if elsewhere is not None else ():
-            known.setdefault(replica[0], []).append(replica)
+        known = _by_name(elsewhere, [file.lfn for file in chunk])
         yield from ((file, known.get(file.lfn, ())) for file in chunk)
+
+
+def _by_name(elsewhere: Elsewhere | None, lfns: Sequence[Lfn]) -> dict[str, list[Replica]]:
+    known: dict[str, list[Replica]] = {}
+    for replica in elsewhere(lfns) if elsewhere is not None else ():
+        known.setdefault(replica[0], []).append(replica)
+    return known
 
 
 def _read(
@@ -297,9 +302,7 @@ def _without_conflicts(
     held: Iterator[tuple[str, HeldFile]], result: Registered, site: Site, elsewhere: Elsewhere
 ) -> Iterator[tuple[str, HeldFile]]:
     while chunk := list(islice(held, _LOOKED_UP)):
-        known: dict[str, list[Replica]] = {}
-        for replica in elsewhere([file.lfn for _, file in chunk]):
-            known.setdefault(replica[0], []).append(replica)
+        known = _by_name(elsewhere, [file.lfn for _, file in chunk])
         for where, file in chunk:
             replicas = known.get(file.lfn, ())
             why = _contradiction(file.lfn, file.bytes, file.adler32, file.block, replicas, site)

@@ -34,6 +34,7 @@ FEW_ITEMS = 64
 @dataclass(slots=True)
 class _Waiting:
     request: RequestChunks
+    intent: IntentId
     place: int
     """In the queue: kept while the transfer's request changes, given up when it is granted."""
 
@@ -148,7 +149,7 @@ class Credit:
             known = use.queue.get(manifest)
             if known is None:
                 self._places += 1
-                use.queue[manifest] = _Waiting(request, self._places)
+                use.queue[manifest] = _Waiting(request, manifest.intent, self._places)
                 self._of.setdefault(manifest, set()).add(channel)
             else:
                 known.request = request
@@ -172,7 +173,7 @@ class Credit:
 
     def _order(self, channel: Channel, one: _Waiting) -> tuple[int, int, int, int]:
         manifest, of_source = one.request.manifest, self._items.get(channel[0])
-        of_intent = 0 if of_source is None else of_source.by_intent.get(manifest.intent, 0)
+        of_intent = 0 if of_source is None else of_source.by_intent.get(one.intent, 0)
         return -one.request.priority, of_intent, self._uses[channel].outstanding.get(manifest, 0), one.place
 
     def _has_items(self, request: RequestChunks) -> bool:

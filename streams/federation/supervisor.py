@@ -136,16 +136,16 @@ class Supervisor:
                 elif part.restarts - before[part.name] >= 3:
                     raise Temporary(f"{part.name} does not stay up: {part.why}", str(part.log), "read that log")
             if waiting and time.monotonic() > deadline:
-                names = ", ".join(part.name for part in waiting)
-                if all(part.recovers and part.popen is not None for part in waiting):
-                    if self.record.step != (step := f"waiting for {names} to read its tables"):
-                        self.publish(step)
-                    time.sleep(0.05)
-                    continue
-                raise Temporary(
-                    f"not ready within {PARTS_READY_S:.0f} s: {names}", str(waiting[0].log), "read that log"
-                )
+                self._say_late(waiting)
             time.sleep(0.05)
+
+    def _say_late(self, waiting: list[Running]) -> None:
+        """Raises Temporary, unless all that is waited for are workers that read their tables."""
+        names = ", ".join(part.name for part in waiting)
+        if not all(part.recovers and part.popen is not None for part in waiting):
+            raise Temporary(f"not ready within {PARTS_READY_S:.0f} s: {names}", str(waiting[0].log), "read that log")
+        if self.record.step != (step := f"waiting for {names} to read its tables"):
+            self.publish(step)
 
     def watch(self) -> None:
         """Starts again what ended, and cuts logs that grew too long."""

@@ -152,6 +152,7 @@ class Growing:
         goes_on, self._listing_s = False, 0.0
         try:
             written = self._look(chain)
+            self._unlisted.worked(chain.command)
             goes_on = bool(chain.found) or chain.listed is not None
             return written
         except Exception as error:

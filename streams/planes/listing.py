@@ -105,6 +105,8 @@ class ManifestWriter:
                     raise
                 log.exception("%s ends: its files cannot be listed", command.body.intent)
                 body = end
+            else:
+                self._unlisted.worked(command)
             self._publish(body)
             no, cursor, sha256, last = no + 1, body.cursor, digest(body), body.last
         self._written[chain] = (no, self._clock())

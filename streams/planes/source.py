@@ -126,6 +126,11 @@ class _Stream:
         return cls(request, pieces, next(pieces, None))
 
     @property
+    def cost(self) -> int:
+        """Of what was sent, for turns."""
+        return self.sent_bytes + SEGMENT_BYTES * self.sent_segments
+
+    @property
     def more(self) -> bool:
         return self.held is not None or self.piece is not None
 
@@ -223,9 +228,9 @@ class Source:
 
     def _send_turn(self, stream: _Stream, turn_bytes: int) -> bool:
         """Send some of the request's records; whether there are more."""
-        until = stream.sent_bytes + SEGMENT_BYTES * stream.sent_segments + turn_bytes
+        until = stream.cost + turn_bytes
         while self._send_one(stream):
-            if stream.sent_bytes + SEGMENT_BYTES * stream.sent_segments >= until:
+            if stream.cost >= until:
                 return True
         return False
 

@@ -61,6 +61,10 @@ class Unlisted:
             command.body.intent, self.here, command.source_no, no, prev_sha256, "", Unit.BYTES, (item,), last=True
         )
 
+    def worked(self, command: WriteManifests) -> None:
+        """What failed before failed once."""
+        self._last.pop(command.body.intent, None)
+
 
 def _may_pass(error: Exception) -> bool:
     if isinstance(error, StorageError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from agents.holding import ITEMS_MAX, TRANSFER_ITEMS, Holding
 from streams.core.names import IntentId, ManifestId
 from tests.core import example as x
@@ -50,3 +52,14 @@ def test_when_all_is_over_nothing_is_counted() -> None:
     assert not holding._by_intent
     assert not holding._waiting
     assert holding._weight == 0
+
+
+def test_a_question_takes_no_longer_when_very_many_wait() -> None:
+    holding, held, _ = full_with(1, 1_000)
+    for number in range(2, 20_002):
+        holding.may_hold(manifest(number, 0), 1_000, PARTITION)
+    before_s = time.thread_time()
+    for number in range(10):
+        holding.may_hold(manifest(30_000 + number, 0), 1_000, PARTITION)
+        holding.gone(held[number])
+    assert (time.thread_time() - before_s) / 20 < 0.02, "seconds a question"

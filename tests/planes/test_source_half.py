@@ -122,6 +122,22 @@ def test_requests_of_different_manifests_take_turns(tmp_path: Path) -> None:
     sender.close()
 
 
+def test_a_single_file_waits_for_one_record_of_many_tiny_ones(tmp_path: Path) -> None:
+    """Opening a small file takes its time: a turn ends by segments as well as by bytes."""
+    sender = Sender(tmp_path / "a", PAYLOAD)
+    tiny = listed(tmp_path / "a", {f"/store/tiny{n}": b"x" for n in range(1000)})
+    one = listed(tmp_path / "a", {"/store/one": b"y"})
+    with sender.source._wake:
+        sender.source.serve(request_of(tiny))
+        sender.source.serve(request_of(one))
+    with sender._done:
+        assert sender._done.wait_for(lambda: len(sender.told) == 2, 10)
+    order = [header.manifest for header, _ in sender.records]
+    assert order == [tiny.manifest, one.manifest, *[tiny.manifest] * (len(order) - 2)]
+    assert len(order) > 3
+    sender.close()
+
+
 def test_what_is_asked_again_is_not_served_twice(tmp_path: Path) -> None:
     """The destination gave up waiting for the first request; of the second one nothing was asked before."""
     sender = Sender(tmp_path / "a", PAYLOAD)

@@ -72,3 +72,10 @@ def test_another_failure_counts_anew_and_memory_is_bounded() -> None:
         other = replace(COMMAND, body=replace(x.body(), intent=x.IntentId(f"{x.INTENT[:-4]}{number:04x}")))
         assert unlisted.failed(other, 0, "", ValueError("odd")) is None
     assert len(unlisted._last) == INTENTS_MAX
+
+
+def test_what_worked_in_between_has_failed_once() -> None:
+    unlisted = Unlisted(x.C)
+    for _ in range(3):
+        assert unlisted.failed(COMMAND, 3, "ab" * 32, ValueError("odd")) is None
+        unlisted.worked(COMMAND)

@@ -22,6 +22,8 @@ MAIN_CLASS = "org.apache.kafka.connect.mirror.MirrorMaker"
 _MIB = 1024 * 1024
 _PAYLOAD_TASKS = 2
 _FETCH_BYTES = 8 * _MIB
+IDLE_WAIT_MS = "2000"
+"""A broker answers at once when there is news; without, each of a mirror's dozen readers asks again after so long."""
 _BUFFER_BYTES = 16 * _MIB
 _FACTORS = (
     "replication.factor",
@@ -145,6 +147,7 @@ def _journal_clients(site: str) -> dict[str, str]:
         f"{site}.producer.batch.size": "131072",
         f"{site}.producer.buffer.memory": str(_BUFFER_BYTES),
         f"{site}.consumer.max.poll.records": "2000",
+        f"{site}.consumer.fetch.max.wait.ms": IDLE_WAIT_MS,
         f"{site}.consumer.fetch.max.bytes": str(_FETCH_BYTES),
         f"{site}.consumer.max.partition.fetch.bytes": str(_MIB),
     }
@@ -159,6 +162,8 @@ def _payload_clients(flow: Flow) -> dict[str, str]:
         f"{alias}.producer.batch.size": str(_MIB),
         f"{alias}.producer.buffer.memory": str(_BUFFER_BYTES),
         f"{consumer}.fetch.max.bytes": str(_FETCH_BYTES),
+        f"{consumer}.fetch.max.wait.ms": IDLE_WAIT_MS,
+        f"{alias}.consumer.fetch.max.wait.ms": IDLE_WAIT_MS,
         f"{consumer}.max.partition.fetch.bytes": str(4 * _MIB),
     }
 

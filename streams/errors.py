@@ -89,3 +89,7 @@ class StorageError(Transfer2goError):
     def __init__(self, what: str, where: str = "", next: str = "", *, failure_class: str = "transient") -> None:
         super().__init__(what, where, next)
         self.failure_class = failure_class
+
+
+CLUSTER_AWAY = (Temporary, NotFound)
+"""What a cluster says while it is away: a broker that restarts knows no topic for a moment."""

@@ -127,16 +127,18 @@ class Follower:
             self._thread.join(10)
 
     def _run(self, starts: Mapping[Place, int]) -> None:
-        with SteadyReader(self._settings, self._site, starts) as reader:
-            while not self._stop.is_set():
-                try:
+        try:
+            with SteadyReader(self._settings, self._site, starts) as reader:
+                while not self._stop.is_set():
                     news = reader.batch(_POLL_S)
-                except Transfer2goError as error:
-                    self._fail(error)
-                    return
-                self._say_away(reader.away)
-                if news:
-                    self._hear(news)
+                    self._say_away(reader.away)
+                    if news:
+                        self._hear(news)
+        except Transfer2goError as error:
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001  else whoever waits would wait for ever
+            _log.exception("the following of intents failed")
+            self._fail(Transfer2goError(f"the following of intents failed: {type(error).__name__}: {error}"))
 
     def _say_away(self, why: str) -> None:
         if bool(why) != bool(self._away):

@@ -132,6 +132,10 @@ class IntentHandle:
         for snapshot in self.watch(timeout_s, None if on_progress is None else BEAT_S):
             if on_progress is not None:
                 on_progress(snapshot)
+        return self.outcome(snapshot)
+
+    def outcome(self, snapshot: Snapshot) -> Outcome:
+        """How it stands by this snapshot. An intent that has ended is followed no more."""
         if snapshot.ended:
             self._client._follower.forget(self.id)
         return Outcome(self.id, snapshot.outcome, snapshot.exit_code, snapshot.reason, snapshot)

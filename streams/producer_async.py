@@ -41,10 +41,10 @@ class AsyncIntentHandle:
             last = snapshot
 
     async def wait(self, timeout_s: float | None = None) -> Outcome:
-        async for _ in self.watch(timeout_s):
-            pass
         snapshot = self.sync.snapshot()
-        return Outcome(self.id, snapshot.state, snapshot.exit_code, snapshot.reason, snapshot)
+        async for snapshot in self.watch(timeout_s):  # noqa: B007  the last one counts
+            pass
+        return self.sync.outcome(snapshot)
 
     async def cancel(self) -> None:
         await asyncio.to_thread(self.sync.cancel)

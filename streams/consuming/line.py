@@ -25,11 +25,12 @@ from streams.core import messages as m
 from streams.core import topics
 from streams.core.names import Destination, IntentId, ManifestId, Site
 from streams.core.ranges import Ranges
-from streams.errors import NotFound, Temporary, Transfer2goError, UsageError, WireError
+from streams.errors import CLUSTER_AWAY, NotFound, Temporary, Transfer2goError, UsageError, WireError
 from streams.following import fact_of, topics_of_intents
 from streams.kafka.publish import Publisher, wall_ms
-from streams.kafka.reader import Reader, Record, record_of
+from streams.kafka.reader import Record
 from streams.kafka.replay import Start, replay
+from streams.kafka.steady import SteadyReader
 from streams.settings import Settings
 from streams.storage.checksums import crc32c
 
@@ -68,7 +69,7 @@ class Line:
         self._outbox = Outbox(self._publisher.send, heard_back=False)
         self._claim: Claim | None = None
         """Under which its name is this process's, where it is one process's."""
-        self._reader = Reader(settings, site, committed=False, large_records=True, away_s=5.0)
+        self._reader = SteadyReader(settings, site, large_records=True, away_s=5.0)
         self._places: set[tuple[str, int]] = set()
         self._noted: dict[tuple[str, int], int] = {}
         self._request_no = 0
@@ -86,7 +87,7 @@ class Line:
         names = topics_of_intents(self._settings, self._site)
         partition = topics.partition_of(self.known.row.intent, self._partitions)
         places = [place for place in self._reader.partitions_of(names) if place[1] == partition]
-        self._reader.assign(self._reader.end_offsets(places))
+        self._reader.add(self._reader.end_offsets(places))
         for record in replay(self._settings, self._site, names, partitions=[partition], committed=False):
             if record.key == self.known.row.intent.encode() and (fact := fact_of(record, self._site)) is not None:
                 self.known.hear(*fact)
@@ -98,8 +99,8 @@ class Line:
         while not self.known.row.body_sha256:
             if time.monotonic() > deadline:
                 raise NotFound(f"no intent {intent}", where=f"as {self._site} knows", next="was it published?")
-            for message in self._reader.batch(0.05):
-                self._hear(record_of(message))
+            for record in self._reader.batch(0.05):
+                self._hear(record)
         here = [d for d in self.known.row.destinations if d.consumer and d.site == self._site]
         if name is not None:
             here = [d for d in here if d.consumer == name]
@@ -173,7 +174,7 @@ class Line:
         told_s = reported_s = announced_s = time.monotonic() - COMMIT_S
         while self._running:
             if self._went_well(self._round):
-                self.away = ""
+                self.away = self._reader.away
             now_s = time.monotonic()
             if not self._running or now_s - told_s < COMMIT_S:
                 continue
@@ -189,7 +190,7 @@ class Line:
     def _went_well(self, step: Callable[[], None]) -> bool:
         try:
             step()
-        except Temporary as error:
+        except CLUSTER_AWAY as error:
             self.away = str(error)
         except Transfer2goError as error:
             self._stop(error)
@@ -208,13 +209,13 @@ class Line:
 
     def _round(self) -> None:
         assert self._consumer is not None
-        messages = self._reader.batch(POLL_S)
+        records = self._reader.batch(POLL_S)
         with self.news:
-            for message in messages:
-                self._hear(record_of(message))
+            for record in records:
+                self._hear(record)
             if bodies := self._consumer.new():
                 self._enter(bodies, at_start=False)
-            if messages:
+            if records:
                 self.news.notify_all()
             if not self._consumer.stopped:
                 self._request_all()

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from streams.core import messages as m
-from streams.errors import Temporary, Transfer2goError
+from streams.errors import CLUSTER_AWAY, Temporary, Transfer2goError
 
 OnAck = Callable[[Exception | None], None]
 Subject = Hashable
@@ -84,7 +84,7 @@ class Outbox:
         with self._changed:
             if self._closed:
                 return
-            if isinstance(self.error, Transfer2goError) and not self.error.retry_helps:
+            if isinstance(self.error, Transfer2goError) and not isinstance(self.error, CLUSTER_AWAY):
                 raise self.error
             for subject, owed in list(self._owed.items()):
                 newer = at_once and owed.sent_no != owed.no

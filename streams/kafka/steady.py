@@ -7,11 +7,11 @@ on behind the last record: one of several in a process was seen to stay deaf for
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
-from streams.errors import NotFound, Temporary
+from streams.errors import CLUSTER_AWAY
 from streams.kafka.reader import Place, Reader, Record, record_of
 from streams.settings import Settings
 
@@ -21,14 +21,14 @@ AGAIN_S = 0.2
 class SteadyReader:
     """One consumer of one site's cluster, used by one thread; `starts`: the next offset of each place.
 
-    Raises NotAllowed, and what else no waiting mends.
+    Raises NotAllowed, and what else no waiting mends; `partitions_of` and `end_offsets` raise CLUSTER_AWAY too.
     """
 
     def __init__(
         self,
         settings: Settings,
         site: str,
-        starts: Mapping[Place, int],
+        starts: Mapping[Place, int] | None = None,
         *,
         committed: bool = False,
         large_records: bool = False,
@@ -36,7 +36,7 @@ class SteadyReader:
     ) -> None:
         self._settings, self._site = settings, site
         self._committed, self._large, self._away_s = committed, large_records, away_s
-        self._next = dict(starts)
+        self._next = dict(starts or {})
         self._reader: Reader | None = None
         self._gone_s: float | None = None
         """Since when the cluster has not answered."""
@@ -55,7 +55,7 @@ class SteadyReader:
         found: list[Record] = []
         try:
             found = [record_of(message) for message in reader.batch(wait_s)]
-        except (Temporary, NotFound):
+        except CLUSTER_AWAY:
             self._gone_s = time.monotonic()
         if reader.outages:
             self._gone_s = time.monotonic()
@@ -63,12 +63,27 @@ class SteadyReader:
             self._next[record.topic, record.partition] = record.offset + 1
         return found
 
+    def partitions_of(self, topics: Iterable[str]) -> list[Place]:
+        """As Reader's."""
+        return self._open().partitions_of(topics)
+
+    def end_offsets(self, places: Iterable[Place]) -> dict[Place, int]:
+        """As Reader's."""
+        return self._open().end_offsets(places)
+
+    def add(self, starts: Mapping[Place, int]) -> None:
+        """Read these places too, each from its offset on."""
+        new = {place: at for place, at in starts.items() if place not in self._next}
+        self._next |= new
+        if self._reader is not None:
+            self._reader.add(new)
+
     def _look(self, reader: Reader) -> None:
         """Whether the cluster is back; if so, the client is made anew."""
         assert self._gone_s is not None
         try:
             reader.check(self._next)
-        except (Temporary, NotFound) as error:
+        except CLUSTER_AWAY as error:
             if time.monotonic() - self._gone_s >= self._away_s:
                 self.away = str(error)
             time.sleep(AGAIN_S)

@@ -13,7 +13,7 @@ from streams.core import messages as m
 from streams.core.intent import State
 from streams.core.names import IntentId
 from streams.core.ranges import Ranges
-from streams.errors import NeverWorks, NotAllowed, NotFound, Temporary, UsageError
+from streams.errors import NeverWorks, NotAllowed, NotFound, Temporary, Transfer2goError, UsageError
 from streams.following import Watched
 from streams.kafka.replay import replay
 from streams.producer import IntentHandle
@@ -274,3 +274,34 @@ def test_async_form(hand: Hand) -> None:
             return sum(outcome.exit_code for outcome in outcomes)
 
     assert asyncio.run(scene()) == 21
+
+
+def test_both_forms_say_in_the_same_words_how_it_ended(hand: Hand) -> None:
+    async def scene() -> tuple[int, str]:
+        async with AsyncTransferClient(hand.settings) as client:
+            handle = await client.publish([LFN], to=["T2_B"])
+            assert handle.sync.body is not None
+            body = written(handle.id, [10])
+            hand.accept(handle.sync.body)
+            hand.say(B, body)
+            hand.say(B, completed(body, B, failed=Ranges.of(0)))
+            outcome = await handle.wait(20)
+            assert handle.id.encode() not in client.sync._follower._watched, "followed no more"
+            return outcome.exit_code, outcome.state
+
+    assert asyncio.run(scene()) == (6, "failed")
+
+
+def test_a_fault_while_following_is_raised_to_who_waits(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    with TransferClient(hand.settings) as client:
+        handle = client.publish([LFN], to=["T2_B"])
+        assert handle.body is not None
+        next(handle.watch(0.0))
+
+        def faulty(*_: object) -> None:
+            raise KeyError("a fault of ours")
+
+        monkeypatch.setattr("streams.following.fact_of", faulty)
+        hand.accept(handle.body)
+        with pytest.raises(Transfer2goError, match="the following of intents failed: KeyError"):
+            handle.wait(20)

@@ -337,8 +337,9 @@ def _of(word: m.Message, intent: str, attempt: int) -> bool:
 
 
 @pytest.mark.skipif(os.environ.get("T2G_TEST_BROKERS") == "containers", reason="a container is no process of ours")
-def test_a_broker_that_stands_still_fails_no_commit(rig: Rig, spot: Spot, large: Path) -> None:
-    """For longer than a record is tried: what is given up is owed, and told when the broker goes on."""
+def test_a_broker_that_stands_still_or_dies_ends_no_stream(rig: Rig, spot: Spot, large: Path) -> None:
+    """Still for longer than a record is tried: what is given up is owed, and told when the broker goes on. Killed and
+    started again: it knows no topic for a moment, and who read there goes on behind the last record."""
     block = _registered(rig, spot, large)
     handle = rig.publish([block], [f"{B}/reader"], entries="t{n}")  # type: ignore[list-item]
     settings = rig.settings(B)
@@ -356,7 +357,10 @@ def test_a_broker_that_stands_still_fails_no_commit(rig: Rig, spot: Spot, large:
             stream.commit()
         finally:
             goes_on.join()
+        seen += [next(stream).to_numpy()["n"] for _ in range(5)]
+        before = rig.kill(f"{B}-broker")
         seen += [batch.to_numpy()["n"] for batch in stream]
+        rig.until_back(before)
     assert np.array_equal(np.concatenate(seen), np.arange(1_200_000))
     rig.wait_done(handle)
     rig.audit()

@@ -37,7 +37,12 @@ class FileBytes:
 
     def take(self, request: ChunksRequested, item: RequestedItem, offset: int, length: int, room_bytes: int) -> Taken:
         length = min(length, room_bytes)
-        return Taken(length, self._reader(item).pread(offset, length))
+        reader = self._reader(item)
+        try:
+            return Taken(length, reader.pread(offset, length))
+        except StorageError:  # a descriptor that failed once may be stale for ever
+            self._readers.pop((item.lfn, item.version, item.selection)).close()
+            raise
 
     def close(self) -> None:
         while self._readers:
@@ -46,7 +51,9 @@ class FileBytes:
     def _reader(self, item: RequestedItem) -> Reader:
         name = (item.lfn, item.version, item.selection)
         reader = self._readers.get(name)
-        if reader is None:
+        if reader is not None:
+            self._readers.move_to_end(name)
+        else:
             reader = self._open(item)
             if reader.stat.bytes != item.length:
                 reader.close()

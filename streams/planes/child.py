@@ -155,11 +155,11 @@ class Child:
 
         return self.openings.put(order, self.opened(manifest.encode(), steps, self.halves.payload), ready)
 
-    def opened(self, key: bytes, steps: Iterator[None], payload: PayloadReader) -> Iterator[None]:
+    def opened(self, key: bytes, steps: Iterator[bool], payload: PayloadReader) -> Iterator[bool]:
         yield from steps
         payload.opened(key)
 
-    def refuse(self, order: Open) -> Iterator[None]:
+    def refuse(self, order: Open) -> Iterator[bool]:
         self.publish(PartLost(order.manifest_id, order.attempt, reason_of(self.fault, "open")))
         yield from ()
 

@@ -109,7 +109,7 @@ class Destination:
 
     # orders
 
-    def begin(self, order: Open) -> Iterator[None] | None:
+    def begin(self, order: Open) -> Iterator[bool] | None:
         """The steps that open a transfer's parts; None while this is being done already. Waits for nothing.
 
         PartOpened or PartLost is said when its steps are done, each time it is ordered, unless the transfer is ended
@@ -125,7 +125,7 @@ class Destination:
             opening = self._openings[key] = Opening(order)
         return self._steps(key, opening)
 
-    def _steps(self, key: bytes, opening: Opening) -> Iterator[None]:
+    def _steps(self, key: bytes, opening: Opening) -> Iterator[bool]:
         try:
             yield from self._open(key, opening)
         except WireError as error:
@@ -137,7 +137,7 @@ class Destination:
         if opening.ended:
             opening.release(_GONE, discard=False)
 
-    def _open(self, key: bytes, opening: Opening) -> Iterator[None]:
+    def _open(self, key: bytes, opening: Opening) -> Iterator[bool]:
         order, known = opening.order, self._landings.get(key)
         if opening.ended or (known is not None and known.attempt > order.attempt):
             return
@@ -342,18 +342,23 @@ class Destination:
                 one.urgent, one.first_at, one.last_at = False, _NEVER, _NEVER
             lent = [one.lend() for one in alive]
             try:
-                self._make_durable(alive, lent)
-            except Exception as error:
-                log.exception("a sync round failed")
-                _give_up(alive, error)
-            self._say_all(landings)
-            try:  # only now: progress need not wait for it, what is taken meanwhile should
-                failed = [landing for landing, one in zip(alive, lent, strict=True) if landing.ahead(one)]
-            except Exception as error:
-                log.exception("a sync round failed")
-                _give_up(failed := alive, error)
-            self._settled_bytes(sum(one.bytes for one in lent))
-            self._say_all(failed)
+                self._sync_lent(landings, alive, lent)
+            finally:  # whatever could not be said: what waits for room would wait for ever
+                self._settled_bytes(sum(one.bytes for one in lent))
+
+    def _sync_lent(self, landings: list[Landing], alive: list[Landing], lent: list[Lent]) -> None:
+        try:
+            self._make_durable(alive, lent)
+        except Exception as error:
+            log.exception("a sync round failed")
+            _give_up(alive, error)
+        self._say_all(landings)
+        try:  # only now: progress need not wait for it, what is taken meanwhile should
+            failed = [landing for landing, one in zip(alive, lent, strict=True) if landing.ahead(one)]
+        except Exception as error:
+            log.exception("a sync round failed")
+            _give_up(failed := alive, error)
+        self._say_all(failed)
 
     def _make_durable(self, landings: list[Landing], lent: list[Lent]) -> None:
         for files in dict.fromkeys(landing.files for landing in landings):

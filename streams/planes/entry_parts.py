@@ -39,6 +39,9 @@ class EntryParts:
                 answers[at] = durable or None
         return answers
 
+    def reads_back(self, item: Item) -> bool:
+        return isinstance(self._there(item), Sealed)
+
     def open(self, item: Item, tag: str, verified: Iterable[tuple[int, int]], *, preallocate: bool) -> EntryPart:
         part = EntryPart(self._room, item, tag, Ranges(verified))
         part.open()

@@ -77,18 +77,21 @@ class Landing:
 
     # opening (an opening thread)
 
-    def opening(self) -> Iterator[None]:
+    def opening(self) -> Iterator[bool]:
         """Find what is there already, resume what is verified, make room for what is big. May set `lost`.
 
-        In steps: after each the caller may look after others. Once `lost` is set it ends with the step it is in.
+        In steps: after each the caller may look after others; True: the next one reads back a file of more than
+        STEP_BYTES. Once `lost` is set it ends with the step it is in.
         """
         for items in self._in_steps():
+            if self._items[items[0]].bytes > STEP_BYTES and self.files.reads_back(self._items[items[0]]):
+                yield True
             answers = self.files.present([self._items[n] for n in items])
             if self.lost is None:
                 self._open_items(items, answers)
             if self.lost is not None:
                 return
-            yield
+            yield False
 
     def _in_steps(self) -> Iterator[list[int]]:
         """Items that are not over, so many at a time as are read back in a step."""

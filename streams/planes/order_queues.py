@@ -24,12 +24,15 @@ SLICE_S = 0.25
 """An opening that takes longer lets others have their first slice. A file that is read back is never cut in two."""
 REST = 2.0
 """After each slice of long work an opener rests so many times as long, while others are served."""
+REST_S_MAX = 2.0
+"""At most so long: the read-back of one large file is a slice of many minutes."""
 LONG_S = 0.1
 OPENS_BYTES_MAX = 32 * 1024 * 1024
 """Framed manifests of orders that wait to be opened or are being opened: 140 full ones."""
 ENDS_BYTES_MAX = 8 * 1024 * 1024
 ENDS_MAX = 4096
 LOOK_S = 0.05
+AGAIN_S = 1.0
 
 
 class Assignments:
@@ -67,7 +70,13 @@ class Assignments:
                 keep(kept)
                 assign(order.partitions)
             except Exception:
-                log.exception("an assignment was not carried out as a whole")
+                log.exception("an assignment was not carried out as a whole, and is tried again")
+                with self._wake:
+                    self._kept = kept if self._newest is None else self._kept & kept
+                    self._newest = self._newest or order
+                    if self._running:
+                        self._wake.wait(AGAIN_S)
+                continue
             self.done = number
 
     def close(self) -> None:
@@ -129,14 +138,15 @@ class Ends:
 class _Waiting:
     name: ManifestId
     bytes: int
-    steps: Iterator[None]
+    steps: Iterator[bool]
+    """True: the next step reads back a file that takes long."""
     ready: Callable[[], bool]
     begun: bool = False
 
 
 class Openings:
     """Openings, each done in slices of steps. A new one has its first slice before older ones go on, so that what needs
-    no reading back does not wait for what does; those go on one after the other.
+    no reading back does not wait for what does; those go on one after the other, in one thread.
     """
 
     def __init__(
@@ -162,7 +172,7 @@ class Openings:
             self._full = full
         return not full
 
-    def put(self, order: Open, steps: Iterator[None], ready: Callable[[], bool]) -> None:
+    def put(self, order: Open, steps: Iterator[bool], ready: Callable[[], bool]) -> None:
         """`ready`: whether what was ordered before has been carried out."""
         with self._wake:
             self._bytes += len(order.manifest)
@@ -170,7 +180,8 @@ class Openings:
             self._wake.notify_all()
 
     def run(self, *, only_new: bool = False) -> None:
-        """A thread: until `close`. Of several, all but one take only what is new."""
+        """A thread: until `close`. Of several, all but one take only what is new, and leave to that one what takes
+        long."""
         while True:
             with self._wake:
                 waiting = self._next(only_new)
@@ -180,7 +191,7 @@ class Openings:
                 if not self._running or waiting is None:
                     return
             began_s = self._clock()
-            more = self._slice(waiting, began_s + SLICE_S)
+            more = self._slice(waiting, began_s + SLICE_S, only_short=only_new)
             took_s = self._clock() - began_s
             with self._wake:
                 if more:
@@ -192,14 +203,14 @@ class Openings:
                     self._wake.notify_all()
                 else:
                     self._bytes -= waiting.bytes
-            if took_s >= LONG_S and self._serving():
-                self._rest(took_s * REST)
+            if took_s >= LONG_S:
+                self._rest(min(took_s * REST, REST_S_MAX))
 
-    def _slice(self, waiting: _Waiting, until_s: float) -> bool:
+    def _slice(self, waiting: _Waiting, until_s: float, *, only_short: bool) -> bool:
         """Whether more is left to do of it."""
         try:
-            for _ in waiting.steps:
-                if self._clock() >= until_s:
+            for long in waiting.steps:
+                if (long and only_short) or self._clock() >= until_s:
                     return True
         except Exception:
             log.exception("%s is not opened", waiting.name)
@@ -214,9 +225,11 @@ class Openings:
 
     def _rest(self, rest_s: float) -> None:
         until_s = time.monotonic() + rest_s
-        with self._wake:
-            while self._running and (left_s := until_s - time.monotonic()) > 0:
-                self._wake.wait(left_s)
+        while self._serving() and (left_s := until_s - time.monotonic()) > 0:
+            with self._wake:
+                if not self._running:
+                    return
+                self._wake.wait(min(left_s, LOOK_S))
 
     def close(self) -> None:
         with self._wake:

@@ -46,6 +46,9 @@ class PartFiles(Protocol):
     def present(self, items: Sequence[Item]) -> list[Sealed | StorageError | None]:
         """For each: the file, if it is there whole and durable, or why it can never land; None if it is to come."""
 
+    def reads_back(self, item: Item) -> bool:
+        """Whether `present` reads a whole file to answer: something of its name and size is there."""
+
     def open(self, item: Item, tag: str, verified: Iterable[tuple[int, int]], *, preallocate: bool) -> FilePart: ...
 
     def discard(self, item: Item, tag: str) -> None:
@@ -94,6 +97,12 @@ class ByteParts:
             else None
             for item, answer in zip(items, answers, strict=True)
         ]
+
+    def reads_back(self, item: Item) -> bool:
+        try:
+            return self._endpoint.stat(item.target).bytes == item.bytes
+        except StorageError:  # `present` says so
+            return False
 
     def open(self, item: Item, tag: str, verified: Iterable[tuple[int, int]], *, preallocate: bool) -> FilePart:
         return self._endpoint.open_part(

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 Place = tuple[str, int]
 
 POLL_S = 0.05
-FETCH_WAIT_MS = 100
+FETCH_WAIT_MS = 500
 RESOLVE_S = 5.0
 RETRY_S = 0.5
 COMPLAIN_S = 10.0
@@ -47,7 +47,8 @@ _UNKNOWN = {KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION, KafkaError
 class _Change:
     partitions: dict[int, int | None]
     done: Event = field(default_factory=Event)
-    failed: bool = False
+    again_s: float = 0.0
+    """When to ask again what could not be told."""
 
 
 class PayloadReader:
@@ -109,23 +110,33 @@ class PayloadReader:
                 log.exception("a payload record was skipped")
 
     def _reassign(self, change: _Change) -> bool:
-        """Whether the new assignment is in place; until then nothing but kept partitions is read."""
-        wanted = {place: self._next[place] for place in self._next if place[1] in change.partitions}
-        try:
-            for topic in self._topics:
-                new = {p: at for p, at in change.partitions.items() if (topic, p) not in wanted}
-                wanted |= self._begins(topic, new)
-        except KafkaException as error:
-            log.warning("where payload partitions begin is not known yet: %s", error.args[0].str())
-            if not change.failed:
-                change.failed = True
-                self._read_from({place: at for place, at in wanted.items() if place in self._next})
-            time.sleep(RETRY_S)
+        """Whether the new assignment is in place; what is known of it is read meanwhile.
+
+        A topic whose partitions have no leader is asked for last, so that it holds up no other's; and between two
+        questions as much time goes to what is read.
+        """
+        began_s = time.monotonic()
+        if began_s < change.again_s:
             return False
+        wanted = {place: self._next[place] for place in self._next if place[1] in change.partitions}
+        known = True
+        for topic in self._topics:
+            new = {p: at for p, at in change.partitions.items() if (topic, p) not in wanted}
+            try:
+                wanted |= self._begins(topic, new)
+            except KafkaException as error:
+                log.warning("where payload of %s begins is not known yet: %s", topic, error.args[0].str())
+                self._topics = (*(other for other in self._topics if other != topic), topic)
+                known = False
+                break
         self._read_from(wanted)
-        return True
+        now_s = time.monotonic()
+        change.again_s = now_s + max(RETRY_S, now_s - began_s)
+        return known
 
     def _read_from(self, wanted: dict[Place, int]) -> None:
+        if wanted == self._next:
+            return
         self._consumer.assign([TopicPartition(*place, offset) for place, offset in wanted.items()])
         self._next = wanted
 

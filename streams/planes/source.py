@@ -30,7 +30,7 @@ from streams.core.messages import (
 from streams.core.names import Destination, ManifestId, Site, Text, shown
 from streams.core.policy import SEGMENTS_MAX
 from streams.core.ranges import EMPTY, Ranges
-from streams.errors import StorageError, Temporary
+from streams.errors import CLUSTER_AWAY, StorageError
 from streams.planes.landing import reason_of
 from streams.storage.checksums import crc32c
 
@@ -43,7 +43,9 @@ ROOM_S = 1.0
 SEGMENT_BYTES = 4096
 """What each segment counts of a turn beside its bytes: opening a small file takes as long as sending so much."""
 ITEMS_MAX = 50_000
-"""Items of waiting requests, at about 400 bytes; beyond, requests are dropped, and asked for again."""
+"""Items of waiting requests, at about 400 bytes. What comes beyond is told to ask again; beyond twice as many, dropped.
+"""
+_BUSY = Reason(Scope.SOURCE, FailureClass.TRANSIENT, "read", Text("the source has too many requests waiting"))
 
 
 class SendChunk(Protocol):
@@ -112,6 +114,8 @@ class _Stream:
     piece: tuple[RequestedItem, int, int] | None = None
     held: _Part | None = None
     refused: dict[int, Reason] = field(default_factory=dict)
+    fault: Reason | None = None
+    """Why nothing at all is read for it now."""
     answered: bool = False
     sent: Ranges = EMPTY
     """Without what cannot be read now."""
@@ -124,6 +128,10 @@ class _Stream:
         line = RequestLine(request.items)
         pieces = (piece for start, stop in request.ranges for piece in line.pieces(start, stop))
         return cls(request, pieces, next(pieces, None))
+
+    @property
+    def name(self) -> tuple[ManifestId, Destination, int]:
+        return self.request.manifest, self.request.destination, self.request.request_no
 
     @property
     def cost(self) -> int:
@@ -165,19 +173,21 @@ class Source:
 
     def serve(self, request: ChunksRequested) -> None:
         """Take a request in (any thread). A number is served once; one whose lease ended, never."""
-        name = (request.manifest, request.destination, request.request_no)
         if request.source != self._here:
             return
         if self._now_ms() >= request.until_ms:
             log.info("%s request %d came after its lease had ended", request.manifest, request.request_no)
             return
         stream = _Stream.of(request)
+        name = stream.name
         with self._wake:
             if name in self._served:
                 return
             if self._items and self._items + len(request.items) > ITEMS_MAX:
-                log.warning("%s request %d: too many are waiting; dropped", request.manifest, request.request_no)
-                return
+                if self._items + len(request.items) > 2 * ITEMS_MAX:
+                    log.warning("%s request %d: too many are waiting; dropped", request.manifest, request.request_no)
+                    return
+                stream.fault = _BUSY
             self._served[name] = None
             if len(self._served) > SERVED_MAX:
                 self._served.popitem(last=False)
@@ -199,7 +209,7 @@ class Source:
             self._wake.notify()
 
     def run(self) -> None:
-        """The source thread: until `close`. A request that cannot be served is dropped with a line in the log."""
+        """The source thread: until `close`. A request that a fault of ours ends may be told again."""
         used = False
         while self._running:
             with self._wake:
@@ -218,6 +228,8 @@ class Source:
             except Exception:
                 log.exception("%s request %d is dropped", stream.request.manifest, stream.request.request_no)
                 more = False
+                with self._wake:
+                    self._served.pop(stream.name, None)
             with self._wake:
                 if not more:
                     self._items -= len(streams.popleft().request.items)
@@ -308,7 +320,7 @@ class Source:
         """
         assert stream.piece is not None
         item, offset, length = stream.piece
-        reason = stream.refused.get(item.no)
+        reason = stream.fault or stream.refused.get(item.no)
         if reason is None:
             try:
                 return self._supply.take(stream.request, item, offset, length, room_bytes)
@@ -326,7 +338,7 @@ class Source:
         while self._running:
             try:
                 self._send_chunk(header, payload, wait_s=ROOM_S)
-            except Temporary:  # the broker is away or slow; what waits longer than the lease is dropped by it
+            except CLUSTER_AWAY:  # or slow; what waits longer than the lease is dropped by it
                 if self._now_ms() >= until_ms:
                     return False
                 continue

@@ -69,5 +69,7 @@ class Unlisted:
 def _may_pass(error: Exception) -> bool:
     if isinstance(error, StorageError):
         return error.failure_class == "transient"
+    if isinstance(error, RuntimeError):  # "can't start new thread", which has no type of its own
+        return "thread" in str(error)
     # RocksDB's binding raises plain Exceptions.
     return isinstance(error, OSError | MemoryError) or type(error) is Exception or getattr(error, "retry_helps", False)

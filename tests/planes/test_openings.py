@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from streams.core.commands import WriteManifests
-from streams.core.messages import ChunksServed, FailureClass, ManifestWritten, PartLost, PartOpened, Reason, Scope
+from streams.core.messages import ChunksServed, FailureClass, ManifestWritten, PartLost, PartOpened, Reason, Scope, Unit
 from streams.core.messages import TransferIntent as Intent
 from streams.core.names import ManifestId, Text
 from streams.core.ranges import EMPTY, Ranges
@@ -23,8 +23,9 @@ from streams.planes import child as child_module
 from streams.planes import landing as landing_module
 from streams.planes import order_queues
 from streams.planes.child import Child
-from streams.planes.order_queues import OPENERS, REST, SLICE_S, Assignments, Ends, Openings
+from streams.planes.order_queues import LONG_S, OPENERS, REST, SLICE_S, Assignments, Ends, Openings
 from streams.planes.orders import Assign, Forget, Open, Order, Serve, Start, Stop, Write, pack
+from streams.planes.part_files import part_files
 from streams.storage.endpoint import Endpoint, Wanted
 from streams.storage.posix import PosixEndpoint
 from tests.planes.feed import Receiver, listed
@@ -317,7 +318,7 @@ def test_a_manifest_that_cannot_be_read_is_one_line(
         receiver.half.stop(Stop(body.manifest, 1, WHY, framed))
     assert len([one for one in caplog.records if "cannot be read" in one.message]) == 4
     receiver.told.clear()
-    assert [list(receiver.half.begin(good) or ())] == [[None]]
+    assert [list(receiver.half.begin(good) or ())] == [[False]]
     assert isinstance(receiver.told[0], PartOpened)
 
 
@@ -448,3 +449,85 @@ def test_ends_wait_once_for_each_transfer_and_have_a_bound(monkeypatch: pytest.M
 
     ends.run(carry_out)
     assert seen == [stop, Forget(order(2).manifest_id)]
+
+
+def test_a_file_that_is_read_back_for_long_holds_one_opener_only() -> None:
+    """The other leaves what takes long to the first, and opens whatever is new."""
+    openings, reading, goes_on, opened = Openings(), threading.Event(), threading.Event(), list[str]()
+
+    def long() -> Iterator[bool]:
+        yield True
+        reading.set()
+        assert goes_on.wait(30)
+        yield False
+
+    def short(name: str) -> Iterator[bool]:
+        yield False
+        opened.append(name)
+
+    threads = [threading.Thread(target=openings.run, kwargs={"only_new": new}) for new in (False, True)]
+    for n in range(2):
+        openings.put(order(n), long(), lambda: True)
+    for thread in threads:
+        thread.start()
+    assert reading.wait(10)
+    for n in range(2, 6):
+        openings.put(order(n), short(str(n)), lambda: True)
+    wait_until(lambda: sorted(opened) == ["2", "3", "4", "5"])
+    goes_on.set()
+    openings.close()
+    for thread in threads:
+        thread.join(10)
+
+
+def test_an_opener_rests_no_longer_than_somebody_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    serving, done = threading.Event(), list[float]()
+    openings = Openings(serving.is_set)
+
+    def steps() -> Iterator[bool]:
+        time.sleep(2 * LONG_S)
+        done.append(time.monotonic())
+        yield False
+
+    monkeypatch.setattr("streams.planes.order_queues.REST", 1000.0)
+    monkeypatch.setattr("streams.planes.order_queues.REST_S_MAX", 60.0)
+    serving.set()
+    openings.put(order(0), steps(), lambda: True)
+    openings.put(order(1), steps(), lambda: True)
+    thread = threading.Thread(target=openings.run)
+    thread.start()
+    wait_until(lambda: len(done) == 1)
+    serving.clear()
+    wait_until(lambda: len(done) == 2)
+    openings.close()
+    thread.join(10)
+
+
+def test_a_file_of_the_right_name_and_size_is_known_to_be_read_back(receiver: Receiver, tmp_path: Path) -> None:
+    body = listed(tmp_path / "a", {"/store/x": b"x" * 1000})
+    files = part_files(Unit.BYTES, receiver.endpoint)
+    assert not files.reads_back(body.items[0])
+    there = Path(receiver.endpoint.local_path(body.items[0].target))
+    there.parent.mkdir(parents=True)
+    there.write_bytes(b"y" * 999)
+    assert not files.reads_back(body.items[0])
+    there.write_bytes(b"y" * 1000)
+    assert files.reads_back(body.items[0])
+
+
+def test_an_assignment_that_failed_is_carried_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.planes.order_queues.AGAIN_S", 0.01)
+    assignments, kept, given = Assignments(), list[set[int]](), list[dict[int, int | None]]()
+
+    def keep(partitions: set[int]) -> None:
+        kept.append(partitions)
+        if len(kept) == 1:
+            raise OSError("no descriptor left")
+
+    thread = threading.Thread(target=assignments.run, args=(keep, given.append))
+    thread.start()
+    assignments.put(Assign({1: None, 2: None}))
+    wait_until(lambda: assignments.done == 1)
+    assert (kept, given) == ([{1, 2}, {1, 2}], [{1: None, 2: None}])
+    assignments.close()
+    thread.join(10)

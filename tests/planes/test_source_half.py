@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -14,8 +15,9 @@ import pytest
 from streams.core.messages import FailureClass, ManifestWritten, Scope
 from streams.core.policy import SEGMENTS_MAX
 from streams.core.ranges import Ranges
-from streams.errors import Temporary
-from streams.planes.byte_source import TURN_BYTES
+from streams.errors import StorageError, Temporary, WireError
+from streams.planes.byte_source import TURN_BYTES, FileBytes
+from streams.storage import open_endpoint
 from streams.storage.checksums import crc32c
 from tests.planes.feed import Record, Sender, listed
 from tests.planes.stage import request_of
@@ -136,6 +138,58 @@ def test_a_single_file_waits_for_one_record_of_many_tiny_ones(tmp_path: Path) ->
     assert order == [tiny.manifest, one.manifest, *[tiny.manifest] * (len(order) - 2)]
     assert len(order) > 3
     sender.close()
+
+
+def test_a_source_with_too_many_requests_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the destination waits out its lease."""
+    monkeypatch.setattr("streams.planes.source.ITEMS_MAX", 2)
+    sender = Sender(tmp_path / "a", PAYLOAD)
+    bodies = [listed(tmp_path / "a", {f"/store/busy{n}/{k}": b"x" for k in range(2)}) for n in range(3)]
+    with sender.source._wake:
+        for body in bodies:
+            sender.source.serve(request_of(body))
+    with sender._done:
+        assert sender._done.wait_for(lambda: len(sender.told) == 2, 10)
+    said = {header.manifest: [segment.reason for segment in header.segments] for header, _ in sender.records}
+    assert said[bodies[0].manifest] == [None, None]
+    (why, _) = said[bodies[1].manifest]
+    assert why is not None
+    assert (why.failure_class, why.text) == (FailureClass.TRANSIENT, "the source has too many requests waiting")
+    assert bodies[2].manifest not in said, "beyond twice as many nothing is remembered"
+    assert len(sender.serve(request_of(bodies[2]))) == 1
+    sender.close()
+
+
+def test_a_number_whose_sending_failed_may_be_told_again(sender: Sender, tmp_path: Path) -> None:
+    request, real, failed = request_of(listed(tmp_path / "a", {"/store/x": b"x"})), sender.source._send_chunk, []
+
+    def fails_once(*args: object, **more: object) -> None:
+        if not failed:
+            failed.append(args)
+            raise WireError("over the cap")
+        real(*args, **more)  # type: ignore[arg-type]
+
+    sender.source._send_chunk = fails_once  # type: ignore[assignment]
+    sender.source.serve(request)
+    deadline = time.monotonic() + 10
+    while not failed or sender.source.busy:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert len(sender.serve(request)) == 1
+
+
+def test_a_descriptor_that_failed_is_opened_anew(tmp_path: Path) -> None:
+    body = listed(tmp_path / "a", {"/store/x": b"x" * 100})
+    request = request_of(body)
+    with open_endpoint(f"file://{tmp_path / 'a'}") as endpoint:
+        supply = FileBytes(endpoint)
+        assert supply.take(request, request.items[0], 0, 10, 100).payload == b"x" * 10
+        (reader,) = supply._readers.values()
+        os.dup2(os.open(tmp_path, os.O_RDONLY), reader.fileno())  # as after a server that came back with other handles
+        with pytest.raises(StorageError):
+            supply.take(request, request.items[0], 10, 10, 100)
+        assert supply.take(request, request.items[0], 10, 10, 100).payload == b"x" * 10
+        supply.close()
 
 
 def test_what_is_asked_again_is_not_served_twice(tmp_path: Path) -> None:

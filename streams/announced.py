@@ -1,7 +1,8 @@
 """Who is alive: the latest announcement of every writer of every site, folded in memory. Pure; no clock here.
 
-Of an incarnation the latest word counts, by its writer's clock, and closing is the last one (a later incarnation may
-say it). What a site said over a day before its newest word is forgotten, so that short-lived writers do not pile up.
+Of an incarnation the latest word counts, by the clock of its site's broker, and closing is the last one (a later
+incarnation may say it): one writer with a wrong clock must not make the others of its site look old. What a site said
+over a day before its newest word is forgotten, so that short-lived writers do not pile up.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ MISSED_MAX = 3
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """An incarnation's latest word. `at_ms`: when that was said, by its writer's clock; `seq`: the record's number.
+    """An incarnation's latest word. `at_ms`: when its site's broker took that; `seq`: the record's number.
 
     `release`: what its writer runs.
     """
@@ -44,7 +45,7 @@ class Announced:
         return self.closing, self.at_ms, self.seq
 
     def age_s(self, now_ms: int) -> float:
-        """Seconds since; 0 when the writer's clock is ahead of ours."""
+        """Seconds since; 0 when the broker's clock is ahead of ours."""
         return max(0, now_ms - self.at_ms) / 1000
 
     def alive(self, now_ms: int) -> bool:
@@ -66,8 +67,10 @@ class Announcements:
         self._lock = Lock()
         self._known: dict[Key, Announced] = {}
 
-    def take(self, fact: SiteAnnounced, origin: Origin, release: int = UNTOLD) -> dict[Key, Announced | None]:
-        """Hear an announcement; returns what is known anew, None for what is forgotten."""
+    def take(
+        self, fact: SiteAnnounced, origin: Origin, at_ms: int, release: int = UNTOLD
+    ) -> dict[Key, Announced | None]:
+        """Hear an announcement, written at `at_ms`; returns what is known anew, None for what is forgotten."""
         said = Announced(
             fact.site,
             fact.writer,
@@ -79,7 +82,7 @@ class Announcements:
             fact.endpoints,
             fact.every_s,
             fact.closing,
-            origin.at_ms,
+            at_ms,
             origin.seq,
             release,
         )

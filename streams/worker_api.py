@@ -52,7 +52,7 @@ def writers(settings: Settings, site: Site, *, at: Site | None = None, since_s: 
         except WireError:
             continue  # the site's workers file it as a dead letter
         if isinstance(heard.message, m.SiteAnnounced):
-            known.take(heard.message, heard.origin, release_of(record.headers))
+            known.take(heard.message, heard.origin, record.timestamp_ms, release_of(record.headers))
     return sorted(known.announced(), key=lambda said: (said.role, said.writer, said.at_ms))
 
 

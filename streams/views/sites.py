@@ -24,9 +24,9 @@ class Sites(Announcements):
             said = _unpack(row)
             self._known[key_of(said)] = said
 
-    def hear(self, fact: SiteAnnounced, origin: Origin, release: int = UNTOLD) -> dict[bytes, bytes | None]:
+    def hear(self, fact: SiteAnnounced, origin: Origin, at_ms: int, release: int = UNTOLD) -> dict[bytes, bytes | None]:
         """Take an announcement; returns the rows to put (None: delete) in the same batch as its offset."""
-        changes = self.take(fact, origin, release)
+        changes = self.take(fact, origin, at_ms, release)
         return {_row_key(key): None if said is None else _pack(said) for key, said in changes.items()}
 
 

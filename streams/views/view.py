@@ -210,7 +210,7 @@ class View:
                 self._moved.notify_all()
 
     def _read_holdings(self) -> None:
-        with self._consumer({"fetch.wait.max.ms": 100}) as consumer:
+        with self._consumer({"fetch.wait.max.ms": 500}) as consumer:
             if not self._belong(consumer):
                 return
             self._follow(consumer, self._places, _RECORDS_MAX, self._hear)
@@ -353,14 +353,23 @@ class View:
         except WireError as error:
             self._refuse(wire.dead_letter(error, *where, key, value, headers))
             return
+        try:
+            self._fold(heard, message.timestamp()[1], headers, changes)
+        except _OURS as error:  # a fault of ours in one record must not end the worker, again at every start
+            log.exception("a record is not in the view: %s [%d] @ %d", *where)
+            fault = WireError(f"the view could not take it: {type(error).__name__}: {error}")
+            self._refuse(wire.dead_letter(fault, *where, key, value, headers))
+            return
+        self._count(applied=1)
+
+    def _fold(self, heard: wire.Heard, at_ms: int, headers: Any, changes: Changes) -> None:
         match heard.message:
             case FilesHeld():
                 changes.hold(heard.message)
             case FilesLost():
                 changes.lose(heard.message)
             case SiteAnnounced():
-                changes.extra |= self.sites.hear(heard.message, heard.origin, release_of(headers))
-        self._count(applied=1)
+                changes.extra |= self.sites.hear(heard.message, heard.origin, at_ms, release_of(headers))
 
     def _hear_intent(self, message: Any, _: Changes) -> None:
         where = (message.topic(), message.partition(), message.offset())

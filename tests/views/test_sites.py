@@ -44,7 +44,7 @@ def db(tmp_path: Path) -> Iterator[Any]:
 
 def hear(db: Any, sites: Sites, *words: Said) -> Sites:
     for fact, origin in words:
-        for key, row in sites.hear(fact, origin).items():
+        for key, row in sites.hear(fact, origin, origin.at_ms).items():
             if row is None:
                 del db[key]
             else:
@@ -122,7 +122,7 @@ def test_any_order_and_repeats_are_remembered_alike_also_after_a_restart(db: Any
 def test_the_release_of_each_incarnation_is_kept_also_after_a_restart(db: Any) -> None:
     sites = hear(db, Sites(db), said(100))
     fact, origin = said(101, writer="worker-1")
-    for key, row in sites.hear(fact, origin, 2).items():
+    for key, row in sites.hear(fact, origin, origin.at_ms, 2).items():
         db[key] = row
     for known in (sites, Sites(db)):
         assert {a.writer: a.release for a in known.announced()} == {"worker-0": UNTOLD, "worker-1": 2}

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from streams.release import HEADER, UNTOLD
 from streams.settings import Settings
 from streams.views import rows
 from streams.views.catalogue import Catalogue
+from streams.views.folding import Changes
 from streams.views.view import View
 from tests.views.journal import DATASET, A, B, Journal, held, holds, lost, settings_for
 
@@ -169,6 +171,41 @@ def test_a_refused_record_is_handed_over_and_the_good_ones_go_on(journal: Journa
     with viewing(settings, letters) as view:
         assert view.catch_up(10)
     assert len(letters) == 2
+
+
+def test_a_fault_of_ours_in_one_record_is_its_dead_letter(
+    journal: Journal, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the worker ends on it, again at every start."""
+    hold = Changes.hold
+
+    def faulty(self: Changes, fact: m.FilesHeld) -> None:
+        if fact.files[0].lfn == "/store/x":
+            raise KeyError("a fault of ours")
+        hold(self, fact)
+
+    monkeypatch.setattr(Changes, "hold", faulty)
+    journal.say(holds(A, held("/store/x")))
+    journal.say(holds(A, held("/store/y")))
+    journal.flush()
+    letters: list[m.DeadLetter] = []
+    with viewing(settings, letters) as view:
+        assert view.catch_up(10)
+        assert sites_of(view, "/store/y") == [A]
+    (letter,) = letters
+    assert "the view could not take it: KeyError: 'a fault of ours'" in letter.reason
+
+
+def test_one_wrong_clock_takes_no_other_writer_for_old(journal: Journal, settings: Settings) -> None:
+    """A command on a laptop a day and an hour ahead says its closing word: the workers live on."""
+    now_ms = time.time_ns() // 1_000_000
+    journal.say(announced("w0"), at_ms=now_ms)
+    journal.say(replace(announced("laptop"), closing=True), at_ms=now_ms + 25 * 3600 * 1000)
+    journal.say(announced("w0"), at_ms=now_ms)
+    journal.flush()
+    with viewing(settings) as view:
+        assert view.catch_up(10)
+        assert [said.writer for said in view.sites.alive(A, now_ms)] == ["w0"]
 
 
 def test_a_site_cannot_speak_for_another(journal: Journal, settings: Settings) -> None:

@@ -224,6 +224,12 @@ class _refusals:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, KafkaException):
+            if error.args[0].code() == KafkaError._CRIT_SYS_RESOURCE:
+                raise Temporary(
+                    f"no Kafka client can be made: {error.args[0].str()}",
+                    where=self.where,
+                    next="has this machine threads, memory and descriptors left?",
+                ) from error
             raise NeverWorks(
                 f"the Kafka client refuses its settings: {error.args[0].str()}",
                 where=self.where,

@@ -29,6 +29,7 @@ Headers = list[tuple[str, bytes]]
 
 _POLL_S = 0.05
 _STOP_S = 2.0
+_AGAIN_S = 0.5
 _CONNECT_S = 0.02
 """A record produced before the first connection is up waits 0.5–1 s for librdkafka's next try to get a producer id;
 after this pause it is acknowledged 30 ms after the start."""
@@ -96,6 +97,8 @@ class Lane:
             if self._closed:
                 raise Temporary("this publisher is closed", where=self._where)
             for _ in range(2):
+                if not self._succeed():
+                    break
                 try:
                     return self._produce(self._now, place, key, value, headers, on_ack)
                 except BufferError as e:
@@ -109,7 +112,7 @@ class Lane:
                     if not failed.fatal() and failed.code() != KafkaError._FATAL:
                         raise self._complaints.error_of(failed, f"sending to {place[0]}") from e
                     self._end(self._now)
-            raise Temporary("the producer failed twice", where=self._where)
+            raise Temporary("no producer works", where=self._where, next="has this machine threads and memory left?")
 
     def _produce(
         self,
@@ -156,17 +159,33 @@ class Lane:
         if by.acked:
             self._past.append((by.name, dict(by.acked)))
         self._ended.append(by)
-        self._now = _Incarnation(client.make_producer(self._config))
+
+    def _succeed(self) -> bool:
+        """Whether there is a producer that takes records (lock held). A new one needs threads and memory."""
+        if self._now.ended:
+            try:
+                self._now = _Incarnation(client.make_producer(self._config))
+            except Exception as error:  # noqa: BLE001  whatever it is, the old one does not work either
+                log.warning("no new producer yet: %s", error)
+                return False
+        return True
 
     def _serve(self) -> None:
         while True:
-            with self._lock:
-                now, ended = self._now, list(self._ended)
-            for old in ended:
-                self._give_up(old)
-            now.producer.poll(_POLL_S)
+            try:
+                with self._lock:
+                    fresh = self._closed or self._succeed()
+                    now, ended = self._now, list(self._ended)
+                for old in ended:
+                    self._give_up(old)
+                now.producer.poll(_POLL_S)
+            except Exception:  # without this thread nothing is acknowledged, nor given up
+                log.exception("a producer could not be served")
+                fresh = False
             if self._closed:
                 return self._stop()
+            if not fresh:
+                time.sleep(_AGAIN_S)
 
     def _stop(self) -> None:
         deadline = time.monotonic() + _STOP_S

@@ -29,6 +29,7 @@ from streams.core.messages import (
 )
 from streams.core.names import Dataset, IntentId, Lfn, ManifestId, Site, Text
 from streams.errors import NeverWorks, NotFound, Temporary, WireError
+from streams.kafka import lane as lane_module
 from streams.kafka.publish import Publisher
 from streams.kafka.replay import replay
 from streams.settings import Settings, SiteEntry
@@ -259,6 +260,35 @@ def test_an_acknowledgement_that_raises_harms_nobody(settings: Settings, caplog:
         assert publisher.flush(10) == 0
     assert said == [None]
     assert "not my day" in caplog.text
+
+
+def test_a_machine_short_of_threads_gets_its_producer_later(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is lost, nobody's thread ends, and what cannot be sent meanwhile is said."""
+    with Publisher(settings, A, "w0", "worker") as publisher:
+        publisher.send(asked(1))
+        assert publisher.flush(10) == 0
+        lane = publisher._lane
+        assert lane is not None
+        real, refused = lane_module.client.make_producer, list[int]()
+
+        def short(config: Any) -> Any:
+            refused.append(1)
+            if len(refused) < 3:
+                raise Temporary("no Kafka client can be made: no threads")
+            return real(config)
+
+        monkeypatch.setattr(lane_module.client, "make_producer", short)
+        with lane._lock:
+            lane._end(lane._now)
+        with pytest.raises(Temporary, match="no producer works"):
+            publisher.send(asked(2))
+        until(lambda: len(refused) >= 3)
+        publisher.send(asked(3))
+        assert publisher.flush(10) == 0
+    there = [r.key for r in replay(settings, A, [topics.INTENTS])]
+    assert sorted(there) == sorted([intent(1).encode(), intent(3).encode()])
 
 
 def test_settings_librdkafka_refuses_are_named_without_their_values(settings: Settings) -> None:

@@ -82,6 +82,12 @@ class Running:
         again = f", starts in {wait_s:.0f} s" if wait_s else ""
         self.why = f"{wants} after {lived_s:.0f} s{again}; last line: {last_line(self.log)}"
 
+    def not_started(self, error: OSError) -> None:
+        """Notes why there is no process, and when to try again."""
+        self.popen, self.state = None, "failing"
+        self.not_before = time.monotonic() + BACKOFF_MAX_S
+        self.why = f"cannot be started: {error.strerror or error}, tried again in {BACKOFF_MAX_S:.0f} s"
+
     def kill(self, why: str) -> None:
         """Ends a part that runs and does not work; it is started again as one that ended by itself."""
         if self.popen is None:

@@ -27,6 +27,7 @@ from streams.federation.process import Running
 from streams.settings import load_settings
 
 PARTS_READY_S = 90.0
+RELOAD_AGAIN_S = 10.0
 
 
 class Supervisor:
@@ -39,12 +40,22 @@ class Supervisor:
         self.mirror_tasks: MirrorTasks | None = None
         self.stopping = False
         self.reload = False
+        self._reload_s = 0.0
+        """When to bring up again what a reload could not."""
 
     def publish(self, step: str | None = None, **changes: object) -> None:
+        """Says how it stands. Raises Temporary on a full disk."""
         parts = tuple(part.part() for part in self.parts.values())
         step = self.record.step if step is None else step
         self.record = replace(self.record, parts=parts, step=step, **changes)  # type: ignore[arg-type]
         plan.write_record(self.state, self.record)
+
+    def note(self, step: str | None = None, **changes: object) -> None:
+        """Says how it stands, if it can: on a full disk what runs goes on."""
+        try:
+            self.publish(step, **changes)
+        except Temporary as error:
+            _say(str(error))
 
     def bring_up(self) -> None:
         """Starts what is not running yet, in order; raises Temporary when a part does not become ready."""
@@ -104,7 +115,7 @@ class Supervisor:
         if failed := self.mirror_tasks.failed(part.started_ms):
             part.kill(f"started again since {failed}")
             _say(f"mirror {part.why}")
-            self.publish()
+            self.note()
 
     def _workers(self, site: plan.SitePlan) -> list[Running]:
         return [self.worker(site, number) for number in range(site.workers)]
@@ -154,24 +165,40 @@ class Supervisor:
             if code is not None:
                 part.ended(code)
                 _say(f"{part.name} {part.why}")
-                self.publish()
+                self.note()
             if part.popen is None and time.monotonic() >= part.not_before and not self.stopping:
-                part.start()
-                self.publish()
+                self._start(part)
+                self.note()
             process.cut(part.log)
+
+    def _start(self, part: Running) -> None:
+        try:
+            part.start()
+        except OSError as error:  # no room for its log, no process, no descriptor: for now
+            part.not_started(error)
+            _say(f"{part.name} {part.why}")
 
     def run(self) -> None:
         """Watches until told to stop; a part that is ready again is said so."""
         while not self.stopping:
-            if self.reload:
-                self._reload()
+            if self.reload and time.monotonic() >= self._reload_s:
+                self._try_reload()
             self.watch()
             self._look_at_mirror()
             for part in self.parts.values():
                 if part.state in ("starting", "ended", "failing") and part.popen is not None and part.probe():
                     part.state = "ready"
-                    self.publish()
+                    self.note()
             time.sleep(0.1)
+
+    def _try_reload(self) -> None:
+        """What cannot be brought up now is tried again; meanwhile what runs goes on."""
+        try:
+            self._reload()
+        except Transfer2goError as error:
+            _say(str(error))
+            self.reload, self._reload_s = True, time.monotonic() + RELOAD_AGAIN_S
+            self.note(fault=str(error))
 
     def _reload(self) -> None:
         """A site or worker was added: brokers and topics first, then a new mirror, then every worker, site by site."""
@@ -180,9 +207,10 @@ class Supervisor:
         if found is None:
             return
         grew = {s.name for s in found.sites} != {s.name for s in self.record.sites}
-        self.record = replace(self.record, sites=found.sites, ready=False)
+        self.record = replace(self.record, sites=found.sites, ready=False, fault="")
         if grew:
-            process.stop([self.parts.pop("mirror")])
+            if "mirror" in self.parts:
+                process.stop([self.parts.pop("mirror")])
             self._forget_tasks()
             process.stop([self.parts.pop(name) for name in list(self.parts) if "-worker-" in name])
         for name in [n for n in self.parts if "-worker-" in n and n not in _workers_of(found)]:
@@ -201,7 +229,7 @@ class Supervisor:
         brokers = [part for name, part in self.parts.items() if name.endswith("-broker")]
         process.stop([part for part in self.parts.values() if part not in brokers])
         process.stop(brokers)
-        self.publish("stopped", ready=False, pid=0, created=0.0)
+        self.note("stopped", ready=False, pid=0, created=0.0)
 
 
 def _workers_of(record: plan.Record) -> set[str]:
@@ -265,7 +293,7 @@ def main(state: Path, cache: Path) -> int:
     except Transfer2goError as error:
         _say(str(error))
         code = error.exit_code
-        supervisor.publish(fault=str(error), exit_code=code)
+        supervisor.note(fault=str(error), exit_code=code)
     finally:
         supervisor.stop_all()
     return code

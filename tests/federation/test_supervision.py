@@ -142,6 +142,68 @@ def test_a_worker_that_reads_its_tables_is_waited_for_and_said(tmp_path: Path, m
         found.stop_all()
 
 
+def test_a_part_that_cannot_be_started_now_is_started_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "BACKOFF_MAX_S", 0.2)
+    one, other = part(tmp_path, "worker", *SLEEPS), part(tmp_path, "mirror", *SLEEPS)
+    found = watching(tmp_path, one, other)
+    assert one.popen is not None
+    one.popen.kill()
+    one.popen.wait(10)
+    start, refused = Running.start, list[str]()
+
+    def full(self: Running) -> None:
+        if len(refused) < 2:
+            refused.append(self.name)
+            raise OSError(28, "No space left on device")
+        start(self)
+
+    monkeypatch.setattr(Running, "start", full)
+    monkeypatch.setattr(plan, "write_record", no_room)
+    try:
+        found.watch()
+        assert (one.popen, one.state) == (None, "failing")
+        assert one.why == "cannot be started: No space left on device, tried again in 0 s"
+        until(lambda: (found.watch(), one.popen is not None)[1])
+        assert refused == ["worker", "worker"]
+        assert other.popen is not None
+        assert other.popen.poll() is None, "what runs goes on"
+    finally:
+        found.stop_all()
+
+
+def no_room(*_: object) -> None:
+    raise Temporary("cannot write: No space left on device", "federation.json")
+
+
+def test_a_site_that_cannot_be_added_now_leaves_the_others_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.federation.supervisor.RELOAD_AGAIN_S", 0.2)
+    one = part(tmp_path, "T1_A-broker", *SLEEPS)
+    found, tries = watching(tmp_path, one), list[int]()
+
+    def not_ready() -> None:
+        tries.append(1)
+        if len(tries) < 3:
+            raise Temporary("not ready within 90 s: T3_C-broker")
+        found.publish("ready", ready=True)
+        found.stopping = True
+
+    monkeypatch.setattr(found, "bring_up", not_ready)
+    plan.write_record(tmp_path, found.record)
+    found.reload = True
+    said: list[str] = []
+    real = plan.write_record
+    monkeypatch.setattr(plan, "write_record", lambda state, record: (said.append(record.fault), real(state, record)))
+    try:
+        found.run()
+        assert len(tries) == 3
+        assert "not ready within 90 s: T3_C-broker" in said
+        assert (found.record.ready, found.record.fault) == (True, "")
+        assert one.popen is not None
+        assert one.popen.poll() is None
+    finally:
+        found.stop_all()
+
+
 def test_a_killed_supervisor_takes_its_parts_along(tmp_path: Path) -> None:
     script = f"""
 import os, sys, time

@@ -50,6 +50,7 @@ class Assignment:
 
     async def on_recovered(self, _app: Any, **_: Any) -> None:
         """Tables are whole: starts to wake what sleeps. A rebalance meanwhile starts it anew."""
+        durable.spare_the_loop()
         self.guard.longest_s = 0.0
         if self._waking is not None:
             self._waking.cancel()

@@ -118,8 +118,7 @@ class Clock:
         self.credit.drop(partition)
         self._to_grant = {channel: None for channel in self._to_grant if channel[1] != partition}
         self._replan = {i: left for i, left in self._replan.items() if self.partition(i) != partition}
-        for manifest in self.holding.those(lambda manifest: self.partition(manifest) == partition):
-            self._ask_soon(self.holding.ended(manifest))
+        self._ask_soon(self.holding.drop(lambda manifest: self.partition(manifest) == partition))
         for known in (self._reported, self._unheard, self.asked):
             for manifest in [manifest for manifest in known if self.partition(manifest) == partition]:
                 del known[manifest]
@@ -170,15 +169,22 @@ class Clock:
         return self._elapsed_s() >= self._slice_end_s
 
     def next_due(self) -> tuple[int, str] | None:
-        """(partition, row key) of a row that fell due, to be asked again; None when there is none."""
+        """(partition, row key) of the row that fell due first, to be asked again; None when there is none."""
         now = self.now_ms()
-        for number, partition in self.owned.items():
-            while partition.awake and partition.due and partition.due[0][0] <= now:
-                at, key = heapq.heappop(partition.due)
-                if partition.at.get(key) == at:
-                    del partition.at[key]
-                    return number, key
+        while due := [(p.due[0][0], number) for number, p in self.owned.items() if p.awake and p.due]:
+            at, number = min(due)
+            if at > now:
+                return None
+            partition = self.owned[number]
+            _, key = heapq.heappop(partition.due)
+            if partition.at.get(key) == at:
+                del partition.at[key]
+                return number, key
         return None
+
+    def put_off(self, partition: int, key: str) -> None:
+        """The row could not be asked: it is again, later."""
+        self._at(partition, key, self.now_ms() + IDLE_MS)
 
     def next_due_ms(self) -> int | None:
         if self._to_grant:

@@ -86,13 +86,20 @@ class Consulting:
                 pass
             else:
                 return
-            caught_up = self.views.catch_up(CATCH_UP_S)
+            caught_up = self._caught_up()
             if not caught_up:
                 log.warning("the view has not caught up; what waits for it stays owed", commands=len(asked))
             for key, act in asked:
                 self._asked.discard(key)
                 if caught_up:
                     self._try(act)
+
+    def _caught_up(self) -> bool:
+        try:
+            return self.views.catch_up(CATCH_UP_S)
+        except Exception:
+            log.exception("how far the view is cannot be told")
+            return False
 
     def _try(self, act: Callable[[], None]) -> None:
         try:

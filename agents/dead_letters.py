@@ -13,7 +13,7 @@ from typing import Protocol
 import structlog
 
 from streams.core import messages as m
-from streams.errors import Temporary, WireError
+from streams.errors import NeverWorks, Transfer2goError
 
 log = structlog.get_logger(__name__)
 
@@ -32,12 +32,12 @@ async def publish(letter: m.DeadLetter, publisher: Sending) -> None:
     while True:
         try:
             error = await _acknowledged(letter, publisher)
-        except Temporary as refused:
-            error = refused
-        except WireError:
+        except NeverWorks:
             # Ours: a letter is made so that it can always be written. Asking again would change nothing.
             log.exception("a dead letter cannot be written", letter=str(letter)[:1000])
             return
+        except Transfer2goError as refused:  # also a topic that is gone, or a login that is refused: until it is mended
+            error = refused
         if error is None:
             return
         wait_s = next(waits)

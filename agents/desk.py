@@ -245,6 +245,7 @@ class Desk:
                 raise
             except Exception:
                 log.exception("a row cannot be asked", row=due[1])
+                clock.put_off(*due)
             if clock.slice_is_over:
                 return True
         clock.soon.clear()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import sys
 import time
@@ -33,6 +34,8 @@ START_ME_AGAIN = 75
 FLUSH_POLL_S = 0.1
 STALL_S = 4.0
 """Longer than any turn, shorter than a session (10 s)."""
+GC_THRESHOLDS = (20_000, 20, 50)
+"""Allocations before a collection of the youngest, and collections of each generation before one of the next."""
 SWITCH_S = 0.0005
 """How long a thread may keep the interpreter when the loop wants it. A turn gives it up at each access of a table, and
 would wait Python's 5 ms each time that a view or an API is busy (seen: 200 intents took a third longer)."""
@@ -120,6 +123,17 @@ def install() -> None:
     sys.setswitchinterval(SWITCH_S)
     ProducerBuffer.flush, ProducerBuffer._send_pending = _flush, _send_counted
     Consumer._new_offset, Consumer._add_gap = _new_offset, _no_gap
+
+
+def spare_the_loop() -> None:
+    """Has full garbage collections pass by what stands now, and come rarely: one over a worker's modules and decoded
+    manifests stops every thread for 50–120 ms of a core, and came at every few manifests heard.
+
+    Few of our objects are in circles; those that are wait for the next full collection.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 class StallGuard:

@@ -16,7 +16,6 @@ import faust
 from agents import dead_letters
 from agents.desk import Desk
 from agents.durable import StallGuard, die
-from agents.effects import ENVIRONMENT
 from streams.core import topics
 from streams.core.names import Site
 
@@ -70,15 +69,16 @@ def _agent(
             headers = msg.headers.items() if isinstance(msg.headers, dict) else msg.headers or ()
             try:
                 letter = desk.hear(msg.topic, msg.partition, msg.offset, msg.key, msg.value, list(headers))
-            except ENVIRONMENT as error:
+                if letter is not None:
+                    await dead_letters.publish(letter, publisher)
+            except Exception as error:  # noqa: BLE001
+                # Left to Faust, the agent would begin anew behind this record, which would be acknowledged.
                 die(
-                    "a record cannot be folded here now; nothing behind it is committed",
+                    "a record cannot be heard here now; nothing behind it is committed",
                     topic=msg.topic,
                     partition=msg.partition,
                     offset=msg.offset,
                     why=f"{type(error).__name__}: {error}",
                 )
-            if letter is not None:
-                await dead_letters.publish(letter, publisher)
 
     app.agent(topic, name=name, concurrency=1)(hear)

@@ -38,7 +38,7 @@ class Holding:
         if manifest in self._held:
             return True
         weight = items + TRANSFER_ITEMS
-        if self._held and weight > self._room_behind(manifest):
+        if self._held and (weight > ITEMS_MAX - self._weight or weight > self._room_behind(manifest)):
             self._waiting.setdefault(manifest, (partition, weight))
             return False
         self._waiting.pop(manifest, None)
@@ -63,15 +63,19 @@ class Holding:
 
     def gone(self, manifest: ManifestId) -> list[tuple[int, ManifestId]]:
         """The plane holds it no more; (partition, manifest) of those that there is room for now."""
+        return self._next() if self._release(manifest) else []
+
+    def _release(self, manifest: ManifestId) -> bool:
+        """Whether it was held."""
         self.opened.discard(manifest)
         weight = self._held.pop(manifest, None)
         if weight is None:
-            return []
+            return False
         self._weight -= weight
         self._by_intent[manifest.intent] -= 1
         if not self._by_intent[manifest.intent]:
             del self._by_intent[manifest.intent]
-        return self._next()
+        return True
 
     def ended(self, manifest: ManifestId) -> list[tuple[int, ManifestId]]:
         """As `gone`, and it waits for nothing either."""
@@ -89,8 +93,13 @@ class Holding:
             found.append((self._waiting[manifest][0], manifest))
         return found
 
-    def those(self, belong: Callable[[ManifestId], bool]) -> list[ManifestId]:
-        return [manifest for manifest in {*self.opened, *self._held, *self._waiting} if belong(manifest)]
+    def drop(self, belong: Callable[[ManifestId], bool]) -> list[tuple[int, ManifestId]]:
+        """Those that `belong` are another worker's now; (partition, manifest) of others that there is room for."""
+        gone = [manifest for manifest in {*self.opened, *self._held, *self._waiting} if belong(manifest)]
+        for manifest in gone:
+            self._waiting.pop(manifest, None)
+            self._release(manifest)
+        return self._next() if gone else []
 
     def clear(self) -> None:
         """Another plane: it holds nothing."""

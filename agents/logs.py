@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 
 import structlog
 
@@ -24,5 +23,3 @@ def configure() -> None:
     )
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # A hop's latency for every thread that waits: the default of 5 ms is added at each handover between threads.
-    sys.setswitchinterval(0.001)

@@ -122,6 +122,8 @@ class _Version:
             again = BytesIO()
             again.write(self.frame)
             fastavro.schemaless_writer(again, self.written, plain)
+        except MemoryError:  # this machine's fault, not the record's
+            raise
         except Exception as error:
             raise _refusal(f"malformed Avro: {type(error).__name__}: {error}") from error
         if again.getvalue() != framed:
@@ -134,6 +136,8 @@ class _Version:
             why = meaning.fault(record)
         except (InvalidName, ValueError, KeyError) as error:
             raise _refusal(avro.fault(self.cls, plain) or str(error)) from error
+        except MemoryError:
+            raise
         except Exception as error:
             raise _refusal(f"the gate failed: {type(error).__name__}: {error}") from error
         if why is not None:
@@ -260,7 +264,7 @@ def decode(topic: str, key: bytes | None, value: bytes | None, headers: Headers 
     """The record that stands in `topic` of `here`'s cluster. WireError, and nothing else, when it is refused."""
     try:
         return _heard(topic, key, value, headers, here)
-    except WireError:
+    except (WireError, MemoryError):  # the latter is this machine's fault, not the record's
         raise
     except Exception as error:
         raise _refusal(f"the gate failed: {type(error).__name__}: {error}") from error
@@ -272,7 +276,7 @@ def decode_chunk(
     """A payload record's header and origin; `value` has as many bytes as the segments say. WireError when refused."""
     try:
         return _heard_chunk(topic, key, value, headers, here)
-    except WireError:
+    except (WireError, MemoryError):  # the latter is this machine's fault, not the record's
         raise
     except Exception as error:
         raise _refusal(f"the gate failed: {type(error).__name__}: {error}") from error
@@ -334,6 +338,8 @@ def _encode(record: Any) -> bytes:
     except (InvalidName, ValueError) as error:
         why = avro.fault(version.cls, avro.writer(version.cls)(record)) or str(error)
         raise _refusal(f"{version.cls.__name__}.{why}") from error
+    except MemoryError:
+        raise
     except Exception as error:
         raise _refusal(f"{version.cls.__name__} cannot be encoded: {type(error).__name__}: {error}") from error
     if len(framed) > version.bytes_max:

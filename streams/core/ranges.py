@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 
 Span = tuple[int, int]
+_FEW = 8
+"""Spans that are put one by one into a set; of more, all are sorted."""
 
 
 class Ranges:
@@ -32,6 +34,13 @@ class Ranges:
 
     def __reduce__(self) -> tuple[type[Ranges], tuple[tuple[Span, ...]]]:
         return (Ranges, (self.spans,))
+
+    @classmethod
+    def _ordered(cls, spans: tuple[Span, ...]) -> Ranges:
+        """Of spans that are sorted, disjoint, and do not touch."""
+        made = cls.__new__(cls)
+        object.__setattr__(made, "spans", spans)
+        return made
 
     @classmethod
     def of(cls, *numbers: int) -> Ranges:
@@ -74,7 +83,14 @@ class Ranges:
     def __or__(self, other: Ranges) -> Ranges:
         if not other.spans:
             return self
-        return other if not self.spans else Ranges((*self.spans, *other.spans))
+        if not self.spans:
+            return other
+        large, small = (self.spans, other.spans) if len(self.spans) >= len(other.spans) else (other.spans, self.spans)
+        if len(small) > _FEW:
+            return Ranges((*large, *small))
+        for span in small:
+            large = _joined(large, span)
+        return Ranges._ordered(large)
 
     def __sub__(self, other: Ranges) -> Ranges:
         out: list[Span] = []
@@ -91,7 +107,7 @@ class Ranges:
                 here += 1
             if start < stop:
                 out.append((start, stop))
-        return Ranges(out)
+        return Ranges._ordered(tuple(out))
 
     def __and__(self, other: Ranges) -> Ranges:
         return self - (self - other)
@@ -108,7 +124,17 @@ class Ranges:
                 break
             out.append((a, min(b, a + size)))
             size -= b - a
-        return Ranges(out)
+        return Ranges._ordered(tuple(out))
+
+
+def _joined(spans: tuple[Span, ...], span: Span) -> tuple[Span, ...]:
+    """The spans with one more among them, joined to what it overlaps or touches."""
+    start, stop = span
+    first = bisect_left(spans, start, key=lambda one: one[1])
+    behind = bisect_right(spans, stop, key=lambda one: one[0])
+    if first < behind:
+        start, stop = min(start, spans[first][0]), max(stop, spans[behind - 1][1])
+    return (*spans[:first], (start, stop), *spans[behind:])
 
 
 EMPTY = Ranges()

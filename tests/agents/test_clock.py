@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+from agents import clock as clocks
 from agents import holding
 from agents.clock import IDLE_MS, OPEN_SETTLE_MS, SENT_REMEMBERED, SLICE_S, Clock, is_manifest
 from streams.core import commands as c
@@ -593,3 +594,38 @@ def test_settling_is_forgotten_in_bounds() -> None:
 def test_keys_of_rows_tell_what_they_are() -> None:
     assert is_manifest(x.MANIFEST)
     assert not is_manifest(x.INTENT)
+
+
+def test_a_row_whose_asking_failed_once_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    (written,) = same_lane(1, lengths=(100,))
+    rig.hear(x.planned(written))
+    rig.opened(written.manifest)
+    rig.take(m.ChunksRequested)
+    asked, real = [], clocks.owed_transfer
+
+    def once(*args: object, **more: object) -> object:
+        asked.append(args)
+        if len(asked) == 1:
+            raise ValueError("a fault of ours")
+        return real(*args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(clocks, "owed_transfer", once)
+    rig.after(IDLE_MS / 1000 + 1)
+    assert len(asked) == 1
+    rig.after(IDLE_MS / 1000 + 1)
+    assert len(asked) > 1, "its lease ends, whatever failed before"
+
+
+def test_what_fell_due_first_is_asked_first_whatever_its_partition() -> None:
+    now = [0]
+    clock = Clock(x.B, Policy(), PARTITIONS, lambda _: True, lambda: now[0])
+    for partition in range(PARTITIONS):
+        clock.own(partition)
+        clock.wake(partition)
+    for number in range(3 * PARTITIONS):
+        now[0] = number
+        clock.fall_due(number % PARTITIONS, f"row{number}")
+    found = [clock.next_due() for _ in range(3 * PARTITIONS)]
+    assert [key for _, key in found if key] == [f"row{number}" for number in range(3 * PARTITIONS)]  # type: ignore[misc]
+    assert clock.next_due() is None

@@ -11,7 +11,7 @@ import pytest
 from agents import dead_letters
 from streams import wire
 from streams.core import messages as m
-from streams.errors import Temporary, WireError
+from streams.errors import NotAllowed, NotFound, Temporary, WireError
 
 LETTER = wire.dead_letter(WireError("junk"), "manifests", 3, 17, b"k", b"v", None)
 Answer = BaseException | None
@@ -103,6 +103,14 @@ def test_a_letter_that_is_not_in_the_log_is_sent_again(refusal: Exception, waits
     asyncio.run(dead_letters.publish(LETTER, broker))
     assert broker.sent == [LETTER] * 4
     assert waits == [0.1, 0.2, 0.4]
+
+
+@pytest.mark.parametrize("error", [NotFound("no topic dead-letters"), NotAllowed("no such login")], ids=repr)
+def test_what_somebody_can_mend_is_waited_for(error: Exception, waits: list[float]) -> None:
+    broker = Broker(Raised(error), error, None)
+    asyncio.run(dead_letters.publish(LETTER, broker))
+    assert broker.sent == [LETTER] * 3
+    assert len(waits) == 2
 
 
 def test_a_broker_that_stays_away_is_asked_for_ever_and_not_hammered(waits: list[float]) -> None:

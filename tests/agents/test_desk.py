@@ -102,6 +102,13 @@ def test_a_turn_that_throws_is_a_dead_letter_and_the_next_record_is_applied(
     assert rig.desk.counts == {"applied": 1, "dead": 1}
 
 
+def raises(error: Exception) -> Callable[..., object]:
+    def act(*_: object, **__: object) -> object:
+        raise error
+
+    return act
+
+
 ENVIRONMENT = pytest.mark.parametrize(
     "error", [TableFailed("a table cannot be written"), OSError("disk full"), MemoryError()], ids=repr
 )
@@ -123,6 +130,17 @@ def test_what_the_environment_breaks_is_raised_and_the_record_heard_again_is_app
     other = Rig()
     other.hear(FIRST[table])
     assert rig.snapshot() == other.snapshot(), "as if it had never happened"
+    assert rig.desk.counts == {"applied": 1, "dead": 0}
+
+
+def test_memory_that_is_short_at_the_gate_is_no_fault_of_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    record = rig.record(x.body())
+    with monkeypatch.context() as patch:
+        patch.setattr("streams.wire.fastavro.schemaless_reader", raises(MemoryError()))
+        with pytest.raises(MemoryError):
+            rig.desk.hear(**record)
+    assert rig.desk.hear(**record) is None
     assert rig.desk.counts == {"applied": 1, "dead": 0}
 
 

@@ -131,6 +131,24 @@ def test_what_the_environment_breaks_ends_the_worker_before_the_next_record(
     assert publisher.acks == [], "no dead letter: the record is not at fault"
 
 
+def test_a_letter_that_cannot_be_sent_ends_the_worker_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left to Faust the agent would begin anew, behind a record that is acknowledged and whose letter is lost."""
+
+    def die(_what: str, **words: object) -> None:
+        raise Died(words["offset"])
+
+    def send(_message: object, _on_ack: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(families, "die", die)
+    rig, publisher = Rig(x.A), Publisher()
+    monkeypatch.setattr(publisher, "send", send)
+    stream = Stream([{**rig.record(x.body()), "value": b"?"}, rig.record(x.body())])
+    with pytest.raises(Died):
+        asyncio.run(agent_of(rig, publisher)(stream))
+    assert stream.taken == 1
+
+
 def test_headers_are_heard_as_faust_hands_them_over() -> None:
     rig, publisher = Rig(x.A), Publisher()
     record = rig.record(x.body())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from agents.holding import ITEMS_MAX, TRANSFER_ITEMS, Holding
 from streams.core.names import IntentId, ManifestId
 from tests.core import example as x
@@ -63,3 +65,22 @@ def test_a_question_takes_no_longer_when_very_many_wait() -> None:
         holding.may_hold(manifest(30_000 + number, 0), 1_000, PARTITION)
         holding.gone(held[number])
     assert (time.thread_time() - before_s) / 20 < 0.02, "seconds a question"
+
+
+def test_with_no_room_a_question_looks_at_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every open transfer asks every few seconds."""
+    holding, _, _ = full_with(1, 1_000)
+    monkeypatch.setattr(Holding, "_turn", lambda _: pytest.fail("all that wait were looked at"))
+    assert not holding.may_hold(manifest(2, 0), 1_000, PARTITION)
+
+
+def test_a_partition_is_let_go_in_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    holding, _, _ = full_with(1, 1_000)
+    other = manifest(2, 0)
+    holding.may_hold(other, 1_000, PARTITION)
+    looks, turn = [], Holding._turn
+    monkeypatch.setattr(Holding, "_turn", lambda self: looks.append(1) or turn(self))
+    assert holding.drop(lambda one: one.intent != other.intent) == [(PARTITION, other)]
+    assert len(looks) == 1
+    assert holding._weight == 0
+    assert list(holding._waiting) == [other]

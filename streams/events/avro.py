@@ -16,11 +16,12 @@ import fastavro
 import pyarrow as pa
 
 from streams.core.asked import EventSelection
+from streams.core.names import shown
 from streams.errors import StorageError
-from streams.events.avro_types import AvroColumn, column_of, without_logical
+from streams.events.avro_types import AvroColumn, column_of, named_types, self_contained, without_logical
 from streams.events.borders import Borders
 from streams.events.columns import NoArrowType
-from streams.events.counted import CountedFile
+from streams.events.counted import CountedFile, not_implemented
 from streams.events.parquet import without_tree
 from streams.events.reading import Entries, chosen, refuse_unreadable
 
@@ -37,6 +38,7 @@ class AvroEntries(Entries):
     def __init__(self, file: CountedFile, selection: EventSelection) -> None:
         super().__init__(file, selection)
         without_tree(selection, file.path, "an Avro file")
+        file.lacks = _lacks
         with file.guarded("cannot read the Avro file"):
             buffered = io.BufferedReader(file, 1 << 16)
             try:
@@ -51,13 +53,12 @@ class AvroEntries(Entries):
             self._codec = reader.codec
             self._header = _header(schema, "null" if self._codec == _ZSTANDARD else self._codec, self._sync)
             by_name = {field["name"]: field for field in schema["fields"]}
-            self._columns, unreadable = _plan(chosen(selection, list(by_name), file.path), by_name)
+            named = named_types(schema)
+            self._columns, unreadable = _plan(chosen(selection, list(by_name), file.path), by_name, named)
             fields = [column.field for column in self._columns]
             refuse_unreadable(unreadable, selection, file.path, fields)
-            self._wanted = fastavro.parse_schema(
-                {**without_logical(schema), "fields": [without_logical(by_name[f.name]) for f in fields]},
-                named_schemas={},
-            )
+            wanted = self_contained({**schema, "fields": [by_name[field.name] for field in fields]}, named, set())
+            self._wanted = fastavro.parse_schema(without_logical(wanted), named_schemas={})
             self._places, self._edges, sizes = _blocks(file, at, self._sync)
             start, stop = self._range(self._edges[-1])
             borders = Borders(start, stop, [(self._edges, sizes)])
@@ -87,11 +88,22 @@ class AvroEntries(Entries):
         return self._last[1]
 
 
-def _plan(names: Sequence[str], fields: dict[str, Any]) -> tuple[list[AvroColumn], dict[str, str]]:
+def _lacks(error: BaseException) -> str | None:
+    """fastavro says in words only that it has no codec."""
+    said = str(error)
+    if isinstance(error, ValueError) and ("Unrecognized codec" in said or "codec is supported but" in said):
+        codec = said.partition("Unrecognized codec: ")[2] or said.partition(" codec is")[0]
+        return f"its blocks are packed by the codec {shown(codec, 40)!r}"
+    return not_implemented(error)
+
+
+def _plan(
+    names: Sequence[str], fields: dict[str, Any], named: dict[str, Any]
+) -> tuple[list[AvroColumn], dict[str, str]]:
     columns, unreadable = [], {}
     for name in names:
         try:
-            columns.append(column_of(name, fields[name]["type"]))
+            columns.append(column_of(name, fields[name]["type"], named))
         except NoArrowType as error:
             unreadable[name] = str(error)
     return columns, unreadable

@@ -54,10 +54,49 @@ class AvroColumn:
         return pa.array(values, type=self.field.type)
 
 
-def column_of(name: str, schema: Any) -> AvroColumn:
-    """The column for a parsed Avro type. Raises NoArrowType."""
-    field, convert = _field(name, schema, {}, ())
+PARTS_MAX = 10_000
+"""Of one column: a type that is used twice in one that is used twice doubles with every step."""
+
+_NAMED = ("record", "error", "enum", "fixed")
+
+
+def column_of(name: str, schema: Any, named: Mapping[str, Any]) -> AvroColumn:
+    """The column for a parsed Avro type; `named`: the whole schema's `named_types`. Raises NoArrowType."""
+    field, convert = _Types(named).field(name, schema, ())
     return AvroColumn(travelling(field), convert)
+
+
+def named_types(schema: Any) -> dict[str, Any]:
+    """Every type that a parsed schema defines, by full name: it may be used again anywhere behind its definition."""
+    found: dict[str, Any] = {}
+    todo = [schema]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, list):
+            todo += one
+        elif isinstance(one, Mapping):
+            if one.get("type") in _NAMED and "name" in one:
+                found[one["name"]] = one
+            todo += [one[inside] for inside in ("type", "items", "values", "fields") if inside in one]
+    return found
+
+
+def self_contained(schema: Any, named: Mapping[str, Any], defined: set[str]) -> Any:
+    """The type with what it names: each definition stands where the name is used first. `defined` are those before."""
+    if isinstance(schema, list):
+        return [self_contained(one, named, defined) for one in schema]
+    if isinstance(schema, str):
+        if schema not in named or schema in defined:
+            return schema
+        return self_contained(named[schema], named, defined)
+    if schema.get("type") in _NAMED:
+        if schema["name"] in defined:
+            return schema["name"]
+        defined.add(schema["name"])
+    inside = {key: self_contained(schema[key], named, defined) for key in ("type", "items", "values") if key in schema}
+    if "fields" in schema:
+        inside["fields"] = [{**f, "type": self_contained(f["type"], named, defined)} for f in schema["fields"]]
+    return {**schema, **inside}
 
 
 def without_logical(schema: Any) -> Any:
@@ -70,59 +109,66 @@ def without_logical(schema: Any) -> Any:
     return schema
 
 
-def _field(name: str, schema: Any, named: dict[str, Any], above: tuple[str, ...]) -> tuple[pa.Field, Convert | None]:
-    nullable = schema == "null"
-    if isinstance(schema, list):
-        others = [one for one in schema if one != "null"]
-        nullable = len(others) < len(schema)
-        if len(others) > 1:
-            raise NoArrowType("a union of types")
-        schema = others[0] if others else "null"
-    kind, convert = _type(schema, named, above)
-    return pa.field(name, kind, nullable=nullable), convert
+class _Types:
+    """Arrow's types of one column. A named type is written out wherever it is used."""
 
+    def __init__(self, named: Mapping[str, Any]) -> None:
+        self._named = named
+        self._parts = 0
 
-def _type(schema: Any, named: dict[str, Any], above: tuple[str, ...]) -> tuple[pa.DataType, Convert | None]:
-    if isinstance(schema, str):
-        if schema in _PRIMITIVES:
-            return _PRIMITIVES[schema], None
-        if schema in above:
-            raise NoArrowType(f"the type {schema} contains itself")
-        if schema not in named:
-            raise NoArrowType(f"the type {schema} is defined in another column")
-        return _type(named[schema], named, above)
-    kind = schema["type"]
-    if "name" in schema and kind in ("record", "enum", "fixed", "error"):
-        named[schema["name"]] = schema
-    if schema.get("logicalType") == "decimal" and kind in ("bytes", "fixed"):
-        return _decimal(schema)
-    if kind == "fixed":
-        return pa.binary(int(schema["size"])), None
-    if kind == "enum":
-        return pa.string(), None
-    if kind == "array":
-        item, convert = _field("item", schema["items"], named, above)
-        return pa.list_(item), None if convert is None else _each(convert)
-    if kind == "map":
-        item, convert = _field("value", schema["values"], named, above)
-        return pa.map_(pa.string(), item), _pairs(convert)
-    if kind in ("record", "error"):
-        return _record(schema, named, (*above, schema["name"]))
-    if isinstance(kind, str) and kind in _PRIMITIVES:
-        return _LOGICAL.get((kind, str(schema.get("logicalType"))), _PRIMITIVES[kind]), None
-    return _type(kind, named, above)
+    def field(self, name: str, schema: Any, above: tuple[str, ...]) -> tuple[pa.Field, Convert | None]:
+        """`above`: the records that the field is inside of."""
+        self._parts += 1
+        if self._parts > PARTS_MAX:
+            raise NoArrowType(f"a type of more than {PARTS_MAX:,} parts")
+        nullable = schema == "null"
+        if isinstance(schema, list):
+            others = [one for one in schema if one != "null"]
+            nullable = len(others) < len(schema)
+            if len(others) > 1:
+                raise NoArrowType("a union of types")
+            schema = others[0] if others else "null"
+        kind, convert = self._type(schema, above)
+        return pa.field(name, kind, nullable=nullable), convert
 
+    def _type(self, schema: Any, above: tuple[str, ...]) -> tuple[pa.DataType, Convert | None]:
+        if isinstance(schema, str):
+            if schema in _PRIMITIVES:
+                return _PRIMITIVES[schema], None
+            if schema not in self._named:
+                raise NoArrowType(f"the type {schema} is defined nowhere")
+            return self._type(self._named[schema], above)
+        kind = schema["type"]
+        if schema.get("logicalType") == "decimal" and kind in ("bytes", "fixed"):
+            return _decimal(schema)
+        if kind == "fixed":
+            return pa.binary(int(schema["size"])), None
+        if kind == "enum":
+            return pa.string(), None
+        if kind == "array":
+            item, convert = self.field("item", schema["items"], above)
+            return pa.list_(item), None if convert is None else _each(convert)
+        if kind == "map":
+            item, convert = self.field("value", schema["values"], above)
+            return pa.map_(pa.string(), item), _pairs(convert)
+        if kind in ("record", "error"):
+            if schema["name"] in above:
+                raise NoArrowType(f"the type {schema['name']} contains itself")
+            return self._record(schema, (*above, schema["name"]))
+        if isinstance(kind, str) and kind in _PRIMITIVES:
+            return _LOGICAL.get((kind, str(schema.get("logicalType"))), _PRIMITIVES[kind]), None
+        return self._type(kind, above)
 
-def _record(schema: Any, named: dict[str, Any], above: tuple[str, ...]) -> tuple[pa.DataType, Convert | None]:
-    fields = [(f["name"], *_field(f["name"], f["type"], named, above)) for f in schema["fields"]]
-    if not fields:
-        raise NoArrowType("a record without fields")
-    converts = {name: convert for name, _, convert in fields if convert is not None}
+    def _record(self, schema: Any, above: tuple[str, ...]) -> tuple[pa.DataType, Convert | None]:
+        fields = [(f["name"], *self.field(f["name"], f["type"], above)) for f in schema["fields"]]
+        if not fields:
+            raise NoArrowType("a record without fields")
+        converts = {name: convert for name, _, convert in fields if convert is not None}
 
-    def convert(value: dict[str, Any]) -> dict[str, Any]:
-        return {k: converts[k](v) if k in converts and v is not None else v for k, v in value.items()}
+        def convert(value: dict[str, Any]) -> dict[str, Any]:
+            return {k: converts[k](v) if k in converts and v is not None else v for k, v in value.items()}
 
-    return pa.struct([field for _, field, _ in fields]), convert if converts else None
+        return pa.struct([field for _, field, _ in fields]), convert if converts else None
 
 
 def _decimal(schema: Any) -> tuple[pa.DataType, Convert]:

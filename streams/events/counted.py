@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,6 +30,8 @@ class CountedFile(io.RawIOBase):
         self.path = path
         self.bytes_read = 0
         self.failed: StorageError | None = None
+        self.lacks: Callable[[BaseException], str | None] = not_implemented
+        """What a library's error says that the library cannot do; None where the file is at fault. Formats set it."""
         self.ready: tuple[int, bytes] | None = None  # what was read already and is asked for next: start and bytes
         self._at = 0
         try:
@@ -104,7 +106,7 @@ class CountedFile(io.RawIOBase):
 
     @contextmanager
     def guarded(self, doing: str) -> Iterator[None]:
-        """Whatever a library raises on a corrupt file becomes one StorageError, data-bad."""
+        """Whatever a library raises becomes one StorageError: permanent where `lacks` knows it, else data-bad."""
         try:
             yield
         except (Transfer2goError, KeyboardInterrupt, SystemExit, GeneratorExit):
@@ -112,8 +114,26 @@ class CountedFile(io.RawIOBase):
         except BaseException as error:  # the decompressors' panics are no Exceptions
             if self.failed is not None:
                 raise self.failed from error
+            lack = self.lacks(error)
+            if lack is not None:
+                raise unsupported(f"{doing}: {NOT_SUPPORTED}{lack}", self.path) from error
             what = f"{doing}: {in_words(error, self.path)}"
             raise StorageError(what, self.path, _GONE_WRONG, failure_class="data-bad") from error
+
+
+NOT_SUPPORTED = "not supported: "
+"""Begins what may be whole and is not read here, which no other source can mend."""
+
+
+def unsupported(what: str, path: str, next: str = "") -> StorageError:
+    """A file that may be whole and that cannot be read: permanent, and never "fetch it again"."""
+    then = next or "convert it, or transfer the whole file"
+    return StorageError(what, path, then, failure_class="permanent")
+
+
+def not_implemented(error: BaseException) -> str | None:
+    """What every library here raises for what it never learned."""
+    return in_words(error) if isinstance(error, NotImplementedError) else None
 
 
 def in_words(error: BaseException, path: str = "") -> str:

@@ -6,7 +6,8 @@ Dictionaries and extension types become what they stand for; every other type is
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import pyarrow as pa
@@ -17,8 +18,8 @@ from streams.core.names import shown
 from streams.errors import StorageError
 from streams.events.borders import Borders
 from streams.events.columns import NoArrowType, travelling
-from streams.events.counted import CountedFile
-from streams.events.parquet_footer import chunk_sizes
+from streams.events.counted import NOT_SUPPORTED, CountedFile, not_implemented, unsupported
+from streams.events.parquet_footer import Chunk, chunks
 from streams.events.reading import Entries, chosen, refuse_unreadable
 from streams.events.sizes import least_bytes
 from streams.events.streamed import Streamed, joined
@@ -26,6 +27,12 @@ from streams.events.streamed import Streamed, joined
 _BUFFER_BYTES = 1 << 20
 _BATCH_BYTES = 8 << 20
 _BATCH_ROWS_MAX = 1 << 17
+ENCRYPTED_MAGIC = b"PARE"
+_CODECS = {1: "snappy", 2: "gzip", 4: "brotli", 5: "lz4", 6: "zstd", 7: "lz4_raw"}
+"""The format's numbers of what Arrow may have."""
+_CODEC_NAMES = {3: "LZO", **_CODECS}
+_ENCODINGS = frozenset((0, 2, 3, 4, 5, 6, 7, 8, 9))
+"""4 is that of levels in old files."""
 
 
 class ParquetEntries(Entries):
@@ -34,6 +41,10 @@ class ParquetEntries(Entries):
     def __init__(self, file: CountedFile, selection: EventSelection) -> None:
         super().__init__(file, selection)
         without_tree(selection, file.path, "a Parquet file")
+        file.lacks = _lacks
+        if file.pread(0, 4) == ENCRYPTED_MAGIC:
+            what = f"{NOT_SUPPORTED}the Parquet file is encrypted, its footer too"
+            raise unsupported(what, file.path, "decrypt it, or transfer the whole file")
         with file.guarded("cannot read the Parquet file"):
             source = pa.PythonFile(file, mode="r")
             self._parquet = pq.ParquetFile(
@@ -44,16 +55,15 @@ class ParquetEntries(Entries):
             if len(set(whole.names)) < len(whole.names):
                 raise StorageError("two columns have one name", file.path, failure_class="permanent")
             names = chosen(selection, whole.names, file.path)
-            fields, unreadable = _plan(whole, names)
+            known, leaves = chunks(file), _leaf_ranges(whole)
+            fields, unreadable = _plan(whole, names, known, leaves)
             refuse_unreadable(unreadable, selection, file.path, fields)
             names = [field.name for field in fields]
-            leaves = _leaf_ranges(whole)
             self._indices = [i for name in names for i in leaves[name]]
             self._edges = [0]
             for group in range(meta.num_row_groups):
                 self._edges.append(self._edges[-1] + meta.row_group(group).num_rows)
             start, stop = self._range(self._edges[-1])
-            known = chunk_sizes(file)
             columns = [(self._edges, _sizes(known, leaves[f.name], self._edges, least_bytes(f.type))) for f in fields]
             borders = Borders(start, stop, columns)
         self._stream: Streamed | None = None
@@ -92,10 +102,37 @@ def without_tree(selection: EventSelection, path: str, kind: str) -> None:
         )
 
 
-def _plan(schema: pa.Schema, names: Sequence[str]) -> tuple[list[pa.Field], dict[str, str]]:
+def _lacks(error: BaseException) -> str | None:
+    """pyarrow has a type for most of what it cannot do; of encryption it only tells in words."""
+    if isinstance(error, OSError) and "decrypt" in str(error).lower():
+        return "it is encrypted"
+    return not_implemented(error)
+
+
+def _chunk_fault(chunk: Chunk) -> str | None:
+    """Why its pages cannot be read, whatever is in them; None where they can."""
+    if chunk.encrypted:
+        return "it is encrypted"
+    if chunk.codec and not (chunk.codec in _CODECS and pa.Codec.is_available(_CODECS[chunk.codec])):
+        return f"it is packed by the codec {_CODEC_NAMES.get(chunk.codec, chunk.codec)}"
+    strange = [encoding for encoding in chunk.encodings if encoding not in _ENCODINGS]
+    return f"its pages are written in the encoding {strange[0]}" if strange else None
+
+
+def _plan(
+    schema: pa.Schema, names: Sequence[str], known: Sequence[Sequence[Chunk]], leaves: Mapping[str, range]
+) -> tuple[list[pa.Field], dict[str, str]]:
     fields, unreadable = [], {}
+    seen: dict[Chunk, str | None] = {}
     for name in names:
         try:
+            for group in known:
+                for leaf in leaves[name]:
+                    chunk = replace(group[leaf], bytes=0)
+                    if chunk not in seen:
+                        seen[chunk] = _chunk_fault(chunk)
+                    if (fault := seen[chunk]) is not None:
+                        raise NoArrowType(f"{NOT_SUPPORTED}{fault}")
             fields.append(travelling(_plain_field(schema.field(name))))
         except NoArrowType as error:
             unreadable[name] = str(error)
@@ -140,13 +177,13 @@ def _leaves(kind: pa.DataType) -> int:
     return sum(_leaves(kind.field(i).type) for i in range(kind.num_fields)) if kind.num_fields else 1
 
 
-def _sizes(known: Sequence[Sequence[int]], leaves: range, edges: Sequence[int], least: int) -> list[int]:
+def _sizes(known: Sequence[Sequence[Chunk]], leaves: range, edges: Sequence[int], least: int) -> list[int]:
     """Decoded bytes of a column by row group; by the mean of those known where there are too many to look at all.
 
     What the file says is before decoding dictionaries, so it is what the type needs at least.
     """
     rows = [b - a for a, b in pairwise(edges)]
-    said = [sum(chunks[i] for i in leaves) for chunks in known]
+    said = [sum(group[i].bytes for i in leaves) for group in known]
     total, entries = sum(said), max(1, sum(rows[: len(said)]))
     said += [total * more // entries for more in rows[len(said) :]]
     return [max(size, count * least, count // 8) for size, count in zip(said, rows, strict=True)]

@@ -1,10 +1,12 @@
-"""Decoded sizes of column chunks, read from a Parquet footer by its bytes alone.
+"""What column chunks are (sizes, codecs, encryption), read from a Parquet footer by its bytes alone.
 
 pyarrow's own accessor ends the whole process on a damaged footer (an exception that its binding does not catch), and a
 source must outlive its files. The footer is a Thrift struct in the compact protocol; what is not asked for is skipped.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from streams.events.counted import CountedFile
 
@@ -13,18 +15,29 @@ CHUNKS_MAX = 20_000
 
 _TAIL_BYTES = 8
 _DEPTH_MAX = 32
-_ROW_GROUPS, _COLUMNS, _META, _UNCOMPRESSED = 4, 1, 3, 6
-_LIST, _STRUCT, _I64 = 9, 12, 6
+_ROW_GROUPS, _COLUMNS, _META, _CRYPTO = 4, 1, 3, 8
+_ENCODINGS, _CODEC, _UNCOMPRESSED = 2, 4, 6
+_I32, _I64, _LIST, _STRUCT = 5, 6, 9, 12
 
 
-def chunk_sizes(file: CountedFile) -> list[list[int]]:
-    """Of the first row groups: the uncompressed bytes of every leaf column. Raises ValueError for a damaged footer."""
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A leaf column in a row group. `codec` and `encodings` are the format's numbers."""
+
+    bytes: int
+    codec: int = 0
+    encodings: tuple[int, ...] = ()
+    encrypted: bool = False
+
+
+def chunks(file: CountedFile) -> list[list[Chunk]]:
+    """Of the first row groups: every leaf column. Raises ValueError for a damaged footer."""
     tail = file.pread(file.bytes - _TAIL_BYTES, file.bytes)
     length = int.from_bytes(tail[:4], "little")
     if tail[4:] != b"PAR1" or length > file.bytes - _TAIL_BYTES:
         raise ValueError("it does not end with a footer")
     footer = _Compact(file.pread(file.bytes - _TAIL_BYTES - length, file.bytes - _TAIL_BYTES))
-    found: list[list[int]] = []
+    found: list[list[Chunk]] = []
     for number, kind in footer.fields():
         if number == _ROW_GROUPS and kind == _LIST:
             for _ in range(footer.list_of(_STRUCT)):
@@ -36,28 +49,35 @@ def chunk_sizes(file: CountedFile) -> list[list[int]]:
     return found
 
 
-def _row_group(footer: _Compact) -> list[int]:
-    sizes: list[int] = []
+def _row_group(footer: _Compact) -> list[Chunk]:
+    columns: list[Chunk] = []
     for number, kind in footer.fields():
         if number == _COLUMNS and kind == _LIST:
-            sizes = [_chunk(footer) for _ in range(footer.list_of(_STRUCT))]
+            columns = [_chunk(footer) for _ in range(footer.list_of(_STRUCT))]
         else:
             footer.skip(kind)
-    return sizes
+    return columns
 
 
-def _chunk(footer: _Compact) -> int:
-    size = 0
+def _chunk(footer: _Compact) -> Chunk:
+    size = codec = 0
+    encodings: tuple[int, ...] = ()
+    encrypted = False
     for number, kind in footer.fields():
         if number != _META or kind != _STRUCT:
+            encrypted |= number == _CRYPTO
             footer.skip(kind)
             continue
         for inner, inner_kind in footer.fields():
             if inner == _UNCOMPRESSED and inner_kind == _I64:
                 size = footer.zigzag()
+            elif inner == _CODEC and inner_kind == _I32:
+                codec = footer.zigzag()
+            elif inner == _ENCODINGS and inner_kind == _LIST:
+                encodings = tuple(footer.zigzag() for _ in range(footer.list_of(_I32)))
             else:
                 footer.skip(inner_kind)
-    return max(0, size)
+    return Chunk(max(0, size), codec, encodings, encrypted)
 
 
 class _Compact:

@@ -20,7 +20,8 @@ from streams.core.names import shown
 from streams.errors import StorageError
 from streams.events.batches import fingerprint
 from streams.events.borders import Borders, piece_of
-from streams.events.counted import CountedFile
+from streams.events.counted import NOT_SUPPORTED, CountedFile, unsupported
+from streams.events.packing import HEAD_BYTES, other_packing_of, packing_of
 
 WINDOW_BYTES = 32 << 20
 """Decoded together, and cut into payloads: small ones would pay the libraries' overhead per call."""
@@ -205,12 +206,13 @@ def open_entries(path: str, selection: EventSelection, *, version: str | None = 
 
 def _format(file: CountedFile) -> type[Entries]:
     """By the first bytes; where they say nothing, by the name's end. Libraries are imported only as they are needed."""
-    magic, kind = file.pread(0, 4), path_kind(file.path)
+    head, kind = file.pread(0, HEAD_BYTES), path_kind(file.path)
+    magic = head[:4]
     if magic == b"root":
         from streams.events.root import RootEntries
 
         return RootEntries
-    if magic == b"PAR1":
+    if magic in (b"PAR1", b"PARE"):
         from streams.events.parquet import ParquetEntries
 
         return ParquetEntries
@@ -218,6 +220,11 @@ def _format(file: CountedFile) -> type[Entries]:
         from streams.events.avro import AvroEntries
 
         return AvroEntries
+    packing = packing_of(head) or other_packing_of(head)
+    if packing is not None or magic == b"PK\x03\x04":
+        as_what = f"compressed with {packing}" if packing else "a zip archive"
+        what = f"{NOT_SUPPORTED}entries of a file that is {as_what}"
+        raise unsupported(what, file.path, "unpack it first, or transfer the whole file")
     if kind in _TEXT:
         from streams.events import text
 

@@ -29,6 +29,7 @@ class NTuple:
         self._file = file
         self._ntuple = ntuple
         self.entries = int(ntuple.num_entries)
+        _note_fields(ntuple)
         self._fields = {field.name: field for field in ntuple.fields}
         self.names: Sequence[str] = tuple(self._fields)
         self._read_page = ntuple.read_page
@@ -42,26 +43,15 @@ class NTuple:
 
     def plan(self, names: Sequence[str], lenient: bool) -> tuple[list[pa.Field], dict[str, str]]:
         fields, unreadable = [], {}
-        forms = self._forms(names)
         for name in names:
             try:
-                found = arrow_field(name, forms[name] if name in forms else self._form(name))
+                found = arrow_field(name, self._form(name))
             except NoArrowType as error:
                 unreadable[name] = f"{error} (type {shown(self._fields[name].typename, 80)})"
                 continue
             fields.append(found)
             self._kinds[name] = found.type
         return fields, unreadable
-
-    def _forms(self, names: Sequence[str]) -> dict[str, Any]:
-        """The forms of all fields at once, which is quicker than one by one; none if one cannot be had."""
-        if len(names) < len(self.names) // 4:
-            return {}
-        try:
-            form, _ = self._ntuple.to_akform()
-        except (NotImplementedError, ValueError, KeyError, TypeError, AttributeError, AssertionError, IndexError):
-            return {}
-        return dict(zip(form.fields, form.contents, strict=True))
 
     def _form(self, name: str) -> Any:
         try:
@@ -133,6 +123,26 @@ class NTuple:
                     total += -(-count * int(self._ntuple.column_records[i].nbits) // 8)
             sizes.append(total)
         return sizes
+
+
+def _note_fields(ntuple: Any) -> None:
+    """Note in every field which are below it: uproot looks for them among all, once for each, a minute for 3,000."""
+    below: dict[int, list[int]] = {}
+    for i, record in enumerate(ntuple.field_records):
+        if int(record.parent_field_id) != i:
+            below.setdefault(int(record.parent_field_id), []).append(i)
+    fields = ntuple.all_fields
+
+    def noted(i: int) -> list[Any]:
+        if fields[i]._fields is None:
+            found: list[Any] = []
+            for inner in below.get(i, ()):
+                found += noted(inner) if fields[inner].is_anonymous else [fields[inner]]
+            fields[i]._fields = found
+        return list(fields[i]._fields)
+
+    for i in range(len(fields)):
+        noted(i)
 
 
 def _edges(ntuple: Any, entries: int) -> list[int]:

@@ -5,6 +5,7 @@ The read goes through `CountedFile`, in one thread; uproot's own executors and c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -17,12 +18,13 @@ from streams.core.asked import EventSelection, nearest
 from streams.core.names import shown
 from streams.errors import StorageError
 from streams.events.borders import Borders
-from streams.events.counted import CountedFile
+from streams.events.counted import CountedFile, not_implemented
 from streams.events.reading import Entries, chosen, refuse_unreadable
 
 TTREES = ("TTree", "TNtuple", "TNtupleD")
 RNTUPLES = ("ROOT::RNTuple", "ROOT::Experimental::RNTuple")
 
+_ALGORITHM = re.compile(r"(?:unsupported|unrecognized) compression algorithm: b'([A-Z0-9]{2})'")
 _KEYS_MAX = 200_000
 _DEPTH_MAX = 32
 
@@ -47,6 +49,7 @@ class RootEntries(Entries):
 
     def __init__(self, file: CountedFile, selection: EventSelection) -> None:
         super().__init__(file, selection)
+        file.lacks = lacks
         with file.guarded("cannot read the ROOT file"):
             self.tree, found = _open_tree(file, selection.tree)
             self._tree = _tree(found, file)
@@ -69,6 +72,14 @@ def _tree(found: Any, file: CountedFile) -> Tree:
     from streams.events.ttree import BranchTree
 
     return BranchTree(found, file)
+
+
+def lacks(error: BaseException) -> str | None:
+    """Of compressions uproot tells only in words; names of two capitals or digits are some other release's."""
+    algorithm = _ALGORITHM.search(str(error)) if isinstance(error, ValueError) else None
+    if algorithm is not None:
+        return f"it is packed by the algorithm {algorithm[1]!r}"
+    return not_implemented(error)
 
 
 def _open_tree(file: CountedFile, wanted: str) -> tuple[str, Any]:

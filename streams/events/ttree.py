@@ -93,7 +93,7 @@ class BranchTree:
             interpretation = branch.interpretation
             if isinstance(interpretation, UnknownInterpretation):
                 raise interpretation
-            found = arrow_field(name, interpretation.awkward_form(branch.file))
+            found = arrow_field(name, _form(interpretation, branch))
         except Transfer2goError:
             raise
         except Exception as error:
@@ -179,6 +179,26 @@ class BranchTree:
             if column.offsets[number + 1] > stop and self._kept_bytes + column.sizes[number] <= reading.KEPT_BYTES:
                 column.kept[number] = array
                 self._kept_bytes += column.sizes[number]
+
+
+def _form(interpretation: Any, branch: Any) -> Any:
+    if (
+        isinstance(interpretation, AsDtype) and interpretation.to_dtype.names
+    ):  # a leaf list: uproot lacks those of arrays
+        return _form_of(interpretation.to_dtype)
+    return interpretation.awkward_form(branch.file)
+
+
+def _form_of(kind: np.dtype[Any]) -> Any:
+    if kind.subdtype is not None:
+        base, shape = kind.subdtype
+        form = _form_of(base)
+        for length in reversed(shape):
+            form = ak.forms.RegularForm(form, length)
+        return form
+    if kind.names:
+        return ak.forms.RecordForm([_form_of(kind[name]) for name in kind.names], kind.names)
+    return ak.forms.NumpyForm(kind.name)
 
 
 def _leaves(parent: Any, prefix: str) -> list[tuple[str, Any]]:

@@ -16,7 +16,8 @@ from typing import TypeVar
 from streams.core.named import ObjectSelection
 from streams.core.names import shown
 from streams.errors import StorageError
-from streams.events.counted import CountedFile
+from streams.events.counted import NOT_SUPPORTED, CountedFile, unsupported
+from streams.events.packing import HEAD_BYTES, other_packing_of, packing_of
 from streams.objects import root_objects, tars, zips
 from streams.objects.found import Listing, Scan
 from streams.objects.limits import damaged, refused
@@ -24,15 +25,16 @@ from streams.objects.root_keys import Place
 from streams.objects.root_layout import LayoutReader
 from streams.objects.scratch import kept
 from streams.objects.tables import Tables
-from streams.objects.unpacking import Unpacked, packing_of
-from streams.objects.windows import Window
+from streams.objects.unpacking import Unpacked
+from streams.objects.windows import Spread, Window
 from streams.storage.endpoint import Reader
 from streams.storage.posix_reader import PosixReader
 
 SMALL_BYTES = 1 << 20
 """A packed zip member up to this size is unpacked into memory at each opening: sooner done than a file is synced."""
 _HEAD_BYTES = 512
-_ENDS = {"zip": "zip", "tar": "tar", "tgz": "tar", "tbz2": "tar", "txz": "tar", "root": "ROOT"}
+_PACKED_ENDS = (".gz", ".bz2", ".xz", ".zst")
+_ENDS = {"zip": "zip", "tar": "tar", "tgz": "tar", "tbz2": "tar", "txz": "tar", "tzst": "tar", "root": "ROOT"}
 Member = TypeVar("Member", zips.ZipMember, tars.TarMember, Place)
 
 
@@ -52,7 +54,7 @@ def listed(path: str, asked: ObjectSelection, *, version: str | None = None) -> 
             elif kind == "ROOT":
                 root_objects.scan_root(file, scan)
             else:
-                tars.scan_tar(file, packing_of(file.pread(0, 6)), scan)
+                tars.scan_tar(file, packing_of(file.pread(0, HEAD_BYTES)), scan)
         file.pread(0, 1)  # is it still that version?
         return scan.listing(file.version)
 
@@ -83,8 +85,16 @@ def _kind(file: CountedFile) -> str:
         return "zip"
     if packing_of(head) is not None or _is_tar(head):
         return "tar"
-    end = file.path.rpartition("/")[2].removesuffix(".gz").removesuffix(".bz2").removesuffix(".xz").rpartition(".")[2]
-    promised = _ENDS.get(end.lower())
+    other = other_packing_of(head)
+    if other is not None:
+        what = f"{NOT_SUPPORTED}objects of a file that is packed with {other}"
+        raise unsupported(what, file.path, "unpack it yourself and register the files")
+    if zips.has_table(file):
+        return "zip"  # behind a program that unpacks it, or the mark of an archive that could have been split
+    end = file.path.rpartition("/")[2]
+    for packed in _PACKED_ENDS:
+        end = end.removesuffix(packed)
+    promised = _ENDS.get(end.rpartition(".")[2].lower())
     seen = f"it begins with {shown(ascii(head[:4])[2:-1])!r}" if head else "it is empty"
     if promised is not None:
         raise damaged(f"not a {promised} file: {seen}", file.path)
@@ -107,7 +117,7 @@ def _zip_reader(file: CountedFile, name: str, scratch: str) -> Reader:
     member = _named(members, name, file)
     if member.fault is not None:
         raise refused(member.fault, name, file.path)
-    if not member.deflated:
+    if member.method == zips.STORED:
         return Window(file.reader(), zips.data_start(file, member), member.bytes)
     source = file.reader()
     try:
@@ -121,7 +131,7 @@ def _zip_reader(file: CountedFile, name: str, scratch: str) -> Reader:
 
 
 def _tar_reader(file: CountedFile, name: str, scratch: str) -> Reader:
-    packing = packing_of(file.pread(0, 6))
+    packing = packing_of(file.pread(0, HEAD_BYTES))
     unpacked = None
     if packing is not None:
         # The whole archive, once: nothing in its middle can be reached without what is before.
@@ -132,7 +142,8 @@ def _tar_reader(file: CountedFile, name: str, scratch: str) -> Reader:
         member = _named(members, name, file)
         if member.fault is not None:
             raise refused(member.fault, name, file.path)
-        return Window(file.reader(), member.start, member.bytes, unpacked)
+        window = Window(file.reader(), member.start, member.stored_bytes, unpacked)
+        return window if member.segments is None else Spread(window, member.bytes, member.segments)
     except BaseException:
         if unpacked is not None:
             unpacked.close()

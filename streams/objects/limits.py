@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from streams.core.named import name_fault
 from streams.core.names import shown
 from streams.errors import StorageError
+from streams.events.counted import NOT_SUPPORTED
 
 MEMBERS_MAX = 100_000
 """Of one archive: their table is held in memory, about 400 bytes for each."""
@@ -38,21 +38,6 @@ def bomb(what: str, packed_bytes: int, most: int, where: str) -> StorageError:
     return StorageError(why, where, "unpack it yourself and register the files", failure_class="permanent")
 
 
-def member_fault(name: str) -> str | None:
-    """Why a member of this name (as `member_name` gives it) cannot travel; None where it can."""
-    fault = name_fault(name)
-    if fault is not None:
-        return fault
-    if name.startswith("/") or (len(name) > 1 and name[1] == ":" and name[0].isalpha()):
-        return "its name is absolute"
-    if "\\" in name:
-        return "its name holds a backslash"
-    pieces = name.split("/")
-    if ".." in pieces:
-        return "its name leads out of the archive"
-    return "its name holds an empty piece or a dot" if "" in pieces or "." in pieces else None
-
-
 def member_name(name: str) -> str:
     """As it is asked for: without the `./` that tar puts before names."""
     while name.startswith("./"):
@@ -64,6 +49,11 @@ def refused(why: str, name: str, path: str) -> StorageError:
     """A member that is there and cannot travel."""
     what = f"the member {shown(name)!r} cannot travel: {why}"
     return StorageError(what, path, "name others", failure_class="permanent")
+
+
+def missing_ability(what: str) -> str:
+    """The fault of a member that may be whole and that is not read here."""
+    return f"{NOT_SUPPORTED}{what}"
 
 
 def damaged(why: str, path: str) -> StorageError:

@@ -1,6 +1,7 @@
 """Members of tar archives, plain or compressed as a whole. Not here: where an unpacked archive is kept.
 
-Headers are tarfile's to read. Of two members of one name the last is the one, as for `tar`.
+Headers are tarfile's to read. Of two members of one name the last is the one, and a hard link has the bytes of the
+member before it that it names, as for `tar`. Sparse members are read with their zeros.
 """
 
 from __future__ import annotations
@@ -8,30 +9,51 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import IO, Any, cast
 
-from streams.core.named import safe_suffix
+from streams.core.named import name_fault, safe_suffix
 from streams.core.names import shown
 from streams.errors import StorageError
 from streams.events.counted import CountedFile
 from streams.objects.found import Found, Scan, measured
-from streams.objects.limits import MEMBERS_MAX, damaged, member_fault, member_name, refused
+from streams.objects.limits import (
+    MEMBERS_MAX,
+    bomb,
+    damaged,
+    member_name,
+    missing_ability,
+    ratio_max,
+    refused,
+)
 from streams.objects.unpacking import ASKED_BYTES_MAX, Unpacked
 from streams.storage.posix_reader import PosixReader
 
 BLOCK_BYTES = 1 << 18
+SEGMENTS_MAX = 100_000
+"""Of all sparse members of an archive: their map is held in memory."""
+_CONTINUED = b"M"
+_NO_MEMBERS = (b"V", b"D")
+"""The name of the volume, and a directory's list in backups."""
 
 
 @dataclass(frozen=True, slots=True)
 class TarMember:
-    """`[start, start + bytes)` of the plain archive. `fault`: why it cannot travel."""
+    """`stored_bytes` from `start` of the plain archive, which are all of the `bytes` unless there are `segments`.
+
+    `segments` (offset, length): where the stored bytes are to stand among zeros. `fault`: why it cannot travel.
+    """
 
     name: str
     bytes: int
     start: int
     fault: str | None
+    segments: tuple[tuple[int, int], ...] | None = None
+
+    @property
+    def stored_bytes(self) -> int:
+        return self.bytes if self.segments is None else sum(length for _, length in self.segments)
 
 
 class Plain(io.RawIOBase):
@@ -65,18 +87,48 @@ class Plain(io.RawIOBase):
 
 
 def scan_tar(file: CountedFile, packing: str | None, scan: Scan) -> None:
-    """One walk from front to back: what is asked for is read as it passes."""
-    archive = Plain(file.pread, file.path) if packing is None else Unpacked(file, packing)
-    for member in tar_members(archive, file.path, None if packing else file.bytes):
+    """One walk from front to back: what is asked for is read as it passes.
+
+    A second one where a hard link of a packed archive is asked for, and what it links to is not.
+    """
+    archive = _opened(file, packing)
+    most = left = ratio_max(file.bytes)
+    wanted: dict[str, TarMember] = {}
+    refusals: dict[str, StorageError] = {}
+    measures: dict[int, tuple[int, str]] = {}
+    missed: dict[int, TarMember] = {}
+    passed = 0
+    for member in tar_members(archive, file, None if packing else file.bytes):
         if not scan.wants(member.name):
             continue
+        wanted[member.name] = member
+        refusals.pop(member.name, None)
         if member.fault is not None:
-            scan.refuse(member.name, refused(member.fault, member.name, file.path))
+            refusals[member.name] = refused(member.fault, member.name, file.path)
+        elif member.start in measures or member.start in missed:
             continue
-        size, adler = measured(_blocks(archive, member, file.path))
-        scan.add(Found(member.name, size, adler, safe_suffix(member.name)))
+        elif member.segments is not None and (left := left - member.bytes) < 0:
+            refusals[member.name] = bomb("the archive", file.bytes, most, file.path)
+        elif packing is not None and member.start < passed:
+            missed[member.start] = member
+        else:
+            passed = member.start + member.stored_bytes
+            measures[member.start] = measured(_blocks(archive, member, file.path))
     if isinstance(archive, Unpacked):
         archive.drain()
+    if missed:
+        again = _opened(file, packing)
+        for start in sorted(missed):
+            measures[start] = measured(_blocks(again, missed[start], file.path))
+    for name, member in wanted.items():
+        if name in refusals:
+            scan.refuse(name, refusals[name])
+        else:
+            scan.add(Found(name, *measures[member.start], safe_suffix(name)))
+
+
+def _opened(file: CountedFile, packing: str | None) -> Plain | Unpacked:
+    return Plain(file.pread, file.path) if packing is None else Unpacked(file, packing)
 
 
 def tar_table(file: CountedFile, unpacked: PosixReader | None) -> dict[str, TarMember]:
@@ -88,15 +140,17 @@ def tar_table(file: CountedFile, unpacked: PosixReader | None) -> dict[str, TarM
         return unpacked.pread(start, max(0, min(stop, size) - start))
 
     size = file.bytes if unpacked is None else unpacked.stat.bytes
-    return {member.name: member for member in tar_members(Plain(pread, file.path), file.path, size)}
+    return {member.name: member for member in tar_members(Plain(pread, file.path), file, size)}
 
 
-def tar_members(archive: Plain | Unpacked, path: str, size: int | None) -> Iterator[TarMember]:
+def tar_members(archive: Plain | Unpacked, file: CountedFile, size: int | None) -> Iterator[TarMember]:
     """Every member but directories, in order. `size` of the archive, None where that is not known yet.
 
     StorageError: data-bad for an archive that is cut or corrupt, permanent for a packed file that holds none.
     """
-    count = at = 0
+    count = at = segments = 0
+    before: dict[str, TarMember] = {}  # what a hard link may mean
+    path = file.path
     try:
         with tarfile.TarFile(fileobj=cast(IO[bytes], archive), mode="r") as tar:
             while (info := tar.next()) is not None:
@@ -109,10 +163,14 @@ def tar_members(archive: Plain | Unpacked, path: str, size: int | None) -> Itera
                 if info.size < 0 or info.offset_data <= at:
                     raise damaged("a header of the tar archive is corrupt", path)
                 at = info.offset_data
-                if info.isreg() and size is not None and at + info.size > size:
+                if info.isdir() or info.type in _NO_MEMBERS:
+                    continue
+                segments += len(cast(Any, info).sparse or ())
+                member = _member(info, before, file, segments)
+                if info.isreg() and size is not None and at + member.stored_bytes > size:
                     raise damaged(f"the tar archive ends inside its member {shown(info.name)!r}", path)
-                if not info.isdir():
-                    yield _member(info)
+                before[member.name] = member
+                yield member
             archive.seek(tar.offset)
             end = archive.read(tarfile.BLOCKSIZE)
     except tarfile.TarError as error:
@@ -124,28 +182,76 @@ def tar_members(archive: Plain | Unpacked, path: str, size: int | None) -> Itera
 
 
 def _blocks(archive: Plain | Unpacked, member: TarMember, path: str) -> Iterator[bytes]:
+    """The member's bytes, zeros where it is sparse."""
     archive.seek(member.start)
-    left = member.bytes
-    while left:
-        block = archive.read(min(BLOCK_BYTES, left))
-        if not block:
-            raise damaged(f"the tar archive ends inside its member {shown(member.name)!r}", path)
-        left -= len(block)
-        yield block
+    at = 0
+    for offset, length in ((0, member.bytes),) if member.segments is None else member.segments:
+        yield from _zeros(offset - at)
+        at = offset + length
+        while length:
+            block = archive.read(min(BLOCK_BYTES, length))
+            if not block:
+                raise damaged(f"the tar archive ends inside its member {shown(member.name)!r}", path)
+            length -= len(block)
+            yield block
+    yield from _zeros(member.bytes - at)
 
 
-def _member(info: tarfile.TarInfo) -> TarMember:
+def _zeros(count: int) -> Iterator[bytes]:
+    while count > 0:
+        yield bytes(min(BLOCK_BYTES, count))
+        count -= BLOCK_BYTES
+
+
+def _member(info: tarfile.TarInfo, before: Mapping[str, TarMember], file: CountedFile, segments: int) -> TarMember:
+    """`segments`: how many there are of all members up to this one."""
     name = member_name(info.name)
-    return TarMember(name, info.size, info.offset_data, member_fault(name) or _fault(info))
+    fault = name_fault(name)
+    if fault is None and info.islnk():
+        return _linked(name, member_name(info.linkname), before, info.offset_data)
+    fault = fault or _fault(info)
+    spread = _segments(info, file) if info.issparse() else None
+    if spread is not None and fault is None:
+        if segments > SEGMENTS_MAX:
+            fault, spread = missing_ability(f"it is sparse, and there are more than {SEGMENTS_MAX:,} pieces"), ()
+        elif info.size > ratio_max(file.bytes):
+            fault = f"it is sparse and would become {info.size:,} bytes; unpack it yourself"
+    return TarMember(name, info.size, info.offset_data, fault, spread)
+
+
+def _linked(name: str, target: str, before: Mapping[str, TarMember], start: int) -> TarMember:
+    """A hard link has the bytes of the member that it names, as it was when the link was made."""
+    meant = before.get(target)
+    if meant is None:
+        return TarMember(name, 0, start, f"it is a link to {shown(target)!r}, which no member before it is")
+    if meant.fault is not None:
+        return TarMember(name, 0, start, f"it is a link to {shown(target)!r}: {meant.fault}")
+    return replace(meant, name=name)
+
+
+def _segments(info: tarfile.TarInfo, file: CountedFile) -> tuple[tuple[int, int], ...]:
+    found: list[tuple[int, int]] = []
+    at = 0
+    for offset, length in cast(Any, info).sparse or ():
+        if offset < at or length < 0:
+            raise damaged(f"the map of the sparse member {shown(info.name)!r} is corrupt", file.path)
+        at = offset + length
+        if length:
+            found.append((offset, length))
+    if at > info.size:
+        raise damaged(f"the map of the sparse member {shown(info.name)!r} is corrupt", file.path)
+    return tuple(found)
 
 
 def _fault(info: tarfile.TarInfo) -> str | None:
-    if info.issym() or info.islnk():
+    if info.issym():
         return "it is a link"
-    if not info.isreg():
+    if info.ischr() or info.isblk() or info.isfifo():
         return "it is no file"
-    if info.issparse():
-        return "it is sparse"
+    if info.type == _CONTINUED:
+        return missing_ability("it begins in another volume of the archive")
+    if not info.isreg():
+        return missing_ability(f"it is a member of the type {shown(ascii(info.type)[2:-1])!r}")
     return None
 
 

@@ -1,4 +1,7 @@
-"""A gzip, bzip2 or xz stream read once from front to back, with a limit on what it may become. Not here: tar."""
+"""A gzip, bzip2, xz or zstd stream read once from front to back, with a limit on what it may become. Not here: tar.
+
+Each may be several streams one after another, as `cat` makes them, with zeros between.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from streams.events.counted import CountedFile
+from streams.errors import StorageError
+from streams.events.counted import NOT_SUPPORTED, CountedFile, unsupported
+from streams.events.packing import HEAD_BYTES, packing_of
 from streams.objects.limits import bomb, damaged, unpacked_max
 
 READ_BYTES = 1 << 18
@@ -21,20 +26,34 @@ ASKED_BYTES_MAX = 1 << 20
 """Of one read: the tables of a tar archive are smaller, and it is what is held."""
 XZ_MEMORY_BYTES = 256 << 20
 """What a decoder may take: xz -9 needs 65 MB."""
+UNPACKING_ERRORS = (zlib.error, OSError, lzma.LZMAError, EOFError, ValueError)
+"""What the decoders raise."""
+_LACKS = (
+    ("memory", "it needs too much memory"),
+    ("unsupported", "it is packed in a way that is not known here"),
+    ("unknown compression method", "it is packed in a way that is not known here"),
+)
+"""The decoders say in words only what they cannot do."""
 
-MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
+
+def cannot_unpack(error: BaseException, what: str, path: str) -> StorageError:
+    """A decoder's error as one of the file: permanent for what it cannot do, else data-bad."""
+    if isinstance(error, StorageError):
+        return error
+    said = str(error).lower()
+    for word, lack in _LACKS:
+        if word in said:
+            return unsupported(f"cannot unpack {what}: {NOT_SUPPORTED}{lack}", path, "unpack it yourself")
+    if "truncated" in said:
+        return damaged(f"{what} ends in its middle", path)
+    return damaged(f"cannot unpack {what}: it is corrupt", path)
 
 
-def packing_of(first: bytes) -> str | None:
-    """The compression that begins like this."""
-    return next((kind for magic, kind in MAGIC.items() if first.startswith(magic)), None)
+class Zlib:
+    """zlib's decoder behind the interface that bz2 and lzma have. `form`: 31 for gzip, -15 for no head at all."""
 
-
-class _Gzip:
-    """zlib's decoder behind the interface that bz2 and lzma have."""
-
-    def __init__(self) -> None:
-        self._decoder = zlib.decompressobj(31)
+    def __init__(self, form: int) -> None:
+        self._decoder = zlib.decompressobj(form)
 
     def decompress(self, packed: bytes, most: int) -> bytes:
         return self._decoder.decompress(self._decoder.unconsumed_tail + packed, most)
@@ -53,10 +72,35 @@ class _Gzip:
 
 
 _DECODERS: dict[str, Callable[[], Any]] = {
-    "gzip": _Gzip,
+    "gzip": lambda: Zlib(31),
     "bzip2": bz2.BZ2Decompressor,
     "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, XZ_MEMORY_BYTES),
 }
+
+
+class Zstd:
+    """Arrow's decoder of zstd frames, which asks for what it needs; its window has 128 MB at most."""
+
+    def __init__(self, file: CountedFile, start: int, stop: int) -> None:
+        import pyarrow as pa
+
+        self._file, self._at, self._stop = file, start, stop
+        self.closed = False
+        self._stream = pa.CompressedInputStream(pa.PythonFile(self, mode="r"), "zstd")
+
+    def read(self, size: int = READ_BYTES) -> bytes:
+        """Packed bytes, for Arrow."""
+        block = self._file.pread(self._at, min(self._stop, self._at + size))
+        self._at += len(block)
+        return block
+
+    def unpacked(self, most: int) -> bytes:
+        """At most so many bytes; none at the end."""
+        block: bytes = self._stream.read(most)
+        return block
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class Unpacked(io.RawIOBase):
@@ -69,9 +113,9 @@ class Unpacked(io.RawIOBase):
         super().__init__()
         self._file, self._packing = file, packing
         self._most = unpacked_max(file.bytes)
-        self._decoder = _DECODERS[packing]()
+        self._zstd = Zstd(file, 0, file.bytes) if packing == "zstd" else None
+        self._decoder = None if packing == "zstd" else _DECODERS[packing]()
         self._packed_at = 0
-        self._begun = False
         self._over = False
         self._block, self._start = b"", 0
         self._at = 0
@@ -127,9 +171,8 @@ class Unpacked(io.RawIOBase):
         """The next block; an empty one where the decoder has nothing yet."""
         try:
             block = self._decode()
-        except (zlib.error, OSError, lzma.LZMAError, EOFError, ValueError) as error:
-            said = "it needs too much memory" if "memory" in str(error).lower() else "it is corrupt"
-            raise damaged(f"cannot unpack the {self._packing} stream: {said}", self._file.path) from error
+        except UNPACKING_ERRORS as error:
+            raise cannot_unpack(error, f"the {self._packing} stream", self._file.path) from error
         if block:
             kept = self._block[-KEPT_BYTES:]
             self._start += len(self._block) - len(kept)
@@ -138,6 +181,11 @@ class Unpacked(io.RawIOBase):
             raise bomb("the archive", self._file.bytes, self._most, self._file.path)
 
     def _decode(self) -> bytes:
+        if self._zstd is not None:
+            found = self._zstd.unpacked(BLOCK_BYTES)
+            self._over = not found
+            return found
+        assert self._decoder is not None
         packed = b""
         if self._decoder.eof:
             return self._follow()
@@ -149,10 +197,13 @@ class Unpacked(io.RawIOBase):
         return block
 
     def _follow(self) -> bytes:
-        """After a stream's end: another one, as gzip and bzip2 files may have, or nothing. Other bytes are no part."""
-        rest = self._decoder.unused_data or b""
-        self._packed_at -= len(rest)
-        if packing_of(self._file.pread(self._packed_at, self._packed_at + 6)) != self._packing:
+        """After a stream's end: another one, zeros before it left out, or nothing. Other bytes are no part."""
+        assert self._decoder is not None
+        self._packed_at -= len(self._decoder.unused_data or b"")
+        while (zeros := self._file.pread(self._packed_at, self._packed_at + READ_BYTES)) and not any(zeros):
+            self._packed_at += len(zeros)
+        self._packed_at += len(zeros) - len(zeros.lstrip(b"\0"))
+        if packing_of(self._file.pread(self._packed_at, self._packed_at + HEAD_BYTES)) != self._packing:
             self._over = True
             return b""
         self._decoder = _DECODERS[self._packing]()

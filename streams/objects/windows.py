@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
+
 from streams.errors import StorageError
 from streams.storage.endpoint import FileStat, Reader
 from streams.storage.posix_reader import PosixReader
@@ -37,6 +40,37 @@ class Window(Reader):
         self._source.close()
         if isinstance(self._unpacked, PosixReader):
             self._unpacked.close()
+
+
+class Spread(Reader):
+    """The bytes of `stored` one behind another in `segments` (offset, length) of `bytes` bytes; zeros elsewhere.
+
+    Takes over `stored`. Segments are in order and do not overlap.
+    """
+
+    def __init__(self, stored: Window, bytes: int, segments: Sequence[tuple[int, int]]) -> None:
+        self._stored = stored
+        self._segments = segments
+        self._places = [0]
+        for _, length in segments:
+            self._places.append(self._places[-1] + length)
+        self.lfn = stored.lfn
+        self.stat = FileStat(bytes, stored.stat.version)
+
+    def readinto(self, offset: int, view: memoryview) -> None:
+        require_within(self, offset, view.nbytes)
+        view[:] = bytes(view.nbytes)
+        self._stored.readinto(0, memoryview(bytearray()))  # reads nothing, but the version is checked
+        at = max(0, bisect_right(self._segments, offset, key=lambda one: one[0]) - 1)
+        for (start, length), place in zip(self._segments[at:], self._places[at:], strict=False):
+            if start >= offset + view.nbytes:
+                break
+            first, end = max(start, offset), min(start + length, offset + view.nbytes)
+            if first < end:
+                self._stored.readinto(place + first - start, view[first - offset : end - offset])
+
+    def close(self) -> None:
+        self._stored.close()
 
 
 def require_within(reader: Reader, offset: int, length: int) -> None:

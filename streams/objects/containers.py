@@ -81,7 +81,7 @@ def _kind(file: CountedFile) -> str:
     head = file.pread(0, _HEAD_BYTES)
     if head.startswith(b"root"):
         return "ROOT"
-    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")):
         return "zip"
     if packing_of(head) is not None or _is_tar(head):
         return "tar"

@@ -20,6 +20,7 @@ from streams.events.counted import CountedFile
 from streams.objects.found import Found, Scan, measured
 from streams.objects.limits import (
     MEMBERS_MAX,
+    RATIO_FREE_BYTES,
     bomb,
     damaged,
     member_name,
@@ -174,6 +175,8 @@ def tar_members(archive: Plain | Unpacked, file: CountedFile, size: int | None) 
             archive.seek(tar.offset)
             end = archive.read(tarfile.BLOCKSIZE)
     except tarfile.TarError as error:
+        if isinstance(archive, Unpacked) and not count:
+            archive.drain(RATIO_FREE_BYTES)  # what is corrupt looks like no archive, too
         raise _unreadable(error, count, path, size is None) from error
     if len(end) < tarfile.BLOCKSIZE:
         raise damaged("the tar archive is cut: it ends without its end mark", path)
@@ -230,14 +233,12 @@ def _linked(name: str, target: str, before: Mapping[str, TarMember], start: int)
 
 
 def _segments(info: tarfile.TarInfo, file: CountedFile) -> tuple[tuple[int, int], ...]:
-    found: list[tuple[int, int]] = []
+    found = [(offset, length) for offset, length in cast(Any, info).sparse or () if length]
     at = 0
-    for offset, length in cast(Any, info).sparse or ():
+    for offset, length in found:
         if offset < at or length < 0:
             raise damaged(f"the map of the sparse member {shown(info.name)!r} is corrupt", file.path)
         at = offset + length
-        if length:
-            found.append((offset, length))
     if at > info.size:
         raise damaged(f"the map of the sparse member {shown(info.name)!r} is corrupt", file.path)
     return tuple(found)

@@ -138,11 +138,10 @@ class Unpacked(io.RawIOBase):
         while block := self.read(BLOCK_BYTES):
             yield block
 
-    def drain(self) -> int:
-        """Read to the end of the stream, whose checksum is there; how many bytes it unpacked to."""
-        while not self._over:
+    def drain(self, most: int | None = None) -> None:
+        """Read to the end of the stream, whose checksum is there, or until so many bytes are unpacked."""
+        while not self._over and (most is None or self._start + len(self._block) < most):
             self._next()
-        return self._start + len(self._block)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         self._at = offset + (self._at if whence == os.SEEK_CUR else 0)

@@ -90,7 +90,7 @@ def has_table(file: CountedFile) -> bool:
     except StorageError as error:
         if error is file.failed:
             raise
-        return False
+        return error.failure_class == "permanent"
     return table.lines > 0 and file.pread(table.start, table.start + 4) == b"PK\x01\x02"
 
 
@@ -352,13 +352,13 @@ def _table(file: CountedFile) -> _Table:
         raise damaged("the zip archive is cut: its table is not at its end", file.path)
     _, disk, table_disk, _, lines, size, told_start, _ = _END.unpack_from(tail, at)
     end = start + at
-    if 0xFFFF in (disk, table_disk, lines) or _WIDE in (size, told_start):
+    if file.pread(end - 20, end).startswith(b"PK\x06\x07"):
         where = end - 20 - _END64.size
         end64 = file.pread(where, where + _END64.size)
         if end64.startswith(b"PK\x06\x06") and len(end64) == _END64.size:
             _, _, _, _, disk, table_disk, _, lines, size, told_start = _END64.unpack(end64)
             end = where
-    if disk or table_disk:
+    if disk not in (0, 0xFFFF) or table_disk not in (0, 0xFFFF):
         raise _split(file)
     if lines > MEMBERS_MAX or size > TABLE_BYTES_MAX:
         raise _too_many(lines, file)

@@ -19,7 +19,7 @@ from streams.core.asked import EventSelection
 from streams.errors import StorageError
 from streams.events import parquet_footer
 from streams.events.counted import CountedFile
-from streams.events.parquet_footer import chunk_sizes
+from streams.events.parquet_footer import chunks
 from streams.events.reading import open_entries
 from tests.events.landing_tables import nested
 
@@ -298,9 +298,11 @@ def test_sizes_of_column_chunks_as_pyarrow_tells_them(tmp_path: Path, monkeypatc
         for group in range(meta.num_row_groups)
     ]
     with CountedFile(str(path)) as file:
-        assert chunk_sizes(file) == told
+        assert [[chunk.bytes for chunk in group] for group in chunks(file)] == told
+        seen = {(chunk.codec, chunk.encrypted) for group in chunks(file) for chunk in group}
+        assert seen == {(1, False)}, "snappy"
         monkeypatch.setattr(parquet_footer, "CHUNKS_MAX", 3 * meta.num_columns)
-        assert chunk_sizes(file) == told[:3]
+        assert [[chunk.bytes for chunk in group] for group in chunks(file)] == told[:3]
     assert cut_by_cut(path, 30_000).num_rows == 1000
 
 

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from streams.core.named import ObjectSelection
@@ -33,8 +34,10 @@ def write_zip(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_D
 
 
 def write_tar(path: Path, members: dict[str, bytes], packing: str = "", prefix: str = "") -> Path:
-    with tarfile.open(path, f"w:{packing}") as archive:
+    with tarfile.open(path, f"w:{packing if packing != 'zst' else ''}") as archive:
         add_members(archive, members, prefix)
+    if packing == "zst":
+        path.write_bytes(pa.compress(path.read_bytes(), "zstd", asbytes=True))
     return path
 
 

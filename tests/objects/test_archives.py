@@ -27,13 +27,24 @@ from tests.objects.object_files import (
     write_zip,
 )
 
-KINDS = ["stored.zip", "deflated.zip", "a.tar", "a.tar.gz", "a.tar.bz2", "a.tar.xz"]
+METHODS = {"stored": zipfile.ZIP_STORED, "bzip2": zipfile.ZIP_BZIP2, "lzma": zipfile.ZIP_LZMA}
+KINDS = [
+    "stored.zip",
+    "deflated.zip",
+    "bzip2.zip",
+    "lzma.zip",
+    "a.tar",
+    "a.tar.gz",
+    "a.tar.bz2",
+    "a.tar.xz",
+    "a.tar.zst",
+]
 
 
 def written(directory: Path, kind: str, members: dict[str, bytes]) -> Path:
     path = directory / kind
     if kind.endswith(".zip"):
-        return write_zip(path, members, zipfile.ZIP_STORED if kind == "stored.zip" else zipfile.ZIP_DEFLATED)
+        return write_zip(path, members, METHODS.get(kind[:-4], zipfile.ZIP_DEFLATED))
     return write_tar(path, members, kind[5:].removeprefix("."))
 
 
@@ -49,7 +60,7 @@ def test_every_member_whole_and_in_pieces(tmp_path: Path, kind: str) -> None:
     assert [found.suffix for found in listing.found] == ["cutflow.csv", "empty", "one", "noise.bin"]
 
 
-@pytest.mark.parametrize("kind", ["deflated.zip", "a.tar.xz"])
+@pytest.mark.parametrize("kind", ["deflated.zip", "lzma.zip", "a.tar.xz", "a.tar.zst"])
 def test_a_large_member_is_kept_unpacked_once(tmp_path: Path, kind: str) -> None:
     path = written(tmp_path, kind, {"large": b"0123456789" * 200_000})
     listing = everything(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import time
 import warnings
+from decimal import Decimal
 from pathlib import Path
 
 import fastavro
@@ -20,8 +21,10 @@ from streams.events.reading import open_entries
 from tests.events.event_files import HZZ, ZMUMU, columns, part, write_rntuple, write_ttree
 from tests.events.landing_tables import nested
 from tests.events.test_reading_formats import AVRO, avro_records
+from tests.events.test_reading_unsupported import NAMED, encrypted
 
 SECONDS_MAX = 20.0
+SOURCE = {"flux": 1.5, "band": "r", "id": b"12", "cost": Decimal("1.5")}
 
 
 def written(tmp_path: Path, kind: str) -> Path:
@@ -37,6 +40,14 @@ def written(tmp_path: Path, kind: str) -> Path:
         return write_rntuple(path, [part(whole, 0, 50), part(whole, 50, 120)], None)
     if kind == "parquet":
         pq.write_table(nested(100).drop_columns(["nothing"]), path, row_group_size=40)
+    elif kind == "avro-named":
+        record = {"first": SOURCE, "before": [SOURCE], "by_name": {"k": SOURCE}, "band": "g", "id": b"12"}
+        record |= {"wrapped": {"inner": SOURCE, "cost": SOURCE["cost"]}, "tree": {"next": None}}
+        record |= {"again": {"next": None}, "itself": None}
+        with path.open("wb") as file:
+            fastavro.writer(file, NAMED, [record] * 50, sync_interval=500)
+    elif kind == "parquet-encrypted":
+        encrypted(path, True, column_keys={"k": ["a"]})
     elif kind == "avro":
         with path.open("wb") as file:
             fastavro.writer(file, AVRO, avro_records(100), sync_interval=1000)
@@ -65,11 +76,24 @@ def damaged(raw: bytes, rng: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "kind", ["root-zmumu", "root-hzz", "root-ttree", "root-rntuple", "parquet", "avro", "csv", "jsonl"]
+    "kind",
+    [
+        "root-zmumu",
+        "root-hzz",
+        "root-ttree",
+        "root-rntuple",
+        "parquet",
+        "parquet-encrypted",
+        "avro",
+        "avro-named",
+        "csv",
+        "jsonl",
+    ],
 )
 def test_damage_is_told_or_harmless(tmp_path: Path, kind: str) -> None:
     rng = random.Random(kind)
     good = written(tmp_path, kind)
+    asked = "[:]?" if kind in ("avro-named", "parquet-encrypted") else "[:]"
     raw = good.read_bytes()
     bad = tmp_path / f"bad{good.suffix}"
     told: list[StorageError] = []
@@ -79,7 +103,7 @@ def test_damage_is_told_or_harmless(tmp_path: Path, kind: str) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                with open_entries(str(bad), EventSelection.parse("[:]")) as entries:
+                with open_entries(str(bad), EventSelection.parse(asked)) as entries:
                     for cut in entries.cuts(4000):
                         assert entries.read(*cut).num_rows == cut[1] - cut[0]
             except StorageError as error:

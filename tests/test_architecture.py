@@ -98,8 +98,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Entries: only here the libraries of the extra `events` may be imported. What is asked for is pure.
     "streams.events": {"pyarrow", "uproot", "awkward", "numpy", "xxhash", "fastavro", "matplotlib", "streams.storage"}
     | ANY_CORE,
-    # Objects: the same ring; uproot is needed for ROOT files only.
+    # Objects: the same ring; uproot is needed for ROOT files only, Arrow for zstd only.
     "streams.objects": {"uproot", "numpy", "streams.storage", "streams.events"} | ANY_CORE,
+    "streams.objects.unpacking": {"pyarrow", "streams.events", "streams.objects"} | ANY_CORE,
     "streams.core.asked": {"streams.core.names", "streams.errors"},
     "streams.core.parts": {"streams.core.asked", "streams.core.named", "streams.core.names", "streams.errors"},
     "streams.planes": {"streams.events", "streams.objects", "streams.storage"} | KAFKA | ANY_CORE,

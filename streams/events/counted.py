@@ -132,8 +132,8 @@ def unsupported(what: str, path: str, next: str = "") -> StorageError:
 
 
 def not_implemented(error: BaseException) -> str | None:
-    """What every library here raises for what it never learned."""
-    return in_words(error) if isinstance(error, NotImplementedError) else None
+    """What every library here raises for what it never learned, or needs another package for."""
+    return in_words(error) if isinstance(error, NotImplementedError | ImportError) else None
 
 
 def in_words(error: BaseException, path: str = "") -> str:

@@ -6,6 +6,7 @@ Dictionaries and extension types become what they stand for; every other type is
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -52,9 +53,7 @@ class ParquetEntries(Entries):
             )
             meta = self._parquet.metadata
             whole = self._parquet.schema_arrow
-            if len(set(whole.names)) < len(whole.names):
-                raise StorageError("two columns have one name", file.path, failure_class="permanent")
-            names = chosen(selection, whole.names, file.path)
+            names = chosen(selection, tuple(dict.fromkeys(whole.names)), file.path)
             known, leaves = chunks(file), _leaf_ranges(whole)
             fields, unreadable = _plan(whole, names, known, leaves)
             refuse_unreadable(unreadable, selection, file.path, fields)
@@ -124,8 +123,11 @@ def _plan(
 ) -> tuple[list[pa.Field], dict[str, str]]:
     fields, unreadable = [], {}
     seen: dict[Chunk, str | None] = {}
+    times = Counter(schema.names)
     for name in names:
         try:
+            if times[name] > 1:
+                raise NoArrowType("two columns have this name")
             for group in known:
                 for leaf in leaves[name]:
                     chunk = replace(group[leaf], bytes=0)

@@ -47,7 +47,7 @@ def listed(path: str, asked: ObjectSelection, *, version: str | None = None) -> 
     """
     with CountedFile(path, version) as file:
         scan = Scan(asked, path)
-        kind = _kind(file)
+        kind = _known(file)
         with file.guarded(f"cannot read the {kind} file"):
             if kind == "zip":
                 zips.scan_zip(file, scan)
@@ -65,7 +65,7 @@ def open_object(path: str, name: str, *, version: str | None, scratch: str) -> R
     Of a file that changed since, StorageError data-bad, also while it is read.
     """
     with CountedFile(path, version) as file:
-        kind = _kind(file)
+        kind = _known(file)
         with file.guarded(f"cannot read the {kind} file"):
             if kind == "zip":
                 return _zip_reader(file, name, scratch)
@@ -74,6 +74,16 @@ def open_object(path: str, name: str, *, version: str | None, scratch: str) -> R
                 layout = _TABLES.of(file, name, lambda: root_objects.layout_of(file, place))
                 return LayoutReader(file.reader(), layout)
             return _tar_reader(file, name, scratch)
+
+
+def _known(file: CountedFile) -> str:
+    """Its kind; from now on the file knows what that kind's library cannot do."""
+    kind = _kind(file)
+    if kind == "ROOT":
+        from streams.events.root import lacks
+
+        file.lacks = lacks
+    return kind
 
 
 def _kind(file: CountedFile) -> str:

@@ -20,6 +20,7 @@ import pyarrow.parquet.encryption as pe
 import pytest
 import uproot
 from uproot.deserialization import DeserializationError
+from uproot.interpretation.numerical import AsDtype
 
 from streams.core.asked import EventSelection
 from streams.errors import StorageError
@@ -107,6 +108,18 @@ def test_an_encoding_of_a_later_version(tmp_path: Path) -> None:
         at = raw.index(b"\x19\x25\x06\x00\x19\x18\x01a")
     path.write_bytes(raw[: at + 2] + bytes([13 * 2]) + raw[at + 3 :])
     refused(path, "[:]", "permanent", "not supported: its pages are written in the encoding 13")
+
+
+def test_columns_of_one_name_fail_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    deep = pa.array([{"p": 1, "q": 2.5}])
+    pq.write_table(
+        pa.Table.from_arrays([pa.array([1]), deep, pa.array(["y"]), pa.array([3])], ["a", "b", "a", "c"]), path
+    )
+    assert unreadable(path) == {"a": "two columns have this name"}
+    assert rows(path, "[:]?") == [{"b": {"p": 1, "q": 2.5}, "c": 3}]
+    assert rows(path, "{c}") == [{"c": 3}]
+    refused(path, "[:]", "permanent", "cannot read the column 'a': two columns have this name")
 
 
 # Avro.
@@ -228,6 +241,47 @@ def test_what_uproot_says_of_what_it_lacks() -> None:
     assert root.lacks(NotImplementedError("memberwise serialization of X")) == "memberwise serialization of X"
     assert root.lacks(ValueError("invalid literal")) is None
     assert root.lacks(DeserializationError("expected 5 bytes", None, None, {}, "x")) is None
+
+
+LISTS = np.dtype([("x", ">f4"), ("arr", ">i4", (3,)), ("flags", "?", (2, 2)), ("n", ">i2")])
+
+
+def test_leaf_lists_with_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """uproot reads them and cannot say their type. It writes none, so bytes of that layout are interpreted as one."""
+    values = np.zeros(500, LISTS)
+    values["x"], values["n"] = np.arange(500) / 4, np.arange(500)
+    values["arr"], values["flags"] = np.arange(1500).reshape(500, 3), np.arange(2000).reshape(500, 2, 2) % 3 == 0
+    path = tmp_path / "x.root"
+    with uproot.recreate(path) as file:
+        tree = file.mktree("t", {"list": np.dtype((">u1", (LISTS.itemsize,))), "other": "i4"})
+        for start in (0, 200):
+            piece = values[start : start + 300 - start // 2]
+            tree.extend({"list": piece.view(">u1").reshape(len(piece), -1), "other": np.arange(len(piece))})
+    one_leaf = uproot.behaviors.TBranch.TBranch.interpretation.fget
+    told = AsDtype(LISTS, LISTS.newbyteorder("="))
+    monkeypatch.setattr(
+        uproot.behaviors.TBranch.TBranch,
+        "interpretation",
+        property(lambda branch: told if branch.name == "list" else one_leaf(branch)),
+    )
+    written = [*values[:300], *values[200:400]]
+    assert [row["list"] for row in rows(path)] == [
+        {"x": v["x"], "arr": v["arr"].tolist(), "flags": v["flags"].tolist(), "n": v["n"]} for v in written
+    ]
+
+
+def test_branches_of_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.root"
+    with uproot.recreate(path) as file:
+        file.mktree("t", {"aa": "i4", "ab": "i4", "c": "i4"}).extend({name: np.arange(3) for name in ("aa", "ab", "c")})
+    raw = path.read_bytes()
+    path.write_bytes(raw)
+    name = uproot.behaviors.TBranch.TBranch.name.fget
+    monkeypatch.setattr(
+        uproot.behaviors.TBranch.TBranch, "name", property(lambda branch: name(branch).replace("ab", "aa"))
+    )
+    assert unreadable(path) == {"aa": "two branches have this name"}
+    assert rows(path, "{c}") == [{"c": 0}, {"c": 1}, {"c": 2}]
 
 
 # Packed files of entries.

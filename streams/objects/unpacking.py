@@ -30,6 +30,7 @@ UNPACKING_ERRORS = (zlib.error, OSError, lzma.LZMAError, EOFError, ValueError)
 """What the decoders raise."""
 _LACKS = (
     ("memory", "it needs too much memory"),
+    ("dictionary mismatch", "it is packed with a dictionary of its own"),
     ("unsupported", "it is packed in a way that is not known here"),
     ("unknown compression method", "it is packed in a way that is not known here"),
 )

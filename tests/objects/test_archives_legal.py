@@ -291,6 +291,9 @@ def test_a_zstd_bomb_and_a_window_that_needs_too_much_memory(tmp_path: Path) -> 
     # the head's descriptor: no single segment; then the window's exponent: 2 ** 31
     path.write_bytes(frame[:4] + bytes([0x00, (31 - 10) << 3]) + b"\x0b\0\0ab")
     fails(path, "permanent", ["cannot unpack the zstd stream: not supported: it needs too much memory"])
+    # a dictionary's number of one byte, and a window of 1 MB
+    path.write_bytes(frame[:4] + bytes([0x01, 10 << 3, 7]) + b"\x0b\0\0ab")
+    fails(path, "permanent", ["not supported: it is packed with a dictionary of its own"])
 
 
 def test_a_packed_tar_that_is_corrupt_where_its_first_header_is(tmp_path: Path) -> None:

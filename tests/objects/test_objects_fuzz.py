@@ -75,7 +75,8 @@ def test_damage_is_told(tmp_path: Path, kind: str) -> None:
     scratch = str(tmp_path / "scratch")
     refusals, errors = 0, []
     tracemalloc.start()
-    for n in range(25 if kind.startswith(("sparse", "zip-")) else 60):
+    rounds = 25 if kind.startswith(("sparse", "zip-")) else 60
+    for n in range(rounds):
         path = str(tmp_path / f"damaged{n}")
         raw = bytearray(original)
         for _ in range(rng.choice((1, 1, 3, 10))):
@@ -97,6 +98,6 @@ def test_damage_is_told(tmp_path: Path, kind: str) -> None:
     tracemalloc.stop()
     # a damaged head of xz may claim the largest dictionary there may be, and one is dropped while the next begins
     assert peak_bytes < MEMORY_BYTES + (2 * XZ_MEMORY_BYTES if kind in ("tarxz", "zip-odd", "zip-by-hand") else 0)
-    assert refusals + len(errors) > 8
+    assert refusals + len(errors) > rounds // 6
     assert {error.failure_class for error in errors} <= {"data-bad", "permanent"}
     assert not [error for error in errors if "\n" in str(error)]

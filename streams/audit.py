@@ -10,12 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 
 from streams import wire
 from streams.audit_storage import StorageTally, check_storage
 from streams.core import messages as m
-from streams.core.ledger import Docket, Invariant, Judgement, Ledger, Place
+from streams.core.ledger import Docket, Invariant, Judgement, Ledger, Place, Staleness
 from streams.core.manifest import digest
 from streams.core.names import Site
 from streams.core.topics import Retention, wanted
@@ -27,6 +28,8 @@ from streams.settings import Settings
 
 EXIT_CLEAN, EXIT_BROKEN, EXIT_INCOMPLETE = 0, 1, 5
 """A broken invariant is "other" in the table: trying again does not mend it, and it says nothing of what was asked."""
+STALE_S = 3600.0
+"""An open intent without news for so long should be looked at."""
 
 Tell = Callable[[str], None]
 
@@ -74,12 +77,14 @@ def audit(
     *,
     sites: Iterable[Site] = (),
     storage: bool = False,
+    stale_s: float | None = None,
     now_ms: int | None = None,
     clock: Callable[[], float] = time.monotonic,
     tell: Tell = _ignore,
 ) -> AuditReport:
     """Replay and judge. `sites`: whose clusters (and disks) to look at, default all; NotFound for an unknown one.
 
+    An open intent without news for `stale_s` is a finding; by default one without news for an hour is a note.
     `tell` hears what is being done, a line each. A site that cannot be read is reported, never raised.
     """
     began, now_ms = clock(), int(time.time() * 1000) if now_ms is None else now_ms
@@ -94,8 +99,13 @@ def audit(
         tell("reading files back")
         tally = check_storage(settings, reading.ledger, reading.readable, chosen, reading.docket)
     committed = {(s.name, *place): o for s in reading.sites for place, o in (s.committed or {}).items()}
-    judgement = reading.ledger.judge(now_ms, committed=committed, docket=reading.docket)
+    staleness = Staleness(int((STALE_S if stale_s is None else stale_s) * 1000), stale_s is not None, _moment)
+    judgement = reading.ledger.judge(now_ms, committed=committed, staleness=staleness, docket=reading.docket)
     return AuditReport(judgement, tuple(reading.readable), reading.unreachable, reading.records, seconds, tally)
+
+
+def _moment(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def worker_group(settings: Settings, site: Site) -> str:
@@ -199,7 +209,7 @@ class _Reading:
         except WireError as error:
             self.ledger.refuse(place, error.what, record.timestamp_ms, _origin(headers), whole)
         else:
-            self.ledger.hear(place, heard.origin, heard.message, hash(record.value), whole)
+            self.ledger.hear(place, heard.origin, heard.message, hash(record.value), whole, record.timestamp_ms)
 
     def look_up(self) -> None:
         """Find the records that gaps and contradictions speak of."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from streams.audit import AuditReport
+from streams.audit import STALE_S, AuditReport
 from streams.audit import audit as run_audit
 from streams.cli.command import Verb, json_option, leave
 from streams.cli.screen import duration, put, put_json, say, size, table
@@ -36,16 +36,29 @@ SHOWN_MAX = 50
 @click.command("audit", cls=Verb)
 @json_option
 @click.option("--storage", is_flag=True, help="Read every completed file back and compare size and adler32.")
+@click.option(
+    "--stale",
+    "stale_s",
+    is_flag=False,
+    flag_value=STALE_S,
+    type=click.FloatRange(min=0),
+    metavar="[SECONDS]",
+    help="An open intent without news for so long (an hour) is a finding; without this, after an hour, a note.",
+)
 @click.option("--site", "sites", multiple=True, metavar="SITE", help="Look at this site only (may be repeated).")
 @click.pass_obj
-def audit(settings: Settings, as_json: bool, storage: bool, sites: Sequence[str]) -> None:
+def audit(settings: Settings, as_json: bool, storage: bool, stale_s: float | None, sites: Sequence[str]) -> None:
     """Replay the journals of all sites from the beginning and check that every promise was kept.
 
     Exit 0: clean. 1: a promise is broken. 5: not everything could be read.
     """
 
     report = run_audit(
-        settings, sites=[Site(name) for name in sites], storage=storage, tell=say if sys.stderr.isatty() else _unsaid
+        settings,
+        sites=[Site(name) for name in sites],
+        storage=storage,
+        stale_s=stale_s,
+        tell=say if sys.stderr.isatty() else _unsaid,
     )
     if as_json:
         put_json(as_object(report))

@@ -44,7 +44,12 @@ class Stage:
             for (where, topic, partition), log in sorted(world.logs.items()):
                 for _, rec in log if where == site else []:
                     producer.produce(
-                        topic, value=rec.value, key=rec.key, partition=partition, headers=list(rec.headers)
+                        topic,
+                        value=rec.value,
+                        key=rec.key,
+                        partition=partition,
+                        headers=list(rec.headers),
+                        timestamp=rec.at_ms,
                     )
             assert producer.flush(10) == 0
 

@@ -194,7 +194,7 @@ def hear(ledger: Ledger, place: Place, rec: Rec) -> None:
     except WireError as error:
         ledger.refuse(place, error.what, rec.at_ms, origin_of(rec), whole)
     else:
-        ledger.hear(place, heard.origin, heard.message, hash(rec.value), whole)
+        ledger.hear(place, heard.origin, heard.message, hash(rec.value), whole, rec.at_ms)
 
 
 def body_of(intent: IntentId, *destinations: Site) -> m.TransferIntent:

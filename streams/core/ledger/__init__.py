@@ -5,8 +5,8 @@
     judge                  Judgement: findings, what waits, what cannot be checked from here
 
 Parts: findings (values) · spans · counted (numbers and contents) · copies (I7) · journals (I6) · books (rows) · rows,
-intents (I1, I2, I4). Memory: 9 bytes a record, about 7 KB an intent, 24 bytes an item. What a record is, the gate has
-checked before: whose word it is, and that it does not contradict itself.
+intents (I1, I2, I4) · stale (open intents without news). Memory: 9 bytes a record, about 7 KB an intent, 24 bytes an
+item. What a record is, the gate has checked before: whose word it is, and that it does not contradict itself.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from streams.core.ledger.graves import Graves
 from streams.core.ledger.intents import IntentJudge
 from streams.core.ledger.journals import Journal, PartitionId, Reached, Refused
 from streams.core.ledger.journals import judge as judge_journal
+from streams.core.ledger.stale import Staleness
 from streams.core.ledger.strays import Strays
 from streams.core.names import ManifestId, Site
 from streams.core.topics import split
@@ -48,6 +49,7 @@ __all__ = [
     "Place",
     "Remark",
     "Severity",
+    "Staleness",
 ]
 
 GRACE_MS = 60_000
@@ -86,11 +88,19 @@ class Ledger:
         self._wanted: frozenset[Number] = frozenset()
         self._where = Whereabouts()
 
-    def hear(self, place: Place, origin: m.Origin, message: m.Message, content: int, record: int) -> None:
+    def hear(
+        self,
+        place: Place,
+        origin: m.Origin,
+        message: m.Message,
+        content: int,
+        record: int,
+        logged_ms: int | None = None,
+    ) -> None:
         """Fold a record that passed the gate.
 
         `content`, `record`: 64-bit hashes of its value, and of key, value and headers together; any hash that is the
-        same all through one audit.
+        same all through one audit. `logged_ms`: when the log took it; its writer's word where that is not known.
         """
         journal = self._next(place)
         if journal is None:
@@ -99,7 +109,7 @@ class Ledger:
         is_new = stream.note(origin.seq, record)
         is_first = self._stand(journal, stream, origin.seq)
         if is_new or journal.is_original:
-            self._books.fold(place, origin, message, content)
+            self._books.fold(place, origin, message, content, origin.at_ms if logged_ms is None else logged_ms)
             if isinstance(message, m.SiteAnnounced):
                 self._announced(place, origin, message)
         if journal.is_original:
@@ -172,18 +182,20 @@ class Ledger:
         committed: Mapping[PartitionId, int] | None = None,
         grace_ms: int = GRACE_MS,
         stale_ms: int = STALE_MS,
+        staleness: Staleness | None = None,
         docket: Docket | None = None,
     ) -> Judgement:
         """`now_ms`: when reading began. `committed`: offsets of the workers' groups, where known.
 
-        `docket`: holds what was found elsewhere, such as on disk.
+        `staleness`: of open intents without news. `docket`: holds what was found elsewhere, such as on disk.
         """
         docket = Docket(now_ms) if docket is None else docket
         reached = Reached(committed or {}, self._alive_ms, grace_ms)
         for site in sorted(self._sites - self._read):
             for invariant in (Invariant.CONSERVATION, Invariant.NOT_SILENT, Invariant.NO_GAP):
                 docket.cannot(invariant, f"journals of {site}: not read")
-        intents = IntentJudge(self._sites, self._read, reached, stale_ms, docket)
+        staleness = staleness or Staleness()
+        intents = IntentJudge(self._sites, self._read, reached, stale_ms, docket, now_ms, staleness)
         counts = intents.judge_all(self._books)
         partitions = self._judge_journals(intents.contradicting, reached, docket)
         self._graves.judge(self._journals, now_ms - grace_ms, docket)

@@ -158,6 +158,29 @@ class Decided:
     body: m.TransferIntent
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The record of an intent that came last: when its log took it (ms of the epoch), where it stands, its kind."""
+
+    logged_ms: int
+    place: Place
+    kind: str
+
+    def later(self, other: Heard | None) -> bool:
+        """Of two of one moment the original is meant, and of two originals the first by place: in any reading order."""
+        if other is None or self.logged_ms != other.logged_ms:
+            return other is None or self.logged_ms > other.logged_ms
+        return self.place.rank < other.place.rank
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a transfer waits for, in its destination's last words, and where they stand in the log."""
+
+    order: tuple[int, int]
+    waits_for: str
+
+
 @dataclass(slots=True)
 class TransferRow:
     """A manifest at one destination. `evidence`: items that planes said are sealed or present."""
@@ -167,6 +190,7 @@ class TransferRow:
     held: Words[Files] = field(default_factory=lambda: Words(HELD_MAX))
     planned: Place | None = None
     evidence: Ranges = EMPTY
+    report: Report | None = None
 
 
 @dataclass(slots=True)
@@ -188,6 +212,7 @@ class IntentRow:
     """By decision_no."""
     manifests: dict[tuple[int, int], ManifestRow] = field(default_factory=dict)
     """By (source_no, no)."""
+    heard: Heard | None = None
 
     @property
     def decision(self) -> Said[Decided] | None:
@@ -223,10 +248,22 @@ class Books:
         transfers = sorted(row.transfers.items()) if row else []
         return [said for _, transfer in transfers if (said := transfer.completions.first) is not None]
 
-    def fold(self, place: Place, origin: m.Origin, message: m.Message, content: int) -> None:
-        """Enter a fact; the same fact again, from another copy or number, changes nothing but its best proof."""
+    def fold(self, place: Place, origin: m.Origin, message: m.Message, content: int, logged_ms: int) -> None:
+        """Enter a fact; the same fact again, from another copy or number, changes nothing but its best proof.
+
+        `logged_ms`: when its log took it.
+        """
         at_ms = origin.at_ms
+        if (intent := _intent_of(message)) is not None:
+            heard, asked = Heard(logged_ms, place, type(message).__name__), self.intent(intent)
+            if heard.later(asked.heard):
+                asked.heard = heard
         match message:
+            case m.TransferReported():
+                row = self.manifest(message.manifest).at(message.destination)
+                report = Report((logged_ms, place.offset), message.waits_for)
+                if row.report is None or row.report.order <= report.order:
+                    row.report = report
             case m.TransferProgress():
                 row = self.manifest(message.manifest).at(message.destination)
                 row.evidence = row.evidence | message.sealed
@@ -269,6 +306,14 @@ class Books:
             Ranges.of(*(n for n, item in enumerate(message.items) if item.reason is not None)),
             message.unit is m.Unit.ENTRIES,
         )
+
+
+def _intent_of(message: m.Message) -> IntentId | None:
+    """The intent that a fact is about; None for facts about sites and refusals."""
+    intent = getattr(message, "intent", None)
+    if intent is None and (manifest := getattr(message, "manifest", None)) is not None:
+        intent = manifest.intent
+    return intent
 
 
 def _decided(message: m.IntentDecided, bodies: Words[m.TransferIntent]) -> Decided:

@@ -13,6 +13,7 @@ from streams.core.ledger.books import Books, IntentRow, ManifestRow, Said, Writt
 from streams.core.ledger.findings import Docket, IntentCounts, Invariant, Place
 from streams.core.ledger.journals import Reached, Refused
 from streams.core.ledger.rows import TransferJudge
+from streams.core.ledger.stale import Staleness, judge_stale
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.topics import INTENTS
 
@@ -23,8 +24,16 @@ class IntentJudge:
     """Judges intents, and counts how each stands. `stale_ms`: an intent read and undecided for longer is silent."""
 
     def __init__(
-        self, sites: Iterable[Site], read: Iterable[Site], reached: Reached, stale_ms: int, docket: Docket
+        self,
+        sites: Iterable[Site],
+        read: Iterable[Site],
+        reached: Reached,
+        stale_ms: int,
+        docket: Docket,
+        now_ms: int,
+        staleness: Staleness,
     ) -> None:
+        self._now_ms, self._staleness = now_ms, staleness
         self._sites, self._read = frozenset(sites), frozenset(read)
         self._reached, self._stale_ms, self._docket = reached, stale_ms, docket
         self._transfers = TransferJudge(self._sites, self._read, docket)
@@ -54,8 +63,11 @@ class IntentJudge:
         self._counts[state] += 1
         if state not in ("undecided", "refused"):
             self._counts["accepted"] += 1
+        grows = state == "open" and self._grows(row)
         if state == "open":
-            self._docket.wait(_I1, "intents that take what comes" if self._grows(row) else "intents open")
+            self._docket.wait(_I1, "intents that take what comes" if grows else "intents open")
+        if state == "undecided" or (state == "open" and not (grows and self._idle(row))):
+            judge_stale(intent, row, self._now_ms, self._staleness, self._docket)
 
     def _grows(self, row: IntentRow) -> bool:
         """Whether it was asked to stay open and its last manifest is not written, which is nobody's fault."""
@@ -66,6 +78,17 @@ class IntentJudge:
             r.written.first for (source_no, _), r in row.manifests.items() if source_no == decision.word.source_no
         )
         return not any(said is not None and said.word.last for said in written)
+
+    def _idle(self, row: IntentRow) -> bool:
+        """Whether all that it has taken so far has ended."""
+        decision = row.decision
+        assert decision is not None
+        return all(
+            (transfer := manifest.transfers.get(site)) is not None and bool(transfer.completions)
+            for (source_no, _), manifest in row.manifests.items()
+            if source_no == decision.word.source_no
+            for site in decision.word.body.destinations
+        )
 
     def _bodies(self, intent: IntentId, row: IntentRow) -> None:
         """Whether what was decided was asked, and who lost when two bodies were asked under one id."""

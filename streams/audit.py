@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from functools import partial
 
 from streams import wire
-from streams.audit_storage import StorageTally, check_storage
+from streams.audit_registered import check_registered
+from streams.audit_storage import Disks, StorageTally, check_completed
 from streams.core import messages as m
 from streams.core.ledger import Docket, Invariant, Judgement, Ledger, Place, Staleness
 from streams.core.manifest import digest
@@ -77,6 +78,7 @@ def audit(
     *,
     sites: Iterable[Site] = (),
     storage: bool = False,
+    registered: bool = False,
     stale_s: float | None = None,
     now_ms: int | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -84,6 +86,7 @@ def audit(
 ) -> AuditReport:
     """Replay and judge. `sites`: whose clusters (and disks) to look at, default all; NotFound for an unknown one.
 
+    `storage`: completed files are read back, and with `registered` also what sites have registered.
     An open intent without news for `stale_s` is a finding; by default one without news for an hour is a note.
     `tell` hears what is being done, a line each. A site that cannot be read is reported, never raised.
     """
@@ -97,11 +100,25 @@ def audit(
     tally = None
     if storage:
         tell("reading files back")
-        tally = check_storage(settings, reading.ledger, reading.readable, chosen, reading.docket)
+        tally = _read_back(reading, chosen, registered)
     committed = {(s.name, *place): o for s in reading.sites for place, o in (s.committed or {}).items()}
     staleness = Staleness(int((STALE_S if stale_s is None else stale_s) * 1000), stale_s is not None, _moment)
     judgement = reading.ledger.judge(now_ms, committed=committed, staleness=staleness, docket=reading.docket)
     return AuditReport(judgement, tuple(reading.readable), reading.unreachable, reading.records, seconds, tally)
+
+
+def _read_back(reading: _Reading, chosen: list[Site], registered: bool) -> StorageTally:
+    settings, readable, docket = reading.settings, reading.readable, reading.docket
+    disks, files = Disks(settings, docket, reading.tell), None
+    try:
+        check_completed(settings, disks, reading.ledger, readable, chosen, docket)
+        if registered:
+            files = check_registered(settings, disks, readable, chosen, docket)
+        else:
+            docket.cannot(Invariant.NO_LIE, "files that sites have registered: not to be read")
+    finally:
+        disks.close()
+    return disks.tally(files)
 
 
 def _moment(at_ms: int) -> str:

@@ -6,9 +6,10 @@ its own site.toml says, if that file is here; other sites' disks are "not checka
 
 from __future__ import annotations
 
+import time
 import tomllib
 from collections import OrderedDict
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 
 from streams import wire
@@ -26,17 +27,23 @@ from streams.storage import open_endpoint
 from streams.storage.endpoint import Endpoint, FileMissing
 
 _I2 = Invariant.NO_LIE
+TELL_S = 5.0
+"""So often it is told how far the reading is."""
 _REMEMBERED = 10_000
 """Files whose checksum is kept, since several intents may bring the same one."""
 
 
 @dataclass(frozen=True, slots=True)
 class StorageTally:
-    """Files and bytes read back; sites whose storage is not reachable from here."""
+    """Files and bytes read back; sites whose storage is not reachable from here.
+
+    `registered`: how many of the files were looked for because their site has registered them; None: none was to be.
+    """
 
     files: int
     bytes: int
     unreachable: tuple[Site, ...]
+    registered: int | None = None
 
 
 def endpoint_url(settings: Settings, site: Site) -> str | None:
@@ -61,23 +68,20 @@ def stores_of(settings: Settings, site: Site) -> tuple[Store, ...]:
     return found.stores
 
 
-def check_storage(
-    settings: Settings, ledger: Ledger, read: Collection[Site], sites: Collection[Site], docket: Docket
-) -> StorageTally:
+def check_completed(
+    settings: Settings, disks: Disks, ledger: Ledger, read: Collection[Site], sites: Collection[Site], docket: Docket
+) -> None:
     """Read back every sealed item at `sites`; faults go to `docket`. `read`: sites whose journals can be replayed."""
-    disks = _Disks(settings, ledger, docket)
-    try:
-        for manifest in _manifests(settings, read, docket):
-            for done, place in ledger.completed(manifest.manifest):
-                site = done.destination
-                if site in sites and digest(manifest) == done.manifest_sha256:
-                    for n, item in _sealed(done, manifest.items):
-                        if (fault := disks.fault(site.site, item)) is not None:
-                            words = f"item {n} of {manifest.manifest}: {item.target} at {site} {fault}"
-                            docket.find(_I2, words, place)
-    finally:
-        disks.close()
-    return StorageTally(disks.files, disks.bytes, tuple(sorted(disks.unreachable)))
+    for manifest in _manifests(settings, read, docket):
+        for done, place in ledger.completed(manifest.manifest):
+            site = done.destination
+            if site not in sites or digest(manifest) != done.manifest_sha256:
+                continue
+            for n, item in _sealed(done, manifest.items):
+                if ledger.is_lost(site.site, item.target):
+                    docket.cannot(_I2, f"files that {site} has given up since")
+                elif (fault := disks.fault(site.site, item.target, item.bytes, item.adler32)) is not None:
+                    docket.find(_I2, f"item {n} of {manifest.manifest}: {item.target} at {site} {fault}", place)
 
 
 def _sealed(done: m.CompletionRecord, items: tuple[m.Item, ...]) -> Iterator[tuple[int, m.Item]]:
@@ -113,16 +117,20 @@ def _manifests(settings: Settings, read: Collection[Site], docket: Docket) -> It
             docket.cannot(_I2, f"manifests of {source}: {error}")
 
 
-class _Disks:
-    """The endpoints that can be opened from here, and what was read there."""
+class Disks:
+    """The endpoints that can be opened from here, and what was read there. `tell` hears how far it is, a line each."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, docket: Docket) -> None:
-        self._settings, self._ledger, self._docket = settings, ledger, docket
+    def __init__(self, settings: Settings, docket: Docket, tell: Callable[[str], None]) -> None:
+        self._settings, self._docket, self._tell = settings, docket, tell
         self._endpoints: dict[Site, Endpoint | None] = {}
         self._stores: dict[Site, tuple[Store, ...]] = {}
         self._read: OrderedDict[tuple[Site, str], tuple[int, str]] = OrderedDict()
+        self._told_s = time.monotonic()
         self.unreachable: set[Site] = set()
         self.files = self.bytes = 0
+
+    def tally(self, registered: int | None) -> StorageTally:
+        return StorageTally(self.files, self.bytes, tuple(sorted(self.unreachable)), registered)
 
     def close(self) -> None:
         for endpoint in self._endpoints.values():
@@ -139,39 +147,44 @@ class _Disks:
                 self._endpoints[site] = None
         return self._endpoints[site]
 
-    def fault(self, site: Site, item: m.Item) -> str | None:
-        """What is wrong with an item that should be whole at `site`, in words; None: nothing is, or nobody can say."""
+    def fault(self, site: Site, lfn: str, size: int, adler32: str | None) -> str | None:
+        """What is wrong with a file that should be whole at `site`, in words; None: nothing is, or nobody can say.
+
+        Without `adler32` its size is not known either.
+        """
         endpoint = self._endpoint(site)
         if endpoint is None:
             self.unreachable.add(site)
             self._docket.cannot(_I2, f"files at {site}: its storage is not reachable from here")
             return None
-        if self._ledger.is_lost(site, item.target):
-            self._docket.cannot(_I2, f"files that {site} has given up since")
-            return None
+        is_key = lfn.startswith(BASE)
         try:
-            found_bytes, adler32 = self._look(endpoint, site, item.target)
+            found_bytes, found_adler32 = self._look(endpoint, site, lfn)
         except FileMissing:
-            if item.target.startswith(BASE) and not any(one.holds(item.target) for one in self._stores.get(site, ())):
+            if is_key and not any(one.holds(lfn) for one in self._stores.get(site, ())):
                 self._docket.cannot(_I2, f"keys at {site} of a store that is not known here")
                 return None
             self._docket.check(_I2)
             return "is not there"
         except StorageError as error:
-            if error.failure_class == "data-bad":
+            # On a disk what is permanent stands in the file's place: a directory, a link in a circle.
+            if error.failure_class == "data-bad" or (error.failure_class == "permanent" and not is_key):
                 self._docket.check(_I2)
                 return f"cannot be read whole: {error}"
             self.unreachable.add(site)
-            self._docket.cannot(_I2, f"files at {site} that could not be read: {error.failure_class}")
+            self._docket.cannot(_I2, f"files at {site} that could not be read: {error.failure_class}, {error.what}")
             return None
         self._docket.check(_I2)
-        if item.adler32 is not None and found_bytes != item.bytes:
-            return f"has {found_bytes} bytes, not {item.bytes}"
-        if item.adler32 is not None and adler32 != item.adler32:
-            return f"has adler32 {adler32}, not {item.adler32}"
+        if adler32 is not None and found_bytes != size:
+            return f"has {found_bytes} bytes, not {size}"
+        if adler32 is not None and found_adler32 != adler32:
+            return f"has adler32 {found_adler32}, not {adler32}"
         return None
 
     def _look(self, endpoint: Endpoint, site: Site, lfn: str) -> tuple[int, str]:
+        if time.monotonic() - self._told_s >= TELL_S:
+            self._tell(f"reading {lfn} at {site}; {self.files:,} files and {self.bytes / 1e9:,.1f} GB so far")
+            self._told_s = time.monotonic()
         known = self._read.get((site, lfn))
         if known is None:
             stat = endpoint.stat(lfn)

@@ -35,7 +35,9 @@ SHOWN_MAX = 50
 
 @click.command("audit", cls=Verb)
 @json_option
-@click.option("--storage", is_flag=True, help="Read every completed file back and compare size and adler32.")
+@click.option(
+    "--storage", is_flag=True, help="Read every completed and every registered file back; compare size and adler32."
+)
 @click.option(
     "--stale",
     "stale_s",
@@ -57,6 +59,7 @@ def audit(settings: Settings, as_json: bool, storage: bool, stale_s: float | Non
         settings,
         sites=[Site(name) for name in sites],
         storage=storage,
+        registered=storage,
         stale_s=stale_s,
         tell=say if sys.stderr.isatty() else _unsaid,
     )
@@ -150,7 +153,8 @@ def show(report: AuditReport) -> None:
         f"{rate(report):,.0f} records/s"
     )
     if report.storage is not None:
-        put(f"{report.storage.files:,} files read back from storage, {size(report.storage.bytes)}")
+        of_these = f", {report.storage.registered:,} registered ones looked for" if report.storage.registered else ""
+        put(f"{report.storage.files:,} files read back from storage, {size(report.storage.bytes)}{of_these}")
     for title, remarks in (("waiting", judgement.waiting), ("not checkable from here", judgement.unchecked)):
         if remarks:
             put(f"{title}:")

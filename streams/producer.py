@@ -21,6 +21,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
+from streams import waits
 from streams.asking import Until, legal_priority, wish
 from streams.core import messages as m
 from streams.core.asked import EventSelection
@@ -280,7 +281,9 @@ class TransferClient:
             acknowledged.set()
 
         self._open().send(message, on_ack)
-        if not acknowledged.wait(ACK_S):
+        with waits.on(f"the broker of {self.site} to take the record"):
+            taken = acknowledged.wait(ACK_S)
+        if not taken:
             raise Temporary(
                 f"the broker of {self.site} did not acknowledge within {ACK_S:.0f} s",
                 where=self.settings.entry(self.site).bootstrap,

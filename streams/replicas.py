@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from threading import Condition
 
+from streams import waits
 from streams.core.meaning import FILES_MAX
 from streams.core.messages import FilesHeld, HeldFile
 from streams.core.names import Dataset, Site
@@ -105,6 +106,12 @@ class ReplicaWriter:
 
     def _wait(self, in_flight_max: int) -> None:
         """Until so few records are in flight and none waits to be sent again."""
+        with waits.on(f"the broker of {self._site} to take what is registered"):
+            self._wait_for(in_flight_max)
+        if self._on_acknowledged is not None:
+            self._on_acknowledged(self.acknowledged, self.acknowledged_bytes)
+
+    def _wait_for(self, in_flight_max: int) -> None:
         until, seen = time.monotonic() + self._timeout_s, self.acknowledged
         while True:
             with self._changed:
@@ -120,8 +127,6 @@ class ReplicaWriter:
                 raise self._gave_up(self._why)
             for record in again:
                 self._publish(record)
-        if self._on_acknowledged is not None:
-            self._on_acknowledged(self.acknowledged, self.acknowledged_bytes)
 
     def _gave_up(self, why: str) -> Temporary:
         return Temporary(

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from streams import wire
+from streams import waits, wire
 from streams.announced import Announced, Announcements
 from streams.core import messages as m
 from streams.core import topics
@@ -114,7 +114,8 @@ class WorkerApi:
         """The first worker's answer, None when none answers. Raises UsageError and NotFound as it says."""
         for api in self._addresses():
             try:
-                return ask(api, self._site, path, query, timeout_s)
+                with waits.on(f"the worker of {self._site} at {api} to answer"):
+                    return ask(api, self._site, path, query, timeout_s)
             except Temporary:
                 self._pass_by(api)  # the next worker, or the log itself
         return None

@@ -17,13 +17,15 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("agents", "schemas", "streams")
 CORE = "streams.core"
 FACTS = {"streams.core.names", "streams.core.ranges", "streams.core.messages"}
-ANY_CORE = {CORE, "streams.errors"}
+ANY_CORE = {CORE, "streams.errors", "streams.waits"}
+"""Beside the core: what may go wrong, and what is waited for, said by whoever meets it."""
 KAFKA = {"streams.kafka", "streams.settings", "streams.wire"}
 
 # What a module, or every module of a package without a line of its own, may import besides the standard library.
 MAY_IMPORT: dict[str, set[str]] = {
     "schemas": {"fastavro"},
     "streams.errors": set(),
+    "streams.waits": set(),
     # The core, file by file.
     "streams.core": set(),
     "streams.core.names": {"streams.errors"},

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
+from streams.cli.telling import telling
 from streams.core.names import Site, shown
 from streams.errors import Transfer2goError, UsageError
 from streams.settings import Settings, load_settings
@@ -122,7 +123,8 @@ class Root(Noun):
     def _guarded(self, args: Any, prog_name: str, complete_var: str | None, extra: Any) -> int:
         """Run; the exit code. Nothing but SystemExit ever leaves."""
         try:
-            given = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+            with telling():
+                given = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
             sys.stdout.flush()
         except click.UsageError as error:
             path = error.ctx.command_path if error.ctx else prog_name

@@ -13,13 +13,13 @@ import click
 import schemas
 from streams import worker_api
 from streams.announced import Announced
-from streams.cli import screen, upgrading
+from streams.cli import screen, silences, upgrading
 from streams.cli.command import Verb, json_option, leave
 from streams.cli.lagging import mirror_lag, uncarried
 from streams.cli.up import is_local
 from streams.core.names import Site
 from streams.errors import NeverWorks, Temporary, Transfer2goError
-from streams.federation import artifacts, java
+from streams.federation import artifacts, broker_log, java
 from streams.kafka import admin
 from streams.release import RELEASE
 from streams.settings import Settings
@@ -119,9 +119,13 @@ def _of_site(settings: Settings, site: Site) -> Iterator[Check]:
     broker = _checked(
         f"{site} broker", lambda: f"answers at {address}, {len(admin.partition_counts(settings, site))} topics"
     )
-    yield broker
     if broker.state != "ok":
+        words = ", ".join([broker.words, *silences.local_faults(settings, site)])
+        yield Check(broker.name, broker.state, words, broker.exit_code)
         return
+    yield broker
+    if free := _log_disk(settings, site):
+        yield free
     faults = admin.faults(settings, site)
     if faults:
         more = f" (and {len(faults) - 1} more)" if faults[1:] else ""
@@ -131,6 +135,16 @@ def _of_site(settings: Settings, site: Site) -> Iterator[Check]:
         yield _mirrors(settings, site)
     yield from _workers(settings, site)
     yield from _storage(settings, site)
+
+
+def _log_disk(settings: Settings, site: Site) -> Check | None:
+    """Of a local federation's broker: it ends itself when the disk of its log is full."""
+    directory = settings.state / site / "kafka" / "log"
+    free = broker_log.free_bytes(directory) if is_local(settings) else None
+    if free is None or not broker_log.is_full(free):
+        return None
+    words = f"full: {screen.size(free)} free at {directory}; make room before its broker ends"
+    return Check(f"{site} log disk", "FAIL", words, Temporary.exit_code)
 
 
 def _mirrors(settings: Settings, site: Site) -> Check:

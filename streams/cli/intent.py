@@ -9,10 +9,13 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
+from streams import waits
 from streams.asking import Until
 from streams.cli import outcomes, screen, upgrading
 from streams.cli.command import Noun, at_site, json_option, leave
-from streams.cli.words import explain, waiting
+from streams.cli.silences import of_sites, unheld
+from streams.cli.telling import TOLD_S
+from streams.cli.words import explain, holdup, waiting
 from streams.core.names import IntentId, Site, shown
 from streams.errors import NotFound, UsageError
 from streams.following import history, topics_of_intents
@@ -25,6 +28,8 @@ from streams.views.intents import WORDS
 from streams.watching import IntentFold, Snapshot
 from streams.worker_api import WorkerApi
 
+_UNDECIDED_LOOKS = 3
+"""A home that knows the names decides within a second: two looks later they are looked up."""
 _PERIOD = re.compile(r"(\d+)\s*([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -77,7 +82,8 @@ def add(
 
     With --wait: exit 0 when all arrived, 8 some, 6 none, 7 refused, 5 still open at --timeout.
     """
-    with TransferClient(at_site(settings)) as client:
+    settings = at_site(settings)
+    with TransferClient(settings) as client:
         handle = client.publish(
             selectors,
             destinations,
@@ -95,18 +101,45 @@ def add(
             return
         if not as_json:
             screen.put(handle.id)
-        outcome = follow(handle, timeout_s)
+        outcome = follow(settings, handle, timeout_s)
     outcomes.show(outcome.last, as_json)
     leave(outcome.exit_code)
 
 
-def follow(handle: IntentHandle, timeout_s: float | None) -> Outcome:
+class _Standing:
+    """What an intent that is followed waits for, and since when; says once which names nobody holds."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._seen: tuple[object, ...] = ()
+        self._since_s = time.time()
+        self._looks = 0
+
+    def note(self, snapshot: Snapshot) -> str:
+        """In words, with the time where it has lasted for some seconds."""
+        if snapshot.decision is None and not snapshot.ended:
+            self._looks += 1
+            if self._looks == _UNDECIDED_LOOKS and (words := unheld(self._settings, snapshot)):
+                screen.say(words)
+        what = waiting(snapshot)
+        seen = (what, snapshot.files, snapshot.arrived, snapshot.lost, [a.open for a in snapshot.destinations])
+        now_s = time.time()
+        if seen != self._seen:
+            self._seen, self._since_s = seen, now_s
+        if now_s - self._since_s < TOLD_S or snapshot.ended:
+            return what
+        held_up = what or holdup(snapshot)
+        return f"{held_up}, since {screen.clock(self._since_s)}" if held_up else ""
+
+
+def follow(settings: Settings, handle: IntentHandle, timeout_s: float | None) -> Outcome:
     """Wait with a progress line on stderr."""
     progress, outage = screen.Progress(shown(str(handle.id).partition("-")[0])), screen.Outage()
+    standing = _Standing(settings)
 
     def on_progress(snapshot: Snapshot) -> None:
         outage.note(handle.away)
-        note = "waits for the broker" if handle.away else waiting(snapshot)
+        note = "waits for the broker" if handle.away else standing.note(snapshot)
         progress.show(snapshot.arrived, snapshot.files, snapshot.arrived_bytes, snapshot.bytes, note)
 
     try:
@@ -257,20 +290,29 @@ def _listed(settings: Settings, most: int, asked: Mapping[str, str]) -> list[Sna
 @click.pass_obj
 def watch(settings: Settings, name: str, timeout_s: float | None, as_json: bool) -> None:
     """Follow an intent to its end; exit as `add --wait` does."""
-    with TransferClient(_reader(settings, name)) as client:
+    settings = _reader(settings, name)
+    with TransferClient(settings) as client:
         handle = _opened(client, name)
         if as_json:
-            outage, said = screen.Outage(), None
-            snapshot = handle.snapshot()
-            for snapshot in handle.watch(timeout_s, BEAT_S):
-                outage.note(handle.away)
-                if snapshot != said:
-                    screen.put_json(outcomes.as_object(snapshot, short=True))
-                said = snapshot
-            leave(snapshot.exit_code)
-        outcome = follow(handle, timeout_s)
+            leave(_watch_as_json(settings, handle, timeout_s))
+        outcome = follow(settings, handle, timeout_s)
     outcomes.show(outcome.last, as_json)
     leave(outcome.exit_code)
+
+
+def _watch_as_json(settings: Settings, handle: IntentHandle, timeout_s: float | None) -> int:
+    outage, standing, said = screen.Outage(), _Standing(settings), None
+    snapshot = handle.snapshot()
+    with waits.on("news") as wait:
+        for snapshot in handle.watch(timeout_s, BEAT_S):
+            outage.note(handle.away)
+            standing.note(snapshot)
+            if snapshot != said:
+                screen.put_json(outcomes.as_object(snapshot, short=True))
+                wait.since_s = time.time()
+            wait.what = waiting(snapshot).removeprefix("waits for ") or holdup(snapshot) or "news"
+            said = snapshot
+    return snapshot.exit_code
 
 
 @intent.command()
@@ -310,8 +352,12 @@ def explain_intent(settings: Settings, name: str) -> None:
     """In words: what it waits for, at which destination, and who holds it up."""
     settings = _reader(settings, name)
     snapshot = _known(settings, IntentId(name))
-    lines = explain(snapshot, time.time_ns() // 1_000_000)
+    now_ms = time.time_ns() // 1_000_000
+    lines = explain(snapshot, now_ms)
     if not snapshot.ended:
+        if words := unheld(settings, snapshot):
+            lines.append(words[0].upper() + words[1:] + ".")
+        lines += of_sites(settings, _sites_of(snapshot), now_ms)
         lines += upgrading.faults(settings, {settings.here: _sites_of(snapshot)})
     for line in lines:
         screen.put(line)

@@ -31,13 +31,27 @@ _ALIKE = 8
 """Sizes that differ by less tell of each other how fast they move."""
 
 
+_spoken_s = [-1e9]
+
+
+def spoken_s() -> float:
+    """When (monotonic seconds) something was last said or shown here."""
+    return _spoken_s[0]
+
+
+def _spoke() -> None:
+    _spoken_s[0] = time.monotonic()
+
+
 def say(line: str) -> None:
     """A line for the person, on stderr."""
+    _spoke()
     click.echo(shown(line, CELL_CHARS_MAX), err=True)
 
 
 def put(line: str) -> None:
     """A line of output, control characters escaped."""
+    _spoke()
     click.echo(shown(line, CELL_CHARS_MAX * 4))
 
 
@@ -47,6 +61,7 @@ def put_json(thing: object, *, default: Callable[[Any], object] = str, ensure_as
         line = json.dumps(thing, default=default, ensure_ascii=ensure_ascii, allow_nan=False)
     except ValueError:
         line = json.dumps(_numbers_only(thing), default=default, ensure_ascii=ensure_ascii, allow_nan=False)
+    _spoke()
     click.echo(line)
 
 
@@ -121,6 +136,12 @@ def moment(at_ms: int | None) -> str:
     if at_ms is None:
         return "-"
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def clock(at_s: float) -> str:
+    """A moment (s of the epoch) as a person's clock shows it, with its day where that is not today."""
+    at, today = time.localtime(at_s), time.localtime()
+    return time.strftime("%H:%M:%S" if at[:3] == today[:3] else "%Y-%m-%d %H:%M:%S", at)
 
 
 class Outage:
@@ -199,6 +220,7 @@ class Progress:
 
     def _draw(self, text: str, now: float) -> None:
         text = shown(text, CELL_CHARS_MAX)
+        _spoke()
         if self._live:
             width = max(20, Console(file=sys.stderr).width - 1)
             click.echo("\r" + text[:width] + "\x1b[K", err=True, nl=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streams.cli.screen import duration, moment, size
+from streams.cli.screen import clock, duration, moment, size
 from streams.core import messages as m
 from streams.core.intent import State
 from streams.core.ranges import Ranges
@@ -10,6 +10,8 @@ from streams.watching import Arrivals, Snapshot
 
 SPANS_SHOWN = 3
 
+QUIET_S = 5.0
+"""Reports of a transfer that moves come more often: what it says has stood since then."""
 SILENT_S = 300.0
 """An open transfer reports what changes; after so long without any news somebody should look."""
 
@@ -134,6 +136,17 @@ def waiting(snapshot: Snapshot) -> str:
     return f"waits for the manifests of {snapshot.decision.source}"
 
 
+def holdup(snapshot: Snapshot) -> str:
+    """What the first open transfer of an intent waits for, and how many more do; "" when none says so."""
+    if snapshot.ended or snapshot.idle:
+        return ""
+    said = [(a.destination, r.waits_for) for a in snapshot.destinations for r in a.open if r.waits_for]
+    if not said:
+        return next((f"no report of {a.destination}" for a in snapshot.destinations if a.left and not a.open), "")
+    (where, what), more = said[0], len(said) - 1
+    return f"{where} waits for {what}" + (f" (+{more} more)" if more else "")
+
+
 def explain(snapshot: Snapshot, now_ms: int) -> list[str]:
     """Why an intent is where it is: a sentence a line."""
     lines = [_headline(snapshot, now_ms)]
@@ -153,8 +166,10 @@ def _silence(snapshot: Snapshot, now_ms: int) -> list[str]:
     if snapshot.ended or snapshot.idle or snapshot.last_ms is None:
         return []
     silent_s = (now_ms - snapshot.last_ms) / 1000
-    if silent_s < SILENT_S:
+    if silent_s < QUIET_S:
         return []
+    if silent_s < SILENT_S:
+        return [f"The last news of it: {clock(snapshot.last_ms / 1000)}, {duration(silent_s)} ago."]
     return [
         f"Nothing has been heard of it for {duration(silent_s)}, since {moment(snapshot.last_ms)}: "
         "`transfer2go doctor` looks for what is down, `transfer2go dlq list` for records that were refused."

@@ -20,6 +20,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from streams import waits
 from streams.asking import known_site
 from streams.consuming.course import Course
 from streams.consuming.line import Line
@@ -95,7 +96,7 @@ class EventStream:
         assert self._course is not None
         retry_ms = int(self.settings.policy.source_retry_s * 1000)
         deadline = None if self._timeout_s is None else time.monotonic() + self._timeout_s
-        with line.news:
+        with line.news, waits.on("entries") as waiting:
             self._course.worked()
             while True:
                 line.check()
@@ -111,6 +112,7 @@ class EventStream:
                         where=str(self._course.destination),
                         next=f"see `transfer2go intent explain {self.intent}`",
                     )
+                waiting.what = line.away or self._course.waits_for(retry_ms)
                 line.news.wait(wait_s)
         self._end(line, self._course)
         raise StopIteration

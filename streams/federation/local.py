@@ -20,6 +20,7 @@ from pathlib import Path
 
 import psutil
 
+from streams import waits
 from streams.core.names import Site, shown
 from streams.errors import NeverWorks, NotFound, Temporary, Transfer2goError
 from streams.federation import artifacts, class_archive, java, plan, process
@@ -149,7 +150,8 @@ def down(state: Path, *, purge: bool = False, on_step: OnStep = lambda step: Non
         if ran:
             on_step("stopping")
             os.kill(record.pid, signal.SIGTERM)
-            _until(lambda: not record.running, DOWN_S)
+            with waits.on("workers, the mirror and brokers to end"):
+                _until(lambda: not record.running, DOWN_S)
             if record.running:
                 os.kill(record.pid, signal.SIGKILL)
         ran |= _clean_up(plan.read_record(state))
@@ -268,10 +270,16 @@ def _spawn(state: Path, cache: Path) -> subprocess.Popen[bytes]:
 
 def _wait(state: Path, started: subprocess.Popen[bytes] | None, on_step: OnStep) -> plan.Record:
     """Follows federation.json until the supervisor is ready or has given up."""
+    with waits.on("the supervisor") as wait:
+        return _ready(state, started, on_step, wait)
+
+
+def _ready(state: Path, started: subprocess.Popen[bytes] | None, on_step: OnStep, wait: waits.Wait) -> plan.Record:
     said, deadline = "", time.monotonic() + UP_S
     while time.monotonic() < deadline:
         record = plan.read_record(state)
         assert record is not None
+        wait.what = ", ".join(part.name for part in record.parts if part.state != "ready") or "the supervisor"
         if record.step and record.step != said and (record.running or record.fault):
             said = record.step
             on_step(said)

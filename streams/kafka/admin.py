@@ -21,6 +21,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from streams import waits
 from streams.core.names import Site
 from streams.core.topics import Retention, Topic, wanted
 from streams.errors import NeverWorks, Temporary
@@ -287,5 +288,9 @@ def _alter(settings: Settings, site: Site, wrong: Mapping[str, list[tuple[_Promi
 
 
 def _each(one: Callable[[Site], T], sites: Sequence[Site]) -> list[T]:
+    def waited(site: Site) -> T:
+        with waits.on(f"the brokers of {site} to make its topics and say their settings"):
+            return one(site)
+
     with ThreadPoolExecutor(max_workers=max(1, len(sites)), thread_name_prefix="t2g-admin") as pool:
-        return list(pool.map(one, sites))
+        return list(pool.map(waited, sites))

@@ -17,6 +17,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
+from streams import waits
 from streams.errors import NeverWorks, NotAllowed, NotFound, Temporary, Transfer2goError
 from streams.settings import Settings
 
@@ -204,7 +205,8 @@ def metadata(kafka: Consumer | AdminClient, complaints: Complaints) -> Any:
     """The cluster's brokers and topics. NotAllowed as soon as the login is refused, Temporary after 5 s of silence."""
     for answer_s in (1.0, 4.0):
         try:
-            return kafka.list_topics(timeout=answer_s)
+            with waits.on(f"the broker at {complaints.where} to answer"):
+                return kafka.list_topics(timeout=answer_s)
         except KafkaException as e:
             failed = e
             kafka.poll(0)  # serves what the client has to say about it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException
 
+from streams import waits
 from streams.kafka import client
 from streams.kafka.reader import ANSWER_S, Place
 from streams.settings import Settings
@@ -18,7 +19,8 @@ def committed_offsets(settings: Settings, site: str, group: str) -> dict[Place, 
     where = f"cluster of {site}, {settings.entry(site).bootstrap}"
     asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=ANSWER_S)
     try:
-        found = asked[group].result()
+        with waits.on(f"the brokers of {site} to say how far {group} has read"):
+            found = asked[group].result()
     except KafkaException as e:
         raise client.error_of(e.args[0], f"asking for the offsets of group {group}", where) from e
     return {(p.topic, p.partition): p.offset for p in found.topic_partitions or [] if p.offset >= 0}

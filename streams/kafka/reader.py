@@ -12,6 +12,7 @@ from typing import NamedTuple, Self
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, KafkaException, Message, TopicPartition
 
+from streams import waits
 from streams.errors import NotFound, Temporary
 from streams.kafka import client
 from streams.settings import Settings
@@ -128,7 +129,8 @@ class Reader:
         deadline = time.monotonic() + ANSWER_S
         while True:
             try:
-                found = self._consumer.offsets_for_times(asked, timeout=ANSWER_S)
+                with waits.on(f"the broker at {self.where} to say where its topics end"):
+                    found = self._consumer.offsets_for_times(asked, timeout=ANSWER_S)
                 break
             except KafkaException as e:
                 # A broker that has just started, or made the topic, does not lead it at once; nor does the client ask

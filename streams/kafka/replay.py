@@ -11,6 +11,7 @@ from typing import Literal
 
 from confluent_kafka import Message
 
+from streams import waits
 from streams.errors import Temporary
 from streams.kafka.reader import Place, Reader, Record, record_of
 from streams.kafka.steady import SteadyReader
@@ -59,7 +60,15 @@ def replay_batches(
         places = _places(reader, topics, partitions)
         ends = reader.end_offsets(places)
         starts = _starts(reader, places, start, reader.begin_offsets(places))
-        yield from _to_ends(reader, starts, {p: end for p, end in ends.items() if starts[p] < end})
+        left = {p: end for p, end in ends.items() if starts[p] < end}
+        names = {place[0] for place in left}
+        what = next(iter(names)) if len(names) == 1 else f"{len(names)} topics"
+        with waits.on(f"{what} of {site} to be read again") as wait:
+            records = 0
+            for batch in _to_ends(reader, starts, left):
+                yield batch
+                records += len(batch)
+                wait.what = f"{what} of {site} to be read again ({records:,} records so far)"
 
 
 def _to_ends(reader: Reader, starts: Mapping[Place, int], ends: dict[Place, int]) -> Iterator[list[Message]]:

@@ -6,6 +6,7 @@ import os
 import re
 import stat as modes
 
+from streams import waits
 from streams.errors import StorageError
 from streams.storage import oserrors
 from streams.storage.checksums import ADLER32_EMPTY, adler32, adler32_hex
@@ -73,10 +74,11 @@ class PosixReader(Reader):
         """Of the whole, read now in pieces of 1 MiB."""
         block = memoryview(bytearray(min(READ_BYTES, max(1, self.stat.bytes))))
         value = ADLER32_EMPTY
-        for start in range(0, self.stat.bytes, len(block)):
-            piece = block[: self.stat.bytes - start]
-            self.readinto(start, piece)
-            value = adler32(piece, value)
+        with waits.on(f"{self._pfn} to be read"):
+            for start in range(0, self.stat.bytes, len(block)):
+                piece = block[: self.stat.bytes - start]
+                self.readinto(start, piece)
+                value = adler32(piece, value)
         return adler32_hex(value)
 
     def fsync(self) -> None:

@@ -23,6 +23,7 @@ from xml.etree import ElementTree
 import urllib3
 from urllib3.exceptions import HTTPError, IncompleteRead, NewConnectionError, SSLError, TimeoutError
 
+from streams import waits
 from streams.core.names import shown
 from streams.core.stores import Store
 from streams.errors import StorageError
@@ -103,7 +104,8 @@ class S3Client:
             answer = self._ask("GET", key, lfn, headers, until=until)
             try:
                 self._require_version(answer, lfn, start, stop, size, etag)
-                content = self._content(answer, lfn, stop - start, until)
+                with waits.on(f"the store {self.store.name} to send {lfn or key}"):
+                    content = self._content(answer, lfn, stop - start, until)
                 if len(content) == stop - start:
                     return content
                 answer.close()
@@ -119,14 +121,17 @@ class S3Client:
     def keys(self, begins: str) -> Iterator[Key]:
         """All keys that begin so (the store's prefix included), page by page."""
         asked = {"list-type": "2", "encoding-type": "url", "prefix": begins}
+        seen = 0
         while True:
-            page = self._page(asked)
+            with waits.on(f"the store {self.store.name} to list its keys ({seen:,} so far)"):
+                page = self._page(asked)
             encoded = page.findtext("{*}EncodingType") == "url"
             for row in page.iterfind("{*}Contents"):
                 raw, size, etag = row.findtext("{*}Key") or "", row.findtext("{*}Size"), row.findtext("{*}ETag")
                 name = unquote_plus(raw, errors="surrogateescape") if encoded else raw
                 if size is None or not size.isdigit():
                     raise self._error("lists a key without its size", "", "permanent")
+                seen += 1
                 yield Key(name, int(size), (etag or "").strip('"'))
             if page.findtext("{*}IsTruncated") != "true":
                 return
@@ -162,6 +167,12 @@ class S3Client:
         until: float = _NEVER,
     ) -> urllib3.BaseHTTPResponse:
         """The answer, its body unread, if it is a good one. Tried again while that may help, ATTEMPT_S at most."""
+        with waits.on(f"the store {self.store.name} to answer"):
+            return self._answer(method, key, lfn, headers, query, until)
+
+    def _answer(
+        self, method: str, key: str | None, lfn: str, headers: Mapping[str, str] | None, query: str, until: float
+    ) -> urllib3.BaseHTTPResponse:
         if self._away is not None and _now() < self._away[0]:
             seen = self._away[1]
             raise StorageError(seen.what, lfn or seen.where, seen.next, failure_class=seen.failure_class)

@@ -1,0 +1,131 @@
+"""Why nothing comes: names that no site's catalogue has, sites that are silent, brokers that are down. Read-only.
+
+Everything is told as one site's cluster knows it; what that cannot say is left out, since others say so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from streams import wire
+from streams.announced import Announced, Announcements
+from streams.cli.screen import clock, duration, size
+from streams.cli.tailing import last
+from streams.cli.up import is_local
+from streams.core import messages as m
+from streams.core import topics
+from streams.core.names import Site
+from streams.core.selection import Kind, Selector
+from streams.errors import NotFound, Temporary, Transfer2goError, WireError
+from streams.federation import broker_log
+from streams.kafka import admin
+from streams.release import release_of
+from streams.settings import Settings
+from streams.watching import Snapshot
+from streams.worker_api import WorkerApi
+
+ASK_S = 2.0
+"""What a worker may take to say whether it knows a name."""
+_NAMES_MAX = 20
+"""Of an intent's names, so many are asked about."""
+_NAMED_MAX = 3
+_RECORDS = 100
+"""The newest announcements of a site that are looked at: those of a few minutes."""
+
+
+def unheld(settings: Settings, snapshot: Snapshot) -> str:
+    """Of an undecided intent, the names that no site holds as far as this one sees, and until when one waits; or ""."""
+    body = snapshot.body
+    if body is None or snapshot.decision is not None:
+        return ""
+    api = WorkerApi(settings, settings.here)
+    try:
+        lacking = [one.name for one in body.selectors[:_NAMES_MAX] if _is_held(api, one) is False]
+    except (Temporary, NotFound):
+        return ""
+    if not lacking:
+        return ""
+    more = f" and {len(lacking) - _NAMED_MAX} more" if len(lacking) > _NAMED_MAX else ""
+    asked_s = (snapshot.asked_ms or time.time() * 1000) / 1000
+    until = clock(asked_s + settings.policy.undecided_s)
+    return (
+        f"no site's catalogue, as far as {settings.here} sees, holds {', '.join(lacking[:_NAMED_MAX])}{more}; "
+        f"{snapshot.intent.home} waits for it until {until}, as mirrors lag, and then refuses"
+    )
+
+
+def _is_held(api: WorkerApi, one: Selector) -> bool | None:
+    """None where no worker says."""
+    if one.kind is Kind.FILE:
+        answer = api.ask("/api/where", {"lfn": one.name}, ASK_S)
+        return None if not isinstance(answer, list) else bool(answer)
+    answer = api.ask("/api/files", {one.kind.value: one.name, "limit": "1"}, ASK_S)
+    if not isinstance(answer, dict) or not isinstance(answer.get("files"), list):
+        return None
+    return any(file.get("replicas") for file in answer["files"]) or answer.get("cursor") is not None
+
+
+def of_sites(settings: Settings, sites: Iterable[Site], now_ms: int) -> list[str]:
+    """A line for each site none of whose workers is alive, as the cluster of `settings.here` has heard."""
+    lines = []
+    for site in sites:
+        try:
+            words = _of_site(settings, site, now_ms)
+        except Transfer2goError as error:
+            words = f"Whether {site} is alive cannot be read at {settings.here}: {error.what}." if error.what else ""
+        lines += [words] if words else []
+    return lines
+
+
+def _of_site(settings: Settings, site: Site, now_ms: int) -> str:
+    said = [one for one in _announced(settings, site) if one.role == "worker"]
+    if any(one.alive(now_ms) for one in said):
+        return ""
+    newest = max(said, key=lambda one: one.at_ms, default=None)
+    if newest is None:
+        words = f"{site} has never been heard of at {settings.here}"
+    else:
+        how = "has ended its workers, as it said" if newest.closing else "has not been heard of"
+        words = f"{site} {how} since {clock(newest.at_ms / 1000)} ({duration(newest.age_s(now_ms))})"
+    if why := of_broker(settings, site):
+        return f"{words}: {why}."
+    return f"{words}: its workers are down, or the mirror from there; its broker answers."
+
+
+def _announced(settings: Settings, site: Site) -> list[Announced]:
+    here = settings.here
+    name = topics.ANNOUNCEMENTS if site == here else topics.remote(site, topics.ANNOUNCEMENTS)
+    known = Announcements()
+    for record in last(settings, here, [name], _RECORDS):
+        try:
+            heard = wire.decode(record.topic, record.key, record.value, record.headers, here)
+        except WireError:
+            continue
+        if isinstance(heard.message, m.SiteAnnounced):
+            known.take(heard.message, heard.origin, release_of(record.headers))
+    return known.announced(site)
+
+
+def of_broker(settings: Settings, site: Site) -> str:
+    """Why a site's broker does not answer, as far as can be seen from here; "" where it answers."""
+    try:
+        admin.partition_counts(settings, site)
+    except Transfer2goError:
+        down = f"its broker at {settings.entry(site).bootstrap} does not answer"
+        return ", ".join([down, *local_faults(settings, site)])
+    return ""
+
+
+def local_faults(settings: Settings, site: Site) -> list[str]:
+    """What this machine knows of a local federation's broker: a full disk, what it said last of an error."""
+    if not is_local(settings):
+        return []
+    directory = settings.state / site / "kafka" / "log"
+    found = []
+    free = broker_log.free_bytes(directory)
+    if free is not None and broker_log.is_full(free):
+        found.append(f"the disk of its log is full ({size(free)} free at {directory}): make room, it is started again")
+    if words := broker_log.last_fault(settings.state / "logs" / f"{site}-broker.log"):
+        found.append(f"the last error in its log: {words}")
+    return found

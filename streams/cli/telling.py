@@ -1,0 +1,82 @@
+"""Tells a person what a verb waits for, when nothing else has been said for some seconds. On stderr only.
+
+On a terminal it is one line, drawn anew and taken away; elsewhere a line when it begins, when what is waited for
+changes, and now and then. Every verb has it: the command line's root starts it.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+
+from streams import waits
+from streams.cli import screen
+from streams.core.names import shown
+
+TOLD_S = 3.0
+"""A shorter wait is none."""
+ANEW_S = 10.0
+"""Between two lines about different waits, where lines stay."""
+STILL_S = 60.0
+"""Until the same is told once more, where lines stay."""
+_LOOK_S = 0.5
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """Tell of waits until the block ends."""
+    teller = Teller()
+    end = threading.Event()
+    thread = threading.Thread(target=_run, args=(teller, end), name="telling", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join(1)
+
+
+def _run(teller: Teller, end: threading.Event) -> None:
+    try:
+        while not end.wait(_LOOK_S):
+            teller.look()
+        teller.clear()
+    except (OSError, ValueError):
+        return  # nobody reads stderr any more
+
+
+class Teller:
+    """Looks at what is waited for, and says it where that is due."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._said = ""
+        self._said_s = -1e9
+
+    def look(self) -> None:
+        wait = waits.longest(TOLD_S)
+        now_s = time.monotonic()
+        if wait is None or now_s - screen.spoken_s() < TOLD_S:
+            self.clear()
+            return
+        text = shown(f"waits for {wait.what}, since {screen.clock(wait.since_s)}", screen.CELL_CHARS_MAX)
+        if self._live:
+            width = max(20, Console(file=sys.stderr).width - 1)
+            line = f"{text} ({screen.duration(time.time() - wait.since_s)})"
+            click.echo("\r" + line[:width] + "\x1b[K", err=True, nl=False)
+            self._said = text
+        elif now_s - self._said_s >= (STILL_S if text == self._said else ANEW_S):
+            click.echo(text, err=True)
+            self._said, self._said_s = text, now_s
+
+    def clear(self) -> None:
+        """Take away what was drawn."""
+        if self._live and self._said:
+            click.echo("\r\x1b[K", err=True, nl=False)
+            self._said = ""

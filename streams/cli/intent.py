@@ -119,7 +119,7 @@ class _Standing:
         """In words, with the time where it has lasted for some seconds."""
         if snapshot.decision is None and not snapshot.ended:
             self._looks += 1
-            if self._looks == _UNDECIDED_LOOKS and (words := unheld(self._settings, snapshot)):
+            if self._looks == _UNDECIDED_LOOKS and (words := unheld(self._settings, snapshot, quickly=True)):
                 screen.say(words)
         what = waiting(snapshot)
         seen = (what, snapshot.files, snapshot.arrived, snapshot.lost, [a.open for a in snapshot.destinations])
@@ -149,7 +149,8 @@ def follow(settings: Settings, handle: IntentHandle, timeout_s: float | None) ->
         screen.say(f"{handle.id} goes on; see `transfer2go intent watch {handle.id}`")
         raise
     last = outcome.last
-    progress.end(last.arrived, last.files, last.arrived_bytes, last.bytes, last.outcome, seconds=outcomes.took_s(last))
+    own_s = outcomes.took_s(last) if last.ended else None
+    progress.end(last.arrived, last.files, last.arrived_bytes, last.bytes, last.outcome, seconds=own_s)
     return outcome
 
 

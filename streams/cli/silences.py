@@ -10,12 +10,13 @@ from collections.abc import Iterable
 
 from streams import wire
 from streams.announced import Announced, Announcements
+from streams.cli import holdings
 from streams.cli.screen import clock, duration, size
 from streams.cli.tailing import last
 from streams.cli.up import is_local
 from streams.core import messages as m
 from streams.core import topics
-from streams.core.names import Site
+from streams.core.names import Dataset, Lfn, Site
 from streams.core.selection import Kind, Selector
 from streams.errors import NotFound, Temporary, Transfer2goError, WireError
 from streams.federation import broker_log
@@ -34,14 +35,17 @@ _RECORDS = 100
 """The newest announcements of a site that are looked at: those of a few minutes."""
 
 
-def unheld(settings: Settings, snapshot: Snapshot) -> str:
-    """Of an undecided intent, the names that no site holds as far as this one sees, and until when one waits; or ""."""
+def unheld(settings: Settings, snapshot: Snapshot, *, quickly: bool = False) -> str:
+    """Of an undecided intent, the names that no site holds as far as this one sees, and until when one waits; or "".
+
+    A worker's view is asked, and where none answers the log is read, unless it is to be `quickly`.
+    """
     body = snapshot.body
     if body is None or snapshot.decision is not None:
         return ""
     api = WorkerApi(settings, settings.here)
     try:
-        lacking = [one.name for one in body.selectors[:_NAMES_MAX] if _is_held(api, one) is False]
+        lacking = [one.name for one in body.selectors[:_NAMES_MAX] if not _is_held(settings, api, one, quickly)]
     except (Temporary, NotFound):
         return ""
     if not lacking:
@@ -55,15 +59,22 @@ def unheld(settings: Settings, snapshot: Snapshot) -> str:
     )
 
 
-def _is_held(api: WorkerApi, one: Selector) -> bool | None:
-    """None where no worker says."""
+def _is_held(settings: Settings, api: WorkerApi, one: Selector, quickly: bool) -> bool:
+    """Whether some site holds a file of it; True also where nobody says."""
     if one.kind is Kind.FILE:
-        answer = api.ask("/api/where", {"lfn": one.name}, ASK_S)
-        return None if not isinstance(answer, list) else bool(answer)
-    answer = api.ask("/api/files", {one.kind.value: one.name, "limit": "1"}, ASK_S)
-    if not isinstance(answer, dict) or not isinstance(answer.get("files"), list):
-        return None
-    return any(file.get("replicas") for file in answer["files"]) or answer.get("cursor") is not None
+        where = api.ask("/api/where", {"lfn": one.name}, ASK_S)
+        if isinstance(where, list):
+            return bool(where)
+    else:
+        page = api.ask("/api/files", {one.kind.value: one.name, "limit": "1"}, ASK_S)
+        if isinstance(page, dict) and isinstance(page.get("files"), list):
+            return any(file.get("replicas") for file in page["files"]) or page.get("cursor") is not None
+    if quickly:
+        return True
+    lfn = Lfn(one.name) if one.kind is Kind.FILE else None
+    dataset = None if lfn is not None else Dataset(one.name.partition("#")[0])
+    with holdings.catalogue(settings, settings.here, dataset=dataset, lfn=lfn) as known:
+        return next(holdings.files(known, one), None) is not None
 
 
 def of_sites(settings: Settings, sites: Iterable[Site], now_ms: int) -> list[str]:

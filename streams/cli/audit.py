@@ -15,6 +15,7 @@ import click
 
 from streams.audit import STALE_S, AuditReport
 from streams.audit import audit as run_audit
+from streams.cli import piped
 from streams.cli.command import Verb, json_option, leave
 from streams.cli.screen import duration, put, put_json, say, size, table
 from streams.core.ledger import Finding, Invariant, PartitionCount, Remark
@@ -63,10 +64,8 @@ def audit(settings: Settings, as_json: bool, storage: bool, stale_s: float | Non
         stale_s=stale_s,
         tell=say if sys.stderr.isatty() else _unsaid,
     )
-    if as_json:
-        put_json(as_object(report))
-    else:
-        show(report)
+    with piped.to_its_end():
+        put_json(as_object(report)) if as_json else show(report)
     for site, why in report.unreachable.items():
         say(f"{site} could not be read: {why}")
     leave(report.exit_code)

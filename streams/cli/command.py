@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import difflib
 import logging
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
 import click
 
+from streams.cli import piped
 from streams.cli.telling import telling
 from streams.core.names import Site, shown
 from streams.errors import Transfer2goError, UsageError
@@ -40,19 +41,21 @@ def _common() -> list[click.Parameter]:
 class Verb(click.Command):
     """A command with --site and --state, whose context's `obj` is the Settings.
 
-    `federation=False`: it also runs where no sites.toml exists yet.
+    `federation=False`: it also runs where no sites.toml exists yet. `follows`: it prints what comes, for as long as
+    somebody reads that.
     """
 
-    def __init__(self, *args: Any, federation: bool = True, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, federation: bool = True, follows: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.federation = federation
+        self.federation, self.follows = federation, follows
         own = {name for param in self.params for name in param.opts}
         self.params += [param for param in _common() if not own & set(param.opts)]
 
     def invoke(self, ctx: click.Context) -> Any:
         if not isinstance(ctx.obj, Settings):
             ctx.obj = settings_of(ctx, federation=self.federation)
-        return super().invoke(ctx)
+        with piped.ends_with_reader() if self.follows else nullcontext():
+            return super().invoke(ctx)
 
 
 def settings_of(ctx: click.Context, *, federation: bool = True) -> Settings:
@@ -134,15 +137,21 @@ class Root(Noun):
             _complain(error.format_message())
             return error.exit_code
         except (click.Abort, KeyboardInterrupt):
+            if piped.has_ended():
+                piped.hush()
+                return 0
             return INTERRUPTED
+        except SystemExit as end:
+            # So click ends at a closed pipe: whoever read our output has had enough, which is no failure.
+            if isinstance(end.__context__, BrokenPipeError) and piped.hush():
+                return 0
+            raise
         except Transfer2goError as error:
             _complain(str(error))
             return error.exit_code
-        except BrokenPipeError:
-            # Whoever read our output has had enough (`| head`): not a failure. The null device keeps the exit quiet.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
         except Exception as error:
+            if isinstance(error, BrokenPipeError) and piped.hush():
+                return 0
             if self._debugging:
                 raise
             if isinstance(error, OSError) and error.strerror:

@@ -13,7 +13,7 @@ import click
 import schemas
 from streams import worker_api
 from streams.announced import Announced
-from streams.cli import screen, silences, upgrading
+from streams.cli import piped, screen, silences, upgrading
 from streams.cli.command import Verb, json_option, leave
 from streams.cli.lagging import mirror_lag, uncarried
 from streams.cli.up import is_local
@@ -49,10 +49,11 @@ def doctor(settings: Settings, as_json: bool) -> None:
     found: list[Check] = []
     for check in _checks(settings):
         found.append(check)
-        if as_json:
-            screen.put_json({"check": check.name, "state": check.state, "words": check.words})
-        else:
-            screen.put(f"{check.state:<4}  {check.name}: {check.words}")
+        with piped.to_its_end():
+            if as_json:
+                screen.put_json({"check": check.name, "state": check.state, "words": check.words})
+            else:
+                screen.put(f"{check.state:<4}  {check.name}: {check.words}")
     failed = [check for check in found if check.state == "FAIL"]
     if not as_json:
         warned = sum(1 for check in found if check.state == "warn")

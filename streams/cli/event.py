@@ -103,7 +103,7 @@ def worded(value: Any) -> Any:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
-@event.command()
+@event.command(follows=True)
 @click.argument("intent")
 @click.option("--name", help="Read as this consumer of the intent, and move its place; else as an onlooker.")
 @click.option("--columns", metavar="COL,GLOB*", help="Only these columns travel; not with --name.")

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from streams.cli import holdings, screen
+from streams.cli import holdings, piped, screen
 from streams.cli.command import Noun, at_site, json_option, leave
 from streams.core.names import Block, Dataset, Lfn, Site
 from streams.core.selection import Kind, Selector, parse
@@ -63,7 +63,8 @@ def register_files(
             on_progress=lambda files, size: progress.show(files, files, size, size),
             on_fault=lambda fault: screen.say(f"refused: {fault}"),
         )
-    _show_registered(done, chosen, settings.here, as_json)
+    with piped.to_its_end():
+        _show_registered(done, chosen, settings.here, as_json)
     leave(_exit_code(done))
 
 
@@ -244,10 +245,11 @@ def verify_files(settings: Settings, names: tuple[str, ...], as_json: bool) -> N
     for checked in verify(settings, expected):
         good, bad, total = good + (not checked.why), bad + bool(checked.why), total + checked.bytes
         progress.show(good + bad, len(expected), total, size)
-        if as_json:
-            screen.put_json({"lfn": checked.lfn, "bytes": checked.bytes, "ok": not checked.why, "why": checked.why})
-        elif checked.why:
-            screen.put(f"{checked.lfn}: {checked.why}")
+        with piped.to_its_end():
+            if as_json:
+                screen.put_json({"lfn": checked.lfn, "bytes": checked.bytes, "ok": not checked.why, "why": checked.why})
+            elif checked.why:
+                screen.put(f"{checked.lfn}: {checked.why}")
     progress.close()
     if not as_json:
         when = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -11,7 +11,7 @@ import click
 
 from streams import waits
 from streams.asking import Until
-from streams.cli import outcomes, screen, upgrading
+from streams.cli import outcomes, piped, screen, upgrading
 from streams.cli.command import Noun, at_site, json_option, leave
 from streams.cli.silences import of_sites, unheld
 from streams.cli.telling import TOLD_S
@@ -100,7 +100,8 @@ def add(
             screen.put_json({"intent": handle.id}) if as_json else screen.put(handle.id)
             return
         if not as_json:
-            screen.put(handle.id)
+            with piped.to_its_end():
+                screen.put(handle.id)
         outcome = follow(settings, handle, timeout_s)
     outcomes.show(outcome.last, as_json)
     leave(outcome.exit_code)
@@ -128,8 +129,9 @@ class _Standing:
             self._seen, self._since_s = seen, now_s
         if now_s - self._since_s < TOLD_S or snapshot.ended:
             return what
-        held_up = what or holdup(snapshot)
-        return f"{held_up}, since {screen.clock(self._since_s)}" if held_up else ""
+        if not what and (held_up := holdup(snapshot)):
+            what = f"waits for {held_up}"
+        return f"{what}, since {screen.clock(self._since_s)}" if what else ""
 
 
 def follow(settings: Settings, handle: IntentHandle, timeout_s: float | None) -> Outcome:
@@ -295,7 +297,8 @@ def watch(settings: Settings, name: str, timeout_s: float | None, as_json: bool)
     with TransferClient(settings) as client:
         handle = _opened(client, name)
         if as_json:
-            leave(_watch_as_json(settings, handle, timeout_s))
+            with piped.ends_with_reader():
+                leave(_watch_as_json(settings, handle, timeout_s))
         outcome = follow(settings, handle, timeout_s)
     outcomes.show(outcome.last, as_json)
     leave(outcome.exit_code)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from streams.cli import screen
+from streams.cli import piped, screen
 from streams.cli.words import waiting
 from streams.watching import Snapshot
 
@@ -26,6 +26,12 @@ def took_s(snapshot: Snapshot) -> float | None:
 
 
 def show(snapshot: Snapshot, as_json: bool) -> None:
+    """The whole of it, before its exit code: who reads no further takes that all the same."""
+    with piped.to_its_end():
+        _show(snapshot, as_json)
+
+
+def _show(snapshot: Snapshot, as_json: bool) -> None:
     if as_json:
         screen.put_json(as_object(snapshot, short=False))
         return

@@ -43,16 +43,23 @@ def _spoke() -> None:
     _spoken_s[0] = time.monotonic()
 
 
+def _echo(line: str, *, err: bool = False) -> None:
+    """A line; what the stream's encoding cannot say is escaped."""
+    _spoke()
+    try:
+        click.echo(line, err=err)
+    except UnicodeEncodeError as error:
+        click.echo(line.encode(error.encoding, "backslashreplace").decode(error.encoding), err=err)
+
+
 def say(line: str) -> None:
     """A line for the person, on stderr."""
-    _spoke()
-    click.echo(shown(line, CELL_CHARS_MAX), err=True)
+    _echo(shown(line, CELL_CHARS_MAX), err=True)
 
 
 def put(line: str) -> None:
     """A line of output, control characters escaped."""
-    _spoke()
-    click.echo(shown(line, CELL_CHARS_MAX * 4))
+    _echo(shown(line, CELL_CHARS_MAX * 4))
 
 
 def put_json(thing: object, *, default: Callable[[Any], object] = str, ensure_ascii: bool = False) -> None:
@@ -61,8 +68,11 @@ def put_json(thing: object, *, default: Callable[[Any], object] = str, ensure_as
         line = json.dumps(thing, default=default, ensure_ascii=ensure_ascii, allow_nan=False)
     except ValueError:
         line = json.dumps(_numbers_only(thing), default=default, ensure_ascii=ensure_ascii, allow_nan=False)
-    _spoke()
-    click.echo(line)
+    try:
+        _spoke()
+        click.echo(line)
+    except UnicodeEncodeError:  # a stream that is not UTF-8: escapes that JSON has are legal in it
+        click.echo(json.dumps(json.loads(line)))
 
 
 def _numbers_only(thing: Any) -> Any:
@@ -89,7 +99,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
         widths = [max(len(row[n]) for row in [names, *cells]) for n in range(len(names))]
         for row in [[name.upper() for name in names], *cells]:
             padded = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)]
-            click.echo("  ".join(padded).rstrip())
+            _echo("  ".join(padded).rstrip())
         return
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name, is_number, is_whole in zip(names, right, whole, strict=True):

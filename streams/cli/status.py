@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import click
 
-from streams.cli import screen, upgrading
+from streams.cli import piped, screen, upgrading
 from streams.cli.command import Verb, json_option, leave
 from streams.cli.site import show_sites
 from streams.cli.up import is_local
@@ -31,6 +31,14 @@ def status(settings: Settings, as_json: bool) -> None:
         return
     parts = local.status(settings.state)
     well = all(part.state == "ready" for part in parts)
+    with piped.to_its_end():
+        _show_parts(settings, parts, as_json)
+    up = {part.name for part in parts if part.state == "ready"}
+    _say_faults(settings, [site for site in settings.registry.names if f"{site}-broker" in up])
+    leave(0 if well else Temporary.exit_code)
+
+
+def _show_parts(settings: Settings, parts: list[local.PartStatus], as_json: bool) -> None:
     if as_json:
         for part in parts:
             screen.put_json(screen.plain(part))
@@ -52,9 +60,6 @@ def status(settings: Settings, as_json: bool) -> None:
         )
         screen.put(f"memory together: {screen.size(sum(part.rss_bytes for part in parts))}")
         screen.say(f"logs: {settings.state / 'logs'}")
-    up = {part.name for part in parts if part.state == "ready"}
-    _say_faults(settings, [site for site in settings.registry.names if f"{site}-broker" in up])
-    leave(0 if well else Temporary.exit_code)
 
 
 def _say_faults(settings: Settings, sites: Iterable[Site]) -> None:

@@ -8,7 +8,7 @@ import sys
 import click
 
 from streams.asking import known_site
-from streams.cli import lagging, screen
+from streams.cli import lagging, piped, screen
 from streams.cli.command import Noun, at_site, json_option, leave
 from streams.cli.tailing import as_line, as_object, is_payload, last, tell
 from streams.core.names import shown
@@ -63,6 +63,12 @@ def list_topics(settings: Settings, as_json: bool) -> None:
         wrong = next((f for f in faults if f.startswith(f"topic {one.name} ")), "")
         state = "missing" if one.name not in counts else "wrong" if wrong else "ok"
         rows.append((one.name, str(one.retention), counts.get(one.name, 0), records, state, wrong))
+    with piped.to_its_end():
+        _show_topics(rows, faults, as_json)
+    leave(7 if faults else 0)
+
+
+def _show_topics(rows: list[tuple[str, str, int, int, str, str]], faults: list[str], as_json: bool) -> None:
     if as_json:
         for name, retention, partitions, records, state, wrong in rows:
             screen.put_json(
@@ -79,10 +85,9 @@ def list_topics(settings: Settings, as_json: bool) -> None:
         screen.table(("topic", "class", ">partitions", ">offsets", "state"), (row[:5] for row in rows))
         for fault in faults:
             screen.say(fault)
-    leave(7 if faults else 0)
 
 
-@topic.command("tail")
+@topic.command("tail", follows=True)
 @click.argument("names", nargs=-1, required=True, metavar="TOPIC…")
 @click.option("-n", "most", default="10", show_default=True, metavar="COUNT|all", help="So many of the newest.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
@@ -156,12 +161,18 @@ def lag(settings: Settings, as_json: bool) -> None:
         except Temporary as error:
             screen.say(f"{site} cannot be compared: {error}")
             code = error.exit_code
+    with piped.to_its_end():
+        _show_lag(mirrors, groups, as_json)
+    leave(code)
+
+
+def _show_lag(mirrors: list[lagging.Flow], groups: list[lagging.Behind], as_json: bool) -> None:
     if as_json:
         for flow in mirrors:
             screen.put_json({"kind": "mirror", **screen.plain(flow)})
         for group in groups:
             screen.put_json({"kind": "workers", **screen.plain(group)})
-        leave(code)
+        return
     screen.table(
         ("from", "to", "topic", ">records behind", ">time behind"),
         ((f.origin, f.site, f.topic, f.records, screen.duration(f.behind_s) if f.records else "-") for f in mirrors),
@@ -172,4 +183,3 @@ def lag(settings: Settings, as_json: bool) -> None:
         ((g.site, g.topic, g.records) for g in groups),
         empty="no worker has committed anything yet",
     )
-    leave(code)

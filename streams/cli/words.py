@@ -137,14 +137,17 @@ def waiting(snapshot: Snapshot) -> str:
 
 
 def holdup(snapshot: Snapshot) -> str:
-    """What the first open transfer of an intent waits for, and how many more do; "" when none says so."""
+    """What the first open transfer of an intent waits for, in words that go on from "waits for", and how many more do.
+
+    "" when none says so.
+    """
     if snapshot.ended or snapshot.idle:
         return ""
     said = [(a.destination, r.waits_for) for a in snapshot.destinations for r in a.open if r.waits_for]
     if not said:
-        return next((f"no report of {a.destination}" for a in snapshot.destinations if a.left and not a.open), "")
+        return next((f"{a.destination} to report" for a in snapshot.destinations if a.left and not a.open), "")
     (where, what), more = said[0], len(said) - 1
-    return f"{where} waits for {what}" + (f" (+{more} more)" if more else "")
+    return f"{what} (at {where}" + (f", and {more} more)" if more else ")")
 
 
 def explain(snapshot: Snapshot, now_ms: int) -> list[str]:

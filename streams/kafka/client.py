@@ -205,7 +205,7 @@ def metadata(kafka: Consumer | AdminClient, complaints: Complaints) -> Any:
     """The cluster's brokers and topics. NotAllowed as soon as the login is refused, Temporary after 5 s of silence."""
     for answer_s in (1.0, 4.0):
         try:
-            with waits.on(f"the broker at {complaints.where} to answer"):
+            with waits.on(f"the {complaints.where} to answer"):
                 return kafka.list_topics(timeout=answer_s)
         except KafkaException as e:
             failed = e

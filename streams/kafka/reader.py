@@ -129,7 +129,7 @@ class Reader:
         deadline = time.monotonic() + ANSWER_S
         while True:
             try:
-                with waits.on(f"the broker at {self.where} to say where its topics end"):
+                with waits.on(f"the {self.where} to say where its topics end"):
                     found = self._consumer.offsets_for_times(asked, timeout=ANSWER_S)
                 break
             except KafkaException as e:

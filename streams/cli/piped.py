@@ -1,0 +1,81 @@
+"""Whoever reads our output may go (`| head`): that is no error, and no reason to wait for more, nor to hide a verdict.
+
+- what lists ends at its next line, with 0;
+- what follows (`ends_with_reader`) ends when the reader goes, not at a line that may never come;
+- what judges (`to_its_end`) goes on unheard, and its exit code is its verdict.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+_LOOK_S = 0.5
+_ended = threading.Event()
+"""A verb was ended because its reader had gone."""
+
+
+def is_gone(stream: IO[str]) -> bool:
+    """Whether what is written there is read by nobody any more. False for files, terminals, and where none can say."""
+    try:
+        look = select.poll()
+        look.register(stream.fileno(), 0)
+        return any(event & select.POLLERR for _, event in look.poll(0))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def hush() -> bool:
+    """From now on nothing is written to a stream whose reader has gone; whether there is one."""
+    found = False
+    for stream in (sys.stdout, sys.stderr):
+        if is_gone(stream):
+            found = True
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
+    return found
+
+
+def has_ended() -> bool:
+    """Whether an interrupt was ours: the reader had gone."""
+    return _ended.is_set()
+
+
+@contextmanager
+def to_its_end() -> Iterator[None]:
+    """Write here what comes before a verdict; without a reader the rest of the block is left out."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not hush():
+            raise
+
+
+@contextmanager
+def ends_with_reader() -> Iterator[None]:
+    """End this process's verb, as an interrupt would, when nobody reads its output any more."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(_LOOK_S):
+            if is_gone(sys.stdout):
+                _ended.set()
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    _ended.clear()
+    looking = threading.Thread(target=look, name="reader", daemon=True)
+    looking.start()
+    try:
+        yield
+    finally:
+        over.set()
+        looking.join()

@@ -143,9 +143,9 @@ class Root(Noun):
             return INTERRUPTED
         except SystemExit as end:
             # So click ends at a closed pipe: whoever read our output has had enough, which is no failure.
-            if isinstance(end.__context__, BrokenPipeError) and piped.hush():
-                return 0
-            raise
+            if not isinstance(end.__context__, BrokenPipeError):
+                raise
+            return 0 if piped.hush() else _unforeseen(end.__context__)
         except Transfer2goError as error:
             _complain(str(error))
             return error.exit_code
@@ -154,12 +154,7 @@ class Root(Noun):
                 return 0
             if self._debugging:
                 raise
-            if isinstance(error, OSError) and error.strerror:
-                _complain(error.strerror + (f" ({error.filename})" if error.filename else ""))
-            else:
-                what = f"internal error: {type(error).__name__}: {error}"
-                _complain(f"{what}; run it again with T2G_DEBUG=1 and report what that says")
-            return Transfer2goError.exit_code
+            return _unforeseen(error)
         return given if isinstance(given, int) else 0
 
 
@@ -175,6 +170,16 @@ def _version_option() -> click.Option:
 
     words = "Show the version and exit."
     return click.Option(["--version"], is_flag=True, expose_value=False, is_eager=True, callback=tell, help=words)
+
+
+def _unforeseen(error: Exception) -> int:
+    """An error that is none of ours, in a line; the exit code."""
+    if isinstance(error, OSError) and error.strerror:
+        _complain(error.strerror + (f" ({error.filename})" if error.filename else ""))
+    else:
+        what = f"internal error: {type(error).__name__}: {error}"
+        _complain(f"{what}; run it again with T2G_DEBUG=1 and report what that says")
+    return Transfer2goError.exit_code
 
 
 def _complain(line: str) -> None:

@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -142,7 +143,10 @@ def _sizes(path: str) -> Iterator[int]:
     if not os.path.isdir(path):
         raise NotFound("no such file or directory", where=path, next="give the paths of files or directories to move")
     for top, _, names in os.walk(path):
-        yield from (os.path.getsize(os.path.join(top, n)) for n in names if os.path.isfile(os.path.join(top, n)))
+        for name in names:
+            with suppress(OSError):  # gone by now, or a link in a circle: registering says what is refused
+                if os.path.isfile(at := os.path.join(top, name)):
+                    yield os.path.getsize(at)
 
 
 def _make_big(path: Path, size: int) -> None:

@@ -18,7 +18,15 @@ An error says what happened, where, and what to do next; `str()` of it is the on
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
+
+_PART_PATH = re.compile(r"[^\s'\"]*\.t2g-[^\s'\"]*")
+
+
+def without_part_names(text: str) -> str:
+    """An error's text in which part files are not named: their names are ours, and nobody can do anything with them."""
+    return _PART_PATH.sub("a part file", text)
 
 
 class Transfer2goError(Exception):

@@ -16,7 +16,7 @@ import click
 from streams.cli import piped
 from streams.cli.telling import telling
 from streams.core.names import Site, shown
-from streams.errors import Transfer2goError, UsageError
+from streams.errors import Transfer2goError, UsageError, without_part_names
 from streams.settings import Settings, load_settings
 
 INTERRUPTED = 130
@@ -183,7 +183,7 @@ def _unforeseen(error: Exception) -> int:
 
 
 def _complain(line: str) -> None:
-    click.echo(f"transfer2go: {shown(line, 2000)}", err=True)
+    click.echo(f"transfer2go: {shown(without_part_names(line), 2000)}", err=True)
 
 
 def leave(code: int) -> None:

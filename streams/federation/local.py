@@ -23,7 +23,7 @@ import psutil
 from streams import waits
 from streams.core.names import Site, shown
 from streams.errors import NeverWorks, NotFound, Temporary, Transfer2goError
-from streams.federation import artifacts, class_archive, java, plan, process
+from streams.federation import artifacts, class_archive, java, plan, process, purging
 
 DEFAULT_SITES = ("T1_A", "T2_B", "T2_C", "T2_D", "T2_E", "T2_F", "T2_G", "T2_H")
 CREDIT_BYTES = 128 * 1024 * 1024
@@ -162,8 +162,28 @@ def down(state: Path, *, purge: bool = False, on_step: OnStep = lambda step: Non
         if record is None or not plan.is_managed(state):
             raise NeverWorks("not a local federation's state: not removed", str(state), "remove it yourself")
         on_step("removing the state directory")
-        shutil.rmtree(state)
+        with waits.on(f"{state} to be removed"):
+            _purge(state)
     return ran
+
+
+def _purge(state: Path) -> None:
+    """What says that this is a federation's state goes last, so that it can be purged again. Raises Temporary."""
+    last = ("federation.json", "sites.toml")
+    try:
+        faults = purging.remove_within(str(state), last)
+        if not faults:
+            for name in last:
+                (state / name).unlink(missing_ok=True)
+            state.rmdir()
+    except OSError as error:
+        faults = [(error.filename or str(state), (error.strerror or str(error)).lower())]
+    if faults:
+        path, why = faults[0]
+        more = f" and {len(faults) - 1} more" if faults[1:] else ""
+        raise Temporary(
+            f"not all could be removed: {shown(path, 300)}{more}: {why}", str(state), "mend that, then purge it again"
+        )
 
 
 def status(state: Path) -> list[PartStatus]:

@@ -93,7 +93,7 @@ def _evict(directory: str, bytes_wanted: int) -> None:
         for entry in entries:
             if not entry.name.endswith((_WHOLE, _GROWING)) or not entry.is_file(follow_symlinks=False):
                 continue
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # another's, or gone by now: one name's fault
                 stat = entry.stat(follow_symlinks=False)
                 old = time.time() - stat.st_mtime > DEAD_S
                 if entry.name.endswith(_GROWING) and old and _is_dead(entry.path):
@@ -106,9 +106,9 @@ def _evict(directory: str, bytes_wanted: int) -> None:
     for _, path, size in sorted(files):
         if taken + bytes_wanted <= most:
             return
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             os.unlink(path)
-        taken -= size
+            taken -= size
     if taken + bytes_wanted > most and taken:
         what = f"{taken:,} bytes are being unpacked now, {bytes_wanted:,} more have no room"
         raise StorageError(what, directory, f"at most {SCRATCH_BYTES_MAX:,} at once")

@@ -24,7 +24,7 @@ from streams.core.asked import EventSelection
 from streams.core.messages import Item
 from streams.core.names import shown
 from streams.core.ranges import EMPTY, Ranges
-from streams.errors import StorageError, UsageError
+from streams.errors import StorageError, UsageError, without_part_names
 from streams.events.batches import unpack
 from streams.events.final_files import Kind
 from streams.events.provenance import Provenance
@@ -279,7 +279,8 @@ class EntryPart:
             raise
         except Exception as error:
             log.exception("%s cannot be written", self._pfn)
-            what = f"cannot be written as {self._kind}: {type(error).__name__}: {shown(str(error), 200)}"
+            why = shown(without_part_names(str(error)), 200)
+            what = f"cannot be written as {self._kind}: {type(error).__name__}: {why}"
             raise StorageError(what, self._pfn, "ask for another format", failure_class="permanent") from error
 
     @contextmanager

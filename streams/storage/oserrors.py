@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from streams.errors import StorageError
+from streams.errors import StorageError, without_part_names
 from streams.storage.endpoint import FileMissing, PartLost
 
 _QUOTA = {errno.ENOSPC, errno.EDQUOT}
@@ -47,7 +47,7 @@ def failure_class(number: int | None) -> str:
 
 def _words(error: OSError) -> tuple[str, str]:
     number = error.errno or 0
-    return _WORDS.get(number, (os.strerror(number).lower() if number else str(error), ""))
+    return _WORDS.get(number, (os.strerror(number).lower() if number else without_part_names(str(error)), ""))
 
 
 def reading(error: OSError, where: str) -> StorageError:

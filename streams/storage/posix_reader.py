@@ -36,7 +36,7 @@ class PosixReader(Reader):
         self._pfn = pfn
         self.lfn = lfn
         try:
-            stat = os.fstat(fd)
+            stat = self._fstat()
             require_regular(stat, pfn)
             self.stat = file_stat(stat)
             self.device = stat.st_dev
@@ -93,7 +93,13 @@ class PosixReader(Reader):
             self._fd = -1
 
     def _unchanged(self) -> None:
-        self._same(file_stat(os.fstat(self._fd)).version, "while it was read")
+        self._same(file_stat(self._fstat()).version, "while it was read")
+
+    def _fstat(self) -> os.stat_result:
+        try:
+            return os.fstat(self._fd)
+        except OSError as error:
+            raise oserrors.reading(error, self._pfn) from error
 
     def _same(self, version: str, when: str) -> None:
         """Versions agree, or say in words what happened to the file."""

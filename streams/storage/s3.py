@@ -82,6 +82,9 @@ class S3Files:
                 continue
             seen += 1
             where = f"s3://{self.store.name}/{tail}"
+            if key.bytes < 0:
+                refuse(where, "the store tells no size of it")
+                continue
             try:
                 lfn = self.store.lfn_of(key.name)
             except InvalidName as error:
@@ -117,7 +120,10 @@ class S3Files:
             self._read.pop(reader, None)
 
     def _key(self, lfn: str) -> str:
-        return self.store.key(Lfn(lfn))
+        try:
+            return self.store.key(Lfn(lfn))
+        except InvalidName as error:
+            raise StorageError(f"the name {shown(lfn)!r} is no key's", failure_class="permanent") from error
 
     def _hint(self, asked: AskedKeys) -> str:
         directory = asked.begins.rpartition("/")[0]

@@ -45,6 +45,9 @@ PAGE_BYTES_MAX = 16 << 20
 _ERROR_BYTES = 64 << 10
 _CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NO_XML_REFERENCE = re.compile(r"&#([xX][0-9a-fA-F]{1,8}|[0-9]{1,8});")
+_SIZE_DIGITS_MAX = 15
 _SHORTEST_S = 0.01
 _NEVER = float("inf")
 _NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE", "UNKNOWN_PROTOCOL"}
@@ -53,7 +56,7 @@ _AUTH = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AuthorizationH
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key as the store lists it; `etag` without quotes."""
+    """A key as the store lists it; `etag` without quotes, -1 `bytes` where it tells no size."""
 
     name: str
     bytes: int
@@ -126,13 +129,15 @@ class S3Client:
             with waits.on(f"the store {self.store.name} to list its keys ({seen:,} so far)"):
                 page = self._page(asked)
             encoded = page.findtext("{*}EncodingType") == "url"
+            sized = unsized = 0
             for row in page.iterfind("{*}Contents"):
                 raw, size, etag = row.findtext("{*}Key") or "", row.findtext("{*}Size"), row.findtext("{*}ETag")
                 name = unquote_plus(raw, errors="surrogateescape") if encoded else raw
-                if size is None or not size.isdigit():
-                    raise self._error("lists a key without its size", "", "permanent")
-                seen += 1
-                yield Key(name, int(size), (etag or "").strip('"'))
+                known = size is not None and size.isascii() and size.isdecimal() and len(size) <= _SIZE_DIGITS_MAX
+                seen, sized, unsized = seen + 1, sized + known, unsized + (not known)
+                yield Key(name, int(size or 0) if known else -1, (etag or "").strip('"'))
+            if unsized and not sized:
+                raise self._error("lists keys without their sizes", "", "permanent")
             if page.findtext("{*}IsTruncated") != "true":
                 return
             behind = page.findtext("{*}NextContinuationToken")
@@ -147,7 +152,7 @@ class S3Client:
             content = self._content(answer, "", PAGE_BYTES_MAX + 1, until)
             if len(content) > PAGE_BYTES_MAX:
                 raise self._error("lists keys without end", "", "permanent")
-            return ElementTree.fromstring(content)
+            return _parsed(content)
         except HTTPError as error:
             raise self._gone(error, "") from error
         except ElementTree.ParseError as error:
@@ -330,6 +335,25 @@ class S3Client:
         if got != (start, stop, size):
             answer.close()
             raise self._error(f"does not give the range asked for ({shown(str(got), 60)})", lfn, "permanent")
+
+
+def _parsed(page: bytes) -> ElementTree.Element:
+    """A page of keys. Bytes that XML cannot have are replaced: the key that has them is no LFN, the others go on."""
+    try:
+        return ElementTree.fromstring(page)
+    except ElementTree.ParseError:
+        text = _NOT_XML.sub("\ufffd", page.decode(errors="replace"))
+        return ElementTree.fromstring(_NO_XML_REFERENCE.sub(_legal_reference, text))
+
+
+def _legal_reference(found: re.Match[str]) -> str:
+    """A numbered character as it stands if XML may have it."""
+    digits = found[1]
+    number = int(digits[1:], 16) if digits[0] in "xX" else int(digits)
+    legal = (
+        number in (9, 10, 13) or 0x20 <= number < 0xD800 or 0xE000 <= number < 0xFFFE or 0x10000 <= number < 0x110000
+    )
+    return found[0] if legal else "\ufffd"
 
 
 def _now() -> float:

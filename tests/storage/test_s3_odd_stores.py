@@ -210,3 +210,36 @@ def test_a_store_that_tells_no_etag(odd: OddStore, files: S3Files) -> None:
     odd.answers = [status(200, b"hello")]
     with pytest.raises(StorageError, match="gives no size or no ETag"):
         files.stat(LFN)
+
+
+def test_one_odd_key_never_ends_a_listing(odd: OddStore, files: S3Files) -> None:
+    """Bytes that no XML and no LFN may have, keys without size, keys that stand for directories: the others come."""
+    size, rest = b"<Size>5</Size>", b'<ETag>"a"</ETag>'
+    rows = [
+        (b"one", size),
+        (b"bell\x07", size),
+        (b"latin-\xe4", size),
+        (b"nul&#0;", size),
+        (b"surrogate&#xD800;", size),
+        (b"no-size", b""),
+        (b"a-size-of-two&#178;", "<Size>²</Size>".encode()),
+        (b"vast", b"<Size>" + b"9" * 5000 + b"</Size>"),
+        (b"directory/", b"<Size>0</Size>"),
+        (b"directory/with-bytes/", size),
+        (b"", size),
+        (b"a" * 2000, size),
+        (b"../up", size),
+        (b"two", size),
+    ]
+    page = b"".join(b"<Contents><Key>" + key + b"</Key>" + told + rest + b"</Contents>" for key, told in rows)
+    odd.answers = [status(200, b"<ListBucketResult>" + page + b"</ListBucketResult>")]
+    refused: list[str] = []
+    found = files.find(AskedKeys.parse("s3://odd/*"), lambda where, why: refused.append(f"{where}: {why}"))
+    assert [(str(lfn), stat.bytes) for lfn, stat in found] == [("/store/s3/odd/one", 5), ("/store/s3/odd/two", 5)]
+    assert len(refused) == len(rows) - 4, "all but two that come, and two that stand for no file"
+
+
+def test_a_name_that_is_no_keys_is_one_files_fault(files: S3Files) -> None:
+    with pytest.raises(StorageError) as error:
+        files.stat("/store/s3/odd/a\nb")
+    assert error.value.failure_class == "permanent"

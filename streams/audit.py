@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
-from streams import wire
+from streams import waits, wire
 from streams.audit_registered import check_registered
 from streams.audit_storage import Disks, StorageTally, check_completed
 from streams.core import messages as m
@@ -109,16 +110,14 @@ def audit(
 
 def _read_back(reading: _Reading, chosen: list[Site], registered: bool) -> StorageTally:
     settings, readable, docket = reading.settings, reading.readable, reading.docket
-    disks, files = Disks(settings, docket, reading.tell), None
-    try:
+    files = None
+    with waits.on("files to be read back") as wait, closing(Disks(settings, docket, wait)) as disks:
         check_completed(settings, disks, reading.ledger, readable, chosen, docket)
         if registered:
             files = check_registered(settings, disks, readable, chosen, docket)
         else:
             docket.cannot(Invariant.NO_LIE, "files that sites have registered: not to be read")
-    finally:
-        disks.close()
-    return disks.tally(files)
+        return disks.tally(files)
 
 
 def _moment(at_ms: int) -> str:

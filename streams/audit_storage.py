@@ -6,13 +6,12 @@ its own site.toml says, if that file is here; other sites' disks are "not checka
 
 from __future__ import annotations
 
-import time
 import tomllib
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
-from streams import wire
+from streams import waits, wire
 from streams.core import messages as m
 from streams.core.ledger import Docket, Invariant, Ledger
 from streams.core.manifest import digest
@@ -27,8 +26,6 @@ from streams.storage import open_endpoint
 from streams.storage.endpoint import Endpoint, FileMissing
 
 _I2 = Invariant.NO_LIE
-TELL_S = 5.0
-"""So often it is told how far the reading is."""
 _REMEMBERED = 10_000
 """Files whose checksum is kept, since several intents may bring the same one."""
 
@@ -118,14 +115,13 @@ def _manifests(settings: Settings, read: Collection[Site], docket: Docket) -> It
 
 
 class Disks:
-    """The endpoints that can be opened from here, and what was read there. `tell` hears how far it is, a line each."""
+    """The endpoints that can be opened from here, and what was read there. `wait` says how far the reading is."""
 
-    def __init__(self, settings: Settings, docket: Docket, tell: Callable[[str], None]) -> None:
-        self._settings, self._docket, self._tell = settings, docket, tell
+    def __init__(self, settings: Settings, docket: Docket, wait: waits.Wait) -> None:
+        self._settings, self._docket, self._wait = settings, docket, wait
         self._endpoints: dict[Site, Endpoint | None] = {}
         self._stores: dict[Site, tuple[Store, ...]] = {}
         self._read: OrderedDict[tuple[Site, str], tuple[int, str]] = OrderedDict()
-        self._told_s = time.monotonic()
         self.unreachable: set[Site] = set()
         self.files = self.bytes = 0
 
@@ -182,9 +178,7 @@ class Disks:
         return None
 
     def _look(self, endpoint: Endpoint, site: Site, lfn: str) -> tuple[int, str]:
-        if time.monotonic() - self._told_s >= TELL_S:
-            self._tell(f"reading {lfn} at {site}; {self.files:,} files and {self.bytes / 1e9:,.1f} GB so far")
-            self._told_s = time.monotonic()
+        self._wait.what = f"files at {site} to be read back ({self.files:,}, {self.bytes / 1e9:,.1f} GB so far)"
         known = self._read.get((site, lfn))
         if known is None:
             stat = endpoint.stat(lfn)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
+from streams import waits
 from streams.core.messages import HeldFile
 from streams.core.names import Adler32, Block, Lfn, Site, shown
 from streams.core.stores import is_asked
@@ -108,7 +109,7 @@ def register(
     if any(is_asked(path) for path in wanted):
         threads = max(threads, _KEY_THREADS)
     prefix = None if lfn_prefix is None else Lfn(lfn_prefix.rstrip("/"))
-    with _endpoint(settings, endpoint) as store:
+    with _endpoint(settings, endpoint) as store, waits.on("files to be read") as reading:
 
         def named() -> Iterator[Named]:
             for path in wanted:
@@ -134,6 +135,7 @@ def register(
                     result.refuse(file.path, str(answer))
                 else:
                     result.placed[how] = result.placed.get(how, 0) + 1
+                    reading.what = f"files to be read ({sum(result.placed.values()):,} so far)"
                     yield file.path, answer
 
         _say(publisher, held(), result, timeout_s, on_progress)

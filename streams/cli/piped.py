@@ -61,17 +61,24 @@ def to_its_end() -> Iterator[None]:
 
 @contextmanager
 def ends_with_reader() -> Iterator[None]:
-    """End this process's verb, as an interrupt would, when nobody reads its output any more."""
-    over = threading.Event()
+    """End the verb, as an interrupt would, when nobody reads its output any more. Only in the main thread.
+
+    By SIGPIPE: what runs in a shell's background may have been told to ignore interrupts.
+    """
+    main = threading.main_thread()
+    if threading.current_thread() is not main or main.ident is None:
+        yield
+        return
+    over, thread = threading.Event(), main.ident
 
     def look() -> None:
         while not over.wait(_LOOK_S):
             if is_gone(sys.stdout):
-                _ended.set()
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.pthread_kill(thread, signal.SIGPIPE)
                 return
 
     _ended.clear()
+    before = signal.signal(signal.SIGPIPE, _end)
     looking = threading.Thread(target=look, name="reader", daemon=True)
     looking.start()
     try:
@@ -79,3 +86,10 @@ def ends_with_reader() -> Iterator[None]:
     finally:
         over.set()
         looking.join()
+        signal.signal(signal.SIGPIPE, before)
+
+
+def _end(*_: object) -> None:
+    if is_gone(sys.stdout):  # else another pipe or connection broke, whose user hears of it
+        _ended.set()
+        raise KeyboardInterrupt

@@ -13,7 +13,7 @@ from functools import lru_cache, partial
 from types import TracebackType
 from typing import Self
 
-from streams import release, wire
+from streams import release, waits, wire
 from streams.core import topics
 from streams.core.messages import ChunkHeader, LastSequence, Message, Origin, SiteAnnounced
 from streams.core.names import Site
@@ -177,7 +177,8 @@ class Publisher:
     def flush(self, timeout_s: float) -> int:
         """Wait until everything sent was acknowledged or given up; how many records were not by then."""
         deadline = time.monotonic() + timeout_s
-        return sum(lane.flush(max(0.0, deadline - time.monotonic())) for lane in self._lanes())
+        with waits.on(f"the broker of {self.site} to acknowledge what was sent"):
+            return sum(lane.flush(max(0.0, deadline - time.monotonic())) for lane in self._lanes())
 
     def close(self, timeout_s: float = 10.0) -> int:
         """Flush, say the last numbers if there are any, stop; how many records were given up (their on_ack knows)."""

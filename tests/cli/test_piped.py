@@ -103,6 +103,15 @@ def test_what_follows_ends_when_its_reader_goes(
     assert time.monotonic() - began_s < 30
 
 
+def test_every_line_of_json_is_json(run: Run, hand: Hand) -> None:
+    half_done(hand)
+    for args in LISTING:
+        if "--json" in args:
+            result = run(*args)
+            assert result.exit_code == 0, args
+            assert all(isinstance(json.loads(line), dict) for line in result.stdout.splitlines()), args
+
+
 def test_watching_as_json_ends_when_its_reader_goes(piped_run: Callable[..., int], hand: Hand) -> None:
     body = half_done(hand)
     assert piped_run("intent", "watch", str(body.intent), "--json", after_s=1.0) == 0

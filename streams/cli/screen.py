@@ -32,6 +32,8 @@ _ALIKE = 8
 
 
 _spoken_s = [-1e9]
+before_speaking: list[Callable[[], None]] = []
+"""Called before anything is written: whoever has drawn a line takes it away."""
 
 
 def spoken_s() -> float:
@@ -40,6 +42,8 @@ def spoken_s() -> float:
 
 
 def _spoke() -> None:
+    for make_room in before_speaking:
+        make_room()
     _spoken_s[0] = time.monotonic()
 
 

@@ -34,10 +34,12 @@ def telling() -> Iterator[None]:
     teller = Teller()
     end = threading.Event()
     thread = threading.Thread(target=_run, args=(teller, end), name="telling", daemon=True)
+    screen.before_speaking.append(teller.clear)
     thread.start()
     try:
         yield
     finally:
+        screen.before_speaking.remove(teller.clear)
         end.set()
         thread.join(1)
 
@@ -58,12 +60,17 @@ class Teller:
         self._live = sys.stderr.isatty()
         self._said = ""
         self._said_s = -1e9
+        self._drawing = threading.Lock()
 
     def look(self) -> None:
+        with self._drawing:
+            self._look()
+
+    def _look(self) -> None:
         wait = waits.longest(TOLD_S)
         now_s = time.monotonic()
         if wait is None or now_s - screen.spoken_s() < TOLD_S:
-            self.clear()
+            self._clear()
             return
         text = shown(f"waits for {wait.what}, since {screen.clock(wait.since_s)}", screen.CELL_CHARS_MAX)
         if self._live:
@@ -77,6 +84,10 @@ class Teller:
 
     def clear(self) -> None:
         """Take away what was drawn."""
+        with self._drawing:
+            self._clear()
+
+    def _clear(self) -> None:
         if self._live and self._said:
             click.echo("\r\x1b[K", err=True, nl=False)
             self._said = ""

@@ -66,6 +66,21 @@ def test_nothing_is_told_while_the_verb_itself_speaks(capsys: pytest.CaptureFixt
     assert told(capsys) == ["a line of the verb"]
 
 
+def test_on_a_terminal_the_line_makes_room_for_what_is_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr(telling, "_LOOK_S", 0.02)
+    with telling.telling(), waits.on("something") as wait:
+        wait.since_s -= 60
+        monkeypatch.setattr(screen, "_spoken_s", [-1e9])
+        time.sleep(0.3)
+        screen.say("a line of the verb")
+    drawn, _, rest = capsys.readouterr().err.replace("\x1b[K", "").rpartition("\r")
+    assert "\rwaits for something, since " in drawn
+    assert rest == "a line of the verb\n"
+
+
 def test_a_wait_that_fails_is_over() -> None:
     def fail() -> None:
         with waits.on("the impossible") as wait:

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from streams.audit import EXIT_BROKEN, EXIT_CLEAN, audit
 from streams.cli.audit import audit as command
 from streams.core import messages as m
-from streams.core.ledger import Judgement, Severity, Staleness
+from streams.core.ledger import Judgement, Place, Severity, Staleness
 from streams.core.names import ManifestId, Text
 from tests.audit.conftest import Stage
 from tests.audit.history import START_MS, A, B, Federation, Rec, item
@@ -99,6 +99,19 @@ def test_what_has_ended_and_what_waits_for_its_user_is_not_stale() -> None:
     for make in (ended, idle, refused):
         told = judged(of(make), 9 * HOUR_MS, is_finding=True).findings
         assert [f.words for f in told if "heard of it" in f.words] == [], make.__name__
+
+
+def test_in_any_order_of_partitions_it_is_the_same() -> None:
+    world = of(unserved)
+    facts = list(world.facts())
+    by_partition: dict[tuple[str, str, int], list[tuple[Place, Rec]]] = {}
+    for place, rec in facts:
+        by_partition.setdefault(place[:3], []).append((place, rec))
+    backwards = [fact for key in reversed(by_partition) for fact in by_partition[key]]
+    now_ms = START_MS + 2 * HOUR_MS
+    one, other = (world.ledger(given).judge(now_ms, staleness=Staleness()) for given in (facts, backwards))
+    assert one.findings == other.findings
+    assert one.findings
 
 
 def test_the_log_says_when_not_the_writer() -> None:

@@ -114,7 +114,7 @@ def _announced(settings: Settings, site: Site) -> list[Announced]:
         except WireError:
             continue
         if isinstance(heard.message, m.SiteAnnounced):
-            known.take(heard.message, heard.origin, release_of(record.headers))
+            known.take(heard.message, heard.origin, record.timestamp_ms, release_of(record.headers))
     return known.announced(site)
 
 

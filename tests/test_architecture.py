@@ -103,7 +103,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Objects: the same ring; uproot is needed for ROOT files only, Arrow for zstd only.
     "streams.objects": {"uproot", "numpy", "streams.storage", "streams.events"} | ANY_CORE,
     "streams.objects.unpacking": {"pyarrow", "streams.events", "streams.objects"} | ANY_CORE,
-    "streams.core.asked": {"streams.core.names", "streams.errors"},
+    "streams.core.text_format": {"streams.core.names", "streams.errors"},
+    "streams.core.asked": {"streams.core.names", "streams.core.text_format", "streams.errors"},
     "streams.core.parts": {"streams.core.asked", "streams.core.named", "streams.core.names", "streams.errors"},
     "streams.planes": {"streams.events", "streams.objects", "streams.storage"} | KAFKA | ANY_CORE,
     # Only where entries land, and imported only then: it brings pyarrow.

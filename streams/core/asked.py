@@ -1,14 +1,17 @@
 """What part of an event file is asked for, and its one text form. Pure: no file is opened, no format is known here.
 
-    selection = [tree] ["[" [start] ":" [stop] "]"] ["{" column *("," column) "}"] ["?"]
+    selection = [tree] ["[" [start] ":" [stop] "]"] ["{" column *("," column) "}"] ["?"] *(";" option "=" value)
 
 `Events[100:2000]{Muon_pt,Jet_*}` is entries 100 up to, not including, 2000 of the tree `Events`, and of those the
 column `Muon_pt` and every column that begins with `Jet_`. Whatever is left out means all (for the tree: the only one
 of the file); everything of everything is `[:]`. A `?` at the end is lenient: columns whose type cannot be read are
 left out and told, instead of being an error.
 
+Options say how a text file is written (`text_format.py`), behind a range, columns or a `?`, never behind a bare name, of
+which they would be a part: `[:]{a,b};encoding=latin-1;separator=\\;`. A file with a tree is no text file.
+
 In a column, `*` stands for any characters and `?` for one. A backslash takes the next character as it is; the tree's
-name needs it before one of `[{?\\`, a column's before one of `,}*?\\`. `\\u{e4}` is the character of that number, `ä`:
+name needs it before one of `[{?\\`, a column's before one of `,}*?\\`, a value before one of `;\\`. `\\u{e4}` is the character of that number, `ä`:
 so any name that a file has travels in printable ASCII without a URL, and `readable` shows it as it is.
 
 The text is canonical: numbers are bare decimals, columns are sorted and named once, each character has its one
@@ -20,10 +23,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from streams.core.names import shown
+from streams.core.text_format import TextFormat
 from streams.errors import InvalidName, UsageError
 
 CHARS_MAX = 16384
@@ -36,6 +40,7 @@ _TOLD = 5  # names shown in an error
 
 _TREE_ESCAPES = "[{?\\"
 _COLUMN_ESCAPES = ",}*?\\"
+_VALUE_ESCAPES = ";\\"
 _TOKEN = re.compile(r"\\u\{[0-9a-f]{1,6}\}|\\.|.", re.DOTALL)
 _LAST = 0x10FFFF
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
@@ -136,9 +141,15 @@ class EventSelection:
     stop: int | None = None
     columns: tuple[str, ...] = ()
     lenient: bool = False
+    text: TextFormat = field(default_factory=TextFormat)
 
     def __post_init__(self) -> None:
         _legal("tree", _spelled(self.tree, _TREE_ESCAPES), empty=True)
+        if self.tree and self.text.told():
+            name, _ = self.text.told()[0]
+            raise UsageError(
+                f"the {name} is given, and the tree {shown(self.tree)!r}", next="a text file has no trees: leave it out"
+            )
         if len(self.columns) > COLUMNS_MAX:
             raise UsageError(f"{len(self.columns):,} columns are named, {COLUMNS_MAX:,} at most", next="use a glob")
         for column in self.columns:
@@ -159,7 +170,8 @@ class EventSelection:
         tree = _spelled(self.tree, _TREE_ESCAPES)
         entries = "" if not self.start and self.stop is None else f"[{self.start}:{_or_none(self.stop)}]"
         columns = "{" + ",".join(self.columns) + "}" if self.columns else ""
-        return (tree + entries + columns or ALL) + ("?" if self.lenient else "")
+        options = "".join(f";{name}={_spelled(value, _VALUE_ESCAPES)}" for name, value in self.text.told())
+        return (tree + entries + columns or ALL) + ("?" if self.lenient else "") + options
 
     @classmethod
     def parse(cls, text: str) -> EventSelection:
@@ -221,9 +233,15 @@ class _Reading:
             if "" in columns:
                 raise self._fault("a column's name is empty")
         lenient = self._took("?")
+        options = []
+        while self._took(";"):
+            name = self._until("=;")
+            if not self._took("="):
+                raise self._fault("an option has no value")
+            options.append((name, unescaped(self._until(";"))))
         if self.at < len(self.text):
             raise self._fault(f"{shown(self.text[self.at], 8)!r} is not expected here")
-        return EventSelection(tree, start, stop, tuple(columns), lenient)
+        return EventSelection(tree, start, stop, tuple(columns), lenient, TextFormat.of(options))
 
     def _until(self, ends: str) -> str:
         """The raw text up to one of `ends`, escapes kept."""

@@ -34,7 +34,7 @@ LARGE_WINDOW_BYTES = 96 << 20
 _ENTRIES_A_BYTE = 100_000  # more no compression makes of one byte
 _ENTRIES_FEW = 1 << 20
 _CSV = ("csv", "tsv")
-_TEXT = (*_CSV, "jsonl", "ndjson")
+_JSON = ("jsonl", "ndjson")
 
 
 class Entries(ABC):
@@ -46,6 +46,8 @@ class Entries(ABC):
     """
 
     tree: str = ""
+    options: tuple[str, ...] = ()
+    """Of `TextFormat`, those that mean something here."""
 
     def __init__(self, file: CountedFile, selection: EventSelection) -> None:
         self.path = file.path
@@ -54,6 +56,8 @@ class Entries(ABC):
         self.stop = 0
         self.schema: pa.Schema = pa.schema([])
         self.unreadable: dict[str, str] = {}
+        self.notes: list[str] = []
+        """For people: what may not be meant as it is read."""
         self._file = file
         self._held: tuple[int, pa.RecordBatch] | None = None
 
@@ -198,7 +202,9 @@ def open_entries(path: str, selection: EventSelection, *, version: str | None = 
     """
     file = CountedFile(path, version)
     try:
-        return _format(file)(file, selection)
+        kind = _format(file)
+        refuse_options(selection, kind.options, file.path)
+        return kind(file, selection)
     except BaseException:
         file.close()
         raise
@@ -208,11 +214,11 @@ def _format(file: CountedFile) -> type[Entries]:
     """By the first bytes; where they say nothing, by the name's end. Libraries are imported only as they are needed."""
     head, kind = file.pread(0, HEAD_BYTES), path_kind(file.path)
     magic = head[:4]
-    if magic == b"root":
+    if head[:5] == b"root\0":  # a number of its version follows, where CSV would have a column's name
         from streams.events.root import RootEntries
 
         return RootEntries
-    if magic in (b"PAR1", b"PARE"):
+    if magic in (b"PAR1", b"PARE") and (kind not in _CSV or file.pread(file.bytes - 4, file.bytes) == magic):
         from streams.events.parquet import ParquetEntries
 
         return ParquetEntries
@@ -225,10 +231,14 @@ def _format(file: CountedFile) -> type[Entries]:
         as_what = f"compressed with {packing}" if packing else "a zip archive"
         what = f"{NOT_SUPPORTED}entries of a file that is {as_what}"
         raise unsupported(what, file.path, "unpack it first, or transfer the whole file")
-    if kind in _TEXT:
-        from streams.events import text
+    if kind in _CSV:
+        from streams.events.csv_entries import CsvEntries
 
-        return text.CsvEntries if kind in _CSV else text.JsonLinesEntries
+        return CsvEntries
+    if kind in _JSON:
+        from streams.events.json_entries import JsonLinesEntries
+
+        return JsonLinesEntries
     known = {"root": "ROOT", "parquet": "Parquet", "avro": "Avro"}.get(kind)
     if known is None:
         what, then = "no format of entries is known for this file", "ROOT, Parquet, Avro, CSV and JSON lines are"
@@ -237,6 +247,14 @@ def _format(file: CountedFile) -> type[Entries]:
     raise StorageError(
         f"not a {known} file: {seen}", file.path, "fetch it again from its source", failure_class="data-bad"
     )
+
+
+def refuse_options(selection: EventSelection, known: Sequence[str], path: str) -> None:
+    """Raises StorageError, permanent, for options that this kind of file has no use for."""
+    strange = next((name for name, _ in selection.text.told() if name not in known), None)
+    if strange is not None:
+        what = f"the option {strange} means nothing for such a file"
+        raise StorageError(what, path, "leave it out", failure_class="permanent")
 
 
 def path_kind(path: str) -> str:

@@ -1,0 +1,181 @@
+"""Which type carries every text of a CSV column exactly: seen piece by piece, decided when all were seen.
+
+- whole numbers (int64, else uint64) where writing each back gives the text that stood there: `0001`, `+1` are none;
+- doubles where each text, written with as many digits, is the double, and at least one has a point, an exponent or is
+  NaN or infinite: then whole numbers among them are doubles too, where a double is that number;
+- true and false, spelled so;
+- else text. An empty quoted value is missing among numbers, and text among text.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streams.events.text_numbers import all_doubles
+
+_MINUS, _PLUS, _ZERO, _NINE = b"-+09"
+_EXACT_MAX = 1 << 53
+_DECIMAL = "[.eEnN]"
+"""What decimals have, and NaN and infinity, and whole numbers have not."""
+
+
+class CsvColumn:
+    """What is known of a column so far."""
+
+    def __init__(self) -> None:
+        self._int64 = self._uint64 = self._double = self._bool = True
+        self._decimal = False
+        self._minus_zero = False
+        self._some = False
+        self.quoted_empty = False
+        """Some value is quoted and empty."""
+
+    @property
+    def type(self) -> pa.DataType:
+        if not self._some:
+            return pa.string()
+        if self._int64:
+            return pa.int64()
+        if self._uint64:
+            return pa.uint64()
+        if self._double and self._decimal:
+            return pa.float64()
+        return pa.bool_() if self._bool else pa.string()
+
+    @property
+    def is_text(self) -> bool:
+        """Whether no value to come can make it anything else."""
+        return self._some and not (self._int64 or self._uint64 or self._double or self._bool)
+
+    def see(self, texts: pa.StringArray) -> None:
+        if self.is_text:
+            return
+        if texts.null_count:
+            texts = texts.drop_null()
+        lengths = _lengths(texts)
+        if len(texts) and lengths.min() == 0:
+            self.quoted_empty = True
+            texts = texts.filter(pa.array(lengths > 0))
+            lengths = _lengths(texts)
+        if not len(texts):
+            return
+        self._some = True
+        if self._bool:
+            self._bool = bool(4 <= lengths[0] <= 5 and pc.all(pc.is_in(texts, pa.array(["true", "false"]))).as_py())
+            if self._bool:
+                self._int64 = self._uint64 = self._double = False
+                return
+        if (self._int64 or self._uint64) and self._seen_whole(texts, lengths):
+            return
+        self._int64 = self._uint64 = False
+        self._double = self._double and self._seen_doubles(texts, lengths)
+
+    def _seen_whole(self, texts: pa.StringArray, lengths: np.ndarray) -> bool:
+        """Whether all are whole numbers of 64 bits; which, and whether doubles hold them too, is noted."""
+        for kind in (pa.int64(), pa.uint64()):
+            numbers = _cast(texts, kind)
+            if numbers is not None:
+                break
+        else:
+            return False
+        if not _canonical(texts, lengths):
+            return False
+        least, most = pc.min_max(numbers).as_py().values()
+        self._int64 = self._int64 and numbers.type == pa.int64()
+        self._uint64 = self._uint64 and least >= 0
+        if self._double and not -_EXACT_MAX <= least <= most <= _EXACT_MAX:
+            self._double = _exact(numbers)
+        return True
+
+    def _seen_doubles(self, texts: pa.StringArray, lengths: np.ndarray) -> bool:
+        values = _cast(texts, pa.float64())
+        if values is None:
+            texts = pc.utf8_trim(trimmed_from := texts, characters=" \t")
+            values = _cast(texts, pa.float64())
+            if values is None:
+                return False
+            padded = lengths != (lengths := _lengths(texts))
+            # A whole number with blanks around it is not that number's text.
+            if not _all_decimal(trimmed_from.filter(pa.array(padded))):
+                return False
+        characters = bytes(_characters(texts))
+        plain = not any(letter in characters for letter in b"eEnN")
+        self._decimal = self._decimal or not plain or b"." in characters
+        return self._whole_ones_kept(texts, lengths) and all_doubles(texts, values.to_numpy(), lengths, plain=plain)
+
+    def _whole_ones_kept(self, texts: pa.StringArray, lengths: np.ndarray) -> bool:
+        """Whether no number without point or exponent has a sign or zeros that would be lost; -0 is noted."""
+        first, second, signed = _beginnings(texts, lengths)
+        zeros = (first == _ZERO) & (lengths - signed > 1) & (second >= _ZERO) & (second <= _NINE)
+        odd = zeros | (signed & (first == _ZERO) & (lengths == 2))
+        if signed.any():
+            odd |= signed & (_characters(texts)[_starts(texts)] == _PLUS)
+        if not odd.any():
+            return True
+        whole = texts.filter(pa.array(odd))
+        whole = whole.filter(pc.invert(pc.match_substring_regex(whole, _DECIMAL)))
+        if len(whole) and pc.all(pc.equal(whole, "-0")).as_py():
+            self._minus_zero = True
+            return True
+        return not len(whole)
+
+
+def _cast(texts: pa.StringArray, kind: pa.DataType) -> pa.Array | None:
+    try:
+        return texts.cast(kind)
+    except pa.ArrowInvalid:
+        return None
+
+
+def _all_decimal(texts: pa.StringArray) -> bool:
+    return bool(pc.all(pc.match_substring_regex(texts, _DECIMAL)).as_py())
+
+
+def _canonical(texts: pa.StringArray, lengths: np.ndarray) -> bool:
+    """Whether whole numbers are written as they would be written back."""
+    first, _, signed = _beginnings(texts, lengths)
+    zero = first == _ZERO
+    return not (zero & ((lengths > 1) & ~signed | signed)).any() if zero.any() else True
+
+
+def _beginnings(texts: pa.StringArray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The first character behind a sign, the next one (the first again where there is none), and who has a sign."""
+    characters, starts = _characters(texts), _starts(texts)
+    first = characters[starts]
+    signed = (first == _MINUS) | (first == _PLUS)
+    if signed.any():
+        starts = starts + (signed & (lengths > 1))
+        first = characters[starts]
+        rest = lengths - signed
+    else:
+        rest = lengths
+    return first, characters[starts + (rest > 1)], signed
+
+
+def _exact(numbers: pa.Array) -> bool:
+    values = numbers.to_numpy()
+    doubles = values.astype(np.float64)
+    # 2 ** 63 and 2 ** 64 are doubles just beyond the types: nothing that is cast to them came from there.
+    limit = 2.0**63 if numbers.type == pa.int64() else 2.0**64
+    return bool((doubles < limit).all() and (doubles.astype(values.dtype) == values).all())
+
+
+def _offsets(texts: pa.StringArray) -> np.ndarray:
+    if not len(texts):
+        return np.zeros(1, dtype=np.int32)
+    return np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
+
+
+def _starts(texts: pa.StringArray) -> np.ndarray:
+    return _offsets(texts)[:-1]
+
+
+def _lengths(texts: pa.StringArray) -> np.ndarray:
+    return np.diff(_offsets(texts))
+
+
+def _characters(texts: pa.StringArray) -> np.ndarray:
+    data = texts.buffers()[2]
+    return np.frombuffer(data if data is not None else b"", np.uint8)[: int(_offsets(texts)[-1])]

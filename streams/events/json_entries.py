@@ -1,0 +1,241 @@
+"""Entries of JSON lines: one object a line, its members are the columns. What is not there, and null, is missing.
+
+Values keep their kind: a column whose values no type holds exactly and together (numbers and text, whole numbers beyond
+64 bits, decimals of more digits than a double keeps) cannot be read, and is told by name; others can. Times stay text.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import json as json_lines
+
+from streams.errors import StorageError
+from streams.events.columns import NoArrowType, travelling
+from streams.events.json_numbers import suspicious
+from streams.events.json_values import MIXED, NO_DOUBLES, TOO_WIDE, ColumnFault, LineFault, Needs, members
+from streams.events.text import TextEntries
+
+DEPTH_MAX = 48
+"""Of objects and lists in each other: Arrow's own limit for what travels is 64, and its parser dies of very deep ones."""
+_BLOCK_SLACK = 1 << 16
+_LINE = re.compile(rb"[^\r\n]+")
+_IN_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')
+
+
+class JsonLinesEntries(TextEntries):
+    """Lines of a JSON lines file."""
+
+    kind = "JSON lines"
+    options = ("encoding",)
+
+    def _begin(self) -> int:
+        self._kinds: dict[str, pa.DataType] = {}
+        self._faults: dict[str, str] = {}
+        self._no_doubles: set[tuple[str, ...]] = set()
+        self._signs_unknown: set[str] = set()
+        return self._text.begin
+
+    def _whole_lines(self, raw: bytes, at: int, *, last: bool) -> int:
+        return len(raw) if last else (raw.rfind(b"\n") if b"\n" in raw else raw.rfind(b"\r")) + 1
+
+    def _line_of(self, raw: bytes, at: int, place: int) -> int:
+        """The number of the line that a place within a piece stands in; the piece begins at byte `at` of the file."""
+        self.line_end = ord("\n") if b"\n" in raw else ord("\r")
+        return self._line(at) + raw.count(self.line_end, 0, place)
+
+    def _seen(self, raw: bytes, at: int) -> int:
+        if not raw.strip():
+            return 0
+        self._check_depth(raw, at)
+        try:
+            table = _read(raw, None)
+        except pa.ArrowInvalid:
+            count = self._looked_at(raw, at)
+            if not self._faults:
+                raise
+            return count
+        count = raw.count(b"\n") + (not raw.endswith(b"\n"))
+        if count != table.num_rows or b"\r" in raw:
+            count = sum(1 for _ in _lines(raw))
+        if count != table.num_rows:
+            self._looked_at(raw, at)
+            what = f"{count:,} lines from line {self._line(at):,} on hold {table.num_rows:,} objects"
+            raise StorageError(what, self.path, "write one a line", failure_class="data-bad")
+        doubtful, places = suspicious(raw, table)
+        if doubtful:
+            return self._looked_at(raw, at)
+        self._no_doubles |= places
+        for found in table.schema:
+            self._merge(found.name, _timeless(found.type))
+        return count
+
+    def _typed(self) -> tuple[list[pa.Field], dict[str, str]]:
+        fields = []
+        for name, kind in self._kinds.items():
+            if name in self._faults:
+                continue
+            if any(place[0] == name and _at(kind, place[1:]) == pa.float64() for place in self._no_doubles):
+                self._faults[name] = NO_DOUBLES
+                continue
+            if name in self._signs_unknown and not self._all_fit(name, kind):
+                self._faults[name] = TOO_WIDE
+                continue
+            try:
+                fields.append(travelling(pa.field(name, _text_for_nothing(kind))))
+            except NoArrowType as error:
+                self._faults[name] = f"cannot be read: {error}"
+        return fields, self._faults
+
+    def _parsed(self, raw: bytes) -> pa.Table:
+        return _read(raw, self.schema)
+
+    def _looked_at(self, raw: bytes, at: int) -> int:
+        """Line by line, what the columns need; how many entries they are. Raises StorageError for a line of none."""
+        needs: dict[str, Needs] = {}
+        count = 0
+        for place, line in _lines(raw):
+            try:
+                found = members(line.decode())
+            except LineFault as fault:
+                what = f"line {self._line_of(raw, at, place):,} {fault}"
+                if fault.broken:
+                    then = "fetch it again from its source, or check the file there"
+                    raise StorageError(what, self.path, then, failure_class="data-bad") from None
+                raise StorageError(what, self.path, "write it otherwise", failure_class="permanent") from None
+            for name, value in found.items():
+                needs.setdefault(name, Needs()).see(value)
+            count += 1
+        for name, needed in needs.items():
+            try:
+                self._merge(name, needed.type)
+            except ColumnFault as fault:
+                self._fault(name, str(fault))
+            self._no_doubles |= {(name, *place) for place in _inexact(needed)}
+        return count
+
+    def _merge(self, name: str, kind: pa.DataType) -> None:
+        before = self._kinds.get(name)
+        if before == kind:
+            return
+        try:
+            self._kinds[name] = kind if before is None else self._both(name, before, kind)
+        except ColumnFault as fault:
+            self._fault(name, str(fault))
+
+    def _fault(self, name: str, why: str) -> None:
+        self._kinds.setdefault(name, pa.null())
+        self._faults.setdefault(name, why)
+
+    def _both(self, name: str, a: pa.DataType, b: pa.DataType) -> pa.DataType:
+        """The type that carries the values of both. Raises ColumnFault."""
+        if a == b or pa.types.is_null(b):
+            return a
+        if pa.types.is_null(a):
+            return b
+        if {a, b} == {pa.int64(), pa.uint64()}:
+            self._signs_unknown.add(name)
+            return pa.uint64()
+        if {a, b} == {pa.int64(), pa.float64()}:
+            return pa.float64()
+        if pa.types.is_list(a) and pa.types.is_list(b):
+            return pa.list_(self._both(name, a.value_type, b.value_type))
+        if pa.types.is_struct(a) and pa.types.is_struct(b):
+            kinds = {field.name: field.type for field in a}
+            for field in b:
+                kinds[field.name] = self._both(name, kinds.get(field.name, pa.null()), field.type)
+            return pa.struct(list(kinds.items()))
+        if {a, b} == {pa.uint64(), pa.float64()}:
+            raise ColumnFault(NO_DOUBLES)
+        raise ColumnFault(MIXED)
+
+    def _all_fit(self, name: str, kind: pa.DataType) -> bool:
+        """Whether a column can be read so wherever it is: in some pieces its whole numbers may be negative."""
+        schema = pa.schema([pa.field(name, _text_for_nothing(kind))])
+        for place in self._places:
+            try:
+                _read(self._text.read(*place), schema)
+            except pa.ArrowInvalid:
+                return False
+        return True
+
+    def _check_depth(self, raw: bytes, at: int) -> None:
+        """Raises StorageError, permanent, for a line with more brackets in each other than can be read."""
+        characters = np.frombuffer(raw, np.uint8) | np.uint8(0x20)  # `[` and `{` become the same
+        opening = characters == ord("{")
+        if np.count_nonzero(opening) <= DEPTH_MAX:
+            return
+        places = np.flatnonzero(opening | (characters == ord("}")))
+        if np.cumsum(np.where(opening[places], 1, -1)).max() <= DEPTH_MAX:
+            return
+        for place, line in _lines(raw):
+            brackets = np.frombuffer(_IN_TEXT.sub(b"", line), np.uint8) | np.uint8(0x20)
+            steps = (brackets == ord("{")).astype(np.int32) - (brackets == ord("}"))
+            if np.cumsum(steps).max(initial=0) > DEPTH_MAX:
+                what = f"line {self._line_of(raw, at, place):,} holds more than {DEPTH_MAX} lists and objects in each other"
+                raise StorageError(what, self.path, failure_class="permanent")
+
+
+def _read(raw: bytes, schema: pa.Schema | None) -> pa.Table:
+    return json_lines.read_json(
+        io.BytesIO(raw),
+        read_options=json_lines.ReadOptions(use_threads=False, block_size=len(raw) + _BLOCK_SLACK),
+        parse_options=json_lines.ParseOptions(
+            explicit_schema=schema, unexpected_field_behavior="infer" if schema is None else "ignore"
+        ),
+    )
+
+
+def _lines(raw: bytes) -> Iterator[tuple[int, bytes]]:
+    """Lines that are not blank, and where they begin."""
+    for found in _LINE.finditer(raw):
+        if found[0].strip():
+            yield found.start(), found[0]
+
+
+def _inexact(needs: Needs) -> Iterator[tuple[str, ...]]:
+    """Places below with whole numbers that no double is."""
+    if needs.inexact:
+        yield ()
+    if needs.items is not None:
+        yield from (("[]", *place) for place in _inexact(needs.items))
+    for name, member in needs.members.items():
+        yield from ((name, *place) for place in _inexact(member))
+
+
+def _at(kind: pa.DataType, place: tuple[str, ...]) -> pa.DataType | None:
+    """The type at a place below; None if there is none."""
+    for name in place:
+        if pa.types.is_list(kind):
+            kind = kind.value_type
+        elif pa.types.is_struct(kind) and kind.get_field_index(name) >= 0:
+            kind = kind.field(name).type
+        else:
+            return None
+    return kind
+
+
+def _timeless(kind: pa.DataType) -> pa.DataType:
+    """Times as text, as they are written."""
+    if pa.types.is_temporal(kind):
+        return pa.string()
+    if pa.types.is_list(kind):
+        return pa.list_(_timeless(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _timeless(field.type)) for field in kind])
+    return kind
+
+
+def _text_for_nothing(kind: pa.DataType) -> pa.DataType:
+    """A column of nothing is text."""
+    if pa.types.is_null(kind):
+        return pa.string()
+    if pa.types.is_list(kind):
+        return pa.list_(_text_for_nothing(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _text_for_nothing(field.type)) for field in kind])
+    return kind

@@ -213,6 +213,7 @@ CORE_STDLIB = {
         "__future__",
         "array",
         "bisect",
+        "codecs",
         "collections",
         "dataclasses",
         "difflib",

@@ -17,6 +17,7 @@ import click
 
 from streams.cli import screen
 from streams.cli.command import Noun, at_site, json_option
+from streams.cli.text_format import text_options, with_options
 from streams.errors import NeverWorks, NotFound, StorageError, Temporary, UsageError
 from streams.settings import Settings
 from streams.storage import syscalls
@@ -37,15 +38,18 @@ def event() -> None:
     """Events: columns, show and copy of a file; tail of an intent, work on its entries."""
 
 
-def _opened(path: str, part: str, *, lenient: bool = False) -> Entries:
+def _opened(path: str, part: str, given: dict[str, str | None], *, lenient: bool = False) -> Entries:
     for package in ("pyarrow", "uproot", "awkward"):
         if find_spec(package) is None:
             raise NeverWorks(f"event files need {package}", next="install transfer2go with its extra: [events]")
     from streams.core.asked import EventSelection
     from streams.events.reading import open_entries
 
-    asked = EventSelection.parse(part)
-    return open_entries(path, replace(asked, lenient=True) if lenient else asked)
+    asked = with_options(EventSelection.parse(part), given)
+    entries = open_entries(path, replace(asked, lenient=True) if lenient else asked)
+    for note in entries.notes:
+        screen.say(note)
+    return entries
 
 
 @contextmanager
@@ -71,10 +75,11 @@ def _batches(entries: Entries, most: int | None = None) -> Iterator[tuple[int, i
 @event.command(federation=False)
 @click.argument("path")
 @_part
+@text_options
 @json_option
-def columns(path: str, part: str, as_json: bool) -> None:
+def columns(path: str, part: str, as_json: bool, **given: str | None) -> None:
     """The columns of PATH, or of a PART of it (TREE, or TREE{COLUMN,GLOB*}), with their Arrow types."""
-    with _codes(), _opened(path, part, lenient=True) as entries:
+    with _codes(), _opened(path, part, given, lenient=True) as entries:
         rows = [(field.name, str(field.type)) for field in entries.schema]
         rows += [(name, f"unreadable: {why}") for name, why in entries.unreadable.items()]
         tree, count = entries.tree, entries.entries
@@ -90,9 +95,10 @@ def columns(path: str, part: str, as_json: bool) -> None:
 @click.argument("path")
 @_part
 @click.option("-n", "most", default=10, show_default=True, type=click.IntRange(min=0), help="Entries, at most.")
-def show(path: str, part: str, most: int) -> None:
+@text_options
+def show(path: str, part: str, most: int, **given: str | None) -> None:
     """Entries of PATH as JSON lines: TREE[START:STOP]{COLUMN,GLOB*}, whatever is left out means all."""
-    with _codes(), _opened(path, part) as entries:
+    with _codes(), _opened(path, part, given) as entries:
         for start, _, batch in _batches(entries, most):
             for number, values in enumerate(batch.to_pylist(), start):
                 screen.put_json({"entry": number, **values}, default=worded, ensure_ascii=True)
@@ -172,14 +178,15 @@ def work(
 @click.argument("path")
 @click.argument("part")
 @click.argument("out")
-def copy(path: str, part: str, out: str) -> None:
+@text_options
+def copy(path: str, part: str, out: str, **given: str | None) -> None:
     """Write a PART of PATH to a new file OUT: .parquet, .arrow or .root, the same values to the last bit."""
     kind = _KINDS.get(os.path.splitext(out)[1])
     if kind is None:
         raise UsageError(f"which kind of file is {out}?", next=f"end it with one of {', '.join(_KINDS)}")
     if os.path.lexists(out):
         raise NeverWorks("there is something under that name already", where=out, next="choose another name")
-    with _codes(), _opened(path, part) as entries:
+    with _codes(), _opened(path, part, given) as entries:
         size, adler32 = _written(entries, kind, path, out)
         what = f"{entries.entries:,} entries, {len(entries.columns)} columns"
     screen.put(f"{what}, {screen.size(size)}, adler32 {adler32}")

@@ -15,7 +15,9 @@ from streams.cli import outcomes, piped, screen, upgrading
 from streams.cli.command import Noun, at_site, json_option, leave
 from streams.cli.silences import of_sites, unheld
 from streams.cli.telling import TOLD_S
+from streams.cli.text_format import text_options, with_options
 from streams.cli.words import explain, holdup, waiting
+from streams.core.asked import EventSelection
 from streams.core.names import IntentId, Site, shown
 from streams.errors import NotFound, UsageError
 from streams.following import history, topics_of_intents
@@ -46,6 +48,7 @@ def intent() -> None:
 )
 @click.option("--source", metavar="SITE", help="Take the files from this site; else the home chooses.")
 @click.option("--entries", metavar="PART", help="Only these of each file: TREE[START:STOP]{COLUMN,GLOB*}; [:] is all.")
+@text_options
 @click.option("--objects", metavar="NAME,GLOB*", help="Only these keys of ROOT files, or members of archives.")
 @click.option("--as", "format", metavar="FORMAT", help="What entries land as: parquet (usual), arrow or root.")
 @click.option("--priority", type=click.IntRange(0, 9), default=5, show_default=True, help="Higher goes first.")
@@ -64,6 +67,7 @@ def intent() -> None:
 @click.pass_obj
 def add(
     settings: Settings,
+    /,
     selectors: tuple[str, ...],
     destinations: tuple[str, ...],
     source: str | None,
@@ -77,11 +81,13 @@ def add(
     wait: bool,
     timeout_s: float | None,
     as_json: bool,
+    **given: str | None,
 ) -> None:
     """Ask for files, blocks or datasets at one site or several; prints the intent's id.
 
     With --wait: exit 0 when all arrived, 8 some, 6 none, 7 refused, 5 still open at --timeout.
     """
+    asked = _asked(entries, given)
     settings = at_site(settings)
     with TransferClient(settings) as client:
         handle = client.publish(
@@ -92,7 +98,7 @@ def add(
             deadline=None if deadline is None else _moment(deadline, datetime.now(UTC), "deadline"),
             until=None if until is None else _until(until),
             idempotency_key=key,
-            entries=entries,
+            entries=asked,
             objects=objects,
             format=format,
         )
@@ -105,6 +111,16 @@ def add(
         outcome = follow(settings, handle, timeout_s)
     outcomes.show(outcome.last, as_json)
     leave(outcome.exit_code)
+
+
+def _asked(entries: str | None, given: dict[str, str | None]) -> EventSelection | None:
+    """The entries asked for, with how the files are written."""
+    if entries is not None:
+        return with_options(EventSelection.parse(entries), given)
+    option = next((name for name, value in given.items() if value is not None), None)
+    if option is not None:
+        raise UsageError(f"--{option} without --entries", next="it says how text files of entries are written")
+    return None
 
 
 class _Standing:

@@ -7,12 +7,13 @@ column `Muon_pt` and every column that begins with `Jet_`. Whatever is left out 
 of the file); everything of everything is `[:]`. A `?` at the end is lenient: columns whose type cannot be read are
 left out and told, instead of being an error.
 
-Options say how a text file is written (`text_format.py`), behind a range, columns or a `?`, never behind a bare name, of
-which they would be a part: `[:]{a,b};encoding=latin-1;separator=\\;`. A file with a tree is no text file.
+Options say how a text file is written (`text_format.py`): behind a range, columns or a `?`, never behind a bare name,
+of which they would be a part. `[:]{a,b};encoding=latin-1;separator=\\;` is one. A file with a tree is no text file.
 
 In a column, `*` stands for any characters and `?` for one. A backslash takes the next character as it is; the tree's
-name needs it before one of `[{?\\`, a column's before one of `,}*?\\`, a value before one of `;\\`. `\\u{e4}` is the character of that number, `ä`:
-so any name that a file has travels in printable ASCII without a URL, and `readable` shows it as it is.
+name needs it before one of `[{?\\`, a column's before one of `,}*?\\`, a value's before one of `;\\`. `\\u{e4}` is the
+character of that number, `ä`: so any name that a file has travels in printable ASCII without a URL, and `readable`
+shows it as it is.
 
 The text is canonical: numbers are bare decimals, columns are sorted and named once, each character has its one
 spelling, so equal selections have equal texts.

@@ -43,11 +43,11 @@ class TextFormat:
         object.__setattr__(self, "encoding", _known(self.encoding))
         separator = SEPARATORS.get(self.separator, self.separator)
         object.__setattr__(self, "separator", separator)
-        if len(separator) > 1 or separator not in ("", "\t") and not (" " <= separator <= "~"):
+        if len(separator) > 1 or (separator not in ("", "\t") and not (" " <= separator <= "~")):
             raise UsageError(f"{shown(separator, 20)!r} is no separator", next="it is one ASCII character, or tab")
         quote = "" if self.quote == NO_QUOTE else self.quote
         object.__setattr__(self, "quote", quote)
-        if len(quote) > 1 or quote and not ("!" <= quote <= "~"):
+        if len(quote) > 1 or (quote and not ("!" <= quote <= "~")):
             raise UsageError(f"{shown(quote, 20)!r} is no quote", next="it is one ASCII character, or none")
         if quote and quote == (separator or ","):
             raise UsageError(f"{quote!r} is the separator and the quote", next="name another quote, or none")

@@ -17,6 +17,7 @@ from streams.events.text_numbers import all_doubles
 
 _MINUS, _PLUS, _ZERO, _NINE = b"-+09"
 _EXACT_MAX = 1 << 53
+_TRIED = 8
 _DECIMAL = "[.eEnN]"
 """What decimals have, and NaN and infinity, and whole numbers have not."""
 
@@ -123,7 +124,9 @@ class CsvColumn:
 
 
 def _cast(texts: pa.StringArray, kind: pa.DataType) -> pa.Array | None:
+    """None where they are not of this type. A cast words every value that fails, so a few are tried first."""
     try:
+        texts.slice(0, _TRIED).cast(kind)
         return texts.cast(kind)
     except pa.ArrowInvalid:
         return None

@@ -108,12 +108,13 @@ class CsvEntries(TextEntries):
     def _parsed(self, raw: bytes) -> pa.Table:
         kinds = {field.name: field.type for field in self.schema}
         names = [name for name in kinds if name not in self._apart]
-        table = self._rows_of(raw, kinds, names, self._names) if names else None
         if not self._apart:
-            return table
-        apart = self._rows_of(raw, kinds, self._apart, self._names, quoted_missing=True)
-        columns = {name: (apart if name in self._apart else table).column(name) for name in kinds}
-        return pa.table(columns)
+            return self._rows_of(raw, kinds, names, self._names)
+        found = self._rows_of(raw, kinds, self._apart, self._names, quoted_missing=True)
+        if names:
+            for name, column in zip(names, self._rows_of(raw, kinds, names, self._names).columns, strict=True):
+                found = found.append_column(name, column)
+        return found
 
     def _table(self, raw: bytes, kinds: dict[str, pa.DataType], names: Sequence[str], at: int, rows: Rows) -> pa.Table:
         """Parsed rows, each with a value for every column, as many as there are lines of them."""

@@ -1,6 +1,6 @@
-"""Where the rows of CSV end (RFC 4180): a quote opens a value only at a field's start; elsewhere it is text, as in 12".
+"""Where the rows of CSV end (RFC 4180): a quote opens a value only at a field's start, else it is text, as in 12".
 
-Line ends inside quotes end no row. `\\n`, with any `\\r` before it, ends one, or, where the file's first row ends so, `\\r`
+Line ends inside quotes end no row. `\\n`, with any `\\r` before it, ends one, or, where the first row ends so, `\\r`
 alone; a file that does both is refused, as is what follows a closing quote. A line of nothing is no row, but in a file
 of one column it is one, whose value is missing. Pure: bytes in, numbers out.
 """
@@ -110,7 +110,7 @@ class CsvLines:
             for at in np.flatnonzero(blank):
                 end = int(begins[at + 1]) if at + 1 < len(begins) else stop
                 blank[at] = not bytes(characters[int(begins[at]) : end]).strip(b"\r\n")
-        return begins[~blank]
+        return np.asarray(begins[~blank])
 
     def _inside(self, block: bytes, *, last: bool) -> _Inside | None:
         """What is inside quotes; None where there are none."""

@@ -21,7 +21,7 @@ from streams.events.json_values import MIXED, NO_DOUBLES, TOO_WIDE, ColumnFault,
 from streams.events.text import TextEntries
 
 DEPTH_MAX = 48
-"""Of objects and lists in each other: Arrow's own limit for what travels is 64, and its parser dies of very deep ones."""
+"""Of objects and lists in each other: Arrow's limit for what travels is 64, and its parser dies of very deep ones."""
 _BLOCK_SLACK = 1 << 16
 _LINE = re.compile(rb"[^\r\n]+")
 _IN_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')
@@ -176,7 +176,8 @@ class JsonLinesEntries(TextEntries):
             brackets = np.frombuffer(_IN_TEXT.sub(b"", line), np.uint8) | np.uint8(0x20)
             steps = (brackets == ord("{")).astype(np.int32) - (brackets == ord("}"))
             if np.cumsum(steps).max(initial=0) > DEPTH_MAX:
-                what = f"line {self._line_of(raw, at, place):,} holds more than {DEPTH_MAX} lists and objects in each other"
+                line_number = self._line_of(raw, at, place)
+                what = f"line {line_number:,} holds more than {DEPTH_MAX} lists and objects in each other"
                 raise StorageError(what, self.path, failure_class="permanent")
 
 

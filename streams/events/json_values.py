@@ -107,7 +107,7 @@ class Needs:
             raise ColumnFault(NO_DOUBLES)
         if self.decimal:
             return pa.float64()
-        if _INT64_MIN <= self.least and self.most <= _INT64_MAX:
+        if self.least >= _INT64_MIN and self.most <= _INT64_MAX:
             return pa.int64()
         if self.least < 0 or self.most > _UINT64_MAX:
             raise ColumnFault(TOO_WIDE)

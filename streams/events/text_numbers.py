@@ -25,7 +25,7 @@ _WHOLE_MAX = 1.8e19  # below 2 ** 64
 _SPLIT = 134217729.0  # 2 ** 27 + 1: halves a double's digits
 _TIE = 0.5 - 1e-6
 _LAST = 8
-"""Digits of a text that are looked at: as a double is the nearest, it can differ from 19 digits in the last four only."""
+"""Digits of a text that are looked at: the nearest double differs from 19 digits in the last four only."""
 _AT_ONCE = 4096
 """Values: what is computed of them stays in the processor's cache."""
 _KEPT = np.array([(1 << 64) - (1 << (64 - 8 * n)) if n else 0 for n in range(9)], dtype=np.uint64)
@@ -112,9 +112,10 @@ def _same(
 ) -> np.ndarray:
     """The last digits of each text against those of its double times a power of ten, which is exact enough for both."""
     begin = ends - lengths
-    exponents = 0
+    exponents = np.zeros(len(ends), dtype=np.int64)
     if not plain:
-        exponents, ends = _exponents(characters, begin, ends)
+        marked = _with_exponent(characters, begin, ends)
+        exponents[marked], ends[marked] = _exponents(characters, ends[marked])
     digits = ends - begin  # upper bound: signs and leading zeros are counted
     decimals = np.where(dots < 0, 0, digits - dots - 1)
     compared = np.where((dots < 0) | (decimals > _LAST), _LAST, decimals)
@@ -166,8 +167,15 @@ def _last_digits(characters: np.ndarray, ends: np.ndarray, count: np.ndarray) ->
     return np.asarray((low + high) >> np.uint64(32))
 
 
-def _exponents(characters: np.ndarray, begin: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(exponent of each number, where its digits before that end); numbers have eight characters at least."""
+def _with_exponent(characters: np.ndarray, begin: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """The indices of those that have an exponent."""
+    first = int(begin[0])
+    marks = first + np.flatnonzero((characters[first : int(ends[-1])] | 0x20) == ord("e"))
+    return np.searchsorted(ends, marks, side="right")
+
+
+def _exponents(characters: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(exponent of each number, where its digits before that end); all have one, and eight characters at least."""
     mark = np.zeros(len(ends), dtype=np.int64)
     for width in (2, 3, 4, 5):
         mark = np.where((characters[ends - width] | 0x20) == ord("e"), width, mark)

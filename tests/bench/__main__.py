@@ -27,6 +27,7 @@ from streams.kafka.replay import tail
 from streams.settings import load_settings
 from streams.wire import decode
 from tests.bench import limit
+from tests.bench.csv_reading import ROWS, csv_reading
 from tests.bench.entries import EVENTS, Entries
 from tests.bench.present import Present
 from tests.bench.rig import A, B, Rig
@@ -34,6 +35,10 @@ from tests.bench.start import Start
 from tests.bench.tiny import FILES, tiny
 
 MB = 1e6
+
+
+ALONE = ("csv",)
+"""Parts that need no federation."""
 
 
 class Bench:
@@ -155,7 +160,8 @@ def main() -> None:
         rig = Rig(Path(folder) / "state", load_settings(need_federation=False).cache)
         bench = Bench(rig, rounds, big)
         try:
-            rig.up()
+            if said.only not in ALONE:
+                rig.up()
             parts = {
                 "latency": lambda: bench.latency(20),
                 "intents": lambda: bench.many_intents(100),
@@ -168,6 +174,9 @@ def main() -> None:
                 "entries": lambda: entries().landing(),
                 "first-batch": lambda: entries().first_batch(11),
                 "columns": lambda: entries().columns(),
+                "csv": lambda: csv_reading(
+                    Path(folder) / "x.csv", ROWS // 10 if said.quick else ROWS, rounds, bench.row
+                ),
                 "thousand": lambda: bench.many_intents(1000),
                 "tiny": lambda: tiny(rig, bench.row, 20_000 if said.quick else FILES),
                 "present": lambda: Present(rig, bench.row, 1_000 if said.quick else 10_000, big, rounds).run(),
@@ -178,7 +187,8 @@ def main() -> None:
                 if said.only in ("", name):
                     part()
         finally:
-            rig.down()
+            if said.only not in ALONE:
+                rig.down()
     keep(bench.rows, rounds, said.quick or bool(said.only))
 
 

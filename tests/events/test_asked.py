@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.core.asked import EventSelection, escaped, is_glob, matches
+from streams.core.text_format import ENCODINGS, TextFormat
 from streams.errors import InvalidName, UsageError
 
 CASES = {
@@ -20,6 +21,10 @@ CASES = {
     "[5:]": EventSelection(start=5),
     "[0:7]": EventSelection(stop=7),
     "Events{a\\,b,c\\*}?": EventSelection("Events", columns=("a\\,b", "c\\*"), lenient=True),
+    "[:];encoding=latin-1": EventSelection(text=TextFormat("latin-1")),
+    "[0:7]{a};quote=none;separator=\\;": EventSelection(stop=7, columns=("a",), text=TextFormat("utf-8", ";", "")),
+    "{a}?;separator=\\u{9}": EventSelection(columns=("a",), lenient=True, text=TextFormat(separator="\t")),
+    "Events;encoding=latin-1": EventSelection("Events;encoding=latin-1"),
     "t\\[3]{x[10]}": EventSelection("t[3]", columns=("x[10]",)),
 }
 
@@ -32,7 +37,16 @@ def test_text_and_selection_are_one(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("typed", "canonical"),
-    [("[:7]{b,a,a}", "[0:7]{a,b}"), ("t[:]", "t"), ("{x**,x*}", "{x*}"), ("{a\\b}", "{ab}"), ("[0:]", "[:]")],
+    [
+        ("[:7]{b,a,a}", "[0:7]{a,b}"),
+        ("t[:]", "t"),
+        ("{x**,x*}", "{x*}"),
+        ("{a\\b}", "{ab}"),
+        ("[0:]", "[:]"),
+        ("[:];separator=\\u{3b};encoding=ISO-8859-1", "[:];encoding=latin-1;separator=\\;"),
+        ('{a};encoding=UTF8;quote="', "{a}"),
+        ("[:];separator=tab", "[:];separator=\\u{9}"),
+    ],
 )
 def test_what_is_typed_becomes_canonical(typed: str, canonical: str) -> None:
     assert str(EventSelection.parse(typed)) == canonical
@@ -50,6 +64,15 @@ def test_what_is_typed_becomes_canonical(typed: str, canonical: str) -> None:
         ("t[1:2]{a,}", "empty"),
         ("t{a}b", "position 5"),
         ("t{a\\", "position 5"),
+        ("[:];x=1", "there are encoding, separator and quote"),
+        ("[:];encoding", "position 13"),
+        ("[:];encoding=", "empty"),
+        ("[:];encoding=utf-7", "not known here"),
+        ("[:];encoding=latin-1;encoding=latin-1", "twice"),
+        ("[:];separator=ab", "no separator"),
+        ("[:];quote=\\u{e4}", "no quote"),
+        ("[:];quote=|;separator=|", "the separator and the quote"),
+        ("t[0:1];encoding=latin-1", "a text file has no trees"),
         ("t[5:5]", "are none"),
         ("t[6:5]", "are none"),
         ("t[0:9223372036854775808]", "no entry number"),
@@ -121,3 +144,13 @@ def test_a_hostile_glob_is_quick() -> None:
     began = time.monotonic()
     assert not matches("*a" * 250 + "b", "a" * 500)
     assert time.monotonic() - began < 1
+
+
+@given(st.sampled_from(ENCODINGS), st.characters(min_codepoint=32, max_codepoint=126), st.sampled_from("'|`"))
+def test_every_text_format_comes_back_from_its_text(encoding: str, separator: str, quote: str) -> None:
+    try:
+        asked = EventSelection(columns=("a",), text=TextFormat(encoding, separator, quote))
+    except UsageError:
+        assert separator == quote
+        return
+    assert EventSelection.parse(str(asked)) == asked

@@ -92,7 +92,7 @@ def test_cases_that_went_wrong(tmp_path: Path) -> None:
         (("9007199254740993", "2"), pa.int64(), [9007199254740993, 2]),
         (("1.5", "18446744073709551616"), pa.float64(), [1.5, 2.0**64]),
         (("0.1234567890123456789012",), pa.string(), ["0.1234567890123456789012"]),
-        (("%.18e" % 1.2345678901234567, "-1.000000000000000056e-01"), pa.float64(), [1.2345678901234567, -0.1]),
+        ((f"{1.2345678901234567:.18e}", "-1.000000000000000056e-01"), pa.float64(), [1.2345678901234567, -0.1]),
         (("1.234567890123456789e+00",), pa.string(), ["1.234567890123456789e+00"]),
         (("0.1000000000000000055511151231257827",), pa.float64(), [0.1]),
         (("1700000000.123456", "0.1"), pa.float64(), [1700000000.123456, 0.1]),
@@ -293,6 +293,8 @@ def test_rows_are_those_of_a_strict_reader(body: str, end: str, piece: int) -> N
         try:
             found = [[row["x"] or "", row["y"] or ""] for row in rows(path)]
         except StorageError as error:
-            assert expected is None or "stands alone" in error.what
+            refused = error.what
+        else:
+            assert found == expected
             return
-    assert found == expected
+    assert expected is None or "stands alone" in refused

@@ -73,3 +73,23 @@ def test_what_cannot_be_is_said_in_one_line(args: tuple[str, ...], code: int, wo
     assert (result.exit_code, result.stdout) == (code, "")
     assert words in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_text_files_are_read_as_the_user_says(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(b"name;x\nM\xfcnchen;1.50\n")
+    refused = run("show", path)
+    assert (refused.exit_code, refused.stdout) == (7, "")
+    assert "not UTF-8 at byte 9, line 2" in refused.stderr
+    assert "encoding=latin-1" in refused.stderr
+    assert "fetch it again" not in refused.stderr
+    one = run("columns", path, "--encoding", "latin-1")
+    assert "whose name holds ';'" in one.stderr
+    said = run("show", path, "--encoding", "latin-1", "--separator", ";")
+    assert json.loads(said.stdout) == {"entry": 0, "name": "M\u00fcnchen", "x": 1.5}
+    assert not said.stderr
+    assert run("show", path, "[:];encoding=latin-1;separator=\\;").stdout == said.stdout
+    assert run("copy", path, "[:]", tmp_path / "x.parquet", "--encoding", "cp1252", "--separator", ";").exit_code == 0
+    assert pq.read_table(tmp_path / "x.parquet").to_pylist() == [{"name": "M\u00fcnchen", "x": 1.5}]
+    assert run("show", path, "[:];encoding=latin-1", "--encoding", "cp1252").exit_code == 2
+    assert run("show", ZMUMU, "--separator", ";").exit_code == 7

@@ -100,8 +100,18 @@ def show(path: str, part: str, most: int, **given: str | None) -> None:
     """Entries of PATH as JSON lines: TREE[START:STOP]{COLUMN,GLOB*}, whatever is left out means all."""
     with _codes(), _opened(path, part, given) as entries:
         for start, _, batch in _batches(entries, most):
-            for number, values in enumerate(batch.to_pylist(), start):
+            for number, values in enumerate(rows_of(batch), start):
                 screen.put_json({"entry": number, **values}, default=worded, ensure_ascii=True)
+
+
+def rows_of(batch: Any) -> list[dict[str, Any]]:
+    """The entries of a batch; times that Python has no form for, as beyond the year 9999, as text."""
+    try:
+        return list(batch.to_pylist())
+    except (OverflowError, ValueError):
+        from streams.events.columns import times_as_text
+
+        return list(times_as_text(batch).to_pylist())
 
 
 def worded(value: Any) -> Any:

@@ -10,7 +10,7 @@ from threading import Event, Thread
 
 from streams.asking import Until
 from streams.cli import screen
-from streams.cli.event import worded
+from streams.cli.event import rows_of, worded
 from streams.consuming.stream import EventStream
 from streams.core.parts import entries_of
 from streams.errors import UsageError
@@ -83,7 +83,7 @@ def _print(settings: Settings, intent: str, name: str | None, most: int | None, 
         _outages_said(stream),
     ):
         for batch in stream:
-            for number, values in enumerate(batch.arrow.to_pylist(), batch.start):
+            for number, values in enumerate(rows_of(batch.arrow), batch.start):
                 screen.put_json({"lfn": batch.lfn, "entry": number, **values}, default=worded, ensure_ascii=True)
                 if left is not None and (left := left - 1) == 0:
                     return

@@ -40,6 +40,29 @@ def arrow_array(array: ak.Array | np.ndarray, kind: pa.DataType) -> pa.Array:
     return _array(layout, kind)
 
 
+def times_as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The same entries, dates and times below any list or record as text; those before or after Arrow's as numbers."""
+    columns = []
+    for column in batch.columns:
+        kind = _with_times(column.type)
+        columns.append(column if kind == column.type else column.cast(kind))
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def _with_times(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_temporal(kind):
+        return pa.string()
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(f.name, _with_times(f.type)) for f in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(_with_times(kind.key_type), _with_times(kind.item_type))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_with_times(kind.value_type), kind.list_size)
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_with_times(kind.value_type))
+    return pa.list_(_with_times(kind.value_type)) if pa.types.is_list(kind) else kind
+
+
 def _type(form: forms.Form) -> tuple[pa.DataType, bool]:
     if form.is_option:
         inner = form.content

@@ -15,7 +15,9 @@ import pyarrow.compute as pc
 
 from streams.events.text_numbers import all_doubles
 
-_MINUS, _PLUS, _ZERO, _NINE = b"-+09"
+_MINUS, _PLUS, _ZERO = b"-+0"
+_BEHIND_ZERO = np.frombuffer(b".eE", np.uint8)
+"""What may follow a zero that begins a number."""
 _EXACT_MAX = 1 << 53
 _TRIED = 8
 _DECIMAL = "[.eEnN]"
@@ -28,7 +30,6 @@ class CsvColumn:
     def __init__(self) -> None:
         self._int64 = self._uint64 = self._double = self._bool = True
         self._decimal = False
-        self._minus_zero = False
         self._some = False
         self.quoted_empty = False
         """Some value is quoted and empty."""
@@ -81,7 +82,7 @@ class CsvColumn:
                 break
         else:
             return False
-        if not _canonical(texts, lengths):
+        if len(_odd(texts, lengths)):
             return False
         least, most = pc.min_max(numbers).as_py().values()
         self._int64 = self._int64 and numbers.type == pa.int64()
@@ -108,19 +109,13 @@ class CsvColumn:
 
     def _whole_ones_kept(self, texts: pa.StringArray, lengths: np.ndarray) -> bool:
         """Whether no number without point or exponent has a sign or zeros that would be lost; -0 is noted."""
-        first, second, signed = _beginnings(texts, lengths)
-        zeros = (first == _ZERO) & (lengths - signed > 1) & (second >= _ZERO) & (second <= _NINE)
-        odd = zeros | (signed & (first == _ZERO) & (lengths == 2))
-        if signed.any():
-            odd |= signed & (_characters(texts)[_starts(texts)] == _PLUS)
-        if not odd.any():
+        odd = _odd(texts, lengths)
+        if not len(odd):
             return True
-        whole = texts.filter(pa.array(odd))
+        whole = texts.take(pa.array(odd))
         whole = whole.filter(pc.invert(pc.match_substring_regex(whole, _DECIMAL)))
-        if len(whole) and pc.all(pc.equal(whole, "-0")).as_py():
-            self._minus_zero = True
-            return True
-        return not len(whole)
+        # -0 is a double where others are.
+        return not len(whole) or bool(pc.all(pc.equal(whole, "-0")).as_py())
 
 
 def _cast(texts: pa.StringArray, kind: pa.DataType) -> pa.Array | None:
@@ -136,25 +131,22 @@ def _all_decimal(texts: pa.StringArray) -> bool:
     return bool(pc.all(pc.match_substring_regex(texts, _DECIMAL)).as_py())
 
 
-def _canonical(texts: pa.StringArray, lengths: np.ndarray) -> bool:
-    """Whether whole numbers are written as they would be written back."""
-    first, _, signed = _beginnings(texts, lengths)
-    zero = first == _ZERO
-    return not (zero & ((lengths > 1) & ~signed | signed)).any() if zero.any() else True
-
-
-def _beginnings(texts: pa.StringArray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The first character behind a sign, the next one (the first again where there is none), and who has a sign."""
-    characters, starts = _characters(texts), _starts(texts)
-    first = characters[starts]
-    signed = (first == _MINUS) | (first == _PLUS)
-    if signed.any():
-        starts = starts + (signed & (lengths > 1))
-        first = characters[starts]
-        rest = lengths - signed
-    else:
-        rest = lengths
-    return first, characters[starts + (rest > 1)], signed
+def _odd(texts: pa.StringArray, lengths: np.ndarray) -> np.ndarray:
+    """The indices of numbers that begin with a plus, with a zero and another digit, or are -0."""
+    characters, starts = _characters(texts), _starts(texts).astype(np.intp)
+    first = characters.take(starts)
+    if first.min() > _ZERO:
+        return np.zeros(0, dtype=np.intp)
+    zeros = np.flatnonzero((first == _ZERO) & (lengths > 1))
+    second = characters[starts[zeros] + 1]
+    found = [zeros[~np.isin(second, _BEHIND_ZERO)], np.flatnonzero(first == _PLUS)]
+    minus = np.flatnonzero(first == _MINUS)
+    if len(minus):
+        second = characters[starts[minus] + 1]
+        minus = minus[second == _ZERO]
+        third = characters[np.minimum(starts[minus] + 2, len(characters) - 1)]
+        found.append(minus[(lengths[minus] == 2) | (~np.isin(third, _BEHIND_ZERO))])
+    return np.concatenate(found)
 
 
 def _exact(numbers: pa.Array) -> bool:

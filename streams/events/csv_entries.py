@@ -97,7 +97,7 @@ class CsvEntries(TextEntries):
         for name in open_still:
             for texts in table.column(name).chunks:
                 self._columns[name].see(texts)
-        return len(self._rows.begins)
+        return self._rows.count
 
     def _typed(self) -> tuple[list[pa.Field], dict[str, str]]:
         fields = [pa.field(name, column.type) for name, column in self._columns.items()]
@@ -122,18 +122,17 @@ class CsvEntries(TextEntries):
             table = self._rows_of(raw, kinds, names, self._names)
         except pa.ArrowInvalid as error:
             found = _RAGGED.search(str(error))
-            if found is None or int(found[1]) > len(rows.begins):
+            if found is None or int(found[1]) > rows.count:
                 raise
-            line = self._line_of(raw, at, int(rows.begins[int(found[1]) - 1]))
+            row = int(found[1]) - 1
+            line = self._line(at) + row if rows.begins is None else self._line_of(raw, at, int(rows.begins[row]))
             count, expected = int(found[3]), int(found[2])
             what = f"line {line:,} has {count:,} value{'s' * (count != 1)}, the first line names {expected:,}"
             then = "check the file there, or say its separator and quote"
             raise StorageError(what, self.path, then, failure_class="data-bad") from error
-        if table.num_rows != len(rows.begins):
+        if table.num_rows != rows.count:
             first, stop = self._line(at), self._line_of(raw, at, len(raw) - 1)
-            what = (
-                f"{len(rows.begins):,} rows end in lines {first:,} to {stop:,}, and {table.num_rows:,} are read there"
-            )
+            what = f"{rows.count:,} rows end in lines {first:,} to {stop:,}, and {table.num_rows:,} are read there"
             then = "end its lines in one way, and quote values that hold line ends"
             raise StorageError(what, self.path, then, failure_class="permanent")
         return table

@@ -25,13 +25,15 @@ class CsvFault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Whole rows at the start of a block: up to which byte, and where each begins.
+    """Whole rows at the start of a block: up to which byte, how many, and where each begins.
 
     `begins` has only rows that are entries. `open_quote`: where a value begins that the block does not end, or -1.
     """
 
     stop: int
-    begins: np.ndarray
+    begins: np.ndarray | None
+    """None where every line is a row: whoever needs them counts line ends."""
+    count: int
     open_quote: int
 
 
@@ -64,6 +66,9 @@ class CsvLines:
 
     def rows(self, block: bytes, *, last: bool) -> Rows:
         """The whole rows of a block that begins with one; with `last`, nothing follows it. Raises CsvFault."""
+        if (stop := self._plain(block, last=last)) > 0:
+            count = int(np.count_nonzero(np.frombuffer(block, np.uint8, stop) == self.line_end))
+            return Rows(stop, None, count + (block[stop - 1] != self.line_end), -1)
         characters = np.frombuffer(block, np.uint8)
         ends = np.flatnonzero(characters == self.line_end)
         inside = self._inside(block, last=last)
@@ -78,7 +83,16 @@ class CsvLines:
         begins = np.concatenate(([0], ends + 1))
         if begins[-1] >= stop:
             begins = begins[:-1]
-        return Rows(stop, begins if self.blank_counts else self._filled(characters, begins, stop), open_quote)
+        begins = begins if self.blank_counts else self._filled(characters, begins, stop)
+        return Rows(stop, begins, len(begins), open_quote)
+
+    def _plain(self, block: bytes, *, last: bool) -> int:
+        """Where the last row ends, in a block without quotes and empty lines, whose rows end in `\\n` alone; else 0."""
+        if self.line_end != _LF or b"\r" in block or block[:1] == b"\n" or b"\n\n" in block:
+            return 0
+        if self._quote >= 0 and block.find(self._quote) >= 0:
+            return 0
+        return len(block) if last else block.rfind(b"\n") + 1
 
     def _one_way(self, block: bytes, stop: int, inside: _Inside | None) -> None:
         """Raises CsvFault where the other character that may end a line stands alone."""

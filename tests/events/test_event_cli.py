@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import uproot
@@ -93,3 +95,24 @@ def test_text_files_are_read_as_the_user_says(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "x.parquet").to_pylist() == [{"name": "M\u00fcnchen", "x": 1.5}]
     assert run("show", path, "[:];encoding=latin-1", "--encoding", "cp1252").exit_code == 2
     assert run("show", ZMUMU, "--separator", ";").exit_code == 7
+
+
+def test_values_are_printed_with_every_digit(tmp_path: Path) -> None:
+    columns = {
+        "u": pa.array([2**64 - 1], pa.uint64()),
+        "d": pa.array([Decimal("1" * 60 + ".5")], pa.decimal256(76, 3)),
+        "ns": pa.array([1_700_000_000_123_456_789], pa.timestamp("ns")),
+        "bytes": pa.array([b"\x00\xff"]),
+        "pairs": pa.array([[("a", 1), ("a", 2)]], pa.map_(pa.string(), pa.int64())),
+        "far": pa.array([2**62], pa.timestamp("us")),
+        "deep": pa.array([[{"t": -800_000}]], pa.list_(pa.struct([("t", pa.date32())]))),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    said = run("show", tmp_path / "x.parquet").stdout
+    assert '"u": 18446744073709551615' in said
+    row = json.loads(said)
+    assert row["d"] == "1" * 60 + ".500"
+    assert row["ns"] == "2023-11-14 22:13:20.123456789"
+    assert (row["bytes"], row["pairs"]) == ("00ff", [["a", 1], ["a", 2]])
+    assert str(2**62) in row["far"], "beyond any calendar: its number"
+    assert row["deep"][0]["t"].startswith("-0221")

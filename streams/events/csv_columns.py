@@ -16,8 +16,6 @@ import pyarrow.compute as pc
 from streams.events.text_numbers import all_doubles
 
 _MINUS, _PLUS, _ZERO = b"-+0"
-_BEHIND_ZERO = np.frombuffer(b".eE", np.uint8)
-"""What may follow a zero that begins a number."""
 _EXACT_MAX = 1 << 53
 _TRIED = 8
 _DECIMAL = "[.eEnN]"
@@ -139,14 +137,19 @@ def _odd(texts: pa.StringArray, lengths: np.ndarray) -> np.ndarray:
         return np.zeros(0, dtype=np.intp)
     zeros = np.flatnonzero((first == _ZERO) & (lengths > 1))
     second = characters[starts[zeros] + 1]
-    found = [zeros[~np.isin(second, _BEHIND_ZERO)], np.flatnonzero(first == _PLUS)]
+    found = [zeros[_goes_on(second)], np.flatnonzero(first == _PLUS)]
     minus = np.flatnonzero(first == _MINUS)
     if len(minus):
         second = characters[starts[minus] + 1]
         minus = minus[second == _ZERO]
         third = characters[np.minimum(starts[minus] + 2, len(characters) - 1)]
-        found.append(minus[(lengths[minus] == 2) | (~np.isin(third, _BEHIND_ZERO))])
+        found.append(minus[(lengths[minus] == 2) | (_goes_on(third))])
     return np.concatenate(found)
+
+
+def _goes_on(characters: np.ndarray) -> np.ndarray:
+    """Which of the characters behind a zero are neither a point nor an exponent's."""
+    return np.asarray((characters != ord(".")) & ((characters | 0x20) != ord("e")))
 
 
 def _exact(numbers: pa.Array) -> bool:

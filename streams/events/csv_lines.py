@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _LF, _CR = 0x0A, 0x0D
+_AT_ONCE = 1 << 16
 
 
 class CsvFault(Exception):
@@ -47,6 +48,7 @@ class CsvLines:
         value = rb"%(q)s(?:(?<=\A%(q)s)|(?<=[%(s)s\r\n]%(q)s))[^%(q)s]*(?:%(q)s%(q)s[^%(q)s]*)*(?:%(q)s|\Z)"
         self._quoted = re.compile(value % {b"q": mark, b"s": edge}) if quote else None
         self.line_end = _LF
+        self._count = 0
         self.blank_counts = False
         """Whether a line of nothing is a row: in files of one column."""
 
@@ -67,8 +69,7 @@ class CsvLines:
     def rows(self, block: bytes, *, last: bool) -> Rows:
         """The whole rows of a block that begins with one; with `last`, nothing follows it. Raises CsvFault."""
         if (stop := self._plain(block, last=last)) > 0:
-            count = int(np.count_nonzero(np.frombuffer(block, np.uint8, stop) == self.line_end))
-            return Rows(stop, None, count + (block[stop - 1] != self.line_end), -1)
+            return Rows(stop, None, self._count + (block[stop - 1] != self.line_end), -1)
         characters = np.frombuffer(block, np.uint8)
         ends = np.flatnonzero(characters == self.line_end)
         inside = self._inside(block, last=last)
@@ -90,9 +91,15 @@ class CsvLines:
         """Where the last row ends, in a block without quotes and empty lines, whose rows end in `\\n` alone; else 0."""
         if self.line_end != _LF or b"\r" in block or block[:1] == b"\n":
             return 0
-        ends = np.frombuffer(block, np.uint8) == _LF
-        if (ends[1:] & ends[:-1]).any():  # quicker than a search for two line ends
-            return 0
+        characters = np.frombuffer(block, np.uint8)
+        self._count = 0
+        after_end = False
+        for at in range(0, len(block), _AT_ONCE):  # memory that is new costs more than what is done with it
+            ends = characters[at : at + _AT_ONCE] == _LF
+            if (after_end and ends[0]) or (ends[1:] & ends[:-1]).any():
+                return 0
+            after_end = bool(ends[-1])
+            self._count += int(np.count_nonzero(ends))
         if self._quote >= 0 and block.find(self._quote) >= 0:
             return 0
         return len(block) if last else block.rfind(b"\n") + 1

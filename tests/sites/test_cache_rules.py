@@ -68,7 +68,9 @@ def test_a_row_is_put_on_every_turn(rig: Rig, spot: Spot) -> None:
     told = {"intents": (handle.id, topics.COMPLETIONS), "transfers": (manifest, topics.TRANSFERS)}
     rows = {table: until(lambda t=table, k=key: _ended(_last(rig, B, t, k)), table) for table, (key, _) in told.items()}
     # its view lags behind the rows
-    shown = until(lambda: (page := rig.ask(B, f"/api/intents/{handle.id}"))["state"] == "done" and page, "shown as done")
+    shown = until(
+        lambda: (page := rig.ask(B, f"/api/intents/{handle.id}"))["state"] == "done" and page, "shown as done"
+    )
     for table, (key, topic) in told.items():
         [*_, last] = rig.records(B, topic, key=key)
         rig.produce(B, _changelog(rig, B, table), key.encode(), None)

@@ -13,7 +13,8 @@ from streams.errors import InvalidName
 _SITE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _DESTINATION = re.compile(rf"{_SITE.pattern}(?:/[A-Za-z][A-Za-z0-9_-]{{0,63}})?")
 _SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-_LFN = re.compile(rf"(?:/{_SEGMENT})+")
+# =~ is left out: a shell puts somebody's home directory there.
+_LFN = re.compile(r"(?!.*=~)(?:/[A-Za-z0-9_][A-Za-z0-9._=+@,~-]*)+")
 _DATASET = re.compile(rf"/{_SEGMENT}/{_SEGMENT}/{_SEGMENT}")
 _BLOCK = re.compile(rf"/{_SEGMENT}/{_SEGMENT}/{_SEGMENT}#[A-Za-z0-9][A-Za-z0-9-]{{0,63}}")
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
@@ -72,11 +73,20 @@ class Site(Destination):
 
 
 class Lfn(_Name):
-    """Logical file name, the same at every site."""
+    """Logical file name, the same at every site.
+
+    Legal without quotes in a shell, as a path on a disk, of a URL and of a key: no blanks, nothing a shell or a URL
+    reads as its own (`: % # & ? * $` …), ASCII only (no two spellings of one name). A segment starts with none of
+    `- + @ = , ~` (options, files of arguments, expansion) and not with a dot: nobody places hidden files at another
+    site.
+    """
 
     __slots__ = ()
     _pattern, _kind, _bytes_max = _LFN, "LFN", LFN_BYTES_MAX
-    _rule = "use an absolute ASCII path of [A-Za-z0-9._-] segments, each starting with a letter or digit; 1,024 at most"
+    _rule = (
+        "use an absolute ASCII path of letters, digits and . _ = + @ , ~ -, where each segment starts with a letter, "
+        "digit or _ and no ~ follows =; 1,024 at most"
+    )
 
 
 class Dataset(_Name):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+import shlex
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -18,7 +20,20 @@ UUID = "0b5f6d6e-5a4e-4a55-8f10-0123456789ab"
 ALL = (n.Site, n.Lfn, n.Dataset, n.Block, n.IntentId, n.ManifestId, n.Adler32, n.Text)
 LEGAL = {
     n.Site: ("T1_US_FNAL", "a", "A" + "0" * 63),
-    n.Lfn: ("/store/data/x.root", "/a", "/0/1-2_3.4", "/a..b/c...", "/" + "a" * 1023),
+    n.Lfn: (
+        "/store/data/x.root",
+        "/a",
+        "/0/1-2_3.4",
+        "/a..b/c...",
+        "/store/country=DE/part-0.parquet",
+        "/store/_delta_log/_SUCCESS",
+        "/a+b.root",
+        "/file,v1",
+        "/x@y",
+        "/a~1",
+        "/a=",
+        "/" + "a" * 1023,
+    ),
     n.Dataset: ("/SingleMuon/Run2026A-v1/NANOAOD",),
     n.Block: ("/SingleMuon/Run2026A-v1/NANOAOD#0001", f"/a/b/c#{UUID}"),
     n.IntentId: (f"T1_A.{UUID}",),
@@ -39,7 +54,18 @@ ILLEGAL = {
         "/store/.hidden",
         "/.t2g-part",
         "/store/-rf",  # looks like an option
-        "/store/_x",
+        "/store/+x",
+        "/store/@x",  # a file of arguments
+        "/store/=x",
+        "/store/,x",
+        "/store/k=~root",  # a shell puts a home directory there
+        "/store/100%",
+        "/store/a:b",
+        "/store/a&b",
+        "/store/a'b",
+        "/store/{a,b}",
+        "/store/x*",
+        "/store/.t2g-0123456789abcdef-0.part",
         "/store//x",
         "/store/x/",
         "/store/a b",
@@ -133,7 +159,7 @@ def test_any_text_is_parsed_or_refused(kind: type[n._Name], text: str) -> None:
     assert name.isprintable() or kind is n.Text
 
 
-@given(st.text(alphabet="/.-_a0~%# \n", max_size=12))
+@given(st.text(alphabet="/.-_a0~=+@,%# \n", max_size=12))
 def test_a_legal_lfn_is_safe_below_any_root(text: str) -> None:
     try:
         name = n.Lfn(text)
@@ -141,7 +167,10 @@ def test_a_legal_lfn_is_safe_below_any_root(text: str) -> None:
         return
     for segment in name[1:].split("/"):
         assert segment
-        assert segment[0].isalnum()
+        assert segment[0].isalnum() or segment[0] == "_"
+        assert "=~" not in segment
+        assert shlex.split(segment) == [segment]
+        assert quote(segment, safe="._=+@,~-") == segment
         assert segment.isascii()
         assert segment not in (".", "..")
     assert name.startswith("/")

@@ -29,7 +29,7 @@ UUID = "0b5f6d6e-5a4e-4a55-8f10-0123456789ab"
 NAMES: dict[type, st.SearchStrategy[Any]] = {
     Site: st.from_regex(r"\A[A-Za-z][A-Za-z0-9_]{0,63}\Z").map(Site),
     Destination: st.sampled_from(["T1_A", "T1_A/zpeak"]).map(Destination),
-    Lfn: st.from_regex(r"\A(/[A-Za-z0-9][A-Za-z0-9._-]{0,20}){1,4}\Z").map(Lfn),
+    Lfn: st.from_regex(r"\A(/[A-Za-z0-9_][A-Za-z0-9._=+@,-]{0,20}){1,4}\Z").map(Lfn),
     Dataset: st.just(Dataset("/P/Q/TIER")),
     Block: st.integers(0, 9).map(lambda n: Block(f"/P/Q/TIER#{n}")),
     IntentId: st.just(IntentId(f"T1.{UUID}")),

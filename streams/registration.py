@@ -39,7 +39,7 @@ Listed = tuple[str, str, int, str]
 """(LFN, block, bytes, adler32) of a file whose bytes this process does not see."""
 Replica = tuple[Lfn, Site, int, str, str]
 """(LFN, site, bytes, adler32, block)."""
-Elsewhere = Callable[[Sequence[Lfn]], Iterable[Replica]]
+ReplicasOf = Callable[[Sequence[Lfn]], Iterable[Replica]]
 """Replicas that the catalogue knows of these names, of this site too."""
 
 
@@ -88,8 +88,8 @@ def register(
     lfn_prefix: str | None = None,
     lfns: Mapping[str, str] | None = None,
     endpoint: Endpoint | None = None,
-    elsewhere: Elsewhere | None = None,
-    link: bool = True,
+    replicas_of: ReplicasOf | None = None,
+    link: bool = False,
     threads: int = 4,
     timeout_s: float = 60.0,
     on_progress: Callable[[int, int], None] | None = None,
@@ -99,7 +99,8 @@ def register(
 
     A path `s3://NAME/PATTERN` is the keys of a store of this site that match; each is read once and stays there.
 
-    `lfns` maps paths to LFNs; see `walking.name` for the others. `link=False` copies always. `elsewhere` finds known
+    `lfns` maps paths to LFNs; see `walking.name` for the others. What is placed is a clone or a copy: no write to the
+    user's file reaches it. `link=True` links where it can, and then such a write does. `replicas_of` finds known
     replicas: a name is one content everywhere, and in one block of a site; what contradicts that is refused before it
     is placed. `on_progress(files, bytes)` after acknowledgements.
     Raises UsageError without an endpoint, StorageError without its root; `stopped` says that the cluster went away.
@@ -130,7 +131,7 @@ def register(
                 return file, error, ""
 
         def held() -> Iterator[tuple[str, HeldFile]]:
-            for file, answer, how in _in_threads(read, _looked_up(named(), elsewhere), threads):
+            for file, answer, how in _in_threads(read, _looked_up(named(), replicas_of), threads):
                 if isinstance(answer, StorageError):
                     result.refuse(file.path, str(answer))
                 else:
@@ -146,7 +147,7 @@ def register_listing(
     publisher: Publisher,
     listing: Iterable[Listed],
     *,
-    elsewhere: Elsewhere | None = None,
+    replicas_of: ReplicasOf | None = None,
     timeout_s: float = 60.0,
     on_progress: Callable[[int, int], None] | None = None,
     on_fault: Callable[[Fault], None] | None = None,
@@ -170,7 +171,7 @@ def register_listing(
             except UsageError as error:
                 result.refuse(str(lfn), str(error))
 
-    checked = held() if elsewhere is None else _without_conflicts(held(), result, publisher.site, elsewhere)
+    checked = held() if replicas_of is None else _without_conflicts(held(), result, publisher.site, replicas_of)
     _say(publisher, checked, result, timeout_s, on_progress)
     return result
 
@@ -222,16 +223,16 @@ def _keys(asked: str, store: Endpoint, result: Registered) -> Iterator[Named]:
             )
 
 
-def _looked_up(files: Iterator[Named], elsewhere: Elsewhere | None) -> Iterator[tuple[Named, Sequence[Replica]]]:
+def _looked_up(files: Iterator[Named], replicas_of: ReplicasOf | None) -> Iterator[tuple[Named, Sequence[Replica]]]:
     """Each file with what is known of its name, some hundred at a time."""
     while chunk := list(islice(files, _LOOKED_UP)):
-        known = _by_name(elsewhere, [file.lfn for file in chunk])
+        known = _by_name(replicas_of, [file.lfn for file in chunk])
         yield from ((file, known.get(file.lfn, ())) for file in chunk)
 
 
-def _by_name(elsewhere: Elsewhere | None, lfns: Sequence[Lfn]) -> dict[str, list[Replica]]:
+def _by_name(replicas_of: ReplicasOf | None, lfns: Sequence[Lfn]) -> dict[str, list[Replica]]:
     known: dict[str, list[Replica]] = {}
-    for replica in elsewhere(lfns) if elsewhere is not None else ():
+    for replica in replicas_of(lfns) if replicas_of is not None else ():
         known.setdefault(replica[0], []).append(replica)
     return known
 
@@ -301,10 +302,10 @@ def _without_duplicates(held: Iterator[tuple[str, HeldFile]], result: Registered
 
 
 def _without_conflicts(
-    held: Iterator[tuple[str, HeldFile]], result: Registered, site: Site, elsewhere: Elsewhere
+    held: Iterator[tuple[str, HeldFile]], result: Registered, site: Site, replicas_of: ReplicasOf
 ) -> Iterator[tuple[str, HeldFile]]:
     while chunk := list(islice(held, _LOOKED_UP)):
-        known = _by_name(elsewhere, [file.lfn for _, file in chunk])
+        known = _by_name(replicas_of, [file.lfn for _, file in chunk])
         for where, file in chunk:
             replicas = known.get(file.lfn, ())
             why = _contradiction(file.lfn, file.bytes, file.adler32, file.block, replicas, site)

@@ -32,16 +32,18 @@ def file() -> None:
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
 @click.option("--block", required=True, metavar="/P/P/T#NAME", help="The block they belong to.")
 @click.option("--prefix", metavar="LFN", help="LFN under which files outside the storage are placed.")
-@click.option("--copy", is_flag=True, help="Always copy into the storage, never link.")
+@click.option("--copy", is_flag=True, hidden=True, help="As is done without --link.")
+@click.option("--link", is_flag=True, help="Hard-link into the storage, no copy: never write to the files again.")
 @json_option
 @click.pass_obj
 def register_files(
-    settings: Settings, paths: tuple[str, ...], block: str, prefix: str | None, copy: bool, as_json: bool
+    settings: Settings, paths: tuple[str, ...], block: str, prefix: str | None, copy: bool, link: bool, as_json: bool
 ) -> None:
     """Say to the log that this site holds the files at PATH… (directories are walked).
 
     A PATH 's3://NAME/PATTERN' is the keys of the site's store NAME that match, * and ? standing for any characters.
-    Files outside the site's storage are placed into it first, under --prefix, by default /store/BLOCK'S DATASET.
+    Files outside the site's storage are placed into it first, under --prefix, by default /store/BLOCK'S DATASET: cloned
+    where the filesystem can share blocks, else copied. With --link a later write to such a file changes the replica.
     Exit 0: all registered; 8: some refused; 6: none registered.
     """
     chosen, settings = Block(block), at_site(settings)
@@ -58,8 +60,8 @@ def register_files(
             paths,
             chosen,
             lfn_prefix=lfn_prefix,
-            elsewhere=_elsewhere(known),
-            link=not copy,
+            replicas_of=_replicas_of(known),
+            link=link and not copy,
             on_progress=lambda files, size: progress.show(files, files, size, size),
             on_fault=lambda fault: screen.say(f"refused: {fault}"),
         )
@@ -68,7 +70,7 @@ def register_files(
     leave(_exit_code(done))
 
 
-def _elsewhere(known: Catalogue) -> Callable[[Sequence[Lfn]], list[tuple[Lfn, Site, int, str, str]]]:
+def _replicas_of(known: Catalogue) -> Callable[[Sequence[Lfn]], list[tuple[Lfn, Site, int, str, str]]]:
     """Replicas at every site, as they were known when the registering began."""
     return lambda lfns: [
         (file.lfn, replica.site, replica.bytes, replica.adler32, replica.block)

@@ -187,14 +187,14 @@ def test_a_name_with_other_content_at_another_site_is_refused(
     journal.flush()
     catalogue = seen(view)
 
-    def elsewhere(lfns: Sequence[Lfn]) -> Iterator[tuple[Lfn, Site, int, str, str]]:
+    def replicas_of(lfns: Sequence[Lfn]) -> Iterator[tuple[Lfn, Site, int, str, str]]:
         for file in catalogue.files(lfns):
             yield from ((file.lfn, r.site, r.bytes, r.adler32, r.block) for r in file.replicas)
 
     for tail in ("x.root", "y.root"):
         write(tmp_path / "mine" / tail, b"abc")
     result = register(
-        settings, publisher, [tmp_path / "mine"], BLOCK, lfn_prefix="/store", endpoint=store, elsewhere=elsewhere
+        settings, publisher, [tmp_path / "mine"], BLOCK, lfn_prefix="/store", endpoint=store, replicas_of=replicas_of
     )
     assert result.files == 1
     assert "T1_B holds other content as /store/y.root (99 bytes" in told(result)[0]
@@ -206,9 +206,20 @@ def test_a_name_with_other_content_at_another_site_is_refused(
         Block(f"{DATASET}#another"),
         lfn_prefix="/store",
         endpoint=store,
-        elsewhere=lambda lfns: [(lfn, publisher.site, 3, adler(b"abc"), BLOCK) for lfn in lfns],
+        replicas_of=lambda lfns: [(lfn, publisher.site, 3, adler(b"abc"), BLOCK) for lfn in lfns],
     )
     assert f"/store/x.root is registered here in {BLOCK}, and a file is in one block" in told(again)[0]
+
+
+def test_a_user_who_writes_on_changes_no_replica(
+    settings: Settings, publisher: Publisher, store: Endpoint, tmp_path: Path
+) -> None:
+    mine = write(tmp_path / "mine" / "log.txt", b"line 1")
+    result = register(settings, publisher, [mine], BLOCK, lfn_prefix="/store/m", endpoint=store)
+    assert set(result.placed) <= {"clone", "copy"}
+    with mine.open("ab") as file:
+        file.write(b"line 2")
+    assert Path(store.pfn("/store/m/log.txt")).read_bytes() == b"line 1"
 
 
 def test_no_name_ends_the_walk(settings: Settings, publisher: Publisher, store: Endpoint, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from streams.settings import Settings
 from streams.storage import open_endpoint
 from streams.storage.endpoint import Endpoint
 from streams.storage.posix_place import measure
-from streams.walking import Named, find, keys, name
+from streams.walking import Named, Renaming, find, keys, name
 
 FAULTS_KEPT = 1000
 _LOOKED_UP = 500
@@ -87,6 +87,7 @@ def register(
     *,
     lfn_prefix: str | None = None,
     lfns: Mapping[str, str] | None = None,
+    renamings: Sequence[Renaming] = (),
     endpoint: Endpoint | None = None,
     replicas_of: ReplicasOf | None = None,
     link: bool = False,
@@ -119,7 +120,7 @@ def register(
                     continue
                 for found in find([path], result.refuse):
                     try:
-                        yield name(found, store, prefix, lfns or {})
+                        yield name(found, store, prefix, lfns or {}, renamings)
                     except UsageError as error:
                         result.refuse(found.path, str(error))
 

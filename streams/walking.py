@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from streams.core.names import Lfn
+from streams.core.names import Lfn, shown
 from streams.errors import StorageError, UsageError
 from streams.storage.endpoint import Endpoint, FileStat
 
@@ -20,6 +21,31 @@ class Found:
 
     path: str
     tail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Renaming:
+    """`s/REGEX/REPLACEMENT/`, with any character for the slashes: every match in a path below what was given."""
+
+    pattern: re.Pattern[str]
+    replacement: str
+
+    @classmethod
+    def parse(cls, text: str) -> Renaming:
+        """Raises UsageError for what is no such text, or no regular expression."""
+        pieces = text[2:].split(text[1]) if len(text) > 2 and text[0] == "s" else []
+        rule = "use s/REGEX/REPLACEMENT/, as 's/ /_/', with another character than / where one stands in it"
+        if len(pieces) != 3 or pieces[2] or not pieces[0]:
+            raise UsageError(f"not a renaming: {shown(text)!r}", next=rule)
+        try:
+            made = cls(re.compile(pieces[0]), pieces[1])
+            re.compile(pieces[0] + "|").sub(pieces[1], "")
+        except (re.error, IndexError) as error:
+            raise UsageError(f"not a renaming: {shown(text)!r}: {shown(str(error))}", next=rule) from error
+        return made
+
+    def of(self, tail: str) -> str:
+        return self.pattern.sub(self.replacement, tail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +105,16 @@ def _below(top: str, refuse: Refuse) -> Iterator[Found]:
         waiting += reversed(below)
 
 
-def name(found: Found, endpoint: Endpoint, prefix: str | None, lfns: Mapping[str, str]) -> Named:
+def name(
+    found: Found,
+    endpoint: Endpoint,
+    prefix: str | None,
+    lfns: Mapping[str, str],
+    renamings: Sequence[Renaming] = (),
+) -> Named:
     """The LFN of a file: as `lfns` says of its path, else from its place under the root, else `prefix` and its tail.
+
+    The tail is renamed, one renaming after the other; a file under the root keeps the name of its place.
 
     Raises InvalidName when that is no legal LFN, UsageError when none of the three applies.
     """
@@ -95,7 +129,10 @@ def name(found: Found, endpoint: Endpoint, prefix: str | None, lfns: Mapping[str
             return Named(found.path, lfn, True)
     if prefix is None:
         raise UsageError("not under the storage root", next="say which LFN it gets, with a prefix")
-    return Named(found.path, Lfn(f"{prefix.rstrip('/')}/{found.tail}"), False)
+    tail = found.tail
+    for renaming in renamings:
+        tail = renaming.of(tail)
+    return Named(found.path, Lfn(f"{prefix.rstrip('/')}/{tail}"), False)
 
 
 def _keeps(endpoint: Endpoint, lfn: Lfn, place: str) -> bool:

@@ -20,6 +20,7 @@ from streams.kafka.publish import Publisher
 from streams.registration import Registered, register, verify
 from streams.settings import Settings
 from streams.views.catalogue import Catalogue, Replica
+from streams.walking import Renaming
 from streams.worker_api import WorkerApi
 
 
@@ -32,12 +33,22 @@ def file() -> None:
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
 @click.option("--block", required=True, metavar="/P/P/T#NAME", help="The block they belong to.")
 @click.option("--prefix", metavar="LFN", help="LFN under which files outside the storage are placed.")
+@click.option(
+    "--rename", multiple=True, metavar="s/REGEX/TEXT/", help="Of paths below PATH, before they are LFNs. Repeat."
+)
 @click.option("--copy", is_flag=True, hidden=True, help="As is done without --link.")
 @click.option("--link", is_flag=True, help="Hard-link into the storage, no copy: never write to the files again.")
 @json_option
 @click.pass_obj
 def register_files(
-    settings: Settings, paths: tuple[str, ...], block: str, prefix: str | None, copy: bool, link: bool, as_json: bool
+    settings: Settings,
+    paths: tuple[str, ...],
+    block: str,
+    prefix: str | None,
+    rename: tuple[str, ...],
+    copy: bool,
+    link: bool,
+    as_json: bool,
 ) -> None:
     """Say to the log that this site holds the files at PATH… (directories are walked).
 
@@ -61,6 +72,7 @@ def register_files(
             chosen,
             lfn_prefix=lfn_prefix,
             replicas_of=_replicas_of(known),
+            renamings=[Renaming.parse(text) for text in rename],
             link=link and not copy,
             on_progress=lambda files, size: progress.show(files, files, size, size),
             on_fault=lambda fault: screen.say(f"refused: {fault}"),

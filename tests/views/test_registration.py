@@ -19,6 +19,7 @@ from streams.storage import open_endpoint
 from streams.storage.endpoint import Endpoint
 from streams.views.catalogue import Catalogue
 from streams.views.view import View
+from streams.walking import Renaming
 from tests.views.journal import DATASET, A, B, Journal, held, holds, settings_for
 
 BLOCK = Block(f"{DATASET}#b1")
@@ -220,6 +221,25 @@ def test_a_user_who_writes_on_changes_no_replica(
     with mine.open("ab") as file:
         file.write(b"line 2")
     assert Path(store.pfn("/store/m/log.txt")).read_bytes() == b"line 1"
+
+
+def test_a_tree_with_odd_names_is_renamed(
+    settings: Settings, publisher: Publisher, store: Endpoint, tmp_path: Path
+) -> None:
+    for tail in ("ä b/1 2.root", ".bidsignore", "k=v/_SUCCESS"):
+        write(tmp_path / "mine" / tail, tail.encode())
+    renamings = [Renaming.parse(text) for text in ("s/ä/ae/", "s, ,_,", r"s#(^|/)\.#\1dot-#")]
+    given = [tmp_path / "mine"]
+    result = register(settings, publisher, given, BLOCK, lfn_prefix="/store/m", renamings=renamings, endpoint=store)
+    assert (result.files, result.faults) == (3, [])
+    assert Path(store.pfn("/store/m/ae_b/1_2.root")).read_bytes() == "ä b/1 2.root".encode()
+    assert Path(store.pfn("/store/m/dot-bidsignore")).exists()
+
+
+@pytest.mark.parametrize("text", ["", "s", "s/", "s/a/b", "s/(/x/", r"s/a/\2/", "s//x/", "s/a/b/g"])
+def test_what_is_no_renaming_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="not a renaming"):
+        Renaming.parse(text)
 
 
 def test_no_name_ends_the_walk(settings: Settings, publisher: Publisher, store: Endpoint, tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ def enter(settings: Settings, lots: Sequence[Lot], tell: Tell) -> None:
     with Publisher(settings, settings.here, writer, "cli") as publisher:
         for lot in lots:
             started = time.monotonic()
-            done = register(settings, publisher, lot.paths, lot.block, lfn_prefix=lot.prefix)
+            done = register(settings, publisher, lot.paths, lot.block, lfn_prefix=lot.prefix, link=True)
             if done.stopped is not None:
                 raise done.stopped
             lot.faults = list(done.faults)

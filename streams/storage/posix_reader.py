@@ -107,7 +107,8 @@ class PosixReader(Reader):
             return
         remembered = _VERSION.fullmatch(version)
         if remembered is None or int(remembered[1]) == self.stat.bytes:
-            what = f"the file was changed {when}"
+            same = remembered is not None and when == _SINCE_LISTED
+            what = f"the file was changed {when}" + (" (same size, other time)" if same else "")
         else:
             # `version` is the older one only where a caller remembered it
             sizes = int(remembered[1]), self.stat.bytes

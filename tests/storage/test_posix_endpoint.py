@@ -454,3 +454,11 @@ def test_rules_cannot_lead_out_of_the_root(tmp_path: Path) -> None:
             pytest.raises(StorageError, match="does not lead to a file under the storage root"),
         ):
             endpoint.pfn("/store/x")
+
+
+def test_a_file_that_was_only_touched_is_told_so(endpoint: PosixEndpoint, backdoor: Backdoor) -> None:
+    backdoor.put(LFN, b"same")
+    listed = endpoint.stat(LFN).version
+    os.utime(endpoint.pfn(LFN), ns=(1, 1))
+    with pytest.raises(StorageError, match=r"since it was listed \(same size, other time\).*register it again"):
+        endpoint.open_reader(LFN, listed)

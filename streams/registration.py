@@ -114,15 +114,22 @@ def register(
     with _endpoint(settings, endpoint) as store, waits.on("files to be read") as reading:
 
         def named() -> Iterator[Named]:
+            renamed: dict[Lfn, str] = {}
             for path in wanted:
                 if is_asked(path):
                     yield from _keys(path, store, result)
                     continue
                 for found in find([path], result.refuse):
                     try:
-                        yield name(found, store, prefix, lfns or {}, renamings)
+                        file = name(found, store, prefix, lfns or {}, renamings)
                     except UsageError as error:
                         result.refuse(found.path, str(error))
+                        continue
+                    first = renamed.setdefault(file.lfn, found.path) if renamings else found.path
+                    if first == found.path:
+                        yield file
+                    else:
+                        result.refuse(found.path, f"it would be {file.lfn}, as {shown(first)} is: rename them apart")
 
         def read(one: tuple[Named, Sequence[Replica]]) -> tuple[Named, HeldFile | StorageError, str]:
             file, replicas = one

@@ -236,6 +236,19 @@ def test_a_tree_with_odd_names_is_renamed(
     assert Path(store.pfn("/store/m/dot-bidsignore")).exists()
 
 
+def test_two_files_renamed_to_one_name_are_told(
+    settings: Settings, publisher: Publisher, store: Endpoint, tmp_path: Path
+) -> None:
+    for tail in ("a b", "a_b"):
+        write(tmp_path / "mine" / tail, b"same")
+    renamings = [Renaming.parse("s/ /_/")]
+    given = [tmp_path / "mine"]
+    result = register(settings, publisher, given, BLOCK, lfn_prefix="/store/m", renamings=renamings, endpoint=store)
+    (line,) = told(result)
+    assert "mine/a_b: it would be /store/m/a_b, as" in line
+    assert "mine/a b is" in line
+
+
 @pytest.mark.parametrize("text", ["", "s", "s/", "s/a/b", "s/(/x/", r"s/a/\2/", "s//x/", "s/a/b/g"])
 def test_what_is_no_renaming_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="not a renaming"):

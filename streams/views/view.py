@@ -47,8 +47,9 @@ FORMAT = 2
 INTENTS_FORMAT = 1
 """Raised when the layout in intent_rows.py or the fold of intents changes: only these are folded anew."""
 _RECORDS_MAX = 32
-_FILES_MAX = 4000
-"""A batch ends behind so many records or files: ~20 MB of records, ~8 MB of rows."""
+_FILES_MAX = 500
+"""A batch ends behind so many records or files: ~20 MB of records, ~1 MB of rows. While RocksDB's binding writes, no
+other thread has the interpreter, the agents' loop neither."""
 _INTENTS_RECORDS_MAX = 256
 _INTENTS_AGE_MS = 200
 """The broker answers a fetch of intents' facts when so long has passed, however many there are. Each fact by itself

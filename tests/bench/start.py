@@ -144,7 +144,8 @@ class Start:
         asked_s = self._first_request(began_ms)
         worker = next(p for p in local.status(self.rig.state) if p.name == f"{B}-worker-0")
         memory = psutil.Process(worker.pid).memory_info().rss / MB
-        time.sleep(ASKED_S)  # rows are asked after it is awake, and again
+        if wanted:  # rows are asked after it is awake, and again; the first start must leave them open
+            time.sleep(ASKED_S)
         stall = max(float(health["longest_stall_s"]), float(self.rig.health(B)["longest_stall_s"]))  # type: ignore[arg-type]
         name = f"start {how}: {self.open:,} open full manifests, {self.ended:,} ended rows"
         more |= {"recovered s": round(awake_s - health["waking_s"], 1)} if "waking_s" in health else {}

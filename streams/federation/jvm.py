@@ -33,6 +33,7 @@ class Jvm:
             str(self.java.path),
             *flags,
             *share,
+            "-XX:-UsePerfData",  # a file in /tmp for each process, which a killed one leaves there
             "-XX:+ExitOnOutOfMemoryError",  # half a process is worse than none: the supervisor starts it again
             "-Djdk.nio.maxCachedBufferSize=1048576",  # else each thread keeps a copy of its largest request
             "-Djava.awt.headless=true",

@@ -133,6 +133,7 @@ def test_down_leaves_no_process(state: Path) -> None:
     owned = [psutil.Process(p.pid) for p in record(state).parts]
     owned.append(psutil.Process(record(state).pid))
     assert len(owned) == 4
+    assert not [p.pid for p in owned if list(Path("/tmp").glob(f"hsperfdata_*/{p.pid}"))], "nothing outside its state"
     assert local.down(state)
     assert not [p for p in owned if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
     assert not local.down(state), "nothing is left to stop"

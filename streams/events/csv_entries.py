@@ -6,7 +6,6 @@ Where rows end is `csv_lines.py`, types are `csv_columns.py`; what both find is 
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Sequence
 
@@ -165,7 +164,7 @@ class CsvEntries(TextEntries):
             quoted_strings_can_be_null=quoted_missing,
             timestamp_parsers=[_NO_TIMES],
         )
-        return csv.read_csv(io.BytesIO(raw), read_options=read, parse_options=parse, convert_options=convert)
+        return csv.read_csv(pa.BufferReader(raw), read_options=read, parse_options=parse, convert_options=convert)
 
     def _line_of(self, raw: bytes, at: int, place: int) -> int:
         """The number of the line that a place within a piece stands in; the piece begins at byte `at` of the file."""

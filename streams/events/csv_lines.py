@@ -88,21 +88,30 @@ class CsvLines:
         return Rows(stop, begins, len(begins), open_quote)
 
     def _plain(self, block: bytes, *, last: bool) -> int:
-        """Where the last row ends, in a block without quotes and empty lines, whose rows end in `\\n` alone; else 0."""
+        """Where the last row ends, in a block whose every `\\n`, and nothing else, ends a row with values; else 0."""
         if self.line_end != _LF or b"\r" in block or block[:1] == b"\n":
             return 0
         characters = np.frombuffer(block, np.uint8)
+        quoted = self._quote >= 0 and block.find(self._quote) >= 0
         self._count = 0
-        after_end = False
+        after_end = open_still = False
         for at in range(0, len(block), _AT_ONCE):  # memory that is new costs more than what is done with it
-            ends = characters[at : at + _AT_ONCE] == _LF
+            some = characters[at : at + _AT_ONCE]
+            ends = some == _LF
             if (after_end and ends[0]) or (ends[1:] & ends[:-1]).any():
                 return 0
             after_end = bool(ends[-1])
             self._count += int(np.count_nonzero(ends))
-        if self._quote >= 0 and block.find(self._quote) >= 0:
-            return 0
-        return len(block) if last else block.rfind(b"\n") + 1
+            if quoted:
+                quotes = np.flatnonzero(some == self._quote)
+                if not self._regular(characters, at + quotes[open_still::2], at + quotes[1 - open_still :: 2]):
+                    return 0
+                if ((np.searchsorted(quotes, np.flatnonzero(ends)) + open_still) & 1).any():
+                    return 0
+                open_still ^= bool(len(quotes) & 1)
+        if last:
+            return 0 if open_still else len(block)
+        return block.rfind(b"\n") + 1
 
     def _one_way(self, block: bytes, stop: int, inside: _Inside | None) -> None:
         """Raises CsvFault where the other character that may end a line stands alone."""
@@ -143,15 +152,21 @@ class CsvLines:
         characters = np.frombuffer(block, np.uint8)
         quotes = np.flatnonzero(characters == self._quote)
         opening, closing = quotes[0::2], quotes[1::2]
-        before = characters[opening - 1]
-        regular = self._edge(before) | (before == self._quote)
-        regular[0] |= opening[0] == 0
-        if regular.all():
-            after = characters[np.minimum(closing + 1, len(block) - 1)]
-            regular = self._edge(after) | (after == self._quote) | (closing == len(block) - 1)
-            if regular.all():
-                return _Inside(opening, closing)
+        if self._regular(characters, opening, closing):
+            return _Inside(opening, closing)
         return self._one_by_one(block, last=last)
+
+    def _regular(self, characters: np.ndarray, opening: np.ndarray, closing: np.ndarray) -> bool:
+        """Whether all quotes stand at the edges of values, or doubled in quoted ones."""
+        before = characters[opening - 1]
+        after = characters[np.minimum(closing + 1, len(characters) - 1)]
+        outside = self._edge(before) | (before == self._quote)
+        if len(opening) and opening[0] == 0:
+            outside[0] = True
+        if not outside.all():
+            return False
+        outside = self._edge(after) | (after == self._quote) | (closing == len(characters) - 1)
+        return bool(outside.all())
 
     def _edge(self, characters: np.ndarray) -> np.ndarray:
         return np.asarray((characters == self._separator) | (characters == _LF) | (characters == _CR))

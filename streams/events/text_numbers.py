@@ -1,6 +1,7 @@
 """Which doubles are the numbers that a text wrote: the same digits, when written with as many as stood there.
 
-Numbers of 15 digits are, whatever they are, within the normal range of doubles. Longer ones are compared by arithmetic
+Numbers of 15 digits are, whatever they are, within the normal range of doubles. Longer ones are compared by whole-number
+arithmetic where they have few digits behind a point, else by arithmetic
 on whole columns (the last digits of the text against those of the double times a power of ten, in two doubles), and
 what that leaves open one by one. Not here: files, columns.
 """
@@ -26,10 +27,16 @@ _SPLIT = 134217729.0  # 2 ** 27 + 1: halves a double's digits
 _TIE = 0.5 - 1e-6
 _LAST = 8
 """Digits of a text that are looked at: the nearest double differs from 19 digits in the last four only."""
-_AT_ONCE = 4096
+_AT_ONCE = 8192
 """Values: what is computed of them stays in the processor's cache."""
 _KEPT = np.array([(1 << 64) - (1 << (64 - 8 * n)) if n else 0 for n in range(9)], dtype=np.uint64)
 """Of eight characters, the last n."""
+_SHORT_CHARS = 18
+"""A point and 17 digits."""
+_ONE_EXPONENT = 1075
+"""Bits of the exponent of a double whose last digit is one."""
+_FIVES = np.array([5**n for n in range(28)], dtype=np.uint64)
+_TENS = np.array([10**n for n in range(17)], dtype=np.uint64)
 _MODULUS = np.array([10**n for n in range(9)], dtype=np.uint64)
 
 
@@ -81,21 +88,74 @@ def all_doubles(texts: pa.StringArray, values: np.ndarray, lengths: np.ndarray, 
         some_long = bool(long.any())
     if not some_long:
         return True
-    if not long.all():
-        texts, values, lengths = texts.filter(pa.array(long)), values[long], lengths[long]
-    open_still = ~_surely(texts, values, lengths, plain=plain)
-    return not open_still.any() or all(map(is_double, texts.filter(pa.array(open_still)).to_pylist()))
+    open_still = _open(texts, magnitude, lengths, long, plain=plain)
+    if len(open_still):
+        some = texts.take(pa.array(open_still))
+        sure = _surely(some, magnitude[open_still], lengths[open_still], plain=plain)
+        open_still = open_still[~sure]
+    return not len(open_still) or all(map(is_double, texts.take(pa.array(open_still)).to_pylist()))
 
 
-def _surely(texts: pa.StringArray, values: np.ndarray, lengths: np.ndarray, *, plain: bool) -> np.ndarray:
+def _open(
+    texts: pa.StringArray, magnitudes: np.ndarray, lengths: np.ndarray, long: np.ndarray, *, plain: bool
+) -> np.ndarray:
+    """The indices of long numbers that whole-number arithmetic does not show to be the same."""
+    characters, ends = _parts(texts)
+    found = []
+    for at in range(0, len(ends), _AT_ONCE):
+        some = slice(at, at + _AT_ONCE)
+        still = long[some]
+        if still.any():
+            still = still & ~_same_fraction(characters, ends[some], lengths[some], magnitudes[some], plain=plain)
+            found.append(at + np.flatnonzero(still))
+    return np.concatenate(found) if found else np.zeros(0, dtype=np.intp)
+
+
+def _same_fraction(
+    characters: np.ndarray, ends: np.ndarray, lengths: np.ndarray, magnitudes: np.ndarray, *, plain: bool
+) -> np.ndarray:
+    """Which decimals, of one point each, no exponent and few digits, are the same number. Says nothing of others.
+
+    A text says M / 10^p, its double is m * 2^-(p + s). Both times 10^p * 2^s are m * 5^p and M * 2^s: whole numbers,
+    which differ by at most 5^p / 2 < 2^63, as no double is nearer. So they are compared modulo 2^64. Of M, digits
+    before the last 16 are the double's: if they were others, the difference would be far above half of 2^s.
+    """
+    begin = int(ends[0] - lengths[0])
+    dots = begin + np.flatnonzero(characters[begin : int(ends[-1])] == ord("."))
+    if len(dots) != len(ends) or begin + int(lengths.sum()) != int(ends[-1]):
+        return np.zeros(len(ends), dtype=bool)
+    decimals = ends - dots - 1
+    sure = (decimals >= 4) & (decimals < lengths) & (ends >= 2 * _LAST)
+    sure &= (lengths <= _SHORT_CHARS) | ((lengths <= _SHORT_CHARS + 3) & (decimals >= 14))
+    if not plain:
+        sure[_with_exponent(characters, ends - lengths, ends)] = False
+    ends = np.maximum(ends, 2 * _LAST)
+    bits = magnitudes.view(np.uint64)
+    shift = _ONE_EXPONENT - (bits >> np.uint64(52)).astype(np.int64) - decimals
+    sure &= (shift >= 1) & (shift <= 63)
+    if not sure.all():
+        decimals, shift, magnitudes = decimals * sure, np.where(sure, shift, 1), magnitudes * sure
+    bits_away = shift.astype(np.uint64)
+    fraction = _last_digits(characters, ends, np.minimum(decimals, _LAST))
+    fraction += _last_digits(characters, ends - _LAST, np.clip(decimals - _LAST, 0, _LAST)) * np.uint64(10**_LAST)
+    beyond = np.maximum(decimals - 2 * _LAST, 0)
+    if beyond.any():
+        magnitudes = magnitudes * _HIGH[beyond + _POWER_MAX]
+    whole = magnitudes.astype(np.uint64) * _TENS[np.minimum(decimals, 2 * _LAST)] + fraction
+    mantissa = (bits & np.uint64((1 << 52) - 1)) | np.uint64(1 << 52)
+    half = np.uint64(1) << (bits_away - np.uint64(1))
+    apart = mantissa * _FIVES[decimals] - (whole << bits_away)
+    return np.asarray(sure & (apart + (half - np.uint64(1)) < half + half - np.uint64(1)))
+
+
+def _surely(texts: pa.StringArray, magnitudes: np.ndarray, lengths: np.ndarray, *, plain: bool) -> np.ndarray:
     """Which of these are shown to be the same number; of the others nothing is said. All are finite and not zero."""
     characters, ends = _parts(texts)
-    sure = np.zeros(len(values), dtype=bool)
+    sure = np.zeros(len(ends), dtype=bool)
     if len(characters) < _LAST:
         return sure
     dots = pc.find_substring(texts, ".").to_numpy(zero_copy_only=False)
-    magnitudes = np.abs(values)
-    for at in range(0, len(values), _AT_ONCE):
+    for at in range(0, len(ends), _AT_ONCE):
         some = slice(at, at + _AT_ONCE)
         sure[some] = _same(characters, ends[some], lengths[some], dots[some], magnitudes[some], plain=plain)
     return sure

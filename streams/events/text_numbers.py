@@ -1,9 +1,8 @@
 """Which doubles are the numbers that a text wrote: the same digits, when written with as many as stood there.
 
-Numbers of 15 digits are, whatever they are, within the normal range of doubles. Longer ones are compared by whole-number
-arithmetic where they have few digits behind a point, else by arithmetic
-on whole columns (the last digits of the text against those of the double times a power of ten, in two doubles), and
-what that leaves open one by one. Not here: files, columns.
+Numbers of 15 digits are, whatever they are, within the normal range of doubles. Longer ones are compared on whole
+columns: decimals of up to 17 digits by whole-number arithmetic modulo 2^64; others by their last digits against those
+of the double times a power of ten, in two doubles; what that leaves open one by one. Not here: files, columns.
 """
 
 from __future__ import annotations

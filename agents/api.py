@@ -209,6 +209,7 @@ class Pages:
         self._pages: dict[str, Callable[[Query], Any]] = {
             "/api/health": self._health,
             "/api/where": self._where,
+            "/api/replicas": self._replicas,
             "/api/files": self._files,
             "/api/datasets": self._datasets,
             "/api/blocks": self._blocks,
@@ -257,6 +258,13 @@ class Pages:
 
     def _where(self, query: Query) -> list[dict[str, Any]]:
         return [_replica(r) for r in self._view.catalogue.where(Lfn(_wanted(query, "lfn")))]
+
+    def _replicas(self, query: Query) -> list[dict[str, Any]]:
+        """Of many names, a line each, in whatever dataset."""
+        names = [Lfn(name) for name in _wanted(query, "lfns").split("\n")]
+        if len(names) > LIMIT_MAX:
+            raise UsageError(f"{len(names):,} names, {LIMIT_MAX:,} at most", next="ask for them in parts")
+        return [{"lfn": lfn, **_replica(replica)} for lfn, replica in self._view.catalogue.replicas(names)]
 
     def _files(self, query: Query) -> dict[str, Any]:
         if "block" in query:

@@ -114,7 +114,7 @@ def register(
     with _endpoint(settings, endpoint) as store, waits.on("files to be read") as reading:
 
         def named() -> Iterator[Named]:
-            renamed: dict[Lfn, str] = {}
+            shared = _shared(wanted, store, prefix, lfns or {}, renamings) if renamings else {}
             for path in wanted:
                 if is_asked(path):
                     yield from _keys(path, store, result)
@@ -125,11 +125,11 @@ def register(
                     except UsageError as error:
                         result.refuse(found.path, str(error))
                         continue
-                    first = renamed.setdefault(file.lfn, found.path) if renamings else found.path
-                    if first == found.path:
+                    if (others := shared.get(file.lfn)) is None:
                         yield file
                     else:
-                        result.refuse(found.path, f"it would be {file.lfn}, as {shown(first)} is: rename them apart")
+                        other = others[others[0] == found.path]
+                        result.refuse(found.path, f"{file.lfn} would be {shown(other)} too: rename them apart")
 
         def read(one: tuple[Named, Sequence[Replica]]) -> tuple[Named, HeldFile | StorageError, str]:
             file, replicas = one
@@ -215,6 +215,22 @@ def verify(
             return Checked(lfn, size, "" if found == adler else f"has adler32 {found}, not {adler} ({store.pfn(lfn)})")
 
         yield from _in_threads(check, expected, threads)
+
+
+def _shared(
+    wanted: Sequence[str], store: Endpoint, prefix: Lfn | None, lfns: Mapping[str, str], renamings: Sequence[Renaming]
+) -> dict[Lfn, tuple[str, str]]:
+    """LFNs that several paths would have, each with two of these. Looks at names only; one entry a file meanwhile."""
+    first: dict[Lfn, str] = {}
+    shared: dict[Lfn, tuple[str, str]] = {}
+    for found in find([path for path in wanted if not is_asked(path)], lambda *_: None):
+        try:
+            lfn = name(found, store, prefix, lfns, renamings).lfn
+        except UsageError:
+            continue
+        if (other := first.setdefault(lfn, found.path)) != found.path:
+            shared.setdefault(lfn, (other, found.path))
+    return shared
 
 
 def _keys(asked: str, store: Endpoint, result: Registered) -> Iterator[Named]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from streams.core.names import Lfn, shown
-from streams.errors import StorageError, UsageError
+from streams.errors import InvalidName, StorageError, UsageError
 from streams.storage.endpoint import Endpoint, FileStat
 
 Refuse = Callable[[str, str], None]
@@ -114,7 +114,8 @@ def name(
 ) -> Named:
     """The LFN of a file: as `lfns` says of its path, else from its place under the root, else `prefix` and its tail.
 
-    The tail is renamed, one renaming after the other; a file under the root keeps the name of its place.
+    The tail is renamed, one renaming after the other; a file under the root keeps the name of its place, if that is a
+    legal LFN or nothing is renamed.
 
     Raises InvalidName when that is no legal LFN, UsageError when none of the three applies.
     """
@@ -124,9 +125,14 @@ def name(
         return Named(found.path, lfn, _keeps(endpoint, lfn, place))
     root = os.path.realpath(endpoint.root).rstrip("/")
     if place.startswith(root + "/"):
-        lfn = Lfn(place[len(root) :])
-        if _keeps(endpoint, lfn, place):
-            return Named(found.path, lfn, True)
+        try:
+            lfn = Lfn(place[len(root) :])
+        except InvalidName:
+            if not renamings:
+                raise
+        else:
+            if _keeps(endpoint, lfn, place):
+                return Named(found.path, lfn, True)
     if prefix is None:
         raise UsageError("not under the storage root", next="say which LFN it gets, with a prefix")
     tail = found.tail

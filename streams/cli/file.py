@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,7 +19,7 @@ from streams.errors import NotFound, PartlyDone, Temporary, TransferFailed, Usag
 from streams.kafka.publish import Publisher
 from streams.registration import Registered, register, verify
 from streams.settings import Settings
-from streams.views.catalogue import Catalogue, Replica
+from streams.views.catalogue import Replica
 from streams.walking import Renaming
 from streams.worker_api import WorkerApi
 
@@ -58,11 +58,12 @@ def register_files(
     Exit 0: all registered; 8: some refused; 6: none registered.
     """
     chosen, settings = Block(block), at_site(settings)
+    renamings = [Renaming.parse(text) for text in rename]
     lfn_prefix = prefix or f"/store{chosen.dataset}"
     progress = screen.Progress("registering")
     name = f"register-{socket.gethostname()}-{os.getpid()}"[:120]
     with (
-        holdings.catalogue(settings, settings.here, dataset=chosen.dataset) as known,
+        holdings.replicas_of(settings, settings.here, chosen.dataset) as replicas_of,
         Publisher(settings, settings.here, name, "cli") as publisher,
     ):
         done = register(
@@ -71,8 +72,8 @@ def register_files(
             paths,
             chosen,
             lfn_prefix=lfn_prefix,
-            replicas_of=_replicas_of(known),
-            renamings=[Renaming.parse(text) for text in rename],
+            replicas_of=replicas_of,
+            renamings=renamings,
             link=link and not copy,
             on_progress=lambda files, size: progress.show(files, files, size, size),
             on_fault=lambda fault: screen.say(f"refused: {fault}"),
@@ -80,15 +81,6 @@ def register_files(
     with piped.to_its_end():
         _show_registered(done, chosen, settings.here, as_json)
     leave(_exit_code(done))
-
-
-def _replicas_of(known: Catalogue) -> Callable[[Sequence[Lfn]], list[tuple[Lfn, Site, int, str, str]]]:
-    """Replicas at every site, as they were known when the registering began."""
-    return lambda lfns: [
-        (file.lfn, replica.site, replica.bytes, replica.adler32, replica.block)
-        for file in known.files(lfns)
-        for replica in file.replicas
-    ]
 
 
 def _show_registered(done: Registered, block: Block, site: Site, as_json: bool) -> None:

@@ -5,22 +5,25 @@ The folding and the reading are the views'; the database lies in a scratch direc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 
 from streams import wire
 from streams.core import messages as m
 from streams.core import topics
-from streams.core.names import Dataset, Lfn, Site
+from streams.core.names import Block, Dataset, Lfn, Site
 from streams.core.selection import Selector
-from streams.errors import WireError
+from streams.errors import NotFound, WireError
 from streams.kafka.replay import replay
 from streams.settings import Settings
 from streams.views import scratch
 from streams.views.catalogue import Catalogue, CatalogueFile
 from streams.views.folding import Changes
+from streams.worker_api import WorkerApi
 
 _PAGE = 1000
+_QUERY_CHARS = 48_000
+"""An HTTP server takes 64 KiB in its first line."""
 _FILES_MAX = 4000
 
 
@@ -57,6 +60,64 @@ def catalogue(
                 changes = Changes(db)
         changes.write()
         yield Catalogue(db)
+
+
+Replica = tuple[Lfn, Site, int, str, str]
+"""(LFN, site, bytes, adler32, block)."""
+
+
+@contextmanager
+def replicas_of(
+    settings: Settings, at: Site, dataset: Dataset
+) -> Iterator[Callable[[Sequence[Lfn]], Iterator[Replica]]]:
+    """What the cluster of `at` knows of names: of `dataset` as its log stands now, of others as a worker's view does.
+
+    Where no worker answers, the whole log is folded, once.
+    """
+    api = WorkerApi(settings, at)
+    with ExitStack() as opened:
+        known = opened.enter_context(catalogue(settings, at, dataset=dataset))
+        whole: list[Catalogue] = []
+
+        def others(lfns: Sequence[Lfn]) -> Iterator[Replica]:
+            answer = None
+            if not whole:
+                with suppress(NotFound):  # a worker of an earlier release
+                    answer = api.ask("/api/replicas", {"lfns": "\n".join(lfns)})
+            if isinstance(answer, list):
+                for one in answer:
+                    if one["dataset"] != dataset:
+                        yield Lfn(one["lfn"]), Site(one["site"]), one["bytes"], one["adler32"], one["block"]
+                return
+            if not whole:
+                whole.append(opened.enter_context(catalogue(settings, at)))
+            yield from (found for found in _held(whole[0], lfns) if Block(found[4]).dataset != dataset)
+
+        def found(lfns: Sequence[Lfn]) -> Iterator[Replica]:
+            yield from _held(known, lfns)
+            for some in _askable(lfns):
+                yield from others(some)
+
+        yield found
+
+
+def _held(known: Catalogue, lfns: Sequence[Lfn]) -> Iterator[Replica]:
+    for lfn, one in known.replicas(lfns):
+        yield lfn, one.site, one.bytes, one.adler32, one.block
+
+
+def _askable(lfns: Sequence[Lfn]) -> Iterator[list[Lfn]]:
+    """In parts that a query holds; of some characters of a name it makes three."""
+    some: list[Lfn] = []
+    size = 0
+    for lfn in lfns:
+        if some and (size + 3 * len(lfn) > _QUERY_CHARS or len(some) == _PAGE):
+            yield some
+            some, size = [], 0
+        some.append(lfn)
+        size += 3 * len(lfn) + 3
+    if some:
+        yield some
 
 
 def files(known: Catalogue, chosen: Selector, prefer: Site | None = None) -> Iterator[CatalogueFile]:

@@ -128,10 +128,17 @@ class Catalogue:
         """Every replica, by dataset and site."""
         return [_replica(e) for e in rows.unpack_file(self._db.get(rows.file_key(lfn))) if e.held]
 
+    def replicas(self, lfns: Sequence[Lfn]) -> list[tuple[Lfn, Replica]]:
+        """`where` for many at once: every replica, of a site in several datasets too."""
+        return [(lfn, _replica(e)) for lfn, entries in self._entries(lfns) for e in entries if e.held]
+
     def files(self, lfns: Sequence[Lfn], prefer: Site | None = None) -> list[CatalogueFile]:
-        """`where` for many at once, in the order asked."""
+        """Of each name, in the order asked, one replica per site."""
+        return [_file(lfn, entries, prefer) for lfn, entries in self._entries(lfns)]
+
+    def _entries(self, lfns: Sequence[Lfn]) -> Iterator[tuple[Lfn, Sequence[Entry]]]:
         found = self._db.get([rows.file_key(lfn) for lfn in lfns]) if lfns else []
-        return [_file(lfn, rows.unpack_file(row), prefer) for lfn, row in zip(lfns, found, strict=True)]
+        yield from ((lfn, rows.unpack_file(row)) for lfn, row in zip(lfns, found, strict=True))
 
     def datasets(self, prefix: str = "", behind: str = "") -> Iterator[Summary]:
         """Datasets whose name starts with `prefix`, in order, from behind the name `behind` on."""

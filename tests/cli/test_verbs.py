@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from threading import Timer
 
 import pytest
 
+from agents.api import Api, Vitals
 from streams import TransferClient
+from streams.cli import holdings
 from streams.core import messages as m
 from streams.core import topics
-from streams.core.names import Lfn
+from streams.core.names import Block, Dataset, Lfn
 from streams.core.ranges import Ranges
 from streams.kafka.replay import replay
+from streams.views.catalogue import Catalogue
+from streams.views.view import View
 from streams.wire import decode
 from tests.cli.conftest import Run, rows
 from tests.producer.conftest import BLOCK, DATASET, A, B, Hand, completed, written
@@ -179,6 +185,70 @@ def test_register_refuses_other_content_under_a_name_another_site_holds(run: Run
     result = run("file", "register", "a.root", "--block", BLOCK, "--prefix", "/store/x")
     assert result.exit_code == 6
     assert "T2_B" in result.stderr
+
+
+@pytest.mark.parametrize("answers", [False, True], ids=["log", "worker"])
+def test_register_refuses_a_name_of_another_dataset(
+    run: Run, hand: Hand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    """A name is in one dataset and block of a site, and one content everywhere."""
+    there = {name: m.HeldFile(Lfn(f"/store/x/{name}"), OTHER, 3, m.Adler32("00000001"), "") for name in ("a", "b")}
+    hand.say(A, m.FilesHeld(OTHER.dataset, A, (there["a"],)))
+    hand.say(B, m.FilesHeld(OTHER.dataset, B, (there["b"],)))
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_bytes(b"other")
+    with working(hand, tmp_path, monkeypatch) if answers else nullcontext() as view:
+        if view is not None:
+            assert view.catch_up(20)
+            monkeypatch.setattr(holdings, "catalogue", only_of_a_dataset)
+        result = run("file", "register", "a", "b", "c", "--block", BLOCK, "--prefix", "/store/x", "--json")
+    assert result.exit_code == 8
+    (told,) = rows(result)
+    assert told["files"] == 1
+    first, second = (fault["why"] for fault in told["faults"])
+    assert f"/store/x/a is registered here in {OTHER}" in first
+    assert "T2_B holds other content as /store/x/b" in second
+    stored = tmp_path / "state" / A / "storage" / "store" / "x"
+    assert [path.name for path in stored.iterdir()] == ["c"], "nothing of what is refused lies there"
+
+
+OTHER = Block("/Other/Run/RAW#one")
+
+
+fold = holdings.catalogue
+
+
+def only_of_a_dataset(*where: object, dataset: Dataset | None = None) -> AbstractContextManager[Catalogue]:
+    """A worker answers for all others."""
+    assert dataset is not None, "the whole log is folded"
+    return fold(*where, dataset=dataset)  # type: ignore[arg-type]
+
+
+@contextmanager
+def working(hand: Hand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[View]:
+    """A worker's view and API of the site."""
+    view = View(hand.settings, tmp_path / "worker", print)
+    view.start()
+    api = Api(hand.settings, view, Vitals(set, lambda: True, lambda: True, lambda: 0, dict, lambda: 0, lambda: 0.0))
+    api.start()
+    monkeypatch.setattr("streams.worker_api.apis", lambda *_: [api.address])
+    try:
+        yield view
+    finally:
+        api.stop()
+        view.stop()
+
+
+def test_register_renames_what_no_lfn_can_be(run: Run, hand: Hand, tmp_path: Path) -> None:
+    (tmp_path / "in" / "ä b").mkdir(parents=True)
+    (tmp_path / "in" / "ä b" / ".x:1").write_bytes(b"abc")
+    words = ["file", "register", "in", "--block", BLOCK, "--prefix", "/store/x", "--json"]
+    refused = run(*words)
+    assert (refused.exit_code, rows(refused)[0]["refused"]) == (6, 1)
+    assert run(*words, "--rename", "s/ä/").exit_code == 2
+    renamed = run(*words, "--rename", "s/ä/ae/", "--rename", "s/[ :]/_/", "--rename", r"s#(^|/)\.#\1dot-#")
+    assert (renamed.exit_code, rows(renamed)[0]["files"]) == (0, 1)
+    assert [row["lfn"] for row in rows(run("file", "list", BLOCK, "--json"))] == ["/store/x/ae_b/dot-x_1"]
 
 
 def test_tail_decodes_every_kind_and_says_what_is_refused(run: Run, hand: Hand) -> None:

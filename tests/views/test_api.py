@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from agents.api import ANSWERS_MAX, Api, Vitals
+from agents.api import ANSWERS_MAX, LIMIT_MAX, Api, Vitals
 from streams.core import messages as m
 from streams.core.manifest import digest
 from streams.core.names import Site
@@ -106,6 +106,8 @@ def test_a_question_that_makes_no_sense_is_400_nothing_404_a_fault_500(
     for path in (
         "/api/where",
         "/api/where?lfn=nothing",
+        "/api/replicas",
+        "/api/replicas?lfns=/store/x%0Anothing",
         "/api/files",
         "/api/files?dataset=x",
         f"/api/files?dataset={DATASET}&limit=0",
@@ -162,6 +164,12 @@ def test_datasets_blocks_and_files_come_in_pages(api: Api, view: View, journal: 
             cursor, pages = said["cursor"], pages + 1
         assert (len(found), found, pages) == (count, sorted(set(found)), -(-count // 7)), path
     assert get(api, "/api/where?lfn=/store/03")[1][0]["block"] == f"{DATASET}#b03"
+    said = get(api, f"/api/replicas?lfns={quote(chr(10).join(['/store/03', '/store/none', '/store/y']))}")[1]
+    assert [(one["lfn"], one["block"]) for one in said[:1]] == [("/store/03", f"{DATASET}#b03")]
+    assert {one["lfn"] for one in said[1:]} == {"/store/y"}
+    assert len({one["dataset"] for one in said[1:]}) == 23, "whatever the dataset"
+    too_many = quote("\n".join(f"/s/{n}" for n in range(LIMIT_MAX + 1)))
+    assert get(api, f"/api/replicas?lfns={too_many}")[0] == 400
 
 
 def test_an_intent_whose_partition_is_another_workers_is_answered(api: Api, view: View, journal: Journal) -> None:

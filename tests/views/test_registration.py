@@ -244,9 +244,28 @@ def test_two_files_renamed_to_one_name_are_told(
     renamings = [Renaming.parse("s/ /_/")]
     given = [tmp_path / "mine"]
     result = register(settings, publisher, given, BLOCK, lfn_prefix="/store/m", renamings=renamings, endpoint=store)
-    (line,) = told(result)
-    assert "mine/a_b: it would be /store/m/a_b, as" in line
-    assert "mine/a b is" in line
+    first, second = sorted(told(result))
+    assert "mine/a b: /store/m/a_b would be " in first
+    assert "mine/a_b too: rename them apart" in first
+    assert "mine/a_b: /store/m/a_b would be " in second
+    assert "mine/a b too: rename them apart" in second
+    assert (result.files, list(Path(store.root).rglob("a_b"))) == (0, []), "neither is placed"
+
+
+def test_an_odd_name_under_the_root_is_placed_under_its_new_one(
+    settings: Settings, publisher: Publisher, store: Endpoint
+) -> None:
+    odd = Path(store.root) / "store" / "tree" / "country:DE"
+    write(odd / "x", b"odd")
+    (refused,) = told(register(settings, publisher, [odd.parent], BLOCK, lfn_prefix="/store/m", endpoint=store))
+    assert "not a legal LFN" in refused
+    renamings = [Renaming.parse("s/:/=/")]
+    again = register(
+        settings, publisher, [odd.parent], BLOCK, lfn_prefix="/store/m", renamings=renamings, endpoint=store
+    )
+    assert (again.files, again.faults) == (1, [])
+    assert Path(store.pfn("/store/m/country=DE/x")).read_bytes() == b"odd"
+    assert (odd / "x").exists()
 
 
 @pytest.mark.parametrize("text", ["", "s", "s/", "s/a/b", "s/(/x/", r"s/a/\2/", "s//x/", "s/a/b/g"])

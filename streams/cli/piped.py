@@ -44,8 +44,10 @@ def hush() -> bool:
 
 
 def has_ended() -> bool:
-    """Whether an interrupt was ours: the reader had gone."""
-    return _ended.is_set()
+    """Whether the interrupt just seen was ours: the reader had gone. Asked once of each."""
+    ended = _ended.is_set()
+    _ended.clear()
+    return ended
 
 
 @contextmanager

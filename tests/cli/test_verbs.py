@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from threading import Timer
 
 import pytest
 
-from agents.api import Api, Vitals
 from streams import TransferClient
 from streams.cli import holdings
 from streams.core import messages as m
@@ -19,10 +17,9 @@ from streams.core.names import Block, Dataset, Lfn
 from streams.core.ranges import Ranges
 from streams.kafka.replay import replay
 from streams.views.catalogue import Catalogue
-from streams.views.view import View
 from streams.wire import decode
 from tests.cli.conftest import Run, rows
-from tests.producer.conftest import BLOCK, DATASET, A, B, Hand, completed, written
+from tests.producer.conftest import BLOCK, DATASET, A, B, Hand, completed, working, written
 
 LFN = "/store/t/0/f0.root"
 NOBODY = "T1_A.00000000-0000-0000-0000-000000000000"
@@ -222,21 +219,6 @@ def only_of_a_dataset(*where: object, dataset: Dataset | None = None) -> Abstrac
     """A worker answers for all others."""
     assert dataset is not None, "the whole log is folded"
     return fold(*where, dataset=dataset)  # type: ignore[arg-type]
-
-
-@contextmanager
-def working(hand: Hand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[View]:
-    """A worker's view and API of the site."""
-    view = View(hand.settings, tmp_path / "worker", print)
-    view.start()
-    api = Api(hand.settings, view, Vitals(set, lambda: True, lambda: True, lambda: 0, dict, lambda: 0, lambda: 0.0))
-    api.start()
-    monkeypatch.setattr("streams.worker_api.apis", lambda *_: [api.address])
-    try:
-        yield view
-    finally:
-        api.stop()
-        view.stop()
 
 
 def test_register_renames_what_no_lfn_can_be(run: Run, hand: Hand, tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
 
+from agents.api import Api, Vitals
 from streams import wire
 from streams.core import messages as m
 from streams.core import topics
@@ -16,6 +18,7 @@ from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, Site
 from streams.core.ranges import EMPTY, Ranges
 from streams.kafka.publish import Publisher
 from streams.settings import Registry, Settings, SiteEntry
+from streams.views.view import View
 
 A, B, C = Site("T1_A"), Site("T2_B"), Site("T3_C")
 MOCK_PARTITIONS = 4
@@ -110,3 +113,18 @@ def hand(tmp_path: Path) -> Iterator[Hand]:
     found = Hand(tmp_path)
     yield found
     found.close()
+
+
+@contextmanager
+def working(hand: Hand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[View]:
+    """A view and an API of the client's site, announced; the mock cluster knows no offsets by time."""
+    view = View(hand.settings, tmp_path / "worker", print)
+    view.start()
+    api = Api(hand.settings, view, Vitals(set, lambda: True, lambda: True, lambda: 0, dict, lambda: 0, lambda: 0.0))
+    api.start()
+    monkeypatch.setattr("streams.worker_api.apis", lambda *_: [api.address])
+    try:
+        yield view
+    finally:
+        api.stop()
+        view.stop()

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from agents.api import Api, Vitals
 from streams import TransferClient, following
 from streams.core import messages as m
 from streams.core import topics
@@ -20,7 +19,7 @@ from streams.errors import NeverWorks
 from streams.kafka.replay import replay
 from streams.views.view import View
 from streams.watching import IntentFold, Names
-from tests.producer.conftest import A, B, Hand, completed, written
+from tests.producer.conftest import A, B, Hand, completed, working, written
 from tests.producer.test_producer import LFN, intents_in_log
 
 PUBLISHED = 10_000
@@ -116,15 +115,8 @@ def test_a_key_reads_two_topics_and_the_rest_only_when_somebody_waits(hand: Hand
 
 @pytest.fixture
 def worker(hand: Hand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[View]:
-    """A view and an API of the client's site, announced; the mock cluster knows no offsets by time."""
-    view = View(hand.settings, tmp_path / "worker", print)
-    view.start()
-    api = Api(hand.settings, view, Vitals(set, lambda: True, lambda: True, lambda: 0, dict, lambda: 0, lambda: 0.0))
-    api.start()
-    monkeypatch.setattr("streams.worker_api.apis", lambda *_: [api.address])
-    yield view
-    api.stop()
-    view.stop()
+    with working(hand, tmp_path, monkeypatch) as view:
+        yield view
 
 
 def test_a_workers_view_is_asked_first(hand: Hand, worker: View, topics_read: list[str]) -> None:

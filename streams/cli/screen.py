@@ -26,6 +26,8 @@ _LIVE_EVERY_S = 0.1
 _WINDOW_S = 5.0
 _TOLD_S = 2.0
 """Rate and time left are told from so many seconds on."""
+_SHARE = 100
+"""Of several files the time left is told once a hundredth of the bytes or of the files is there."""
 _RATE_S_MIN = 0.1
 _ALIKE = 8
 """Sizes that differ by less tell of each other how fast they move."""
@@ -225,7 +227,9 @@ class Progress:
         (t0, f0, b0), (t1, f1, b1) = self._points[0], self._points[-1]
         some = t1 - t0 >= _TOLD_S
         rate = f"  {size((b1 - b0) / (t1 - t0))}/s" if some else ""
-        left_s = _left_s(t1 - t0, f1 - f0, b1 - b0, total_files - files, total - done) if some else None
+        # of the first few of very many nothing follows: one that is left may be larger than all others
+        tells = some and (total_files - files <= 1 or done * _SHARE >= total or files * _SHARE >= total_files)
+        left_s = _left_s(t1 - t0, f1 - f0, b1 - b0, total_files - files, total - done) if tells else None
         left = "" if left_s is None else f"  {duration(left_s)} left"
         counted = f"{files:,}/{total_files:,} files" if total_files else ""
         sizes = f"  {size(done)} of {size(total)}{rate}" if total else ""

@@ -157,3 +157,13 @@ def test_json_lines_are_json_whatever_is_in_them(capsys: pytest.CaptureFixture[s
             "long": "n" * 50_000,
         }
         assert "\x1b" not in line
+
+
+def test_of_the_first_few_of_a_mix_nothing_is_concluded(capsys: pytest.CaptureFixture[str]) -> None:
+    """As the demo sends them: three files of 258 kB first, then 500 small ones and one of 1 GB."""
+    now = [0.0]
+    progress = screen.Progress("moving", now_s=lambda: now[0])
+    for second, files, moved in ((0, 0, 0), (2, 3, 775_000), (4, 503, 17_790_000)):
+        now[0] = float(second)
+        progress.show(files, 504, moved, 1_020_000_000)
+    assert _told_left(capsys.readouterr().err) == [-1.0, -1.0, -1.0]

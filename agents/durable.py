@@ -129,8 +129,10 @@ def spare_the_loop() -> None:
     """Has full garbage collections pass by what stands now, and come rarely: one over a worker's modules and decoded
     manifests stops every thread for 50–120 ms of a core, and came at every few manifests heard.
 
-    Few of our objects are in circles; those that are wait for the next full collection.
+    Few of our objects are in circles; those that are wait for the next full collection. Called again, after a
+    rebalance, it looks at what stood before too: nothing that has died stays for ever.
     """
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)

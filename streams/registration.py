@@ -128,7 +128,7 @@ def register(
                     if (others := shared.get(file.lfn)) is None:
                         yield file
                     else:
-                        other = others[others[0] == found.path]
+                        other = next(path for path in others if path != found.path)
                         result.refuse(found.path, f"{file.lfn} would be {shown(other)} too: rename them apart")
 
         def read(one: tuple[Named, Sequence[Replica]]) -> tuple[Named, HeldFile | StorageError, str]:

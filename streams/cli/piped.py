@@ -44,7 +44,7 @@ def hush() -> bool:
 
 
 def has_ended() -> bool:
-    """Whether the interrupt just seen was ours: the reader had gone. Asked once of each."""
+    """Whether the interrupt just seen was ours: the reader had gone. The answer forgets it."""
     ended = _ended.is_set()
     _ended.clear()
     return ended

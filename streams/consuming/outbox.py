@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from streams.core import messages as m
-from streams.errors import CLUSTER_AWAY, Temporary, Transfer2goError
+from streams.errors import CLUSTER_AWAY, Transfer2goError
 
 OnAck = Callable[[Exception | None], None]
 Subject = Hashable
@@ -93,7 +93,7 @@ class Outbox:
                 owed.sent, owed.sent_no = owed.message, owed.no
                 try:
                     self._send(owed.message, partial(self._answered, subject, owed.no))
-                except Temporary as error:
+                except CLUSTER_AWAY as error:
                     owed.sent, self.error = None, error
                     return
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from faust.types import TP
 
+from agents import durable
 from agents.assignment import Assignment
 from agents.durable import StallGuard
 from streams.core import topics
@@ -38,6 +41,7 @@ class _Consumer:
 
 def test_what_the_position_has_passed_and_nobody_heard_yet_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agents.assignment.POLL_S", 0.001)
+    monkeypatch.setattr("agents.durable.spare_the_loop", lambda: None)  # this process is the tests'
     rig = Rig(awake=False)
     consumer = _Consumer(end=3)
     assignment = Assignment(
@@ -66,3 +70,26 @@ def test_what_the_position_has_passed_and_nobody_heard_yet_is_waited_for(monkeyp
         assert assignment.awake
 
     asyncio.run(live())
+
+
+class Circle:
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_what_stands_is_passed_by_and_what_has_died_is_not_kept() -> None:
+    before = gc.get_threshold()
+    try:
+        circle = Circle()
+        alive = weakref.ref(circle)
+        durable.spare_the_loop()
+        assert gc.get_freeze_count() > 0
+        assert gc.get_threshold() == durable.GC_THRESHOLDS
+        del circle
+        gc.collect()
+        assert alive() is not None, "passed by"
+        durable.spare_the_loop()
+        assert alive() is None
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)

@@ -6,9 +6,11 @@ import zlib
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from threading import Timer
+from urllib.parse import urlencode
 
 import pytest
 
+from agents.api import LIMIT_MAX
 from streams import TransferClient
 from streams.cli import holdings
 from streams.core import messages as m
@@ -219,6 +221,14 @@ def only_of_a_dataset(*where: object, dataset: Dataset | None = None) -> Abstrac
     """A worker answers for all others."""
     assert dataset is not None, "the whole log is folded"
     return fold(*where, dataset=dataset)  # type: ignore[arg-type]
+
+
+def test_many_long_names_are_asked_for_in_questions_that_a_server_takes() -> None:
+    names = [Lfn(f"/store/{'a+' * 400}/{n}") for n in range(300)] + [Lfn(f"/s/{n}") for n in range(2500)]
+    parts = list(holdings._askable(names))
+    assert [name for part in parts for name in part] == names
+    assert max(map(len, parts)) <= LIMIT_MAX
+    assert max(len(urlencode({"lfns": "\n".join(part)})) for part in parts) < 65_000
 
 
 def test_register_renames_what_no_lfn_can_be(run: Run, hand: Hand, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from streams.consuming.outbox import OnAck, Outbox
 from streams.core import messages as m
 from streams.core.names import Destination, IntentId, ManifestId, Text
 from streams.core.ranges import EMPTY, Ranges
-from streams.errors import NotAllowed, Temporary
+from streams.errors import NotAllowed, NotFound, Temporary
 
 ZPEAK = Destination("T2_B/zpeak")
 INTENT = IntentId("T1_A.0b5f6d6e-5a4e-4a55-8f10-0123456789ab")
@@ -111,6 +111,28 @@ def test_a_full_buffer_and_a_lost_acknowledgement_leave_it_owed() -> None:
     broker.take()
     assert box.wait(marks, 0)
     assert box.error is None
+
+
+def test_a_broker_that_knows_no_topic_for_a_moment_gets_it_later() -> None:
+    """As one that restarts: said when it is sent, or instead of an acknowledgement."""
+    refusals: list[Exception] = [NotFound("no topic")]
+    broker = Broker()
+
+    def send(message: m.Message, on_ack: OnAck) -> None:
+        if refusals:
+            raise refusals.pop()
+        broker.send(message, on_ack)
+
+    outbox = Outbox(send, heard_back=False)
+    outbox.put(place(10))
+    outbox.send()
+    assert broker.sent == []
+    outbox.send()
+    ((message, on_ack),) = broker.sent
+    assert message == place(10)
+    on_ack(NotFound("no topic"))
+    outbox.send()
+    assert [sent for sent, _ in broker.sent] == [place(10), place(10)]
 
 
 def test_a_last_word_waits_for_the_place_it_rests_on() -> None:

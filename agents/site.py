@@ -31,7 +31,7 @@ from agents.turn import Turns
 from streams.core import messages as m
 from streams.core.names import Site
 from streams.core.routing import Found
-from streams.errors import Temporary, Transfer2goError
+from streams.errors import CLUSTER_AWAY, Temporary, Transfer2goError
 from streams.kafka import admin, client
 from streams.kafka.publish import Publisher
 from streams.planes.keeper import PlaneKeeper
@@ -199,7 +199,7 @@ class Worker:
         while True:
             try:
                 self.publisher.announce(api=self.api.address, endpoints=("default",), every_s=ANNOUNCE_S)
-            except Temporary as error:
+            except CLUSTER_AWAY as error:
                 log.warning("not announced", why=str(error))
             self.desk.forget_expired()
             await asyncio.sleep(ANNOUNCE_S)

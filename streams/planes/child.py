@@ -29,7 +29,7 @@ from streams.core.commands import WriteManifests
 from streams.core.messages import Message, PartLost
 from streams.core.names import shown
 from streams.core.topics import partition_of
-from streams.errors import StorageError, Temporary, Transfer2goError
+from streams.errors import CLUSTER_AWAY, StorageError, Temporary, Transfer2goError
 from streams.kafka.publish import Publisher
 from streams.planes.destination import Destination
 from streams.planes.entry_files import Shelf
@@ -98,7 +98,7 @@ class Child:
         """Waits while the broker is away, but not for ever: then the fact is dropped, and owed again."""
         try:
             self.put(message)
-        except Temporary as error:
+        except CLUSTER_AWAY as error:
             log.warning("%s is not published: %s", type(message).__name__, error)
 
     def put(self, message: Message) -> None:
@@ -107,7 +107,7 @@ class Child:
         while True:
             try:
                 return self.publisher.send(message)
-            except Temporary:
+            except CLUSTER_AWAY:
                 if not self.running or time.monotonic() > until:
                     raise
                 time.sleep(0.05)

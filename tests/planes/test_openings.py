@@ -18,7 +18,7 @@ from streams.core.messages import TransferIntent as Intent
 from streams.core.names import ManifestId, Text
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.selection import Kind, Selector
-from streams.errors import StorageError
+from streams.errors import NotFound, StorageError
 from streams.planes import child as child_module
 from streams.planes import landing as landing_module
 from streams.planes import order_queues
@@ -320,6 +320,24 @@ def test_a_manifest_that_cannot_be_read_is_one_line(
     receiver.told.clear()
     assert [list(receiver.half.begin(good) or ())] == [[False]]
     assert isinstance(receiver.told[0], PartOpened)
+
+
+def test_a_fact_is_sent_again_while_a_broker_that_restarts_knows_no_topic(
+    plane: Plane, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_until(lambda: plane.child.halves is not None)
+    real, refusals = plane.child.publisher.send, [NotFound("no topic"), NotFound("no topic")]
+
+    def send(message: PartLost) -> None:
+        if refusals:
+            raise refusals.pop()
+        real(message)
+
+    monkeypatch.setattr(plane.child.publisher, "send", send)
+    lost = PartLost(order(1).manifest_id, 1, WHY)
+    plane.child.publish(lost)
+    assert not refusals
+    listener.wait(PartLost, lambda m: m.manifest == lost.manifest)
 
 
 # the queues

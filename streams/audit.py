@@ -10,22 +10,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
 from streams import waits, wire
+from streams.audit_coverage import Journals, find_journals, origin_of, refuse, refuse_unkept, unseen
 from streams.audit_registered import check_registered
 from streams.audit_storage import Disks, StorageTally, check_completed
 from streams.core import messages as m
 from streams.core.ledger import Docket, Invariant, Judgement, Ledger, Place, Staleness
 from streams.core.manifest import digest
 from streams.core.names import Site
-from streams.core.topics import Retention, wanted
-from streams.errors import Transfer2goError, WireError
-from streams.kafka import admin, groups
+from streams.errors import NeverWorks, Transfer2goError, WireError
+from streams.kafka import groups
 from streams.kafka.reader import Record
-from streams.kafka.replay import end_offsets, replay
+from streams.kafka.replay import begin_offsets, end_offsets, replay
+from streams.release import RELEASE, release_of
 from streams.settings import Settings
 
 EXIT_CLEAN, EXIT_BROKEN, EXIT_INCOMPLETE = 0, 1, 5
@@ -46,28 +47,22 @@ class AuditReport:
     records: int
     seconds: float
     storage: StorageTally | None
+    left_out: tuple[Site, ...] = ()
+    """Sites of the federation that were not asked for."""
+    strict: bool = False
+    """Whether notes count as findings."""
 
     @property
     def is_complete(self) -> bool:
         """Whether everything that was asked for could be looked at."""
-        return not self.unreachable and (self.storage is None or not self.storage.unreachable)
+        looked = not self.unreachable and not self.judgement.unseen
+        return looked and (self.storage is None or not self.storage.unreachable)
 
     @property
     def exit_code(self) -> int:
-        if self.judgement.broken:
+        if self.judgement.broken or (self.strict and self.judgement.notes):
             return EXIT_BROKEN
         return EXIT_CLEAN if self.is_complete else EXIT_INCOMPLETE
-
-
-@dataclass(slots=True)
-class _Site:
-    """A site's journals that exist, and the offset after the last record of each partition, as noted at the start."""
-
-    name: Site
-    own: list[str]
-    copies: list[str]
-    ends: dict[tuple[str, int], int] = field(default_factory=dict)
-    committed: dict[tuple[str, int], int] | None = None
 
 
 def _ignore(_line: str) -> None:
@@ -81,20 +76,23 @@ def audit(
     storage: bool = False,
     registered: bool = False,
     stale_s: float | None = None,
+    strict: bool = False,
     now_ms: int | None = None,
     clock: Callable[[], float] = time.monotonic,
     tell: Tell = _ignore,
 ) -> AuditReport:
     """Replay and judge. `sites`: whose clusters (and disks) to look at, default all; NotFound for an unknown one.
 
+    NeverWorks where the registry and the clusters do not speak of the same federation (audit_coverage).
     `storage`: completed files are read back, and with `registered` also what sites have registered.
     An open intent without news for `stale_s` is a finding; by default one without news for an hour is a note.
     `tell` hears what is being done, a line each. A site that cannot be read is reported, never raised.
     """
-    began, now_ms = clock(), int(time.time() * 1000) if now_ms is None else now_ms
+    began, is_now, now_ms = clock(), now_ms is None, int(time.time() * 1000) if now_ms is None else now_ms
     chosen = [settings.entry(site).name for site in sites] or list(settings.registry.names)
-    reading = _Reading(settings, chosen, Docket(now_ms), tell)
+    reading = _Reading(settings, chosen, Docket(now_ms, moment=_moment), tell)
     reading.note_ends()
+    reading.check_coverage()
     reading.read()
     reading.look_up()
     seconds = clock() - began
@@ -102,10 +100,21 @@ def audit(
     if storage:
         tell("reading files back")
         tally = _read_back(reading, chosen, registered)
-    committed = {(s.name, *place): o for s in reading.sites for place, o in (s.committed or {}).items()}
-    staleness = Staleness(int((STALE_S if stale_s is None else stale_s) * 1000), stale_s is not None, _moment)
+    if is_now:
+        reading.docket.ended_ms = int(time.time() * 1000)
+    committed = {(site, *place): o for site, told in reading.committed.items() for place, o in told.items()}
+    staleness = Staleness(int((STALE_S if stale_s is None else stale_s) * 1000), stale_s is not None)
     judgement = reading.ledger.judge(now_ms, committed=committed, staleness=staleness, docket=reading.docket)
-    return AuditReport(judgement, tuple(reading.readable), reading.unreachable, reading.records, seconds, tally)
+    return AuditReport(
+        judgement,
+        tuple(reading.readable),
+        reading.unreachable,
+        reading.records,
+        seconds,
+        tally,
+        left_out=tuple(site for site in settings.registry.names if site not in chosen),
+        strict=strict,
+    )
 
 
 def _read_back(reading: _Reading, chosen: list[Site], registered: bool) -> StorageTally:
@@ -121,7 +130,11 @@ def _read_back(reading: _Reading, chosen: list[Site], registered: bool) -> Stora
 
 
 def _moment(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    """A time in UTC; a number where no calendar has it: a forged date may be any."""
+    try:
+        return datetime.fromtimestamp(at_ms // 1000, UTC).isoformat().replace("+00:00", "Z")
+    except (OverflowError, ValueError, OSError):
+        return f"{at_ms} ms after 1970"
 
 
 def worker_group(settings: Settings, site: Site) -> str:
@@ -135,120 +148,125 @@ class _Reading:
     def __init__(self, settings: Settings, chosen: list[Site], docket: Docket, tell: Tell) -> None:
         self.settings, self.docket, self.tell = settings, docket, tell
         self.unreachable: dict[Site, str] = {}
+        self.committed: dict[Site, dict[tuple[str, int], int]] = {}
         self.records = 0
-        self.sites: list[_Site] = []
+        self.sites: list[Journals] = []
         for site in chosen:
-            self._try(site, partial(self._find_journals, site))
+            self._try(site, lambda site=site: self.sites.append(find_journals(settings, site)))  # type: ignore[misc]
+        refuse(settings, self._found)
         self.ledger = Ledger(
             settings.registry.names,
             digest,
             partitions=settings.registry.partitions,
             read=self.readable,
             auditors=[entry.name for entry in settings.registry.sites if entry.auditor],
+            release=RELEASE,
         )
 
     @property
+    def _found(self) -> list[Journals]:
+        return [journals for journals in self.sites if journals.site not in self.unreachable]
+
+    @property
     def readable(self) -> list[Site]:
-        return [site.name for site in self.sites if site.name not in self.unreachable]
+        return [journals.site for journals in self._found]
 
     def _try(self, site: Site, read: Callable[[], None]) -> None:
         try:
             read()
+        except NeverWorks:
+            raise
         except Transfer2goError as error:
             self.unreachable.setdefault(site, str(error))
 
-    def _each(self, read: Callable[[_Site], None]) -> None:
-        for site in self.sites:
-            if site.name not in self.unreachable:
-                self._try(site.name, partial(read, site))
-                if site.name in self.unreachable:
-                    self.ledger.lose(site.name)
-
-    def _find_journals(self, site: Site) -> None:
-        settings = self.settings
-        known = admin.partition_counts(settings, site)
-        peers = [name for name in settings.registry.names if name != site]
-        names = [
-            topic.name
-            for topic in wanted(site, peers, auditor=settings.entry(site).auditor)
-            if topic.retention is Retention.JOURNAL
-        ]
-        missing = [name for name in names if name not in known]
-        if missing:
-            self.docket.cannot(Invariant.NO_GAP, f"journals that do not exist at {site}", len(missing))
-        there = [name for name in names if name in known]
-        self.sites.append(_Site(site, [n for n in there if "." not in n], [n for n in there if "." in n]))
+    def _each(self, read: Callable[[Journals], None]) -> None:
+        for journals in self._found:
+            self._try(journals.site, partial(read, journals))
+            if journals.site in self.unreachable:
+                self.ledger.lose(journals.site)
 
     def note_ends(self) -> None:
         """How far workers got, then the ends of the copies, then those of the originals."""
 
-        def copies(site: _Site) -> None:
-            site.ends.update(end_offsets(self.settings, site.name, site.copies, committed=True))
+        def copies(found: Journals) -> None:
+            found.ends.update(end_offsets(self.settings, found.site, found.copies, committed=True))
 
-        def own(site: _Site) -> None:
-            site.ends.update(end_offsets(self.settings, site.name, site.own, committed=True))
+        def own(found: Journals) -> None:
+            found.ends.update(end_offsets(self.settings, found.site, found.own, committed=True))
+            found.begins.update(begin_offsets(self.settings, found.site, found.present))
 
         self._each(self._note_committed)
         self._each(copies)
         self._each(own)
 
-    def _note_committed(self, site: _Site) -> None:
+    def _note_committed(self, found: Journals) -> None:
+        site = found.site
         try:
-            site.committed = groups.committed_offsets(self.settings, site.name, worker_group(self.settings, site.name))
+            self.committed[site] = groups.committed_offsets(self.settings, site, worker_group(self.settings, site))
         except Transfer2goError:
-            self.docket.cannot(Invariant.NOT_SILENT, f"how far the workers of {site.name} have read: not told")
+            self.docket.cannot(Invariant.NOT_SILENT, f"how far the workers of {site} have read: not told")
+
+    def check_coverage(self) -> None:
+        """Before anything is read: what cannot be seen is told, and proves nothing by being absent."""
+        self._each(lambda found: refuse_unkept(self.settings, [found], self.docket))
+        lines, lost = unseen(self.settings, self._found)
+        self.docket.unseen += lines
+        for site, topic in sorted(lost):
+            self.ledger.lose(site, topic)
 
     def read(self) -> None:
-        self._each(lambda site: self._replay(site, site.own))
-        self._each(lambda site: self._replay(site, site.copies))
+        self._each(lambda found: self._replay(found, found.own))
+        self._each(lambda found: self._replay(found, found.copies))
+        self.ledger.lose_renewed(self.docket)
 
-    def _replay(self, site: _Site, topics: list[str]) -> None:
+    def _replay(self, found: Journals, topics: list[str]) -> None:
         if not topics:
             return
-        self.tell(f"reading {len(topics)} journals at {site.name}")
-        for record in replay(self.settings, site.name, topics):
-            self._fold(site, record)
+        self.tell(f"reading {len(topics)} journals at {found.site}")
+        for record in replay(self.settings, found.site, topics):
+            self._fold(found, record)
 
-    def _fold(self, site: _Site, record: Record) -> None:
-        place = Place(site.name, *record[:3])
-        if place.offset >= site.ends[place.topic, place.partition]:
+    def _fold(self, found: Journals, record: Record) -> None:
+        place = Place(found.site, *record[:3])
+        if place.offset >= found.ends[place.topic, place.partition]:
             return
         self.records += 1
         headers = record.headers or ()
         whole = hash((record.key, record.value, *headers))
         if "." in place.topic:
-            known = _origin(headers)
+            known = origin_of(headers)
             if known is not None and self.ledger.copy(place, known, whole):
                 return
         try:
-            heard = wire.decode(place.topic, record.key, record.value, headers, site.name)
+            heard = wire.decode(place.topic, record.key, record.value, headers, found.site)
         except WireError as error:
-            self.ledger.refuse(place, error.what, record.timestamp_ms, _origin(headers), whole)
+            speaks_for = None if error.speaks_for is None else Site(error.speaks_for)
+            origin = origin_of(headers)
+            self.ledger.refuse(place, error.what, record.timestamp_ms, origin, whole, speaks_for)
         else:
-            self.ledger.hear(place, heard.origin, heard.message, hash(record.value), whole, record.timestamp_ms)
+            release = release_of(headers) if isinstance(heard.message, m.SiteAnnounced) else None
+            content = hash(record.value)
+            self.ledger.hear(place, heard.origin, heard.message, content, whole, record.timestamp_ms, release)
 
     def look_up(self) -> None:
-        """Find the records that gaps and contradictions speak of."""
+        """Find the records that gaps, contradictions, letters and contents speak of."""
         wanted_in = self.ledger.wanted()
         if wanted_in:
-            self.tell(f"looking up {sum(map(len, wanted_in.values()))} records in {len(wanted_in)} partitions")
+            self.tell(f"looking up records in {len(wanted_in)} partitions")
         for site, topic, partition in wanted_in:
             if site not in self.unreachable:
                 self._try(site, partial(self._locate, site, topic, partition))
 
     def _locate(self, site: Site, topic: str, partition: int) -> None:
         for record in replay(self.settings, site, [topic], partitions=[partition]):
-            origin = _origin(record.headers or ())
+            origin = origin_of(record.headers or ())
             if origin is not None:
-                self.ledger.locate(Place(site, *record[:3]), origin)
+                place = Place(site, *record[:3])
+                self.ledger.locate(place, origin, hash(record.value), partial(_message, record, site))
 
 
-def _origin(headers: wire.Headers) -> m.Origin | None:
-    """The origin header alone, if there is a legal one."""
-    for name, value in headers:
-        if name == wire.ORIGIN and value is not None:
-            try:
-                return wire.decode_value(m.Origin, value)
-            except WireError:
-                return None
-    return None
+def _message(record: Record, site: Site) -> m.Message | None:
+    try:
+        return wire.decode(record.topic, record.key, record.value, record.headers, site).message
+    except WireError:
+        return None

@@ -80,7 +80,14 @@ class NeverWorks(Transfer2goError):
 
 
 class WireError(NeverWorks):
-    """Bytes refused at the gate. `what` is the dead letter's reason."""
+    """Bytes refused at the gate. `what` is the dead letter's reason.
+
+    `speaks_for`: the site in whose name a record was written that stands in another's journal, None of any other.
+    """
+
+    def __init__(self, what: str, where: str = "", next: str = "", *, speaks_for: str | None = None) -> None:
+        super().__init__(what, where, next)
+        self.speaks_for = speaks_for
 
 
 class PartlyDone(Transfer2goError):

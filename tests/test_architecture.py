@@ -168,7 +168,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.replicas": KAFKA | ANY_CORE,
     "streams.registration": {"streams.walking", "streams.replicas", "streams.storage"} | KAFKA | ANY_CORE,
     # The audit: replay, gate, ledger; files read back where it may.
-    "streams.audit": {"streams.audit_registered", "streams.audit_storage"} | KAFKA | ANY_CORE,
+    "streams.audit": {"streams.audit_coverage", "streams.audit_registered", "streams.audit_storage", "streams.release"}
+    | KAFKA
+    | ANY_CORE,
+    "streams.audit_coverage": KAFKA | ANY_CORE,
     # Registered files are folded as catalogues are, into a database of a moment.
     "streams.audit_registered": {"streams.audit_storage", "streams.views"} | KAFKA | ANY_CORE,
     "streams.audit_storage": {"streams.storage"} | KAFKA | ANY_CORE,

@@ -1,7 +1,7 @@
 """`transfer2go audit`: one call of streams.audit, a table of what held and what did not, an exit code.
 
 0 clean · 1 a promise is broken (retrying does not mend it, and no transfer was asked for) · 5 nothing is broken as far
-as could be seen, but a site could not be read: try again.
+as could be seen, but not everything could be · 7 the registry and the clusters do not speak of the same federation.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ PROMISES: Mapping[Invariant, str] = {
     Invariant.FENCING: "old attempts are ignored",
     Invariant.NOT_SILENT: "no record ends silently",
     Invariant.NO_GAP: "no unseen gap",
+    Invariant.CLOCK: "no record is dated after the audit",
 }
 SHOWN_MAX = 50
 """Findings printed for people; `--json` has them all."""
@@ -48,12 +49,15 @@ SHOWN_MAX = 50
     metavar="[SECONDS]",
     help="An open intent without news for so long (an hour) is a finding; without this, after an hour, a note.",
 )
+@click.option("--strict", is_flag=True, help="A note counts as a finding: exit 1.")
 @click.option("--site", "sites", multiple=True, metavar="SITE", help="Look at this site only (may be repeated).")
 @click.pass_obj
-def audit(settings: Settings, as_json: bool, storage: bool, stale_s: float | None, sites: Sequence[str]) -> None:
+def audit(
+    settings: Settings, as_json: bool, storage: bool, stale_s: float | None, strict: bool, sites: Sequence[str]
+) -> None:
     """Replay the journals of all sites from the beginning and check that every promise was kept.
 
-    Exit 0: clean. 1: a promise is broken. 5: not everything could be read.
+    Exit 0: clean. 1: a promise is broken. 5: not everything could be seen. 7: the registry names the wrong clusters.
     """
 
     report = run_audit(
@@ -62,6 +66,7 @@ def audit(settings: Settings, as_json: bool, storage: bool, stale_s: float | Non
         storage=storage,
         registered=storage,
         stale_s=stale_s,
+        strict=strict,
         tell=say if sys.stderr.isatty() else _unsaid,
     )
     with piped.to_its_end():
@@ -79,11 +84,13 @@ def as_object(report: AuditReport) -> dict[str, Any]:
     """The report as one JSON object."""
     judgement = report.judgement
     return {
-        "clean": not judgement.broken,
+        "clean": report.exit_code == 0,
         "complete": report.is_complete,
         "exit_code": report.exit_code,
         "sites": list(report.sites),
+        "left_out": list(report.left_out),
         "unreachable": dict(report.unreachable),
+        "unseen": list(judgement.unseen),
         "records": report.records,
         "seconds": round(report.seconds, 3),
         "records_per_s": round(rate(report)),
@@ -154,6 +161,8 @@ def show(report: AuditReport) -> None:
     if report.storage is not None:
         of_these = f", {report.storage.registered:,} registered ones looked for" if report.storage.registered else ""
         put(f"{report.storage.files:,} files read back from storage, {size(report.storage.bytes)}{of_these}")
+    for line in judgement.unseen:
+        put(f"not seen: {line}")
     for title, remarks in (("waiting", judgement.waiting), ("not checkable from here", judgement.unchecked)):
         if remarks:
             put(f"{title}:")
@@ -186,7 +195,12 @@ def _show_findings(findings: Sequence[Finding]) -> None:
 
 def verdict(report: AuditReport) -> str:
     """The last line."""
-    broken = sum(report.judgement.found.values())
+    judgement = report.judgement
+    broken = sum(judgement.found.values())
     if broken:
         return f"BROKEN: {broken:,} findings"
-    return "clean" if report.is_complete else "INCOMPLETE: no finding, but not everything could be looked at"
+    if report.strict and judgement.notes:
+        return f"BROKEN: {len(judgement.notes):,} notes, which --strict counts"
+    if not report.is_complete:
+        return "INCOMPLETE: no finding, but not everything could be seen"
+    return "clean as far as asked" if report.left_out else "clean"

@@ -34,6 +34,7 @@ SEGMENT_BYTES = 64 * 1024 * 1024
 CREDITS_KEPT = 5
 """Payload kept per partition, in credits: what is in flight here and in the mirror, what lags, and the open segment."""
 JOURNAL_RECORD_BYTES_MAX = 2 * 1024 * 1024
+_KEEPING = frozenset({"cleanup.policy", "retention.ms", "retention.bytes"})
 ANY_TIME = 2**63 - 1
 """Of `message.timestamp.after.max.ms`: however far ahead of the broker's clock a record is dated."""
 
@@ -50,6 +51,14 @@ class Provisioned:
     created: tuple[str, ...]
     mended: tuple[str, ...]
     kept: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A cluster: the id it was formatted with ("" where brokers tell none), and the partitions of each topic."""
+
+    id: str
+    partitions: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +213,26 @@ def create_topics(settings: Settings, site: Site, topics: Sequence[Wanted]) -> t
 
 def partition_counts(settings: Settings, site: Site) -> dict[str, int]:
     """Partitions of every topic that exists at `site`."""
-    topics = client.metadata(*client.make_admin(settings, site)).topics
-    return {name: len(topic.partitions) for name, topic in topics.items()}
+    return dict(cluster(settings, site).partitions)
+
+
+def cluster(settings: Settings, site: Site) -> Cluster:
+    """The cluster that answers at the site's bootstrap addresses."""
+    found = client.metadata(*client.make_admin(settings, site))
+    return Cluster(found.cluster_id or "", {name: len(topic.partitions) for name, topic in found.topics.items()})
+
+
+def kept_otherwise(settings: Settings, site: Site) -> list[str]:
+    """Journals at `site` that are not kept for ever, a line each; topics that do not exist are left out.
+
+    NotAllowed or NeverWorks where the brokers do not tell.
+    """
+    return [
+        f"topic {name} at {site} has {promise.setting}={found}, expected {promise.expected}"
+        for name, wrong in _wrong_settings(settings, site).items()
+        for promise, found in wrong
+        if promise.setting in _KEEPING and promise.expected in ("delete", "-1")
+    ]
 
 
 def _was_created(future: Future[Any], name: str, where: str) -> bool:

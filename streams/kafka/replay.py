@@ -153,6 +153,12 @@ def end_offsets(settings: Settings, site: str, topics: Iterable[str], *, committ
         return reader.end_offsets(_places(reader, topics, None))
 
 
+def begin_offsets(settings: Settings, site: str, topics: Iterable[str]) -> dict[Place, int]:
+    """The offset of the first record still kept of every partition of the topics."""
+    with Reader(settings, site) as reader:
+        return reader.begin_offsets(_places(reader, topics, None))
+
+
 def _places(reader: Reader, topics: Iterable[str], partitions: Iterable[int] | None) -> list[Place]:
     wanted = None if partitions is None else set(partitions)
     return [place for place in reader.partitions_of(topics) if wanted is None or place[1] in wanted]

@@ -11,6 +11,7 @@ from confluent_kafka import Producer
 
 from streams.core.names import Site
 from streams.core.topics import wanted
+from streams.kafka import admin
 from streams.settings import Registry, Settings, SiteEntry
 from tests.audit.history import PARTITIONS, A, World
 
@@ -52,6 +53,12 @@ class Stage:
                         timestamp=rec.at_ms,
                     )
             assert producer.flush(10) == 0
+
+
+@pytest.fixture(autouse=True)
+def mock_tells_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mock has no controller to ask for a topic's settings; tests/sites/test_audit_coverage asks real brokers."""
+    monkeypatch.setattr(admin, "kept_otherwise", lambda settings, site: [])
 
 
 @pytest.fixture

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from streams import wire
 from streams.core import messages as m
 from streams.core import topics
-from streams.core.ledger import Judgement, Ledger, Place
+from streams.core.ledger import Docket, Judgement, Ledger, Place
 from streams.core.manifest import digest
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.selection import Kind, Selector
 from streams.errors import WireError
+from streams.release import release_of
 
 A, B, C = Site("T1_A"), Site("T2_B"), Site("T2_C")
 PARTITIONS = 4
@@ -155,8 +156,13 @@ class World:
             for offset, rec in log:
                 yield Place(site, topic, partition, offset), rec
 
-    def ledger(self, facts: Iterable[tuple[Place, Rec]] | None = None, read: Iterable[Site] | None = None) -> Ledger:
-        made = Ledger(self.sites, digest, partitions=PARTITIONS, read=read, auditors=self.auditors)
+    def ledger(
+        self,
+        facts: Iterable[tuple[Place, Rec]] | None = None,
+        read: Iterable[Site] | None = None,
+        release: int = 1,
+    ) -> Ledger:
+        made = Ledger(self.sites, digest, partitions=PARTITIONS, read=read, auditors=self.auditors, release=release)
         readable = set(self.sites if read is None else read)
         for place, rec in self.facts() if facts is None else facts:
             if place.site in readable:
@@ -170,14 +176,16 @@ class World:
         read: Iterable[Site] | None = None,
         now_ms: int = LATER_MS,
         committed: dict[tuple[Site, str, int], int] | None = None,
+        release: int = 1,
     ) -> Judgement:
         """Read, look up, judge: as the audit does, over lists."""
-        made = self.ledger(facts, read)
+        made = self.ledger(facts, read, release)
         for key in made.wanted():
             for offset, rec in self.logs[key]:
-                if (origin := origin_of(rec)) is not None:
-                    made.locate(Place(*key, offset), origin)
-        return made.judge(now_ms, committed=committed)
+                locate(made, Place(*key, offset), rec)
+        docket = Docket(now_ms)
+        made.lose_renewed(docket)
+        return made.judge(now_ms, committed=committed, docket=docket)
 
 
 def origin_of(rec: Rec) -> m.Origin | None:
@@ -187,14 +195,43 @@ def origin_of(rec: Rec) -> m.Origin | None:
         return None
 
 
+def locate(ledger: Ledger, place: Place, rec: Rec) -> None:
+    """Tell of one record in the second reading."""
+
+    def message() -> m.Message | None:
+        try:
+            return wire.decode(place.topic, rec.key, rec.value, rec.headers, place.site).message
+        except WireError:
+            return None
+
+    if (origin := origin_of(rec)) is not None:
+        ledger.locate(place, origin, hash(rec.value), message)
+
+
 def hear(ledger: Ledger, place: Place, rec: Rec) -> None:
     whole = hash((rec.key, rec.value, rec.headers))
     try:
         heard = wire.decode(place.topic, rec.key, rec.value, rec.headers, place.site)
     except WireError as error:
-        ledger.refuse(place, error.what, rec.at_ms, origin_of(rec), whole)
+        ledger.refuse(place, error.what, rec.at_ms, origin_of(rec), whole, error.speaks_for)
     else:
-        ledger.hear(place, heard.origin, heard.message, hash(rec.value), whole, rec.at_ms)
+        release = release_of(rec.headers)
+        ledger.hear(place, heard.origin, heard.message, hash(rec.value), whole, rec.at_ms, release)
+
+
+def judged(
+    sites: Iterable[Site], logs: Mapping[tuple[Site, str, int], Sequence[Rec]], partitions: int, now_ms: int = 10**15
+) -> Judgement:
+    """The judgement over journals that stand whole; by default long after they were written."""
+    ledger, docket = Ledger(sites, digest, partitions=partitions), Docket(now_ms)
+    for key, log in sorted(logs.items()):
+        for offset, rec in enumerate(log):
+            hear(ledger, Place(*key, offset), rec)
+    ledger.lose_renewed(docket)
+    for key in ledger.wanted():
+        for offset, rec in enumerate(logs[key]):
+            locate(ledger, Place(*key, offset), rec)
+    return ledger.judge(now_ms, docket=docket)
 
 
 def body_of(intent: IntentId, *destinations: Site) -> m.TransferIntent:

@@ -4,20 +4,24 @@
     wanted / locate        a second, narrow reading that finds the records which prove a gap
     judge                  Judgement: findings, what waits, what cannot be checked from here
 
-Parts: findings (values) · spans · counted (numbers and contents) · copies (I7) · journals (I6) · books (rows) · rows,
-intents (I1, I2, I4) · stale (open intents without news). Memory: 9 bytes a record, about 7 KB an intent, 24 bytes an
-item. What a record is, the gate has checked before: whose word it is, and that it does not contradict itself.
+Parts: findings (values) · coverage (what was read) · spans · counted (numbers and contents) · copies (I7) · journals,
+graves, strays, forgeries (I6) · books (rows) · rows, intents (I1, I2, I4) · files (replicas) · clocks · stale (open
+intents without news). Memory: 9 bytes a record, about 7 KB an intent, 24 bytes an item, 24 a replica. What a record is,
+the gate has checked before: whose word it is, and that it does not contradict itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from streams.core import messages as m
 from streams.core.ledger.books import Books, Digest, name_hash
+from streams.core.ledger.clocks import judge_clocks
 from streams.core.ledger.copies import CopyJudge, GapJudge, Number, Whereabouts, judge_conflicts, wanted
 from streams.core.ledger.counted import Announced, Stream, StreamId
+from streams.core.ledger.coverage import Coverage
 from streams.core.ledger.fences import Fences
+from streams.core.ledger.files import Replicas
 from streams.core.ledger.findings import (
     Docket,
     Finding,
@@ -29,6 +33,7 @@ from streams.core.ledger.findings import (
     Remark,
     Severity,
 )
+from streams.core.ledger.forgeries import Forgeries
 from streams.core.ledger.graves import Graves
 from streams.core.ledger.intents import IntentJudge
 from streams.core.ledger.journals import Journal, PartitionId, Reached, Refused
@@ -62,7 +67,7 @@ WORKER_ROLES = frozenset({"worker"})
 
 
 class Ledger:
-    """One audit. `sites`: all of the federation; `read`: those whose journals are replayed, each whole."""
+    """One audit. `sites`: all of the federation; `read`: those whose journals are replayed. `release`: today's."""
 
     def __init__(
         self,
@@ -72,18 +77,22 @@ class Ledger:
         partitions: int,
         read: Iterable[Site] | None = None,
         auditors: Iterable[Site] = (),
+        release: int = 1,
     ) -> None:
         self._sites = frozenset(sites)
-        self._read = self._sites if read is None else frozenset(read)
-        self._copies = CopyJudge(self._sites, auditors, self._read)
-        self._auditors = frozenset(auditors)
+        self._coverage = Coverage(self._sites if read is None else read)
+        self._copies = CopyJudge(self._sites, auditors, self._coverage)
         self._books = Books(digest)
         self._journals: dict[PartitionId, Journal] = {}
         self._streams: dict[StreamId, Stream] = {}
         self._closed: set[tuple[Site, str]] = set()
-        self._graves = Graves()
+        self._graves = Graves(release)
+        self._release = release
         self._fences = Fences()
         self._strays = Strays(partitions)
+        self._forgeries = Forgeries()
+        self._replicas = Replicas()
+        self._releases: dict[tuple[Site, str], int] = {}
         self._alive_ms: dict[Site, int] = {}
         self._wanted: frozenset[Number] = frozenset()
         self._where = Whereabouts()
@@ -96,23 +105,31 @@ class Ledger:
         content: int,
         record: int,
         logged_ms: int | None = None,
+        release: int | None = None,
     ) -> None:
         """Fold a record that passed the gate.
 
         `content`, `record`: 64-bit hashes of its value, and of key, value and headers together; any hash that is the
         same all through one audit. `logged_ms`: when the log took it; its writer's word where that is not known.
+        `release`: of who announces itself; today's where that is not known.
         """
         journal = self._next(place)
         if journal is None:
             return
+        logged_ms = origin.at_ms if logged_ms is None else logged_ms
         stream = self._stream(journal, origin)
         is_new = stream.note(origin.seq, record)
         is_first = self._stand(journal, stream, origin.seq)
         if is_new or journal.is_original:
-            self._books.fold(place, origin, message, content, origin.at_ms if logged_ms is None else logged_ms)
+            stream.date(place, origin.at_ms, logged_ms)
+            self._books.fold(place, origin, message, content, logged_ms)
             if isinstance(message, m.SiteAnnounced):
-                self._announced(place, origin, message)
+                self._announced(place, origin, message, logged_ms)
+                self._releases[message.site, message.incarnation] = self._release if release is None else release
+            elif isinstance(message, m.FilesHeld | m.FilesLost):
+                self._replicas.hear(place, message)
         if journal.is_original:
+            journal.date(place, logged_ms)
             self._strays.pass_by(place, message)
             how = journal.judge_class(message, content)
             if is_first:
@@ -120,7 +137,7 @@ class Ledger:
             if isinstance(message, m.TransferProgress):
                 self._fences.pass_by(place, message, how)
             if isinstance(message, m.DeadLetter):
-                self._graves.bury(place, origin.at_ms, message)
+                self._graves.bury(place, origin, message)
 
     def copy(self, place: Place, origin: m.Origin, record: int) -> bool:
         """Fold a copy of a record heard at another site, without its message; False, and nothing folded, if unknown."""
@@ -134,22 +151,59 @@ class Ledger:
             self._stand(journal, stream, origin.seq)
         return True
 
-    def lose(self, site: Site) -> None:
-        """A site's journals could not be read to their ends: what was heard counts, what was not is unknown."""
-        self._read -= {site}
-        self._copies = CopyJudge(self._sites, self._auditors, self._read)
+    def lose(self, site: Site, topic: str | None = None) -> None:
+        """A journal of a site, without `topic` each, is not whole: what was heard counts, the rest is unknown."""
+        self._coverage.lose(site, topic)
 
-    def refuse(self, place: Place, reason: str, at_ms: int, origin: m.Origin | None, record: int) -> None:
+    def lose_renewed(self, docket: Docket) -> None:
+        """Tell of journals that begin anew: the first record of a copy is not in its original, which has no hole.
+
+        A topic was deleted and made again, or its cluster replaced. What the original lacks is no finding then.
+        """
+        lacks: dict[tuple[Site, str], tuple[int, set[Site]]] = {}
+        for (site, _, partition), copy in sorted(self._journals.items()):
+            first, origin = copy.first_stream, copy.writer
+            if first is None or copy.is_original or not self._coverage.has(origin, copy.base):
+                continue
+            if copy.first_seq in first.here(origin) or first.id.site != origin:
+                continue
+            missing = sum(
+                (stream.here(site) - stream.here(origin)).size
+                for stream in self._streams.values()
+                if (stream.id.site, stream.id.topic, stream.id.partition) == (origin, copy.base, partition)
+            )
+            count, where = lacks.get((origin, copy.base), (0, set()))
+            lacks[origin, copy.base] = max(count, missing), where | {site}
+        for (origin, base), (count, where) in sorted(lacks.items()):
+            self.lose(origin, base)
+            docket.unseen.append(
+                f"{base} of {origin} begins anew: {', '.join(sorted(where))} has copies of {count} or more records "
+                "that are not in it; was the topic deleted and made again, or the cluster replaced?"
+            )
+
+    def refuse(
+        self,
+        place: Place,
+        reason: str,
+        at_ms: int,
+        origin: m.Origin | None,
+        record: int,
+        speaks_for: Site | None = None,
+    ) -> None:
         """Fold a record that the gate refused: some worker must have written a dead letter for it.
 
-        `origin`: its own, where legible, so that its number is not missed; `record` as in `hear`.
+        `origin`: its own, where legible, so that its number is not missed; `record` as in `hear`. `speaks_for`: the
+        site in whose name it was written, if that is not its writer's.
         """
         journal = self._next(place)
         if journal is None:
             return
         journal.refuse(place.offset, reason, at_ms)
+        if speaks_for is not None:
+            self._forgeries.add(place, journal.writer, speaks_for, reason)
         if origin is not None and origin.site == journal.writer:
             stream = self._stream(journal, origin)
+            journal.stand(stream, origin.seq)
             stream.note(origin.seq, record)
             stream.refused_at(place.site).add(origin.seq)
 
@@ -158,10 +212,17 @@ class Ledger:
         gaps = list(self._copies.gaps(self._streams, self._closed))
         found = wanted(gaps, self._streams, self._last())
         self._wanted = frozenset(number for numbers in found.values() for number in numbers)
+        for partition in (*self._graves.asked(self._journals), *self._replicas.asked(self._books, self._coverage.read)):
+            found.setdefault(partition, set())
         return found
 
-    def locate(self, place: Place, origin: m.Origin) -> None:
-        """Tell where a record stands; what is not wanted is ignored."""
+    def locate(self, place: Place, origin: m.Origin, content: int, message: Callable[[], m.Message | None]) -> None:
+        """Tell where a record stands, in each partition in order; what is not wanted is ignored.
+
+        `content` as in `hear`; `message` gives the record, None if the gate refuses it.
+        """
+        self._graves.locate(place, content, message)
+        self._replicas.locate(place, message)
         stream = StreamId(origin.site, origin.incarnation, split(place.topic)[1], place.partition)
         if (stream, origin.seq) in self._wanted:
             self._where.add(stream, origin.seq, place, origin.at_ms)
@@ -190,15 +251,20 @@ class Ledger:
         `staleness`: of open intents without news. `docket`: holds what was found elsewhere, such as on disk.
         """
         docket = Docket(now_ms) if docket is None else docket
-        reached = Reached(committed or {}, self._alive_ms, grace_ms)
-        for site in sorted(self._sites - self._read):
+        reached = Reached(committed or {}, self._alive_ms, grace_ms, docket.latest_ms)
+        whole = self._coverage.whole
+        for site in sorted(self._sites - whole):
             for invariant in (Invariant.CONSERVATION, Invariant.NOT_SILENT, Invariant.NO_GAP):
-                docket.cannot(invariant, f"journals of {site}: not read")
+                how = "not read whole" if site in self._coverage.read else "not read"
+                docket.cannot(invariant, f"journals of {site}: {how}")
         staleness = staleness or Staleness()
-        intents = IntentJudge(self._sites, self._read, reached, stale_ms, docket, now_ms, staleness)
+        intents = IntentJudge(self._sites, whole, reached, stale_ms, docket, now_ms, staleness)
         counts = intents.judge_all(self._books)
         partitions = self._judge_journals(intents.contradicting, reached, docket)
-        self._graves.judge(self._journals, now_ms - grace_ms, docket)
+        self._graves.judge(self._journals, self._books, self._releases, now_ms - grace_ms, docket)
+        self._replicas.judge(self._books, whole, whole == self._sites, docket)
+        self._forgeries.judge(self._coverage.read, docket)
+        judge_clocks(self._streams.values(), self._journals.values(), docket)
         self._fences.judge(docket)
         self._strays.judge(docket)
         self._judge_streams(now_ms, grace_ms, docket)
@@ -217,15 +283,15 @@ class Ledger:
 
     def _judge_streams(self, now_ms: int, grace_ms: int, docket: Docket) -> None:
         self._copies.count(self._streams, self._closed, docket)
-        judge = GapJudge(self._streams, self._where, self._last(), self._read, now_ms - grace_ms, docket)
+        judge = GapJudge(self._streams, self._where, self._last(), self._coverage.read, now_ms - grace_ms, docket)
         for gap in self._copies.gaps(self._streams, self._closed):
             judge.judge(gap)
         for _, stream in sorted(self._streams.items()):
             judge_conflicts(stream, self._where, docket)
 
-    def _announced(self, place: Place, origin: m.Origin, message: m.SiteAnnounced) -> None:
+    def _announced(self, place: Place, origin: m.Origin, message: m.SiteAnnounced, logged_ms: int) -> None:
         if message.role in WORKER_ROLES:
-            self._alive_ms[origin.site] = max(origin.at_ms, self._alive_ms.get(origin.site, 0))
+            self._alive_ms[origin.site] = max(logged_ms, self._alive_ms.get(origin.site, 0))
         for last in message.sequences:
             stream_id = StreamId(message.site, message.incarnation, last.topic, last.partition)
             stream = self._streams.get(stream_id)
@@ -241,7 +307,7 @@ class Ledger:
 
     def _stand(self, journal: Journal, stream: Stream, seq: int) -> bool:
         """Enter that the number stands in this partition; whether it did not before."""
-        journal.last_stream, journal.last_seq = stream, seq
+        journal.stand(stream, seq)
         if stream.copy_at(journal.site).add(seq):
             return True
         journal.repeats += 1

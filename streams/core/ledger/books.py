@@ -242,6 +242,10 @@ class Books:
             self.intent(manifest.intent).manifests[manifest.source_no, manifest.no] = found
         return found
 
+    def known(self, manifest: ManifestId) -> ManifestRow | None:
+        """The manifest's row, if anything was said of it."""
+        return self._manifests.get(manifest)
+
     def completed(self, manifest: ManifestId) -> list[Said[m.CompletionRecord]]:
         """The completion that counts of each destination of a manifest."""
         row = self._manifests.get(manifest)

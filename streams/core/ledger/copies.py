@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 from streams.core.ledger.counted import Stream, StreamId
+from streams.core.ledger.coverage import Coverage
 from streams.core.ledger.findings import Docket, Invariant, Place
 from streams.core.ledger.journals import PartitionId
 from streams.core.names import Site
@@ -58,13 +59,16 @@ class Whereabouts:
 class CopyJudge:
     """Knows which site should hold which stream. `auditors`: the sites that also get everybody's chunk events."""
 
-    def __init__(self, sites: Iterable[Site], auditors: Iterable[Site], read: Iterable[Site]) -> None:
+    def __init__(self, sites: Iterable[Site], auditors: Iterable[Site], coverage: Coverage) -> None:
         self._sites = sorted(sites)
-        self._auditors, self._read = frozenset(auditors), frozenset(read)
+        self._auditors, self._coverage = frozenset(auditors), coverage
 
     def expected(self, stream: StreamId) -> list[Site]:
         """Sites whose cluster must hold the stream: the origin first."""
         return [stream.site, *(s for s in self._sites if s != stream.site and self._is_mirrored(stream.topic, s))]
+
+    def _is_read(self, stream: StreamId, site: Site) -> bool:
+        return self._coverage.has(site, topic_at(stream, site))
 
     def _is_mirrored(self, base: str, target: Site) -> bool:
         if base in TO_EVERY_PEER:
@@ -83,12 +87,12 @@ class CopyJudge:
         anywhere = EMPTY
         for site in stream.sites:
             anywhere = anywhere | stream.here(site)
-        if stream_id.site in self._read or any(s in self._read for s in self.expected(stream_id)):
+        if any(self._is_read(stream_id, site) for site in self.expected(stream_id)):
             nowhere = anywhere.missing(0, top + 1)
             if nowhere:
                 yield Gap(stream_id, stream_id.site, nowhere, None, nowhere.spans[0][0] > stream.last)
         for site in self.expected(stream_id):
-            if site not in self._read:
+            if not self._is_read(stream_id, site):
                 continue
             have = stream.here(site)
             missing = anywhere - have
@@ -105,7 +109,7 @@ class CopyJudge:
                 docket.cannot(_I7, "numbers of payload topics: bounded retention, not a journal")
                 continue
             for site in self.expected(stream_id):
-                if site in self._read:
+                if self._is_read(stream_id, site):
                     docket.check(_I7)
                 else:
                     docket.cannot(_I7, f"streams that should be at {site}: not read")
@@ -183,7 +187,7 @@ class GapJudge:
             return
         here = [f for seq in _named(gap.missing) for f in self.where.at(gap.stream, seq, gap.elsewhere)[:1]]
         since_ms = min((f.at_ms for f in here), default=None)
-        if gap.is_tail and since_ms is not None and since_ms >= self.young_ms:
+        if gap.is_tail and since_ms is not None and self.docket.past(since_ms) >= self.young_ms:
             self.docket.wait(_I7, f"records in flight to {gap.site}", gap.missing.size)
             return
         words = f"{title}: missing at {gap.site}, present at {gap.elsewhere}; {self._why(gap, here)}"
@@ -191,7 +195,7 @@ class GapJudge:
 
     def _nowhere(self, gap: Gap, stream: Stream, title: str, around: list[Place]) -> None:
         said = stream.announced
-        if gap.is_tail and said is not None and said.at_ms >= self.young_ms:
+        if gap.is_tail and said is not None and self.docket.past(said.at_ms) >= self.young_ms:
             self.docket.wait(_I7, "announced records in flight", gap.missing.size)
             return
         words = f"{title}: nowhere" + ("" if gap.stream.site in self.read else " that was read")

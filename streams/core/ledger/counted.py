@@ -48,10 +48,29 @@ class Announced:
     place: Place
 
 
-class Stream:
-    """Numbers of one stream: what each stood for, and at which sites it was seen."""
+class Dated(NamedTuple):
+    """A time or a span of time (ms), and the record that tells it."""
 
-    __slots__ = ("_classes", "_contents", "_far", "_refused", "announced", "conflicts", "copies", "id", "writer")
+    at_ms: int
+    place: Place
+
+
+class Stream:
+    """Numbers of one stream: what each stood for, at which sites it was seen, and by which clock."""
+
+    __slots__ = (
+        "_classes",
+        "_contents",
+        "_far",
+        "_refused",
+        "ahead",
+        "announced",
+        "conflicts",
+        "copies",
+        "id",
+        "latest",
+        "writer",
+    )
 
     def __init__(self, id: StreamId, writer: str) -> None:
         self.id = id
@@ -60,10 +79,22 @@ class Stream:
         """Where numbers stand whose records passed the gate."""
         self._refused: dict[Site, SpanSet] = {}
         self.announced: Announced | None = None
+        self.latest: Dated | None = None
+        """Its latest date, as the writer has it."""
+        self.ahead: Dated | None = None
+        """By how much its writer's date was ahead of the log's, at most."""
         self.conflicts: set[int] = set()
         self._contents = array("Q")
         self._classes = bytearray()
         self._far: dict[int, tuple[int, int]] = {}
+
+    def date(self, place: Place, at_ms: int, logged_ms: int) -> None:
+        """Note when a record was written by its writer's clock, and when its log took it."""
+        latest = self.latest
+        if latest is None or at_ms > latest.at_ms or (at_ms == latest.at_ms and place.rank < latest.place.rank):
+            self.latest = Dated(at_ms, place)
+        if at_ms > logged_ms and (self.ahead is None or at_ms - logged_ms > self.ahead.at_ms):
+            self.ahead = Dated(at_ms - logged_ms, place)
 
     def copy_at(self, site: Site) -> SpanSet:
         found = self.copies.get(site)

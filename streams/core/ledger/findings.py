@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -12,6 +12,8 @@ from streams.core.names import Site
 
 FINDINGS_MAX = 10_000
 """Findings kept of one invariant; the rest are counted only, so that a ruined log cannot exhaust the memory."""
+CLOCK_TOLERANCE_MS = 300_000
+"""A record dated so much after the auditor's own time was dated by a wrong clock."""
 
 
 class Place(NamedTuple):
@@ -40,6 +42,8 @@ class Invariant(StrEnum):
     FENCING = "I5"
     NOT_SILENT = "I6"
     NO_GAP = "I7"
+    CLOCK = "clock"
+    """No record is dated after the audit: every other check that asks how old something is leans on it."""
 
 
 class Severity(StrEnum):
@@ -105,7 +109,11 @@ class IntentCounts:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The ledger's answer. `waiting`: not ended yet; `unchecked`: not checkable from here."""
+    """The ledger's answer.
+
+    `waiting`: not ended yet; `unchecked`: not checkable from here, which may be as it should; `unseen`: what an audit
+    has to see and could not, a line each, so that nobody may call it clean.
+    """
 
     checked: Mapping[Invariant, int]
     found: Mapping[Invariant, int]
@@ -114,24 +122,46 @@ class Judgement:
     unchecked: tuple[Remark, ...]
     partitions: tuple[PartitionCount, ...]
     counts: IntentCounts
+    unseen: tuple[str, ...] = ()
 
     @property
     def broken(self) -> tuple[Finding, ...]:
         return tuple(f for f in self.findings if f.severity is Severity.BROKEN)
 
+    @property
+    def notes(self) -> tuple[Finding, ...]:
+        return tuple(f for f in self.findings if f.severity is Severity.NOTE)
+
 
 @dataclass(slots=True)
 class Docket:
-    """Collects what the judges say. What was written since `began_ms`, while reading, may miss what it follows from."""
+    """Collects what the judges say.
+
+    What was written since `began_ms`, while reading, may miss what it follows from. `ended_ms`: when reading ended, by
+    default at once.
+    """
 
     began_ms: int
+    ended_ms: int | None = None
+    moment: Callable[[int], str] = str
+    """How a time (ms of the epoch) is said to people."""
 
     checked: Counter[Invariant] = field(default_factory=Counter)
     found: Counter[Invariant] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)
     _kept: Counter[Invariant] = field(default_factory=Counter)
     _waiting: Counter[tuple[Invariant, str]] = field(default_factory=Counter)
     _unchecked: Counter[tuple[Invariant, str]] = field(default_factory=Counter)
+
+    @property
+    def latest_ms(self) -> int:
+        """What is dated later was dated by a wrong clock."""
+        return (self.began_ms if self.ended_ms is None else max(self.began_ms, self.ended_ms)) + CLOCK_TOLERANCE_MS
+
+    def past(self, at_ms: int) -> int:
+        """`at_ms`; 0 where that cannot be true: what a wrong clock dated is old, or it would be in flight for ever."""
+        return at_ms if at_ms <= self.latest_ms else 0
 
     def check(self, invariant: Invariant, count: int = 1) -> None:
         self.checked[invariant] += count
@@ -142,7 +172,7 @@ class Docket:
 
     def miss(self, invariant: Invariant, words: str, at_ms: int, *records: Place | None) -> None:
         """Something is absent beside what was written at `at_ms`."""
-        if at_ms < self.began_ms:
+        if self.past(at_ms) < self.began_ms:
             self.find(invariant, words, *records)
         else:
             self.wait(invariant, "written while the audit was reading")
@@ -173,4 +203,5 @@ class Docket:
             unchecked=tuple(Remark(i, w, n) for (i, w), n in sorted(self._unchecked.items())),
             partitions=partitions,
             counts=counts,
+            unseen=tuple(self.unseen),
         )

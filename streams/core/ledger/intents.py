@@ -107,11 +107,15 @@ class IntentJudge:
                 self.contradicting[body.place] = Refused(reason, body.at_ms)
 
     def _undecided(self, intent: IntentId, body: Said[m.TransferIntent]) -> None:
-        alive_ms = self._reached.alive_ms.get(intent.home, body.at_ms)
-        is_stale = body.place.topic == INTENTS and alive_ms - body.at_ms > self._stale_ms
+        waited_ms = self._reached.alive_after(intent.home, body.at_ms)
+        is_stale = body.place.topic == INTENTS and waited_ms > self._stale_ms
         if is_stale and self._reached.passed(body.place, body.at_ms):
-            seconds = (alive_ms - body.at_ms) // 1000
-            words = f"silent: {intent} was read at {intent.home} and is neither decided nor refused for {seconds} s"
+            since = (
+                f"for {waited_ms // 1000} s"
+                if self._docket.past(body.at_ms)
+                else f"since {self._docket.moment(body.at_ms)}"
+            )
+            words = f"silent: {intent} was read at {intent.home} and is neither decided nor refused {since}"
             self._docket.find(_I6, words, body.place)
             return
         self._docket.wait(_I1, "intents not decided yet")

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from streams.core import messages as m
-from streams.core.ledger.counted import Class, Stream, StreamId
+from streams.core.ledger.counted import Class, Dated, Stream, StreamId
 from streams.core.ledger.findings import Docket, Invariant, PartitionCount, Place
 from streams.core.ledger.spans import SpanSet
 from streams.core.names import Site
@@ -43,8 +43,12 @@ class Journal:
     repeats: int = 0
     refused: SpanSet = field(default_factory=SpanSet)
     samples: dict[int, Refused] = field(default_factory=dict)
+    first_stream: Stream | None = None
+    first_seq: int = 0
     last_stream: Stream | None = None
     last_seq: int = 0
+    dated: Dated | None = None
+    """The latest date that its own log gave a record."""
     streams: dict[str, Stream] = field(default_factory=dict)
     latest: dict[int, int] = field(default_factory=dict)
     """Of each row and fact, by hash: the highest number heard, and 32 bits of its content below it."""
@@ -52,6 +56,17 @@ class Journal:
     @property
     def is_original(self) -> bool:
         return self.site == self.writer
+
+    def stand(self, stream: Stream, seq: int) -> None:
+        """The next record carries this number."""
+        if self.first_stream is None:
+            self.first_stream, self.first_seq = stream, seq
+        self.last_stream, self.last_seq = stream, seq
+
+    def date(self, place: Place, logged_ms: int) -> None:
+        """Note when its own log took a record."""
+        if self.dated is None or logged_ms > self.dated.at_ms:
+            self.dated = Dated(logged_ms, place)
 
     def refuse(self, offset: int, reason: str, at_ms: int) -> None:
         self.refused.add(offset)
@@ -122,13 +137,21 @@ class Reached:
     committed: Mapping[PartitionId, int]
     alive_ms: Mapping[Site, int]
     grace_ms: int
+    latest_ms: int
+    """What is dated later was dated by a wrong clock."""
+
+    def alive_after(self, site: Site, at_ms: int) -> int:
+        """How long (ms) after `at_ms` a worker of the site was still alive; 0 if none was. A date to come is old."""
+        if site not in self.alive_ms:
+            return 0
+        return min(self.alive_ms[site], self.latest_ms) - (at_ms if at_ms <= self.latest_ms else 0)
 
     def passed(self, place: Place, at_ms: int) -> bool:
         """Whether a worker must have met the record. Without a committed offset: one was alive `grace_ms` later."""
         committed = self.committed.get((place.site, place.topic, place.partition))
         if committed is not None:
             return place.offset < committed
-        return self.alive_ms.get(place.site, at_ms) - at_ms > self.grace_ms
+        return self.alive_after(place.site, at_ms) > self.grace_ms
 
 
 def judge(

@@ -5,7 +5,6 @@ Times are those of the log, never the words of a writer. One that waits for its 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from streams.core.ledger.books import IntentRow
@@ -18,22 +17,21 @@ _NAMED_MAX = 3
 
 @dataclass(frozen=True, slots=True)
 class Staleness:
-    """After how long (ms) it is told, whether as a finding or as a note, and how a time (ms of the epoch) is said."""
+    """After how long (ms) it is told, and whether as a finding or as a note."""
 
     after_ms: int = 3_600_000
     is_finding: bool = False
-    moment: Callable[[int], str] = str
 
 
 def judge_stale(intent: IntentId, row: IntentRow, now_ms: int, staleness: Staleness, docket: Docket) -> None:
     """Of an intent that is open or undecided."""
     heard = row.heard
-    if heard is None or now_ms - heard.logged_ms < staleness.after_ms:
+    if heard is None or now_ms - docket.past(heard.logged_ms) < staleness.after_ms:
         return
-    minutes = (now_ms - heard.logged_ms) // 60_000
+    age = f"({(now_ms - heard.logged_ms) // 60_000} min)" if heard.logged_ms <= now_ms else "(by a wrong clock)"
     words = (
-        f"{intent} is open and nothing has been heard of it since {staleness.moment(heard.logged_ms)} "
-        f"({minutes} min); the last was {heard.kind}, and it waits for {_waits_for(intent, row)}"
+        f"{intent} is open and nothing has been heard of it since {docket.moment(heard.logged_ms)} "
+        f"{age}; the last was {heard.kind}, and it waits for {_waits_for(intent, row)}"
     )
     (docket.find if staleness.is_finding else docket.note)(Invariant.CONSERVATION, words, heard.place)
 

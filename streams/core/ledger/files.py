@@ -1,0 +1,155 @@
+"""Replicas over all sites: one name has one content, and each comes from a registration or a transfer.
+
+Names are hashes here: 24 bytes a replica. A second reading gives the names that findings tell.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from streams.core import messages as m
+from streams.core.ledger.books import Books, name_hash
+from streams.core.ledger.findings import FINDINGS_MAX, Docket, Invariant, Place
+from streams.core.ledger.journals import PartitionId
+from streams.core.names import Dataset, ManifestId, Site
+
+_I2, _I4 = Invariant.NO_LIE, Invariant.ONE_EFFECT
+_LOST = (1 << 64) - 1
+"""Stands for the size of what was given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """One FilesHeld or FilesLost: its files are those from `start` on."""
+
+    place: Place
+    site: Site
+    dataset: Dataset
+    manifest: ManifestId | None
+    start: int
+
+
+class Replicas:
+    """What sites said they hold and gave up, in each journal's order."""
+
+    def __init__(self) -> None:
+        self._said: list[_Said] = []
+        self._names, self._bytes, self._adlers, self._by = array("Q"), array("Q"), array("I"), array("I")
+        self._conflicts: list[tuple[int, int]] = []
+        """Two files of one name and different contents that stand beside each other."""
+        self._more = self._count = 0
+        self._asked: dict[Place, set[int]] = {}
+        self._lfns: dict[int, str] = {}
+
+    def hear(self, place: Place, message: m.FilesHeld | m.FilesLost) -> None:
+        """The next record of its journal; a copy counts where the original is not read."""
+        by, start = len(self._said), len(self._names)
+        if isinstance(message, m.FilesHeld):
+            manifest = message.manifest
+            self._names.extend(name_hash(file.lfn) for file in message.files)
+            self._bytes.extend(file.bytes for file in message.files)
+            self._adlers.extend(int(file.adler32, 16) for file in message.files)
+        else:
+            manifest = None
+            self._names.extend(name_hash(lfn) for lfn in message.lfns)
+            self._bytes.extend([_LOST] * len(message.lfns))
+            self._adlers.extend([0] * len(message.lfns))
+        self._said.append(_Said(place, message.site, message.dataset, manifest, start))
+        self._by.extend([by] * (len(self._names) - len(self._by)))
+
+    def asked(self, books: Books, read: Collection[Site]) -> Iterator[PartitionId]:
+        """Partitions to be read once more for the names of files with two contents. `read`: sites that were read."""
+        self._compare(books, read)
+        for files in self._conflicts:
+            for file in files:
+                self._asked.setdefault(self._said[self._by[file]].place, set()).add(file)
+        yield from {place[:3] for place in self._asked}
+
+    def _compare(self, books: Books, read: Collection[Site]) -> None:
+        self._conflicts, self._more, self._asked = [], 0, {}
+        converted: dict[int, bool] = {}
+        names, by = self._names, self._by
+        self._count = 0
+        for _, group in groupby(sorted(range(len(names)), key=names.__getitem__), key=names.__getitem__):
+            self._count += 1
+            files = list(group)
+            if len(files) == 1:
+                continue
+            last: dict[tuple[Site, Dataset], int] = {}
+            for file in files:
+                said = self._said[by[file]]
+                if "." in said.place.topic and said.site in read:
+                    continue
+                last[said.site, said.dataset] = file
+            standing = sorted(
+                (file for file in last.values() if self._bytes[file] != _LOST),
+                key=lambda file: self._said[by[file]].place.rank,
+            )
+            other = next((file for file in standing[1:] if self._content(file) != self._content(standing[0])), None)
+            if other is None or any(self._is_converted(by[file], books, converted) for file in standing):
+                continue
+            if len(self._conflicts) < FINDINGS_MAX:
+                self._conflicts.append((standing[0], other))
+            else:
+                self._more += 1
+
+    def _content(self, file: int) -> tuple[int, int]:
+        return self._bytes[file], self._adlers[file]
+
+    def _is_converted(self, by: int, books: Books, known: dict[int, bool]) -> bool:
+        """Whether a destination made these files from entries: two sites may write the same entries as other bytes."""
+        if by not in known:
+            manifest = self._said[by].manifest
+            written = None if manifest is None else books.manifest(manifest).written.first
+            known[by] = written is not None and written.word.in_entries
+        return known[by]
+
+    def locate(self, place: Place, message: Callable[[], m.Message | None]) -> None:
+        """A record of the second reading."""
+        files = self._asked.get(place)
+        if not files:
+            return
+        found = message()
+        if isinstance(found, m.FilesHeld):
+            for file in files:
+                self._lfns[file] = found.files[file - self._said[self._by[file]].start].lfn
+
+    def judge(self, books: Books, sites: Collection[Site], is_complete: bool, docket: Docket) -> None:
+        """`sites`: whose journals were all read whole; `is_complete`: they are those of the whole federation."""
+        docket.check(_I4, self._count)
+        for one, other in self._conflicts:
+            lfn = self._lfns.get(one) or self._lfns.get(other) or "a file"
+            words = f"{lfn} has two contents: {self._told(one)}, and {self._told(other)}"
+            docket.find(_I4, words, *(self._said[self._by[file]].place for file in (one, other)))
+        if self._more:
+            docket.find(_I4, f"{self._more} more files have two contents")
+        told: set[tuple[Site, ManifestId]] = set()
+        for said in self._said:
+            if said.manifest is None or said.site not in sites or "." in said.place.topic:
+                continue
+            if (said.site, said.manifest) in told:
+                continue
+            why = self._from_nothing(said.manifest, said.site, books, is_complete)
+            if why is not None:
+                told.add((said.site, said.manifest))
+                docket.find(
+                    _I2, f"{said.site} says it holds files of {said.dataset} by {said.manifest}, {why}", said.place
+                )
+
+    def _told(self, file: int) -> str:
+        said = self._said[self._by[file]]
+        size, adler = self._content(file)
+        return f"{size} bytes with adler32 {adler:08x} at {said.site} in {said.dataset}"
+
+    def _from_nothing(self, manifest: ManifestId, site: Site, books: Books, is_complete: bool) -> str | None:
+        """Why no transfer can have brought it, or None. A worker says what it holds after its own plan."""
+        row = books.known(manifest)
+        if is_complete and (row is None or not row.written):
+            return "which nobody wrote"
+        transfer = None if row is None else next((t for d, t in row.transfers.items() if d == site), None)
+        if transfer is None or (transfer.planned is None and not transfer.completions):
+            return "which was never planned there"
+        return None

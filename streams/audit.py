@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-from streams import waits, wire
+from streams import wire
 from streams.audit_coverage import Journals, find_journals, origin_of, refuse, refuse_unkept, unseen
-from streams.audit_registered import check_registered
-from streams.audit_storage import Disks, StorageTally, check_completed
+from streams.audit_storage import StorageTally, check_storage
 from streams.core import messages as m
 from streams.core.ledger import Docket, Invariant, Judgement, Ledger, Place, Staleness
 from streams.core.manifest import digest
 from streams.core.names import Site
+from streams.core.sampling import Sample
 from streams.errors import NeverWorks, Transfer2goError, WireError
 from streams.kafka import groups
 from streams.kafka.reader import Record
@@ -74,7 +73,7 @@ def audit(
     *,
     sites: Iterable[Site] = (),
     storage: bool = False,
-    registered: bool = False,
+    sample: Sample | None = None,
     stale_s: float | None = None,
     strict: bool = False,
     now_ms: int | None = None,
@@ -84,7 +83,7 @@ def audit(
     """Replay and judge. `sites`: whose clusters (and disks) to look at, default all; NotFound for an unknown one.
 
     NeverWorks where the registry and the clusters do not speak of the same federation (audit_coverage).
-    `storage`: completed files are read back, and with `registered` also what sites have registered.
+    `storage`: what sites hold is compared with their disks, both ways; of a `sample` of it contents are read.
     An open intent without news for `stale_s` is a finding; by default one without news for an hour is a note.
     `tell` hears what is being done, a line each. A site that cannot be read is reported, never raised.
     """
@@ -99,7 +98,7 @@ def audit(
     tally = None
     if storage:
         tell("reading files back")
-        tally = _read_back(reading, chosen, registered)
+        tally = _read_back(reading, chosen, sample, now_ms)
     if is_now:
         reading.docket.ended_ms = int(time.time() * 1000)
     committed = {(site, *place): o for site, told in reading.committed.items() for place, o in told.items()}
@@ -117,16 +116,9 @@ def audit(
     )
 
 
-def _read_back(reading: _Reading, chosen: list[Site], registered: bool) -> StorageTally:
-    settings, readable, docket = reading.settings, reading.readable, reading.docket
-    files = None
-    with waits.on("files to be read back") as wait, closing(Disks(settings, docket, wait)) as disks:
-        check_completed(settings, disks, reading.ledger, readable, chosen, docket)
-        if registered:
-            files = check_registered(settings, disks, readable, chosen, docket)
-        else:
-            docket.cannot(Invariant.NO_LIE, "files that sites have registered: not to be read")
-        return disks.tally(files)
+def _read_back(reading: _Reading, chosen: list[Site], sample: Sample | None, now_ms: int) -> StorageTally:
+    unread = set(chosen) - set(reading.readable)
+    return check_storage(reading.settings, chosen, reading.docket, sample=sample, now_ms=now_ms, unread=unread)
 
 
 def _moment(at_ms: int) -> str:

@@ -103,6 +103,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Objects: the same ring; uproot is needed for ROOT files only, Arrow for zstd only.
     "streams.objects": {"uproot", "numpy", "streams.storage", "streams.events"} | ANY_CORE,
     "streams.objects.unpacking": {"pyarrow", "streams.events", "streams.objects"} | ANY_CORE,
+    "streams.core.sampling": {"streams.core.names", "streams.errors"},
     "streams.core.text_format": {"streams.core.names", "streams.errors"},
     "streams.core.asked": {"streams.core.names", "streams.core.text_format", "streams.errors"},
     "streams.core.parts": {"streams.core.asked", "streams.core.named", "streams.core.names", "streams.errors"},
@@ -168,13 +169,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.replicas": KAFKA | ANY_CORE,
     "streams.registration": {"streams.walking", "streams.replicas", "streams.storage"} | KAFKA | ANY_CORE,
     # The audit: replay, gate, ledger; files read back where it may.
-    "streams.audit": {"streams.audit_coverage", "streams.audit_registered", "streams.audit_storage", "streams.release"}
+    "streams.audit": {"streams.audit_coverage", "streams.audit_storage", "streams.release"} | KAFKA | ANY_CORE,
+    "streams.audit_coverage": KAFKA | ANY_CORE,
+    # Replicas are folded into a database of a moment, as catalogues are; what the disks show stands beside them there.
+    "streams.audit_replicas": {"streams.views", "rocksdict"} | KAFKA | ANY_CORE,
+    "streams.audit_disks": {"streams.storage"} | KAFKA | ANY_CORE,
+    "streams.audit_storage": {
+        "streams.audit_disks",
+        "streams.audit_replicas",
+        "streams.storage",
+        "streams.views",
+        "rocksdict",
+    }
     | KAFKA
     | ANY_CORE,
-    "streams.audit_coverage": KAFKA | ANY_CORE,
-    # Registered files are folded as catalogues are, into a database of a moment.
-    "streams.audit_registered": {"streams.audit_storage", "streams.views"} | KAFKA | ANY_CORE,
-    "streams.audit_storage": {"streams.storage"} | KAFKA | ANY_CORE,
     # The outermost ring: may call anything of the product, and nothing calls it.
     "streams.demo": {"streams"},
     "streams.demo_events": {"streams", "numpy", "pyarrow", "uproot"},

@@ -16,10 +16,12 @@ import click
 from streams.audit import STALE_S, AuditReport
 from streams.audit import audit as run_audit
 from streams.cli import piped
-from streams.cli.command import Verb, json_option, leave
+from streams.cli.audit_storage import in_its_place, put_tally, sample_option, storage_verb
+from streams.cli.command import ActingNoun, json_option, leave
 from streams.cli.screen import duration, put, put_json, say, size, table
 from streams.core.ledger import Finding, Invariant, PartitionCount, Remark
 from streams.core.names import Site
+from streams.core.sampling import Sample
 from streams.settings import Settings
 
 PROMISES: Mapping[Invariant, str] = {
@@ -35,11 +37,12 @@ SHOWN_MAX = 50
 """Findings printed for people; `--json` has them all."""
 
 
-@click.command("audit", cls=Verb)
+@click.group("audit", cls=ActingNoun)
 @json_option
 @click.option(
-    "--storage", is_flag=True, help="Read every completed and every registered file back; compare size and adler32."
+    "--storage", is_flag=True, help="Compare what sites hold with what is on their disks, both ways; read it back."
 )
+@sample_option
 @click.option(
     "--stale",
     "stale_s",
@@ -53,18 +56,25 @@ SHOWN_MAX = 50
 @click.option("--site", "sites", multiple=True, metavar="SITE", help="Look at this site only (may be repeated).")
 @click.pass_obj
 def audit(
-    settings: Settings, as_json: bool, storage: bool, stale_s: float | None, strict: bool, sites: Sequence[str]
+    settings: Settings,
+    as_json: bool,
+    storage: bool,
+    sample: Sample | None,
+    stale_s: float | None,
+    strict: bool,
+    sites: Sequence[str],
 ) -> None:
     """Replay the journals of all sites from the beginning and check that every promise was kept.
 
     Exit 0: clean. 1: a promise is broken. 5: not everything could be seen. 7: the registry names the wrong clusters.
     """
-
+    if in_its_place(storage, sample):
+        return
     report = run_audit(
         settings,
         sites=[Site(name) for name in sites],
         storage=storage,
-        registered=storage,
+        sample=sample,
         stale_s=stale_s,
         strict=strict,
         tell=say if sys.stderr.isatty() else _unsaid,
@@ -74,6 +84,9 @@ def audit(
     for site, why in report.unreachable.items():
         say(f"{site} could not be read: {why}")
     leave(report.exit_code)
+
+
+audit.add_command(storage_verb)
 
 
 def _unsaid(_line: str) -> None:
@@ -159,8 +172,7 @@ def show(report: AuditReport) -> None:
         f"{rate(report):,.0f} records/s"
     )
     if report.storage is not None:
-        of_these = f", {report.storage.registered:,} registered ones looked for" if report.storage.registered else ""
-        put(f"{report.storage.files:,} files read back from storage, {size(report.storage.bytes)}{of_these}")
+        put_tally(report.storage)
     for line in judgement.unseen:
         put(f"not seen: {line}")
     for title, remarks in (("waiting", judgement.waiting), ("not checkable from here", judgement.unchecked)):

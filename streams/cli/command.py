@@ -69,6 +69,21 @@ class Noun(click.Group):
     command_class = Verb
 
 
+class ActingNoun(Noun):
+    """A noun that acts by itself where no verb follows, as a `Verb` does; its own options are no verb's."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.invoke_without_command, self.no_args_is_help = True, False
+        own = {name for param in self.params for name in param.opts}
+        self.params += [param for param in _common() if not own & set(param.opts)]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if not isinstance(ctx.obj, Settings):
+            ctx.obj = settings_of(ctx)
+        return super().invoke(ctx)
+
+
 class Root(Noun):
     """`transfer2go`: loads a noun's file when it is asked for, and turns whatever happens into one line and a code."""
 

@@ -24,6 +24,9 @@ rules hold for it.
 A whole file under its final name that this contract put there is never deleted or changed by it. The only files ever
 deleted are an item's own parts: by `discard`, and by a seal that ended (already there, different file, bad data).
 
+**Walking.** `walk` names what is on the disk below the root, known or not, and `dated` says when a name last changed;
+keys of a store are no part of it. Nothing is opened but directories.
+
 **Failing.** `StorageError.failure_class` says whether to come back. `PartLost` (a StorageError): this part is useless,
 `discard` it and take the next attempt; but ask `present` first: another writer of the same item may have sealed it.
 After any error but `PartLost` a part can be used further. In a group one item's failure never touches another's.
@@ -62,6 +65,26 @@ class FileStat:
 
 
 @dataclass(frozen=True, slots=True)
+class OnDisk:
+    """A name below the root that is no directory. `path`: from the root, bytes that are no UTF-8 as lone surrogates.
+
+    `lfn`: None where no LFN can mean it. `item`: of an item's part its `item_tag`, else "".
+    """
+
+    path: str
+    lfn: Lfn | None
+    item: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dated:
+    """The version of what a name stands for, and when it, or the name, last changed: ns of the epoch, by its disk."""
+
+    version: str
+    changed_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """A whole file somebody wants to exist; `adler32` None where the source does not know it."""
 
@@ -93,8 +116,12 @@ class Placed:
 
 def part_tag(manifest_id: str, item: int, attempt: int) -> str:
     """The tag of an item's part: 16 hex digits of manifest and item, and the attempt, its epoch."""
-    digest = hashlib.sha256(f"{manifest_id}#{item}".encode()).hexdigest()
-    return f"{digest[:16]}-{attempt}"
+    return f"{item_tag(manifest_id, item)}-{attempt}"
+
+
+def item_tag(manifest_id: str, item: int) -> str:
+    """What the tags of all attempts at an item begin with: 16 hex digits."""
+    return hashlib.sha256(f"{manifest_id}#{item}".encode()).hexdigest()[:16]
 
 
 class Reader(ABC):
@@ -259,6 +286,17 @@ class Endpoint(ABC):
     @abstractmethod
     def discard(self, lfn: str, tag: str) -> bool:
         """Delete an own part (an older attempt's), and what bears its tag beside it; whether something was there."""
+
+    @abstractmethod
+    def walk(self, refuse: Callable[[str, str], None]) -> Iterator[OnDisk]:
+        """Everything on the disk below the root, in no order, in bounded memory; links to directories not followed.
+
+        `refuse(path, why)`: a directory that cannot be read; the walk goes on. StorageError where no walk is possible.
+        """
+
+    @abstractmethod
+    def dated(self, path: str) -> Dated | None:
+        """Of a `path` that a walk named, now; of a link that of the link. None if it is gone; StorageError."""
 
     @abstractmethod
     def close(self) -> None: ...

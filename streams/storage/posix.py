@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from threading import Lock
 
 from streams.core.names import LFN_BYTES_MAX, shown
 from streams.core.ranges import Ranges
 from streams.errors import NeverWorks, StorageError
-from streams.storage import oserrors, posix_group, posix_place, syscalls
-from streams.storage.endpoint import Beside, Endpoint, FileStat, Part, PartLost, Placed, Sealed, Wanted
+from streams.storage import oserrors, posix_group, posix_place, posix_walk, syscalls
+from streams.storage.endpoint import Beside, Dated, Endpoint, FileStat, OnDisk, Part, PartLost, Placed, Sealed, Wanted
 from streams.storage.posix_beside import PART_KINDS, PosixBeside, part_name
 from streams.storage.posix_part import PosixPart
 from streams.storage.posix_reader import READ_FLAGS, PosixReader, file_stat, require_regular
@@ -167,6 +167,17 @@ class PosixEndpoint(Endpoint):
         failures = self.tree.fsync_directories(dict.fromkeys(directories))
         pairs = [(lfn, failures[directory]) for lfn, directory in zip(lfns, directories, strict=True)]
         return [None if error is None else oserrors.naming(error, self.pfn(lfn)) for lfn, error in pairs]
+
+    # walking
+
+    def walk(self, refuse: Callable[[str, str], None]) -> Iterator[OnDisk]:
+        if self._rules is not None:
+            what = "names on the disk cannot be read back through this storage's path rules"
+            raise StorageError(what, self.root, failure_class="permanent")
+        return posix_walk.walk(self.tree, refuse)
+
+    def dated(self, path: str) -> Dated | None:
+        return posix_walk.dated(self.tree, path)
 
     # what parts and groups share
 

@@ -11,7 +11,19 @@ from streams.core.names import Lfn
 from streams.core.ranges import Ranges
 from streams.core.stores import AskedKeys, Store
 from streams.errors import StorageError, UsageError
-from streams.storage.endpoint import Beside, Endpoint, FileMissing, FileStat, Part, Placed, Reader, Sealed, Wanted
+from streams.storage.endpoint import (
+    Beside,
+    Dated,
+    Endpoint,
+    FileMissing,
+    FileStat,
+    OnDisk,
+    Part,
+    Placed,
+    Reader,
+    Sealed,
+    Wanted,
+)
 from streams.storage.s3 import S3Files
 
 
@@ -105,6 +117,12 @@ class RoutedEndpoint(Endpoint):
 
     def discard(self, lfn: str, tag: str) -> bool:
         return self._store(lfn) is None and self._home.discard(lfn, tag)
+
+    def walk(self, refuse: Callable[[str, str], None]) -> Iterator[OnDisk]:
+        return self._home.walk(refuse)
+
+    def dated(self, path: str) -> Dated | None:
+        return self._home.dated(path)
 
     def close(self) -> None:
         for files in self._stores.values():

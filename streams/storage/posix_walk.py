@@ -1,0 +1,114 @@
+"""What is on a disk below the root, known or not: names and when they changed. Opens directories only.
+
+One directory of each level is open at a time and is never listed whole, so memory is bounded by the depth.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from streams.core.names import Lfn
+from streams.errors import InvalidName
+from streams.storage import oserrors
+from streams.storage.endpoint import Dated, OnDisk
+from streams.storage.posix_beside import PART_KINDS
+from streams.storage.posix_reader import file_stat
+from streams.storage.tree import Tree
+
+_DEPTH_MAX = 512
+"""No LFN has more segments."""
+_GONE = {errno.ENOENT, errno.ENOTDIR}
+_OF_THE_FILESYSTEM = "lost+found"
+_PART = re.compile(rf"\.t2g-([0-9a-f]{{16}})-[0-9]{{1,10}}\.(?:{'|'.join(map(re.escape, PART_KINDS))})")
+
+Refuse = Callable[[str, str], None]
+"""(path below the root, why)"""
+
+
+def walk(tree: Tree, refuse: Refuse) -> Iterator[OnDisk]:
+    """See `Endpoint.walk`."""
+    open_now: list[tuple[str, Any]] = []
+    try:
+        _enter(tree, "", open_now, refuse)
+        while open_now:
+            directory, scan = open_now[-1]
+            try:
+                entry = next(scan, None)
+            except OSError as error:
+                refuse(directory, _words(error))
+                entry = None
+            if entry is None:
+                open_now.pop()[1].close()
+                continue
+            path = os.path.join(directory, entry.name)
+            if _is_directory(entry):
+                _enter(tree, path, open_now, refuse)
+            elif not _leads_to_directory(entry):
+                yield _on_disk(path)
+    finally:
+        for _, scan in open_now:
+            scan.close()
+
+
+def dated(tree: Tree, path: str) -> Dated | None:
+    """See `Endpoint.dated`."""
+    try:
+        fd = tree.open(path, os.O_PATH | os.O_NOFOLLOW)
+        try:
+            stat = os.fstat(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno in _GONE:
+            return None
+        raise oserrors.reading(error, os.path.join(tree.root, path)) from error
+    # Anybody may set the time of a file's content, nobody that of its last change.
+    return Dated(file_stat(stat).version, stat.st_ctime_ns)
+
+
+def _enter(tree: Tree, path: str, open_now: list[tuple[str, Any]], refuse: Refuse) -> None:
+    if len(open_now) > _DEPTH_MAX:
+        refuse(path, "deeper than any name of a file")
+        return
+    try:
+        fd = tree.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            open_now.append((path, os.scandir(fd)))
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if path and error.errno in _GONE:
+            return
+        if path == _OF_THE_FILESYSTEM and error.errno == errno.EACCES:
+            return
+        refuse(path, _words(error))
+
+
+def _is_directory(entry: Any) -> bool:
+    try:
+        return bool(entry.is_dir(follow_symlinks=False))
+    except OSError:  # it cannot even be looked at: a name all the same
+        return False
+
+
+def _leads_to_directory(entry: Any) -> bool:
+    with suppress(OSError):  # a link in a circle: a name
+        return bool(entry.is_symlink() and entry.is_dir())
+    return False
+
+
+def _on_disk(path: str) -> OnDisk:
+    part = _PART.fullmatch(os.path.basename(path))
+    try:
+        return OnDisk(path, Lfn("/" + path), "")
+    except InvalidName:
+        return OnDisk(path, None, part[1] if part else "")
+
+
+def _words(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

@@ -17,12 +17,11 @@ from streams.audit import STALE_S, AuditReport
 from streams.audit import audit as run_audit
 from streams.cli import piped
 from streams.cli.audit_storage import in_its_place, put_tally, sample_option, storage_verb
-from streams.cli.command import ActingNoun, json_option, leave
+from streams.cli.command import ActingNoun, acting_settings, json_option, leave
 from streams.cli.screen import duration, put, put_json, say, size, table
 from streams.core.ledger import Finding, Invariant, PartitionCount, Remark
 from streams.core.names import Site
 from streams.core.sampling import Sample
-from streams.settings import Settings
 
 PROMISES: Mapping[Invariant, str] = {
     Invariant.CONSERVATION: "everything asked for is accounted for",
@@ -54,9 +53,7 @@ SHOWN_MAX = 50
 )
 @click.option("--strict", is_flag=True, help="A note counts as a finding: exit 1.")
 @click.option("--site", "sites", multiple=True, metavar="SITE", help="Look at this site only (may be repeated).")
-@click.pass_obj
 def audit(
-    settings: Settings,
     as_json: bool,
     storage: bool,
     sample: Sample | None,
@@ -71,7 +68,7 @@ def audit(
     if in_its_place(storage, sample):
         return
     report = run_audit(
-        settings,
+        acting_settings(),
         sites=[Site(name) for name in sites],
         storage=storage,
         sample=sample,

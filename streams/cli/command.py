@@ -63,6 +63,12 @@ def settings_of(ctx: click.Context, *, federation: bool = True) -> Settings:
     return load_settings(need_federation=federation, **ctx.meta.get(_FLAGS, {}))
 
 
+def acting_settings() -> Settings:
+    """The settings of an `ActingNoun` that acts itself."""
+    ctx = click.get_current_context()
+    return ctx.obj if isinstance(ctx.obj, Settings) else settings_of(ctx)
+
+
 class Noun(click.Group):
     """A noun: its verbs are `Verb`s."""
 
@@ -70,18 +76,16 @@ class Noun(click.Group):
 
 
 class ActingNoun(Noun):
-    """A noun that acts by itself where no verb follows, as a `Verb` does; its own options are no verb's."""
+    """A noun that acts by itself where no verb follows; its own options are no verb's.
+
+    Its settings are read when it acts: a verb's flags are not parsed before.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.invoke_without_command, self.no_args_is_help = True, False
         own = {name for param in self.params for name in param.opts}
         self.params += [param for param in _common() if not own & set(param.opts)]
-
-    def invoke(self, ctx: click.Context) -> Any:
-        if not isinstance(ctx.obj, Settings):
-            ctx.obj = settings_of(ctx)
-        return super().invoke(ctx)
 
 
 class Root(Noun):

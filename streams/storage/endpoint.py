@@ -78,7 +78,7 @@ class OnDisk:
 
 @dataclass(frozen=True, slots=True)
 class Dated:
-    """The version of what a name stands for, and when it, or the name, last changed: ns of the epoch, by its disk."""
+    """The version of the file that a name, or a link, leads to; when what has the name changed: ns of the epoch."""
 
     version: str
     changed_ns: int
@@ -296,7 +296,7 @@ class Endpoint(ABC):
 
     @abstractmethod
     def dated(self, path: str) -> Dated | None:
-        """Of a `path` that a walk named, now; of a link that of the link. None if it is gone; StorageError."""
+        """Of a `path` that a walk named, now. None if it is gone; StorageError where the disk does not tell."""
 
     @abstractmethod
     def close(self) -> None: ...

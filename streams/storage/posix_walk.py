@@ -8,9 +8,10 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat as modes
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from streams.core.names import Lfn
 from streams.errors import InvalidName
@@ -20,8 +21,8 @@ from streams.storage.posix_beside import PART_KINDS
 from streams.storage.posix_reader import file_stat
 from streams.storage.tree import Tree
 
-_DEPTH_MAX = 512
-"""No LFN has more segments."""
+_DEPTH_MAX = 256
+"""Two descriptors are open for each level; names with so many segments are nobody's."""
 _GONE = {errno.ENOENT, errno.ENOTDIR}
 _OF_THE_FILESYSTEM = "lost+found"
 _PART = re.compile(rf"\.t2g-([0-9a-f]{{16}})-[0-9]{{1,10}}\.(?:{'|'.join(map(re.escape, PART_KINDS))})")
@@ -32,18 +33,18 @@ Refuse = Callable[[str, str], None]
 
 def walk(tree: Tree, refuse: Refuse) -> Iterator[OnDisk]:
     """See `Endpoint.walk`."""
-    open_now: list[tuple[str, Any]] = []
+    open_now: list[_Open] = []
     try:
         _enter(tree, "", open_now, refuse)
         while open_now:
-            directory, scan = open_now[-1]
+            directory, _, scan = open_now[-1]
             try:
                 entry = next(scan, None)
             except OSError as error:
                 refuse(directory, _words(error))
                 entry = None
             if entry is None:
-                open_now.pop()[1].close()
+                open_now.pop().close()
                 continue
             path = os.path.join(directory, entry.name)
             if _is_directory(entry):
@@ -51,8 +52,8 @@ def walk(tree: Tree, refuse: Refuse) -> Iterator[OnDisk]:
             elif not _leads_to_directory(entry):
                 yield _on_disk(path)
     finally:
-        for _, scan in open_now:
-            scan.close()
+        for one in open_now:
+            one.close()
 
 
 def dated(tree: Tree, path: str) -> Dated | None:
@@ -68,19 +69,47 @@ def dated(tree: Tree, path: str) -> Dated | None:
             return None
         raise oserrors.reading(error, os.path.join(tree.root, path)) from error
     # Anybody may set the time of a file's content, nobody that of its last change.
-    return Dated(file_stat(stat).version, stat.st_ctime_ns)
+    changed_ns = stat.st_ctime_ns
+    if modes.S_ISLNK(stat.st_mode):
+        stat = _led_to(tree, path) or stat
+    return Dated(file_stat(stat).version, changed_ns)
 
 
-def _enter(tree: Tree, path: str, open_now: list[tuple[str, Any]], refuse: Refuse) -> None:
+def _led_to(tree: Tree, path: str) -> os.stat_result | None:
+    """What a link leads to, if that is below the root."""
+    try:
+        fd = tree.open(path, os.O_PATH)
+    except OSError:
+        return None
+    try:
+        return os.fstat(fd)
+    finally:
+        os.close(fd)
+
+
+class _Open(NamedTuple):
+    """A directory that is being read; its entries look at themselves through `fd`."""
+
+    path: str
+    fd: int
+    scan: Any
+
+    def close(self) -> None:
+        self.scan.close()
+        os.close(self.fd)
+
+
+def _enter(tree: Tree, path: str, open_now: list[_Open], refuse: Refuse) -> None:
     if len(open_now) > _DEPTH_MAX:
         refuse(path, "deeper than any name of a file")
         return
     try:
         fd = tree.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
-            open_now.append((path, os.scandir(fd)))
-        finally:
+            open_now.append(_Open(path, fd, os.scandir(fd)))
+        except BaseException:
             os.close(fd)
+            raise
     except OSError as error:
         if path and error.errno in _GONE:
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -225,8 +224,6 @@ def test_a_journal_out_of_reach_leaves_it_incomplete(stage: Build) -> None:
     at = stage(A, B)
     delivered(at)
     at.clusters[B].stop()
-    report = looked(at)
-    assert (report.judgement.broken, report.exit_code) == ((), EXIT_INCOMPLETE)
     alone = run(at, "storage")
     assert alone.exit_code == EXIT_INCOMPLETE, alone.output
     assert alone.output.rstrip().splitlines()[-1].startswith("INCOMPLETE")
@@ -333,7 +330,6 @@ def test_a_date_that_somebody_set_hides_nothing(stage: Build) -> None:
     assert the_fault(at).words.startswith("/store/dark")
 
 
-@pytest.mark.skipif(os.geteuid() == 0 and sys.platform != "linux", reason="root enters every directory")
 def test_a_directory_that_may_not_be_entered(stage: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     """The walk goes on beside it; that something was not seen is said, and no word of a fault below it."""
     at = stage(A, B)
@@ -449,7 +445,7 @@ def test_the_command_line_reaches_it(stage: Build, tmp_path: Path) -> None:
     at = stage(A, B)
     delivered(at)
     registry = "".join(f'[sites.{s}]\nbootstrap = "{c.bootstrap}"\n' for s, c in at.clusters.items())
-    (tmp_path / "sites.toml").write_text(f"[federation]\npartitions = 4\n\n{registry}")
+    (tmp_path / "sites.toml").write_text(f"partitions = 4\n\n{registry}")
     for words in (["audit", "storage"], ["audit", "--storage"], ["audit", "--storage", "--site", B, "--sample", "5%"]):
         done = CliRunner().invoke(root, [*words, "--state", str(tmp_path)])
         assert done.exit_code == EXIT_CLEAN, done.output

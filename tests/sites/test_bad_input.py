@@ -81,6 +81,9 @@ def test_items_that_cannot_arrive_fail_each_with_its_reason(rig: Rig, spot: Spot
     for name in expected.keys() - {"taken"}:
         assert not rig.path(B, spot.lfn(f"{name}.dat")).exists(), f"{name} stands under its final name"
     assert rig.path(B, spot.lfn("taken.dat")).read_bytes() == other, "what was there is untouched"
+    # The audit compares disks with what is held: A has its files again, and what nobody holds leaves B.
+    rig.write({spot.lfn(f"{name}.dat"): files[spot.lfn(f"{name}.dat")] for name in expected}, at=A)
+    rig.path(B, spot.lfn("taken.dat")).unlink()
     rig.audit()
 
 
@@ -106,6 +109,7 @@ def test_a_source_that_changes_while_it_is_read(rig: Rig, spot: Spot, how: str) 
         assert ("grew" if how == "grows" else "no such file") in reasons[spot.lfn("big.dat")]
         assert not rig.path(B, spot.lfn("big.dat")).exists()
     rig.assert_arrived({lfn: content for lfn, content in files.items() if lfn not in reasons})
+    rig.write(files, at=A)
     rig.audit()
 
 
@@ -135,7 +139,7 @@ def test_a_full_disk_at_the_destination(rig: Rig, spot: Spot) -> None:
         rig.assert_arrived({lfn: content for lfn, content in files.items() if lfn.endswith(("fits.dat", "where.dat"))})
     finally:
         subprocess.run([tool("umount"), "--lazy", str(disk)], check=True)
-    # The audit reads back what completed: it is on the real disk now.
+    # The audit looks for what B holds: it is on the real disk now.
     rig.write({spot.lfn("disk/fits.dat"): files[spot.lfn("disk/fits.dat")]}, at=B)
     assert outcome.exit_code == PARTLY
     reasons = _reasons(outcome)

@@ -130,6 +130,7 @@ def test_replaying_every_journal_twice_changes_nothing(rig: Rig, spot: Spot) -> 
     ) == before
     assert [handle.snapshot() for handle in handles] == snapshots
     assert {site: [rig.ask(site, f"/api/intents/{intent}") for intent in intents] for site in (A, B)} == shown
+    rig.write({spot.lfn("partly/gone.dat"): b"gone"})
     rig.audit()
 
 

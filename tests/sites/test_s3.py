@@ -85,6 +85,7 @@ def test_a_key_that_changed_and_one_that_went_say_so(rig: Rig, spot: Spot, serve
     assert "no such key in the store cern" in why["gone"].text
     assert why["gone"].failure_class is m.FailureClass.PERMANENT
     rig.assert_arrived(_lfns({f"{spot.name}/good": contents[f"{spot.name}/good"]}))
+    _put(server, contents)
     rig.audit()
 
 

@@ -15,8 +15,9 @@ from streams.registration import verify
 from streams.settings import Registry, Settings
 from streams.storage import oserrors
 from streams.storage.checksums import adler32, adler32_hex
-from streams.storage.endpoint import Endpoint
+from streams.storage.endpoint import Endpoint, OnDisk, item_tag, part_tag
 from streams.storage.posix import PosixEndpoint
+from streams.storage.rules import PathRules
 
 GOOD = adler32_hex(adler32(b"good"))
 
@@ -152,3 +153,68 @@ def test_no_part_name_is_told(error: OSError) -> None:
         assert isinstance(failure, StorageError)
         assert ".t2g-" not in str(failure)
     assert without_part_names(f"{error}; try again").endswith("try again")
+
+
+# what is on a disk, known or not
+
+
+def on_disk(root: Path) -> tuple[dict[str, OnDisk], list[tuple[str, str]]]:
+    refused: list[tuple[str, str]] = []
+    with PosixEndpoint(str(root)) as endpoint:
+        return {one.path: one for one in endpoint.walk(lambda path, why: refused.append((path, why)))}, refused
+
+
+def test_a_walk_names_everything_that_is_no_directory(tmp_path: Path) -> None:
+    tag = part_tag("m", 0, 12)
+    bad = os.fsdecode(b"\xff")
+    names = ("store/a", "store/b/c.root", f"store/.t2g-{tag}.part", f"store/.t2g-{tag}.final.part", ".t2g-x.part", bad)
+    for name in (*names, "two words", "pipe", "circle"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fifo(path) if name == "pipe" else circle(path) if name == "circle" else path.write_bytes(b"")
+    (tmp_path / "store" / "to-itself").symlink_to("..")
+    found, refused = on_disk(tmp_path)
+    assert refused == []
+    assert found.keys() == {*names, "two words", "pipe", "circle"}
+    assert {path for path, one in found.items() if one.lfn is None} == {*names[2:], "two words"}
+    assert found["store/b/c.root"].lfn == "/store/b/c.root"
+    assert [found[name].item for name in names] == ["", "", item_tag("m", 0), item_tag("m", 0), "", ""]
+
+
+def test_a_walk_of_a_deep_tree_ends(tmp_path: Path) -> None:
+    """Deeper than any LFN: said once, and what is beside it is found."""
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(600):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    (tmp_path / "beside").write_bytes(b"")
+    found, [(_, why)] = on_disk(tmp_path)
+    assert list(found) == ["beside"]
+    assert why == "deeper than any name of a file"
+
+
+def test_when_a_name_changed(tmp_path: Path) -> None:
+    """Not when somebody says its content did; what is gone has no date; a link has its own, and its file's version."""
+    (tmp_path / "a").write_bytes(b"good")
+    (tmp_path / "link").symlink_to("a")
+    os.utime(tmp_path / "a", (1, 1))
+    with PosixEndpoint(str(tmp_path)) as endpoint:
+        of_file, of_link = endpoint.dated("a"), endpoint.dated("link")
+        assert of_file is not None
+        assert of_link is not None
+        assert of_file.version == of_link.version == endpoint.stat("/a").version
+        assert of_file.changed_ns == (tmp_path / "a").stat().st_ctime_ns
+        assert of_link.changed_ns == (tmp_path / "link").lstat().st_ctime_ns
+        assert endpoint.dated("gone") is None
+        assert endpoint.dated("a/below") is None
+
+
+def test_a_disk_with_path_rules_is_not_walked(tmp_path: Path) -> None:
+    with (
+        PosixEndpoint(str(tmp_path), rules=PathRules.prefix(str(tmp_path / "p"))) as endpoint,
+        pytest.raises(StorageError, match="path rules"),
+    ):
+        endpoint.walk(lambda path, why: None)

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from rocksdict import WriteBatch
 
 from streams import waits, wire
-from streams.audit_disks import Disks
+from streams.audit_disks import Disks, endpoint_url
 from streams.audit_replicas import Replicas
 from streams.core import messages as m
 from streams.core.ledger import Docket, Invariant, Place
@@ -113,7 +113,9 @@ class _Site:
         self._look_for(sample, now_ms)
         endpoint = self._disks.endpoint(site)
         if endpoint is None:
-            # Disks has told so of each file; a site that holds none may have no storage at all.
+            # Disks has told so of each file; a site that holds none, and names no storage, may have none.
+            if endpoint_url(self._settings, site) is not None:
+                self._disks.unreachable.add(site)
             self._docket.cannot(_DARK, f"what lies on the disk of {site}: its storage is not reachable from here")
         elif self._walk(endpoint, began_ns):
             self._land(noted)

@@ -16,7 +16,7 @@ from streams.audit_storage import StorageTally, check_storage
 from streams.cli import piped
 from streams.cli.command import Verb, json_option, leave
 from streams.cli.screen import put, put_json, size
-from streams.core.ledger import Docket, Judgement
+from streams.core.ledger import Docket, Finding, Judgement
 from streams.core.ledger.findings import IntentCounts
 from streams.core.names import Site
 from streams.core.sampling import Sample
@@ -84,12 +84,18 @@ def _as_object(judged: Judgement, tally: StorageTally, sites: Sequence[Site], co
         "sites": list(sites),
         "storage": asdict(tally),
         "found": sum(judged.found.values()),
-        "findings": [
-            {"invariant": f.invariant, "words": f.words, "records": [place._asdict() for place in f.records]}
-            for f in judged.findings
-        ],
+        "findings": [_finding(finding) for finding in judged.findings],
         "waiting": [asdict(remark) for remark in judged.waiting],
         "not_checkable": [asdict(remark) for remark in judged.unchecked],
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "invariant": finding.invariant,
+        "severity": finding.severity,
+        "words": finding.words,
+        "records": [place._asdict() for place in finding.records],
     }
 
 

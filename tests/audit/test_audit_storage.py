@@ -157,16 +157,17 @@ def directory(path: Path) -> None:
     path.mkdir()
 
 
-@pytest.mark.parametrize("site", [A, B])
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("site", "spoil", "words"),
     [
-        (Path.unlink, "is not there"),
-        (lambda path: path.write_bytes(b"x" * 2999), "has 2999 bytes, not 3000"),
-        (lambda path: path.write_bytes(b"x" * 2999 + b"y"), "has adler32"),
-        (circle, "cannot be read whole"),
-        (directory, "cannot be read whole"),
-        (lambda path: (path.unlink(), os.mkfifo(path)), "cannot be read whole"),
+        (A, Path.unlink, "is not there"),
+        (B, Path.unlink, "is not there"),
+        (A, lambda path: path.write_bytes(b"x" * 2999), "has 2999 bytes, not 3000"),
+        (A, lambda path: path.write_bytes(b"x" * 2999 + b"y"), "has adler32"),
+        (B, lambda path: path.write_bytes(b"x" * 2999 + b"y"), "has adler32"),
+        (A, circle, "cannot be read whole"),
+        (B, directory, "cannot be read whole"),
+        (B, lambda path: (path.unlink(), os.mkfifo(path)), "cannot be read whole"),
     ],
 )
 def test_a_file_that_is_not_as_it_is_held(
@@ -227,6 +228,16 @@ def test_a_journal_out_of_reach_leaves_it_incomplete(stage: Build) -> None:
     alone = run(at, "storage")
     assert alone.exit_code == EXIT_INCOMPLETE, alone.output
     assert alone.output.rstrip().splitlines()[-1].startswith("INCOMPLETE")
+
+
+def test_an_empty_site_whose_storage_is_away_was_not_seen(stage: Build) -> None:
+    at = stage(A, B)
+    assert run(at, "storage").exit_code == EXIT_CLEAN, "a site that names no storage and holds nothing has none"
+    disk(at, B).parent.rename(at.settings.state / "unmounted")
+    shown = run(at, "storage")
+    assert shown.exit_code == EXIT_INCOMPLETE
+    assert f"what lies on the disk of {B}: its storage is not reachable from here" in shown.output
+    assert disks_reachable(at.settings, [A, B]) == []
 
 
 # what is there is held
@@ -389,10 +400,10 @@ def test_a_dark_file_that_goes_while_the_disk_is_walked(
 
 
 def test_a_hundred_days_of_one_percent_read_everything_once() -> None:
-    lfns = [f"/store/data/{n}.root" for n in range(5000)]
-    days = [[lfn for lfn in lfns if Sample.parse("1%").reads(lfn, LATER_MS + day * DAY_MS)] for day in range(100)]
+    lfns, sample = [f"/store/data/{n}.root" for n in range(2000)], Sample.parse("1%")
+    days = [[lfn for lfn in lfns if sample.reads(lfn, LATER_MS + day * DAY_MS)] for day in range(100)]
     assert sorted(lfn for read in days for lfn in read) == sorted(lfns), "each once"
-    assert all(20 <= len(read) <= 90 for read in days), "about 50 a day"
+    assert all(5 <= len(read) <= 45 for read in days), "about 20 a day"
 
 
 @pytest.mark.parametrize(

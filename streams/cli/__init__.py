@@ -17,7 +17,7 @@ NOUNS = {
     "topic": "Topics: create, list, tail, lag",
     "schema": "Record schemas: list, show",
     "dlq": "Dead letters: list, show, requeue",
-    "audit": "Replay the topics of all sites and check the invariants",
+    "audit": "Replay the topics of all sites, check the invariants; storage: the disks alone",
     "rebuild": "Fold every table anew from the journals",
     "config": "Configuration: show, mirror",
 }

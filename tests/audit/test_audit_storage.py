@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from streams.cli.audit import audit as command
 from streams.core import messages as m
 from streams.core import topics
 from streams.core.ledger import Finding, Invariant
-from streams.core.names import Adler32, Lfn, Site
+from streams.core.names import Adler32, Block, Dataset, Lfn, Site
 from streams.core.ranges import Ranges
 from streams.core.sampling import Sample
 from streams.errors import UsageError
@@ -208,6 +209,18 @@ def test_the_last_word_on_a_file_counts(stage: Build) -> None:
     assert found["records"][0]["partition"] == place.partition
 
 
+def test_a_file_of_two_datasets(stage: Build) -> None:
+    """Each says what it holds; given up in one it is held in the other."""
+    at = stage(A, B)
+    other = replace(held(B, b=b"z" * 3000), dataset=Dataset("/P/R/OTHER"))
+    other = replace(other, files=(replace(other.files[0], block=Block("/P/R/OTHER#one")),))
+    store = delivered(at, other)
+    assert the_fault(at).words.startswith(f"/store/b at {B}, registered in /P/R/OTHER#one, has adler32")
+    say(at, lost(B, "b"))
+    (store / "b").write_bytes(b"z" * 3000)
+    assert run(at, "storage").exit_code == EXIT_CLEAN
+
+
 def test_storage_elsewhere_is_not_checkable_from_here(stage: Build) -> None:
     at = stage(A, B)
     delivered(at)
@@ -263,6 +276,17 @@ def test_a_file_that_nobody_holds(stage: Build, path: str, shown: str) -> None:
     assert finding.words == f"{shown} at {B} is on the disk and in no replica of it"
     assert finding.records == ()
     assert dark.read_bytes() == b"whose?"
+
+
+def test_of_very_many_findings_some_are_kept_and_all_counted(stage: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = stage(A, B)
+    store = delivered(at)
+    for n in range(5):
+        (store / f"dark{n}").write_bytes(b"")
+    monkeypatch.setattr("streams.core.ledger.findings.FINDINGS_MAX", 2)
+    told = json.loads(run(at, "storage", "--json").stdout)
+    assert (len(told["findings"]), told["found"]) == (2, 5)
+    assert run(at, "storage").output.endswith("BROKEN: 5 findings\n")
 
 
 def test_a_given_up_file_that_still_lies_there_is_dark(stage: Build) -> None:

@@ -15,6 +15,7 @@ from functools import partial
 
 from streams import wire
 from streams.audit_coverage import Journals, find_journals, origin_of, refuse, refuse_unkept, unseen
+from streams.audit_disks import disks_reachable
 from streams.audit_storage import StorageTally, check_storage
 from streams.core import messages as m
 from streams.core.ledger import Docket, Invariant, Judgement, Ledger, Place, Staleness
@@ -50,6 +51,8 @@ class AuditReport:
     """Sites of the federation that were not asked for."""
     strict: bool = False
     """Whether notes count as findings."""
+    disks_unread: tuple[Site, ...] = ()
+    """Sites whose disks are in reach and were not asked for."""
 
     @property
     def is_complete(self) -> bool:
@@ -113,6 +116,7 @@ def audit(
         tally,
         left_out=tuple(site for site in settings.registry.names if site not in chosen),
         strict=strict,
+        disks_unread=() if storage else tuple(disks_reachable(settings, chosen)),
     )
 
 

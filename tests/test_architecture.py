@@ -169,7 +169,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.replicas": KAFKA | ANY_CORE,
     "streams.registration": {"streams.walking", "streams.replicas", "streams.storage"} | KAFKA | ANY_CORE,
     # The audit: replay, gate, ledger; files read back where it may.
-    "streams.audit": {"streams.audit_coverage", "streams.audit_storage", "streams.release"} | KAFKA | ANY_CORE,
+    "streams.audit": {
+        "streams.audit_coverage",
+        "streams.audit_disks",
+        "streams.audit_storage",
+        "streams.release",
+    }
+    | KAFKA
+    | ANY_CORE,
     "streams.audit_coverage": KAFKA | ANY_CORE,
     # Replicas are folded into a database of a moment, as catalogues are; what the disks show stands beside them there.
     "streams.audit_replicas": {"streams.views", "rocksdict"} | KAFKA | ANY_CORE,

@@ -100,6 +100,7 @@ def as_object(report: AuditReport) -> dict[str, Any]:
         "sites": list(report.sites),
         "left_out": list(report.left_out),
         "unreachable": dict(report.unreachable),
+        "disks_unread": list(report.disks_unread),
         "unseen": list(judgement.unseen),
         "records": report.records,
         "seconds": round(report.seconds, 3),
@@ -212,4 +213,5 @@ def verdict(report: AuditReport) -> str:
         return f"BROKEN: {len(judgement.notes):,} notes, which --strict counts"
     if not report.is_complete:
         return "INCOMPLETE: no finding, but not everything could be seen"
-    return "clean as far as asked" if report.left_out else "clean"
+    unread = f"; the disks of {', '.join(report.disks_unread)} were not read (--storage)" if report.disks_unread else ""
+    return ("clean as far as asked" if report.left_out else "clean") + unread

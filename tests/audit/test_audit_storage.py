@@ -193,7 +193,9 @@ def test_the_last_word_on_a_file_counts(stage: Build) -> None:
     store = delivered(at, lost(B, "empty"), newer)
     (store / "empty").unlink()
     (store / "a").write_bytes(b"a newer one")
-    assert is_clean(at)
+    assert run(at, "storage").exit_code == EXIT_CLEAN
+    (contents,) = looked(at).judgement.broken  # which A still holds as they were
+    assert (contents.invariant, contents.words.split(":")[0]) == (Invariant.ONE_EFFECT, "/store/a has two contents")
     say(at, lost(B, "b"))
     (store / "b").unlink()
     assert run(at, "storage").exit_code == EXIT_CLEAN
@@ -215,7 +217,9 @@ def test_a_file_of_two_datasets(stage: Build) -> None:
     other = replace(held(B, b=b"z" * 3000), dataset=Dataset("/P/R/OTHER"))
     other = replace(other, files=(replace(other.files[0], block=Block("/P/R/OTHER#one")),))
     store = delivered(at, other)
-    assert the_fault(at).words.startswith(f"/store/b at {B}, registered in /P/R/OTHER#one, has adler32")
+    (found,) = json.loads(run(at, "storage", "--json").stdout)["findings"]
+    assert found["words"].startswith(f"/store/b at {B}, registered in /P/R/OTHER#one, has adler32")
+    assert {f.invariant for f in looked(at).judgement.broken} == {Invariant.NO_LIE, Invariant.ONE_EFFECT}
     say(at, lost(B, "b"))
     (store / "b").write_bytes(b"z" * 3000)
     assert run(at, "storage").exit_code == EXIT_CLEAN
@@ -484,5 +488,7 @@ def test_the_command_line_reaches_it(stage: Build, tmp_path: Path) -> None:
     for words in (["audit", "storage"], ["audit", "--storage"], ["audit", "--storage", "--site", B, "--sample", "5%"]):
         done = CliRunner().invoke(root, [*words, "--state", str(tmp_path)])
         assert done.exit_code == EXIT_CLEAN, done.output
-        assert done.output.endswith("clean\n")
+        assert done.output.endswith("clean as far as asked\n" if words[1:3] == ["--storage", "--site"] else "clean\n")
+    unread = CliRunner().invoke(root, ["audit", "--state", str(tmp_path)])
+    assert unread.output.endswith(f"clean; the disks of {A}, {B} were not read (--storage)\n")
     assert CliRunner().invoke(root, ["audit", "stoage"]).exit_code == UsageError.exit_code

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from streams.core import messages as m
-from streams.core.ledger.books import Books, Digest, name_hash
+from streams.core.ledger.books import Books, Digest
 from streams.core.ledger.clocks import judge_clocks
 from streams.core.ledger.copies import CopyJudge, GapJudge, Number, Whereabouts, judge_conflicts, wanted
 from streams.core.ledger.counted import Announced, Stream, StreamId
@@ -40,7 +40,7 @@ from streams.core.ledger.journals import Journal, PartitionId, Reached, Refused
 from streams.core.ledger.journals import judge as judge_journal
 from streams.core.ledger.stale import Staleness
 from streams.core.ledger.strays import Strays
-from streams.core.names import ManifestId, Site
+from streams.core.names import Site
 from streams.core.topics import split
 
 __all__ = [
@@ -226,15 +226,6 @@ class Ledger:
         stream = StreamId(origin.site, origin.incarnation, split(place.topic)[1], place.partition)
         if (stream, origin.seq) in self._wanted:
             self._where.add(stream, origin.seq, place, origin.at_ms)
-
-    def completed(self, manifest: ManifestId) -> list[tuple[m.CompletionRecord, Place]]:
-        """The completions that count and where they stand, for a look at the disks."""
-        said = self._books.completed(manifest)
-        return [(s.word, s.place) for s in said]
-
-    def is_lost(self, site: Site, lfn: str) -> bool:
-        """Whether the site said that it no longer holds the file."""
-        return (site, name_hash(lfn)) in self._books.lost
 
     def judge(
         self,

@@ -224,8 +224,6 @@ class Books:
 
     def __init__(self, digest: Digest) -> None:
         self.intents: dict[IntentId, IntentRow] = {}
-        self.lost: set[tuple[Site, int]] = set()
-        """(site, name_hash) of files that a FilesLost gave up."""
         self._manifests: dict[ManifestId, ManifestRow] = {}
         self._digest = digest
 
@@ -245,12 +243,6 @@ class Books:
     def known(self, manifest: ManifestId) -> ManifestRow | None:
         """The manifest's row, if anything was said of it."""
         return self._manifests.get(manifest)
-
-    def completed(self, manifest: ManifestId) -> list[Said[m.CompletionRecord]]:
-        """The completion that counts of each destination of a manifest."""
-        row = self._manifests.get(manifest)
-        transfers = sorted(row.transfers.items()) if row else []
-        return [said for _, transfer in transfers if (said := transfer.completions.first) is not None]
 
     def fold(self, place: Place, origin: m.Origin, message: m.Message, content: int, logged_ms: int) -> None:
         """Enter a fact; the same fact again, from another copy or number, changes nothing but its best proof.
@@ -295,8 +287,6 @@ class Books:
             case m.FilesHeld() if message.manifest is not None:
                 row = self.manifest(message.manifest).at(message.site)
                 row.held.add(content, place, at_ms, lambda: Files.of_held(message.files))
-            case m.FilesLost():
-                self.lost.update((message.site, name_hash(lfn)) for lfn in message.lfns)
             case _:
                 pass
 

@@ -27,6 +27,7 @@ from streams.kafka.replay import tail
 from streams.settings import load_settings
 from streams.wire import decode
 from tests.bench import limit
+from tests.bench.audit_reading import INTENTS, audit_reading
 from tests.bench.csv_reading import ROWS, csv_reading
 from tests.bench.entries import EVENTS, Entries
 from tests.bench.present import Present
@@ -37,7 +38,7 @@ from tests.bench.tiny import FILES, tiny
 MB = 1e6
 
 
-ALONE = ("csv",)
+ALONE = ("csv", "audit")
 """Parts that need no federation."""
 
 
@@ -177,6 +178,7 @@ def main() -> None:
                 "csv": lambda: csv_reading(
                     Path(folder) / "x.csv", ROWS // 10 if said.quick else ROWS, rounds, bench.row
                 ),
+                "audit": lambda: audit_reading(INTENTS // 10 if said.quick else INTENTS, rounds, bench.row),
                 "thousand": lambda: bench.many_intents(1000),
                 "tiny": lambda: tiny(rig, bench.row, 20_000 if said.quick else FILES),
                 "present": lambda: Present(rig, bench.row, 1_000 if said.quick else 10_000, big, rounds).run(),

@@ -1,0 +1,80 @@
+"""The audit's reading: records of a small federation through gate and ledger, beside fastavro's decoding of the same.
+
+No federation is needed: what brokers take is the same for both. Seconds are those of the processor.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from io import BytesIO
+
+import fastavro
+
+import schemas
+from streams.core.ledger import Ledger, Place
+from streams.core.names import Site
+from tests.audit.history import LATER_MS, A, B, Federation, Rec, hear, item
+
+INTENTS = 2_000
+_FILES = 5
+_FRAME_BYTES = 5
+
+
+def make_history(intents: int) -> list[tuple[Place, Rec]]:
+    """Healthy intents of five files each from A to B; the originals of all journals, then the mirrors' copies."""
+    world = Federation()
+    for number in range(1, intents + 1):
+        body = world.ask(number, B)
+        world.decide(body)
+        items = tuple(item(f"{number}-{n}", 100 + n) for n in range(_FILES))
+        for manifest in world.write(body, items):
+            world.transfer(manifest, B)
+    world.close()
+    world.mirror()
+    return sorted(world.facts(), key=lambda fact: "." in fact[0].topic)
+
+
+def audit_reading(intents: int, rounds: int, row: Callable[..., None]) -> None:
+    """Rounds of both in turn; the median of the rounds' ratios is what counts."""
+    facts = make_history(intents)
+    parsed = {number: schemas.load(*_named(number)) for number in {_id(rec) for _, rec in facts}}
+    ours, judging, theirs = [], [], []
+    for _ in range(max(3, rounds)):
+        begun = time.process_time()
+        for _, rec in facts:
+            body = BytesIO(rec.value or b"")
+            body.seek(_FRAME_BYTES)
+            fastavro.schemaless_reader(body, parsed[_id(rec)], None)
+        theirs.append(time.process_time() - begun)
+        begun = time.process_time()
+        ledger = _ledger()
+        for place, rec in facts:
+            hear(ledger, place, rec)
+        ours.append(time.process_time() - begun)
+        begun = time.process_time()
+        assert not ledger.wanted()
+        assert not ledger.judge(LATER_MS).broken
+        judging.append(time.process_time() - begun)
+    ratio = statistics.median(peer / own for own, peer in zip(ours, theirs, strict=True))
+    more = {
+        "records/s": round(len(facts) / statistics.median(ours)),
+        "rounds s": [round(x, 2) for x in ours],
+        "judging s": [round(x, 2) for x in judging],
+        "decoding s": [round(x, 2) for x in theirs],
+    }
+    row(f"audit of {len(facts):,} records: of bare decoding", ratio, "ratio", "printed", True, **more)
+
+
+def _id(rec: Rec) -> int:
+    return int.from_bytes((rec.value or b"")[1:_FRAME_BYTES], "big")
+
+
+def _named(number: int) -> tuple[str, int]:
+    return next((name, number) for name, numbers in schemas.versions().items() if number in numbers)
+
+
+def _ledger() -> Ledger:
+    sites: tuple[Site, ...] = (A, B)
+    return Federation(*sites).ledger(facts=())

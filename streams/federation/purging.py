@@ -1,17 +1,22 @@
 """Removing a directory with all that is in it, however deep, whatever stands there; one bad name never ends it.
 
 A directory below is moved up beside the others before it is emptied, so that no path grows and no depth is too great.
+On a full disk moving may need room that only removing makes: a directory is emptied where it stands then.
 Links are removed and never followed. Nothing else may be at work in there.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat as modes
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 
 FAULTS_MAX = 100
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+_DEEP_MAX = 100
+"""Directories that are open one below the other while there is no room to move one up."""
 
 
 def remove_within(top: str, keep: Collection[str] = ()) -> list[tuple[str, str]]:
@@ -38,7 +43,7 @@ class _Removing:
             try:
                 stat = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
                 if modes.S_ISDIR(stat.st_mode):
-                    self._empty(name, path)
+                    self._empty(self._fd, name, path, 0)
                     os.rmdir(name, dir_fd=self._fd)
                 else:
                     os.unlink(name, dir_fd=self._fd)
@@ -47,20 +52,20 @@ class _Removing:
             except OSError as error:
                 self._fault(path, error)
 
-    def _empty(self, name: str, path: str) -> None:
+    def _empty(self, above: int, name: str, path: str, deep: int) -> None:
         """Files go; directories that hold something move up and wait."""
         with suppress(OSError):  # its owner may have taken rights from it, and may give them back
-            os.chmod(name, 0o700, dir_fd=self._fd)
-        with _opened(name, self._fd) as fd:
+            os.chmod(name, 0o700, dir_fd=above)
+        with _opened(name, above) as fd:
             for below in os.listdir(fd):
                 try:
-                    self._take(fd, below, os.path.join(path, below))
+                    self._take(fd, below, os.path.join(path, below), deep)
                 except FileNotFoundError:
                     continue
                 except OSError as error:
                     self._fault(os.path.join(path, below), error)
 
-    def _take(self, fd: int, name: str, path: str) -> None:
+    def _take(self, fd: int, name: str, path: str, deep: int) -> None:
         if not modes.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
             os.unlink(name, dir_fd=fd)
             return
@@ -71,8 +76,15 @@ class _Removing:
         except OSError:
             self._moved += 1
             up = f".t2g-purged-{os.getpid()}-{self._moved}"
-            os.rename(name, up, src_dir_fd=fd, dst_dir_fd=self._fd)
-            self._waiting.append((up, path))
+            try:
+                os.rename(name, up, src_dir_fd=fd, dst_dir_fd=self._fd)
+            except OSError as error:
+                if error.errno not in _NO_ROOM or deep >= _DEEP_MAX:
+                    raise
+                self._empty(fd, name, path, deep + 1)
+                os.rmdir(name, dir_fd=fd)
+            else:
+                self._waiting.append((up, path))
 
     def _fault(self, path: str, error: OSError) -> None:
         if len(self.faults) < FAULTS_MAX:

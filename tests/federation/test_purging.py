@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -114,3 +115,34 @@ def test_a_purge_that_could_not_end_can_be_said_again(tmp_path: Path, monkeypatc
             local.down(state, purge=True)
     local.down(state, purge=True)
     assert not state.exists()
+
+
+@pytest.mark.parametrize("room_after", [0, 3, 10**9])
+def test_a_full_disk_is_emptied_where_directories_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room_after: int
+) -> None:
+    """No room to move a directory up, until so many files are gone."""
+    top = tmp_path / "state"
+    for number in range(3):
+        below = top / f"a{number}" / "b" / "c" / "d"
+        below.mkdir(parents=True)
+        for path in (below, *below.parents[:3]):
+            (path / "file").write_bytes(b"x")
+    gone = 0
+    rename, unlink = os.rename, os.unlink
+
+    def no_room(*args: object, **more: object) -> None:
+        if gone < room_after:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        rename(*args, **more)  # type: ignore[call-overload]
+
+    def counted(*args: object, **more: object) -> None:
+        nonlocal gone
+        unlink(*args, **more)  # type: ignore[call-overload]
+        gone += 1
+
+    monkeypatch.setattr(os, "rename", no_room)
+    monkeypatch.setattr(os, "unlink", counted)
+    assert purging.remove_within(str(top)) == []
+    assert os.listdir(top) == []
+    assert gone == 12

@@ -61,6 +61,7 @@ class Bench:
             block = self.rig.make(f"n{count}", count, size)
             with self.rig.weighed():
                 took, manifests = self.rig.send(block)
+            self.rig.free(block)
             product.append(took)
             lines = self._lines(manifests, count, size)
             bare.append(self.rig.without_workers(lambda lines=lines: limit.seconds(self.rig.settings(A), A, B, lines)))
@@ -115,13 +116,15 @@ class Bench:
         """kill -9 of the destination's worker mid-file, to its first progress after that."""
         times = []
         for _ in range(self.rounds):
-            handle = self.rig.publish(self.rig.make("killed", 1, self.big))
+            block = self.rig.make("killed", 1, self.big)
+            handle = self.rig.publish(block)
             self._progress_after(0)
             worker = next(p for p in local.status(self.rig.state) if p.name == f"{B}-worker-0")
             killed_ms = time.time_ns() // 1_000_000
             os.kill(worker.pid, signal.SIGKILL)
             times.append((self._progress_after(killed_ms) - killed_ms) / 1000)
             assert handle.wait(timeout_s=120).done
+            self.rig.free(block)
         median = statistics.median(times)
         self.row(
             "killed worker to first new progress",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 import time
 import urllib.request
@@ -61,6 +62,9 @@ class Rig:
         finally:
             for site in (A, B):
                 local.set_workers(self.state, site, 1)
+            block = self.make("warm", 1, 100_000)  # a new worker's first connections
+            self.send(block)
+            self.free(block)
 
     def make(self, name: str, count: int, size: int) -> str:
         """Registers `count` files of `size` random bytes at A as a block of its own; returns the block."""
@@ -82,6 +86,13 @@ class Rig:
         assert done.files == count, done
         os.sync()
         return block
+
+    def free(self, block: str) -> None:
+        """Unlinks what lies of a block at both sites: a whole bench would need some 75 GB."""
+        folder = block.partition("#")[2]
+        shutil.rmtree(self.state / "bench" / folder)
+        for site in (A, B):
+            shutil.rmtree(self.state / site / "storage" / "store" / "bench" / folder, ignore_errors=True)
 
     def publish(self, what: str) -> IntentHandle:
         assert self.client is not None

@@ -97,11 +97,14 @@ def columns(path: str, part: str, as_json: bool, **given: str | None) -> None:
 @click.option("-n", "most", default=10, show_default=True, type=click.IntRange(min=0), help="Entries, at most.")
 @text_options
 def show(path: str, part: str, most: int, **given: str | None) -> None:
-    """Entries of PATH as JSON lines: TREE[START:STOP]{COLUMN,GLOB*}, whatever is left out means all."""
+    """Entries of PATH as JSON lines: TREE[START:STOP]{COLUMN,GLOB*}, whatever is left out means all.
+
+    Each begins with its number, `entry`; where a column has that name, `_entry`.
+    """
     with _codes(), _opened(path, part, given) as entries:
         for start, _, batch in _batches(entries, most):
             for number, values in enumerate(rows_of(batch), start):
-                screen.put_json({"entry": number, **values}, default=worded, ensure_ascii=True)
+                screen.put_json(screen.labelled({"entry": number}, values), default=worded, ensure_ascii=True)
 
 
 def rows_of(batch: Any) -> list[dict[str, Any]]:

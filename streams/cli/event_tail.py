@@ -84,6 +84,7 @@ def _print(settings: Settings, intent: str, name: str | None, most: int | None, 
     ):
         for batch in stream:
             for number, values in enumerate(rows_of(batch.arrow), batch.start):
-                screen.put_json({"lfn": batch.lfn, "entry": number, **values}, default=worded, ensure_ascii=True)
+                told = screen.labelled({"lfn": batch.lfn, "entry": number}, values)
+                screen.put_json(told, default=worded, ensure_ascii=True)
                 if left is not None and (left := left - 1) == 0:
                     return

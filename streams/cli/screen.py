@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -255,6 +255,16 @@ def _left_s(seconds: float, files: int, moved: int, files_left: int, bytes_left:
     if (files_left > 1 and of_moved > of_left * _ALIKE) or (files and files_left and of_moved < of_left / _ALIKE):
         return None
     return max(bytes_left * seconds / moved, files_left * seconds / files if files else 0.0)
+
+
+def labelled(labels: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """`labels`, then `values`. A label whose name a value has too gets `_` in front, until it hides nothing."""
+    found: dict[str, Any] = {}
+    for label, value in labels.items():
+        while label in values or label in found:
+            label = f"_{label}"
+        found[label] = value
+    return {**found, **values}
 
 
 def plain(thing: Any) -> Any:

@@ -167,3 +167,9 @@ def test_of_the_first_few_of_a_mix_nothing_is_concluded(capsys: pytest.CaptureFi
         now[0] = float(second)
         progress.show(files, 504, moved, 1_020_000_000)
     assert _told_left(capsys.readouterr().err) == [-1.0, -1.0, -1.0]
+
+
+def test_a_label_hides_no_value() -> None:
+    assert screen.labelled({"lfn": "/a", "entry": 1}, {"x": 2}) == {"lfn": "/a", "entry": 1, "x": 2}
+    values = {"lfn": 5, "_lfn": 6, "entry": 7}
+    assert screen.labelled({"lfn": "/a", "entry": 1}, values) == {"__lfn": "/a", "_entry": 1, **values}

@@ -42,6 +42,16 @@ def test_entries_are_shown_by_their_numbers() -> None:
     assert said == expected
 
 
+def test_a_column_named_entry_is_shown_beside_the_number(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("entry,_entry,lfn\n70,a,/b\n71,c,/d\n")
+    said = [json.loads(line) for line in run("show", path).stdout.splitlines()]
+    assert said == [
+        {"__entry": 0, "entry": 70, "_entry": "a", "lfn": "/b"},
+        {"__entry": 1, "entry": 71, "_entry": "c", "lfn": "/d"},
+    ]
+
+
 @pytest.mark.parametrize("kind", ["parquet", "root"])
 def test_a_part_becomes_a_file_with_the_same_values(tmp_path: Path, kind: str) -> None:
     out = tmp_path / f"part.{kind}"

@@ -26,7 +26,7 @@ from streams.settings import Settings
 from streams.storage import open_endpoint
 from streams.storage.endpoint import Endpoint
 from streams.storage.posix_place import measure
-from streams.walking import Named, Renaming, find, keys, name
+from streams.walking import Named, Renaming, find, keys, name, place_of
 
 FAULTS_KEPT = 1000
 _LOOKED_UP = 500
@@ -220,7 +220,10 @@ def verify(
 def _shared(
     wanted: Sequence[str], store: Endpoint, prefix: Lfn | None, lfns: Mapping[str, str], renamings: Sequence[Renaming]
 ) -> dict[Lfn, tuple[str, str]]:
-    """LFNs that several paths would have, each with two of these. Looks at names only; one entry a file meanwhile."""
+    """LFNs that several files would have, each with two of these. Looks at names only; one entry a file meanwhile.
+
+    A file given by two spellings of its path is one.
+    """
     first: dict[Lfn, str] = {}
     shared: dict[Lfn, tuple[str, str]] = {}
     for found in find([path for path in wanted if not is_asked(path)], lambda *_: None):
@@ -228,7 +231,8 @@ def _shared(
             lfn = name(found, store, prefix, lfns, renamings).lfn
         except UsageError:
             continue
-        if (other := first.setdefault(lfn, found.path)) != found.path:
+        other = first.setdefault(lfn, found.path)
+        if other != found.path and place_of(other) != place_of(found.path):
             shared.setdefault(lfn, (other, found.path))
     return shared
 

@@ -105,6 +105,11 @@ def _below(top: str, refuse: Refuse) -> Iterator[Found]:
         waiting += reversed(below)
 
 
+def place_of(path: str) -> str:
+    """The one spelling of a name's place: its directory without links, the name itself as it is."""
+    return os.path.join(os.path.realpath(os.path.dirname(path) or "."), os.path.basename(path))
+
+
 def name(
     found: Found,
     endpoint: Endpoint,
@@ -119,7 +124,7 @@ def name(
 
     Raises InvalidName when that is no legal LFN, UsageError when none of the three applies.
     """
-    place = os.path.join(os.path.realpath(os.path.dirname(found.path) or "."), os.path.basename(found.path))
+    place = place_of(found.path)
     if (given := lfns.get(found.path)) is not None:
         lfn = Lfn(given)
         return Named(found.path, lfn, _keeps(endpoint, lfn, place))

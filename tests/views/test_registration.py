@@ -252,6 +252,18 @@ def test_two_files_renamed_to_one_name_are_told(
     assert (result.files, list(Path(store.root).rglob("a_b"))) == (0, []), "neither is placed"
 
 
+def test_one_file_by_two_spellings_of_its_path_is_one(
+    settings: Settings, publisher: Publisher, store: Endpoint, tmp_path: Path
+) -> None:
+    write(tmp_path / "mine" / "a b", b"same")
+    (tmp_path / "here").symlink_to("mine")
+    renamings = [Renaming.parse("s/ /_/")]
+    given = [tmp_path / "mine", tmp_path / "here" / "a b", f"{tmp_path}/mine/../mine/a b"]
+    result = register(settings, publisher, given, BLOCK, lfn_prefix="/store/m", renamings=renamings, endpoint=store)
+    assert told(result) == []
+    assert result.files == 1
+
+
 def test_an_odd_name_under_the_root_is_placed_under_its_new_one(
     settings: Settings, publisher: Publisher, store: Endpoint
 ) -> None:

@@ -176,6 +176,33 @@ def test_a_replica_of_nothing() -> None:
     assert any(i is I2 and "which was never planned there" in words for i, words in broken(world.judge()))
 
 
+def test_what_was_written_while_the_audit_read_is_no_finding() -> None:
+    """The manifest, or what gave up the other content, may stand behind the ends that were noted."""
+    nobody = ManifestId.of(IntentId(f"{A}.00000000-0000-0000-0000-000000000077"), 0, 0)
+    world = healthy()
+    world.workers[A].say(held(DATASET, A))
+    began_ms = world.clock_ms
+    world.workers[B].say(held(DATASET, B, size=9, manifest=nobody))
+    world.mirror()
+    judgement = world.judge(now_ms=began_ms)
+    assert broken(judgement) == []
+    assert {r.invariant for r in judgement.waiting if "while the audit was reading" in r.words} == {I2, I4}
+    assert {i for i, _ in broken(world.judge())} == {I2, I4}
+
+
+def test_a_completion_without_decision_is_found_though_dated_next_year() -> None:
+    world = Federation()
+    body = world.ask(1, B)
+    (manifest,) = world.write(body, (_item(),))
+    world.transfer(manifest, B)
+    world.close()
+    world.mirror()
+    last_year = world.clock_ms - 365 * 24 * 3_600_000
+    found = dict(broken(world.judge(now_ms=last_year)))
+    assert "without any decision of T1_A" in found[I4]
+    assert "said " in found[Invariant.CLOCK]
+
+
 def _item() -> m.Item:
     lfn = Lfn("/store/x")
     return m.Item(lfn, DATASET, BLOCK, lfn, "", 5, 5, Adler32("0000000a"), "v1", A)

@@ -127,7 +127,7 @@ class Ledger:
                 self._announced(place, origin, message, logged_ms)
                 self._releases[message.site, message.incarnation] = self._release if release is None else release
             elif isinstance(message, m.FilesHeld | m.FilesLost):
-                self._replicas.hear(place, message)
+                self._replicas.hear(place, origin.at_ms, message)
         if journal.is_original:
             journal.date(place, logged_ms)
             self._strays.pass_by(place, message)

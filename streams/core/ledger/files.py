@@ -26,6 +26,7 @@ class _Said:
     """One FilesHeld or FilesLost: its files are those from `start` on."""
 
     place: Place
+    at_ms: int
     site: Site
     dataset: Dataset
     manifest: ManifestId | None
@@ -44,8 +45,8 @@ class Replicas:
         self._asked: dict[Place, set[int]] = {}
         self._lfns: dict[int, str] = {}
 
-    def hear(self, place: Place, message: m.FilesHeld | m.FilesLost) -> None:
-        """The next record of its journal; a copy counts where the original is not read."""
+    def hear(self, place: Place, at_ms: int, message: m.FilesHeld | m.FilesLost) -> None:
+        """The next record of its journal, and when it was written; a copy counts where the original is not read."""
         by, start = len(self._said), len(self._names)
         if isinstance(message, m.FilesHeld):
             manifest = message.manifest
@@ -57,7 +58,7 @@ class Replicas:
             self._names.extend(name_hash(lfn) for lfn in message.lfns)
             self._bytes.extend([_LOST] * len(message.lfns))
             self._adlers.extend([0] * len(message.lfns))
-        self._said.append(_Said(place, message.site, message.dataset, manifest, start))
+        self._said.append(_Said(place, at_ms, message.site, message.dataset, manifest, start))
         self._by.extend([by] * (len(self._names) - len(self._by)))
 
     def asked(self, books: Books, read: Collection[Site]) -> Iterator[PartitionId]:
@@ -121,9 +122,13 @@ class Replicas:
         """`sites`: whose journals were all read whole; `is_complete`: they are those of the whole federation."""
         docket.check(_I4, self._count)
         for one, other in self._conflicts:
+            both = [self._said[self._by[file]] for file in (one, other)]
+            if any(docket.past(word.at_ms) >= docket.began_ms for word in both):
+                docket.wait(_I4, "written while the audit was reading")  # what gave up the other may not be read
+                continue
             lfn = self._lfns.get(one) or self._lfns.get(other) or "a file"
             words = f"{lfn} has two contents: {self._told(one)}, and {self._told(other)}"
-            docket.find(_I4, words, *(self._said[self._by[file]].place for file in (one, other)))
+            docket.find(_I4, words, *(word.place for word in both))
         if self._more:
             docket.find(_I4, f"{self._more} more files have two contents")
         told: set[tuple[Site, ManifestId]] = set()
@@ -135,9 +140,8 @@ class Replicas:
             why = self._from_nothing(said.manifest, said.site, books, is_complete)
             if why is not None:
                 told.add((said.site, said.manifest))
-                docket.find(
-                    _I2, f"{said.site} says it holds files of {said.dataset} by {said.manifest}, {why}", said.place
-                )
+                words = f"{said.site} says it holds files of {said.dataset} by {said.manifest}, {why}"
+                docket.miss(_I2, words, said.at_ms, said.place)
 
     def _told(self, file: int) -> str:
         said = self._said[self._by[file]]

@@ -21,7 +21,7 @@ from streams.core.ledger.copies import CopyJudge, GapJudge, Number, Whereabouts,
 from streams.core.ledger.counted import Announced, Stream, StreamId
 from streams.core.ledger.coverage import Coverage
 from streams.core.ledger.fences import Fences
-from streams.core.ledger.files import Replicas
+from streams.core.ledger.files import ReplicaJudge
 from streams.core.ledger.findings import (
     Docket,
     Finding,
@@ -91,7 +91,7 @@ class Ledger:
         self._fences = Fences()
         self._strays = Strays(partitions)
         self._forgeries = Forgeries()
-        self._replicas = Replicas()
+        self._replicas = ReplicaJudge()
         self._releases: dict[tuple[Site, str], int] = {}
         self._alive_ms: dict[Site, int] = {}
         self._wanted: frozenset[Number] = frozenset()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from streams.core.ledger.counted import Dated, Stream
+from streams.core.ledger.counted import ClockReading, Stream
 from streams.core.ledger.findings import CLOCK_TOLERANCE_MS, Docket, Invariant
 from streams.core.ledger.journals import Journal
 from streams.core.names import Site
@@ -20,7 +20,7 @@ def judge_clocks(streams: Iterable[Stream], journals: Iterable[Journal], docket:
     """A finding for each writer and each site's log that is ahead of the auditor; a note for one ahead of its log."""
     moment = docket.moment
     now = moment(docket.latest_ms - CLOCK_TOLERANCE_MS)
-    writers: dict[tuple[Site, str], tuple[Dated | None, Dated | None]] = {}
+    writers: dict[tuple[Site, str], tuple[ClockReading | None, ClockReading | None]] = {}
     for stream in streams:
         key = stream.id.site, stream.writer
         latest, ahead = writers.get(key, (None, None))
@@ -33,7 +33,7 @@ def judge_clocks(streams: Iterable[Stream], journals: Iterable[Journal], docket:
         elif ahead is not None and ahead.at_ms > CLOCK_TOLERANCE_MS:
             words = f"the clock of {writer} at {site} was {ahead.at_ms // 1000:,} s ahead of its broker's"
             docket.note(_CLOCK, words, ahead.place)
-    logs: dict[Site, Dated | None] = {}
+    logs: dict[Site, ClockReading | None] = {}
     for journal in journals:
         if journal.is_original:
             logs[journal.site] = _later(logs.get(journal.site), journal.dated)
@@ -43,7 +43,7 @@ def judge_clocks(streams: Iterable[Stream], journals: Iterable[Journal], docket:
             docket.find(_CLOCK, words, latest.place)
 
 
-def _later(one: Dated | None, other: Dated | None) -> Dated | None:
+def _later(one: ClockReading | None, other: ClockReading | None) -> ClockReading | None:
     """Of two of one time the original, and of two originals the first by place: the same in any reading order."""
     if one is None or other is None:
         return one or other

@@ -48,7 +48,7 @@ class Announced:
     place: Place
 
 
-class Dated(NamedTuple):
+class ClockReading(NamedTuple):
     """A time or a span of time (ms), and the record that tells it."""
 
     at_ms: int
@@ -79,9 +79,9 @@ class Stream:
         """Where numbers stand whose records passed the gate."""
         self._refused: dict[Site, SpanSet] = {}
         self.announced: Announced | None = None
-        self.latest: Dated | None = None
+        self.latest: ClockReading | None = None
         """Its latest date, as the writer has it."""
-        self.ahead: Dated | None = None
+        self.ahead: ClockReading | None = None
         """By how much its writer's date was ahead of the log's, at most."""
         self.conflicts: set[int] = set()
         self._contents = array("Q")
@@ -92,9 +92,9 @@ class Stream:
         """Note when a record was written by its writer's clock, and when its log took it."""
         latest = self.latest
         if latest is None or at_ms > latest.at_ms or (at_ms == latest.at_ms and place.rank < latest.place.rank):
-            self.latest = Dated(at_ms, place)
+            self.latest = ClockReading(at_ms, place)
         if at_ms > logged_ms and (self.ahead is None or at_ms - logged_ms > self.ahead.at_ms):
-            self.ahead = Dated(at_ms - logged_ms, place)
+            self.ahead = ClockReading(at_ms - logged_ms, place)
 
     def copy_at(self, site: Site) -> SpanSet:
         found = self.copies.get(site)

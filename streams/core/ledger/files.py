@@ -33,7 +33,7 @@ class _Said:
     start: int
 
 
-class Replicas:
+class ReplicaJudge:
     """What sites said they hold and gave up, in each journal's order."""
 
     def __init__(self) -> None:

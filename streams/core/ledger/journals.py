@@ -10,7 +10,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from streams.core import messages as m
-from streams.core.ledger.counted import Class, Dated, Stream, StreamId
+from streams.core.ledger.counted import Class, ClockReading, Stream, StreamId
 from streams.core.ledger.findings import Docket, Invariant, PartitionCount, Place
 from streams.core.ledger.spans import SpanSet
 from streams.core.names import Site
@@ -47,7 +47,7 @@ class Journal:
     first_seq: int = 0
     last_stream: Stream | None = None
     last_seq: int = 0
-    dated: Dated | None = None
+    dated: ClockReading | None = None
     """The latest date that its own log gave a record."""
     streams: dict[str, Stream] = field(default_factory=dict)
     latest: dict[int, int] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Journal:
     def date(self, place: Place, logged_ms: int) -> None:
         """Note when its own log took a record."""
         if self.dated is None or logged_ms > self.dated.at_ms:
-            self.dated = Dated(logged_ms, place)
+            self.dated = ClockReading(logged_ms, place)
 
     def refuse(self, offset: int, reason: str, at_ms: int) -> None:
         self.refused.add(offset)

@@ -9,6 +9,7 @@ from streams.core import messages as m
 from streams.core import topics
 from streams.core.ledger import Invariant, Judgement, Severity
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, ManifestId, Text
+from streams.core.ranges import EMPTY
 from streams.release import HEADER
 from tests.audit.history import BLOCK, DATASET, LATER_MS, WHY, A, B, C, Federation, Rec, Writer, healthy
 
@@ -94,6 +95,23 @@ def test_a_second_body_that_a_letter_answers_for_is_no_buried_record() -> None:
     world.mirror()
     committed = {second[:3]: second.offset + 1}
     assert broken(world.judge(committed=committed)) == []
+
+
+def test_a_buried_fact_of_a_manifest_that_nobody_wrote_is_a_note() -> None:
+    """It loses nobody anything, as when a forger's facts would make a row too large."""
+    nobody = ManifestId.of(IntentId(f"{A}.00000000-0000-0000-0000-000000000077"), 0, 0)
+    world = healthy()
+    place = world.planes[B].say(m.TransferProgress(nobody, B, 1, "disk", EMPTY, EMPTY))
+    rec = world.at(place)
+    letter = m.DeadLetter(Text("a row too large"), *place[1:], rec.key or b"", rec.value or b"", B)
+    where = world.workers[B].say(letter)
+    world.planes[B].announce(closing=True)
+    world.mirror()
+    judgement = world.judge()
+    assert broken(judgement) == []
+    (note,) = judgement.findings
+    assert note.words.endswith(f"it is about {nobody}, which nobody wrote")
+    assert note.records == (where, place)
 
 
 def forge(world: Federation, writer: Writer, message: m.Message, number: int = 900) -> None:

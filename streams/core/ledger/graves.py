@@ -9,7 +9,7 @@ from streams.core import messages as m
 from streams.core.ledger.books import Books
 from streams.core.ledger.findings import Docket, Invariant, Place
 from streams.core.ledger.journals import Journal, PartitionId
-from streams.core.names import IntentId, Site
+from streams.core.names import IntentId, ManifestId, Site
 
 _I6 = Invariant.NOT_SILENT
 
@@ -26,11 +26,15 @@ class Letter:
 
 @dataclass(slots=True)
 class _Buried:
-    """A record that the gate accepts and a letter refuses. `intent`: of a body, which may be the second of its id."""
+    """A record that the gate accepts and a letter refuses.
+
+    `intent`: of a body, which may be the second of its id. `manifest`: that it is about, which may never have been.
+    """
 
     content: int
     kind: str
     intent: IntentId | None
+    manifest: ManifestId | None
     said_again: bool = False
 
 
@@ -74,7 +78,8 @@ class Graves:
             found = message()
             if found is not None:
                 intent = found.intent if isinstance(found, m.TransferIntent) else None
-                buried[place.offset] = _Buried(content, type(found).__name__, intent)
+                manifest = getattr(found, "manifest", None)
+                buried[place.offset] = _Buried(content, type(found).__name__, intent, manifest)
         elif place.offset not in self._letters[key]:
             for one in buried.values():
                 one.said_again |= one.content == content
@@ -127,5 +132,12 @@ class Graves:
         if release < self._release:
             words += f"; release {release} wrote it: `transfer2go --site {letter.place.site} dlq requeue {name}`"
             docket.note(_I6, words, letter.place, place)
+        elif buried.manifest is not None and not _is_written(buried.manifest, books):
+            docket.note(_I6, f"{words}; it is about {buried.manifest}, which nobody wrote", letter.place, place)
         else:
             docket.find(_I6, f"{words}; nobody has said it again", letter.place, place)
+
+
+def _is_written(manifest: ManifestId, books: Books) -> bool:
+    row = books.known(manifest)
+    return row is not None and bool(row.written)

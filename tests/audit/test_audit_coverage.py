@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from streams.audit import EXIT_BROKEN, EXIT_CLEAN, EXIT_INCOMPLETE, audit
+from streams.audit_coverage import find_journals, unseen
 from streams.cli.audit import audit as command
 from streams.core import topics
 from streams.core.ledger import Invariant
@@ -130,3 +131,16 @@ def test_what_is_dated_next_year_is_old_and_its_clock_is_found(stage: Build) -> 
     gaps = [f for f in report.judgement.broken if f.invariant is Invariant.NO_GAP]
     assert [place.topic for place in gaps[0].records][:1] == [topics.COMPLETIONS]
     assert not any("in flight" in remark.words for remark in report.judgement.waiting)
+
+
+def test_a_journal_that_begins_late_is_told_with_its_offsets(stage: Build) -> None:
+    """Deleted records, or a retention: what stood before is gone, and nothing that it would explain is a finding."""
+    at = stage(A, B)
+    found = find_journals(at.settings, A)
+    found.begins = {(topics.REPLICAS, 1): 2, (topics.REPLICAS, 0): 0, (topics.MANIFESTS, 3): 7}
+    lines, lost = unseen(at.settings, [found])
+    assert lines == [
+        f"{topics.MANIFESTS} of {A} begins later than its first record: [3] at offset 7; what stood before is gone",
+        f"{topics.REPLICAS} of {A} begins later than its first record: [1] at offset 2; what stood before is gone",
+    ]
+    assert lost == {(A, topics.MANIFESTS), (A, topics.REPLICAS)}

@@ -8,24 +8,21 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, Producer, TopicPartition
+from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from streams.audit import EXIT_CLEAN, EXIT_INCOMPLETE, audit
-from streams.core import messages as m
 from streams.core import topics
-from streams.core.names import Adler32, Block, Dataset, Lfn, Site
+from streams.core.names import Site
 from streams.errors import NeverWorks, NotFound, Temporary
 from streams.kafka import admin, client
 from streams.kafka.admin import check, create_topics, faults, provision
-from streams.kafka.publish import Publisher
 from streams.kafka.reader import Reader, Record
 from streams.kafka.replay import replay
 from streams.settings import Settings, SiteEntry
 
 pytestmark = pytest.mark.sites
 A, B = Site("T1_A"), Site("T2_B")
-DATASET = Dataset("/P/R/RAW")
 
 
 @pytest.fixture
@@ -281,22 +278,3 @@ def test_an_audit_without_a_journal_is_incomplete(empty: Settings) -> None:
     (line,) = report.judgement.unseen
     assert line == "T1_A has no transfers, T2_B.completion-records: run `transfer2go topic create`"
     provision(empty, [A])
-
-
-def test_an_audit_tells_of_a_journal_that_begins_late(empty: Settings) -> None:
-    provision(empty, [A])
-    with Publisher(empty, A, "x", "cli") as publisher:
-        for _ in range(3):
-            publisher.send(
-                m.FilesHeld(DATASET, A, (m.HeldFile(Lfn("/a"), Block(f"{DATASET}#b"), 1, Adler32("00000001"), ""),))
-            )
-        assert publisher.flush(30) == 0
-    assert audit(empty, sites=[A]).exit_code == EXIT_CLEAN
-    partition = topics.partition_of(DATASET, 4)
-    kafka = client.admin(empty, A)  # kept: futures of a client that is gone never end
-    for future in kafka.delete_records([TopicPartition(topics.REPLICAS, partition, 2)]).values():
-        future.result(30)
-    report = audit(empty, sites=[A])
-    assert report.exit_code == EXIT_INCOMPLETE, report.judgement.findings
-    (line,) = report.judgement.unseen
-    assert line.startswith(f"replicas of T1_A begins later than its first record: [{partition}] at offset 2")

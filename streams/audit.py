@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from streams import wire
-from streams.audit_coverage import Journals, find_journals, origin_of, refuse, refuse_unkept, unseen
+from streams.audit_coverage import Journals, find_journals, kept_otherwise, origin_of, refuse, refuse_unkept, unseen
 from streams.audit_disks import disks_reachable
 from streams.audit_storage import StorageTally, check_storage
 from streams.core import messages as m
@@ -22,7 +22,7 @@ from streams.core.ledger import Docket, Invariant, Judgement, Ledger, Place, Sta
 from streams.core.manifest import digest
 from streams.core.names import Site
 from streams.core.sampling import Sample
-from streams.errors import NeverWorks, Transfer2goError, WireError
+from streams.errors import Transfer2goError, WireError
 from streams.kafka import groups
 from streams.kafka.reader import Record
 from streams.kafka.replay import begin_offsets, end_offsets, replay
@@ -148,7 +148,7 @@ class _Reading:
         self.records = 0
         self.sites: list[Journals] = []
         for site in chosen:
-            self._try(site, lambda site=site: self.sites.append(find_journals(settings, site)))  # type: ignore[misc]
+            self._try(site, partial(self._find, site))
         refuse(settings, self._found)
         self.ledger = Ledger(
             settings.registry.names,
@@ -170,10 +170,11 @@ class _Reading:
     def _try(self, site: Site, read: Callable[[], None]) -> None:
         try:
             read()
-        except NeverWorks:
-            raise
         except Transfer2goError as error:
             self.unreachable.setdefault(site, str(error))
+
+    def _find(self, site: Site) -> None:
+        self.sites.append(find_journals(self.settings, site))
 
     def _each(self, read: Callable[[Journals], None]) -> None:
         for journals in self._found:
@@ -204,7 +205,9 @@ class _Reading:
 
     def check_coverage(self) -> None:
         """Before anything is read: what cannot be seen is told, and proves nothing by being absent."""
-        self._each(lambda found: refuse_unkept(self.settings, [found], self.docket))
+        unkept: list[str] = []
+        self._each(lambda found: unkept.extend(kept_otherwise(self.settings, found.site, self.docket)))
+        refuse_unkept(unkept)
         lines, lost = unseen(self.settings, self._found)
         self.docket.unseen += lines
         for site, topic in sorted(lost):

@@ -30,7 +30,8 @@ _NAMED_MAX = 3
 class Journals:
     """A site's cluster: journals that it must have and has, own ones and copies, those that are missing, all topics.
 
-    `begins`, `ends`: offsets of each partition of the journals, as noted before anything is read.
+    `whose`: another site whose cluster this is, as its topics or its first records tell. `begins`, `ends`: offsets of
+    each partition of the journals, as noted before anything is read.
     """
 
     site: Site
@@ -38,6 +39,7 @@ class Journals:
     own: list[str]
     copies: list[str]
     missing: list[str]
+    whose: str | None = None
     begins: dict[tuple[str, int], int] = field(default_factory=dict)
     ends: dict[tuple[str, int], int] = field(default_factory=dict)
 
@@ -57,7 +59,9 @@ def find_journals(settings: Settings, site: Site) -> Journals:
     ]
     there = [name for name in names if name in cluster.partitions]
     missing = [name for name in names if name not in cluster.partitions]
-    return Journals(site, cluster, [n for n in there if "." not in n], [n for n in there if "." in n], missing)
+    found = Journals(site, cluster, [n for n in there if "." not in n], [n for n in there if "." in n], missing)
+    found.whose = _whose(settings, found)
+    return found
 
 
 def refuse(settings: Settings, found: Iterable[Journals]) -> None:
@@ -71,9 +75,9 @@ def refuse(settings: Settings, found: Iterable[Journals]) -> None:
                 where=str(settings.sites_path),
                 next="give each site its own bootstrap addresses",
             )
-        if (whose := _whose(settings, journals)) is not None:
+        if journals.whose is not None:
             raise NeverWorks(
-                f"the cluster at the bootstrap addresses of {site} is that of {whose}",
+                f"the cluster at the bootstrap addresses of {site} is that of {journals.whose}",
                 where=str(settings.sites_path),
                 next="are the addresses of two sites swapped?",
             )
@@ -87,20 +91,20 @@ def refuse(settings: Settings, found: Iterable[Journals]) -> None:
                 )
 
 
-def refuse_unkept(settings: Settings, found: Iterable[Journals], docket: Docket) -> None:
-    """NeverWorks where a site does not keep its journals for ever."""
-    for journals in found:
-        try:
-            wrong = admin.kept_otherwise(settings, journals.site)
-        except (NotAllowed, NeverWorks):
-            words = f"whether {journals.site} keeps its journals for ever: its brokers do not tell"
-            docket.cannot(Invariant.NO_GAP, words)
-            continue
-        if wrong:
-            more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-            raise NeverWorks(
-                f"{wrong[0]}{more}", next="run `transfer2go topic create`, and ask what was lost meanwhile"
-            )
+def kept_otherwise(settings: Settings, site: Site, docket: Docket) -> list[str]:
+    """Journals that a site does not keep for ever, a line each; its brokers may not tell."""
+    try:
+        return admin.kept_otherwise(settings, site)
+    except (NotAllowed, NeverWorks):
+        docket.cannot(Invariant.NO_GAP, f"whether {site} keeps its journals for ever: its brokers do not tell")
+        return []
+
+
+def refuse_unkept(lines: list[str]) -> None:
+    """NeverWorks, in one line, where journals are not kept for ever."""
+    if lines:
+        more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
+        raise NeverWorks(f"{lines[0]}{more}", next="run `transfer2go topic create`, and ask what was lost meanwhile")
 
 
 def _whose(settings: Settings, journals: Journals) -> str | None:

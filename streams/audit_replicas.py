@@ -15,7 +15,7 @@ from rocksdict import WriteBatch
 from streams import wire
 from streams.core import messages as m
 from streams.core.ledger import Place
-from streams.core.names import Site
+from streams.core.names import Lfn, Site
 from streams.core.topics import REPLICAS
 from streams.errors import WireError
 from streams.kafka.reader import Place as Partition
@@ -52,7 +52,7 @@ class Replicas:
     def fold(self) -> None:
         """Read the journal as it stands now. Temporary, NotFound as of a replay."""
         for place, fact in self._facts({}):
-            names = fact.lfns if isinstance(fact, m.FilesLost) else tuple(file.lfn for file in fact.files)
+            names = names_of(fact)
             self._load(names)
             for lfn in names:
                 self._changed[lfn].pop(fact.dataset, None)
@@ -109,6 +109,11 @@ class Replicas:
                 batch.delete(key)
         self._db.write(batch)
         self._changed.clear()
+
+
+def names_of(fact: m.FilesHeld | m.FilesLost) -> tuple[Lfn, ...]:
+    """The files that a record speaks of."""
+    return fact.lfns if isinstance(fact, m.FilesLost) else tuple(file.lfn for file in fact.files)
 
 
 def _unpack(lfn: str, row: bytes | None) -> dict[str, Replica]:

@@ -23,9 +23,10 @@ from rocksdict import WriteBatch
 
 from streams import waits, wire
 from streams.audit_disks import Disks, endpoint_url
-from streams.audit_replicas import Replicas
+from streams.audit_replicas import Replicas, names_of
 from streams.core import messages as m
 from streams.core.ledger import Docket, Invariant, Place
+from streams.core.ledger.findings import CLOCK_TOLERANCE_MS
 from streams.core.names import Site, shown
 from streams.core.sampling import Sample
 from streams.core.topics import REPLICAS, TRANSFERS
@@ -37,7 +38,7 @@ from streams.views import rows, scratch
 
 _MISSING, _DARK = Invariant.NO_LIE, Invariant.CONSERVATION
 _BATCH = 1000
-_AHEAD_NS = 300 * 10**9
+_AHEAD_NS = CLOCK_TOLERANCE_MS * 10**6
 """What a disk dates later than so far from now is old: its clock, or ours, is wrong."""
 _NAME_CHARS = 1024
 _T = TypeVar("_T")
@@ -240,8 +241,7 @@ class _Site:
     def _drop_changed(self) -> None:
         words = f"files of {self._site} held or given up while its disk was looked at"
         for fact in self._held.since():
-            lfns = fact.lfns if isinstance(fact, m.FilesLost) else tuple(file.lfn for file in fact.files)
-            for lfn in lfns:
+            for lfn in names_of(fact):
                 wrong, dark = _wrong(lfn, fact.dataset), b"d" + os.fsencode(lfn[1:])
                 for key, invariant in ((wrong, _MISSING), (dark, _DARK)):
                     if self._db.get(key) is not None:

@@ -13,13 +13,14 @@ from typing import Any
 
 import click
 
-from streams.audit import STALE_S, AuditReport
+from streams.audit import EXIT_CLEAN, STALE_S, AuditReport
 from streams.audit import audit as run_audit
 from streams.cli import piped
 from streams.cli.audit_storage import in_its_place, put_tally, sample_option, storage_verb
 from streams.cli.command import ActingNoun, acting_settings, json_option, leave
+from streams.cli.findings import findings_object, put_findings, put_remarks
 from streams.cli.screen import duration, put, put_json, say, size, table
-from streams.core.ledger import Finding, Invariant, PartitionCount, Remark
+from streams.core.ledger import Invariant, PartitionCount, Remark
 from streams.core.names import Site
 from streams.core.sampling import Sample
 
@@ -32,8 +33,6 @@ PROMISES: Mapping[Invariant, str] = {
     Invariant.NO_GAP: "no unseen gap",
     Invariant.CLOCK: "no record is dated after the audit",
 }
-SHOWN_MAX = 50
-"""Findings printed for people; `--json` has them all."""
 
 
 @click.group("audit", cls=ActingNoun)
@@ -94,7 +93,7 @@ def as_object(report: AuditReport) -> dict[str, Any]:
     """The report as one JSON object."""
     judgement = report.judgement
     return {
-        "clean": report.exit_code == 0,
+        "clean": report.exit_code == EXIT_CLEAN,
         "complete": report.is_complete,
         "exit_code": report.exit_code,
         "sites": list(report.sites),
@@ -115,20 +114,9 @@ def as_object(report: AuditReport) -> dict[str, Any]:
             }
             for i in Invariant
         },
-        "findings": [_finding(f) for f in judgement.findings],
-        "waiting": [asdict(r) for r in judgement.waiting],
-        "not_checkable": [asdict(r) for r in judgement.unchecked],
+        **findings_object(judgement),
         "partitions": [asdict(p) for p in judgement.partitions],
         "storage": None if report.storage is None else asdict(report.storage),
-    }
-
-
-def _finding(finding: Finding) -> dict[str, Any]:
-    return {
-        "invariant": finding.invariant,
-        "severity": finding.severity,
-        "words": finding.words,
-        "records": [place._asdict() for place in finding.records],
     }
 
 
@@ -173,13 +161,10 @@ def show(report: AuditReport) -> None:
         put_tally(report.storage)
     for line in judgement.unseen:
         put(f"not seen: {line}")
-    for title, remarks in (("waiting", judgement.waiting), ("not checkable from here", judgement.unchecked)):
-        if remarks:
-            put(f"{title}:")
-        for remark in remarks:
-            put(f"  {remark.invariant}  {remark.count:,} × {remark.words}")
-    _show_findings(judgement.findings)
-    put(verdict(report))
+    put_remarks(judgement)
+    put_findings(judgement, lambda finding: f"{finding.invariant} {finding.severity}: {finding.words}")
+    unread = ", ".join(report.disks_unread) if report.exit_code == EXIT_CLEAN else ""
+    put(verdict(report) + (f"; the disks of {unread} were not read (--storage)" if unread else ""))
 
 
 def _show_journals(partitions: Iterable[PartitionCount]) -> None:
@@ -194,17 +179,8 @@ def _show_journals(partitions: Iterable[PartitionCount]) -> None:
     table(columns, [(*key, *row) for key, row in sorted(sums.items()) if row[0]], empty="no records")
 
 
-def _show_findings(findings: Sequence[Finding]) -> None:
-    for finding in findings[:SHOWN_MAX]:
-        put(f"{finding.invariant} {finding.severity}: {finding.words}")
-        for place in finding.records:
-            put(f"     {place}")
-    if len(findings) > SHOWN_MAX:
-        put(f"… and {len(findings) - SHOWN_MAX:,} more: see --json")
-
-
 def verdict(report: AuditReport) -> str:
-    """The last line."""
+    """What the audit amounts to, in words."""
     judgement = report.judgement
     broken = sum(judgement.found.values())
     if broken:
@@ -213,5 +189,4 @@ def verdict(report: AuditReport) -> str:
         return f"BROKEN: {len(judgement.notes):,} notes, which --strict counts"
     if not report.is_complete:
         return "INCOMPLETE: no finding, but not everything could be seen"
-    unread = f"; the disks of {', '.join(report.disks_unread)} were not read (--storage)" if report.disks_unread else ""
-    return ("clean as far as asked" if report.left_out else "clean") + unread
+    return "clean as far as asked" if report.left_out else "clean"

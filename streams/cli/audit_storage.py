@@ -12,20 +12,19 @@ from typing import Any, TypeVar
 
 import click
 
+from streams.audit import EXIT_BROKEN, EXIT_CLEAN, EXIT_INCOMPLETE
 from streams.audit_storage import StorageTally, check_storage
 from streams.cli import piped
 from streams.cli.command import Verb, json_option, leave
+from streams.cli.findings import findings_object, put_findings, put_remarks
 from streams.cli.screen import put, put_json, size
-from streams.core.ledger import Docket, Finding, Judgement
+from streams.core.ledger import Docket, Judgement
 from streams.core.ledger.findings import IntentCounts
 from streams.core.names import Site
 from streams.core.sampling import Sample
 from streams.errors import UsageError
 from streams.settings import Settings
 
-EXIT_CLEAN, EXIT_BROKEN, EXIT_INCOMPLETE = 0, 1, 5
-SHOWN_MAX = 50
-"""Findings printed for people; `--json` has them all."""
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -78,24 +77,13 @@ def storage_verb(settings: Settings, as_json: bool, sample: Sample | None, sites
 
 def _as_object(judged: Judgement, tally: StorageTally, sites: Sequence[Site], code: int) -> dict[str, Any]:
     return {
-        "clean": not judged.broken,
+        "clean": code == EXIT_CLEAN,
         "complete": not tally.unreachable,
         "exit_code": code,
         "sites": list(sites),
         "storage": asdict(tally),
         "found": sum(judged.found.values()),
-        "findings": [_finding(finding) for finding in judged.findings],
-        "waiting": [asdict(remark) for remark in judged.waiting],
-        "not_checkable": [asdict(remark) for remark in judged.unchecked],
-    }
-
-
-def _finding(finding: Finding) -> dict[str, Any]:
-    return {
-        "invariant": finding.invariant,
-        "severity": finding.severity,
-        "words": finding.words,
-        "records": [place._asdict() for place in finding.records],
+        **findings_object(judged),
     }
 
 
@@ -109,18 +97,9 @@ def put_tally(tally: StorageTally) -> None:
 
 def _show(judged: Judgement, tally: StorageTally) -> None:
     put_tally(tally)
-    for title, remarks in (("waiting", judged.waiting), ("not checkable from here", judged.unchecked)):
-        if remarks:
-            put(f"{title}:")
-        for remark in remarks:
-            put(f"  {remark.count:,} × {remark.words}")
-    for finding in judged.findings[:SHOWN_MAX]:
-        put(finding.words)
-        for place in finding.records:
-            put(f"     {place}")
+    put_remarks(judged)
+    put_findings(judged, lambda finding: finding.words)
     found = sum(judged.found.values())
-    if found > SHOWN_MAX:
-        put(f"… and {found - SHOWN_MAX:,} more: see --json")
     if found:
         put(f"BROKEN: {found:,} findings")
     else:

@@ -227,11 +227,12 @@ def kept_otherwise(settings: Settings, site: Site) -> list[str]:
 
     NotAllowed or NeverWorks where the brokers do not tell.
     """
+    journals = {topic.name for topic in _needed(settings, site) if topic.retention is Retention.JOURNAL}
     return [
         f"topic {name} at {site} has {promise.setting}={found}, expected {promise.expected}"
         for name, wrong in _wrong_settings(settings, site).items()
         for promise, found in wrong
-        if promise.setting in _KEEPING and promise.expected in ("delete", "-1")
+        if name in journals and promise.setting in _KEEPING
     ]
 
 

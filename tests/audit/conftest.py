@@ -57,7 +57,7 @@ class Stage:
 
 @pytest.fixture(autouse=True)
 def mock_tells_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mock has no controller to ask for a topic's settings; tests/sites/test_audit_coverage asks real brokers."""
+    """The mock has no controller to ask for a topic's settings; tests/kafka/test_topics_on_a_broker asks a real one."""
     monkeypatch.setattr(admin, "kept_otherwise", lambda settings, site: [])
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+import streams.audit as module
 from streams.audit import EXIT_BROKEN, EXIT_CLEAN, EXIT_INCOMPLETE, audit
 from streams.audit_coverage import find_journals, unseen
 from streams.cli.audit import audit as command
 from streams.core import topics
 from streams.core.ledger import Invariant
-from streams.errors import NeverWorks
+from streams.core.names import Site
+from streams.errors import NeverWorks, NotAllowed, Temporary, Transfer2goError
+from streams.kafka import admin
 from streams.settings import Settings
 from tests.audit.conftest import Stage
 from tests.audit.history import LATER_MS, A, B, C, Log, World, healthy
@@ -144,3 +148,38 @@ def test_a_journal_that_begins_late_is_told_with_its_offsets(stage: Build) -> No
         f"{topics.REPLICAS} of {A} begins later than its first record: [1] at offset 2; what stood before is gone",
     ]
     assert lost == {(A, topics.MANIFESTS), (A, topics.REPLICAS)}
+
+
+@pytest.mark.parametrize("error", [Temporary("gone"), NeverWorks("no such certificate"), NotAllowed("no")])
+@pytest.mark.parametrize("step", ["find_journals", "begin_offsets", "kept_otherwise"])
+def test_a_site_that_cannot_be_read_is_told_and_the_others_are_judged(
+    stage: Build, monkeypatch: pytest.MonkeyPatch, error: Transfer2goError, step: str
+) -> None:
+    at = stage(A, B)
+    at.play(healthy())
+    real = getattr(module, step)
+
+    def fails(settings: Settings, site: Site, *more: Any) -> Any:
+        if site == B:
+            raise error
+        return real(settings, site, *more)
+
+    monkeypatch.setattr(module, step, fails)
+    report = audit(at.settings, now_ms=LATER_MS)
+    assert dict(report.unreachable) == {B: error.what}
+    assert (report.sites, report.exit_code) == ((A,), EXIT_INCOMPLETE)
+
+
+def test_brokers_that_tell_no_settings_leave_it_said(stage: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = stage(A, B)
+    at.play(healthy())
+
+    def refused(settings: Settings, site: Site) -> list[str]:
+        raise NotAllowed("describing topics")
+
+    monkeypatch.setattr(admin, "kept_otherwise", refused)
+    report = audit(at.settings, now_ms=LATER_MS)
+    assert report.exit_code == EXIT_CLEAN
+    assert (
+        sum("keeps its journals for ever: its brokers do not tell" in r.words for r in report.judgement.unchecked) == 2
+    )

@@ -8,7 +8,7 @@ from streams import wire
 from streams.core import messages as m
 from streams.core import topics
 from streams.core.ledger import Invariant, Judgement, Severity
-from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, ManifestId, Text
+from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.ranges import EMPTY
 from streams.release import HEADER
 from tests.audit.history import BLOCK, DATASET, LATER_MS, WHY, A, B, C, Federation, Rec, Writer, healthy
@@ -21,10 +21,16 @@ def broken(judgement: Judgement) -> list[tuple[Invariant, str]]:
 
 
 def held(
-    dataset: Dataset, site: str, *, size: int = 5, adler: str = "0000000a", lfn: str = "/store/x", **more: object
+    dataset: Dataset,
+    site: Site,
+    *,
+    size: int = 5,
+    adler: str = "0000000a",
+    lfn: str = "/store/x",
+    manifest: ManifestId | None = None,
 ) -> m.FilesHeld:
     file = m.HeldFile(Lfn(lfn), Block(f"{dataset}#b"), size, Adler32(adler), "")
-    return m.FilesHeld(dataset, site, (file,), **more)  # type: ignore[arg-type]
+    return m.FilesHeld(dataset, site, (file,), manifest)
 
 
 def announced(release: int) -> Federation:
@@ -149,12 +155,11 @@ OTHER = Dataset("/P/R/OTHER")
 
 
 def test_one_name_with_two_contents_names_both_records() -> None:
-    for site, dataset, how in ((B, DATASET, {"size": 6}), (A, OTHER, {"adler": "0000000b"}), (B, OTHER, {"size": 9})):
+    for lie in (held(DATASET, B, size=6), held(OTHER, A, adler="0000000b"), held(OTHER, B, size=9)):
         world = healthy()
         first = world.workers[A].say(held(DATASET, A))
-        same = world.workers[B].say(held(DATASET, B, lfn="/store/y"))
-        other = world.workers[site].say(held(dataset, site, **how))  # type: ignore[arg-type]
-        assert same
+        world.workers[B].say(held(DATASET, B, lfn="/store/y"))
+        other = world.workers[lie.site].say(lie)
         world.mirror()
         (finding,) = world.judge().broken
         assert finding.invariant is I4

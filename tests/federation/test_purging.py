@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -131,14 +132,14 @@ def test_a_full_disk_is_emptied_where_directories_stand(
     gone = 0
     rename, unlink = os.rename, os.unlink
 
-    def no_room(*args: object, **more: object) -> None:
+    def no_room(*args: Any, **more: Any) -> None:
         if gone < room_after:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        rename(*args, **more)  # type: ignore[call-overload]
+        rename(*args, **more)
 
-    def counted(*args: object, **more: object) -> None:
+    def counted(*args: Any, **more: Any) -> None:
         nonlocal gone
-        unlink(*args, **more)  # type: ignore[call-overload]
+        unlink(*args, **more)
         gone += 1
 
     monkeypatch.setattr(os, "rename", no_room)

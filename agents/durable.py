@@ -5,6 +5,8 @@
     a worker stopped past its session wakes and folds buffered events on old rows → StallGuard exits (75)
     a commit passes one hole of those that transactions leave (a mirror's: one a batch), and none where two follow
     offset 0: offsets lagged by minutes         → `_new_offset` asks what is delivered and open, not what is missing
+    a commit that the group refused counted as made: without a further record the offset stayed behind for ever
+                                                → `_commit_offsets` counts what the broker took
     a fetch position passes records that wait to be delivered, and nothing tells → `fetches` counts, see assignment.py
 
 Exit code 75 means "start me again"; the supervisor does. Rules stay safe on stale rows all the same: the guard narrows
@@ -20,6 +22,7 @@ import os
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import faust
@@ -69,7 +72,8 @@ async def _flush(self: ProducerBuffer) -> None:
 
 
 def _new_offset(self: Consumer, tp: TP) -> int | None:
-    """The offset after the last acknowledged message of `tp` before which no delivered one is open.
+    """The offset after the last acknowledged message of `tp` before which no delivered one is open. Forgets nothing:
+    a commit may be refused.
 
     A rebalance delivers some again. Of those that are committed meanwhile Faust takes no acknowledgement any more.
     """
@@ -78,13 +82,28 @@ def _new_offset(self: Consumer, tp: TP) -> int | None:
     if committed is not None:
         opened.difference_update([offset for offset in opened if offset < committed])
     bound = min(opened, default=None)
-    done = [offset for offset in acked if bound is None or offset < bound]
-    if not done:
-        return None
-    acked[:] = [offset for offset in acked if bound is not None and offset > bound]
-    self._acked_index[tp].difference_update(done)
-    last: int = max(done)
-    return last + 1
+    last = max((offset for offset in acked if bound is None or offset < bound), default=None)
+    return None if last is None else last + 1
+
+
+async def _commit_offsets(self: Consumer, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
+    """Commits; counts as committed what the broker took, and that only, if no rebalance came between."""
+    assigned = self.assignment()
+    counts = {tp: (offset, self._acked[tp]) for tp, offset in offsets.items() if tp in assigned}
+    if not counts:
+        return False
+    taken = {tp: offset for tp, (offset, _) in counts.items()}
+    await self.app.producer.flush()
+    if not await self._commit(taken):
+        return False
+    self.app.tables.on_commit(taken)
+    for tp, (offset, acked) in counts.items():
+        if self._acked.get(tp) is acked:  # else a rebalance forgot it, and what follows is read anew
+            self._committed_offset[tp] = offset
+            acked[:] = [other for other in acked if other >= offset]
+            self._acked_index[tp] = set(acked)
+    self.app.monitor.on_tp_commit(taken)
+    return True
 
 
 async def _no_gap(self: Consumer, tp: TP, offset_from: int, offset_to: int) -> None:
@@ -122,7 +141,7 @@ def install() -> None:
     """
     sys.setswitchinterval(SWITCH_S)
     ProducerBuffer.flush, ProducerBuffer._send_pending = _flush, _send_counted
-    Consumer._new_offset, Consumer._add_gap = _new_offset, _no_gap
+    Consumer._new_offset, Consumer._commit_offsets, Consumer._add_gap = _new_offset, _commit_offsets, _no_gap
 
 
 def spare_the_loop() -> None:

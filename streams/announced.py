@@ -113,11 +113,13 @@ class Announcements:
         return sorted(found, key=lambda a: (a.site, -a.at_ms, a.writer, a.incarnation))
 
     def alive(self, site: Site | None, now_ms: int, *, role: str | None = None) -> list[Announced]:
-        """Writers that announced themselves in time and did not close, each with its newest incarnation."""
-        newest: dict[tuple[str, str], Announced] = {}
+        """Writers that announced themselves in time and did not close, each with its newest incarnation: one that
+        was killed and started anew is one. The latest heard first.
+        """
+        newest: dict[tuple[str, str, str], Announced] = {}
         for a in self.announced(site, role=role):
             if a.alive(now_ms):
-                newest.setdefault((a.site, a.writer), a)
+                newest.setdefault((a.site, a.role, a.writer), a)
         return list(newest.values())
 
     def with_other_digest(self, site: Site, digest: str, now_ms: int, *, role: str | None = None) -> list[Announced]:

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from streams import waits, wire
-from streams.announced import Announced, Announcements
+from streams.announced import Announcements
 from streams.core import messages as m
 from streams.core import topics
 from streams.core.names import IntentId, Site
@@ -36,8 +36,8 @@ PAGE = 1000
 """Asked for at once; a worker may give less."""
 
 
-def writers(settings: Settings, site: Site, *, at: Site | None = None, since_s: float = SINCE_S) -> list[Announced]:
-    """Writers of `site` that announced themselves lately, the latest word of each.
+def announcements(settings: Settings, site: Site, *, at: Site | None = None, since_s: float = SINCE_S) -> Announcements:
+    """What writers of `site` announced lately, the latest word of each.
 
     Read from its own cluster, or from the copies that the cluster of `at` has. Raises Temporary, NotFound.
     """
@@ -53,14 +53,13 @@ def writers(settings: Settings, site: Site, *, at: Site | None = None, since_s: 
             continue  # the site's workers file it as a dead letter
         if isinstance(heard.message, m.SiteAnnounced):
             known.take(heard.message, heard.origin, record.timestamp_ms, release_of(record.headers))
-    return sorted(known.announced(), key=lambda said: (said.role, said.writer, said.at_ms))
+    return known
 
 
 def apis(settings: Settings, site: Site) -> list[str]:
     """Addresses of the live workers' APIs at `site`, the latest heard first."""
     now_ms = time.time_ns() // 1_000_000
-    alive = [said for said in writers(settings, site) if said.api and said.alive(now_ms)]
-    return [said.api for said in sorted(alive, key=lambda said: -said.at_ms)]
+    return [said.api for said in announcements(settings, site).alive(site, now_ms) if said.api]
 
 
 SITE_HEADER = "t2g-site"

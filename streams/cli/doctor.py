@@ -171,10 +171,10 @@ def _mirrors(settings: Settings, site: Site) -> Check:
 
 def _workers(settings: Settings, site: Site) -> Iterator[Check]:
     now_ms = time.time_ns() // 1_000_000
-    said = worker_api.writers(settings, site)
-    alive = [w for w in said if w.role == "worker" and w.alive(now_ms)]
+    known = worker_api.announcements(settings, site)
+    alive = known.alive(site, now_ms, role="worker")
     if not alive:
-        heard = screen.moment(max((w.at_ms for w in said), default=None))
+        heard = screen.moment(max((w.at_ms for w in known.announced(site)), default=None))
         words = f"no worker is alive (last heard {heard}); run `transfer2go up`, or start one"
         yield Check(f"{site} workers", "FAIL", words, Temporary.exit_code)
         return

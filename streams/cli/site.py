@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import click
 
 from streams import worker_api
+from streams.announced import Announcements
 from streams.cli import screen
 from streams.cli.command import Noun, json_option
 from streams.errors import Transfer2goError
@@ -54,10 +55,10 @@ class _Row:
 def _row(settings: Settings, entry: SiteEntry) -> _Row:
     now_ms = time.time_ns() // 1_000_000
     try:
-        said, cluster = worker_api.writers(settings, entry.name), "answers"
+        known, cluster = worker_api.announcements(settings, entry.name), "answers"
     except Transfer2goError as error:
-        said, cluster = [], error.what
-    alive = [w for w in said if w.alive(now_ms)]
+        known, cluster = Announcements(), error.what
+    alive = known.alive(entry.name, now_ms)
     return _Row(
         site=entry.name,
         bootstrap=entry.bootstrap,
@@ -65,6 +66,6 @@ def _row(settings: Settings, entry: SiteEntry) -> _Row:
         workers=sum(1 for w in alive if w.role == "worker"),
         endpoints=sorted({e for w in alive for e in w.endpoints}),
         apis=[w.api for w in alive if w.api],
-        last_heard=screen.moment(max((w.at_ms for w in said), default=None)),
+        last_heard=screen.moment(max((w.at_ms for w in known.announced(entry.name)), default=None)),
         cluster=cluster,
     )

@@ -21,10 +21,8 @@ _NAMED_MAX = 3
 
 def releases(settings: Settings, at: Site, site: Site) -> frozenset[int]:
     """What living workers and planes of `site` run, as the cluster of `at` has heard. Raises Temporary, NotFound."""
-    now_ms = time.time_ns() // 1_000_000
-    return frozenset(
-        said.release for said in worker_api.writers(settings, site, at=at) if said.role in _ROLES and said.alive(now_ms)
-    )
+    known, now_ms = worker_api.announcements(settings, site, at=at), time.time_ns() // 1_000_000
+    return frozenset(said.release for role in _ROLES for said in known.alive(site, now_ms, role=role))
 
 
 def of_release(site: Site, found: frozenset[int]) -> str:

@@ -1,19 +1,23 @@
-"""What a consumer may commit: past holes at once, past nothing that is open. Faust's own bookkeeping, ours in it."""
+"""What a consumer commits: past holes at once, past nothing that is open, and again what was refused. Faust's own
+bookkeeping, ours in it."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Coroutine, Generator
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from faust.transport.consumer import Consumer
 from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.durable import _new_offset
+from agents.durable import _commit_offsets, _new_offset
 
 PLACE = TP("t", 0)
+STEPS = ("take", "again", "ack", "commit", "begin", "taken", "refused", "rebalance", "rebalance, held")
 
 
 class _Message:
@@ -23,11 +27,35 @@ class _Message:
         self.topic, self.tp, self.offset, self.acked = PLACE.topic, PLACE, offset, False
 
 
-class _World:
-    """A partition's consumer and what its streams hold."""
+class _OnItsWay:
+    """A commit that the broker has not answered yet."""
 
-    def __init__(self) -> None:
-        topics = SimpleNamespace(acks_enabled_for=lambda _: True)
+    def __await__(self) -> Generator[None, bool, bool]:
+        return (yield)
+
+
+async def _nothing() -> None: ...
+
+
+class _World:
+    """A broker with one partition, its consumer, and what its streams hold."""
+
+    def __init__(self, offsets: list[int]) -> None:
+        self.offsets = offsets
+        self.coming = list(offsets)
+        self.delivered: list[int] = []
+        self.open: list[_Message] = []
+        self.done: set[int] = set()
+        self.committed: int | None = None
+        """As the broker has it."""
+        self._asked = 0
+        self._committing: Coroutine[None, bool, bool] | None = None
+        app = SimpleNamespace(
+            topics=SimpleNamespace(acks_enabled_for=lambda _: True),
+            producer=SimpleNamespace(flush=_nothing),
+            tables=SimpleNamespace(on_commit=lambda _: None),
+            monitor=SimpleNamespace(on_tp_commit=lambda _: None),
+        )
         self.consumer: Any = SimpleNamespace(
             _acked=defaultdict(list),
             _acked_index=defaultdict(set),
@@ -36,31 +64,74 @@ class _World:
             _unacked_messages=set(),
             _n_acked=0,
             _waiting_for_ack=None,
-            app=SimpleNamespace(topics=topics),
+            assignment=lambda: {PLACE},
+            _commit=self._ask,
+            app=app,
         )
-        self.open: list[_Message] = []
-        self.done: set[int] = set()
-        self.committed = 0
+
+    def _ask(self, offsets: dict[TP, int]) -> _OnItsWay:
+        self._asked = offsets[PLACE]
+        return _OnItsWay()
 
     def deliver(self, offset: int) -> None:
         self.open.append(_Message(offset))
         self.consumer._gap[PLACE].add(offset)
 
-    def ack(self, pick: int) -> None:
-        message = self.open.pop(min(pick, len(self.open) - 1))
-        Consumer.ack(self.consumer, message)  # type: ignore[arg-type]
-        self.done.add(message.offset)
+    def take(self) -> None:
+        if self.coming:
+            self.delivered.append(self.coming.pop(0))
+            self.deliver(self.delivered[-1])
 
-    def commit(self) -> None:
-        if (offset := _new_offset(self.consumer, PLACE)) is not None:
-            self.committed = max(self.committed, offset)
+    def ack(self, pick: int) -> None:
+        if self.open:
+            message = self.open.pop(min(pick, len(self.open) - 1))
+            Consumer.ack(self.consumer, message)  # type: ignore[arg-type]
+            self.done.add(message.offset)
+
+    def begin(self) -> None:
+        """Asks the broker for a commit, if none is on its way."""
+        offset = _new_offset(self.consumer, PLACE)
+        if self._committing is None and offset is not None and Consumer._should_commit(self.consumer, PLACE, offset):
+            self._committing = _commit_offsets(self.consumer, {PLACE: offset})
+            self._committing.send(None)  # type: ignore[arg-type]
+
+    def end(self, answer: bool) -> None:
+        """The broker's answer: it took the commit, or the group has another generation."""
+        if self._committing is not None:
+            if answer:
+                self.committed = self._asked
+                assert self.done >= {offset for offset in self.offsets if offset < self._asked}
+            committing, self._committing = self._committing, None
+            with pytest.raises(StopIteration) as ended:
+                committing.send(answer)
+            assert ended.value.value is answer
+
+    def rebalance(self, held: bool) -> None:
+        """All is forgotten but what the stream has in hand, and read again from where the broker knows of."""
+        for kept in ("_gap", "_acked", "_acked_index", "_committed_offset"):
+            getattr(self.consumer, kept).pop(PLACE, None)
+        self.open = self.open[:1] if held else []
+        self.coming = [offset for offset in self.offsets if offset >= (self.committed or 0)]
+        if self.committed is not None:
             self.consumer._committed_offset[PLACE] = self.committed
-        assert all(m.offset >= self.committed for m in self.open if m.offset not in self.done)
+
+    def finish(self) -> None:
+        """All is delivered and done, and the broker takes the next commit."""
+        self.end(False)
+        while self.coming:
+            self.take()
+        while self.open:
+            self.ack(0)
+        self.begin()
+        self.end(True)
 
 
 @given(
     st.lists(st.booleans(), min_size=1, max_size=30),
-    st.lists(st.sampled_from(["deliver", "again", "ack", "commit"]), max_size=80),
+    st.lists(
+        st.sampled_from(STEPS),
+        max_size=80,
+    ),
     st.integers(0, 3),
 )
 def test_a_commit_never_passes_what_is_open_and_reaches_the_end_at_once(
@@ -68,41 +139,54 @@ def test_a_commit_never_passes_what_is_open_and_reaches_the_end_at_once(
 ) -> None:
     """`pick`: which of the open messages is done next; streams take them in order, this must not need it.
 
-    `again`: a rebalance delivers what was delivered before, committed or not.
+    `again`: a rebalance delivers what was delivered before, committed or not. `begin`: a commit that is answered later,
+    perhaps behind a rebalance.
     """
-    world = _World()
-    coming = [offset for offset, hole in enumerate(holes) if not hole]
-    delivered: list[int] = []
-    last = coming[-1] + 1 if coming else 0
+    world = _World([offset for offset, hole in enumerate(holes) if not hole])
     for step in steps:
-        if step == "deliver" and coming:
-            delivered.append(coming.pop(0))
-            world.deliver(delivered[-1])
-        elif step == "again" and delivered:
-            world.deliver(delivered[-1 - min(pick, len(delivered) - 1)])
-        elif step == "ack" and world.open:
-            world.ack(pick)
-        elif step == "commit":
-            world.commit()
-    for offset in coming:
-        world.deliver(offset)
-    while world.open:
-        world.ack(0)
-    world.commit()
-    assert world.committed == last
+        match step:
+            case "take":
+                world.take()
+            case "again" if world.delivered:
+                world.deliver(world.delivered[-1 - min(pick, len(world.delivered) - 1)])
+            case "ack":
+                world.ack(pick)
+            case "begin" | "commit":
+                world.begin()
+            case "rebalance" | "rebalance, held":
+                world.rebalance("held" in step)
+        if step in ("commit", "taken", "refused"):
+            world.end(step != "refused")
+    world.finish()
+    assert (world.committed or 0) == (world.offsets[-1] + 1 if world.offsets else 0)
     for left in (world.consumer._acked, world.consumer._acked_index, world.consumer._gap):
         assert not left[PLACE]
 
 
 def test_what_is_delivered_again_behind_its_commit_holds_nothing_up() -> None:
     """Seen: after a rebalance a partition was heard and never committed again, until the worker was restarted."""
-    world = _World()
+    world = _World([0, 1])
+    world.take()
+    world.ack(0)
+    world.begin()
+    world.end(True)
     world.deliver(0)
-    world.ack(0)
-    world.commit()
-    world.deliver(0)
-    world.deliver(1)
+    world.take()
     world.ack(0)
     world.ack(0)
-    world.commit()
+    world.begin()
+    world.end(True)
+    assert world.committed == 2
+
+
+def test_a_commit_that_the_group_refused_is_made_again() -> None:
+    """Seen: a broker that stood still refused a commit; without a further record it was never made again."""
+    world = _World([0, 1])
+    for _ in range(2):
+        world.take()
+        world.ack(0)
+    world.begin()
+    world.end(False)
+    world.begin()
+    world.end(True)
     assert world.committed == 2

@@ -407,4 +407,4 @@ def test_damaged_files_end_as_entries_or_reasons_and_never_end_the_thread(root: 
         outcomes.add(type(pieces[-1][2]))
     sender.close()
     assert outcomes == {Reason, pa.RecordBatch}
-    assert not [one for one in caplog.records if one.levelname == "ERROR"]
+    assert not [one for one in caplog.records if one.levelname == "ERROR" and one.name.startswith("streams.planes")]

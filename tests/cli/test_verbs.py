@@ -11,13 +11,12 @@ from urllib.parse import urlencode
 import pytest
 
 from agents.api import LIMIT_MAX
-from streams import TransferClient, worker_api
+from streams import TransferClient
 from streams.cli import holdings
 from streams.core import messages as m
 from streams.core import topics
 from streams.core.names import Block, Dataset, Lfn
 from streams.core.ranges import Ranges
-from streams.kafka.publish import Publisher
 from streams.kafka.replay import replay
 from streams.views.catalogue import Catalogue
 from streams.wire import decode
@@ -297,20 +296,6 @@ def test_an_unknown_intent_is_3(run: Run, hand: Hand, args: tuple[str, ...]) -> 
 def test_sites_are_listed_with_what_answers(run: Run, hand: Hand) -> None:
     listed = {row["site"]: row for row in rows(run("site", "list", "--json"))}
     assert listed["T1_A"]["cluster"] == "answers"
-
-
-def test_a_worker_that_was_killed_and_runs_again_is_one(run: Run, hand: Hand) -> None:
-    """Its word before stays young for half a minute. Seen: doctor counted two."""
-    killed = Publisher(hand.settings, A, "worker-0", "worker")
-    killed.announce(api="http://127.0.0.1:1", every_s=10)
-    assert killed.flush(10) == 0
-    with Publisher(hand.settings, A, "worker-0", "worker") as again:
-        again.announce(api="http://127.0.0.1:2", every_s=10)
-        assert again.flush(10) == 0
-        listed = {row["site"]: row for row in rows(run("site", "list", "--json"))}
-        assert (listed[A]["workers"], listed[A]["apis"]) == (1, ["http://127.0.0.1:2"])
-        assert worker_api.apis(hand.settings, A) == ["http://127.0.0.1:2"]
-    killed.close()
 
 
 def test_a_mirrors_configuration_for_the_sites_at_hand(run: Run, hand: Hand) -> None:

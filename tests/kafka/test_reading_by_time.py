@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import Producer
 
-from streams import wire
+from streams import wire, worker_api
 from streams.cli import tailing, upgrading
 from streams.cli.lagging import Flow, Uncarried, mirror_lag, uncarried
 from streams.consuming import line as consuming
@@ -183,3 +183,17 @@ def test_the_releases_of_living_workers_and_planes_are_told(here: Settings) -> N
     assert upgrading.releases(here, A, A) == frozenset()
     (line,) = upgrading.faults(here, {A: [A, B]})
     assert line == f"T2_B runs release 1 and {RELEASE} and 7, this is release {RELEASE}; upgrade its workers"
+
+
+def test_a_worker_that_was_killed_and_runs_again_is_one(here: Settings) -> None:
+    """Its word before stays young for half a minute. Seen: doctor counted two."""
+    killed = Publisher(here, A, "worker-0", "worker")
+    killed.announce(api="http://127.0.0.1:1", every_s=10)
+    assert killed.flush(10) == 0
+    with Publisher(here, A, "worker-0", "worker") as again:
+        again.announce(api="http://127.0.0.1:2", every_s=10)
+        assert again.flush(10) == 0
+        alive = worker_api.announcements(here, A).alive(A, wall_ms(), role="worker")
+        assert [said.incarnation for said in alive] == [again.incarnation]
+        assert worker_api.apis(here, A) == ["http://127.0.0.1:2"]
+    killed.close()

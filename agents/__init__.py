@@ -6,7 +6,7 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    # Lazy, so that `agents.turn` can be imported (and simulated) without Faust, settings or a broker.
+    # Lazy, so that `streams.worker.turn` can be imported (and simulated) without Faust, settings or a broker.
     if name == "app":
         from agents.site import app
 

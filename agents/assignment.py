@@ -13,8 +13,8 @@ from typing import Any
 import structlog
 from faust.types import TP
 
-from agents import durable
-from agents.desk import Desk
+from agents import faust_fixes
+from streams.worker.dispatcher import Dispatcher
 
 log = structlog.get_logger(__name__)
 
@@ -23,34 +23,35 @@ TELL_S = 10.0
 
 
 class Assignment:
-    """Follows an app's assignment and wakes the desk's partitions."""
+    """Follows an app's assignment and wakes its partitions."""
 
-    def __init__(self, app: Any, desk: Desk, guard: durable.StallGuard, topics: frozenset[str]) -> None:
-        self.app, self.desk, self.guard, self.topics = app, desk, guard, topics
+    def __init__(self, app: Any, dispatcher: Dispatcher, guard: faust_fixes.StallGuard, topics: frozenset[str]) -> None:
+        self.app, self.dispatcher, self.guard, self.topics = app, dispatcher, guard, topics
         self._waking: asyncio.Task[None] | None = None
         self._passed: dict[TP, int] = {}
         """Of places whose end the position has passed: how often the consumer had fetched by then."""
 
     @property
     def owned(self) -> set[int]:
-        return set(self.desk.clock.owned)
+        return set(self.dispatcher.scheduler.owned)
 
     @property
     def awake(self) -> bool:
         """Whether this worker takes part and every partition it owns has caught up; owning none is fine."""
-        return self._waking is not None and self._waking.done() and all(map(self.desk.clock.is_awake, self.owned))
+        caught_up = self._waking is not None and self._waking.done()
+        return caught_up and all(map(self.dispatcher.scheduler.is_awake, self.owned))
 
     async def on_assigned(self, _app: Any, assigned: set[TP], **_: Any) -> None:
         """Drops what went elsewhere at once; what is new is owned, asleep."""
         now = {tp.partition for tp in assigned if tp.topic in self.topics}
         for partition in self.owned - now:
-            self.desk.drop(partition)
+            self.dispatcher.drop(partition)
         for partition in now - self.owned:
-            self.desk.clock.own(partition)
+            self.dispatcher.scheduler.own(partition)
 
     async def on_recovered(self, _app: Any, **_: Any) -> None:
         """Tables are whole: starts to wake what sleeps. A rebalance meanwhile starts it anew."""
-        durable.spare_the_loop()
+        faust_fixes.spare_the_loop()
         self.guard.longest_s = 0.0
         if self._waking is not None:
             self._waking.cancel()
@@ -62,10 +63,10 @@ class Assignment:
         except Exception as error:
             # A task's fault is heard by nobody, and a worker that sleeps for ever looks alive to its group.
             log.exception("not caught up")
-            durable.die("a partition cannot be woken", why=f"{type(error).__name__}: {error}")
+            faust_fixes.die("a partition cannot be woken", why=f"{type(error).__name__}: {error}")
 
     async def _catch_up(self) -> None:
-        asleep = {p for p in self.owned if not self.desk.clock.is_awake(p)}
+        asleep = {p for p in self.owned if not self.dispatcher.scheduler.is_awake(p)}
         consumer = self.app.consumer
         places = [tp for tp in consumer.assignment() if tp.topic in self.topics and tp.partition in asleep]
         ends = await consumer.highwaters(*places) if places else {}
@@ -111,9 +112,9 @@ class Assignment:
         return [message.offset for message in messages if message.tp == tp and not message.acked]
 
     async def _wake_one(self, partition: int) -> None:
-        clock = self.desk.clock
-        clock.begin_slice()
-        for _ in self.desk.waking(partition):
-            if clock.slice_is_over:
+        scheduler = self.dispatcher.scheduler
+        scheduler.begin_slice()
+        for _ in self.dispatcher.waking(partition):
+            if scheduler.slice_is_over:
                 await asyncio.sleep(0)
-                clock.begin_slice()
+                scheduler.begin_slice()

@@ -1,4 +1,4 @@
-"""The Faust agents, one a topic family: each hands its records to the desk and never yields.
+"""The Faust agents, one a topic family: each hands its records to the dispatcher and never yields.
 
 A record is acknowledged when the next one is taken: after its turn and, if it was refused, its dead letter. What the
 environment breaks ends the process with nothing committed past the record.
@@ -14,10 +14,10 @@ from typing import Any
 import faust
 
 from agents import dead_letters
-from agents.desk import Desk
-from agents.durable import StallGuard, die
+from agents.faust_fixes import StallGuard, die
 from streams.core import topics
 from streams.core.names import Site
+from streams.worker.dispatcher import Dispatcher
 
 
 def intent_topics(peers: Iterable[Site]) -> list[str]:
@@ -39,7 +39,7 @@ def request_topics(here: Site, peers: Iterable[Site]) -> list[str]:
 
 def register(
     app: faust.App,
-    desk: Desk,
+    dispatcher: Dispatcher,
     publisher: dead_letters.Sending,
     guard: StallGuard,
     here: Site,
@@ -53,12 +53,17 @@ def register(
     }
     for name, names in families.items():
         if names:
-            _agent(app, name, names, desk, publisher, guard)
+            _agent(app, name, names, dispatcher, publisher, guard)
     return frozenset(topic for names in families.values() for topic in names)
 
 
 def _agent(
-    app: faust.App, name: str, names: list[str], desk: Desk, publisher: dead_letters.Sending, guard: StallGuard
+    app: faust.App,
+    name: str,
+    names: list[str],
+    dispatcher: Dispatcher,
+    publisher: dead_letters.Sending,
+    guard: StallGuard,
 ) -> None:
     topic = app.topic(*names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
@@ -68,7 +73,7 @@ def _agent(
             msg = event.message
             headers = msg.headers.items() if isinstance(msg.headers, dict) else msg.headers or ()
             try:
-                letter = desk.hear(msg.topic, msg.partition, msg.offset, msg.key, msg.value, list(headers))
+                letter = dispatcher.hear(msg.topic, msg.partition, msg.offset, msg.key, msg.value, list(headers))
                 if letter is not None:
                     await dead_letters.publish(letter, publisher)
             except Exception as error:  # noqa: BLE001

@@ -19,24 +19,25 @@ import structlog
 from faust import auth
 from faust.cli.agents import agents as agents_command
 
-from agents import durable, families, logs, rows, tables
-from agents.api import USUAL_PORT, Api, Vitals
+from agents import families, faust_fixes, logs, tables
 from agents.assignment import Assignment
-from agents.clock import SLICE_S, Clock
-from agents.closing import Closing
-from agents.consulting import Consulting
-from agents.desk import Desk
-from agents.effects import Effects
-from agents.turn import Turns
 from streams.core import messages as m
 from streams.core.names import Site
 from streams.core.routing import Found
 from streams.errors import CLUSTER_AWAY, Temporary, Transfer2goError
 from streams.kafka import admin, client
 from streams.kafka.publish import Publisher
-from streams.planes.keeper import PlaneKeeper
+from streams.planes.host.keeper import PlaneKeeper
 from streams.settings import Settings, load_settings
 from streams.views.view import View
+from streams.worker import rows
+from streams.worker.api import USUAL_PORT, Api, Vitals
+from streams.worker.catalogue_tasks import CatalogueTasks
+from streams.worker.completions import Completions
+from streams.worker.dispatcher import Dispatcher
+from streams.worker.effects import Effects
+from streams.worker.scheduler import SLICE_S, Scheduler
+from streams.worker.turn import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +66,7 @@ def app() -> faust.App:
 
 
 class Views:
-    """What consulting asks of the views."""
+    """What catalogue tasks ask of the views."""
 
     def __init__(self, settings: Settings, view: View) -> None:
         self.settings, self.view = settings, view
@@ -99,16 +100,23 @@ class Worker:
         partitions = settings.registry.partitions
         self.tables = tables.build(self.app, partitions)
         self.turns = Turns(rows.Tables(**self.tables), here)
-        self.consulting = Consulting(Views(settings, self.view), settings.policy, self.publisher.send)
-        self.closing = Closing()
+        self.catalogue_tasks = CatalogueTasks(Views(settings, self.view), settings.policy, self.publisher.send)
+        self.completions = Completions()
         self.effects = Effects(
-            here, settings.policy, self.publisher, self.plane, self.consulting, self.turns, now_ms, self.closing
+            here,
+            settings.policy,
+            self.publisher,
+            self.plane,
+            self.catalogue_tasks,
+            self.turns,
+            now_ms,
+            self.completions,
         )
-        self.clock = Clock(here, settings.policy, partitions, self.effects, now_ms)
-        self.desk = Desk(here, self.turns, self.clock, self.effects, self.plane, now_ms)
-        self.guard = durable.StallGuard()
-        read = families.register(self.app, self.desk, self.publisher, self.guard, here, settings.peers)
-        self.assignment = Assignment(self.app, self.desk, self.guard, read)
+        self.scheduler = Scheduler(here, settings.policy, partitions, self.effects, now_ms)
+        self.dispatcher = Dispatcher(here, self.turns, self.scheduler, self.effects, self.plane, now_ms)
+        self.guard = faust_fixes.StallGuard()
+        read = families.register(self.app, self.dispatcher, self.publisher, self.guard, here, settings.peers)
+        self.assignment = Assignment(self.app, self.dispatcher, self.guard, read)
         self.api = Api(settings, self.view, self._vitals())
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -117,8 +125,8 @@ class Worker:
             partitions=lambda: self.assignment.owned,
             awake=lambda: self.assignment.awake,
             plane_alive=lambda: self.plane.alive,
-            parts_open=lambda: len(self.desk.clock.holding.opened),
-            records=lambda: dict(self.desk.counts),
+            parts_open=lambda: len(self.dispatcher.scheduler.admission.opened),
+            records=lambda: dict(self.dispatcher.counts),
             orders_dropped=lambda: self.plane.dropped,
             longest_stall_s=lambda: self.guard.longest_s,
         )
@@ -142,12 +150,12 @@ class Worker:
             raise Temporary(f"a dead letter was not published: {error}", letter.topic)
 
     def _view_died(self, error: Exception) -> None:
-        durable.die("the view cannot go on", why=str(error))
+        faust_fixes.die("the view cannot go on", why=str(error))
 
     def _plane_started(self) -> None:
         """From the keeper's thread: a new plane is told everything, also what woke before there was any."""
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self.desk.plane_restarted)
+            self._loop.call_soon_threadsafe(self.dispatcher.plane_restarted)
 
     def open(self) -> None:
         """Take the data directory and see that the topics are there; blocks. Before anything of Faust's starts.
@@ -164,8 +172,8 @@ class Worker:
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.api.start()
-        self.closing.start()
-        self.consulting.start()
+        self.completions.start()
+        self.catalogue_tasks.start()
         self.keeper.start()
         self.view.start()
         await asyncio.to_thread(self._refuse_other_registry)
@@ -183,16 +191,16 @@ class Worker:
     async def run_clock(self) -> None:
         """Asks due rows for ever, in slices; what the environment breaks ends the process."""
         while True:
-            due = self.clock.next_due_ms()
+            due = self.scheduler.next_due_ms()
             wait_s = TICK_S if due is None else min(TICK_S, max(0.0, (due - now_ms()) / 1000))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.clock.soon.wait(), wait_s)
+                await asyncio.wait_for(self.scheduler.soon.wait(), wait_s)
             try:
-                while self.desk.tick():
+                while self.dispatcher.tick():
                     await asyncio.sleep(SLICE_S)  # as long for hearing as for asking, or neither would come to an end
             except Exception as error:
                 log.exception("rows cannot be asked")
-                durable.die("what is owed cannot be read here now", why=f"{type(error).__name__}: {error}")
+                faust_fixes.die("what is owed cannot be read here now", why=f"{type(error).__name__}: {error}")
 
     async def run_announcements(self) -> None:
         """Says for ever that this worker lives, and its last sequence numbers."""
@@ -201,19 +209,19 @@ class Worker:
                 self.publisher.announce(api=self.api.address, endpoints=("default",), every_s=ANNOUNCE_S)
             except CLUSTER_AWAY as error:
                 log.warning("not announced", why=str(error))
-            self.desk.forget_expired()
+            self.dispatcher.forget_expired()
             await asyncio.sleep(ANNOUNCE_S)
 
     def stop(self) -> None:
         self.api.stop()
-        self.consulting.stop()
-        self.closing.stop()
+        self.catalogue_tasks.stop()
+        self.completions.stop()
         self.keeper.stop()
         self.publisher.close(5.0)
         self.view.stop()
 
 
-class SiteApp(durable.DurableApp):
+class SiteApp(faust_fixes.DurableApp):
     """Opens what a worker needs when it starts as one; an app that is only looked at, or sends, opens nothing."""
 
     before_start: Callable[[], None]
@@ -240,14 +248,14 @@ def _topics_of(_command: object, agent: Any) -> str:
 def _give_up(error: Transfer2goError) -> NoReturn:
     """Ends a worker that cannot begin, with one line: 75 where a later start can succeed, else what never works."""
     if error.retry_helps:
-        durable.die(str(error))
+        faust_fixes.die(str(error))
     log.error(str(error), exit_code=error.exit_code)
     sys.stderr.flush()
     os._exit(error.exit_code)
 
 
 def _faust_app(settings: Settings) -> SiteApp:
-    durable.install()
+    faust_fixes.install()
     agents_command._maybe_topic = _topics_of
     datadir = Path(settings.datadir) / "faust"
     app = SiteApp(

@@ -8,9 +8,10 @@ from typing import Any
 
 import faust
 
-from agents import durable, rows
-from agents.turn import intent_of, partition_of
+from agents import faust_fixes
 from streams.errors import WireError
+from streams.worker import rows
+from streams.worker.turn import intent_of, partition_of
 
 
 class FaustTable:
@@ -23,7 +24,7 @@ class FaustTable:
             partitions=partitions,
             key_type=bytes,
             value_type=bytes,
-            options=durable.table_options(),
+            options=faust_fixes.table_options(),
             help=f"{name} of this site",
         )
 

@@ -9,14 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from streams.client.intent_snapshot import Arrivals, Snapshot, Unfinished
+    from streams.client.producer import IntentHandle, Outcome, TransferClient
+    from streams.client.producer_async import AsyncIntentHandle, AsyncTransferClient
     from streams.consuming.checkpoint import Checkpoint
     from streams.consuming.stream import EventStream
-    from streams.core.selection import Kind, Selector
+    from streams.core.selectors import Kind, Selector
     from streams.errors import Transfer2goError
-    from streams.producer import IntentHandle, Outcome, TransferClient
-    from streams.producer_async import AsyncIntentHandle, AsyncTransferClient
     from streams.settings import Settings, load_settings
-    from streams.watching import Arrivals, Snapshot, Unfinished
 
 _WHERE = {
     "Arrivals": "watching",

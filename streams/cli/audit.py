@@ -1,4 +1,4 @@
-"""`transfer2go audit`: one call of streams.audit, a table of what held and what did not, an exit code.
+"""`transfer2go audit`: one call of streams.auditing.replaying, a table of what held and what did not, an exit code.
 
 0 clean · 1 a promise is broken (retrying does not mend it, and no transfer was asked for) · 5 nothing is broken as far
 as could be seen, but not everything could be · 7 the registry and the clusters do not speak of the same federation.
@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 
-from streams.audit import EXIT_CLEAN, STALE_S, AuditReport
-from streams.audit import audit as run_audit
+from streams.auditing.replaying import EXIT_CLEAN, STALE_S, AuditReport
+from streams.auditing.replaying import audit as run_audit
 from streams.cli import piped
 from streams.cli.audit_storage import in_its_place, put_tally, sample_option, storage_verb
 from streams.cli.command import ActingNoun, acting_settings, json_option, leave

@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 
 import click
 
-from streams.audit import EXIT_BROKEN, EXIT_CLEAN, EXIT_INCOMPLETE
-from streams.audit_storage import StorageTally, check_storage
+from streams.auditing.replaying import EXIT_BROKEN, EXIT_CLEAN, EXIT_INCOMPLETE
+from streams.auditing.storage import StorageTally, check_storage
 from streams.cli import piped
 from streams.cli.command import Verb, json_option, leave
 from streams.cli.findings import findings_object, put_findings, put_remarks
 from streams.cli.screen import put, put_json, size
-from streams.core.ledger import Docket, Judgement
+from streams.core.ledger import FindingList, Judgement
 from streams.core.ledger.findings import IntentCounts
 from streams.core.names import Site
 from streams.core.sampling import Sample
@@ -66,9 +66,9 @@ def storage_verb(settings: Settings, as_json: bool, sample: Sample | None, sites
     Exit 0: clean. 1: a file is missing, altered, or in no replica. 5: not everything could be read.
     """
     chosen = [settings.entry(Site(name)).name for name in sites] or list(settings.registry.names)
-    docket = Docket(int(time.time() * 1000))
-    tally = check_storage(settings, chosen, docket, sample=sample)
-    judged = docket.close((), IntentCounts())
+    findings = FindingList(int(time.time() * 1000))
+    tally = check_storage(settings, chosen, findings, sample=sample)
+    judged = findings.close((), IntentCounts())
     code = EXIT_BROKEN if judged.broken else EXIT_INCOMPLETE if tally.unreachable else EXIT_CLEAN
     with piped.to_its_end():
         put_json(_as_object(judged, tally, chosen, code)) if as_json else _show(judged, tally)

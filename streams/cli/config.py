@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from streams.asking import known_site
 from streams.cli import screen
 from streams.cli.command import Noun, json_option
+from streams.client.request import known_site
 from streams.federation import mirror as mirrors
 from streams.settings import Settings
 

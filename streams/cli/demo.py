@@ -1,4 +1,4 @@
-"""`transfer2go demo`: two real sites, real files, one table at the end. What it does is in streams/demo.py."""
+"""`transfer2go demo`: two real sites, real files, one table at the end. What it does is in streams/demo/files.py."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from types import FrameType
 
 import click
 
-from streams import demo as play
-from streams import demo_events
 from streams.cli import screen
 from streams.cli.audit import verdict
 from streams.cli.command import Verb, at_site, leave, settings_of
 from streams.cli.up import is_local, step_teller
 from streams.cli.words import waiting
+from streams.client.intent_snapshot import Snapshot
 from streams.core.names import Site
+from streams.demo import events
+from streams.demo import files as play
 from streams.errors import NeverWorks, PartlyDone
 from streams.federation import local, plan
 from streams.settings import Settings
-from streams.watching import Snapshot
 
 Tell = Callable[[str], None]
 
@@ -137,14 +137,14 @@ def _act(
     return report.exit_code
 
 
-def _events(here: Settings, there: Settings, lot: play.Lot, tell: Tell) -> demo_events.Peak | None:
-    if package := demo_events.missing():
+def _events(here: Settings, there: Settings, lot: play.Lot, tell: Tell) -> events.Peak | None:
+    if package := events.missing():
         tell(f"events are left out: {package} is not installed (transfer2go[events])")
         return None
-    return demo_events.play(here, there, lot, Path("zpeak.png"), tell)
+    return events.play(here, there, lot, Path("zpeak.png"), tell)
 
 
-def show_peak(peak: demo_events.Peak, source: Site, destination: Site) -> None:
+def show_peak(peak: events.Peak, source: Site, destination: Site) -> None:
     """The Z peak as it was filled at the other site."""
     histogram = peak.histogram
     assert histogram is not None

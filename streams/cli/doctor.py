@@ -11,18 +11,18 @@ from dataclasses import dataclass
 import click
 
 import schemas
-from streams import worker_api
-from streams.announced import Announced
 from streams.cli import piped, screen, silences, upgrading
 from streams.cli.command import Verb, json_option, leave
 from streams.cli.lagging import mirror_lag, uncarried
 from streams.cli.up import is_local
+from streams.client import worker_api
+from streams.client.announcements import Announced
 from streams.core.names import Site
 from streams.errors import NeverWorks, Temporary, Transfer2goError
 from streams.federation import artifacts, broker_log, java
 from streams.kafka import admin
-from streams.release import RELEASE
 from streams.settings import Settings
+from streams.wire.release import RELEASE
 
 CLOCK_S_MAX = 5.0
 BEHIND_S_MAX = 30.0

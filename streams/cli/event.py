@@ -17,6 +17,7 @@ import click
 
 from streams.cli import screen
 from streams.cli.command import Noun, at_site, json_option
+from streams.cli.entry_rows import rows_of, worded
 from streams.cli.text_format import text_options, with_options
 from streams.errors import NeverWorks, NotFound, StorageError, Temporary, UsageError
 from streams.settings import Settings
@@ -24,7 +25,7 @@ from streams.storage import syscalls
 from streams.storage.endpoint import FileMissing
 
 if TYPE_CHECKING:
-    from streams.events.reading import Entries
+    from streams.events.entries import Entries
 
 _BATCH_BYTES = 1 << 20
 _INPUTS = ("parquet", "root", "arrow")
@@ -42,7 +43,7 @@ def _opened(path: str, part: str, given: dict[str, str | None], *, lenient: bool
     for package in ("pyarrow", "uproot", "awkward"):
         if find_spec(package) is None:
             raise NeverWorks(f"event files need {package}", next="install transfer2go with its extra: [events]")
-    from streams.core.asked import EventSelection
+    from streams.core.selections.entries import EventSelection
     from streams.events.reading import open_entries
 
     asked = with_options(EventSelection.parse(part), given)
@@ -105,21 +106,6 @@ def show(path: str, part: str, most: int, **given: str | None) -> None:
         for start, _, batch in _batches(entries, most):
             for number, values in enumerate(rows_of(batch), start):
                 screen.put_json(screen.labelled({"entry": number}, values), default=worded, ensure_ascii=True)
-
-
-def rows_of(batch: Any) -> list[dict[str, Any]]:
-    """The entries of a batch; times that Python has no form for, as beyond the year 9999, as text."""
-    try:
-        return list(batch.to_pylist())
-    except (OverflowError, ValueError):
-        from streams.events.columns import times_as_text
-
-        return list(times_as_text(batch).to_pylist())
-
-
-def worded(value: Any) -> Any:
-    """What JSON has no form for."""
-    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 @event.command(follows=True)

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from threading import Event, Thread
 
-from streams.asking import Until
 from streams.cli import screen
-from streams.cli.event import rows_of, worded
+from streams.cli.entry_rows import rows_of, worded
+from streams.client.producer import IntentHandle, TransferClient
+from streams.client.request import Until
 from streams.consuming.stream import EventStream
-from streams.core.parts import entries_of
+from streams.core.selections.parts import entries_of
 from streams.errors import UsageError
-from streams.producer import IntentHandle, TransferClient
 from streams.settings import Settings
 
 _LOOK_S = 0.5

@@ -18,9 +18,9 @@ from streams.cli import screen
 from streams.cli.command import INTERRUPTED, leave
 from streams.core.names import Lfn, shown
 from streams.errors import InvalidName, NeverWorks, NotFound, UsageError
+from streams.pools.job import Job, Told
+from streams.pools.worker import Worker
 from streams.settings import Settings
-from streams.working.job import Job, Told
-from streams.working.worker import Worker
 
 _EVERY_S = 2.0
 _LIVE_EVERY_S = 0.5

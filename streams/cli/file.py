@@ -13,15 +13,15 @@ import click
 
 from streams.cli import holdings, piped, screen
 from streams.cli.command import Noun, at_site, json_option, leave
+from streams.client.worker_api import WorkerApi
 from streams.core.names import Block, Dataset, Lfn, Site
-from streams.core.selection import Kind, Selector, parse
+from streams.core.selectors import Kind, Selector, parse
 from streams.errors import NotFound, PartlyDone, Temporary, TransferFailed, UsageError
 from streams.kafka.publish import Publisher
-from streams.registration import Registered, register, verify
+from streams.registration.discovery import Renaming
+from streams.registration.registering import Registered, register, verify
 from streams.settings import Settings
 from streams.views.catalogue import Replica
-from streams.walking import Renaming
-from streams.worker_api import WorkerApi
 
 
 @click.group(cls=Noun)

@@ -9,17 +9,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from streams import wire
+from streams.client.worker_api import WorkerApi
 from streams.core import messages as m
 from streams.core import topics
 from streams.core.names import Block, Dataset, Lfn, Site
-from streams.core.selection import Selector
+from streams.core.selectors import Selector
 from streams.errors import NotFound, WireError
 from streams.kafka.replay import replay
 from streams.settings import Settings
 from streams.views import scratch
 from streams.views.catalogue import Catalogue, CatalogueFile
 from streams.views.folding import Changes
-from streams.worker_api import WorkerApi
 
 _PAGE = 1000
 _QUERY_CHARS = 48_000

@@ -10,25 +10,25 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from streams import waits
-from streams.asking import Until
 from streams.cli import outcomes, piped, screen, upgrading
 from streams.cli.command import Noun, at_site, json_option, leave
 from streams.cli.silences import of_sites, unheld
 from streams.cli.telling import TOLD_S
 from streams.cli.text_format import text_options, with_options
 from streams.cli.words import explain, holdup, waiting
-from streams.core.asked import EventSelection
+from streams.client.follower import history, topics_of_intents
+from streams.client.intent_snapshot import IntentFold, Snapshot
+from streams.client.producer import BEAT_S, IntentHandle, Outcome, TransferClient
+from streams.client.request import Until
+from streams.client.worker_api import WorkerApi
 from streams.core.names import IntentId, Site, shown
+from streams.core.selections.entries import EventSelection
 from streams.errors import NotFound, UsageError
-from streams.following import history, topics_of_intents
 from streams.kafka.replay import replay
-from streams.producer import BEAT_S, IntentHandle, Outcome, TransferClient
 from streams.settings import Settings
 from streams.views import scratch
 from streams.views.intent_rows import OPEN
 from streams.views.intents import WORDS
-from streams.watching import IntentFold, Snapshot
-from streams.worker_api import WorkerApi
 
 _UNDECIDED_LOOKS = 3
 """A home that knows the names decides within a second: two looks later they are looked up."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from streams.audit import worker_group
+from streams.auditing.replaying import worker_group
 from streams.core import topics
 from streams.core.names import Site
 from streams.errors import Temporary

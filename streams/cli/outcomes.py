@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from streams.cli import piped, screen
 from streams.cli.words import waiting
-from streams.watching import Snapshot
+from streams.client.intent_snapshot import Snapshot
 
 UNFINISHED_SHOWN = 20
 

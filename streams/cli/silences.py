@@ -9,22 +9,22 @@ import time
 from collections.abc import Iterable
 
 from streams import wire
-from streams.announced import Announced, Announcements
 from streams.cli import holdings
 from streams.cli.screen import clock, duration, size
 from streams.cli.tailing import last
 from streams.cli.up import is_local
+from streams.client.announcements import Announced, Announcements
+from streams.client.intent_snapshot import Snapshot
+from streams.client.worker_api import WorkerApi
 from streams.core import messages as m
 from streams.core import topics
 from streams.core.names import Dataset, Lfn, Site
-from streams.core.selection import Kind, Selector
+from streams.core.selectors import Kind, Selector
 from streams.errors import NotFound, Temporary, Transfer2goError, WireError
 from streams.federation import broker_log
 from streams.kafka import admin
-from streams.release import release_of
 from streams.settings import Settings
-from streams.watching import Snapshot
-from streams.worker_api import WorkerApi
+from streams.wire.release import release_of
 
 ASK_S = 2.0
 """What a worker may take to say whether it knows a name."""

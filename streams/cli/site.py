@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 
 import click
 
-from streams import worker_api
-from streams.announced import Announcements
 from streams.cli import screen
 from streams.cli.command import Noun, json_option
+from streams.client import worker_api
+from streams.client.announcements import Announcements
 from streams.errors import Transfer2goError
 from streams.settings import Settings, SiteEntry
 

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from streams.core.asked import EventSelection
-from streams.core.text_format import TextFormat
+from streams.core.selections.entries import EventSelection
+from streams.core.selections.text_format import TextFormat
 from streams.errors import UsageError
 
 _F = TypeVar("_F", bound=Callable[..., Any])

@@ -7,10 +7,10 @@ import sys
 
 import click
 
-from streams.asking import known_site
 from streams.cli import lagging, piped, screen
 from streams.cli.command import Noun, at_site, json_option, leave
 from streams.cli.tailing import as_line, as_object, is_payload, last, tell
+from streams.client.request import known_site
 from streams.core.names import shown
 from streams.core.topics import wanted
 from streams.errors import NotFound, Temporary, UsageError

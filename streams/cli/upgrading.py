@@ -8,12 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 
-from streams import worker_api
 from streams.cli.lagging import Uncarried, uncarried
+from streams.client import worker_api
 from streams.core.names import Site
 from streams.errors import NotFound, Temporary
-from streams.release import RELEASE
 from streams.settings import Settings
+from streams.wire.release import RELEASE
 
 _ROLES = ("worker", "plane")
 _NAMED_MAX = 3

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from streams.cli.screen import clock, duration, moment, size
+from streams.client.intent_snapshot import Arrivals, Snapshot
 from streams.core import messages as m
 from streams.core.intent import State
 from streams.core.ranges import Ranges
-from streams.watching import Arrivals, Snapshot
 
 SPANS_SHOWN = 3
 

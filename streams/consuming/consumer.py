@@ -1,11 +1,11 @@
-"""Who reads an intent's entries, as its line to the log sees it. Who that may be: course.py, and the workers' pool."""
+"""Who reads an intent's entries, as its session with the log sees it: intent_reader.py, or a pool of workers."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from streams.consuming.leg import Leg
+from streams.consuming.manifest_reader import ManifestReader
 from streams.core import messages as m
 from streams.core.names import Destination, ManifestId, Site
 from streams.core.ranges import Ranges
@@ -40,7 +40,7 @@ class Consumer(Protocol):
 
     def served(self, header: m.ChunkHeader, now_ms: int) -> None: ...
 
-    def asks(self, now_ms: int, lease_ms: int, retry_ms: int) -> Sequence[tuple[Leg, Site, Ranges]]: ...
+    def asks(self, now_ms: int, lease_ms: int, retry_ms: int) -> Sequence[tuple[ManifestReader, Site, Ranges]]: ...
 
     def tells(self) -> Sequence[m.TransferProgress | m.CompletionRecord]: ...
 

@@ -21,12 +21,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from streams import waits
-from streams.asking import known_site
-from streams.consuming.course import Course
-from streams.consuming.line import Line
+from streams.client.request import known_site
+from streams.consuming.intent_reader import IntentReader
+from streams.consuming.session import ReaderSession
 from streams.core import messages as m
 from streams.core.names import Destination, IntentId, Lfn, Site, Text, shown
-from streams.core.parts import entries_of
+from streams.core.selections.parts import entries_of
 from streams.errors import Temporary, WireError
 from streams.settings import Settings, load_settings
 
@@ -69,8 +69,8 @@ class EventStream:
         self.intent = IntentId(intent)
         self._name, self._timeout_s, self._mixed = name, timeout_s, mixed_schemas
         self._position, self._ahead_bytes = position, ahead_bytes
-        self._course: Course | None = None
-        self._line: Line | None = None
+        self._course: IntentReader | None = None
+        self._line: ReaderSession | None = None
         self._schema: tuple[str, str] | None = None
 
     @property
@@ -130,11 +130,11 @@ class EventStream:
         if line is not None:
             line.close()
 
-    def _open(self) -> Line:
-        line = Line(self.settings, self.site, self.intent)
+    def _open(self) -> ReaderSession:
+        line = ReaderSession(self.settings, self.site, self.intent)
         try:
             line.recall()
-            self._course = Course(line.known, line.named(self._name), self._ahead_bytes, self._position)
+            self._course = IntentReader(line.known, line.named(self._name), self._ahead_bytes, self._position)
             line.begin(self._course)
         except BaseException:
             line.close()
@@ -142,7 +142,7 @@ class EventStream:
         self._line = line
         return line
 
-    def _next_batch(self, course: Course) -> EntryBatch | None:
+    def _next_batch(self, course: IntentReader) -> EntryBatch | None:
         """The next batch that can be handed out; items whose payload makes no sense fail."""
         from streams.events.batches import unpack
         from streams.events.entry_batch import EntryBatch
@@ -182,10 +182,10 @@ class EventStream:
             return None
         return f"its columns are not those of {self._schema[1]}"
 
-    def _fail(self, course: Course, manifest: str, item: int, kind: m.FailureClass, why: str) -> None:
+    def _fail(self, course: IntentReader, manifest: str, item: int, kind: m.FailureClass, why: str) -> None:
         course.fail(manifest, item, m.Reason(m.Scope.SOURCE, kind, "read", Text(shown(why, 390))))
 
-    def _end(self, line: Line, course: Course) -> None:
+    def _end(self, line: ReaderSession, course: IntentReader) -> None:
         """Everything is done: say so, acknowledged, before whoever iterates is told."""
         with line.news:
             course.worked()

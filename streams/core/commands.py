@@ -1,7 +1,7 @@
 """Everything that can be owed (union `Command`), each with the fact that extinguishes it. No behaviour.
 
-A command is read off a row by owed.py, carried out by agents/effects.py, and asked again until its fact is heard.
-`id` names the command for settling: the same id is not carried out twice while it settles (agents/clock.py).
+A command is read off a row by owed.py, carried out by worker/effects.py, and asked again until its fact is heard.
+`id` names the command for settling: the same id is not carried out twice while it settles (worker/scheduler.py).
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class Piece:
     position: int
 
 
-class Line:
+class ItemLayout:
     """Where items of given lengths stand. Indexes are the manifest's item numbers."""
 
     def __init__(self, lengths: Iterable[int]) -> None:
@@ -110,8 +110,8 @@ class ManifestIndex:
     sha256: str
 
     @cached_property
-    def line(self) -> Line:
-        return Line(self.lengths)
+    def line(self) -> ItemLayout:
+        return ItemLayout(self.lengths)
 
     @property
     def count(self) -> int:
@@ -139,8 +139,8 @@ class Manifest:
     body: ManifestWritten
 
     @cached_property
-    def line(self) -> Line:
-        return Line(item.length for item in self.body.items)
+    def line(self) -> ItemLayout:
+        return ItemLayout(item.length for item in self.body.items)
 
     @cached_property
     def index(self) -> ManifestIndex:

@@ -1,4 +1,4 @@
-"""Every fact that can be heard, as frozen values (union `Message`). No behaviour, no bytes: wire.py encodes them.
+"""Every fact that can be heard, as frozen values (union `Message`). No behaviour, no bytes: gate.py encodes them.
 
 Field names, order and meaning are those of `schemas/*.avsc`; a class's name is its schema's name. Times are
 milliseconds of the Unix epoch (`_ms`); positions and ranges are in a manifest's unit.
@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from streams.core.names import Adler32, Block, Dataset, Destination, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.ranges import Ranges
-from streams.core.selection import Selector
+from streams.core.selectors import Selector
 
 
 class Verdict(StrEnum):

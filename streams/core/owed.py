@@ -1,4 +1,4 @@
-"""What a row owes: pure, may be asked at any time by any owner. Carrying it out is agents/effects.py's business.
+"""What a row owes: pure, may be asked at any time by any owner. worker/effects.py carries it out.
 
 Nothing here is returned "by an event": a command lost in a crash is read off the row again. What falls due later
 carries its time, so that a caller knows when to ask again.
@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from streams.core import commands as c
 from streams.core import messages as m
-from streams.core.closing import completion
+from streams.core.completion import completion
 from streams.core.intent import IntentRow
 from streams.core.intent import State as IntentState
 from streams.core.manifest import ManifestIndex

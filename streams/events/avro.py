@@ -1,7 +1,7 @@
 """Entries of Avro container files: blocks found by their headers alone, decoded by fastavro as they are needed.
 
 The schema is one record; its fields are the columns. Logical types become Arrow's. Not here: the project's own facts,
-which are Avro too (`streams.avro`).
+which are Avro too (`streams.wire.avro`).
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any, cast
 import fastavro
 import pyarrow as pa
 
-from streams.core.asked import EventSelection
 from streams.core.names import shown
+from streams.core.selections.entries import EventSelection
 from streams.errors import StorageError
 from streams.events.avro_types import AvroColumn, column_of, named_types, self_contained, without_logical
-from streams.events.borders import Borders
+from streams.events.checked_file import CheckedFile, not_implemented
 from streams.events.columns import NoArrowType
-from streams.events.counted import CountedFile, not_implemented
+from streams.events.cut_points import CutPoints
+from streams.events.entries import Entries, chosen, refuse_unreadable
 from streams.events.parquet import without_tree
-from streams.events.reading import Entries, chosen, refuse_unreadable
 
 _SYNC_BYTES = 16
 _HEAD_BYTES = 20  # two numbers of at most ten bytes
@@ -35,7 +35,7 @@ _ZSTANDARD = "zstandard"
 class AvroEntries(Entries):
     """Records of an Avro container file."""
 
-    def __init__(self, file: CountedFile, selection: EventSelection) -> None:
+    def __init__(self, file: CheckedFile, selection: EventSelection) -> None:
         super().__init__(file, selection)
         without_tree(selection, file.path, "an Avro file")
         file.lacks = _lacks
@@ -61,7 +61,7 @@ class AvroEntries(Entries):
             self._wanted = fastavro.parse_schema(without_logical(wanted), named_schemas={})
             self._places, self._edges, sizes = _blocks(file, at, self._sync)
             start, stop = self._range(self._edges[-1])
-            borders = Borders(start, stop, [(self._edges, sizes)])
+            borders = CutPoints(start, stop, [(self._edges, sizes)])
         self._last: tuple[int, list[dict[str, Any]]] | None = None
         self._found(pa.schema(fields), unreadable, self._edges[-1], borders)
 
@@ -117,7 +117,7 @@ def _header(schema: dict[str, Any], codec: str, sync: bytes) -> bytes:
     return _MAGIC + out.getvalue() + sync
 
 
-def _blocks(file: CountedFile, at: int, sync: bytes) -> tuple[list[tuple[int, int]], list[int], list[int]]:
+def _blocks(file: CheckedFile, at: int, sync: bytes) -> tuple[list[tuple[int, int]], list[int], list[int]]:
     """Of every block: where it lies (header to sync included), edges in entries, and bytes."""
     places, edges, sizes = [], [0], []
     head = file.pread(at, at + _HEAD_BYTES)

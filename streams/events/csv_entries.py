@@ -16,7 +16,7 @@ from streams.core.names import shown
 from streams.errors import StorageError
 from streams.events.csv_columns import CsvColumn
 from streams.events.csv_lines import CsvFault, CsvLines, Rows
-from streams.events.reading import chosen, path_kind
+from streams.events.entries import chosen, path_kind
 from streams.events.text import LINE_BYTES_MAX, PIECE_BYTES, TextEntries
 from streams.events.text_encoding import MARK
 

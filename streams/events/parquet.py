@@ -14,16 +14,16 @@ from itertools import pairwise
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from streams.core.asked import EventSelection
 from streams.core.names import shown
+from streams.core.selections.entries import EventSelection
 from streams.errors import StorageError
-from streams.events.borders import Borders
+from streams.events.batch_stream import Streamed, joined
+from streams.events.checked_file import NOT_SUPPORTED, CheckedFile, not_implemented, unsupported
 from streams.events.columns import NoArrowType, travelling
-from streams.events.counted import NOT_SUPPORTED, CountedFile, not_implemented, unsupported
+from streams.events.cut_points import CutPoints
+from streams.events.entries import Entries, chosen, refuse_unreadable
 from streams.events.parquet_footer import Chunk, chunks
-from streams.events.reading import Entries, chosen, refuse_unreadable
 from streams.events.sizes import least_bytes
-from streams.events.streamed import Streamed, joined
 
 _BUFFER_BYTES = 1 << 20
 _BATCH_BYTES = 8 << 20
@@ -39,7 +39,7 @@ _ENCODINGS = frozenset((0, 2, 3, 4, 5, 6, 7, 8, 9))
 class ParquetEntries(Entries):
     """Rows of a Parquet file; columns are its top-level fields."""
 
-    def __init__(self, file: CountedFile, selection: EventSelection) -> None:
+    def __init__(self, file: CheckedFile, selection: EventSelection) -> None:
         super().__init__(file, selection)
         without_tree(selection, file.path, "a Parquet file")
         file.lacks = _lacks
@@ -64,7 +64,7 @@ class ParquetEntries(Entries):
                 self._edges.append(self._edges[-1] + meta.row_group(group).num_rows)
             start, stop = self._range(self._edges[-1])
             columns = [(self._edges, _sizes(known, leaves[f.name], self._edges, least_bytes(f.type))) for f in fields]
-            borders = Borders(start, stop, columns)
+            borders = CutPoints(start, stop, columns)
         self._stream: Streamed | None = None
         self._found(pa.schema(fields), unreadable, self._edges[-1], borders)
         row_bytes = borders.bytes_between(start, stop) // max(1, stop - start) + 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streams.events.counted import CountedFile
+from streams.events.checked_file import CheckedFile
 
 CHUNKS_MAX = 20_000
 """Column chunks looked at; files with more are judged by their first row groups."""
@@ -30,7 +30,7 @@ class Chunk:
     encrypted: bool = False
 
 
-def chunks(file: CountedFile) -> list[list[Chunk]]:
+def chunks(file: CheckedFile) -> list[list[Chunk]]:
     """Of the first row groups: every leaf column. Raises ValueError for a damaged footer."""
     tail = file.pread(file.bytes - _TAIL_BYTES, file.bytes)
     length = int.from_bytes(tail[:4], "little")

@@ -15,9 +15,9 @@ import xxhash
 
 from streams.core.names import shown
 from streams.errors import Transfer2goError
-from streams.events import reading
+from streams.events import entries as windows
+from streams.events.checked_file import CheckedFile, in_words
 from streams.events.columns import NoArrowType, arrow_array, arrow_field
-from streams.events.counted import CountedFile, in_words
 
 _CHECKSUM = struct.Struct("<Q")
 
@@ -25,7 +25,7 @@ _CHECKSUM = struct.Struct("<Q")
 class NTuple:
     """The top-level fields of an RNTuple."""
 
-    def __init__(self, ntuple: Any, file: CountedFile) -> None:
+    def __init__(self, ntuple: Any, file: CheckedFile) -> None:
         self._file = file
         self._ntuple = ntuple
         self.entries = int(ntuple.num_entries)
@@ -102,7 +102,7 @@ class NTuple:
     def _worth_keeping(self, start: int, stop: int) -> bool:
         """Whether a cluster is cut by this window, and none that is cut is too large to be held decoded."""
         cut = {bisect_right(self._edges, entry) - 1 for entry in (start, stop) if entry not in self._edges}
-        return bool(cut) and sum(self._bytes[cluster] for cluster in cut) <= reading.KEPT_BYTES
+        return bool(cut) and sum(self._bytes[cluster] for cluster in cut) <= windows.KEPT_BYTES
 
     def _forget(self, stop: int) -> None:
         """Keep the decoded cluster that the next window begins in, unless it is too large to keep."""

@@ -1,6 +1,6 @@
 """Entries of ROOT files: opening one, finding its tree, choosing columns. TTree and RNTuple are modules of their own.
 
-The read goes through `CountedFile`, in one thread; uproot's own executors and caches are not used.
+The read goes through `CheckedFile`, in one thread; uproot's own executors and caches are not used.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import uproot
 import uproot.source.chunk
 import uproot.source.futures
 
-from streams.core.asked import EventSelection, nearest
 from streams.core.names import shown
+from streams.core.selections.entries import EventSelection, nearest
 from streams.errors import StorageError
-from streams.events.borders import Borders
-from streams.events.counted import CountedFile, not_implemented
-from streams.events.reading import Entries, chosen, refuse_unreadable
+from streams.events.checked_file import CheckedFile, not_implemented
+from streams.events.cut_points import CutPoints
+from streams.events.entries import Entries, chosen, refuse_unreadable
 
 TTREES = ("TTree", "TNtuple", "TNtupleD")
 RNTUPLES = ("ROOT::RNTuple", "ROOT::Experimental::RNTuple")
@@ -47,7 +47,7 @@ class Tree(Protocol):
 class RootEntries(Entries):
     """A TTree's or RNTuple's entries. Columns are leaf branches by their full names, or top-level fields."""
 
-    def __init__(self, file: CountedFile, selection: EventSelection) -> None:
+    def __init__(self, file: CheckedFile, selection: EventSelection) -> None:
         super().__init__(file, selection)
         file.lacks = lacks
         with file.guarded("cannot read the ROOT file"):
@@ -57,14 +57,14 @@ class RootEntries(Entries):
             fields, unreadable = self._tree.plan(names, selection.lenient)
             refuse_unreadable(unreadable, selection, file.path, fields)
             start, stop = self._range(self._tree.entries)
-            borders = Borders(start, stop, self._tree.borders())
+            borders = CutPoints(start, stop, self._tree.borders())
         self._found(pa.schema(fields), unreadable, self._tree.entries, borders)
 
     def _load(self, start: int, stop: int) -> Sequence[pa.Array]:
         return self._tree.load(start, stop)
 
 
-def _tree(found: Any, file: CountedFile) -> Tree:
+def _tree(found: Any, file: CheckedFile) -> Tree:
     if isinstance(found, uproot.behaviors.RNTuple.RNTuple):
         from streams.events.rntuple import NTuple
 
@@ -82,7 +82,7 @@ def lacks(error: BaseException) -> str | None:
     return not_implemented(error)
 
 
-def _open_tree(file: CountedFile, wanted: str) -> tuple[str, Any]:
+def _open_tree(file: CheckedFile, wanted: str) -> tuple[str, Any]:
     """The full name and the object of the tree asked for."""
     root = open_root(file)
     trees: dict[str, tuple[int, Any]] = {}
@@ -114,7 +114,7 @@ def _open_tree(file: CountedFile, wanted: str) -> tuple[str, Any]:
     )
 
 
-def open_root(file: CountedFile) -> Any:
+def open_root(file: CheckedFile) -> Any:
     """Its directory, read through `file`, with no cache and no class that another file taught."""
     return uproot.open(
         {file.path: None},
@@ -159,14 +159,14 @@ def _own_classes() -> dict[str, Any]:
     return own
 
 
-def _source_of(file: CountedFile) -> type[uproot.source.chunk.Source]:
+def _source_of(file: CheckedFile) -> type[uproot.source.chunk.Source]:
     return type("CountedSource", (_CountedSource,), {"counted": file})
 
 
 class _CountedSource(uproot.source.chunk.Source):  # type: ignore[misc]
-    """uproot's physical layer over a `CountedFile`: reads at once, in the calling thread."""
+    """uproot's physical layer over a `CheckedFile`: reads at once, in the calling thread."""
 
-    counted: CountedFile
+    counted: CheckedFile
 
     def __init__(self, file_path: str, **_: Any) -> None:
         super().__init__()

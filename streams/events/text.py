@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from streams.core.asked import EventSelection
 from streams.core.names import shown
+from streams.core.selections.entries import EventSelection
 from streams.errors import StorageError
-from streams.events.borders import Borders
-from streams.events.counted import CountedFile
+from streams.events.checked_file import CheckedFile
+from streams.events.cut_points import CutPoints
+from streams.events.entries import Entries, chosen
 from streams.events.parquet import without_tree
-from streams.events.reading import Entries, chosen
 from streams.events.text_encoding import TextFile
 
 PIECE_BYTES = 1 << 20
@@ -31,7 +31,7 @@ class TextEntries(Entries):
     kind = ""
     line_end = 0x0A
 
-    def __init__(self, file: CountedFile, selection: EventSelection) -> None:
+    def __init__(self, file: CheckedFile, selection: EventSelection) -> None:
         super().__init__(file, selection)
         without_tree(selection, file.path, f"a {self.kind} file")
         self._places: list[tuple[int, int]] = []
@@ -50,7 +50,7 @@ class TextEntries(Entries):
             fields = [field for field in fields if field.name in wanted]
             self._refuse(unreadable, fields)
             start, stop = self._range(self._edges[-1])
-            borders = Borders(start, stop, [(self._edges, [b - a for a, b in self._places])])
+            borders = CutPoints(start, stop, [(self._edges, [b - a for a, b in self._places])])
         self._last: tuple[int, pa.RecordBatch] | None = None
         self._found(pa.schema(fields), unreadable, self._edges[-1], borders)
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import codecs
 
-from streams.core.text_format import UTF8
+from streams.core.selections.text_format import UTF8
 from streams.errors import StorageError
-from streams.events.counted import CountedFile
+from streams.events.checked_file import CheckedFile
 
 _MARKS = (
     (codecs.BOM_UTF8, UTF8),
@@ -27,7 +27,7 @@ _HEAD_BYTES = 4096
 class TextFile:
     """A text file from its first character on (`begin`: the byte where it stands). Raises StorageError, permanent."""
 
-    def __init__(self, file: CountedFile, encoding: str) -> None:
+    def __init__(self, file: CheckedFile, encoding: str) -> None:
         self._file = file
         self.encoding = encoding
         head = file.pread(0, _HEAD_BYTES)

@@ -24,9 +24,9 @@ from uproot.interpretation.strings import AsStrings
 
 from streams.core.names import shown
 from streams.errors import StorageError, Transfer2goError
-from streams.events import reading
+from streams.events import entries as windows
+from streams.events.checked_file import CheckedFile, in_words
 from streams.events.columns import NoArrowType, arrow_array, arrow_field
-from streams.events.counted import CountedFile, in_words
 
 _AWKWARD = uproot.interpretation.library.Awkward()
 _OPTIONS = {"ak_add_doc": False}
@@ -47,7 +47,7 @@ class _Column:
 class BranchTree:
     """The leaf branches of a TTree, named by their path in it."""
 
-    def __init__(self, tree: Any, file: CountedFile) -> None:
+    def __init__(self, tree: Any, file: CheckedFile) -> None:
         self._file = file
         self.entries = int(tree.num_entries)
         if self.entries < 0:
@@ -176,7 +176,7 @@ class BranchTree:
         self._kept_bytes -= sum(column.sizes[number] for number in column.kept)
         column.kept = {}
         for number, array in baskets.items():
-            if column.offsets[number + 1] > stop and self._kept_bytes + column.sizes[number] <= reading.KEPT_BYTES:
+            if column.offsets[number + 1] > stop and self._kept_bytes + column.sizes[number] <= windows.KEPT_BYTES:
                 column.kept[number] = array
                 self._kept_bytes += column.sizes[number]
 

@@ -1,0 +1,4 @@
+"""A federation on one machine, for trying and testing: brokers, mirrors and workers under one supervisor.
+
+A site's own clusters need nothing of this.
+"""

@@ -1,0 +1,4 @@
+"""Kafka as this product needs it: clients and their settings, topics, publishing with numbers, reading, replaying.
+
+What a record means is not known here.
+"""

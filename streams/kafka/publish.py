@@ -13,14 +13,15 @@ from functools import lru_cache, partial
 from types import TracebackType
 from typing import Self
 
-from streams import release, waits, wire
+from streams import waits, wire
 from streams.core import topics
 from streams.core.messages import ChunkHeader, LastSequence, Message, Origin, SiteAnnounced
 from streams.core.names import Site
 from streams.errors import Temporary
 from streams.kafka import client
-from streams.kafka.lane import Headers, Lane, OnAck, Place
+from streams.kafka.sequenced_producer import Headers, OnAck, Place, SequencedProducer
 from streams.settings import Settings
+from streams.wire import release
 
 _partition_of = lru_cache(maxsize=8192)(topics.partition_of)
 
@@ -49,8 +50,8 @@ class Publisher:
         self._settings, self._now_ms = settings, now_ms
         self.site, self.writer, self.role = site, writer, role
         self._partitions = settings.registry.partitions
-        self._lane: Lane | None = None
-        self._chunks: Lane | None = None
+        self._lane: SequencedProducer | None = None
+        self._chunks: SequencedProducer | None = None
         self._opening = threading.Lock()
         if opened:
             self.open()
@@ -59,10 +60,11 @@ class Publisher:
         """Make the client of control, if there is none yet. NeverWorks when librdkafka refuses its settings."""
         with self._opening:
             if self._lane is None:
-                self._lane = Lane(client.producer_config(self._settings, self.site, f"{self.role}-{self.writer}"))
+                config = client.producer_config(self._settings, self.site, f"{self.role}-{self.writer}")
+                self._lane = SequencedProducer(config)
 
     @property
-    def _control(self) -> Lane:
+    def _control(self) -> SequencedProducer:
         if self._lane is None:
             self.open()
         assert self._lane is not None
@@ -110,19 +112,19 @@ class Publisher:
                     raise
                 lane.wait_for_room(min(rest, 0.1))
 
-    def _chunk_lane(self) -> Lane:
+    def _chunk_lane(self) -> SequencedProducer:
         with self._opening:
             if self._chunks is None:
                 config = client.producer_config(
                     self._settings, self.site, f"{self.role}-{self.writer}-chunks", chunks=True
                 )
-                self._chunks = Lane(config)
+                self._chunks = SequencedProducer(config)
             return self._chunks
 
     def _origin(self, incarnation: str, seq: int) -> Origin:
         return Origin(self.site, self.writer, incarnation, seq, self._now_ms())
 
-    def _lanes(self) -> tuple[Lane, ...]:
+    def _lanes(self) -> tuple[SequencedProducer, ...]:
         return tuple(lane for lane in (self._lane, self._chunks) if lane is not None)
 
     def last_sequences(self) -> tuple[LastSequence, ...]:

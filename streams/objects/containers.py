@@ -13,10 +13,10 @@ import tarfile
 from collections.abc import Mapping
 from typing import TypeVar
 
-from streams.core.named import ObjectSelection
 from streams.core.names import shown
+from streams.core.selections.objects import ObjectSelection
 from streams.errors import StorageError
-from streams.events.counted import NOT_SUPPORTED, CountedFile, unsupported
+from streams.events.checked_file import NOT_SUPPORTED, CheckedFile, unsupported
 from streams.events.packing import HEAD_BYTES, other_packing_of, packing_of
 from streams.objects import root_objects, tars, zips
 from streams.objects.found import Listing, Scan
@@ -45,7 +45,7 @@ def listed(path: str, asked: ObjectSelection, *, version: str | None = None) -> 
     holds no objects and for a name or glob that nothing matches (it names the nearest). What matches and cannot travel
     is in `refused`.
     """
-    with CountedFile(path, version) as file:
+    with CheckedFile(path, version) as file:
         scan = Scan(asked, path)
         kind = _known(file)
         with file.guarded(f"cannot read the {kind} file"):
@@ -64,7 +64,7 @@ def open_object(path: str, name: str, *, version: str | None, scratch: str) -> R
 
     Of a file that changed since, StorageError data-bad, also while it is read.
     """
-    with CountedFile(path, version) as file:
+    with CheckedFile(path, version) as file:
         kind = _known(file)
         with file.guarded(f"cannot read the {kind} file"):
             if kind == "zip":
@@ -76,7 +76,7 @@ def open_object(path: str, name: str, *, version: str | None, scratch: str) -> R
             return _tar_reader(file, name, scratch)
 
 
-def _known(file: CountedFile) -> str:
+def _known(file: CheckedFile) -> str:
     """Its kind; from now on the file knows what that kind's library cannot do."""
     kind = _kind(file)
     if kind == "ROOT":
@@ -86,7 +86,7 @@ def _known(file: CountedFile) -> str:
     return kind
 
 
-def _kind(file: CountedFile) -> str:
+def _kind(file: CheckedFile) -> str:
     """By the first bytes. Raises StorageError for what holds no objects."""
     head = file.pread(0, _HEAD_BYTES)
     if head.startswith(b"root"):
@@ -122,7 +122,7 @@ def _is_tar(head: bytes) -> bool:
     return True
 
 
-def _zip_reader(file: CountedFile, name: str, scratch: str) -> Reader:
+def _zip_reader(file: CheckedFile, name: str, scratch: str) -> Reader:
     members = _TABLES.of(file, "", lambda: {member.name: member for member in zips.zip_members(file)})
     member = _named(members, name, file)
     if member.fault is not None:
@@ -140,7 +140,7 @@ def _zip_reader(file: CountedFile, name: str, scratch: str) -> Reader:
         raise
 
 
-def _tar_reader(file: CountedFile, name: str, scratch: str) -> Reader:
+def _tar_reader(file: CheckedFile, name: str, scratch: str) -> Reader:
     packing = packing_of(file.pread(0, HEAD_BYTES))
     unpacked = None
     if packing is not None:
@@ -160,7 +160,7 @@ def _tar_reader(file: CountedFile, name: str, scratch: str) -> Reader:
         raise
 
 
-def _named(members: Mapping[str, Member], name: str, file: CountedFile) -> Member:
+def _named(members: Mapping[str, Member], name: str, file: CheckedFile) -> Member:
     if name not in members:
         what = f"no object {shown(name)!r}"
         raise StorageError(what, file.path, "list its objects again", failure_class="permanent")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from streams.core.asked import matches, nearest, readable
-from streams.core.named import ObjectSelection
 from streams.core.names import shown
+from streams.core.selections.entries import matches, nearest, readable
+from streams.core.selections.objects import ObjectSelection
 from streams.errors import StorageError
 from streams.storage.checksums import ADLER32_EMPTY, Buffer, adler32, adler32_hex
 

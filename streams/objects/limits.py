@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streams.core.names import shown
 from streams.errors import StorageError
-from streams.events.counted import NOT_SUPPORTED
+from streams.events.checked_file import NOT_SUPPORTED
 
 MEMBERS_MAX = 100_000
 """Of one archive: their table is held in memory, about 400 bytes for each."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
-from streams.events.counted import CountedFile
+from streams.events.checked_file import CheckedFile
 
 BEGIN = 100
 BIG_FROM = 2_000_000_000
@@ -45,7 +45,7 @@ class Head:
     uuid: bytes
 
     @classmethod
-    def read(cls, file: CountedFile) -> Self:
+    def read(cls, file: CheckedFile) -> Self:
         raw = file.pread(0, _HEAD_BIG.size)
         fields = _HEAD.unpack_from(raw)
         if fields[1] >= 1_000_000:
@@ -169,7 +169,7 @@ class Directory:
     uuid: bytes
 
     @classmethod
-    def read(cls, file: CountedFile, at: int) -> Self:
+    def read(cls, file: CheckedFile, at: int) -> Self:
         raw = file.pread(at, at + _DIRECTORY_BIG.size + 18)
         fields = _DIRECTORY.unpack_from(raw)
         if fields[0] > 1000:
@@ -201,7 +201,7 @@ class Place:
     directories: tuple[Key, ...]
 
 
-def walk(file: CountedFile, head: Head) -> Iterator[Place]:
+def walk(file: CheckedFile, head: Head) -> Iterator[Place]:
     """Every object, directories' before those in them. ValueError for what cannot be."""
     root = Directory.read(file, head.begin + head.name_bytes)
     todo: list[tuple[str, Directory, tuple[Key, ...]]] = [("", root, ())]
@@ -223,7 +223,7 @@ def walk(file: CountedFile, head: Head) -> Iterator[Place]:
                     todo.append((name + "/", inner, (*above, key)))
 
 
-def _keys(file: CountedFile, directory: Directory) -> Iterator[Key]:
+def _keys(file: CheckedFile, directory: Directory) -> Iterator[Key]:
     if not directory.keys_start:
         return
     if not 0 <= directory.keys_bytes <= _LIST_BYTES_MAX:
@@ -252,3 +252,17 @@ def _string(raw: bytes, at: int) -> tuple[bytes, int]:
 
 def string_written(text: bytes) -> bytes:
     return (bytes([len(text)]) if len(text) < 255 else b"\xff" + struct.pack(">i", len(text))) + text
+
+
+def unpacked_object(file: CheckedFile, key: Key) -> bytes | memoryview:
+    """The object as it is streamed, without its key. Raises anything for what cannot be unpacked."""
+    raw = file.pread(key.data_start, key.start + key.record_bytes)
+    if not key.is_packed:
+        return raw
+    import uproot
+    from uproot.source.chunk import Chunk
+    from uproot.source.cursor import Cursor
+
+    chunk = Chunk.wrap(None, raw)
+    found = uproot.compression.decompress(chunk, Cursor(0), {}, len(raw), key.object_bytes)
+    return memoryview(found.raw_data).cast("B")

@@ -5,12 +5,14 @@ Not here: what an object is, which it is (root_objects.py).
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from uuid import UUID
 
-from streams.events.counted import CountedFile
+from streams.events.checked_file import CheckedFile
 from streams.objects.root_keys import BEGIN, BIG_FROM, KEY_BYTES_MAX, Directory, Head, Key, Place, string_written
 from streams.objects.windows import require_within
 from streams.storage.endpoint import FileStat, Reader
@@ -70,7 +72,7 @@ class Contents:
     unpacked: Callable[[Mapping[int, int]], bytes] | None = None
 
 
-def lay_out(file: CountedFile, head: Head, contents: Contents) -> Layout:
+def lay_out(file: CheckedFile, head: Head, contents: Contents) -> Layout:
     """The whole file. ValueError where positions are too large for the keys there are."""
     key = contents.place.key
     size = key.record_bytes + key.object_bytes + sum(size for _, size in contents.baskets) + head.streamers_bytes
@@ -194,3 +196,11 @@ class LayoutReader(Reader):
         struct.pack_into(">qq" if big else ">ii", key, _POSITIONS_AT, start, copy.directory_start)
         size = min(view.nbytes, len(key) - within)
         view[:size] = key[within : within + size]
+
+
+def uuid_of(head: Head, key: Key, unpacked: bytes | memoryview) -> bytes:
+    """The same for the same object of the same file, and for no other."""
+    digest = hashlib.sha256(head.uuid + key.classname + b"\0" + key.name + b"\0" + key.title)
+    digest.update(f";{key.cycle};{key.start};{key.date};{key.record_bytes}".encode())
+    digest.update(unpacked)
+    return UUID(bytes=digest.digest()[:16], version=5).bytes

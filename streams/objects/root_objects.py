@@ -11,19 +11,17 @@ reason: RNTuples, trees that keep branches in other files, other objects with tr
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
-from uuid import UUID
 
-from streams.core.named import name_fault
 from streams.core.names import shown
+from streams.core.selections.objects import name_fault
 from streams.errors import StorageError
-from streams.events.counted import CountedFile
+from streams.events.checked_file import CheckedFile
 from streams.objects.found import Found, Scan, measured
 from streams.objects.limits import damaged
-from streams.objects.root_keys import Head, Key, Place, walk
-from streams.objects.root_layout import Contents, Layout, LayoutReader, lay_out
+from streams.objects.root_keys import Head, Key, Place, unpacked_object, walk
+from streams.objects.root_layout import Contents, Layout, LayoutReader, lay_out, uuid_of
 
 OBJECT_BYTES_MAX = 128 << 20
 """Of one object unpacked, a tree's baskets not counted: it is looked at in memory. ROOT itself ends at 1 GB."""
@@ -34,7 +32,7 @@ _RNTUPLES = (b"ROOT::RNTuple", b"ROOT::Experimental::RNTuple")
 _BRANCH = re.compile(rb"TBranch[A-Za-z]*\x00")
 
 
-def scan_root(file: CountedFile, scan: Scan) -> None:
+def scan_root(file: CheckedFile, scan: Scan) -> None:
     """Of several cycles of a name the last is the one; each is also there as `name;cycle`, asked for exactly."""
     exact = set(scan.asked.exact)
     for name, place in root_places(file).items():
@@ -50,7 +48,7 @@ def scan_root(file: CountedFile, scan: Scan) -> None:
             scan.refuse(name, error)
 
 
-def root_places(file: CountedFile) -> dict[str, Place]:
+def root_places(file: CheckedFile) -> dict[str, Place]:
     """Every object as `name;cycle`, and the last cycle as `name` too."""
     places: dict[str, Place] = {}
     for place in walk(file, Head.read(file)):
@@ -60,7 +58,7 @@ def root_places(file: CountedFile) -> dict[str, Place]:
     return places
 
 
-def layout_of(file: CountedFile, place: Place) -> Layout:
+def layout_of(file: CheckedFile, place: Place) -> Layout:
     """The file of this object. StorageError: permanent where it cannot travel, data-bad where it is damaged."""
     with file.guarded(f"cannot read the object {shown(place.name)!r}"):
         head = Head.read(file)
@@ -80,28 +78,6 @@ def layout_of(file: CountedFile, place: Place) -> Layout:
         return lay_out(file, head, Contents(place, uuid_of(head, place.key, unpacked)))
 
 
-def uuid_of(head: Head, key: Key, unpacked: bytes | memoryview) -> bytes:
-    """The same for the same object of the same file, and for no other."""
-    digest = hashlib.sha256(head.uuid + key.classname + b"\0" + key.name + b"\0" + key.title)
-    digest.update(f";{key.cycle};{key.start};{key.date};{key.record_bytes}".encode())
-    digest.update(unpacked)
-    return UUID(bytes=digest.digest()[:16], version=5).bytes
-
-
-def unpacked_object(file: CountedFile, key: Key) -> bytes | memoryview:
-    """The object as it is streamed, without its key. Raises anything for what cannot be unpacked."""
-    raw = file.pread(key.data_start, key.start + key.record_bytes)
-    if not key.is_packed:
-        return raw
-    import uproot
-    from uproot.source.chunk import Chunk
-    from uproot.source.cursor import Cursor
-
-    chunk = Chunk.wrap(None, raw)
-    found = uproot.compression.decompress(chunk, Cursor(0), {}, len(raw), key.object_bytes)
-    return memoryview(found.raw_data).cast("B")
-
-
 def _fault(place: Place) -> str | None:
     key = place.key
     if key.classname in _RNTUPLES:
@@ -111,7 +87,7 @@ def _fault(place: Place) -> str | None:
     return name_fault(f"{place.name};{key.cycle}")
 
 
-def _require_record(file: CountedFile, key: Key) -> None:
+def _require_record(file: CheckedFile, key: Key) -> None:
     """What lies there is what the directory says. StorageError, data-bad."""
     if key.start + key.record_bytes > file.bytes:
         raise damaged(f"the object {shown(repr(key.name)[2:-1])!r} reaches beyond the end", file.path)

@@ -14,20 +14,18 @@ import numpy as np
 
 from streams.core.names import shown
 from streams.errors import StorageError
-from streams.events.counted import CountedFile
+from streams.events.checked_file import CheckedFile
 from streams.events.root import keys_of, open_root
 from streams.objects.limits import damaged
-from streams.objects.root_keys import DIRECTORIES, NARROW_MAX, Head, Place
-from streams.objects.root_layout import Contents, Copy, Layout, LayoutReader, lay_out
+from streams.objects.root_keys import DIRECTORIES, NARROW_MAX, Head, Place, unpacked_object
+from streams.objects.root_layout import Contents, Copy, Layout, LayoutReader, lay_out, uuid_of
 
 BASKETS_MAX = 200_000
 """Of one tree: their places are held in memory, about 200 bytes for each."""
 
 
-def tree_layout(file: CountedFile, head: Head, place: Place) -> Layout:
+def tree_layout(file: CheckedFile, head: Head, place: Place) -> Layout:
     """Raises StorageError, permanent, for a tree that cannot travel; anything for tables that cannot be."""
-    from streams.objects.root_objects import unpacked_object, uuid_of
-
     tables = list(_tables(file, place, _read_tree(file, place.key.start)))
     baskets = sorted(
         {(int(start), int(size)) for _, *table in tables for start, size in zip(*table, strict=True) if start}
@@ -56,7 +54,7 @@ def tree_layout(file: CountedFile, head: Head, place: Place) -> Layout:
     return layout
 
 
-def _read_tree(file: CountedFile, start: int | None) -> Any:
+def _read_tree(file: CheckedFile, start: int | None) -> Any:
     """The tree whose key lies at `start`, or the only object there is."""
     for _, _, classname, key in keys_of(open_root(file)):
         if int(key.fSeekKey) == start or (start is None and classname not in DIRECTORIES):
@@ -67,7 +65,7 @@ def _read_tree(file: CountedFile, start: int | None) -> Any:
 Table = tuple[str, Any, Any]
 
 
-def _tables(file: CountedFile, place: Place, tree: Any) -> Iterator[Table]:
+def _tables(file: CheckedFile, place: Place, tree: Any) -> Iterator[Table]:
     """Of each branch its name and where its baskets lie, in the order in which they are streamed."""
     for branch in _streamed(tree):
         if str(branch.member("fFileName", none_if_missing=True) or ""):
@@ -99,12 +97,12 @@ def _moved(starts: Any, moved: Mapping[int, int]) -> Any:
     return np.array(now, dtype=starts.dtype)
 
 
-def _cannot(place: Place, why: str, file: CountedFile) -> StorageError:
+def _cannot(place: Place, why: str, file: CheckedFile) -> StorageError:
     what = f"the object {shown(place.name)!r} cannot travel: {why}"
     return StorageError(what, file.path, "ask for its entries", failure_class="permanent")
 
 
-def _require_baskets(file: CountedFile, baskets: list[tuple[int, int]]) -> None:
+def _require_baskets(file: CheckedFile, baskets: list[tuple[int, int]]) -> None:
     """Each is a record of that size, and none is inside another: so the whole is never more than the file."""
     stop = 0
     for start, size in baskets:
@@ -114,7 +112,7 @@ def _require_baskets(file: CountedFile, baskets: list[tuple[int, int]]) -> None:
         stop = start + size
 
 
-def _require_same(file: CountedFile, place: Place, layout: Layout, tables: list[Table]) -> None:
+def _require_same(file: CheckedFile, place: Place, layout: Layout, tables: list[Table]) -> None:
     """The tree of the result says of every basket where it now lies."""
     moved = {}
     for at, piece in zip(layout.starts, layout.pieces, strict=True):
@@ -123,7 +121,7 @@ def _require_same(file: CountedFile, place: Place, layout: Layout, tables: list[
             if at > NARROW_MAX and struct.unpack(">h", file.pread(piece.start + 4, piece.start + 6))[0] <= 1000:
                 raise ValueError("a basket for small files would lie beyond 2 GB")
     with LayoutReader(file.reader(), layout) as reader:
-        seen = cast(CountedFile, _Seen(reader, file.path))
+        seen = cast(CheckedFile, _Seen(reader, file.path))
         found = list(_tables(seen, place, _read_tree(seen, None)))
     for (name, starts, _), (_, now, _) in zip(tables, found, strict=True):
         if not np.array_equal(_moved(starts, moved), now):

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sized
 from typing import Any, TypeVar
 
-from streams.events.counted import CountedFile
+from streams.events.checked_file import CheckedFile
 
 LINES_MAX = 200_000
 """Of all tables together, about 400 bytes each; the last one is kept whatever its size."""
@@ -22,7 +22,7 @@ class Tables:
         self._kept: OrderedDict[tuple[str, str, str], Any] = OrderedDict()
         self._lines = 0
 
-    def of(self, file: CountedFile, name: str, make: Callable[[], Table]) -> Table:
+    def of(self, file: CheckedFile, name: str, make: Callable[[], Table]) -> Table:
         """The table `name` of this version of the file; made unless it is kept."""
         key = (file.path, file.version, name)
         with self._lock:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import IO, Any, cast
 
-from streams.core.named import name_fault, safe_suffix
 from streams.core.names import shown
+from streams.core.selections.objects import name_fault, safe_suffix
 from streams.errors import StorageError
-from streams.events.counted import CountedFile
+from streams.events.checked_file import CheckedFile
 from streams.objects.found import Found, Scan, measured
 from streams.objects.limits import (
     MEMBERS_MAX,
@@ -87,7 +87,7 @@ class Plain(io.RawIOBase):
         return True
 
 
-def scan_tar(file: CountedFile, packing: str | None, scan: Scan) -> None:
+def scan_tar(file: CheckedFile, packing: str | None, scan: Scan) -> None:
     """One walk from front to back: what is asked for is read as it passes.
 
     A second one where a hard link of a packed archive is asked for, and what it links to is not.
@@ -128,11 +128,11 @@ def scan_tar(file: CountedFile, packing: str | None, scan: Scan) -> None:
             scan.add(Found(name, *measures[member.start], safe_suffix(name)))
 
 
-def _opened(file: CountedFile, packing: str | None) -> Plain | Unpacked:
+def _opened(file: CheckedFile, packing: str | None) -> Plain | Unpacked:
     return Plain(file.pread, file.path) if packing is None else Unpacked(file, packing)
 
 
-def tar_table(file: CountedFile, unpacked: PosixReader | None) -> dict[str, TarMember]:
+def tar_table(file: CheckedFile, unpacked: PosixReader | None) -> dict[str, TarMember]:
     """Every member by name, of the file or of what was unpacked from it."""
 
     def pread(start: int, stop: int) -> bytes:
@@ -144,7 +144,7 @@ def tar_table(file: CountedFile, unpacked: PosixReader | None) -> dict[str, TarM
     return {member.name: member for member in tar_members(Plain(pread, file.path), file, size)}
 
 
-def tar_members(archive: Plain | Unpacked, file: CountedFile, size: int | None) -> Iterator[TarMember]:
+def tar_members(archive: Plain | Unpacked, file: CheckedFile, size: int | None) -> Iterator[TarMember]:
     """Every member but directories, in order. `size` of the archive, None where that is not known yet.
 
     StorageError: data-bad for an archive that is cut or corrupt, permanent for a packed file that holds none.
@@ -206,7 +206,7 @@ def _zeros(count: int) -> Iterator[bytes]:
         count -= BLOCK_BYTES
 
 
-def _member(info: tarfile.TarInfo, before: Mapping[str, TarMember], file: CountedFile, segments: int) -> TarMember:
+def _member(info: tarfile.TarInfo, before: Mapping[str, TarMember], file: CheckedFile, segments: int) -> TarMember:
     """`segments`: how many there are of all members up to this one."""
     name = member_name(info.name)
     fault = name_fault(name)
@@ -232,7 +232,7 @@ def _linked(name: str, target: str, before: Mapping[str, TarMember], start: int)
     return replace(meant, name=name)
 
 
-def _segments(info: tarfile.TarInfo, file: CountedFile) -> tuple[tuple[int, int], ...]:
+def _segments(info: tarfile.TarInfo, file: CheckedFile) -> tuple[tuple[int, int], ...]:
     found = [(offset, length) for offset, length in cast(Any, info).sparse or () if length]
     at = 0
     for offset, length in found:

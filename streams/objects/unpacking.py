@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from streams.errors import StorageError
-from streams.events.counted import NOT_SUPPORTED, CountedFile, unsupported
+from streams.events.checked_file import NOT_SUPPORTED, CheckedFile, unsupported
 from streams.events.packing import HEAD_BYTES, packing_of
 from streams.objects.limits import bomb, damaged, unpacked_max
 
@@ -82,7 +82,7 @@ _DECODERS: dict[str, Callable[[], Any]] = {
 class Zstd:
     """Arrow's decoder of zstd frames, which asks for what it needs; its window has 128 MB at most."""
 
-    def __init__(self, file: CountedFile, start: int, stop: int) -> None:
+    def __init__(self, file: CheckedFile, start: int, stop: int) -> None:
         import pyarrow as pa
 
         self._file, self._at, self._stop = file, start, stop
@@ -110,7 +110,7 @@ class Unpacked(io.RawIOBase):
     StorageError: data-bad for a stream that is cut or corrupt, permanent for one that becomes too much.
     """
 
-    def __init__(self, file: CountedFile, packing: str) -> None:
+    def __init__(self, file: CheckedFile, packing: str) -> None:
         super().__init__()
         self._file, self._packing = file, packing
         self._most = unpacked_max(file.bytes)

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from streams.core.named import name_fault, safe_suffix
 from streams.core.names import shown
+from streams.core.selections.objects import name_fault, safe_suffix
 from streams.errors import StorageError
-from streams.events.counted import NOT_SUPPORTED, CountedFile, unsupported
+from streams.events.checked_file import NOT_SUPPORTED, CheckedFile, unsupported
 from streams.objects.found import Found, Scan, measured
 from streams.objects.limits import (
     MEMBERS_MAX,
@@ -83,7 +83,7 @@ class _Table:
     shift: int
 
 
-def has_table(file: CountedFile) -> bool:
+def has_table(file: CheckedFile) -> bool:
     """Whether the table of an archive ends this file, whatever it begins with."""
     try:
         table = _table(file)
@@ -94,7 +94,7 @@ def has_table(file: CountedFile) -> bool:
     return table.lines > 0 and file.pread(table.start, table.start + 4) == b"PK\x01\x02"
 
 
-def zip_members(file: CountedFile) -> list[ZipMember]:
+def zip_members(file: CheckedFile) -> list[ZipMember]:
     """The table, directories left out. StorageError: data-bad for a table that cannot be, permanent for too large."""
     table = _table(file)
     if not table.lines and not table.bytes:
@@ -121,7 +121,7 @@ def zip_members(file: CountedFile) -> list[ZipMember]:
     ]
 
 
-def scan_zip(file: CountedFile, scan: Scan) -> None:
+def scan_zip(file: CheckedFile, scan: Scan) -> None:
     most = left = ratio_max(file.bytes)
     for member in {member.name: member for member in zip_members(file)}.values():
         if not scan.wants(member.name):
@@ -141,7 +141,7 @@ def scan_zip(file: CountedFile, scan: Scan) -> None:
             scan.refuse(member.name, error)
 
 
-def data_start(file: CountedFile, member: ZipMember) -> int:
+def data_start(file: CheckedFile, member: ZipMember) -> int:
     """Where the member's packed bytes begin. StorageError, data-bad, where its own header says other than the table."""
     raw = file.pread(member.header_start, member.header_start + _LOCAL.size)
     if len(raw) < _LOCAL.size or not raw.startswith(b"PK\x03\x04"):
@@ -161,7 +161,7 @@ def data_start(file: CountedFile, member: ZipMember) -> int:
     return int(start)
 
 
-def unpack(file: CountedFile, member: ZipMember) -> Iterator[bytes]:
+def unpack(file: CheckedFile, member: ZipMember) -> Iterator[bytes]:
     """The member's bytes in pieces; StorageError, data-bad, unless they are as many as told, with the crc32 told."""
     start = data_start(file, member)
     named = f"the member {shown(member.name)!r}"
@@ -182,7 +182,7 @@ def unpack(file: CountedFile, member: ZipMember) -> Iterator[bytes]:
         raise damaged(f"{named} has another crc32 than the table says", file.path)
 
 
-def _blocks(file: CountedFile, member: ZipMember, start: int) -> Iterator[bytes]:
+def _blocks(file: CheckedFile, member: ZipMember, start: int) -> Iterator[bytes]:
     if member.method == STORED:
         yield from _packed(file, member, start)
     elif member.method == ZSTD:
@@ -193,13 +193,13 @@ def _blocks(file: CountedFile, member: ZipMember, start: int) -> Iterator[bytes]
         yield from _decoded(file, member, start)
 
 
-def _packed(file: CountedFile, member: ZipMember, start: int) -> Iterator[bytes]:
+def _packed(file: CheckedFile, member: ZipMember, start: int) -> Iterator[bytes]:
     stop = start + member.packed_bytes
     for at in range(start, stop, BLOCK_BYTES):
         yield file.pread(at, min(stop, at + BLOCK_BYTES))
 
 
-def _decoded(file: CountedFile, member: ZipMember, start: int) -> Iterator[bytes]:
+def _decoded(file: CheckedFile, member: ZipMember, start: int) -> Iterator[bytes]:
     """At most one block more than the table says."""
     decoder: Any = None
     size = 0
@@ -341,7 +341,7 @@ def _overlapping(members: list[ZipMember], table_start: int) -> set[int]:
     return bad
 
 
-def _table(file: CountedFile) -> _Table:
+def _table(file: CheckedFile) -> _Table:
     """Where the table is. StorageError: data-bad where there is none, permanent where it is too large to be read."""
     start = max(0, file.bytes - _END.size - 0xFFFF)
     tail = file.pread(start, file.bytes)
@@ -370,10 +370,10 @@ def _table(file: CountedFile) -> _Table:
     return _Table(end - size, size, lines, shift)
 
 
-def _split(file: CountedFile) -> StorageError:
+def _split(file: CheckedFile) -> StorageError:
     return unsupported(f"{NOT_SUPPORTED}a part of a split zip archive", file.path, "join its parts first")
 
 
-def _too_many(count: int, file: CountedFile) -> StorageError:
+def _too_many(count: int, file: CheckedFile) -> StorageError:
     what = f"an archive of {count:,} members, {MEMBERS_MAX:,} at most"
     return StorageError(what, file.path, "unpack it yourself and register the files", failure_class="permanent")

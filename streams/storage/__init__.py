@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
-from streams.core.stores import Store
+from streams.core.store_names import Store
 from streams.errors import NeverWorks
 from streams.storage.endpoint import Endpoint
 from streams.storage.rules import PathRules

@@ -21,14 +21,14 @@ from streams.storage.posix_reader import PosixReader
 from streams.storage.writeback import Disk
 
 if TYPE_CHECKING:
-    from streams.storage.posix import PosixEndpoint
+    from streams.storage.posix_store import PosixStore
 
 # Below this, syncing each file is cheaper than flushing a whole filesystem that others write to as well.
 SYNCFS_FILES_MIN = 8
 SYNCFS_DIRECTORIES_MIN = 8
 
 
-def sync_parts(store: PosixEndpoint, parts: Sequence[PosixPart]) -> list[Ranges | StorageError]:
+def sync_parts(store: PosixStore, parts: Sequence[PosixPart]) -> list[Ranges | StorageError]:
     covered = [part.covered for part in parts]  # before the sync: what is written meanwhile is not durable
     by_disk: dict[Disk, list[PosixPart]] = defaultdict(list)
     for part in parts:
@@ -85,7 +85,7 @@ def _sync_each(members: Iterable[PosixPart]) -> list[PosixPart]:
     return unnamed
 
 
-def seal_parts(store: PosixEndpoint, parts: Sequence[PosixPart]) -> list[Sealed | StorageError]:
+def seal_parts(store: PosixStore, parts: Sequence[PosixPart]) -> list[Sealed | StorageError]:
     answers: dict[int, Sealed | StorageError] = {}
     adlers: dict[int, str] = {}
     for at, part in enumerate(parts):
@@ -108,7 +108,7 @@ def seal_parts(store: PosixEndpoint, parts: Sequence[PosixPart]) -> list[Sealed 
 
 
 def _name_all(
-    store: PosixEndpoint, directory: str, members: Sequence[tuple[int, PosixPart, str]]
+    store: PosixStore, directory: str, members: Sequence[tuple[int, PosixPart, str]]
 ) -> dict[int, Sealed | StorageError]:
     answers: dict[int, Sealed | StorageError] = {}
     with ExitStack() as stack:
@@ -121,7 +121,7 @@ def _name_all(
     return answers
 
 
-def _name(store: PosixEndpoint, directory_fd: int, part: PosixPart, adler: str) -> Sealed | StorageError:
+def _name(store: PosixStore, directory_fd: int, part: PosixPart, adler: str) -> Sealed | StorageError:
     try:
         part.still_as_verified()
         store.tree.rename_noreplace(directory_fd, part.part_name, part.name)
@@ -137,7 +137,7 @@ def _name(store: PosixEndpoint, directory_fd: int, part: PosixPart, adler: str) 
 
 
 def _look_at_target(
-    store: PosixEndpoint, part: PosixPart, failure: StorageError, adler: str | None
+    store: PosixStore, part: PosixPart, failure: StorageError, adler: str | None
 ) -> Sealed | StorageError:
     """The last word on a part that could not be named: another writer of the item may have sealed it.
 
@@ -165,7 +165,7 @@ def _ended(part: PosixPart, failure: StorageError) -> StorageError:
 
 
 def _make_names_durable(
-    store: PosixEndpoint, parts: Sequence[PosixPart], answers: dict[int, Sealed | StorageError]
+    store: PosixStore, parts: Sequence[PosixPart], answers: dict[int, Sealed | StorageError]
 ) -> None:
     """A rename that may not outlive a power cut is no seal: such items fail for now, and are found by `present`."""
     named = [at for at, answer in answers.items() if isinstance(answer, Sealed) and not answer.already]
@@ -176,7 +176,7 @@ def _make_names_durable(
             answers[at] = oserrors.naming(error, parts[at].pfn)
 
 
-def settle(store: PosixEndpoint, directories: dict[str, Disk], *, contents: bool = False) -> dict[str, OSError | None]:
+def settle(store: PosixStore, directories: dict[str, Disk], *, contents: bool = False) -> dict[str, OSError | None]:
     """Make the names in these directories durable, and with `contents` the files too."""
     answers: dict[str, OSError | None] = {}
     by_disk: dict[Disk, list[str]] = defaultdict(list)
@@ -197,7 +197,7 @@ def settle(store: PosixEndpoint, directories: dict[str, Disk], *, contents: bool
     return answers
 
 
-def present(store: PosixEndpoint, wanted: Sequence[Wanted]) -> list[bool | StorageError]:
+def present(store: PosixStore, wanted: Sequence[Wanted]) -> list[bool | StorageError]:
     """See `Endpoint.present_group`. What is found is made durable: its writer may have died before doing so."""
     each = len(wanted) < SYNCFS_FILES_MIN
     answers: list[bool | StorageError] = []
@@ -221,14 +221,14 @@ def present(store: PosixEndpoint, wanted: Sequence[Wanted]) -> list[bool | Stora
     return answers
 
 
-def _fsync(store: PosixEndpoint, reader: PosixReader) -> None:
+def _fsync(store: PosixStore, reader: PosixReader) -> None:
     try:
         reader.fsync()
     except OSError as error:
         raise oserrors.naming(error, store.pfn(reader.lfn)) from error
 
 
-def _matching(store: PosixEndpoint, wanted: Wanted, *, fsync: bool) -> int | None:
+def _matching(store: PosixStore, wanted: Wanted, *, fsync: bool) -> int | None:
     """The device of the file if it is there whole, None if it is not there or cannot be told."""
     try:
         reader = store.open_reader(wanted.lfn)

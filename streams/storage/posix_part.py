@@ -31,7 +31,7 @@ from streams.storage.endpoint import Part, PartLost, Sealed
 from streams.storage.writeback import Disk
 
 if TYPE_CHECKING:
-    from streams.storage.posix import PosixEndpoint
+    from streams.storage.posix_store import PosixStore
 
 READ_BYTES = 1 << 20
 UNCACHED_BYTES_MIN = 8 * 1024 * 1024
@@ -42,7 +42,7 @@ _NOT_UNCACHED = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
 class PosixPart(Part):
-    def __init__(self, store: PosixEndpoint, lfn: str, tag: str, path: str, *, bytes: int, adler32: str | None) -> None:
+    def __init__(self, store: PosixStore, lfn: str, tag: str, path: str, *, bytes: int, adler32: str | None) -> None:
         self.lfn = lfn
         self.tag = tag
         self.bytes = bytes

@@ -19,7 +19,7 @@ from streams.storage.endpoint import Placed
 from streams.storage.posix_reader import READ_BYTES, READ_FLAGS, PosixReader
 
 if TYPE_CHECKING:
-    from streams.storage.posix import PosixEndpoint
+    from streams.storage.posix_store import PosixStore
 
 _FICLONE = 0x40049409
 _CANNOT_CLONE = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV, errno.ENOSYS, errno.EBADF, errno.EPERM}
@@ -45,7 +45,7 @@ def _opened(lfn: str, source_path: str) -> PosixReader:
     return PosixReader(fd, lfn, source_path)
 
 
-def place(store: PosixEndpoint, lfn: str, source_path: str, *, link: bool) -> Placed:
+def place(store: PosixStore, lfn: str, source_path: str, *, link: bool) -> Placed:
     path = store.path(lfn)
     directory, name = os.path.split(path)
     with _opened(lfn, source_path) as source:
@@ -64,7 +64,7 @@ def place(store: PosixEndpoint, lfn: str, source_path: str, *, link: bool) -> Pl
         return Placed(lfn, source.stat.bytes, adler, store.stat(lfn).version, how)
 
 
-def _bring(store: PosixEndpoint, source: PosixReader, directory_fd: int, name: str, *, link: bool) -> tuple[str, str]:
+def _bring(store: PosixStore, source: PosixReader, directory_fd: int, name: str, *, link: bool) -> tuple[str, str]:
     """The adler32, and how it came."""
     if link:
         adler = source.adler32()
@@ -98,7 +98,7 @@ def _bring_nameless(source: PosixReader, directory_fd: int, name: str) -> tuple[
         os.close(fd)
 
 
-def _bring_named(store: PosixEndpoint, source: PosixReader, directory_fd: int, name: str) -> tuple[str, str]:
+def _bring_named(store: PosixStore, source: PosixReader, directory_fd: int, name: str) -> tuple[str, str]:
     temporary = f".t2g-{secrets.token_hex(8)}-0.part"
     fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=directory_fd)
     try:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from streams.core.names import Lfn
 from streams.core.ranges import Ranges
-from streams.core.stores import AskedKeys, Store
+from streams.core.store_names import AskedKeys, Store
 from streams.errors import StorageError, UsageError
 from streams.storage.endpoint import (
     Beside,

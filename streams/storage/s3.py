@@ -14,9 +14,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from streams.core.asked import nearest, readable
 from streams.core.names import Lfn, shown
-from streams.core.stores import AskedKeys, Store
+from streams.core.selections.entries import nearest, readable
+from streams.core.store_names import AskedKeys, Store
 from streams.errors import InvalidName, StorageError, UsageError
 from streams.storage.checksums import ADLER32_EMPTY, adler32, adler32_hex
 from streams.storage.endpoint import FileStat, Reader

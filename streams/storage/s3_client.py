@@ -25,7 +25,7 @@ from urllib3.exceptions import HTTPError, IncompleteRead, NewConnectionError, SS
 
 from streams import waits
 from streams.core.names import shown
-from streams.core.stores import Store
+from streams.core.store_names import Store
 from streams.errors import StorageError
 from streams.storage.deadlines import Deadlines
 from streams.storage.endpoint import FileMissing

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, Self
 
 from streams.core.names import Adler32, Block, Dataset, Lfn, Site
-from streams.core.selection import Kind, Selector
+from streams.core.selectors import Kind, Selector
 from streams.views import rows
 from streams.views.rows import ALL, NOTHING, Entry, Total
 from streams.views.selected import Plan

@@ -14,13 +14,13 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
-from streams import avro
+from streams.client.intent_snapshot import Cells, Early, Failed, Head, Side, Sized
 from streams.core import messages as m
 from streams.core.chain import Chain, Link
 from streams.core.names import Destination, IntentId, Site, Text
 from streams.core.ranges import Ranges
 from streams.views import rows
-from streams.watching import Cells, Early, Failed, Head, Side, Sized
+from streams.wire import avro
 
 HEAD, BODY, CELL, INDEX = b"h", b"j", b"k", b"x"
 ALL, WORD, REQUESTER, DATASET, SITE = b"a", b"w", b"r", b"d", b"s"

@@ -1,7 +1,7 @@
 """Intents in the view: folded by its thread, read from any. Survives a million: nothing of an ended one is in memory.
 
-The folding is that of watching.py, over rows. What is listed is found by keys of its own, newest first, a page at a
-time. Facts are as old as the last record applied.
+The folding is that of intent_snapshot.py, over rows. What is listed is found by keys of its own, newest first, a page
+at a time. Facts are as old as the last record applied.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from streams import wire
+from streams.client.intent_snapshot import Head, IntentFold, Snapshot, snapshot
 from streams.core import messages as m
 from streams.core import topics
 from streams.core.chain import Link
 from streams.core.intent import State
 from streams.core.names import IntentId, Site
-from streams.core.selection import Kind
+from streams.core.selectors import Kind
 from streams.errors import Transfer2goError, UsageError
 from streams.views import intent_rows as layout
 from streams.views import rows
-from streams.watching import Head, IntentFold, Snapshot, snapshot
 
 WORDS = (*(str(state) for state in State), "partly", "failed", layout.OPEN)
 """What an intent may be listed by: how it stands in one word, and `open` for all that have not ended."""

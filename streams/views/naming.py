@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from streams import wire
+from streams.client.intent_snapshot import Snapshot, unnamed
 from streams.core import messages as m
 from streams.errors import Transfer2goError
 from streams.kafka.reader import Reader, record_of
 from streams.settings import Settings
-from streams.watching import Snapshot, unnamed
 
 MANIFESTS_MAX = 64
 """Read for one answer; what failed in further manifests keeps its number for a name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from streams.core.selection import Kind, Selector
+from streams.core.selectors import Kind, Selector
 from streams.errors import UsageError
 from streams.views.rows import Entry
 

@@ -1,4 +1,4 @@
-"""Who is alive, as announced.py folds it, persisted with the view's batches. Read-only for agents; no clock here."""
+"""Who is alive, as announcements.py folds it, persisted with the view's batches. Agents read it; no clock here."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from streams.announced import MISSED_MAX, REMEMBERED_MS, Announced, Announcements, Key, key_of
+from streams.client.announcements import MISSED_MAX, REMEMBERED_MS, Announced, Announcements, Key, key_of
 from streams.core.messages import Origin, SiteAnnounced
 from streams.core.names import Site
-from streams.release import UNTOLD
 from streams.views import rows
+from streams.wire.release import UNTOLD
 
 __all__ = ["MISSED_MAX", "REMEMBERED_MS", "Announced", "Sites"]
 

@@ -30,7 +30,6 @@ from streams.core.messages import DeadLetter, FilesHeld, FilesLost, SiteAnnounce
 from streams.core.names import IntentId
 from streams.errors import NeverWorks, Temporary, Transfer2goError, WireError
 from streams.kafka import client
-from streams.release import release_of
 from streams.settings import Settings
 from streams.views import intent_rows as layout
 from streams.views import rows
@@ -39,6 +38,7 @@ from streams.views.ends import EndOffsets, Place
 from streams.views.folding import Changes
 from streams.views.intents import IntentChanges, Intents
 from streams.views.sites import Sites
+from streams.wire.release import release_of
 
 log = logging.getLogger("streams.views")
 

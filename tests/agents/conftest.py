@@ -1,4 +1,4 @@
-"""Keeps the desk's log off the screen; hypothesis tries the same examples at every run."""
+"""Keeps the worker's log off the screen; hypothesis tries the same examples at every run."""
 
 from __future__ import annotations
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from faust.types import TP
 
-from agents import durable
+from agents import faust_fixes
 from agents.assignment import Assignment
-from agents.durable import StallGuard
+from agents.faust_fixes import StallGuard
 from streams.core import topics
-from tests.agents.rig import Rig
 from tests.core import example as x
+from tests.worker.rig import Rig
 
 PARTITION = topics.partition_of(x.MANIFEST, 8)
 PLACE = TP(topics.TRANSFERS, PARTITION)
@@ -41,32 +41,32 @@ class _Consumer:
 
 def test_what_the_position_has_passed_and_nobody_heard_yet_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agents.assignment.POLL_S", 0.001)
-    monkeypatch.setattr("agents.durable.spare_the_loop", lambda: None)  # this process is the tests'
+    monkeypatch.setattr("agents.faust_fixes.spare_the_loop", lambda: None)  # this process is the tests'
     rig = Rig(awake=False)
     consumer = _Consumer(end=3)
     assignment = Assignment(
         SimpleNamespace(consumer=consumer),
-        rig.desk,
+        rig.dispatcher,
         StallGuard(),
         frozenset({PLACE.topic}),  # type: ignore[arg-type]
     )
-    rig.desk.drop(PARTITION)
+    rig.dispatcher.drop(PARTITION)
 
     async def live() -> None:
         await assignment.on_assigned(None, {PLACE})
         await assignment.on_recovered(None)
         await asyncio.sleep(0.02)
-        assert not rig.clock.is_awake(PARTITION), "nothing is fetched"
+        assert not rig.scheduler.is_awake(PARTITION), "nothing is fetched"
         consumer.at, consumer.fetches = 3, 1
         await asyncio.sleep(0.02)
-        assert not rig.clock.is_awake(PARTITION), "fetched, and perhaps not delivered"
+        assert not rig.scheduler.is_awake(PARTITION), "fetched, and perhaps not delivered"
         last = SimpleNamespace(tp=PLACE, offset=2, acked=False)
         consumer._unacked_messages, consumer.fetches = {id(last): last}.values(), 2  # type: ignore[assignment]
         await asyncio.sleep(0.02)
-        assert not rig.clock.is_awake(PARTITION), "delivered, and not heard"
+        assert not rig.scheduler.is_awake(PARTITION), "delivered, and not heard"
         last.acked = True
         await asyncio.sleep(0.02)
-        assert rig.clock.is_awake(PARTITION)
+        assert rig.scheduler.is_awake(PARTITION)
         assert assignment.awake
 
     asyncio.run(live())
@@ -82,13 +82,13 @@ def test_what_stands_is_passed_by_and_what_has_died_is_not_kept() -> None:
     try:
         circle = Circle()
         alive = weakref.ref(circle)
-        durable.spare_the_loop()
+        faust_fixes.spare_the_loop()
         assert gc.get_freeze_count() > 0
-        assert gc.get_threshold() == durable.GC_THRESHOLDS
+        assert gc.get_threshold() == faust_fixes.GC_THRESHOLDS
         del circle
         gc.collect()
         assert alive() is not None, "passed by"
-        durable.spare_the_loop()
+        faust_fixes.spare_the_loop()
         assert alive() is None
     finally:
         gc.unfreeze()

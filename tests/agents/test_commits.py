@@ -14,7 +14,7 @@ from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.durable import _commit_offsets, _new_offset
+from agents.faust_fixes import _commit_offsets, _new_offset
 
 PLACE = TP("t", 0)
 STEPS = ("take", "again", "ack", "commit", "begin", "taken", "refused", "rebalance", "rebalance, held")

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from agents import families
-from agents.durable import StallGuard
 from agents.families import intent_topics, request_topics, transfer_topics
-from agents.rows import TableFailed
+from agents.faust_fixes import StallGuard
 from streams.core import topics
 from streams.core.names import Site
-from tests.agents.rig import Rig
+from streams.worker.rows import TableFailed
 from tests.core import example as x
+from tests.worker.rig import Rig
 
 SITES = (x.A, x.B, x.C)
 
@@ -90,7 +90,7 @@ def agent_of(rig: Rig, publisher: Publisher) -> Callable[[Any], Any]:
         return lambda hear: agents.update({name: hear})
 
     app: Any = SimpleNamespace(topic=lambda *names, **_: names, agent=agent)
-    read = families.register(app, rig.desk, publisher, StallGuard(), rig.here, (x.B, x.C))
+    read = families.register(app, rig.dispatcher, publisher, StallGuard(), rig.here, (x.B, x.C))
     assert set(agents) == {"intents", "transfers", "requests"}
     assert {*intent_topics((x.B, x.C)), *transfer_topics(x.A, (x.B, x.C)), *request_topics(x.A, (x.B, x.C))} == read
     return agents["intents"]
@@ -154,4 +154,4 @@ def test_headers_are_heard_as_faust_hands_them_over() -> None:
     record = rig.record(x.body())
     stream = Stream([{**record, "headers": dict(record["headers"])}, {**record, "headers": record["headers"]}])
     asyncio.run(agent_of(rig, publisher)(stream))
-    assert rig.desk.counts == {"applied": 2, "dead": 0}
+    assert rig.dispatcher.counts == {"applied": 2, "dead": 0}

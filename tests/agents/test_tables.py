@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from faust.stores.rocksdb import RocksDBOptions
 
-from agents import durable, rows, tables, turn
+from agents import faust_fixes, tables
 from streams.core import topics
 from streams.errors import WireError
-from tests.agents.rig import PARTITIONS
+from streams.worker import rows, turn
 from tests.core import example as x
+from tests.worker.rig import PARTITIONS
 
 PARTITION = topics.partition_of(x.MANIFEST, PARTITIONS)
 OTHER = (PARTITION + 1) % PARTITIONS
@@ -43,7 +44,7 @@ class Store(dict[bytes, bytes]):
 @pytest.fixture
 def table(tmp_path: Path) -> tables.FaustTable:
     """Of a worker that owns two partitions."""
-    options = durable.table_options()
+    options = faust_fixes.table_options()
     assert options.pop("driver") == "rocksdict"
     databases = {n: RocksDBOptions(**options, use_rocksdict=True).open(tmp_path / str(n)) for n in (PARTITION, OTHER)}
     store = Store(databases)

@@ -9,13 +9,14 @@ from uuid import UUID
 from streams import wire
 from streams.core import messages as m
 from streams.core import topics
-from streams.core.ledger import Docket, Judgement, Ledger, Place
+from streams.core.ledger import FindingList, Judgement, Ledger, Place
 from streams.core.manifest import digest
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges
-from streams.core.selection import Kind, Selector
+from streams.core.selectors import Kind, Selector
 from streams.errors import WireError
-from streams.release import release_of
+from streams.wire import gate
+from streams.wire.release import release_of
 
 A, B, C = Site("T1_A"), Site("T2_B"), Site("T2_C")
 PARTITIONS = 4
@@ -183,14 +184,14 @@ class World:
         for key in made.wanted():
             for offset, rec in self.logs[key]:
                 locate(made, Place(*key, offset), rec)
-        docket = Docket(now_ms)
-        made.lose_renewed(docket)
-        return made.judge(now_ms, committed=committed, docket=docket)
+        findings = FindingList(now_ms)
+        made.lose_renewed(findings)
+        return made.judge(now_ms, committed=committed, findings=findings)
 
 
 def origin_of(rec: Rec) -> m.Origin | None:
     try:
-        return wire.decode_value(m.Origin, dict(rec.headers)[wire.ORIGIN] or b"")
+        return wire.decode_value(m.Origin, dict(rec.headers)[gate.ORIGIN] or b"")
     except (KeyError, WireError):
         return None
 
@@ -223,15 +224,15 @@ def judged(
     sites: Iterable[Site], logs: Mapping[tuple[Site, str, int], Sequence[Rec]], partitions: int, now_ms: int = 10**15
 ) -> Judgement:
     """The judgement over journals that stand whole; by default long after they were written."""
-    ledger, docket = Ledger(sites, digest, partitions=partitions), Docket(now_ms)
+    ledger, findings = Ledger(sites, digest, partitions=partitions), FindingList(now_ms)
     for key, log in sorted(logs.items()):
         for offset, rec in enumerate(log):
             hear(ledger, Place(*key, offset), rec)
-    ledger.lose_renewed(docket)
+    ledger.lose_renewed(findings)
     for key in ledger.wanted():
         for offset, rec in enumerate(logs[key]):
             locate(ledger, Place(*key, offset), rec)
-    return ledger.judge(now_ms, docket=docket)
+    return ledger.judge(now_ms, findings=findings)
 
 
 def body_of(intent: IntentId, *destinations: Site) -> m.TransferIntent:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-import streams.audit as module
-from streams.audit import EXIT_BROKEN, EXIT_CLEAN, EXIT_INCOMPLETE, audit
-from streams.audit_coverage import find_journals, unseen
+import streams.auditing.replaying as module
+from streams.auditing.coverage import find_journals, unseen
+from streams.auditing.replaying import EXIT_BROKEN, EXIT_CLEAN, EXIT_INCOMPLETE, audit
 from streams.cli.audit import audit as command
 from streams.core import topics
 from streams.core.ledger import Invariant

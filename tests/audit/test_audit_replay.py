@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from click.testing import CliRunner, Result
 
-from streams.audit import EXIT_BROKEN, EXIT_CLEAN, EXIT_INCOMPLETE, audit
+from streams.auditing.replaying import EXIT_BROKEN, EXIT_CLEAN, EXIT_INCOMPLETE, audit
 from streams.cli.audit import audit as command
 from streams.core import topics
 from streams.core.ledger import Invariant

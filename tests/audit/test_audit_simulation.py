@@ -1,6 +1,6 @@
 """The ledger over what the product itself writes: simulated federations under faults, broken once, are not clean.
 
-That they are clean when nothing is broken is looked at for each of the simulation's histories (tests/sim). Its desks
+That they are clean when nothing is broken is looked at for each of the simulation's histories (tests/sim). Its sites
 write the journals, so neither side of this comparison was made to fit the other.
 """
 
@@ -22,6 +22,7 @@ from streams.core import messages as m
 from streams.core import topics
 from streams.core.ledger import Invariant
 from streams.core.ranges import Ranges
+from streams.wire import gate
 from tests.audit.history import Rec, judged
 from tests.sim import test_simulation as simulation
 from tests.sim.world import PARTITIONS
@@ -48,7 +49,7 @@ def finished(seed: int) -> tuple[tuple[str, ...], Logs]:
 
 
 def origin(rec: Rec) -> m.Origin:
-    return wire.decode_value(m.Origin, dict(rec.headers)[wire.ORIGIN] or b"")
+    return wire.decode_value(m.Origin, dict(rec.headers)[gate.ORIGIN] or b"")
 
 
 def _records(logs: Logs, base: str) -> list[tuple[tuple[str, str, int], int, Rec]]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
-from streams.audit import EXIT_BROKEN, EXIT_CLEAN, audit
+from streams.auditing.replaying import EXIT_BROKEN, EXIT_CLEAN, audit
 from streams.cli.audit import audit as command
 from streams.core import messages as m
 from streams.core.ledger import Judgement, Place, Severity, Staleness

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from streams.audit import EXIT_BROKEN, EXIT_CLEAN, EXIT_INCOMPLETE, AuditReport, audit
-from streams.audit_disks import disks_reachable
+from streams.auditing.disks import disks_reachable
+from streams.auditing.replaying import EXIT_BROKEN, EXIT_CLEAN, EXIT_INCOMPLETE, AuditReport, audit
 from streams.cli import root
 from streams.cli.audit import audit as command
 from streams.core import messages as m
@@ -356,9 +356,9 @@ def test_what_is_written_while_the_disk_is_walked_is_not_dark(stage: Build, monk
     store = delivered(at)
     (store / "old").write_bytes(b"old")
     before = time.time_ns()
-    monkeypatch.setattr("streams.audit_storage.time.time_ns", lambda: before - 3600 * 10**9)
+    monkeypatch.setattr("streams.auditing.storage.time.time_ns", lambda: before - 3600 * 10**9)
     assert the_fault(at).words.startswith("/store/old"), "dated an hour ahead: a clock is wrong, not the file new"
-    monkeypatch.setattr("streams.audit_storage.time.time_ns", lambda: before - 60 * 10**9)
+    monkeypatch.setattr("streams.auditing.storage.time.time_ns", lambda: before - 60 * 10**9)
     assert is_clean(at)
 
 

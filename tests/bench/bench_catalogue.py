@@ -30,13 +30,13 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from streams.core import topics
 from streams.core.messages import DeadLetter
 from streams.core.names import Dataset, Lfn, Site
-from streams.core.selection import parse
+from streams.core.selectors import parse
 from streams.federation import artifacts
 from streams.federation.broker import HEAP, Broker, format_if_new, is_ready
 from streams.federation.java import find_java
 from streams.federation.jvm import Jvm
 from streams.kafka.publish import Publisher
-from streams.registration import register_listing
+from streams.registration.registering import register_listing
 from streams.settings import Registry, Settings, SiteEntry
 from streams.views.catalogue import Catalogue
 from streams.views.view import View

@@ -24,18 +24,18 @@ import psutil
 from rocksdict import WriteBatch
 
 from streams import wire
+from streams.client.intent_snapshot import Failed, Head, Side, transfer_key
+from streams.client.snapshot_json import to_plain
 from streams.core import messages as m
 from streams.core import topics
 from streams.core.intent import Chain
 from streams.core.manifest import digest
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, Site, Text
 from streams.core.ranges import EMPTY, Ranges
-from streams.core.selection import Selector, parse
-from streams.snapshot_json import to_plain
+from streams.core.selectors import Selector, parse
 from streams.views import intent_rows, rows
 from streams.views.folding import Changes
 from streams.views.intents import IntentChanges, Intents, index_rows
-from streams.watching import Failed, Head, Side, transfer_key
 
 HERE, OTHER = Site("T1_A"), Site("T1_B")
 RECORDS = 32

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from pyarrow import csv
 
-from streams.core.asked import EventSelection
+from streams.core.selections.entries import EventSelection
 from streams.events.reading import open_entries
 
 ROWS = 5_000_000

@@ -20,13 +20,13 @@ import uproot
 
 from streams import EventStream
 from streams.core import messages as m
-from streams.core.asked import EventSelection
 from streams.core.names import Block
+from streams.core.selections.entries import EventSelection
 from streams.core.topics import CHUNK_EVENTS, MANIFESTS
 from streams.events.reading import open_entries
 from streams.kafka.publish import Publisher
 from streams.kafka.replay import replay
-from streams.registration import register
+from streams.registration.registering import register
 from streams.wire import decode
 from tests.bench import limit
 from tests.bench.rig import A, B, Rig, Weight

@@ -7,10 +7,10 @@ import statistics
 import time
 from collections.abc import Callable
 
+from streams.client.producer import TransferClient
 from streams.core.names import Block
 from streams.kafka.publish import Publisher
-from streams.producer import TransferClient
-from streams.registration import register
+from streams.registration.registering import register
 from tests.bench.rig import WAIT_S, A, B, Rig
 
 FILES, BYTES = 10_000, 1_000_000

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from streams.client.producer import IntentHandle, TransferClient
 from streams.core.names import Block, Site
 from streams.federation import local
 from streams.kafka.publish import Publisher
-from streams.producer import IntentHandle, TransferClient
-from streams.registration import register
+from streams.registration.registering import register
 from streams.settings import Settings, load_settings
 
 A, B = Site("T1_A"), Site("T2_B")

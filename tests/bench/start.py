@@ -16,10 +16,8 @@ from typing import Any
 import psutil
 from confluent_kafka import Producer
 
-from agents import rows
-from agents.turn import waiting_key
 from streams import wire
-from streams.audit import worker_group
+from streams.auditing.replaying import worker_group
 from streams.core import intent as intents
 from streams.core import messages as m
 from streams.core import topics
@@ -28,10 +26,12 @@ from streams.core.chain import Chain
 from streams.core.manifest import Manifest
 from streams.core.names import Adler32, Block, IntentId, Lfn, ManifestId, Text
 from streams.core.ranges import Ranges
-from streams.core.selection import Kind, Selector
+from streams.core.selectors import Kind, Selector
 from streams.errors import Temporary
 from streams.federation import local
 from streams.kafka.replay import tail
+from streams.worker import rows
+from streams.worker.turn import waiting_key
 from tests.bench.rig import A, B, Rig
 
 OPEN, ENDED = 1_000, 1_000_000

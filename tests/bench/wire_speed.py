@@ -11,6 +11,7 @@ from functools import partial
 from streams import wire
 from streams.core import messages as m
 from streams.core.names import Lfn
+from streams.wire import gate
 from tests.wire.conftest import LFN, MANIFEST, SMALL, SMALL_MANIFEST, WHOLE, C, Record
 
 ROUNDS = 7
@@ -53,7 +54,7 @@ def rows() -> Iterator[tuple[str, float, float]]:
         yield (
             name,
             seconds(partial(wire.encode_chunk_header, header)),
-            seconds(partial(wire.decode_chunk_header, framed)),
+            seconds(partial(gate.decode_chunk_header, framed)),
         )
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from agents.api import Api, Vitals
 from streams import TransferClient
 from streams.core import messages as m
 from streams.core.names import Lfn
 from streams.core.ranges import Ranges
 from streams.views.view import View
+from streams.worker.api import Api, Vitals
 from tests.cli.conftest import Run, rows
 from tests.cli.test_verbs import NOBODY, half_done
 from tests.producer.conftest import BLOCK, DATASET, A, B, Hand, completed, written
@@ -56,7 +56,7 @@ class Worker:
 @pytest.fixture
 def worker(hand: Hand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     found = Worker(hand, tmp_path / "worker")
-    monkeypatch.setattr("streams.worker_api.apis", lambda *_: [found.api.address] if found.announced else [])
+    monkeypatch.setattr("streams.client.worker_api.apis", lambda *_: [found.api.address] if found.announced else [])
     yield found
     found.stop()
 

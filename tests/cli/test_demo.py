@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from streams import demo
 from streams.core.names import Block, Lfn, Site
+from streams.demo import files
 from streams.errors import NotFound, Temporary
 from tests.cli.conftest import Run
 
 A, B = Site("T1_A"), Site("T2_B")
 
 
-def lot(code: int, whole: int, files: int = 2) -> demo.Lot:
-    made = demo.Lot(Block("/P/P/T#b"), [], "/store/x", expected=[(Lfn(f"/f{n}"), 1, "00000001") for n in range(files)])
+def lot(code: int, whole: int, files: int = 2) -> files.Lot:
+    made = files.Lot(Block("/P/P/T#b"), [], "/store/x", expected=[(Lfn(f"/f{n}"), 1, "00000001") for n in range(files)])
     made.outcome, made.whole = SimpleNamespace(exit_code=code), whole  # type: ignore[assignment]
     return made
 
@@ -35,13 +35,13 @@ def lot(code: int, whole: int, files: int = 2) -> demo.Lot:
         ([lot(0, 2), lot(5, 0)], (), 0, 5),
     ],
 )
-def test_exit_codes(lots: list[demo.Lot], wrong: tuple[str, ...], audit: int, code: int) -> None:
+def test_exit_codes(lots: list[files.Lot], wrong: tuple[str, ...], audit: int, code: int) -> None:
     report: Any = SimpleNamespace(exit_code=audit)
-    assert demo.Report(A, B, tuple(lots), 1.0, wrong, report).exit_code == code
+    assert files.Report(A, B, tuple(lots), 1.0, wrong, report).exit_code == code
 
 
 def test_the_samples_are_real_root_files_with_their_origin() -> None:
-    found = demo.samples()
+    found = files.samples()
     assert len(found) == 3
     origin = (Path(found[0]).parent / "ORIGIN.md").read_text()
     for path in found:
@@ -51,22 +51,22 @@ def test_the_samples_are_real_root_files_with_their_origin() -> None:
 
 def test_inputs_are_small_files_and_a_big_one_in_two_blocks(tmp_path: Path) -> None:
     told: list[str] = []
-    events, small = demo.inputs(tmp_path, [], small=True, tell=told.append)
+    events, small = files.inputs(tmp_path, [], small=True, tell=told.append)
     assert events.block.dataset == small.block.dataset
     made = [p for p in Path(small.paths[0]).rglob("*") if p.is_file()]
-    assert len(made) == demo.SMALL_FILES
+    assert len(made) == files.SMALL_FILES
     assert {p.stat().st_size for p in made} >= {0, 1, 100, 4096}
-    assert Path(events.paths[-1]).stat().st_size == demo.SMALL_BIG_BYTES
+    assert Path(events.paths[-1]).stat().st_size == files.SMALL_BIG_BYTES
     assert told == ["making 500 small files and one of 0.02 GB"]
 
 
 def test_a_path_that_is_not_there_and_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NotFound, match="no such file"):
-        demo.check_room(tmp_path / "state", [str(tmp_path / "nowhere")], small=False)
+        files.check_room(tmp_path / "state", [str(tmp_path / "nowhere")], small=False)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000_000_000))
     with pytest.raises(Temporary, match=r"1\.0 GB free"):
-        demo.check_room(tmp_path / "state", [], small=False)
-    demo.check_room(tmp_path / "state", [], small=True)
+        files.check_room(tmp_path / "state", [], small=False)
+    files.check_room(tmp_path / "state", [], small=True)
 
 
 def test_refused_before_anything_starts(run: Run, tmp_path: Path) -> None:

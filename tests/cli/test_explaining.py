@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from streams.cli.words import explain
+from streams.client.intent_snapshot import IntentFold
 from streams.core import messages as m
 from streams.core.names import Destination, Text
-from streams.watching import IntentFold
 from tests.producer.conftest import B, completed, written
 from tests.producer.test_watching import BODY, INTENT
 

@@ -11,13 +11,13 @@ import pytest
 from streams import TransferClient
 from streams.cli import doctor, silences
 from streams.cli.words import explain, holdup
+from streams.client.follower import history
+from streams.client.intent_snapshot import IntentFold, Snapshot
 from streams.core import messages as m
 from streams.core.names import Lfn
 from streams.errors import Temporary
 from streams.federation import broker_log
-from streams.following import history
 from streams.kafka.publish import Publisher
-from streams.watching import IntentFold, Snapshot
 from tests.cli.conftest import Run
 from tests.cli.test_verbs import half_done
 from tests.producer.conftest import BLOCK, DATASET, A, B, Hand

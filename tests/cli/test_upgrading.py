@@ -10,7 +10,7 @@ from streams.core import messages as m
 from streams.core import topics
 from streams.kafka.publish import Publisher
 from streams.kafka.replay import replay
-from streams.release import HEADER, RELEASE, UNTOLD, header, release_of
+from streams.wire.release import HEADER, RELEASE, UNTOLD, header, release_of
 from tests.cli.conftest import Run
 from tests.cli.test_verbs import half_done
 from tests.producer.conftest import A, B, Hand

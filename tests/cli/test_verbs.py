@@ -10,7 +10,6 @@ from urllib.parse import urlencode
 
 import pytest
 
-from agents.api import LIMIT_MAX
 from streams import TransferClient
 from streams.cli import holdings
 from streams.core import messages as m
@@ -20,6 +19,7 @@ from streams.core.ranges import Ranges
 from streams.kafka.replay import replay
 from streams.views.catalogue import Catalogue
 from streams.wire import decode
+from streams.worker.api import LIMIT_MAX
 from tests.cli.conftest import Run, rows
 from tests.producer.conftest import BLOCK, DATASET, A, B, Hand, completed, working, written
 

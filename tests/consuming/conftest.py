@@ -13,19 +13,19 @@ import pytest
 from confluent_kafka import Producer
 
 from streams import wire
-from streams.consuming import line
+from streams.consuming import session as line
 from streams.core import messages as m
 from streams.core import topics
 from streams.core.manifest import Manifest
 from streams.core.names import Block, Dataset, Destination, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.policy import Policy
-from streams.core.selection import Kind, Selector
+from streams.core.selectors import Kind, Selector
 from streams.errors import Temporary
 from streams.events.batches import fingerprint, pack
-from streams.kafka.lane import OnAck
 from streams.kafka.publish import Publisher
 from streams.kafka.reader import Reader, record_of
 from streams.kafka.replay import replay
+from streams.kafka.sequenced_producer import OnAck
 from streams.settings import Registry, Settings, SiteEntry
 from streams.storage.checksums import crc32c
 

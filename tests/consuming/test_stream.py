@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streams.consuming import line
+from streams.consuming import session as line
 from streams.consuming.stream import EventStream
 from streams.core import messages as m
 from streams.core.ranges import Ranges

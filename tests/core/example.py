@@ -8,7 +8,7 @@ from streams.core import messages as m
 from streams.core.manifest import Manifest, digest
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges
-from streams.core.selection import Kind, Selector
+from streams.core.selectors import Kind, Selector
 
 A, B, C = Site("S_A"), Site("S_B"), Site("S_C")
 """Home, first destination, another site. The source is C unless a test says otherwise."""

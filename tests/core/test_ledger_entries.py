@@ -11,8 +11,8 @@ from streams.core import topics
 from streams.core.ledger import Invariant, Judgement
 from streams.core.manifest import digest
 from streams.core.names import Adler32, Block, Destination, Lfn, Site
-from streams.core.parts import filed
 from streams.core.ranges import EMPTY, Ranges
+from streams.core.selections.parts import filed
 from tests.audit.history import BLOCK, A, B, Federation, body_of
 
 I1, I2 = Invariant.CONSERVATION, Invariant.NO_LIE

@@ -10,7 +10,7 @@ from streams.core import topics
 from streams.core.ledger import Invariant, Judgement, Severity
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.ranges import EMPTY
-from streams.release import HEADER
+from streams.wire.release import HEADER
 from tests.audit.history import BLOCK, DATASET, LATER_MS, WHY, A, B, C, Federation, Rec, Writer, healthy
 
 I2, I4, I6 = Invariant.NO_LIE, Invariant.ONE_EFFECT, Invariant.NOT_SILENT

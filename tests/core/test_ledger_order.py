@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from streams.core import messages as m
 from streams.core import topics
 from streams.core.ledger import Judgement, Place
-from streams.core.ledger.counted import Class, Stream, StreamId
+from streams.core.ledger.numbering import Class, Stream, StreamId
 from streams.core.ledger.spans import SpanSet
 from streams.core.names import Text
 from streams.core.ranges import EMPTY, Ranges

@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from streams.core import closing
+from streams.core import completion
 from streams.core import intent as intents
 from streams.core import messages as m
 from streams.core import transfer as transfers
@@ -301,7 +301,7 @@ def test_an_item_that_the_manifest_does_not_have_is_no_item() -> None:
     row = transfers.fold(row, x.planned(ONE), LINE)
     assert (row.sealed, row.failed) == (Ranges.of(0), (x.failed("gone", 1),))
     assert row.state is transfers.State.COMPLETE
-    assert closing.completion(row, LINE, x.B).bytes == 100
+    assert completion.completion(row, LINE, x.B).bytes == 100
 
 
 # What an intent's row knows.

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.core import messages as m
-from streams.core.manifest import Line, Manifest, RequestLine, digest
+from streams.core.manifest import ItemLayout, Manifest, RequestLine, digest
 from streams.core.names import Block, IntentId, Lfn, Text
 from streams.core.ranges import EMPTY, Ranges
 from tests.core import example as x
@@ -31,7 +31,7 @@ def lines_and_spans(draw: st.DrawFn) -> tuple[list[int], int, int]:
 @given(lines_and_spans())
 def test_pieces_cover_a_span_exactly_and_in_order(case: tuple[list[int], int, int]) -> None:
     lengths, start, stop = case
-    pieces = list(Line(lengths).pieces(start, stop))
+    pieces = list(ItemLayout(lengths).pieces(start, stop))
     said = [(p.item, p.offset + k) for p in pieces for k in range(p.length)]
     assert said == units(lengths)[start:stop]
     assert all(p.length > 0 for p in pieces), "an empty item has no piece"
@@ -44,7 +44,7 @@ def test_pieces_cover_a_span_exactly_and_in_order(case: tuple[list[int], int, in
 
 @given(lengths_)
 def test_every_position_belongs_to_one_item(lengths: list[int]) -> None:
-    line = Line(lengths)
+    line = ItemLayout(lengths)
     assert line.total == sum(lengths)
     assert line.count == len(lengths)
     for position, (item, offset) in enumerate(units(lengths)):
@@ -54,7 +54,7 @@ def test_every_position_belongs_to_one_item(lengths: list[int]) -> None:
 
 @given(lengths_, st.sets(st.integers(0, 62)), st.sets(st.integers(0, 8)))
 def test_items_and_ranges_go_both_ways(lengths: list[int], numbers: set[int], items: set[int]) -> None:
-    line, table = Line(lengths), units(lengths)
+    line, table = ItemLayout(lengths), units(lengths)
     ranges = Ranges.of(*(n for n in numbers if n < line.total))
     within = Ranges.of(*(n for n in items if n < line.count))
     assert line.items_in(ranges) == sorted({table[n][0] for n in ranges.numbers()})
@@ -65,7 +65,7 @@ def test_items_and_ranges_go_both_ways(lengths: list[int], numbers: set[int], it
 
 
 def test_an_empty_manifest_has_an_empty_line() -> None:
-    line = Line([])
+    line = ItemLayout([])
     assert (line.total, line.count) == (0, 0)
     assert list(line.pieces(0, 0)) == []
     assert line.ranges_of(EMPTY) == EMPTY

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.core import names as n
-from streams.core.selection import Kind, Selector, parse
+from streams.core.selectors import Kind, Selector, parse
 from streams.errors import InvalidName, UsageError
 
 UUID = "0b5f6d6e-5a4e-4a55-8f10-0123456789ab"

@@ -7,10 +7,11 @@ from typing import get_args
 
 import pytest
 
-from streams.core import closing, topics
 from streams.core import commands as c
+from streams.core import completion as completions
 from streams.core import intent as intents
 from streams.core import messages as m
+from streams.core import topics
 from streams.core import transfer as transfers
 from streams.core.manifest import Manifest, digest
 from streams.core.names import ManifestId, Site
@@ -153,7 +154,7 @@ def test_its_fact_extinguishes_a_command(case: Case, fact: m.Message) -> None:
     owed = owed_by(case, case.facts)
     assert owed, "the row owes it"
     assert topics.key_of(fact) == topics.key_of(case.facts[-1]), "the fact comes to the same row"
-    # Once the plane has opened the part, the desk knows so.
+    # Once the plane has opened the part, the dispatcher knows so.
     after = replace(case, part_here=True) if isinstance(fact, m.PartOpened) else case
     left = owed_by(after, (*case.facts, fact))
     assert not {command.id for command in owed} & {command.id for command in left}
@@ -495,7 +496,7 @@ def test_a_new_priority_reaches_the_next_request() -> None:
 
 
 def completion(*facts: transfers.TransferMessage, of: Manifest = WRITTEN) -> m.CompletionRecord:
-    return closing.completion(transfer(*facts, of=of), of.index, x.B)
+    return completions.completion(transfer(*facts, of=of), of.index, x.B)
 
 
 def test_how_a_transfer_ended() -> None:
@@ -536,7 +537,7 @@ def test_a_completion_is_a_pure_function_of_its_row() -> None:
 def test_more_reasons_than_a_completion_holds_share_one() -> None:
     of = Manifest(x.written(items=[x.item(n, 1) for n in range(50)]))
     done = completion(*(x.progress(failed=(x.failed(f"reason {n:02}", n),)) for n in range(50)), of=of)
-    assert len(done.failed) == closing.REASONS_MAX
+    assert len(done.failed) == completions.REASONS_MAX
     assert done.failed[30] == x.failed("reason 30", 30)
     assert done.failed[31].items == Ranges([(31, 50)])
     assert done.failed[31].reason.text == "19 other reasons, among them: reason 31"
@@ -554,7 +555,7 @@ def test_replicas_are_what_was_sealed_by_dataset() -> None:
     other = replace(x.item(2, 7), dataset="/A/A/A", block="/A/A/A#1")
     of = Manifest(x.written(items=[x.item(0, 5), x.item(1, 6), other]))
     done = completion(x.progress(sealed=Ranges.of(0, 2), failed=(x.failed("gone", 1),)), of=of)
-    held = closing.replicas_of(done, of, x.B)
+    held = completions.replicas_of(done, of, x.B)
     assert [(h.dataset, h.site, h.manifest, [f.lfn for f in h.files]) for h in held] == [
         ("/A/A/A", x.B, x.MANIFEST, [x.lfn(2)]),
         (x.DATASET, x.B, x.MANIFEST, [x.lfn(0)]),

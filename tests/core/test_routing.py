@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import pytest
 
 from streams.core import messages as m
-from streams.core.meaning import fault
 from streams.core.names import Site
 from streams.core.routing import Found, decide
+from streams.core.validation import fault
 from tests.core import example as x
 
 SITES = (x.A, x.B, x.C)

@@ -13,7 +13,7 @@ import uproot
 from click.testing import CliRunner, Result
 
 from streams.cli import root
-from streams.demo import samples
+from streams.demo.files import samples
 
 HZZ, ZMUMU = (next(path for path in samples() if name in path) for name in ("HZZ", "Zmumu"))
 

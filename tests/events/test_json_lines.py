@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.core.asked import EventSelection
+from streams.core.selections.entries import EventSelection
 from streams.errors import StorageError
 from streams.events import text
 from streams.events.json_entries import DEPTH_MAX

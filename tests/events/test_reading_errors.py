@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import uproot
 
-from streams.core.asked import EventSelection
+from streams.core.selections.entries import EventSelection
 from streams.errors import StorageError
 from streams.events.reading import open_entries
 from tests.events.event_files import HZZ, NANOAOD, ZMUMU, columns, write_ttree

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from streams.core.asked import EventSelection
+from streams.core.selections.entries import EventSelection
 from streams.errors import StorageError
 from streams.events import parquet_footer
-from streams.events.counted import CountedFile
+from streams.events.checked_file import CheckedFile
 from streams.events.parquet_footer import chunks
 from streams.events.reading import open_entries
 from tests.events.landing_tables import nested
@@ -297,7 +297,7 @@ def test_sizes_of_column_chunks_as_pyarrow_tells_them(tmp_path: Path, monkeypatc
         [meta.row_group(group).column(i).total_uncompressed_size for i in range(meta.num_columns)]
         for group in range(meta.num_row_groups)
     ]
-    with CountedFile(str(path)) as file:
+    with CheckedFile(str(path)) as file:
         assert [[chunk.bytes for chunk in group] for group in chunks(file)] == told
         seen = {(chunk.codec, chunk.encrypted) for group in chunks(file) for chunk in group}
         assert seen == {(1, False)}, "snappy"

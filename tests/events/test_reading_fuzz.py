@@ -15,7 +15,7 @@ import fastavro
 import pyarrow.parquet as pq
 import pytest
 
-from streams.core.asked import EventSelection
+from streams.core.selections.entries import EventSelection
 from streams.errors import StorageError
 from streams.events.reading import open_entries
 from tests.events.event_files import HZZ, ZMUMU, columns, part, write_rntuple, write_ttree

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 import uproot
 
-from streams.core.asked import EventSelection
+from streams.core.selections.entries import EventSelection
 from streams.errors import StorageError
-from streams.events import reading
+from streams.events import entries as windows
 from streams.events.reading import open_entries
 from tests.events.event_files import (
     COMPRESSIONS,
@@ -256,9 +256,9 @@ def test_baskets_too_large_to_keep_are_read_once_a_window(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = WRITERS[kind](tmp_path / "x.root", [columns(20_000)], None)
-    monkeypatch.setattr(reading, "WINDOW_BYTES", 100_000)
-    monkeypatch.setattr(reading, "LARGE_WINDOW_BYTES", 1_000_000)
-    monkeypatch.setattr(reading, "KEPT_BYTES", 500_000)
+    monkeypatch.setattr(windows, "WINDOW_BYTES", 100_000)
+    monkeypatch.setattr(windows, "LARGE_WINDOW_BYTES", 1_000_000)
+    monkeypatch.setattr(windows, "KEPT_BYTES", 500_000)
     theirs = reference(path, "t")
     with open_entries(str(path), parse("t")) as entries:
         opened = entries.bytes_read

@@ -22,7 +22,7 @@ import uproot
 from uproot.deserialization import DeserializationError
 from uproot.interpretation.numerical import AsDtype
 
-from streams.core.asked import EventSelection
+from streams.core.selections.entries import EventSelection
 from streams.errors import StorageError
 from streams.events import avro_types, root
 from streams.events.reading import open_entries

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import uproot
 
-from streams.core.asked import EventSelection
+from streams.core.selections.entries import EventSelection
 from streams.events.batches import pack
 from streams.events.provenance import Provenance
 from streams.events.reading import open_entries

@@ -10,13 +10,13 @@ import pytest
 from confluent_kafka import Producer
 
 from streams.cli import screen
+from streams.client.producer import Outcome, TransferClient
 from streams.core import messages as m
 from streams.core.names import Site, Text
 from streams.kafka import admin
 from streams.kafka.publish import Publisher
 from streams.kafka.replay import replay, tail
 from streams.kafka.steady import SteadyReader
-from streams.producer import Outcome, TransferClient
 from streams.settings import Settings
 from tests.kafka.broker_process import BrokerProcess
 

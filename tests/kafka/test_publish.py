@@ -29,7 +29,7 @@ from streams.core.messages import (
 )
 from streams.core.names import Dataset, IntentId, Lfn, ManifestId, Site, Text
 from streams.errors import NeverWorks, NotFound, Temporary, WireError
-from streams.kafka import lane as lane_module
+from streams.kafka import sequenced_producer as lane_module
 from streams.kafka.publish import Publisher
 from streams.kafka.replay import replay
 from streams.settings import Settings, SiteEntry

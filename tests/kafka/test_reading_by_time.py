@@ -8,23 +8,24 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import Producer
 
-from streams import wire, worker_api
+from streams import wire
 from streams.cli import tailing, upgrading
 from streams.cli.lagging import Flow, Uncarried, mirror_lag, uncarried
-from streams.consuming import line as consuming
-from streams.consuming.course import Course
+from streams.client import worker_api
+from streams.consuming import session as consuming
+from streams.consuming.intent_reader import IntentReader
 from streams.core import messages as m
 from streams.core import topics
 from streams.core.names import Block, Dataset, Destination, IntentId, Lfn, Site, Text
 from streams.core.ranges import Ranges
-from streams.core.selection import Kind, Selector
+from streams.core.selectors import Kind, Selector
 from streams.errors import Temporary
 from streams.kafka import admin, client
 from streams.kafka.publish import Publisher, wall_ms
 from streams.kafka.reader import Record
 from streams.kafka.replay import replay
-from streams.release import HEADER, RELEASE, UNTOLD
 from streams.settings import Settings
+from streams.wire.release import HEADER, RELEASE, UNTOLD
 
 pytestmark = pytest.mark.sites
 A, B, ZPEAK = Site("T1_A"), Site("T2_B"), Destination("T1_A/zpeak")
@@ -104,10 +105,10 @@ def test_a_consumer_finds_what_it_told_before_whatever_its_sources_clock_says(he
         told = m.TransferProgress(written.manifest, ZPEAK, 1, "stream", Ranges([(0, 12)]), Ranges())
         publisher.send(told)
         assert publisher.flush(20) == 0
-    line = consuming.Line(here, A, intent)
+    line = consuming.ReaderSession(here, A, intent)
     try:
         line.recall()
-        course = Course(line.known, line.named("zpeak"), 1000, None)
+        course = IntentReader(line.known, line.named("zpeak"), 1000, None)
         line._consumer = course
         found = line._told(course.new())
         assert {name: [said for _, said in words] for name, words in found.items()} == {written.manifest: [told]}

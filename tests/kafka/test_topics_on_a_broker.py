@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
-from streams.audit import EXIT_CLEAN, EXIT_INCOMPLETE, audit
+from streams.auditing.replaying import EXIT_CLEAN, EXIT_INCOMPLETE, audit
 from streams.core import topics
 from streams.core.names import Site
 from streams.errors import NeverWorks, NotFound, Temporary

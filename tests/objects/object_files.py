@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from streams.core.named import ObjectSelection
+from streams.core.selections.objects import ObjectSelection
 from streams.errors import StorageError
 from streams.objects.containers import listed, open_object
 from streams.objects.found import Found, Listing

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.core.named import exactly
+from streams.core.selections.objects import exactly
 from streams.errors import StorageError
 from streams.objects.containers import listed, open_object
 from tests.objects.object_files import (
@@ -155,7 +155,7 @@ def test_two_processes_tell_and_read_the_same(tmp_path: Path) -> None:
     path = written(tmp_path, "a.tar.gz", PAYLOADS | {"large": b"abc" * 1_000_000})
     program = (
         "import sys, hashlib\n"
-        "from streams.core.named import ObjectSelection\n"
+        "from streams.core.selections.objects import ObjectSelection\n"
         "from streams.objects.containers import listed, open_object\n"
         "listing = listed(sys.argv[1], ObjectSelection.parse('*'))\n"
         "for found in listing.found:\n"

@@ -15,8 +15,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from streams.core import parts
 from streams.core.names import Lfn
+from streams.core.selections import parts
 from streams.errors import StorageError
 from streams.objects import limits
 from streams.objects.containers import open_object

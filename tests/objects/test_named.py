@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams import avro
-from streams.core import parts
-from streams.core.asked import EventSelection, escaped, readable, unescaped
-from streams.core.named import CHARS_MAX, ObjectSelection, exactly, name_fault, safe_suffix
 from streams.core.names import Lfn
+from streams.core.selections import parts
+from streams.core.selections.entries import EventSelection, escaped, readable, unescaped
+from streams.core.selections.objects import CHARS_MAX, ObjectSelection, exactly, name_fault, safe_suffix
 from streams.errors import InvalidName, UsageError
+from streams.wire import avro
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import uproot
 
-from streams.core.named import ObjectSelection
+from streams.core.selections.objects import ObjectSelection
 from streams.errors import StorageError
 from streams.objects.containers import listed, open_object
 from streams.objects.unpacking import XZ_MEMORY_BYTES

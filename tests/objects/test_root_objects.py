@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import uproot
 
-from streams.core.asked import EventSelection
+from streams.core.selections.entries import EventSelection
 from streams.errors import StorageError
 from streams.events.reading import open_entries
 from streams.objects.containers import open_object
@@ -101,7 +101,7 @@ def test_all_of_a_file(hists: Path) -> None:
 def test_two_processes_make_the_same_bytes(hists: Path, tmp_path: Path) -> None:
     program = (
         "import sys\n"
-        "from streams.core.named import ObjectSelection\n"
+        "from streams.core.selections.objects import ObjectSelection\n"
         "from streams.objects.containers import listed\n"
         "for path in sys.argv[1:]:\n"
         "    print(listed(path, ObjectSelection.parse('*')).found)\n"

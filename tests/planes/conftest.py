@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Producer
 
 from streams.core.topics import wanted
-from streams.planes.process import PlaneProcess
+from streams.planes.host.plane_process import PlaneProcess
 from streams.settings import Settings
 from tests.planes.stage import ALL, A, B, Clusters, Listener, Mirror, settings_of
 

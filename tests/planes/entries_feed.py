@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import uproot
 
-from streams.core import parts
-from streams.core.manifest import Line
+from streams.core.manifest import ItemLayout
 from streams.core.messages import ChunkHeader, Item, ManifestWritten, Segment, Unit
 from streams.core.names import Destination, IntentId, Lfn
 from streams.core.ranges import Ranges
+from streams.core.selections import parts
 from streams.events.batches import fingerprint
 from streams.storage.checksums import crc32c
 from tests.events.landing_tables import bits, payload
@@ -55,7 +55,7 @@ def record(
 ) -> Record:
     """The payload record of entries `[start, stop)` of an item."""
     piece = payload(table, start, stop)
-    first = Line(one.length for one in body.items).starts[item]
+    first = ItemLayout(one.length for one in body.items).starts[item]
     stop = stop if len(table) else 1
     told = fingerprint(table.schema)
     segment = Segment(item, start, stop - start, len(piece), crc32c(piece), None, told)

@@ -11,12 +11,12 @@ import pyarrow as pa
 
 from streams.core.messages import Item, ManifestWritten, Reason, Unit
 from streams.core.names import IntentId, Lfn
-from streams.core.parts import canonical, entries_of
+from streams.core.selections.parts import canonical, entries_of
 from streams.events.batches import fingerprint, unpack
 from streams.events.reading import open_entries
-from streams.planes.entry_files import Shelf
-from streams.planes.entry_listing import EntryItems
-from streams.planes.entry_source import FileEntries
+from streams.planes.inventory.entry_items import EntryItems
+from streams.planes.source.entry_reader import FileEntries
+from streams.planes.source.open_files import OpenFileCache
 from streams.storage import open_endpoint
 from streams.storage.checksums import crc32c
 from tests.planes.feed import Record, Sender
@@ -32,7 +32,7 @@ class EntrySender(Sender):
         payload_bytes: int = PAYLOAD,
         codec: str = "lz4",
         record_bytes_max: int = 1 << 20,
-        shelf: Shelf | None = None,
+        shelf: OpenFileCache | None = None,
     ) -> None:
         super().__init__(
             root, payload_bytes, lambda endpoint: FileEntries(endpoint, payload_bytes, codec, record_bytes_max, shelf)
@@ -46,7 +46,7 @@ def put_sample(root: Path, sample: Path) -> str:
     return f"/store/{sample.name}"
 
 
-def item_of(root: Path, lfn: str, selection: str, suffix: str = "parquet", shelf: Shelf | None = None) -> Item:
+def item_of(root: Path, lfn: str, selection: str, suffix: str = "parquet", shelf: OpenFileCache | None = None) -> Item:
     """As site A lists a file under its storage `root`."""
     with open_endpoint(f"file://{root}") as endpoint:
         version = endpoint.stat(lfn).version

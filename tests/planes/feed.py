@@ -11,9 +11,10 @@ from typing import TypeVar
 from streams import wire
 from streams.core.messages import ChunkHeader, ChunksRequested, ChunksServed, ManifestWritten, Message, Origin
 from streams.core.ranges import Ranges
-from streams.planes.byte_source import FileBytes
-from streams.planes.destination import Destination
-from streams.planes.source import Source, Supply, wall_ms
+from streams.kafka.publish import wall_ms
+from streams.planes.destination.coordinator import Destination
+from streams.planes.source.byte_reader import FileBytes
+from streams.planes.source.server import Source, Supply
 from streams.storage import open_endpoint
 from streams.storage.endpoint import Endpoint
 from tests.planes.stage import PARTITIONS, A, B, manifest_of, open_order, put, request_of

@@ -19,7 +19,7 @@ from streams.core.messages import FailedItems, FailureClass, PartLost, PartOpene
 from streams.core.names import Lfn
 from streams.core.ranges import Ranges
 from streams.events import final_files
-from streams.planes import destination
+from streams.planes.destination import coordinator as destination
 from streams.storage.checksums import crc32c
 from tests.events.landing_tables import flat, jagged, nested
 from tests.planes.entries_feed import Tables, arrived, manifest_of, record, records
@@ -329,13 +329,13 @@ def test_a_spool_that_cannot_be_synced_when_it_is_closed_for_a_while(
 
 
 def test_a_site_of_bytes_never_imports_what_entries_need() -> None:
-    code = "import sys; import streams.planes.child; print([n for n in ('pyarrow', 'uproot') if n in sys.modules])"
+    code = "import sys; import streams.planes.host.child; print([n for n in ('pyarrow', 'uproot') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True)
     assert done.stdout.strip() == b"[]", done.stderr
 
 
 def test_a_site_without_the_libraries_says_so(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "streams.planes.entry_parts", None)
+    monkeypatch.setitem(sys.modules, "streams.planes.destination.entry_parts", None)
     opened = receiver.open(manifest_of(TABLES))
     assert isinstance(opened, PartOpened)
     (failed,) = opened.failed

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pytest
 import uproot
 
-from streams.core import parts
-from streams.core.asked import EventSelection
 from streams.core.messages import Landed, PartOpened, TransferProgress
 from streams.core.names import Destination
 from streams.core.ranges import EMPTY, Ranges
+from streams.core.selections import parts
+from streams.core.selections.entries import EventSelection
 from streams.events.provenance import provenance_of
 from streams.events.reading import open_entries
 from streams.storage.checksums import adler32, adler32_hex

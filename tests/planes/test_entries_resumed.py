@@ -10,7 +10,7 @@ from streams import wire
 from streams.core.messages import FailureClass, PartLost, PartOpened, Reason, Scope, TransferProgress
 from streams.core.names import Text
 from streams.core.ranges import EMPTY, Ranges
-from streams.planes import entry_part
+from streams.planes.destination import entry_part
 from streams.planes.orders import Stop
 from streams.storage.endpoint import part_tag
 from tests.events.landing_tables import flat, nested

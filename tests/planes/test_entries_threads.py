@@ -16,7 +16,7 @@ from streams.core.messages import FailureClass, Item, PartLost, Reason, Scope, T
 from streams.core.names import Lfn, ManifestId, Text
 from streams.core.ranges import Ranges
 from streams.events import writing
-from streams.planes import destination
+from streams.planes.destination import coordinator as destination
 from streams.planes.orders import Stop
 from tests.events.landing_tables import flat, jagged
 from tests.planes.entries_feed import arrived, manifest_of, record, records

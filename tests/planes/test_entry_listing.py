@@ -31,12 +31,14 @@ from streams.core.messages import (
     Unit,
 )
 from streams.core.names import LFN_BYTES_MAX, Adler32, Block, Dataset, IntentId, Lfn, Site, Text
-from streams.core.parts import canonical, target_of
 from streams.core.policy import Policy
-from streams.core.selection import parse
+from streams.core.selections.parts import canonical, target_of
+from streams.core.selectors import parse
 from streams.errors import Temporary
-from streams.planes import entry_files, entry_listing, listing
-from streams.planes.listing import ManifestWriter
+from streams.planes.inventory import entry_items
+from streams.planes.inventory import manifest_writer as listing
+from streams.planes.inventory.manifest_writer import ManifestWriter
+from streams.planes.source import open_files
 from streams.storage import open_endpoint
 from streams.views import rows
 from streams.views.catalogue import Catalogue
@@ -264,13 +266,13 @@ def test_a_manifest_ends_by_bytes_not_by_entries_and_no_file_is_opened_twice(
     desk = Desk(tmp_path, Policy(manifest_bytes=100_000))
     desk.hold([flat(desk.root / f"store/{n}.root", 3000) for n in range(7)])
     opened: list[str] = []
-    real = entry_listing.open_item
+    real = entry_items.open_item
 
     def counted(endpoint: Any, lfn: str, version: str, selection: Any) -> Any:
         opened.append(lfn)
         return real(endpoint, lfn, version, selection)
 
-    monkeypatch.setattr(entry_listing, "open_item", counted)
+    monkeypatch.setattr(entry_items, "open_item", counted)
     items = desk.write("entries:t")
     assert all(36_000 < item.bytes < 40_000 for item in items)
     assert [len(body.items) for body in desk.told] == [1, 2, 2, 2]
@@ -280,20 +282,20 @@ def test_a_manifest_ends_by_bytes_not_by_entries_and_no_file_is_opened_twice(
 
 def test_what_may_work_later_writes_no_manifest_now(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.hold([flat(desk.root / f"store/{n}.root", 30) for n in range(3)])
-    real = entry_listing.open_item
+    real = entry_items.open_item
 
     def moody(endpoint: Any, lfn: str, version: str, selection: Any) -> Any:
         if lfn == "/store/1.root":
-            raise entry_files.put_in_words(MemoryError(), lfn)
+            raise open_files.put_in_words(MemoryError(), lfn)
         return real(endpoint, lfn, version, selection)
 
-    monkeypatch.setattr(entry_listing, "open_item", moody)
+    monkeypatch.setattr(entry_items, "open_item", moody)
     command = desk.command("entries:t")
     with pytest.raises(Temporary, match="no memory"):
         desk.writer.write(command)
     (first,) = desk.told
     assert [item.lfn for item in first.items] == ["/store/0.root"]
-    monkeypatch.setattr(entry_listing, "open_item", real)
+    monkeypatch.setattr(entry_items, "open_item", real)
     then = replace(command, no=1, prev_sha256=Manifest(first).sha256, cursor=first.cursor)
     assert desk.writer.write(then) == 1
     assert [(item.lfn, item.reason) for item in desk.told[1].items] == [

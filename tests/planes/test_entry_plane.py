@@ -14,7 +14,7 @@ from streams.core.commands import WriteManifests
 from streams.core.messages import ChunksServed, FilesHeld, HeldFile, ManifestWritten, TransferIntent, Unit
 from streams.core.names import Adler32, IntentId, Lfn, Text
 from streams.core.ranges import Ranges
-from streams.core.selection import parse
+from streams.core.selectors import parse
 from streams.core.topics import chunks_to
 from streams.planes.orders import Serve, Write
 from streams.storage import open_endpoint
@@ -66,6 +66,6 @@ def test_entries_are_listed_and_served_by_a_plane(stage: Stage, clusters: Cluste
 
 
 def test_a_plane_that_moves_only_files_loads_no_library_of_entries() -> None:
-    told = "import sys, streams.planes.child; print({'pyarrow', 'uproot', 'awkward', 'numpy'} & set(sys.modules))"
+    told = "import sys, streams.planes.host.child; print({'pyarrow', 'uproot', 'awkward', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -21,13 +21,14 @@ import uproot
 
 from streams.core.messages import FailureClass, ManifestWritten, Reason, Scope
 from streams.core.names import IntentId, Lfn
-from streams.core.parts import entries_of
 from streams.core.policy import SEGMENTS_MAX
 from streams.core.ranges import Ranges
+from streams.core.selections.parts import entries_of
 from streams.events import batches, reading
-from streams.planes import entry_source
-from streams.planes.entry_files import Shelf, put_in_words
-from streams.planes.entry_listing import EntryItems
+from streams.planes.inventory.entry_items import EntryItems
+from streams.planes.reasons import put_in_words
+from streams.planes.source import entry_reader
+from streams.planes.source.open_files import OpenFileCache
 from streams.storage import open_endpoint
 from tests.events.event_files import (
     HZZ,
@@ -270,14 +271,14 @@ def test_what_may_be_readable_later_is_said_in_its_place(sender: EntrySender, ro
     for name in ("a", "b", "c"):
         flat_file(root / f"store/{name}.root", 2000)
     body = entries_listed(root, [f"/store/{name}.root" for name in ("a", "b", "c")])
-    real = entry_source.open_item
+    real = entry_reader.open_item
 
     def moody(endpoint, lfn, version, selection):  # type: ignore[no-untyped-def]
         if lfn == "/store/b.root":
             raise put_in_words(MemoryError(), lfn)
         return real(endpoint, lfn, version, selection)
 
-    monkeypatch.setattr(entry_source, "open_item", moody)
+    monkeypatch.setattr(entry_reader, "open_item", moody)
     found = unpacked(sender.serve(request_of(body)))
     assert not any(isinstance(content, Reason) for item in (0, 2) for _, _, content in found[item])
     ((offset, length, reason),) = found[1]
@@ -301,10 +302,10 @@ def test_the_codec_is_the_policys(root: Path, codec: str) -> None:
 def test_readers_are_few_and_closed_when_idle(root: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     for n in range(6):
         flat_file(root / f"store/{n}.root", 20_000, seed=n)
-    monkeypatch.setattr(entry_source.FileEntries, "idle_s", 0.05)
+    monkeypatch.setattr(entry_reader.FileEntries, "idle_s", 0.05)
     sender = EntrySender(root)
     supply = sender.source._supply
-    assert isinstance(supply, entry_source.FileEntries)
+    assert isinstance(supply, entry_reader.FileEntries)
     opened: list[int] = []
     take = supply.take
 
@@ -318,7 +319,7 @@ def test_readers_are_few_and_closed_when_idle(root: Path, monkeypatch) -> None: 
     by_manifest = {body.manifest: [r for r in sender.records if r[0].manifest == body.manifest] for body in bodies}
     for body in bodies:
         assert rows_of(unpacked(by_manifest[body.manifest])[0], 0).equals(in_file(root, body.items[0]))
-    assert max(opened) <= entry_source.READERS_MAX
+    assert max(opened) <= entry_reader.READERS_MAX
     until = time.monotonic() + 5
     while supply._opened and time.monotonic() < until:
         time.sleep(0.01)
@@ -353,20 +354,20 @@ def test_whole_files_do_not_wait_for_entries(root: Path) -> None:
 
 def test_what_was_just_listed_is_not_opened_again(root: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     lfns = [put_sample(root, ZMUMU), put_sample(root, HZZ)]
-    shelf = Shelf()
+    shelf = OpenFileCache()
     with open_endpoint(f"file://{root}") as endpoint:
         listing = EntryItems(A, endpoint, PAYLOAD, shelf)
         held = [{A: endpoint.stat(lfn).version} for lfn in lfns]
         items = [listing.item(Lfn(n), BLOCK, v, "entries:[3:]", "root") for n, v in zip(lfns, held, strict=True)]
     body = replace(entries_listed(root, lfns[:1]), items=tuple(items))
     opened: list[str] = []
-    real = entry_source.open_item
+    real = entry_reader.open_item
 
     def counted(endpoint, lfn, version, selection):  # type: ignore[no-untyped-def]
         opened.append(lfn)
         return real(endpoint, lfn, version, selection)
 
-    monkeypatch.setattr(entry_source, "open_item", counted)
+    monkeypatch.setattr(entry_reader, "open_item", counted)
     sender = EntrySender(root, shelf=shelf)
     whole(sender, root, body)
     sender.close()
@@ -374,7 +375,7 @@ def test_what_was_just_listed_is_not_opened_again(root: Path, monkeypatch) -> No
 
 
 def test_what_nobody_takes_from_the_shelf_is_closed(root: Path) -> None:
-    shelf = Shelf(0.05)
+    shelf = OpenFileCache(0.05)
     item = item_of(root, put_sample(root, ZMUMU), "entries:[:]", shelf=shelf)
     assert shelf._kept is not None
     entries = shelf._kept[1]

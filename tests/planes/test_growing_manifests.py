@@ -18,10 +18,10 @@ from streams.core.manifest import digest
 from streams.core.messages import FilesHeld, FilesLost, HeldFile, ManifestWritten, Message, TransferIntent
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, Site, Text
 from streams.core.policy import Policy
-from streams.core.selection import parse
+from streams.core.selectors import parse
 from streams.errors import Temporary
-from streams.planes.growing import UNHEARD_S
-from streams.planes.listing import ManifestWriter
+from streams.planes.inventory.manifest_writer import ManifestWriter
+from streams.planes.inventory.open_intents import UNHEARD_S
 from streams.storage import open_endpoint
 from streams.views import rows
 from streams.views.catalogue import Catalogue

@@ -14,9 +14,9 @@ import pytest
 from streams.core.messages import ChunksRequested, RequestedItem
 from streams.core.names import IntentId, Lfn, ManifestId, Site
 from streams.core.ranges import Ranges
-from streams.core.stores import Store
+from streams.core.store_names import Store
 from streams.errors import StorageError
-from streams.planes.byte_source import KEYS_AHEAD, FileKeys
+from streams.planes.source.byte_reader import KEYS_AHEAD, FileKeys
 from streams.storage import open_endpoint
 
 DELAY_S = 0.05

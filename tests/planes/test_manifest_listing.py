@@ -16,8 +16,8 @@ from streams.core.manifest import Manifest
 from streams.core.messages import FilesHeld, FilesLost, HeldFile, ManifestWritten, Message, TransferIntent
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, Site, Text
 from streams.core.policy import Policy
-from streams.core.selection import Selector, parse
-from streams.planes.listing import MANIFESTS_MAX, ManifestWriter
+from streams.core.selectors import Selector, parse
+from streams.planes.inventory.manifest_writer import MANIFESTS_MAX, ManifestWriter
 from streams.views import rows
 from streams.views.catalogue import Catalogue
 from streams.views.folding import Changes

@@ -17,15 +17,15 @@ from streams.core.messages import ChunksServed, FailureClass, ManifestWritten, P
 from streams.core.messages import TransferIntent as Intent
 from streams.core.names import ManifestId, Text
 from streams.core.ranges import EMPTY, Ranges
-from streams.core.selection import Kind, Selector
+from streams.core.selectors import Kind, Selector
 from streams.errors import NotFound, StorageError
-from streams.planes import child as child_module
-from streams.planes import landing as landing_module
-from streams.planes import order_queues
-from streams.planes.child import Child
-from streams.planes.order_queues import LONG_S, OPENERS, REST, SLICE_S, Assignments, Ends, Openings
+from streams.planes.destination import landing as landing_module
+from streams.planes.destination.unit_files import part_files
+from streams.planes.host import child as child_module
+from streams.planes.host import order_queues
+from streams.planes.host.child import Child
+from streams.planes.host.order_queues import LONG_S, OPENERS, REST, SLICE_S, Assignments, Ends, Openings
 from streams.planes.orders import Assign, Forget, Open, Order, Serve, Start, Stop, Write, pack
-from streams.planes.part_files import part_files
 from streams.storage.endpoint import Endpoint, Wanted
 from streams.storage.posix import PosixEndpoint
 from tests.planes.feed import Receiver, listed
@@ -507,8 +507,8 @@ def test_an_opener_rests_no_longer_than_somebody_is_served(monkeypatch: pytest.M
         done.append(time.monotonic())
         yield False
 
-    monkeypatch.setattr("streams.planes.order_queues.REST", 1000.0)
-    monkeypatch.setattr("streams.planes.order_queues.REST_S_MAX", 60.0)
+    monkeypatch.setattr("streams.planes.host.order_queues.REST", 1000.0)
+    monkeypatch.setattr("streams.planes.host.order_queues.REST_S_MAX", 60.0)
     serving.set()
     openings.put(order(0), steps(), lambda: True)
     openings.put(order(1), steps(), lambda: True)
@@ -534,7 +534,7 @@ def test_a_file_of_the_right_name_and_size_is_known_to_be_read_back(receiver: Re
 
 
 def test_an_assignment_that_failed_is_carried_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.planes.order_queues.AGAIN_S", 0.01)
+    monkeypatch.setattr("streams.planes.host.order_queues.AGAIN_S", 0.01)
     assignments, kept, given = Assignments(), list[set[int]](), list[dict[int, int | None]]()
 
     def keep(partitions: set[int]) -> None:

@@ -9,8 +9,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from streams.core.topics import chunks_to, remote
-from streams.planes import payload
-from streams.planes.payload import PayloadReader, Place, _Change
+from streams.planes.carriers import log as payload
+from streams.planes.carriers.log import PayloadReader, Place, _Change
 from tests.planes.feed import Receiver
 from tests.planes.stage import A, B, Clusters, settings_of
 

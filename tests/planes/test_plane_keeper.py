@@ -17,9 +17,9 @@ from typing import Any
 import psutil
 import pytest
 
-from streams.planes import keeper as keeper_module
-from streams.planes import process
-from streams.planes.keeper import FIRST_S, LONGEST_S, PlaneKeeper
+from streams.planes.host import keeper as keeper_module
+from streams.planes.host import plane_process as process
+from streams.planes.host.keeper import FIRST_S, LONGEST_S, PlaneKeeper
 from tests.planes.stage import A, B, settings_of
 
 LASTING = "import sys; sys.stdin.buffer.read()"
@@ -84,12 +84,12 @@ def test_a_start_that_fails_is_tried_again(kept: Kept, caplog: pytest.LogCapture
             raise OSError(number, os.strerror(number))
 
     kept.failing = fail
-    with caplog.at_level(logging.WARNING, "streams.planes.keeper"):
+    with caplog.at_level(logging.WARNING, "streams.planes.host.keeper"):
         kept.keeper.start()
         assert not kept.plane.alive
         wait_until(lambda: kept.started == 1)
     assert kept.plane.alive
-    said = [one.getMessage() for one in caplog.records if one.name == "streams.planes.keeper"]
+    said = [one.getMessage() for one in caplog.records if one.name == "streams.planes.host.keeper"]
     assert said == [
         f"the plane cannot be started: {os.strerror(number)}; another is started in {wait_s:.1f} s"
         for wait_s in (FIRST_S, 2 * FIRST_S, 4 * FIRST_S)

@@ -16,8 +16,8 @@ import pytest
 
 from streams.core.messages import FailureClass, PartLost, PartOpened, Reason, Scope
 from streams.core.names import ManifestId, Text
+from streams.planes.host.plane_process import ORDERS_MAX, PlaneProcess
 from streams.planes.orders import ORDER_BYTES_MAX, Assign, Forget, Stop, pack, read_order
-from streams.planes.process import ORDERS_MAX, PlaneProcess
 from tests.planes.conftest import Stage
 from tests.planes.stage import A, B, Clusters, manifest_of, open_order, put, settings_of
 
@@ -52,7 +52,7 @@ def test_an_unreadable_order_is_one_error_and_the_next_is_read() -> None:
 
 def test_it_does_not_start_by_hand() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "streams.planes.child"], input=b"", capture_output=True, timeout=30, check=False
+        [sys.executable, "-m", "streams.planes.host.child"], input=b"", capture_output=True, timeout=30, check=False
     )
     assert done.returncode == 2
     assert b"started by a worker" in done.stderr
@@ -89,7 +89,7 @@ def test_it_ends_when_its_worker_is_killed(clusters: Clusters, tmp_path: Path) -
     """A worker that starts a plane, says its pid, and is killed."""
     program = (
         "import sys, time, pickle\n"
-        "from streams.planes.process import PlaneProcess\n"
+        "from streams.planes.host.plane_process import PlaneProcess\n"
         "plane = PlaneProcess(pickle.loads(sys.stdin.buffer.read()))\n"
         "plane.start()\n"
         "print(plane.pid, flush=True)\n"

@@ -16,7 +16,7 @@ from streams.core.messages import FailureClass, ManifestWritten, Scope
 from streams.core.policy import SEGMENTS_MAX
 from streams.core.ranges import Ranges
 from streams.errors import StorageError, Temporary, WireError
-from streams.planes.byte_source import TURN_BYTES, FileBytes
+from streams.planes.source.byte_reader import TURN_BYTES, FileBytes
 from streams.storage import open_endpoint
 from streams.storage.checksums import crc32c
 from tests.planes.feed import Record, Sender, listed
@@ -142,7 +142,7 @@ def test_a_single_file_waits_for_one_record_of_many_tiny_ones(tmp_path: Path) ->
 
 def test_a_source_with_too_many_requests_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the destination waits out its lease."""
-    monkeypatch.setattr("streams.planes.source.ITEMS_MAX", 2)
+    monkeypatch.setattr("streams.planes.source.server.ITEMS_MAX", 2)
     sender = Sender(tmp_path / "a", PAYLOAD)
     bodies = [listed(tmp_path / "a", {f"/store/busy{n}/{k}": b"x" for k in range(2)}) for n in range(3)]
     with sender.source._wake:

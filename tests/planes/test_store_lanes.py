@@ -17,9 +17,9 @@ import pytest
 from streams.core.messages import ChunkHeader, ChunksRequested, ChunksServed, FailureClass, Message, RequestedItem
 from streams.core.names import IntentId, Lfn, ManifestId
 from streams.core.ranges import Ranges
-from streams.core.stores import Store
-from streams.planes.entry_files import Shelf
-from streams.planes.sources import MIXED, Sources, sources
+from streams.core.store_names import Store
+from streams.planes.source.open_files import OpenFileCache
+from streams.planes.source.wiring import MIXED, Sources, sources
 from streams.storage import open_endpoint, s3_client
 from tests.planes.stage import A, B, put, settings_of
 
@@ -93,7 +93,7 @@ class Serving:
         self.served: dict[int, float] = {}
         self.segments: dict[int, list[tuple[int, FailureClass | None, str]]] = {}
         self.started_s = time.monotonic()
-        self.halves: Sources = sources(settings, self.endpoint, self._keep, self._tell, Shelf())
+        self.halves: Sources = sources(settings, self.endpoint, self._keep, self._tell, OpenFileCache())
         self.threads = [threading.Thread(target=one.run, daemon=True) for _, one in self.halves.all()]
         for thread in self.threads:
             thread.start()

@@ -13,7 +13,7 @@ import pytest
 from streams.core.messages import FailureClass, PartLost, Scope, TransferProgress
 from streams.core.ranges import Ranges
 from streams.errors import StorageError
-from streams.planes import destination
+from streams.planes.destination import coordinator as destination
 from streams.storage.endpoint import Part, Sealed
 from streams.storage.posix import PosixEndpoint
 from tests.planes.feed import Receiver, Record, Sender, listed

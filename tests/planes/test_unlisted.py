@@ -10,7 +10,7 @@ from streams import wire
 from streams.core import messages as m
 from streams.core.commands import WriteManifests
 from streams.errors import NeverWorks, StorageError, Temporary, WireError
-from streams.planes.unlisted import INTENTS_MAX, UNLISTED, Unlisted, sayable
+from streams.planes.inventory.unlisted import INTENTS_MAX, UNLISTED, Unlisted, sayable
 from tests.core import example as x
 
 COMMAND = WriteManifests(x.body(), 0, 3, "ab" * 32, "at")

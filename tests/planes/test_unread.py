@@ -28,10 +28,10 @@ from streams.core.names import Destination, ManifestId, Text
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.transfer import TransferRow, fold
 from streams.errors import StorageError
-from streams.planes.byte_source import FileBytes
+from streams.planes.destination.unread import REQUESTS_MAX, Unread
 from streams.planes.orders import Stop
-from streams.planes.source import Taken
-from streams.planes.unread import REQUESTS_MAX, Unread
+from streams.planes.source.byte_reader import FileBytes
+from streams.planes.source.server import Taken
 from streams.storage.checksums import crc32c
 from streams.storage.endpoint import Endpoint
 from tests.planes.feed import Receiver, Sender, listed

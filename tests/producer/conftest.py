@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from agents.api import Api, Vitals
 from streams import wire
 from streams.core import messages as m
 from streams.core import topics
@@ -19,6 +18,7 @@ from streams.core.ranges import EMPTY, Ranges
 from streams.kafka.publish import Publisher
 from streams.settings import Registry, Settings, SiteEntry
 from streams.views.view import View
+from streams.worker.api import Api, Vitals
 
 A, B, C = Site("T1_A"), Site("T2_B"), Site("T3_C")
 MOCK_PARTITIONS = 4
@@ -122,7 +122,7 @@ def working(hand: Hand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     view.start()
     api = Api(hand.settings, view, Vitals(set, lambda: True, lambda: True, lambda: 0, dict, lambda: 0, lambda: 0.0))
     api.start()
-    monkeypatch.setattr("streams.worker_api.apis", lambda *_: [api.address])
+    monkeypatch.setattr("streams.client.worker_api.apis", lambda *_: [api.address])
     try:
         yield view
     finally:

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from streams import TransferClient, following
+from streams import TransferClient
+from streams.client import follower
+from streams.client.intent_snapshot import IntentFold, Names
 from streams.core import messages as m
 from streams.core import topics
 from streams.core.intent import State
@@ -18,7 +20,6 @@ from streams.core.ranges import Ranges
 from streams.errors import NeverWorks
 from streams.kafka.replay import replay
 from streams.views.view import View
-from streams.watching import IntentFold, Names
 from tests.producer.conftest import A, B, Hand, completed, working, written
 from tests.producer.test_producer import LFN, intents_in_log
 
@@ -40,13 +41,13 @@ def test_a_client_that_only_publishes_keeps_nothing(hand: Hand, monkeypatch: pyt
 
 def test_what_is_published_and_let_go_is_not_decoded(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[str] = []
-    deciding = following.fact_of
+    deciding = follower.fact_of
 
     def fact_of(record: Any, site: Any) -> Any:
         decoded.append(record.key.decode())
         return deciding(record, site)
 
-    monkeypatch.setattr("streams.following.fact_of", fact_of)
+    monkeypatch.setattr("streams.client.follower.fact_of", fact_of)
     with TransferClient(hand.settings) as client:
         gone = client.publish([LFN], to=["T2_B"]).body
         kept = client.publish([LFN], to=["T2_B"])
@@ -91,7 +92,7 @@ def topics_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         read.extend(names)
         return replay(settings, site, names, **options)
 
-    monkeypatch.setattr("streams.following.replay", noting)
+    monkeypatch.setattr("streams.client.follower.replay", noting)
     return read
 
 
@@ -133,7 +134,7 @@ def test_a_workers_view_is_asked_first(hand: Hand, worker: View, topics_read: li
 def test_a_view_that_lags_is_no_answer(
     hand: Hand, worker: View, topics_read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agents.api.FRESH_S", 0.2)
+    monkeypatch.setattr("streams.worker.api.FRESH_S", 0.2)
     worker._stopping.set()
     for thread in worker._threads:
         thread.join(10)

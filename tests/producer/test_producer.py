@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 import pytest
 
 from streams import AsyncTransferClient, TransferClient
+from streams.client.follower import Watched
+from streams.client.producer import IntentHandle
 from streams.core import messages as m
 from streams.core.intent import State
 from streams.core.names import IntentId
 from streams.core.ranges import Ranges
 from streams.errors import NeverWorks, NotAllowed, NotFound, Temporary, Transfer2goError, UsageError
-from streams.following import Watched
 from streams.kafka.replay import replay
-from streams.producer import IntentHandle
 from tests.producer.conftest import A, B, C, Hand, completed, written
 
 LFN = "/store/t/0/f0.root"
@@ -301,7 +301,7 @@ def test_a_fault_while_following_is_raised_to_who_waits(hand: Hand, monkeypatch:
         def faulty(*_: object) -> None:
             raise KeyError("a fault of ours")
 
-        monkeypatch.setattr("streams.following.fact_of", faulty)
+        monkeypatch.setattr("streams.client.follower.fact_of", faulty)
         hand.accept(handle.body)
         with pytest.raises(Transfer2goError, match="the following of intents failed: KeyError"):
             handle.wait(20)

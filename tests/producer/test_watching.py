@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+from streams.client.intent_snapshot import IntentFold, Snapshot
 from streams.core import intent as machine
 from streams.core import messages as m
 from streams.core.chain import Link
 from streams.core.intent import State
 from streams.core.names import IntentId, Text
 from streams.core.ranges import Ranges
-from streams.core.selection import Kind, Selector
-from streams.watching import IntentFold, Snapshot
+from streams.core.selectors import Kind, Selector
 from tests.producer.conftest import BLOCK, B, C, completed, written
 
 INTENT = IntentId("T1_A.0b5f6d6e-5a4e-4a55-8f10-0123456789ab")

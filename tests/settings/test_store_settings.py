@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.core.stores import Store
+from streams.core.store_names import Store
 from streams.settings import BadSettings, Settings, load_settings
 
 SITES = """

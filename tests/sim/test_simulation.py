@@ -14,7 +14,6 @@ import pytest
 import structlog
 import world as sim
 
-from agents import rows
 from streams import wire
 from streams.core import intent as intents
 from streams.core import messages as m
@@ -22,7 +21,8 @@ from streams.core import topics
 from streams.core.manifest import digest
 from streams.core.names import Adler32, IntentId, Lfn, Site, Text
 from streams.core.ranges import EMPTY, Ranges
-from streams.core.selection import Kind, Selector
+from streams.core.selectors import Kind, Selector
+from streams.worker import rows
 from tests.audit.history import Rec, judged
 
 SEEDS = [int(os.environ["T2G_SIM_SEED"])] if "T2G_SIM_SEED" in os.environ else None

@@ -1,8 +1,8 @@
 """N sites over a mirror that repeats, delays and reorders between topics; every part may crash between any two steps.
 
-The desk, turns, clock, effects, gate and core are the product's own, and so is what an open intent's source looks for;
-the broker, mirror, catalogue, disk and the rest of the plane are models. One `random.Random(seed)` decides everything,
-so a seed is a case.
+Dispatcher, turns, scheduler, effects, gate and core are the product's own, and so is what the source of an open intent
+looks for; the broker, mirror, catalogue, disk and the rest of the plane are models. One `random.Random(seed)` decides
+everything, so a seed is a case.
 """
 
 from __future__ import annotations
@@ -14,15 +14,10 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from agents import rows
-from agents.clock import SLICE_S, Clock
-from agents.desk import Desk
-from agents.effects import Effects
 from agents.families import intent_topics, request_topics, transfer_topics
-from agents.turn import Turns, intent_of
 from streams import wire
 from streams.core import messages as m
-from streams.core import parts, topics
+from streams.core import topics
 from streams.core.commands import WriteManifests
 from streams.core.intent import IntentRow
 from streams.core.manifest import Manifest, digest
@@ -30,12 +25,18 @@ from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, ManifestI
 from streams.core.policy import Policy
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.routing import Found, decide
-from streams.core.selection import Kind, Selector
+from streams.core.selections import parts
+from streams.core.selectors import Kind, Selector
 from streams.core.transfer import TransferRow, merge_failed
 from streams.errors import Temporary
 from streams.planes import orders
-from streams.planes.growing import Growing
+from streams.planes.inventory.open_intents import Growing
 from streams.views.catalogue import CatalogueFile, Replica
+from streams.worker import rows
+from streams.worker.dispatcher import Dispatcher
+from streams.worker.effects import Effects
+from streams.worker.scheduler import SLICE_S, Scheduler
+from streams.worker.turn import Turns, intent_of
 
 PARTITIONS = 2
 POLICY = Policy(
@@ -493,7 +494,7 @@ class SimPlane:
 
 
 class SimSite:
-    """One site: worker (desk, tables), plane, disk, and the positions of its consumer."""
+    """One site: worker (dispatcher, tables), plane, disk, and the positions of its consumer."""
 
     def __init__(self, world: World, name: Site) -> None:
         self.world, self.name = world, name
@@ -516,13 +517,17 @@ class SimSite:
         self.effects = Effects(
             self.name, POLICY, self.publisher, self.plane, SimConsulting(self), turns, lambda: self.world.now_ms
         )
-        self.clock = Clock(self.name, POLICY, PARTITIONS, self.effects, lambda: self.world.now_ms, self._elapsed_s)
-        self.desk = Desk(self.name, turns, self.clock, self.effects, self.plane, lambda: self.world.now_ms)
+        self.scheduler = Scheduler(
+            self.name, POLICY, PARTITIONS, self.effects, lambda: self.world.now_ms, self._elapsed_s
+        )
+        self.dispatcher = Dispatcher(
+            self.name, turns, self.scheduler, self.effects, self.plane, lambda: self.world.now_ms
+        )
         self.waking: dict[int, Iterator[None]] = {}
         self.positions = dict(self.committed)
         self.ends: dict[int, dict[str, int]] = {}
         for partition in range(PARTITIONS):
-            self.clock.own(partition)
+            self.scheduler.own(partition)
             self.ends[partition] = {t: len(self.world.logs[self.name, t, partition]) for t in self.read}
 
     def _elapsed_s(self) -> float:
@@ -551,7 +556,7 @@ class SimSite:
             raise Crash
         if self.world.chance(0.002):
             self.plane.restart()
-            self.desk.plane_restarted()
+            self.dispatcher.plane_restarted()
         elif choice < 0.60:
             self.hear_one()
         elif choice < 0.80:
@@ -560,7 +565,7 @@ class SimSite:
             self.publisher.flush(self.world.rng.randrange(1, 6))
             self.plane.publisher.flush(self.world.rng.randrange(1, 6))
         elif choice < 0.95:
-            self.desk.tick()
+            self.dispatcher.tick()
         else:
             self.commit()
 
@@ -587,7 +592,7 @@ class SimSite:
         return True
 
     def hear(self, topic: str, partition: int, offset: int, record: Record) -> None:
-        letter = self.desk.hear(topic, partition, offset, record.key, record.value, record.headers)
+        letter = self.dispatcher.hear(topic, partition, offset, record.key, record.value, record.headers)
         self.dead += letter is not None
 
     def _wake(self) -> None:
@@ -595,10 +600,10 @@ class SimSite:
             ends = self.ends[partition]
             if (
                 partition not in self.waking
-                and not self.clock.is_awake(partition)
+                and not self.scheduler.is_awake(partition)
                 and all(self.positions.get((t, partition), 0) >= end for t, end in ends.items())
             ):
-                self.waking.setdefault(partition, self.desk.waking(partition))
+                self.waking.setdefault(partition, self.dispatcher.waking(partition))
         for partition, steps in list(self.waking.items()):
             for _ in range(self.world.rng.randrange(1, 4) if self.world.faults else 1000):
                 if next(steps, self) is self:
@@ -611,9 +616,9 @@ class SimSite:
         for act in (self.hear_one, self.plane.step, self.publisher.flush, self.plane.publisher.flush):
             while act():
                 moved = True
-        due = self.clock.next_due_ms()
+        due = self.scheduler.next_due_ms()
         if due is not None and due <= self.world.now_ms:
-            self.desk.tick()
+            self.dispatcher.tick()
             moved = True
         self.commit()
         return moved

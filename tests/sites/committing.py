@@ -13,12 +13,12 @@ from typing import Any
 
 from faust.types import TP
 
-from agents import durable
+from agents import faust_fixes
 
 
 async def main(bootstrap: str, name: str, records: int) -> None:
-    durable.install()
-    app = durable.DurableApp(
+    faust_fixes.install()
+    app = faust_fixes.DurableApp(
         f"committing-{name}",
         broker=f"kafka://{bootstrap}",
         topic_disable_leader=True,

@@ -11,12 +11,12 @@ import os
 import signal
 import sys
 
-from agents import durable
+from agents import faust_fixes
 
 
 async def main(bootstrap: str, name: str, broker_pid: int, records: int, size: int) -> None:
-    durable.install()
-    app = durable.DurableApp(
+    faust_fixes.install()
+    app = faust_fixes.DurableApp(
         "flushing", broker=f"kafka://{bootstrap}", topic_disable_leader=True, producer_acks=-1, producer_linger=0.0
     )
     topic = app.topic(name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")

@@ -24,7 +24,8 @@ import psutil
 from confluent_kafka import Producer
 
 from streams import wire
-from streams.audit import AuditReport, audit
+from streams.auditing.replaying import AuditReport, audit
+from streams.client.producer import IntentHandle, Outcome, TransferClient
 from streams.core import messages as m
 from streams.core.names import Block, Dataset, IntentId, Site
 from streams.core.topics import partition_of
@@ -33,8 +34,7 @@ from streams.federation import plan
 from streams.kafka.publish import Publisher
 from streams.kafka.reader import Reader, Record, record_of
 from streams.kafka.replay import end_offsets, replay
-from streams.producer import IntentHandle, Outcome, TransferClient
-from streams.registration import register
+from streams.registration.registering import register
 from streams.settings import Settings, load_settings
 
 A, B, C = Site("T1_A"), Site("T2_B"), Site("T2_C")
@@ -275,7 +275,7 @@ class Rig:
         def found() -> int:
             with contextlib.suppress(psutil.Error):
                 for child in psutil.Process(self.part(worker).pid).children():
-                    if "streams.planes.child" in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
+                    if "streams.planes.host.child" in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
                         return child.pid
             return 0
 

@@ -13,14 +13,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from streams.client.producer import IntentHandle, Outcome
 from streams.core import messages as m
 from streams.core import topics
 from streams.core.intent import State
 from streams.core.names import IntentId, Site, Text
-from streams.core.selection import parse
+from streams.core.selectors import parse
 from streams.errors import NotFound
 from streams.federation import local
-from streams.producer import IntentHandle, Outcome
 from tests.sites.rig import A, B, Ear, Rig, Spot, noise, until
 from tests.system_tools import tool
 

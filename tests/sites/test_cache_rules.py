@@ -18,7 +18,7 @@ import pytest
 from confluent_kafka import Producer
 
 from streams import wire
-from streams.audit import worker_group
+from streams.auditing.replaying import worker_group
 from streams.core import messages as m
 from streams.core import topics
 from streams.core.names import ManifestId, Site, Text

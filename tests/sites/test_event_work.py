@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 import uproot
 
+from streams.client.producer import IntentHandle
 from streams.core import messages as m
 from streams.core import topics
-from streams.core.parts import entries_of, filed
-from streams.producer import IntentHandle
+from streams.core.selections.parts import entries_of, filed
 from tests.events.event_files import ZMUMU
 from tests.sites.rig import B, Rig, Spot, completions, until
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.audit import worker_group
+from streams.auditing.replaying import worker_group
 from streams.core import topics
 from streams.federation import local
 from streams.kafka.groups import committed_offsets

@@ -11,11 +11,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from streams.client.producer import IntentHandle
 from streams.consuming.stream import EventStream
 from streams.core import messages as m
 from streams.core import topics
 from streams.core.intent import State
-from streams.producer import IntentHandle
 from tests.sites.rig import A, B, Files, Rig, Spot, completions, noise, until
 
 pytestmark = [pytest.mark.sites, pytest.mark.timeout(400)]

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 import pytest
 from confluent_kafka import Producer
 
+from streams.client.producer import IntentHandle
 from streams.core import messages as m
 from streams.core import topics
 from streams.federation import plan
-from streams.producer import IntentHandle
 from tests.sites.rig import B, Ear, NamesWatch, Rig, Spot, completions, noise, until
 
 pytestmark = [pytest.mark.sites, pytest.mark.timeout(400)]

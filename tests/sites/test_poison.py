@@ -17,7 +17,7 @@ from streams.core import messages as m
 from streams.core import topics
 from streams.core.names import IntentId, ManifestId, Site, Text
 from streams.core.policy import RECORD_BYTES_MAX
-from streams.core.selection import parse
+from streams.core.selectors import parse
 from streams.kafka.reader import Record
 from tests.sites.rig import A, B, Ear, Rig, Spot, noise, until
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from streams.audit import worker_group
+from streams.auditing.replaying import worker_group
 from streams.core import topics
 from streams.core.names import ManifestId, Site
 from streams.core.topics import Retention, wanted

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import pytest
 from click.testing import CliRunner, Result
 
-from streams.audit import audit
+from streams.auditing.replaying import audit
 from streams.cli import root
 from streams.core import messages as m
 from streams.core import topics
 from streams.errors import PartlyDone
 from streams.federation import local
-from streams.registration import register
+from streams.registration.registering import register
 from tests.sites.rig import A, B, Rig, Spot, noise
 from tests.storage.s3_server import Server
 

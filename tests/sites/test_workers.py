@@ -12,9 +12,9 @@ from itertools import chain
 import pytest
 
 from streams import wire
+from streams.client.producer import IntentHandle
 from streams.core import topics
 from streams.federation import local
-from streams.producer import IntentHandle
 from tests.sites.rig import B, Rig, Spot, completions, noise, until
 
 pytestmark = [pytest.mark.sites, pytest.mark.timeout(400)]

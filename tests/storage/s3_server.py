@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from typing import Self
 
-from streams.core.stores import Store
+from streams.core.store_names import Store
 
 BUCKET = "raw"
 _SERVE = """

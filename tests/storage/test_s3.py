@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.core.stores import AskedKeys, Store
+from streams.core.store_names import AskedKeys, Store
 from streams.errors import StorageError, UsageError
 from streams.storage import open_endpoint
 from streams.storage.endpoint import Endpoint, FileMissing, Wanted

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from streams.core.stores import AskedKeys, Store
+from streams.core.store_names import AskedKeys, Store
 from streams.errors import StorageError
 from streams.storage.s3 import BLOCK_BYTES, S3Files
 

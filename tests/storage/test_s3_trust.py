@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from streams.core.stores import AskedKeys, Store
+from streams.core.store_names import AskedKeys, Store
 from streams.errors import StorageError
 from streams.storage import s3_client
 from streams.storage.s3 import S3Files

@@ -11,7 +11,7 @@ import pytest
 
 from streams.core.names import Lfn
 from streams.errors import StorageError, without_part_names
-from streams.registration import verify
+from streams.registration.registering import verify
 from streams.settings import Registry, Settings
 from streams.storage import oserrors
 from streams.storage.checksums import adler32, adler32_hex

@@ -14,7 +14,8 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from agents.api import ANSWERS_MAX, LIMIT_MAX, Api, Vitals
+from streams.client.snapshot_json import from_plain, to_plain
+from streams.client.worker_api import WorkerApi, ask
 from streams.core import messages as m
 from streams.core.manifest import digest
 from streams.core.names import Site
@@ -22,9 +23,8 @@ from streams.core.ranges import Ranges
 from streams.errors import NeverWorks, NotFound, Temporary, UsageError
 from streams.kafka.replay import replay
 from streams.settings import Settings
-from streams.snapshot_json import from_plain, to_plain
 from streams.views.view import View
-from streams.worker_api import WorkerApi, ask
+from streams.worker.api import ANSWERS_MAX, LIMIT_MAX, Api, Vitals
 from tests.views.journal import DATASET, A, B, Journal, held, holds
 from tests.views.test_intents import accepted, body, completed, folded, history, named, tell, written
 
@@ -195,7 +195,7 @@ def test_a_fresh_answer_waits_for_the_view_or_says_503(
     assert get(api, f"/api/intents/{named(1)}?fresh=asked")[0] == 200
     tell(journal, accepted(body(1)))
     assert get(api, f"/api/intents/{named(1)}?fresh=all")[1]["state"] == "active"
-    monkeypatch.setattr("agents.api.FRESH_S", 0.3)
+    monkeypatch.setattr("streams.worker.api.FRESH_S", 0.3)
     view._stopping.set()
     for thread in view._threads:
         thread.join(10)
@@ -222,7 +222,7 @@ def test_too_many_at_once_are_told_to_come_again_and_slow_ones_let_go(
     api: Api, view: View, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No thread is begun beyond the pool, whoever connects and says nothing."""
-    monkeypatch.setattr("agents.api._Handler.timeout", 1.0)
+    monkeypatch.setattr("streams.worker.api._Handler.timeout", 1.0)
     before = threading.active_count()
     parts = urlsplit(api.address)
     idle = [socket.create_connection((str(parts.hostname), parts.port or 0)) for _ in range(ANSWERS_MAX * 4)]
@@ -273,7 +273,7 @@ def whole_log(monkeypatch: pytest.MonkeyPatch) -> None:
     def from_the_beginning(*args: Any, start: object = None, **options: Any) -> Iterator[Any]:
         return replay(*args, **options)
 
-    monkeypatch.setattr("streams.worker_api.replay", from_the_beginning)
+    monkeypatch.setattr("streams.client.worker_api.replay", from_the_beginning)
 
 
 def announce(journal: Journal, api: str, site: Site = A) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from streams.core import messages as m
 from streams.core.names import Adler32, Block, Dataset, Lfn
-from streams.core.selection import Selector, parse
+from streams.core.selectors import Selector, parse
 from streams.errors import UsageError
 from streams.views import rows
 from streams.views.catalogue import Catalogue, CatalogueFile

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
+from streams.client.intent_snapshot import IntentFold, Snapshot
 from streams.core import messages as m
 from streams.core import topics
 from streams.core.manifest import digest
 from streams.core.names import Adler32, Block, Dataset, Destination, IntentId, Lfn, Site, Text
 from streams.core.ranges import EMPTY, Ranges
-from streams.core.selection import Selector, parse
+from streams.core.selectors import Selector, parse
 from streams.errors import UsageError
 from streams.settings import Settings
 from streams.views import intent_rows, rows
 from streams.views.view import View
-from streams.watching import IntentFold, Snapshot
 from tests.views.journal import DATASET, A, B, Journal, held, holds
 
 OTHER = Dataset("/Other/R/RAW")

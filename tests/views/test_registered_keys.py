@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from streams.core.names import Block
-from streams.core.selection import parse
+from streams.core.selectors import parse
 from streams.kafka.publish import Publisher
-from streams.registration import register, verify
+from streams.registration.registering import register, verify
 from streams.settings import Settings
 from streams.views.view import View
 from tests.storage.s3_server import Server

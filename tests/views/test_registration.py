@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from streams.core.names import Block, Lfn, Site
-from streams.core.selection import Selector, parse
+from streams.core.selectors import Selector, parse
 from streams.errors import StorageError, Temporary, UsageError
 from streams.kafka.publish import Publisher
-from streams.registration import Registered, register, register_listing, verify
+from streams.registration.discovery import Renaming
+from streams.registration.registering import Registered, register, register_listing, verify
 from streams.settings import Settings
 from streams.storage import open_endpoint
 from streams.storage.endpoint import Endpoint
 from streams.views.catalogue import Catalogue
 from streams.views.view import View
-from streams.walking import Renaming
 from tests.views.journal import DATASET, A, B, Journal, held, holds, settings_for
 
 BLOCK = Block(f"{DATASET}#b1")

@@ -11,9 +11,9 @@ import pytest
 
 from streams.core import messages as m
 from streams.core.names import Site
-from streams.release import UNTOLD
 from streams.views import rows
 from streams.views.sites import REMEMBERED_MS, Sites
+from streams.wire.release import UNTOLD
 from tests.views.journal import A, B
 
 Said = tuple[m.SiteAnnounced, m.Origin]

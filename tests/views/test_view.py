@@ -16,12 +16,12 @@ from streams.core import messages as m
 from streams.core import topics
 from streams.core.names import Lfn
 from streams.errors import NeverWorks, Temporary
-from streams.release import HEADER, UNTOLD
 from streams.settings import Settings
 from streams.views import rows
 from streams.views.catalogue import Catalogue
 from streams.views.folding import Changes
 from streams.views.view import View
+from streams.wire.release import HEADER, UNTOLD
 from tests.views.journal import DATASET, A, B, Journal, held, holds, lost, settings_for
 
 

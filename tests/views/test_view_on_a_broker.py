@@ -15,7 +15,7 @@ from streams.core import topics
 from streams.core.names import Lfn
 from streams.kafka.admin import provision
 from streams.kafka.publish import Publisher
-from streams.registration import register_listing
+from streams.registration.registering import register_listing
 from streams.settings import Settings, load_settings
 from streams.views.view import View
 from tests.kafka.broker_process import BrokerProcess

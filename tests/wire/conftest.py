@@ -11,7 +11,7 @@ from streams.core import messages as m
 from streams.core import topics
 from streams.core.names import Adler32, Block, Dataset, Destination, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.ranges import Ranges
-from streams.core.selection import Kind, Selector
+from streams.core.selectors import Kind, Selector
 
 A, B, C = Site("T1_A"), Site("T2_B"), Site("T3_C")
 INTENT = IntentId("T1_A.0b5f6d6e-5a4e-4a55-8f10-0123456789ab")
@@ -161,9 +161,9 @@ class Record:
 
     def __init__(self, message: Any, **changes: Any) -> None:
         from streams import wire
-        from streams.core import meaning
+        from streams.core import validation
 
-        author = meaning.author(message) or A
+        author = validation.author(message) or A
         self.here: Site = author
         self.origin = m.Origin(author, "worker-0", "i", 3, 1_700_000_000_000)
         self.topic = topics.topic_of(message)

@@ -4,10 +4,10 @@
     wanted / locate        a second, narrow reading that finds the records which prove a gap
     judge                  Judgement: findings, what waits, what cannot be checked from here
 
-Parts: findings (values) · coverage (what was read) · spans · counted (numbers and contents) · copies (I7) · journals,
-graves, strays, forgeries (I6) · books (rows) · rows, intents (I1, I2, I4) · files (replicas) · clocks · stale (open
-intents without news). Memory: 9 bytes a record, about 7 KB an intent, 24 bytes an item, 24 a replica. What a record is,
-the gate has checked before: whose word it is, and that it does not contradict itself.
+Parts: findings (values) · coverage (what was read) · spans · numbering (numbers and contents) · copies (I7) · journals,
+dead_letters, misplaced, forgeries (I6) · claims (rows) · transfers, intents (I1, I2, I4) · files (replicas) · clocks ·
+stale (open intents without news). Memory: 9 bytes a record, about 7 KB an intent, 24 bytes an item, 24 a replica. The
+gate has checked each record before: whose word it is, and that it does not contradict itself.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from streams.core import messages as m
-from streams.core.ledger.books import Books, Digest
+from streams.core.ledger.claims import Claims, Digest
 from streams.core.ledger.clocks import judge_clocks
 from streams.core.ledger.copies import CopyJudge, GapJudge, Number, Whereabouts, judge_conflicts, wanted
-from streams.core.ledger.counted import Announced, Stream, StreamId
 from streams.core.ledger.coverage import Coverage
-from streams.core.ledger.fences import Fences
+from streams.core.ledger.dead_letters import DeadLetters
 from streams.core.ledger.files import ReplicaJudge
 from streams.core.ledger.findings import (
-    Docket,
     Finding,
+    FindingList,
     IntentCounts,
     Invariant,
     Judgement,
@@ -34,18 +33,19 @@ from streams.core.ledger.findings import (
     Severity,
 )
 from streams.core.ledger.forgeries import Forgeries
-from streams.core.ledger.graves import Graves
 from streams.core.ledger.intents import IntentJudge
 from streams.core.ledger.journals import Journal, PartitionId, Reached, Refused
 from streams.core.ledger.journals import judge as judge_journal
+from streams.core.ledger.misplaced import Misplaced
+from streams.core.ledger.numbering import Announced, Stream, StreamId
 from streams.core.ledger.stale import Staleness
-from streams.core.ledger.strays import Strays
+from streams.core.ledger.stale_attempts import StaleAttempts
 from streams.core.names import Site
 from streams.core.topics import split
 
 __all__ = [
-    "Docket",
     "Finding",
+    "FindingList",
     "IntentCounts",
     "Invariant",
     "Judgement",
@@ -82,14 +82,14 @@ class Ledger:
         self._sites = frozenset(sites)
         self._coverage = Coverage(self._sites if read is None else read)
         self._copies = CopyJudge(self._sites, auditors, self._coverage)
-        self._books = Books(digest)
+        self._books = Claims(digest)
         self._journals: dict[PartitionId, Journal] = {}
         self._streams: dict[StreamId, Stream] = {}
         self._closed: set[tuple[Site, str]] = set()
-        self._graves = Graves(release)
+        self._graves = DeadLetters(release)
         self._release = release
-        self._fences = Fences()
-        self._strays = Strays(partitions)
+        self._fences = StaleAttempts()
+        self._strays = Misplaced(partitions)
         self._forgeries = Forgeries()
         self._replicas = ReplicaJudge()
         self._releases: dict[tuple[Site, str], int] = {}
@@ -155,7 +155,7 @@ class Ledger:
         """A journal of a site, without `topic` each, is not whole: what was heard counts, the rest is unknown."""
         self._coverage.lose(site, topic)
 
-    def lose_renewed(self, docket: Docket) -> None:
+    def lose_renewed(self, findings: FindingList) -> None:
         """Tell of journals that begin anew: the first record of a copy is not in its original, which has no hole.
 
         A topic was deleted and made again, or its cluster replaced. What the original lacks is no finding then.
@@ -176,7 +176,7 @@ class Ledger:
             lacks[origin, copy.base] = max(count, missing), where | {site}
         for (origin, base), (count, where) in sorted(lacks.items()):
             self.lose(origin, base)
-            docket.unseen.append(
+            findings.unseen.append(
                 f"{base} of {origin} begins anew: {', '.join(sorted(where))} has copies of {count} or more records "
                 "that are not in it; was the topic deleted and made again, or the cluster replaced?"
             )
@@ -235,50 +235,50 @@ class Ledger:
         grace_ms: int = GRACE_MS,
         stale_ms: int = STALE_MS,
         staleness: Staleness | None = None,
-        docket: Docket | None = None,
+        findings: FindingList | None = None,
     ) -> Judgement:
         """`now_ms`: when reading began. `committed`: offsets of the workers' groups, where known.
 
-        `staleness`: of open intents without news. `docket`: holds what was found elsewhere, such as on disk.
+        `staleness`: of open intents without news. `findings`: holds what was found elsewhere, such as on disk.
         """
-        docket = Docket(now_ms) if docket is None else docket
-        reached = Reached(committed or {}, self._alive_ms, grace_ms, docket.latest_ms)
+        findings = FindingList(now_ms) if findings is None else findings
+        reached = Reached(committed or {}, self._alive_ms, grace_ms, findings.latest_ms)
         whole = self._coverage.whole
         for site in sorted(self._sites - whole):
             for invariant in (Invariant.CONSERVATION, Invariant.NOT_SILENT, Invariant.NO_GAP):
                 how = "not read whole" if site in self._coverage.read else "not read"
-                docket.cannot(invariant, f"journals of {site}: {how}")
+                findings.cannot(invariant, f"journals of {site}: {how}")
         staleness = staleness or Staleness()
-        intents = IntentJudge(self._sites, whole, reached, stale_ms, docket, now_ms, staleness)
+        intents = IntentJudge(self._sites, whole, reached, stale_ms, findings, now_ms, staleness)
         counts = intents.judge_all(self._books)
-        partitions = self._judge_journals(intents.contradicting, reached, docket)
-        self._graves.judge(self._journals, self._books, self._releases, now_ms - grace_ms, docket)
-        self._replicas.judge(self._books, whole, whole == self._sites, docket)
-        self._forgeries.judge(self._coverage.read, docket)
-        judge_clocks(self._streams.values(), self._journals.values(), docket)
-        self._fences.judge(docket)
-        self._strays.judge(docket)
-        self._judge_streams(now_ms, grace_ms, docket)
-        return docket.close(partitions, counts)
+        partitions = self._judge_journals(intents.contradicting, reached, findings)
+        self._graves.judge(self._journals, self._books, self._releases, now_ms - grace_ms, findings)
+        self._replicas.judge(self._books, whole, whole == self._sites, findings)
+        self._forgeries.judge(self._coverage.read, findings)
+        judge_clocks(self._streams.values(), self._journals.values(), findings)
+        self._fences.judge(findings)
+        self._strays.judge(findings)
+        self._judge_streams(now_ms, grace_ms, findings)
+        return findings.close(partitions, counts)
 
     def _judge_journals(
-        self, contradicting: Mapping[Place, Refused], reached: Reached, docket: Docket
+        self, contradicting: Mapping[Place, Refused], reached: Reached, findings: FindingList
     ) -> tuple[PartitionCount, ...]:
         owed: dict[PartitionId, dict[int, Refused]] = {}
         for place, refused in contradicting.items():
             owed.setdefault(place[:3], {})[place.offset] = refused
         return tuple(
-            judge_journal(journal, self._graves.of(key), owed.get(key, {}), reached, docket)
+            judge_journal(journal, self._graves.of(key), owed.get(key, {}), reached, findings)
             for key, journal in sorted(self._journals.items())
         )
 
-    def _judge_streams(self, now_ms: int, grace_ms: int, docket: Docket) -> None:
-        self._copies.count(self._streams, self._closed, docket)
-        judge = GapJudge(self._streams, self._where, self._last(), self._coverage.read, now_ms - grace_ms, docket)
+    def _judge_streams(self, now_ms: int, grace_ms: int, findings: FindingList) -> None:
+        self._copies.count(self._streams, self._closed, findings)
+        judge = GapJudge(self._streams, self._where, self._last(), self._coverage.read, now_ms - grace_ms, findings)
         for gap in self._copies.gaps(self._streams, self._closed):
             judge.judge(gap)
         for _, stream in sorted(self._streams.items()):
-            judge_conflicts(stream, self._where, docket)
+            judge_conflicts(stream, self._where, findings)
 
     def _announced(self, place: Place, origin: m.Origin, message: m.SiteAnnounced, logged_ms: int) -> None:
         if message.role in WORKER_ROLES:

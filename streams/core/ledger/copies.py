@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
-from streams.core.ledger.counted import Stream, StreamId
 from streams.core.ledger.coverage import Coverage
-from streams.core.ledger.findings import Docket, Invariant, Place
+from streams.core.ledger.findings import FindingList, Invariant, Place
 from streams.core.ledger.journals import PartitionId
+from streams.core.ledger.numbering import Stream, StreamId
 from streams.core.names import Site
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.topics import ANNOUNCEMENTS, CHUNK_EVENTS, TO_EVERY_PEER, remote
@@ -102,20 +102,22 @@ class CopyJudge:
                 is_tail = not have or first > have.spans[-1][1] - 1
                 yield Gap(stream_id, site, missing, elsewhere, is_tail)
 
-    def count(self, streams: Mapping[StreamId, Stream], closed: Set[tuple[Site, str]], docket: Docket) -> None:
+    def count(self, streams: Mapping[StreamId, Stream], closed: Set[tuple[Site, str]], findings: FindingList) -> None:
         """Enter what was checked and what could not be."""
         for stream_id, stream in streams.items():
             if _is_payload(stream_id.topic):
-                docket.cannot(_I7, "numbers of payload topics: bounded retention, not a journal")
+                findings.cannot(_I7, "numbers of payload topics: bounded retention, not a journal")
                 continue
             for site in self.expected(stream_id):
                 if self._is_read(stream_id, site):
-                    docket.check(_I7)
+                    findings.check(_I7)
                 else:
-                    docket.cannot(_I7, f"streams that should be at {site}: not read")
+                    findings.cannot(_I7, f"streams that should be at {site}: not read")
             is_farewell = stream_id.topic == ANNOUNCEMENTS and (stream_id.site, stream_id.incarnation) in closed
             if stream.announced is None and not is_farewell:
-                docket.cannot(_I7, "streams whose writer never announced a last number: a lost tail would not be seen")
+                findings.cannot(
+                    _I7, "streams whose writer never announced a last number: a lost tail would not be seen"
+                )
 
 
 def topic_at(stream: StreamId, site: Site) -> str:
@@ -171,7 +173,7 @@ class GapJudge:
     last_at: Mapping[PartitionId, Number]
     read: Collection[Site]
     young_ms: int
-    docket: Docket
+    findings: FindingList
 
     def judge(self, gap: Gap) -> None:
         stream = self.streams[gap.stream]
@@ -187,22 +189,22 @@ class GapJudge:
             return
         here = [f for seq in _named(gap.missing) for f in self.where.at(gap.stream, seq, gap.elsewhere)[:1]]
         since_ms = min((f.at_ms for f in here), default=None)
-        if gap.is_tail and since_ms is not None and self.docket.past(since_ms) >= self.young_ms:
-            self.docket.wait(_I7, f"records in flight to {gap.site}", gap.missing.size)
+        if gap.is_tail and since_ms is not None and self.findings.past(since_ms) >= self.young_ms:
+            self.findings.wait(_I7, f"records in flight to {gap.site}", gap.missing.size)
             return
         words = f"{title}: missing at {gap.site}, present at {gap.elsewhere}; {self._why(gap, here)}"
-        self.docket.find(_I7, words, *(f.place for f in here), *around)
+        self.findings.find(_I7, words, *(f.place for f in here), *around)
 
     def _nowhere(self, gap: Gap, stream: Stream, title: str, around: list[Place]) -> None:
         said = stream.announced
-        if gap.is_tail and said is not None and self.docket.past(said.at_ms) >= self.young_ms:
-            self.docket.wait(_I7, "announced records in flight", gap.missing.size)
+        if gap.is_tail and said is not None and self.findings.past(said.at_ms) >= self.young_ms:
+            self.findings.wait(_I7, "announced records in flight", gap.missing.size)
             return
         words = f"{title}: nowhere" + ("" if gap.stream.site in self.read else " that was read")
         if said is not None and said.seq >= gap.missing.spans[-1][1] - 1:
-            self.docket.find(_I7, words + ", though announced", *around, said.place)
+            self.findings.find(_I7, words + ", though announced", *around, said.place)
         else:
-            self.docket.find(_I7, words, *around)
+            self.findings.find(_I7, words, *around)
 
     def _why(self, gap: Gap, here: list[Found]) -> str:
         if gap.site == gap.stream.site:
@@ -214,12 +216,12 @@ class GapJudge:
         return "lost in the mirror: it brought later records"
 
 
-def judge_conflicts(stream: Stream, where: Whereabouts, docket: Docket) -> None:
+def judge_conflicts(stream: Stream, where: Whereabouts, findings: FindingList) -> None:
     """A number that stands for two different records."""
     for seq in sorted(stream.conflicts):
         places = [f.place for site in stream.sites for f in where.at(stream.id, seq, site)]
         words = f"number {seq} of {stream.called} stands for two different records"
-        docket.find(_I7, words, *sorted(places, key=lambda p: p.rank))
+        findings.find(_I7, words, *sorted(places, key=lambda p: p.rank))
 
 
 def _numbers(missing: Ranges) -> str:

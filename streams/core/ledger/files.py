@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from streams.core import messages as m
-from streams.core.ledger.books import Books, name_hash
-from streams.core.ledger.findings import FINDINGS_MAX, Docket, Invariant, Place
+from streams.core.ledger.claims import Claims, name_hash
+from streams.core.ledger.findings import FINDINGS_MAX, FindingList, Invariant, Place
 from streams.core.ledger.journals import PartitionId
 from streams.core.names import Dataset, ManifestId, Site
 
@@ -61,7 +61,7 @@ class ReplicaJudge:
         self._said.append(_Said(place, at_ms, message.site, message.dataset, manifest, start))
         self._by.extend([by] * (len(self._names) - len(self._by)))
 
-    def asked(self, books: Books, read: Collection[Site]) -> Iterator[PartitionId]:
+    def asked(self, books: Claims, read: Collection[Site]) -> Iterator[PartitionId]:
         """Partitions to be read once more for the names of files with two contents. `read`: sites that were read."""
         self._compare(books, read)
         for files in self._conflicts:
@@ -69,7 +69,7 @@ class ReplicaJudge:
                 self._asked.setdefault(self._said[self._by[file]].place, set()).add(file)
         yield from {place[:3] for place in self._asked}
 
-    def _compare(self, books: Books, read: Collection[Site]) -> None:
+    def _compare(self, books: Claims, read: Collection[Site]) -> None:
         self._conflicts, self._more, self._asked = [], 0, {}
         converted: dict[int, bool] = {}
         names, by = self._names, self._by
@@ -100,7 +100,7 @@ class ReplicaJudge:
     def _content(self, file: int) -> tuple[int, int]:
         return self._bytes[file], self._adlers[file]
 
-    def _is_converted(self, by: int, books: Books, known: dict[int, bool]) -> bool:
+    def _is_converted(self, by: int, books: Claims, known: dict[int, bool]) -> bool:
         """Whether a destination made these files from entries: two sites may write the same entries as other bytes."""
         if by not in known:
             manifest = self._said[by].manifest
@@ -118,19 +118,19 @@ class ReplicaJudge:
             for file in files:
                 self._lfns[file] = found.files[file - self._said[self._by[file]].start].lfn
 
-    def judge(self, books: Books, sites: Collection[Site], is_complete: bool, docket: Docket) -> None:
+    def judge(self, books: Claims, sites: Collection[Site], is_complete: bool, findings: FindingList) -> None:
         """`sites`: whose journals were all read whole; `is_complete`: they are those of the whole federation."""
-        docket.check(_I4, self._count)
+        findings.check(_I4, self._count)
         for one, other in self._conflicts:
             both = [self._said[self._by[file]] for file in (one, other)]
-            if any(docket.past(word.at_ms) >= docket.began_ms for word in both):
-                docket.wait(_I4, "written while the audit was reading")  # what gave up the other may not be read
+            if any(findings.past(word.at_ms) >= findings.began_ms for word in both):
+                findings.wait(_I4, "written while the audit was reading")  # what gave up the other may not be read
                 continue
             lfn = self._lfns.get(one) or self._lfns.get(other) or "a file"
             words = f"{lfn} has two contents: {self._told(one)}, and {self._told(other)}"
-            docket.find(_I4, words, *(word.place for word in both))
+            findings.find(_I4, words, *(word.place for word in both))
         if self._more:
-            docket.find(_I4, f"{self._more} more files have two contents")
+            findings.find(_I4, f"{self._more} more files have two contents")
         told: set[tuple[Site, ManifestId]] = set()
         for said in self._said:
             if said.manifest is None or said.site not in sites or "." in said.place.topic:
@@ -141,14 +141,14 @@ class ReplicaJudge:
             if why is not None:
                 told.add((said.site, said.manifest))
                 words = f"{said.site} says it holds files of {said.dataset} by {said.manifest}, {why}"
-                docket.miss(_I2, words, said.at_ms, said.place)
+                findings.miss(_I2, words, said.at_ms, said.place)
 
     def _told(self, file: int) -> str:
         said = self._said[self._by[file]]
         size, adler = self._content(file)
         return f"{size} bytes with adler32 {adler:08x} at {said.site} in {said.dataset}"
 
-    def _from_nothing(self, manifest: ManifestId, site: Site, books: Books, is_complete: bool) -> str | None:
+    def _from_nothing(self, manifest: ManifestId, site: Site, books: Claims, is_complete: bool) -> str | None:
         """Why no transfer can have brought it, or None. A worker says what it holds after its own plan."""
         row = books.known(manifest)
         if is_complete and (row is None or not row.written):

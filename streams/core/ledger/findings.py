@@ -134,7 +134,7 @@ class Judgement:
 
 
 @dataclass(slots=True)
-class Docket:
+class FindingList:
     """Collects what the judges say.
 
     What was written since `began_ms`, while reading, may miss what it follows from. `ended_ms`: when reading ended, by

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from streams.core.ledger.findings import Docket, Invariant, Place
+from streams.core.ledger.findings import FindingList, Invariant, Place
 from streams.core.names import Site
 
 NOTED_MAX = 1000
@@ -22,10 +22,10 @@ class Forgeries:
         else:
             self._more += 1
 
-    def judge(self, read: Collection[Site], docket: Docket) -> None:
+    def judge(self, read: Collection[Site], findings: FindingList) -> None:
         """A note for each original; for a copy only where the original was not read."""
         for place, (writer, words) in sorted(self._found.items()):
             if place.site == writer or writer not in read:
-                docket.note(Invariant.NOT_SILENT, words, place)
+                findings.note(Invariant.NOT_SILENT, words, place)
         if self._more:
-            docket.note(Invariant.NOT_SILENT, f"{self._more} more records that speak for another site")
+            findings.note(Invariant.NOT_SILENT, f"{self._more} more records that speak for another site")

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Iterable
 
 from streams.core import messages as m
-from streams.core.ledger.books import Books, IntentRow, ManifestRow, Said, Written
-from streams.core.ledger.findings import Docket, IntentCounts, Invariant, Place
+from streams.core.ledger.claims import Claims, IntentRow, ManifestRow, Said, Written
+from streams.core.ledger.findings import FindingList, IntentCounts, Invariant, Place
 from streams.core.ledger.journals import Reached, Refused
-from streams.core.ledger.rows import TransferJudge
 from streams.core.ledger.stale import Staleness, judge_stale
+from streams.core.ledger.transfers import TransferJudge
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.topics import INTENTS
 
@@ -29,26 +29,26 @@ class IntentJudge:
         read: Iterable[Site],
         reached: Reached,
         stale_ms: int,
-        docket: Docket,
+        findings: FindingList,
         now_ms: int,
         staleness: Staleness,
     ) -> None:
         self._now_ms, self._staleness = now_ms, staleness
         self._sites, self._read = frozenset(sites), frozenset(read)
-        self._reached, self._stale_ms, self._docket = reached, stale_ms, docket
-        self._transfers = TransferJudge(self._sites, self._read, docket)
+        self._reached, self._stale_ms, self._findings = reached, stale_ms, findings
+        self._transfers = TransferJudge(self._sites, self._read, findings)
         self._counts: Counter[str] = Counter()
         self.contradicting: dict[Place, Refused] = {}
         """Second bodies under an intent's id: only a dead letter at home answers for them."""
 
-    def judge_all(self, books: Books) -> IntentCounts:
+    def judge_all(self, books: Claims) -> IntentCounts:
         for intent, row in sorted(books.intents.items()):
             self._judge(intent, row)
         return IntentCounts(**self._counts)
 
     def _judge(self, intent: IntentId, row: IntentRow) -> None:
         self._counts["intents"] += 1
-        self._docket.check(_I1)
+        self._findings.check(_I1)
         self._bodies(intent, row)
         self._chain(intent, row)
         for (source_no, no), manifest in sorted(row.manifests.items()):
@@ -65,9 +65,9 @@ class IntentJudge:
             self._counts["accepted"] += 1
         grows = state == "open" and self._grows(row)
         if state == "open":
-            self._docket.wait(_I1, "intents that take what comes" if grows else "intents open")
+            self._findings.wait(_I1, "intents that take what comes" if grows else "intents open")
         if state == "undecided" or (state == "open" and not (grows and self._idle(row))):
-            judge_stale(intent, row, self._now_ms, self._staleness, self._docket)
+            judge_stale(intent, row, self._now_ms, self._staleness, self._findings)
 
     def _grows(self, row: IntentRow) -> bool:
         """Whether it was asked to stay open and its last manifest is not written, which is nobody's fault."""
@@ -98,7 +98,7 @@ class IntentJudge:
             meant = next((b for b in bodies if b.word == decision.word.body), None)
             if meant is None and intent.home in self._read:
                 words = f"{intent} was decided on a body that nobody published"
-                self._docket.miss(_I1, words, decision.at_ms, decision.place, *(b.place for b in bodies))
+                self._findings.miss(_I1, words, decision.at_ms, decision.place, *(b.place for b in bodies))
         elif meant is not None:
             self._undecided(intent, meant)
         for body in bodies:
@@ -112,13 +112,13 @@ class IntentJudge:
         if is_stale and self._reached.passed(body.place, body.at_ms):
             since = (
                 f"for {waited_ms // 1000} s"
-                if self._docket.past(body.at_ms)
-                else f"since {self._docket.moment(body.at_ms)}"
+                if self._findings.past(body.at_ms)
+                else f"since {self._findings.moment(body.at_ms)}"
             )
             words = f"silent: {intent} was read at {intent.home} and is neither decided nor refused {since}"
-            self._docket.find(_I6, words, body.place)
+            self._findings.find(_I6, words, body.place)
             return
-        self._docket.wait(_I1, "intents not decided yet")
+        self._findings.wait(_I1, "intents not decided yet")
 
     def _chain(self, intent: IntentId, row: IntentRow) -> None:
         """Manifests of each source number: contiguous from 0, chained by digest, none after the last.
@@ -130,7 +130,7 @@ class IntentJudge:
             written = manifest.written.first
             if written is None:
                 continue
-            self._docket.check(_I1)
+            self._findings.check(_I1)
             before_no, before = last_of.get(source_no, (-1, None))
             if no == before_no + 1 and before is not None and (previous := before.written.first) is not None:
                 sha256 = previous.word.sha256
@@ -142,16 +142,16 @@ class IntentJudge:
             elif before is not None and (previous := before.written.first) is not None:
                 if written.word.prev_sha256 != previous.word.sha256:
                     words = f"{title} does not continue the digest of the one before it"
-                    self._docket.find(_I1, words, written.place, previous.place)
+                    self._findings.find(_I1, words, written.place, previous.place)
                 if previous.word.last:
-                    self._docket.find(_I1, f"{title} stands after the last one", written.place, previous.place)
+                    self._findings.find(_I1, f"{title} stands after the last one", written.place, previous.place)
             last_of[source_no] = (no, manifest)
 
     def _missing(self, words: str, written: Said[Written]) -> None:
         if self._read >= self._sites:
-            self._docket.miss(_I1, words, written.at_ms, written.place)
+            self._findings.miss(_I1, words, written.at_ms, written.place)
         else:
-            self._docket.cannot(_I1, f"manifests at {', '.join(sorted(self._sites - self._read))}: not read")
+            self._findings.cannot(_I1, f"manifests at {', '.join(sorted(self._sites - self._read))}: not read")
 
     def _state(self, row: IntentRow) -> str:
         """undecided, refused, or of an accepted one: done, partly, failed, cancelled, open."""

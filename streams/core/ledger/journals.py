@@ -10,8 +10,8 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from streams.core import messages as m
-from streams.core.ledger.counted import Class, ClockReading, Stream, StreamId
-from streams.core.ledger.findings import Docket, Invariant, PartitionCount, Place
+from streams.core.ledger.findings import FindingList, Invariant, PartitionCount, Place
+from streams.core.ledger.numbering import Class, ClockReading, Stream, StreamId
 from streams.core.ledger.spans import SpanSet
 from streams.core.names import Site
 
@@ -155,32 +155,32 @@ class Reached:
 
 
 def judge(
-    journal: Journal, dead: Set[int], contradicting: Mapping[int, Refused], reached: Reached, docket: Docket
+    journal: Journal, dead: Set[int], contradicting: Mapping[int, Refused], reached: Reached, findings: FindingList
 ) -> PartitionCount:
     """Find what nobody answered for.
 
     `dead`: offsets that dead letters point at. `contradicting`: decodable records that owe one, by offset.
     """
     site, topic, partition = journal.site, journal.topic, journal.partition
-    docket.check(Invariant.NOT_SILENT, journal.records)
+    findings.check(Invariant.NOT_SILENT, journal.records)
     pending = silent = 0
     unanswered = {o: r for o, r in (*journal.samples.items(), *contradicting.items()) if o not in dead}
     for offset, refused in sorted(unanswered.items()):
         place = Place(site, topic, partition, offset)
         if reached.passed(place, refused.at_ms):
             silent += 1
-            docket.find(
+            findings.find(
                 Invariant.NOT_SILENT, f"silent: {refused.reason}, and no dead letter of {site} points at it", place
             )
         else:
             pending += 1
-            docket.wait(Invariant.NOT_SILENT, f"refused records that no worker of {site} has reached yet")
+            findings.wait(Invariant.NOT_SILENT, f"refused records that no worker of {site} has reached yet")
     beyond = journal.refused.size - len(journal.samples)
     if beyond:
         buried = sum(1 for offset in dead if offset in journal.refused and offset not in journal.samples)
         silent += beyond - buried
         if beyond > buried:
-            docket.find(Invariant.NOT_SILENT, f"silent: {beyond - buried} more refused records in {topic} at {site}")
+            findings.find(Invariant.NOT_SILENT, f"silent: {beyond - buried} more refused records in {topic} at {site}")
     return _count(journal, dead, pending, silent, len(contradicting.keys() - dead))
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streams.core.ledger.books import IntentRow
-from streams.core.ledger.findings import Docket, Invariant
+from streams.core.ledger.claims import IntentRow
+from streams.core.ledger.findings import FindingList, Invariant
 from streams.core.names import IntentId
 
 _NAMED_MAX = 3
@@ -23,17 +23,17 @@ class Staleness:
     is_finding: bool = False
 
 
-def judge_stale(intent: IntentId, row: IntentRow, now_ms: int, staleness: Staleness, docket: Docket) -> None:
+def judge_stale(intent: IntentId, row: IntentRow, now_ms: int, staleness: Staleness, findings: FindingList) -> None:
     """Of an intent that is open or undecided."""
     heard = row.heard
-    if heard is None or now_ms - docket.past(heard.logged_ms) < staleness.after_ms:
+    if heard is None or now_ms - findings.past(heard.logged_ms) < staleness.after_ms:
         return
     age = f"({(now_ms - heard.logged_ms) // 60_000} min)" if heard.logged_ms <= now_ms else "(by a wrong clock)"
     words = (
-        f"{intent} is open and nothing has been heard of it since {docket.moment(heard.logged_ms)} "
+        f"{intent} is open and nothing has been heard of it since {findings.moment(heard.logged_ms)} "
         f"{age}; the last was {heard.kind}, and it waits for {_waits_for(intent, row)}"
     )
-    (docket.find if staleness.is_finding else docket.note)(Invariant.CONSERVATION, words, heard.place)
+    (findings.find if staleness.is_finding else findings.note)(Invariant.CONSERVATION, words, heard.place)
 
 
 def _waits_for(intent: IntentId, row: IntentRow) -> str:

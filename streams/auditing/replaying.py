@@ -1,0 +1,271 @@
+"""The audit: every journal of every site through the gate into the ledger, and, if asked, a look at the disks.
+
+Nothing is judged here (core/ledger does that) and nothing is ever written. Ends are noted first, the copies' before the
+originals', so that whatever a copy holds was read at its origin too. A copy that is bit for bit a record already heard
+is not decoded again. Gaps and contradictions are looked up in a second reading of the few partitions they stand in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+from streams import wire
+from streams.auditing.coverage import Journals, find_journals, kept_otherwise, origin_of, refuse, refuse_unkept, unseen
+from streams.auditing.disks import disks_reachable
+from streams.auditing.storage import StorageTally, check_storage
+from streams.core import messages as m
+from streams.core.ledger import FindingList, Invariant, Judgement, Ledger, Place, Staleness
+from streams.core.manifest import digest
+from streams.core.names import Site
+from streams.core.sampling import Sample
+from streams.errors import Transfer2goError, WireError
+from streams.kafka import groups
+from streams.kafka.reader import Record
+from streams.kafka.replay import begin_offsets, end_offsets, replay
+from streams.settings import Settings
+from streams.wire.release import RELEASE, release_of
+
+EXIT_CLEAN, EXIT_BROKEN, EXIT_INCOMPLETE = 0, 1, 5
+"""A broken invariant is "other" in the table: trying again does not mend it, and it says nothing of what was asked."""
+STALE_S = 3600.0
+"""An open intent without news for so long should be looked at."""
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """What was read, what it amounts to. `unreachable`: sites that could not be read whole, and why."""
+
+    judgement: Judgement
+    sites: tuple[Site, ...]
+    unreachable: Mapping[Site, str]
+    records: int
+    seconds: float
+    storage: StorageTally | None
+    left_out: tuple[Site, ...] = ()
+    """Sites of the federation that were not asked for."""
+    strict: bool = False
+    """Whether notes count as findings."""
+    disks_unread: tuple[Site, ...] = ()
+    """Sites whose disks are in reach and were not asked for."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything that was asked for could be looked at."""
+        looked = not self.unreachable and not self.judgement.unseen
+        return looked and (self.storage is None or not self.storage.unreachable)
+
+    @property
+    def exit_code(self) -> int:
+        if self.judgement.broken or (self.strict and self.judgement.notes):
+            return EXIT_BROKEN
+        return EXIT_CLEAN if self.is_complete else EXIT_INCOMPLETE
+
+
+def _ignore(_line: str) -> None:
+    pass
+
+
+def audit(
+    settings: Settings,
+    *,
+    sites: Iterable[Site] = (),
+    storage: bool = False,
+    sample: Sample | None = None,
+    stale_s: float | None = None,
+    strict: bool = False,
+    now_ms: int | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    tell: Tell = _ignore,
+) -> AuditReport:
+    """Replay and judge. `sites`: whose clusters (and disks) to look at, default all; NotFound for an unknown one.
+
+    NeverWorks where the registry and the clusters do not speak of the same federation (audit_coverage).
+    `storage`: what sites hold is compared with their disks, both ways; of a `sample` of it contents are read.
+    An open intent without news for `stale_s` is a finding; by default one without news for an hour is a note.
+    `tell` hears what is being done, a line each. A site that cannot be read is reported, never raised.
+    """
+    began, is_now, now_ms = clock(), now_ms is None, int(time.time() * 1000) if now_ms is None else now_ms
+    chosen = [settings.entry(site).name for site in sites] or list(settings.registry.names)
+    reading = _Reading(settings, chosen, FindingList(now_ms, moment=_moment), tell)
+    reading.note_ends()
+    reading.check_coverage()
+    reading.read()
+    reading.look_up()
+    seconds = clock() - began
+    tally = None
+    if storage:
+        tell("reading files back")
+        tally = _read_back(reading, chosen, sample, now_ms)
+    if is_now:
+        reading.findings.ended_ms = int(time.time() * 1000)
+    committed = {(site, *place): o for site, told in reading.committed.items() for place, o in told.items()}
+    staleness = Staleness(int((STALE_S if stale_s is None else stale_s) * 1000), stale_s is not None)
+    judgement = reading.ledger.judge(now_ms, committed=committed, staleness=staleness, findings=reading.findings)
+    return AuditReport(
+        judgement,
+        tuple(reading.readable),
+        reading.unreachable,
+        reading.records,
+        seconds,
+        tally,
+        left_out=tuple(site for site in settings.registry.names if site not in chosen),
+        strict=strict,
+        disks_unread=() if storage else tuple(disks_reachable(settings, chosen)),
+    )
+
+
+def _read_back(reading: _Reading, chosen: list[Site], sample: Sample | None, now_ms: int) -> StorageTally:
+    unread = set(chosen) - set(reading.readable)
+    return check_storage(reading.settings, chosen, reading.findings, sample=sample, now_ms=now_ms, unread=unread)
+
+
+def _moment(at_ms: int) -> str:
+    """A time in UTC; a number where no calendar has it: a forged date may be any."""
+    try:
+        return datetime.fromtimestamp(at_ms // 1000, UTC).isoformat().replace("+00:00", "Z")
+    except (OverflowError, ValueError, OSError):
+        return f"{at_ms} ms after 1970"
+
+
+def worker_group(settings: Settings, site: Site) -> str:
+    """The consumer group of a site's workers: Faust's app id, with the generation of their tables."""
+    return f"transfer2go-{site}-v{settings.registry.generation}"
+
+
+class _Reading:
+    """One pass over all journals, and a narrow second one."""
+
+    def __init__(self, settings: Settings, chosen: list[Site], findings: FindingList, tell: Tell) -> None:
+        self.settings, self.findings, self.tell = settings, findings, tell
+        self.unreachable: dict[Site, str] = {}
+        self.committed: dict[Site, dict[tuple[str, int], int]] = {}
+        self.records = 0
+        self.sites: list[Journals] = []
+        for site in chosen:
+            self._try(site, partial(self._find, site))
+        refuse(settings, self._found)
+        self.ledger = Ledger(
+            settings.registry.names,
+            digest,
+            partitions=settings.registry.partitions,
+            read=self.readable,
+            auditors=[entry.name for entry in settings.registry.sites if entry.auditor],
+            release=RELEASE,
+        )
+
+    @property
+    def _found(self) -> list[Journals]:
+        return [journals for journals in self.sites if journals.site not in self.unreachable]
+
+    @property
+    def readable(self) -> list[Site]:
+        return [journals.site for journals in self._found]
+
+    def _try(self, site: Site, read: Callable[[], None]) -> None:
+        try:
+            read()
+        except Transfer2goError as error:
+            self.unreachable.setdefault(site, str(error))
+
+    def _find(self, site: Site) -> None:
+        self.sites.append(find_journals(self.settings, site))
+
+    def _each(self, read: Callable[[Journals], None]) -> None:
+        for journals in self._found:
+            self._try(journals.site, partial(read, journals))
+            if journals.site in self.unreachable:
+                self.ledger.lose(journals.site)
+
+    def note_ends(self) -> None:
+        """How far workers got, then the ends of the copies, then those of the originals."""
+
+        def copies(found: Journals) -> None:
+            found.ends.update(end_offsets(self.settings, found.site, found.copies, committed=True))
+
+        def own(found: Journals) -> None:
+            found.ends.update(end_offsets(self.settings, found.site, found.own, committed=True))
+            found.begins.update(begin_offsets(self.settings, found.site, found.present))
+
+        self._each(self._note_committed)
+        self._each(copies)
+        self._each(own)
+
+    def _note_committed(self, found: Journals) -> None:
+        site = found.site
+        try:
+            self.committed[site] = groups.committed_offsets(self.settings, site, worker_group(self.settings, site))
+        except Transfer2goError:
+            self.findings.cannot(Invariant.NOT_SILENT, f"how far the workers of {site} have read: not told")
+
+    def check_coverage(self) -> None:
+        """Before anything is read: what cannot be seen is told, and proves nothing by being absent."""
+        unkept: list[str] = []
+        self._each(lambda found: unkept.extend(kept_otherwise(self.settings, found.site, self.findings)))
+        refuse_unkept(unkept)
+        lines, lost = unseen(self.settings, self._found)
+        self.findings.unseen += lines
+        for site, topic in sorted(lost):
+            self.ledger.lose(site, topic)
+
+    def read(self) -> None:
+        self._each(lambda found: self._replay(found, found.own))
+        self._each(lambda found: self._replay(found, found.copies))
+        self.ledger.lose_renewed(self.findings)
+
+    def _replay(self, found: Journals, topics: list[str]) -> None:
+        if not topics:
+            return
+        self.tell(f"reading {len(topics)} journals at {found.site}")
+        for record in replay(self.settings, found.site, topics):
+            self._fold(found, record)
+
+    def _fold(self, found: Journals, record: Record) -> None:
+        place = Place(found.site, *record[:3])
+        if place.offset >= found.ends[place.topic, place.partition]:
+            return
+        self.records += 1
+        headers = record.headers or ()
+        whole = hash((record.key, record.value, *headers))
+        if "." in place.topic:
+            known = origin_of(headers)
+            if known is not None and self.ledger.copy(place, known, whole):
+                return
+        try:
+            heard = wire.decode(place.topic, record.key, record.value, headers, found.site)
+        except WireError as error:
+            speaks_for = None if error.speaks_for is None else Site(error.speaks_for)
+            origin = origin_of(headers)
+            self.ledger.refuse(place, error.what, record.timestamp_ms, origin, whole, speaks_for)
+        else:
+            release = release_of(headers) if isinstance(heard.message, m.SiteAnnounced) else None
+            content = hash(record.value)
+            self.ledger.hear(place, heard.origin, heard.message, content, whole, record.timestamp_ms, release)
+
+    def look_up(self) -> None:
+        """Find the records that gaps, contradictions, letters and contents speak of."""
+        wanted_in = self.ledger.wanted()
+        if wanted_in:
+            self.tell(f"looking up records in {len(wanted_in)} partitions")
+        for site, topic, partition in wanted_in:
+            if site not in self.unreachable:
+                self._try(site, partial(self._locate, site, topic, partition))
+
+    def _locate(self, site: Site, topic: str, partition: int) -> None:
+        for record in replay(self.settings, site, [topic], partitions=[partition]):
+            origin = origin_of(record.headers or ())
+            if origin is not None:
+                place = Place(site, *record[:3])
+                self.ledger.locate(place, origin, hash(record.value), partial(_message, record, site))
+
+
+def _message(record: Record, site: Site) -> m.Message | None:
+    try:
+        return wire.decode(record.topic, record.key, record.value, record.headers, site).message
+    except WireError:
+        return None

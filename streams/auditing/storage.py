@@ -1,0 +1,261 @@
+"""Replicas against disks, both ways: what a site holds is on its disk, whole; what is on its disk it holds. Read-only.
+
+1. The site's `replicas` journal is folded as it stands (audit_replicas), and each file it holds is looked for.
+2. The disk is walked: a name that is no replica and older than the walk may be dark. What an open transfer has landed
+   (its parts, files sealed before it closed) is not; the site's `transfers` journal says so, read only where needed.
+3. The journal is read on from where the fold stopped: what was held, given up or registered anew meanwhile is dropped.
+   Missing is what was held before and after and is not on the disk; dark what is on the disk and was in neither.
+
+Candidates of any number stand in the database of the moment. Keys of stores are looked for, never walked.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeVar
+
+from rocksdict import WriteBatch
+
+from streams import waits, wire
+from streams.auditing.disks import Disks, endpoint_url
+from streams.auditing.replicas import Replicas, names_of
+from streams.core import messages as m
+from streams.core.ledger import FindingList, Invariant, Place
+from streams.core.ledger.findings import CLOCK_TOLERANCE_MS
+from streams.core.names import Site, shown
+from streams.core.sampling import Sample
+from streams.core.topics import REPLICAS, TRANSFERS
+from streams.errors import StorageError, Transfer2goError, WireError
+from streams.kafka.replay import end_offsets, replay
+from streams.settings import Settings
+from streams.storage.endpoint import Endpoint, OnDisk, item_tag
+from streams.views import rows, scratch
+
+_MISSING, _DARK = Invariant.NO_LIE, Invariant.CONSERVATION
+_BATCH = 1000
+_AHEAD_NS = CLOCK_TOLERANCE_MS * 10**6
+"""What a disk dates later than so far from now is old: its clock, or ours, is wrong."""
+_NAME_CHARS = 1024
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class StorageTally:
+    """What was looked at. `files`, `bytes`: whose contents were read. `unreachable`: sites of which not all was seen.
+
+    `replicas`: how many were looked for, `registered` of them by registration. `walked`: names met on the disks.
+    """
+
+    files: int
+    bytes: int
+    unreachable: tuple[Site, ...]
+    registered: int
+    replicas: int
+    walked: int
+
+
+def check_storage(
+    settings: Settings,
+    sites: Iterable[Site],
+    findings: FindingList,
+    *,
+    sample: Sample | None = None,
+    now_ms: int | None = None,
+    unread: Collection[Site] = (),
+) -> StorageTally:
+    """Hold the replicas of `sites` against their disks; faults go to `findings`, nothing is raised for a site away.
+
+    `sample`: contents are read only of the files whose turn is on the day of `now_ms`. `unread`: sites whose journals
+    are known to be out of reach, which are not tried again.
+    """
+    now_ms = int(time.time() * 1000) if now_ms is None else now_ms
+    replicas = registered = walked = 0
+    with waits.on("files to be read back") as wait, closing(Disks(settings, findings, wait)) as disks:
+        for site in sorted(sites):
+            if site in unread:
+                findings.cannot(_MISSING, f"what {site} holds: its journals were not read")
+                continue
+            with scratch.database() as db:
+                check = _Site(settings, site, findings, disks, db, wait)
+                try:
+                    check.run(sample, now_ms)
+                except Transfer2goError as error:
+                    disks.unreachable.add(site)
+                    findings.cannot(_MISSING, f"what {site} holds: {error}")
+                replicas += check.replicas
+                registered += check.registered
+                walked += check.walked
+        return StorageTally(disks.files, disks.bytes, tuple(sorted(disks.unreachable)), registered, replicas, walked)
+
+
+class _Site:
+    """One site's journal and disk.
+
+    Rows beside the replicas': `w LFN \\0 DATASET` wrong · `v VERSION` seen · `d PATH` maybe dark · `p TAG` parts' paths
+    · `o PATH \\0 MANIFEST` of a transfer · `c MANIFEST` closed.
+    """
+
+    def __init__(
+        self, settings: Settings, site: Site, findings: FindingList, disks: Disks, db: Any, wait: waits.Wait
+    ) -> None:
+        self._settings, self._site, self._findings, self._disks, self._db = settings, site, findings, disks, db
+        self._wait = wait
+        self._held = Replicas(db, settings, site)
+        self.replicas = self.registered = self.walked = 0
+
+    def run(self, sample: Sample | None, now_ms: int) -> None:
+        site = self._site
+        noted = end_offsets(self._settings, site, [TRANSFERS], committed=True)
+        self._held.fold()
+        began_ns = time.time_ns()
+        self._look_for(sample, now_ms)
+        endpoint = self._disks.endpoint(site)
+        if endpoint is None:
+            # Disks has told so of each file; a site that holds none, and names no storage, may have none.
+            if endpoint_url(self._settings, site) is not None:
+                self._disks.unreachable.add(site)
+            self._findings.cannot(_DARK, f"what lies on the disk of {site}: its storage is not reachable from here")
+        elif self._walk(endpoint, began_ns):
+            self._land(noted)
+        self._drop_changed()
+        self._tell_wrong()
+        if endpoint is not None:
+            self._tell_dark(endpoint, began_ns)
+
+    # replicas on the disk
+
+    def _look_for(self, sample: Sample | None, now_ms: int) -> None:
+        for some in _batches(self._held.all()):
+            batch = WriteBatch(raw_mode=True)
+            for replica in some:
+                self.replicas += 1
+                self.registered += not replica.manifest
+                contents = sample is None or sample.reads(replica.lfn, now_ms)
+                look = self._disks.look(self._site, replica.lfn, replica.bytes, replica.adler32, contents=contents)
+                if look.version:
+                    batch.put(b"v" + look.version.encode(), b"")
+                if look.fault:
+                    batch.put(_wrong(replica.lfn, replica.dataset), look.fault.encode(errors="backslashreplace"))
+            self._db.write(batch)
+
+    def _tell_wrong(self) -> None:
+        for key, fault in rows.scan(self._db, b"w"):
+            lfn, _, dataset = key[1:].decode().partition("\0")
+            replica = self._held.of(lfn)[dataset]
+            how = f"brought by {replica.manifest}" if replica.manifest else f"registered in {replica.block}"
+            place = Place(self._site, REPLICAS, replica.partition, replica.offset)
+            self._findings.find(_MISSING, f"{lfn} at {self._site}, {how}, {fault.decode()}", place)
+
+    # the disk
+
+    def _walk(self, endpoint: Endpoint, began_ns: int) -> bool:
+        """Note what may be dark; whether there is any."""
+
+        def refuse(path: str, why: str) -> None:
+            self._disks.unreachable.add(self._site)
+            self._findings.cannot(_DARK, f"what lies below {shown('/' + path)} at {self._site}: {why}")
+
+        strays = 0
+        for some in _batches(endpoint.walk(refuse)):
+            self.walked += len(some)
+            self._findings.check(_DARK, len(some))
+            self._wait.what = f"the disk of {self._site} to be walked ({self.walked:,} names so far)"
+            named = [one for one in some if one.lfn is not None]
+            known = self._held.held([str(one.lfn) for one in named])
+            held = {one.path for one, is_held in zip(named, known, strict=True) if is_held}
+            for one in some:
+                if one.path not in held and self._may_be_dark(endpoint, one, began_ns):
+                    strays += 1
+        return strays > 0
+
+    def _may_be_dark(self, endpoint: Endpoint, one: OnDisk, began_ns: int) -> bool:
+        version = self._old(endpoint, one.path, began_ns)
+        # A replica's file under another name: a link, or a directory that a link of the LFN leads to.
+        if version is None or self._db.get(b"v" + version) is not None:
+            return False
+        self._db[b"d" + os.fsencode(one.path)] = version
+        if one.item:
+            key = b"p" + one.item.encode()
+            self._db[key] = b"\0".join(filter(None, (self._db.get(key), os.fsencode(one.path))))
+        return True
+
+    def _old(self, endpoint: Endpoint, path: str, began_ns: int) -> bytes | None:
+        """Its version, if it has not changed since the walk began."""
+        try:
+            dated = endpoint.dated(path)
+        except StorageError as error:
+            self._findings.cannot(_DARK, f"names at {self._site} that could not be looked at: {error.what}")
+            return None
+        if dated is None or began_ns <= dated.changed_ns < time.time_ns() + _AHEAD_NS:
+            return None
+        return dated.version.encode()
+
+    def _tell_dark(self, endpoint: Endpoint, began_ns: int) -> None:
+        for key, version in rows.scan(self._db, b"d"):
+            path = os.fsdecode(key[1:])
+            # Looked at once more: a plane deletes the parts of what has just ended.
+            if self._old(endpoint, path, began_ns) == version and not self._has_landed(key[1:]):
+                name = shown("/" + path, _NAME_CHARS)
+                self._findings.find(_DARK, f"{name} at {self._site} is on the disk and in no replica of it")
+
+    # open transfers
+
+    def _land(self, noted: dict[tuple[str, int], int]) -> None:
+        """Which transfers bring what may be dark, and which transfers had ended.
+
+        What closed since `noted` counts as open: its replicas or its cleaning up may be on their way.
+        """
+        for in_time, fact in self._transfers(noted):
+            if isinstance(fact, m.TransferClosed):
+                if fact.acknowledged and in_time:
+                    self._db[b"c" + fact.manifest.encode()] = b""
+                continue
+            for some in _batches(enumerate(fact.body.items)):
+                files = [b"d" + os.fsencode(item.target[1:]) for _, item in some]
+                parts = [b"p" + item_tag(fact.manifest, no).encode() for no, _ in some]
+                paths = [key[1:] for key, row in zip(files, self._db.get(files), strict=True) if row is not None]
+                paths += [path for row in self._db.get(parts) if row is not None for path in row.split(b"\0")]
+                for path in paths:
+                    self._db[b"o%b\0%b" % (path, fact.manifest.encode())] = b""
+
+    def _transfers(
+        self, noted: dict[tuple[str, int], int]
+    ) -> Iterator[tuple[bool, m.TransferPlanned | m.TransferClosed]]:
+        """Plans and ends, each with whether it stood there when the ends were noted."""
+        for record in replay(self._settings, self._site, [TRANSFERS]):
+            with suppress(WireError):  # the site's workers file it as a dead letter
+                fact = wire.decode(TRANSFERS, record.key, record.value, record.headers, self._site).message
+                if isinstance(fact, m.TransferPlanned | m.TransferClosed):
+                    yield record.offset < noted.get((record.topic, record.partition), 0), fact
+
+    def _has_landed(self, path: bytes) -> bool:
+        """Whether a transfer that is open brings this."""
+        prefix = b"o%b\0" % path
+        return any(self._db.get(b"c" + key[len(prefix) :]) is None for key, _ in rows.scan(self._db, prefix))
+
+    # meanwhile
+
+    def _drop_changed(self) -> None:
+        words = f"files of {self._site} held or given up while its disk was looked at"
+        for fact in self._held.since():
+            for lfn in names_of(fact):
+                wrong, dark = _wrong(lfn, fact.dataset), b"d" + os.fsencode(lfn[1:])
+                for key, invariant in ((wrong, _MISSING), (dark, _DARK)):
+                    if self._db.get(key) is not None:
+                        self._db.delete(key)
+                        self._findings.wait(invariant, words)
+
+
+def _wrong(lfn: str, dataset: str) -> bytes:
+    return f"w{lfn}\0{dataset}".encode()
+
+
+def _batches(many: Iterable[_T]) -> Iterator[list[_T]]:
+    ordered = iter(many)
+    while some := list(islice(ordered, _BATCH)):
+        yield some

@@ -1,0 +1,125 @@
+"""From what somebody says to a legal intent: names looked up, parts and times in one spelling. Publishes nothing."""
+
+from __future__ import annotations
+
+import difflib
+import uuid
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Literal, TypeVar
+
+from streams.core import messages as m
+from streams.core.names import Destination, IntentId, Site, Text
+from streams.core.selections.entries import EventSelection
+from streams.core.selections.objects import ObjectSelection
+from streams.core.selections.parts import ENTRIES, OBJECTS, canonical
+from streams.core.selectors import Selector, parse
+from streams.core.validation import fault
+from streams.errors import NotFound, UsageError
+from streams.settings import Settings
+
+_T = TypeVar("_T")
+Until = datetime | int | Literal["close"]
+"""How long an open intent takes what is registered: to a time, so many items, or until somebody closes it."""
+_NAMESPACE = uuid.UUID("9f3c1a52-6d0b-5d7e-8a41-3b7f5c2e9d10")
+
+
+def wish(
+    settings: Settings,
+    requester: Text,
+    selectors: Iterable[str | Selector],
+    to: Iterable[str],
+    *,
+    source: str | None = None,
+    priority: int = 5,
+    deadline: datetime | None = None,
+    key: str | None = None,
+    entries: str | EventSelection | None = None,
+    objects: str | ObjectSelection | None = None,
+    format: str | None = None,
+    until: Until | None = None,
+) -> m.TransferIntent:
+    """An intent of the settings' site, as `TransferClient.publish` describes it. Raises UsageError or NotFound."""
+    chosen = tuple(dict.fromkeys(parse(s) if isinstance(s, str) else s for s in _listed(selectors, "selectors")))
+    home, (until_ms, until_items) = settings.here, _ends(until)
+    name = uuid.uuid4() if key is None else uuid.uuid5(_NAMESPACE, "\n".join((home, requester, key)))
+    body = m.TransferIntent(
+        intent=IntentId(f"{home}.{name}"),
+        requester=requester,
+        selectors=chosen,
+        destinations=tuple(dict.fromkeys(known_destination(settings, name) for name in _listed(to, "destinations"))),
+        source=None if source is None else known_site(settings, source),
+        priority=legal_priority(priority),
+        deadline_ms=None if deadline is None else _epoch_ms(deadline, "deadline"),
+        selection=_part(entries, objects),
+        format=format,
+        open=until is not None,
+        until_ms=until_ms,
+        until_items=until_items,
+    )
+    if (why := fault(body)) is not None:
+        raise UsageError(f"not an intent: {why}", next="see `transfer2go intent add --help`")
+    return body
+
+
+def _part(entries: str | EventSelection | None, objects: str | ObjectSelection | None) -> str | None:
+    if entries is not None and objects is not None:
+        raise UsageError("entries and objects are asked for together", next="publish an intent for each")
+    if entries is not None:
+        return canonical(f"{ENTRIES}{entries}")
+    return None if objects is None else canonical(f"{OBJECTS}{objects}")
+
+
+def known_destination(settings: Settings, name: str) -> Destination:
+    """A site of the federation, or a consumer's name at one."""
+    place = Destination(name)
+    known_site(settings, place.site)
+    return place
+
+
+def known_site(settings: Settings, name: str) -> Site:
+    """`name` as a site of the federation; NotFound naming the nearest, or all, otherwise."""
+    site = Site(name)
+    names = settings.registry.names
+    if site in names:
+        return site
+    near = difflib.get_close_matches(site, names, n=1)
+    known = ", ".join(names) or "none"
+    hint = f"did you mean {near[0]}? known sites: {known}" if near else f"known sites: {known}"
+    raise NotFound(f"no site {site} in this federation", next=hint)
+
+
+def _listed(things: Iterable[_T], what: str) -> Sequence[_T]:
+    if isinstance(things, str):
+        raise UsageError(f"{what}: want a list, not one text", next=f"write [{things!r}]")
+    listed = list(things)
+    if not listed:
+        raise UsageError(f"{what}: none given")
+    return listed
+
+
+def legal_priority(priority: int) -> int:
+    if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= 9:
+        raise UsageError(f"priority {priority!r} is not in 0…9", next="9 goes first, 5 is usual")
+    return priority
+
+
+def _ends(until: Until | None) -> tuple[int | None, int | None]:
+    """(time in ms of the epoch, items) that an intent is open to; neither: it is not, or until somebody closes it."""
+    if until is None or until == "close":
+        return None, None
+    if isinstance(until, datetime):
+        until_ms = _epoch_ms(until, "until")
+        if until <= datetime.now(UTC):
+            raise UsageError(f"until {until.isoformat()} has passed already", next="leave it out to move what is there")
+        return until_ms, None
+    if isinstance(until, bool) or not isinstance(until, int) or until < 1:
+        what = f"until {until!r}: want a time, a number of files from 1, or close"
+        raise UsageError(what, next="see `transfer2go intent add --help`")
+    return None, until
+
+
+def _epoch_ms(moment: datetime, name: str) -> int:
+    if moment.tzinfo is None:
+        raise UsageError(f"{name} {moment.isoformat()} has no time zone", next="give it one, as UTC")
+    return int(moment.timestamp() * 1000)

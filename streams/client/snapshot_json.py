@@ -1,0 +1,111 @@
+"""A Snapshot as JSON and back: what a worker's API says of an intent, and its clients read. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streams.client.intent_snapshot import Arrivals, Snapshot, Unfinished
+from streams.core import messages as m
+from streams.core.intent import State
+from streams.core.names import Destination, IntentId, Site
+from streams.wire import avro
+
+_write_body, _read_body = avro.writer(m.TransferIntent), avro.reader(m.TransferIntent)
+_write_report, _read_report = avro.writer(m.TransferReported), avro.reader(m.TransferReported)
+_write_reason, _read_reason = avro.writer(m.Reason), avro.reader(m.Reason)
+
+
+def to_plain(snapshot: Snapshot) -> dict[str, Any]:
+    """Dicts, lists, text and numbers. `state`, `outcome` and `exit_code` are for who reads it without our code."""
+    decision = snapshot.decision
+    return {
+        "intent": snapshot.intent,
+        "state": str(snapshot.state),
+        "outcome": snapshot.outcome,
+        "ended": snapshot.ended,
+        "exit_code": snapshot.exit_code,
+        "planned": snapshot.planned,
+        "growing": snapshot.growing,
+        "asked_ms": snapshot.asked_ms,
+        "last_ms": snapshot.last_ms,
+        "body": None if snapshot.body is None else _write_body(snapshot.body),
+        "decision": None
+        if decision is None
+        else {
+            "decision_no": decision.decision_no,
+            "verdict": str(decision.verdict),
+            "source": decision.source,
+            "source_no": decision.source_no,
+            "priority": decision.priority,
+            "reason": None if decision.reason is None else _write_reason(decision.reason),
+        },
+        "destinations": [_arrivals(arrivals) for arrivals in snapshot.destinations],
+        "unfinished": [
+            {"destination": one.destination, "lfn": one.lfn, "reason": _write_reason(one.reason)}
+            for one in snapshot.unfinished
+        ],
+    }
+
+
+def _arrivals(arrivals: Arrivals) -> dict[str, Any]:
+    return {
+        "destination": arrivals.destination,
+        "files": arrivals.files,
+        "arrived": arrivals.arrived,
+        "failed": arrivals.failed,
+        "cancelled": arrivals.cancelled,
+        "bytes": arrivals.bytes,
+        "arrived_bytes": arrivals.arrived_bytes,
+        "open": [_write_report(report) for report in arrivals.open],
+        "reasons": [[text, count] for text, count in arrivals.reasons],
+    }
+
+
+def from_plain(plain: dict[str, Any]) -> Snapshot:
+    """Inverse of `to_plain`. LookupError, TypeError, ValueError or InvalidName for anything else."""
+    intent = IntentId(plain["intent"])
+    body = None if plain["body"] is None else _read_body(plain["body"])
+    decision = None
+    if (decided := plain["decision"]) is not None:
+        if body is None:
+            raise ValueError("a decision without a body")
+        decision = m.IntentDecided(
+            intent,
+            int(decided["decision_no"]),
+            m.Verdict(decided["verdict"]),
+            body,
+            None if decided["source"] is None else Site(decided["source"]),
+            int(decided["source_no"]),
+            int(decided["priority"]),
+            None if decided["reason"] is None else _read_reason(decided["reason"]),
+        )
+    return Snapshot(
+        intent=intent,
+        state=State(plain["state"]),
+        body=body,
+        decision=decision,
+        planned=bool(plain["planned"]),
+        destinations=tuple(_read_arrivals(one) for one in plain["destinations"]),
+        unfinished=tuple(
+            Unfinished(Destination(one["destination"]), str(one["lfn"]), _read_reason(one["reason"]))
+            for one in plain["unfinished"]
+        ),
+        asked_ms=plain["asked_ms"],
+        last_ms=plain["last_ms"],
+        ended=bool(plain["ended"]),
+        growing=bool(plain["growing"]),
+    )
+
+
+def _read_arrivals(plain: dict[str, Any]) -> Arrivals:
+    return Arrivals(
+        Destination(plain["destination"]),
+        int(plain["files"]),
+        int(plain["arrived"]),
+        int(plain["failed"]),
+        int(plain["cancelled"]),
+        int(plain["bytes"]),
+        int(plain["arrived_bytes"]),
+        tuple(_read_report(report) for report in plain["open"]),
+        tuple((str(text), int(count)) for text, count in plain["reasons"]),
+    )

@@ -1,0 +1,282 @@
+"""The whole of an intent as its consumer goes through it: manifests in their order, each a leg. Pure.
+
+The facts of an intent come in here in any order, as they come to an agent; what counts is decided as it is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from streams.consuming.manifest_reader import ATTEMPT, ENDPOINT, RETRY_MS, Came, ManifestReader
+from streams.core import chain as chains
+from streams.core import intent as machine
+from streams.core import messages as m
+from streams.core.chain import Counts, Link, Memory
+from streams.core.intent import IntentRow, State
+from streams.core.names import Destination, IntentId, Lfn, ManifestId, Site
+from streams.core.ranges import Ranges
+from streams.errors import InvalidName, NeverWorks, PartlyDone, TransferFailed, UsageError
+
+REQUESTS = 4
+"""What may be ahead is asked for in so many parts, so that one is on its way while another is worked on."""
+
+
+class Known:
+    """What is heard of an intent, before it is known which consumer listens."""
+
+    def __init__(self, intent: IntentId) -> None:
+        self.row = IntentRow(intent)
+        self.manifests: dict[ManifestId, m.ManifestWritten] = {}
+        self.written_ms: dict[ManifestId, int] = {}
+        self.completed: set[tuple[Destination, ManifestId]] = set()
+        self._early: Memory[Link] = Memory()
+        self._bodies: dict[str, tuple[m.ManifestWritten, int]] = {}
+        """By digest: of manifests that count later, with when they were written."""
+
+    def hear(self, message: m.Message, at_ms: int) -> None:
+        match message:
+            case m.ManifestWritten():
+                link = Link.of(message)
+                if self.row.counts(message) is not Counts.NEVER:
+                    self._bodies.setdefault(link.sha256, (message, at_ms))
+                self._count(chains.hear(self.row.chain, self.row.decision, link, self._early)[1])
+            case m.TransferIntent() | m.IntentAsked() | m.IntentDecided() | m.TransferReported():
+                self.row = machine.fold(self.row, message)
+                self._count(chains.waited(self.row.chain, self.row.decision, self._early)[1])
+            case m.CompletionRecord():
+                self.completed.add((message.destination, message.manifest))
+                self.row = machine.fold(self.row, message)
+
+    def _count(self, links: list[Link]) -> None:
+        for link in links:
+            body, self.written_ms[link.manifest] = self._bodies.pop(link.sha256)
+            self.manifests[link.manifest] = body
+            self.row = machine.follow(self.row, link)
+
+
+class OfIntent:
+    """What whoever consumes knows of its intent, how it stands and how it ends."""
+
+    known: Known
+    destination: Destination
+
+    @property
+    def state(self) -> State:
+        return self.known.row.state
+
+    @property
+    def why(self) -> str:
+        decision = self.known.row.decision
+        return str(decision.reason.text) if decision is not None and decision.reason is not None else "no reason given"
+
+    @property
+    def stopped(self) -> bool:
+        return self.state in (State.REFUSED, State.CANCELLED)
+
+    @property
+    def some_arrived(self) -> bool:
+        raise NotImplementedError
+
+    def failed(self) -> list[tuple[Lfn, m.Reason]]:
+        raise NotImplementedError
+
+    def check_end(self, missed: str) -> None:
+        """Raises unless everything arrived: NeverWorks, TransferFailed or PartlyDone. `missed`: what was not done."""
+        intent = self.known.row.intent
+        if self.state is State.REFUSED:
+            raise NeverWorks(f"{intent} was refused: {self.why}")
+        if self.state is State.CANCELLED:
+            raise TransferFailed(f"{intent} was cancelled: {self.why}")
+        failed = self.failed()
+        if failed:
+            lfn, reason = failed[0]
+            more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+            kind = PartlyDone if self.some_arrived else TransferFailed
+            raise kind(f"{missed}: {lfn}: {reason.text}{more}", where=str(self.destination))
+
+
+class IntentReader(OfIntent):
+    """`position` is where an earlier consumer stood, as `position()` says it; None: the log is asked, leg by leg."""
+
+    def __init__(self, known: Known, destination: Destination, ahead_bytes: int, position: str | None) -> None:
+        self.known, self.destination, self.ahead_bytes = known, destination, ahead_bytes
+        self.legs: dict[ManifestId, ManifestReader] = {}
+        """In the order of their chain, which is the order in which manifests come to count."""
+        self.attempt = ATTEMPT
+        self._open: list[ManifestReader] = []
+        self._unclaimed: list[ManifestReader] = []
+        self._has_come = False
+        self._given = None if position is None else _parsed(position, known.row.intent)
+
+    exclusive = True
+
+    @property
+    def manifests(self) -> Collection[ManifestId]:
+        return self.legs.keys()
+
+    @property
+    def over(self) -> bool:
+        """Whether no more can come: all manifests are known and gone through, or the intent was stopped."""
+        if self.stopped:
+            return True
+        row = self.known.row
+        return row.chain.last and len(self.legs) == len(self.known.manifests) and all(leg.over for leg in self._open)
+
+    @property
+    def some_arrived(self) -> bool:
+        return any(leg.sealed(leg.done) for leg in self.legs.values())
+
+    def new(self) -> list[m.ManifestWritten]:
+        """Manifests that count and are no leg yet."""
+        return [body for manifest, body in self.known.manifests.items() if manifest not in self.legs]
+
+    def enter(self, body: m.ManifestWritten, told: list[m.TransferProgress]) -> ManifestReader:
+        """Make a manifest a leg; `told` is what the log holds of this consumer's way through it."""
+        for progress in told:
+            self.hear_progress(progress)
+        leg = self.legs[body.manifest] = ManifestReader(body, self.destination)
+        leg.attempt = self.attempt
+        self._unclaimed.append(leg)
+        for progress in told:
+            for group in progress.failed:
+                for item in group.items.numbers():
+                    leg.fail(item, group.reason)
+        leg.resume(self._begin(body, leg, told))
+        leg.closed = (self.destination, body.manifest) in self.known.completed
+        if leg.closed:
+            leg.resume(leg.total)
+        else:
+            self._open.append(leg)
+        return leg
+
+    def _begin(self, body: m.ManifestWritten, leg: ManifestReader, told: list[m.TransferProgress]) -> int:
+        if self._given is None:
+            return max((progress.verified.spans[0][1] for progress in told if progress.verified), default=0)
+        source_no, no, at = self._given
+        if (body.source_no, body.no) == (source_no, no):
+            return at
+        return leg.total if (body.source_no, body.no) < (source_no, no) else 0
+
+    # what comes, and is handed out
+
+    def hear_progress(self, progress: m.TransferProgress) -> None:
+        """A place of its own name, or of one that it took over: a prefix. Of a pool's work it says nothing."""
+        if progress.endpoint != ENDPOINT:
+            what = f"workers share {self.destination}, by `transfer2go event work`"
+            raise NeverWorks(what, next="publish an intent for a name of its own")
+
+    def take(self, header: m.ChunkHeader, segment: m.Segment, payload: bytes, now_ms: int, lease_ms: int) -> None:
+        leg = self.legs.get(header.manifest)
+        if leg is not None:
+            leg.take(header, segment, payload, now_ms, lease_ms)
+
+    def served(self, header: m.ChunkHeader, now_ms: int) -> None:
+        leg = self.legs.get(header.manifest)
+        if leg is not None:
+            leg.served(header.request_no, now_ms)
+
+    def next(self) -> tuple[ManifestReader, Came, int] | None:
+        """(leg, segment, the position in it that is next), in the order of the manifests and of their lines."""
+        for leg in self._open:
+            if leg.over:
+                continue
+            start = leg.at
+            came = leg.next()
+            return None if came is None else (leg, came, max(start, came.start))
+        return None
+
+    def worked(self) -> None:
+        for leg in self._open:
+            leg.worked()
+
+    def fail(self, manifest: str, item: int, reason: m.Reason) -> None:
+        self.legs[ManifestId(manifest)].fail(item, reason)
+
+    def failed(self) -> list[tuple[Lfn, m.Reason]]:
+        return [
+            (leg.manifest.items[item].lfn, group.reason)
+            for leg in self.legs.values()
+            for group in leg.failed_items
+            for item in group.items.numbers()
+        ]
+
+    def position(self) -> str:
+        """Behind what was handed out last."""
+        row = self.known.row
+        for leg in self._open:
+            if leg.at < leg.total:
+                return f"{leg.id}@{leg.at}"
+        return f"{ManifestId.of(row.intent, row.chain.source_no, len(self.legs))}@0"
+
+    # what is asked for and told
+
+    def asks(self, now_ms: int, lease_ms: int, retry_ms: int = RETRY_MS) -> list[tuple[ManifestReader, Site, Ranges]]:
+        """What to ask for now: in order, and never more than `ahead_bytes` before it is worked on.
+
+        What was asked for once has its room already: a hole before what came would else never be filled.
+        """
+        out: list[tuple[ManifestReader, Site, Ranges]] = []
+        share = max(1, self.ahead_bytes // REQUESTS)
+        held = sum(leg.held_bytes for leg in self._open)
+        for leg in self._open:
+            while not leg.over:
+                more = self.ahead_bytes - held >= share  # less would be a request for every batch
+                if leg.untouched and not more:
+                    return out
+                before = leg.held_bytes
+                asked = leg.ask(share, now_ms, lease_ms, retry_ms, more=more)
+                if asked is None:
+                    break
+                held += leg.held_bytes - before
+                out.append((leg, *asked))
+        return out
+
+    def claims(self) -> list[m.TransferProgress]:
+        """Its place in the manifests entered since the last call that are open, or in the last one that is not."""
+        found, self._unclaimed = self._unclaimed, []
+        return [leg.claim() for leg in [leg for leg in found if not leg.closed] or found[-1:]]
+
+    def place(self, manifest: ManifestId) -> m.TransferProgress:
+        return self.legs[manifest].claim()
+
+    def tells(self) -> list[m.TransferProgress | m.CompletionRecord]:
+        """What the log should know by now: how far each leg is, and the last words of those that are done."""
+        out: list[m.TransferProgress | m.CompletionRecord] = []
+        for leg in self._open:
+            progress = leg.progress()
+            if progress is not None:
+                out.append(progress)
+            if leg.done >= leg.total or self.state is State.CANCELLED:
+                if (self.destination, leg.id) not in self.known.completed:  # by a process before this one
+                    out.append(leg.completion())
+                leg.closed = True
+        self._open = [leg for leg in self._open if not leg.closed]
+        return out
+
+    def reports(self, retry_ms: int = RETRY_MS) -> list[m.TransferReported]:
+        """How the legs at work stand, where that is news, for who watches the intent. The first says that it came."""
+        decision_no, first = self.known.row.decision_no, not self._has_come
+        self._has_come = self._has_come or bool(self._open)
+        said = [leg.report(decision_no, retry_ms, anyway=first and not n) for n, leg in enumerate(self._open)]
+        return [report for report in said if report is not None]
+
+    def waits_for(self, retry_ms: int = RETRY_MS) -> str:
+        row = self.known.row
+        if row.decision is None:
+            return f"{row.intent.home} to decide"
+        for leg in self._open:
+            if not leg.over:
+                return leg.waits_for(retry_ms)
+        return f"{row.decision.source} to write its manifests"
+
+
+def _parsed(position: str, intent: IntentId) -> tuple[int, int, int]:
+    manifest, _, at = position.partition("@")
+    try:
+        name = ManifestId(manifest)
+        found = name.source_no, name.no, int(at)
+    except (ValueError, InvalidName) as error:
+        raise UsageError(f"not a position: {position!r}", next="give back what a batch said") from error
+    if name.intent != intent:
+        raise UsageError(f"the position is one of {name.intent}", next=f"this stream reads {intent}")
+    return found

@@ -1,0 +1,56 @@
+"""What single fields and sets of items must be, a line that names the field, or None. Of records: validation.py."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from streams.core import messages as m
+from streams.core.ranges import Ranges
+
+PRIORITY_MAX = 9
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_WORD_CHARS_MAX = 128
+
+
+def word(name: str, text: str) -> str | None:
+    return None if 0 < len(text) <= _WORD_CHARS_MAX else f"{name}: must have 1 to {_WORD_CHARS_MAX} characters"
+
+
+def priority(number: int) -> str | None:
+    return None if 0 <= number <= PRIORITY_MAX else f"priority: {number} is not in 0…{PRIORITY_MAX}"
+
+
+def from_one(name: str, number: int) -> str | None:
+    return None if number >= 1 else f"{name}: {number} is not at least 1"
+
+
+def sha256(name: str, text: str) -> str | None:
+    return None if _SHA256.fullmatch(text) else f"{name}: not 64 lower-case hex digits"
+
+
+def some(name: str, values: Iterable[object], most: int) -> str | None:
+    """At least one, at most `most`, each once."""
+    listed = list(values)
+    if not 1 <= len(listed) <= most:
+        return f"{name}: {len(listed)} given, must be 1 to {most}"
+    return None if len(set(listed)) == len(listed) else f"{name}: one is named twice"
+
+
+def within(name: str, ranges: Ranges, stop: int) -> str | None:
+    """Bounded, so that nobody ever counts through a range of 2^60 items."""
+    over = ranges.spans and ranges.spans[-1][1] > stop
+    return f"{name}: {ranges.spans[-1][1] - 1} is past the last, {stop - 1}" if over else None
+
+
+def apart(items: int, named: Iterable[tuple[str, Ranges]], failed: tuple[m.FailedItems, ...]) -> str | None:
+    """Item sets that lie within a manifest of `items` and share no item."""
+    seen = Ranges()
+    for name, ranges in (*named, *((f"failed[{n}].items", f.items) for n, f in enumerate(failed))):
+        if (why := within(name, ranges, items)) is not None:
+            return why
+        if seen & ranges:
+            return f"{name}: an item is named twice"
+        seen |= ranges
+    empty = next((n for n, f in enumerate(failed) if not f.items), None)
+    return None if empty is None else f"failed[{empty}].items: empty"

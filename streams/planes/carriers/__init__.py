@@ -1,0 +1,1 @@
+"""The ways that bytes come to a destination. `log` reads payload topics."""

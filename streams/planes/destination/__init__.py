@@ -1,0 +1,1 @@
+"""A destination takes payload: part files are opened, written, synced and sealed, and progress is told."""

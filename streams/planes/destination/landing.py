@@ -1,0 +1,341 @@
+"""The part files of one open manifest at its destination: opened, written, lent to sync rounds, sealed, let go.
+
+A landing is opened in steps (an opening thread), takes records (payload thread) and lends its parts to a round (sync
+thread) between `lend` and `settle`. It may be released at any time, by a thread of orders too.
+What is known in intervals is progress.py's. Nothing here waits, reads a clock or publishes; see coordinator.py.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from streams.core.messages import ChunkHeader, FailureClass, Landed, ManifestWritten, Reason, Segment, Unit
+from streams.core.names import Adler32, Site
+from streams.core.ranges import Ranges
+from streams.errors import StorageError, WireError
+from streams.planes.destination.part_files import Held, PartFiles
+from streams.planes.destination.progress import Account
+from streams.planes.destination.unread import Said, Unread
+from streams.planes.orders import Open
+from streams.planes.reasons import reason_of
+from streams.storage.checksums import crc32c
+from streams.storage.endpoint import PartLost, Sealed, part_tag
+
+log = logging.getLogger(__name__)
+
+PREALLOCATE_BYTES_MIN = 8 * 1024 * 1024
+"""A big file's blocks are reserved when it is opened: a full disk is known before the bytes travel."""
+STEP_BYTES = 256 * 1024 * 1024
+"""Of files that may be there already, and then are read back in one step of an opening: about a second of a disk."""
+_NEVER = float("inf")
+
+
+@dataclass(slots=True)
+class Lent:
+    """What a sync round does for one landing."""
+
+    whole: list[Held]
+    partial: list[Held]
+    bytes: int
+
+
+class Landing:
+    """`lost` is set once the attempt is useless or over; nothing is taken or sealed from then on."""
+
+    def __init__(self, body: ManifestWritten, order: Open, files: PartFiles, root: str) -> None:
+        """`root`: of the storage, for who has to make room on it."""
+        self.id = body.manifest
+        self.attempt = order.attempt
+        self.account = Account(body, order)
+        self.lost: Reason | None = None
+        self.refused = 0
+        self.unsynced_bytes = 0
+        # when to sync: kept by coordinator.py, which has the clock
+        self.urgent = False
+        self.first_at = _NEVER
+        self.last_at = _NEVER
+        self.not_before = 0.0
+        self.files = files
+        self._root = root
+        self._items = body.items
+        self._of_entries = body.unit is Unit.ENTRIES
+        self._lock = self.account.lock
+        self._held: dict[int, Held] = {}
+        self._dirty: dict[int, Held] = {}
+        self._complained: set[int] = set()
+        self._unread = Unread()
+
+    @property
+    def news(self) -> bool:
+        """Whether a round has anything to do or to tell."""
+        return bool(self._dirty) or self.account.news
+
+    # opening (an opening thread)
+
+    def opening(self) -> Iterator[bool]:
+        """Find what is there already, resume what is verified, make room for what is big. May set `lost`.
+
+        In steps: after each the caller may look after others; True: the next one reads back a file of more than
+        STEP_BYTES. Once `lost` is set it ends with the step it is in.
+        """
+        for items in self._in_steps():
+            if self._items[items[0]].bytes > STEP_BYTES and self.files.reads_back(self._items[items[0]]):
+                yield True
+            answers = self.files.present([self._items[n] for n in items])
+            if self.lost is None:
+                self._open_items(items, answers)
+            if self.lost is not None:
+                return
+            yield False
+
+    def _in_steps(self) -> Iterator[list[int]]:
+        """Items that are not over, so many at a time as are read back in a step."""
+        step: list[int] = []
+        size = 0
+        for item in (n for n in range(self.account.line.count) if n not in self.account.over):
+            if step and size + self._items[item].bytes > STEP_BYTES:
+                yield step
+                step, size = [], 0
+            step.append(item)
+            size += self._items[item].bytes
+        if step:
+            yield step
+
+    def _open_items(self, items: Sequence[int], answers: Sequence[Sealed | StorageError | None]) -> None:
+        there = {n: one for n, one in zip(items, answers, strict=True) if isinstance(one, Sealed)}
+        for item in there:  # its writer may have died before it could
+            self._discard_part(item, self.attempt)
+        landed = [one for item, sealed in there.items() if (one := self._landed(item, sealed)) is not None]
+        self.account.found(Ranges.of(*there), landed)
+        for item, answer in zip(items, answers, strict=True):
+            if isinstance(answer, StorageError):
+                self._broke_at_open(item, answer)
+            if self.lost is None and item not in self.account.over:
+                self._open_item(item)
+
+    def _open_item(self, item: int) -> None:
+        if self.attempt > 1:
+            self._discard_part(item, self.attempt - 1)
+        big = self.files.reserves and self._items[item].bytes >= PREALLOCATE_BYTES_MIN
+        if self._items[item].length and not big and not self.account.durable_of(item):
+            return  # its part is made when its first bytes come: a thousand are not needed at once
+        try:
+            held = self._hold(item, preallocate=big)
+        except StorageError as error:
+            self._broke_at_open(item, error)
+        else:
+            if self.account.whole(item):
+                self._dirty[item] = held
+
+    def _broke_at_open(self, item: int, error: StorageError) -> None:
+        if error.failure_class == "transient":
+            self.lost = self.lost or reason_of(error, "open")  # the agent comes back later, with the next attempt
+        else:
+            self.broke(item, error, "open")
+
+    def _discard_part(self, item: int, attempt: int) -> None:
+        try:
+            self.files.discard(self._items[item], part_tag(self.id, item, attempt))
+        except StorageError as error:
+            log.warning("%s item %d: a part of attempt %d stays behind: %s", self.id, item, attempt, error)
+
+    # letting go (any thread)
+
+    def release(self, why: Reason, *, discard: bool) -> None:
+        """Take no more bytes; close the parts, for whoever resumes the attempt, or delete them."""
+        with self._lock:
+            self.lost = self.lost or why
+            held, self._held = self._held, {}
+            self._dirty.clear()
+        for one in held.values():
+            with one.lock:
+                one.part.close()
+        if discard:
+            for item in range(self.account.line.count):
+                if item not in self.account.sealed:
+                    self._discard_part(item, self.attempt)
+
+    # taking bytes (payload thread)
+
+    def take(self, source: Site, header: ChunkHeader, payload: bytes) -> tuple[int, list[Said]]:
+        """Write what is new of a record; bytes written, and what its source cannot read now.
+
+        Bad segments are counted and skipped: they come again.
+        """
+        taken = at = 0
+        unread: dict[int, Reason] = {}
+        alone = len(header.segments) == 1
+        for segment in header.segments:
+            if self.lost is not None:
+                break
+            piece = payload if alone else payload[at : at + segment.size]
+            at += segment.size
+            taken += self._take(header, segment, piece, unread)
+        return taken, self._unread.heard(source, header, unread) if self.lost is None else []
+
+    def _take(self, header: ChunkHeader, segment: Segment, piece: bytes, unread: dict[int, Reason]) -> int:
+        line, item = self.account.line, segment.item
+        if item >= line.count:
+            return self._refuse(header, f"item {item} is not in the manifest")
+        first, last = line.span(item)
+        start, stop = first + segment.offset, first + segment.offset + segment.length
+        if stop > last:
+            return self._refuse(header, f"segment [{start}, {stop}) is not in item {item} of [{first}, {last})")
+        if item in self.account.over or self.account.written.covers(start, stop):
+            self.account.news = True  # whoever asked for it does not know: tell again
+            return 0
+        if segment.reason is not None:
+            if segment.reason.failure_class is FailureClass.TRANSIENT:
+                unread.setdefault(item, segment.reason)
+            else:
+                self.fail(item, segment.reason)
+            return 0
+        if crc32c(piece) != segment.crc32c:
+            return self._refuse(header, f"item {item}: crc32c of [{start}, {stop}) differs")
+        try:
+            return self._write(item, segment, start, piece)
+        except WireError as error:
+            return self._refuse(header, f"item {item}: {error.what}")
+
+    def _write(self, item: int, segment: Segment, start: int, piece: bytes) -> int:
+        try:
+            held = self._held.get(item) or self._hold(item)
+            with held.lock:
+                self.files.write(held, segment.offset, segment.length, piece)
+        except StorageError as error:
+            self.broke(item, error, "write")
+            return 0
+        with self._lock:
+            if not self.account.wrote(item, start, start + segment.length) or self.lost is not None:
+                return 0
+            self._dirty[item] = held
+            self.unsynced_bytes += len(piece)
+        return len(piece)
+
+    def _hold(self, item: int, *, preallocate: bool = False) -> Held:
+        """Open an item's part, resuming what is durable of it."""
+        wanted = self._items[item]
+        with self._lock:
+            if self.lost is not None or item in self.account.over:
+                raise PartLost("the transfer was stopped", wanted.target)
+            tag, verified = part_tag(self.id, item, self.attempt), self.account.durable_of(item)
+            part = self.files.open(wanted, tag, verified, preallocate=preallocate)
+            if self._of_entries:  # a spool may hold more than was told
+                self.account.resumed(item, part.covered)
+            held = self._held[item] = Held(item, part)
+        return held
+
+    def _refuse(self, header: ChunkHeader, why: str) -> int:
+        """Said once per request; the range stays missing, and is asked for again when its lease ends."""
+        self.refused += 1
+        if header.request_no not in self._complained:
+            self._complained.add(header.request_no)
+            what = "%s request %d: a segment is refused and will be asked for again; further ones are only counted: %s"
+            log.warning(what, self.id, header.request_no, why)
+        return 0
+
+    # failing
+
+    def fail(self, item: int, reason: Reason) -> None:
+        """The item cannot arrive: excuse it and free its part; the next progress tells."""
+        with self._lock:
+            if not self.account.fail(item, reason):
+                return
+            self._dirty.pop(item, None)
+            held = self._held.pop(item, None)
+        if held is not None:
+            with held.lock:
+                held.part.close()
+        self._discard_part(item, self.attempt)
+
+    def broke(self, item: int, error: StorageError, phase: str) -> None:
+        """An item's storage operation failed: sealed by another, failed, lost, or worth another try."""
+        if self.lost is not None or item in self.account.over:
+            return
+        if error.failure_class == "quota":
+            more = f"; {self._items[item].bytes:,} bytes are wanted on the disk of {self._root}"
+            self.fail(item, reason_of(error, phase, more=more))
+        elif error.failure_class in ("permanent", "auth", "data-bad"):
+            self.fail(item, reason_of(error, phase))
+        elif not isinstance(error, PartLost):
+            log.warning("%s item %d: %s; tried again", self.id, item, error)
+        elif (there := self._there(item)) is not None:
+            self._sealed(item, there)
+        else:
+            self.lost = reason_of(error, phase)
+
+    def _there(self, item: int) -> Sealed | None:
+        (found,) = self.files.present([self._items[item]])
+        if isinstance(found, StorageError):
+            log.info("%s item %d: %s", self.id, item, found)
+            return None
+        return found
+
+    def _landed(self, item: int, sealed: Sealed) -> Landed | None:
+        return Landed(item, sealed.bytes, Adler32(sealed.adler32)) if self._of_entries else None
+
+    # sync rounds (sync thread)
+
+    def lend(self) -> Lent:
+        """What is to be synced or sealed now. Whole items take no more writes."""
+        with self._lock:
+            dirty, self._dirty = self._dirty, {}
+            taken, self.unsynced_bytes = self.unsynced_bytes, 0
+            whole: list[Held] = []
+            partial: list[Held] = []
+            for held in dirty.values():
+                ready = self.account.whole(held.item) and self.files.ready(held)
+                (whole if ready else partial).append(held)
+        return Lent(whole, partial, taken)
+
+    def settle(
+        self, lent: Lent, seals: Iterable[Sealed | StorageError], syncs: Iterable[Ranges | StorageError]
+    ) -> None:
+        """Take in the answers of `seal(whole)` and `sync(partial)`."""
+        for held, synced in zip(lent.partial, syncs, strict=True):
+            if isinstance(synced, StorageError):
+                self._failed(held, synced, "sync")
+            else:
+                self.account.made_durable(held.item, synced)
+        for held, sealed in zip(lent.whole, seals, strict=True):
+            if isinstance(sealed, Sealed):
+                self._sealed(held.item, sealed)
+            else:
+                self._failed(held, sealed, "seal")
+
+    def ahead(self, lent: Lent) -> bool:
+        """Do of later seals what can be done now, which may take long; whether something has to be tried again."""
+        failed = False
+        for held in lent.partial:
+            if self.lost is None and held.item not in self.account.over:
+                try:
+                    went_on = self.files.ahead(held)
+                except StorageError as error:
+                    self._failed(held, error, "seal")
+                    failed = True
+                else:
+                    failed |= self.account.whole(held.item) and not self._go_on(held, at_once=went_on)
+        return failed
+
+    def _go_on(self, held: Held, *, at_once: bool) -> bool:
+        """A whole item that was not ready to be sealed has its next step after others had their round."""
+        with self._lock:
+            if self._held.get(held.item) is held:
+                self._dirty[held.item] = held
+                self.urgent |= at_once
+        return at_once
+
+    def _failed(self, held: Held, error: StorageError, phase: str) -> None:
+        self.broke(held.item, error, phase)
+        if held.item not in self.account.over and self.lost is None:
+            self._dirty[held.item] = held  # to be tried again
+
+    def _sealed(self, item: int, sealed: Sealed) -> None:
+        with self._lock:
+            self.account.seal(item, self._landed(item, sealed))
+            self._dirty.pop(item, None)
+            held = self._held.pop(item, None)
+        if held is not None:
+            held.part.close()

@@ -1,0 +1,125 @@
+"""How a landing's items become files: one small protocol, and its answer for bytes.
+
+Not here: the answer for entries (entry_parts.py), what is known in intervals (progress.py), what a failure means
+(landing.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any, Protocol
+
+from streams.core.messages import Item
+from streams.core.ranges import Ranges
+from streams.errors import StorageError, WireError
+from streams.storage.endpoint import Endpoint, Sealed, Wanted
+
+
+class FilePart(Protocol):
+    """An item's open part, as far as a landing knows it."""
+
+    @property
+    def covered(self) -> Ranges:
+        """Positions in the item that need not come any more, durable or not."""
+
+    def close(self) -> None:
+        """Let go of it, leaving it for whoever resumes it."""
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """An open part. The lock is held while a thread writes to it or closes it."""
+
+    item: int
+    part: Any
+    lock: Lock = field(default_factory=Lock)
+
+
+class PartFiles(Protocol):
+    """Parts of one kind. Positions are in the item; StorageError as the storage contract says it."""
+
+    reserves: bool
+    """Whether a part can reserve its blocks when it is opened."""
+
+    def present(self, items: Sequence[Item]) -> list[Sealed | StorageError | None]:
+        """For each: the file, if it is there whole and durable, or why it can never land; None if it is to come."""
+
+    def reads_back(self, item: Item) -> bool:
+        """Whether `present` reads a whole file to answer: something of its name and size is there."""
+
+    def open(self, item: Item, tag: str, verified: Iterable[tuple[int, int]], *, preallocate: bool) -> FilePart: ...
+
+    def discard(self, item: Item, tag: str) -> None:
+        """Delete the files of a part that is not open."""
+
+    def write(self, held: Held, offset: int, length: int, payload: bytes) -> None:
+        """Take `[offset, offset + length)`, whose checksum agreed already. WireError for a payload that is refused."""
+
+    def sync(self, held: Sequence[Held]) -> list[Ranges | StorageError]:
+        """Make durable what is written; positions that are."""
+
+    def ready(self, held: Held) -> bool:
+        """Whether to seal a part that is whole; else it would take too long, and `ahead` is to do most of it."""
+
+    def seal(self, held: Sequence[Held]) -> list[Sealed | StorageError]:
+        """Give the final names to parts that are whole, durably."""
+
+    def ahead(self, held: Held) -> bool:
+        """Do a step of a later seal, if there is anything to do by now; whether there was. A second or two at most."""
+
+
+class ByteParts:
+    reserves = True
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+
+    def present(self, items: Sequence[Item]) -> list[Sealed | StorageError | None]:
+        answers = self._endpoint.present_group([Wanted(item.target, item.bytes, item.adler32) for item in items])
+        return [
+            answer
+            if isinstance(answer, StorageError)
+            else Sealed(item.target, item.bytes, item.adler32 or "", already=True)
+            if answer
+            else None
+            for item, answer in zip(items, answers, strict=True)
+        ]
+
+    def reads_back(self, item: Item) -> bool:
+        try:
+            return self._endpoint.stat(item.target).bytes == item.bytes
+        except StorageError:  # `present` says so
+            return False
+
+    def open(self, item: Item, tag: str, verified: Iterable[tuple[int, int]], *, preallocate: bool) -> FilePart:
+        return self._endpoint.open_part(
+            item.target, tag, bytes=item.bytes, adler32=item.adler32, verified=verified, preallocate=preallocate
+        )
+
+    def discard(self, item: Item, tag: str) -> None:
+        self._endpoint.discard(item.target, tag)
+
+    def write(self, held: Held, offset: int, length: int, payload: bytes) -> None:
+        if len(payload) != length:
+            raise WireError(f"{len(payload)} bytes stand for {length}")
+        held.part.write(offset, payload)
+
+    def sync(self, held: Sequence[Held]) -> list[Ranges | StorageError]:
+        for one in held:
+            one.lock.acquire()
+        try:
+            return self._endpoint.sync_group([one.part for one in held])
+        finally:
+            for one in held:
+                one.lock.release()
+
+    def ready(self, held: Held) -> bool:
+        return True
+
+    def seal(self, held: Sequence[Held]) -> list[Sealed | StorageError]:
+        return self._endpoint.seal_group([one.part for one in held])
+
+    def ahead(self, held: Held) -> bool:
+        return False  # a part of bytes is the file already

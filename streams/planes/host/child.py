@@ -1,0 +1,337 @@
+"""The planes' process: `python -m streams.planes.host.child`, orders on stdin. Threads are started and wired.
+
+It ends when the pipe closes, within seconds and whatever it was doing: nothing it holds is not owed again. A bad order
+is logged and skipped.
+
+Threads: main reads the pipe and waits for nothing else; `storage` opens the storage; `assign` and `ends` carry out
+Assign, Stop and Forget; `open-N` open parts and read back what is there already; `payload` reads and writes; `sync`
+makes durable, seals and tells; `files` serves files, `keys-STORE` those of a store, `entries` and `objects` what is
+inside files; `listing` and `entry-listing` write manifests. Publishers and librdkafka have their own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import queue
+import resource
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from streams.core.commands import WriteManifests
+from streams.core.messages import Message, PartLost
+from streams.core.names import shown
+from streams.core.topics import partition_of
+from streams.errors import CLUSTER_AWAY, StorageError, Temporary, Transfer2goError
+from streams.kafka.publish import Publisher
+from streams.planes.carriers.log import PayloadReader
+from streams.planes.destination.coordinator import Destination
+from streams.planes.host.order_queues import OPENERS, Assignments, Ends, Openings
+from streams.planes.inventory.manifest_writer import ManifestWriter, opens_files
+from streams.planes.inventory.open_intents import Listing
+from streams.planes.inventory.own_manifests import manifests_of
+from streams.planes.orders import Assign, Forget, Open, Serve, Start, Stop, Write, read_order
+from streams.planes.reasons import reason_of
+from streams.planes.source.open_files import OpenFileCache
+from streams.planes.source.server import Source
+from streams.planes.source.wiring import Sources, refusing, sources
+from streams.storage import open_endpoint
+from streams.storage.endpoint import Endpoint
+
+log = logging.getLogger("streams.planes.host.child")
+
+WRITES_MAX = 1024
+ENDPOINT = "default"
+"""Name of a site's one endpoint in records; its URL never travels."""
+STORAGE_RETRY_S = 2.0
+STORAGE_FIRST_S = 2.0
+"""Orders wait so long for a storage that answers; later ones are told that it does not."""
+STORAGE_SAID_S = 60.0
+PUBLISH_S = 30.0
+ANNOUNCE_S = 30
+CLOSE_S = 2.0
+_SWITCH_S = 0.001
+"""Python's thread switch interval: the default of 5 ms is a hop's latency for every thread that waits."""
+_M_ARENA_MAX = -8
+
+
+class Halves(NamedTuple):
+    destination: Destination
+    payload: PayloadReader
+    sources: Sources
+
+    def close(self) -> None:
+        for half in (self.destination, self.payload, self.sources):
+            half.close()
+
+
+class Child:
+    """One incarnation of the planes."""
+
+    def __init__(self, start: Start) -> None:
+        self.settings = start.settings
+        self.publisher = Publisher(start.settings, start.settings.here, start.writer, "plane")
+        self.assignments, self.ends = Assignments(), Ends()
+        self.openings = Openings(lambda: self.halves is not None and self.halves.sources.busy)
+        self.writes: dict[bool, queue.Queue[WriteManifests]] = {of: queue.Queue(WRITES_MAX) for of in (False, True)}
+        """Whether manifests are of entries, whose files are opened one by one: whole files do not wait for that."""
+        self.shelf = OpenFileCache()
+        self.running = True
+        self.assigned: dict[int, int | None] = {}
+        self.halves: Halves | None = None
+        self.fault = StorageError("the storage does not answer")
+        """Why there are no halves."""
+        self.storage_tried = threading.Event()
+        self.refusing: Source = refusing(start.settings, lambda: self.fault, self.publisher.send_chunk, self.publish)
+        """Serves what is asked for meanwhile."""
+
+    # publishing
+
+    def publish(self, message: Message) -> None:
+        """Waits while the broker is away, but not for ever: then the fact is dropped, and owed again."""
+        try:
+            self.put(message)
+        except CLUSTER_AWAY as error:
+            log.warning("%s is not published: %s", type(message).__name__, error)
+
+    def put(self, message: Message) -> None:
+        """As `publish`, but raises Temporary for what was dropped: of a chain nothing may follow it."""
+        until = time.monotonic() + PUBLISH_S
+        while True:
+            try:
+                return self.publisher.send(message)
+            except CLUSTER_AWAY:
+                if not self.running or time.monotonic() > until:
+                    raise
+                time.sleep(0.05)
+
+    # orders
+
+    def route(self, order: object) -> None:
+        """Hand an order to the threads that carry it out. Waits for none of them."""
+        match order:
+            case Assign():
+                self.assigned = order.partitions
+                self.assignments.put(order)
+            case Stop() | Forget():
+                self.ends.put(order)
+            case Serve():
+                source = self.halves.sources.of(order.request) if self.halves is not None else self.refusing
+                source.serve(order.request)
+            case Write():
+                writes = self.writes[opens_files(order.command)]
+                if writes.full():
+                    log.warning("manifests of %s are not written: too many commands wait", order.command.body.intent)
+                else:
+                    writes.put(order.command)
+            case Open():
+                self.open(order)
+            case _:
+                log.warning("not an order: %s", shown(repr(order)))
+
+    def open(self, order: Open) -> None:
+        manifest, ordered = order.manifest_id, self.assignments.ordered
+        if partition_of(manifest.encode(), self.settings.registry.partitions) not in self.assigned:
+            log.warning("%s is not opened: its partition is not assigned here", manifest)
+            return None
+        if not self.openings.has_room(order):
+            return None
+        if self.halves is None:
+            return self.openings.put(order, self.refuse(order), lambda: True)
+        steps = self.halves.destination.begin(order)
+        if steps is None:
+            return None
+
+        def ready() -> bool:
+            # What is asked for once its parts are open must not pass by a reader that is not there yet.
+            return self.assignments.done >= ordered and not self.ends.holds(manifest)
+
+        return self.openings.put(order, self.opened(manifest.encode(), steps, self.halves.payload), ready)
+
+    def opened(self, key: bytes, steps: Iterator[bool], payload: PayloadReader) -> Iterator[bool]:
+        yield from steps
+        payload.opened(key)
+
+    def refuse(self, order: Open) -> Iterator[bool]:
+        self.publish(PartLost(order.manifest_id, order.attempt, reason_of(self.fault, "open")))
+        yield from ()
+
+    def end(self, order: Stop | Forget) -> None:
+        halves = self.halves
+        if isinstance(order, Forget):
+            if halves is not None:
+                halves.destination.forget(order.manifest_id)
+        elif halves is not None:
+            halves.destination.stop(order)
+        else:
+            self.publish(PartLost(order.manifest_id, order.attempt, order.reason))
+
+    # the storage
+
+    def run_storage(self) -> None:
+        """Until it could be opened: then both halves begin."""
+        said_s, said = -STORAGE_SAID_S, ""
+        while self.running:
+            try:
+                self.begin(self.open_storage())
+                return
+            except Transfer2goError as error:
+                self.fault = StorageError(error.what, error.where, error.next)
+            except Exception as error:
+                log.exception("the storage cannot be opened")
+                self.fault = StorageError(f"the plane failed: {type(error).__name__}: {shown(str(error), 200)}")
+            finally:
+                self.storage_tried.set()
+            if str(self.fault) != said or time.monotonic() - said_s >= STORAGE_SAID_S:
+                said_s, said = time.monotonic(), str(self.fault)
+                log.warning("the storage cannot be opened and is tried again: %s", said)
+            time.sleep(STORAGE_RETRY_S)
+
+    def begin(self, endpoint: Endpoint) -> None:
+        settings = self.settings
+        destination = Destination(settings.here, settings.registry.partitions, endpoint, self.publish)
+        payload = PayloadReader(settings, destination, self.publish)
+        serving = sources(settings, endpoint, self.publisher.send_chunk, self.publish, self.shelf)
+        self.halves = Halves(destination, payload, serving)
+        _thread("payload", payload.run)
+        _thread("sync", destination.run)
+        for name, source in serving.all():
+            _thread(name, source.run)
+        _thread("assign", partial(self.assignments.run, destination.keep, payload.assign))
+
+    def open_storage(self) -> Endpoint:
+        return open_endpoint(self.settings.endpoint_url, name=ENDPOINT, stores=self.settings.stores)
+
+    # manifests
+
+    def open_catalogue(self, scratch_name: str) -> Listing:
+        from streams.views.catalogue import Catalogue
+
+        scratch = Path(self.settings.datadir) / scratch_name
+        scratch.mkdir(parents=True, exist_ok=True)
+        view = Path(self.settings.datadir) / "view"
+        if not (view / "CURRENT").exists():
+            raise Temporary("the worker's view is not there yet", str(view))
+        return Catalogue.open_secondary(str(view), str(scratch))
+
+    def run_writes(self, entries: bool) -> None:
+        settings, commands = self.settings, self.writes[entries]
+        writer = ManifestWriter(
+            settings.here,
+            settings.policy,
+            partial(self.open_catalogue, "view-of-plane-entries" if entries else "view-of-plane"),
+            self.put,
+            open_storage=self.open_storage,
+            payload_bytes=settings.registry.payload_bytes,
+            shelf=self.shelf,
+            replayed=partial(manifests_of, settings),
+        )
+        while self.running:
+            command = None
+            with suppress(queue.Empty):
+                command = commands.get(timeout=writer.growing.idle_s())
+            of = command.body.intent if command is not None else "open intents"
+            try:
+                if command is not None:
+                    writer.write(command)
+                writer.growing.look()
+            except Transfer2goError as error:
+                log.warning("manifests of %s are not written now: %s", of, error)
+            except Exception:
+                log.exception("manifests of %s are not written now", of)
+
+    # life
+
+    def run_announcements(self) -> None:
+        while self.running:
+            try:
+                self.publisher.announce(endpoints=(ENDPOINT,), every_s=ANNOUNCE_S)
+            except Transfer2goError as error:
+                log.warning("not announced: %s", error)
+            time.sleep(ANNOUNCE_S)
+
+    def run(self, pipe: BinaryIO) -> None:
+        threads: tuple[tuple[str, Callable[[], None]], ...] = (
+            ("storage", self.run_storage),
+            ("refusing", self.refusing.run),
+            ("ends", partial(self.ends.run, self.end)),
+            *((f"open-{no}", partial(self.openings.run, only_new=bool(no))) for no in range(OPENERS)),
+            ("listing", partial(self.run_writes, False)),
+            ("entry-listing", partial(self.run_writes, True)),
+            ("announce", self.run_announcements),
+        )
+        for name, work in threads:
+            _thread(name, work)
+        self.storage_tried.wait(STORAGE_FIRST_S)
+        while True:
+            try:
+                order = read_order(pipe)
+            except ValueError as error:
+                log.warning("an order is skipped: %s", error)
+                continue
+            except EOFError as error:
+                log.warning("the pipe is out of step (%s); this plane ends", error)
+                return
+            if order is None:
+                return
+            try:
+                self.route(order)
+            except Exception:
+                log.exception("an order was skipped")
+
+    def close(self) -> None:
+        """Say the last numbers, if the broker is there; parts stay as they are."""
+        self.running = False
+        for waiting in (self.assignments, self.ends, self.openings, self.refusing):
+            waiting.close()
+        if self.halves is not None:
+            self.halves.close()
+        self.publisher.close(CLOSE_S)
+
+
+def _thread(name: str, run: Callable[[], None]) -> None:
+    threading.Thread(target=run, name=name, daemon=True).start()
+
+
+def _prepare() -> None:
+    """Descriptors for many parts; two heaps of malloc instead of one per thread, which would triple the memory."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 2)
+    sys.setswitchinterval(_SWITCH_S)
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s plane %(name)s: %(message)s"
+    )
+
+
+def main() -> int:
+    _prepare()
+    pipe = os.fdopen(os.dup(0), "rb", buffering=1 << 16)
+    start = read_order(pipe)
+    if not isinstance(start, Start):
+        print("transfer2go planes are started by a worker, which tells them what to do", file=sys.stderr)
+        return 2
+    try:
+        child = Child(start)
+    except Transfer2goError as error:
+        log.error("the planes cannot start: %s", error)
+        return error.exit_code
+    child.run(pipe)
+    child.close()
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)  # daemon threads may be inside a sync or a call of librdkafka: nothing they hold is needed

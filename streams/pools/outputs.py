@@ -1,0 +1,82 @@
+"""What a command wrote, as a file of the site: placed once under the range's name, booked, and only then confirmed.
+
+A crash leaves: nothing; the file, which whoever comes next finds and books; the file and its booking, which is said
+again. In none of these is there a second file.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+
+from streams.core import messages as m
+from streams.core.names import Adler32, Lfn, Site
+from streams.core.selections import parts
+from streams.errors import StorageError, Temporary
+from streams.pools.pool import Hand
+from streams.pools.ranges import Meant
+from streams.storage.endpoint import Endpoint, FileMissing
+
+PASSING = ("transient", "quota", "auth")
+"""Failures of the storage that are this machine's or this hour's, and not the range's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """`already`: it was there before."""
+
+    lfn: Lfn
+    bytes: int
+    adler32: Adler32
+    version: str
+    already: bool
+
+
+def find(store: Endpoint, lfn: Lfn) -> Output | None:
+    """A range's output that somebody placed, None where nobody did. Raises as `place` does."""
+    try:
+        seen = store.stat(lfn)
+        return Output(lfn, seen.bytes, Adler32(store.checksum(lfn, seen.version)), seen.version, True)
+    except FileMissing:
+        return None
+    except StorageError as error:
+        raise _told(error) from error
+
+
+def place(store: Endpoint, lfn: Lfn, path: str) -> Output:
+    """A copy, for whatever the command left running may still write the file. Who comes second takes what is there.
+
+    Raises StorageError (permanent) where the name cannot be had, Temporary where the storage may have it later.
+    """
+    try:
+        placed = store.place(lfn, path, link=False)
+        return Output(lfn, placed.bytes, Adler32(placed.adler32), placed.version, placed.how == "already")
+    except StorageError as error:
+        if error.failure_class not in PASSING and (found := find(store, lfn)) is not None:
+            return found
+        raise _told(error) from error
+
+
+def _told(error: StorageError) -> StorageError | Temporary:
+    if error.failure_class in PASSING:
+        return Temporary(error.what, error.where, error.next)
+    return error
+
+
+def fault_of(path: str, *, allow_empty: bool) -> str | None:
+    """Why a command's output is none, None where it is one."""
+    try:
+        seen = os.lstat(path)
+    except FileNotFoundError:
+        return "wrote nothing"
+    if not stat.S_ISREG(seen.st_mode):
+        return "wrote something that is no regular file"
+    return None if seen.st_size or allow_empty else "wrote an empty file"
+
+
+def booking(site: Site, hand: Hand, of: Meant, output: Output) -> m.FilesHeld:
+    item = hand.share.manifest.items[hand.part.item]
+    dataset, block = parts.filed(item.block)
+    file = m.HeldFile(output.lfn, block, output.bytes, output.adler32, output.version, of.lfn, of.selection)
+    return m.FilesHeld(dataset, site, (file,))

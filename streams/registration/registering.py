@@ -1,0 +1,370 @@
+"""Registering files: which they are, under what names, with what size and checksum, said to the log. And reading back.
+
+A file under the storage root keeps its place and its name follows from its path; any other is placed under the root
+(linked, cloned or copied). Whatever cannot be registered is one fault in one line, and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
+
+from streams import waits
+from streams.core.messages import HeldFile
+from streams.core.names import Adler32, Block, Lfn, Site, shown
+from streams.core.store_names import is_asked
+from streams.errors import StorageError, Temporary, UsageError
+from streams.kafka.publish import Publisher
+from streams.registration.discovery import Named, Renaming, find, keys, name, place_of
+from streams.registration.replica_writer import ReplicaWriter
+from streams.settings import Settings
+from streams.storage import open_endpoint
+from streams.storage.endpoint import Endpoint
+from streams.storage.posix_place import measure
+
+FAULTS_KEPT = 1000
+_LOOKED_UP = 500
+_KEY_THREADS = 8
+"""For keys of stores: most of their time is waiting."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+Listed = tuple[str, str, int, str]
+"""(LFN, block, bytes, adler32) of a file whose bytes this process does not see."""
+Replica = tuple[Lfn, Site, int, str, str]
+"""(LFN, site, bytes, adler32, block)."""
+ReplicasOf = Callable[[Sequence[Lfn]], Iterable[Replica]]
+"""Replicas that the catalogue knows of these names, of this site too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why one path, line or name was refused."""
+
+    where: str
+    why: str
+
+    def __str__(self) -> str:
+        where = self.where.encode(errors="backslashreplace").decode()
+        return f"{shown(where, 300)}: {self.why}"
+
+
+@dataclass(slots=True)
+class Registered:
+    """What came of it: files acknowledged by the log, how they were placed, and faults (the first 1,000 kept)."""
+
+    files: int = 0
+    bytes: int = 0
+    placed: dict[str, int] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    faults_count: int = 0
+    repeated: int = 0
+    """Files named twice with the same content: said once."""
+    stopped: Temporary | None = None
+    """Why the rest was not said; `files` are in the log all the same."""
+    on_fault: Callable[[Fault], None] | None = None
+
+    def refuse(self, where: str, why: str) -> None:
+        fault = Fault(where, why)
+        self.faults_count += 1
+        if len(self.faults) < FAULTS_KEPT:
+            self.faults.append(fault)
+        if self.on_fault is not None:
+            self.on_fault(fault)
+
+
+def register(
+    settings: Settings,
+    publisher: Publisher,
+    paths: Iterable[str | os.PathLike[str]],
+    block: Block,
+    *,
+    lfn_prefix: str | None = None,
+    lfns: Mapping[str, str] | None = None,
+    renamings: Sequence[Renaming] = (),
+    endpoint: Endpoint | None = None,
+    replicas_of: ReplicasOf | None = None,
+    link: bool = False,
+    threads: int = 4,
+    timeout_s: float = 60.0,
+    on_progress: Callable[[int, int], None] | None = None,
+    on_fault: Callable[[Fault], None] | None = None,
+) -> Registered:
+    """Register the files at `paths` (directories are walked) as replicas of the publisher's site, in `block`.
+
+    A path `s3://NAME/PATTERN` is the keys of a store of this site that match; each is read once and stays there.
+
+    `lfns` maps paths to LFNs; see `walking.name` for the others. What is placed is a clone or a copy: no write to the
+    user's file reaches it. `link=True` links where it can, and then such a write does. `replicas_of` finds known
+    replicas: a name is one content everywhere, and in one block of a site; what contradicts that is refused before it
+    is placed. `on_progress(files, bytes)` after acknowledgements.
+    Raises UsageError without an endpoint, StorageError without its root; `stopped` says that the cluster went away.
+    """
+    result = Registered(on_fault=on_fault)
+    wanted = [os.fspath(path) for path in paths]
+    if any(is_asked(path) for path in wanted):
+        threads = max(threads, _KEY_THREADS)
+    prefix = None if lfn_prefix is None else Lfn(lfn_prefix.rstrip("/"))
+    with _endpoint(settings, endpoint) as store, waits.on("files to be read") as reading:
+
+        def named() -> Iterator[Named]:
+            shared = _shared(wanted, store, prefix, lfns or {}, renamings) if renamings else {}
+            for path in wanted:
+                if is_asked(path):
+                    yield from _keys(path, store, result)
+                    continue
+                for found in find([path], result.refuse):
+                    try:
+                        file = name(found, store, prefix, lfns or {}, renamings)
+                    except UsageError as error:
+                        result.refuse(found.path, str(error))
+                        continue
+                    if (others := shared.get(file.lfn)) is None:
+                        yield file
+                    else:
+                        other = next(path for path in others if path != found.path)
+                        result.refuse(found.path, f"{file.lfn} would be {shown(other)} too: rename them apart")
+
+        def read(one: tuple[Named, Sequence[Replica]]) -> tuple[Named, HeldFile | StorageError, str]:
+            file, replicas = one
+            try:
+                return (file, *_read(store, file, block, replicas, publisher.site, link=link))
+            except StorageError as error:
+                return file, error, ""
+
+        def held() -> Iterator[tuple[str, HeldFile]]:
+            for file, answer, how in _in_threads(read, _looked_up(named(), replicas_of), threads):
+                if isinstance(answer, StorageError):
+                    result.refuse(file.path, str(answer))
+                else:
+                    result.placed[how] = result.placed.get(how, 0) + 1
+                    reading.what = f"files to be read ({sum(result.placed.values()):,} so far)"
+                    yield file.path, answer
+
+        _say(publisher, held(), result, timeout_s, on_progress)
+    return result
+
+
+def register_listing(
+    publisher: Publisher,
+    listing: Iterable[Listed],
+    *,
+    replicas_of: ReplicasOf | None = None,
+    timeout_s: float = 60.0,
+    on_progress: Callable[[int, int], None] | None = None,
+    on_fault: Callable[[Fault], None] | None = None,
+) -> Registered:
+    """Register (LFN, block, bytes, adler32) as replicas of the publisher's site without looking at any file.
+
+    Memory: about 120 bytes a file, to tell duplicates. The replicas have no version: a source checks size and checksum.
+    """
+    result = Registered(on_fault=on_fault)
+    blocks: dict[str, Block] = {}
+
+    def held() -> Iterator[tuple[str, HeldFile]]:
+        for lfn, block, size, adler in listing:
+            try:
+                known = blocks.get(block)
+                if known is None:
+                    known = blocks[block] = Block(block)
+                if size < 0:
+                    raise UsageError(f"a size of {size} bytes")
+                yield lfn, HeldFile(Lfn(lfn), known, size, Adler32(adler), "")
+            except UsageError as error:
+                result.refuse(str(lfn), str(error))
+
+    checked = held() if replicas_of is None else _without_conflicts(held(), result, publisher.site, replicas_of)
+    _say(publisher, checked, result, timeout_s, on_progress)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A replica read back from disk. `why` is empty when size and checksum are those expected."""
+
+    lfn: Lfn
+    bytes: int
+    why: str = ""
+
+
+def verify(
+    settings: Settings,
+    expected: Iterable[tuple[Lfn, int, str]],
+    *,
+    endpoint: Endpoint | None = None,
+    threads: int = 4,
+) -> Iterator[Checked]:
+    """Read replicas (LFN, bytes, adler32) back from this site's disk, in order. Raises as `register` does."""
+    with _endpoint(settings, endpoint) as store:
+
+        def check(wanted: tuple[Lfn, int, str]) -> Checked:
+            lfn, size, adler = wanted
+            try:
+                stat = store.stat(lfn)
+                if stat.bytes != size:
+                    return Checked(lfn, stat.bytes, f"has {stat.bytes} bytes, not {size} ({store.pfn(lfn)})")
+                found = store.checksum(lfn, stat.version)
+            except StorageError as error:
+                return Checked(lfn, 0, str(error))
+            return Checked(lfn, size, "" if found == adler else f"has adler32 {found}, not {adler} ({store.pfn(lfn)})")
+
+        yield from _in_threads(check, expected, threads)
+
+
+def _shared(
+    wanted: Sequence[str], store: Endpoint, prefix: Lfn | None, lfns: Mapping[str, str], renamings: Sequence[Renaming]
+) -> dict[Lfn, tuple[str, str]]:
+    """LFNs that several files would have, each with two of these. Looks at names only; one entry a file meanwhile.
+
+    A file given by two spellings of its path is one.
+    """
+    first: dict[Lfn, str] = {}
+    shared: dict[Lfn, tuple[str, str]] = {}
+    for found in find([path for path in wanted if not is_asked(path)], lambda *_: None):
+        try:
+            lfn = name(found, store, prefix, lfns, renamings).lfn
+        except UsageError:
+            continue
+        other = first.setdefault(lfn, found.path)
+        if other != found.path and place_of(other) != place_of(found.path):
+            shared.setdefault(lfn, (other, found.path))
+    return shared
+
+
+def _keys(asked: str, store: Endpoint, result: Registered) -> Iterator[Named]:
+    try:
+        yield from keys(asked, store, result.refuse)
+    except UsageError as error:
+        result.refuse(asked, str(error))
+    except StorageError as error:
+        if error.failure_class != "transient":
+            result.refuse(asked, str(error))
+        else:
+            result.stopped = Temporary(
+                error.what, asked, "what was found is registered; register it again for the rest"
+            )
+
+
+def _looked_up(files: Iterator[Named], replicas_of: ReplicasOf | None) -> Iterator[tuple[Named, Sequence[Replica]]]:
+    """Each file with what is known of its name, some hundred at a time."""
+    while chunk := list(islice(files, _LOOKED_UP)):
+        known = _by_name(replicas_of, [file.lfn for file in chunk])
+        yield from ((file, known.get(file.lfn, ())) for file in chunk)
+
+
+def _by_name(replicas_of: ReplicasOf | None, lfns: Sequence[Lfn]) -> dict[str, list[Replica]]:
+    known: dict[str, list[Replica]] = {}
+    for replica in replicas_of(lfns) if replicas_of is not None else ():
+        known.setdefault(replica[0], []).append(replica)
+    return known
+
+
+def _read(
+    store: Endpoint, file: Named, block: Block, replicas: Sequence[Replica], site: Site, *, link: bool
+) -> tuple[HeldFile, str]:
+    """The file as it is now, and how it came under the root. StorageError if it changes meanwhile, or contradicts."""
+    if not file.in_place:
+        if replicas:
+            # Read once more than else, but nothing of a file that is refused may stay under the root.
+            _refuse_contradiction(file.lfn, *measure(file.path), block, replicas, site)
+        placed = store.place(file.lfn, file.path, link=link)
+        return HeldFile(file.lfn, block, placed.bytes, Adler32(placed.adler32), placed.version), placed.how
+    stat = file.stat or store.stat(file.lfn)
+    adler = store.checksum(file.lfn, stat.version)
+    _refuse_contradiction(file.lfn, stat.bytes, adler, block, replicas, site)
+    return HeldFile(file.lfn, block, stat.bytes, Adler32(adler), stat.version), "in place"
+
+
+def _refuse_contradiction(lfn: Lfn, size: int, adler: str, block: str, replicas: Iterable[Replica], site: Site) -> None:
+    why = _contradiction(lfn, size, adler, block, replicas, site)
+    if why is not None:
+        raise StorageError(why, failure_class="permanent")
+
+
+def _contradiction(lfn: Lfn, size: int, adler: str, block: str, replicas: Iterable[Replica], site: Site) -> str | None:
+    """Why a file may not be registered under a name that is known; None where it may. A site's own may change."""
+    for _, at, other_size, other_adler, other_block in replicas:
+        if at == site and other_block != block:
+            return f"{lfn} is registered here in {other_block}, and a file is in one block: name that one"
+        if at != site and (other_size, other_adler) != (size, adler):
+            what = f"{at} holds other content as {lfn} ({other_size} bytes, adler32 {other_adler})"
+            return f"{what}; a name is one content: give this one another name"
+    return None
+
+
+def _say(
+    publisher: Publisher,
+    held: Iterator[tuple[str, HeldFile]],
+    result: Registered,
+    timeout_s: float,
+    on_progress: Callable[[int, int], None] | None,
+) -> None:
+    """Publish what is new and free of contradiction; fills in the counts."""
+    writer = ReplicaWriter(publisher, publisher.site, timeout_s=timeout_s, on_acknowledged=on_progress)
+    try:
+        for _, file in _without_duplicates(held, result):
+            writer.add(file)
+        writer.finish()
+    except Temporary as error:
+        result.stopped = error
+    result.files, result.bytes = writer.acknowledged, writer.acknowledged_bytes
+
+
+def _without_duplicates(held: Iterator[tuple[str, HeldFile]], result: Registered) -> Iterator[tuple[str, HeldFile]]:
+    seen: dict[int, int] = {}
+    for where, file in held:
+        key, content = hash(file.lfn), hash((file.bytes, file.adler32, file.block))
+        if key not in seen:
+            seen[key] = content
+            yield where, file
+        elif seen[key] == content:
+            result.repeated += 1
+        else:
+            result.refuse(where, f"{file.lfn} was registered a moment ago with another size, checksum or block")
+
+
+def _without_conflicts(
+    held: Iterator[tuple[str, HeldFile]], result: Registered, site: Site, replicas_of: ReplicasOf
+) -> Iterator[tuple[str, HeldFile]]:
+    while chunk := list(islice(held, _LOOKED_UP)):
+        known = _by_name(replicas_of, [file.lfn for _, file in chunk])
+        for where, file in chunk:
+            replicas = known.get(file.lfn, ())
+            why = _contradiction(file.lfn, file.bytes, file.adler32, file.block, replicas, site)
+            if why is None:
+                yield where, file
+            else:
+                result.refuse(where, why)
+
+
+def _in_threads(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+    """`work` of each item, in order, a few ahead of the reader."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="register") as pool:
+        ahead: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                ahead.append(pool.submit(work, item))
+                if len(ahead) >= threads * 4:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+@contextmanager
+def _endpoint(settings: Settings, given: Endpoint | None) -> Iterator[Endpoint]:
+    if given is not None:
+        yield given
+        return
+    if not settings.endpoint_url:
+        raise UsageError("no storage is configured for this site", next="set endpoint.url in its site.toml")
+    with open_endpoint(settings.endpoint_url, stores=settings.stores) as opened:
+        yield opened

@@ -1,0 +1,29 @@
+"""What the POSIX backend's parts ask of it: its root, descriptors, disks and names. `PosixEndpoint` is one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from streams.core.ranges import Ranges
+from streams.errors import StorageError
+from streams.storage.endpoint import FileStat, Part, Sealed
+from streams.storage.posix_reader import PosixReader
+from streams.storage.tree import Tree
+from streams.storage.writeback import Disk, OpenFds
+
+
+class PosixStore(Protocol):
+    root: str
+    tree: Tree
+    fds: OpenFds
+
+    def path(self, lfn: str) -> str: ...
+    def pfn(self, lfn: str) -> str: ...
+    def stat(self, lfn: str) -> FileStat: ...
+    def open_reader(self, lfn: str, version: str | None = None) -> PosixReader: ...
+    def present(self, lfn: str, bytes: int, adler32: str | None) -> bool: ...
+    def disk_of(self, device: int, directory: str) -> Disk: ...
+    def unlink_part(self, directory: str, name: str) -> None: ...
+    def sync_group(self, parts: Sequence[Part]) -> list[Ranges | StorageError]: ...
+    def seal_group(self, parts: Sequence[Part]) -> list[Sealed | StorageError]: ...

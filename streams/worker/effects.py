@@ -1,0 +1,267 @@
+"""Carries commands out: the worker's only way to its plane and to the log. Answers nothing: facts do.
+
+Every branch returns at once; a command that cannot be taken now is refused with False and asked again. What needs the
+catalogue is catalogue_tasks.py's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from streams import wire
+from streams.core import commands as c
+from streams.core import messages as m
+from streams.core.completion import replicas_of
+from streams.core.intent import IntentRow
+from streams.core.manifest import Manifest
+from streams.core.names import IntentId, ManifestId, Site
+from streams.core.policy import Policy
+from streams.errors import Transfer2goError, WireError
+from streams.planes import orders
+from streams.wire import Framed, planned
+from streams.worker.rows import TableFailed
+
+log = structlog.get_logger(__name__)
+
+ENVIRONMENT = (TableFailed, OSError, MemoryError)
+"""No record's fault and no command's: the worker ends, commits nothing past it, and is started again."""
+
+LARGE_BYTES = 8_000
+"""A manifest of some hundred files: closing a larger one takes milliseconds, and is done by a thread."""
+
+Acknowledged = Callable[[Exception | None], None]
+
+
+class Sending(Protocol):
+    """The publish gate (kafka/publish.Publisher)."""
+
+    def send(self, message: m.Message | Framed, on_ack: Acknowledged | None = None) -> None: ...
+
+
+class Telling(Protocol):
+    """A plane's pipe (planes/process.PlaneProcess)."""
+
+    def tell(self, order: orders.Order) -> bool: ...
+
+
+class Consulted(Protocol):
+    """What needs the catalogue (catalogue_tasks.CatalogueTasks)."""
+
+    def decide(self, body: m.TransferIntent) -> None: ...
+
+    def then(self, key: object, act: Callable[[], object]) -> None: ...
+
+
+class Reading(Protocol):
+    """Rows and manifests, read from outside a turn. Bodies are framed."""
+
+    def intent_row(self, intent: IntentId) -> IntentRow | None: ...
+
+    def waiting_body(self, manifest: ManifestId, source: Site) -> bytes | None: ...
+
+    def body(self, manifest: ManifestId) -> bytes | None: ...
+
+    def manifest(self, manifest: ManifestId) -> Manifest | None: ...
+
+
+def at_once(act: Callable[[], None]) -> bool:
+    """In place of a thread (completions.Completions)."""
+    act()
+    return True
+
+
+class Effects:
+    """Dispatch over Command for one worker."""
+
+    def __init__(
+        self,
+        here: Site,
+        policy: Policy,
+        publisher: Sending,
+        plane: Telling,
+        consulted: Consulted,
+        rows: Reading,
+        now_ms: Callable[[], int],
+        aside: Callable[[Callable[[], None]], bool] = at_once,
+    ) -> None:
+        self.here, self.policy = here, policy
+        self.publisher, self.plane, self.consulted, self.rows = publisher, plane, consulted, rows
+        self.now_ms, self.aside = now_ms, aside
+        self.lost: deque[c.Command] = deque()
+        """Commands whose records the publisher gave up, told on its thread; no more than its buffer held."""
+        self._broken: Exception | None = None
+        """What the environment broke aside."""
+
+    def __call__(self, command: c.Command) -> bool:
+        """Carries `command` out; False when it cannot be taken now. What the environment breaks is raised."""
+        if self._broken is not None:
+            raise self._broken
+        try:
+            return self._do(command)
+        except WireError as error:
+            # Asking again at once would not help: it waits to settle like one that was sent.
+            log.error("a command's record is refused by our own gate", command=type(command).__name__, why=str(error))
+            return True
+        except Transfer2goError as error:
+            log.warning("command not taken", command=type(command).__name__, why=str(error))
+        except ENVIRONMENT:
+            raise
+        except Exception:
+            # No fault of the record whose turn asked for it: that one is folded and put. The command stays owed.
+            log.exception("command not taken", command=type(command).__name__)
+        return False
+
+    def _do(self, command: c.Command) -> bool:
+        match command:
+            case c.DecideIntent(intent):
+                return self._decide_soon(intent)
+            case c.PublishDecision(decision):
+                self._say(command, decision)
+            case c.WriteManifests() if command.looks:
+                # What a view behind its journals misses is seen by the next look.
+                return self.plane.tell(orders.Write(command))
+            case c.WriteManifests():
+                self.consulted.then(command.id, lambda: self.plane.tell(orders.Write(command)))
+            case c.PlanTransfer():
+                self._plan(command)
+            case c.DecideTransfer(decided):
+                self._say(command, decided)
+            case c.ReportTransfer(report):
+                self._say(command, report)
+            case c.RepeatCompletion(completion):
+                self._say(command, completion)
+            case c.OpenPart():
+                return self._open(command)
+            case c.StopPart():
+                body = self.rows.body(command.manifest)
+                return self.plane.tell(orders.Stop(command.manifest, command.attempt, command.reason, body))
+            case c.RequestChunks():
+                self._request(command)
+            case c.ExpireLease():
+                self._say(command, m.LeaseExpired(command.manifest, command.source, command.request_no))
+            case c.FixCompletion():
+                self._say(command, m.TransferClosed(command.manifest, command.completion, acknowledged=False))
+            case c.CloseTransfer():
+                return self._close(command)
+            case c.ServeChunks(request):
+                return self.plane.tell(orders.Serve(request))
+            case _:
+                return False
+        return True
+
+    def _plan(self, command: c.PlanTransfer) -> None:
+        body = self.rows.waiting_body(command.manifest, command.source)
+        if body is not None:
+            self._say(command, planned(command.manifest, self.here, command.decision_no, command.priority, body))
+            return
+        # The row fell back behind its end, or `waiting` lost it. The transfer answers a decision as it answers a plan:
+        # closed, with its last word; open, with its state.
+        log.warning("a manifest that counts is not kept here", manifest=command.manifest, mend="transfer2go rebuild")
+        self._say(
+            command, m.TransferDecided(command.manifest, command.decision_no, m.Verdict.ACCEPTED, command.priority)
+        )
+
+    def _open(self, command: c.OpenPart) -> bool:
+        body = self.rows.body(command.manifest)
+        if body is None:
+            return self._missing(command.manifest)
+        order = orders.Open(command.manifest, body, command.attempt, command.verified, command.sealed, command.failed)
+        return self.plane.tell(order)
+
+    def _missing(self, manifest: ManifestId) -> bool:
+        """A body that its table lost comes with the next plan; until then asking settles as if it were sent."""
+        log.warning("the body of an open transfer is not kept here", manifest=manifest, mend="transfer2go rebuild")
+        return True
+
+    def _request(self, command: c.RequestChunks) -> None:
+        manifest = self.rows.manifest(command.manifest)
+        if manifest is None:
+            self._missing(command.manifest)
+            return
+        self._say(
+            command,
+            m.ChunksRequested(
+                manifest=command.manifest,
+                destination=self.here,
+                source=command.source,
+                request_no=command.request_no,
+                attempt=command.attempt,
+                plane="log",
+                items=manifest.requested(command.ranges),
+                ranges=command.ranges,
+                until_ms=self.now_ms() + int(self.policy.lease_s * 1000),
+            ),
+        )
+
+    def _close(self, command: c.CloseTransfer) -> bool:
+        """Completion and replicas first; TransferClosed only when the broker has them all."""
+        body = self.rows.body(command.manifest)
+        if body is None:
+            return self._missing(command.manifest)
+        if len(body) > LARGE_BYTES:
+            return self.aside(lambda: self._say_closing(command, body))
+        manifest = self.rows.manifest(command.manifest)
+        assert manifest is not None
+        self._say_all(command, manifest)
+        return True
+
+    def _say_closing(self, command: c.CloseTransfer, body: bytes) -> None:
+        """From a thread, which must live on: what fails is owed again."""
+        try:
+            self._say_all(command, Manifest(wire.decode_stored(m.ManifestWritten, body)))
+        except WireError as error:
+            log.error("a command's record is refused by our own gate", command="CloseTransfer", why=str(error))
+        except Transfer2goError as error:
+            log.warning("not published, owed again", record="CompletionRecord", why=str(error))
+            self.lost.append(command)
+        except ENVIRONMENT as error:
+            self._broken = error
+            self.lost.append(command)
+        except Exception:
+            log.exception("command not taken", command="CloseTransfer")
+            self.lost.append(command)
+
+    def _say_all(self, command: c.CloseTransfer, manifest: Manifest) -> None:
+        held = replicas_of(command.completion, manifest, self.here)
+        waiting = 1 + len(held)
+
+        def acknowledged(error: Exception | None) -> None:
+            nonlocal waiting
+            if error is not None:
+                waiting = -1  # one lost: the whole is owed again
+                self.lost.append(command)
+                return
+            waiting -= 1
+            if waiting == 0:
+                self._say_last(command)
+
+        records: tuple[m.Message, ...] = (*held, command.completion)
+        for record in records:
+            self.publisher.send(record, acknowledged)
+
+    def _say_last(self, command: c.CloseTransfer) -> None:
+        try:
+            self._say(command, m.TransferClosed(command.manifest, command.completion))
+        except Transfer2goError as error:
+            log.warning("not published, owed again", record="TransferClosed", why=str(error))
+            self.lost.append(command)
+
+    def _say(self, command: c.Command, record: m.Message | Framed) -> None:
+        """Publishes the record of a command, which is owed again when the record is lost."""
+
+        def acknowledged(error: Exception | None) -> None:
+            if error is not None:
+                self.lost.append(command)
+
+        self.publisher.send(record, acknowledged)
+
+    def _decide_soon(self, intent: IntentId) -> bool:
+        row = self.rows.intent_row(intent)
+        if row is None or row.body is None:
+            return False
+        self.consulted.decide(row.body)
+        return True

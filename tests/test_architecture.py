@@ -420,7 +420,7 @@ def test_the_test_can_fail() -> None:
     assert not any(inside("streams.core.transfer", a) for a in MAY_IMPORT["streams.core.ledger"])
     assert not any(inside("faust", a) for a in MAY_IMPORT[rule_of("streams.worker.scheduler")])
     assert rule_of("streams.core.ledger.claims") == "streams.core.ledger"
-    assert rule_of("streams.planes.destination.landing") == "streams.planes"
+    assert rule_of("streams.planes.destination.landing") == "streams.planes.destination"
     assert rule_of("streams.core.brand_new") == "streams.core"
     assert MAY_IMPORT[rule_of("streams.core.brand_new")] == set()
     assert rule_of("streams.brand_new") == "streams"

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import structlog
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.errors import NeverWorks, Transfer2goError
 
 log = structlog.get_logger(__name__)

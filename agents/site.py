@@ -21,7 +21,7 @@ from faust.cli.agents import agents as agents_command
 
 from agents import families, faust_fixes, logs, tables
 from agents.assignment import Assignment
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.names import Site
 from streams.core.routing import Found
 from streams.errors import CLUSTER_AWAY, Temporary, Transfer2goError

@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from streams.settings import Settings, load_settings
 
 _WHERE = {
-    "Arrivals": "watching",
-    "AsyncIntentHandle": "producer_async",
-    "AsyncTransferClient": "producer_async",
+    "Arrivals": "client.intent_snapshot",
+    "AsyncIntentHandle": "client.producer_async",
+    "AsyncTransferClient": "client.producer_async",
     "Checkpoint": "consuming.checkpoint",
     "EventStream": "consuming.stream",
-    "IntentHandle": "producer",
-    "Kind": "core.selection",
-    "Outcome": "producer",
-    "Selector": "core.selection",
+    "IntentHandle": "client.producer",
+    "Kind": "core.selectors",
+    "Outcome": "client.producer",
+    "Selector": "core.selectors",
     "Settings": "settings",
-    "Snapshot": "watching",
+    "Snapshot": "client.intent_snapshot",
     "Transfer2goError": "errors",
-    "TransferClient": "producer",
-    "Unfinished": "watching",
+    "TransferClient": "client.producer",
+    "Unfinished": "client.intent_snapshot",
     "load_settings": "settings",
 }
 

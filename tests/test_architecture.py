@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("agents", "schemas", "streams")
 CORE = "streams.core"
-FACTS = {"streams.core.names", "streams.core.ranges", "streams.core.messages"}
+FACTS = {"streams.core.names", "streams.core.ranges", "streams.core.records"}
 ANY_CORE = {CORE, "streams.errors", "streams.waits"}
 """Beside the core: what may go wrong, and what is waited for, said by whoever meets it."""
 KAFKA = {"streams.kafka", "streams.settings", "streams.wire"}
@@ -31,8 +31,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.core.names": {"streams.errors"},
     "streams.core.ranges": set(),
     "streams.core.selectors": {"streams.core.names", "streams.errors"},
-    "streams.core.messages": {"streams.core.names", "streams.core.ranges", "streams.core.selectors"},
-    # Drawn the other way round: an Item is part of a record, so messages holds it and manifest does the arithmetic.
+    # Names of topics lie below records, and records import no machine: the ledger imports records.
+    "streams.core.topics": {"streams.core.names"},
+    "streams.core.records": {
+        "streams.core.names",
+        "streams.core.policy",
+        "streams.core.ranges",
+        "streams.core.selections",
+        "streams.core.selectors",
+        "streams.core.topics",
+        "streams.errors",
+    },
+    # Drawn the other way round: an Item is part of a record, so records have it and manifest does the arithmetic.
     "streams.core.manifest": FACTS,
     # Patterns of names are those of columns.
     "streams.core.selections": {"streams.core.names", "streams.errors"},
@@ -40,11 +50,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.core.store_names": {"streams.core.selections", "streams.core.names", "streams.errors"},
     "streams.core.policy": set(),
     "streams.core.commands": FACTS,
-    "streams.core.topics": {"streams.core.names", "streams.core.messages"},
-    # Not drawn: what a record's fields must say together, which the gate asks and the machines rely on.
-    "streams.core.field_checks": FACTS,
-    "streams.core.validation": FACTS
-    | {"streams.core.field_checks", "streams.core.policy", "streams.core.selections", "streams.errors"},
     "streams.core.intent": FACTS | {"streams.core.chain"},
     "streams.core.transfer": FACTS | {"streams.core.manifest"},
     "streams.core.completion": FACTS | {"streams.core.manifest", "streams.core.transfer"},
@@ -66,7 +71,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "streams.core.topics",
     },
     # Its decision is a record.
-    "streams.core.routing": {"streams.core.names", "streams.core.messages"},
+    "streams.core.routing": {"streams.core.names", "streams.core.records"},
     "streams.core.sampling": {"streams.core.names", "streams.errors"},
     # NEVER intent, transfer, owed: the ledger judges them.
     "streams.core.ledger": FACTS | {"streams.core.topics"},

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from streams import wire
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.ledger import FindingList, Invariant
 from streams.core.names import Site
 from streams.core.topics import ANNOUNCEMENTS, TO_EVERY_PEER, Retention, split, wanted

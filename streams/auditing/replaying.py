@@ -17,7 +17,7 @@ from streams import wire
 from streams.auditing.coverage import Journals, find_journals, kept_otherwise, origin_of, refuse, refuse_unkept, unseen
 from streams.auditing.disks import disks_reachable
 from streams.auditing.storage import StorageTally, check_storage
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.ledger import FindingList, Invariant, Judgement, Ledger, Place, Staleness
 from streams.core.manifest import digest
 from streams.core.names import Site

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from rocksdict import WriteBatch
 
 from streams import wire
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.ledger import Place
 from streams.core.names import Lfn, Site
 from streams.core.topics import REPLICAS

@@ -24,7 +24,7 @@ from rocksdict import WriteBatch
 from streams import waits, wire
 from streams.auditing.disks import Disks, endpoint_url
 from streams.auditing.replicas import Replicas, names_of
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.ledger import FindingList, Invariant, Place
 from streams.core.ledger.findings import CLOCK_TOLERANCE_MS
 from streams.core.names import Site, shown

@@ -12,9 +12,10 @@ from streams import wire
 from streams.cli import screen
 from streams.cli.command import Noun, at_site, execute_option, json_option
 from streams.cli.tailing import Told, as_object, last, tell
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.names import Site, shown
-from streams.core.topics import DEAD_LETTERS, split, topic_of
+from streams.core.records import topic_of
+from streams.core.topics import DEAD_LETTERS, split
 from streams.errors import NeverWorks, NotFound, Temporary, UsageError, WireError
 from streams.kafka.publish import Publisher
 from streams.kafka.reader import Record

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from streams import wire
 from streams.client.worker_api import WorkerApi
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.names import Block, Dataset, Lfn, Site
 from streams.core.selectors import Selector

@@ -16,7 +16,7 @@ from streams.cli.up import is_local
 from streams.client.announcements import Announced, Announcements
 from streams.client.intent_snapshot import Snapshot
 from streams.client.worker_api import WorkerApi
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.names import Dataset, Lfn, Site
 from streams.core.selectors import Kind, Selector

@@ -9,7 +9,7 @@ from typing import Any
 
 from streams import wire
 from streams.cli import screen, words
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.names import Site, shown
 from streams.errors import InvalidName, WireError

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from streams.cli.screen import clock, duration, moment, size
 from streams.client.intent_snapshot import Arrivals, Snapshot
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.intent import State
 from streams.core.ranges import Ranges
 
@@ -110,8 +112,9 @@ def _of_transfer(fact: m.Message) -> str:
                 f"{size(fact.bytes)}{_failed(fact.failed)}"
                 + (f", {fact.cancelled.size} cancelled" if fact.cancelled else "")
             )
-        case _:
-            return type(fact).__name__
+        case _:  # a record without words of its own says its fields
+            named = ((one.name, getattr(fact, one.name)) for one in fields(fact))
+            return ", ".join(f"{name} {value}" for name, value in named if name not in ("intent", "manifest"))
 
 
 def chunk_line(header: m.ChunkHeader) -> str:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from threading import Lock
 
-from streams.core.messages import Origin, SiteAnnounced
 from streams.core.names import Site
+from streams.core.records import Origin, SiteAnnounced
 from streams.wire.release import UNTOLD
 
 REMEMBERED_MS = 24 * 3600 * 1000

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 from streams import wire
 from streams.client.intent_snapshot import IntentFold, Snapshot
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.names import IntentId, Site
 from streams.errors import Transfer2goError, WireError

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from threading import Lock
 
 from streams.core import chain as chains
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.chain import Chain, Link, Memory, Store
 from streams.core.intent import State, state_of
 from streams.core.names import Destination, IntentId, ManifestId

@@ -26,7 +26,7 @@ from streams.client.follower import Follower, Watched, asked_before
 from streams.client.intent_snapshot import Arrivals, Snapshot, Unfinished
 from streams.client.request import Until, legal_priority, wish
 from streams.client.worker_api import WorkerApi
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.intent import State
 from streams.core.names import IntentId, Site, Text
 from streams.core.selections.entries import EventSelection

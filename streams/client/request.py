@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Literal, TypeVar
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.names import Destination, IntentId, Site, Text
+from streams.core.records import fault
 from streams.core.selections.entries import EventSelection
 from streams.core.selections.objects import ObjectSelection
 from streams.core.selections.parts import ENTRIES, OBJECTS, canonical
 from streams.core.selectors import Selector, parse
-from streams.core.validation import fault
 from streams.errors import NotFound, UsageError
 from streams.settings import Settings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from streams.client.intent_snapshot import Arrivals, Snapshot, Unfinished
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.intent import State
 from streams.core.names import Destination, IntentId, Site
 from streams.wire import avro

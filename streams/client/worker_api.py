@@ -18,7 +18,7 @@ from streams import waits, wire
 from streams.client.announcements import Announcements
 from streams.client.intent_snapshot import Snapshot
 from streams.client.snapshot_json import from_plain
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.names import IntentId, Site
 from streams.errors import NotFound, Temporary, Transfer2goError, UsageError, WireError

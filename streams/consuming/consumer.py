@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from streams.consuming.manifest_reader import ManifestReader
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.names import Destination, ManifestId, Site
 from streams.core.ranges import Ranges
 

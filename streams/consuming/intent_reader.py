@@ -10,7 +10,7 @@ from collections.abc import Collection
 from streams.consuming.manifest_reader import ATTEMPT, ENDPOINT, RETRY_MS, Came, ManifestReader
 from streams.core import chain as chains
 from streams.core import intent as machine
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.chain import Counts, Link, Memory
 from streams.core.intent import IntentRow, State
 from streams.core.names import Destination, IntentId, Lfn, ManifestId, Site

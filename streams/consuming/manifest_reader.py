@@ -12,7 +12,7 @@ from __future__ import annotations
 from bisect import insort
 from dataclasses import dataclass, field, replace
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.completion import completion
 from streams.core.manifest import Manifest
 from streams.core.names import Destination, ManifestId, Site, Text, shown

@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.names import Destination
 from streams.errors import Transfer2goError
 

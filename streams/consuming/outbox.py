@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.errors import CLUSTER_AWAY, Transfer2goError
 
 OnAck = Callable[[Exception | None], None]

@@ -22,7 +22,7 @@ from streams.consuming.intent_reader import Known
 from streams.consuming.manifest_reader import ENDPOINT, ManifestReader
 from streams.consuming.name_claim import Claim, standing, taken_over, writer_name
 from streams.consuming.outbox import Marks, Outbox
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.names import Destination, IntentId, ManifestId, Site
 from streams.core.ranges import Ranges

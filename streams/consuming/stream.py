@@ -24,7 +24,7 @@ from streams import waits
 from streams.client.request import known_site
 from streams.consuming.intent_reader import IntentReader
 from streams.consuming.session import ReaderSession
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.names import Destination, IntentId, Lfn, Site, Text, shown
 from streams.core.selections.parts import entries_of
 from streams.errors import Temporary, WireError

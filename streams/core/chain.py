@@ -13,8 +13,8 @@ from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
 from streams.core.manifest import digest
-from streams.core.messages import ManifestWritten
 from streams.core.names import IntentId, ManifestId, Site
+from streams.core.records import ManifestWritten
 
 
 class Counts(StrEnum):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.ranges import Ranges
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.manifest import Manifest, ManifestIndex
 from streams.core.names import Dataset, Destination, Site, Text
 from streams.core.ranges import EMPTY, Ranges

@@ -22,7 +22,7 @@ from enum import StrEnum
 from typing import Any
 
 from streams.core import chain as chains
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.chain import UNBEGUN, Chain, Counts, Link, Linked, Placed
 from streams.core.names import Destination, IntentId, ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
-from streams.core.messages import FailedItems, Item, ManifestWritten, Reason, RequestedItem, Unit
 from streams.core.names import Site
 from streams.core.ranges import Ranges
+from streams.core.records import FailedItems, Item, ManifestWritten, Reason, RequestedItem, Unit
 
 
 @dataclass(frozen=True, slots=True)

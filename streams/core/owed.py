@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from streams.core import commands as c
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.completion import completion
 from streams.core.intent import IntentRow
 from streams.core.intent import State as IntentState

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.names import Site, Text
 
 

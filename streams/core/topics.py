@@ -1,4 +1,4 @@
-"""Topic names, MM2's remote names and back, each record's topic and key, partition, retention class. No client here.
+"""Topic names, MM2's remote names and back, partition of a key, retention class. Records name their topic; no client.
 
 Local names use hyphens, never dots: MirrorMaker's default policy reads a dot as "comes from elsewhere".
 """
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
-from streams.core import messages as m
 from streams.core.names import Site
 
 INTENTS = "transfer-intents"
@@ -61,6 +60,11 @@ def requests_to(site: Site) -> str:
     return f"chunk-requests-to-{site}"
 
 
+def is_requests(base: str) -> bool:
+    """Whether a topic's base name is one that `requests_to` gives."""
+    return base.startswith("chunk-requests-to-")
+
+
 def chunks_to(site: Site) -> str:
     return f"chunks-to-{site}"
 
@@ -94,74 +98,6 @@ def wanted(site: Site, peers: Iterable[Site], *, auditor: bool = False) -> list[
         for name in mirrored(site, target_is_auditor=auditor)
     ]
     return own + copies
-
-
-_TOPIC: dict[type, str] = {
-    m.TransferIntent: INTENTS,
-    m.IntentAsked: INTENTS,
-    m.IntentDecided: DECISIONS,
-    m.ManifestWritten: MANIFESTS,
-    m.TransferPlanned: TRANSFERS,
-    m.TransferDecided: TRANSFERS,
-    m.PartOpened: TRANSFERS,
-    m.PartLost: TRANSFERS,
-    m.LeaseExpired: TRANSFERS,
-    m.SourceFailed: TRANSFERS,
-    m.TransferClosed: TRANSFERS,
-    m.TransferProgress: CHUNK_EVENTS,
-    m.ChunksServed: CHUNK_EVENTS,
-    m.TransferReported: REPORTS,
-    m.CompletionRecord: COMPLETIONS,
-    m.FilesHeld: REPLICAS,
-    m.FilesLost: REPLICAS,
-    m.SiteAnnounced: ANNOUNCEMENTS,
-    m.DeadLetter: DEAD_LETTERS,
-}
-
-
-def topic_of(message: m.Message) -> str:
-    """The local topic a record is published to, at its writer's site."""
-    if isinstance(message, m.ChunksRequested):
-        return requests_to(message.source)
-    return _TOPIC[type(message)]
-
-
-_ONCE_IN: dict[type, str] = {m.IntentDecided: INTENTS}
-"""Where earlier releases wrote a class of records; what stands there is read for ever."""
-
-
-def allowed_in(kind: type, base_topic: str) -> bool:
-    """Whether a record of this class may stand in a topic of this base name."""
-    if kind is m.ChunksRequested:
-        return base_topic.startswith("chunk-requests-to-")
-    return base_topic in (_TOPIC.get(kind), _ONCE_IN.get(kind))
-
-
-def belongs_in(message: m.Message, base_topic: str) -> bool:
-    """Whether this very record may stand there: a request's topic names its source."""
-    return base_topic == topic_of(message) or base_topic == _ONCE_IN.get(type(message))
-
-
-def key_of(message: m.Message) -> str | bytes:
-    """What the record is keyed by: one key per row, so that one worker owns it."""
-    match message:
-        case m.FilesHeld() | m.FilesLost():
-            return message.dataset
-        case m.SiteAnnounced():
-            return message.site
-        case m.DeadLetter():
-            return message.key
-        case (
-            m.TransferIntent()
-            | m.IntentAsked()
-            | m.IntentDecided()
-            | m.ManifestWritten()
-            | m.TransferReported()
-            | m.CompletionRecord()
-        ):
-            return message.intent
-        case _:
-            return message.manifest
 
 
 def murmur2(key: bytes) -> int:

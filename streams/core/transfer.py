@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.manifest import ManifestIndex
 from streams.core.names import ManifestId, Site
 from streams.core.ranges import EMPTY, Ranges

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from streams.client.producer import Outcome, TransferClient
 from streams.consuming.stream import EventStream
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.names import Block, Lfn
 from streams.core.topics import MANIFESTS
 from streams.demo.files import Lot

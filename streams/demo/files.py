@@ -22,7 +22,7 @@ from streams import wire
 from streams.auditing.replaying import AuditReport, audit
 from streams.client.intent_snapshot import Snapshot
 from streams.client.producer import IntentHandle, Outcome, TransferClient
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.names import Block, Dataset, IntentId, Lfn, Site
 from streams.core.topics import COMPLETIONS, remote
 from streams.errors import NeverWorks, NotFound, PartlyDone, Temporary, TransferFailed

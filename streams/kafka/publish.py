@@ -15,8 +15,8 @@ from typing import Self
 
 from streams import waits, wire
 from streams.core import topics
-from streams.core.messages import ChunkHeader, LastSequence, Message, Origin, SiteAnnounced
 from streams.core.names import Site
+from streams.core.records import ChunkHeader, LastSequence, Message, Origin, SiteAnnounced
 from streams.errors import Temporary
 from streams.kafka import client
 from streams.kafka.sequenced_producer import Headers, OnAck, Place, SequencedProducer

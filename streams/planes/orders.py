@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from streams.core.commands import WriteManifests
-from streams.core.messages import ChunksRequested, Reason
 from streams.core.names import ManifestId
 from streams.core.ranges import Ranges
+from streams.core.records import ChunksRequested, Reason
 from streams.settings import Settings
 
 _LENGTH = struct.Struct(">I")

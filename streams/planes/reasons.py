@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from streams.core.messages import FailureClass, Reason, Scope
 from streams.core.names import Text, shown
+from streams.core.records import FailureClass, Reason, Scope
 from streams.errors import StorageError, Temporary, Transfer2goError
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.pools.outputs import Output
 from streams.pools.ranges import Meant
 from streams.pools.running import Running

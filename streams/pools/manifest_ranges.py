@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from streams.consuming.manifest_reader import ATTEMPT, last_word, report
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.manifest import Manifest
 from streams.core.names import Destination, Lfn, ManifestId
 from streams.core.ranges import EMPTY, Ranges

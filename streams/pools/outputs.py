@@ -10,7 +10,7 @@ import os
 import stat
 from dataclasses import dataclass
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.names import Adler32, Lfn, Site
 from streams.core.selections import parts
 from streams.errors import StorageError, Temporary

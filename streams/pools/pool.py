@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from streams.consuming.intent_reader import Known, OfIntent
 from streams.consuming.manifest_reader import ATTEMPT, RETRY_MS, Came, ManifestReader, Refused, refusal
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.intent import State
 from streams.core.names import Destination, Lfn, ManifestId, Site
 from streams.core.ranges import Ranges

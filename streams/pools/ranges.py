@@ -12,8 +12,8 @@ from functools import cache
 from math import gcd
 
 from streams.core.manifest import Manifest
-from streams.core.messages import Item
 from streams.core.names import Destination, Lfn, ManifestId
+from streams.core.records import Item
 from streams.core.selections import parts
 from streams.core.topics import murmur2
 from streams.errors import NeverWorks

@@ -15,7 +15,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
 from streams.consuming.session import ReaderSession
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.names import IntentId, Lfn, Site, Text, shown
 from streams.errors import (
     NeverWorks,

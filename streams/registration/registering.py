@@ -16,8 +16,8 @@ from itertools import islice
 from typing import TypeVar
 
 from streams import waits
-from streams.core.messages import HeldFile
 from streams.core.names import Adler32, Block, Lfn, Site, shown
+from streams.core.records import HeldFile
 from streams.core.store_names import is_asked
 from streams.errors import StorageError, Temporary, UsageError
 from streams.kafka.publish import Publisher

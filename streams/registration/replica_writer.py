@@ -7,10 +7,10 @@ from collections.abc import Callable
 from threading import Condition
 
 from streams import waits
-from streams.core.messages import FilesHeld, HeldFile
 from streams.core.names import Dataset, Site
 from streams.core.policy import RECORD_BYTES_MAX
-from streams.core.validation import FILES_MAX
+from streams.core.records import FilesHeld, HeldFile
+from streams.core.records.limits import FILES_MAX
 from streams.errors import Temporary
 from streams.kafka.publish import Publisher
 

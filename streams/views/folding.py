@@ -14,7 +14,7 @@ from typing import Any
 
 from rocksdict import WriteBatch
 
-from streams.core.messages import FilesHeld, FilesLost
+from streams.core.records import FilesHeld, FilesLost
 from streams.views import rows
 from streams.views.rows import ALL, Entry, Total
 

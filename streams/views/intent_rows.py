@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 from streams.client.intent_snapshot import Cells, Early, Failed, Head, Side, Sized
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.chain import Chain, Link
 from streams.core.names import Destination, IntentId, Site, Text
 from streams.core.ranges import Ranges

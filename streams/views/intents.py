@@ -13,7 +13,7 @@ from typing import Any
 
 from streams import wire
 from streams.client.intent_snapshot import Head, IntentFold, Snapshot, snapshot
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.chain import Link
 from streams.core.intent import State

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from streams import wire
 from streams.client.intent_snapshot import Snapshot, unnamed
-from streams.core import messages as m
+from streams.core import records as m
 from streams.errors import Transfer2goError
 from streams.kafka.reader import Reader, record_of
 from streams.settings import Settings

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from streams.client.announcements import MISSED_MAX, REMEMBERED_MS, Announced, Announcements, Key, key_of
-from streams.core.messages import Origin, SiteAnnounced
 from streams.core.names import Site
+from streams.core.records import Origin, SiteAnnounced
 from streams.views import rows
 from streams.wire.release import UNTOLD
 

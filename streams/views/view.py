@@ -26,8 +26,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from streams import wire
 from streams.core import topics
-from streams.core.messages import DeadLetter, FilesHeld, FilesLost, SiteAnnounced
 from streams.core.names import IntentId
+from streams.core.records import DeadLetter, FilesHeld, FilesLost, SiteAnnounced
 from streams.errors import NeverWorks, Temporary, Transfer2goError, WireError
 from streams.kafka import client
 from streams.settings import Settings

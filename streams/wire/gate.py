@@ -20,9 +20,11 @@ from typing import Any, TypeVar, get_args
 import fastavro
 
 import schemas
-from streams.core import topics, validation
+from streams.core import records, topics
 from streams.core.chain import Link
-from streams.core.messages import (
+from streams.core.names import Destination, ManifestId, Site, Text, shown
+from streams.core.policy import HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX, RECORD_BYTES_MAX
+from streams.core.records import (
     ChunkHeader,
     DeadLetter,
     Item,
@@ -31,9 +33,8 @@ from streams.core.messages import (
     Origin,
     TransferIntent,
     TransferPlanned,
+    limits,
 )
-from streams.core.names import Destination, ManifestId, Site, Text, shown
-from streams.core.policy import HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX, RECORD_BYTES_MAX
 from streams.errors import InvalidName, WireError
 from streams.wire import avro, manifest_bytes
 
@@ -133,7 +134,7 @@ class _Version:
                 found.seek(_FRAME.size)
                 plain = fastavro.schemaless_reader(found, self.written, self.newest)
             record = self.build(plain)
-            why = validation.fault(record)
+            why = records.fault(record)
         except (InvalidName, ValueError, KeyError) as error:
             raise _refusal(avro.fault(self.cls, plain) or str(error)) from error
         except MemoryError:
@@ -161,9 +162,9 @@ def encode(message: Message) -> bytes:
 
 def framed(message: Message) -> Framed:
     """The record as it is published. WireError as `encode`."""
-    key = topics.key_of(message)
+    key = records.key_of(message)
     return Framed(
-        type(message), topics.topic_of(message), key if isinstance(key, bytes) else key.encode(), encode(message)
+        type(message), records.topic_of(message), key if isinstance(key, bytes) else key.encode(), encode(message)
     )
 
 
@@ -318,20 +319,20 @@ def dead_letter(
         topic=topic,
         partition=partition,
         offset=offset,
-        key=bytes(key or b"")[: validation.KEY_BYTES_MAX],
-        value=bytes(value or b"")[: validation.VALUE_BYTES_MAX],
+        key=bytes(key or b"")[: limits.KEY_BYTES_MAX],
+        value=bytes(value or b"")[: limits.VALUE_BYTES_MAX],
         origin_site=origin_site(headers),
     )
 
 
 def item_fault(item: Item) -> str | None:
     """Why the gate refuses a manifest for this item, or None."""
-    return avro.fault(Item, avro.writer(Item)(item)) or validation.item_fault(item, in_bytes=True)
+    return avro.fault(Item, avro.writer(Item)(item)) or records.item_fault(item, in_bytes=True)
 
 
 def _encode(record: Any) -> bytes:
     version = _BY_CLASS[type(record)]
-    if (why := validation.fault(record)) is not None:
+    if (why := records.fault(record)) is not None:
         raise _refusal(f"{version.cls.__name__}.{why}")
     try:
         framed = version.encode(record)
@@ -356,16 +357,16 @@ def _heard(topic: str, key: bytes | None, value: bytes | None, headers: Headers 
         what = "missing" if found[FINGERPRINT] is None else f"not that of schema id {version.number}"
         raise _refusal(f"header {FINGERPRINT}: {what}")
     come_from, base = _standing(topic, here)
-    if not topics.allowed_in(version.cls, base):
+    if not records.allowed_in(version.cls, base):
         raise _refusal(f"{version.cls.__name__} does not belong in topic {base}")
     message = version.decode(value)
-    if not topics.belongs_in(message, base):
-        raise _refusal(f"{version.cls.__name__} belongs in topic {topics.topic_of(message)}")
-    wanted = topics.key_of(message)
+    if not records.belongs_in(message, base):
+        raise _refusal(f"{version.cls.__name__} belongs in topic {records.topic_of(message)}")
+    wanted = records.key_of(message)
     if (key or b"") != (wanted if isinstance(wanted, bytes) else wanted.encode()):
         raise _refusal(f"key: not {shown(str(wanted))!r}")
     origin = _origin(found[ORIGIN], come_from)
-    author = validation.author(message)
+    author = records.author(message)
     if author is not None and author != origin.site:
         raise _forgery(f"{version.cls.__name__} is the word of {author}, not of {origin.site}", author)
     return Heard(message, origin)
@@ -389,8 +390,8 @@ def _heard_outline(
         body = version.decode(value)
         outline = manifest_bytes.Outline(Link.of(body, place), tuple(sorted({str(i.dataset) for i in body.items})))
     link, origin = outline.link, _origin(found[ORIGIN], come_from)
-    if max(link.source_no, link.no) > validation.NUMBER_MAX:
-        raise _refusal(f"source_no and no: over {validation.NUMBER_MAX}")
+    if max(link.source_no, link.no) > limits.NUMBER_MAX:
+        raise _refusal(f"source_no and no: over {limits.NUMBER_MAX}")
     if (key or b"") != link.intent.encode():
         raise _refusal(f"key: not {link.intent!r}")
     if link.source != origin.site:

@@ -10,8 +10,8 @@ import hashlib
 from typing import NamedTuple
 
 from streams.core.chain import Link
-from streams.core.messages import Unit
 from streams.core.names import Dataset, IntentId, Site
+from streams.core.records import Unit
 
 ITEMS_MAX = 100_000
 """Far over what the gate lets through; a count that lies ends the reading before it costs much."""

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import structlog
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.names import IntentId, Site
 from streams.core.policy import Policy
 from streams.core.routing import Found, decide

@@ -11,13 +11,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, cast
 
 import structlog
 
 from streams import wire
 from streams.core import commands as c
-from streams.core import messages as m
+from streams.core import intent as intents
+from streams.core import records as m
 from streams.core import transfer as transfers
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.policy import LEASES_MAX
@@ -26,7 +27,7 @@ from streams.errors import WireError
 from streams.planes import orders
 from streams.worker import rows
 from streams.worker.effects import ENVIRONMENT, Effects
-from streams.worker.scheduler import Scheduler, is_manifest
+from streams.worker.scheduler import RowKey, Scheduler
 from streams.worker.turn import Turns
 
 log = structlog.get_logger(__name__)
@@ -100,49 +101,39 @@ class Dispatcher:
         return wire.dead_letter(error, topic, partition, offset, key, value, headers)
 
     def _turn(self, topic: str, partition: int, heard: wire.Heard, value: bytes) -> str | None:
-        match heard.message:
-            case (
-                m.TransferIntent()
-                | m.IntentAsked()
-                | m.IntentDecided()
-                | m.ManifestWritten()
-                | m.TransferReported()
-                | m.CompletionRecord()
-            ) as msg:
-                if isinstance(msg, m.TransferReported) and msg.destination == self.here:
-                    self.scheduler.answered(msg.manifest)
-                turned = self.turns.intent(partition, msg, value)
-                self.scheduler.ask_intent(partition, turned.row)
-                return turned.refused
-            case m.ChunksRequested() as msg if split(topic)[0] is not None:
-                self._serve(partition, msg, heard.origin.at_ms)
-            case m.TransferProgress() as msg if msg.destination.consumer:
-                pass  # a consumer at this site keeps its own place
-            case m.ChunksRequested() as msg:
-                if not msg.destination.consumer:
-                    self._transfer(partition, msg, value)
-                if msg.source == self.here:
-                    self._serve(partition, msg, heard.origin.at_ms)
-            case m.ChunksServed() as msg:
-                self.serving.pop(("serve", msg.manifest, msg.destination, msg.request_no), None)
-            case (
-                m.TransferPlanned()
-                | m.TransferDecided()
-                | m.PartOpened()
-                | m.PartLost()
-                | m.LeaseExpired()
-                | m.SourceFailed()
-                | m.TransferClosed()
-                | m.TransferProgress()
-            ) as msg:
-                if isinstance(msg, m.PartOpened) and heard.origin.writer == self.plane.writer:
-                    self.scheduler.admission.opened.add(msg.manifest)
-                self._transfer(partition, msg, value)
-            case other:
-                return f"{type(other).__name__}: no agent hears this here"
+        """Has a record folded by the row that it says of itself; what it is to others than rows is here."""
+        message = heard.message
+        match message:
+            case m.ChunksRequested() if split(topic)[0] is not None:
+                self._serve(partition, message, heard.origin.at_ms)
+                return None
+            case m.ChunksServed():
+                self.serving.pop(("serve", message.manifest, message.destination, message.request_no), None)
+                return None
+            case m.TransferProgress() if message.destination.consumer:
+                return None  # a consumer at this site keeps its own place
+            case m.ChunksRequested() if message.destination.consumer:
+                pass
+            case _ if m.row_of(message) is m.Row.INTENT:
+                return self._intent(partition, cast("intents.IntentMessage", message), value)
+            case _ if m.row_of(message) is m.Row.TRANSFER:
+                self._transfer(partition, cast("transfers.TransferMessage", message), value, heard.origin.writer)
+            case _:
+                return f"{type(message).__name__}: no agent hears this here"
+        if isinstance(message, m.ChunksRequested) and message.source == self.here:
+            self._serve(partition, message, heard.origin.at_ms)
         return None
 
-    def _transfer(self, partition: int, msg: transfers.TransferMessage, value: bytes) -> None:
+    def _intent(self, partition: int, msg: intents.IntentMessage, value: bytes) -> str | None:
+        if isinstance(msg, m.TransferReported) and msg.destination == self.here:
+            self.scheduler.answered(msg.manifest)
+        turned = self.turns.intent(partition, msg, value)
+        self.scheduler.ask_intent(partition, turned.row)
+        return turned.refused
+
+    def _transfer(self, partition: int, msg: transfers.TransferMessage, value: bytes, writer: str) -> None:
+        if isinstance(msg, m.PartOpened) and writer == self.plane.writer:
+            self.scheduler.admission.opened.add(msg.manifest)
         turned = self.turns.transfer(msg, value)
         row, index = turned.row, turned.index
         if isinstance(msg, m.TransferPlanned | m.TransferDecided) and self.scheduler.is_awake(partition):
@@ -251,12 +242,12 @@ class Dispatcher:
         scheduler.soon.clear()
         return False
 
-    def _ask(self, partition: int, key: str) -> None:
-        if is_manifest(key):
-            transfer = self.turns.transfer_row(ManifestId(key))
+    def _ask(self, partition: int, key: RowKey) -> None:
+        if isinstance(key, ManifestId):
+            transfer = self.turns.transfer_row(key)
             if transfer is not None and transfer.state is not transfers.State.CLOSED:
                 self.scheduler.ask_transfer(partition, transfer, self.turns.index(transfer.manifest))
         else:
-            intent = self.turns.intent_row(IntentId(key))
+            intent = self.turns.intent_row(key)
             if intent is not None:
                 self.scheduler.ask_intent(partition, intent)

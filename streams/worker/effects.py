@@ -14,7 +14,7 @@ import structlog
 
 from streams import wire
 from streams.core import commands as c
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.completion import replicas_of
 from streams.core.intent import IntentRow
 from streams.core.manifest import Manifest

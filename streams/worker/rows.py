@@ -23,8 +23,8 @@ from typing import Any, Protocol
 
 from streams.core.intent import IntentRow
 from streams.core.manifest import Held, ManifestIndex
-from streams.core.messages import FailedItems, Unit
 from streams.core.names import ManifestId
+from streams.core.records import FailedItems, Unit
 from streams.core.transfer import TransferRow
 from streams.wire import avro
 

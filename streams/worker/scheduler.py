@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from streams.core import commands as c
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.credit import Channel, Credit
 from streams.core.intent import IntentRow
 from streams.core.manifest import ManifestIndex
@@ -32,6 +32,8 @@ from streams.core.topics import partition_of
 from streams.core.transfer import State, TransferRow
 from streams.worker.admission import Admission
 
+RowKey = IntentId | ManifestId
+"""What a row is kept under; its type says which kind of row it is."""
 SLICE_S = 0.02
 """Of the event loop, in one go: what else runs on it (heartbeats, fetches, other records) waits no longer."""
 RETRY_MS = 200
@@ -61,7 +63,7 @@ class _Sent:
 
     at_ms: int
     partition: int
-    key: str
+    key: RowKey
 
 
 @dataclass
@@ -69,8 +71,8 @@ class _Partition:
     """What a worker remembers of a partition it owns; all of it can be read off the rows again."""
 
     awake: bool = False
-    due: list[tuple[int, str]] = field(default_factory=list)
-    at: dict[str, int] = field(default_factory=dict)
+    due: list[tuple[int, RowKey]] = field(default_factory=list)
+    at: dict[RowKey, int] = field(default_factory=dict)
     """Key of a row → its entry in `due` that counts."""
 
 
@@ -131,7 +133,7 @@ class Scheduler:
     def is_awake(self, partition: int) -> bool:
         return partition in self.owned and self.owned[partition].awake
 
-    def fall_due(self, partition: int, key: str) -> None:
+    def fall_due(self, partition: int, key: RowKey) -> None:
         """The row is asked as soon as its partition is awake."""
         self._at(partition, key, self.now_ms())
 
@@ -146,7 +148,7 @@ class Scheduler:
         if left is not None:
             self._replan[manifest.intent] = left - Ranges.of(manifest.no)
 
-    def partition(self, key: str) -> int:
+    def partition(self, key: RowKey) -> int:
         return partition_of(key, self.partitions)
 
     def plane_restarted(self) -> None:
@@ -168,7 +170,7 @@ class Scheduler:
     def slice_is_over(self) -> bool:
         return self._elapsed_s() >= self._slice_end_s
 
-    def next_due(self) -> tuple[int, str] | None:
+    def next_due(self) -> tuple[int, RowKey] | None:
         """(partition, row key) of the row that fell due first, to be asked again; None when there is none."""
         now = self.now_ms()
         while due := [(p.due[0][0], number) for number, p in self.owned.items() if p.awake and p.due]:
@@ -182,7 +184,7 @@ class Scheduler:
                 return number, key
         return None
 
-    def put_off(self, partition: int, key: str) -> None:
+    def put_off(self, partition: int, key: RowKey) -> None:
         """The row could not be asked: it is again, later."""
         self._at(partition, key, self.now_ms() + IDLE_MS)
 
@@ -307,7 +309,7 @@ class Scheduler:
         sent = self._sent.get(command.id)
         return sent is not None and sent.at_ms + self._settle_ms(command) > self.now_ms()
 
-    def _settled(self, partition: int, key: str, command: c.Command) -> bool:
+    def _settled(self, partition: int, key: RowKey, command: c.Command) -> bool:
         if not self._is_settling(command):
             return True
         self._at(partition, key, self._sent[command.id].at_ms + self._settle_ms(command))
@@ -321,7 +323,7 @@ class Scheduler:
         looks = isinstance(command, c.WriteManifests) and command.looks
         return int((self.policy.renew_s if looks else self.policy.settle_s) * 1000)
 
-    def _carry_out(self, partition: int, key: str, owed: list[c.Owed]) -> None:
+    def _carry_out(self, partition: int, key: RowKey, owed: list[c.Owed]) -> None:
         """What the slice leaves no time for is owed by the row still, which is due again at once.
 
         One command is carried out all the same, or a row that takes long to read would never come to any.
@@ -348,7 +350,7 @@ class Scheduler:
         elif (sent := self._sent.pop(command.id, None)) is not None:
             self.fall_due(sent.partition, sent.key)
 
-    def _do(self, partition: int, key: str, command: c.Command) -> bool:
+    def _do(self, partition: int, key: RowKey, command: c.Command) -> bool:
         now = self.now_ms()
         if self.do(command):
             self._sent[command.id] = _Sent(now, partition, key)
@@ -383,7 +385,7 @@ class Scheduler:
         for partition, key in rows:
             self.fall_due(partition, key)
 
-    def _at(self, partition: int, key: str, at_ms: int) -> None:
+    def _at(self, partition: int, key: RowKey, at_ms: int) -> None:
         owned = self.owned.get(partition)
         if owned is None or owned.at.get(key, at_ms + 1) <= at_ms:
             return
@@ -391,8 +393,3 @@ class Scheduler:
         heapq.heappush(owned.due, (at_ms, key))
         if at_ms <= self.now_ms() and owned.awake:
             self.soon.set()
-
-
-def is_manifest(key: str) -> bool:
-    """Whether a row's key is a manifest's rather than an intent's."""
-    return key.count(".") == 3

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from streams import wire
 from streams.core import intent as intents
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core import transfer as transfers
 from streams.core.chain import Counts, Link

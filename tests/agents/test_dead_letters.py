@@ -10,7 +10,7 @@ import pytest
 
 from agents import dead_letters
 from streams import wire
-from streams.core import messages as m
+from streams.core import records as m
 from streams.errors import NotAllowed, NotFound, Temporary, WireError
 
 LETTER = wire.dead_letter(WireError("junk"), "manifests", 3, 17, b"k", b"v", None)

@@ -12,7 +12,7 @@ import pytest
 from agents import families
 from agents.families import intent_topics, request_topics, transfer_topics
 from agents.faust_fixes import StallGuard
-from streams.core import topics
+from streams.core import records, topics
 from streams.core.names import Site
 from streams.worker.rows import TableFailed
 from tests.core import example as x
@@ -50,8 +50,8 @@ def test_agents_read_what_exists_and_what_they_need(here: Site) -> None:
 def test_every_fact_of_a_row_is_in_the_family_of_its_key(message: object, family: int) -> None:
     peers = (x.A, x.C)
     names = [intent_topics(peers), transfer_topics(x.B, peers)][family]
-    assert topics.topic_of(message) in names  # type: ignore[arg-type]
-    assert topics.key_of(message) == (x.INTENT, x.MANIFEST)[family]  # type: ignore[arg-type]
+    assert records.topic_of(message) in names  # type: ignore[arg-type]
+    assert records.key_of(message) == (x.INTENT, x.MANIFEST)[family]  # type: ignore[arg-type]
 
 
 # What an agent does with a record: it takes the next, and so acknowledges this one, only when it is done with.

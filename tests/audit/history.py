@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from streams import wire
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.ledger import FindingList, Judgement, Ledger, Place
 from streams.core.manifest import digest
@@ -52,9 +52,9 @@ class Writer:
 
     def say(self, message: m.Message) -> Place:
         """Publish; returns where it stands at its origin."""
-        key = topics.key_of(message)
+        key = m.key_of(message)
         raw = key if isinstance(key, bytes) else key.encode()
-        topic, partition = topics.topic_of(message), topics.partition_of(raw, PARTITIONS)
+        topic, partition = m.topic_of(message), topics.partition_of(raw, PARTITIONS)
         seq = self.next_seq.get((topic, partition), 0)
         self.next_seq[topic, partition] = seq + 1
         origin = m.Origin(self.site, self.name, self.incarnation, seq, self.world.now_ms())

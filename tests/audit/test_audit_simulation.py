@@ -18,7 +18,7 @@ import structlog
 sys.path.insert(0, str(Path(__file__).parents[1] / "sim"))
 
 from streams import wire
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.ledger import Invariant
 from streams.core.ranges import Ranges

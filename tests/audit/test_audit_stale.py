@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from streams.auditing.replaying import EXIT_BROKEN, EXIT_CLEAN, audit
 from streams.cli.audit import audit as command
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.ledger import Judgement, Place, Severity, Staleness
 from streams.core.names import ManifestId, Text
 from tests.audit.conftest import Stage

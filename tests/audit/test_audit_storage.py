@@ -17,7 +17,7 @@ from streams.auditing.disks import disks_reachable
 from streams.auditing.replaying import EXIT_BROKEN, EXIT_CLEAN, EXIT_INCOMPLETE, AuditReport, audit
 from streams.cli import root
 from streams.cli.audit import audit as command
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.ledger import Finding, Invariant
 from streams.core.names import Adler32, Block, Dataset, Lfn, Site

@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from streams.core.messages import TransferProgress
+from streams.core.records import TransferProgress
 from streams.core.topics import CHUNK_EVENTS
 from streams.federation import local
 from streams.kafka.replay import tail

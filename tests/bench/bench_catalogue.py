@@ -28,8 +28,8 @@ import psutil
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from streams.core import topics
-from streams.core.messages import DeadLetter
 from streams.core.names import Dataset, Lfn, Site
+from streams.core.records import DeadLetter
 from streams.core.selectors import parse
 from streams.federation import artifacts
 from streams.federation.broker import HEAP, Broker, format_if_new, is_ready

@@ -26,7 +26,7 @@ from rocksdict import WriteBatch
 from streams import wire
 from streams.client.intent_snapshot import Failed, Head, Side, transfer_key
 from streams.client.snapshot_json import to_plain
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.intent import Chain
 from streams.core.manifest import digest
@@ -110,8 +110,8 @@ def facts(number: int, end: bool) -> list[m.Message]:
 
 def record_of(fact: m.Message, at_ms: int) -> Record:
     site = OTHER if isinstance(fact, m.TransferReported | m.CompletionRecord) else HERE
-    base = topics.topic_of(fact)
-    key = topics.key_of(fact)
+    base = m.topic_of(fact)
+    key = m.key_of(fact)
     return (
         base if site == HERE else topics.remote(site, base),
         key if isinstance(key, bytes) else key.encode(),

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import uproot
 
 from streams import EventStream
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.names import Block
 from streams.core.selections.entries import EventSelection
 from streams.core.topics import CHUNK_EVENTS, MANIFESTS

@@ -19,7 +19,7 @@ from confluent_kafka import Producer
 from streams import wire
 from streams.auditing.replaying import worker_group
 from streams.core import intent as intents
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core import transfer as transfers
 from streams.core.chain import Chain

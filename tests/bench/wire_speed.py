@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from streams import wire
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.names import Lfn
 from streams.wire import gate
 from tests.wire.conftest import LFN, MANIFEST, SMALL, SMALL_MANIFEST, WHOLE, C, Record

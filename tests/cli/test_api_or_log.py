@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from streams import TransferClient
-from streams.core import messages as m
-from streams.core.names import Lfn
+from streams.core import records as m
+from streams.core.names import Adler32, Lfn, Text
 from streams.core.ranges import Ranges
 from streams.views.view import View
 from streams.worker.api import Api, Vitals
@@ -77,9 +77,9 @@ def world(hand: Hand) -> list[str]:
         hand.say(B, of)
         hand.say(B, completed(of, B, failed=bad))
     for site, numbers in ((A, range(4)), (B, range(2, 6))):
-        files = tuple(m.HeldFile(Lfn(f"/store/{n}"), BLOCK, n, m.Adler32("00000001"), "v") for n in numbers)
+        files = tuple(m.HeldFile(Lfn(f"/store/{n}"), BLOCK, n, Adler32("00000001"), "v") for n in numbers)
         hand.say(site, m.FilesHeld(DATASET, site, files))
-    why = m.Reason(m.Scope.SOURCE, m.FailureClass.PERMANENT, "read", m.Text("gone"))
+    why = m.Reason(m.Scope.SOURCE, m.FailureClass.PERMANENT, "read", Text("gone"))
     hand.say(B, m.FilesLost(DATASET, B, (Lfn("/store/5"),), why))
     return [*found, str(partly.intent), str(failed.intent), str(refused.intent), str(undecided)]
 

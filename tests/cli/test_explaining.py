@@ -8,7 +8,7 @@ import pytest
 
 from streams.cli.words import explain
 from streams.client.intent_snapshot import IntentFold
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.names import Destination, Text
 from tests.producer.conftest import B, completed, written
 from tests.producer.test_watching import BODY, INTENT

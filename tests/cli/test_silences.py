@@ -13,8 +13,8 @@ from streams.cli import doctor, silences
 from streams.cli.words import explain, holdup
 from streams.client.follower import history
 from streams.client.intent_snapshot import IntentFold, Snapshot
-from streams.core import messages as m
-from streams.core.names import Lfn
+from streams.core import records as m
+from streams.core.names import Adler32, IntentId, Lfn
 from streams.errors import Temporary
 from streams.federation import broker_log
 from streams.kafka.publish import Publisher
@@ -23,20 +23,20 @@ from tests.cli.test_verbs import half_done
 from tests.producer.conftest import BLOCK, DATASET, A, B, Hand
 
 
-def snapshot(hand: Hand, intent: m.IntentId) -> Snapshot:
+def snapshot(hand: Hand, intent: IntentId) -> Snapshot:
     fold = IntentFold(intent)
     for fact in history(hand.settings, A, intent):
         fold.hear(*fact)
     return fold.snapshot()
 
 
-def asked(hand: Hand, *names: str) -> m.IntentId:
+def asked(hand: Hand, *names: str) -> IntentId:
     with TransferClient(hand.settings, requester="me") as client:
         return client.publish(names, to=["T2_B"]).id
 
 
 def test_names_that_nobody_holds_are_said_and_until_when_one_waits(hand: Hand, run: Run) -> None:
-    held = (m.HeldFile(Lfn("/store/there"), BLOCK, 1, m.Adler32("00000001"), "v"),)
+    held = (m.HeldFile(Lfn("/store/there"), BLOCK, 1, Adler32("00000001"), "v"),)
     hand.say(A, m.FilesHeld(DATASET, A, held))
     names = [str(DATASET), str(BLOCK), "/store/there", "/No/Such/RAW", "/No/Such/RAW#b", "/store/nowhere"]
     intent = asked(hand, *names)

@@ -6,8 +6,9 @@ import pytest
 
 from streams.cli import upgrading
 from streams.cli.lagging import Uncarried
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
+from streams.core.names import IntentId, Text
 from streams.kafka.publish import Publisher
 from streams.kafka.replay import replay
 from streams.wire.release import HEADER, RELEASE, UNTOLD, header, release_of
@@ -38,9 +39,7 @@ def test_a_header_that_is_no_number_says_no_release(headers: list[tuple[str, byt
 def test_every_announcement_and_nothing_else_carries_the_release(hand: Hand) -> None:
     with Publisher(hand.settings, A, "worker-9", "worker") as publisher:
         publisher.announce()
-        publisher.send(
-            m.IntentAsked(m.IntentId(f"{A}.00000000-0000-0000-0000-000000000000"), m.Asked.CANCEL, m.Text("me"))
-        )
+        publisher.send(m.IntentAsked(IntentId(f"{A}.00000000-0000-0000-0000-000000000000"), m.Asked.CANCEL, Text("me")))
     said = list(replay(hand.settings, A, [topics.ANNOUNCEMENTS], committed=False))
     assert said
     assert all((HEADER, b"%d" % RELEASE) in (record.headers or ()) for record in said)

@@ -12,9 +12,9 @@ import pytest
 
 from streams import TransferClient
 from streams.cli import holdings
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
-from streams.core.names import Block, Dataset, Lfn
+from streams.core.names import Adler32, Block, Dataset, Lfn, Text
 from streams.core.ranges import Ranges
 from streams.kafka.replay import replay
 from streams.views.catalogue import Catalogue
@@ -35,7 +35,7 @@ def half_done(hand: Hand) -> m.TransferIntent:
     first = written(body.intent, [10, 20], last=False)
     done = completed(first, B, failed=Ranges.of(1))
     second = written(body.intent, [1000], no=1, prev=done.manifest_sha256)
-    waits = m.Text("T2_B to answer request 4")
+    waits = Text("T2_B to answer request 4")
     hand.accept(body)
     for fact in (
         first,
@@ -178,7 +178,7 @@ def test_register_list_where_verify(run: Run, hand: Hand, tmp_path: Path) -> Non
 
 
 def test_register_refuses_other_content_under_a_name_another_site_holds(run: Run, hand: Hand, tmp_path: Path) -> None:
-    held = m.HeldFile(Lfn("/store/x/a.root"), BLOCK, 3, m.Adler32("00000001"), "")
+    held = m.HeldFile(Lfn("/store/x/a.root"), BLOCK, 3, Adler32("00000001"), "")
     hand.say(B, m.FilesHeld(DATASET, B, (held,)))
     (tmp_path / "a.root").write_bytes(b"other")
     result = run("file", "register", "a.root", "--block", BLOCK, "--prefix", "/store/x")
@@ -191,7 +191,7 @@ def test_register_refuses_a_name_of_another_dataset(
     run: Run, hand: Hand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: bool
 ) -> None:
     """A name is in one dataset and block of a site, and one content everywhere."""
-    there = {name: m.HeldFile(Lfn(f"/store/x/{name}"), OTHER, 3, m.Adler32("00000001"), "") for name in ("a", "b")}
+    there = {name: m.HeldFile(Lfn(f"/store/x/{name}"), OTHER, 3, Adler32("00000001"), "") for name in ("a", "b")}
     hand.say(A, m.FilesHeld(OTHER.dataset, A, (there["a"],)))
     hand.say(B, m.FilesHeld(OTHER.dataset, B, (there["b"],)))
     for name in ("a", "b", "c"):
@@ -264,9 +264,9 @@ def test_dead_letters_are_listed_shown_and_said_again(run: Run, hand: Hand) -> N
     body = half_done(hand)
     (record,) = [r for r in rows(run("topic", "tail", "transfer-intents", "--json")) if r["kind"] == "TransferIntent"]
     place = (record["partition"], record["offset"])
-    letter = m.DeadLetter(m.Text("an agent threw"), topics.INTENTS, *place, body.intent.encode(), b"\x00\x01", "T1_A")
+    letter = m.DeadLetter(Text("an agent threw"), topics.INTENTS, *place, body.intent.encode(), b"\x00\x01", "T1_A")
     hand.say(A, letter)
-    bad = m.DeadLetter(m.Text("not a frame"), "T2_B.replicas", 0, 0, b"k", b"", "")
+    bad = m.DeadLetter(Text("not a frame"), "T2_B.replicas", 0, 0, b"k", b"", "")
     hand._mirror.produce("T2_B.replicas", b"junk", b"k", partition=0)
     hand._mirror.flush(10)
     hand.say(A, bad)

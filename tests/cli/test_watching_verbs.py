@@ -8,7 +8,7 @@ import time
 import pytest
 
 from streams import TransferClient
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.ranges import EMPTY, Ranges
 from tests.cli.conftest import Run, rows
 from tests.producer.conftest import BLOCK, A, B, Hand, completed, written

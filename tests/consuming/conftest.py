@@ -14,7 +14,7 @@ from confluent_kafka import Producer
 
 from streams import wire
 from streams.consuming import session as line
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.manifest import Manifest
 from streams.core.names import Block, Dataset, Destination, IntentId, Lfn, ManifestId, Site, Text
@@ -76,9 +76,7 @@ class SourceSite:
             self.say(self.manifest.body)
 
     def say(self, fact: m.Message) -> None:
-        self._send(
-            topics.remote(A, topics.topic_of(fact)), INTENT, wire.encode(fact), wire.headers(fact, self._origin())
-        )
+        self._send(topics.remote(A, m.topic_of(fact)), INTENT, wire.encode(fact), wire.headers(fact, self._origin()))
 
     def __enter__(self) -> SourceSite:
         self._reader = Reader(self.settings, B, committed=False, away_s=1e9)

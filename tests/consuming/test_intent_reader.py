@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streams.consuming.intent_reader import IntentReader, Known
 from streams.consuming.manifest_reader import ManifestReader
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.intent import State
 from streams.core.manifest import digest
 from streams.core.names import Block, Dataset, Destination, IntentId, Lfn, Site, Text

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.consuming.name_claim import Claim, standing, writer_name
-from streams.core import messages as m
-from streams.core.field_checks import word
+from streams.core import records as m
 from streams.core.names import Destination, IntentId, ManifestId
 from streams.core.ranges import EMPTY, Ranges
+from streams.core.records.field_checks import word
 
 ZPEAK = Destination("T2_B/zpeak")
 ID = ManifestId.of(IntentId("T1_A.0b5f6d6e-5a4e-4a55-8f10-0123456789ab"), 0, 0)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.consuming.outbox import OnAck, Outbox
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.names import Destination, IntentId, ManifestId, Text
 from streams.core.ranges import EMPTY, Ranges
 from streams.errors import NotAllowed, NotFound, Temporary

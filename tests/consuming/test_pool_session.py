@@ -9,7 +9,7 @@ import pytest
 
 from streams.consuming import session as line
 from streams.consuming.session import ReaderSession
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.names import Adler32, Text
 from streams.core.ranges import Ranges
 from streams.errors import Temporary

@@ -10,7 +10,7 @@ import pytest
 
 from streams.consuming import session as line
 from streams.consuming.stream import EventStream
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.ranges import Ranges
 from streams.errors import NeverWorks, Temporary, Transfer2goError
 from streams.settings import Settings

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from streams import wire
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.ledger import Invariant, Judgement, Place, Severity
 from streams.core.manifest import digest

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.ledger import Invariant, Judgement
 from streams.core.manifest import digest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from streams import wire
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.ledger import Invariant, Judgement, Severity
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, ManifestId, Site, Text
@@ -122,9 +122,9 @@ def test_a_buried_fact_of_a_manifest_that_nobody_wrote_is_a_note() -> None:
 
 def forge(world: Federation, writer: Writer, message: m.Message, number: int = 900) -> None:
     """A record that `writer` puts into its own site's journal, whoever's word it is; with its own letters."""
-    key = topics.key_of(message)
+    key = m.key_of(message)
     raw = key if isinstance(key, bytes) else key.encode()
-    topic, partition = topics.topic_of(message), topics.partition_of(raw, 4)
+    topic, partition = m.topic_of(message), topics.partition_of(raw, 4)
     origin = m.Origin(writer.site, writer.name, f"intruder-{number}", 0, world.now_ms())
     rec = Rec(raw, wire.encode(message), tuple(wire.headers(message, origin)), origin.at_ms)
     place = world.append(writer.site, topic, partition, rec)
@@ -143,7 +143,7 @@ def test_who_speaks_for_another_site_is_noted_though_a_letter_answers() -> None:
 def test_a_record_whose_header_names_another_site_is_noted() -> None:
     world = healthy()
     message = held(DATASET, A)
-    raw = str(topics.key_of(message)).encode()
+    raw = str(m.key_of(message)).encode()
     origin = m.Origin(A, "worker-0", "x", 0, world.now_ms())
     rec = Rec(raw, wire.encode(message), tuple(wire.headers(message, origin)), origin.at_ms)
     place = world.append(B, topics.REPLICAS, topics.partition_of(raw, 4), rec)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.ledger import Judgement, Place
 from streams.core.ledger.numbering import Class, Stream, StreamId

@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.core import intent as intents
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import transfer as transfers
 from streams.core.intent import IntentRow
 from streams.core.manifest import Manifest, ManifestIndex

@@ -10,7 +10,7 @@ import pytest
 
 from streams.core import completion
 from streams.core import intent as intents
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import transfer as transfers
 from streams.core.chain import Chain
 from streams.core.intent import IntentRow

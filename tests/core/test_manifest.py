@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.manifest import ItemLayout, Manifest, RequestLine, digest
 from streams.core.names import Block, IntentId, Lfn, Text
 from streams.core.ranges import EMPTY, Ranges

@@ -10,8 +10,7 @@ import pytest
 from streams.core import commands as c
 from streams.core import completion as completions
 from streams.core import intent as intents
-from streams.core import messages as m
-from streams.core import topics
+from streams.core import records as m
 from streams.core import transfer as transfers
 from streams.core.manifest import Manifest, digest
 from streams.core.names import ManifestId, Site
@@ -153,7 +152,7 @@ def test_every_command_has_a_case() -> None:
 def test_its_fact_extinguishes_a_command(case: Case, fact: m.Message) -> None:
     owed = owed_by(case, case.facts)
     assert owed, "the row owes it"
-    assert topics.key_of(fact) == topics.key_of(case.facts[-1]), "the fact comes to the same row"
+    assert m.key_of(fact) == m.key_of(case.facts[-1]), "the fact comes to the same row"
     # Once the plane has opened the part, the dispatcher knows so.
     after = replace(case, part_here=True) if isinstance(fact, m.PartOpened) else case
     left = owed_by(after, (*case.facts, fact))

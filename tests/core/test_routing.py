@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.names import Site
+from streams.core.records import fault
 from streams.core.routing import Found, decide
-from streams.core.validation import fault
 from tests.core import example as x
 
 SITES = (x.A, x.B, x.C)

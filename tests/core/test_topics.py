@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.names import Site
 from streams.core.ranges import Ranges
@@ -124,12 +124,10 @@ def test_every_message_has_one_topic_and_one_key() -> None:
     assert {type(msg) for msg in MESSAGES} == set(get_args(m.Message))
     own = {topic.name for topic in topics.wanted(x.A, SITES)}
     for msg in MESSAGES:
-        assert topics.topic_of(msg) in own
-        assert topics.key_of(msg)
-        allowed = {name for name in own if "." not in name and topics.allowed_in(type(msg), name)}
-        expected = (
-            {topics.requests_to(s) for s in SITES} if isinstance(msg, m.ChunksRequested) else {topics.topic_of(msg)}
-        )
+        assert m.topic_of(msg) in own
+        assert m.key_of(msg)
+        allowed = {name for name in own if "." not in name and m.allowed_in(type(msg), name)}
+        expected = {topics.requests_to(s) for s in SITES} if isinstance(msg, m.ChunksRequested) else {m.topic_of(msg)}
         if isinstance(msg, m.IntentDecided):
             expected.add(topics.INTENTS)  # of earlier releases
         assert allowed == expected
@@ -138,7 +136,7 @@ def test_every_message_has_one_topic_and_one_key() -> None:
 def test_a_row_and_all_its_facts_have_one_key() -> None:
     """So that one worker owns them, and no lock exists."""
     intent = [x.body(), x.cancel(), x.decided(), x.written(), x.reported(), x.completed()]
-    assert {topics.key_of(msg) for msg in intent} == {x.INTENT}
+    assert {m.key_of(msg) for msg in intent} == {x.INTENT}
     transfer = [
         x.planned(x.written()),
         x.told(1),
@@ -150,4 +148,4 @@ def test_a_row_and_all_its_facts_have_one_key() -> None:
         x.progress(),
         x.requested(1, Ranges([(0, 5)])),
     ]
-    assert {topics.key_of(msg) for msg in transfer} == {x.MANIFEST}
+    assert {m.key_of(msg) for msg in transfer} == {x.MANIFEST}

@@ -18,8 +18,8 @@ from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
 from streams import wire
 from streams.core import topics
-from streams.core.messages import Asked, IntentAsked
 from streams.core.names import IntentId, Site, Text
+from streams.core.records import Asked, IntentAsked
 from streams.errors import NotAllowed
 from streams.kafka import admin, client
 from streams.kafka.publish import Publisher

@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 
 from streams.cli import screen
 from streams.client.producer import Outcome, TransferClient
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.names import Site, Text
 from streams.kafka import admin
 from streams.kafka.publish import Publisher

@@ -15,7 +15,8 @@ from confluent_kafka import Producer
 
 from streams import wire
 from streams.core import topics
-from streams.core.messages import (
+from streams.core.names import Dataset, IntentId, Lfn, ManifestId, Site, Text
+from streams.core.records import (
     Asked,
     ChunkHeader,
     FailureClass,
@@ -27,7 +28,6 @@ from streams.core.messages import (
     Segment,
     SiteAnnounced,
 )
-from streams.core.names import Dataset, IntentId, Lfn, ManifestId, Site, Text
 from streams.errors import NeverWorks, NotFound, Temporary, WireError
 from streams.kafka import sequenced_producer as lane_module
 from streams.kafka.publish import Publisher

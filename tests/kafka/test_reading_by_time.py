@@ -14,7 +14,7 @@ from streams.cli.lagging import Flow, Uncarried, mirror_lag, uncarried
 from streams.client import worker_api
 from streams.consuming import session as consuming
 from streams.consuming.intent_reader import IntentReader
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.names import Block, Dataset, Destination, IntentId, Lfn, Site, Text
 from streams.core.ranges import Ranges
@@ -66,7 +66,7 @@ def put(
     at_ms: int = 0,
     more: tuple[tuple[str, bytes], ...] = (),
 ) -> None:
-    raw = topics.key_of(message)
+    raw = m.key_of(message)
     key = raw if isinstance(raw, bytes) else raw.encode()
     producer = Producer({"bootstrap.servers": settings.entry(A).bootstrap, "log_level": 0, "linger.ms": 0})
     why: list[object] = []

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import uproot
 
 from streams.core.manifest import ItemLayout
-from streams.core.messages import ChunkHeader, Item, ManifestWritten, Segment, Unit
 from streams.core.names import Destination, IntentId, Lfn
 from streams.core.ranges import Ranges
+from streams.core.records import ChunkHeader, Item, ManifestWritten, Segment, Unit
 from streams.core.selections import parts
 from streams.events.batches import fingerprint
 from streams.storage.checksums import crc32c

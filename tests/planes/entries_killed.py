@@ -16,9 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from streams.core.messages import Message, PartLost, TransferProgress
 from streams.core.names import IntentId
 from streams.core.ranges import Ranges
+from streams.core.records import Message, PartLost, TransferProgress
 from streams.errors import Transfer2goError
 from streams.storage import syscalls
 from tests.events.landing_tables import bits, flat, jagged

@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-from streams.core.messages import Item, ManifestWritten, Reason, Unit
 from streams.core.names import IntentId, Lfn
+from streams.core.records import Item, ManifestWritten, Reason, Unit
 from streams.core.selections.parts import canonical, entries_of
 from streams.events.batches import fingerprint, unpack
 from streams.events.reading import open_entries

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from streams import wire
-from streams.core.messages import ChunkHeader, ChunksRequested, ChunksServed, ManifestWritten, Message, Origin
 from streams.core.ranges import Ranges
+from streams.core.records import ChunkHeader, ChunksRequested, ChunksServed, ManifestWritten, Message, Origin
 from streams.kafka.publish import wall_ms
 from streams.planes.destination.coordinator import Destination
 from streams.planes.source.byte_reader import FileBytes

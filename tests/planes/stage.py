@@ -17,10 +17,10 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from streams import wire
 from streams.core.manifest import Manifest
-from streams.core.messages import ChunksRequested, Item, ManifestWritten, Message, Unit
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, Site
 from streams.core.policy import Policy
 from streams.core.ranges import EMPTY, Ranges
+from streams.core.records import ChunksRequested, Item, ManifestWritten, Message, Unit
 from streams.core.topics import CHUNK_EVENTS, MANIFESTS, TRANSFERS, chunks_to, partition_of, remote
 from streams.planes.orders import Assign, Open
 from streams.settings import Registry, Settings, SiteEntry

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from streams.core.messages import FailureClass, PartOpened, Scope, TransferProgress
 from streams.core.ranges import Ranges
+from streams.core.records import FailureClass, PartOpened, Scope, TransferProgress
 from tests.planes.feed import Receiver, Sender, listed
 from tests.planes.stage import request_of
 from tests.system_tools import tool

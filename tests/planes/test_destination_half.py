@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from streams import wire
-from streams.core.messages import (
+from streams.core.names import Adler32, Lfn, Text
+from streams.core.ranges import EMPTY, Ranges
+from streams.core.records import (
     FailureClass,
     ManifestWritten,
     PartLost,
@@ -20,8 +22,6 @@ from streams.core.messages import (
     Scope,
     TransferProgress,
 )
-from streams.core.names import Adler32, Lfn, Text
-from streams.core.ranges import EMPTY, Ranges
 from streams.planes.orders import Stop
 from tests.planes.feed import Receiver, Record, Sender, listed
 from tests.planes.stage import manifest_of, request_of

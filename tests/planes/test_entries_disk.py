@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from streams.core.messages import FailureClass, Scope, TransferProgress
 from streams.core.ranges import Ranges
+from streams.core.records import FailureClass, Scope, TransferProgress
 from tests.events.landing_tables import flat, jagged
 from tests.planes.entries_feed import Tables, arrived, landed, manifest_of, records
 from tests.planes.feed import Receiver

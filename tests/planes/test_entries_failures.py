@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from streams.core.messages import FailedItems, FailureClass, PartLost, PartOpened, Scope, TransferProgress
 from streams.core.names import Lfn
 from streams.core.ranges import Ranges
+from streams.core.records import FailedItems, FailureClass, PartLost, PartOpened, Scope, TransferProgress
 from streams.events import final_files
 from streams.planes.destination import coordinator as destination
 from streams.storage.checksums import crc32c

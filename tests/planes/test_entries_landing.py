@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 import uproot
 
-from streams.core.messages import Landed, PartOpened, TransferProgress
 from streams.core.names import Destination
 from streams.core.ranges import EMPTY, Ranges
+from streams.core.records import Landed, PartOpened, TransferProgress
 from streams.core.selections import parts
 from streams.core.selections.entries import EventSelection
 from streams.events.provenance import provenance_of

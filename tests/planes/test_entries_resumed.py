@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from streams import wire
-from streams.core.messages import FailureClass, PartLost, PartOpened, Reason, Scope, TransferProgress
 from streams.core.names import Text
 from streams.core.ranges import EMPTY, Ranges
+from streams.core.records import FailureClass, PartLost, PartOpened, Reason, Scope, TransferProgress
 from streams.planes.destination import entry_part
 from streams.planes.orders import Stop
 from streams.storage.endpoint import part_tag

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from streams.core.messages import FailureClass, Item, PartLost, Reason, Scope, TransferProgress
 from streams.core.names import Lfn, ManifestId, Text
 from streams.core.ranges import Ranges
+from streams.core.records import FailureClass, Item, PartLost, Reason, Scope, TransferProgress
 from streams.events import writing
 from streams.planes.destination import coordinator as destination
 from streams.planes.orders import Stop

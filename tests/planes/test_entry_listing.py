@@ -18,7 +18,9 @@ import uproot
 from streams import wire
 from streams.core.commands import WriteManifests
 from streams.core.manifest import Manifest
-from streams.core.messages import (
+from streams.core.names import LFN_BYTES_MAX, Adler32, Block, Dataset, IntentId, Lfn, Site, Text
+from streams.core.policy import Policy
+from streams.core.records import (
     FailureClass,
     FilesHeld,
     HeldFile,
@@ -30,8 +32,6 @@ from streams.core.messages import (
     TransferIntent,
     Unit,
 )
-from streams.core.names import LFN_BYTES_MAX, Adler32, Block, Dataset, IntentId, Lfn, Site, Text
-from streams.core.policy import Policy
 from streams.core.selections.parts import canonical, target_of
 from streams.core.selectors import parse
 from streams.errors import Temporary

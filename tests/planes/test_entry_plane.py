@@ -11,9 +11,9 @@ from confluent_kafka import Consumer
 
 from streams import wire
 from streams.core.commands import WriteManifests
-from streams.core.messages import ChunksServed, FilesHeld, HeldFile, ManifestWritten, TransferIntent, Unit
 from streams.core.names import Adler32, IntentId, Lfn, Text
 from streams.core.ranges import Ranges
+from streams.core.records import ChunksServed, FilesHeld, HeldFile, ManifestWritten, TransferIntent, Unit
 from streams.core.selectors import parse
 from streams.core.topics import chunks_to
 from streams.planes.orders import Serve, Write

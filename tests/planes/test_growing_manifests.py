@@ -15,9 +15,9 @@ import pytest
 from streams import wire
 from streams.core.commands import WriteManifests
 from streams.core.manifest import digest
-from streams.core.messages import FilesHeld, FilesLost, HeldFile, ManifestWritten, Message, TransferIntent
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, Site, Text
 from streams.core.policy import Policy
+from streams.core.records import FilesHeld, FilesLost, HeldFile, ManifestWritten, Message, TransferIntent
 from streams.core.selectors import parse
 from streams.errors import Temporary
 from streams.planes.inventory.manifest_writer import ManifestWriter

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from streams.core.messages import ChunksRequested, RequestedItem
 from streams.core.names import IntentId, Lfn, ManifestId, Site
 from streams.core.ranges import Ranges
+from streams.core.records import ChunksRequested, RequestedItem
 from streams.core.store_names import Store
 from streams.errors import StorageError
 from streams.planes.source.byte_reader import KEYS_AHEAD, FileKeys

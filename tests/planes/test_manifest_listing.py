@@ -13,9 +13,9 @@ import pytest
 from streams import wire
 from streams.core.commands import WriteManifests
 from streams.core.manifest import Manifest
-from streams.core.messages import FilesHeld, FilesLost, HeldFile, ManifestWritten, Message, TransferIntent
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, Site, Text
 from streams.core.policy import Policy
+from streams.core.records import FilesHeld, FilesLost, HeldFile, ManifestWritten, Message, TransferIntent
 from streams.core.selectors import Selector, parse
 from streams.planes.inventory.manifest_writer import MANIFESTS_MAX, ManifestWriter
 from streams.views import rows

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from streams.core.commands import WriteManifests
-from streams.core.messages import ChunksServed, FailureClass, ManifestWritten, PartLost, PartOpened, Reason, Scope, Unit
-from streams.core.messages import TransferIntent as Intent
 from streams.core.names import ManifestId, Text
 from streams.core.ranges import EMPTY, Ranges
+from streams.core.records import ChunksServed, FailureClass, ManifestWritten, PartLost, PartOpened, Reason, Scope, Unit
+from streams.core.records import TransferIntent as Intent
 from streams.core.selectors import Kind, Selector
 from streams.errors import NotFound, StorageError
 from streams.planes.destination import landing as landing_module

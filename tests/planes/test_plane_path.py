@@ -6,8 +6,8 @@ import os
 import random
 import threading
 
-from streams.core.messages import ChunksServed, Message, PartOpened, TransferProgress
 from streams.core.ranges import Ranges
+from streams.core.records import ChunksServed, Message, PartOpened, TransferProgress
 from streams.planes.orders import Assign, Forget, Serve
 from tests.planes.conftest import Stage
 from tests.planes.stage import ALL, manifest_of, open_order, partition, put, request_of

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from streams.core.messages import FailureClass, PartLost, PartOpened, Reason, Scope
 from streams.core.names import ManifestId, Text
+from streams.core.records import FailureClass, PartLost, PartOpened, Reason, Scope
 from streams.planes.host.plane_process import ORDERS_MAX, PlaneProcess
 from streams.planes.orders import ORDER_BYTES_MAX, Assign, Forget, Stop, pack, read_order
 from tests.planes.conftest import Stage

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from streams.core.messages import FailureClass, ManifestWritten, Scope
 from streams.core.policy import SEGMENTS_MAX
 from streams.core.ranges import Ranges
+from streams.core.records import FailureClass, ManifestWritten, Scope
 from streams.errors import StorageError, Temporary, WireError
 from streams.planes.source.byte_reader import TURN_BYTES, FileBytes
 from streams.storage import open_endpoint

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from streams.core.messages import ChunkHeader, ChunksRequested, ChunksServed, FailureClass, Message, RequestedItem
 from streams.core.names import IntentId, Lfn, ManifestId
 from streams.core.ranges import Ranges
+from streams.core.records import ChunkHeader, ChunksRequested, ChunksServed, FailureClass, Message, RequestedItem
 from streams.core.store_names import Store
 from streams.planes.source.open_files import OpenFileCache
 from streams.planes.source.wiring import MIXED, Sources, sources

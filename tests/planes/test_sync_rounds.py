@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from streams.core.messages import FailureClass, PartLost, Scope, TransferProgress
 from streams.core.ranges import Ranges
+from streams.core.records import FailureClass, PartLost, Scope, TransferProgress
 from streams.errors import StorageError
 from streams.planes.destination import coordinator as destination
 from streams.storage.endpoint import Part, Sealed

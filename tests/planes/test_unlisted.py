@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from streams import wire
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.commands import WriteManifests
 from streams.errors import NeverWorks, StorageError, Temporary, WireError
 from streams.planes.inventory.unlisted import INTENTS_MAX, UNLISTED, Unlisted, sayable

@@ -11,7 +11,9 @@ import pytest
 
 from streams import wire
 from streams.core.manifest import Manifest
-from streams.core.messages import (
+from streams.core.names import Destination, ManifestId, Text
+from streams.core.ranges import EMPTY, Ranges
+from streams.core.records import (
     ChunkHeader,
     ChunksRequested,
     FailureClass,
@@ -24,8 +26,6 @@ from streams.core.messages import (
     SourceFailed,
     TransferProgress,
 )
-from streams.core.names import Destination, ManifestId, Text
-from streams.core.ranges import EMPTY, Ranges
 from streams.core.transfer import TransferRow, fold
 from streams.errors import StorageError
 from streams.planes.destination.unread import REQUESTS_MAX, Unread

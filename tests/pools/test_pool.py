@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from streams.consuming.intent_reader import Known
 from streams.consuming.manifest_reader import ENDPOINT as STREAM
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.manifest import digest
 from streams.core.names import Block, Dataset, Destination, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.ranges import Ranges
+from streams.core.records import fault
 from streams.core.selectors import Kind, Selector
-from streams.core.validation import fault
 from streams.pools.manifest_ranges import STOPPED
 from streams.pools.pool import HANDS_MAX, PAUSED_MAX, Hand, Pool
 from streams.pools.ranges import Range, meant, output_of

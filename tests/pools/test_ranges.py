@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.manifest import Manifest
 from streams.core.names import Block, Dataset, Destination, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.selections.parts import canonical

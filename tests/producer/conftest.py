@@ -10,10 +10,10 @@ import pytest
 from confluent_kafka import Producer
 
 from streams import wire
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.manifest import digest
-from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, Site
+from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, Site, Text
 from streams.core.ranges import EMPTY, Ranges
 from streams.kafka.publish import Publisher
 from streams.settings import Registry, Settings, SiteEntry
@@ -49,9 +49,9 @@ class Hand:
             self._publisher.send(message)
             assert self._publisher.flush(10) == 0
             return
-        key, self._seq = topics.key_of(message), self._seq + 1
+        key, self._seq = m.key_of(message), self._seq + 1
         self._mirror.produce(
-            topics.remote(site, topics.topic_of(message)),
+            topics.remote(site, m.topic_of(message)),
             wire.encode(message),
             key if isinstance(key, bytes) else key.encode(),
             partition=topics.partition_of(key, MOCK_PARTITIONS),
@@ -82,8 +82,8 @@ class Hand:
         self._cluster = None
 
 
-def _text(words: str) -> m.Text:
-    return m.Text(words)
+def _text(words: str) -> Text:
+    return Text(words)
 
 
 def written(intent: IntentId, sizes: list[int], *, no: int = 0, prev: str = "", last: bool = True) -> m.ManifestWritten:

@@ -12,10 +12,10 @@ import pytest
 from streams import TransferClient
 from streams.client import follower
 from streams.client.intent_snapshot import IntentFold, Names
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.intent import State
-from streams.core.names import IntentId, ManifestId
+from streams.core.names import IntentId, ManifestId, Text
 from streams.core.ranges import Ranges
 from streams.errors import NeverWorks
 from streams.kafka.replay import replay
@@ -65,7 +65,7 @@ def test_what_is_published_and_let_go_is_not_decoded(hand: Hand, monkeypatch: py
 def test_names_of_open_manifests_are_bounded_and_those_that_fail_are_kept() -> None:
     names = Names(most=2_000)
     intent = IntentId("T1_A.0b5f6d6e-5a4e-4a55-8f10-0123456789ab")
-    body = m.TransferIntent(intent, m.Text("me"), (), (B,))
+    body = m.TransferIntent(intent, Text("me"), (), (B,))
     fold = IntentFold(intent, names=names)
     fold.hear(m.IntentDecided(intent, 1, m.Verdict.ACCEPTED, body, B, 0, 5), 1)
     prev = ""

@@ -11,9 +11,9 @@ import pytest
 from streams import AsyncTransferClient, TransferClient
 from streams.client.follower import Watched
 from streams.client.producer import IntentHandle
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.intent import State
-from streams.core.names import IntentId
+from streams.core.names import IntentId, Text
 from streams.core.ranges import Ranges
 from streams.errors import NeverWorks, NotAllowed, NotFound, Temporary, Transfer2goError, UsageError
 from streams.kafka.replay import replay
@@ -91,7 +91,7 @@ def test_time_is_up_is_5_and_says_how_far(hand: Hand) -> None:
         body = written(handle.id, [10, 20])
         hand.accept(handle.body)
         hand.say(B, body)
-        waits = m.Text("T2_B to answer request 1")
+        waits = Text("T2_B to answer request 1")
         report = m.TransferReported(handle.id, body.manifest, B, 1, "active", 12, 30, 1, 0, 2, waits)
         hand.say(B, report)
         seen: list[int] = []
@@ -138,7 +138,7 @@ def test_lost_race_for_an_id_is_said(hand: Hand) -> None:
     with TransferClient(hand.settings, requester="me") as client:
         handle = client.publish([LFN], to=["T2_B"], idempotency_key="k")
         assert handle.body is not None
-        other = m.TransferIntent(handle.id, m.Text("me"), handle.body.selectors, (C,))
+        other = m.TransferIntent(handle.id, Text("me"), handle.body.selectors, (C,))
         hand.accept(other)
         with pytest.raises(NeverWorks, match="differs in destinations"):
             handle.wait(20)
@@ -147,7 +147,7 @@ def test_lost_race_for_an_id_is_said(hand: Hand) -> None:
 def test_dead_letter_of_an_undecided_intent_is_said(hand: Hand) -> None:
     with TransferClient(hand.settings) as client:
         handle = client.publish([LFN], to=["T2_B"])
-        letter = m.DeadLetter(m.Text("too strange"), "transfer-intents", 0, 0, handle.id.encode(), b"", "T1_A")
+        letter = m.DeadLetter(Text("too strange"), "transfer-intents", 0, 0, handle.id.encode(), b"", "T1_A")
         hand.say(A, letter)
         with pytest.raises(NeverWorks, match="too strange"):
             handle.wait(20)
@@ -163,7 +163,7 @@ def test_cancel_ends_it_and_what_arrived_counts(hand: Hand) -> None:
         handle.set_priority(9)
         handle.cancel()
         assert intents_in_log(hand) == 3, "decisions stand in a topic of their own"
-        reason = m.Reason(m.Scope.POLICY, m.FailureClass.PERMANENT, "decide", m.Text("cancelled by me"))
+        reason = m.Reason(m.Scope.POLICY, m.FailureClass.PERMANENT, "decide", Text("cancelled by me"))
         hand.say(A, m.IntentDecided(handle.id, 2, m.Verdict.CANCELLED, handle.body, B, 0, 5, reason))
         hand.say(B, completed(body, B, cancelled=Ranges.of(1)))
         outcome = handle.wait(20)

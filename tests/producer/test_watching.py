@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from streams.client.intent_snapshot import IntentFold, Snapshot
 from streams.core import intent as machine
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.chain import Link
 from streams.core.intent import State
 from streams.core.names import IntentId, Text

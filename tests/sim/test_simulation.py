@@ -16,7 +16,7 @@ import world as sim
 
 from streams import wire
 from streams.core import intent as intents
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.manifest import digest
 from streams.core.names import Adler32, IntentId, Lfn, Site, Text

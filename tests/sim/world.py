@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from agents.families import intent_topics, request_topics, transfer_topics
 from streams import wire
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.commands import WriteManifests
 from streams.core.intent import IntentRow

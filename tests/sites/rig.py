@@ -26,7 +26,7 @@ from confluent_kafka import Producer
 from streams import wire
 from streams.auditing.replaying import AuditReport, audit
 from streams.client.producer import IntentHandle, Outcome, TransferClient
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.names import Block, Dataset, IntentId, Site
 from streams.core.topics import partition_of
 from streams.errors import Temporary, WireError

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from streams.client.producer import IntentHandle, Outcome
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.intent import State
 from streams.core.names import IntentId, Site, Text

@@ -19,7 +19,7 @@ from confluent_kafka import Producer
 
 from streams import wire
 from streams.auditing.replaying import worker_group
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.names import ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges
@@ -192,9 +192,9 @@ def test_an_effect_that_was_lost_behind_a_committed_offset_is_owed_again(rig: Ri
             os.kill(plane, signal.SIGSTOP)
             handle = rig.publish([spot.block()])
             _, said = ear.until(
-                lambda w: isinstance(w, fact) and str(topics.key_of(w)).startswith(handle.id), f"a {fact.__name__}"
+                lambda w: isinstance(w, fact) and str(m.key_of(w)).startswith(handle.id), f"a {fact.__name__}"
             )
-        key = str(topics.key_of(said))
+        key = str(m.key_of(said))
         until(lambda: _caught_up(rig, site, topic, key), "the fact's offset is committed")
         assert not handle.snapshot().destinations[0].arrived
         rig.kill(worker.name)

@@ -18,7 +18,7 @@ import pytest
 import uproot
 
 from streams.client.producer import IntentHandle
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.selections.parts import entries_of, filed
 from tests.events.event_files import ZMUMU

@@ -25,7 +25,7 @@ import pytest
 import uproot
 
 from streams import Checkpoint, EventStream
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.names import Block, Lfn, Site
 from streams.errors import NeverWorks, PartlyDone, TransferFailed

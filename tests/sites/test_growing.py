@@ -13,7 +13,7 @@ import pytest
 
 from streams.client.producer import IntentHandle
 from streams.consuming.stream import EventStream
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.intent import State
 from tests.sites.rig import A, B, Files, Rig, Spot, completions, noise, until

@@ -17,7 +17,7 @@ import pytest
 from confluent_kafka import Producer
 
 from streams.client.producer import IntentHandle
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.federation import plan
 from tests.sites.rig import B, Ear, NamesWatch, Rig, Spot, completions, noise, until

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 import uproot
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.errors import PartlyDone, UsageError
 from tests.sites.rig import A, B, Rig, Spot, adler, noise, until

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from streams import wire
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.names import IntentId, ManifestId, Site, Text
 from streams.core.policy import RECORD_BYTES_MAX

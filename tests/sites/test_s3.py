@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from streams.auditing.replaying import audit
 from streams.cli import root
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.errors import PartlyDone
 from streams.federation import local

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.federation import local
 from streams.settings import load_settings
 from tests.sites.rig import A, B, C, Rig, Spot, noise, until

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from streams import wire
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.names import Text
 from streams.errors import NeverWorks

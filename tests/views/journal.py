@@ -8,9 +8,9 @@ from pathlib import Path
 from confluent_kafka import Producer
 
 from streams import wire
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
-from streams.core.names import Adler32, Block, Dataset, Lfn, Site
+from streams.core.names import Adler32, Block, Dataset, Lfn, Site, Text
 from streams.settings import Registry, Settings, SiteEntry
 
 A, B, C = Site("T1_A"), Site("T1_B"), Site("T1_C")
@@ -27,7 +27,7 @@ def holds(site: Site, *files: m.HeldFile) -> m.FilesHeld:
 
 
 def lost(site: Site, *lfns: str, dataset: Dataset = DATASET) -> m.FilesLost:
-    why = m.Reason(m.Scope.SOURCE, m.FailureClass.PERMANENT, "read", m.Text("gone"))
+    why = m.Reason(m.Scope.SOURCE, m.FailureClass.PERMANENT, "read", Text("gone"))
     return m.FilesLost(dataset, site, tuple(Lfn(lfn) for lfn in lfns), why)
 
 
@@ -56,8 +56,8 @@ class Journal:
         more: tuple[tuple[str, bytes], ...] = (),
     ) -> None:
         origin = m.Origin(site, "w0", incarnation, next(self._seq), at_ms)
-        base = topics.topic_of(message)
-        key = topics.key_of(message)
+        base = m.topic_of(message)
+        key = m.key_of(message)
         self.put(
             base if site == A else topics.remote(site, base),
             key if isinstance(key, bytes) else key.encode(),

@@ -16,7 +16,7 @@ import pytest
 
 from streams.client.snapshot_json import from_plain, to_plain
 from streams.client.worker_api import WorkerApi, ask
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.manifest import digest
 from streams.core.names import Site
 from streams.core.ranges import Ranges

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.names import Adler32, Block, Dataset, Lfn
 from streams.core.selectors import Selector, parse
 from streams.errors import UsageError

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.names import Adler32, Block, Dataset, Lfn, Site
 from streams.views import rows
 from streams.views.folding import Changes

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from streams.client.intent_snapshot import IntentFold, Snapshot
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.manifest import digest
 from streams.core.names import Adler32, Block, Dataset, Destination, IntentId, Lfn, Site, Text

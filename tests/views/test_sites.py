@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.names import Site
 from streams.views import rows
 from streams.views.sites import REMEMBERED_MS, Sites

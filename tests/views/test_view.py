@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.names import Lfn
 from streams.errors import NeverWorks, Temporary

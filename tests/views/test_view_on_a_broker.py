@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import Producer
 
 from streams import wire
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.names import Lfn
 from streams.kafka.admin import provision

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.names import Adler32, Block, Dataset, Destination, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.ranges import Ranges
@@ -161,13 +161,12 @@ class Record:
 
     def __init__(self, message: Any, **changes: Any) -> None:
         from streams import wire
-        from streams.core import validation
 
-        author = validation.author(message) or A
+        author = m.author(message) or A
         self.here: Site = author
         self.origin = m.Origin(author, "worker-0", "i", 3, 1_700_000_000_000)
-        self.topic = topics.topic_of(message)
-        key = topics.key_of(message)
+        self.topic = m.topic_of(message)
+        key = m.key_of(message)
         self.key: bytes | None = key if isinstance(key, bytes) else key.encode()
         self.value: bytes | None = wire.encode(message)
         self.headers: Any = wire.headers(message, self.origin)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from streams import wire
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.chain import Link
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, Site, Text
 from streams.errors import WireError

@@ -17,7 +17,7 @@ import pytest
 
 import schemas
 from schemas import compatibility, lint
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.ranges import Ranges
 
 RECORDS = (*get_args(m.Message), m.Origin, m.ChunkHeader)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import schemas
 from streams import wire
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.names import Adler32, Block, Dataset, Destination, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.ranges import Ranges
 from streams.core.selectors import Selector

@@ -13,9 +13,9 @@ import pytest
 
 import schemas
 from streams import wire
-from streams.core import messages as m
-from streams.core import topics, validation
-from streams.core.names import Lfn, Site
+from streams.core import records as m
+from streams.core import topics
+from streams.core.names import Lfn, ManifestId, Site, Text
 from streams.core.policy import HEADER_BYTES_MAX, RECORD_BYTES_MAX
 from streams.core.ranges import Ranges
 from streams.errors import InvalidName, WireError
@@ -160,13 +160,13 @@ def test_record_in_a_topic_of_others(record: Any, messages: list[Any]) -> None:
     for message in messages:
         for topic in (*topics.TO_EVERY_PEER, *topics.LOCAL, "chunk-requests-to-T9_FOREIGN", "chunks-to-T3_C", "x", ""):
             once = isinstance(message, m.IntentDecided) and topic == topics.INTENTS
-            if topic != topics.topic_of(message) and not once:
+            if topic != m.topic_of(message) and not once:
                 assert "topic" in refused(record(message, topic=topic))
 
 
 def test_a_decision_is_read_where_earlier_releases_wrote_it(record: Any, samples: Any) -> None:
     decided = samples["IntentDecided"]["small"]
-    assert topics.topic_of(decided) == topics.DECISIONS
+    assert m.topic_of(decided) == topics.DECISIONS
     for topic in (topics.DECISIONS, topics.INTENTS):
         assert record(decided, topic=topic).decode().message == decided
 
@@ -196,10 +196,10 @@ def test_word_of_another_site(record: Any, messages: list[Any]) -> None:
     """Written at a site that has no say in it, into its own topic, with an honest origin."""
     checked = 0
     for message in messages:
-        if validation.author(message) is not None:
+        if m.author(message) is not None:
             forgery = record(message, here=FOREIGN)
             forgery.headers = wire.headers(message, replace(forgery.origin, site=FOREIGN))
-            assert f"is the word of {validation.author(message)}, not of T9_FOREIGN" in refused(forgery)
+            assert f"is the word of {m.author(message)}, not of T9_FOREIGN" in refused(forgery)
             checked += 1
     assert checked == 2 * 14
 
@@ -224,7 +224,7 @@ def test_word_of_another_site(record: Any, messages: list[Any]) -> None:
     ],
 )
 def test_author(samples: Any, name: str, author: str) -> None:
-    assert {validation.author(value) for value in samples[name].values()} == {author}
+    assert {m.author(value) for value in samples[name].values()} == {author}
 
 
 @pytest.mark.parametrize("key", [None, b"", b"T1_A", b"\xff"])
@@ -527,12 +527,12 @@ def test_chunk_header_field(samples: Any, path: str, value: Any, why: str) -> No
 
 def segments(count: int) -> m.ChunkHeader:
     one = tuple(m.Segment(n, 0, 1, 1, 0xFFFFFFFF) for n in range(count))
-    return m.ChunkHeader(m.ManifestId("T1_A.0b5f6d6e-5a4e-4a55-8f10-0123456789ab.0.0"), FOREIGN, 1, 0, count, one, True)
+    return m.ChunkHeader(ManifestId("T1_A.0b5f6d6e-5a4e-4a55-8f10-0123456789ab.0.0"), FOREIGN, 1, 0, count, one, True)
 
 
 def test_most_segments_fit_the_header_cap() -> None:
     wide = m.ChunkHeader(
-        m.ManifestId("A" * 64 + ".0b5f6d6e-5a4e-4a55-8f10-0123456789ab.999999999.999999999"),
+        ManifestId("A" * 64 + ".0b5f6d6e-5a4e-4a55-8f10-0123456789ab.999999999.999999999"),
         Site("B" * 64),
         1 << 40,
         1 << 50,
@@ -546,7 +546,7 @@ def test_most_segments_fit_the_header_cap() -> None:
 
 
 def test_chunk_header_over_the_cap(samples: Any) -> None:
-    reason = replace(samples["ChunkHeader"]["rich"].segments[2].reason, text=m.Text("x" * 400))
+    reason = replace(samples["ChunkHeader"]["rich"].segments[2].reason, text=Text("x" * 400))
     failed = tuple(m.Segment(n, 0, 1, 0, None, reason) for n in range(20))
     with pytest.raises(WireError, match="over the cap of 7168"):
         wire.encode_chunk_header(replace(segments(20), segments=failed))
@@ -624,7 +624,7 @@ def test_dead_letter_can_always_be_written(record: Any, value: bytes | None) -> 
 def test_text_that_utf_8_cannot_hold() -> None:
     """A file name that is no UTF-8 reaches an error's words as lone surrogates."""
     with pytest.raises(InvalidName):
-        m.Text("/data/\udcff")
+        Text("/data/\udcff")
     letter = wire.dead_letter(WireError("/data/\udcff"), "manifests", 0, 0, None, None, None)
     assert letter.reason == "/data/\\udcff"
     assert wire.decode_value(m.DeadLetter, wire.encode(letter)) == letter

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from streams import wire
-from streams.core import topics, validation
+from streams.core import records, topics
 from streams.core.names import Site
 from streams.errors import WireError
 from streams.wire import gate
@@ -23,7 +23,7 @@ def test_every_record_comes_back_equal(messages: list[Any], record: Any) -> None
 
 def test_mirrored_records_come_back_equal(messages: list[Any], record: Any) -> None:
     for message in messages:
-        if topics.topic_of(message) not in topics.LOCAL or topics.topic_of(message) == topics.CHUNK_EVENTS:
+        if records.topic_of(message) not in topics.LOCAL or records.topic_of(message) == topics.CHUNK_EVENTS:
             assert record(message).mirrored_to(Site("T9_AUDIT")).decode().message == message
 
 
@@ -50,4 +50,4 @@ def test_payload_record(samples: Any) -> None:
 def test_every_sample_means_something(samples: Any) -> None:
     for pair in samples.values():
         for value in pair.values():
-            assert validation.fault(value) is None
+            assert records.fault(value) is None

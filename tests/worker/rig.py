@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from streams import wire
 from streams.core import commands as c
-from streams.core import messages as m
-from streams.core import topics, validation
+from streams.core import records as m
+from streams.core import topics
 from streams.core.intent import IntentRow
 from streams.core.manifest import ManifestIndex
 from streams.core.names import IntentId, ManifestId, Site
@@ -223,10 +223,10 @@ class Rig:
 
     def record(self, message: m.Message, writer: str = "worker-0") -> dict[str, Any]:
         """The record as it stands in a journal here: local, or the copy of its author's."""
-        author = validation.author(message) or self.here
-        key = topics.key_of(message)
+        author = m.author(message) or self.here
+        key = m.key_of(message)
         raw = key if isinstance(key, bytes) else key.encode()
-        name = topics.topic_of(message)
+        name = m.topic_of(message)
         self.offset += 1
         return {
             "topic": name if author == self.here else topics.remote(author, name),

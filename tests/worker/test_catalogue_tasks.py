@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.names import Site
 from streams.core.policy import Policy
 from streams.core.routing import Found

@@ -11,7 +11,7 @@ import pytest
 
 from streams import wire
 from streams.core import commands as c
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import transfer as transfers
 from streams.core.intent import Decision
 from streams.core.manifest import Manifest

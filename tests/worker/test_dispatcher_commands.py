@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from streams.core import commands as c
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.manifest import digest
 from streams.core.names import Text
 from streams.core.policy import LEASES_MAX, Policy

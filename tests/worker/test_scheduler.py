@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from streams.core import commands as c
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.policy import Policy
 from streams.core.ranges import Ranges
 from streams.core.topics import partition_of
@@ -16,7 +16,7 @@ from streams.core.transfer import State
 from streams.planes import orders
 from streams.worker import admission
 from streams.worker import scheduler as scheduler
-from streams.worker.scheduler import IDLE_MS, OPEN_SETTLE_MS, SENT_REMEMBERED, SLICE_S, Scheduler, is_manifest
+from streams.worker.scheduler import IDLE_MS, OPEN_SETTLE_MS, SENT_REMEMBERED, SLICE_S, Scheduler
 from tests.core import example as x
 from tests.worker.rig import PARTITIONS, Rig, requests, same_lane
 
@@ -589,11 +589,6 @@ def test_settling_is_forgotten_in_bounds() -> None:
         scheduler._do(0, "row", c.DecideIntent(x.IntentId(f"{x.A}.00000000-0000-4000-8000-{n:012d}")))
         now[0] += 1
     assert len(scheduler._sent) <= SENT_REMEMBERED + 1
-
-
-def test_keys_of_rows_tell_what_they_are() -> None:
-    assert is_manifest(x.MANIFEST)
-    assert not is_manifest(x.INTENT)
 
 
 def test_a_row_whose_asking_failed_once_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from streams import wire
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.manifest import Manifest
 from streams.core.names import Adler32, Lfn, ManifestId
 from streams.core.policy import MANIFEST_ITEMS_MAX, Policy

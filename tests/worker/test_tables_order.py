@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams import wire
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.manifest import Manifest
 from streams.core.names import Site
@@ -57,7 +57,7 @@ class Tables:
         for fact in facts:
             # Of others nothing is read from their bytes, and some of these histories would not pass the gate.
             value = wire.encode(fact) if isinstance(fact, m.TransferPlanned | m.ManifestWritten) else b""
-            if topics.key_of(fact) == x.MANIFEST:
+            if m.key_of(fact) == x.MANIFEST:
                 self.turns.transfer(fact, value)  # type: ignore[arg-type]
             else:
                 self.turns.intent(PARTITION, fact, value)  # type: ignore[arg-type]

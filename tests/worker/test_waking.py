@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.names import IntentId
 from streams.core.policy import Policy

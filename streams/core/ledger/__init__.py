@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.ledger.claims import Claims, Digest
 from streams.core.ledger.clocks import judge_clocks
 from streams.core.ledger.copies import CopyJudge, GapJudge, Number, Whereabouts, judge_conflicts, wanted

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.ledger.findings import Place
 from streams.core.names import Destination, IntentId, ManifestId, Site
 from streams.core.ranges import EMPTY, Ranges

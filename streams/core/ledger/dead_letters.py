@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.ledger.claims import Claims
 from streams.core.ledger.findings import FindingList, Invariant, Place
 from streams.core.ledger.journals import Journal, PartitionId

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.ledger.claims import Claims, name_hash
 from streams.core.ledger.findings import FINDINGS_MAX, FindingList, Invariant, Place
 from streams.core.ledger.journals import PartitionId

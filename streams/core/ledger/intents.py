@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.ledger.claims import Claims, IntentRow, ManifestRow, Said, Written
 from streams.core.ledger.findings import FindingList, IntentCounts, Invariant, Place
 from streams.core.ledger.journals import Reached, Refused

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.ledger.findings import FindingList, Invariant, PartitionCount, Place
 from streams.core.ledger.numbering import Class, ClockReading, Stream, StreamId
 from streams.core.ledger.spans import SpanSet

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import topics
 from streams.core.ledger.findings import FindingList, Invariant, Place
 
@@ -20,7 +20,7 @@ class Misplaced:
         self._found: dict[Place, int] = {}
 
     def pass_by(self, place: Place, message: m.Message) -> None:
-        wanted = _partition_of(topics.key_of(message), self._partitions)
+        wanted = _partition_of(m.key_of(message), self._partitions)
         if wanted != place.partition and not isinstance(message, m.DeadLetter) and len(self._found) < STRAYS_MAX:
             self._found[place] = wanted
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.ledger.findings import FindingList, Invariant, Place
 from streams.core.ledger.numbering import Class
 

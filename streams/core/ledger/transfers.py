@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core.ledger.claims import Files, IntentRow, ManifestRow, Said, TransferRow, Written
 from streams.core.ledger.findings import FindingList, Invariant
 from streams.core.names import Destination, ManifestId, Site

@@ -19,7 +19,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from confluent_kafka import Message as Record
 
 from streams import wire
-from streams.core.messages import DeadLetter
+from streams.core.records import DeadLetter
 from streams.core.topics import chunks_to, remote
 from streams.errors import WireError
 from streams.kafka import client

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from threading import Condition, Lock
 
 from streams import wire
-from streams.core.messages import (
+from streams.core.names import ManifestId, Site, Text, shown
+from streams.core.ranges import EMPTY
+from streams.core.records import (
     ChunkHeader,
     FailureClass,
     ManifestWritten,
@@ -29,8 +31,6 @@ from streams.core.messages import (
     SourceFailed,
     Unit,
 )
-from streams.core.names import ManifestId, Site, Text, shown
-from streams.core.ranges import EMPTY
 from streams.core.topics import partition_of
 from streams.errors import StorageError, WireError
 from streams.kafka.publish import wall_ms

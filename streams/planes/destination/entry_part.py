@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Lock
 
-from streams.core.messages import Item
 from streams.core.names import shown
 from streams.core.ranges import EMPTY, Ranges
+from streams.core.records import Item
 from streams.core.selections import parts
 from streams.core.selections.entries import EventSelection
 from streams.errors import StorageError, UsageError, without_part_names

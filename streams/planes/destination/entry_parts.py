@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from streams.core.messages import Item
 from streams.core.names import shown
 from streams.core.ranges import Ranges
+from streams.core.records import Item
 from streams.errors import StorageError
 from streams.events.provenance import provenance_of
 from streams.planes.destination.entry_part import EntryPart, Room, about_of

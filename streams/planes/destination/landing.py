@@ -11,9 +11,9 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from streams.core.messages import ChunkHeader, FailureClass, Landed, ManifestWritten, Reason, Segment, Unit
 from streams.core.names import Adler32, Site
 from streams.core.ranges import Ranges
+from streams.core.records import ChunkHeader, FailureClass, Landed, ManifestWritten, Reason, Segment, Unit
 from streams.errors import StorageError, WireError
 from streams.planes.destination.part_files import Held, PartFiles
 from streams.planes.destination.progress import Account

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Protocol
 
-from streams.core.messages import Item
 from streams.core.ranges import Ranges
+from streams.core.records import Item
 from streams.errors import StorageError, WireError
 from streams.storage.endpoint import Endpoint, Sealed, Wanted
 

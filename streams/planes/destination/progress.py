@@ -11,9 +11,9 @@ from dataclasses import replace
 from threading import RLock
 
 from streams.core.manifest import ItemLayout
-from streams.core.messages import FailedItems, Landed, ManifestWritten, PartOpened, Reason, TransferProgress
 from streams.core.names import Site, Text, shown
 from streams.core.ranges import EMPTY, Ranges
+from streams.core.records import FailedItems, Landed, ManifestWritten, PartOpened, Reason, TransferProgress
 from streams.planes.orders import Open
 
 REASONS_MAX = 200

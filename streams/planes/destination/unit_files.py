@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from streams.core.messages import Item, Unit
+from streams.core.records import Item, Unit
 from streams.errors import StorageError
 from streams.planes.destination.part_files import ByteParts, PartFiles
 from streams.storage.endpoint import Endpoint, Sealed

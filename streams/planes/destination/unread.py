@@ -11,9 +11,9 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from streams.core.messages import ChunkHeader, Reason
 from streams.core.names import Site, Text, shown
 from streams.core.ranges import EMPTY, Ranges
+from streams.core.records import ChunkHeader, Reason
 
 REQUESTS_MAX = 64
 """Of one transfer; of older ones what was told is forgotten."""

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from streams.core.commands import WriteManifests
-from streams.core.messages import Message, PartLost
 from streams.core.names import shown
+from streams.core.records import Message, PartLost
 from streams.core.topics import partition_of
 from streams.errors import CLUSTER_AWAY, StorageError, Temporary, Transfer2goError
 from streams.kafka.publish import Publisher

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from streams.core.commands import WriteManifests
 from streams.core.manifest import digest
-from streams.core.messages import ManifestWritten
 from streams.core.names import IntentId, Site
+from streams.core.records import ManifestWritten
 from streams.planes.inventory.chain_state import Chain, Key, Numbers, name_in_chain
 
 log = logging.getLogger(__name__)

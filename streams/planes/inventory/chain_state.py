@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from streams.core.commands import WriteManifests
-from streams.core.messages import Item
 from streams.core.names import Block, IntentId, Lfn
+from streams.core.records import Item
 from streams.core.selections import parts
 from streams.core.selectors import Selector
 from streams.views.catalogue import CatalogueFile

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from streams.core.messages import FailureClass, Item, Reason, Scope
 from streams.core.names import Block, Lfn, Site, shown
+from streams.core.records import FailureClass, Item, Reason, Scope
 from streams.core.selections import parts
 from streams.core.selections.entries import EventSelection
 from streams.errors import StorageError, Temporary, Transfer2goError

@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 
 from streams.core.commands import WriteManifests
 from streams.core.manifest import digest
-from streams.core.messages import FailureClass, Item, ManifestWritten, Message, Reason, Scope, Unit
 from streams.core.names import IntentId, Lfn, Site, Text
 from streams.core.policy import MANIFEST_ITEMS_MAX, Policy
+from streams.core.records import FailureClass, Item, ManifestWritten, Message, Reason, Scope, Unit
 from streams.core.selections import parts
 from streams.errors import Temporary, WireError
 from streams.planes.inventory.chain_recovery import Replayed

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from streams.core.messages import FailureClass, Item, Reason, Scope
 from streams.core.names import Adler32, Lfn, Site, Text, shown
+from streams.core.records import FailureClass, Item, Reason, Scope
 from streams.core.selections import parts
 from streams.errors import Temporary
 from streams.planes.inventory.entry_items import failed_part, not_here

@@ -16,9 +16,9 @@ from typing import Protocol
 
 from streams.core.commands import WriteManifests
 from streams.core.manifest import digest
-from streams.core.messages import Item, ManifestWritten, Message, Unit
 from streams.core.names import Block, Dataset, Lfn, Site
 from streams.core.policy import Policy
+from streams.core.records import Item, ManifestWritten, Message, Unit
 from streams.core.selectors import Kind, Selector
 from streams.errors import Transfer2goError, WireError
 from streams.planes.inventory.chain_recovery import ChainReading, Replayed

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 
-from streams.core.messages import ManifestWritten
 from streams.core.names import IntentId
+from streams.core.records import ManifestWritten
 from streams.core.topics import MANIFESTS, partition_of
 from streams.errors import WireError
 from streams.kafka.replay import replay

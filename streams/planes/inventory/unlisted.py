@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from streams import wire
 from streams.core.commands import WriteManifests
-from streams.core.messages import FailureClass, Item, ManifestWritten, Reason, Scope, Unit
 from streams.core.names import Block, IntentId, Lfn, Site, Text, shown
+from streams.core.records import FailureClass, Item, ManifestWritten, Reason, Scope, Unit
 from streams.errors import StorageError, Transfer2goError
 
 NO_BLOCK = Block("/unknown/unknown/UNKNOWN#unknown")

@@ -7,8 +7,8 @@ from bisect import bisect_right
 from collections import OrderedDict
 from contextlib import suppress
 
-from streams.core.messages import ChunksRequested, RequestedItem
 from streams.core.names import shown
+from streams.core.records import ChunksRequested, RequestedItem
 from streams.core.selections import parts
 from streams.errors import StorageError
 from streams.planes.reasons import put_in_words

@@ -9,9 +9,9 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from streams.core.messages import ChunksRequested, RequestedItem, Scope
 from streams.core.names import Destination, shown
 from streams.core.policy import PAYLOAD_BYTES_MAX
+from streams.core.records import ChunksRequested, RequestedItem, Scope
 from streams.core.selections import parts
 from streams.errors import StorageError
 from streams.planes.reasons import put_in_words, reason_of

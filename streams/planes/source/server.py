@@ -15,7 +15,10 @@ from threading import Condition
 from typing import Protocol
 
 from streams.core.manifest import RequestLine
-from streams.core.messages import (
+from streams.core.names import Destination, ManifestId, Site, Text, shown
+from streams.core.policy import SEGMENTS_MAX
+from streams.core.ranges import EMPTY, Ranges
+from streams.core.records import (
     ChunkHeader,
     ChunksRequested,
     ChunksServed,
@@ -26,9 +29,6 @@ from streams.core.messages import (
     Scope,
     Segment,
 )
-from streams.core.names import Destination, ManifestId, Site, Text, shown
-from streams.core.policy import SEGMENTS_MAX
-from streams.core.ranges import EMPTY, Ranges
 from streams.errors import CLUSTER_AWAY, StorageError
 from streams.planes.reasons import reason_of
 from streams.storage.checksums import crc32c

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from streams.core.messages import ChunksRequested, Message, RequestedItem
 from streams.core.policy import PAYLOAD_BYTES_MAX
+from streams.core.records import ChunksRequested, Message, RequestedItem
 from streams.core.selections import parts
 from streams.core.store_names import Store
 from streams.errors import StorageError

@@ -1,12 +1,12 @@
-"""What single fields and sets of items must be, a line that names the field, or None. Of records: validation.py."""
+"""What single fields and sets of items must be: a line that names the field, or None. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
-from streams.core import messages as m
 from streams.core.ranges import Ranges
+from streams.core.records.values import FailedItems, Landed
 
 PRIORITY_MAX = 9
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -43,7 +43,7 @@ def within(name: str, ranges: Ranges, stop: int) -> str | None:
     return f"{name}: {ranges.spans[-1][1] - 1} is past the last, {stop - 1}" if over else None
 
 
-def apart(items: int, named: Iterable[tuple[str, Ranges]], failed: tuple[m.FailedItems, ...]) -> str | None:
+def apart(items: int, named: Iterable[tuple[str, Ranges]], failed: tuple[FailedItems, ...]) -> str | None:
     """Item sets that lie within a manifest of `items` and share no item."""
     seen = Ranges()
     for name, ranges in (*named, *((f"failed[{n}].items", f.items) for n, f in enumerate(failed))):
@@ -54,3 +54,11 @@ def apart(items: int, named: Iterable[tuple[str, Ranges]], failed: tuple[m.Faile
         seen |= ranges
     empty = next((n for n, f in enumerate(failed) if not f.items), None)
     return None if empty is None else f"failed[{empty}].items: empty"
+
+
+def in_order(landed: tuple[Landed, ...], sealed: Ranges) -> str | None:
+    items = [one.item for one in landed]
+    if items != sorted(set(items)):
+        return "landed: not in the order of the items, each once"
+    strange = next((item for item in items if item not in sealed), None)
+    return None if strange is None else f"landed: item {strange} is not sealed"

@@ -1,0 +1,117 @@
+"""Every fact that can be heard, as frozen values (union `Message`), and what each says of itself. No bytes: the gate
+encodes them.
+
+Field names, order and meaning are those of `schemas/*.avsc`; a class's name is its schema's name. Times are
+milliseconds of the Unix epoch (`_ms`); positions and ranges are in a manifest's unit.
+
+A new record is a class in the module of its kind, with `@record`, and a line in the union below. Records import no
+machine: the audit's ledger imports records, and judges the machines.
+"""
+
+from __future__ import annotations
+
+from streams.core.records.chunks import ChunkHeader, ChunksRequested, ChunksServed, RequestedItem, Segment
+from streams.core.records.intents import IntentAsked, IntentDecided, TransferIntent
+from streams.core.records.manifests import Item, ManifestWritten, item_fault
+from streams.core.records.origin import Origin
+from streams.core.records.registry import (
+    Row,
+    allowed_in,
+    author,
+    belongs_in,
+    fault,
+    key_of,
+    registered_classes,
+    row_of,
+    row_of_class,
+    topic_of,
+)
+from streams.core.records.replicas import FilesHeld, FilesLost, HeldFile
+from streams.core.records.sites import DeadLetter, LastSequence, SiteAnnounced
+from streams.core.records.transfers import (
+    CompletionRecord,
+    LeaseExpired,
+    PartLost,
+    PartOpened,
+    SourceFailed,
+    TransferClosed,
+    TransferDecided,
+    TransferPlanned,
+    TransferProgress,
+    TransferReported,
+)
+from streams.core.records.values import Asked, Ended, FailedItems, FailureClass, Landed, Reason, Scope, Unit, Verdict
+
+Message = (
+    TransferIntent
+    | IntentAsked
+    | IntentDecided
+    | ManifestWritten
+    | TransferPlanned
+    | TransferDecided
+    | PartOpened
+    | PartLost
+    | LeaseExpired
+    | SourceFailed
+    | TransferClosed
+    | ChunksRequested
+    | TransferProgress
+    | ChunksServed
+    | TransferReported
+    | CompletionRecord
+    | FilesHeld
+    | FilesLost
+    | SiteAnnounced
+    | DeadLetter
+)
+
+__all__ = [
+    "Asked",
+    "ChunkHeader",
+    "ChunksRequested",
+    "ChunksServed",
+    "CompletionRecord",
+    "DeadLetter",
+    "Ended",
+    "FailedItems",
+    "FailureClass",
+    "FilesHeld",
+    "FilesLost",
+    "HeldFile",
+    "IntentAsked",
+    "IntentDecided",
+    "Item",
+    "Landed",
+    "LastSequence",
+    "LeaseExpired",
+    "ManifestWritten",
+    "Message",
+    "Origin",
+    "PartLost",
+    "PartOpened",
+    "Reason",
+    "RequestedItem",
+    "Row",
+    "Scope",
+    "Segment",
+    "SiteAnnounced",
+    "SourceFailed",
+    "TransferClosed",
+    "TransferDecided",
+    "TransferIntent",
+    "TransferPlanned",
+    "TransferProgress",
+    "TransferReported",
+    "Unit",
+    "Verdict",
+    "allowed_in",
+    "author",
+    "belongs_in",
+    "fault",
+    "item_fault",
+    "key_of",
+    "registered_classes",
+    "row_of",
+    "row_of_class",
+    "topic_of",
+]

@@ -1,0 +1,141 @@
+"""Records of chunks on their way: what a source is asked for, what it served, and the header of a payload."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streams.core import topics
+from streams.core.names import Destination, Lfn, ManifestId, Site
+from streams.core.policy import MANIFEST_ITEMS_MAX, PAYLOAD_BYTES_MAX, SEGMENTS_MAX
+from streams.core.ranges import Ranges
+from streams.core.records import field_checks
+from streams.core.records.limits import POSITION_MAX
+from streams.core.records.registry import Row, checked, record
+from streams.core.records.values import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedItem:
+    """What a source needs to serve an item's part: where it starts on the manifest's line, and which version."""
+
+    no: int
+    lfn: Lfn
+    start: int
+    length: int
+    version: str
+    selection: str = ""
+
+
+def _requested(r: ChunksRequested) -> str | None:
+    if not r.ranges:
+        return "ranges: empty"
+    if len(r.items) > MANIFEST_ITEMS_MAX:
+        return f"items: {len(r.items)}, over {MANIFEST_ITEMS_MAX}"
+    no, stop = -1, 0
+    for n, item in enumerate(r.items):
+        if item.no <= no or item.start < stop:
+            return f"items[{n}]: not after the one before it"
+        no, stop = item.no, item.start + item.length
+    if no >= MANIFEST_ITEMS_MAX:
+        return f"items: number {no} is past the last, {MANIFEST_ITEMS_MAX - 1}"
+    if stop > POSITION_MAX:
+        return f"items: end past {POSITION_MAX}"
+    if r.ranges - Ranges((i.start, i.start + i.length) for i in r.items):
+        return "ranges: not within the items"
+    return field_checks.from_one("request_no", r.request_no) or field_checks.word("plane", r.plane)
+
+
+@record(
+    topic=lambda r: topics.requests_to(r.source),
+    is_in=topics.is_requests,
+    key=lambda r: r.manifest,
+    author=lambda r: r.destination.site,
+    check=_requested,
+    row=Row.TRANSFER,
+)
+@dataclass(frozen=True, slots=True)
+class ChunksRequested:
+    manifest: ManifestId
+    destination: Destination
+    source: Site
+    request_no: int
+    attempt: int
+    plane: str
+    items: tuple[RequestedItem, ...]
+    ranges: Ranges
+    until_ms: int
+    capability: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The part of a chunk inside one item. `offset` in the item; `size` bytes in the payload; crc32c, or a reason.
+
+    crc32c is an unsigned 32-bit number carried as a long.
+    """
+
+    item: int
+    offset: int
+    length: int
+    size: int
+    crc32c: int | None
+    reason: Reason | None = None
+    fingerprint: str = ""
+    """Of the schema of entries; "" for bytes."""
+
+
+def _chunk(c: ChunkHeader) -> str | None:
+    if len(c.segments) > SEGMENTS_MAX:
+        return f"segments: {len(c.segments)}, over {SEGMENTS_MAX}"
+    if c.stop > POSITION_MAX:
+        return f"stop: past {POSITION_MAX}"
+    length, size, item, stop = 0, 0, -1, 0
+    for n, s in enumerate(c.segments):
+        if s.item >= MANIFEST_ITEMS_MAX:
+            return f"segments[{n}].item: {s.item} is past the last, {MANIFEST_ITEMS_MAX - 1}"
+        if s.item < item or (s.item == item and s.offset != stop):
+            return f"segments[{n}]: does not follow the one before it"
+        if s.length == 0:
+            return f"segments[{n}].length: 0"
+        if (s.crc32c is None) == (s.reason is None):
+            return f"segments[{n}]: needs either crc32c or reason"
+        if s.crc32c is not None and s.crc32c >> 32:
+            return f"segments[{n}].crc32c: over 32 bits"
+        if s.reason is not None and s.size:
+            return f"segments[{n}].size: a segment with a reason has no bytes"
+        item, stop, length, size = s.item, s.offset + s.length, length + s.length, size + s.size
+    if length != c.stop - c.start:
+        return "segments: do not add up to [start, stop)"
+    if size > PAYLOAD_BYTES_MAX:
+        return f"segments: {size} bytes, over {PAYLOAD_BYTES_MAX}"
+    return field_checks.from_one("request_no", c.request_no)
+
+
+@checked(_chunk)
+@dataclass(frozen=True, slots=True)
+class ChunkHeader:
+    """Header `t2g-chunk` of a payload record whose value is the segments' bytes, end to end."""
+
+    manifest: ManifestId
+    destination: Destination
+    request_no: int
+    start: int
+    stop: int
+    segments: tuple[Segment, ...]
+    last: bool
+    """Whether this is the final record of the request, so that the plane may sync at once."""
+
+
+def _served(s: ChunksServed) -> str | None:
+    return field_checks.from_one("request_no", s.request_no) or field_checks.within("ranges", s.ranges, POSITION_MAX)
+
+
+@record(topic=topics.CHUNK_EVENTS, key=lambda r: r.manifest, author=lambda r: r.source, check=_served)
+@dataclass(frozen=True, slots=True)
+class ChunksServed:
+    manifest: ManifestId
+    source: Site
+    destination: Destination
+    request_no: int
+    ranges: Ranges
+    bytes: int

@@ -1,0 +1,124 @@
+"""Records of an intent: what is asked, and what its home decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streams.core import topics
+from streams.core.names import Destination, IntentId, Site, Text, shown
+from streams.core.records import field_checks
+from streams.core.records.limits import NAMES_MAX, NUMBER_MAX, SITES_MAX
+from streams.core.records.registry import Row, record
+from streams.core.records.values import Asked, Reason, Verdict
+from streams.core.selections import parts
+from streams.core.selectors import Selector
+from streams.errors import Transfer2goError
+
+
+def _intent(i: TransferIntent) -> str | None:
+    return (
+        field_checks.priority(i.priority)
+        or field_checks.some("selectors", i.selectors, NAMES_MAX)
+        or field_checks.some("destinations", i.destinations, SITES_MAX)
+        or _part(i)
+        or _growth(i)
+    )
+
+
+def _part(i: TransferIntent) -> str | None:
+    entries = i.selection is not None and i.selection.startswith(parts.ENTRIES)
+    if i.format is not None and (not entries or i.format not in parts.FORMATS):
+        return f"format: of entries only, one of {', '.join(parts.FORMATS)}"
+    if not entries and (consumer := next((d for d in i.destinations if d.consumer), None)) is not None:
+        return f"destinations: {consumer} reads entries, and none are asked for"
+    return None if i.selection is None else _spelled("selection", i.selection)
+
+
+def _spelled(name: str, selection: str) -> str | None:
+    try:
+        known = parts.canonical(selection)
+    except Transfer2goError as error:
+        return f"{name}: {error.what}"
+    return None if known == selection else f"{name}: not in its one spelling, {shown(known, 60)!r}"
+
+
+def _growth(i: TransferIntent) -> str | None:
+    ends = [name for name in ("until_ms", "until_items") if getattr(i, name) is not None]
+    if ends and not i.open:
+        return f"{ends[0]}: of an open intent only"
+    return "until_items: 0" if i.until_items == 0 else None
+
+
+@record(topic=topics.INTENTS, key=lambda r: r.intent, author=lambda r: r.intent.home, check=_intent, row=Row.INTENT)
+@dataclass(frozen=True, slots=True)
+class TransferIntent:
+    """A producer's wish. `priority` 0…9, higher first; the same intent id with the same body changes nothing.
+
+    `selection` is a part of each file, in the words of core/parts.py; `format` what entries land as. An `open` intent
+    takes what is registered later, until one of `until_…` or a close.
+    """
+
+    intent: IntentId
+    requester: Text
+    selectors: tuple[Selector, ...]
+    destinations: tuple[Destination, ...]
+    source: Site | None = None
+    priority: int = 5
+    deadline_ms: int | None = None
+    selection: str | None = None
+    format: str | None = None
+    open: bool = False
+    until_ms: int | None = None
+    until_items: int | None = None
+
+
+def _asked(a: IntentAsked) -> str | None:
+    if (a.asked is Asked.PRIORITY) != (a.priority is not None):
+        return "priority: given exactly when it is asked for"
+    return None if a.priority is None else field_checks.priority(a.priority)
+
+
+@record(topic=topics.INTENTS, key=lambda r: r.intent, author=lambda r: r.intent.home, check=_asked, row=Row.INTENT)
+@dataclass(frozen=True, slots=True)
+class IntentAsked:
+    intent: IntentId
+    asked: Asked
+    asked_by: Text
+    priority: int | None = None
+
+
+def _decided(d: IntentDecided) -> str | None:
+    if d.body.intent != d.intent:
+        return "body.intent: not the record's intent"
+    if d.verdict is Verdict.ACCEPTED and d.source is None:
+        return "source: an accepted intent needs one"
+    if d.source_no > NUMBER_MAX:
+        return f"source_no: over {NUMBER_MAX}"
+    inside = _intent(d.body)
+    return (
+        field_checks.from_one("decision_no", d.decision_no)
+        or field_checks.priority(d.priority)
+        or (inside and f"body.{inside}")
+    )
+
+
+@record(
+    topic=topics.DECISIONS,
+    key=lambda r: r.intent,
+    author=lambda r: r.intent.home,
+    check=_decided,
+    row=Row.INTENT,
+    once_in=topics.INTENTS,
+)
+@dataclass(frozen=True, slots=True)
+class IntentDecided:
+    """The home's word; the highest `decision_no` wins. `source` writes the manifests of `source_no`."""
+
+    intent: IntentId
+    decision_no: int
+    verdict: Verdict
+    body: TransferIntent
+    source: Site | None
+    source_no: int
+    priority: int
+    reason: Reason | None = None

@@ -55,7 +55,7 @@ def transfer_histories() -> Iterator[list[m.Message]]:
     stopped = x.completed(cancelled=ONE)
     yield [*planned, *work, x.source_failed(1), x.progress(EMPTY, BOTH), x.closed()]
     yield [*planned, *attempts, x.progress(WHOLE, BOTH, attempt=2), x.closed()]
-    yield [*planned, x.opened(1, BOTH), x.closed()]
+    yield [*planned, x.requested(1, WHOLE, of=BODY), x.opened(1, BOTH), x.closed()]
     fixed = x.completed(failed=(x.failed("gone", 1),))
     yield [*planned, *work, x.progress(sealed=ONE), *gone, x.closed(fixed, acknowledged=False), x.closed(fixed)]
     for verdict in (m.Verdict.CANCELLED, m.Verdict.SUPERSEDED):
@@ -70,8 +70,7 @@ def moves(
     found: Moves = {}
     for facts in histories:
         seen: set[R] = set()
-        first: list[R | None] = [None]
-        rows = first
+        rows: list[R | None] = [None]
         while rows:
             reached: list[R | None] = []
             for row in rows:
@@ -122,11 +121,11 @@ def draw() -> str:
 
 def split(text: str) -> tuple[str, str, str]:
     """The document before, between and behind the markers."""
-    before, begin, rest = text.partition(f"{BEGIN}\n")
-    between, end, behind = rest.partition(f"\n{END}")
+    before, begin, rest = text.partition(BEGIN)
+    between, end, behind = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{DESIGN} lacks the markers {BEGIN} and {END}")
-    return before + begin, between, end + behind
+    return f"{before}{begin}\n", between.strip("\n"), f"\n{end}{behind}"
 
 
 if __name__ == "__main__":

@@ -31,7 +31,11 @@ A_MODULE = re.compile(r"(?<![\w*{}/.-])[\w/]+\.py\b")
 
 def faults_of(text: str) -> Iterator[str]:
     """Files and names that a document speaks of and the tree does not have."""
-    for token in CODE.findall(FENCED.sub("", text)):
+    prose = FENCED.sub("", text)
+    yield from (
+        f"{line!r}: code that goes over a line is not looked at" for line in prose.splitlines() if line.count("`") % 2
+    )
+    for token in CODE.findall(prose):
         if IN_THE_TREE.fullmatch(token):
             path, _, name = token.partition("::")
             if not list(ROOT.glob(path)):

@@ -1,4 +1,4 @@
-"""What PLATFORM says Faust lacks, in one place: a flush that flushes, a death that is one, a stall guard.
+"""What Faust lacks (docs/PLATFORM.md), in one place: a flush that flushes, a death that is one, a stall guard.
 
     a changelog produce slower than 0.1 s let the offset be committed ahead      → `flush` waits for the last one
     a producer that died, or any crashed service, committed past what it lost    → the process exits at once (75)

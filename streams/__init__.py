@@ -1,4 +1,4 @@
-"""transfer2go: whole files across sites on a replicated log. `from streams import TransferClient` asks for a transfer.
+"""transfer2go: files, objects and entries across sites on a replicated log. `from streams import TransferClient` asks.
 
 What is offered here is loaded when first used: importing `streams` costs nothing and needs no broker library.
 """

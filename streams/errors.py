@@ -98,7 +98,7 @@ class StorageError(Transfer2goError):
     """A storage operation failed.
 
     `scope` is "source" or "destination"; `failure_class` one of transient, permanent, data-bad, quota, auth
-    (DOMAIN "Failures have a class"); both travel in facts as the reason of an item.
+    (docs/DESIGN.md, "Words"); both travel in facts as the reason of an item.
     """
 
     def __init__(self, what: str, where: str = "", next: str = "", *, failure_class: str = "transient") -> None:

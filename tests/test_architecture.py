@@ -1,6 +1,6 @@
-"""The house's import arrows, as a test; its failure names the file and line. ARCHITECTURE's tree is the source.
+"""The import arrows, as a test; its failure names the file and line. docs/DESIGN.md says how the rooms are used.
 
-Where the built house differs from the drawn one, the table says why.
+Where an arrow would surprise, the table says why.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Replicas against disks, both ways: what a site holds is on its disk, whole; what is on its disk it holds. Read-only.
 
-1. The site's `replicas` journal is folded as it stands (audit_replicas), and each file it holds is looked for.
+1. The site's `replicas` journal is folded as it stands (replicas.py), and each file it holds is looked for.
 2. The disk is walked: a name that is no replica and older than the walk may be dark. What an open transfer has landed
    (its parts, files sealed before it closed) is not; the site's `transfers` journal says so, read only where needed.
 3. The journal is read on from where the fold stopped: what was held, given up or registered anew meanwhile is dropped.

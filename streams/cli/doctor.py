@@ -107,7 +107,7 @@ def _disk(settings: Settings) -> Check:
     free = shutil.disk_usage(place).free
     registry = settings.registry
     peers = max(0, len(registry.sites) - 1)
-    # PLATFORM's rule: each payload topic and its copy keep five credits a partition, for every ordered pair of sites.
+    # docs/PLATFORM.md: each payload topic and its copy keep five credits a partition, for every ordered pair of sites.
     sites_here = len(registry.sites) if is_local(settings) else 1
     need = 2 * peers * registry.partitions * admin.CREDITS_KEPT * registry.credit_bytes * max(1, sites_here)
     grown = f"payload topics may grow to {screen.size(need)}, journals and files besides"

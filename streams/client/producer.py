@@ -197,9 +197,9 @@ class TransferClient:
     ) -> IntentHandle:
         """Ask for files, blocks or datasets at the sites `to`; returns when the broker has acknowledged.
 
-        With `entries` (`Events[0:1000]{Muon_pt,Jet_*}`, see core/entries.py), for these of each file, landing as a
-        file of their own in `format`: parquet (the default), arrow or root. A destination `SITE/NAME` lands nothing:
-        it is who reads them there by that name (`EventStream`). With `objects` (`h*,dir/cutflow`), for these
+        With `entries` (`Events[0:1000]{Muon_pt,Jet_*}`, see core/selections/entries.py), for these of each file; they
+        land as a file of their own in `format`: parquet (the default), arrow or root. A destination `SITE/NAME` lands
+        nothing: it is who reads them there by that name (`EventStream`). With `objects` (`h*,dir/cutflow`), for these
         keys of ROOT files or members of archives, each landing as a file of its own.
         With `until` it stays open: what is registered later is moved too, to a time, until so many items are taken
         (those that fail count), or, for "close", until `close_intake`. With `source` too, nothing need be there yet.

@@ -10,8 +10,8 @@ intent that has none outstanding at the source goes all the same.
 
 The order: the higher priority first; among equals the intent with the fewest items outstanding at the source, so that
 a single file need not wait for a million; then the transfer with the least outstanding; among these the one that waits
-longest: without the last, two transfers that answer quickly would keep a third waiting to their end. Whom a channel
-has no room for is overtaken by nobody, or small requests would do the same to a large one.
+longest: without the last, two transfers that answer quickly would keep a third waiting to their end. A request that
+finds no room in its channel stays first there: else small requests would keep a large one waiting to their end.
 """
 
 from __future__ import annotations

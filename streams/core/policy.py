@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 RECORD_BYTES_MAX = 512 * 1024
-"""A record over this is refused: Faust dies on puts and sends near 1 MB and commits past them (PLATFORM)."""
+"""A record over this is refused: Faust dies on puts and sends near 1 MB and commits past them (docs/PLATFORM.md)."""
 HEADER_BYTES_MAX = 8 * 1024
 """Headers over this are refused; a chunk header of many small segments stays below it."""
 PAYLOAD_BYTES_MAX = 8 * 1024 * 1024

@@ -1,4 +1,4 @@
-"""What an intent asks for: files, blocks or datasets by name. Parts of files come with the events issue."""
+"""What an intent asks for: files, blocks or datasets by name. Which part of each file: core/selections."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The demo: real files registered at one site, asked for by the producer API, read back at another, audited.
 
-It needs a running federation and only uses what any user can. Starting and stopping is cli/files.py's business.
+It needs a running federation and only uses what any user can. Starting and stopping is cli/demo.py's business.
 """
 
 from __future__ import annotations

@@ -133,9 +133,9 @@ def producer_config(settings: Settings, site: str, client_id: str, *, chunks: bo
 def consumer_config(settings: Settings, site: str, *, committed: bool, large_records: bool = False) -> Config:
     """For `assign()`-based reading: no group membership, nothing committed, every end of partition reported.
 
-    `fetch.queue.backoff.ms` is 1000 by default: a full prefetch queue would then sleep a second (PLATFORM). A partition
-    joins only when the fetch under way comes back, and the end behind a transaction's marker is only heard when one
-    comes back empty: hence 100 ms instead of 500 for `fetch.wait.max.ms`.
+    `fetch.queue.backoff.ms` is 1000 by default: a full prefetch queue would then sleep a second
+    (docs/PLATFORM.md). A partition joins only when the fetch under way comes back, and the end behind a transaction's
+    marker is only heard when one comes back empty: hence 100 ms instead of 500 for `fetch.wait.max.ms`.
     """
     return {
         **base_config(settings, site),

@@ -98,7 +98,7 @@ class Running:
 
     @property
     def pid(self) -> int:
-        """Of the warden."""
+        """Of the reaper (reaper.py), whose child the command is."""
         return self._process.pid
 
     def ended(self) -> Ended | None:

@@ -39,7 +39,7 @@ class OpenFds:
         return len(self._fds)
 
     def acquire(self, part: Reopenable) -> int:
-        """The part's descriptor, not closed before `release`."""
+        """The part's descriptor. No other part's need closes it before `release`; `drop` of the part itself does."""
         with self._lock:
             fd = self._fds.get(part)
             if fd is not None:

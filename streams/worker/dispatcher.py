@@ -149,8 +149,8 @@ class Dispatcher:
     def _serve(self, partition: int, request: m.ChunksRequested, sent_ms: int) -> None:
         """Hands a request to the plane, under a lease by this site's clock: the other's may be minutes away.
 
-        Its longest: while the payload before it is on its way, the destination waits. Had it asked again, the plane
-        would hear of it.
+        The lease is the longest that there is: the destination waits while the payload before it is on its way. A
+        request that it repeats comes under another number, and ends this one (planes/source/server.py).
         """
         if self.scheduler.is_awake(partition):
             lease_ms = max(0, request.until_ms - sent_ms)

@@ -43,7 +43,7 @@ class Sending(Protocol):
 
 
 class Telling(Protocol):
-    """A plane's pipe (planes/process.PlaneProcess)."""
+    """A plane's pipe (planes/host/plane_process.PlaneProcess)."""
 
     def tell(self, order: orders.Order) -> bool: ...
 

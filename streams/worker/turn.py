@@ -233,7 +233,8 @@ class Turns:
             sha256 = avro.reader(Link)(json.loads(raw)).sha256
 
     def _note_early(self, intent: IntentId, key: str, *, waits: bool = True) -> None:
-        """What waits behind another is found again by its name only, and what follows a rival waits for ever."""
+        """Notes the key of an early manifest, to delete it when the intent ends: one that continues a rival never
+        counts, and nothing else would find it."""
         table, noted = self.tables.waiting, early_names(intent)
         names = [name for name in _names(table.get(noted)) if name != key]
         if waits and len(names) < EARLY_MAX:

@@ -20,8 +20,6 @@ A, B = Site("T1_A"), Site("T2_B")
 def lot(code: int, whole: int, whole_files: int = 2) -> files.Lot:
     expected = [(Lfn(f"/f{n}"), 1, "00000001") for n in range(whole_files)]
     made = files.Lot(Block("/P/P/T#b"), [], "/store/x", expected=expected)
-        Block("/P/P/T#b"), [], "/store/x", expected=[(Lfn(f"/f{n}"), 1, "00000001") for n in range(whole_files)]
-    )
     made.outcome, made.whole = SimpleNamespace(exit_code=code), whole  # type: ignore[assignment]
     return made
 

@@ -7,9 +7,9 @@ The pairs that need their partition's order, each in a test at the end:
   1. two bodies of one intent                 (transfer-intents)
   2. two priorities asked                     (transfer-intents)
   3. two reports of a transfer                (transfer-reports)
-  4. two manifests of one number              (manifests; with the waiting table: tests/agents)
+  4. two manifests of one number              (manifests; with the waiting table: tests/worker)
   5. two requests of one number               (chunk-requests-to-SITE)
-  6. two plans of one manifest                (transfers; which is stored: tests/agents)
+  6. two plans of one manifest                (transfers; which is stored: tests/worker)
   7. two closings of one transfer             (transfers)
   8. two completions of one transfer          (completion-records)
 """
@@ -173,7 +173,7 @@ def test_an_older_transfer_row_knows_less_and_nothing_else(case: tuple[list[m.Me
         assert source.expired <= new.source_row(source.source).expired
 
 
-# Intents: the fold alone, with manifests behind their decision. Those that come before wait in a table: tests/agents.
+# Intents: the fold alone, with manifests behind their decision. Those that come before wait in a table: tests/worker.
 
 CHAIN = x.chain(3)
 BOTH = x.body(destinations=(x.B, x.C))

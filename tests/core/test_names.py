@@ -1,4 +1,4 @@
-"""Names: what INVARIANTS refuses is refused with one clear line, and what is legal stays the same text."""
+"""Names: what is not legal is refused with one clear line, and what is legal stays the same text."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ CASES = [
     Case(c.CloseTransfer, (x.planned(ONE), PARTLY), (x.closed(),)),
 ]
 WITHOUT_A_ROW = {c.ReportTransfer, c.RepeatCompletion, c.ServeChunks}
-"""Owed by a worker's memory and the repeats of who asks: tests/agents/test_desk_commands.py."""
+"""Owed by a worker's memory and the repeats of who asks: tests/worker/test_dispatcher_commands.py."""
 
 
 def row_of(facts: tuple[m.Message, ...]) -> intents.IntentRow | transfers.TransferRow:

@@ -67,7 +67,7 @@ def test_only_payload_is_ever_forgotten() -> None:
 
 
 def test_what_a_mirror_copies() -> None:
-    """DOMAIN's table, column "mirrored to"."""
+    """What every peer keeps of a site, and what goes to one."""
     to_all = {
         *("transfer-intents", "manifests", "transfer-reports", "completion-records", "replicas"),
         *("site-announcements", "intent-decisions"),

@@ -25,6 +25,7 @@ from streams.core.ranges import Ranges
 from streams.core.records import FailureClass, ManifestWritten, Reason, Scope
 from streams.core.selections.parts import entries_of
 from streams.events import batches
+from streams.events import entries as windows
 from streams.planes.inventory.entry_items import EntryItems
 from streams.planes.reasons import put_in_words
 from streams.planes.source import entry_reader

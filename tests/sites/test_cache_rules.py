@@ -1,4 +1,4 @@
-"""PLATFORM's "a cache, not a ledger", rule by rule, on real brokers: what Faust loses must not be lost here.
+"""docs/PLATFORM.md, "a cache, not a ledger", rule by rule, on real brokers: what Faust loses must not be lost here.
 
 The sixth case, a worker that wakes past its session, is in test_workers.py.
 """

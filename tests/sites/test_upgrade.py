@@ -3,8 +3,8 @@
 Files go both ways: of one way the source is upgraded first, of the other the destination.
 
 The release before is the commit OLD of this repository, with its own supervisor, workers and client. The order of an
-upgrade, as the README gives it: one site's topics and workers; every site's topics, and new mirrors; the other site's
-workers. What the older site refused meanwhile is requeued at the end.
+upgrade, as docs/USING.md gives it: one site's topics and workers; every site's topics, and new mirrors; the other
+site's workers. What the older site refused meanwhile is requeued at the end.
 """
 
 from __future__ import annotations

@@ -366,7 +366,7 @@ def test_many_rows_that_fell_due_at_once_are_asked_each_once() -> None:
 
 
 def test_a_row_that_cannot_be_asked_keeps_no_other_from_being_asked() -> None:
-    """A fault of ours in one row; what the environment breaks is raised: test_desk.py."""
+    """A fault of ours in one row; what the environment breaks is raised: test_dispatcher.py."""
     rig = Rig()
     one, two = same_lane(2, lengths=(50,))
     rig.hear(x.planned(one), x.planned(two))

@@ -54,8 +54,8 @@ def _growth(i: TransferIntent) -> str | None:
 class TransferIntent:
     """A producer's wish. `priority` 0…9, higher first; the same intent id with the same body changes nothing.
 
-    `selection` is a part of each file, in the words of core/parts.py; `format` what entries land as. An `open` intent
-    takes what is registered later, until one of `until_…` or a close.
+    `selection` is a part of each file, in the words of core/selections/parts.py; `format` what entries land as. An
+    `open` intent takes what is registered later, until one of `until_…` or a close.
     """
 
     intent: IntentId

@@ -2,7 +2,7 @@
 
 Several threads meet here: the pipe's (begin), openers (the steps of an opening), orders that end (stop, forget, keep),
 payload (take), and the sync thread (run), which alone makes bytes durable and seals. Progress is published after the
-sync, never before. Reading Kafka is log.py's business; what is known of one manifest is landing.py's.
+sync, never before. Reading Kafka is carriers/log.py's business; what is known of one manifest is landing.py's.
 
 A transfer is in `_openings` from its order until its parts are open, then in `_landings`. Who ends it takes it out of
 either first: an opening that finds itself ended opens nothing more and says nothing. Locks are taken in the order

@@ -1,7 +1,10 @@
-"""The planes' process: `python -m streams.planes.host.child`, orders on stdin. Threads are started and wired.
+"""The planes' process: `python -m streams.planes.host.child`, orders on stdin.
 
-It ends when the pipe closes, within seconds and whatever it was doing: nothing it holds is not owed again. A bad order
-is logged and skipped.
+What lives here: the threads and what each waits for, the opening of storage and catalogue (tried again until they are
+there), and publishing, which waits for a broker that is away. What an order does is told where it is carried out.
+
+The process ends when the pipe closes, within seconds and whatever it was doing: all that it holds is owed again. A bad
+order is logged and skipped.
 
 Threads: main reads the pipe and waits for nothing else; `storage` opens the storage; `assign` and `ends` carry out
 Assign, Stop and Forget; `open-N` open parts and read back what is there already; `payload` reads and writes; `sync`

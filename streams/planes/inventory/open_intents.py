@@ -59,7 +59,7 @@ class Listing(Protocol):
 
 
 class Cutting(Protocol):
-    """How files become items (listing.ManifestWriter)."""
+    """How files become items (manifest_writer.ManifestWriter)."""
 
     def most(self, command: WriteManifests, no: int) -> int: ...
 

@@ -11,6 +11,7 @@ from typing import get_args
 
 import pytest
 
+import streams
 from streams.core import intent as intents
 from streams.core import transfer as transfers
 from tests import state_pictures
@@ -138,6 +139,10 @@ def test_every_package_says_what_lives_there() -> None:
             package = directory / "__init__.py"
             assert package.is_file(), f"{directory} holds modules and is no package"
             assert ast.get_docstring(ast.parse(package.read_text())), f"{package} has no docstring"
+
+
+def test_what_the_package_offers_can_be_had() -> None:
+    assert [name for name in streams.__all__ if getattr(streams, name, None) is None] == []
 
 
 def test_modules_that_the_code_speaks_of_exist() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from streams.core import intent as intents
-from streams.core import messages as m
+from streams.core import records as m
 from streams.core import transfer as transfers
 from streams.core.manifest import Manifest
 from streams.core.ranges import EMPTY, Ranges

@@ -1,6 +1,6 @@
 """Frozen dataclasses ⇄ plain Avro values (dict, list, str, int…), compiled once per class. No bytes, no meaning.
 
-The type hints of core/messages.py are the only description: a name's constructor checks it, a StrEnum is one of its
+The type hints of core/records are the only description: a name's constructor checks it, a StrEnum is one of its
 values, `Ranges` are an array of spans in canonical order, every whole number is ≥ 0, other text is printable ASCII
 without a URL. Functions are generated as source, since reflecting per record costs ten times as much, and a manifest
 has a thousand items (what it costs: docs/PLATFORM.md).

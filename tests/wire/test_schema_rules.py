@@ -76,7 +76,7 @@ def test_nested_records_are_the_same_everywhere() -> None:
 
 
 def avro_type(hint: Any) -> Any:
-    """What a type hint of messages.py must be in Avro; records as their fields."""
+    """What a type hint of a record must be in Avro; records as their fields."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         (inner,) = (arg for arg in get_args(hint) if arg is not type(None))
         return ["null", avro_type(inner)]

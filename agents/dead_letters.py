@@ -20,13 +20,13 @@ log = structlog.get_logger(__name__)
 BACKOFF_MAX_S = 5.0
 
 
-class Sending(Protocol):
+class DeadLetterSending(Protocol):
     """The publish gate (kafka/publish.Publisher)."""
 
     def send(self, message: m.Message, on_ack: Callable[[Exception | None], None]) -> None: ...
 
 
-async def publish(letter: m.DeadLetter, publisher: Sending) -> None:
+async def publish(letter: m.DeadLetter, publisher: DeadLetterSending) -> None:
     """Returns when the letter is in the log, however long that takes."""
     waits = _backoff()
     while True:
@@ -45,7 +45,7 @@ async def publish(letter: m.DeadLetter, publisher: Sending) -> None:
         await asyncio.sleep(wait_s)
 
 
-async def _acknowledged(letter: m.DeadLetter, publisher: Sending) -> Exception | None:
+async def _acknowledged(letter: m.DeadLetter, publisher: DeadLetterSending) -> Exception | None:
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Exception | None] = loop.create_future()
 

@@ -40,7 +40,7 @@ def request_topics(here: Site, peers: Iterable[Site]) -> list[str]:
 def register(
     app: faust.App,
     dispatcher: Dispatcher,
-    publisher: dead_letters.Sending,
+    publisher: dead_letters.DeadLetterSending,
     guard: StallGuard,
     here: Site,
     peers: tuple[Site, ...],
@@ -62,7 +62,7 @@ def _agent(
     name: str,
     names: list[str],
     dispatcher: Dispatcher,
-    publisher: dead_letters.Sending,
+    publisher: dead_letters.DeadLetterSending,
     guard: StallGuard,
 ) -> None:
     topic = app.topic(*names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")

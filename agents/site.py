@@ -23,7 +23,7 @@ from agents import families, faust_fixes, logs, tables
 from agents.assignment import Assignment
 from streams.core import records as m
 from streams.core.names import Site
-from streams.core.routing import Found
+from streams.core.routing import Holders
 from streams.errors import CLUSTER_AWAY, Temporary, Transfer2goError
 from streams.kafka import admin, client
 from streams.kafka.publish import Publisher
@@ -65,7 +65,7 @@ def app() -> faust.App:
         raise SystemExit(error.exit_code) from None
 
 
-class Views:
+class CatalogueViews:
     """What catalogue tasks ask of the views."""
 
     def __init__(self, settings: Settings, view: View) -> None:
@@ -74,10 +74,10 @@ class Views:
     def catch_up(self, timeout_s: float) -> bool:
         return self.view.catch_up(timeout_s)
 
-    def found(self, body: m.TransferIntent) -> Found:
+    def found(self, body: m.TransferIntent) -> Holders:
         resolution = self.view.catalogue.holders(body.selectors)
         per_site = {site: (total.files, total.bytes) for site, total in resolution.per_site.items()}
-        return Found(resolution.files, per_site, resolution.unknown)
+        return Holders(resolution.files, per_site, resolution.unknown)
 
     def sites(self) -> tuple[Site, ...]:
         return self.settings.registry.names
@@ -86,7 +86,7 @@ class Views:
         return tuple({a.site for a in self.view.sites.alive(None, now_ms(), role="worker")})
 
 
-class Worker:
+class SiteWorker:
     """The parts of a running worker, and their beginning and end. Made, it has opened nothing: see `open`."""
 
     def __init__(self, settings: Settings) -> None:
@@ -100,7 +100,7 @@ class Worker:
         partitions = settings.registry.partitions
         self.tables = tables.build(self.app, partitions)
         self.turns = Turns(rows.Tables(**self.tables), here)
-        self.catalogue_tasks = CatalogueTasks(Views(settings, self.view), settings.policy, self.publisher.send)
+        self.catalogue_tasks = CatalogueTasks(CatalogueViews(settings, self.view), settings.policy, self.publisher.send)
         self.completions = Completions()
         self.effects = Effects(
             here,
@@ -301,7 +301,7 @@ def _clear_old_tables(app: faust.App, settings: Settings) -> None:
 def build_app(settings: Settings) -> faust.App:
     """A site's app with everything hung on it. Nothing is opened or asked before it starts as a worker."""
     logs.configure()
-    worker = Worker(settings)
+    worker = SiteWorker(settings)
     app = worker.app
     app.before_start = worker.open
     app.on_partitions_assigned.connect(worker.assignment.on_assigned, weak=False)

@@ -18,7 +18,7 @@ from streams.auditing.coverage import Journals, find_journals, kept_otherwise, o
 from streams.auditing.disks import disks_reachable
 from streams.auditing.storage import StorageTally, check_storage
 from streams.core import records as m
-from streams.core.ledger import FindingList, Invariant, Judgement, Ledger, Place, Staleness
+from streams.core.ledger import FindingList, Invariant, Judgement, Ledger, LogPosition, Staleness
 from streams.core.manifest import digest
 from streams.core.names import Site
 from streams.core.sampling import Sample
@@ -226,7 +226,7 @@ class _Reading:
             self._fold(found, record)
 
     def _fold(self, found: Journals, record: Record) -> None:
-        place = Place(found.site, *record[:3])
+        place = LogPosition(found.site, *record[:3])
         if place.offset >= found.ends[place.topic, place.partition]:
             return
         self.records += 1
@@ -260,7 +260,7 @@ class _Reading:
         for record in replay(self.settings, site, [topic], partitions=[partition]):
             origin = origin_of(record.headers or ())
             if origin is not None:
-                place = Place(site, *record[:3])
+                place = LogPosition(site, *record[:3])
                 self.ledger.locate(place, origin, hash(record.value), partial(_message, record, site))
 
 

@@ -14,11 +14,11 @@ from rocksdict import WriteBatch
 
 from streams import wire
 from streams.core import records as m
-from streams.core.ledger import Place
+from streams.core.ledger import LogPosition
 from streams.core.names import Lfn, Site
 from streams.core.topics import REPLICAS
+from streams.core.topics import LogPartition as Partition
 from streams.errors import WireError
-from streams.kafka.reader import Place as Partition
 from streams.kafka.replay import replay
 from streams.settings import Settings
 from streams.views import rows
@@ -28,7 +28,7 @@ _FILES_MAX = 4000
 """Rows changed in memory before they are written."""
 
 
-class Replica(NamedTuple):
+class AuditedReplica(NamedTuple):
     """A file of a dataset that its site holds; `manifest` of the transfer that brought it, "" of a registration."""
 
     lfn: str
@@ -41,12 +41,12 @@ class Replica(NamedTuple):
     offset: int
 
 
-class Replicas:
+class AuditedReplicas:
     """Rows by LFN, one line per dataset; `heard` is the next offset of each partition that was read."""
 
     def __init__(self, db: Any, settings: Settings, site: Site) -> None:
         self._db, self._settings, self._site = db, settings, site
-        self._changed: dict[str, dict[str, Replica]] = {}
+        self._changed: dict[str, dict[str, AuditedReplica]] = {}
         self.heard: dict[Partition, int] = {}
 
     def fold(self) -> None:
@@ -58,7 +58,7 @@ class Replicas:
                 self._changed[lfn].pop(fact.dataset, None)
             if isinstance(fact, m.FilesHeld):
                 for f in fact.files:
-                    self._changed[f.lfn][fact.dataset] = Replica(
+                    self._changed[f.lfn][fact.dataset] = AuditedReplica(
                         f.lfn, fact.dataset, f.block, f.bytes, f.adler32, fact.manifest or "", *place[2:]
                     )
             if len(self._changed) >= _FILES_MAX:
@@ -70,12 +70,12 @@ class Replicas:
         for _, fact in self._facts(self.heard):
             yield fact
 
-    def all(self) -> Iterator[Replica]:
+    def all(self) -> Iterator[AuditedReplica]:
         """Every replica held, by LFN."""
         for key, row in rows.scan(self._db, _FILE):
             yield from _unpack(key[len(_FILE) :].decode(), row).values()
 
-    def of(self, lfn: str) -> dict[str, Replica]:
+    def of(self, lfn: str) -> dict[str, AuditedReplica]:
         """The replicas of a file, by dataset."""
         return _unpack(lfn, self._db.get(_FILE + lfn.encode()))
 
@@ -83,14 +83,14 @@ class Replicas:
         """Whether there is a replica of each."""
         return [row is not None for row in self._db.get([_FILE + lfn.encode() for lfn in lfns])]
 
-    def _facts(self, start: Mapping[Partition, int]) -> Iterator[tuple[Place, m.FilesHeld | m.FilesLost]]:
+    def _facts(self, start: Mapping[Partition, int]) -> Iterator[tuple[LogPosition, m.FilesHeld | m.FilesLost]]:
         # A partition that nothing was heard of is read from its beginning.
         for record in replay(self._settings, self._site, [REPLICAS], start=dict(start)):
             self.heard[record.topic, record.partition] = record.offset + 1
             with suppress(WireError):  # the site's workers file it as a dead letter
                 fact = wire.decode(REPLICAS, record.key, record.value, record.headers, self._site).message
                 if isinstance(fact, m.FilesHeld | m.FilesLost):
-                    yield Place(self._site, *record[:3]), fact
+                    yield LogPosition(self._site, *record[:3]), fact
 
     def _load(self, lfns: Sequence[str]) -> None:
         missing = [lfn for lfn in dict.fromkeys(lfns) if lfn not in self._changed]
@@ -116,9 +116,9 @@ def names_of(fact: m.FilesHeld | m.FilesLost) -> tuple[Lfn, ...]:
     return fact.lfns if isinstance(fact, m.FilesLost) else tuple(file.lfn for file in fact.files)
 
 
-def _unpack(lfn: str, row: bytes | None) -> dict[str, Replica]:
-    found: dict[str, Replica] = {}
+def _unpack(lfn: str, row: bytes | None) -> dict[str, AuditedReplica]:
+    found: dict[str, AuditedReplica] = {}
     for line in row.decode().split("\n") if row else ():
         dataset, block, size, adler32, manifest, partition, offset = line.split("\t")
-        found[dataset] = Replica(lfn, dataset, block, int(size), adler32, manifest, int(partition), int(offset))
+        found[dataset] = AuditedReplica(lfn, dataset, block, int(size), adler32, manifest, int(partition), int(offset))
     return found

@@ -23,9 +23,9 @@ from rocksdict import WriteBatch
 
 from streams import waits, wire
 from streams.auditing.disks import Disks, endpoint_url
-from streams.auditing.replicas import Replicas, names_of
+from streams.auditing.replicas import AuditedReplicas, names_of
 from streams.core import records as m
-from streams.core.ledger import FindingList, Invariant, Place
+from streams.core.ledger import FindingList, Invariant, LogPosition
 from streams.core.ledger.findings import CLOCK_TOLERANCE_MS
 from streams.core.names import Site, shown
 from streams.core.sampling import Sample
@@ -105,7 +105,7 @@ class _Site:
     ) -> None:
         self._settings, self._site, self._findings, self._disks, self._db = settings, site, findings, disks, db
         self._wait = wait
-        self._held = Replicas(db, settings, site)
+        self._held = AuditedReplicas(db, settings, site)
         self.replicas = self.registered = self.walked = 0
 
     def run(self, sample: Sample | None, now_ms: int) -> None:
@@ -148,7 +148,7 @@ class _Site:
             lfn, _, dataset = key[1:].decode().partition("\0")
             replica = self._held.of(lfn)[dataset]
             how = f"brought by {replica.manifest}" if replica.manifest else f"registered in {replica.block}"
-            place = Place(self._site, REPLICAS, replica.partition, replica.offset)
+            place = LogPosition(self._site, REPLICAS, replica.partition, replica.offset)
             self._findings.find(_MISSING, f"{lfn} at {self._site}, {how}, {fault.decode()}", place)
 
     # the disk

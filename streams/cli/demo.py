@@ -129,7 +129,7 @@ def _act(
     play.count_completions(here, there.here, lots)
     peak = _events(here, there, lots[0], tell) if not paths else None
     tell("auditing the journals of both sites")
-    report = play.Report(here.here, there.here, tuple(lots), seconds, tuple(wrong), play.judge(settings, tell))
+    report = play.DemoReport(here.here, there.here, tuple(lots), seconds, tuple(wrong), play.judge(settings, tell))
     show(report)
     if peak is not None:
         show_peak(peak, here.here, there.here)
@@ -166,7 +166,7 @@ class _Shown:
     """The two intents as one progress line."""
 
     def __init__(self, label: str) -> None:
-        self._progress = screen.Progress(label)
+        self._progress = screen.ProgressLine(label)
         self._last: tuple[int, int, int, int] = (0, 0, 0, 0)
 
     def show(self, snapshots: Sequence[Snapshot]) -> None:
@@ -182,7 +182,7 @@ class _Shown:
         self._progress.end(*self._last)
 
 
-def show(report: play.Report) -> None:
+def show(report: play.DemoReport) -> None:
     """The table of what happened, and the last line."""
     rows = []
     for lot in report.lots:

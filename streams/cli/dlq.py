@@ -11,7 +11,7 @@ import click
 from streams import wire
 from streams.cli import screen
 from streams.cli.command import Noun, at_site, execute_option, json_option
-from streams.cli.tailing import Told, as_object, last, tell
+from streams.cli.tailing import TailedRecord, as_object, last, tell
 from streams.core import records as m
 from streams.core.names import Site, shown
 from streams.core.records import topic_of
@@ -53,7 +53,7 @@ def _name(record: Record) -> str:
     return f"{record.partition}:{record.offset}"
 
 
-def _row(told: Told) -> tuple[str, str, str]:
+def _row(told: TailedRecord) -> tuple[str, str, str]:
     letter = told.fact
     if not isinstance(letter, m.DeadLetter):
         return "?", "?", told.what

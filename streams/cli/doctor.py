@@ -16,7 +16,7 @@ from streams.cli.command import Verb, json_option, leave
 from streams.cli.lagging import mirror_lag, uncarried
 from streams.cli.up import is_local
 from streams.client import worker_api
-from streams.client.announcements import Announced
+from streams.client.announcements import LiveWriter
 from streams.core.names import Site
 from streams.errors import NeverWorks, Temporary, Transfer2goError
 from streams.federation import artifacts, broker_log, java
@@ -199,7 +199,7 @@ def _release(settings: Settings, site: Site) -> Check:
     return Check(name, "warn", odd) if odd else Check(name, "ok", f"{RELEASE}, as this one")
 
 
-def _clock(site: Site, alive: list[Announced], now_ms: int) -> Check:
+def _clock(site: Site, alive: list[LiveWriter], now_ms: int) -> Check:
     """An announcement from the future shows a clock ahead of ours; one behind looks merely late, up to its interval."""
     ahead_s = max((w.at_ms - now_ms) / 1000 for w in alive)
     if ahead_s > CLOCK_S_MAX:

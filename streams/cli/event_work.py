@@ -18,8 +18,8 @@ from streams.cli import screen
 from streams.cli.command import INTERRUPTED, leave
 from streams.core.names import Lfn, shown
 from streams.errors import InvalidName, NeverWorks, NotFound, UsageError
-from streams.pools.job import Job, Told
-from streams.pools.worker import Worker
+from streams.pools.job import Job, RangeOutcome
+from streams.pools.worker import PoolWorker
 from streams.settings import Settings
 
 _EVERY_S = 2.0
@@ -39,19 +39,19 @@ def work(
     given: dict[str, Any],
     as_json: bool,
 ) -> None:
-    """Run `command` on ranges until none is left; raises as `Worker.run`, leaves with 130 or 143 when told to stop."""
+    """Run `command` on ranges until none is left. Raises as `PoolWorker.run`; 130 or 143: told to stop."""
     job = Job(command, kind, **given)
     _checked(job)
     line = _Line()
 
-    def on_range(told: Told) -> None:
+    def on_range(told: RangeOutcome) -> None:
         if as_json:
             screen.put_json(_object(told))
         elif told.reason is not None:
             line.clear()
             screen.say(f"{told.of.lfn}: {told.reason.text}")
 
-    worker = Worker(settings, settings.here, intent, name, job, on_range=on_range, on_beat=line.show)
+    worker = PoolWorker(settings, settings.here, intent, name, job, on_range=on_range, on_beat=line.show)
     with _terminable():
         try:
             worker.run()
@@ -81,7 +81,7 @@ def _checked(job: Job) -> None:
         screen.say("COMMAND has no {out}: it is to write its output at $T2G_OUTPUT")
 
 
-def _object(told: Told) -> dict[str, object]:
+def _object(told: RangeOutcome) -> dict[str, object]:
     found: dict[str, object] = {"lfn": told.of.lfn, "start": told.of.start, "stop": told.of.stop}
     if told.reason is not None:
         found |= {"failed": told.reason.text, "class": told.reason.failure_class}
@@ -110,7 +110,7 @@ class _Line:
         self._live = sys.stderr.isatty()
         self._shown, self._last, self._shown_s = "", "", -1e9
 
-    def show(self, worker: Worker) -> None:
+    def show(self, worker: PoolWorker) -> None:
         done, known = worker.counts
         lanes = f"{worker.lanes} lanes" if worker.lanes else "no lane, waiting"
         self._last = f"{done:,}/{known:,} ranges, {worker.own:,} here, {lanes}"

@@ -19,7 +19,7 @@ from streams.core.selectors import Kind, Selector, parse
 from streams.errors import NotFound, PartlyDone, Temporary, TransferFailed, UsageError
 from streams.kafka.publish import Publisher
 from streams.registration.discovery import Renaming
-from streams.registration.registering import Registered, register, verify
+from streams.registration.registering import Registration, register, verify
 from streams.settings import Settings
 from streams.views.catalogue import Replica
 
@@ -60,7 +60,7 @@ def register_files(
     chosen, settings = Block(block), at_site(settings)
     renamings = [Renaming.parse(text) for text in rename]
     lfn_prefix = prefix or f"/store{chosen.dataset}"
-    progress = screen.Progress("registering")
+    progress = screen.ProgressLine("registering")
     name = f"register-{socket.gethostname()}-{os.getpid()}"[:120]
     with (
         holdings.replicas_of(settings, settings.here, chosen.dataset) as replicas_of,
@@ -83,7 +83,7 @@ def register_files(
     leave(_exit_code(done))
 
 
-def _show_registered(done: Registered, block: Block, site: Site, as_json: bool) -> None:
+def _show_registered(done: Registration, block: Block, site: Site, as_json: bool) -> None:
     if as_json:
         faults = [{"where": fault.where, "why": fault.why} for fault in done.faults]
         screen.put_json(
@@ -108,7 +108,7 @@ def _show_registered(done: Registered, block: Block, site: Site, as_json: bool) 
         screen.say(f"{done.faults_count:,} refused")
 
 
-def _exit_code(done: Registered) -> int:
+def _exit_code(done: Registration) -> int:
     if done.stopped is not None:
         raise done.stopped
     if not done.faults_count:
@@ -246,7 +246,7 @@ def verify_files(settings: Settings, names: tuple[str, ...], as_json: bool) -> N
     settings = at_site(settings)
     expected = [one for name in names for one in expected_at(settings, parse(name))]
     good = bad = total = 0
-    progress = screen.Progress(f"reading back at {settings.here}")
+    progress = screen.ProgressLine(f"reading back at {settings.here}")
     size = sum(bytes_ for _, bytes_, _ in expected)
     for checked in verify(settings, expected):
         good, bad, total = good + (not checked.why), bad + bool(checked.why), total + checked.bytes

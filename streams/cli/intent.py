@@ -152,7 +152,7 @@ class _Standing:
 
 def follow(settings: Settings, handle: IntentHandle, timeout_s: float | None) -> Outcome:
     """Wait with a progress line on stderr."""
-    progress, outage = screen.Progress(shown(str(handle.id).partition("-")[0])), screen.Outage()
+    progress, outage = screen.ProgressLine(shown(str(handle.id).partition("-")[0])), screen.Outage()
     standing = _Standing(settings)
 
     def on_progress(snapshot: Snapshot) -> None:

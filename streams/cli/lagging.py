@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from streams.auditing.replaying import worker_group
 from streams.core import topics
 from streams.core.names import Site
+from streams.core.topics import LogPartition
 from streams.errors import Temporary
 from streams.kafka.groups import committed_offsets
-from streams.kafka.reader import Place, Reader, Record
+from streams.kafka.reader import LogReader, Record
 from streams.kafka.replay import end_offsets, replay
 from streams.settings import Settings
 
@@ -27,7 +28,7 @@ _WINDOW = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Flow:
+class FlowLag:
     """A topic of `origin` at `site`: records not arrived, and seconds from the last arrived to the last written."""
 
     origin: Site
@@ -46,28 +47,28 @@ class Behind:
     records: int
 
 
-def mirror_lag(settings: Settings, site: Site) -> list[Flow]:
+def mirror_lag(settings: Settings, site: Site) -> list[FlowLag]:
     """Every flow into `site`."""
     auditor = settings.entry(site).auditor
     bases = topics.mirrored(site, target_is_auditor=auditor)
-    found: list[Flow] = []
+    found: list[FlowLag] = []
     for peer in settings.registry.names:
         if peer != site:
             found += _flows(settings, peer, site, bases)
     return found
 
 
-def _flows(settings: Settings, origin: Site, site: Site, bases: Iterable[str]) -> list[Flow]:
+def _flows(settings: Settings, origin: Site, site: Site, bases: Iterable[str]) -> list[FlowLag]:
     copies = _last_records(settings, site, [topics.remote(origin, base) for base in bases])
-    flows: list[Flow] = []
+    flows: list[FlowLag] = []
     for base in bases:
         records, behind_s = 0, 0.0
         large = base.startswith("chunks-to-")
-        with Reader(settings, origin, committed=False) as reader:
+        with LogReader(settings, origin, committed=False) as reader:
             places = reader.partitions_of([base])
             ends = reader.end_offsets(places)
             begins = reader.begin_offsets(places)
-            starts: dict[Place, int] = {}
+            starts: dict[LogPartition, int] = {}
             for place in places:
                 copy = copies.get((topics.remote(origin, base), place[1]))
                 at = begins[place] if copy is None else reader.offsets_at([place], copy.timestamp_ms)[place]
@@ -80,7 +81,7 @@ def _flows(settings: Settings, origin: Site, site: Site, bases: Iterable[str]) -
             if missing:
                 since = copy.timestamp_ms if copy is not None else missing[0]
                 behind_s = max(behind_s, (missing[-1] - since) / 1000)
-        flows.append(Flow(origin, site, base, records, behind_s))
+        flows.append(FlowLag(origin, site, base, records, behind_s))
     return flows
 
 
@@ -100,7 +101,7 @@ def uncarried(settings: Settings, site: Site, now_ms: int) -> list[Uncarried]:
     """
     bases = topics.mirrored(site, target_is_auditor=settings.entry(site).auditor)
     peers = [name for name in settings.registry.names if name != site]
-    with Reader(settings, site, committed=False) as reader:
+    with LogReader(settings, site, committed=False) as reader:
         filled = _filled(reader, [topics.remote(peer, base) for peer in peers for base in bases])
     found: list[Uncarried] = []
     for peer in peers:
@@ -108,7 +109,7 @@ def uncarried(settings: Settings, site: Site, now_ms: int) -> list[Uncarried]:
         if not empty:
             continue
         try:
-            with Reader(settings, peer, committed=False) as reader:
+            with LogReader(settings, peer, committed=False) as reader:
                 old = _filled(reader, empty, now_ms - UNCARRIED_MS)
         except Temporary:
             continue  # a peer that is away is told of elsewhere
@@ -117,7 +118,7 @@ def uncarried(settings: Settings, site: Site, now_ms: int) -> list[Uncarried]:
     return found
 
 
-def _filled(reader: Reader, names: list[str], before_ms: int | None = None) -> set[str]:
+def _filled(reader: LogReader, names: list[str], before_ms: int | None = None) -> set[str]:
     """Topics that hold a record, or one from before a time."""
     places = reader.partitions_of(names)
     begins = reader.begin_offsets(places)
@@ -125,7 +126,9 @@ def _filled(reader: Reader, names: list[str], before_ms: int | None = None) -> s
     return {place[0] for place in places if until[place] > begins[place]}
 
 
-def _after(settings: Settings, origin: Site, place: Place, start: int, copy: Record | None, large: bool) -> list[int]:
+def _after(
+    settings: Settings, origin: Site, place: LogPartition, start: int, copy: Record | None, large: bool
+) -> list[int]:
     """Times of the records at `place` behind the one that `copy` is a copy of."""
     times: list[int] = []
     topic, partition = place
@@ -144,12 +147,12 @@ def _identity(record: Record) -> bytes:
     return next((bytes(v or b"") for name, v in record.headers or () if name == _ORIGIN), record.value or b"")
 
 
-def _last_records(settings: Settings, site: Site, names: list[str]) -> dict[Place, Record]:
+def _last_records(settings: Settings, site: Site, names: list[str]) -> dict[LogPartition, Record]:
     """The last record of every partition that has one."""
-    with Reader(settings, site, committed=False) as reader:
+    with LogReader(settings, site, committed=False) as reader:
         places = reader.partitions_of(names)
         begins, ends = reader.begin_offsets(places), reader.end_offsets(places)
-    found: dict[Place, Record] = {}
+    found: dict[LogPartition, Record] = {}
     left = [place for place in places if begins[place] < ends[place]]
     window = _WINDOW
     while left:
@@ -175,7 +178,7 @@ def worker_lag(settings: Settings, site: Site) -> list[Behind]:
     return [Behind(site, topic, count) for topic, count in sums.items()]
 
 
-def _unread(settings: Settings, site: Site, place: Place, start: int, end: int) -> int:
+def _unread(settings: Settings, site: Site, place: LogPartition, start: int, end: int) -> int:
     """Records from `start` to `end`. Few are counted one by one: a mirror's transaction markers take offsets too."""
     if not 0 < end - start <= _COUNTED_MAX:
         return max(0, end - start)

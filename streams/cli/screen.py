@@ -175,7 +175,7 @@ class Outage:
         self._away = bool(why)
 
 
-class Progress:
+class ProgressLine:
     """A line on stderr that follows long work: rewritten in place on a terminal, else a new line when it changed.
 
     Rate and time left are those of the last few seconds, and are said when there are some. Small files cost by their

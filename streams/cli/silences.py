@@ -13,7 +13,7 @@ from streams.cli import holdings
 from streams.cli.screen import clock, duration, size
 from streams.cli.tailing import last
 from streams.cli.up import is_local
-from streams.client.announcements import Announced, Announcements
+from streams.client.announcements import Announcements, LiveWriter
 from streams.client.intent_snapshot import Snapshot
 from streams.client.worker_api import WorkerApi
 from streams.core import records as m
@@ -104,7 +104,7 @@ def _of_site(settings: Settings, site: Site, now_ms: int) -> str:
     return f"{words}: its workers are down, or the mirror from there; its broker answers."
 
 
-def _announced(settings: Settings, site: Site) -> list[Announced]:
+def _announced(settings: Settings, site: Site) -> list[LiveWriter]:
     here = settings.here
     name = topics.ANNOUNCEMENTS if site == here else topics.remote(site, topics.ANNOUNCEMENTS)
     known = Announcements()

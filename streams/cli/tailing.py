@@ -12,8 +12,9 @@ from streams.cli import screen, words
 from streams.core import records as m
 from streams.core import topics
 from streams.core.names import Site, shown
+from streams.core.topics import LogPartition
 from streams.errors import InvalidName, WireError
-from streams.kafka.reader import Place, Reader, Record
+from streams.kafka.reader import LogReader, Record
 from streams.kafka.replay import replay
 from streams.settings import Settings
 
@@ -23,7 +24,7 @@ _GROWTH = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class TailedRecord:
     """A record, decoded or with the reason why not."""
 
     record: Record
@@ -40,19 +41,19 @@ def is_payload(topic: str) -> bool:
         return False
 
 
-def tell(record: Record, here: Site) -> Told:
+def tell(record: Record, here: Site) -> TailedRecord:
     """What a record read at `here` says; a refused one says why."""
     try:
         if is_payload(record.topic):
             chunk = wire.decode_chunk(record.topic, record.key, record.value, record.headers, here)
-            return Told(record, "payload", words.chunk_line(chunk.header), chunk.header, chunk.origin)
+            return TailedRecord(record, "payload", words.chunk_line(chunk.header), chunk.header, chunk.origin)
         heard = wire.decode(record.topic, record.key, record.value, record.headers, here)
     except WireError as error:
-        return Told(record, "REFUSED", error.what)
-    return Told(record, type(heard.message).__name__, words.line(heard.message), heard.message, heard.origin)
+        return TailedRecord(record, "REFUSED", error.what)
+    return TailedRecord(record, type(heard.message).__name__, words.line(heard.message), heard.message, heard.origin)
 
 
-def as_line(told: Told) -> str:
+def as_line(told: TailedRecord) -> str:
     """Time, place, key, kind, writer, meaning."""
     r, origin = told.record, told.origin
     key = shown((r.key or b"").decode("utf-8", "backslashreplace"), 200)
@@ -61,7 +62,7 @@ def as_line(told: Told) -> str:
     return f"{screen.moment(r.timestamp_ms)}  {place}  {key}  {told.kind}  {writer}  {told.what}"
 
 
-def as_object(told: Told) -> dict[str, Any]:
+def as_object(told: TailedRecord) -> dict[str, Any]:
     r = told.record
     found: dict[str, Any] = {
         "topic": r.topic,
@@ -80,12 +81,12 @@ def as_object(told: Told) -> dict[str, Any]:
 def last(settings: Settings, site: Site, names: Sequence[str], most: int) -> list[Record]:
     """The newest `most` records of the topics at `site`, oldest first."""
     payload = any(is_payload(name) for name in names)
-    with Reader(settings, site, committed=False) as reader:
+    with LogReader(settings, site, committed=False) as reader:
         places = reader.partitions_of(names)
         begins, ends = reader.begin_offsets(places), reader.end_offsets(places)
     window = most + _SPARE
     while True:
-        starts: dict[Place, int] = {place: max(begins[place], ends[place] - window) for place in places}
+        starts: dict[LogPartition, int] = {place: max(begins[place], ends[place] - window) for place in places}
         found: list[Record] = []
         for name in names:
             own = {place: offset for place, offset in starts.items() if place[0] == name}
@@ -101,7 +102,7 @@ def newest(records: Iterable[Record], most: int) -> list[Record]:
     A record is no newer than what stands behind it in its partition: one that a clock ahead has dated would else be
     the newest until its date has come, and hide what was written since.
     """
-    placed: dict[Place, list[Record]] = {}
+    placed: dict[LogPartition, list[Record]] = {}
     for record in records:
         placed.setdefault((record.topic, record.partition), []).append(record)
     dated: list[tuple[int, Record]] = []

@@ -15,7 +15,7 @@ from streams.core.names import shown
 from streams.core.topics import wanted
 from streams.errors import NotFound, Temporary, UsageError
 from streams.kafka import admin
-from streams.kafka.reader import Reader, Record
+from streams.kafka.reader import LogReader, Record
 from streams.kafka.replay import end_offsets, tail
 from streams.settings import Settings
 
@@ -106,7 +106,7 @@ def tail_topics(
     if most != "all" and not most.isdigit():
         raise UsageError(f"-n {shown(most)} is neither a count nor `all`")
     _check_names(settings, names)
-    with Reader(settings, site, committed=False) as reader:
+    with LogReader(settings, site, committed=False) as reader:
         ends = reader.end_offsets(reader.partitions_of(names))
 
     def show(record: Record) -> None:
@@ -151,7 +151,7 @@ def lag(settings: Settings, as_json: bool) -> None:
     For all sites, or --site only. A mirror's lag is in records, and in time between the two last records.
     """
     sites = settings.registry.names if settings.site is None else (settings.site,)
-    mirrors: list[lagging.Flow] = []
+    mirrors: list[lagging.FlowLag] = []
     groups: list[lagging.Behind] = []
     code = 0
     for site in sites:
@@ -166,7 +166,7 @@ def lag(settings: Settings, as_json: bool) -> None:
     leave(code)
 
 
-def _show_lag(mirrors: list[lagging.Flow], groups: list[lagging.Behind], as_json: bool) -> None:
+def _show_lag(mirrors: list[lagging.FlowLag], groups: list[lagging.Behind], as_json: bool) -> None:
     if as_json:
         for flow in mirrors:
             screen.put_json({"kind": "mirror", **screen.plain(flow)})

@@ -20,7 +20,7 @@ MISSED_MAX = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Announced:
+class LiveWriter:
     """An incarnation's latest word. `at_ms`: when its site's broker took that; `seq`: the record's number.
 
     `release`: what its writer runs.
@@ -52,11 +52,11 @@ class Announced:
         return not self.closing and self.age_s(now_ms) <= MISSED_MAX * max(1, self.every_s)
 
 
-Key = tuple[str, str, str]
+WriterKey = tuple[str, str, str]
 """Site, writer, incarnation."""
 
 
-def key_of(said: Announced) -> Key:
+def key_of(said: LiveWriter) -> WriterKey:
     return (said.site, said.writer, said.incarnation)
 
 
@@ -65,13 +65,13 @@ class Announcements:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._known: dict[Key, Announced] = {}
+        self._known: dict[WriterKey, LiveWriter] = {}
 
     def take(
         self, fact: SiteAnnounced, origin: Origin, at_ms: int, release: int = UNTOLD
-    ) -> dict[Key, Announced | None]:
+    ) -> dict[WriterKey, LiveWriter | None]:
         """Hear an announcement, written at `at_ms`; returns what is known anew, None for what is forgotten."""
-        said = Announced(
+        said = LiveWriter(
             fact.site,
             fact.writer,
             fact.incarnation,
@@ -86,7 +86,7 @@ class Announcements:
             origin.seq,
             release,
         )
-        key, changes = key_of(said), dict[Key, Announced | None]()
+        key, changes = key_of(said), dict[WriterKey, LiveWriter | None]()
         with self._lock:
             before = self._known.get(key)
             if before is not None and before.order >= said.order:
@@ -104,7 +104,7 @@ class Announcements:
         with self._lock:
             self._known.clear()
 
-    def announced(self, site: Site | None = None, *, role: str | None = None) -> list[Announced]:
+    def announced(self, site: Site | None = None, *, role: str | None = None) -> list[LiveWriter]:
         """Everything remembered, closed and silent writers too: by site, newest first."""
         with self._lock:
             found = [
@@ -112,16 +112,16 @@ class Announcements:
             ]
         return sorted(found, key=lambda a: (a.site, -a.at_ms, a.writer, a.incarnation))
 
-    def alive(self, site: Site | None, now_ms: int, *, role: str | None = None) -> list[Announced]:
+    def alive(self, site: Site | None, now_ms: int, *, role: str | None = None) -> list[LiveWriter]:
         """Writers that announced themselves in time and did not close, each with its newest incarnation: one that
         was killed and started anew is one. The latest heard first.
         """
-        newest: dict[tuple[str, str, str], Announced] = {}
+        newest: dict[tuple[str, str, str], LiveWriter] = {}
         for a in self.announced(site, role=role):
             if a.alive(now_ms):
                 newest.setdefault((a.site, a.role, a.writer), a)
         return list(newest.values())
 
-    def with_other_digest(self, site: Site, digest: str, now_ms: int, *, role: str | None = None) -> list[Announced]:
+    def with_other_digest(self, site: Site, digest: str, now_ms: int, *, role: str | None = None) -> list[LiveWriter]:
         """Living writers of `site` whose registry differs: workers must not share partitions with these."""
         return [a for a in self.alive(site, now_ms, role=role) if a.registry_digest != digest]

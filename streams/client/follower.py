@@ -17,8 +17,9 @@ from streams.client.intent_snapshot import IntentFold, Snapshot
 from streams.core import records as m
 from streams.core import topics
 from streams.core.names import IntentId, Site
+from streams.core.topics import LogPartition
 from streams.errors import Transfer2goError, WireError
-from streams.kafka.reader import Place, Reader, Record
+from streams.kafka.reader import LogReader, Record
 from streams.kafka.replay import replay
 from streams.kafka.steady import SteadyReader
 from streams.settings import Settings
@@ -98,7 +99,7 @@ class Follower:
             if self._thread is not None:
                 return
             names = [*topics_of_intents(self._settings, self._site), topics.DEAD_LETTERS]
-            with Reader(self._settings, self._site, committed=False) as reader:
+            with LogReader(self._settings, self._site, committed=False) as reader:
                 ends = reader.end_offsets(reader.partitions_of(names))
             self._thread = threading.Thread(target=self._run, args=(ends,), name="intent-follower", daemon=True)
             self._thread.start()
@@ -126,7 +127,7 @@ class Follower:
         if self._thread is not None:
             self._thread.join(10)
 
-    def _run(self, starts: Mapping[Place, int]) -> None:
+    def _run(self, starts: Mapping[LogPartition, int]) -> None:
         try:
             with SteadyReader(self._settings, self._site, starts) as reader:
                 while not self._stop.is_set():

@@ -37,7 +37,7 @@ class Came:
 
 
 @dataclass(slots=True)
-class Asked:
+class OpenRequest:
     source: Site
     ranges: Ranges
     until_ms: int
@@ -48,7 +48,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedItem:
     """An item that `source` did not send when it was asked, at `at_ms`: for a transient reason, or without a word."""
 
     source: Site
@@ -65,9 +65,9 @@ class ManifestReader:
         self.id: ManifestId = body.manifest
         start, self.stop = (0, self.manifest.line.total) if window is None else window
         self.at = self.done = self.told = start
-        self.asked: list[Asked] = []
+        self.asked: list[OpenRequest] = []
         self.failed: dict[int, m.Reason] = {}
-        self.refused: dict[int, Refused] = {}
+        self.refused: dict[int, RefusedItem] = {}
         """Items that are asked for again after a pause."""
         self.closed = False
         self.attempt = ATTEMPT
@@ -170,7 +170,7 @@ class ManifestReader:
             why = reason or (None if before is None else before.reason)
             holder = source or self.manifest.items[item].holder
             assert holder is not None, "only an item with a reason has no holder, and it has no entries"
-            self.refused[item] = Refused(holder, why, now_ms)
+            self.refused[item] = RefusedItem(holder, why, now_ms)
 
     def numbered(self, ranges: Ranges, request_no: int) -> None:
         """What was to be asked for last is sent, under this number."""
@@ -222,7 +222,7 @@ class ManifestReader:
         assert source is not None, "only an item with a reason has no holder, and it has no entries"
         stop = self._same_holder(piece.item, stop, source)
         ranges = Ranges([(start, min(stop, start + max(1, bytes_max // self.manifest.unit_bytes)))])
-        self.asked.append(Asked(source, ranges, now_ms + lease_ms, now_ms + LEASES_MAX * lease_ms))
+        self.asked.append(OpenRequest(source, ranges, now_ms + lease_ms, now_ms + LEASES_MAX * lease_ms))
         self._reach = max(self._reach, ranges.spans[0][1])
         return source, ranges
 
@@ -291,7 +291,7 @@ class ManifestReader:
             self.at = line.span(item)[1]
 
 
-def refusal(refused: Refused, lfn: str, retry_ms: int) -> str:
+def refusal(refused: RefusedItem, lfn: str, retry_ms: int) -> str:
     """Who is waited for, for what, and why, in words."""
     again = f"it is asked again every {retry_ms / 1000:g} s"
     if refused.reason is None:

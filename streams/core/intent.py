@@ -64,7 +64,7 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ToldTransfers:
     """Open transfers of a `source_no` that this site's destination reported under a decision: manifest numbers."""
 
     source_no: int
@@ -88,7 +88,7 @@ class IntentRow:
     decision: Decision | None = None
     chain: Chain = UNBEGUN
     closed: tuple[Closed, ...] = ()
-    told: tuple[Told, ...] = ()
+    told: tuple[ToldTransfers, ...] = ()
     """By source_no and decision_no; a manifest stands in one of them."""
 
     @property
@@ -196,11 +196,11 @@ def _reported(row: IntentRow, msg: m.TransferReported, here: Site | None) -> Int
         place = (msg.manifest.source_no, msg.decision_no)
         now = {(t.source_no, t.decision_no): t.manifests for t in told}
         now[place] = now.get(place, EMPTY) | Ranges.of(msg.manifest.no)
-        told = tuple(Told(*key, now[key]) for key in sorted(now))
+        told = tuple(ToldTransfers(*key, now[key]) for key in sorted(now))
     return row if told == row.told else replace(row, told=told)
 
 
-def _without(told: tuple[Told, ...], manifest: ManifestId) -> tuple[Told, ...]:
+def _without(told: tuple[ToldTransfers, ...], manifest: ManifestId) -> tuple[ToldTransfers, ...]:
     this = Ranges.of(manifest.no)
     return tuple(
         t if t.source_no != manifest.source_no else replace(t, manifests=rest)

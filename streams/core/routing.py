@@ -10,7 +10,7 @@ from streams.core.names import Site, Text
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Holders:
     """What a catalogue knows of a selection: files in all, per site how many files and bytes, names nobody knows."""
 
     files: int
@@ -19,7 +19,7 @@ class Found:
 
 
 def decide(
-    body: m.TransferIntent, found: Found, sites: Collection[Site], alive: Collection[Site], *, waited: bool
+    body: m.TransferIntent, found: Holders, sites: Collection[Site], alive: Collection[Site], *, waited: bool
 ) -> m.IntentDecided | None:
     """The first decision on an intent, or None while it stays undecided.
 

@@ -30,6 +30,10 @@ OF_INTENTS = (INTENTS, DECISIONS, MANIFESTS, REPORTS, COMPLETIONS)
 """Every topic of facts that are keyed by intent."""
 
 
+LogPartition = tuple[str, int]
+"""(topic, partition) of a cluster."""
+
+
 class Retention(StrEnum):
     JOURNAL = "journal"
     """Kept for ever, never compacted: the truth."""

@@ -66,7 +66,7 @@ class Lot:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class DemoReport:
     """What happened. `wrong`: files that are not whole at the destination, with reasons."""
 
     source: Site

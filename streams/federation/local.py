@@ -54,7 +54,7 @@ class Federation:
     """What `up` found or started."""
 
     state: Path
-    record: plan.Record
+    record: plan.FederationRecord
     found: bool
 
     @property
@@ -115,7 +115,9 @@ def _refuse_path(path: Path) -> None:
         raise NeverWorks(what, shown(str(path)), "choose another directory (--state, T2G_CACHE)")
 
 
-def _grown(state: Path, record: plan.Record, sites: Sequence[str], workers: int, on_step: OnStep) -> Federation:
+def _grown(
+    state: Path, record: plan.FederationRecord, sites: Sequence[str], workers: int, on_step: OnStep
+) -> Federation:
     """Adds missing sites to a running federation, and workers to its sites."""
     known = {site.name for site in record.sites}
     wanted = plan.planned(sites, record, workers=workers, credit_bytes=record.credit_bytes, home=str(state))
@@ -193,7 +195,7 @@ def status(state: Path) -> list[PartStatus]:
         raise NotFound("no local federation here", str(state), "run `transfer2go up`")
     ports = {f"{s.name}-broker": s.port for s in record.sites}
     ports |= {f"{s.name}-worker-{n}": s.worker_port(n) for s in record.sites for n in range(s.workers)}
-    own = [plan.Part("supervisor", record.pid, record.created, "ready" if record.ready else record.step)]
+    own = [plan.FederationPart("supervisor", record.pid, record.created, "ready" if record.ready else record.step)]
     found = []
     for part in (*own, *record.parts):
         alive = part.alive
@@ -224,7 +226,7 @@ def resident_bytes(pid: int, *, children: bool = True) -> int:
     return total
 
 
-def _running(state: Path) -> plan.Record:
+def _running(state: Path) -> plan.FederationRecord:
     record = plan.read_record(state.resolve())
     if record is None or not record.running:
         raise NotFound("no local federation runs here", str(state), "run `transfer2go up`")
@@ -256,7 +258,7 @@ def _check_disk(state: Path) -> None:
         )
 
 
-def _clean_up(record: plan.Record | None) -> bool:
+def _clean_up(record: plan.FederationRecord | None) -> bool:
     """Kills what is left of a federation whose supervisor died: only processes that are provably its own."""
     killed = False
     for part in record.parts if record else ():
@@ -269,7 +271,7 @@ def _clean_up(record: plan.Record | None) -> bool:
     return killed
 
 
-def _write_files(state: Path, record: plan.Record) -> None:
+def _write_files(state: Path, record: plan.FederationRecord) -> None:
     for site in record.sites:
         (state / site.name / "storage").mkdir(parents=True, exist_ok=True)
     for path, text in plan.site_files(state, record):
@@ -288,13 +290,15 @@ def _spawn(state: Path, cache: Path) -> subprocess.Popen[bytes]:
     return started
 
 
-def _wait(state: Path, started: subprocess.Popen[bytes] | None, on_step: OnStep) -> plan.Record:
+def _wait(state: Path, started: subprocess.Popen[bytes] | None, on_step: OnStep) -> plan.FederationRecord:
     """Follows federation.json until the supervisor is ready or has given up."""
     with waits.on("the supervisor") as wait:
         return _ready(state, started, on_step, wait)
 
 
-def _ready(state: Path, started: subprocess.Popen[bytes] | None, on_step: OnStep, wait: waits.Wait) -> plan.Record:
+def _ready(
+    state: Path, started: subprocess.Popen[bytes] | None, on_step: OnStep, wait: waits.Wait
+) -> plan.FederationRecord:
     said, deadline = "", time.monotonic() + UP_S
     while time.monotonic() < deadline:
         record = plan.read_record(state)
@@ -312,7 +316,7 @@ def _ready(state: Path, started: subprocess.Popen[bytes] | None, on_step: OnStep
     raise Temporary(f"the federation is not ready after {UP_S:.0f} s", str(state / "supervisor.log"), "read that log")
 
 
-def _fault(state: Path, record: plan.Record) -> Transfer2goError:
+def _fault(state: Path, record: plan.FederationRecord) -> Transfer2goError:
     if record.fault:
         kind = NeverWorks if record.exit_code == NeverWorks.exit_code else Temporary
         return kind(record.fault)

@@ -56,7 +56,7 @@ class SitePlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FederationPart:
     """A running process of the federation. `state`: starting, ready, ended, failing, stopped; `why` in words."""
 
     name: str
@@ -72,7 +72,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class FederationRecord:
     """federation.json. `step` is what the supervisor does now; `ready` once all is up; `fault` why it gave up."""
 
     sites: tuple[SitePlan, ...]
@@ -83,13 +83,13 @@ class Record:
     ready: bool = False
     fault: str = ""
     exit_code: int = 0
-    parts: tuple[Part, ...] = field(default=())
+    parts: tuple[FederationPart, ...] = field(default=())
 
     @property
     def running(self) -> bool:
         return is_same_process(self.pid, self.created)
 
-    def part(self, name: str) -> Part | None:
+    def part(self, name: str) -> FederationPart | None:
         return next((p for p in self.parts if p.name == name), None)
 
 
@@ -108,14 +108,14 @@ def record_path(state: Path) -> Path:
     return state / "federation.json"
 
 
-def read_record(state: Path) -> Record | None:
+def read_record(state: Path) -> FederationRecord | None:
     """The record, or None where there is none. Raises NeverWorks when it cannot be understood."""
     path = record_path(state)
     try:
         raw: dict[str, Any] = json.loads(path.read_text())
         raw["sites"] = tuple(SitePlan(Site(s["name"]), s["port"], s["workers"]) for s in raw["sites"])
-        raw["parts"] = tuple(Part(**part) for part in raw["parts"])
-        return Record(**raw)
+        raw["parts"] = tuple(FederationPart(**part) for part in raw["parts"])
+        return FederationRecord(**raw)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -124,7 +124,7 @@ def read_record(state: Path) -> Record | None:
         ) from error
 
 
-def write_record(state: Path, record: Record) -> None:
+def write_record(state: Path, record: FederationRecord) -> None:
     """Replaces federation.json as a whole."""
     write(record_path(state), json.dumps(asdict(record), indent=1) + "\n")
 
@@ -148,7 +148,9 @@ def is_managed(state: Path) -> bool:
     return not path.exists() or path.read_text().startswith(MARK)
 
 
-def planned(names: Sequence[str], known: Record | None, *, workers: int, credit_bytes: int, home: str = "") -> Record:
+def planned(
+    names: Sequence[str], known: FederationRecord | None, *, workers: int, credit_bytes: int, home: str = ""
+) -> FederationRecord:
     """The plan for `names`: known sites keep their ports, new ones get a free block.
 
     Where the search begins follows from `home`, the state directory: were it the same for all, a federation that is
@@ -164,7 +166,7 @@ def planned(names: Sequence[str], known: Record | None, *, workers: int, credit_
             sites.append(SitePlan(name, port, workers))
     if known is not None:
         return replace(known, sites=tuple(sites), parts=known.parts)
-    return Record(tuple(sites), credit_bytes)
+    return FederationRecord(tuple(sites), credit_bytes)
 
 
 def _free_block(taken: set[int], workers: int, home: str) -> int:
@@ -226,7 +228,7 @@ def says(path: Path, text: str) -> bool:
     return {**found, **wanted} == found
 
 
-def site_files(state: Path, record: Record) -> Iterator[tuple[Path, str]]:
+def site_files(state: Path, record: FederationRecord) -> Iterator[tuple[Path, str]]:
     """sites.toml and each site's site.toml."""
     version = _table_version(state / "sites.toml")
     lines = [MARK, "partitions = 8\n", f"table_version = {version}\n", f"credit_bytes = {record.credit_bytes}\n"]

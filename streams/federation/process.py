@@ -32,7 +32,7 @@ def die_with_parent() -> None:
 
 
 @dataclass
-class Running:
+class RunningPart:
     """A part with its process. `probe` says whether it is truly ready."""
 
     name: str
@@ -96,13 +96,13 @@ class Running:
         self.ended(self.popen.wait())
         self.why = why
 
-    def part(self) -> plan.Part:
+    def part(self) -> plan.FederationPart:
         pid, created = 0, 0.0
         if self.popen is not None:
             pid = self.popen.pid
             with contextlib.suppress(psutil.Error):
                 created = psutil.Process(pid).create_time()
-        return plan.Part(self.name, pid, created, self.state, self.restarts, self.why)
+        return plan.FederationPart(self.name, pid, created, self.state, self.restarts, self.why)
 
 
 def _code(code: int) -> str:
@@ -130,7 +130,7 @@ def cut(log: Path) -> None:
             os.truncate(log, 0)
 
 
-def stop(parts: Sequence[Running]) -> None:
+def stop(parts: Sequence[RunningPart]) -> None:
     """TERM to all at once (KILL to the killable), then KILL to those that still run after STOP_S."""
     alive = [p.popen for p in parts if p.popen is not None and p.popen.poll() is None]
     killable = {p.popen for p in parts if p.killable}

@@ -23,7 +23,7 @@ from streams.errors import Temporary, Transfer2goError
 from streams.federation import artifacts, broker, class_archive, java, mirror, plan, process
 from streams.federation.jvm import Jvm
 from streams.federation.mirror_tasks import MirrorTasks
-from streams.federation.process import Running
+from streams.federation.process import RunningPart
 from streams.settings import load_settings
 
 PARTS_READY_S = 90.0
@@ -33,10 +33,10 @@ RELOAD_AGAIN_S = 10.0
 class Supervisor:
     """Starts, watches and stops the parts of one state directory."""
 
-    def __init__(self, state: Path, record: plan.Record, jvm: Jvm) -> None:
+    def __init__(self, state: Path, record: plan.FederationRecord, jvm: Jvm) -> None:
         self.state, self.jvm = state, jvm
         self.record = replace(record, pid=os.getpid(), created=psutil.Process().create_time(), ready=False, fault="")
-        self.parts: dict[str, Running] = {}
+        self.parts: dict[str, RunningPart] = {}
         self.mirror_tasks: MirrorTasks | None = None
         self.stopping = False
         self.reload = False
@@ -73,14 +73,14 @@ class Supervisor:
         self._start_and_wait([self._mirror(), *(w for site in self.record.sites for w in self._workers(site))])
         self.publish("ready", ready=True)
 
-    def add(self, part: Running) -> Running:
+    def add(self, part: RunningPart) -> RunningPart:
         return self.parts.setdefault(part.name, part)
 
-    def _broker(self, site: plan.SitePlan) -> Running:
+    def _broker(self, site: plan.SitePlan) -> RunningPart:
         node = site.broker(self.state)
         command = self.jvm.command("kafka.Kafka", str(node.properties_path), flags=broker.HEAP)
         return self.add(
-            Running(
+            RunningPart(
                 f"{site.name}-broker",
                 command,
                 self.jvm.environment(),
@@ -89,7 +89,7 @@ class Supervisor:
             )
         )
 
-    def _mirror(self) -> Running:
+    def _mirror(self) -> RunningPart:
         bootstraps = {str(s.name): s.broker(self.state).bootstrap for s in self.record.sites}
         flows = mirror.mesh({site.name: False for site in self.record.sites})
         path = self.state / "mirror" / "mm2.properties"
@@ -102,7 +102,7 @@ class Supervisor:
         tasks = self.mirror_tasks
         # Its connectors end one after the other, in 8 s; what they mirrored and had not noted is fenced or repeated.
         part = self.add(
-            Running("mirror", command, self.jvm.environment(), self._log("mirror"), lambda: False, killable=True)
+            RunningPart("mirror", command, self.jvm.environment(), self._log("mirror"), lambda: False, killable=True)
         )
         part.probe = lambda: tasks.running(part.started_ms)
         return part
@@ -117,20 +117,22 @@ class Supervisor:
             _say(f"mirror {part.why}")
             self.note()
 
-    def _workers(self, site: plan.SitePlan) -> list[Running]:
+    def _workers(self, site: plan.SitePlan) -> list[RunningPart]:
         return [self.worker(site, number) for number in range(site.workers)]
 
-    def worker(self, site: plan.SitePlan, number: int) -> Running:
+    def worker(self, site: plan.SitePlan, number: int) -> RunningPart:
         port = site.worker_port(number)
         environment = worker_environment(self.state, site, number)
         name = f"{site.name}-worker-{number}"
         command = [sys.executable, "-m", "faust", "-A", "agents", "worker", "-l", "info"]
-        return self.add(Running(name, command, environment, self._log(name), lambda: is_healthy(port), recovers=True))
+        return self.add(
+            RunningPart(name, command, environment, self._log(name), lambda: is_healthy(port), recovers=True)
+        )
 
     def _log(self, name: str) -> Path:
         return self.state / "logs" / f"{name}.log"
 
-    def _start_and_wait(self, parts: list[Running]) -> None:
+    def _start_and_wait(self, parts: list[RunningPart]) -> None:
         for part in parts:
             if part.popen is None:
                 part.start()
@@ -150,7 +152,7 @@ class Supervisor:
                 self._say_late(waiting)
             time.sleep(0.05)
 
-    def _say_late(self, waiting: list[Running]) -> None:
+    def _say_late(self, waiting: list[RunningPart]) -> None:
         """Raises Temporary, unless all that is waited for are workers that read their tables."""
         names = ", ".join(part.name for part in waiting)
         if not all(part.recovers and part.popen is not None for part in waiting):
@@ -171,7 +173,7 @@ class Supervisor:
                 self.note()
             process.cut(part.log)
 
-    def _start(self, part: Running) -> None:
+    def _start(self, part: RunningPart) -> None:
         try:
             part.start()
         except OSError as error:  # no room for its log, no process, no descriptor: for now
@@ -232,7 +234,7 @@ class Supervisor:
         self.note("stopped", ready=False, pid=0, created=0.0)
 
 
-def _workers_of(record: plan.Record) -> set[str]:
+def _workers_of(record: plan.FederationRecord) -> set[str]:
     return {f"{site.name}-worker-{n}" for site in record.sites for n in range(site.workers)}
 
 

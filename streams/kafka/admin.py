@@ -39,7 +39,7 @@ ANY_TIME = 2**63 - 1
 """Of `message.timestamp.after.max.ms`: however far ahead of the broker's clock a record is dated."""
 
 T = TypeVar("T")
-Wanted = tuple[str, int, Mapping[str, str]]
+WantedTopic = tuple[str, int, Mapping[str, str]]
 """A topic to create: name, partitions, topic settings."""
 
 
@@ -125,7 +125,7 @@ def _needed(settings: Settings, site: Site) -> list[Topic]:
     return wanted(site, peers, auditor=settings.entry(site).auditor)
 
 
-def _all_wanted(settings: Settings, site: Site) -> list[Wanted]:
+def _all_wanted(settings: Settings, site: Site) -> list[WantedTopic]:
     partitions = settings.registry.partitions
     return [(topic.name, partitions, topic_settings(settings, topic)) for topic in _needed(settings, site)]
 
@@ -180,7 +180,7 @@ def faults(settings: Settings, site: Site) -> list[str]:
     return lines
 
 
-def create_topics(settings: Settings, site: Site, topics: Sequence[Wanted]) -> tuple[str, ...]:
+def create_topics(settings: Settings, site: Site, topics: Sequence[WantedTopic]) -> tuple[str, ...]:
     """Create those that are missing, and wait until each has a leader; the names that were created.
 
     NeverWorks when one is there with another partition count.

@@ -5,12 +5,13 @@ from __future__ import annotations
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException
 
 from streams import waits
+from streams.core.topics import LogPartition
 from streams.kafka import client
-from streams.kafka.reader import ANSWER_S, Place
+from streams.kafka.reader import ANSWER_S
 from streams.settings import Settings
 
 
-def committed_offsets(settings: Settings, site: str, group: str) -> dict[Place, int]:
+def committed_offsets(settings: Settings, site: str, group: str) -> dict[LogPartition, int]:
     """The next offset to read of every place the group ever committed; empty for an unknown group.
 
     Temporary when the cluster does not answer.

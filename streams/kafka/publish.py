@@ -17,9 +17,10 @@ from streams import waits, wire
 from streams.core import topics
 from streams.core.names import Site
 from streams.core.records import ChunkHeader, LastSequence, Message, Origin, SiteAnnounced
+from streams.core.topics import LogPartition
 from streams.errors import Temporary
 from streams.kafka import client
-from streams.kafka.sequenced_producer import Headers, OnAck, Place, SequencedProducer
+from streams.kafka.sequenced_producer import Headers, OnAck, SequencedProducer
 from streams.settings import Settings
 from streams.wire import release
 
@@ -153,7 +154,7 @@ class Publisher:
     def _announce(
         self,
         incarnation: str,
-        last: Mapping[Place, int],
+        last: Mapping[LogPartition, int],
         *,
         closing: bool = False,
         api: str = "",
@@ -202,5 +203,5 @@ class Publisher:
         self.close()
 
 
-def _last(acknowledged: Mapping[Place, int]) -> tuple[LastSequence, ...]:
+def _last(acknowledged: Mapping[LogPartition, int]) -> tuple[LastSequence, ...]:
     return tuple(LastSequence(topic, partition, seq) for (topic, partition), seq in sorted(acknowledged.items()))

@@ -13,12 +13,10 @@ from typing import NamedTuple, Self
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, KafkaException, Message, TopicPartition
 
 from streams import waits
+from streams.core.topics import LogPartition
 from streams.errors import NotFound, Temporary
 from streams.kafka import client
 from streams.settings import Settings
-
-Place = tuple[str, int]
-"""(topic, partition)"""
 
 ANSWER_S = 5.0
 """A cluster that does not answer a question within this is away."""
@@ -57,7 +55,7 @@ def record_of(message: Message) -> Record:
     )
 
 
-class Reader:
+class LogReader:
     """One consumer of one site's cluster; used by one thread.
 
     `committed`: records of open and aborted transactions are not seen, and ends are the last stable offsets.
@@ -79,7 +77,7 @@ class Reader:
         self._complaints: client.Complaints = config["error_cb"]
         self._consumer = client.make_consumer(config)
 
-    def partitions_of(self, topics: Iterable[str]) -> list[Place]:
+    def partitions_of(self, topics: Iterable[str]) -> list[LogPartition]:
         """Every partition of the topics; NotFound naming those that do not exist, Temporary when nobody answers."""
         known = self._metadata()
         wanted = list(dict.fromkeys(topics))
@@ -94,7 +92,7 @@ class Reader:
         """How often the cluster was away, or a topic was not known, as the client heard."""
         return self._complaints.outages
 
-    def check(self, places: Iterable[Place]) -> None:
+    def check(self, places: Iterable[LogPartition]) -> None:
         """Temporary while nobody answers or a place has no leader, NotFound while a topic is not known."""
         known = client.metadata(self._consumer, self._complaints).topics
         for topic, partition in places:
@@ -108,21 +106,21 @@ class Reader:
         found = client.metadata(self._consumer, self._complaints)
         return {name: list(topic.partitions) for name, topic in found.topics.items() if topic.error is None}
 
-    def end_offsets(self, places: Iterable[Place]) -> dict[Place, int]:
+    def end_offsets(self, places: Iterable[LogPartition]) -> dict[LogPartition, int]:
         """The offset after the last record of each place, as this reader's isolation sees it."""
         return self._offsets(places, OFFSET_END)
 
-    def begin_offsets(self, places: Iterable[Place]) -> dict[Place, int]:
+    def begin_offsets(self, places: Iterable[LogPartition]) -> dict[LogPartition, int]:
         """The offset of the first record still kept."""
         return self._offsets(places, OFFSET_BEGINNING)
 
-    def offsets_at(self, places: Iterable[Place], at_ms: int) -> dict[Place, int]:
+    def offsets_at(self, places: Iterable[LogPartition], at_ms: int) -> dict[LogPartition, int]:
         """The offset of the first record written at `at_ms` (epoch) or later; the end where there is none."""
         found = self._offsets(places, max(0, at_ms))
         later = [place for place, offset in found.items() if offset < 0]
         return {**found, **self.end_offsets(later)} if later else found
 
-    def _offsets(self, places: Iterable[Place], at: int) -> dict[Place, int]:
+    def _offsets(self, places: Iterable[LogPartition], at: int) -> dict[LogPartition, int]:
         asked = [TopicPartition(topic, partition, at) for topic, partition in places]
         if not asked:
             return {}
@@ -144,15 +142,15 @@ class Reader:
                 raise client.error_of(answer.error, f"asking for offsets of {answer.topic}", self.where)
         return {(answer.topic, answer.partition): answer.offset for answer in found}
 
-    def assign(self, starts: Mapping[Place, int]) -> None:
+    def assign(self, starts: Mapping[LogPartition, int]) -> None:
         """Read exactly these places, each from its offset on (also OFFSET_BEGINNING, OFFSET_END)."""
         self._consumer.assign([TopicPartition(topic, no, offset) for (topic, no), offset in starts.items()])
 
-    def add(self, starts: Mapping[Place, int]) -> None:
+    def add(self, starts: Mapping[LogPartition, int]) -> None:
         """Read these places too."""
         self._consumer.incremental_assign([TopicPartition(t, no, offset) for (t, no), offset in starts.items()])
 
-    def drop(self, places: Iterable[Place]) -> None:
+    def drop(self, places: Iterable[LogPartition]) -> None:
         """Read these places no more."""
         self._consumer.incremental_unassign([TopicPartition(topic, partition) for topic, partition in places])
 

@@ -12,8 +12,9 @@ from typing import Literal
 from confluent_kafka import Message
 
 from streams import waits
+from streams.core.topics import LogPartition
 from streams.errors import Temporary
-from streams.kafka.reader import Place, Reader, Record, record_of
+from streams.kafka.reader import LogReader, Record, record_of
 from streams.kafka.steady import SteadyReader
 from streams.settings import Settings
 
@@ -21,7 +22,7 @@ STALL_S = 15.0
 """A replay that hears nothing for so long, records or ends, says so: a live broker answers every 100 ms."""
 _WAIT_S = 0.1
 
-Start = Literal["beginning", "end"] | int | Mapping[Place, int]
+Start = Literal["beginning", "end"] | int | Mapping[LogPartition, int]
 """Where to begin: an int is a time (ms of the epoch), a mapping the next offset to read of each place."""
 
 
@@ -56,7 +57,7 @@ def replay_batches(
     large_records: bool = False,
 ) -> Iterator[list[Message]]:
     """As `replay`, in batches of the client's own messages: several times faster for who reads few fields."""
-    with Reader(settings, site, committed=committed, large_records=large_records) as reader:
+    with LogReader(settings, site, committed=committed, large_records=large_records) as reader:
         places = _places(reader, topics, partitions)
         ends = reader.end_offsets(places)
         starts = _starts(reader, places, start, reader.begin_offsets(places))
@@ -71,7 +72,9 @@ def replay_batches(
                 wait.what = f"{what} of {site} to be read again ({records:,} records so far)"
 
 
-def _to_ends(reader: Reader, starts: Mapping[Place, int], ends: dict[Place, int]) -> Iterator[list[Message]]:
+def _to_ends(
+    reader: LogReader, starts: Mapping[LogPartition, int], ends: dict[LogPartition, int]
+) -> Iterator[list[Message]]:
     if not ends:
         return
     reader.assign({place: starts[place] for place in ends})
@@ -94,12 +97,12 @@ def _to_ends(reader: Reader, starts: Mapping[Place, int], ends: dict[Place, int]
             )
 
 
-def _before_ends(events: list[Message], ends: dict[Place, int]) -> tuple[list[Message], list[Place]]:
+def _before_ends(events: list[Message], ends: dict[LogPartition, int]) -> tuple[list[Message], list[LogPartition]]:
     """The records that stand before the ends, and the places that are done, which are removed from `ends`."""
     good: list[Message] = []
-    done: list[Place] = []
+    done: list[LogPartition] = []
     for message in events:
-        place: Place = (message.topic(), message.partition())  # type: ignore[assignment]
+        place: LogPartition = (message.topic(), message.partition())  # type: ignore[assignment]
         end = ends.get(place)
         if end is None:
             continue
@@ -131,7 +134,7 @@ def tail(
     waited for then: told why, again and again, and "" when it answers.
     """
     if on_away is not None:
-        with Reader(settings, site, committed=committed) as asked:
+        with LogReader(settings, site, committed=committed) as asked:
             places = _places(asked, topics, partitions)
             starts = _starts(asked, places, start, asked.begin_offsets(places))
         with SteadyReader(settings, site, starts, committed=committed, large_records=large_records) as steady:
@@ -140,31 +143,35 @@ def tail(
                 on_away(steady.away)
                 yield from found
         return
-    with Reader(settings, site, committed=committed, large_records=large_records) as reader:
+    with LogReader(settings, site, committed=committed, large_records=large_records) as reader:
         places = _places(reader, topics, partitions)
         reader.assign(_starts(reader, places, start, reader.begin_offsets(places)))
         while not stop():
             yield from map(record_of, reader.batch(_WAIT_S))
 
 
-def end_offsets(settings: Settings, site: str, topics: Iterable[str], *, committed: bool = False) -> dict[Place, int]:
+def end_offsets(
+    settings: Settings, site: str, topics: Iterable[str], *, committed: bool = False
+) -> dict[LogPartition, int]:
     """The offset after the last record of every partition of the topics."""
-    with Reader(settings, site, committed=committed) as reader:
+    with LogReader(settings, site, committed=committed) as reader:
         return reader.end_offsets(_places(reader, topics, None))
 
 
-def begin_offsets(settings: Settings, site: str, topics: Iterable[str]) -> dict[Place, int]:
+def begin_offsets(settings: Settings, site: str, topics: Iterable[str]) -> dict[LogPartition, int]:
     """The offset of the first record still kept of every partition of the topics."""
-    with Reader(settings, site) as reader:
+    with LogReader(settings, site) as reader:
         return reader.begin_offsets(_places(reader, topics, None))
 
 
-def _places(reader: Reader, topics: Iterable[str], partitions: Iterable[int] | None) -> list[Place]:
+def _places(reader: LogReader, topics: Iterable[str], partitions: Iterable[int] | None) -> list[LogPartition]:
     wanted = None if partitions is None else set(partitions)
     return [place for place in reader.partitions_of(topics) if wanted is None or place[1] in wanted]
 
 
-def _starts(reader: Reader, places: list[Place], start: Start, begins: dict[Place, int]) -> dict[Place, int]:
+def _starts(
+    reader: LogReader, places: list[LogPartition], start: Start, begins: dict[LogPartition, int]
+) -> dict[LogPartition, int]:
     if start == "beginning":
         return begins
     if start == "end":

@@ -17,13 +17,11 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from streams.core.topics import LogPartition
 from streams.errors import Temporary
 from streams.kafka import client
 
 log = logging.getLogger("streams.kafka")
-
-Place = tuple[str, int]
-"""(topic, partition)"""
 OnAck = Callable[[Exception | None], None]
 Headers = list[tuple[str, bytes]]
 
@@ -41,8 +39,8 @@ class _Incarnation:
 
     producer: Producer
     name: str = field(default_factory=lambda: uuid.uuid4().hex)
-    next_seq: dict[Place, int] = field(default_factory=dict)
-    acked: dict[Place, int] = field(default_factory=dict)
+    next_seq: dict[LogPartition, int] = field(default_factory=dict)
+    acked: dict[LogPartition, int] = field(default_factory=dict)
     outstanding: int = 0
     ended: bool = False
 
@@ -59,7 +57,7 @@ class SequencedProducer:
         self._now = _Incarnation(client.make_producer(config))
         time.sleep(_CONNECT_S)
         self._ended: list[_Incarnation] = []
-        self._past: list[tuple[str, Mapping[Place, int]]] = []
+        self._past: list[tuple[str, Mapping[LogPartition, int]]] = []
         self._closed = False
         self._thread = threading.Thread(target=self._serve, name=f"t2g-{config['client.id']}", daemon=True)
         self._thread.start()
@@ -74,19 +72,24 @@ class SequencedProducer:
         with self._lock:
             return self._now.outstanding + sum(old.outstanding for old in self._ended)
 
-    def acknowledged(self) -> dict[Place, int]:
+    def acknowledged(self) -> dict[LogPartition, int]:
         """Last number of each place of this incarnation up to which all are known to be in the log."""
         with self._lock:
             return dict(self._now.acked)
 
-    def take_past(self) -> list[tuple[str, Mapping[Place, int]]]:
+    def take_past(self) -> list[tuple[str, Mapping[LogPartition, int]]]:
         """Incarnations that ended since the last call, each with the last acknowledged numbers."""
         with self._lock:
             past, self._past = self._past, []
             return past
 
     def send(
-        self, place: Place, key: bytes, value: bytes, headers: Callable[[str, int], Headers], on_ack: OnAck | None
+        self,
+        place: LogPartition,
+        key: bytes,
+        value: bytes,
+        headers: Callable[[str, int], Headers],
+        on_ack: OnAck | None,
     ) -> None:
         """Number a record and hand it to the producer; `headers(incarnation, seq)` is called with its number.
 
@@ -117,7 +120,7 @@ class SequencedProducer:
     def _produce(
         self,
         now: _Incarnation,
-        place: Place,
+        place: LogPartition,
         key: bytes,
         value: bytes,
         headers: Callable[[str, int], Headers],
@@ -136,7 +139,7 @@ class SequencedProducer:
         now.outstanding += 1
 
     def _delivered(
-        self, by: _Incarnation, place: Place, seq: int, error: KafkaError | None, on_ack: OnAck | None
+        self, by: _Incarnation, place: LogPartition, seq: int, error: KafkaError | None, on_ack: OnAck | None
     ) -> None:
         with self._lock:
             if error is None and not by.ended:

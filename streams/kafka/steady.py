@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
+from streams.core.topics import LogPartition
 from streams.errors import CLUSTER_AWAY
-from streams.kafka.reader import Place, Reader, Record, record_of
+from streams.kafka.reader import LogReader, Record, record_of
 from streams.settings import Settings
 
 AGAIN_S = 0.2
@@ -28,7 +29,7 @@ class SteadyReader:
         self,
         settings: Settings,
         site: str,
-        starts: Mapping[Place, int] | None = None,
+        starts: Mapping[LogPartition, int] | None = None,
         *,
         committed: bool = False,
         large_records: bool = False,
@@ -37,7 +38,7 @@ class SteadyReader:
         self._settings, self._site = settings, site
         self._committed, self._large, self._away_s = committed, large_records, away_s
         self._next = dict(starts or {})
-        self._reader: Reader | None = None
+        self._reader: LogReader | None = None
         self._gone_s: float | None = None
         """Since when the cluster has not answered."""
         self.away = ""
@@ -63,22 +64,22 @@ class SteadyReader:
             self._next[record.topic, record.partition] = record.offset + 1
         return found
 
-    def partitions_of(self, topics: Iterable[str]) -> list[Place]:
+    def partitions_of(self, topics: Iterable[str]) -> list[LogPartition]:
         """As Reader's."""
         return self._open().partitions_of(topics)
 
-    def end_offsets(self, places: Iterable[Place]) -> dict[Place, int]:
+    def end_offsets(self, places: Iterable[LogPartition]) -> dict[LogPartition, int]:
         """As Reader's."""
         return self._open().end_offsets(places)
 
-    def add(self, starts: Mapping[Place, int]) -> None:
+    def add(self, starts: Mapping[LogPartition, int]) -> None:
         """Read these places too, each from its offset on."""
         new = {place: at for place, at in starts.items() if place not in self._next}
         self._next |= new
         if self._reader is not None:
             self._reader.add(new)
 
-    def _look(self, reader: Reader) -> None:
+    def _look(self, reader: LogReader) -> None:
         """Whether the cluster is back; if so, the client is made anew."""
         assert self._gone_s is not None
         try:
@@ -91,9 +92,9 @@ class SteadyReader:
         self.close()
         self._gone_s, self.away = None, ""
 
-    def _open(self) -> Reader:
+    def _open(self) -> LogReader:
         if self._reader is None:
-            self._reader = Reader(
+            self._reader = LogReader(
                 self._settings,
                 self._site,
                 committed=self._committed,

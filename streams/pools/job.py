@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from streams.core import records as m
 from streams.pools.outputs import Output
 from streams.pools.ranges import Meant
-from streams.pools.running import Running
+from streams.pools.running import RunningCommand
 
 if TYPE_CHECKING:
     from streams.events.range_files import RangeKind
@@ -52,10 +52,10 @@ class Job:
         with suppress(FileNotFoundError, IsADirectoryError):
             os.unlink(self.output_path(folder))
 
-    def start(self, folder: str, of: Meant) -> Running:
+    def start(self, folder: str, of: Meant) -> RunningCommand:
         given, written = self.input_path(folder), self.output_path(folder)
         words = {"in": given, "out": written, "lfn": str(of.lfn), "start": str(of.start), "stop": str(of.stop)}
-        return Running(
+        return RunningCommand(
             filled(self.command, words),
             {VARIABLES[key]: value for key, value in words.items()},
             stdin=given if self.kind == "arrow" else None,
@@ -75,7 +75,7 @@ def filled(command: Sequence[str], words: dict[str, str]) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class RangeOutcome:
     """A range that is over. `output` None: it failed for a `reason`, or had no entries. `tries` 0: nothing was run."""
 
     of: Meant

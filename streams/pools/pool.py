@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from streams.consuming.intent_reader import Known, OfIntent
-from streams.consuming.manifest_reader import ATTEMPT, RETRY_MS, Came, ManifestReader, Refused, refusal
+from streams.consuming.manifest_reader import ATTEMPT, RETRY_MS, Came, ManifestReader, RefusedItem, refusal
 from streams.core import records as m
 from streams.core.intent import State
 from streams.core.names import Destination, Lfn, ManifestId, Site
@@ -66,7 +66,7 @@ class Pool(OfIntent):
         self.shares: dict[ManifestId, ManifestRanges] = {}
         self.mine: frozenset[int] = frozenset()
         self.hands: list[Hand] = []
-        self.refused: dict[tuple[ManifestId, int], Refused] = {}
+        self.refused: dict[tuple[ManifestId, int], RefusedItem] = {}
         """Items that their source could not read when this process asked last: no hand is held up by them."""
         self._retry_ms = RETRY_MS
         self._has_come = False

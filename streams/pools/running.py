@@ -25,7 +25,7 @@ _STOP_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class CommandEnd:
     """`code` as of subprocess: negative for a signal. `tail` is the last line that it said."""
 
     code: int
@@ -55,7 +55,7 @@ def _signal(number: int) -> str:
         return f"signal {number}"
 
 
-class Running:
+class RunningCommand:
     """A command at work, with `variables` in its environment. `stop` it, or ask `ended` until it says how.
 
     Start it on a thread that lives as long as the process: the command ends when that thread does.
@@ -71,7 +71,7 @@ class Running:
         timeout_s: float | None = None,
     ) -> None:
         self._timeout_s, self._started_s = timeout_s, time.monotonic()
-        self._ended: Ended | None = None
+        self._ended: CommandEnd | None = None
         self._tail = b""
         argv = [sys.executable, "-I", "-S", str(reaper.__file__), str(os.getpid()), *command]
         reads, writes = os.pipe()
@@ -101,7 +101,7 @@ class Running:
         """Of the reaper (reaper.py), whose child the command is."""
         return self._process.pid
 
-    def ended(self) -> Ended | None:
+    def ended(self) -> CommandEnd | None:
         """How it ended, None while it runs; one that takes too long is stopped here."""
         if self._ended is None:
             if self._process.poll() is not None:
@@ -126,13 +126,13 @@ class Running:
             self._process.kill()
             self._process.wait()
 
-    def _how(self, *, timed_out: bool) -> Ended:
+    def _how(self, *, timed_out: bool) -> CommandEnd:
         self._reading.join(1.0)
         seconds = time.monotonic() - self._started_s
         if timed_out and self._timeout_s is not None:
             seconds = self._timeout_s
         lines = [line for line in self._tail.decode("utf-8", "replace").splitlines() if line.strip()]
-        return Ended(
+        return CommandEnd(
             self._process.returncode, timed_out, shown(lines[-1].strip(), LINE_CHARS) if lines else "", seconds
         )
 

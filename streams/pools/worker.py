@@ -27,11 +27,11 @@ from streams.errors import (
 from streams.kafka.publish import wall_ms
 from streams.pools import outputs, scratch
 from streams.pools.group_slots import GroupSlots, lanes_of
-from streams.pools.job import Job, Told
+from streams.pools.job import Job, RangeOutcome
 from streams.pools.outputs import Output
 from streams.pools.pool import Hand, Pool
 from streams.pools.ranges import Meant, meant, output_of
-from streams.pools.running import Running
+from streams.pools.running import RunningCommand
 from streams.settings import Settings
 from streams.storage import open_endpoint
 from streams.storage.endpoint import Endpoint
@@ -53,12 +53,12 @@ class _Run:
     of: Meant
     lfn: Lfn
     folder: str
-    running: Running
+    running: RunningCommand
     tries: int = 1
     since_s: float = field(default_factory=time.monotonic)
 
 
-class Worker:
+class PoolWorker:
     """`run` until the pool has nothing left to do. `on_range` is told of each range, `on_beat` called twice a second.
 
     Raises NotFound (no such intent or pool here), NeverWorks (refused, or a stream reads under the name),
@@ -74,8 +74,8 @@ class Worker:
         name: str | None,
         job: Job,
         *,
-        on_range: Callable[[Told], None] = lambda told: None,
-        on_beat: Callable[[Worker], None] = lambda worker: None,
+        on_range: Callable[[RangeOutcome], None] = lambda told: None,
+        on_beat: Callable[[PoolWorker], None] = lambda worker: None,
     ) -> None:
         if not settings.endpoint_url:
             raise UsageError(f"no storage of {site} is known here", next="set endpoint.url in its site.toml")
@@ -258,7 +258,7 @@ class Worker:
             self._pool.drop(hand)
         self._line.publish(done)
         self.own += 1
-        self._on_range(Told(of, output, None, tries, seconds))
+        self._on_range(RangeOutcome(of, output, None, tries, seconds))
 
     def _fail(self, hand: Hand, kind: m.FailureClass, why: str, tries: int = 0, seconds: float = 0.0) -> None:
         reason = m.Reason(m.Scope.AGENT, kind, "work", Text(shown(why, 390)))
@@ -272,7 +272,7 @@ class Worker:
         part, first = hand.part, hand.share.manifest.line.starts[hand.part.item]
         item = hand.share.manifest.items[part.item]
         of = Meant(item.lfn, "", part.start - first, part.stop - first, item.selection)
-        self._on_range(Told(of, None, reason, tries, seconds))
+        self._on_range(RangeOutcome(of, None, reason, tries, seconds))
 
     def _stop(self) -> None:
         """Let go of what is at work, if anything is."""

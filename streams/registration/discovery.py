@@ -16,7 +16,7 @@ Refuse = Callable[[str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundFile:
     """A regular file, or a link to one; `tail` is its path below the directory that was given, else its base name."""
 
     path: str
@@ -59,14 +59,14 @@ class Named:
     """Where finding it told that already."""
 
 
-def find(paths: Iterable[str | os.PathLike[str]], refuse: Refuse) -> Iterator[Found]:
+def find(paths: Iterable[str | os.PathLike[str]], refuse: Refuse) -> Iterator[FoundFile]:
     """Every file at or below the paths, directories in order of name. Parts of running transfers are passed over."""
     for given in paths:
         path = os.fspath(given)
         if os.path.isdir(path):
             yield from _below(path, refuse)
         elif os.path.isfile(path):
-            yield Found(path, os.path.basename(path))
+            yield FoundFile(path, os.path.basename(path))
         else:
             refuse(path, "not a regular file" if os.path.lexists(path) else "no such file or directory")
 
@@ -77,7 +77,7 @@ def keys(asked: str, endpoint: Endpoint, refuse: Refuse) -> Iterator[Named]:
         yield Named(lfn, lfn, True, stat)
 
 
-def _below(top: str, refuse: Refuse) -> Iterator[Found]:
+def _below(top: str, refuse: Refuse) -> Iterator[FoundFile]:
     waiting = [top]
     while waiting:
         directory = waiting.pop()
@@ -95,7 +95,7 @@ def _below(top: str, refuse: Refuse) -> Iterator[Found]:
                 if entry.is_dir(follow_symlinks=False):
                     below.append(entry.path)
                 elif entry.is_file():
-                    yield Found(entry.path, os.path.relpath(entry.path, top))
+                    yield FoundFile(entry.path, os.path.relpath(entry.path, top))
                 elif entry.is_symlink():
                     refuse(entry.path, "a link to a directory, or to nothing, is not followed")
                 else:
@@ -111,7 +111,7 @@ def place_of(path: str) -> str:
 
 
 def name(
-    found: Found,
+    found: FoundFile,
     endpoint: Endpoint,
     prefix: str | None,
     lfns: Mapping[str, str],

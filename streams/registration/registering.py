@@ -56,7 +56,7 @@ class Fault:
 
 
 @dataclass(slots=True)
-class Registered:
+class Registration:
     """What came of it: files acknowledged by the log, how they were placed, and faults (the first 1,000 kept)."""
 
     files: int = 0
@@ -95,7 +95,7 @@ def register(
     timeout_s: float = 60.0,
     on_progress: Callable[[int, int], None] | None = None,
     on_fault: Callable[[Fault], None] | None = None,
-) -> Registered:
+) -> Registration:
     """Register the files at `paths` (directories are walked) as replicas of the publisher's site, in `block`.
 
     A path `s3://NAME/PATTERN` is the keys of a store of this site that match; each is read once and stays there.
@@ -106,7 +106,7 @@ def register(
     is placed. `on_progress(files, bytes)` after acknowledgements.
     Raises UsageError without an endpoint, StorageError without its root; `stopped` says that the cluster went away.
     """
-    result = Registered(on_fault=on_fault)
+    result = Registration(on_fault=on_fault)
     wanted = [os.fspath(path) for path in paths]
     if any(is_asked(path) for path in wanted):
         threads = max(threads, _KEY_THREADS)
@@ -159,12 +159,12 @@ def register_listing(
     timeout_s: float = 60.0,
     on_progress: Callable[[int, int], None] | None = None,
     on_fault: Callable[[Fault], None] | None = None,
-) -> Registered:
+) -> Registration:
     """Register (LFN, block, bytes, adler32) as replicas of the publisher's site without looking at any file.
 
     Memory: about 120 bytes a file, to tell duplicates. The replicas have no version: a source checks size and checksum.
     """
-    result = Registered(on_fault=on_fault)
+    result = Registration(on_fault=on_fault)
     blocks: dict[str, Block] = {}
 
     def held() -> Iterator[tuple[str, HeldFile]]:
@@ -237,7 +237,7 @@ def _shared(
     return shared
 
 
-def _keys(asked: str, store: Endpoint, result: Registered) -> Iterator[Named]:
+def _keys(asked: str, store: Endpoint, result: Registration) -> Iterator[Named]:
     try:
         yield from keys(asked, store, result.refuse)
     except UsageError as error:
@@ -301,7 +301,7 @@ def _contradiction(lfn: Lfn, size: int, adler: str, block: str, replicas: Iterab
 def _say(
     publisher: Publisher,
     held: Iterator[tuple[str, HeldFile]],
-    result: Registered,
+    result: Registration,
     timeout_s: float,
     on_progress: Callable[[int, int], None] | None,
 ) -> None:
@@ -316,7 +316,7 @@ def _say(
     result.files, result.bytes = writer.acknowledged, writer.acknowledged_bytes
 
 
-def _without_duplicates(held: Iterator[tuple[str, HeldFile]], result: Registered) -> Iterator[tuple[str, HeldFile]]:
+def _without_duplicates(held: Iterator[tuple[str, HeldFile]], result: Registration) -> Iterator[tuple[str, HeldFile]]:
     seen: dict[int, int] = {}
     for where, file in held:
         key, content = hash(file.lfn), hash((file.bytes, file.adler32, file.block))
@@ -330,7 +330,7 @@ def _without_duplicates(held: Iterator[tuple[str, HeldFile]], result: Registered
 
 
 def _without_conflicts(
-    held: Iterator[tuple[str, HeldFile]], result: Registered, site: Site, replicas_of: ReplicasOf
+    held: Iterator[tuple[str, HeldFile]], result: Registration, site: Site, replicas_of: ReplicasOf
 ) -> Iterator[tuple[str, HeldFile]]:
     while chunk := list(islice(held, _LOOKED_UP)):
         known = _by_name(replicas_of, [file.lfn for _, file in chunk])

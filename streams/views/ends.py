@@ -7,11 +7,9 @@ from collections.abc import Callable, Sequence
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
+from streams.core.topics import LogPartition
 from streams.kafka import client
 from streams.settings import Settings
-
-Place = tuple[str, int]
-"""(topic, partition)"""
 
 _latest: Callable[[], OffsetSpec] = OffsetSpec.latest
 _MISSING = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
@@ -20,11 +18,11 @@ _MISSING = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaEr
 class EndOffsets:
     """End offsets of fixed places of one cluster, records of open transactions included. One request each time."""
 
-    def __init__(self, settings: Settings, site: str, places: Sequence[Place]) -> None:
+    def __init__(self, settings: Settings, site: str, places: Sequence[LogPartition]) -> None:
         self._admin = client.admin(settings, site)
         self._places = places
 
-    def sample(self, timeout_s: float, places: Sequence[Place] | None = None) -> dict[Place, int] | None:
+    def sample(self, timeout_s: float, places: Sequence[LogPartition] | None = None) -> dict[LogPartition, int] | None:
         """Ends now, of all places or of these, without places that do not exist. None when the broker does not say; one
         that just started, or whose topics are new, may say "not leader" of what it has: asking again soon can help.
         """
@@ -40,10 +38,10 @@ class EndOffsets:
             return None
         return ends
 
-    def _ask(self, timeout_s: float, places: Sequence[Place]) -> dict[Place, int] | None:
+    def _ask(self, timeout_s: float, places: Sequence[LogPartition]) -> dict[LogPartition, int] | None:
         wanted = {TopicPartition(*place): _latest() for place in places}
         level = IsolationLevel.READ_UNCOMMITTED
-        ends: dict[Place, int] = {}
+        ends: dict[LogPartition, int] = {}
         for place, answer in self._admin.list_offsets(wanted, isolation_level=level, request_timeout=timeout_s).items():
             try:
                 ends[place.topic, place.partition] = answer.result().offset

@@ -10,7 +10,7 @@ from streams import wire
 from streams.client.intent_snapshot import Snapshot, unnamed
 from streams.core import records as m
 from streams.errors import Transfer2goError
-from streams.kafka.reader import Reader, record_of
+from streams.kafka.reader import LogReader, record_of
 from streams.settings import Settings
 
 MANIFESTS_MAX = 64
@@ -25,7 +25,7 @@ def named(settings: Settings, snapshot: Snapshot, places: Mapping[str, str]) -> 
     until_s = time.monotonic() + ANSWER_S
     names: dict[str, str] = {}
     try:
-        with Reader(settings, settings.here, committed=False) as reader:
+        with LogReader(settings, settings.here, committed=False) as reader:
             for place in sorted(set(places.values()), key=_offset)[:MANIFESTS_MAX]:
                 body = _body(settings, reader, place, until_s)
                 if body is None:
@@ -42,7 +42,7 @@ def _offset(place: str) -> tuple[str, int]:
     return topic, int(offset)
 
 
-def _body(settings: Settings, reader: Reader, place: str, until_s: float) -> m.ManifestWritten | None:
+def _body(settings: Settings, reader: LogReader, place: str, until_s: float) -> m.ManifestWritten | None:
     topic, partition, offset = place.split(" ")
     where = (topic, int(partition))
     reader.assign({where: int(offset)})

@@ -8,7 +8,7 @@ from streams.core.selectors import Kind, Selector
 from streams.errors import UsageError
 from streams.views.rows import Entry
 
-Place = tuple[int, str]
+SelectionCursor = tuple[int, str]
 """Number of a selector of `wide`, and the block (`DATASET#BLOCK`) in it."""
 
 
@@ -26,9 +26,9 @@ class Plan:
         self.lfns = [s.name for s in asked if s.kind is Kind.FILE]
         self._number = {s.name: number for number, s in enumerate(self.wide)}
 
-    def place(self, entries: Sequence[Entry]) -> Place | None:
+    def place(self, entries: Sequence[Entry]) -> SelectionCursor | None:
         """Where a file is listed: in the first selector that has it, its first block there. None: by its own name."""
-        best: Place | None = None
+        best: SelectionCursor | None = None
         for e in entries:
             block = f"{e.dataset}#{e.block}"
             number = self._number.get(e.dataset, self._number.get(block))
@@ -36,7 +36,7 @@ class Plan:
                 best = (number, block)
         return best
 
-    def wide_cursor(self, place: Place, lfn: str) -> str:
+    def wide_cursor(self, place: SelectionCursor, lfn: str) -> str:
         return f"{place[0]} {place[1]} {lfn}"
 
     def file_cursor(self, index: int) -> str:

@@ -6,13 +6,13 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from streams.client.announcements import MISSED_MAX, REMEMBERED_MS, Announced, Announcements, Key, key_of
+from streams.client.announcements import MISSED_MAX, REMEMBERED_MS, Announcements, LiveWriter, WriterKey, key_of
 from streams.core.names import Site
 from streams.core.records import Origin, SiteAnnounced
 from streams.views import rows
 from streams.wire.release import UNTOLD
 
-__all__ = ["MISSED_MAX", "REMEMBERED_MS", "Announced", "Sites"]
+__all__ = ["MISSED_MAX", "REMEMBERED_MS", "LiveWriter", "Sites"]
 
 
 class Sites(Announcements):
@@ -30,17 +30,17 @@ class Sites(Announcements):
         return {_row_key(key): None if said is None else _pack(said) for key, said in changes.items()}
 
 
-def _row_key(key: Key) -> bytes:
+def _row_key(key: WriterKey) -> bytes:
     return rows.SITE + "\0".join(key).encode()
 
 
-def _pack(a: Announced) -> bytes:
+def _pack(a: LiveWriter) -> bytes:
     return json.dumps(asdict(a), separators=(",", ":")).encode()
 
 
-def _unpack(row: bytes) -> Announced:
+def _unpack(row: bytes) -> LiveWriter:
     fields = json.loads(row)
     fields["site"] = Site(fields["site"])
     fields["peers"] = tuple(Site(p) for p in fields["peers"])
     fields["endpoints"] = tuple(fields["endpoints"])
-    return Announced(**fields)
+    return LiveWriter(**fields)

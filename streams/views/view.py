@@ -28,13 +28,14 @@ from streams import wire
 from streams.core import topics
 from streams.core.names import IntentId
 from streams.core.records import DeadLetter, FilesHeld, FilesLost, SiteAnnounced
+from streams.core.topics import LogPartition
 from streams.errors import NeverWorks, Temporary, Transfer2goError, WireError
 from streams.kafka import client
 from streams.settings import Settings
 from streams.views import intent_rows as layout
 from streams.views import rows
 from streams.views.catalogue import Catalogue
-from streams.views.ends import EndOffsets, Place
+from streams.views.ends import EndOffsets
 from streams.views.folding import Changes
 from streams.views.intents import IntentChanges, Intents
 from streams.views.sites import Sites
@@ -60,7 +61,7 @@ _AGAIN_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ReadProgress:
     """What the thread did since its start. `refused` went to `on_refused`; `fault` is why it ended, if it did.
 
     `applied` are records of replicas and announcements, `folded` those of intents, of which `skipped` were refused.
@@ -95,15 +96,15 @@ class View:
         self.catalogue: Catalogue
         self.sites: Sites
         self.intents: Intents
-        self.progress = Progress()
+        self.progress = ReadProgress()
         self._settings, self._here = settings, settings.here
         self._on_refused, self._on_fault = on_refused, on_fault
         self._places = self._places_of(topics.REPLICAS, topics.ANNOUNCEMENTS)
         self._intent_places = self._places_of(*topics.OF_INTENTS)
         self._intent_changes: IntentChanges
-        self._waits_for: dict[Place, int] | None = None
+        self._waits_for: dict[LogPartition, int] | None = None
         """What must be reached before intents are read; None: not known yet."""
-        self._reached: dict[Place, int] = {}
+        self._reached: dict[LogPartition, int] = {}
         self._moved = Condition()
         self._counting = Lock()
         self._stopping = Event()
@@ -129,7 +130,7 @@ class View:
         self._intent_changes = IntentChanges(self._db)
         self._ends = EndOffsets(self._settings, self._here, [*self._places, *self._intent_places])
 
-    def _places_of(self, *bases: str) -> list[Place]:
+    def _places_of(self, *bases: str) -> list[LogPartition]:
         return [
             (name, partition)
             for base in bases
@@ -179,7 +180,7 @@ class View:
             timeout_s,
         )
 
-    def _catch_up(self, places: Sequence[Place], timeout_s: float) -> bool:
+    def _catch_up(self, places: Sequence[LogPartition], timeout_s: float) -> bool:
         until = time.monotonic() + timeout_s
         while (ends := self._ends.sample(max(0.1, until - time.monotonic()), places)) is None or len(ends) < len(
             places
@@ -191,7 +192,7 @@ class View:
                 lambda: not self.alive or self._has_reached(ends), max(0.0, until - time.monotonic())
             ) and self._has_reached(ends)
 
-    def _has_reached(self, ends: dict[Place, int]) -> bool:
+    def _has_reached(self, ends: dict[LogPartition, int]) -> bool:
         return all(self._reached.get(place, 0) >= end for place, end in ends.items())
 
     # the threads
@@ -249,7 +250,7 @@ class View:
     def _follow(
         self,
         consumer: Consumer,
-        places: Sequence[Place],
+        places: Sequence[LogPartition],
         most: int,
         hear: Callable[[Any, Changes], None],
         gathered: Callable[[], layout.Rows] = dict,
@@ -261,7 +262,7 @@ class View:
             if first is not None:
                 self._apply([first, *consumer.consume(most - 1, timeout=0)], hear, gathered)
 
-    def _offset(self, place: Place) -> int:
+    def _offset(self, place: LogPartition) -> int:
         row = self._db.get(rows.offset_key(*place))
         offset = OFFSET_BEGINNING if row is None else int(row)
         with self._moved:
@@ -314,7 +315,7 @@ class View:
     def _apply(
         self, messages: list[Any], hear: Callable[[Any, Changes], None], gathered: Callable[[], layout.Rows]
     ) -> None:
-        changes, reached = Changes(self._db), dict[Place, int]()
+        changes, reached = Changes(self._db), dict[LogPartition, int]()
         for message in messages:
             place = (message.topic(), message.partition())
             error = message.error()
@@ -336,7 +337,7 @@ class View:
         changes.extra |= gathered()
         self._write(changes, reached)
 
-    def _write(self, changes: Changes, reached: dict[Place, int]) -> None:
+    def _write(self, changes: Changes, reached: dict[LogPartition, int]) -> None:
         changes.write()
         with self._moved:
             self._reached.update(reached)

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import structlog
 
-from streams.client.announcements import Announced
+from streams.client.announcements import LiveWriter
 from streams.client.snapshot_json import to_plain
 from streams.client.worker_api import SITE_HEADER
 from streams.core.names import Block, Dataset, IntentId, Lfn, Site
@@ -350,5 +350,5 @@ def _summary(summary: Summary) -> dict[str, Any]:
     return {"name": summary.name, "files": summary.known.files, "bytes": summary.known.bytes, "sites": sites}
 
 
-def _announced(announced: Announced) -> dict[str, Any]:
+def _announced(announced: LiveWriter) -> dict[str, Any]:
     return asdict(announced)

@@ -19,7 +19,7 @@ import structlog
 from streams.core import records as m
 from streams.core.names import IntentId, Site
 from streams.core.policy import Policy
-from streams.core.routing import Found, decide
+from streams.core.routing import Holders, decide
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +38,7 @@ class Views(Protocol):
 
     def catch_up(self, timeout_s: float) -> bool: ...
 
-    def found(self, body: m.TransferIntent) -> Found: ...
+    def found(self, body: m.TransferIntent) -> Holders: ...
 
     def sites(self) -> tuple[Site, ...]: ...
 

@@ -56,7 +56,7 @@ class Consulted(Protocol):
     def then(self, key: object, act: Callable[[], object]) -> None: ...
 
 
-class Reading(Protocol):
+class Bodies(Protocol):
     """Rows and manifests, read from outside a turn. Bodies are framed."""
 
     def intent_row(self, intent: IntentId) -> IntentRow | None: ...
@@ -84,7 +84,7 @@ class Effects:
         publisher: Sending,
         plane: Telling,
         consulted: Consulted,
-        rows: Reading,
+        rows: Bodies,
         now_ms: Callable[[], int],
         aside: Callable[[Callable[[], None]], bool] = at_once,
     ) -> None:

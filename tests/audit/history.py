@@ -9,7 +9,7 @@ from uuid import UUID
 from streams import wire
 from streams.core import records as m
 from streams.core import topics
-from streams.core.ledger import FindingList, Judgement, Ledger, Place
+from streams.core.ledger import FindingList, Judgement, Ledger, LogPosition
 from streams.core.manifest import digest
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges
@@ -50,7 +50,7 @@ class Writer:
     incarnation: str
     next_seq: dict[tuple[str, int], int] = field(default_factory=dict)
 
-    def say(self, message: m.Message) -> Place:
+    def say(self, message: m.Message) -> LogPosition:
         """Publish; returns where it stands at its origin."""
         key = m.key_of(message)
         raw = key if isinstance(key, bytes) else key.encode()
@@ -61,7 +61,7 @@ class Writer:
         headers = tuple(wire.headers(message, origin))
         return self.world.append(self.site, topic, partition, Rec(raw, wire.encode(message), headers, origin.at_ms))
 
-    def announce(self, *, closing: bool = False, sequences: Iterable[m.LastSequence] | None = None) -> Place:
+    def announce(self, *, closing: bool = False, sequences: Iterable[m.LastSequence] | None = None) -> LogPosition:
         last = [m.LastSequence(t, p, n - 1) for (t, p), n in sorted(self.next_seq.items())]
         told = tuple(last if sequences is None else sequences)
         return self.say(
@@ -91,11 +91,11 @@ class World:
         self.writers.append(made)
         return made
 
-    def append(self, site: Site, topic: str, partition: int, record: Rec) -> Place:
+    def append(self, site: Site, topic: str, partition: int, record: Rec) -> LogPosition:
         log = self.logs.setdefault((site, topic, partition), [])
         offset = log[-1][0] + 1 if log else 0
         log.append((offset, record))
-        return Place(site, topic, partition, offset)
+        return LogPosition(site, topic, partition, offset)
 
     def mirror(self, *, keep: Callable[[Site, str, Rec], bool] = lambda target, topic, rec: True) -> None:
         """Copy everything new to where it belongs; `keep(target, base topic, record)` false: lost on the way."""
@@ -119,31 +119,33 @@ class World:
 
     # breaking
 
-    def where(self, site: Site, topic: str, test: Callable[[m.Message], bool] = lambda message: True) -> list[Place]:
+    def where(
+        self, site: Site, topic: str, test: Callable[[m.Message], bool] = lambda message: True
+    ) -> list[LogPosition]:
         """Places in `topic` at `site` of records that the test accepts, in partition order."""
         return [p for p, rec in self.records(site, topic) if test(self.decoded(p, rec).message)]
 
-    def records(self, site: Site, topic: str) -> list[tuple[Place, Rec]]:
+    def records(self, site: Site, topic: str) -> list[tuple[LogPosition, Rec]]:
         return [
-            (Place(s, t, partition, offset), rec)
+            (LogPosition(s, t, partition, offset), rec)
             for (s, t, partition), log in sorted(self.logs.items())
             if (s, t) == (site, topic)
             for offset, rec in log
         ]
 
-    def decoded(self, place: Place, rec: Rec) -> wire.Heard:
+    def decoded(self, place: LogPosition, rec: Rec) -> wire.Heard:
         return wire.decode(place.topic, rec.key, rec.value, rec.headers, place.site)
 
-    def at(self, place: Place) -> Rec:
+    def at(self, place: LogPosition) -> Rec:
         return dict(self.logs[place[:3]])[place.offset]
 
-    def drop(self, place: Place) -> None:
+    def drop(self, place: LogPosition) -> None:
         self.logs[place[:3]] = [(o, r) for o, r in self.logs[place[:3]] if o != place.offset]
 
-    def put(self, place: Place, rec: Rec) -> None:
+    def put(self, place: LogPosition, rec: Rec) -> None:
         self.logs[place[:3]] = [(o, rec if o == place.offset else r) for o, r in self.logs[place[:3]]]
 
-    def forge(self, place: Place, message: m.Message) -> None:
+    def forge(self, place: LogPosition, message: m.Message) -> None:
         """Another value under the same number, key and headers."""
         self.put(place, replace(self.at(place), value=wire.encode(message)))
 
@@ -152,14 +154,14 @@ class World:
     def partitions(self) -> list[tuple[Site, str, int]]:
         return sorted(self.logs)
 
-    def facts(self) -> Iterator[tuple[Place, Rec]]:
+    def facts(self) -> Iterator[tuple[LogPosition, Rec]]:
         for (site, topic, partition), log in sorted(self.logs.items()):
             for offset, rec in log:
-                yield Place(site, topic, partition, offset), rec
+                yield LogPosition(site, topic, partition, offset), rec
 
     def ledger(
         self,
-        facts: Iterable[tuple[Place, Rec]] | None = None,
+        facts: Iterable[tuple[LogPosition, Rec]] | None = None,
         read: Iterable[Site] | None = None,
         release: int = 1,
     ) -> Ledger:
@@ -172,7 +174,7 @@ class World:
 
     def judge(
         self,
-        facts: Iterable[tuple[Place, Rec]] | None = None,
+        facts: Iterable[tuple[LogPosition, Rec]] | None = None,
         *,
         read: Iterable[Site] | None = None,
         now_ms: int = LATER_MS,
@@ -183,7 +185,7 @@ class World:
         made = self.ledger(facts, read, release)
         for key in made.wanted():
             for offset, rec in self.logs[key]:
-                locate(made, Place(*key, offset), rec)
+                locate(made, LogPosition(*key, offset), rec)
         findings = FindingList(now_ms)
         made.lose_renewed(findings)
         return made.judge(now_ms, committed=committed, findings=findings)
@@ -196,7 +198,7 @@ def origin_of(rec: Rec) -> m.Origin | None:
         return None
 
 
-def locate(ledger: Ledger, place: Place, rec: Rec) -> None:
+def locate(ledger: Ledger, place: LogPosition, rec: Rec) -> None:
     """Tell of one record in the second reading."""
 
     def message() -> m.Message | None:
@@ -209,7 +211,7 @@ def locate(ledger: Ledger, place: Place, rec: Rec) -> None:
         ledger.locate(place, origin, hash(rec.value), message)
 
 
-def hear(ledger: Ledger, place: Place, rec: Rec) -> None:
+def hear(ledger: Ledger, place: LogPosition, rec: Rec) -> None:
     whole = hash((rec.key, rec.value, rec.headers))
     try:
         heard = wire.decode(place.topic, rec.key, rec.value, rec.headers, place.site)
@@ -227,11 +229,11 @@ def judged(
     ledger, findings = Ledger(sites, digest, partitions=partitions), FindingList(now_ms)
     for key, log in sorted(logs.items()):
         for offset, rec in enumerate(log):
-            hear(ledger, Place(*key, offset), rec)
+            hear(ledger, LogPosition(*key, offset), rec)
     ledger.lose_renewed(findings)
     for key in ledger.wanted():
         for offset, rec in enumerate(logs[key]):
-            locate(ledger, Place(*key, offset), rec)
+            locate(ledger, LogPosition(*key, offset), rec)
     return ledger.judge(now_ms, findings=findings)
 
 

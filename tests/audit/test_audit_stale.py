@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from streams.auditing.replaying import EXIT_BROKEN, EXIT_CLEAN, audit
 from streams.cli.audit import audit as command
 from streams.core import records as m
-from streams.core.ledger import Judgement, Place, Severity, Staleness
+from streams.core.ledger import Judgement, LogPosition, Severity, Staleness
 from streams.core.names import ManifestId, Text
 from tests.audit.conftest import Stage
 from tests.audit.history import START_MS, A, B, Federation, Rec, item
@@ -104,7 +104,7 @@ def test_what_has_ended_and_what_waits_for_its_user_is_not_stale() -> None:
 def test_in_any_order_of_partitions_it_is_the_same() -> None:
     world = of(unserved)
     facts = list(world.facts())
-    by_partition: dict[tuple[str, str, int], list[tuple[Place, Rec]]] = {}
+    by_partition: dict[tuple[str, str, int], list[tuple[LogPosition, Rec]]] = {}
     for place, rec in facts:
         by_partition.setdefault(place[:3], []).append((place, rec))
     backwards = [fact for key in reversed(by_partition) for fact in by_partition[key]]

@@ -13,7 +13,7 @@ from io import BytesIO
 import fastavro
 
 import schemas
-from streams.core.ledger import Ledger, Place
+from streams.core.ledger import Ledger, LogPosition
 from streams.core.names import Site
 from tests.audit.history import LATER_MS, A, B, Federation, Rec, hear, item
 
@@ -22,7 +22,7 @@ _FILES = 5
 _FRAME_BYTES = 5
 
 
-def make_history(intents: int) -> list[tuple[Place, Rec]]:
+def make_history(intents: int) -> list[tuple[LogPosition, Rec]]:
     """Healthy intents of five files each from A to B; the originals of all journals, then the mirrors' copies."""
     world = Federation()
     for number in range(1, intents + 1):

@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from streams.core.names import Site
 from streams.core.topics import chunks_to, partition_of, remote
-from streams.kafka.reader import Reader
+from streams.kafka.reader import LogReader
 from streams.settings import Settings
 
 GIVE_UP_S = 300.0
@@ -40,7 +40,7 @@ def seconds(settings: Settings, source: Site, destination: Site, keyed: Sequence
     payload = bytes(size)
     records = _interleaved(keyed, size)
     topic = remote(source, chunks_to(destination))
-    with Reader(settings, destination, committed=False, large_records=True) as reader:
+    with LogReader(settings, destination, committed=False, large_records=True) as reader:
         ends = reader.end_offsets(reader.partitions_of([topic]))
     places = [TopicPartition(topic, p, ends[topic, p]) for p in range(settings.registry.partitions)]
     consumer = Consumer(

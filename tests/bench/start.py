@@ -98,7 +98,7 @@ class Start:
             row = intents.fold(None, m.IntentDecided(intent, 1, m.Verdict.ACCEPTED, body, A, 0, 5), B)
             first = m.ManifestWritten(intent, A, 0, 0, "", "", m.Unit.BYTES, items(), False)
             index = Manifest(first).index
-            told = (intents.Told(0, 1, Ranges([(0, PER_INTENT)])),)
+            told = (intents.ToldTransfers(0, 1, Ranges([(0, PER_INTENT)])),)
             chain = Chain(0, PER_INTENT, index.sha256, "", last=True)
             yield "intents", intent, rows.open_key(intent), b""
             yield "intents", intent, intent, rows.encode(replace(row, chain=chain, told=told))

@@ -38,7 +38,7 @@ def lot(code: int, whole: int, whole_files: int = 2) -> files.Lot:
 )
 def test_exit_codes(lots: list[files.Lot], wrong: tuple[str, ...], audit: int, code: int) -> None:
     report: Any = SimpleNamespace(exit_code=audit)
-    assert files.Report(A, B, tuple(lots), 1.0, wrong, report).exit_code == code
+    assert files.DemoReport(A, B, tuple(lots), 1.0, wrong, report).exit_code == code
 
 
 def test_the_samples_are_real_root_files_with_their_origin() -> None:

@@ -52,7 +52,7 @@ def test_a_piped_table_cuts_nothing_and_escapes_controls(capsys: pytest.CaptureF
 
 def test_progress_in_a_pipe_is_plain_lines_with_rate_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
     now = [0.0]
-    progress = screen.Progress("moving", now_s=lambda: now[0])
+    progress = screen.ProgressLine("moving", now_s=lambda: now[0])
     for second in range(7):
         now[0] = float(second)
         progress.show(second, 10, second * 1_000_000, 10_000_000)
@@ -66,7 +66,7 @@ def test_progress_in_a_pipe_is_plain_lines_with_rate_and_time_left(capsys: pytes
 
 
 def test_no_rate_where_nothing_moved_and_an_intents_own_duration(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = screen.Progress("moved", now_s=lambda: 0.0)
+    progress = screen.ProgressLine("moved", now_s=lambda: 0.0)
     progress.end(3, 3, 4_290_000_000, 4_290_000_000, "done", seconds=42.9)
     progress.end(0, 3, 0, 4_290_000_000, "failed", seconds=12.0)
     progress.end(3, 3, 4_290_000_000, 4_290_000_000, "done", seconds=0.0)
@@ -79,7 +79,7 @@ def test_no_rate_where_nothing_moved_and_an_intents_own_duration(capsys: pytest.
 
 def test_watched_from_the_middle_what_moved_before_is_no_rate(capsys: pytest.CaptureFixture[str]) -> None:
     now = [0.0]
-    progress = screen.Progress("moving", now_s=lambda: now[0])
+    progress = screen.ProgressLine("moving", now_s=lambda: now[0])
     for second in range(7):
         now[0] = float(second)
         progress.show(500 + second, 1000, 500_000_000 + second * 1_000_000, 1_000_000_000)
@@ -103,7 +103,7 @@ def test_the_time_left_of_small_and_large_files_is_never_off_by_an_order(
 ) -> None:
     """2,000 files of 1 kB at 400/s and one of 1.2 GB at 150 MB/s, one after the other: 13 s."""
     now, truth = [0.0], []
-    progress = screen.Progress("moving", now_s=lambda: now[0])
+    progress = screen.ProgressLine("moving", now_s=lambda: now[0])
     for half in range(26):
         now[0] = half / 2
         small_s, large_s = min(now[0], 5.0), max(0.0, now[0] - 5)
@@ -121,7 +121,7 @@ def test_the_time_left_of_small_and_large_files_is_never_off_by_an_order(
 
 def test_many_small_files_are_told_by_their_number(capsys: pytest.CaptureFixture[str]) -> None:
     now = [0.0]
-    progress = screen.Progress("moving", now_s=lambda: now[0])
+    progress = screen.ProgressLine("moving", now_s=lambda: now[0])
     for second in range(7):
         now[0] = float(second)
         progress.show(second * 100, 1000, second * 120_000, 1_000_000)  # those that are left are smaller
@@ -162,7 +162,7 @@ def test_json_lines_are_json_whatever_is_in_them(capsys: pytest.CaptureFixture[s
 def test_of_the_first_few_of_a_mix_nothing_is_concluded(capsys: pytest.CaptureFixture[str]) -> None:
     """As the demo sends them: three files of 258 kB first, then 500 small ones and one of 1 GB."""
     now = [0.0]
-    progress = screen.Progress("moving", now_s=lambda: now[0])
+    progress = screen.ProgressLine("moving", now_s=lambda: now[0])
     for second, files, moved in ((0, 0, 0), (2, 3, 775_000), (4, 503, 17_790_000)):
         now[0] = float(second)
         progress.show(files, 504, moved, 1_020_000_000)

@@ -23,7 +23,7 @@ from streams.core.selectors import Kind, Selector
 from streams.errors import Temporary
 from streams.events.batches import fingerprint, pack
 from streams.kafka.publish import Publisher
-from streams.kafka.reader import Reader, record_of
+from streams.kafka.reader import LogReader, record_of
 from streams.kafka.replay import replay
 from streams.kafka.sequenced_producer import OnAck
 from streams.settings import Registry, Settings, SiteEntry
@@ -79,7 +79,7 @@ class SourceSite:
         self._send(topics.remote(A, m.topic_of(fact)), INTENT, wire.encode(fact), wire.headers(fact, self._origin()))
 
     def __enter__(self) -> SourceSite:
-        self._reader = Reader(self.settings, B, committed=False, away_s=1e9)
+        self._reader = LogReader(self.settings, B, committed=False, away_s=1e9)
         names = [topics.requests_to(A)]
         self._reader.assign(self._reader.end_offsets(self._reader.partitions_of(names)))
         self._thread = threading.Thread(target=self._run, daemon=True)

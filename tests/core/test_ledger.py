@@ -10,7 +10,7 @@ import pytest
 from streams import wire
 from streams.core import records as m
 from streams.core import topics
-from streams.core.ledger import Invariant, Judgement, Place, Severity
+from streams.core.ledger import Invariant, Judgement, LogPosition, Severity
 from streams.core.manifest import digest
 from streams.core.names import Destination, IntentId, ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges
@@ -43,7 +43,7 @@ def found(judgement: Judgement) -> list[tuple[Invariant, str]]:
     return [(f.invariant, f.words) for f in judgement.broken]
 
 
-def only(judgement: Judgement, invariant: Invariant, *words: str) -> tuple[Place, ...]:
+def only(judgement: Judgement, invariant: Invariant, *words: str) -> tuple[LogPosition, ...]:
     """The records of the only finding, which is of this invariant and says these words."""
     assert len(judgement.broken) == 1, found(judgement)
     (finding,) = judgement.broken
@@ -196,7 +196,7 @@ def test_the_same_completion_published_again_is_a_duplicate() -> None:
     assert found(world.judge()) == []
 
 
-def completed_with(change: dict[str, object]) -> tuple[Federation, Place]:
+def completed_with(change: dict[str, object]) -> tuple[Federation, LogPosition]:
     """A history whose only completion was written with some fields changed."""
     world = Federation()
     body = world.ask(1, B)
@@ -355,11 +355,11 @@ def test_a_missing_manifest_and_a_broken_chain() -> None:
 POISON = Rec(b"k", b"\x00nonsense", (), START_MS + 5)
 
 
-def letter(place: Place) -> m.DeadLetter:
+def letter(place: LogPosition) -> m.DeadLetter:
     return m.DeadLetter(Text("bad"), place.topic, place.partition, place.offset, b"k", b"", "")
 
 
-def poisoned(world: World) -> tuple[Place, Place]:
+def poisoned(world: World) -> tuple[LogPosition, LogPosition]:
     at_home = world.append(A, topics.INTENTS, 0, POISON)
     world.mirror()
     copy = next(p for p, r in world.records(B, f"{A}.{topics.INTENTS}") if r is POISON)
@@ -393,7 +393,7 @@ def test_a_poison_record_that_no_worker_reached_is_not_silent_yet() -> None:
 
 def test_the_number_of_a_refused_record_is_not_missed() -> None:
     world = healthy()
-    broken: list[Place] = []
+    broken: list[LogPosition] = []
     for site, topic in ((B, topics.REPORTS), (A, f"{B}.{topics.REPORTS}")):
         place = world.where(site, topic)[0]
         broken.append(place)
@@ -421,7 +421,7 @@ def test_a_record_in_the_wrong_partition() -> None:
 
 def test_a_dead_letter_that_points_at_nothing() -> None:
     world = healthy()
-    place = world.workers[B].say(letter(Place(B, topics.INTENTS, 0, 99)))
+    place = world.workers[B].say(letter(LogPosition(B, topics.INTENTS, 0, 99)))
     assert only(world.judge(), I6, "never there") == (place,)
 
 

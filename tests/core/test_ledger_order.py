@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from streams.core import records as m
 from streams.core import topics
-from streams.core.ledger import Judgement, Place
+from streams.core.ledger import Judgement, LogPosition
 from streams.core.ledger.numbering import Class, Stream, StreamId
 from streams.core.ledger.spans import SpanSet
 from streams.core.names import Text
@@ -62,9 +62,9 @@ def _healthy(world: Federation) -> None:
 BREAKS = [_healthy, _lost_copy, _forged_copy, _contradiction, _second_body, _old_attempt]
 
 
-def _interleaved(world: Federation, order: list[int]) -> Iterator[tuple[Place, Rec]]:
+def _interleaved(world: Federation, order: list[int]) -> Iterator[tuple[LogPosition, Rec]]:
     """The facts with partitions taken in turns as `order` says, each partition in its own order."""
-    queues = [[(Place(*key, offset), rec) for offset, rec in world.logs[key]] for key in world.partitions()]
+    queues = [[(LogPosition(*key, offset), rec) for offset, rec in world.logs[key]] for key in world.partitions()]
     for number in order:
         if queues:
             queue = queues[number % len(queues)]

@@ -420,11 +420,11 @@ def test_what_the_own_destination_told_is_kept_while_its_transfer_is_open() -> N
     facts = (x.reported(one.manifest), x.reported(two.manifest, number=2), x.reported(destination=x.C))
     row = intent(x.decided(), *facts)
     assert row is not None
-    assert row.told == (intents.Told(0, 1, Ranges.of(0)), intents.Told(0, 2, Ranges.of(1)))
+    assert row.told == (intents.ToldTransfers(0, 1, Ranges.of(0)), intents.ToldTransfers(0, 2, Ranges.of(1)))
     row = intents.fold(row, x.reported(one.manifest, number=2), x.B)
-    assert row.told == (intents.Told(0, 2, Ranges.of(0, 1)),)
+    assert row.told == (intents.ToldTransfers(0, 2, Ranges.of(0, 1)),)
     row = intents.fold(row, x.completed(one.manifest), x.B)
-    assert row.told == (intents.Told(0, 2, Ranges.of(1)),)
+    assert row.told == (intents.ToldTransfers(0, 2, Ranges.of(1)),)
     assert intents.fold(row, x.reported(one.manifest), x.B) == row, "it is closed"
     elsewhere = IntentRow(x.INTENT)
     for fact in facts:

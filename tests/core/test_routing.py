@@ -9,19 +9,19 @@ import pytest
 from streams.core import records as m
 from streams.core.names import Site
 from streams.core.records import fault
-from streams.core.routing import Found, decide
+from streams.core.routing import Holders, decide
 from tests.core import example as x
 
 SITES = (x.A, x.B, x.C)
 
 
-def found(files: int = 2, unknown: tuple[str, ...] = (), **per_site: int) -> Found:
+def found(files: int = 2, unknown: tuple[str, ...] = (), **per_site: int) -> Holders:
     held: Mapping[Site, tuple[int, int]] = {Site(s): (n, 100 * n) for s, n in (per_site or {"S_C": files}).items()}
-    return Found(files, held, unknown)
+    return Holders(files, held, unknown)
 
 
 def verdict(
-    what: Found,
+    what: Holders,
     wish: m.TransferIntent | None = None,
     *,
     alive: tuple[Site, ...] = SITES,
@@ -58,7 +58,7 @@ def test_an_unknown_site_is_refused_at_once(wish: m.TransferIntent) -> None:
 
 
 def test_an_unknown_name_is_undecided_until_waited() -> None:
-    what = Found(0, {}, ("/store/x", "/store/y", "/store/z", "/store/w"))
+    what = Holders(0, {}, ("/store/x", "/store/y", "/store/z", "/store/w"))
     assert verdict(what) is None
     text = refusal(verdict(what, waited=True))
     assert "/store/x, /store/y, /store/z is known at any site" in text
@@ -67,7 +67,7 @@ def test_an_unknown_name_is_undecided_until_waited() -> None:
 
 def test_very_long_names_are_cut() -> None:
     names = tuple("/" + c * 1023 for c in "abc")
-    assert len(refusal(verdict(Found(0, {}, names), waited=True))) == 400
+    assert len(refusal(verdict(Holders(0, {}, names), waited=True))) == 400
 
 
 def test_some_unknown_names_do_not_stop_the_others() -> None:
@@ -77,7 +77,7 @@ def test_some_unknown_names_do_not_stop_the_others() -> None:
 
 
 def test_a_dataset_of_no_files_is_refused() -> None:
-    assert "no file of the selection" in refusal(verdict(Found(0, {}, ())))
+    assert "no file of the selection" in refusal(verdict(Holders(0, {}, ())))
 
 
 def test_a_source_asked_for_must_hold_something() -> None:
@@ -104,13 +104,13 @@ def test_a_destination_that_holds_everything_is_its_own_source() -> None:
 
 
 def test_files_that_nobody_holds_any_more_are_refused_when_waited() -> None:
-    nowhere = Found(2, {}, ())
+    nowhere = Holders(2, {}, ())
     assert verdict(nowhere) is None
     assert "no site holds a file" in refusal(verdict(nowhere, waited=True))
 
 
 def test_an_open_intent_that_names_its_source_needs_nothing_there() -> None:
-    nothing = Found(0, {}, (x.DATASET,))
+    nothing = Holders(0, {}, (x.DATASET,))
     assert source(verdict(nothing, x.growing(source=x.A))) == x.A
     assert verdict(nothing, x.growing(source=None)) is None
     assert "name the source" in refusal(verdict(nothing, x.growing(source=None), waited=True))

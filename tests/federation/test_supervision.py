@@ -20,7 +20,7 @@ from streams.errors import NeverWorks, Temporary
 from streams.federation import local, plan, process
 from streams.federation.java import Java
 from streams.federation.jvm import Jvm
-from streams.federation.process import Running
+from streams.federation.process import RunningPart
 from streams.federation.supervisor import Supervisor
 from tests.system_tools import tool
 
@@ -34,8 +34,8 @@ def until(done: Callable[[], bool], timeout_s: float = 20.0) -> None:
         time.sleep(0.02)
 
 
-def watching(state: Path, *parts: Running) -> Supervisor:
-    record = plan.Record((), 1)
+def watching(state: Path, *parts: RunningPart) -> Supervisor:
+    record = plan.FederationRecord((), 1)
     found = Supervisor(state, record, Jvm(Java(Path("java"), "21"), (), state / "log4j2.properties"))
     for part in parts:
         found.add(part)
@@ -43,8 +43,8 @@ def watching(state: Path, *parts: Running) -> Supervisor:
     return found
 
 
-def part(state: Path, name: str, *command: str) -> Running:
-    return Running(name, [*command], dict(os.environ), state / "logs" / f"{name}.log", lambda: True)
+def part(state: Path, name: str, *command: str) -> RunningPart:
+    return RunningPart(name, [*command], dict(os.environ), state / "logs" / f"{name}.log", lambda: True)
 
 
 def test_what_asks_to_be_started_again_is_at_once(tmp_path: Path) -> None:
@@ -149,15 +149,15 @@ def test_a_part_that_cannot_be_started_now_is_started_later(tmp_path: Path, monk
     assert one.popen is not None
     one.popen.kill()
     one.popen.wait(10)
-    start, refused = Running.start, list[str]()
+    start, refused = RunningPart.start, list[str]()
 
-    def full(self: Running) -> None:
+    def full(self: RunningPart) -> None:
         if len(refused) < 2:
             refused.append(self.name)
             raise OSError(28, "No space left on device")
         start(self)
 
-    monkeypatch.setattr(Running, "start", full)
+    monkeypatch.setattr(RunningPart, "start", full)
     monkeypatch.setattr(plan, "write_record", no_room)
     try:
         found.watch()
@@ -227,10 +227,10 @@ def test_down_kills_its_own_and_never_a_stranger(tmp_path: Path) -> None:
     own, stranger = (subprocess.Popen(SLEEPS) for _ in range(2))
     try:
         parts = (
-            plan.Part("own", own.pid, psutil.Process(own.pid).create_time(), "ready"),
-            plan.Part("stranger", stranger.pid, psutil.Process(stranger.pid).create_time() - 60, "ready"),
+            plan.FederationPart("own", own.pid, psutil.Process(own.pid).create_time(), "ready"),
+            plan.FederationPart("stranger", stranger.pid, psutil.Process(stranger.pid).create_time() - 60, "ready"),
         )
-        plan.write_record(tmp_path, replace(plan.Record((), 1), pid=2**22 + 1, created=1.0, parts=parts))
+        plan.write_record(tmp_path, replace(plan.FederationRecord((), 1), pid=2**22 + 1, created=1.0, parts=parts))
         local.down(tmp_path)
         assert own.wait(10) == -signal.SIGKILL
         assert stranger.poll() is None

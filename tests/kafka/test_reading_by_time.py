@@ -10,7 +10,7 @@ from confluent_kafka import Producer
 
 from streams import wire
 from streams.cli import tailing, upgrading
-from streams.cli.lagging import Flow, Uncarried, mirror_lag, uncarried
+from streams.cli.lagging import FlowLag, Uncarried, mirror_lag, uncarried
 from streams.client import worker_api
 from streams.consuming import session as consuming
 from streams.consuming.intent_reader import IntentReader
@@ -116,7 +116,7 @@ def test_a_consumer_finds_what_it_told_before_whatever_its_sources_clock_says(he
         line.close()
 
 
-def flows(settings: Settings) -> dict[str, Flow]:
+def flows(settings: Settings) -> dict[str, FlowLag]:
     return {flow.topic: flow for flow in mirror_lag(settings, A)}
 
 

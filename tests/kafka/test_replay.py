@@ -14,7 +14,7 @@ from confluent_kafka import Producer
 from streams.core.names import Site
 from streams.errors import NotFound, Temporary
 from streams.kafka import replay as replaying
-from streams.kafka.reader import Reader
+from streams.kafka.reader import LogReader
 from streams.kafka.replay import end_offsets, replay, replay_batches, tail
 from streams.settings import Settings
 
@@ -92,7 +92,7 @@ def test_nothing_to_read_ends_at_once(settings: Settings) -> None:
 
 def test_ends_and_times(written: Producer, settings: Settings) -> None:
     assert end_offsets(settings, A, ["transfers"]) == {("transfers", p): 25 for p in range(4)}
-    with Reader(settings, A) as reader:
+    with LogReader(settings, A) as reader:
         places = reader.partitions_of(["manifests"])
         assert places == [("manifests", p) for p in range(4)]
         assert reader.begin_offsets(places) == dict.fromkeys(places, 0)
@@ -143,7 +143,7 @@ def test_a_broker_that_goes_away_while_reading_is_said(
     mock: Any, written: Producer, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replaying, "STALL_S", 1.0)
-    with Reader(settings, A, away_s=0.5) as reader:
+    with LogReader(settings, A, away_s=0.5) as reader:
         places = reader.partitions_of(["transfers"])
         reader.assign(dict.fromkeys(places, 0))
         assert reader.batch(5)
@@ -154,7 +154,7 @@ def test_a_broker_that_goes_away_while_reading_is_said(
 
 
 def test_places_are_added_and_dropped_while_reading(written: Producer, settings: Settings) -> None:
-    with Reader(settings, A) as reader:
+    with LogReader(settings, A) as reader:
         reader.assign({("transfers", 0): 0})
         first = _read(reader, 25)
         reader.add({("manifests", 2): 8})
@@ -167,7 +167,7 @@ def test_places_are_added_and_dropped_while_reading(written: Producer, settings:
     assert first == [("transfers", 0, offset) for offset in range(25)]
 
 
-def _read(reader: Reader, count: int) -> list[tuple[Any, Any, Any]]:
+def _read(reader: LogReader, count: int) -> list[tuple[Any, Any, Any]]:
     found: list[tuple[Any, Any, Any]] = []
     deadline = time.monotonic() + 10
     while len(found) < count and time.monotonic() < deadline:

@@ -17,7 +17,7 @@ from streams.core.names import Site
 from streams.errors import NeverWorks, NotFound, Temporary
 from streams.kafka import admin, client
 from streams.kafka.admin import check, create_topics, faults, provision
-from streams.kafka.reader import Reader, Record
+from streams.kafka.reader import LogReader, Record
 from streams.kafka.replay import replay
 from streams.settings import Settings, SiteEntry
 
@@ -243,7 +243,7 @@ def test_what_is_found_by_time_across_the_change_and_among_equal_times(empty: Se
     same_ms = _now_ms()
     assert _put(empty, "T2_B.manifests", same_ms - 5, b"before") == ""
     assert _put(empty, "T2_B.manifests", same_ms, *(b"%d" % n for n in range(50))) == ""
-    with Reader(empty, A) as reader:
+    with LogReader(empty, A) as reader:
         place = ("T2_B.manifests", 0)
         assert reader.offsets_at([place], same_ms)[place] == 1
         assert reader.offsets_at([place], same_ms - 1)[place] == 1
@@ -253,7 +253,7 @@ def test_what_is_found_by_time_across_the_change_and_among_equal_times(empty: Se
             producer.produce("manifests", b"%d" % number, partition=1)
         assert producer.flush(20) == 0
     batched = [r for r in _read(empty, "manifests") if r.partition == 1]
-    with Reader(empty, A) as reader:
+    with LogReader(empty, A) as reader:
         for at_ms in {r.timestamp_ms for r in batched}:
             first = next(r.offset for r in batched if r.timestamp_ms >= at_ms)
             assert reader.offsets_at([("manifests", 1)], at_ms)[("manifests", 1)] == first

@@ -12,9 +12,9 @@ from streams import wire
 from streams.core.ranges import Ranges
 from streams.core.records import ChunkHeader, ChunksRequested, ChunksServed, ManifestWritten, Message, Origin
 from streams.kafka.publish import wall_ms
-from streams.planes.destination.coordinator import Destination
+from streams.planes.destination.coordinator import DestinationPlane
 from streams.planes.source.byte_reader import FileBytes
-from streams.planes.source.server import Source, Supply
+from streams.planes.source.server import SourceServer, Supply
 from streams.storage import open_endpoint
 from streams.storage.endpoint import Endpoint
 from tests.planes.stage import PARTITIONS, A, B, manifest_of, open_order, put, request_of
@@ -35,7 +35,7 @@ class Sender:
         self.told: list[Message] = []
         self._done = threading.Condition()
         self.endpoint = open_endpoint(f"file://{root}", name="default")
-        self.source = Source(A, supply(self.endpoint), payload_bytes, self._keep, self._tell, wall_ms)
+        self.source = SourceServer(A, supply(self.endpoint), payload_bytes, self._keep, self._tell, wall_ms)
         self._thread = threading.Thread(target=self.source.run, daemon=True)
         self._thread.start()
 
@@ -75,7 +75,7 @@ class Receiver:
         self.root = root
         self.told: list[Message] = []
         self.endpoint = open_endpoint(f"file://{root}", name="default")
-        self.half = Destination(B, PARTITIONS, self.endpoint, self._tell, clock)
+        self.half = DestinationPlane(B, PARTITIONS, self.endpoint, self._tell, clock)
 
     def _tell(self, message: Message) -> None:
         wire.encode(message)

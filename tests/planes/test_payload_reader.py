@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from streams.core.topics import chunks_to, remote
+from streams.core.topics import LogPartition, chunks_to, remote
 from streams.planes.carriers import log as payload
-from streams.planes.carriers.log import PayloadReader, Place, _Change
+from streams.planes.carriers.log import PayloadReader, _Change
 from tests.planes.feed import Receiver
 from tests.planes.stage import A, B, Clusters, settings_of
 
@@ -28,7 +28,7 @@ def reader(clusters: Clusters, tmp_path: Path) -> Iterator[PayloadReader]:
 def test_a_topic_without_a_leader_holds_up_no_other(reader: PayloadReader, monkeypatch: pytest.MonkeyPatch) -> None:
     away, asked, now_s = {OWN}, list[str](), [100.0]
 
-    def begins(topic: str, new: Mapping[int, int | None]) -> dict[Place, int]:
+    def begins(topic: str, new: Mapping[int, int | None]) -> dict[LogPartition, int]:
         if new:
             asked.append(topic)
             now_s[0] += 3.0

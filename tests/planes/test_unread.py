@@ -28,10 +28,10 @@ from streams.core.records import (
 )
 from streams.core.transfer import TransferRow, fold
 from streams.errors import StorageError
-from streams.planes.destination.unread import REQUESTS_MAX, Unread
+from streams.planes.destination.unread import REQUESTS_MAX, UnreadAnswers
 from streams.planes.orders import Stop
 from streams.planes.source.byte_reader import FileBytes
-from streams.planes.source.server import Taken
+from streams.planes.source.server import ReadPiece
 from streams.storage.checksums import crc32c
 from streams.storage.endpoint import Endpoint
 from tests.planes.feed import Receiver, Sender, listed
@@ -50,7 +50,9 @@ class Moody(FileBytes):
         self.fault: Callable[[RequestedItem], Exception | None] = lambda item: None
         self.tried: list[int] = []
 
-    def take(self, request: ChunksRequested, item: RequestedItem, offset: int, length: int, room_bytes: int) -> Taken:
+    def take(
+        self, request: ChunksRequested, item: RequestedItem, offset: int, length: int, room_bytes: int
+    ) -> ReadPiece:
         self.tried.append(item.no)
         fault = self.fault(item)
         if fault is not None:
@@ -251,14 +253,16 @@ def header_of(*segments: tuple[int, bool], no: int = 1, last: bool = False) -> C
     return header
 
 
-def heard(unread: Unread, *segments: tuple[int, bool], no: int = 1, last: bool = False) -> list[tuple[int, Ranges]]:
+def heard(
+    unread: UnreadAnswers, *segments: tuple[int, bool], no: int = 1, last: bool = False
+) -> list[tuple[int, Ranges]]:
     header = header_of(*segments, no=no, last=last)
     said = unread.heard(A, header, {item: AWAY for item, came in segments if not came})
     return [(one.request_no, one.items) for one in said]
 
 
 def test_items_are_said_when_the_run_of_them_ends() -> None:
-    unread = Unread()
+    unread = UnreadAnswers()
     assert heard(unread, (0, False), (1, False)) == []
     assert heard(unread, (2, False)) == []
     assert heard(unread, (3, True)) == [(1, Ranges([(0, 3)]))]
@@ -267,7 +271,7 @@ def test_items_are_said_when_the_run_of_them_ends() -> None:
 
 
 def test_requests_are_kept_apart_and_only_a_few_are_remembered() -> None:
-    unread = Unread()
+    unread = UnreadAnswers()
     assert heard(unread, (0, False), no=1) == []
     assert heard(unread, (5, True), no=2, last=True) == []
     assert heard(unread, (1, False), no=1, last=True) == [(1, Ranges([(0, 2)])), (1, EMPTY)]
@@ -277,7 +281,7 @@ def test_requests_are_kept_apart_and_only_a_few_are_remembered() -> None:
 
 
 def test_many_reasons_become_one() -> None:
-    unread = Unread()
+    unread = UnreadAnswers()
     reasons = {n: replace(AWAY, text=Text(f"item {n} hangs")) for n in range(3)}
     header = header_of((0, False), (1, False), (2, False), last=True)
     items, over = unread.heard(A, header, reasons)

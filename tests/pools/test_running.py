@@ -17,14 +17,14 @@ from streams.core.names import Lfn
 from streams.pools.job import VARIABLES, Job, filled
 from streams.pools.outputs import fault_of
 from streams.pools.ranges import Meant
-from streams.pools.running import TAIL_BYTES, Ended, Running
+from streams.pools.running import TAIL_BYTES, CommandEnd, RunningCommand
 from streams.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
 OF = Meant(Lfn("/store/f.root"), "events", 64, 128, "entries:events[64:128]")
 
 
-def ended(running: Running, timeout_s: float = 30.0) -> Ended:
+def ended(running: RunningCommand, timeout_s: float = 30.0) -> CommandEnd:
     deadline = time.monotonic() + timeout_s
     while (how := running.ended()) is None:
         assert time.monotonic() < deadline
@@ -32,8 +32,8 @@ def ended(running: Running, timeout_s: float = 30.0) -> Ended:
     return how
 
 
-def run(*command: str, timeout_s: float | None = None) -> Ended:
-    return ended(Running(command, {}, timeout_s=timeout_s))
+def run(*command: str, timeout_s: float | None = None) -> CommandEnd:
+    return ended(RunningCommand(command, {}, timeout_s=timeout_s))
 
 
 def until(done: Callable[[], object], what: str, timeout_s: float = 15.0) -> None:
@@ -66,7 +66,7 @@ def test_how_a_command_ended_is_said() -> None:
 def test_what_it_says_is_kept_short_and_safe_to_show() -> None:
     much = "import sys\nfor _ in range(20000): sys.stderr.write('x' * 1000)\n"
     code = much + "sys.stderr.write('\\n\\x1b[31mbad\\n\\n'); sys.exit(1)"
-    running = Running([sys.executable, "-c", code], {})
+    running = RunningCommand([sys.executable, "-c", code], {})
     how = ended(running)
     assert how.tail == "\\x1b[31mbad"
     assert len(running._tail) <= TAIL_BYTES
@@ -75,7 +75,7 @@ def test_what_it_says_is_kept_short_and_safe_to_show() -> None:
 def test_a_hanging_command_is_killed_with_all_that_came_of_it(tmp_path: Path) -> None:
     told = tmp_path / "pids"
     script = f"trap '' TERM INT HUP; sleep 600 & echo $! >> {told}; setsid sleep 600 & echo $! >> {told}; wait"
-    running = Running(["sh", "-c", script], {}, timeout_s=1.0)
+    running = RunningCommand(["sh", "-c", script], {}, timeout_s=1.0)
     left = pids(told, 2)
     how = ended(running)
     assert how.timed_out
@@ -110,7 +110,7 @@ def test_a_killed_worker_leaves_no_command(tmp_path: Path, number: int) -> None:
 
 def test_stop_returns_when_nothing_is_left(tmp_path: Path) -> None:
     told = tmp_path / "pids"
-    running = Running(["sh", "-c", f"sleep 600 & echo $! >> {told}; wait"], {})
+    running = RunningCommand(["sh", "-c", f"sleep 600 & echo $! >> {told}; wait"], {})
     left = pids(told, 1)
     running.stop()
     assert gone(running.pid)
@@ -155,5 +155,5 @@ def test_the_environment_and_the_folder_are_the_workers(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SEEN", "yes")
     out = tmp_path / "out"
-    assert ended(Running(["sh", "-c", "pwd; echo $SEEN $MORE"], {"MORE": "more"}, stdout=str(out))).ok
+    assert ended(RunningCommand(["sh", "-c", "pwd; echo $SEEN $MORE"], {"MORE": "more"}, stdout=str(out))).ok
     assert out.read_text().split() == [os.path.realpath(tmp_path), "yes", "more"]

@@ -24,13 +24,13 @@ from streams.core.manifest import Manifest, digest
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.policy import Policy
 from streams.core.ranges import EMPTY, Ranges
-from streams.core.routing import Found, decide
+from streams.core.routing import Holders, decide
 from streams.core.selections import parts
 from streams.core.selectors import Kind, Selector
 from streams.core.transfer import TransferRow, merge_failed
 from streams.errors import Temporary
 from streams.planes import orders
-from streams.planes.inventory.open_intents import Growing
+from streams.planes.inventory.open_intents import OpenIntents
 from streams.views.catalogue import CatalogueFile, Replica
 from streams.worker import rows
 from streams.worker.dispatcher import Dispatcher
@@ -298,7 +298,7 @@ class SimPlane:
         self.served: set[tuple[object, ...]] = set()
         self.stopped: set[ManifestId] = set()
         world = self.site.world
-        self.growing = Growing(
+        self.growing = OpenIntents(
             self.site.name,
             POLICY,
             SimCutting(self.site),
@@ -791,7 +791,7 @@ class SimConsulting:
         per_site = {s: (sum((s, n) in world.listed for n in lfns), 0) for s in world.names}
         per_site = {s: t for s, t in per_site.items() if t[0]}
         unknown = tuple(n for n in lfns if not any((s, n) in world.listed for s in world.names))
-        found = Found(len(lfns) - len(unknown), per_site, unknown)
+        found = Holders(len(lfns) - len(unknown), per_site, unknown)
         decision = decide(body, found, world.names, world.names, waited=True)
         assert decision is not None
         self.site.publisher.send(decision)

@@ -55,7 +55,7 @@ class InContainers(supervisor.Supervisor):
         super().__init__(*args)
         self.containers: dict[str, Any] = {}
 
-    def _broker(self, site: plan.SitePlan) -> process.Running:
+    def _broker(self, site: plan.SitePlan) -> process.RunningPart:
         from testcontainers.core.container import DockerContainer
 
         node = site.broker(self.state)
@@ -66,7 +66,7 @@ class InContainers(supervisor.Supervisor):
             self.containers[site.name] = container.start()
         name = f"{site.name}-broker"
         waits = ["sleep", "infinity"]
-        return self.add(process.Running(name, waits, {}, self._log(name), lambda: broker.is_ready(node.bootstrap)))
+        return self.add(process.RunningPart(name, waits, {}, self._log(name), lambda: broker.is_ready(node.bootstrap)))
 
     def stop_all(self) -> None:
         super().stop_all()

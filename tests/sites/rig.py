@@ -32,7 +32,7 @@ from streams.core.topics import partition_of
 from streams.errors import Temporary, WireError
 from streams.federation import plan
 from streams.kafka.publish import Publisher
-from streams.kafka.reader import Reader, Record, record_of
+from streams.kafka.reader import LogReader, Record, record_of
 from streams.kafka.replay import end_offsets, replay
 from streams.registration.registering import register
 from streams.settings import Settings, load_settings
@@ -91,7 +91,7 @@ class Ear:
     """(monotonic seconds, record, what the gate made of it)"""
 
     def __enter__(self) -> Self:
-        self._reader = Reader(self.settings, self.site, committed=False, away_s=1e9)
+        self._reader = LogReader(self.settings, self.site, committed=False, away_s=1e9)
         self._reader.assign(self._reader.end_offsets(self._reader.partitions_of(self.topics)))
         self._news, self._stop = threading.Condition(), threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -259,12 +259,12 @@ class Rig:
     # processes
 
     @property
-    def record(self) -> plan.Record:
+    def record(self) -> plan.FederationRecord:
         record = plan.read_record(self.state)
         assert record is not None
         return record
 
-    def part(self, name: str) -> plan.Part:
+    def part(self, name: str) -> plan.FederationPart:
         part = self.record.part(name)
         assert part is not None, f"no part {name}"
         return part
@@ -282,21 +282,21 @@ class Rig:
         pid: int = until(found, f"{worker} has a plane")
         return pid
 
-    def kill(self, name: str) -> plan.Part:
+    def kill(self, name: str) -> plan.FederationPart:
         """kill -9; the part as it was. What the supervisor does then is waited for with `until_back`."""
         part = self.part(name)
         assert part.alive, f"{name} does not run: {part}"
         os.kill(part.pid, signal.SIGKILL)
         return part
 
-    def until_back(self, before: plan.Part, timeout_s: float = PATIENCE_S) -> plan.Part:
+    def until_back(self, before: plan.FederationPart, timeout_s: float = PATIENCE_S) -> plan.FederationPart:
         """Waits until another process of this part runs and is ready."""
 
-        def back() -> plan.Part | None:
+        def back() -> plan.FederationPart | None:
             now = self.part(before.name)
             return now if now.pid != before.pid and now.alive and now.state == "ready" else None
 
-        part: plan.Part = until(back, f"{before.name} runs again", timeout_s)
+        part: plan.FederationPart = until(back, f"{before.name} runs again", timeout_s)
         return part
 
     def restarts(self) -> dict[str, int]:

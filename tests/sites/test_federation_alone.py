@@ -43,13 +43,13 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             local.down(state, purge=True)
 
 
-def record(state: Path) -> plan.Record:
+def record(state: Path) -> plan.FederationRecord:
     found = plan.read_record(state)
     assert found is not None
     return found
 
 
-def part(state: Path, name: str) -> plan.Part:
+def part(state: Path, name: str) -> plan.FederationPart:
     found = record(state).part(name)
     assert found is not None
     return found

@@ -84,7 +84,7 @@ def struck(rig: Rig, spot: Spot, strike: Callable[[], object], big_bytes: int = 
     rig.audit()
 
 
-def _told(name: str, blow: Blow, back: plan.Part) -> None:
+def _told(name: str, blow: Blow, back: plan.FederationPart) -> None:
     """Prints how long the part took to come back, and the transfer to go on."""
     ready_s = time.time() - blow.epoch_s
     progress_s = blow.first_new_progress(back.created) - blow.epoch_s

@@ -26,7 +26,7 @@ from streams.cli import root
 from streams.core import topics
 from streams.core.names import IntentId, Site
 from streams.federation import local, plan
-from streams.federation.process import Running, stop
+from streams.federation.process import RunningPart, stop
 from streams.federation.supervisor import is_healthy, worker_environment
 from streams.kafka import admin
 from streams.settings import load_settings
@@ -109,7 +109,7 @@ class Upgrade:
         port = site_plan.worker_port(0)
         environment = worker_environment(self.state, site_plan, 0) | {"PYTHONPATH": str(tree)}
         command = ["env", "-C", str(tree), *WORKER]
-        part = Running(f"{site}-by-hand", command, environment, self.state / "logs" / f"{site}-by-hand.log", bool)
+        part = RunningPart(f"{site}-by-hand", command, environment, self.state / "logs" / f"{site}-by-hand.log", bool)
         over = threading.Event()
 
         def watch() -> None:

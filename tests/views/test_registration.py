@@ -14,7 +14,7 @@ from streams.core.selectors import Selector, parse
 from streams.errors import StorageError, Temporary, UsageError
 from streams.kafka.publish import Publisher
 from streams.registration.discovery import Renaming
-from streams.registration.registering import Registered, register, register_listing, verify
+from streams.registration.registering import Registration, register, register_listing, verify
 from streams.settings import Settings
 from streams.storage import open_endpoint
 from streams.storage.endpoint import Endpoint
@@ -61,7 +61,7 @@ def seen(view: View) -> Catalogue:
     return view.catalogue
 
 
-def told(result: Registered) -> list[str]:
+def told(result: Registration) -> list[str]:
     return sorted(str(fault) for fault in result.faults)
 
 

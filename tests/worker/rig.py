@@ -17,7 +17,7 @@ from streams.core.intent import IntentRow
 from streams.core.manifest import ManifestIndex
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.policy import Policy
-from streams.core.routing import Found, decide
+from streams.core.routing import Holders, decide
 from streams.core.transfer import TransferRow
 from streams.errors import Temporary
 from streams.planes import orders
@@ -135,7 +135,7 @@ class Catalogue:
     """Consulted at once, in the same thread: every selection is two files at C, unless a test says otherwise."""
 
     log: Log
-    what: Found = field(default_factory=lambda: Found(2, {x.C: (2, 150)}, ()))
+    what: Holders = field(default_factory=lambda: Holders(2, {x.C: (2, 150)}, ()))
     waited: bool = False
 
     def then(self, key: object, act: Callable[[], object]) -> None:

@@ -11,20 +11,20 @@ import pytest
 from streams.core import records as m
 from streams.core.names import Site
 from streams.core.policy import Policy
-from streams.core.routing import Found
+from streams.core.routing import Holders
 from streams.errors import Temporary
 from streams.worker import catalogue_tasks
 from streams.worker.catalogue_tasks import CatalogueTasks
 from tests.core import example as x
 
-UNKNOWN = Found(0, {}, ("/store/muon/0.root",))
+UNKNOWN = Holders(0, {}, ("/store/muon/0.root",))
 
 
 class Views:
     """A view that a test lets catch up, or not."""
 
     def __init__(self) -> None:
-        self.what = Found(2, {x.C: (2, 150)}, ())
+        self.what = Holders(2, {x.C: (2, 150)}, ())
         self.broken: Exception | None = None
         self.answers: list[bool] = []
         """Of the next catch-ups; then they succeed."""
@@ -39,7 +39,7 @@ class Views:
         self.catch_ups.release()
         return self.answers.pop(0) if self.answers else True
 
-    def found(self, body: m.TransferIntent) -> Found:
+    def found(self, body: m.TransferIntent) -> Holders:
         if self.broken is not None:
             raise self.broken
         return self.what

@@ -12,7 +12,7 @@ from streams.core.manifest import digest
 from streams.core.names import Text
 from streams.core.policy import LEASES_MAX, Policy
 from streams.core.ranges import EMPTY, Ranges
-from streams.core.routing import Found
+from streams.core.routing import Holders
 from streams.planes import orders
 from streams.worker.scheduler import RECORD_SETTLE_MS
 from tests.core import example as x
@@ -145,7 +145,7 @@ def test_the_home_decides_once(home: Rig) -> None:
 
 
 def test_an_undecided_intent_is_asked_for_again_until_it_is_decided(home: Rig) -> None:
-    home.catalogue.what = Found(0, {}, ("/store/muon/0.root",))
+    home.catalogue.what = Holders(0, {}, ("/store/muon/0.root",))
     home.hear(x.body())
     home.after(2)
     assert home.take(m.IntentDecided) == []

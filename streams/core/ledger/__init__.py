@@ -27,17 +27,17 @@ from streams.core.ledger.findings import (
     IntentCounts,
     Invariant,
     Judgement,
+    LogPosition,
     PartitionCount,
-    Place,
     Remark,
     Severity,
 )
 from streams.core.ledger.forgeries import Forgeries
 from streams.core.ledger.intents import IntentJudge
-from streams.core.ledger.journals import Journal, PartitionId, Reached, Refused
+from streams.core.ledger.journals import Journal, PartitionId, Reached, RefusedRecord
 from streams.core.ledger.journals import judge as judge_journal
 from streams.core.ledger.misplaced import Misplaced
-from streams.core.ledger.numbering import Announced, Stream, StreamId
+from streams.core.ledger.numbering import LastAnnounced, Stream, StreamId
 from streams.core.ledger.stale import Staleness
 from streams.core.ledger.stale_attempts import StaleAttempts
 from streams.core.names import Site
@@ -50,8 +50,8 @@ __all__ = [
     "Invariant",
     "Judgement",
     "Ledger",
+    "LogPosition",
     "PartitionCount",
-    "Place",
     "Remark",
     "Severity",
     "Staleness",
@@ -99,7 +99,7 @@ class Ledger:
 
     def hear(
         self,
-        place: Place,
+        place: LogPosition,
         origin: m.Origin,
         message: m.Message,
         content: int,
@@ -139,7 +139,7 @@ class Ledger:
             if isinstance(message, m.DeadLetter):
                 self._graves.bury(place, origin, message)
 
-    def copy(self, place: Place, origin: m.Origin, record: int) -> bool:
+    def copy(self, place: LogPosition, origin: m.Origin, record: int) -> bool:
         """Fold a copy of a record heard at another site, without its message; False, and nothing folded, if unknown."""
         journal = self._journal(place)
         if journal.is_original or origin.site != journal.writer:
@@ -183,7 +183,7 @@ class Ledger:
 
     def refuse(
         self,
-        place: Place,
+        place: LogPosition,
         reason: str,
         at_ms: int,
         origin: m.Origin | None,
@@ -216,7 +216,9 @@ class Ledger:
             found.setdefault(partition, set())
         return found
 
-    def locate(self, place: Place, origin: m.Origin, content: int, message: Callable[[], m.Message | None]) -> None:
+    def locate(
+        self, place: LogPosition, origin: m.Origin, content: int, message: Callable[[], m.Message | None]
+    ) -> None:
         """Tell where a record stands, in each partition in order; what is not wanted is ignored.
 
         `content` as in `hear`; `message` gives the record, None if the gate refuses it.
@@ -262,9 +264,9 @@ class Ledger:
         return findings.close(partitions, counts)
 
     def _judge_journals(
-        self, contradicting: Mapping[Place, Refused], reached: Reached, findings: FindingList
+        self, contradicting: Mapping[LogPosition, RefusedRecord], reached: Reached, findings: FindingList
     ) -> tuple[PartitionCount, ...]:
-        owed: dict[PartitionId, dict[int, Refused]] = {}
+        owed: dict[PartitionId, dict[int, RefusedRecord]] = {}
         for place, refused in contradicting.items():
             owed.setdefault(place[:3], {})[place.offset] = refused
         return tuple(
@@ -280,7 +282,7 @@ class Ledger:
         for _, stream in sorted(self._streams.items()):
             judge_conflicts(stream, self._where, findings)
 
-    def _announced(self, place: Place, origin: m.Origin, message: m.SiteAnnounced, logged_ms: int) -> None:
+    def _announced(self, place: LogPosition, origin: m.Origin, message: m.SiteAnnounced, logged_ms: int) -> None:
         if message.role in WORKER_ROLES:
             self._alive_ms[origin.site] = max(logged_ms, self._alive_ms.get(origin.site, 0))
         for last in message.sequences:
@@ -288,7 +290,7 @@ class Ledger:
             stream = self._streams.get(stream_id)
             if stream is None:
                 stream = self._streams[stream_id] = Stream(stream_id, message.writer)
-            stream.announce(Announced(last.seq, origin.at_ms, place))
+            stream.announce(LastAnnounced(last.seq, origin.at_ms, place))
         if message.closing:
             self._closed.add((message.site, message.incarnation))
 
@@ -304,7 +306,7 @@ class Ledger:
         journal.repeats += 1
         return False
 
-    def _journal(self, place: Place) -> Journal:
+    def _journal(self, place: LogPosition) -> Journal:
         key = place[:3]
         found = self._journals.get(key)
         if found is None:
@@ -312,7 +314,7 @@ class Ledger:
             found = self._journals[key] = Journal(place.site, place.topic, place.partition, writer or place.site, base)
         return found
 
-    def _next(self, place: Place) -> Journal | None:
+    def _next(self, place: LogPosition) -> Journal | None:
         """The record's journal, or None if it was folded already: partitions are read in order."""
         journal = self._journal(place)
         if place.offset < journal.next_offset:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from streams.core import records as m
-from streams.core.ledger.findings import Place
+from streams.core.ledger.findings import LogPosition
 from streams.core.names import Destination, IntentId, ManifestId, Site
 from streams.core.ranges import EMPTY, Ranges
 
@@ -29,12 +29,12 @@ _NO_ADLER = -1
 
 
 @dataclass(slots=True)
-class Said(Generic[T]):
+class Claim(Generic[T]):
     """One word on a matter, a hash of its bytes, and the best place that proves it."""
 
     content: int
     word: T
-    place: Place
+    place: LogPosition
     at_ms: int
 
 
@@ -47,18 +47,18 @@ class Words(Generic[T]):
     __slots__ = ("_meant", "_most", "_said")
 
     def __init__(self, most: int = VARIANTS_MAX) -> None:
-        self._said: list[Said[T]] = []
+        self._said: list[Claim[T]] = []
         self._most = most
-        self._meant: Said[T] | None = None
+        self._meant: Claim[T] | None = None
 
-    def add(self, content: int, place: Place, at_ms: int, word: Callable[[], T]) -> None:
+    def add(self, content: int, place: LogPosition, at_ms: int, word: Callable[[], T]) -> None:
         for said in self._said:
             if said.content == content:
                 if place.rank < said.place.rank:
                     said.place, said.at_ms = place, at_ms
                 return
         if len(self._said) < self._most:
-            self._said.append(Said(content, word(), place, at_ms))
+            self._said.append(Claim(content, word(), place, at_ms))
 
     def shared(self, word: T) -> T:
         """`word`, or the equal one that is kept here already: two records often say the same."""
@@ -68,12 +68,12 @@ class Words(Generic[T]):
         return bool(self._said)
 
     @property
-    def ranked(self) -> list[Said[T]]:
+    def ranked(self) -> list[Claim[T]]:
         """The first one is the one that counts: of those in one partition the earliest that may."""
         return sorted(self._said, key=lambda said: (said is not self._meant, said.place.rank))
 
     @property
-    def first(self) -> Said[T] | None:
+    def first(self) -> Claim[T] | None:
         return self._meant or min(self._said, key=lambda said: said.place.rank, default=None)
 
     def count_only(self, may: Callable[[T], bool]) -> None:
@@ -128,7 +128,7 @@ def name_hash(name: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class ManifestClaim:
     """What the audit keeps of a ManifestWritten. `lacking`: items with a reason, which can never arrive."""
 
     source: Site
@@ -149,7 +149,7 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
+class DecisionClaim:
     """What the audit keeps of an IntentDecided."""
 
     verdict: m.Verdict
@@ -159,14 +159,14 @@ class Decided:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class LastHeard:
     """The record of an intent that came last: when its log took it (ms of the epoch), where it stands, its kind."""
 
     logged_ms: int
-    place: Place
+    place: LogPosition
     kind: str
 
-    def later(self, other: Heard | None) -> bool:
+    def later(self, other: LastHeard | None) -> bool:
         """Of two of one moment the original is meant, and of two originals the first by place: in any reading order."""
         if other is None or self.logged_ms != other.logged_ms:
             return other is None or self.logged_ms > other.logged_ms
@@ -174,7 +174,7 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ReportClaim:
     """What a transfer waits for, in its destination's last words, and where they stand in the log."""
 
     order: tuple[int, int]
@@ -182,40 +182,40 @@ class Report:
 
 
 @dataclass(slots=True)
-class TransferRow:
+class TransferClaims:
     """A manifest at one destination. `evidence`: items that planes said are sealed or present."""
 
     completions: Words[m.CompletionRecord] = field(default_factory=Words)
     closed: Words[m.CompletionRecord] = field(default_factory=Words)
     held: Words[Files] = field(default_factory=lambda: Words(HELD_MAX))
-    planned: Place | None = None
+    planned: LogPosition | None = None
     evidence: Ranges = EMPTY
-    report: Report | None = None
+    report: ReportClaim | None = None
 
 
 @dataclass(slots=True)
-class ManifestRow:
-    written: Words[Written] = field(default_factory=Words)
-    transfers: dict[Destination, TransferRow] = field(default_factory=dict)
+class ManifestClaims:
+    written: Words[ManifestClaim] = field(default_factory=Words)
+    transfers: dict[Destination, TransferClaims] = field(default_factory=dict)
 
-    def at(self, destination: Destination) -> TransferRow:
+    def at(self, destination: Destination) -> TransferClaims:
         found = self.transfers.get(destination)
         if found is None:
-            found = self.transfers[destination] = TransferRow()
+            found = self.transfers[destination] = TransferClaims()
         return found
 
 
 @dataclass(slots=True)
-class IntentRow:
+class IntentClaims:
     bodies: Words[m.TransferIntent] = field(default_factory=Words)
-    decisions: dict[int, Words[Decided]] = field(default_factory=dict)
+    decisions: dict[int, Words[DecisionClaim]] = field(default_factory=dict)
     """By decision_no."""
-    manifests: dict[tuple[int, int], ManifestRow] = field(default_factory=dict)
+    manifests: dict[tuple[int, int], ManifestClaims] = field(default_factory=dict)
     """By (source_no, no)."""
-    heard: Heard | None = None
+    heard: LastHeard | None = None
 
     @property
-    def decision(self) -> Said[Decided] | None:
+    def decision(self) -> Claim[DecisionClaim] | None:
         return self.decisions[max(self.decisions)].first if self.decisions else None
 
 
@@ -223,41 +223,41 @@ class Claims:
     """All rows."""
 
     def __init__(self, digest: Digest) -> None:
-        self.intents: dict[IntentId, IntentRow] = {}
-        self._manifests: dict[ManifestId, ManifestRow] = {}
+        self.intents: dict[IntentId, IntentClaims] = {}
+        self._manifests: dict[ManifestId, ManifestClaims] = {}
         self._digest = digest
 
-    def intent(self, intent: IntentId) -> IntentRow:
+    def intent(self, intent: IntentId) -> IntentClaims:
         found = self.intents.get(intent)
         if found is None:
-            found = self.intents[intent] = IntentRow()
+            found = self.intents[intent] = IntentClaims()
         return found
 
-    def manifest(self, manifest: ManifestId) -> ManifestRow:
+    def manifest(self, manifest: ManifestId) -> ManifestClaims:
         found = self._manifests.get(manifest)
         if found is None:
-            found = self._manifests[manifest] = ManifestRow()
+            found = self._manifests[manifest] = ManifestClaims()
             self.intent(manifest.intent).manifests[manifest.source_no, manifest.no] = found
         return found
 
-    def known(self, manifest: ManifestId) -> ManifestRow | None:
+    def known(self, manifest: ManifestId) -> ManifestClaims | None:
         """The manifest's row, if anything was said of it."""
         return self._manifests.get(manifest)
 
-    def fold(self, place: Place, origin: m.Origin, message: m.Message, content: int, logged_ms: int) -> None:
+    def fold(self, place: LogPosition, origin: m.Origin, message: m.Message, content: int, logged_ms: int) -> None:
         """Enter a fact; the same fact again, from another copy or number, changes nothing but its best proof.
 
         `logged_ms`: when its log took it.
         """
         at_ms = origin.at_ms
         if (intent := _intent_of(message)) is not None:
-            heard, asked = Heard(logged_ms, place, type(message).__name__), self.intent(intent)
+            heard, asked = LastHeard(logged_ms, place, type(message).__name__), self.intent(intent)
             if heard.later(asked.heard):
                 asked.heard = heard
         match message:
             case m.TransferReported():
                 row = self.manifest(message.manifest).at(message.destination)
-                report = Report((logged_ms, place.offset), message.waits_for)
+                report = ReportClaim((logged_ms, place.offset), message.waits_for)
                 if row.report is None or row.report.order <= report.order:
                     row.report = report
             case m.TransferProgress():
@@ -290,8 +290,8 @@ class Claims:
             case _:
                 pass
 
-    def _written(self, message: m.ManifestWritten) -> Written:
-        return Written(
+    def _written(self, message: m.ManifestWritten) -> ManifestClaim:
+        return ManifestClaim(
             message.source,
             self._digest(message),
             message.prev_sha256,
@@ -310,5 +310,5 @@ def _intent_of(message: m.Message) -> IntentId | None:
     return intent
 
 
-def _decided(message: m.IntentDecided, bodies: Words[m.TransferIntent]) -> Decided:
-    return Decided(message.verdict, message.source, message.source_no, bodies.shared(message.body))
+def _decided(message: m.IntentDecided, bodies: Words[m.TransferIntent]) -> DecisionClaim:
+    return DecisionClaim(message.verdict, message.source, message.source_no, bodies.shared(message.body))

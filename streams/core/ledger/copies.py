@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 from streams.core.ledger.coverage import Coverage
-from streams.core.ledger.findings import FindingList, Invariant, Place
+from streams.core.ledger.findings import FindingList, Invariant, LogPosition
 from streams.core.ledger.journals import PartitionId
 from streams.core.ledger.numbering import Stream, StreamId
 from streams.core.names import Site
@@ -36,8 +36,8 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    place: Place
+class LocatedGap:
+    place: LogPosition
     at_ms: int
 
 
@@ -45,14 +45,14 @@ class Found:
 class Whereabouts:
     """Answers of the second reading."""
 
-    found: dict[tuple[StreamId, int, Site], list[Found]] = field(default_factory=dict)
+    found: dict[tuple[StreamId, int, Site], list[LocatedGap]] = field(default_factory=dict)
 
-    def add(self, stream: StreamId, seq: int, place: Place, at_ms: int) -> None:
+    def add(self, stream: StreamId, seq: int, place: LogPosition, at_ms: int) -> None:
         seen = self.found.setdefault((stream, seq, place.site), [])
         if all(f.place != place for f in seen):
-            seen.append(Found(place, at_ms))
+            seen.append(LocatedGap(place, at_ms))
 
-    def at(self, stream: StreamId, seq: int, site: Site | None) -> list[Found]:
+    def at(self, stream: StreamId, seq: int, site: Site | None) -> list[LocatedGap]:
         return sorted(self.found.get((stream, seq, site), []), key=lambda f: f.place.rank) if site else []
 
 
@@ -195,7 +195,7 @@ class GapJudge:
         words = f"{title}: missing at {gap.site}, present at {gap.elsewhere}; {self._why(gap, here)}"
         self.findings.find(_I7, words, *(f.place for f in here), *around)
 
-    def _nowhere(self, gap: Gap, stream: Stream, title: str, around: list[Place]) -> None:
+    def _nowhere(self, gap: Gap, stream: Stream, title: str, around: list[LogPosition]) -> None:
         said = stream.announced
         if gap.is_tail and said is not None and self.findings.past(said.at_ms) >= self.young_ms:
             self.findings.wait(_I7, "announced records in flight", gap.missing.size)
@@ -206,7 +206,7 @@ class GapJudge:
         else:
             self.findings.find(_I7, words, *around)
 
-    def _why(self, gap: Gap, here: list[Found]) -> str:
+    def _why(self, gap: Gap, here: list[LocatedGap]) -> str:
         if gap.site == gap.stream.site:
             return "lost at its origin after it was mirrored"
         last = self.last_at.get((gap.site, topic_at(gap.stream, gap.site), gap.stream.partition))

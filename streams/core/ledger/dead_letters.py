@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from streams.core import records as m
 from streams.core.ledger.claims import Claims
-from streams.core.ledger.findings import FindingList, Invariant, Place
+from streams.core.ledger.findings import FindingList, Invariant, LogPosition
 from streams.core.ledger.journals import Journal, PartitionId
 from streams.core.names import IntentId, ManifestId, Site
 
@@ -18,7 +18,7 @@ _I6 = Invariant.NOT_SILENT
 class Letter:
     """A dead letter: where it stands, when and by which incarnation of its site it was written, and why."""
 
-    place: Place
+    place: LogPosition
     at_ms: int
     incarnation: str
     reason: str
@@ -47,7 +47,7 @@ class DeadLetters:
         self._asked: dict[PartitionId, set[int]] = {}
         self._buried: dict[PartitionId, dict[int, _Buried]] = {}
 
-    def bury(self, place: Place, origin: m.Origin, letter: m.DeadLetter) -> None:
+    def bury(self, place: LogPosition, origin: m.Origin, letter: m.DeadLetter) -> None:
         """A site's dead letter speaks of that site's cluster only."""
         letters = self._letters.setdefault((place.site, letter.topic, letter.partition), {})
         before = letters.get(letter.offset)
@@ -67,7 +67,7 @@ class DeadLetters:
                     self._asked[key] = good
                     yield key
 
-    def locate(self, place: Place, content: int, message: Callable[[], m.Message | None]) -> None:
+    def locate(self, place: LogPosition, content: int, message: Callable[[], m.Message | None]) -> None:
         """A record of the second reading: one that was buried, or the same one said again behind it."""
         key = place[:3]
         asked = self._asked.get(key)
@@ -108,14 +108,14 @@ class DeadLetters:
                 if offset < end:
                     findings.check(_I6)
                     if offset in buried:
-                        self._judge_buried(Place(*key, offset), buried[offset], letter, books, releases, findings)
+                        self._judge_buried(LogPosition(*key, offset), buried[offset], letter, books, releases, findings)
                 elif findings.past(letter.at_ms) < young_ms:
                     words = f"a dead letter points at {topic}[{partition}]@{offset}, which was never there"
                     findings.find(_I6, words, letter.place)
 
     def _judge_buried(
         self,
-        place: Place,
+        place: LogPosition,
         buried: _Buried,
         letter: Letter,
         books: Claims,

@@ -12,7 +12,7 @@ from itertools import groupby
 
 from streams.core import records as m
 from streams.core.ledger.claims import Claims, name_hash
-from streams.core.ledger.findings import FINDINGS_MAX, FindingList, Invariant, Place
+from streams.core.ledger.findings import FINDINGS_MAX, FindingList, Invariant, LogPosition
 from streams.core.ledger.journals import PartitionId
 from streams.core.names import Dataset, ManifestId, Site
 
@@ -25,7 +25,7 @@ _LOST = (1 << 64) - 1
 class _Said:
     """One FilesHeld or FilesLost: its files are those from `start` on."""
 
-    place: Place
+    place: LogPosition
     at_ms: int
     site: Site
     dataset: Dataset
@@ -42,10 +42,10 @@ class ReplicaJudge:
         self._conflicts: list[tuple[int, int]] = []
         """Two files of one name and different contents that stand beside each other."""
         self._more = self._count = 0
-        self._asked: dict[Place, set[int]] = {}
+        self._asked: dict[LogPosition, set[int]] = {}
         self._lfns: dict[int, str] = {}
 
-    def hear(self, place: Place, at_ms: int, message: m.FilesHeld | m.FilesLost) -> None:
+    def hear(self, place: LogPosition, at_ms: int, message: m.FilesHeld | m.FilesLost) -> None:
         """The next record of its journal, and when it was written; a copy counts where the original is not read."""
         by, start = len(self._said), len(self._names)
         if isinstance(message, m.FilesHeld):
@@ -108,7 +108,7 @@ class ReplicaJudge:
             known[by] = written is not None and written.word.in_entries
         return known[by]
 
-    def locate(self, place: Place, message: Callable[[], m.Message | None]) -> None:
+    def locate(self, place: LogPosition, message: Callable[[], m.Message | None]) -> None:
         """A record of the second reading."""
         files = self._asked.get(place)
         if not files:

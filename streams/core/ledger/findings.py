@@ -16,7 +16,7 @@ CLOCK_TOLERANCE_MS = 300_000
 """A record dated so much after the auditor's own time was dated by a wrong clock."""
 
 
-class Place(NamedTuple):
+class LogPosition(NamedTuple):
     """Where a record stands: the site whose cluster it was read from, topic, partition, offset."""
 
     site: Site
@@ -60,7 +60,7 @@ class Finding:
     invariant: Invariant
     severity: Severity
     words: str
-    records: tuple[Place, ...] = ()
+    records: tuple[LogPosition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,18 +166,18 @@ class FindingList:
     def check(self, invariant: Invariant, count: int = 1) -> None:
         self.checked[invariant] += count
 
-    def find(self, invariant: Invariant, words: str, *records: Place | None) -> None:
+    def find(self, invariant: Invariant, words: str, *records: LogPosition | None) -> None:
         self.found[invariant] += 1
         self._keep(Finding(invariant, Severity.BROKEN, words, tuple(r for r in records if r is not None)))
 
-    def miss(self, invariant: Invariant, words: str, at_ms: int, *records: Place | None) -> None:
+    def miss(self, invariant: Invariant, words: str, at_ms: int, *records: LogPosition | None) -> None:
         """Something is absent beside what was written at `at_ms`."""
         if self.past(at_ms) < self.began_ms:
             self.find(invariant, words, *records)
         else:
             self.wait(invariant, "written while the audit was reading")
 
-    def note(self, invariant: Invariant, words: str, *records: Place | None) -> None:
+    def note(self, invariant: Invariant, words: str, *records: LogPosition | None) -> None:
         self._keep(Finding(invariant, Severity.NOTE, words, tuple(r for r in records if r is not None)))
 
     def wait(self, invariant: Invariant, words: str, count: int = 1) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from streams.core.ledger.findings import FindingList, Invariant, Place
+from streams.core.ledger.findings import FindingList, Invariant, LogPosition
 from streams.core.names import Site
 
 NOTED_MAX = 1000
@@ -12,10 +12,10 @@ NOTED_MAX = 1000
 
 class Forgeries:
     def __init__(self) -> None:
-        self._found: dict[Place, tuple[Site, str]] = {}
+        self._found: dict[LogPosition, tuple[Site, str]] = {}
         self._more = 0
 
-    def add(self, place: Place, writer: Site, speaks_for: Site, reason: str) -> None:
+    def add(self, place: LogPosition, writer: Site, speaks_for: Site, reason: str) -> None:
         """`writer`: the site in whose journal it stands."""
         if len(self._found) < NOTED_MAX:
             self._found[place] = writer, f"{writer} speaks for {speaks_for}: {reason}"

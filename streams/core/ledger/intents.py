@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Iterable
 
 from streams.core import records as m
-from streams.core.ledger.claims import Claims, IntentRow, ManifestRow, Said, Written
-from streams.core.ledger.findings import FindingList, IntentCounts, Invariant, Place
-from streams.core.ledger.journals import Reached, Refused
+from streams.core.ledger.claims import Claim, Claims, IntentClaims, ManifestClaim, ManifestClaims
+from streams.core.ledger.findings import FindingList, IntentCounts, Invariant, LogPosition
+from streams.core.ledger.journals import Reached, RefusedRecord
 from streams.core.ledger.stale import Staleness, judge_stale
 from streams.core.ledger.transfers import TransferJudge
 from streams.core.names import IntentId, ManifestId, Site
@@ -38,7 +38,7 @@ class IntentJudge:
         self._reached, self._stale_ms, self._findings = reached, stale_ms, findings
         self._transfers = TransferJudge(self._sites, self._read, findings)
         self._counts: Counter[str] = Counter()
-        self.contradicting: dict[Place, Refused] = {}
+        self.contradicting: dict[LogPosition, RefusedRecord] = {}
         """Second bodies under an intent's id: only a dead letter at home answers for them."""
 
     def judge_all(self, books: Claims) -> IntentCounts:
@@ -46,7 +46,7 @@ class IntentJudge:
             self._judge(intent, row)
         return IntentCounts(**self._counts)
 
-    def _judge(self, intent: IntentId, row: IntentRow) -> None:
+    def _judge(self, intent: IntentId, row: IntentClaims) -> None:
         self._counts["intents"] += 1
         self._findings.check(_I1)
         self._bodies(intent, row)
@@ -69,7 +69,7 @@ class IntentJudge:
         if state == "undecided" or (state == "open" and not (grows and self._idle(row))):
             judge_stale(intent, row, self._now_ms, self._staleness, self._findings)
 
-    def _grows(self, row: IntentRow) -> bool:
+    def _grows(self, row: IntentClaims) -> bool:
         """Whether it was asked to stay open and its last manifest is not written, which is nobody's fault."""
         decision = row.decision
         if decision is None or not decision.word.body.open:
@@ -79,7 +79,7 @@ class IntentJudge:
         )
         return not any(said is not None and said.word.last for said in written)
 
-    def _idle(self, row: IntentRow) -> bool:
+    def _idle(self, row: IntentClaims) -> bool:
         """Whether all that it has taken so far has ended."""
         decision = row.decision
         assert decision is not None
@@ -90,7 +90,7 @@ class IntentJudge:
             for site in decision.word.body.destinations
         )
 
-    def _bodies(self, intent: IntentId, row: IntentRow) -> None:
+    def _bodies(self, intent: IntentId, row: IntentClaims) -> None:
         """Whether what was decided was asked, and who lost when two bodies were asked under one id."""
         bodies, decision = row.bodies.ranked, row.decision
         meant = bodies[0] if bodies else None
@@ -104,9 +104,9 @@ class IntentJudge:
         for body in bodies:
             if meant is not None and body is not meant and body.place.topic == INTENTS:
                 reason = f"a second body under {intent}"
-                self.contradicting[body.place] = Refused(reason, body.at_ms)
+                self.contradicting[body.place] = RefusedRecord(reason, body.at_ms)
 
-    def _undecided(self, intent: IntentId, body: Said[m.TransferIntent]) -> None:
+    def _undecided(self, intent: IntentId, body: Claim[m.TransferIntent]) -> None:
         waited_ms = self._reached.alive_after(intent.home, body.at_ms)
         is_stale = body.place.topic == INTENTS and waited_ms > self._stale_ms
         if is_stale and self._reached.passed(body.place, body.at_ms):
@@ -120,12 +120,12 @@ class IntentJudge:
             return
         self._findings.wait(_I1, "intents not decided yet")
 
-    def _chain(self, intent: IntentId, row: IntentRow) -> None:
+    def _chain(self, intent: IntentId, row: IntentClaims) -> None:
         """Manifests of each source number: contiguous from 0, chained by digest, none after the last.
 
         Two planes may have written rivals of some numbers: the first that goes on from the one that counts does too.
         """
-        last_of: dict[int, tuple[int, ManifestRow]] = {}
+        last_of: dict[int, tuple[int, ManifestClaims]] = {}
         for (source_no, no), manifest in sorted(row.manifests.items()):
             written = manifest.written.first
             if written is None:
@@ -147,13 +147,13 @@ class IntentJudge:
                     self._findings.find(_I1, f"{title} stands after the last one", written.place, previous.place)
             last_of[source_no] = (no, manifest)
 
-    def _missing(self, words: str, written: Said[Written]) -> None:
+    def _missing(self, words: str, written: Claim[ManifestClaim]) -> None:
         if self._read >= self._sites:
             self._findings.miss(_I1, words, written.at_ms, written.place)
         else:
             self._findings.cannot(_I1, f"manifests at {', '.join(sorted(self._sites - self._read))}: not read")
 
-    def _state(self, row: IntentRow) -> str:
+    def _state(self, row: IntentClaims) -> str:
         """undecided, refused, or of an accepted one: done, partly, failed, cancelled, open."""
         decision = row.decision
         if decision is None:

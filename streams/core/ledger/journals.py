@@ -10,7 +10,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from streams.core import records as m
-from streams.core.ledger.findings import FindingList, Invariant, PartitionCount, Place
+from streams.core.ledger.findings import FindingList, Invariant, LogPosition, PartitionCount
 from streams.core.ledger.numbering import Class, ClockReading, Stream, StreamId
 from streams.core.ledger.spans import SpanSet
 from streams.core.names import Site
@@ -22,7 +22,7 @@ PartitionId = tuple[Site, str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedRecord:
     """A record that only a dead letter can answer for."""
 
     reason: str
@@ -42,7 +42,7 @@ class Journal:
     records: int = 0
     repeats: int = 0
     refused: SpanSet = field(default_factory=SpanSet)
-    samples: dict[int, Refused] = field(default_factory=dict)
+    samples: dict[int, RefusedRecord] = field(default_factory=dict)
     first_stream: Stream | None = None
     first_seq: int = 0
     last_stream: Stream | None = None
@@ -63,7 +63,7 @@ class Journal:
             self.first_stream, self.first_seq = stream, seq
         self.last_stream, self.last_seq = stream, seq
 
-    def date(self, place: Place, logged_ms: int) -> None:
+    def date(self, place: LogPosition, logged_ms: int) -> None:
         """Note when its own log took a record."""
         if self.dated is None or logged_ms > self.dated.at_ms:
             self.dated = ClockReading(logged_ms, place)
@@ -71,7 +71,7 @@ class Journal:
     def refuse(self, offset: int, reason: str, at_ms: int) -> None:
         self.refused.add(offset)
         if len(self.samples) < SAMPLES_MAX:
-            self.samples[offset] = Refused(reason, at_ms)
+            self.samples[offset] = RefusedRecord(reason, at_ms)
 
     @property
     def last(self) -> tuple[StreamId, int] | None:
@@ -146,7 +146,7 @@ class Reached:
             return 0
         return min(self.alive_ms[site], self.latest_ms) - (at_ms if at_ms <= self.latest_ms else 0)
 
-    def passed(self, place: Place, at_ms: int) -> bool:
+    def passed(self, place: LogPosition, at_ms: int) -> bool:
         """Whether a worker must have met the record. Without a committed offset: one was alive `grace_ms` later."""
         committed = self.committed.get((place.site, place.topic, place.partition))
         if committed is not None:
@@ -155,7 +155,11 @@ class Reached:
 
 
 def judge(
-    journal: Journal, dead: Set[int], contradicting: Mapping[int, Refused], reached: Reached, findings: FindingList
+    journal: Journal,
+    dead: Set[int],
+    contradicting: Mapping[int, RefusedRecord],
+    reached: Reached,
+    findings: FindingList,
 ) -> PartitionCount:
     """Find what nobody answered for.
 
@@ -166,7 +170,7 @@ def judge(
     pending = silent = 0
     unanswered = {o: r for o, r in (*journal.samples.items(), *contradicting.items()) if o not in dead}
     for offset, refused in sorted(unanswered.items()):
-        place = Place(site, topic, partition, offset)
+        place = LogPosition(site, topic, partition, offset)
         if reached.passed(place, refused.at_ms):
             silent += 1
             findings.find(

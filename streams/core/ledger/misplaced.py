@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from streams.core import records as m
 from streams.core import topics
-from streams.core.ledger.findings import FindingList, Invariant, Place
+from streams.core.ledger.findings import FindingList, Invariant, LogPosition
 
 STRAYS_MAX = 1000
 _partition_of = lru_cache(maxsize=65536)(topics.partition_of)
@@ -17,9 +17,9 @@ class Misplaced:
 
     def __init__(self, partitions: int) -> None:
         self._partitions = partitions
-        self._found: dict[Place, int] = {}
+        self._found: dict[LogPosition, int] = {}
 
-    def pass_by(self, place: Place, message: m.Message) -> None:
+    def pass_by(self, place: LogPosition, message: m.Message) -> None:
         wanted = _partition_of(m.key_of(message), self._partitions)
         if wanted != place.partition and not isinstance(message, m.DeadLetter) and len(self._found) < STRAYS_MAX:
             self._found[place] = wanted

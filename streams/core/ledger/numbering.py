@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from streams.core.ledger.findings import Place
+from streams.core.ledger.findings import LogPosition
 from streams.core.ledger.spans import SpanSet
 from streams.core.names import Site
 from streams.core.ranges import EMPTY, Ranges
@@ -40,19 +40,19 @@ class StreamId(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Announced:
+class LastAnnounced:
     """The last number a writer said it used in a stream, and where it said so."""
 
     seq: int
     at_ms: int
-    place: Place
+    place: LogPosition
 
 
 class ClockReading(NamedTuple):
     """A time or a span of time (ms), and the record that tells it."""
 
     at_ms: int
-    place: Place
+    place: LogPosition
 
 
 class Stream:
@@ -78,7 +78,7 @@ class Stream:
         self.copies: dict[Site, SpanSet] = {}
         """Where numbers stand whose records passed the gate."""
         self._refused: dict[Site, SpanSet] = {}
-        self.announced: Announced | None = None
+        self.announced: LastAnnounced | None = None
         self.latest: ClockReading | None = None
         """Its latest date, as the writer has it."""
         self.ahead: ClockReading | None = None
@@ -88,7 +88,7 @@ class Stream:
         self._classes = bytearray()
         self._far: dict[int, tuple[int, int]] = {}
 
-    def date(self, place: Place, at_ms: int, logged_ms: int) -> None:
+    def date(self, place: LogPosition, at_ms: int, logged_ms: int) -> None:
         """Note when a record was written by its writer's clock, and when its log took it."""
         latest = self.latest
         if latest is None or at_ms > latest.at_ms or (at_ms == latest.at_ms and place.rank < latest.place.rank):
@@ -147,7 +147,7 @@ class Stream:
         self._contents[seq] = content
         return True
 
-    def announce(self, said: Announced) -> None:
+    def announce(self, said: LastAnnounced) -> None:
         """Keep the highest number announced; of equal ones the latest word."""
         before = self.announced
         new, old = (said.seq, said.at_ms), (-1, 0) if before is None else (before.seq, before.at_ms)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streams.core.ledger.claims import IntentRow
+from streams.core.ledger.claims import IntentClaims
 from streams.core.ledger.findings import FindingList, Invariant
 from streams.core.names import IntentId
 
@@ -23,7 +23,7 @@ class Staleness:
     is_finding: bool = False
 
 
-def judge_stale(intent: IntentId, row: IntentRow, now_ms: int, staleness: Staleness, findings: FindingList) -> None:
+def judge_stale(intent: IntentId, row: IntentClaims, now_ms: int, staleness: Staleness, findings: FindingList) -> None:
     """Of an intent that is open or undecided."""
     heard = row.heard
     if heard is None or now_ms - findings.past(heard.logged_ms) < staleness.after_ms:
@@ -36,7 +36,7 @@ def judge_stale(intent: IntentId, row: IntentRow, now_ms: int, staleness: Stalen
     (findings.find if staleness.is_finding else findings.note)(Invariant.CONSERVATION, words, heard.place)
 
 
-def _waits_for(intent: IntentId, row: IntentRow) -> str:
+def _waits_for(intent: IntentId, row: IntentClaims) -> str:
     """In words: the decision, the manifests, or what open transfers have said."""
     decision = row.decision
     if decision is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streams.core import records as m
-from streams.core.ledger.findings import FindingList, Invariant, Place
+from streams.core.ledger.findings import FindingList, Invariant, LogPosition
 from streams.core.ledger.numbering import Class
 
 NOTES_MAX = 1000
@@ -14,9 +14,9 @@ class StaleAttempts:
 
     def __init__(self) -> None:
         self._heard = 0
-        self._late: dict[Place, str] = {}
+        self._late: dict[LogPosition, str] = {}
 
-    def pass_by(self, place: Place, progress: m.TransferProgress, how: Class) -> None:
+    def pass_by(self, place: LogPosition, progress: m.TransferProgress, how: Class) -> None:
         self._heard += 1
         if how is Class.SUPERSEDED and len(self._late) < NOTES_MAX:
             self._late[place] = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from streams.core import records as m
-from streams.core.ledger.claims import Files, IntentRow, ManifestRow, Said, TransferRow, Written
+from streams.core.ledger.claims import Claim, Files, IntentClaims, ManifestClaim, ManifestClaims, TransferClaims
 from streams.core.ledger.findings import FindingList, Invariant
 from streams.core.names import Destination, ManifestId, Site
 from streams.core.ranges import EMPTY, Ranges
@@ -25,7 +25,12 @@ class TransferJudge:
         self._findings = findings
 
     def judge(
-        self, manifest: ManifestId, site: Destination, intent: IntentRow, row: ManifestRow, transfer: TransferRow
+        self,
+        manifest: ManifestId,
+        site: Destination,
+        intent: IntentClaims,
+        row: ManifestClaims,
+        transfer: TransferClaims,
     ) -> None:
         completion, written = transfer.completions.first, row.written.first
         self._one_effect(manifest, site, transfer)
@@ -40,7 +45,7 @@ class TransferJudge:
         if written is not None and not site.consumer:
             self._catalogue(manifest, site, written, completion, transfer)
 
-    def _one_effect(self, manifest: ManifestId, site: Destination, transfer: TransferRow) -> None:
+    def _one_effect(self, manifest: ManifestId, site: Destination, transfer: TransferClaims) -> None:
         said = transfer.completions.ranked
         if said:
             self._findings.check(_I4)
@@ -52,7 +57,7 @@ class TransferJudge:
             words = f"{manifest} closed twice at {site}: {_differ(ends[0].word, end.word)}"
             self._findings.find(_I4, words, ends[0].place, end.place)
 
-    def _unfinished(self, manifest: ManifestId, site: Destination, transfer: TransferRow) -> None:
+    def _unfinished(self, manifest: ManifestId, site: Destination, transfer: TransferClaims) -> None:
         closed = transfer.closed.first
         if closed is None:
             return
@@ -64,9 +69,9 @@ class TransferJudge:
         self,
         manifest: ManifestId,
         site: Destination,
-        intent: IntentRow,
-        written: Said[Written] | None,
-        completion: Said[m.CompletionRecord],
+        intent: IntentClaims,
+        written: Claim[ManifestClaim] | None,
+        completion: Claim[m.CompletionRecord],
     ) -> None:
         self._findings.check(_I4)
         home = manifest.intent.home
@@ -95,7 +100,11 @@ class TransferJudge:
             self._findings.miss(_I4, words, completion.at_ms, *places)
 
     def _adds_up(
-        self, manifest: ManifestId, site: Destination, said: Said[m.CompletionRecord], written: list[Said[Written]]
+        self,
+        manifest: ManifestId,
+        site: Destination,
+        said: Claim[m.CompletionRecord],
+        written: list[Claim[ManifestClaim]],
     ) -> None:
         """The completion against the manifest: which one, how many items, each once, how many bytes."""
         self._findings.check(_I1)
@@ -131,7 +140,7 @@ class TransferJudge:
             self._findings.find(_I1, f"{title}: {fault}", said.place, *(w.place for w in written[:1]))
 
     def _evidence(
-        self, manifest: ManifestId, site: Destination, said: Said[m.CompletionRecord], transfer: TransferRow
+        self, manifest: ManifestId, site: Destination, said: Claim[m.CompletionRecord], transfer: TransferClaims
     ) -> None:
         """Sealed without any plane having said so."""
         if site.site in self._sites and site.site not in self._read:
@@ -144,7 +153,7 @@ class TransferJudge:
             self._findings.miss(_I2, words, said.at_ms, said.place)
 
     def _closed(
-        self, manifest: ManifestId, site: Destination, said: Said[m.CompletionRecord], transfer: TransferRow
+        self, manifest: ManifestId, site: Destination, said: Claim[m.CompletionRecord], transfer: TransferClaims
     ) -> None:
         closed = transfer.closed.first
         if closed is None:
@@ -160,9 +169,9 @@ class TransferJudge:
         self,
         manifest: ManifestId,
         site: Destination,
-        written: Said[Written],
-        completion: Said[m.CompletionRecord] | None,
-        transfer: TransferRow,
+        written: Claim[ManifestClaim],
+        completion: Claim[m.CompletionRecord] | None,
+        transfer: TransferClaims,
     ) -> None:
         """Files announced as held against the manifest's items and the completion's list, both ways."""
         items, told = written.word.files.landed(completion.word.landed if completion is not None else ()), EMPTY

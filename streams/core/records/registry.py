@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from streams.core.names import Site
 
 T = TypeVar("T", bound=type)
-Check = Callable[[Any], str | None]
+ValueCheck = Callable[[Any], str | None]
 """The first contradiction inside a value, in words that name the field; None when there is none."""
 
 
@@ -47,7 +47,7 @@ class Registered:
 
 
 _RECORDS: dict[type, Registered] = {}
-_CHECKS: dict[type, Check] = {}
+_CHECKS: dict[type, ValueCheck] = {}
 
 
 def record(
@@ -55,7 +55,7 @@ def record(
     topic: str | Callable[[Any], str],
     key: Callable[[Any], str | bytes],
     author: Callable[[Any], Site | None] = lambda _: None,
-    check: Check | None = None,
+    check: ValueCheck | None = None,
     row: Row = Row.NONE,
     once_in: str | None = None,
     is_in: Callable[[str], bool] | None = None,
@@ -75,7 +75,7 @@ def record(
     return registered
 
 
-def checked(check: Check) -> Callable[[T], T]:
+def checked(check: ValueCheck) -> Callable[[T], T]:
     """Registers what the fields of a value must say together; of records, `record` does it."""
 
     def registered(cls: T) -> T:

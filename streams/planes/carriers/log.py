@@ -20,15 +20,13 @@ from confluent_kafka import Message as Record
 
 from streams import wire
 from streams.core.records import DeadLetter
-from streams.core.topics import chunks_to, remote
+from streams.core.topics import LogPartition, chunks_to, remote
 from streams.errors import WireError
 from streams.kafka import client
-from streams.planes.destination.coordinator import Destination
+from streams.planes.destination.coordinator import DestinationPlane
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
-
-Place = tuple[str, int]
 
 POLL_S = 0.05
 FETCH_WAIT_MS = 500
@@ -54,7 +52,9 @@ class _Change:
 class PayloadReader:
     """All but `assign`, `opened` and `close` is for the payload thread."""
 
-    def __init__(self, settings: Settings, destination: Destination, dead_letter: Callable[[DeadLetter], None]) -> None:
+    def __init__(
+        self, settings: Settings, destination: DestinationPlane, dead_letter: Callable[[DeadLetter], None]
+    ) -> None:
         self._here = settings.here
         self._destination = destination
         self._dead_letter = dead_letter
@@ -66,8 +66,8 @@ class PayloadReader:
         )
         self._changes: deque[_Change] = deque()
         self._rewinds: deque[bytes] = deque()
-        self._next: dict[Place, int] = {}
-        self._passed: OrderedDict[bytes, dict[Place, int]] = OrderedDict()
+        self._next: dict[LogPartition, int] = {}
+        self._passed: OrderedDict[bytes, dict[LogPartition, int]] = OrderedDict()
         self._running = True
         self._complained_s: dict[str, float] = {}
         self.refused = 0
@@ -134,15 +134,15 @@ class PayloadReader:
         change.again_s = now_s + max(RETRY_S, now_s - began_s)
         return known
 
-    def _read_from(self, wanted: dict[Place, int]) -> None:
+    def _read_from(self, wanted: dict[LogPartition, int]) -> None:
         if wanted == self._next:
             return
         self._consumer.assign([TopicPartition(*place, offset) for place, offset in wanted.items()])
         self._next = wanted
 
-    def _begins(self, topic: str, new: Mapping[int, int | None]) -> dict[Place, int]:
+    def _begins(self, topic: str, new: Mapping[int, int | None]) -> dict[LogPartition, int]:
         """First offset to read of each new partition of a topic. Raises KafkaException while it cannot be known."""
-        begins: dict[Place, int] = {}
+        begins: dict[LogPartition, int] = {}
         if not new:
             return begins
         try:
@@ -190,7 +190,7 @@ class PayloadReader:
         assert isinstance(payload, bytes)
         return self._destination.take(key, heard.origin.site, heard.header, payload)
 
-    def _pass(self, key: bytes, place: Place, offset: int) -> None:
+    def _pass(self, key: bytes, place: LogPartition, offset: int) -> None:
         firsts = self._passed.get(key)
         if firsts is None:
             firsts = self._passed[key] = {}

@@ -80,7 +80,7 @@ class Opening:
         return self.landing is not None
 
 
-class Destination:
+class DestinationPlane:
     """`publish(message)` may raise Temporary or block; what was not published is owed again by the worker."""
 
     def __init__(

@@ -15,7 +15,7 @@ from streams.core.records import Item
 from streams.errors import StorageError
 from streams.events.provenance import provenance_of
 from streams.planes.destination.entry_part import EntryPart, Room, about_of
-from streams.planes.destination.part_files import Held
+from streams.planes.destination.part_files import HeldPart
 from streams.storage.endpoint import Endpoint, FileMissing, Sealed, Wanted
 
 T = TypeVar("T")
@@ -50,20 +50,20 @@ class EntryParts:
     def discard(self, item: Item, tag: str) -> None:
         self._endpoint.discard(item.target, tag)
 
-    def write(self, held: Held, offset: int, length: int, payload: bytes) -> None:
+    def write(self, held: HeldPart, offset: int, length: int, payload: bytes) -> None:
         held.part.write(offset, length, payload)
 
-    def sync(self, held: Sequence[Held]) -> list[Ranges | StorageError]:
+    def sync(self, held: Sequence[HeldPart]) -> list[Ranges | StorageError]:
         answers = [_answer(one.part.sync) for one in held]
         for at, failure in zip(range(len(held)), self._settled([one.part for one in held]), strict=True):
             answers[at] = failure or answers[at]
         return answers
 
-    def ready(self, held: Held) -> bool:
+    def ready(self, held: HeldPart) -> bool:
         ready: bool = held.part.ready()
         return ready
 
-    def seal(self, held: Sequence[Held]) -> list[Sealed | StorageError]:
+    def seal(self, held: Sequence[HeldPart]) -> list[Sealed | StorageError]:
         answers = [_answer(partial(self._seal, one.part)) for one in held]
         named = [at for at, answer in enumerate(answers) if isinstance(answer, Sealed)]
         failures = self._endpoint.settle_names([held[at].part.item.target for at in named])
@@ -71,7 +71,7 @@ class EntryParts:
             answers[at] = failure or answers[at]
         return answers
 
-    def ahead(self, held: Held) -> bool:
+    def ahead(self, held: HeldPart) -> bool:
         went_on: bool = held.part.ahead()
         return went_on
 

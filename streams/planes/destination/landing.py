@@ -15,9 +15,9 @@ from streams.core.names import Adler32, Site
 from streams.core.ranges import Ranges
 from streams.core.records import ChunkHeader, FailureClass, Landed, ManifestWritten, Reason, Segment, Unit
 from streams.errors import StorageError, WireError
-from streams.planes.destination.part_files import Held, PartFiles
-from streams.planes.destination.progress import Account
-from streams.planes.destination.unread import Said, Unread
+from streams.planes.destination.part_files import HeldPart, PartFiles
+from streams.planes.destination.progress import LandingProgress
+from streams.planes.destination.unread import UnreadAnswers, UnreadFact
 from streams.planes.orders import Open
 from streams.planes.reasons import reason_of
 from streams.storage.checksums import crc32c
@@ -36,8 +36,8 @@ _NEVER = float("inf")
 class Lent:
     """What a sync round does for one landing."""
 
-    whole: list[Held]
-    partial: list[Held]
+    whole: list[HeldPart]
+    partial: list[HeldPart]
     bytes: int
 
 
@@ -48,7 +48,7 @@ class Landing:
         """`root`: of the storage, for who has to make room on it."""
         self.id = body.manifest
         self.attempt = order.attempt
-        self.account = Account(body, order)
+        self.account = LandingProgress(body, order)
         self.lost: Reason | None = None
         self.refused = 0
         self.unsynced_bytes = 0
@@ -62,10 +62,10 @@ class Landing:
         self._items = body.items
         self._of_entries = body.unit is Unit.ENTRIES
         self._lock = self.account.lock
-        self._held: dict[int, Held] = {}
-        self._dirty: dict[int, Held] = {}
+        self._held: dict[int, HeldPart] = {}
+        self._dirty: dict[int, HeldPart] = {}
         self._complained: set[int] = set()
-        self._unread = Unread()
+        self._unread = UnreadAnswers()
 
     @property
     def news(self) -> bool:
@@ -159,7 +159,7 @@ class Landing:
 
     # taking bytes (payload thread)
 
-    def take(self, source: Site, header: ChunkHeader, payload: bytes) -> tuple[int, list[Said]]:
+    def take(self, source: Site, header: ChunkHeader, payload: bytes) -> tuple[int, list[UnreadFact]]:
         """Write what is new of a record; bytes written, and what its source cannot read now.
 
         Bad segments are counted and skipped: they come again.
@@ -214,7 +214,7 @@ class Landing:
             self.unsynced_bytes += len(piece)
         return len(piece)
 
-    def _hold(self, item: int, *, preallocate: bool = False) -> Held:
+    def _hold(self, item: int, *, preallocate: bool = False) -> HeldPart:
         """Open an item's part, resuming what is durable of it."""
         wanted = self._items[item]
         with self._lock:
@@ -224,7 +224,7 @@ class Landing:
             part = self.files.open(wanted, tag, verified, preallocate=preallocate)
             if self._of_entries:  # a spool may hold more than was told
                 self.account.resumed(item, part.covered)
-            held = self._held[item] = Held(item, part)
+            held = self._held[item] = HeldPart(item, part)
         return held
 
     def _refuse(self, header: ChunkHeader, why: str) -> int:
@@ -283,8 +283,8 @@ class Landing:
         with self._lock:
             dirty, self._dirty = self._dirty, {}
             taken, self.unsynced_bytes = self.unsynced_bytes, 0
-            whole: list[Held] = []
-            partial: list[Held] = []
+            whole: list[HeldPart] = []
+            partial: list[HeldPart] = []
             for held in dirty.values():
                 ready = self.account.whole(held.item) and self.files.ready(held)
                 (whole if ready else partial).append(held)
@@ -319,7 +319,7 @@ class Landing:
                     failed |= self.account.whole(held.item) and not self._go_on(held, at_once=went_on)
         return failed
 
-    def _go_on(self, held: Held, *, at_once: bool) -> bool:
+    def _go_on(self, held: HeldPart, *, at_once: bool) -> bool:
         """A whole item that was not ready to be sealed has its next step after others had their round."""
         with self._lock:
             if self._held.get(held.item) is held:
@@ -327,7 +327,7 @@ class Landing:
                 self.urgent |= at_once
         return at_once
 
-    def _failed(self, held: Held, error: StorageError, phase: str) -> None:
+    def _failed(self, held: HeldPart, error: StorageError, phase: str) -> None:
         self.broke(held.item, error, phase)
         if held.item not in self.account.over and self.lost is None:
             self._dirty[held.item] = held  # to be tried again

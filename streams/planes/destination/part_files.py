@@ -29,7 +29,7 @@ class FilePart(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class Held:
+class HeldPart:
     """An open part. The lock is held while a thread writes to it or closes it."""
 
     item: int
@@ -54,19 +54,19 @@ class PartFiles(Protocol):
     def discard(self, item: Item, tag: str) -> None:
         """Delete the files of a part that is not open."""
 
-    def write(self, held: Held, offset: int, length: int, payload: bytes) -> None:
+    def write(self, held: HeldPart, offset: int, length: int, payload: bytes) -> None:
         """Take `[offset, offset + length)`, whose checksum agreed already. WireError for a payload that is refused."""
 
-    def sync(self, held: Sequence[Held]) -> list[Ranges | StorageError]:
+    def sync(self, held: Sequence[HeldPart]) -> list[Ranges | StorageError]:
         """Make durable what is written; positions that are."""
 
-    def ready(self, held: Held) -> bool:
+    def ready(self, held: HeldPart) -> bool:
         """Whether to seal a part that is whole; else it would take too long, and `ahead` is to do most of it."""
 
-    def seal(self, held: Sequence[Held]) -> list[Sealed | StorageError]:
+    def seal(self, held: Sequence[HeldPart]) -> list[Sealed | StorageError]:
         """Give the final names to parts that are whole, durably."""
 
-    def ahead(self, held: Held) -> bool:
+    def ahead(self, held: HeldPart) -> bool:
         """Do a step of a later seal, if there is anything to do by now; whether there was. A second or two at most."""
 
 
@@ -101,12 +101,12 @@ class ByteParts:
     def discard(self, item: Item, tag: str) -> None:
         self._endpoint.discard(item.target, tag)
 
-    def write(self, held: Held, offset: int, length: int, payload: bytes) -> None:
+    def write(self, held: HeldPart, offset: int, length: int, payload: bytes) -> None:
         if len(payload) != length:
             raise WireError(f"{len(payload)} bytes stand for {length}")
         held.part.write(offset, payload)
 
-    def sync(self, held: Sequence[Held]) -> list[Ranges | StorageError]:
+    def sync(self, held: Sequence[HeldPart]) -> list[Ranges | StorageError]:
         for one in held:
             one.lock.acquire()
         try:
@@ -115,11 +115,11 @@ class ByteParts:
             for one in held:
                 one.lock.release()
 
-    def ready(self, held: Held) -> bool:
+    def ready(self, held: HeldPart) -> bool:
         return True
 
-    def seal(self, held: Sequence[Held]) -> list[Sealed | StorageError]:
+    def seal(self, held: Sequence[HeldPart]) -> list[Sealed | StorageError]:
         return self._endpoint.seal_group([one.part for one in held])
 
-    def ahead(self, held: Held) -> bool:
+    def ahead(self, held: HeldPart) -> bool:
         return False  # a part of bytes is the file already

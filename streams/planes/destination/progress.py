@@ -20,7 +20,7 @@ REASONS_MAX = 200
 """Different reasons in one record; the rest share the last. 390 characters each stay below the largest record."""
 
 
-class Account:
+class LandingProgress:
     """Safe to use from several threads; `lock` may be held around steps that belong together."""
 
     def __init__(self, body: ManifestWritten, order: Open) -> None:
@@ -114,7 +114,7 @@ class Account:
         with self.lock:
             return replace(order, verified=order.verified | self.synced, sealed=order.sealed | self.sealed)
 
-    def inherit(self, other: Account) -> None:
+    def inherit(self, other: LandingProgress) -> None:
         """What an account of the same attempt knew of the files that its items became."""
         with self.lock, other.lock:
             self._landed |= {item: one for item, one in other._landed.items() if item in self.sealed}

@@ -20,7 +20,7 @@ REQUESTS_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class UnreadFact:
     """What a SourceFailed has to say. No items: nothing more comes of the request."""
 
     source: Site
@@ -40,13 +40,13 @@ class _Answers:
     over: bool = False
 
 
-class Unread:
+class UnreadAnswers:
     """Used by one thread."""
 
     def __init__(self) -> None:
         self._requests: OrderedDict[tuple[Site, int], _Answers] = OrderedDict()
 
-    def heard(self, source: Site, header: ChunkHeader, unread: Mapping[int, Reason]) -> list[Said]:
+    def heard(self, source: Site, header: ChunkHeader, unread: Mapping[int, Reason]) -> list[UnreadFact]:
         """What to tell after a record. `unread`: its items that cannot be read now and are still wanted."""
         name = (source, header.request_no)
         answers = self._requests.get(name)
@@ -58,16 +58,16 @@ class Unread:
                 self._requests.popitem(last=False)
         answers.brought |= any(segment.reason is None for segment in header.segments)
         answers.waiting |= {item: reason for item, reason in unread.items() if item not in answers.told}
-        said: list[Said] = []
+        said: list[UnreadFact] = []
         if answers.waiting and (header.last or not unread):
             items = Ranges.of(*answers.waiting)
             answers.reason = _together(list(answers.waiting.values()))
             answers.told |= items
             answers.waiting.clear()
-            said.append(Said(source, header.request_no, items, answers.reason))
+            said.append(UnreadFact(source, header.request_no, items, answers.reason))
         if header.last and not answers.brought and not answers.over and answers.reason is not None:
             answers.over = True
-            said.append(Said(source, header.request_no, EMPTY, answers.reason))
+            said.append(UnreadFact(source, header.request_no, EMPTY, answers.reason))
         return said
 
 

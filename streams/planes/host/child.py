@@ -35,15 +35,15 @@ from streams.core.topics import partition_of
 from streams.errors import CLUSTER_AWAY, StorageError, Temporary, Transfer2goError
 from streams.kafka.publish import Publisher
 from streams.planes.carriers.log import PayloadReader
-from streams.planes.destination.coordinator import Destination
+from streams.planes.destination.coordinator import DestinationPlane
 from streams.planes.host.order_queues import OPENERS, Assignments, Ends, Openings
 from streams.planes.inventory.manifest_writer import ManifestWriter, opens_files
-from streams.planes.inventory.open_intents import Listing
+from streams.planes.inventory.open_intents import CatalogueListing
 from streams.planes.inventory.own_manifests import manifests_of
 from streams.planes.orders import Assign, Forget, Open, Serve, Start, Stop, Write, read_order
 from streams.planes.reasons import reason_of
 from streams.planes.source.open_files import OpenFileCache
-from streams.planes.source.server import Source
+from streams.planes.source.server import SourceServer
 from streams.planes.source.wiring import Sources, refusing, sources
 from streams.storage import open_endpoint
 from streams.storage.endpoint import Endpoint
@@ -66,7 +66,7 @@ _M_ARENA_MAX = -8
 
 
 class Halves(NamedTuple):
-    destination: Destination
+    destination: DestinationPlane
     payload: PayloadReader
     sources: Sources
 
@@ -92,7 +92,9 @@ class Child:
         self.fault = StorageError("the storage does not answer")
         """Why there are no halves."""
         self.storage_tried = threading.Event()
-        self.refusing: Source = refusing(start.settings, lambda: self.fault, self.publisher.send_chunk, self.publish)
+        self.refusing: SourceServer = refusing(
+            start.settings, lambda: self.fault, self.publisher.send_chunk, self.publish
+        )
         """Serves what is asked for meanwhile."""
 
     # publishing
@@ -199,7 +201,7 @@ class Child:
 
     def begin(self, endpoint: Endpoint) -> None:
         settings = self.settings
-        destination = Destination(settings.here, settings.registry.partitions, endpoint, self.publish)
+        destination = DestinationPlane(settings.here, settings.registry.partitions, endpoint, self.publish)
         payload = PayloadReader(settings, destination, self.publish)
         serving = sources(settings, endpoint, self.publisher.send_chunk, self.publish, self.shelf)
         self.halves = Halves(destination, payload, serving)
@@ -214,7 +216,7 @@ class Child:
 
     # manifests
 
-    def open_catalogue(self, scratch_name: str) -> Listing:
+    def open_catalogue(self, scratch_name: str) -> CatalogueListing:
         from streams.views.catalogue import Catalogue
 
         scratch = Path(self.settings.datadir) / scratch_name

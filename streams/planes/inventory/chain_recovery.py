@@ -14,7 +14,7 @@ from streams.core.commands import WriteManifests
 from streams.core.manifest import digest
 from streams.core.names import IntentId, Site
 from streams.core.records import ManifestWritten
-from streams.planes.inventory.chain_state import Chain, Key, Numbers, name_in_chain
+from streams.planes.inventory.chain_state import ChainKey, FileNumbers, OpenChain, name_in_chain
 
 log = logging.getLogger(__name__)
 
@@ -35,21 +35,21 @@ _First = dict[tuple[int, str], _Written]
 class ChainReading:
     """Used by one thread."""
 
-    def __init__(self, here: Site, replayed: Replayed, numbers: Numbers, clock: Callable[[], float]) -> None:
+    def __init__(self, here: Site, replayed: Replayed, numbers: FileNumbers, clock: Callable[[], float]) -> None:
         self._here, self._replayed, self._numbers, self._clock = here, replayed, numbers, clock
-        self._asked: dict[Key, WriteManifests] = {}
-        self._now: dict[Key, WriteManifests] = {}
+        self._asked: dict[ChainKey, WriteManifests] = {}
+        self._now: dict[ChainKey, WriteManifests] = {}
         self._steps: Iterator[None] | None = None
-        self._known: dict[Key, _First] = {}
+        self._known: dict[ChainKey, _First] = {}
 
     @property
     def busy(self) -> bool:
         return bool(self._asked) or self._steps is not None
 
-    def ask(self, key: Key, command: WriteManifests) -> None:
+    def ask(self, key: ChainKey, command: WriteManifests) -> None:
         self._asked[key] = command
 
-    def told(self, key: Key, command: WriteManifests) -> bool:
+    def told(self, key: ChainKey, command: WriteManifests) -> bool:
         """The worker says more of an intent; False where its chain is not being read."""
         for commands in (self._now, self._asked):
             if key in commands:
@@ -57,7 +57,7 @@ class ChainReading:
                 return True
         return False
 
-    def go_on(self, most_s: float) -> dict[Key, Chain]:
+    def go_on(self, most_s: float) -> dict[ChainKey, OpenChain]:
         """Reads for about so long; the chains that were found, once all is read. Raises Temporary: nothing is."""
         if self._steps is None:
             self._now, self._asked = self._asked, {}
@@ -83,10 +83,10 @@ class ChainReading:
                 first[body.no, body.prev_sha256] = _Written(digest(body), files, body.last)
             yield
 
-    def _chain(self, key: Key, command: WriteManifests) -> Chain | None:
+    def _chain(self, key: ChainKey, command: WriteManifests) -> OpenChain | None:
         """As far as the journal has it, which may be further than the worker has heard; None where it has ended."""
         now_s = self._clock()
-        chain = Chain(command, now_s, written_s=now_s)
+        chain = OpenChain(command, now_s, written_s=now_s)
         met = last = False
         while not last:
             met = met or (chain.no, chain.sha256) == (command.no, command.prev_sha256)

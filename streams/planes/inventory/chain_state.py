@@ -17,11 +17,11 @@ from streams.core.selectors import Selector
 from streams.views.catalogue import CatalogueFile
 from streams.views.selected import Plan
 
-Key = tuple[IntentId, int]
+ChainKey = tuple[IntentId, int]
 """An intent and the `source_no` of its chain."""
 
 
-class Numbers:
+class FileNumbers:
     """A number for each file, the same for all intents.
 
     Kept by a hash of 128 bits of the name: in two thirds of the memory, and no two are ever the same.
@@ -49,7 +49,7 @@ def _short(lfn: str) -> bytes:
     return blake2b(lfn.encode(), digest_size=16).digest()
 
 
-class Taken:
+class TakenFiles:
     """Files by number, one bit each."""
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class Pass:
 
 
 @dataclass
-class Chain:
+class OpenChain:
     """An open intent's, behind manifest `no - 1`, whose digest is `sha256`."""
 
     command: WriteManifests
@@ -94,7 +94,7 @@ class Chain:
     """Items in its manifests."""
     written_s: float = 0.0
     due_s: float = 0.0
-    taken: Taken = field(default_factory=Taken)
+    taken: TakenFiles = field(default_factory=TakenFiles)
     """In manifests, or found and waiting for one."""
     found: deque[CatalogueFile | Item] = field(default_factory=deque)
     """Files, or objects of files."""

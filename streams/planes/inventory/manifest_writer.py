@@ -24,7 +24,7 @@ from streams.errors import Temporary, WireError
 from streams.planes.inventory.chain_recovery import Replayed
 from streams.planes.inventory.entry_items import EntryItems
 from streams.planes.inventory.object_items import OBJECTS_MAX, ObjectItems
-from streams.planes.inventory.open_intents import Growing, Listing
+from streams.planes.inventory.open_intents import CatalogueListing, OpenIntents
 from streams.planes.inventory.unlisted import NO_BLOCK, Unlisted, sayable
 from streams.planes.source.open_files import OpenFileCache
 from streams.storage.endpoint import Endpoint
@@ -53,7 +53,7 @@ class ManifestWriter:
         self,
         here: Site,
         policy: Policy,
-        open_catalogue: Callable[[], Listing],
+        open_catalogue: Callable[[], CatalogueListing],
         publish: Callable[[Message], None],
         clock: Callable[[], float] = time.monotonic,
         open_storage: Callable[[], Endpoint] | None = None,
@@ -73,7 +73,7 @@ class ManifestWriter:
         self._open_storage = open_storage
         self._payload_bytes = payload_bytes
         self._shelf = shelf
-        self._catalogue: Listing | None = None
+        self._catalogue: CatalogueListing | None = None
         self._entries: EntryItems | None = None
         self._objects = ObjectItems(here, self._storage)
         self._known: dict[Lfn, Item] = {}
@@ -81,7 +81,7 @@ class ManifestWriter:
         self._known_for: IntentId | None = None
         self._written: OrderedDict[tuple[IntentId, int], tuple[int, float]] = OrderedDict()
         self._unlisted = Unlisted(here)
-        self.growing = Growing(here, policy, self, self._listing, publish, replayed, clock)
+        self.growing = OpenIntents(here, policy, self, self._listing, publish, replayed, clock)
 
     def write(self, command: WriteManifests) -> int:
         """Write what follows behind the command's cursor; how many manifests. Of an open intent: `growing` looks."""
@@ -160,7 +160,7 @@ class ManifestWriter:
     def _page(self, command: WriteManifests, cursor: str, limit: int) -> tuple[list[CatalogueFile], str | None]:
         return self._listing().listing(command.body.selectors, cursor, limit, prefer=self._here)
 
-    def _listing(self) -> Listing:
+    def _listing(self) -> CatalogueListing:
         if self._catalogue is None:
             self._catalogue = self._open_catalogue()
         return self._catalogue

@@ -32,12 +32,12 @@ TOLD_BYTES_MAX = 300_000
 FILES_MAX = 64
 """Files of a manifest, of the first ones 1, 4 and 16: what is listed flows meanwhile."""
 
-Page = Callable[[str], tuple[Sequence[CatalogueFile], str | None]]
+ObjectPage = Callable[[str], tuple[Sequence[CatalogueFile], str | None]]
 """One file behind a cursor of the catalogue, and the cursor behind it (None: that was the last)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedObjects:
     """Items of a manifest and where the next one begins; `cursor` None: nothing is left."""
 
     items: list[Item]
@@ -53,7 +53,7 @@ class ObjectItems:
         self._endpoint: Endpoint | None = None
         self._known: tuple[tuple[str, str, str], list[Item]] | None = None
 
-    def next(self, no: int, cursor: str, page: Page, selection: str, bytes_max: int) -> Listed:
+    def next(self, no: int, cursor: str, page: ObjectPage, selection: str, bytes_max: int) -> ListedObjects:
         """Items of manifest `no`. Raises Temporary where asking later may help."""
         taken_text, _, at = cursor.partition("|")
         taken, items, size, told = int(taken_text or 0), list[Item](), 0, 0
@@ -64,13 +64,13 @@ class ObjectItems:
                 for item in found[taken:]:
                     size, told = size + item.bytes, told + _told_bytes(item)
                     if items and (len(items) == OBJECTS_MAX or size > bytes_max or told > TOLD_BYTES_MAX):
-                        return Listed(items, f"{taken}|{at}")
+                        return ListedObjects(items, f"{taken}|{at}")
                     items.append(item)
                     taken += 1
             if behind is None:
-                return Listed(items, None)
+                return ListedObjects(items, None)
             taken, at = 0, behind
-        return Listed(items, f"0|{at}")
+        return ListedObjects(items, f"0|{at}")
 
     def of(self, file: CatalogueFile, selection: str) -> list[Item]:
         """Every item of a file, in the order of the objects' names; kept for the manifest that goes on in it."""

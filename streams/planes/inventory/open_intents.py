@@ -22,7 +22,16 @@ from streams.core.records import Item, ManifestWritten, Message, Unit
 from streams.core.selectors import Kind, Selector
 from streams.errors import Transfer2goError, WireError
 from streams.planes.inventory.chain_recovery import ChainReading, Replayed
-from streams.planes.inventory.chain_state import WHOLE, Chain, Key, Numbers, Pass, changed, mark_of, name_in_chain
+from streams.planes.inventory.chain_state import (
+    WHOLE,
+    ChainKey,
+    FileNumbers,
+    OpenChain,
+    Pass,
+    changed,
+    mark_of,
+    name_in_chain,
+)
 from streams.planes.inventory.unlisted import Unlisted, sayable
 from streams.views.catalogue import CatalogueFile
 from streams.wire import encode
@@ -42,7 +51,7 @@ FRESH_S = 0.2
 PAGE = 1000
 
 
-class Listing(Protocol):
+class CatalogueListing(Protocol):
     """What is needed of `views.catalogue.Catalogue`. A row of totals begins with the line over all sites."""
 
     def refresh(self) -> None: ...
@@ -74,7 +83,7 @@ class Cutting(Protocol):
     def of_entries(self, command: WriteManifests) -> bool: ...
 
 
-class Growing:
+class OpenIntents:
     """For one site. Used by one thread: `tell` what the worker says, and `look` when `idle_s` has passed."""
 
     def __init__(
@@ -82,7 +91,7 @@ class Growing:
         here: Site,
         policy: Policy,
         cutting: Cutting,
-        open_catalogue: Callable[[], Listing],
+        open_catalogue: Callable[[], CatalogueListing],
         publish: Callable[[Message], None],
         replayed: Replayed,
         clock: Callable[[], float] = time.monotonic,
@@ -91,10 +100,10 @@ class Growing:
         self._here, self._policy, self._cutting = here, policy, cutting
         self._open_catalogue, self._publish, self._replayed = open_catalogue, publish, replayed
         self._clock, self._now_ms = clock, now_ms
-        self._catalogue: Listing | None = None
+        self._catalogue: CatalogueListing | None = None
         self._refreshed_s = -FRESH_S
-        self._chains: dict[Key, Chain] = {}
-        self._numbers = Numbers()
+        self._chains: dict[ChainKey, OpenChain] = {}
+        self._numbers = FileNumbers()
         self._unlisted = Unlisted(here)
         self._reading = ChainReading(here, replayed, self._numbers, clock)
         self._listing_s = 0.0
@@ -120,9 +129,9 @@ class Growing:
         else:
             # Nothing is known of its chain. Should manifests be on their way, theirs come first and ours count for
             # nothing: the next command then says so.
-            self._chains[key] = Chain(command, now_s)
+            self._chains[key] = OpenChain(command, now_s)
 
-    def _renew(self, chain: Chain, command: WriteManifests, now_s: float) -> None:
+    def _renew(self, chain: OpenChain, command: WriteManifests, now_s: float) -> None:
         if command.closing and not chain.command.closing:
             # The view has caught up for this: everything is listed once more.
             chain.listed, chain.due_s = None, 0.0
@@ -180,7 +189,7 @@ class Growing:
 
     # looking
 
-    def _look(self, chain: Chain) -> int:
+    def _look(self, chain: OpenChain) -> int:
         body = chain.command.body
         if not chain.command.closing and body.until_ms is not None and body.until_ms <= self._now_ms():
             return 0
@@ -204,7 +213,7 @@ class Growing:
                 break
         return chain.no - behind
 
-    def _say(self, chain: Chain, written: ManifestWritten) -> None:
+    def _say(self, chain: OpenChain, written: ManifestWritten) -> None:
         try:
             self._publish(written)
         except BaseException:
@@ -217,7 +226,7 @@ class Growing:
             # Whoever tells of it has not heard that yet: what is remembered keeps it from being written twice.
             chain.found.clear()
 
-    def _next(self, chain: Chain) -> ManifestWritten:
+    def _next(self, chain: OpenChain) -> ManifestWritten:
         """A manifest of as many of the found files as fit, which are then found no more."""
         command, limit = chain.command, chain.command.body.until_items
         most = self._cutting.most(command, chain.no)
@@ -250,7 +259,7 @@ class Growing:
             chain.found.popleft()
         return written
 
-    def _find(self, catalogue: Listing, chain: Chain, enough: int, stop_s: float) -> None:
+    def _find(self, catalogue: CatalogueListing, chain: OpenChain, enough: int, stop_s: float) -> None:
         """Finds new files until there are enough for a manifest, all is listed, or time is up."""
         if len(chain.found) >= enough or chain.complete:
             return
@@ -276,7 +285,7 @@ class Growing:
                 chain.marks[dataset] = mark_of(row, waits)
             chain.listed, chain.complete = None, chain.command.closing
 
-    def _begin(self, catalogue: Listing, chain: Chain) -> Pass:
+    def _begin(self, catalogue: CatalogueListing, chain: OpenChain) -> Pass:
         """Which blocks changed since they were last listed. Files asked for by their names are looked up at once."""
         blocks: dict[Block, bytes] = {}
         datasets: dict[str, bytes] = {}
@@ -296,11 +305,11 @@ class Growing:
             chain.lfns = [lfn for lfn in chain.lfns if not self._has(chain, lfn)]
         return Pass(deque(blocks.items()), datasets)
 
-    def _has(self, chain: Chain, lfn: Lfn) -> bool:
+    def _has(self, chain: OpenChain, lfn: Lfn) -> bool:
         number = self._numbers.known(lfn)
         return number is not None and number in chain.taken
 
-    def _take(self, chain: Chain, files: Iterable[CatalogueFile]) -> bool:
+    def _take(self, chain: OpenChain, files: Iterable[CatalogueFile]) -> bool:
         """Keeps what is new; False where some must wait, since the source cannot send them as they are.
 
         When the intent closes they wait no longer, and fail with the reason.
@@ -315,7 +324,7 @@ class Growing:
                 chain.taken.add(self._numbers.of(file.lfn))
         return nothing_waits
 
-    def _new(self, chain: Chain, file: CatalogueFile) -> Iterable[CatalogueFile | Item]:
+    def _new(self, chain: OpenChain, file: CatalogueFile) -> Iterable[CatalogueFile | Item]:
         """The file, or those of its objects that no manifest has: a crash may have come between two manifests of it."""
         objects = self._cutting.objects(chain.command, file)
         if objects is None:

@@ -12,7 +12,7 @@ from streams.core.records import ChunksRequested, RequestedItem
 from streams.core.selections import parts
 from streams.errors import StorageError
 from streams.planes.reasons import put_in_words
-from streams.planes.source.server import Taken
+from streams.planes.source.server import ReadPiece
 from streams.storage.endpoint import Endpoint, Reader
 
 READERS_MAX = 32
@@ -35,11 +35,13 @@ class FileBytes:
     def turn_bytes(self, waiting: int) -> int:
         return TURN_BYTES
 
-    def take(self, request: ChunksRequested, item: RequestedItem, offset: int, length: int, room_bytes: int) -> Taken:
+    def take(
+        self, request: ChunksRequested, item: RequestedItem, offset: int, length: int, room_bytes: int
+    ) -> ReadPiece:
         length = min(length, room_bytes)
         reader = self._reader(item)
         try:
-            return Taken(length, reader.pread(offset, length))
+            return ReadPiece(length, reader.pread(offset, length))
         except StorageError:  # a descriptor that failed once may be stale for ever
             self._readers.pop((item.lfn, item.version, item.selection)).close()
             raise
@@ -73,7 +75,9 @@ class FileKeys(FileBytes):
 
     readers_max = 4 * READERS_MAX
 
-    def take(self, request: ChunksRequested, item: RequestedItem, offset: int, length: int, room_bytes: int) -> Taken:
+    def take(
+        self, request: ChunksRequested, item: RequestedItem, offset: int, length: int, room_bytes: int
+    ) -> ReadPiece:
         if not offset:
             at = bisect_right(request.items, item.start, key=lambda one: one.start)
             for later in request.items[at : at + KEYS_AHEAD]:

@@ -16,7 +16,7 @@ from streams.core.selections import parts
 from streams.errors import StorageError
 from streams.planes.reasons import put_in_words, reason_of
 from streams.planes.source.open_files import OpenFileCache, open_item
-from streams.planes.source.server import Taken
+from streams.planes.source.server import ReadPiece
 from streams.storage.endpoint import Endpoint
 
 if TYPE_CHECKING:
@@ -73,7 +73,9 @@ class FileEntries:
     def turn_bytes(self, waiting: int) -> int:
         return TURN_BYTES if waiting <= READERS_MAX else LONG_TURN_BYTES
 
-    def take(self, request: ChunksRequested, item: RequestedItem, offset: int, length: int, room_bytes: int) -> Taken:
+    def take(
+        self, request: ChunksRequested, item: RequestedItem, offset: int, length: int, room_bytes: int
+    ) -> ReadPiece:
         """Raises StorageError only. A single entry over the cap is taken with its reason, and is not in the way."""
         try:
             return self._take(request.destination, item, offset, length)
@@ -88,13 +90,13 @@ class FileEntries:
         while self._opened:
             self._opened.popitem()[1].entries.close()
 
-    def _take(self, destination: Destination, item: RequestedItem, offset: int, length: int) -> Taken:
+    def _take(self, destination: Destination, item: RequestedItem, offset: int, length: int) -> ReadPiece:
         from streams.events.batches import pack
 
         opened = self._open(destination, item)
         entries = opened.entries
         if not entries.entries:  # its one position stands for its schema
-            return Taken(1, pack(entries.read(entries.start, entries.start), self._compression), opened.fingerprint)
+            return ReadPiece(1, pack(entries.read(entries.start, entries.start), self._compression), opened.fingerprint)
         begin = entries.start + offset
         end = min(begin + length, opened.end_of(begin))
         try:
@@ -102,8 +104,8 @@ class FileEntries:
         except StorageError as error:
             entries.read(begin, begin + 1)  # if this fails too, so does all that is asked of the item
             reason = reason_of(error, "read", Scope.SOURCE)  # else it is one large entry, not those behind it
-            return Taken(1, b"", reason=reason)
-        return Taken(end - begin, pack(batch, self._compression), opened.fingerprint)
+            return ReadPiece(1, b"", reason=reason)
+        return ReadPiece(end - begin, pack(batch, self._compression), opened.fingerprint)
 
     def _open(self, destination: Destination, item: RequestedItem) -> _Opened:
         name = (destination, item.lfn, item.version, item.selection)

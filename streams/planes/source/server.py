@@ -54,7 +54,7 @@ class SendChunk(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class ReadPiece:
     """The first `length` units of what was asked for: the payload, or why just they cannot be sent."""
 
     length: int
@@ -72,7 +72,9 @@ class Supply(Protocol):
     def turn_bytes(self, waiting: int) -> int:
         """Sent of one request before another has its turn, when requests of so many transfers wait."""
 
-    def take(self, request: ChunksRequested, item: RequestedItem, offset: int, length: int, room_bytes: int) -> Taken:
+    def take(
+        self, request: ChunksRequested, item: RequestedItem, offset: int, length: int, room_bytes: int
+    ) -> ReadPiece:
         """At least one unit of `[offset, offset + length)` of the item, in at most about `room_bytes`.
 
         Raises StorageError for all that is asked of the item.
@@ -82,7 +84,7 @@ class Supply(Protocol):
         """Close what is open; it is opened again when needed."""
 
 
-Key = tuple[ManifestId, Destination]
+StreamKey = tuple[ManifestId, Destination]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ class _Stream:
         self.piece = (item, offset + length, left - length) if length < left else next(self.pieces, None)
 
 
-class Source:
+class SourceServer:
     def __init__(
         self,
         here: Site,
@@ -165,7 +167,7 @@ class Source:
         self._publish = publish
         self._now_ms = now_ms
         self._wake = Condition()
-        self._waiting: OrderedDict[Key, deque[_Stream]] = OrderedDict()
+        self._waiting: OrderedDict[StreamKey, deque[_Stream]] = OrderedDict()
         self._served: OrderedDict[tuple[ManifestId, Destination, int], None] = OrderedDict()
         self._items = 0
         self._running = True
@@ -312,7 +314,7 @@ class Source:
         segment = Segment(item.no, offset, taken.length, len(payload), crc, reason, taken.fingerprint)
         return _Part(item.start + offset, segment, payload)
 
-    def _take(self, stream: _Stream, room_bytes: int) -> Taken:
+    def _take(self, stream: _Stream, room_bytes: int) -> ReadPiece:
         """What there is of the stream's piece, or why there is nothing, for good or for now.
 
         An item that failed is not tried again in the same request.
@@ -331,7 +333,7 @@ class Source:
                 text = Text(shown(f"the source failed: {type(error).__name__}: {error}", 390))
                 reason = Reason(Scope.SOURCE, FailureClass.TRANSIENT, "read", text)
             stream.refused[item.no] = reason
-        return Taken(length, b"", reason=reason)
+        return ReadPiece(length, b"", reason=reason)
 
     def _send(self, header: ChunkHeader, payload: bytes, until_ms: int) -> bool:
         while self._running:

@@ -15,7 +15,7 @@ from streams.kafka.publish import wall_ms
 from streams.planes.source.byte_reader import FileBytes, FileKeys, FileObjects
 from streams.planes.source.entry_reader import FileEntries
 from streams.planes.source.open_files import OpenFileCache
-from streams.planes.source.server import SendChunk, Source, Taken
+from streams.planes.source.server import ReadPiece, SendChunk, SourceServer
 from streams.settings import Settings
 from streams.storage.endpoint import Endpoint
 
@@ -27,17 +27,17 @@ MIXED = "*"
 
 
 class Sources(NamedTuple):
-    files: Source
-    entries: Source
-    objects: Source
-    keys: Mapping[str, Source]
+    files: SourceServer
+    entries: SourceServer
+    objects: SourceServer
+    keys: Mapping[str, SourceServer]
     """Files that are keys of stores, by store: none waits for the answer of another store, and files on disk for none.
 
     Requests for keys of several stores have a source of their own, MIXED.
     """
     stores: tuple[Store, ...] = ()
 
-    def of(self, request: ChunksRequested) -> Source:
+    def of(self, request: ChunksRequested) -> SourceServer:
         """Who serves it: the items of a request are of one kind."""
         selection = request.items[0].selection if request.items else ""
         if selection.startswith(parts.ENTRIES):
@@ -47,7 +47,7 @@ class Sources(NamedTuple):
         names = {store.name for item in request.items for store in self.stores if store.holds(item.lfn)}
         return self.keys[names.pop() if len(names) == 1 else MIXED] if names else self.files
 
-    def all(self) -> Iterator[tuple[str, Source]]:
+    def all(self) -> Iterator[tuple[str, SourceServer]]:
         """Each by a name; its `run` is for a thread of its own."""
         yield from (("files", self.files), ("entries", self.entries), ("objects", self.objects))
         yield from ((f"keys-{name}", source) for name, source in self.keys.items())
@@ -73,7 +73,9 @@ class NoStorage:
     def turn_bytes(self, waiting: int) -> int:
         return 1
 
-    def take(self, request: ChunksRequested, item: RequestedItem, offset: int, length: int, room_bytes: int) -> Taken:
+    def take(
+        self, request: ChunksRequested, item: RequestedItem, offset: int, length: int, room_bytes: int
+    ) -> ReadPiece:
         # where this site keeps its files is nobody else's business
         raise StorageError(f"the source's storage cannot be opened: {self._fault().what}")
 
@@ -86,9 +88,9 @@ def refusing(
     fault: Callable[[], StorageError],
     send_chunk: SendChunk,
     publish: Callable[[Message], None],
-) -> Source:
+) -> SourceServer:
     """A source that cannot read for now whatever it is asked for."""
-    return Source(settings.here, NoStorage(fault), settings.registry.payload_bytes, send_chunk, publish, wall_ms)
+    return SourceServer(settings.here, NoStorage(fault), settings.registry.payload_bytes, send_chunk, publish, wall_ms)
 
 
 def sources(
@@ -101,14 +103,14 @@ def sources(
     size, codec = settings.registry.payload_bytes, settings.policy.payload_codec
     # What the client queues for the broker bounds a record too, and is mostly smaller than the broker's bound.
     record_bytes = min(PAYLOAD_BYTES_MAX, max(settings.chunk_queue_bytes, 5 * size)) - RECORD_ROOM_BYTES
-    files = Source(settings.here, FileBytes(endpoint), size, send_chunk, publish, wall_ms)
+    files = SourceServer(settings.here, FileBytes(endpoint), size, send_chunk, publish, wall_ms)
     supply = FileEntries(endpoint, size, codec, record_bytes, shelf)
-    entries = Source(settings.here, supply, size, send_chunk, publish, wall_ms)
+    entries = SourceServer(settings.here, supply, size, send_chunk, publish, wall_ms)
     unpacked = FileObjects(endpoint, str(Path(settings.datadir) / "unpacked"))
-    objects = Source(settings.here, unpacked, size, send_chunk, publish, wall_ms)
+    objects = SourceServer(settings.here, unpacked, size, send_chunk, publish, wall_ms)
     names = [store.name for store in settings.stores]
     keys = {
-        name: Source(settings.here, FileKeys(endpoint), size, send_chunk, publish, wall_ms)
+        name: SourceServer(settings.here, FileKeys(endpoint), size, send_chunk, publish, wall_ms)
         for name in (names if len(names) < 2 else [*names, MIXED])
     }
     return Sources(files, entries, objects, keys, settings.stores)

@@ -24,7 +24,8 @@ from streams.core.names import IntentId, Lfn
 from streams.core.policy import SEGMENTS_MAX
 from streams.core.ranges import Ranges
 from streams.core.selections.parts import entries_of
-from streams.events import batches, reading
+from streams.events import batches
+from streams.events import entries as windows
 from streams.planes.inventory.entry_items import EntryItems
 from streams.planes.reasons import put_in_words
 from streams.planes.source import entry_reader
@@ -209,7 +210,7 @@ def test_a_large_payload_is_halved_until_it_fits(root: Path) -> None:
 
 
 def test_a_file_replaced_between_two_chunks_is_said(root: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(reading, "WINDOW_BYTES", 1 << 20)  # what is decoded already is still the listed file
+    monkeypatch.setattr(windows, "WINDOW_BYTES", 1 << 20)  # what is decoded already is still the listed file
     path = flat_file(root / "store/f.root", 400_000)
     sender = EntrySender(root)
     body = entries_listed(root, ["/store/f.root"])

@@ -135,7 +135,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     | KAFKA
     | ANY_CORE,
     # Only where entries land, and imported only then: it brings pyarrow.
-    "streams.planes.destination.entry_part": {"streams.events", "streams.storage"} | ANY_CORE,
     "streams.planes.destination.entry_parts": {"streams.events", "streams.planes.destination", "streams.storage"}
     | ANY_CORE,
     "streams.planes.carriers": {"streams.planes.destination", "streams.planes.orders"} | KAFKA | ANY_CORE,

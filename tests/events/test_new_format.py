@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -88,6 +90,18 @@ def test_the_registries_are_left_as_they_were(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no format of entries is known for this file") as refused:
         open_entries(str(write_int64(tmp_path / "a.i64", TABLE)), WHOLE)
     assert refused.value.next == "ROOT, Parquet, Avro, CSV and JSON lines are"
+
+
+def test_formats_describe_themselves_without_their_libraries() -> None:
+    """Whole files move without Arrow, and a CSV is read without uproot."""
+    program = (
+        "import sys\n"
+        "import streams.planes.source.wiring, streams.planes.inventory.manifest_writer, streams.objects.reading\n"
+        "assert not {'pyarrow', 'uproot', 'awkward', 'numpy'} & sys.modules.keys()\n"
+        "import streams.events.reading\n"
+        "assert not {'pyarrow.parquet', 'uproot', 'awkward'} & sys.modules.keys()\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
 
 
 def test_no_two_formats_promise_the_same_name_or_begin_alike() -> None:

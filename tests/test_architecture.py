@@ -123,8 +123,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.storage.s3_client": {"streams.storage", "urllib3"} | ANY_CORE,
     "streams.storage.deadlines": {"urllib3"},
     # Entries: only here the libraries of the extra `events` may be imported. What is asked for is pure.
-    "streams.events": {"pyarrow", "uproot", "awkward", "numpy", "xxhash", "fastavro", "matplotlib", "streams.storage"}
-    | ANY_CORE,
+    "streams.events": {"pyarrow", "awkward", "numpy", "streams.storage"} | ANY_CORE,
     # A format of entries describes itself to the registry and knows no other one, nor who asks: a new one is a module
     # and a line. Each line says whose library it is; `text` is what formats of lines share.
     "streams.events.formats.entry_format": {"streams.events.checked_file", "streams.events.entries"} | ANY_CORE,
@@ -219,6 +218,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # The outermost ring: may call anything of the product, and nothing calls it.
     "streams.demo": {"streams"},
     "streams.demo.events": {"numpy", "pyarrow", "streams", "uproot"},
+    "streams.demo.histogram": {"matplotlib", "numpy", "uproot"},
     "streams.cli": {"streams", "schemas", "click", "rich"},
     # A worker's logic: it runs in the simulation and in fast tests. No Faust, no broker.
     "streams.worker": {"streams.worker", "structlog"} | ANY_CORE,

@@ -8,33 +8,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streams.events.batches import ZSTD_LEVEL, Compression
-from streams.events.final_files.final_file import FinalFile, FinalFormat
-from streams.events.final_files.sink import Sink, metadata_in, stored_schema
+from streams.events.final_files.final_file import FinalFormat
+from streams.events.final_files.sink import ArrowWritten, metadata_in
 
 
-class ParquetFile(FinalFile):
-    def __init__(self, fd: int, schema: pa.Schema, compression: Compression) -> None:
-        self._sink, self._schema = Sink(fd), schema
+class ParquetFile(ArrowWritten):
+    def __init__(
+        self, fd: int, path: str, schema: pa.Schema, tree: str, metadata: Mapping[str, str], compression: Compression
+    ) -> None:
+        super().__init__(fd, schema, metadata)
         self._writer = pq.ParquetWriter(
             self._sink,
-            schema,
+            self.schema,
             compression=compression,
             compression_level=ZSTD_LEVEL if compression == "zstd" else None,
             use_dictionary=_worded(schema),
         )
 
     def write(self, table: pa.Table) -> None:
-        renamed = pa.Table.from_arrays(table.columns, schema=self._schema)
+        renamed = pa.Table.from_arrays(table.columns, schema=self.schema)
         self._writer.write_table(renamed, row_group_size=table.num_rows)
-
-    def close(self) -> tuple[int, int]:
-        self._writer.close()
-        self._sink.drain()
-        return self._sink.bytes, self._sink.adler
-
-    def abandon(self) -> None:
-        self._sink.dead = True
-        self._writer.close()
 
 
 def _worded(schema: pa.Schema) -> list[str]:
@@ -43,14 +36,8 @@ def _worded(schema: pa.Schema) -> list[str]:
     return [field.name for field in schema if any(known(field.type) for known in words)]
 
 
-def _create(
-    fd: int, path: str, schema: pa.Schema, tree: str, metadata: Mapping[str, str], compression: Compression
-) -> FinalFile:
-    return ParquetFile(fd, stored_schema(schema, metadata), compression)
-
-
 def _metadata_of(path: str) -> dict[str, str]:
     return metadata_in(pq.read_schema(path))
 
 
-FORMAT = FinalFormat("parquet", b"PAR1", _create, _metadata_of)
+FORMAT = FinalFormat("parquet", b"PAR1", ParquetFile, _metadata_of)

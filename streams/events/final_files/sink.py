@@ -1,4 +1,4 @@
-"""Where Arrow's writers put final files: a descriptor that only grows, and the metadata in one order."""
+"""Final files that one of Arrow's writers fills front to back: where it writes to, and the schema it is given."""
 
 from __future__ import annotations
 
@@ -10,13 +10,33 @@ from typing import Any
 
 import pyarrow as pa
 
+from streams.events.final_files.final_file import FinalFile
 from streams.storage import syscalls
 from streams.storage.checksums import ADLER32_EMPTY, adler32
 
 _WRITE_BYTES = 1 << 20
 
 
-def stored_schema(schema: pa.Schema, more: Mapping[str, str]) -> pa.Schema:
+class ArrowWritten(FinalFile):
+    """`schema` has the metadata too; `_writer` is for who knows the format to open, over `_sink`."""
+
+    _writer: Any
+
+    def __init__(self, fd: int, schema: pa.Schema, metadata: Mapping[str, str]) -> None:
+        self._sink = _Sink(fd)
+        self.schema = _stored_schema(schema, metadata)
+
+    def close(self) -> tuple[int, int]:
+        self._writer.close()
+        self._sink.drain()
+        return self._sink.bytes, self._sink.adler
+
+    def abandon(self) -> None:
+        self._sink.dead = True
+        self._writer.close()
+
+
+def _stored_schema(schema: pa.Schema, more: Mapping[str, str]) -> pa.Schema:
     """With its own metadata and more, in an order that does not depend on who sent it."""
     metadata = {**(schema.metadata or {}), **{key.encode(): value.encode() for key, value in more.items()}}
     fields = [field.with_metadata(_sorted(field.metadata)) if field.metadata else field for field in schema]
@@ -24,11 +44,11 @@ def stored_schema(schema: pa.Schema, more: Mapping[str, str]) -> pa.Schema:
 
 
 def metadata_in(schema: pa.Schema) -> dict[str, str]:
-    """What `stored_schema` put there, as text."""
+    """What `ArrowWritten` put there, as text."""
     return {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
 
 
-class Sink(io.RawIOBase):
+class _Sink(io.RawIOBase):
     """A descriptor as a file that only grows, with its adler32. `drain` at the end writes what is still held.
 
     It goes past the page cache in large writes: nobody reads a final file back at once, and new pages are what writing

@@ -20,6 +20,27 @@ FACTS = {"streams.core.names", "streams.core.ranges", "streams.core.records"}
 ANY_CORE = {CORE, "streams.errors", "streams.waits"}
 """Beside the core: what may go wrong, and what is waited for, said by whoever meets it."""
 KAFKA = {"streams.kafka", "streams.settings", "streams.wire"}
+FORMAT = {
+    "streams.events.checked_file",
+    "streams.events.columns",
+    "streams.events.cut_points",
+    "streams.events.entries",
+    "streams.events.formats.entry_format",
+} | ANY_CORE
+"""What a format of entries is made of."""
+CONTAINER = {
+    "streams.events.checked_file",
+    "streams.events.packing",
+    "streams.objects.containers.container",
+    "streams.objects.found",
+    "streams.objects.limits",
+    "streams.objects.scratch",
+    "streams.objects.tables",
+    "streams.objects.unpacking",
+    "streams.objects.windows",
+    "streams.storage",
+} | ANY_CORE
+"""What a container of objects is made of."""
 
 # What a module, or every module of a package without a line of its own, may import besides the standard library.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -107,11 +128,25 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.storage.s3_client": {"streams.storage", "urllib3"} | ANY_CORE,
     "streams.storage.deadlines": {"urllib3"},
     # Entries: only here the libraries of the extra `events` may be imported. What is asked for is pure.
-    "streams.events": {"pyarrow", "uproot", "awkward", "numpy", "xxhash", "fastavro", "matplotlib", "streams.storage"}
+    "streams.events": {"pyarrow", "awkward", "numpy", "streams.storage"} | ANY_CORE,
+    # A format of entries describes itself to the registry and knows no other one, nor who asks: a new one is a module
+    # and a line. Each line says whose library it is; `text` is what formats of lines share.
+    "streams.events.formats.entry_format": {"streams.events.checked_file", "streams.events.entries"} | ANY_CORE,
+    "streams.events.formats.root": {"awkward", "numpy", "pyarrow", "uproot", "xxhash"} | FORMAT,
+    "streams.events.formats.parquet": {"pyarrow", "streams.events.sizes"} | FORMAT,
+    "streams.events.formats.avro": {"fastavro", "pyarrow"} | FORMAT,
+    "streams.events.formats.csv": {"numpy", "pyarrow", "streams.events.formats.text"} | FORMAT,
+    "streams.events.formats.json_lines": {"numpy", "pyarrow", "streams.events.formats.text"} | FORMAT,
+    "streams.events.formats.text": {"numpy", "pyarrow"} | FORMAT,
+    # What entries land as: the same, for writing. Which entries, and what a file says of them, is above.
+    "streams.events.final_files": {"awkward", "numpy", "pyarrow", "streams.events.batches", "streams.storage", "uproot"}
     | ANY_CORE,
-    # Objects: the same ring; uproot is needed for ROOT files only, Arrow for zstd only.
-    "streams.objects": {"uproot", "numpy", "streams.storage", "streams.events"} | ANY_CORE,
+    # Objects: the same ring; Arrow for zstd only. Containers describe themselves as formats do; only ROOT needs uproot.
+    "streams.objects": {"streams.storage", "streams.events"} | ANY_CORE,
     "streams.objects.unpacking": {"pyarrow", "streams.events", "streams.objects"} | ANY_CORE,
+    "streams.objects.containers.root": {"numpy", "uproot", "streams.events.formats.root"} | CONTAINER,
+    "streams.objects.containers.zips": CONTAINER,
+    "streams.objects.containers.tars": CONTAINER,
     # Planes: what every room of theirs shares, then room by room. Only the host wires them together.
     "streams.planes": ANY_CORE,
     "streams.planes.orders": {"streams.settings"} | ANY_CORE,
@@ -140,7 +175,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     | KAFKA
     | ANY_CORE,
     # Only where entries land, and imported only then: it brings pyarrow.
-    "streams.planes.destination.entry_part": {"streams.events", "streams.storage"} | ANY_CORE,
     "streams.planes.destination.entry_parts": {"streams.events", "streams.planes.destination", "streams.storage"}
     | ANY_CORE,
     "streams.planes.carriers": {"streams.planes.destination", "streams.planes.orders"} | KAFKA | ANY_CORE,
@@ -189,6 +223,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # The outermost ring: may call anything of the product, and nothing calls it.
     "streams.demo": {"streams"},
     "streams.demo.events": {"numpy", "pyarrow", "streams", "uproot"},
+    "streams.demo.histogram": {"matplotlib", "numpy", "uproot"},
     "streams.cli": {"streams", "schemas", "click", "rich"},
     # A worker's logic: it runs in the simulation and in fast tests. No Faust, no broker.
     "streams.worker": {"streams.worker", "structlog"} | ANY_CORE,

@@ -19,6 +19,7 @@ from streams.cli import screen
 from streams.cli.command import Noun, at_site, json_option
 from streams.cli.entry_rows import rows_of, worded
 from streams.cli.text_format import text_options, with_options
+from streams.core.selections.parts import FORMATS
 from streams.errors import NeverWorks, NotFound, StorageError, Temporary, UsageError
 from streams.settings import Settings
 from streams.storage import syscalls
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 _BATCH_BYTES = 1 << 20
 _INPUTS = ("parquet", "root", "arrow")
-_KINDS = {".parquet": "parquet", ".arrow": "arrow", ".root": "root"}
+_KINDS = {f".{name}": name for name in FORMATS}
 
 _part = click.argument("part", required=False, default="[:]")
 
@@ -191,7 +192,7 @@ def copy(path: str, part: str, out: str, **given: str | None) -> None:
     screen.put(f"{what}, {screen.size(size)}, adler32 {adler32}")
 
 
-def _written(entries: Entries, kind: Any, path: str, out: str) -> tuple[int, str]:
+def _written(entries: Entries, kind: str, path: str, out: str) -> tuple[int, str]:
     """Through a spool, as entries that travel; the final name appears with the whole file."""
     from streams.events import batches
     from streams.events.provenance import Provenance

@@ -27,7 +27,7 @@ from streams.settings import Settings
 from streams.wire import decode
 
 if TYPE_CHECKING:
-    from streams.events.histogram import Histogram
+    from streams.demo.histogram import Histogram
 
 SAMPLE = "uproot-Zmumu.root"
 COLUMNS = tuple(f"{what}{muon}" for muon in (1, 2) for what in ("E", "px", "py", "pz"))
@@ -92,7 +92,7 @@ def play(here: Settings, there: Settings, lot: Lot, png: Path, tell: Tell) -> Pe
 
 
 def _fill(peak: Peak, intent: str, there: Settings, started: float) -> None:
-    from streams.events.histogram import Histogram
+    from streams.demo.histogram import Histogram
 
     peak.histogram = Histogram(_BINS, _LOW_GEV, _HIGH_GEV, "Z → μμ, as it arrived", "GeV")
     with EventStream(intent, settings=there, timeout_s=_TIMEOUT_S, ahead_bytes=_AHEAD_BYTES) as stream:
@@ -109,7 +109,7 @@ def _compare(peak: Peak, here: Settings, there: Settings, intent: str, lfn: Lfn)
     import pyarrow.parquet as pq
     import uproot
 
-    from streams.events.histogram import Histogram
+    from streams.demo.histogram import Histogram
 
     with uproot.open(_path(here, lfn)) as file:
         source = file["events"].arrays(list(COLUMNS), library="np")

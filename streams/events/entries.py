@@ -39,8 +39,6 @@ class Entries(ABC):
     """
 
     tree: str = ""
-    options: tuple[str, ...] = ()
-    """Of `TextFormat`, those that mean something here."""
 
     def __init__(self, file: CheckedFile, selection: EventSelection) -> None:
         self.path = file.path
@@ -191,6 +189,17 @@ class Entries(ABC):
 def path_kind(path: str) -> str:
     """What the name's end promises."""
     return path.rpartition("/")[2].rpartition(".")[2].lower()
+
+
+def without_tree(selection: EventSelection, path: str, kind: str) -> None:
+    """Raises StorageError, permanent, where a tree is named of a `kind` of file that has none."""
+    if selection.tree:
+        raise StorageError(
+            f"{kind} has no trees, {shown(selection.tree)!r} is asked for",
+            path,
+            "leave the tree's name out",
+            failure_class="permanent",
+        )
 
 
 def chosen(selection: EventSelection, names: Sequence[str], path: str) -> list[str]:

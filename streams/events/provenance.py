@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Self
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from streams.errors import StorageError
 from streams.events.batches import fingerprint
-from streams.events.root_writing import read_metadata
+from streams.events.final_files import FORMATS
 from streams.storage import oserrors
 
 _PREFIX = "transfer2go."
+_HEAD_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +76,11 @@ def provenance_of(path: str) -> Told:
     """What the file at `path` holds. StorageError: data-bad where it is none of ours, else why it cannot be read."""
     try:
         with open(path, "rb") as file:
-            magic = file.read(6)
-        if magic.startswith(b"root"):
-            return Told.parsed(read_metadata(path))
-        if magic.startswith(b"PAR1"):
-            stored = pq.read_schema(path).metadata
-        else:
-            with pa.memory_map(path) as mapped, pa.ipc.open_file(mapped) as reader:
-                stored = reader.schema.metadata
-        return Told.parsed({key.decode(): value.decode() for key, value in (stored or {}).items()})
+            head = file.read(_HEAD_BYTES)
+        found = next((one for one in FORMATS.values() if head.startswith(one.begins)), None)
+        if found is None:
+            raise ValueError("it begins like none of them")
+        return Told.parsed(found.metadata_of(path))
     except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise oserrors.reading(error, path) from error

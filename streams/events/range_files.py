@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from streams.errors import StorageError, WireError
 from streams.events.batches import unpack
-from streams.events.final_files import final_file
+from streams.events.final_files import FORMATS
 from streams.events.provenance import Provenance
 from streams.events.writing import kind_fault
 
@@ -50,7 +50,7 @@ def write_range(path: str, kind: RangeKind, batches: Sequence[pa.RecordBatch], a
         fault = kind_fault(schema, kind)
         if fault:
             raise StorageError(fault, about.lfn, "work with --input parquet", failure_class="permanent")
-        file = final_file(kind, fd, path, schema, about.tree, about.metadata(schema), "none")
+        file = FORMATS[kind].create(fd, path, schema, about.tree, about.metadata(schema), "none")
         try:
             file.write(pa.Table.from_batches([pa.concat_batches(batches)]))
             file.close()

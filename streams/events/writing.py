@@ -1,6 +1,6 @@
 """The final file of an item of entries, written from its spool: which entries make a row group, and when.
 
-Not here: the formats (final_files.py), the final name (the caller renames the part), the spool's own file.
+Not here: the formats (final_files/), the final name (the caller renames the part), the spool's own file.
 
 **The same entries give the same bytes**, whatever the order, the cuts and the repeats in which they came: so a seal
 that is done again, or at another site, can be compared by adler32. Entries are put together in blocks of a number that
@@ -20,9 +20,9 @@ import pyarrow as pa
 
 from streams.errors import StorageError
 from streams.events.batches import Compression
-from streams.events.final_files import FinalFile, Kind, final_file
+from streams.events.final_files import FORMATS
+from streams.events.final_files.final_file import FinalFile
 from streams.events.provenance import Provenance
-from streams.events.root_writing import root_fault
 from streams.events.sizes import Sizes
 from streams.events.spool import Spool
 from streams.storage import oserrors
@@ -44,14 +44,14 @@ class Sealed:
     entries: int
 
 
-def kind_fault(schema: pa.Schema, kind: Kind) -> str | None:
+def kind_fault(schema: pa.Schema, kind: str) -> str | None:
     """Why such a file cannot hold this schema, naming the column; None where it can (nulls are only seen later)."""
-    return root_fault(schema) if kind == "root" else None
+    return FORMATS[kind].fault(schema)
 
 
 def seal(
     spool: Spool,
-    kind: Kind,
+    kind: str,
     path: str,
     provenance: Provenance,
     *,
@@ -77,7 +77,7 @@ class Sealing:
     def __init__(
         self,
         spool: Spool,
-        kind: Kind,
+        kind: str,
         path: str,
         provenance: Provenance,
         *,
@@ -171,8 +171,8 @@ class Sealing:
         self._fd = os.open(self.path, flags, 0o644)
         self._held = _Held(Sizes(schema))
         about = self._about
-        self._file = final_file(
-            self._kind, self._fd, self.path, schema, about.tree, about.metadata(schema), self._compression
+        self._file = FORMATS[self._kind].create(
+            self._fd, self.path, schema, about.tree, about.metadata(schema), self._compression
         )
         return self._file
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from streams.core.names import shown
 from streams.core.selections.entries import matches, nearest, readable
 from streams.core.selections.objects import ObjectSelection
 from streams.errors import StorageError
 from streams.storage.checksums import ADLER32_EMPTY, Buffer, adler32, adler32_hex
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,14 @@ class Scan:
     def _missing(self, what: str, name: str) -> StorageError:
         names = list(dict.fromkeys(self.names))
         return StorageError(what + nearest(name, names), self.path, "name objects it has", failure_class="permanent")
+
+
+def named(members: Mapping[str, T], name: str, path: str) -> T:
+    """The member of a container that a scan found before. Raises StorageError, permanent, where it is not there."""
+    if name not in members:
+        what = f"no object {shown(name)!r}"
+        raise StorageError(what, path, "list its objects again", failure_class="permanent")
+    return members[name]
 
 
 def measured(blocks: Iterable[Buffer]) -> tuple[int, str]:

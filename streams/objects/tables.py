@@ -37,3 +37,7 @@ class Tables:
                     self._lines -= len(old)
             found: Table = self._kept[key]
             return found
+
+
+TABLES = Tables()
+"""Of this process."""

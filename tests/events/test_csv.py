@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from streams.core.selections.entries import EventSelection
 from streams.errors import StorageError
-from streams.events import text
+from streams.events.formats.text import entries as text
 from streams.events.reading import open_entries
 
 CASES = Path(__file__).parent / "text_cases"
@@ -218,8 +218,8 @@ def test_a_quote_that_nothing_closes_ends_a_large_file_with_a_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(text, "PIECE_BYTES", 1 << 12)
-    monkeypatch.setattr("streams.events.text.LINE_BYTES_MAX", 1 << 16)
-    monkeypatch.setattr("streams.events.csv_entries.LINE_BYTES_MAX", 1 << 16)
+    monkeypatch.setattr("streams.events.formats.text.entries.LINE_BYTES_MAX", 1 << 16)
+    monkeypatch.setattr("streams.events.formats.csv.entries.LINE_BYTES_MAX", 1 << 16)
     path = written(tmp_path, 'a,b\n1,2\n2,"x\n' + "1,2\n" * 40_000)
     assert "in line 3 a quote opens a value that nothing closes within" in refusal(path).what
     path = written(tmp_path, "a,b\n1,2\n2," + "x" * 100_000 + "\n")

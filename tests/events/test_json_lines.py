@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from streams.core.selections.entries import EventSelection
 from streams.errors import StorageError
-from streams.events import text
-from streams.events.json_entries import DEPTH_MAX
+from streams.events.formats.json_lines.entries import DEPTH_MAX
+from streams.events.formats.text import entries as text
 from streams.events.reading import open_entries
 
 CASES = Path(__file__).parent / "text_cases"
@@ -166,7 +166,7 @@ def test_many_large_numbers_are_not_looked_at_one_by_one(tmp_path: Path, monkeyp
     path = written(
         tmp_path, *(f'{{"id":{big + n},"ids":[{big + n}],"x":{n / 7},"s":"{big + n}"}}' for n in range(3000))
     )
-    monkeypatch.setattr("streams.events.json_entries.members", None)
+    monkeypatch.setattr("streams.events.formats.json_lines.entries.members", None)
     assert rows(path)[:1] == [{"id": big, "ids": [big], "x": 0.0, "s": str(big)}]
 
 

@@ -17,9 +17,9 @@ import pytest
 
 from streams.core.selections.entries import EventSelection
 from streams.errors import StorageError
-from streams.events import parquet_footer
 from streams.events.checked_file import CheckedFile
-from streams.events.parquet_footer import chunks
+from streams.events.formats.parquet import footer
+from streams.events.formats.parquet.footer import chunks
 from streams.events.reading import open_entries
 from tests.events.landing_tables import nested
 
@@ -301,7 +301,7 @@ def test_sizes_of_column_chunks_as_pyarrow_tells_them(tmp_path: Path, monkeypatc
         assert [[chunk.bytes for chunk in group] for group in chunks(file)] == told
         seen = {(chunk.codec, chunk.encrypted) for group in chunks(file) for chunk in group}
         assert seen == {(1, False)}, "snappy"
-        monkeypatch.setattr(parquet_footer, "CHUNKS_MAX", 3 * meta.num_columns)
+        monkeypatch.setattr(footer, "CHUNKS_MAX", 3 * meta.num_columns)
         assert [[chunk.bytes for chunk in group] for group in chunks(file)] == told[:3]
     assert cut_by_cut(path, 30_000).num_rows == 1000
 

@@ -24,7 +24,8 @@ from uproot.interpretation.numerical import AsDtype
 
 from streams.core.selections.entries import EventSelection
 from streams.errors import StorageError
-from streams.events import avro_types, root
+from streams.events.formats.avro import types as avro_types
+from streams.events.formats.root import file as root
 from streams.events.reading import open_entries
 from tests.events.event_files import columns, write_ttree
 from tests.events.test_reading_errors import refused
@@ -95,7 +96,7 @@ def test_a_codec_that_is_not_there(tmp_path: Path, codec: int, said: str) -> Non
 def test_a_codec_that_this_installation_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.parquet"
     pq.write_table(pa.table({"a": [1.5, 2.5]}), path, compression="brotli")
-    monkeypatch.setattr("streams.events.parquet._CODECS", {1: "snappy"})
+    monkeypatch.setattr("streams.events.formats.parquet.entries._CODECS", {1: "snappy"})
     refused(path, "[:]", "permanent", "not supported: it is packed by the codec brotli")
 
 

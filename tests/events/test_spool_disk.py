@@ -15,7 +15,7 @@ from streams.core.ranges import Ranges
 from streams.errors import StorageError
 from streams.events.provenance import Provenance
 from streams.events.spool import Spool
-from streams.events.writing import Kind, seal
+from streams.events.writing import seal
 from streams.storage.endpoint import PartLost
 from tests.events.landing_tables import bits, jagged, payload
 from tests.storage.disks import ext4_image, mounted, power_cut, tmpfs
@@ -48,7 +48,7 @@ def test_adding_to_a_full_disk_and_going_on_when_there_is_room(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow", "root"])
-def test_sealing_on_a_full_disk(tmp_path: Path, kind: Kind) -> None:
+def test_sealing_on_a_full_disk(tmp_path: Path, kind: str) -> None:
     with tmpfs(tmp_path / "small", "size=100k") as disk, Spool(str(tmp_path / "x.part")) as spool:
         fill(spool)
         about = Provenance("/store/x.root", "Events", 0, len(TABLE))

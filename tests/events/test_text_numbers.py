@@ -7,7 +7,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.events.text_numbers import all_doubles, is_double
+from streams.events.formats.text.numbers import all_doubles, is_double
 
 DIGITS = st.text("0123456789", min_size=1, max_size=22)
 TAILS = st.sampled_from(["9999999999999999", "99999999999999999", "00000000000000001", "50000000000000000"])

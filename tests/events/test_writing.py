@@ -16,13 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from streams.errors import StorageError
-from streams.events import final_files, writing
+from streams.events import writing
 from streams.events.batches import fingerprint, stream_bytes
+from streams.events.final_files import sink
 from streams.events.provenance import Provenance, Told, provenance_of
 from streams.events.sizes import Sizes
 from streams.events.spool import Spool
 from streams.events.spool_records import Recent
-from streams.events.writing import Kind, Sealed, Sealing, seal
+from streams.events.writing import Sealed, Sealing, seal
 from streams.storage.checksums import adler32, adler32_hex
 from streams.storage.endpoint import PartLost
 from tests.events.landing_tables import batch_of, bits, flat, jagged, nested, payload, pieces
@@ -31,7 +32,7 @@ TABLES = [flat(900), jagged(900), nested(900), nested(1), nested(0)]
 ABOUT = Provenance("/store/mc/nano.root", "Events", 1_000, 1_900)
 
 
-def landed(directory: Path, table: pa.Table, kind: Kind, seed: int = 1, name: str = "out") -> tuple[Path, Sealed]:
+def landed(directory: Path, table: pa.Table, kind: str, seed: int = 1, name: str = "out") -> tuple[Path, Sealed]:
     with Spool(str(directory / f"{name}.part")) as spool:
         spool.add(0, 0, payload(table, 0, 0))
         for start, stop in pieces(len(table), seed):
@@ -40,7 +41,7 @@ def landed(directory: Path, table: pa.Table, kind: Kind, seed: int = 1, name: st
         return directory / name, seal(spool, kind, str(directory / name), about)
 
 
-def read(path: Path, kind: Kind) -> pa.Table:
+def read(path: Path, kind: str) -> pa.Table:
     if kind == "parquet":
         return pq.read_table(path)
     with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
@@ -51,7 +52,7 @@ def read(path: Path, kind: Kind) -> pa.Table:
 @pytest.mark.parametrize(
     "table", [flat(900), jagged(900), nested(900), nested(1), nested(0)], ids=lambda t: str(t.shape)
 )
-def test_the_same_bits_land(tmp_path: Path, table: pa.Table, kind: Kind) -> None:
+def test_the_same_bits_land(tmp_path: Path, table: pa.Table, kind: str) -> None:
     path, sealed = landed(tmp_path, table, kind)
     got = read(path, kind)
     assert got.schema.remove_metadata().equals(table.schema.remove_metadata())
@@ -74,7 +75,7 @@ def test_it_says_what_it_holds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow", "root"])
-def test_what_it_holds_is_read_back(tmp_path: Path, kind: Kind) -> None:
+def test_what_it_holds_is_read_back(tmp_path: Path, kind: str) -> None:
     table = jagged(900)
     path, _ = landed(tmp_path, table, kind)
     assert provenance_of(str(path)) == Told(ABOUT, tuple(table.schema.names), fingerprint(table.schema))
@@ -112,7 +113,7 @@ def test_pandas_reads_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow", "root"])
-def test_sealing_again_over_what_a_crash_left(tmp_path: Path, kind: Kind) -> None:
+def test_sealing_again_over_what_a_crash_left(tmp_path: Path, kind: str) -> None:
     path, first = landed(tmp_path, jagged(900), kind, seed=1)
     once = path.read_bytes()
     path.write_bytes(once + b"a longer file that another try left behind" * 1_000)
@@ -171,7 +172,7 @@ def test_an_item_that_is_not_whole_is_not_sealed(tmp_path: Path) -> None:
 
 def test_the_file_grows_as_far_as_the_entries_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "ROW_GROUP_BYTES", 60_000)
-    monkeypatch.setattr(final_files, "_WRITE_BYTES", 10_000)
+    monkeypatch.setattr(sink, "_WRITE_BYTES", 10_000)
     table, out = nested(3_000), tmp_path / "out"
     about = Provenance("/store/x.root", "Events", 0, 3_000)
     with Spool(str(tmp_path / "x.part")) as spool, Sealing(spool, "parquet", str(out), about) as sealing:
@@ -264,7 +265,7 @@ def test_a_spool_that_rots_is_a_lost_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow", "root"])
-def test_the_place_of_the_file_is_refused(tmp_path: Path, kind: Kind) -> None:
+def test_the_place_of_the_file_is_refused(tmp_path: Path, kind: str) -> None:
     table = flat(900)
     with Spool(str(tmp_path / "x.part")) as spool:
         spool.add(0, 900, payload(table, 0, 900))

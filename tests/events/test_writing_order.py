@@ -21,19 +21,19 @@ from streams.events.batches import Compression
 from streams.events.provenance import Provenance
 from streams.events.spool import Spool
 from streams.events.spool_records import Recent
-from streams.events.writing import Kind, Sealed, Sealing
+from streams.events.writing import Sealed, Sealing
 from tests.events.landing_tables import jagged, nested, payload, pieces
 
 ENTRIES = 700
 
 
 @cache
-def table_for(kind: Kind) -> pa.Table:
+def table_for(kind: str) -> pa.Table:
     return jagged(ENTRIES) if kind == "root" else nested(ENTRIES)
 
 
 def sealed(
-    kind: Kind, ranges: list[tuple[int, int]], compression: Compression, reopen_at: int, *, meanwhile: bool
+    kind: str, ranges: list[tuple[int, int]], compression: Compression, reopen_at: int, *, meanwhile: bool
 ) -> tuple[Sealed, bytes]:
     """With `meanwhile` the file grows after every piece, mostly from what is still in memory."""
     recent = Recent(20_000) if meanwhile else None
@@ -57,7 +57,7 @@ def sealed(
 
 
 @cache
-def reference(kind: Kind) -> tuple[Sealed, bytes]:
+def reference(kind: str) -> tuple[Sealed, bytes]:
     return sealed(kind, [(0, ENTRIES)], "none", -1, meanwhile=False)
 
 
@@ -80,7 +80,7 @@ def _small_row_groups() -> Iterator[None]:
     meanwhile=st.booleans(),
 )
 def test_the_same_bytes(
-    kind: Kind,
+    kind: str,
     cuts: list[int],
     extra: list[tuple[int, int]],
     order: int,
@@ -101,7 +101,7 @@ def test_there_are_several_row_groups() -> None:
 
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow"])
-def test_one_thread_adds_while_another_syncs_and_seals(tmp_path: Path, kind: Kind) -> None:
+def test_one_thread_adds_while_another_syncs_and_seals(tmp_path: Path, kind: str) -> None:
     ranges = pieces(ENTRIES, seed=5, cuts=150, extra=40)
     recent = Recent(30_000)
     with (

@@ -17,13 +17,13 @@ from streams.events.batches import pack
 from streams.events.provenance import Provenance
 from streams.events.reading import open_entries
 from streams.events.spool import Spool
-from streams.events.writing import Kind, seal
+from streams.events.writing import seal
 from tests.events.landing_tables import bits
 
 SAMPLES = Path(__file__).parents[2] / "streams" / "samples"
 
 
-def landed(name: str, asked: str, kind: Kind, directory: Path) -> tuple[Path, pa.RecordBatch]:
+def landed(name: str, asked: str, kind: str, directory: Path) -> tuple[Path, pa.RecordBatch]:
     """The final file, and the entries as they were read in one go."""
     out = directory / "out"
     with open_entries(str(SAMPLES / name), EventSelection.parse(asked)) as entries:

@@ -15,8 +15,8 @@ import pytest
 
 from streams.core.selections.objects import ObjectSelection
 from streams.errors import StorageError
-from streams.objects.containers import listed, open_object
 from streams.objects.found import Found, Listing
+from streams.objects.reading import listed, open_object
 
 PAYLOADS = {
     "cutflow.csv": b"cut,events\n" + b"muon,12\n" * 4000,

@@ -15,7 +15,7 @@ import pytest
 
 from streams.core.selections.objects import exactly
 from streams.errors import StorageError
-from streams.objects.containers import listed, open_object
+from streams.objects.reading import listed, open_object
 from tests.objects.object_files import (
     PAYLOADS,
     add_members,
@@ -156,7 +156,7 @@ def test_two_processes_tell_and_read_the_same(tmp_path: Path) -> None:
     program = (
         "import sys, hashlib\n"
         "from streams.core.selections.objects import ObjectSelection\n"
-        "from streams.objects.containers import listed, open_object\n"
+        "from streams.objects.reading import listed, open_object\n"
         "listing = listed(sys.argv[1], ObjectSelection.parse('*'))\n"
         "for found in listing.found:\n"
         "    with open_object(sys.argv[1], found.name, version=listing.version, scratch=sys.argv[2]) as reader:\n"

@@ -19,7 +19,7 @@ from streams.core.names import Lfn
 from streams.core.selections import parts
 from streams.errors import StorageError
 from streams.objects import limits
-from streams.objects.containers import open_object
+from streams.objects.reading import open_object
 from tests.objects.object_files import PAYLOADS, add_members, everything, fails, refusals, taken, write_tar, write_zip
 
 UNSAFE = ("/etc/passwd", "C:/windows", "../x", "a/../../x", "..", "a//b", "a/./b", "a\\..\\b", "x\n/../y")
@@ -196,8 +196,8 @@ def test_members_that_share_bytes(tmp_path: Path) -> None:
 
 
 def test_too_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.objects.zips.MEMBERS_MAX", 3)
-    monkeypatch.setattr("streams.objects.tars.MEMBERS_MAX", 3)
+    monkeypatch.setattr("streams.objects.containers.zips.MEMBERS_MAX", 3)
+    monkeypatch.setattr("streams.objects.containers.tars.MEMBERS_MAX", 3)
     fails(write_zip(tmp_path / "a.zip", PAYLOADS), "permanent", ["an archive of 4 members, 3 at most"])
     fails(write_tar(tmp_path / "a.tar", PAYLOADS), "permanent", ["more than 3 members"])
 

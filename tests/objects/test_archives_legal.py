@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from streams.objects.containers import open_object
+from streams.objects.reading import open_object
 from streams.objects.unpacking import READ_BYTES
 from tests.objects.object_files import PAYLOADS, add_members, everything, fails, refusals, taken, write_tar, write_zip
 

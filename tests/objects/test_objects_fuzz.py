@@ -17,7 +17,7 @@ import uproot
 
 from streams.core.selections.objects import ObjectSelection
 from streams.errors import StorageError
-from streams.objects.containers import listed, open_object
+from streams.objects.reading import listed, open_object
 from streams.objects.unpacking import XZ_MEMORY_BYTES
 from streams.storage.checksums import adler32, adler32_hex
 from tests.objects.object_files import add_members

@@ -16,8 +16,8 @@ import uproot
 from streams.core.selections.entries import EventSelection
 from streams.errors import StorageError
 from streams.events.reading import open_entries
-from streams.objects.containers import open_object
-from streams.objects.root_keys import Head, Key
+from streams.objects.containers.root.keys import Head, Key
+from streams.objects.reading import open_object
 from tests.events.event_files import COMPRESSIONS, HZZ, NANOAOD, ZMUMU, columns, write_rntuple, write_ttree
 from tests.objects.object_files import everything, fails, refusals, taken
 
@@ -102,7 +102,7 @@ def test_two_processes_make_the_same_bytes(hists: Path, tmp_path: Path) -> None:
     program = (
         "import sys\n"
         "from streams.core.selections.objects import ObjectSelection\n"
-        "from streams.objects.containers import listed\n"
+        "from streams.objects.reading import listed\n"
         "for path in sys.argv[1:]:\n"
         "    print(listed(path, ObjectSelection.parse('*')).found)\n"
     )
@@ -188,14 +188,14 @@ def test_any_name_that_is_not_too_long(tmp_path: Path) -> None:
 
 
 def test_an_object_too_large_to_look_at(hists: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.objects.root_objects.OBJECT_BYTES_MAX", 2000)
+    monkeypatch.setattr("streams.objects.containers.root.objects.OBJECT_BYTES_MAX", 2000)
     told = refusals(everything(hists))
     assert set(told) >= {"dir/hpt"}
     assert "2,000 at most" in told["dir/hpt"]
 
 
 def test_a_tree_of_too_many_baskets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.objects.root_trees.BASKETS_MAX", 50)
+    monkeypatch.setattr("streams.objects.containers.root.trees.BASKETS_MAX", 50)
     told = refusals(everything(HZZ))
     assert told["events"].startswith("permanent")
     assert "baskets, 50 at most" in told["events"]

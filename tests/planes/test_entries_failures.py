@@ -18,7 +18,7 @@ import pytest
 from streams.core.names import Lfn
 from streams.core.ranges import Ranges
 from streams.core.records import FailedItems, FailureClass, PartLost, PartOpened, Scope, TransferProgress
-from streams.events import final_files
+from streams.events.final_files.parquet import ParquetFile
 from streams.planes.destination import coordinator as destination
 from streams.storage.checksums import crc32c
 from tests.events.landing_tables import flat, jagged, nested
@@ -291,14 +291,14 @@ def test_a_directory_that_is_a_file(receiver: Receiver) -> None:
 
 
 def test_what_a_library_stumbles_over_fails_the_item_alone(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = final_files._Parquet.write
+    whole = ParquetFile.write
 
-    def stumbling(self: final_files._Parquet, table: pa.Table) -> None:
+    def stumbling(self: ParquetFile, table: pa.Table) -> None:
         if table.num_columns == len(TABLES["/store/a.root"].schema):
             raise IndexError("out of something")
         whole(self, table)
 
-    monkeypatch.setattr(final_files._Parquet, "write", stumbling)
+    monkeypatch.setattr(ParquetFile, "write", stumbling)
     body = manifest_of(TABLES)
     receiver.open(body)
     receiver.take(records(body, TABLES, 500))

@@ -10,7 +10,7 @@ from streams import wire
 from streams.core.names import Text
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.records import FailureClass, PartLost, PartOpened, Reason, Scope, TransferProgress
-from streams.planes.destination import entry_part
+from streams.planes.destination import entry_parts
 from streams.planes.orders import Stop
 from streams.storage.endpoint import part_tag
 from tests.events.landing_tables import flat, nested
@@ -163,7 +163,7 @@ def test_an_older_attempt_is_cleaned_up(receiver: Receiver) -> None:
 
 
 def test_open_spools_stay_few(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(entry_part, "OPEN_SPOOLS_MAX", 3)
+    monkeypatch.setattr(entry_parts, "OPEN_SPOOLS_MAX", 3)
     tables = {f"/store/{n}.root": flat(300 + n) for n in range(12)}
     body = manifest_of(tables)
     receiver.open(body)
@@ -173,7 +173,7 @@ def test_open_spools_stay_few(receiver: Receiver, monkeypatch: pytest.MonkeyPatc
             held = receiver.half._landings[body.manifest.encode()]._held.values()
             assert len([one for one in held if one.part._spool is not None]) <= 3
             assert len([one for one in held if one.part._beside is not None]) <= 3
-            assert len([one for one in held if one.part._growing is not None]) <= entry_part.GROWING_MAX
+            assert len([one for one in held if one.part._growing is not None]) <= entry_parts.GROWING_MAX
             if item % 5 == 4:
                 receiver.sync()
     receiver.sync()
@@ -206,7 +206,7 @@ def test_a_seal_that_would_take_long_goes_in_steps(receiver: Receiver, monkeypat
     receiver.take(records(body, tables, 100))
     for held in receiver.half._landings[body.manifest.encode()]._held.values():
         held.part.sync()
-    monkeypatch.setattr(entry_part, "STEP_BYTES", 20_000)
+    monkeypatch.setattr(entry_parts, "STEP_BYTES", 20_000)
     heir = heir_of(receiver)
     heir.open(body, verified=everything(body))
     other = manifest_of({"/store/x.root": flat(10)})
@@ -217,7 +217,7 @@ def test_a_seal_that_would_take_long_goes_in_steps(receiver: Receiver, monkeypat
         if rounds == 1:
             heir.take([record(other, 0, flat(10), 0, 10, last=True)])
         growing = [one.part._growing for one in landing._held.values() if one.part._growing is not None]
-        assert len(growing) <= entry_part.GROWING_MAX + 1
+        assert len(growing) <= entry_parts.GROWING_MAX + 1
         assert landing.urgent
         heir.half.sync(heir.half._due()[0])
         rounds += 1

@@ -1,28 +1,58 @@
-"""Part files of items of entries, for a landing: see part_files.PartFiles. One part: entry_part.py.
+"""Items of entries as a landing's part files (part_files.PartFiles): a spool, and the final file that grows from it.
 
-Imported only where entries land: it brings pyarrow.
+For each item two files bear its tag: the spool (`part`), which all that is told rests on, and what of the final file
+is written so far (`final.part`), which nothing rests on: a crash only costs its writing again. What a crash leaves:
+- before the rename: the spool. Its successor writes the final file anew, with the same bytes.
+- after the rename: the final name holds the whole file; `present` finds it, and the spool that stayed is discarded.
+- power lost in between: if the name is back, so is the spool (or the part is lost, and another attempt is made).
+
+Threads: one writes, another syncs and seals, and a third may close; `_adding`, `_sealing` and `_opening` are taken in
+this order. Imported only where entries land: it brings pyarrow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
+from threading import Lock
 from typing import TypeVar
 
 from streams.core.names import shown
-from streams.core.ranges import Ranges
+from streams.core.ranges import EMPTY, Ranges
 from streams.core.records import Item
-from streams.errors import StorageError
-from streams.events.provenance import provenance_of
-from streams.planes.destination.entry_part import EntryPart, Room, about_of
+from streams.core.selections import parts
+from streams.core.selections.entries import EventSelection
+from streams.errors import StorageError, UsageError, without_part_names
+from streams.events.batches import unpack
+from streams.events.final_files import FORMATS
+from streams.events.provenance import Provenance, provenance_of
+from streams.events.spool import Spool
+from streams.events.spool_records import Recent
+from streams.events.writing import Sealing, kind_fault
 from streams.planes.destination.part_files import HeldPart
-from streams.storage.endpoint import Endpoint, FileMissing, Sealed, Wanted
+from streams.storage import oserrors
+from streams.storage.endpoint import Beside, Endpoint, FileMissing, PartLost, Sealed, Wanted
 
+log = logging.getLogger(__name__)
+
+OPEN_SPOOLS_MAX = 64
+"""More are closed, the one used longest ago first, and read back when they are used again."""
+GROWING_MAX = 2
+"""Final files written while entries still come: each holds a row group in memory."""
+STEP_BYTES = 128 * 1024 * 1024
+"""Of a spool, for which the final file grows at once: others wait for a second or two meanwhile."""
+RECENT_BYTES = 48 * 1024 * 1024
+_SPOOL, _FINAL = "part", "final.part"
+_ONE = Ranges([(0, 1)])
 T = TypeVar("T")
 
 
 class EntryParts:
-    """See part_files.PartFiles. One for all landings of a process: its bounds are theirs together."""
+    """One for all landings of a process: its bounds are theirs together."""
 
     reserves = False
 
@@ -118,6 +148,275 @@ class EntryParts:
             return None
         except StorageError as error:
             return error
+
+
+class Room:
+    """What the parts of a process share, and how many of them may be at work."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.recent = Recent(RECENT_BYTES)
+        self._awake: OrderedDict[EntryPart, None] = OrderedDict()
+        self._growing: set[EntryPart] = set()
+        self._lock = Lock()
+
+    def woke(self, part: EntryPart) -> None:
+        with self._lock:
+            self._awake[part] = None
+            self._awake.move_to_end(part)
+            spare = [one for one in self._awake if one is not part][: max(0, len(self._awake) - OPEN_SPOOLS_MAX)]
+        for one in spare:
+            one.sleep()
+
+    def asleep(self, part: EntryPart) -> None:
+        with self._lock:
+            self._awake.pop(part, None)
+            self._growing.discard(part)
+
+    def may_grow(self, part: EntryPart, *, whole: bool) -> bool:
+        """There is always a place for one that is whole: nothing but its turn lies between it and its end."""
+        with self._lock:
+            if part not in self._growing and len(self._growing) >= GROWING_MAX + whole:
+                return False
+            self._growing.add(part)
+            return True
+
+    def grows_no_more(self, part: EntryPart) -> None:
+        with self._lock:
+            self._growing.discard(part)
+
+
+class EntryPart:
+    """One item's spool and final file. After `PartLost` it is of no more use."""
+
+    def __init__(self, room: Room, item: Item, tag: str, verified: Ranges) -> None:
+        self.item = item
+        self.directory_durable = False
+        self._asked, self._kind = about_of(item)
+        self._room, self._tag = room, tag
+        self._durable = verified
+        self._pfn = room.endpoint.pfn(item.target)
+        self._beside: Beside | None = None
+        self._spool: Spool | None = None
+        self._growing: Sealing | None = None
+        self._sealed: Sealed | None = None
+        self._lost: StorageError | None = None
+        self._closed = False
+        self._adding, self._sealing, self._opening = Lock(), Lock(), Lock()
+
+    def open(self) -> None:
+        with self._saying():
+            self._awake()
+
+    @property
+    def covered(self) -> Ranges:
+        with self._opening:
+            return self._durable if self._spool is None else self._positions(self._spool, self._spool.taken)
+
+    def write(self, offset: int, length: int, payload: bytes) -> None:
+        with self._adding, self._saying():
+            spool = self._awake()
+            known = spool.schema is not None
+            # an item without entries has one position, which a batch without rows serves
+            empty = self._may_be_empty and unpack(payload).num_rows == 0
+            spool.add(offset, offset if empty else offset + length, payload)
+            fault = None if known or spool.schema is None else kind_fault(spool.schema, self._kind)
+            if fault:
+                raise StorageError(fault, self._pfn, "ask for parquet", failure_class="permanent")
+
+    def sync(self) -> Ranges:
+        with self._sealing, self._saying():
+            spool = self._awake()
+            self._durable = self._positions(spool, spool.sync())
+            return self._durable
+
+    def ahead(self) -> bool:
+        """Let the final file grow a step, if there is room in memory for one more that does; whether it grew."""
+        with self._sealing, self._saying():
+            if self._closed:
+                return False
+            spool = self._awake()
+            if not self._room.may_grow(self, whole=spool.whole(self.item.length)):
+                return False
+            try:
+                with self._writing():
+                    growing = self._sealing_of(spool)
+                    return growing.entries < growing.advance(self._step_entries(spool))
+            except StorageError:
+                self._let_final_go()
+                raise
+
+    def ready(self) -> bool:
+        """Whether at most a step is left to do."""
+        with self._sealing:
+            spool, growing = self._spool, self._growing
+            if spool is None:  # closed, failed, or asleep for having been unused: whatever it is, it is soon known
+                return self.item.bytes <= STEP_BYTES
+            done = growing.entries if growing is not None else 0
+            return self.item.length - done <= self._step_entries(spool)
+
+    def seal(self) -> Sealed | None:
+        """Write the rest of the final file and give it its name, which is not durable yet; None if something has it."""
+        with self._sealing, self._saying():
+            if self._sealed is None:
+                self._sealed = self._named()
+            return self._sealed
+
+    def sleep(self) -> None:
+        """Close the spool for now, if nobody is at work with it."""
+        if not self._adding.acquire(blocking=False):
+            return
+        try:
+            if not self._sealing.acquire(blocking=False):
+                return
+            try:
+                with self._opening:
+                    if self._spool is not None and self._sealed is None:
+                        try:
+                            self._durable = self._positions(self._spool, self._spool.sync())
+                        except StorageError as error:  # whoever wakes it next is told
+                            self._lost = error
+                    self._let_go()
+            finally:
+                self._sealing.release()
+        finally:
+            self._adding.release()
+
+    def discard(self) -> None:
+        self.close()
+        self._room.endpoint.discard(self.item.target, self._tag)
+
+    def close(self) -> None:
+        with self._adding, self._sealing, self._opening:
+            self._closed = True
+            self._let_go()
+
+    # with the locks held
+
+    @property
+    def _may_be_empty(self) -> bool:
+        return self.item.length == 1 and self._asked.stop is None
+
+    def _positions(self, spool: Spool, entries: Ranges) -> Ranges:
+        return _ONE if self._may_be_empty and not spool.taken and spool.schema is not None else entries
+
+    def _step_entries(self, spool: Spool) -> int:
+        return max(1, self.item.length * STEP_BYTES // max(1, spool.file_bytes))
+
+    def _awake(self) -> Spool:
+        with self._opening:
+            if self._closed:
+                raise PartLost("the part was closed", self._pfn)
+            if self._lost is not None:
+                raise self._lost
+            spool = self._spool or self._opened()
+        self._room.woke(self)
+        return spool
+
+    def _opened(self) -> Spool:
+        self._beside = self._room.endpoint.open_beside(self.item.target, self._tag)
+        try:
+            verified = EMPTY if self._may_be_empty else self._durable
+            spool = Spool(self._beside.path(_SPOOL), verified=verified, recent=self._room.recent)
+            if self._durable - self._positions(spool, spool.durable):
+                spool.close()
+                raise PartLost("verified entries are gone", self._pfn)
+        except BaseException:
+            self._beside.close()
+            raise
+        self._spool = spool
+        return spool
+
+    def _sealing_of(self, spool: Spool) -> Sealing:
+        if self._growing is None:
+            assert self._beside is not None
+            first = self._asked.start
+            entries = 0 if self._may_be_empty and not spool.taken else self.item.length
+            about = Provenance(
+                self.item.lfn,
+                self._asked.tree,
+                first,
+                first + entries,
+                self.item.selection,
+                self.item.version,
+            )
+            self._growing = Sealing(spool, self._kind, self._beside.path(_FINAL), about)
+        return self._growing
+
+    def _named(self) -> Sealed | None:
+        spool = self._awake()
+        assert self._beside is not None
+        try:
+            with self._writing():
+                written = self._sealing_of(spool).finish()
+        finally:
+            self._let_final_go()
+        if not self._beside.name(_FINAL):
+            return None
+        with suppress(OSError):  # it is only in the way: the item is there
+            os.unlink(self._beside.path(_SPOOL))
+        return Sealed(self.item.target, written.bytes, written.adler32, already=False)
+
+    def _let_final_go(self) -> None:
+        growing, self._growing = self._growing, None
+        if growing is not None:
+            growing.close()
+        self._room.grows_no_more(self)
+
+    def _let_go(self) -> None:
+        self._let_final_go()
+        spool, self._spool = self._spool, None
+        beside, self._beside = self._beside, None
+        if spool is not None:
+            spool.close()
+        if beside is not None:
+            beside.close()
+        self._room.asleep(self)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What a library cannot write fails this item, whatever it raises, and not the round that others are in."""
+        try:
+            yield
+        except (StorageError, OSError):
+            raise
+        except Exception as error:
+            log.exception("%s cannot be written", self._pfn)
+            why = shown(without_part_names(str(error)), 200)
+            what = f"cannot be written as {self._kind}: {type(error).__name__}: {why}"
+            raise StorageError(what, self._pfn, "ask for another format", failure_class="permanent") from error
+
+    @contextmanager
+    def _saying(self) -> Iterator[None]:
+        """Errors name the target. A spool that rotted is lost, and another attempt helps: the data is not bad."""
+        try:
+            yield
+        except StorageError as error:
+            error.where = self._pfn
+            if isinstance(error, PartLost) and error.failure_class == "data-bad":
+                error.failure_class = "transient"
+            raise
+        except OSError as error:
+            raise oserrors.writing(error, self._pfn) from error
+
+
+def about_of(item: Item) -> tuple[EventSelection, str]:
+    """Which entries an item is, and as what they land. StorageError (permanent) where that makes no sense."""
+    where, suffix = item.target, parts.suffix_of(item.target)
+    try:
+        asked = parts.entries_of(item.selection)
+    except UsageError as error:
+        raise StorageError(f"the item's selection cannot be read: {error}", where, failure_class="permanent") from None
+    if asked is None:
+        what = f"{shown(item.selection, 80)!r} means no entries"
+        raise StorageError(what, where, failure_class="permanent")
+    if asked.stop is not None and asked.stop - asked.start != item.length:
+        what = f"{shown(item.selection, 80)!r} has not the item's {item.length:,} entries"
+        raise StorageError(what, where, failure_class="permanent")
+    if suffix not in FORMATS:
+        what = f"entries do not land as {shown(suffix, 20)!r}"
+        raise StorageError(what, where, f"use one of {', '.join(FORMATS)}", failure_class="permanent")
+    return asked, suffix
 
 
 def _answer(work: Callable[[], T]) -> T | StorageError:

@@ -111,7 +111,7 @@ class ObjectItems:
         return items
 
     def _look(self, lfn: Lfn, version: str, selection: str) -> Listing:
-        from streams.objects.containers import listed
+        from streams.objects.reading import listed
 
         asked = parts.objects_of(selection)
         assert asked is not None

@@ -99,7 +99,7 @@ class FileObjects(FileBytes):
 
     def _open(self, item: RequestedItem) -> Reader:
         try:
-            from streams.objects.containers import open_object
+            from streams.objects.reading import open_object
 
             asked = parts.objects_of(item.selection)
             if asked is None or asked.one is None:

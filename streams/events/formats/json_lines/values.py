@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from streams.core.names import shown
-from streams.events.text_numbers import is_double
+from streams.events.formats.text.numbers import is_double
 
 _INT64_MIN, _INT64_MAX, _UINT64_MAX = -(1 << 63), (1 << 63) - 1, (1 << 64) - 1
 _TOLD_CHARS = 40

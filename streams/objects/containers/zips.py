@@ -1,4 +1,4 @@
-"""Members of zip archives: the table, what is refused of it, a member's bytes. Not here: where they are kept unpacked.
+"""Members of zip archives: the table, what is refused of it, a member's bytes.
 
 A member must be exactly what the table says. A line of the table that cannot be read is one member that cannot travel;
 a table that does not hold together is a damaged archive. Of two members of one name the last in the table is the one,
@@ -20,7 +20,8 @@ from streams.core.names import shown
 from streams.core.selections.objects import name_fault, safe_suffix
 from streams.errors import StorageError
 from streams.events.checked_file import NOT_SUPPORTED, CheckedFile, unsupported
-from streams.objects.found import Found, Scan, measured
+from streams.objects.containers.container import Container, ContainerFormat
+from streams.objects.found import Found, Scan, measured, named
 from streams.objects.limits import (
     MEMBERS_MAX,
     TABLE_BYTES_MAX,
@@ -32,9 +33,16 @@ from streams.objects.limits import (
     refused,
     unpacked_max,
 )
+from streams.objects.scratch import kept
+from streams.objects.tables import TABLES
 from streams.objects.unpacking import UNPACKING_ERRORS, XZ_MEMORY_BYTES, Zlib, Zstd, cannot_unpack
+from streams.objects.windows import Window
+from streams.storage.endpoint import Reader
+from streams.storage.posix_reader import PosixReader
 
 BLOCK_BYTES = 1 << 18
+SMALL_BYTES = 1 << 20
+"""A packed member up to this size is unpacked into memory at each opening: sooner done than a file is synced."""
 STORED, DEFLATED, BZIP2, LZMA, ZSTD, XZ = 0, 8, 12, 14, 93, 95
 _READ = (STORED, DEFLATED, BZIP2, LZMA, ZSTD, XZ)
 _METHODS = {1: "shrunk", 2: "reduced", 3: "reduced", 4: "reduced", 5: "reduced", 6: "imploded", 9: "deflate64"}
@@ -83,8 +91,54 @@ class _Table:
     shift: int
 
 
+class ZipArchive(Container):
+    def scan(self, scan: Scan) -> None:
+        file = self.file
+        most = left = ratio_max(file.bytes)
+        for member in {member.name: member for member in zip_members(file)}.values():
+            if not scan.wants(member.name):
+                continue
+            if member.fault is not None:
+                scan.refuse(member.name, refused(member.fault, member.name, file.path))
+                continue
+            try:
+                left -= member.bytes
+                if left < 0:
+                    raise bomb("the archive", file.bytes, most, file.path)
+                size, adler = measured(unpack(file, member))
+                scan.add(Found(member.name, size, adler, safe_suffix(member.name)))
+            except StorageError as error:
+                if error is file.failed:
+                    raise
+                scan.refuse(member.name, error)
+
+    def reader(self, name: str, scratch: str) -> Reader:
+        file = self.file
+        member = named(TABLES.of(file, "", lambda: {one.name: one for one in zip_members(file)}), name, file.path)
+        if member.fault is not None:
+            raise refused(member.fault, name, file.path)
+        if member.method == STORED:
+            return Window(file.reader(), data_start(file, member), member.bytes)
+        source = file.reader()
+        try:
+            if member.bytes <= SMALL_BYTES:
+                return Window(source, 0, member.bytes, b"".join(unpack(file, member)))
+            fd = kept(scratch, (file.path, file.version, name), lambda: unpack(file, member))
+            return Window(source, 0, member.bytes, PosixReader(fd, file.path, name))
+        except BaseException:
+            source.close()
+            raise
+
+
+def _begins(head: bytes) -> bool:
+    return head.startswith((b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"))
+
+
 def has_table(file: CheckedFile) -> bool:
-    """Whether the table of an archive ends this file, whatever it begins with."""
+    """Whether the table of an archive ends this file, whatever it begins with.
+
+    So it is behind a program that unpacks it, or behind the mark of an archive that could have been split.
+    """
     try:
         table = _table(file)
     except StorageError as error:
@@ -119,26 +173,6 @@ def zip_members(file: CheckedFile) -> list[ZipMember]:
         for at, member in enumerate(members)
         if not member.raw_name.endswith(b"/")
     ]
-
-
-def scan_zip(file: CheckedFile, scan: Scan) -> None:
-    most = left = ratio_max(file.bytes)
-    for member in {member.name: member for member in zip_members(file)}.values():
-        if not scan.wants(member.name):
-            continue
-        if member.fault is not None:
-            scan.refuse(member.name, refused(member.fault, member.name, file.path))
-            continue
-        try:
-            left -= member.bytes
-            if left < 0:
-                raise bomb("the archive", file.bytes, most, file.path)
-            size, adler = measured(unpack(file, member))
-            scan.add(Found(member.name, size, adler, safe_suffix(member.name)))
-        except StorageError as error:
-            if error is file.failed:
-                raise
-            scan.refuse(member.name, error)
 
 
 def data_start(file: CheckedFile, member: ZipMember) -> int:
@@ -377,3 +411,6 @@ def _split(file: CheckedFile) -> StorageError:
 def _too_many(count: int, file: CheckedFile) -> StorageError:
     what = f"an archive of {count:,} members, {MEMBERS_MAX:,} at most"
     return StorageError(what, file.path, "unpack it yourself and register the files", failure_class="permanent")
+
+
+FORMAT = ContainerFormat("zip", ("zip",), ZipArchive, _begins, has_table)

@@ -1,4 +1,4 @@
-"""A ROOT file with one TTree, written by uproot from tables of entries. Not here: Parquet, Arrow, checksums.
+"""Final files as ROOT: one TTree, written by uproot.
 
 What a TTree written by uproot holds: numbers and booleans, fixed arrays of them, lists of numbers (with a branch of
 their lengths, `nNAME` where no column has that name) and strings; no missing values. Everything else is refused, naming
@@ -20,11 +20,14 @@ import pyarrow as pa
 from streams.core.names import shown
 from streams.errors import StorageError
 from streams.events.batches import Compression
+from streams.events.final_files.final_file import FinalFile, FinalFormat
+from streams.storage.checksums import ADLER32_EMPTY, adler32
 
 METADATA_KEY = "transfer2go"
 """Of the TObjString that holds the metadata, as JSON, beside the tree."""
 TREE = "entries"
 """Where the entries came from no tree."""
+_READ_BYTES = 1 << 20
 _UNDATED = Lock()
 _DATE_CODE = (1 << 22) | (1 << 17)
 """1995-01-01 00:00 as ROOT writes dates: its first."""
@@ -43,7 +46,7 @@ _NUMBERS = {
 }
 
 
-def root_fault(schema: pa.Schema) -> str | None:
+def _fault(schema: pa.Schema) -> str | None:
     """Why a TTree cannot hold this schema, naming the first column; None where it can."""
     for field in schema:
         if _branch_type(field.type) is None:
@@ -52,13 +55,15 @@ def root_fault(schema: pa.Schema) -> str | None:
     return None
 
 
-class RootFile:
-    """A file being written: one basket a branch for each table. Nothing is kept of it in memory but its directory."""
+class RootFile(FinalFile):
+    """One basket a branch for each table. Nothing is kept of it in memory but its directory."""
 
-    def __init__(self, fd: int, path: str, schema: pa.Schema, tree: str, compression: Compression) -> None:
+    def __init__(
+        self, fd: int, path: str, schema: pa.Schema, tree: str, metadata: Mapping[str, str], compression: Compression
+    ) -> None:
         import uproot
 
-        self._path = path
+        self._fd, self._path, self._metadata = fd, path, metadata
         self._types = {field.name: _branch_type(field.type) for field in schema}
         squeezed = {"zstd": uproot.ZSTD(1), "lz4": uproot.LZ4(1), "none": None}[compression]
         self._file = os.fdopen(os.dup(fd), "w+b")
@@ -76,20 +81,25 @@ class RootFile:
         with _undated():
             self._tree.extend({name: _values(table, name, self._path) for name in self._types})
 
-    def close(self, metadata: Mapping[str, str]) -> None:
-        """End the file, with the metadata beside the tree."""
+    def close(self) -> tuple[int, int]:
+        """With the metadata beside the tree."""
         with _undated():
-            self._root[METADATA_KEY] = json.dumps(dict(metadata), sort_keys=True)
+            self._root[METADATA_KEY] = json.dumps(dict(self._metadata), sort_keys=True)
             self._root.close()
         self._file.close()
+        size, adler = 0, ADLER32_EMPTY
+        while block := os.pread(self._fd, _READ_BYTES, size):  # it is not written front to back
+            adler = adler32(block, adler)
+            size += len(block)
+        return size, adler
 
     def abandon(self) -> None:
-        """Let go of it as it is; what could not be written is nobody's loss."""
+        """What could not be written is nobody's loss."""
         with contextlib.suppress(OSError):
             self._file.close()
 
 
-def read_metadata(path: str) -> dict[str, str]:
+def _metadata_of(path: str) -> dict[str, str]:
     """What `RootFile.close` was given. ValueError where there is none, OSError where the file cannot be read."""
     import uproot
 
@@ -211,3 +221,6 @@ def _words(array: pa.Array) -> Any:
     letters = np.frombuffer(text, np.uint8) if text is not None and text.size else np.empty(0, np.uint8)
     inner = ak.contents.NumpyArray(letters[spans[0] : spans[-1]], parameters={"__array__": "char"})
     return ak.contents.ListOffsetArray(ak.index.Index64(spans - spans[0]), inner, parameters={"__array__": "string"})
+
+
+FORMAT = FinalFormat("root", b"root", RootFile, _metadata_of, _fault)

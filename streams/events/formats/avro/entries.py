@@ -18,12 +18,11 @@ import pyarrow as pa
 from streams.core.names import shown
 from streams.core.selections.entries import EventSelection
 from streams.errors import StorageError
-from streams.events.avro_types import AvroColumn, column_of, named_types, self_contained, without_logical
 from streams.events.checked_file import CheckedFile, not_implemented
 from streams.events.columns import NoArrowType
 from streams.events.cut_points import CutPoints
-from streams.events.entries import Entries, chosen, refuse_unreadable
-from streams.events.parquet import without_tree
+from streams.events.entries import Entries, chosen, refuse_unreadable, without_tree
+from streams.events.formats.avro.types import AvroColumn, column_of, named_types, self_contained, without_logical
 
 _SYNC_BYTES = 16
 _HEAD_BYTES = 20  # two numbers of at most ten bytes

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streams.events.text_numbers import all_doubles
+from streams.events.formats.text.numbers import all_doubles
 
 _MINUS, _PLUS, _ZERO = b"-+0"
 _EXACT_MAX = 1 << 53

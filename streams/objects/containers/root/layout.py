@@ -1,6 +1,6 @@
 """A ROOT file of one object that is never written: where its pieces lie, and the reader that puts them together.
 
-Not here: what an object is, which it is (root_objects.py).
+Not here: what an object is, which it is (objects.py).
 """
 
 from __future__ import annotations
@@ -13,7 +13,16 @@ from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from streams.events.checked_file import CheckedFile
-from streams.objects.root_keys import BEGIN, BIG_FROM, KEY_BYTES_MAX, Directory, Head, Key, Place, string_written
+from streams.objects.containers.root.keys import (
+    BEGIN,
+    BIG_FROM,
+    KEY_BYTES_MAX,
+    Directory,
+    Head,
+    Key,
+    Place,
+    string_written,
+)
 from streams.objects.windows import require_within
 from streams.storage.endpoint import FileStat, Reader
 from streams.storage.posix_reader import PosixReader

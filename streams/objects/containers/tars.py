@@ -1,4 +1,4 @@
-"""Members of tar archives, plain or compressed as a whole. Not here: where an unpacked archive is kept.
+"""Members of tar archives, plain or compressed as a whole.
 
 Headers are tarfile's to read. Of two members of one name the last is the one, and a hard link has the bytes of the
 member before it that it names, as for `tar`. Sparse members are read with their zeros.
@@ -17,7 +17,10 @@ from streams.core.names import shown
 from streams.core.selections.objects import name_fault, safe_suffix
 from streams.errors import StorageError
 from streams.events.checked_file import CheckedFile
-from streams.objects.found import Found, Scan, measured
+from streams.events.packing import HEAD_BYTES as PACKING_BYTES
+from streams.events.packing import packing_of
+from streams.objects.containers.container import HEAD_BYTES, Container, ContainerFormat
+from streams.objects.found import Found, Scan, measured, named
 from streams.objects.limits import (
     MEMBERS_MAX,
     RATIO_FREE_BYTES,
@@ -28,7 +31,11 @@ from streams.objects.limits import (
     ratio_max,
     refused,
 )
+from streams.objects.scratch import kept
+from streams.objects.tables import TABLES
 from streams.objects.unpacking import ASKED_BYTES_MAX, Unpacked
+from streams.objects.windows import Spread, Window
+from streams.storage.endpoint import Reader
 from streams.storage.posix_reader import PosixReader
 
 BLOCK_BYTES = 1 << 18
@@ -87,45 +94,82 @@ class Plain(io.RawIOBase):
         return True
 
 
-def scan_tar(file: CheckedFile, packing: str | None, scan: Scan) -> None:
-    """One walk from front to back: what is asked for is read as it passes.
+class TarArchive(Container):
+    def __init__(self, file: CheckedFile) -> None:
+        super().__init__(file)
+        self._packing = packing_of(file.pread(0, PACKING_BYTES))
 
-    A second one where a hard link of a packed archive is asked for, and what it links to is not.
-    """
-    archive = _opened(file, packing)
-    most = left = ratio_max(file.bytes)
-    wanted: dict[str, TarMember] = {}
-    refusals: dict[str, StorageError] = {}
-    measures: dict[int, tuple[int, str]] = {}
-    missed: dict[int, TarMember] = {}
-    passed = 0
-    for member in tar_members(archive, file, None if packing else file.bytes):
-        if not scan.wants(member.name):
-            continue
-        wanted[member.name] = member
-        refusals.pop(member.name, None)
-        if member.fault is not None:
-            refusals[member.name] = refused(member.fault, member.name, file.path)
-        elif member.start in measures or member.start in missed:
-            continue
-        elif member.segments is not None and (left := left - member.bytes) < 0:
-            refusals[member.name] = bomb("the archive", file.bytes, most, file.path)
-        elif packing is not None and member.start < passed:
-            missed[member.start] = member
-        else:
-            passed = member.start + member.stored_bytes
-            measures[member.start] = measured(_blocks(archive, member, file.path))
-    if isinstance(archive, Unpacked):
-        archive.drain()
-    if missed:
-        again = _opened(file, packing)
-        for start in sorted(missed):
-            measures[start] = measured(_blocks(again, missed[start], file.path))
-    for name, member in wanted.items():
-        if name in refusals:
-            scan.refuse(name, refusals[name])
-        else:
-            scan.add(Found(name, *measures[member.start], safe_suffix(name)))
+    def scan(self, scan: Scan) -> None:
+        """One walk from front to back: what is asked for is read as it passes.
+
+        A second one where a hard link of a packed archive is asked for, and what it links to is not.
+        """
+        file, packing = self.file, self._packing
+        archive = _opened(file, packing)
+        most = left = ratio_max(file.bytes)
+        wanted: dict[str, TarMember] = {}
+        refusals: dict[str, StorageError] = {}
+        measures: dict[int, tuple[int, str]] = {}
+        missed: dict[int, TarMember] = {}
+        passed = 0
+        for member in tar_members(archive, file, None if packing else file.bytes):
+            if not scan.wants(member.name):
+                continue
+            wanted[member.name] = member
+            refusals.pop(member.name, None)
+            if member.fault is not None:
+                refusals[member.name] = refused(member.fault, member.name, file.path)
+            elif member.start in measures or member.start in missed:
+                continue
+            elif member.segments is not None and (left := left - member.bytes) < 0:
+                refusals[member.name] = bomb("the archive", file.bytes, most, file.path)
+            elif packing is not None and member.start < passed:
+                missed[member.start] = member
+            else:
+                passed = member.start + member.stored_bytes
+                measures[member.start] = measured(_blocks(archive, member, file.path))
+        if isinstance(archive, Unpacked):
+            archive.drain()
+        if missed:
+            again = _opened(file, packing)
+            for start in sorted(missed):
+                measures[start] = measured(_blocks(again, missed[start], file.path))
+        for name, member in wanted.items():
+            if name in refusals:
+                scan.refuse(name, refusals[name])
+            else:
+                scan.add(Found(name, *measures[member.start], safe_suffix(name)))
+
+    def reader(self, name: str, scratch: str) -> Reader:
+        file, packing = self.file, self._packing
+        unpacked = None
+        if packing is not None:
+            # The whole archive, once: nothing in its middle can be reached without what is before.
+            fd = kept(scratch, (file.path, file.version, ""), lambda: Unpacked(file, packing).blocks())
+            unpacked = PosixReader(fd, file.path, file.path)
+        try:
+            member = named(TABLES.of(file, "", lambda: tar_table(file, unpacked)), name, file.path)
+            if member.fault is not None:
+                raise refused(member.fault, name, file.path)
+            window = Window(file.reader(), member.start, member.stored_bytes, unpacked)
+            return window if member.segments is None else Spread(window, member.bytes, member.segments)
+        except BaseException:
+            if unpacked is not None:
+                unpacked.close()
+            raise
+
+
+def _begins(head: bytes) -> bool:
+    """Plain, or packed as a whole."""
+    if packing_of(head) is not None:
+        return True
+    if len(head) == HEAD_BYTES and not any(head):
+        return True  # an archive of nothing: its end mark
+    try:
+        tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
+    except tarfile.TarError:
+        return False
+    return True
 
 
 def _opened(file: CheckedFile, packing: str | None) -> Plain | Unpacked:
@@ -261,3 +305,6 @@ def _unreadable(error: tarfile.TarError, count: int, path: str, packed: bool) ->
         what, then = "a compressed file that holds no tar archive", "zip, tar and ROOT files hold objects"
         return StorageError(what, path, then, failure_class="permanent")
     return damaged(f"not a readable tar archive: {shown(str(error))}", path)
+
+
+FORMAT = ContainerFormat("tar", ("tar", "tgz", "tbz2", "txz", "tzst"), TarArchive, _begins)

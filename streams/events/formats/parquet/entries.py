@@ -7,22 +7,19 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from streams.core.names import shown
 from streams.core.selections.entries import EventSelection
-from streams.errors import StorageError
-from streams.events.batch_stream import Streamed, joined
 from streams.events.checked_file import NOT_SUPPORTED, CheckedFile, not_implemented, unsupported
 from streams.events.columns import NoArrowType, travelling
 from streams.events.cut_points import CutPoints
-from streams.events.entries import Entries, chosen, refuse_unreadable
-from streams.events.parquet_footer import Chunk, chunks
+from streams.events.entries import Entries, chosen, refuse_unreadable, without_tree
+from streams.events.formats.parquet.footer import Chunk, chunks
 from streams.events.sizes import least_bytes
 
 _BUFFER_BYTES = 1 << 20
@@ -65,7 +62,7 @@ class ParquetEntries(Entries):
             start, stop = self._range(self._edges[-1])
             columns = [(self._edges, _sizes(known, leaves[f.name], self._edges, least_bytes(f.type))) for f in fields]
             borders = CutPoints(start, stop, columns)
-        self._stream: Streamed | None = None
+        self._stream: _Streamed | None = None
         self._found(pa.schema(fields), unreadable, self._edges[-1], borders)
         row_bytes = borders.bytes_between(start, stop) // max(1, stop - start) + 1
         self._batch_rows = max(1, min(_BATCH_ROWS_MAX, _BATCH_BYTES // row_bytes))
@@ -77,28 +74,54 @@ class ParquetEntries(Entries):
             end = min(stop, self._edges[group + 1])
             batches += self._at(group, start).take(end - start)
             start = end
-        return joined(batches, self.schema)
+        return _joined(batches, self.schema)
 
-    def _at(self, group: int, entry: int) -> Streamed:
+    def _at(self, group: int, entry: int) -> _Streamed:
         """A stream of the row group that stands at `entry`: the one in use where it does, else a new one."""
         if self._stream is None or self._stream.at != entry or entry == self._edges[group]:
             reader = self._parquet.reader
             batches = reader.iter_batches(
                 self._batch_rows, row_groups=[group], column_indices=self._indices, use_threads=False
             )
-            self._stream = Streamed(batches, self._edges[group])
+            self._stream = _Streamed(batches, self._edges[group])
             self._stream.take(entry - self._edges[group])
         return self._stream
 
 
-def without_tree(selection: EventSelection, path: str, kind: str) -> None:
-    if selection.tree:
-        raise StorageError(
-            f"{kind} has no trees, {shown(selection.tree)!r} is asked for",
-            path,
-            "leave the tree's name out",
-            failure_class="permanent",
-        )
+class _Streamed:
+    """Batches whose first entry is number `at`; `at` moves on with what is taken."""
+
+    def __init__(self, batches: Iterable[pa.RecordBatch], at: int) -> None:
+        self._batches: Iterator[pa.RecordBatch] = iter(batches)
+        self._left: pa.RecordBatch | None = None
+        self.at = at
+
+    def take(self, count: int) -> list[pa.RecordBatch]:
+        """The next `count` entries. Raises EOFError where the stream ends before."""
+        taken = []
+        while count:
+            batch = self._left if self._left is not None else next(self._batches, None)
+            if batch is None:
+                raise EOFError(f"it ends {count:,} entries early")
+            self._left = batch.slice(count) if batch.num_rows > count else None
+            if batch.num_rows:
+                taken.append(batch.slice(0, count))
+            count -= taken[-1].num_rows if batch.num_rows else 0
+            self.at += taken[-1].num_rows if batch.num_rows else 0
+        return taken
+
+
+def _joined(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> list[pa.Array]:
+    """The batches' columns, each one array of the schema's type."""
+    found = []
+    for i, field in enumerate(schema):
+        pieces = [_as(batch.column(i), field.type) for batch in batches]
+        found.append(pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces) if pieces else pa.nulls(0, field.type))
+    return found
+
+
+def _as(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    return array if array.type == kind else array.cast(kind)
 
 
 def _lacks(error: BaseException) -> str | None:
@@ -141,12 +164,12 @@ def _plan(
     return fields, unreadable
 
 
-def plain_type(kind: pa.DataType) -> pa.DataType:
+def _plain_type(kind: pa.DataType) -> pa.DataType:
     """What the values are, however they are wrapped."""
     if isinstance(kind, pa.BaseExtensionType):
-        return plain_type(kind.storage_type)
+        return _plain_type(kind.storage_type)
     if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
-        return plain_type(kind.value_type)
+        return _plain_type(kind.value_type)
     if pa.types.is_struct(kind):
         return pa.struct([_plain_field(kind.field(i)) for i in range(kind.num_fields)])
     if pa.types.is_map(kind):
@@ -161,7 +184,7 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def _plain_field(field: pa.Field) -> pa.Field:
-    return pa.field(field.name, plain_type(field.type), nullable=field.nullable)
+    return pa.field(field.name, _plain_type(field.type), nullable=field.nullable)
 
 
 def _leaf_ranges(schema: pa.Schema) -> dict[str, range]:
@@ -175,7 +198,7 @@ def _leaf_ranges(schema: pa.Schema) -> dict[str, range]:
 
 
 def _leaves(kind: pa.DataType) -> int:
-    kind = plain_type(kind)
+    kind = _plain_type(kind)
     return sum(_leaves(kind.field(i).type) for i in range(kind.num_fields)) if kind.num_fields else 1
 
 

@@ -15,10 +15,10 @@ import numpy as np
 from streams.core.names import shown
 from streams.errors import StorageError
 from streams.events.checked_file import CheckedFile
-from streams.events.root import keys_of, open_root
+from streams.events.formats.root.file import keys_of, open_root
+from streams.objects.containers.root.keys import DIRECTORIES, NARROW_MAX, Head, Place, unpacked_object
+from streams.objects.containers.root.layout import Contents, Copy, Layout, LayoutReader, lay_out, uuid_of
 from streams.objects.limits import damaged
-from streams.objects.root_keys import DIRECTORIES, NARROW_MAX, Head, Place, unpacked_object
-from streams.objects.root_layout import Contents, Copy, Layout, LayoutReader, lay_out, uuid_of
 
 BASKETS_MAX = 200_000
 """Of one tree: their places are held in memory, about 200 bytes for each."""

@@ -1,7 +1,7 @@
 """Numbers in JSON lines that a parser may have changed: found in the bytes, many at once, before any line is looked at.
 
 Numbers of 15 digits are safe. Longer ones are taken out of the bytes wherever they stand, in text too: so what is found
-here is a suspicion, which `json_values.py` clears up.
+here is a suspicion, which `values.py` clears up.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from streams.events.text_numbers import EXACT_DIGITS, all_doubles
+from streams.events.formats.text.numbers import EXACT_DIGITS, all_doubles
 
 _MINUS_ZERO = re.compile(rb"-0(?<=[:\[,\s]-0)[,\]}\s]")  # what it begins with is found fast
 _TINY = (re.compile(rb"e-0*[2-9][0-9][0-9]"), re.compile(rb"E-0*[2-9][0-9][0-9]"))

@@ -15,9 +15,9 @@ from pyarrow import json as json_lines
 
 from streams.errors import StorageError
 from streams.events.columns import NoArrowType, travelling
-from streams.events.json_numbers import suspicious
-from streams.events.json_values import MIXED, NO_DOUBLES, TOO_WIDE, ColumnFault, LineFault, Needs, members
-from streams.events.text import TextEntries
+from streams.events.formats.json_lines.numbers import suspicious
+from streams.events.formats.json_lines.values import MIXED, NO_DOUBLES, TOO_WIDE, ColumnFault, LineFault, Needs, members
+from streams.events.formats.text.entries import TextEntries
 
 DEPTH_MAX = 48
 """Of objects and lists in each other: Arrow's limit for what travels is 64, and its parser dies of very deep ones."""
@@ -31,7 +31,6 @@ class JsonLinesEntries(TextEntries):
     """Lines of a JSON lines file."""
 
     kind = "JSON lines"
-    options = ("encoding",)
 
     def _begin(self) -> int:
         self._kinds: dict[str, pa.DataType] = {}

@@ -1,7 +1,7 @@
 """Entries of text files, one a line. The file is read through once for its lines and types, then by pieces.
 
 Types are the narrowest that carry every value of a column exactly, over the whole file. What is not there is null.
-CSV and JSON lines are modules of their own; what an encoding makes of bytes is `text_encoding.py`.
+CSV and JSON lines are packages of their own; what an encoding makes of bytes is `encoding.py`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from streams.core.selections.entries import EventSelection
 from streams.errors import StorageError
 from streams.events.checked_file import CheckedFile
 from streams.events.cut_points import CutPoints
-from streams.events.entries import Entries, chosen
-from streams.events.parquet import without_tree
-from streams.events.text_encoding import TextFile
+from streams.events.entries import Entries, chosen, without_tree
+from streams.events.formats.text.encoding import TextFile
 
 PIECE_BYTES = 1 << 20
 LINE_BYTES_MAX = 64 << 20

@@ -1,7 +1,7 @@
 """Entries of CSV: rows of values, the first of which names the columns. Tabs separate them where the name ends in tsv.
 
 An empty value is missing, unless it is quoted: then it is the empty text. Nothing else is: `NA` and `null` are text.
-Where rows end is `csv_lines.py`, types are `csv_columns.py`; what both find is compared with what the parser yields.
+Where rows end is `lines.py`, types are `columns.py`; what both find is compared with what the parser yields.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pyarrow import csv
 
 from streams.core.names import shown
 from streams.errors import StorageError
-from streams.events.csv_columns import CsvColumn
-from streams.events.csv_lines import CsvFault, CsvLines, Rows
 from streams.events.entries import chosen, path_kind
-from streams.events.text import LINE_BYTES_MAX, PIECE_BYTES, TextEntries
-from streams.events.text_encoding import MARK
+from streams.events.formats.csv.columns import CsvColumn
+from streams.events.formats.csv.lines import CsvFault, CsvLines, Rows
+from streams.events.formats.text.encoding import MARK
+from streams.events.formats.text.entries import LINE_BYTES_MAX, PIECE_BYTES, TextEntries
 
 _BLOCK_SLACK = 1 << 16
 _RAGGED = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
@@ -31,7 +31,6 @@ class CsvEntries(TextEntries):
     """Rows of a CSV file."""
 
     kind = "CSV"
-    options = ("encoding", "quote", "separator")
 
     def _begin(self) -> int:
         given = self.selection.text

@@ -2,7 +2,7 @@
 
 The object's record is the source's, byte for byte but for the positions in its key: nothing is converted or lost,
 whatever its class. With it go the directories it is in (of nothing else), the source's table of streamers, and for a
-tree its baskets (root_trees.py). Name, cycle, title and dates are the source's. The file's UUID is made of its
+tree its baskets (trees.py). Name, cycle, title and dates are the source's. The file's UUID is made of its
 contents, since readers take two files of one UUID for the same. Equal sources give equal bytes.
 
 Not kept: what an object names but does not hold (a tree's friends, the process ids of `TRef`s). Refused, with the
@@ -18,10 +18,13 @@ from streams.core.names import shown
 from streams.core.selections.objects import name_fault
 from streams.errors import StorageError
 from streams.events.checked_file import CheckedFile
-from streams.objects.found import Found, Scan, measured
+from streams.objects.containers.container import Container
+from streams.objects.containers.root.keys import Head, Key, Place, unpacked_object, walk
+from streams.objects.containers.root.layout import Contents, Layout, LayoutReader, lay_out, uuid_of
+from streams.objects.found import Found, Scan, measured, named
 from streams.objects.limits import damaged
-from streams.objects.root_keys import Head, Key, Place, unpacked_object, walk
-from streams.objects.root_layout import Contents, Layout, LayoutReader, lay_out, uuid_of
+from streams.objects.tables import TABLES
+from streams.storage.endpoint import Reader
 
 OBJECT_BYTES_MAX = 128 << 20
 """Of one object unpacked, a tree's baskets not counted: it is looked at in memory. ROOT itself ends at 1 GB."""
@@ -32,20 +35,29 @@ _RNTUPLES = (b"ROOT::RNTuple", b"ROOT::Experimental::RNTuple")
 _BRANCH = re.compile(rb"TBranch[A-Za-z]*\x00")
 
 
-def scan_root(file: CheckedFile, scan: Scan) -> None:
-    """Of several cycles of a name the last is the one; each is also there as `name;cycle`, asked for exactly."""
-    exact = set(scan.asked.exact)
-    for name, place in root_places(file).items():
-        if (name != place.name and name not in exact) or not scan.wants(name):
-            continue
-        try:
-            with LayoutReader(file.reader(), layout_of(file, place)) as reader:
-                size, adler = measured(_blocks(reader))
-            scan.add(Found(name, size, adler, SUFFIX))
-        except StorageError as error:
-            if error is file.failed:
-                raise
-            scan.refuse(name, error)
+class RootObjects(Container):
+    """Every key that is no directory is an object."""
+
+    def scan(self, scan: Scan) -> None:
+        """Of several cycles of a name the last is the one; each is also there as `name;cycle`, asked for exactly."""
+        file = self.file
+        exact = set(scan.asked.exact)
+        for name, place in root_places(file).items():
+            if (name != place.name and name not in exact) or not scan.wants(name):
+                continue
+            try:
+                with LayoutReader(file.reader(), layout_of(file, place)) as reader:
+                    size, adler = measured(_blocks(reader))
+                scan.add(Found(name, size, adler, SUFFIX))
+            except StorageError as error:
+                if error is file.failed:
+                    raise
+                scan.refuse(name, error)
+
+    def reader(self, name: str, scratch: str) -> Reader:
+        file = self.file
+        place = named(TABLES.of(file, "", lambda: root_places(file)), name, file.path)
+        return LayoutReader(file.reader(), TABLES.of(file, name, lambda: layout_of(file, place)))
 
 
 def root_places(file: CheckedFile) -> dict[str, Place]:
@@ -68,7 +80,7 @@ def layout_of(file: CheckedFile, place: Place) -> Layout:
             raise StorageError(what, file.path, "name others", failure_class="permanent")
         _require_record(file, place.key)
         if place.key.classname in _TREES:
-            from streams.objects.root_trees import tree_layout
+            from streams.objects.containers.root.trees import tree_layout
 
             return tree_layout(file, head, place)
         unpacked = unpacked_object(file, place.key)

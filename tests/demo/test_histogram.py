@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import uproot
 
-from streams.events.histogram import Histogram
+from streams.demo.histogram import Histogram
 
 
 def test_filled_batch_by_batch_it_is_numpy_s() -> None:

@@ -1,0 +1,29 @@
+"""What a format of entries says of itself: its name, how a file of it is recognised, and how one is opened.
+
+Such a description imports no library of its format: `open` does, at the first file that is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from streams.core.selections.entries import EventSelection
+from streams.events.checked_file import CheckedFile
+from streams.events.entries import Entries
+
+
+@dataclass(frozen=True, slots=True)
+class EntryFormat:
+    """Files of a format with magic bytes are told by them alone, others by the end of their name."""
+
+    name: str
+    """For people."""
+    ends: tuple[str, ...]
+    """Ends of names that promise such a file, in lower case, without the dot."""
+    open: Callable[[CheckedFile, EventSelection], Entries]
+    """The entries of a file, which is closed with them. Raises what `open_entries` says."""
+    begins: Callable[[bytes, CheckedFile], bool] | None = None
+    """Whether the file is one, by its first bytes (`HEAD_BYTES` of packing.py, as far as there are); None: no magic."""
+    options: tuple[str, ...] = ()
+    """Of `TextFormat`, those that mean something here."""

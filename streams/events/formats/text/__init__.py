@@ -1,0 +1,1 @@
+"""What the formats of lines of text share: pieces of whole lines, encodings, numbers told exactly. No format itself."""

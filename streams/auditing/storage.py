@@ -121,8 +121,8 @@ class _Site:
                 self._disks.unreachable.add(site)
             self._findings.cannot(_DARK, f"what lies on the disk of {site}: its storage is not reachable from here")
         elif self._walk(endpoint, began_ns):
-            self._land(noted)
-        self._drop_changed()
+            self._land(endpoint, noted)
+        self._drop_changed(endpoint)
         self._tell_wrong()
         if endpoint is not None:
             self._tell_dark(endpoint, began_ns)
@@ -205,7 +205,7 @@ class _Site:
 
     # open transfers
 
-    def _land(self, noted: dict[tuple[str, int], int]) -> None:
+    def _land(self, endpoint: Endpoint, noted: dict[tuple[str, int], int]) -> None:
         """Which transfers bring what may be dark, and which transfers had ended.
 
         What closed since `noted` counts as open: its replicas or its cleaning up may be on their way.
@@ -216,7 +216,7 @@ class _Site:
                     self._db[b"c" + fact.manifest.encode()] = b""
                 continue
             for some in _batches(enumerate(fact.body.items)):
-                files = [b"d" + os.fsencode(item.target[1:]) for _, item in some]
+                files = [_dark(endpoint, item.target) for _, item in some]
                 parts = [b"p" + item_tag(fact.manifest, no).encode() for no, _ in some]
                 paths = [key[1:] for key, row in zip(files, self._db.get(files), strict=True) if row is not None]
                 paths += [path for row in self._db.get(parts) if row is not None for path in row.split(b"\0")]
@@ -240,11 +240,11 @@ class _Site:
 
     # meanwhile
 
-    def _drop_changed(self) -> None:
+    def _drop_changed(self, endpoint: Endpoint | None) -> None:
         words = f"files of {self._site} held or given up while its disk was looked at"
         for fact in self._held.since():
             for lfn in names_of(fact):
-                wrong, dark = _wrong(lfn, fact.dataset), b"d" + os.fsencode(lfn[1:])
+                wrong, dark = _wrong(lfn, fact.dataset), _dark(endpoint, lfn)
                 for key, invariant in ((wrong, _MISSING), (dark, _DARK)):
                     if self._db.get(key) is not None:
                         self._db.delete(key)
@@ -253,6 +253,14 @@ class _Site:
 
 def _wrong(lfn: str, dataset: str) -> bytes:
     return f"w{lfn}\0{dataset}".encode()
+
+
+def _dark(endpoint: Endpoint | None, lfn: str) -> bytes:
+    """The key of the row of what lies where `lfn` does. No row has the one of a name that has no place."""
+    try:
+        return b"d" + os.fsencode(endpoint.path_of(lfn)) if endpoint is not None else b"d"
+    except StorageError:
+        return b"d"
 
 
 def _batches(many: Iterable[_T]) -> Iterator[list[_T]]:

@@ -63,6 +63,10 @@ class Key:
     etag: str
 
 
+class KeyChanged(StorageError):
+    """It is another version than the one asked for (data-bad)."""
+
+
 class S3Client:
     """Thread-safe."""
 
@@ -93,6 +97,18 @@ class S3Client:
         if not length.isdigit() or not etag:
             raise self._error("gives no size or no ETag", lfn, "permanent")
         return Key(key, int(length), etag.strip('"'))
+
+    def size_now(self, key: str) -> int | None:
+        """Of a key that has changed, for a reason in words: asked once; None where the store does not tell."""
+        path = f"{self._top}/{quoted(key, '/')}"
+        try:
+            headers = self._signed("HEAD", path, "", {"host": self._host})
+            timeout = urllib3.Timeout(connect=CONNECT_S, read=CONNECT_S)
+            answer = self._pool.urlopen("HEAD", self._origin + path, headers=headers, redirect=False, timeout=timeout)
+        except (HTTPError, StorageError):
+            return None
+        length = answer.headers.get("content-length", "")
+        return int(length) if answer.status == 200 and length.isdigit() and len(length) <= _SIZE_DIGITS_MAX else None
 
     def read(self, key: str, lfn: str, start: int, stop: int, size: int, etag: str) -> bytes:
         """Bytes [start, stop) of a key of `size` bytes and just this ETag."""
@@ -301,13 +317,13 @@ class S3Client:
         code, status, name = found[1].decode() if found else "", answer.status, self.store.name
         told = f"{status} {code}".strip()
         if status == 404 and code != "NoSuchBucket":
-            return FileMissing(f"no such key in the store {name}", lfn, failure_class="permanent")
+            return FileMissing(f"no such file: no such key in the store {name}", lfn, failure_class="permanent")
         if status == 404:
             return self._error("has no such bucket", lfn, "permanent", self._check)
         if status == 412:
-            return StorageError("the key has changed since it was registered", lfn, failure_class="data-bad")
+            return KeyChanged("the key has changed since it was registered", lfn, failure_class="data-bad")
         if status == 416:
-            return StorageError("the key is shorter than it was", lfn, failure_class="data-bad")
+            return KeyChanged("the key is shorter than it was", lfn, failure_class="data-bad")
         if code == "InvalidObjectState":
             return self._error("keeps it in an archive", lfn, "permanent", "restore it there first")
         if status in (401, 403) or code in _AUTH:
@@ -323,7 +339,7 @@ class S3Client:
         seen = answer.headers.get("etag", "").strip('"')
         if seen and seen != etag:
             answer.close()
-            raise StorageError("the key has changed since it was registered", lfn, failure_class="data-bad")
+            raise KeyChanged("the key has changed since it was registered", lfn, failure_class="data-bad")
         given = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
         got = (int(given[1]), int(given[2]) + 1, int(given[3])) if given else None
         if answer.status == 200 and answer.headers.get("content-length") == str(size):
@@ -331,7 +347,7 @@ class S3Client:
         if got is not None and got[2] != size:
             answer.close()
             what = f"the key has {got[2]:,} bytes where {size:,} were registered"
-            raise StorageError(what, lfn, failure_class="data-bad")
+            raise KeyChanged(what, lfn, failure_class="data-bad")
         if got != (start, stop, size):
             answer.close()
             raise self._error(f"does not give the range asked for ({shown(str(got), 60)})", lfn, "permanent")

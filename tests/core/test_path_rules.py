@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from streams.core.path_rules import PathRules
 from streams.errors import NeverWorks, StorageError
-from streams.storage.rules import PathRules
 
 CHAINED: list[dict[str, Any]] = [
     {"protocol": "disk", "rules": [

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from streams import wire
 from streams.core.messages import ChunkHeader, ChunksRequested, ChunksServed, ManifestWritten, Message, Origin
+from streams.core.path_rules import PathRules
 from streams.core.ranges import Ranges
 from streams.kafka.publish import wall_ms
 from streams.planes.destination.coordinator import Destination
@@ -28,13 +29,17 @@ class Sender:
     """A's source half over a directory; `serve` gives the records of a request, which also pass the gate."""
 
     def __init__(
-        self, root: Path, payload_bytes: int = 64 * 1024, supply: Callable[[Endpoint], Supply] = FileBytes
+        self,
+        root: Path,
+        payload_bytes: int = 64 * 1024,
+        supply: Callable[[Endpoint], Supply] = FileBytes,
+        rules: PathRules | None = None,
     ) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self.records: list[Record] = []
         self.told: list[Message] = []
         self._done = threading.Condition()
-        self.endpoint = open_endpoint(f"file://{root}", name="default")
+        self.endpoint = open_endpoint(f"file://{root}", name="default", rules=rules)
         self.source = Source(A, supply(self.endpoint), payload_bytes, self._keep, self._tell, wall_ms)
         self._thread = threading.Thread(target=self.source.run, daemon=True)
         self._thread.start()
@@ -70,11 +75,11 @@ class Sender:
 class Receiver:
     """B's destination half over a directory. No sync thread: `sync` is a round, when the test wants it."""
 
-    def __init__(self, root: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, root: Path, clock: Callable[[], float] = time.monotonic, rules: PathRules | None = None) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self.root = root
         self.told: list[Message] = []
-        self.endpoint = open_endpoint(f"file://{root}", name="default")
+        self.endpoint = open_endpoint(f"file://{root}", name="default", rules=rules)
         self.half = Destination(B, PARTITIONS, self.endpoint, self._tell, clock)
 
     def _tell(self, message: Message) -> None:

@@ -9,8 +9,6 @@ being taken. All readers of a store together keep about `KEPT_BYTES`: the one no
 from __future__ import annotations
 
 import re
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -28,6 +26,7 @@ from streams.storage.endpoint import (
     changed,
     outside,
 )
+from streams.storage.kept_bytes import KeptBytes
 from streams.storage.s3_client import Key, KeyChanged, S3Client
 
 FIRST_BYTES = 1 << 20
@@ -50,8 +49,7 @@ class S3Files(ReadableStorage):
         self.name = store.name
         self._client = S3Client(store)
         self._ahead = ThreadPoolExecutor(FETCHERS, thread_name_prefix=f"s3-{store.name}")
-        self._lock = threading.Lock()
-        self._read: OrderedDict[S3Reader, None] = OrderedDict()
+        self.kept = KeptBytes(KEPT_BYTES)
 
     def close(self) -> None:
         self._ahead.shutdown(wait=False, cancel_futures=True)
@@ -136,21 +134,6 @@ class S3Files(ReadableStorage):
     def fetch_ahead(self, reader: S3Reader, start: int, stop: int) -> Future[bytes]:
         return self._ahead.submit(self.fetch, reader, start, stop)
 
-    def used(self, reader: S3Reader) -> None:
-        """Count it as read just now, and let others forget what is too much."""
-        with self._lock:
-            self._read[reader] = None
-            self._read.move_to_end(reader)
-            kept = sum(one.kept_bytes for one in self._read)
-            while kept > KEPT_BYTES and len(self._read) > 1:
-                oldest = self._read.popitem(last=False)[0]
-                kept -= oldest.kept_bytes
-                oldest.forget()
-
-    def unused(self, reader: S3Reader) -> None:
-        with self._lock:
-            self._read.pop(reader, None)
-
     def _key(self, lfn: str) -> str:
         try:
             if self.store.holds(Lfn(lfn)):
@@ -211,7 +194,7 @@ class S3Reader(Reader):
         if self._block is None and self._next is None and self.stat.bytes:
             stop = min(FIRST_BYTES, self.stat.bytes)
             self._next = 0, stop, self._files.fetch_ahead(self, 0, stop)
-            self._files.used(self)
+            self._files.kept.used(self)
         return True
 
     def forget(self) -> None:
@@ -219,7 +202,7 @@ class S3Reader(Reader):
         self._block = self._next = None  # never cancelled: the other thread may be waiting for it
 
     def close(self) -> None:
-        self._files.unused(self)
+        self._files.kept.unused(self)
         self.forget()
 
     def _at(self, offset: int) -> tuple[int, bytes]:
@@ -247,5 +230,5 @@ class S3Reader(Reader):
         if behind < self.stat.bytes and self._block_bytes == BLOCK_BYTES:
             stop = min(behind + BLOCK_BYTES, self.stat.bytes)
             self._next = behind, stop, self._files.fetch_ahead(self, behind, stop)
-        self._files.used(self)
+        self._files.kept.used(self)
         return block

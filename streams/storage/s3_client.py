@@ -27,6 +27,7 @@ from streams import waits
 from streams.core.names import shown
 from streams.core.store_names import Store
 from streams.errors import StorageError
+from streams.storage.attempts import Breaker, trials
 from streams.storage.deadlines import Deadlines
 from streams.storage.endpoint import FileMissing
 from streams.storage.s3_signing import Keys, query_of, quoted, signed
@@ -48,7 +49,6 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NO_XML_REFERENCE = re.compile(r"&#([xX][0-9a-fA-F]{1,8}|[0-9]{1,8});")
 _SIZE_DIGITS_MAX = 15
-_SHORTEST_S = 0.01
 _NEVER = float("inf")
 _NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE", "UNKNOWN_PROTOCOL"}
 _AUTH = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AuthorizationHeaderMalformed", "AccessDenied"}
@@ -82,7 +82,7 @@ class S3Client:
             ca_certs=store.ca_file or None,
         )
         self._deadlines = Deadlines(store.name)
-        self._away: tuple[float, StorageError] | None = None
+        self._breaker = Breaker()
         self._keys: tuple[int, Keys] | None = None
 
     def close(self) -> None:
@@ -104,7 +104,10 @@ class S3Client:
         try:
             headers = self._signed("HEAD", path, "", {"host": self._host})
             timeout = urllib3.Timeout(connect=CONNECT_S, read=CONNECT_S)
-            answer = self._pool.urlopen("HEAD", self._origin + path, headers=headers, redirect=False, timeout=timeout)
+            with waits.on(f"the store {self.store.name} to answer"):
+                answer = self._pool.urlopen(
+                    "HEAD", self._origin + path, headers=headers, redirect=False, timeout=timeout
+                )
         except (HTTPError, StorageError):
             return None
         length = answer.headers.get("content-length", "")
@@ -132,7 +135,7 @@ class S3Client:
                 answer.close()
                 failure = self._gone(error, lfn)
                 if isinstance(error, TimeoutError):
-                    self._away = _now() + AWAY_S, failure
+                    self._breaker.failed(failure, AWAY_S)
             finally:
                 answer.release_conn()
         raise failure
@@ -194,18 +197,10 @@ class S3Client:
     def _answer(
         self, method: str, key: str | None, lfn: str, headers: Mapping[str, str] | None, query: str, until: float
     ) -> urllib3.BaseHTTPResponse:
-        if self._away is not None and _now() < self._away[0]:
-            seen = self._away[1]
-            raise StorageError(seen.what, lfn or seen.where, seen.next, failure_class=seen.failure_class)
+        self._breaker.check(lfn)
         path = self._top + ("/" if key is None else f"/{quoted(key, '/')}")
         until = min(until, _now() + ATTEMPT_S)
-        for trial in range(TRIES):
-            pause_s = 0.2 * 4 ** (trial - 1) if trial else 0.0
-            left_s = until - _now() - pause_s
-            if trial and left_s <= 0:
-                break
-            time.sleep(pause_s)
-            left_s = max(left_s, _SHORTEST_S)
+        for left_s in trials(TRIES, until):
             try:
                 answer = self._pool.urlopen(
                     method,
@@ -216,7 +211,7 @@ class S3Client:
                     timeout=urllib3.Timeout(connect=min(CONNECT_S, left_s), read=min(READ_S, left_s)),
                 )
                 if answer.status < 300:
-                    self._away = None
+                    self._breaker.worked()
                     return answer
                 failure = self._refused(answer, lfn)
             except HTTPError as error:
@@ -225,7 +220,7 @@ class S3Client:
                     break  # another key finds the same
             if failure.failure_class != "transient":
                 raise failure
-        self._away = _now() + AWAY_S, failure
+        self._breaker.failed(failure, AWAY_S)
         raise failure
 
     def _content(self, answer: urllib3.BaseHTTPResponse, lfn: str, most: int, until: float) -> bytes:
@@ -240,7 +235,7 @@ class S3Client:
         if _now() >= until and len(content) < most:
             answer.close()
             failure = self._error("sends too slowly", lfn, "transient")
-            self._away = _now() + AWAY_S, failure
+            self._breaker.failed(failure, AWAY_S)
             raise failure
         return content
 

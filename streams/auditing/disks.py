@@ -20,7 +20,7 @@ from streams.core.store_names import BASE, Store
 from streams.errors import StorageError, Transfer2goError
 from streams.settings import Settings, load_settings
 from streams.storage import open_named
-from streams.storage.endpoint import Endpoint, FileMissing, FileStat
+from streams.storage.endpoint import FileMissing, FileStat, ReadableStorage
 
 _I2 = Invariant.NO_LIE
 _REMEMBERED = 10_000
@@ -66,7 +66,7 @@ def disks_reachable(settings: Settings, sites: Iterable[Site]) -> list[Site]:
     return found
 
 
-def _opened(settings: Settings, site: Site, config: EndpointConfig) -> Endpoint | None:
+def _opened(settings: Settings, site: Site, config: EndpointConfig) -> ReadableStorage | None:
     url = endpoint_url(settings, site)
     try:
         return None if url is None else open_named({config.name: replace(config, url=url)}, config.name, called=site)
@@ -79,7 +79,7 @@ class Disks:
 
     def __init__(self, settings: Settings, findings: FindingList, wait: waits.Wait) -> None:
         self._settings, self._findings, self._wait = settings, findings, wait
-        self._endpoints: dict[Site, Endpoint | None] = {}
+        self._endpoints: dict[Site, ReadableStorage | None] = {}
         self._stores: dict[Site, tuple[Store, ...]] = {}
         self._read: OrderedDict[tuple[Site, str, str], str] = OrderedDict()
         self.unreachable: set[Site] = set()
@@ -90,7 +90,7 @@ class Disks:
             if endpoint is not None:
                 endpoint.close()
 
-    def endpoint(self, site: Site) -> Endpoint | None:
+    def endpoint(self, site: Site) -> ReadableStorage | None:
         if site not in self._endpoints:
             try:
                 config = config_of(self._settings, site)
@@ -132,7 +132,7 @@ class Disks:
             return Look(f"has {stat.bytes} bytes, not {size}", version)
         return Look("" if found == adler32 else f"has adler32 {found}, not {adler32}", version)
 
-    def _checksum(self, endpoint: Endpoint, site: Site, lfn: str, stat: FileStat) -> str:
+    def _checksum(self, endpoint: ReadableStorage, site: Site, lfn: str, stat: FileStat) -> str:
         self._wait.what = f"files at {site} to be read back ({self.files:,}, {self.bytes / 1e9:,.1f} GB so far)"
         known = self._read.get((site, lfn, stat.version))
         if known is None:

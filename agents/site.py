@@ -206,7 +206,9 @@ class SiteWorker:
         """Says for ever that this worker lives, and its last sequence numbers."""
         while True:
             try:
-                self.publisher.announce(api=self.api.address, endpoints=("default",), every_s=ANNOUNCE_S)
+                self.publisher.announce(
+                    api=self.api.address, endpoints=tuple(self.settings.endpoints), every_s=ANNOUNCE_S
+                )
             except CLUSTER_AWAY as error:
                 log.warning("not announced", why=str(error))
             self.dispatcher.forget_expired()

@@ -69,6 +69,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.core.selections": {"streams.core.names", "streams.errors"},
     # Which LFNs the keys of a store have; patterns are those of objects.
     "streams.core.store_names": {"streams.core.selections", "streams.core.names", "streams.errors"},
+    # Rules of a site's configuration, and what it says of an endpoint: settings read them, storage obeys.
+    "streams.core.path_rules": {"streams.errors"},
+    "streams.core.endpoint_config": {"streams.core.path_rules", "streams.core.store_names"},
     "streams.core.policy": set(),
     "streams.core.commands": FACTS,
     "streams.core.intent": FACTS | {"streams.core.chain"},

@@ -9,16 +9,18 @@ from __future__ import annotations
 import tomllib
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 from streams import waits
+from streams.core.endpoint_config import DEFAULT_ENDPOINT, EndpointConfig
 from streams.core.ledger import FindingList, Invariant
 from streams.core.names import Site
 from streams.core.store_names import BASE, Store
 from streams.errors import StorageError, Transfer2goError
 from streams.settings import Settings, load_settings
-from streams.storage import open_endpoint
-from streams.storage.endpoint import Endpoint, FileMissing, FileStat
+from streams.storage import open_named
+from streams.storage.endpoint import FileMissing, FileStat, ReadableStorage
 
 _I2 = Invariant.NO_LIE
 _REMEMBERED = 10_000
@@ -44,31 +46,30 @@ def endpoint_url(settings: Settings, site: Site) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def stores_of(settings: Settings, site: Site) -> tuple[Store, ...]:
-    """The stores that `site` reads, as its own site.toml says. Raises what `load_settings` does."""
-    if site == settings.site:
-        return settings.stores
-    found = load_settings(
-        need_federation=False, environ={}, files=[], state=settings.state, sites=settings.sites_path, site=site
-    )
-    return found.stores
+def config_of(settings: Settings, site: Site) -> EndpointConfig:
+    """How the files of `site` lie and what it reads beside them. Raises what `load_settings` does."""
+    if site != settings.site:
+        settings = load_settings(
+            need_federation=False, environ={}, files=[], state=settings.state, sites=settings.sites_path, site=site
+        )
+    return settings.endpoints[DEFAULT_ENDPOINT]
 
 
 def disks_reachable(settings: Settings, sites: Iterable[Site]) -> list[Site]:
     """Those of `sites` whose storage can be opened from here."""
     found = []
     for site in sites:
-        endpoint = _opened(settings, site, ())
+        endpoint = _opened(settings, site, EndpointConfig(DEFAULT_ENDPOINT, ""))
         if endpoint is not None:
             endpoint.close()
             found.append(site)
     return found
 
 
-def _opened(settings: Settings, site: Site, stores: tuple[Store, ...]) -> Endpoint | None:
+def _opened(settings: Settings, site: Site, config: EndpointConfig) -> ReadableStorage | None:
     url = endpoint_url(settings, site)
     try:
-        return None if url is None else open_endpoint(url, name=site, stores=stores)
+        return None if url is None else open_named({config.name: replace(config, url=url)}, config.name, called=site)
     except Transfer2goError:
         return None
 
@@ -78,7 +79,7 @@ class Disks:
 
     def __init__(self, settings: Settings, findings: FindingList, wait: waits.Wait) -> None:
         self._settings, self._findings, self._wait = settings, findings, wait
-        self._endpoints: dict[Site, Endpoint | None] = {}
+        self._endpoints: dict[Site, ReadableStorage | None] = {}
         self._stores: dict[Site, tuple[Store, ...]] = {}
         self._read: OrderedDict[tuple[Site, str, str], str] = OrderedDict()
         self.unreachable: set[Site] = set()
@@ -89,11 +90,12 @@ class Disks:
             if endpoint is not None:
                 endpoint.close()
 
-    def endpoint(self, site: Site) -> Endpoint | None:
+    def endpoint(self, site: Site) -> ReadableStorage | None:
         if site not in self._endpoints:
             try:
-                self._stores[site] = stores_of(self._settings, site)
-                self._endpoints[site] = _opened(self._settings, site, self._stores[site])
+                config = config_of(self._settings, site)
+                self._stores[site] = config.stores
+                self._endpoints[site] = _opened(self._settings, site, config)
             except Transfer2goError:
                 self._endpoints[site] = None
         return self._endpoints[site]
@@ -130,7 +132,7 @@ class Disks:
             return Look(f"has {stat.bytes} bytes, not {size}", version)
         return Look("" if found == adler32 else f"has adler32 {found}, not {adler32}", version)
 
-    def _checksum(self, endpoint: Endpoint, site: Site, lfn: str, stat: FileStat) -> str:
+    def _checksum(self, endpoint: ReadableStorage, site: Site, lfn: str, stat: FileStat) -> str:
         self._wait.what = f"files at {site} to be read back ({self.files:,}, {self.bytes / 1e9:,.1f} GB so far)"
         known = self._read.get((site, lfn, stat.version))
         if known is None:

@@ -33,7 +33,7 @@ from streams.core.topics import REPLICAS, TRANSFERS
 from streams.errors import StorageError, Transfer2goError, WireError
 from streams.kafka.replay import end_offsets, replay
 from streams.settings import Settings
-from streams.storage.endpoint import Endpoint, OnDisk, item_tag
+from streams.storage.endpoint import OnDisk, ReadableStorage, item_tag
 from streams.views import rows, scratch
 
 _MISSING, _DARK = Invariant.NO_LIE, Invariant.CONSERVATION
@@ -121,8 +121,8 @@ class _Site:
                 self._disks.unreachable.add(site)
             self._findings.cannot(_DARK, f"what lies on the disk of {site}: its storage is not reachable from here")
         elif self._walk(endpoint, began_ns):
-            self._land(noted)
-        self._drop_changed()
+            self._land(endpoint, noted)
+        self._drop_changed(endpoint)
         self._tell_wrong()
         if endpoint is not None:
             self._tell_dark(endpoint, began_ns)
@@ -153,7 +153,7 @@ class _Site:
 
     # the disk
 
-    def _walk(self, endpoint: Endpoint, began_ns: int) -> bool:
+    def _walk(self, endpoint: ReadableStorage, began_ns: int) -> bool:
         """Note what may be dark; whether there is any."""
 
         def refuse(path: str, why: str) -> None:
@@ -173,7 +173,7 @@ class _Site:
                     strays += 1
         return strays > 0
 
-    def _may_be_dark(self, endpoint: Endpoint, one: OnDisk, began_ns: int) -> bool:
+    def _may_be_dark(self, endpoint: ReadableStorage, one: OnDisk, began_ns: int) -> bool:
         version = self._old(endpoint, one.path, began_ns)
         # A replica's file under another name: a link, or a directory that a link of the LFN leads to.
         if version is None or self._db.get(b"v" + version) is not None:
@@ -184,7 +184,7 @@ class _Site:
             self._db[key] = b"\0".join(filter(None, (self._db.get(key), os.fsencode(one.path))))
         return True
 
-    def _old(self, endpoint: Endpoint, path: str, began_ns: int) -> bytes | None:
+    def _old(self, endpoint: ReadableStorage, path: str, began_ns: int) -> bytes | None:
         """Its version, if it has not changed since the walk began."""
         try:
             dated = endpoint.dated(path)
@@ -195,7 +195,7 @@ class _Site:
             return None
         return dated.version.encode()
 
-    def _tell_dark(self, endpoint: Endpoint, began_ns: int) -> None:
+    def _tell_dark(self, endpoint: ReadableStorage, began_ns: int) -> None:
         for key, version in rows.scan(self._db, b"d"):
             path = os.fsdecode(key[1:])
             # Looked at once more: a plane deletes the parts of what has just ended.
@@ -205,7 +205,7 @@ class _Site:
 
     # open transfers
 
-    def _land(self, noted: dict[tuple[str, int], int]) -> None:
+    def _land(self, endpoint: ReadableStorage, noted: dict[tuple[str, int], int]) -> None:
         """Which transfers bring what may be dark, and which transfers had ended.
 
         What closed since `noted` counts as open: its replicas or its cleaning up may be on their way.
@@ -216,7 +216,7 @@ class _Site:
                     self._db[b"c" + fact.manifest.encode()] = b""
                 continue
             for some in _batches(enumerate(fact.body.items)):
-                files = [b"d" + os.fsencode(item.target[1:]) for _, item in some]
+                files = [_dark(endpoint, item.target) for _, item in some]
                 parts = [b"p" + item_tag(fact.manifest, no).encode() for no, _ in some]
                 paths = [key[1:] for key, row in zip(files, self._db.get(files), strict=True) if row is not None]
                 paths += [path for row in self._db.get(parts) if row is not None for path in row.split(b"\0")]
@@ -240,11 +240,11 @@ class _Site:
 
     # meanwhile
 
-    def _drop_changed(self) -> None:
+    def _drop_changed(self, endpoint: ReadableStorage | None) -> None:
         words = f"files of {self._site} held or given up while its disk was looked at"
         for fact in self._held.since():
             for lfn in names_of(fact):
-                wrong, dark = _wrong(lfn, fact.dataset), b"d" + os.fsencode(lfn[1:])
+                wrong, dark = _wrong(lfn, fact.dataset), _dark(endpoint, lfn)
                 for key, invariant in ((wrong, _MISSING), (dark, _DARK)):
                     if self._db.get(key) is not None:
                         self._db.delete(key)
@@ -253,6 +253,14 @@ class _Site:
 
 def _wrong(lfn: str, dataset: str) -> bytes:
     return f"w{lfn}\0{dataset}".encode()
+
+
+def _dark(endpoint: ReadableStorage | None, lfn: str) -> bytes:
+    """The key of the row of what lies where `lfn` does. No row has the one of a name that has no place."""
+    try:
+        return b"d" + os.fsencode(endpoint.path_of(lfn)) if endpoint is not None else b"d"
+    except StorageError:
+        return b"d"
 
 
 def _batches(many: Iterable[_T]) -> Iterator[list[_T]]:

@@ -33,7 +33,7 @@ from streams.pools.pool import Hand, Pool
 from streams.pools.ranges import Meant, meant, output_of
 from streams.pools.running import RunningCommand
 from streams.settings import Settings
-from streams.storage import open_endpoint
+from streams.storage import open_named
 from streams.storage.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class PoolWorker:
     def run(self) -> None:
         with ExitStack() as stack:
             self._scratch = stack.enter_context(scratch.folder())
-            self._store = stack.enter_context(open_endpoint(self.settings.endpoint_url))
+            self._store = stack.enter_context(open_named(self.settings.endpoints))
             self._line = line = stack.enter_context(closing(ReaderSession(self.settings, self.site, self.intent)))
             line.recall()
             self._pool = Pool(line.known, line.named(self._name), lanes_of(self.settings))

@@ -131,13 +131,13 @@ def name(
     root = os.path.realpath(endpoint.root).rstrip("/")
     if place.startswith(root + "/"):
         try:
-            lfn = Lfn(place[len(root) :])
+            in_place = endpoint.lfn_of(place[len(root) + 1 :])
         except InvalidName:
             if not renamings:
                 raise
         else:
-            if _keeps(endpoint, lfn, place):
-                return Named(found.path, lfn, True)
+            if in_place is not None and _keeps(endpoint, in_place, place):
+                return Named(found.path, in_place, True)
     if prefix is None:
         raise UsageError("not under the storage root", next="say which LFN it gets, with a prefix")
     tail = found.tail

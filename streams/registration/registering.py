@@ -24,7 +24,7 @@ from streams.kafka.publish import Publisher
 from streams.registration.discovery import Named, Renaming, find, keys, name, place_of
 from streams.registration.replica_writer import ReplicaWriter
 from streams.settings import Settings
-from streams.storage import open_endpoint
+from streams.storage import open_named
 from streams.storage.endpoint import Endpoint
 from streams.storage.posix_place import measure
 
@@ -366,5 +366,5 @@ def _endpoint(settings: Settings, given: Endpoint | None) -> Iterator[Endpoint]:
         return
     if not settings.endpoint_url:
         raise UsageError("no storage is configured for this site", next="set endpoint.url in its site.toml")
-    with open_endpoint(settings.endpoint_url, stores=settings.stores) as opened:
+    with open_named(settings.endpoints) as opened:
         yield opened

@@ -14,10 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import platformdirs
 
+from streams.core.endpoint_config import DEFAULT_ENDPOINT, EndpointConfig
 from streams.core.names import Site
+from streams.core.path_rules import PathRules
 from streams.core.policy import Policy
 from streams.core.store_names import Store
 from streams.errors import InvalidName, NeverWorks, NotFound, UsageError
@@ -107,6 +110,7 @@ class Settings:
     web_host: str = "127.0.0.1"
     web_port: int = 0
     endpoint_url: str = ""
+    path_rules: PathRules | None = None
     stores: tuple[Store, ...] = ()
     chunk_queue_bytes: int = CHUNK_QUEUE_BYTES
     policy: Policy = field(default_factory=Policy)
@@ -125,6 +129,12 @@ class Settings:
     def peers(self) -> tuple[Site, ...]:
         """All other sites."""
         return tuple(name for name in self.registry.names if name != self.site)
+
+    @property
+    def endpoints(self) -> Mapping[str, EndpointConfig]:
+        """This site's endpoints by name. The only place that knows how many there are, and their names."""
+        one = EndpointConfig(DEFAULT_ENDPOINT, self.endpoint_url, self.path_rules, self.stores)
+        return {one.name: one}
 
     @property
     def kafka(self) -> Mapping[str, str]:
@@ -227,6 +237,19 @@ def _policy(reading: Reading, registry: Registry) -> Policy:
     return policy
 
 
+def _path_rules(reading: Reading) -> PathRules | None:
+    rules = reading.take("endpoint.rules", None)
+    if not isinstance(rules, PathRules):
+        return None
+    url = next((str(layer.raw["endpoint.url"]) for layer in reading.layers if "endpoint.url" in layer.raw), "")
+    root = unquote(urlsplit(url).path).rstrip("/") + "/"
+    for begins in rules.begins:
+        if not begins.startswith(root) and not root.startswith(begins):
+            fault = f"endpoint.rules: a pfn begins with {begins!r}, which is not below the path of endpoint.url, {root}"
+            reading.faults.append(fault)
+    return rules
+
+
 def _environment(environ: Mapping[str, str], reading: Reading) -> dict[str, object]:
     names = {"T2G_" + key.upper().replace(".", "_"): key for key in NODE}
     found: dict[str, object] = {}
@@ -294,6 +317,7 @@ def load_settings(
         web_host=str(reading.take("web_host", "127.0.0.1")),
         web_port=_int(reading.take("web_port", 0)),
         endpoint_url=str(reading.take("endpoint.url", "")),
+        path_rules=_path_rules(reading),
         stores=read_stores(reading),
         chunk_queue_bytes=_int(reading.take("chunk_queue_bytes", CHUNK_QUEUE_BYTES)),
         policy=_policy(reading, registry),

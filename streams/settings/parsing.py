@@ -12,8 +12,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from streams.core.names import Site
+from streams.core.path_rules import PathRules
 from streams.core.policy import CODECS, PAYLOAD_BYTES_MAX, RECORD_BYTES_MAX, Policy
-from streams.errors import InvalidName
+from streams.errors import InvalidName, NeverWorks
 
 _OWNED = {
     "bootstrap.servers",
@@ -95,6 +96,13 @@ def _url(raw: object, base: Path) -> str:
     return text
 
 
+def _rules(raw: object, base: Path) -> PathRules:
+    try:
+        return PathRules.configured(raw)
+    except NeverWorks as fault:
+        raise ValueError(str(fault)) from fault
+
+
 def _one_of(*words: str) -> Callable[[object, Path], str]:
     def parse(raw: object, base: Path) -> str:
         if not isinstance(raw, str) or raw not in words:
@@ -121,6 +129,7 @@ NODE: dict[str, Callable[[object, Path], object]] = {
     "web_host": _host,
     "web_port": _whole(0, 65535),
     "endpoint.url": _url,
+    "endpoint.rules": _rules,
     "chunk_queue_bytes": _whole(1 << 20, 1 << 30),
     **{f"policy.{f.name}": _policy_kind(f.name, f.default) for f in fields(Policy) if f.name != "credit_bytes"},
 }

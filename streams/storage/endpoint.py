@@ -1,15 +1,19 @@
 """The storage contract, in prose and types: what every backend does, so that planes need to know none of them.
 
-Not here: any system call, any decision about retries or sources.
+Two contracts: `ReadableStorage`, which a store of keys keeps too, and `WritableStorage`. An `Endpoint` keeps both. Each
+has a suite of tests, the same for every backend. Not here: any system call, any decision about retries or sources.
 
 **Names.** Callers speak LFNs; the endpoint's rules give the PFN. No name, rule or symbolic link makes a backend touch
-anything outside its root: such a request is a `StorageError`, permanent.
+anything outside its root: such a request is a `StorageError`, permanent. One LFN is one PFN, and one PFN is one LFN: a
+name to which a rule gives the place of another is refused. What only stands before other names, as a directory, is no
+file: "not a regular file" where there are directories, and `FileMissing` where there are none, as in a store of keys.
 
 **Reading.** A reader is bound to one `version` of the file. Bytes come whole or not at all: a file that changed or
 shrank is data-bad, one that is gone is `FileMissing`, each with a reason in words. (A change within one tick of the
 filesystem's clock can escape the version; it cannot escape the checksum.) Where asking takes its time, as of a store
-over a network, a reader of a given version may notice that at its first read. Files of such a store have no
-`local_path`, are never written, and are found by `find_keys`.
+over a network, a reader of a given version may notice that at its first read, and bytes of that version that were
+fetched before the change may be given after it. Files of such a store have no `local_path`, are never written, and are
+found by `find_keys`.
 
 **Writing.** Bytes of a file grow in a *part* beside the target, never under the final name:
 1. `present`: maybe the file is there already (then `discard` the own tag: a crash may have left its part); a different
@@ -20,12 +24,13 @@ over a network, a reader of a given version may notice that at its first read. F
 5. `seal`, or `seal_group` for many: syncs, compares size and adler32, gives the final name without replacing, makes
    the name durable. The same bytes already there is a success (`already`).
 What is made of a part and is no copy of it (entries) is written in the room beside the target, `open_beside`; the same
-rules hold for it.
+rules hold for it. Where files are on no disk there is no such room: a permanent failure.
 A whole file under its final name that this contract put there is never deleted or changed by it. The only files ever
 deleted are an item's own parts: by `discard`, and by a seal that ended (already there, different file, bad data).
 
 **Walking.** `walk` names what is on the disk below the root, known or not, and `dated` says when a name last changed;
-keys of a store are no part of it. Nothing is opened but directories.
+keys of a store are no part of it. Nothing is opened but directories. `path_of` and `lfn_of` translate between LFNs and
+the names of a walk; each undoes the other.
 
 **Failing.** `StorageError.failure_class` says whether to come back. `PartLost` (a StorageError): this part is useless,
 `discard` it and take the next attempt; but ask `present` first: another writer of the same item may have sealed it.
@@ -37,15 +42,20 @@ After any error but `PartLost` a part can be used further. In a group one item's
 from __future__ import annotations
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from streams.core.names import Lfn
+from streams.core.names import Lfn, shown
 from streams.core.ranges import Ranges
-from streams.errors import StorageError, UsageError
+from streams.errors import NeverWorks, StorageError, UsageError
 from streams.storage.checksums import Buffer
+
+SINCE_LISTED = "since it was listed"
+WHILE_READ = "while it was read"
+_TAG = re.compile(r"[0-9a-f]{16}-(?:0|[1-9][0-9]{0,9})")
 
 
 class FileMissing(StorageError):
@@ -197,7 +207,7 @@ class Part(ABC):
 class Beside(ABC):
     """Room beside a target for files that somebody else writes, one of which becomes the target: part, final.part.
 
-    They bear an item's tag, and `Endpoint.discard` deletes them all.
+    They bear an item's tag, and `WritableStorage.discard` deletes them all.
     """
 
     lfn: str
@@ -211,26 +221,30 @@ class Beside(ABC):
     def name(self, kind: str) -> bool:
         """Give a file, synced by who wrote it, the final name; False if something has it.
 
-        Durable only after `Endpoint.settle_names`.
+        Durable only after `WritableStorage.settle_names`.
         """
 
     @abstractmethod
     def close(self) -> None: ...
 
 
-class Endpoint(ABC):
-    """One storage of one site."""
+class ReadableStorage(ABC):
+    """Files of one storage as who reads sees them."""
 
     name: str
-    root: str
 
     @abstractmethod
     def pfn(self, lfn: str) -> str:
-        """Where this endpoint keeps `lfn`. Raises StorageError (permanent) for a name that leads out of the root."""
+        """Where this storage keeps `lfn`. Raises StorageError (permanent) for a name that leads out of the root."""
 
     def local_path(self, lfn: str) -> str:
         """Where a library may open the file by itself. StorageError (permanent) for one that is on no disk."""
-        return self.pfn(lfn)
+        raise StorageError(
+            "entries and objects are read from files on disk, and this one is on none",
+            lfn,
+            "ask for whole files",
+            failure_class="permanent",
+        )
 
     @abstractmethod
     def stat(self, lfn: str) -> FileStat: ...
@@ -241,11 +255,49 @@ class Endpoint(ABC):
 
     @abstractmethod
     def checksum(self, lfn: str, version: str | None = None) -> str:
-        """adler32 of the bytes on disk, read now, in constant memory."""
+        """adler32 of the bytes at rest, read now, in constant memory."""
+
+    def find_keys(self, asked: str, refuse: Callable[[str, str], None]) -> Iterator[tuple[Lfn, FileStat]]:
+        """Files that `s3://NAME/PATTERN` means; `refuse(name, why)` what cannot be one. UsageError where none can."""
+        raise UsageError("this site reads no store", next="name one in its settings: [stores.NAME] with url and bucket")
+
+    def walk(self, refuse: Callable[[str, str], None]) -> Iterator[OnDisk]:
+        """Everything on the disk below the root, in no order, in bounded memory; links to directories not followed.
+
+        `refuse(path, why)`: a directory that cannot be read; the walk goes on. StorageError where no walk is possible.
+        """
+        raise _no_disk(self.name)
+
+    def dated(self, path: str) -> Dated | None:
+        """Of a `path` that a walk named, now. None if it is gone; StorageError where the disk does not tell."""
+        raise _no_disk(path)
+
+    def path_of(self, lfn: str) -> str:
+        """What a walk calls the file `lfn`. StorageError (permanent) for a name that no walk meets."""
+        raise _no_disk(lfn)
+
+    def lfn_of(self, path: str) -> Lfn | None:
+        """The LFN of a file that a walk calls `path`; None where rules give that place to none.
+
+        Raises InvalidName where it would be no legal LFN.
+        """
+        raise _no_disk(path)
 
     @abstractmethod
-    def place(self, lfn: str, source_path: str, *, link: bool = True) -> Placed:
-        """Bring a local file under the root, atomically, never replacing. `link=False`: always an own copy."""
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class WritableStorage(ABC):
+    """Files of one storage as who brings them sees them."""
+
+    root: str
+    """What holds the files, in the words of who has to make room there."""
 
     @abstractmethod
     def present_group(self, wanted: Sequence[Wanted]) -> list[bool | StorageError]:
@@ -253,6 +305,17 @@ class Endpoint(ABC):
 
         A file of the right size where no adler32 is known is False: only a seal can tell.
         """
+
+    def present(self, lfn: str, bytes: int, adler32: str | None) -> bool:
+        """`present_group` of one; raises its error."""
+        (answer,) = self.present_group([Wanted(lfn, bytes, adler32)])
+        if isinstance(answer, StorageError):
+            raise answer
+        return answer
+
+    @abstractmethod
+    def place(self, lfn: str, source_path: str, *, link: bool = True) -> Placed:
+        """Bring a local file under the root, atomically, never replacing. `link=False`: always an own copy."""
 
     @abstractmethod
     def open_part(
@@ -277,7 +340,7 @@ class Endpoint(ABC):
 
     @abstractmethod
     def open_beside(self, lfn: str, tag: str) -> Beside:
-        """Room beside `lfn`, whose directory is made."""
+        """Room beside `lfn`, whose directory is made. StorageError (permanent) where there is no disk."""
 
     @abstractmethod
     def settle_names(self, lfns: Sequence[str]) -> list[StorageError | None]:
@@ -287,33 +350,39 @@ class Endpoint(ABC):
     def discard(self, lfn: str, tag: str) -> bool:
         """Delete an own part (an older attempt's), and what bears its tag beside it; whether something was there."""
 
-    @abstractmethod
-    def walk(self, refuse: Callable[[str, str], None]) -> Iterator[OnDisk]:
-        """Everything on the disk below the root, in no order, in bounded memory; links to directories not followed.
 
-        `refuse(path, why)`: a directory that cannot be read; the walk goes on. StorageError where no walk is possible.
-        """
+class Endpoint(ReadableStorage, WritableStorage):
+    """One storage of one site: both contracts."""
 
-    @abstractmethod
-    def dated(self, path: str) -> Dated | None:
-        """Of a `path` that a walk named, now. None if it is gone; StorageError where the disk does not tell."""
 
-    @abstractmethod
-    def close(self) -> None: ...
+def outside(lfn: str) -> StorageError:
+    """The refusal of a name that is none here."""
+    return StorageError(
+        f"the name {shown(lfn)!r} does not lead to a file under the storage root", failure_class="permanent"
+    )
 
-    def find_keys(self, asked: str, refuse: Callable[[str, str], None]) -> Iterator[tuple[Lfn, FileStat]]:
-        """Files that `s3://NAME/PATTERN` means; `refuse(name, why)` what cannot be one. UsageError where none can."""
-        raise UsageError("this site reads no store", next="name one in its settings: [stores.NAME] with url and bucket")
 
-    def present(self, lfn: str, bytes: int, adler32: str | None) -> bool:
-        """`present_group` of one; raises its error."""
-        (answer,) = self.present_group([Wanted(lfn, bytes, adler32)])
-        if isinstance(answer, StorageError):
-            raise answer
-        return answer
+def checked_tag(tag: str) -> str:
+    """`tag` if it is one of `part_tag`; NeverWorks if not."""
+    if not _TAG.fullmatch(tag):
+        raise NeverWorks(f"not a part's tag: {shown(tag)!r}")
+    return tag
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+def changed(before_bytes: int, now_bytes: int, when: str) -> str:
+    """What happened to a file whose size changed, in words."""
+    return f"{'shrank' if now_bytes < before_bytes else 'grew'} from {before_bytes} to {now_bytes} bytes {when}"
+
+
+def different_file(what: str, pfn: str) -> StorageError:
+    """Something else than what is wanted has the final name."""
+    return StorageError(
+        f"a different file is already at the destination: {what}",
+        pfn,
+        "remove it there, or choose another destination",
+        failure_class="permanent",
+    )
+
+
+def _no_disk(where: str) -> StorageError:
+    return StorageError("this storage is no disk that can be walked", where, failure_class="permanent")

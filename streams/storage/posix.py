@@ -7,26 +7,45 @@ posix_part.py; groups in posix_group.py; a user's own files in posix_place.py.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from threading import Lock
+from urllib.parse import SplitResult, unquote
 
-from streams.core.names import LFN_BYTES_MAX, shown
+from streams.core.names import LFN_BYTES_MAX, Lfn
+from streams.core.path_rules import PathRules
 from streams.core.ranges import Ranges
 from streams.errors import NeverWorks, StorageError
 from streams.storage import oserrors, posix_group, posix_place, posix_walk, syscalls
-from streams.storage.endpoint import Beside, Dated, Endpoint, FileStat, OnDisk, Part, PartLost, Placed, Sealed, Wanted
+from streams.storage.endpoint import (
+    Beside,
+    Dated,
+    Endpoint,
+    FileStat,
+    OnDisk,
+    Part,
+    PartLost,
+    Placed,
+    Sealed,
+    Wanted,
+    checked_tag,
+    outside,
+)
 from streams.storage.posix_beside import PART_KINDS, PosixBeside, part_name
 from streams.storage.posix_part import PosixPart
 from streams.storage.posix_reader import READ_FLAGS, PosixReader, file_stat, require_regular
-from streams.storage.rules import PathRules
 from streams.storage.tree import Tree
 from streams.storage.writeback import Disk, OpenFds
 
 OPEN_PARTS_MAX = 128
-_TAG = re.compile(r"[0-9a-f]{16}-(?:0|[1-9][0-9]{0,9})")
 _PART_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+def opened(url: SplitResult, *, name: str, rules: PathRules | None) -> Endpoint:
+    """For the table of back ends."""
+    if url.netloc not in ("", "localhost") or url.query or url.fragment or not url.path.startswith("/"):
+        raise NeverWorks(f"not an absolute local path: {url.geturl()!r}", next="use file:///ROOT")
+    return PosixEndpoint(unquote(url.path), name=name, rules=rules)
 
 
 class PosixEndpoint(Endpoint):
@@ -35,6 +54,8 @@ class PosixEndpoint(Endpoint):
     def __init__(
         self, root: str, *, name: str = "", rules: PathRules | None = None, open_parts_max: int = OPEN_PARTS_MAX
     ) -> None:
+        if rules is not None:
+            rules.require_both_ways()
         try:
             self.tree = Tree(root)
         except OSError as error:
@@ -44,6 +65,8 @@ class PosixEndpoint(Endpoint):
         self.name = name
         self.root = self.tree.root
         self.fds = OpenFds(open_parts_max)
+        self._given = os.path.normpath(root).rstrip("/") + "/"
+        """The root as it was named, which is how rules name it."""
         self._rules = rules
         self._disks: dict[int, Disk] = {}
         self._lock = Lock()
@@ -62,18 +85,27 @@ class PosixEndpoint(Endpoint):
 
     def path(self, lfn: str) -> str:
         """The PFN relative to the root. No segment is empty, `.`, `..` or hidden; nothing that is no name passes."""
-        if len(lfn) > LFN_BYTES_MAX or not lfn.startswith("/"):
-            raise _refused(lfn)
+        if len(lfn) > LFN_BYTES_MAX or not lfn.startswith("/") or not _is_path(lfn[1:]):
+            raise outside(lfn)
         if self._rules is None:
-            path = lfn[1:]
-        else:
-            pfn = os.path.normpath(self._rules.pfn(lfn)) if ".." not in lfn.split("/") else ""
-            if not pfn.startswith(self.root.rstrip("/") + "/"):
-                raise _refused(lfn)
-            path = pfn[len(self.root.rstrip("/")) + 1 :]
-        if not path.isprintable() or any(not step or step[0] == "." for step in path.split("/")):
-            raise _refused(lfn)
+            return lfn[1:]
+        pfn = self._rules.pfn_of_one(lfn)
+        path = pfn.removeprefix(self._given)
+        if path == pfn or not _is_path(path):
+            raise outside(lfn)
         return path
+
+    def local_path(self, lfn: str) -> str:
+        return self.pfn(lfn)
+
+    def path_of(self, lfn: str) -> str:
+        return self.path(lfn)
+
+    def lfn_of(self, path: str) -> Lfn | None:
+        if self._rules is None:
+            return Lfn("/" + path)
+        lfn = self._rules.lfn(self._given + path) if _is_path(path) else None
+        return None if lfn is None else Lfn(lfn)
 
     # reading
 
@@ -121,7 +153,7 @@ class PosixEndpoint(Endpoint):
         preallocate: bool = False,
     ) -> PosixPart:
         ranges = Ranges(verified)
-        part = PosixPart(self, lfn, _legal(tag), self.path(lfn), bytes=bytes, adler32=adler32)
+        part = PosixPart(self, lfn, checked_tag(tag), self.path(lfn), bytes=bytes, adler32=adler32)
         try:
             fd = self._open_part_file(part, resume=bool(ranges))
             try:
@@ -151,7 +183,7 @@ class PosixEndpoint(Endpoint):
             with self.tree.directory(directory) as fd:
                 for kind in PART_KINDS:
                     with suppress(FileNotFoundError):
-                        os.unlink(part_name(_legal(tag), kind), dir_fd=fd)
+                        os.unlink(part_name(checked_tag(tag), kind), dir_fd=fd)
                         found += 1
         except FileNotFoundError:
             return False
@@ -160,7 +192,7 @@ class PosixEndpoint(Endpoint):
         return found > 0
 
     def open_beside(self, lfn: str, tag: str) -> Beside:
-        return PosixBeside(self.tree, lfn, _legal(tag), self.path(lfn))
+        return PosixBeside(self.tree, lfn, checked_tag(tag), self.path(lfn))
 
     def settle_names(self, lfns: Sequence[str]) -> list[StorageError | None]:
         directories = [os.path.dirname(self.path(lfn)) for lfn in lfns]
@@ -171,10 +203,7 @@ class PosixEndpoint(Endpoint):
     # walking
 
     def walk(self, refuse: Callable[[str, str], None]) -> Iterator[OnDisk]:
-        if self._rules is not None:
-            what = "names on the disk cannot be read back through this storage's path rules"
-            raise StorageError(what, self.root, failure_class="permanent")
-        return posix_walk.walk(self.tree, refuse)
+        return posix_walk.walk(self.tree, refuse, self.lfn_of)
 
     def dated(self, path: str) -> Dated | None:
         return posix_walk.dated(self.tree, path)
@@ -220,16 +249,8 @@ class PosixEndpoint(Endpoint):
         raise PartLost("the part has another name; it may have been sealed", part.pfn)
 
 
-def _legal(tag: str) -> str:
-    if not _TAG.fullmatch(tag):
-        raise NeverWorks(f"not a part's tag: {shown(tag)!r}")
-    return tag
-
-
-def _refused(lfn: str) -> StorageError:
-    return StorageError(
-        f"the name {shown(lfn)!r} does not lead to a file under the storage root", failure_class="permanent"
-    )
+def _is_path(path: str) -> bool:
+    return path.isprintable() and all(step and step[0] != "." for step in path.split("/"))
 
 
 def _preallocate(fd: int, length_bytes: int) -> None:

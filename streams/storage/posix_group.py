@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from streams.core.ranges import Ranges
 from streams.errors import StorageError
 from streams.storage import oserrors
-from streams.storage.endpoint import FileMissing, PartLost, Sealed, Wanted
+from streams.storage.endpoint import FileMissing, PartLost, Sealed, Wanted, different_file
 from streams.storage.posix_part import PosixPart
 from streams.storage.posix_reader import PosixReader
 from streams.storage.writeback import Disk
@@ -198,7 +198,7 @@ def settle(store: PosixStore, directories: dict[str, Disk], *, contents: bool = 
 
 
 def present(store: PosixStore, wanted: Sequence[Wanted]) -> list[bool | StorageError]:
-    """See `Endpoint.present_group`. What is found is made durable: its writer may have died before doing so."""
+    """See `WritableStorage.present_group`. What is found is made durable: its writer may have died before doing so."""
     each = len(wanted) < SYNCFS_FILES_MIN
     answers: list[bool | StorageError] = []
     found: dict[int, tuple[str, Disk]] = {}
@@ -251,9 +251,4 @@ def _matching(store: PosixStore, wanted: Wanted, *, fsync: bool) -> int | None:
         what = f"{size} bytes instead of {wanted.bytes}"
     else:
         what = f"adler32 {adler} instead of {wanted.adler32}"
-    raise StorageError(
-        f"a different file is already at the destination: {what}",
-        store.pfn(wanted.lfn),
-        "remove it there, or choose another destination",
-        failure_class="permanent",
-    )
+    raise different_file(what, store.pfn(wanted.lfn))

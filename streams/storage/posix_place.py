@@ -33,11 +33,12 @@ _NO_NAMELESS = {errno.EISDIR, *_CANNOT_LINK} - {errno.EROFS, errno.EACCES}
 
 def measure(source_path: str) -> tuple[int, str]:
     """Bytes and adler32 of a local file. StorageError if it cannot be read or changes meanwhile."""
-    with _opened(source_path, source_path) as source:
+    with open_local(source_path, source_path) as source:
         return source.stat.bytes, source.adler32()
 
 
-def _opened(lfn: str, source_path: str) -> PosixReader:
+def open_local(lfn: str, source_path: str) -> PosixReader:
+    """A file of a user, read as an endpoint's own is."""
     try:
         fd = os.open(source_path, READ_FLAGS)
     except OSError as error:
@@ -48,7 +49,7 @@ def _opened(lfn: str, source_path: str) -> PosixReader:
 def place(store: PosixStore, lfn: str, source_path: str, *, link: bool) -> Placed:
     path = store.path(lfn)
     directory, name = os.path.split(path)
-    with _opened(lfn, source_path) as source:
+    with open_local(lfn, source_path) as source:
         try:
             store.tree.make_directory(directory)
             with store.tree.directory(directory) as directory_fd:

@@ -10,12 +10,11 @@ from streams import waits
 from streams.errors import StorageError
 from streams.storage import oserrors
 from streams.storage.checksums import ADLER32_EMPTY, adler32, adler32_hex
-from streams.storage.endpoint import FileStat, Reader
+from streams.storage.endpoint import SINCE_LISTED, WHILE_READ, FileStat, Reader, changed
 
 READ_BYTES = 1 << 20
 READ_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY  # non-blocking: opening a named pipe must not hang
 _VERSION = re.compile(r"([0-9]{1,20}):-?[0-9]{1,20}:[0-9]{1,20}")
-_SINCE_LISTED = "since it was listed"
 
 
 def file_stat(stat: os.stat_result) -> FileStat:
@@ -41,7 +40,7 @@ class PosixReader(Reader):
             self.stat = file_stat(stat)
             self.device = stat.st_dev
             if version is not None:
-                self._same(version, _SINCE_LISTED)
+                self._same(version, SINCE_LISTED)
         except BaseException:
             os.close(fd)
             raise
@@ -93,7 +92,7 @@ class PosixReader(Reader):
             self._fd = -1
 
     def _unchanged(self) -> None:
-        self._same(file_stat(self._fstat()).version, "while it was read")
+        self._same(file_stat(self._fstat()).version, WHILE_READ)
 
     def _fstat(self) -> os.stat_result:
         try:
@@ -107,11 +106,11 @@ class PosixReader(Reader):
             return
         remembered = _VERSION.fullmatch(version)
         if remembered is None or int(remembered[1]) == self.stat.bytes:
-            same = remembered is not None and when == _SINCE_LISTED
+            same = remembered is not None and when == SINCE_LISTED
             what = f"the file was changed {when}" + (" (same size, other time)" if same else "")
         else:
             # `version` is the older one only where a caller remembered it
             sizes = int(remembered[1]), self.stat.bytes
-            before, after = sizes if when == _SINCE_LISTED else sizes[::-1]
-            what = f"the file {'shrank' if after < before else 'grew'} from {before} to {after} bytes {when}"
+            before, after = sizes if when == SINCE_LISTED else sizes[::-1]
+            what = f"the file {changed(before, after, when)}"
         raise StorageError(what, self._pfn, "register it again", failure_class="data-bad")

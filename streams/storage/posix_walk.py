@@ -29,10 +29,12 @@ _PART = re.compile(rf"\.t2g-([0-9a-f]{{16}})-[0-9]{{1,10}}\.(?:{'|'.join(map(re.
 
 Refuse = Callable[[str, str], None]
 """(path below the root, why)"""
+LfnOf = Callable[[str], Lfn | None]
+"""See `ReadableStorage.lfn_of`."""
 
 
-def walk(tree: Tree, refuse: Refuse) -> Iterator[OnDisk]:
-    """See `Endpoint.walk`."""
+def walk(tree: Tree, refuse: Refuse, lfn_of: LfnOf) -> Iterator[OnDisk]:
+    """See `ReadableStorage.walk`."""
     open_now: list[_Open] = []
     try:
         _enter(tree, "", open_now, refuse)
@@ -50,14 +52,14 @@ def walk(tree: Tree, refuse: Refuse) -> Iterator[OnDisk]:
             if _is_directory(entry):
                 _enter(tree, path, open_now, refuse)
             elif not _leads_to_directory(entry):
-                yield _on_disk(path)
+                yield _on_disk(path, lfn_of)
     finally:
         for one in open_now:
             one.close()
 
 
 def dated(tree: Tree, path: str) -> Dated | None:
-    """See `Endpoint.dated`."""
+    """See `ReadableStorage.dated`."""
     try:
         fd = tree.open(path, os.O_PATH | os.O_NOFOLLOW)
         try:
@@ -131,12 +133,13 @@ def _leads_to_directory(entry: Any) -> bool:
     return False
 
 
-def _on_disk(path: str) -> OnDisk:
+def _on_disk(path: str, lfn_of: LfnOf) -> OnDisk:
     part = _PART.fullmatch(os.path.basename(path))
+    item = part[1] if part else ""
     try:
-        return OnDisk(path, Lfn("/" + path), "")
+        return OnDisk(path, None if item else lfn_of(path), item)
     except InvalidName:
-        return OnDisk(path, None, part[1] if part else "")
+        return OnDisk(path, None, "")
 
 
 def _words(error: OSError) -> str:

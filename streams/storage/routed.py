@@ -20,6 +20,7 @@ from streams.storage.endpoint import (
     OnDisk,
     Part,
     Placed,
+    ReadableStorage,
     Reader,
     Sealed,
     Wanted,
@@ -38,33 +39,41 @@ class RoutedEndpoint(Endpoint):
     # reading
 
     def pfn(self, lfn: str) -> str:
-        files = self._store(lfn)
-        return self._home.pfn(lfn) if files is None else files.pfn(lfn)
+        return self._of(lfn).pfn(lfn)
 
     def local_path(self, lfn: str) -> str:
-        files = self._store(lfn)
-        if files is None:
-            return self._home.local_path(lfn)
-        what = f"entries and objects are read from files on disk, and this one is a key of the store {files.store.name}"
-        raise StorageError(what, lfn, "ask for whole files", failure_class="permanent")
+        return self._of(lfn).local_path(lfn)
 
     def stat(self, lfn: str) -> FileStat:
-        return (self._store(lfn) or self._home).stat(lfn)
+        return self._of(lfn).stat(lfn)
 
     def open_reader(self, lfn: str, version: str | None = None) -> Reader:
-        return (self._store(lfn) or self._home).open_reader(lfn, version)
+        return self._of(lfn).open_reader(lfn, version)
 
     def checksum(self, lfn: str, version: str | None = None) -> str:
-        return (self._store(lfn) or self._home).checksum(lfn, version)
+        return self._of(lfn).checksum(lfn, version)
 
     def find_keys(self, asked: str, refuse: Callable[[str, str], None]) -> Iterator[tuple[Lfn, FileStat]]:
-        """Files that `s3://NAME/PATTERN` means; see `S3Files.find`."""
-        wanted = AskedKeys.parse(asked)
-        files = self._stores.get(wanted.store)
+        store = AskedKeys.parse(asked).store
+        files = self._stores.get(store)
         if files is None:
             known = ", ".join(self._stores) or "none"
-            raise UsageError(f"this site has no store {wanted.store}", next=f"known stores: {known}")
-        yield from files.find(wanted, refuse)
+            raise UsageError(f"this site has no store {store}", next=f"known stores: {known}")
+        yield from files.find_keys(asked, refuse)
+
+    def walk(self, refuse: Callable[[str, str], None]) -> Iterator[OnDisk]:
+        return self._home.walk(refuse)
+
+    def dated(self, path: str) -> Dated | None:
+        return self._home.dated(path)
+
+    def path_of(self, lfn: str) -> str:
+        return self._home.path_of(lfn)
+
+    def lfn_of(self, path: str) -> Lfn | None:
+        return self._home.lfn_of(path)
+
+    # writing
 
     def present_group(self, wanted: Sequence[Wanted]) -> list[bool | StorageError]:
         answers: dict[int, bool | StorageError] = {}
@@ -83,8 +92,6 @@ class RoutedEndpoint(Endpoint):
         except StorageError as error:
             return error
         return same or StorageError("a different file is there", one.lfn, failure_class="permanent")
-
-    # writing
 
     def place(self, lfn: str, source_path: str, *, link: bool = True) -> Placed:
         return self._writable(lfn).place(lfn, source_path, link=link)
@@ -118,12 +125,6 @@ class RoutedEndpoint(Endpoint):
     def discard(self, lfn: str, tag: str) -> bool:
         return self._store(lfn) is None and self._home.discard(lfn, tag)
 
-    def walk(self, refuse: Callable[[str, str], None]) -> Iterator[OnDisk]:
-        return self._home.walk(refuse)
-
-    def dated(self, path: str) -> Dated | None:
-        return self._home.dated(path)
-
     def close(self) -> None:
         for files in self._stores.values():
             files.close()
@@ -131,6 +132,9 @@ class RoutedEndpoint(Endpoint):
 
     def _store(self, lfn: str) -> S3Files | None:
         return next((files for files in self._stores.values() if files.store.holds(lfn)), None)
+
+    def _of(self, lfn: str) -> ReadableStorage:
+        return self._store(lfn) or self._home
 
     def _writable(self, lfn: str) -> Endpoint:
         files = self._store(lfn)

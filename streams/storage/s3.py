@@ -9,8 +9,6 @@ being taken. All readers of a store together keep about `KEPT_BYTES`: the one no
 from __future__ import annotations
 
 import re
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -19,8 +17,17 @@ from streams.core.selections.entries import nearest, readable
 from streams.core.store_names import AskedKeys, Store
 from streams.errors import InvalidName, StorageError, UsageError
 from streams.storage.checksums import ADLER32_EMPTY, adler32, adler32_hex
-from streams.storage.endpoint import FileStat, Reader
-from streams.storage.s3_client import Key, S3Client
+from streams.storage.endpoint import (
+    SINCE_LISTED,
+    WHILE_READ,
+    FileStat,
+    ReadableStorage,
+    Reader,
+    changed,
+    outside,
+)
+from streams.storage.kept_bytes import KeptBytes
+from streams.storage.s3_client import Key, KeyChanged, S3Client
 
 FIRST_BYTES = 1 << 20
 BLOCK_BYTES = 8 << 20
@@ -34,15 +41,15 @@ def version_of(key: Key) -> str:
     return f"{key.bytes}:{key.etag}"
 
 
-class S3Files:
-    """The files of one store. Thread-safe; a reader is used by one thread at a time."""
+class S3Files(ReadableStorage):
+    """The files of one store, which are only read. Thread-safe; a reader is used by one thread at a time."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self.name = store.name
         self._client = S3Client(store)
         self._ahead = ThreadPoolExecutor(FETCHERS, thread_name_prefix=f"s3-{store.name}")
-        self._lock = threading.Lock()
-        self._read: OrderedDict[S3Reader, None] = OrderedDict()
+        self.kept = KeptBytes(KEPT_BYTES)
 
     def close(self) -> None:
         self._ahead.shutdown(wait=False, cancel_futures=True)
@@ -51,23 +58,32 @@ class S3Files:
     def pfn(self, lfn: str) -> str:
         return f"s3://{self.store.name}/{self._key(lfn)}"
 
+    def local_path(self, lfn: str) -> str:
+        what = f"entries and objects are read from files on disk, and this one is a key of the store {self.name}"
+        raise StorageError(what, lfn, "ask for whole files", failure_class="permanent")
+
     def stat(self, lfn: str) -> FileStat:
         key = self._client.head(self._key(lfn), lfn)
         return FileStat(key.bytes, version_of(key))
 
     def open_reader(self, lfn: str, version: str | None = None) -> S3Reader:
         """With `version`, nothing is asked of the store before the first read."""
+        when = SINCE_LISTED
         if version is None:
-            version = self.stat(lfn).version
+            version, when = self.stat(lfn).version, WHILE_READ
         known = _VERSION.fullmatch(version)
         if known is None:
-            what = f"it was registered as something else than a key of a store ({shown(version, 60)})"
+            what = f"{SINCE_LISTED} it has changed: it was registered as something else than a key of a store"
+            what += f" ({shown(version, 60)})"
             raise StorageError(what, lfn, "register it again", failure_class="data-bad")
-        return S3Reader(self, self._key(lfn), lfn, FileStat(int(known[1]), version), known[2])
+        return S3Reader(self, self._key(lfn), lfn, FileStat(int(known[1]), version), known[2], when)
 
     def checksum(self, lfn: str, version: str | None = None) -> str:
         with self.open_reader(lfn, version) as reader:
             return reader.adler32()
+
+    def find_keys(self, asked: str, refuse: Callable[[str, str], None]) -> Iterator[tuple[Lfn, FileStat]]:
+        return self.find(AskedKeys.parse(asked), refuse)
 
     def find(self, asked: AskedKeys, refuse: Callable[[str, str], None]) -> Iterator[tuple[Lfn, FileStat]]:
         """Keys that match, in the store's order; `refuse(key, why)` those that cannot be a file.
@@ -99,31 +115,32 @@ class S3Files:
             raise UsageError(what + self._hint(asked), next="patterns count from the store's prefix")
 
     def fetch(self, reader: S3Reader, start: int, stop: int) -> bytes:
-        return self._client.read(reader.key, reader.lfn, start, stop, reader.stat.bytes, reader.etag)
+        try:
+            return self._client.read(reader.key, reader.lfn, start, stop, reader.stat.bytes, reader.etag)
+        except KeyChanged as error:
+            raise self._said(reader, error) from error
+
+    def _said(self, reader: S3Reader, error: KeyChanged) -> StorageError:
+        """The same with what happened to the key, where the store tells that still."""
+        now = self._client.size_now(reader.key)
+        if now is None:
+            return error
+        if now == reader.stat.bytes:
+            what = f"it was replaced {reader.when} (same size, other ETag)"
+        else:
+            what = f"it {changed(reader.stat.bytes, now, reader.when)}"
+        return StorageError(f"{error.what}: {what}", error.where, error.next, failure_class=error.failure_class)
 
     def fetch_ahead(self, reader: S3Reader, start: int, stop: int) -> Future[bytes]:
         return self._ahead.submit(self.fetch, reader, start, stop)
 
-    def used(self, reader: S3Reader) -> None:
-        """Count it as read just now, and let others forget what is too much."""
-        with self._lock:
-            self._read[reader] = None
-            self._read.move_to_end(reader)
-            kept = sum(one.kept_bytes for one in self._read)
-            while kept > KEPT_BYTES and len(self._read) > 1:
-                oldest = self._read.popitem(last=False)[0]
-                kept -= oldest.kept_bytes
-                oldest.forget()
-
-    def unused(self, reader: S3Reader) -> None:
-        with self._lock:
-            self._read.pop(reader, None)
-
     def _key(self, lfn: str) -> str:
         try:
-            return self.store.key(Lfn(lfn))
-        except InvalidName as error:
-            raise StorageError(f"the name {shown(lfn)!r} is no key's", failure_class="permanent") from error
+            if self.store.holds(Lfn(lfn)):
+                return self.store.key(lfn)
+        except InvalidName:
+            pass
+        raise outside(lfn)
 
     def _hint(self, asked: AskedKeys) -> str:
         directory = asked.begins.rpartition("/")[0]
@@ -138,8 +155,9 @@ class S3Files:
 class S3Reader(Reader):
     """One version of a key. A key that has changed or gone is noticed by the first range that is fetched after."""
 
-    def __init__(self, files: S3Files, key: str, lfn: str, stat: FileStat, etag: str) -> None:
-        self.lfn, self.stat, self.key, self.etag = lfn, stat, key, etag
+    def __init__(self, files: S3Files, key: str, lfn: str, stat: FileStat, etag: str, when: str) -> None:
+        """`when`: since when no change is allowed, in words."""
+        self.lfn, self.stat, self.key, self.etag, self.when = lfn, stat, key, etag, when
         self._files = files
         self._block: tuple[int, bytes] | None = None
         self._next: tuple[int, int, Future[bytes]] | None = None
@@ -176,7 +194,7 @@ class S3Reader(Reader):
         if self._block is None and self._next is None and self.stat.bytes:
             stop = min(FIRST_BYTES, self.stat.bytes)
             self._next = 0, stop, self._files.fetch_ahead(self, 0, stop)
-            self._files.used(self)
+            self._files.kept.used(self)
         return True
 
     def forget(self) -> None:
@@ -184,7 +202,7 @@ class S3Reader(Reader):
         self._block = self._next = None  # never cancelled: the other thread may be waiting for it
 
     def close(self) -> None:
-        self._files.unused(self)
+        self._files.kept.unused(self)
         self.forget()
 
     def _at(self, offset: int) -> tuple[int, bytes]:
@@ -212,5 +230,5 @@ class S3Reader(Reader):
         if behind < self.stat.bytes and self._block_bytes == BLOCK_BYTES:
             stop = min(behind + BLOCK_BYTES, self.stat.bytes)
             self._next = behind, stop, self._files.fetch_ahead(self, behind, stop)
-        self._files.used(self)
+        self._files.kept.used(self)
         return block

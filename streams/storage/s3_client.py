@@ -27,6 +27,7 @@ from streams import waits
 from streams.core.names import shown
 from streams.core.store_names import Store
 from streams.errors import StorageError
+from streams.storage.attempts import Breaker, trials
 from streams.storage.deadlines import Deadlines
 from streams.storage.endpoint import FileMissing
 from streams.storage.s3_signing import Keys, query_of, quoted, signed
@@ -48,7 +49,6 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NO_XML_REFERENCE = re.compile(r"&#([xX][0-9a-fA-F]{1,8}|[0-9]{1,8});")
 _SIZE_DIGITS_MAX = 15
-_SHORTEST_S = 0.01
 _NEVER = float("inf")
 _NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE", "UNKNOWN_PROTOCOL"}
 _AUTH = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AuthorizationHeaderMalformed", "AccessDenied"}
@@ -61,6 +61,10 @@ class Key:
     name: str
     bytes: int
     etag: str
+
+
+class KeyChanged(StorageError):
+    """It is another version than the one asked for (data-bad)."""
 
 
 class S3Client:
@@ -78,7 +82,7 @@ class S3Client:
             ca_certs=store.ca_file or None,
         )
         self._deadlines = Deadlines(store.name)
-        self._away: tuple[float, StorageError] | None = None
+        self._breaker = Breaker()
         self._keys: tuple[int, Keys] | None = None
 
     def close(self) -> None:
@@ -93,6 +97,21 @@ class S3Client:
         if not length.isdigit() or not etag:
             raise self._error("gives no size or no ETag", lfn, "permanent")
         return Key(key, int(length), etag.strip('"'))
+
+    def size_now(self, key: str) -> int | None:
+        """Of a key that has changed, for a reason in words: asked once; None where the store does not tell."""
+        path = f"{self._top}/{quoted(key, '/')}"
+        try:
+            headers = self._signed("HEAD", path, "", {"host": self._host})
+            timeout = urllib3.Timeout(connect=CONNECT_S, read=CONNECT_S)
+            with waits.on(f"the store {self.store.name} to answer"):
+                answer = self._pool.urlopen(
+                    "HEAD", self._origin + path, headers=headers, redirect=False, timeout=timeout
+                )
+        except (HTTPError, StorageError):
+            return None
+        length = answer.headers.get("content-length", "")
+        return int(length) if answer.status == 200 and length.isdigit() and len(length) <= _SIZE_DIGITS_MAX else None
 
     def read(self, key: str, lfn: str, start: int, stop: int, size: int, etag: str) -> bytes:
         """Bytes [start, stop) of a key of `size` bytes and just this ETag."""
@@ -116,7 +135,7 @@ class S3Client:
                 answer.close()
                 failure = self._gone(error, lfn)
                 if isinstance(error, TimeoutError):
-                    self._away = _now() + AWAY_S, failure
+                    self._breaker.failed(failure, AWAY_S)
             finally:
                 answer.release_conn()
         raise failure
@@ -178,18 +197,10 @@ class S3Client:
     def _answer(
         self, method: str, key: str | None, lfn: str, headers: Mapping[str, str] | None, query: str, until: float
     ) -> urllib3.BaseHTTPResponse:
-        if self._away is not None and _now() < self._away[0]:
-            seen = self._away[1]
-            raise StorageError(seen.what, lfn or seen.where, seen.next, failure_class=seen.failure_class)
+        self._breaker.check(lfn)
         path = self._top + ("/" if key is None else f"/{quoted(key, '/')}")
         until = min(until, _now() + ATTEMPT_S)
-        for trial in range(TRIES):
-            pause_s = 0.2 * 4 ** (trial - 1) if trial else 0.0
-            left_s = until - _now() - pause_s
-            if trial and left_s <= 0:
-                break
-            time.sleep(pause_s)
-            left_s = max(left_s, _SHORTEST_S)
+        for left_s in trials(TRIES, until):
             try:
                 answer = self._pool.urlopen(
                     method,
@@ -200,7 +211,7 @@ class S3Client:
                     timeout=urllib3.Timeout(connect=min(CONNECT_S, left_s), read=min(READ_S, left_s)),
                 )
                 if answer.status < 300:
-                    self._away = None
+                    self._breaker.worked()
                     return answer
                 failure = self._refused(answer, lfn)
             except HTTPError as error:
@@ -209,7 +220,7 @@ class S3Client:
                     break  # another key finds the same
             if failure.failure_class != "transient":
                 raise failure
-        self._away = _now() + AWAY_S, failure
+        self._breaker.failed(failure, AWAY_S)
         raise failure
 
     def _content(self, answer: urllib3.BaseHTTPResponse, lfn: str, most: int, until: float) -> bytes:
@@ -224,7 +235,7 @@ class S3Client:
         if _now() >= until and len(content) < most:
             answer.close()
             failure = self._error("sends too slowly", lfn, "transient")
-            self._away = _now() + AWAY_S, failure
+            self._breaker.failed(failure, AWAY_S)
             raise failure
         return content
 
@@ -301,13 +312,13 @@ class S3Client:
         code, status, name = found[1].decode() if found else "", answer.status, self.store.name
         told = f"{status} {code}".strip()
         if status == 404 and code != "NoSuchBucket":
-            return FileMissing(f"no such key in the store {name}", lfn, failure_class="permanent")
+            return FileMissing(f"no such file: no such key in the store {name}", lfn, failure_class="permanent")
         if status == 404:
             return self._error("has no such bucket", lfn, "permanent", self._check)
         if status == 412:
-            return StorageError("the key has changed since it was registered", lfn, failure_class="data-bad")
+            return KeyChanged("the key has changed since it was registered", lfn, failure_class="data-bad")
         if status == 416:
-            return StorageError("the key is shorter than it was", lfn, failure_class="data-bad")
+            return KeyChanged("the key is shorter than it was", lfn, failure_class="data-bad")
         if code == "InvalidObjectState":
             return self._error("keeps it in an archive", lfn, "permanent", "restore it there first")
         if status in (401, 403) or code in _AUTH:
@@ -323,7 +334,7 @@ class S3Client:
         seen = answer.headers.get("etag", "").strip('"')
         if seen and seen != etag:
             answer.close()
-            raise StorageError("the key has changed since it was registered", lfn, failure_class="data-bad")
+            raise KeyChanged("the key has changed since it was registered", lfn, failure_class="data-bad")
         given = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
         got = (int(given[1]), int(given[2]) + 1, int(given[3])) if given else None
         if answer.status == 200 and answer.headers.get("content-length") == str(size):
@@ -331,7 +342,7 @@ class S3Client:
         if got is not None and got[2] != size:
             answer.close()
             what = f"the key has {got[2]:,} bytes where {size:,} were registered"
-            raise StorageError(what, lfn, failure_class="data-bad")
+            raise KeyChanged(what, lfn, failure_class="data-bad")
         if got != (start, stop, size):
             answer.close()
             raise self._error(f"does not give the range asked for ({shown(str(got), 60)})", lfn, "permanent")

@@ -392,6 +392,61 @@ def test_a_directory_that_may_not_be_entered(stage: Build, monkeypatch: pytest.M
     assert looked(at).exit_code == EXIT_BROKEN
 
 
+def ruled(at: Stage, site: Site, root: Path) -> None:
+    """From now on the site's files lie below `kept`."""
+    with (at.settings.state / site / "site.toml").open("a") as toml:
+        toml.write(f'rules = [{{lfn = "/+store/(.*)", pfn = "{root}/kept/$1"}}]\n')
+
+
+def test_a_disk_with_path_rules_is_held_against_the_names_they_give(stage: Build) -> None:
+    at = stage(A, B)
+    store = delivered(at)
+    root = store.parent
+    ruled(at, B, root)
+    assert run(at, "storage").exit_code == EXIT_BROKEN, "files lie where no rule leads"
+    store.rename(root / "kept")
+    assert is_clean(at)
+    (root / "store").mkdir()
+    (root / "store" / "a").write_bytes(b"hello")
+    assert the_fault(at).words == f"/store/a at {B} is on the disk and in no replica of it"
+    (root / "store" / "a").rename(root / "kept" / "dark")
+    assert the_fault(at).words == f"/kept/dark at {B} is on the disk and in no replica of it"
+    (root / "kept" / "dark").rename(root / "kept" / "b")
+    assert the_fault(at).words.startswith(f"/store/b at {B}, brought by ")
+
+
+def test_what_an_open_transfer_lands_by_path_rules_is_not_dark(stage: Build) -> None:
+    at = stage(A, B)
+    world = Federation()
+    manifest = brought(world, 1)
+    world.workers[B].say(m.TransferPlanned(manifest.manifest, B, 1, 5, manifest))
+    world.mirror()
+    at.play(world)
+    root = disk(at, B).parent
+    disk(at, A)
+    ruled(at, B, root)
+    (root / "kept").mkdir()
+    for name in (f".t2g-{part_tag(manifest.manifest, 1, 3)}.part", "a"):
+        (root / "kept" / name).write_bytes(b"hello")
+    assert run(at, "storage").exit_code == EXIT_CLEAN
+    (root / "kept" / "other").write_bytes(b"hello")
+    assert run(at, "storage").exit_code == EXIT_BROKEN
+
+
+def test_what_is_registered_meanwhile_by_path_rules_is_not_dark(
+    stage: Build, meanwhile: Callable[[Callable[[], object]], None]
+) -> None:
+    at = stage(A, B)
+    store = delivered(at)
+    ruled(at, B, store.parent)
+    store.rename(store.parent / "kept")
+    (store.parent / "kept" / "fresh").write_bytes(b"fresh")
+    meanwhile(lambda: say(at, held(B, fresh=b"fresh")))
+    told = json.loads(run(at, "storage", "--json").stdout)
+    assert told["findings"] == []
+    assert sum(remark["count"] for remark in told["waiting"]) == 1
+
+
 # meanwhile
 
 

@@ -25,16 +25,20 @@ _ORIGIN = Origin(A, "plane-a-1", "incarnation", 0, 0)
 
 
 class Sender:
-    """A's source half over a directory; `serve` gives the records of a request, which also pass the gate."""
+    """A's source half over a directory or an endpoint; `serve` gives a request's records, which also pass the gate."""
 
     def __init__(
-        self, root: Path, payload_bytes: int = 64 * 1024, supply: Callable[[Endpoint], Supply] = FileBytes
+        self,
+        root: Path,
+        payload_bytes: int = 64 * 1024,
+        supply: Callable[[Endpoint], Supply] = FileBytes,
+        endpoint: Endpoint | None = None,
     ) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self.records: list[Record] = []
         self.told: list[Message] = []
         self._done = threading.Condition()
-        self.endpoint = open_endpoint(f"file://{root}", name="default")
+        self.endpoint = endpoint or open_endpoint(f"file://{root}", name="default")
         self.source = SourceServer(A, supply(self.endpoint), payload_bytes, self._keep, self._tell, wall_ms)
         self._thread = threading.Thread(target=self.source.run, daemon=True)
         self._thread.start()
@@ -68,13 +72,15 @@ class Sender:
 
 
 class Receiver:
-    """B's destination half over a directory. No sync thread: `sync` is a round, when the test wants it."""
+    """B's destination half over a directory or an endpoint. No sync thread: `sync` is a round, when a test wants it."""
 
-    def __init__(self, root: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, root: Path, clock: Callable[[], float] = time.monotonic, endpoint: Endpoint | None = None
+    ) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self.root = root
         self.told: list[Message] = []
-        self.endpoint = open_endpoint(f"file://{root}", name="default")
+        self.endpoint = endpoint or open_endpoint(f"file://{root}", name="default")
         self.half = DestinationPlane(B, PARTITIONS, self.endpoint, self._tell, clock)
 
     def _tell(self, message: Message) -> None:

@@ -76,8 +76,8 @@ class Upgrade:
         lines = [
             "import sys; from pathlib import Path; state = Path(sys.argv[1])",
             "from streams.federation import local",
-            "from streams.settings.loading import load_settings",
-            "from streams.client.producer import TransferClient",
+            "from streams.settings import load_settings",
+            "from streams.producer import TransferClient",
             "from streams.core.names import Site",
             code,
         ]

@@ -1,6 +1,8 @@
-"""The contract of `streams/storage/endpoint.py` as tests: every backend subclasses `EndpointContract`.
+"""The contracts of `streams/storage/endpoint.py` as tests, which every backend subclasses.
 
-A subclass gives the fixtures `endpoint` and `backdoor` (the storage as its administrator sees it).
+`ReadContract` is of every storage, `DirectoryContract` of those that have directories, `WriteContract` of those that
+are written to; `EndpointContract` is all of it. A subclass gives the fixtures `endpoint` and `backdoor` (the storage as
+its administrator sees it).
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,9 +18,14 @@ import pytest
 from streams.core.ranges import Ranges
 from streams.errors import StorageError, Transfer2goError
 from streams.storage.checksums import adler32, adler32_hex
-from streams.storage.endpoint import Endpoint, FileMissing, PartLost, Sealed, Wanted, part_tag
+from streams.storage.endpoint import Endpoint, FileMissing, PartLost, ReadableStorage, Sealed, Wanted, part_tag
 
 LFN = "/store/data/Run1/file.root"
+ELSEWHERE = [
+    "", "/", "store/x", "/store/../../etc/passwd", "/..", "/store/./x", "//store/x", "/store//x", "/store/x/",
+    "/store/.hidden", "/.t2g-0000000000000000-0.part", "/store/a\0b", "/store/a\nb", "/" + "x" * 1024,
+]  # fmt: skip
+"""Names that lead to no file under any root."""
 
 
 class Backdoor(ABC):
@@ -68,10 +76,30 @@ def land(endpoint: Endpoint, lfn: str, content: bytes, **changes: int) -> Sealed
         return part.seal()
 
 
-class EndpointContract:
+def refused(*attempts: Callable[[], object]) -> None:
+    """None of these leads out of the root."""
+    for attempt in attempts:
+        with pytest.raises(StorageError, match="does not lead to a file under the storage root") as caught:
+            attempt()
+        assert caught.value.failure_class == "permanent"
+        assert str(caught.value).isprintable()
+
+
+class ReadContract:
+    SCALE = 1
+    """Sizes of files that change while they are read: beyond what a reader keeps of a version that it has begun."""
+    NOTICED_WHEN_READ = False
+    """A reader of a given version asks nothing before its first read."""
+
+    def begin(self, endpoint: ReadableStorage, lfn: str, version: str) -> None:
+        """Open a version, and read it where only that asks for it."""
+        with endpoint.open_reader(lfn, version) as reader:
+            if self.NOTICED_WHEN_READ:
+                reader.pread(0, 1)
+
     # reading
 
-    def test_stat_and_version_follow_the_content(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+    def test_stat_and_version_follow_the_content(self, endpoint: ReadableStorage, backdoor: Backdoor) -> None:
         backdoor.put(LFN, b"one")
         before = endpoint.stat(LFN)
         assert before.bytes == 3
@@ -80,12 +108,12 @@ class EndpointContract:
         assert endpoint.stat(LFN).version != before.version
 
     @pytest.mark.parametrize("length", [0, 1, 100, 4096, (1 << 20) - 1, (1 << 20) + 1, 3_000_000])
-    def test_checksum_is_of_every_byte(self, endpoint: Endpoint, backdoor: Backdoor, length: int) -> None:
+    def test_checksum_is_of_every_byte(self, endpoint: ReadableStorage, backdoor: Backdoor, length: int) -> None:
         content = noise(length)
         backdoor.put(LFN, content)
         assert endpoint.checksum(LFN) == adler_of(content)
 
-    def test_ranges_are_read_exactly(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+    def test_ranges_are_read_exactly(self, endpoint: ReadableStorage, backdoor: Backdoor) -> None:
         content = noise(100_000)
         backdoor.put(LFN, content)
         with endpoint.open_reader(LFN, endpoint.stat(LFN).version) as reader:
@@ -95,50 +123,44 @@ class EndpointContract:
             reader.readinto(17, memoryview(into))
             assert into == content[17:70_017]
 
-    def test_a_file_that_is_not_there(self, endpoint: Endpoint) -> None:
+    def test_a_file_that_is_not_there(self, endpoint: ReadableStorage) -> None:
         for attempt in (endpoint.stat, endpoint.open_reader, endpoint.checksum):
             with pytest.raises(FileMissing, match="no such file") as caught:
                 attempt(LFN)
             assert caught.value.failure_class == "permanent"
 
-    def test_a_directory_is_not_a_file(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
-        backdoor.put(LFN, b"x")
-        for attempt in (endpoint.stat, endpoint.open_reader):
-            with pytest.raises(StorageError, match="not a regular file"):
-                attempt("/store/data")
-
-    def test_another_version_is_refused_in_words(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+    def test_another_version_is_refused_in_words(self, endpoint: ReadableStorage, backdoor: Backdoor) -> None:
         backdoor.put(LFN, noise(1000))
         version = endpoint.stat(LFN).version
         backdoor.put(LFN, noise(400))
         with pytest.raises(StorageError, match="shrank from 1000 to 400 bytes since it was listed") as caught:
-            endpoint.open_reader(LFN, version)
+            self.begin(endpoint, LFN, version)
         assert caught.value.failure_class == "data-bad"
 
-    @pytest.mark.parametrize(
-        ("new_length", "words"), [(400, "shrank from 1000 to 400"), (1600, "grew from 1000 to 1600")]
-    )
+    @pytest.mark.parametrize(("new_length", "what"), [(400, "shrank"), (1600, "grew")])
     def test_shrinking_and_growing_while_read(
-        self, endpoint: Endpoint, backdoor: Backdoor, new_length: int, words: str
+        self, endpoint: ReadableStorage, backdoor: Backdoor, new_length: int, what: str
     ) -> None:
-        backdoor.put(LFN, noise(1000))
+        scale = self.SCALE
+        words = f"{what} from {1000 * scale} to {new_length * scale}"
+        backdoor.put(LFN, noise(1000 * scale))
         with endpoint.open_reader(LFN) as reader:
             reader.pread(0, 300)
-            backdoor.truncate(LFN, new_length)
+            backdoor.truncate(LFN, new_length * scale)
             with pytest.raises(StorageError, match=f"{words} bytes while it was read") as caught:
-                reader.pread(300, 300)
+                reader.pread(300 * scale, 300 * scale)
             assert caught.value.failure_class == "data-bad"
             with pytest.raises(StorageError, match=words):
-                reader.readinto(300, memoryview(bytearray(700)))
+                reader.readinto(300 * scale, memoryview(bytearray(700 * scale)))
 
     @pytest.mark.parametrize("version", ["", "x", "6:1:1", "-6::", "9" * 5000])
-    def test_a_version_that_never_was(self, endpoint: Endpoint, backdoor: Backdoor, version: str) -> None:
+    def test_a_version_that_never_was(self, endpoint: ReadableStorage, backdoor: Backdoor, version: str) -> None:
         backdoor.put(LFN, b"abcdef")
         with pytest.raises(StorageError, match="since it was listed") as caught:
-            endpoint.open_reader(LFN, version)
+            self.begin(endpoint, LFN, version)
         assert caught.value.failure_class == "data-bad"
 
-    def test_beyond_the_end_is_an_error_not_short(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+    def test_beyond_the_end_is_an_error_not_short(self, endpoint: ReadableStorage, backdoor: Backdoor) -> None:
         backdoor.put(LFN, noise(10))
         with (
             endpoint.open_reader(LFN) as reader,
@@ -148,30 +170,37 @@ class EndpointContract:
 
     # names
 
-    @pytest.mark.parametrize(
-        "lfn",
-        [
-            "", "/", "store/x", "/store/../../etc/passwd", "/..", "/store/./x", "//store/x", "/store//x", "/store/x/",
-            "/store/.hidden", "/.t2g-0000000000000000-0.part", "/store/a\0b", "/store/a\nb", "/" + "x" * 1024,
-        ],
-    )  # fmt: skip
-    def test_names_that_lead_elsewhere(self, endpoint: Endpoint, tmp_path: Path, lfn: str) -> None:
-        mine = tmp_path / "mine"
-        mine.write_bytes(b"x")
-        attempts = (
+    @pytest.mark.parametrize("lfn", ELSEWHERE)
+    def test_names_that_lead_elsewhere(self, endpoint: ReadableStorage, lfn: str) -> None:
+        refused(
             lambda: endpoint.pfn(lfn),
             lambda: endpoint.stat(lfn),
             lambda: endpoint.open_reader(lfn),
+            lambda: endpoint.checksum(lfn),
+        )
+
+
+class DirectoryContract:
+    def test_a_directory_is_not_a_file(self, endpoint: ReadableStorage, backdoor: Backdoor) -> None:
+        backdoor.put(LFN, b"x")
+        for attempt in (endpoint.stat, endpoint.open_reader):
+            with pytest.raises(StorageError, match="not a regular file"):
+                attempt("/store/data")
+
+
+class WriteContract:
+    # names
+
+    @pytest.mark.parametrize("lfn", ELSEWHERE)
+    def test_names_that_lead_elsewhere_are_not_written(self, endpoint: Endpoint, tmp_path: Path, lfn: str) -> None:
+        mine = tmp_path / "mine"
+        mine.write_bytes(b"x")
+        refused(
             lambda: endpoint.present(lfn, 1, "00000001"),
             lambda: endpoint.open_part(lfn, tag(), bytes=1, adler32=None),
             lambda: endpoint.discard(lfn, tag()),
             lambda: endpoint.place(lfn, str(mine)),
         )
-        for attempt in attempts:
-            with pytest.raises(StorageError, match="does not lead to a file under the storage root") as caught:
-                attempt()
-            assert caught.value.failure_class == "permanent"
-            assert str(caught.value).isprintable()
 
     @pytest.mark.parametrize("bad", ["", "x", "../../0000000000000000-0", "0123456789abcdef", "0123456789abcdef-01"])
     def test_tags_that_are_none(self, endpoint: Endpoint, bad: str) -> None:
@@ -492,3 +521,7 @@ class EndpointContract:
         ):
             with pytest.raises(StorageError, match=words):
                 endpoint.place(LFN, str(source))
+
+
+class EndpointContract(ReadContract, DirectoryContract, WriteContract):
+    pass

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from streams.core.path_rules import PathRules
 from streams.errors import NeverWorks, StorageError
 from streams.storage.endpoint import part_tag
 from streams.storage.posix import PosixEndpoint
@@ -69,3 +70,15 @@ def test_only_tags_of_parts_are_taken(endpoint: PosixEndpoint) -> None:
     for tag in ("../../x", "0123456789abcdef", ""):
         with pytest.raises(NeverWorks, match="not a part's tag"):
             endpoint.open_beside(LFN, tag)
+
+
+def test_room_beside_is_where_path_rules_place_the_target(tmp_path: Path) -> None:
+    rules = PathRules.configured([{"lfn": "/+store/new/(.*)", "pfn": f"{tmp_path}/fresh/$1"}])
+    with PosixEndpoint(str(tmp_path), rules=rules) as endpoint:
+        beside = endpoint.open_beside(LFN, TAG)
+        Path(beside.path("final.part")).write_bytes(b"whole")
+        assert (tmp_path / "fresh/d" / f".t2g-{TAG}.final.part").exists()
+        assert beside.name("final.part")
+        assert endpoint.settle_names([LFN]) == [None]
+        assert Path(endpoint.local_path(LFN)).read_bytes() == (tmp_path / "fresh/d/x.parquet").read_bytes() == b"whole"
+        beside.close()

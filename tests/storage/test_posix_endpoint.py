@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from streams.core.path_rules import PathRules
 from streams.errors import NeverWorks, StorageError
 from streams.storage import open_endpoint, syscalls
 from streams.storage.endpoint import PartLost, Sealed, part_tag
 from streams.storage.posix import PosixEndpoint
-from streams.storage.rules import PathRules
 from tests.storage.contract import LFN, Backdoor, EndpointContract, adler_of, land, noise, tag
 
 
@@ -91,6 +91,26 @@ def backdoor(endpoint: PosixEndpoint) -> PosixBackdoor:
 
 class TestPosixKeepsTheContract(EndpointContract):
     pass
+
+
+class RuledBackdoor(PosixBackdoor):
+    def path(self, lfn: str) -> Path:
+        below = lfn.removeprefix("/store/")
+        return self.root / (f"recorded/{below}" if below != lfn else f"rest{lfn}")
+
+
+class TestPosixWithPathRulesKeepsTheContract(EndpointContract):
+    @pytest.fixture
+    def endpoint(self, tmp_path: Path) -> Iterator[PosixEndpoint]:
+        root = tmp_path / "root"
+        root.mkdir()
+        rules = [{"lfn": "/+store/(.*)", "pfn": f"{root}/recorded/$1"}, {"prefix": f"{root}/rest"}]
+        with PosixEndpoint(str(root), rules=PathRules.configured(rules)) as endpoint:
+            yield endpoint
+
+    @pytest.fixture
+    def backdoor(self, endpoint: PosixEndpoint) -> RuledBackdoor:
+        return RuledBackdoor(Path(endpoint.root))
 
 
 def open_fds(root: Path) -> int:

@@ -17,8 +17,9 @@ from streams.errors import StorageError, UsageError
 from streams.storage import open_endpoint
 from streams.storage.endpoint import Endpoint, FileMissing, Wanted
 from streams.storage.routed import RoutedEndpoint
-from streams.storage.s3 import BLOCK_BYTES, KEPT_BYTES, S3Files
+from streams.storage.s3 import BLOCK_BYTES, FIRST_BYTES, KEPT_BYTES, S3Files
 from streams.storage.s3_signing import Keys, signed
+from tests.storage.contract import Backdoor, ReadContract
 from tests.storage.s3_server import Server
 
 BASE = "/store/s3/cern"
@@ -77,6 +78,56 @@ def test_keys_are_found_by_prefix_and_glob(server: Server, files: S3Files) -> No
     with Below(server, "glob/run1") as below:
         assert set(found(below, "s3://cern/*.root")) == {f"{BASE}/a.root", f"{BASE}/b.root"}
         assert below.open_reader(f"{BASE}/a.root").pread(0, 9) == b"glob/run1"
+
+
+class S3Backdoor(Backdoor):
+    def __init__(self, server: Server, store: Store) -> None:
+        self._server, self._store = server, store
+        self._held: dict[str, bytes] = {}
+
+    def put(self, lfn: str, content: bytes) -> None:
+        self._held[lfn] = content
+        self._server.put({self._store.key(lfn): content})
+
+    def get(self, lfn: str) -> bytes | None:
+        return self._held.get(lfn)
+
+    def overwrite(self, lfn: str, offset: int, content: bytes) -> None:
+        held = self._held[lfn]
+        self.put(lfn, held[:offset] + content + held[offset + len(content) :])
+
+    def truncate(self, lfn: str, length: int) -> None:
+        self.put(lfn, self._held[lfn][:length].ljust(length, b"\0"))
+
+    def remove(self, lfn: str) -> None:
+        del self._held[lfn]
+        self._server.delete(self._store.key(lfn))
+
+    def parts(self) -> list[str]:
+        return []
+
+    def remove_parts(self) -> None:
+        pass
+
+    def corrupt_parts(self) -> None:
+        pass
+
+
+class TestS3KeepsTheReadContract(ReadContract):
+    SCALE = 3 * FIRST_BYTES // 1000
+    NOTICED_WHEN_READ = True
+
+    @pytest.fixture
+    def endpoint(self, server: Server) -> Iterator[S3Files]:
+        with S3Files(replace(server.store(), lfn="/store")) as made:
+            yield made
+
+    @pytest.fixture
+    def backdoor(self, server: Server, endpoint: S3Files) -> Iterator[S3Backdoor]:
+        made = S3Backdoor(server, endpoint.store)
+        yield made
+        for lfn in list(made._held):
+            made.remove(lfn)
 
 
 class Below:

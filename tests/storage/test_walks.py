@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from streams.core.names import Lfn
-from streams.errors import StorageError, without_part_names
+from streams.core.path_rules import PathRules
+from streams.errors import NeverWorks, StorageError, without_part_names
 from streams.registration.registering import verify
 from streams.settings import Registry, Settings
 from streams.storage import oserrors
 from streams.storage.checksums import adler32, adler32_hex
 from streams.storage.endpoint import Endpoint, OnDisk, item_tag, part_tag
 from streams.storage.posix import PosixEndpoint
-from streams.storage.rules import PathRules
 
 GOOD = adler32_hex(adler32(b"good"))
 
@@ -212,9 +212,29 @@ def test_when_a_name_changed(tmp_path: Path) -> None:
         assert endpoint.dated("a/below") is None
 
 
-def test_a_disk_with_path_rules_is_not_walked(tmp_path: Path) -> None:
-    with (
-        PosixEndpoint(str(tmp_path), rules=PathRules.prefix(str(tmp_path / "p"))) as endpoint,
-        pytest.raises(StorageError, match="path rules"),
-    ):
-        endpoint.walk(lambda path, why: None)
+def test_a_disk_with_path_rules_is_walked_back_to_names(tmp_path: Path) -> None:
+    rules = PathRules.configured(
+        [{"lfn": "/+store/mc/(.*)", "pfn": f"{tmp_path}/sim/$1"}, {"prefix": f"{tmp_path}/rest"}]
+    )
+    tag = part_tag("m", 0, 1)
+    for name in ("sim/a", "rest/b", "rest/store/mc/c", "elsewhere", f"sim/.t2g-{tag}.part", "sim/two words"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    with PosixEndpoint(str(tmp_path), rules=rules) as endpoint:
+        found = {one.path: one for one in endpoint.walk(lambda path, why: pytest.fail(f"{path}: {why}"))}
+        assert {path: one.lfn for path, one in found.items()} == {
+            "sim/a": "/store/mc/a",
+            "rest/b": "/b",
+            "rest/store/mc/c": None,
+            "elsewhere": None,
+            f"sim/.t2g-{tag}.part": None,
+            "sim/two words": None,
+        }
+        assert found[f"sim/.t2g-{tag}.part"].item == item_tag("m", 0)
+        assert all(endpoint.path_of(one.lfn) == path for path, one in found.items() if one.lfn is not None)
+
+
+def test_rules_that_cannot_be_read_back_are_refused(tmp_path: Path) -> None:
+    lost = PathRules.from_protocols([{"protocol": "p", "rules": [{"lfn": "/(.*)/(.*)", "pfn": "/$2"}]}], "p")
+    with pytest.raises(NeverWorks, match=r"cannot be read back.*its group 1 is not in its pfn"):
+        PosixEndpoint(str(tmp_path), rules=lost)

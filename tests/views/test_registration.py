@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from streams.core.names import Block, Lfn, Site
+from streams.core.path_rules import PathRules
 from streams.core.selectors import Selector, parse
 from streams.errors import StorageError, Temporary, UsageError
 from streams.kafka.publish import Publisher
@@ -92,6 +94,23 @@ def test_a_file_under_the_root_keeps_its_place(
     assert (result.files, result.placed, result.faults) == (1, {"in place": 1}, [])
     (replica,) = seen(view).where(Lfn("/store/data/x.root"))
     assert (replica.bytes, replica.adler32, path.stat().st_ino) == (5, adler(b"12345"), inode)
+
+
+def test_a_file_under_the_root_has_the_name_that_the_path_rules_give_it(
+    settings: Settings, publisher: Publisher, view: View, store: Endpoint, tmp_path: Path
+) -> None:
+    root = tmp_path / "storage"
+    rules = PathRules.configured([{"lfn": "/+store/mc/(.*)", "pfn": f"{root}/sim/$1"}])
+    mine = write(root / "sim/x.root", b"12345")
+    write(root / "store/mc/y.root", b"no rule leads here")
+    ruled = replace(settings, endpoint_url=root.as_uri(), path_rules=rules)
+    result = register(ruled, publisher, [root], BLOCK)
+    assert (result.files, result.placed) == (1, {"in place": 1})
+    assert told(result) == [f"{root}/store/mc/y.root: not under the storage root; say which LFN it gets, with a prefix"]
+    (replica,) = seen(view).where(Lfn("/store/mc/x.root"))
+    assert replica.adler32 == adler(mine.read_bytes())
+    (checked,) = verify(ruled, [(Lfn("/store/mc/x.root"), 5, replica.adler32)])
+    assert checked.why == ""
 
 
 def test_a_changed_file_registered_again_gets_its_new_checksum(

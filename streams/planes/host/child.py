@@ -45,14 +45,12 @@ from streams.planes.reasons import reason_of
 from streams.planes.source.open_files import OpenFileCache
 from streams.planes.source.server import SourceServer
 from streams.planes.source.wiring import Sources, refusing, sources
-from streams.storage import open_endpoint
+from streams.storage import open_named
 from streams.storage.endpoint import Endpoint
 
 log = logging.getLogger("streams.planes.host.child")
 
 WRITES_MAX = 1024
-ENDPOINT = "default"
-"""Name of a site's one endpoint in records; its URL never travels."""
 STORAGE_RETRY_S = 2.0
 STORAGE_FIRST_S = 2.0
 """Orders wait so long for a storage that answers; later ones are told that it does not."""
@@ -212,7 +210,7 @@ class Child:
         _thread("assign", partial(self.assignments.run, destination.keep, payload.assign))
 
     def open_storage(self) -> Endpoint:
-        return open_endpoint(self.settings.endpoint_url, name=ENDPOINT, stores=self.settings.stores)
+        return open_named(self.settings.endpoints)
 
     # manifests
 
@@ -257,7 +255,7 @@ class Child:
     def run_announcements(self) -> None:
         while self.running:
             try:
-                self.publisher.announce(endpoints=(ENDPOINT,), every_s=ANNOUNCE_S)
+                self.publisher.announce(endpoints=tuple(self.settings.endpoints), every_s=ANNOUNCE_S)
             except Transfer2goError as error:
                 log.warning("not announced: %s", error)
             time.sleep(ANNOUNCE_S)

@@ -18,7 +18,7 @@ from streams.errors import StorageError, Temporary, Transfer2goError
 from streams.planes.inventory.unlisted import NO_BLOCK
 from streams.planes.reasons import put_in_words, reason_of
 from streams.planes.source.open_files import OpenFileCache, open_item
-from streams.storage.endpoint import Endpoint
+from streams.storage.endpoint import ReadableStorage
 
 if TYPE_CHECKING:
     from streams.events.entries import Entries
@@ -31,7 +31,9 @@ _SITES_TOLD = 3
 class EntryItems:
     """For one site's manifests. Used by one thread."""
 
-    def __init__(self, here: Site, endpoint: Endpoint, payload_bytes: int, shelf: OpenFileCache | None = None) -> None:
+    def __init__(
+        self, here: Site, endpoint: ReadableStorage, payload_bytes: int, shelf: OpenFileCache | None = None
+    ) -> None:
         self._here = here
         self._endpoint = endpoint
         self._payload_bytes = payload_bytes

@@ -27,7 +27,7 @@ from streams.planes.inventory.object_items import OBJECTS_MAX, ObjectItems
 from streams.planes.inventory.open_intents import CatalogueListing, OpenIntents
 from streams.planes.inventory.unlisted import NO_BLOCK, Unlisted, sayable
 from streams.planes.source.open_files import OpenFileCache
-from streams.storage.endpoint import Endpoint
+from streams.storage.endpoint import ReadableStorage
 from streams.views.catalogue import CatalogueFile
 from streams.wire import encode
 
@@ -56,7 +56,7 @@ class ManifestWriter:
         open_catalogue: Callable[[], CatalogueListing],
         publish: Callable[[Message], None],
         clock: Callable[[], float] = time.monotonic,
-        open_storage: Callable[[], Endpoint] | None = None,
+        open_storage: Callable[[], ReadableStorage] | None = None,
         payload_bytes: int = PAYLOAD_BYTES,
         shelf: OpenFileCache | None = None,
         replayed: Replayed = lambda intents: (),
@@ -218,7 +218,7 @@ class ManifestWriter:
             self._entries = EntryItems(self._here, self._storage(), self._payload_bytes, self._shelf)
         return self._entries
 
-    def _storage(self) -> Endpoint:
+    def _storage(self) -> ReadableStorage:
         if self._open_storage is None:
             raise Temporary("the storage is not there yet, and parts of files are read from it")
         return self._open_storage()

@@ -17,7 +17,7 @@ from streams.core.selections import parts
 from streams.errors import Temporary
 from streams.planes.inventory.entry_items import failed_part, not_here
 from streams.planes.reasons import put_in_words, reason_of
-from streams.storage.endpoint import Endpoint
+from streams.storage.endpoint import ReadableStorage
 from streams.views.catalogue import CatalogueFile
 
 if TYPE_CHECKING:
@@ -47,10 +47,10 @@ class ListedObjects:
 class ObjectItems:
     """For one site's manifests. Used by one thread."""
 
-    def __init__(self, here: Site, open_storage: Callable[[], Endpoint]) -> None:
+    def __init__(self, here: Site, open_storage: Callable[[], ReadableStorage]) -> None:
         self._here = here
         self._open_storage = open_storage
-        self._endpoint: Endpoint | None = None
+        self._endpoint: ReadableStorage | None = None
         self._known: tuple[tuple[str, str, str], list[Item]] | None = None
 
     def next(self, no: int, cursor: str, page: ObjectPage, selection: str, bytes_max: int) -> ListedObjects:

@@ -13,7 +13,7 @@ from streams.core.selections import parts
 from streams.errors import StorageError
 from streams.planes.reasons import put_in_words
 from streams.planes.source.server import ReadPiece
-from streams.storage.endpoint import Endpoint, Reader
+from streams.storage.endpoint import ReadableStorage, Reader
 
 READERS_MAX = 32
 KEYS_AHEAD = 16
@@ -28,7 +28,7 @@ class FileBytes:
     idle_s = 0.0
     readers_max = READERS_MAX
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: ReadableStorage) -> None:
         self._endpoint = endpoint
         self._readers: OrderedDict[tuple[str, str, str], Reader] = OrderedDict()
 
@@ -93,7 +93,7 @@ class FileKeys(FileBytes):
 class FileObjects(FileBytes):
     """Objects of files, for one thread. What must be unpacked to be read is kept in `scratch`."""
 
-    def __init__(self, endpoint: Endpoint, scratch: str) -> None:
+    def __init__(self, endpoint: ReadableStorage, scratch: str) -> None:
         super().__init__(endpoint)
         self._scratch = scratch
 

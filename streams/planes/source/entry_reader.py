@@ -17,7 +17,7 @@ from streams.errors import StorageError
 from streams.planes.reasons import put_in_words, reason_of
 from streams.planes.source.open_files import OpenFileCache, open_item
 from streams.planes.source.server import ReadPiece
-from streams.storage.endpoint import Endpoint
+from streams.storage.endpoint import ReadableStorage
 
 if TYPE_CHECKING:
     from streams.events.batches import Compression
@@ -57,7 +57,7 @@ class FileEntries:
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        endpoint: ReadableStorage,
         payload_bytes: int,
         codec: str = "lz4",
         record_bytes_max: int = PAYLOAD_BYTES_MAX,

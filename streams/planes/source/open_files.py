@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from streams.core.selections.entries import EventSelection
 from streams.planes.reasons import put_in_words
-from streams.storage.endpoint import Endpoint
+from streams.storage.endpoint import ReadableStorage
 
 if TYPE_CHECKING:
     from streams.events.entries import Entries
@@ -58,7 +58,7 @@ class OpenFileCache:
         entries.close()
 
 
-def open_item(endpoint: Endpoint, lfn: str, version: str, selection: EventSelection) -> Entries:
+def open_item(endpoint: ReadableStorage, lfn: str, version: str, selection: EventSelection) -> Entries:
     """The entries of one version of a file of this site (any, if `version` is ""). Raises StorageError only."""
     try:
         from streams.events.reading import open_entries

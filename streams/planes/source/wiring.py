@@ -17,7 +17,7 @@ from streams.planes.source.entry_reader import FileEntries
 from streams.planes.source.open_files import OpenFileCache
 from streams.planes.source.server import ReadPiece, SendChunk, SourceServer
 from streams.settings import Settings
-from streams.storage.endpoint import Endpoint
+from streams.storage.endpoint import ReadableStorage
 
 RECORD_ROOM_BYTES = 32 * 1024
 """Of a record with one large entry: left for its headers."""
@@ -95,7 +95,7 @@ def refusing(
 
 def sources(
     settings: Settings,
-    endpoint: Endpoint,
+    endpoint: ReadableStorage,
     send_chunk: SendChunk,
     publish: Callable[[Message], None],
     shelf: OpenFileCache,

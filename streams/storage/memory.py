@@ -1,0 +1,345 @@
+"""A storage in this process's memory: for tests, and as the example of a back end. What it holds ends with it.
+
+Durable here means written: there is no crash that it outlives. Files are on no disk, so no library opens them by a
+path, and entries, which libraries write, cannot land. `memory://` opens a new and empty one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count
+from threading import RLock
+from time import time_ns
+from typing import TypeVar
+from urllib.parse import SplitResult
+
+from streams.core.names import LFN_BYTES_MAX, Lfn
+from streams.core.path_rules import PathRules
+from streams.core.ranges import Ranges
+from streams.errors import InvalidName, NeverWorks, StorageError
+from streams.storage.checksums import AdlerRanges, Buffer, adler32, adler32_hex
+from streams.storage.endpoint import (
+    SINCE_LISTED,
+    WHILE_READ,
+    Beside,
+    Dated,
+    Endpoint,
+    FileMissing,
+    FileStat,
+    OnDisk,
+    Part,
+    PartLost,
+    Placed,
+    Reader,
+    Sealed,
+    Wanted,
+    changed,
+    checked_tag,
+    different_file,
+    outside,
+)
+from streams.storage.posix_place import open_local
+
+_ROOT = "memory:"
+_serials = count(1)
+
+
+def opened(url: SplitResult, *, name: str, rules: PathRules | None) -> Endpoint:
+    """For the table of back ends."""
+    if url.netloc or url.path or url.query or url.fragment or rules is not None:
+        raise NeverWorks(f"not a storage in memory: {url.geturl()!r}", next="use memory:// and no path rules")
+    return MemoryEndpoint(name=name)
+
+
+class Blob:
+    """The bytes of a file or part, whatever its name is, and which change was the last."""
+
+    def __init__(self, content: Buffer = b"") -> None:
+        self.content = bytearray(content)
+        self.touch()
+
+    def touch(self) -> None:
+        self.serial, self.changed_ns = next(_serials), time_ns()
+
+    @property
+    def stat(self) -> FileStat:
+        return FileStat(len(self.content), f"{len(self.content)}@{self.serial}")
+
+
+class MemoryEndpoint(Endpoint):
+    """`files` by LFN and `parts` by LFN and tag, for tests to look into and to change."""
+
+    def __init__(self, *, name: str = "") -> None:
+        self.name, self.root = name, _ROOT
+        self.files: dict[str, Blob] = {}
+        self.parts: dict[tuple[str, str], Blob] = {}
+        self.lock = RLock()
+
+    def close(self) -> None:
+        pass
+
+    # reading
+
+    def pfn(self, lfn: str) -> str:
+        return _ROOT + self._checked(lfn)
+
+    def stat(self, lfn: str) -> FileStat:
+        with self.lock:
+            return self._blob(lfn).stat
+
+    def open_reader(self, lfn: str, version: str | None = None) -> MemoryReader:
+        with self.lock:
+            return MemoryReader(self.lock, lfn, self._blob(lfn), version)
+
+    def checksum(self, lfn: str, version: str | None = None) -> str:
+        with self.lock, self.open_reader(lfn, version) as reader:
+            return adler32_hex(adler32(reader.blob.content))
+
+    def walk(self, refuse: Callable[[str, str], None]) -> Iterator[OnDisk]:
+        for lfn in list(self.files):
+            try:
+                yield OnDisk(self.path_of(lfn), Lfn(lfn))
+            except InvalidName:
+                yield OnDisk(self.path_of(lfn), None)
+        for lfn, tag in list(self.parts):
+            yield OnDisk(_part_path(lfn, tag), None, tag.partition("-")[0])
+
+    def dated(self, path: str) -> Dated | None:
+        blob = self.files.get("/" + path)
+        if blob is None:
+            blob = next((one for name, one in list(self.parts.items()) if _part_path(*name) == path), None)
+        return None if blob is None else Dated(blob.stat.version, blob.changed_ns)
+
+    def path_of(self, lfn: str) -> str:
+        return self._checked(lfn)[1:]
+
+    def lfn_of(self, path: str) -> Lfn | None:
+        return Lfn("/" + path)
+
+    # writing
+
+    def present_group(self, wanted: Sequence[Wanted]) -> list[bool | StorageError]:
+        return [self._present(one) for one in wanted]
+
+    def place(self, lfn: str, source_path: str, *, link: bool = True) -> Placed:
+        self._checked(lfn)
+        with open_local(lfn, source_path) as source:
+            content = source.pread(0, source.stat.bytes)
+        with self.lock:
+            adler, how = adler32_hex(adler32(content)), "copy"
+            if self.present(lfn, len(content), adler):
+                how = "already"
+            else:
+                self.files[lfn] = Blob(content)
+            return Placed(lfn, len(content), adler, self.stat(lfn).version, how)
+
+    def open_part(
+        self,
+        lfn: str,
+        tag: str,
+        *,
+        bytes: int,
+        adler32: str | None,
+        verified: Iterable[tuple[int, int]] = (),
+        preallocate: bool = False,
+    ) -> MemoryPart:
+        name, ranges = (self._checked(lfn), checked_tag(tag)), Ranges(verified)
+        with self.lock:
+            if ranges and name not in self.parts:
+                raise PartLost("the part is gone", self.pfn(lfn))
+            return MemoryPart(self, lfn, tag, self.parts.setdefault(name, Blob()), bytes, adler32, ranges)
+
+    def sync_group(self, parts: Sequence[Part]) -> list[Ranges | StorageError]:
+        return [_answer(part.sync) for part in parts]
+
+    def seal_group(self, parts: Sequence[Part]) -> list[Sealed | StorageError]:
+        return [_answer(part.seal) for part in parts]
+
+    def open_beside(self, lfn: str, tag: str) -> Beside:
+        what = "entries are written into files on disk, and this storage has none"
+        raise StorageError(what, self.pfn(lfn), "ask for whole files", failure_class="permanent")
+
+    def settle_names(self, lfns: Sequence[str]) -> list[StorageError | None]:
+        return [None for _ in lfns]
+
+    def discard(self, lfn: str, tag: str) -> bool:
+        with self.lock:
+            return self.parts.pop((self._checked(lfn), checked_tag(tag)), None) is not None
+
+    def _checked(self, lfn: str) -> str:
+        if len(lfn) > LFN_BYTES_MAX or not lfn.startswith("/") or not lfn.isprintable():
+            raise outside(lfn)
+        if any(not step or step[0] == "." for step in lfn[1:].split("/")):
+            raise outside(lfn)
+        return lfn
+
+    def _blob(self, lfn: str) -> Blob:
+        blob = self.files.get(self._checked(lfn))
+        if blob is None and any(other.startswith(lfn + "/") for other in self.files):
+            raise StorageError("not a regular file", self.pfn(lfn), failure_class="permanent")
+        if blob is None:
+            raise FileMissing("no such file", self.pfn(lfn), failure_class="permanent")
+        return blob
+
+    def _present(self, one: Wanted) -> bool | StorageError:
+        with self.lock:
+            try:
+                blob = self._blob(one.lfn)
+            except FileMissing:
+                return False
+            except StorageError as error:
+                return error
+            if len(blob.content) != one.bytes:
+                return different_file(f"{len(blob.content)} bytes instead of {one.bytes}", self.pfn(one.lfn))
+            adler = adler32_hex(adler32(blob.content))
+            if one.adler32 is None or adler == one.adler32:
+                return one.adler32 is not None
+            return different_file(f"adler32 {adler} instead of {one.adler32}", self.pfn(one.lfn))
+
+
+class MemoryReader(Reader):
+    def __init__(self, lock: RLock, lfn: str, blob: Blob, version: str | None) -> None:
+        self._lock = lock
+        self.lfn, self.blob, self.stat = lfn, blob, blob.stat
+        if version is not None and version != self.stat.version:
+            before = version.partition("@")[0]
+            known = before.isdecimal() and len(before) < 20 and int(before) != self.stat.bytes
+            what = changed(int(before), self.stat.bytes, SINCE_LISTED) if known else f"was changed {SINCE_LISTED}"
+            raise self._bad(f"the file {what}")
+
+    def readinto(self, offset: int, view: memoryview) -> None:
+        stop = offset + view.nbytes
+        with self._lock:
+            now = self.blob.stat
+            if now != self.stat:
+                sized = now.bytes != self.stat.bytes
+                what = changed(self.stat.bytes, now.bytes, WHILE_READ) if sized else f"was changed {WHILE_READ}"
+                raise self._bad(f"the file {what}")
+            if stop > now.bytes:
+                what = f"bytes up to {stop} were asked of a file of {now.bytes}"
+                raise StorageError(what, _ROOT + self.lfn, failure_class="permanent")
+            view[:] = self.blob.content[offset:stop]
+
+    def close(self) -> None:
+        pass
+
+    def _bad(self, what: str) -> StorageError:
+        return StorageError(what, _ROOT + self.lfn, "register it again", failure_class="data-bad")
+
+
+class MemoryPart(Part):
+    """Two of one tag share its bytes, as two processes share a file: each notices what the other wrote."""
+
+    def __init__(
+        self, store: MemoryEndpoint, lfn: str, tag: str, blob: Blob, bytes: int, adler32: str | None, verified: Ranges
+    ) -> None:
+        self.lfn, self.tag, self.bytes, self.adler32 = lfn, tag, bytes, adler32
+        self._store, self._blob, self._serial = store, blob, blob.serial
+        self._adlers = AdlerRanges()
+        self._lost: PartLost | None = None
+        for start, stop in verified:
+            if stop > min(bytes, len(blob.content)):
+                what = f"the part is shorter ({len(blob.content)} bytes) than what was verified"
+                raise PartLost(what, store.pfn(lfn))
+            self._adlers.add(start, stop, None)
+
+    @property
+    def covered(self) -> Ranges:
+        return Ranges(self._adlers.spans())
+
+    def write(self, offset: int, segment: Buffer) -> None:
+        view = memoryview(segment).cast("B")
+        stop = offset + view.nbytes
+        with self._store.lock:
+            self._still_ours()
+            if offset < 0 or stop > self.bytes:
+                what = f"a segment [{offset}, {stop}) lies outside the file of {self.bytes} bytes"
+                raise StorageError(what, self._pfn, failure_class="data-bad")
+            content = self._blob.content
+            for start, end in self._adlers.uncovered(offset, stop):
+                piece = view[start - offset : end - offset]
+                content.extend(b"\0" * (end - len(content)))
+                content[start:end] = piece
+                self._adlers.add(start, end, adler32(piece))
+                self._blob.touch()
+            self._serial = self._blob.serial
+
+    def sync(self) -> Ranges:
+        if self._lost is not None:
+            raise self._lost
+        return self.covered
+
+    def seal(self) -> Sealed:
+        with self._store.lock:
+            try:
+                adler = self._verified()
+            except StorageError as error:
+                return self._ended(error, self.adler32)
+            if self.lfn in self._store.files:
+                return self._ended(different_file("it came meanwhile", self._pfn), adler)
+            self._store.files[self.lfn] = self._store.parts.pop((self.lfn, self.tag))
+            return Sealed(self.lfn, self.bytes, adler, already=False)
+
+    def discard(self) -> None:
+        with self._store.lock:
+            if self._store.parts.get((self.lfn, self.tag)) is self._blob:
+                del self._store.parts[self.lfn, self.tag]
+            self._lost = self._lost or PartLost("the part was discarded", self._pfn)
+
+    def close(self) -> None:
+        pass
+
+    @property
+    def _pfn(self) -> str:
+        return self._store.pfn(self.lfn)
+
+    def _still_ours(self) -> None:
+        """The name still has these bytes. If somebody else wrote to them, every known adler is forgotten."""
+        if self._lost is None and self._store.parts.get((self.lfn, self.tag)) is not self._blob:
+            self._lost = PartLost("the part is gone, or was sealed by another", self._pfn)
+        if self._lost is not None:
+            raise self._lost
+        if self._serial != self._blob.serial:
+            self._adlers.forget()
+            self._serial = self._blob.serial
+
+    def _verified(self) -> str:
+        """The adler32 of the whole, as expected; reads only what others wrote."""
+        self._still_ours()
+        if missing := self.covered.missing(0, self.bytes):
+            start, stop = missing.spans[0]
+            raise StorageError(f"{missing.size} bytes are not written yet, the first [{start}, {stop})", self._pfn)
+        for start, stop in self._adlers.unknown():
+            self._adlers.resolve(start, stop, adler32(self._blob.content[start:stop]))
+        whole = self._adlers.whole(self.bytes)
+        assert whole is not None
+        if self.adler32 not in (None, adler32_hex(whole)):
+            what = f"checksum differs: expected {self.adler32}, file has {adler32_hex(whole)}"
+            self._lost = PartLost(what, self._pfn, failure_class="data-bad")
+            raise self._lost
+        return adler32_hex(whole)
+
+    def _ended(self, failure: StorageError, adler: str | None) -> Sealed:
+        """Another writer of the item may have sealed it. Deletes the part if nothing can become of it."""
+        if failure.failure_class == "transient" and not isinstance(failure, PartLost):
+            raise failure
+        (there,) = self._store.present_group([Wanted(self.lfn, self.bytes, adler)])
+        self.discard()
+        if there is True and adler is not None:
+            return Sealed(self.lfn, self.bytes, adler, already=True)
+        raise there if isinstance(there, StorageError) else failure
+
+
+_T = TypeVar("_T")
+
+
+def _answer(ask: Callable[[], _T]) -> _T | StorageError:
+    try:
+        return ask()
+    except StorageError as error:
+        return error
+
+
+def _part_path(lfn: str, tag: str) -> str:
+    directory, _, _ = lfn[1:].rpartition("/")
+    return f"{directory}/.t2g-{tag}.part" if directory else f".t2g-{tag}.part"

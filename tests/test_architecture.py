@@ -87,12 +87,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "streams.core.policy",
         "streams.core.transfer",
     },
-    # Channels are payload partitions, so it asks topics for them; limits come as arguments.
+    # On the log, a channel is a payload partition. Credit's limits come as arguments.
+    "streams.core.channel": {"streams.core.names", "streams.core.topics"},
     "streams.core.credit": {
+        "streams.core.channel",
         "streams.core.commands",
         "streams.core.names",
         "streams.core.policy",
-        "streams.core.topics",
     },
     # Its decision is a record.
     "streams.core.routing": {"streams.core.names", "streams.core.records"},

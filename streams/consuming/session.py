@@ -24,6 +24,7 @@ from streams.consuming.name_claim import Claim, standing, taken_over, writer_nam
 from streams.consuming.outbox import Marks, Outbox
 from streams.core import records as m
 from streams.core import topics
+from streams.core.channel import LOG
 from streams.core.names import Destination, IntentId, ManifestId, Site
 from streams.core.ranges import Ranges
 from streams.errors import CLUSTER_AWAY, NotFound, Temporary, Transfer2goError, UsageError, WireError
@@ -354,7 +355,7 @@ class ReaderSession:
                 source=source,
                 request_no=self._request_no,
                 attempt=leg.attempt,
-                plane="log",
+                plane=LOG,
                 items=leg.manifest.requested(ranges),
                 ranges=ranges,
                 until_ms=now + self._lease_ms,

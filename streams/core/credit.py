@@ -1,7 +1,7 @@
 """Who may ask next: credit, queues and leases of the channels by which payload comes. Pure; times are arguments.
 
-Credit bounds the bytes asked for and not verified on a channel, a (source, payload partition), since a payload
-partition keeps only five times that. Requests that find no room wait in their channel's queue, in memory, and are
+Credit bounds the bytes asked for and not verified on a channel (channel.py): a payload partition keeps only five times
+that. Requests that find no room wait in their channel's queue, in memory, and are
 granted from it in its order whenever room is made, whoever made it: who is asked together with whom plays no part.
 
 Beside bytes, the items asked of a source are bounded: a small file takes a millisecond at the source and another where
@@ -19,13 +19,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from streams.core.channel import Channel, log_channel
 from streams.core.commands import ExpireLease, RequestChunks
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.policy import LEASES_MAX
-from streams.core.topics import partition_of
 
-Channel = tuple[Site, int]
-"""(source, payload partition)."""
 ITEMS_MAX = 2_500
 """Asked of a source and not verified, by one worker: two full manifests and the next, some seconds of tiny files."""
 FEW_ITEMS = 64
@@ -84,7 +82,7 @@ class Credit:
         self._places = 0
 
     def channel(self, source: Site, manifest: ManifestId) -> Channel:
-        return source, partition_of(manifest, self.partitions)
+        return log_channel(source, manifest, self.partitions)
 
     def outstanding(self, channel: Channel) -> int:
         """Bytes asked for and not verified."""
@@ -130,12 +128,12 @@ class Credit:
 
     def _with_queues(self, source: Site) -> list[Channel]:
         """Channels of a source in which somebody waits, whose turn is next first."""
-        waiting = {c: self._first(c, use) for c, use in self._uses.items() if c[0] == source and use.queue}
+        waiting = {c: self._first(c, use) for c, use in self._uses.items() if c.source == source and use.queue}
         return sorted(waiting, key=lambda channel: self._order(channel, waiting[channel]))
 
     def sources(self, manifest: ManifestId) -> list[Site]:
         """Where a transfer has something outstanding, or waits."""
-        return [source for source, _ in self._of.get(manifest, ())]
+        return [channel.source for channel in self._of.get(manifest, ())]
 
     def want(self, manifest: ManifestId, requests: Iterable[RequestChunks]) -> list[Channel]:
         """Takes in what a transfer would ask for now, in place of what it would have before; channels to grant from."""
@@ -172,7 +170,7 @@ class Credit:
         return min(use.queue.values(), key=lambda one: self._order(channel, one))
 
     def _order(self, channel: Channel, one: _Waiting) -> tuple[int, int, int, int]:
-        manifest, of_source = one.request.manifest, self._items.get(channel[0])
+        manifest, of_source = one.request.manifest, self._items.get(channel.source)
         of_intent = 0 if of_source is None else of_source.by_intent.get(one.intent, 0)
         return -one.request.priority, of_intent, self._uses[channel].outstanding.get(manifest, 0), one.place
 
@@ -208,16 +206,16 @@ class Credit:
         made: list[Channel] = []
         for channel in list(self._of.get(manifest, ())):
             self._uses[channel].queue.pop(manifest, None)
-            made += self.note(channel[0], manifest, 0, 0, now_ms)
+            made += self.note(channel.source, manifest, 0, 0, now_ms)
         self._of.pop(manifest, None)
         return made
 
     def drop(self, partition: int) -> None:
         """The partition went to another worker."""
-        for channel in [channel for channel in self._uses if channel[1] == partition]:
+        for channel in [channel for channel in self._uses if channel.key == partition]:
             use = self._uses.pop(channel)
             for manifest in use.outstanding:
-                if (of_source := self._items.get(channel[0])) is not None:
+                if (of_source := self._items.get(channel.source)) is not None:
                     of_source.note(manifest, 0)
             for manifest in {*use.outstanding, *use.queue}:
                 channels = self._of.get(manifest, set())

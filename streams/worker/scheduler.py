@@ -21,7 +21,8 @@ from typing import Protocol
 
 from streams.core import commands as c
 from streams.core import records as m
-from streams.core.credit import Channel, Credit
+from streams.core.channel import Channel
+from streams.core.credit import Credit
 from streams.core.intent import IntentRow
 from streams.core.manifest import ManifestIndex
 from streams.core.names import IntentId, ManifestId, Site
@@ -118,7 +119,7 @@ class Scheduler:
         """A partition went to another worker: forget what was remembered of it."""
         self.owned.pop(partition, None)
         self.credit.drop(partition)
-        self._to_grant = {channel: None for channel in self._to_grant if channel[1] != partition}
+        self._to_grant = {channel: None for channel in self._to_grant if channel.key != partition}
         self._replan = {i: left for i, left in self._replan.items() if self.partition(i) != partition}
         self._ask_soon(self.admission.drop(lambda manifest: self.partition(manifest) == partition))
         for known in (self._reported, self._unheard, self.asked):
@@ -244,8 +245,8 @@ class Scheduler:
         while self._to_grant and (first or not self.slice_is_over):
             first = False
             channel = next(iter(self._to_grant))
-            request = self.credit.next(channel) if self.is_awake(channel[1]) else None
-            if request is None or not self._do(channel[1], request.manifest, request):
+            request = self.credit.next(channel) if self.is_awake(channel.key) else None
+            if request is None or not self._do(channel.key, request.manifest, request):
                 del self._to_grant[channel]
                 continue
             self.credit.grant(request)

@@ -8,8 +8,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.core.channel import LOG, Channel
 from streams.core.commands import ExpireLease, RequestChunks
-from streams.core.credit import ITEMS_MAX, Channel, Credit, _Items
+from streams.core.credit import ITEMS_MAX, Credit, _Items
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.policy import LEASES_MAX
 from streams.core.ranges import Ranges
@@ -37,7 +38,7 @@ def ask(
 
 def credit_of(held: dict[Channel, dict[ManifestId, int]] | None = None, credit_bytes: int = CREDIT) -> Credit:
     credit = Credit(credit_bytes, LEASE_MS, PARTITIONS)
-    for (source, _), rows in (held or {}).items():
+    for (source, _, _), rows in (held or {}).items():
         for manifest, size in rows.items():
             credit.note(source, manifest, size, 1, 0)
     return credit
@@ -72,13 +73,13 @@ def test_all_that_fits_goes() -> None:
 
 def test_credit_bounds_a_channel() -> None:
     assert asked([ask(HERE[0], 60), ask(HERE[1], 60)]) == [ask(HERE[0], 60)]
-    assert asked([ask(HERE[0], 60)], {(x.C, 0): {HERE[1]: 41}}) == []
-    assert asked([ask(HERE[0], 60)], {(x.C, 0): {HERE[1]: 40}}) == [ask(HERE[0], 60)]
+    assert asked([ask(HERE[0], 60)], {Channel(x.C, LOG, 0): {HERE[1]: 41}}) == []
+    assert asked([ask(HERE[0], 60)], {Channel(x.C, LOG, 0): {HERE[1]: 40}}) == [ask(HERE[0], 60)]
 
 
 def test_more_than_the_whole_credit_goes_alone() -> None:
     assert asked([ask(HERE[0], 500)]) == [ask(HERE[0], 500)]
-    assert asked([ask(HERE[0], 500)], {(x.C, 0): {HERE[1]: 1}}) == []
+    assert asked([ask(HERE[0], 500)], {Channel(x.C, LOG, 0): {HERE[1]: 1}}) == []
 
 
 def test_the_higher_priority_goes_first() -> None:
@@ -87,25 +88,25 @@ def test_the_higher_priority_goes_first() -> None:
 
 
 def test_among_equals_the_smaller_share_goes_first() -> None:
-    held = {(x.C, 0): {HERE[0]: 20, HERE[1]: 10}}
+    held = {Channel(x.C, LOG, 0): {HERE[0]: 20, HERE[1]: 10}}
     assert asked([ask(HERE[0], 30), ask(HERE[1], 30), ask(HERE[2], 30)], held) == [ask(HERE[2], 30), ask(HERE[1], 30)]
 
 
 def test_among_equal_shares_who_waits_longest_goes_first_whatever_was_asked_since() -> None:
-    credit = credit_of({(x.C, 0): {HERE[5]: 100}})
+    credit = credit_of({Channel(x.C, LOG, 0): {HERE[5]: 100}})
     channels = want(credit, [ask(HERE[1], 60)]) + want(credit, [ask(HERE[0], 60)])
     want(credit, [ask(HERE[1], 70, no=2)])  # its row changed; it keeps its place
     assert granted(credit, channels) == []
-    assert credit.note(x.C, HERE[5], 0, 0, 1) == [(x.C, 0)], "room is made where somebody waits"
+    assert credit.note(x.C, HERE[5], 0, 0, 1) == [Channel(x.C, LOG, 0)], "room is made where somebody waits"
     want(credit, [ask(HERE[2], 60)])
-    assert granted(credit, [(x.C, 0)]) == [ask(HERE[1], 70, no=2)]
+    assert granted(credit, [Channel(x.C, LOG, 0)]) == [ask(HERE[1], 70, no=2)]
     want(credit, [ask(HERE[3], 60, 9)])
     credit.note(x.C, HERE[1], 0, 0, 2)
-    assert granted(credit, [(x.C, 0)]) == [ask(HERE[3], 60, 9)], "but for who is more urgent"
+    assert granted(credit, [Channel(x.C, LOG, 0)]) == [ask(HERE[3], 60, 9)], "but for who is more urgent"
 
 
 def test_who_wants_no_more_is_out_of_the_queue() -> None:
-    credit = credit_of({(x.C, 0): {HERE[5]: 100}})
+    credit = credit_of({Channel(x.C, LOG, 0): {HERE[5]: 100}})
     want(credit, [ask(HERE[0], 60)])
     assert credit.waits(HERE[0])
     credit.want(HERE[0], [])
@@ -113,19 +114,19 @@ def test_who_wants_no_more_is_out_of_the_queue() -> None:
     want(credit, [ask(HERE[0], 60)])
     credit.forget(HERE[0], 1)
     assert not credit.waits(HERE[0])
-    assert credit.waiting((x.C, 0)) == []
+    assert credit.waiting(Channel(x.C, LOG, 0)) == []
 
 
 def test_a_partition_that_goes_takes_its_channels_along() -> None:
-    credit = credit_of({(x.C, 0): {HERE[0]: 60}, (x.C, 1): {THERE[0]: 60}})
+    credit = credit_of({Channel(x.C, LOG, 0): {HERE[0]: 60}, Channel(x.C, LOG, 1): {THERE[0]: 60}})
     want(credit, [ask(HERE[1], 60)])
     credit.drop(0)
-    assert (credit.outstanding((x.C, 0)), credit.outstanding((x.C, 1))) == (0, 60)
+    assert (credit.outstanding(Channel(x.C, LOG, 0)), credit.outstanding(Channel(x.C, LOG, 1))) == (0, 60)
     assert not credit.waits(HERE[1])
 
 
 def test_a_lease_lasts_while_its_channel_moves_but_not_for_ever() -> None:
-    credit = credit_of({(x.C, 0): {HERE[0]: 60, HERE[1]: 60}})
+    credit = credit_of({Channel(x.C, LOG, 0): {HERE[0]: 60, HERE[1]: 60}})
     lease = ExpireLease(HERE[0], x.C, 1)
     assert credit.lease_end(lease, 5_000) == 5_000
     credit.note(x.C, HERE[1], 10, 1, 4_900)
@@ -174,7 +175,7 @@ def test_items_bound_a_source_over_its_channels_whatever_their_bytes() -> None:
     full = [ask(name, MiB, items=1_000) for name in [*manifests(0, 3), *manifests(1, 3)]]
     channels = want(credit, full)
     assert len(granted(credit, channels)) == 2, "a third is more than 2,500"
-    assert credit.next((x.C, 0)) is None
+    assert credit.next(Channel(x.C, LOG, 0)) is None
     other = [ask(name, MiB, items=1_000, source=x.A) for name in manifests(0, 1)]
     assert granted(credit, want(credit, other)) == other, "another source has its own"
 
@@ -189,7 +190,7 @@ def test_a_single_file_goes_at_once_beside_a_million_and_once_only() -> None:
     large = ask(of_intent(9, 1, 1)[0], MiB, items=1_000)
     assert granted(credit, want(credit, [large])) == []
     made = credit.note(x.C, million[0].manifest, 0, 0, 1)
-    assert made[0] == (x.C, 1), "whose intent has nothing goes before those that have, in whatever channel"
+    assert made[0] == Channel(x.C, LOG, 1), "whose intent has nothing goes before those that have, in whatever channel"
     assert granted(credit, made)[0] == large
 
 
@@ -217,7 +218,7 @@ requests = st.lists(
     unique_by=lambda r: r.id,
 )
 shares = st.dictionaries(
-    st.tuples(st.sampled_from([x.A, x.C]), st.just(0)),
+    st.builds(Channel, st.sampled_from([x.A, x.C]), st.just(LOG), st.just(0)),
     st.dictionaries(st.sampled_from(HERE), st.integers(1, 80), max_size=3),
 )
 
@@ -270,8 +271,8 @@ def test_what_is_counted_is_what_is_noted(steps: list[tuple[int, ManifestId, int
             case 3:
                 credit.forget(manifest, 1)
             case 4:
-                granted(credit, [(x.C, 0)])
-        use = credit._uses.get((x.C, 0))
+                granted(credit, [Channel(x.C, LOG, 0)])
+        use = credit._uses.get(Channel(x.C, LOG, 0))
         if use is not None:
             assert use.used == sum(use.outstanding.values())
             of_source = credit._items.get(x.C, _Items())

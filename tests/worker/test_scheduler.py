@@ -9,6 +9,7 @@ import pytest
 
 from streams.core import commands as c
 from streams.core import records as m
+from streams.core.channel import LOG, Channel
 from streams.core.policy import Policy
 from streams.core.ranges import Ranges
 from streams.core.topics import partition_of
@@ -239,7 +240,7 @@ def test_forty_transfers_of_one_source_all_end_a_slice_at_a_time(channels: int, 
             rig.hear(asked)
             under_way.append(asked)
         for partition in range(PARTITIONS):
-            used = rig.scheduler.credit.outstanding((x.C, partition))
+            used = rig.scheduler.credit.outstanding(Channel(x.C, LOG, partition))
             assert used <= rig.policy.credit_bytes
             assert used == sum(r.ranges.size for r in under_way if partition_of(r.manifest, PARTITIONS) == partition)
         if under_way:
@@ -417,7 +418,7 @@ def test_a_dropped_partition_leaves_nothing_behind() -> None:
     scheduler = rig.scheduler
     assert not scheduler.admission.opened
     assert held(rig) == 0
-    assert scheduler.credit.waiting((x.C, 3)) == []
+    assert scheduler.credit.waiting(Channel(x.C, LOG, 3)) == []
     assert not any(map(scheduler.credit.waits, (w.manifest for w in manifests)))
     assert not scheduler.credit._uses
     assert not scheduler.credit._of

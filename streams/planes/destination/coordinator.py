@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from threading import Condition, Lock
 
 from streams import wire
+from streams.core.channel import LOG
 from streams.core.names import ManifestId, Site, Text, shown
 from streams.core.ranges import EMPTY
 from streams.core.records import (
@@ -54,7 +55,6 @@ OLDEST_S = 2.0
 _NEVER = float("inf")
 RETRY_S = 1.0
 """Between two tries of an item whose storage failed in passing."""
-PLANE = "log"
 """What a transfer by payload topics is called in records."""
 _GONE = Reason(Scope.AGENT, FailureClass.TRANSIENT, "close", Text("let go"))
 
@@ -264,7 +264,7 @@ class DestinationPlane:
         taken, unread = landing.take(source, header, payload)
         for said in unread:
             self._publish(
-                SourceFailed(landing.id, said.source, said.request_no, PLANE, said.items, said.reason, self._now_ms())
+                SourceFailed(landing.id, said.source, said.request_no, LOG, said.items, said.reason, self._now_ms())
             )
         now = self._clock()
         with self._wake:

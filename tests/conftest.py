@@ -7,7 +7,12 @@ who is done first takes of what is left.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+
+LINES_MAX = 600
+"""Of a module. Many lines are a question, no fault, and no reason to cut one idea in two."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -27,3 +32,12 @@ def _rank(item: pytest.Item) -> int:
 def _group(item: pytest.Item) -> str:
     """One federation a session, and one broker a module."""
     return "federation" if "federation" in getattr(item, "fixturenames", ()) else item.path.stem
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Names modules of the product that are longer: a question (more than one idea?), and no failure."""
+    root = Path(__file__).parents[1]
+    paths = [path for top in ("agents", "schemas", "streams") for path in sorted((root / top).rglob("*.py"))]
+    for path in paths:
+        if (lines := len(path.read_text().splitlines())) > LINES_MAX:
+            terminalreporter.write_line(f"{path.relative_to(root)} has {lines} lines: more than one idea?")

@@ -279,8 +279,6 @@ ENVIRONMENT = {
 }
 NEEDS_A_BROKER = {"streams.worker.api"}
 """Of the worker's logic: it answers of views, which read from one."""
-LINES_MAX = 600
-"""Many lines are a question, no fault, and no reason to cut one idea in two; past this the question is asked."""
 
 
 def module_of(path: Path) -> str:
@@ -438,16 +436,6 @@ def test_no_file_is_called_app() -> None:
     """The submodule would shadow the attribute that `faust -A agents` looks for."""
     assert not (ROOT / "agents" / "app.py").exists()
     assert not (ROOT / "agents" / "app").exists()
-
-
-def test_modules_are_short() -> None:
-    long = {module: len(path.read_text().splitlines()) for module, path in modules().items()}
-    found = [
-        f"{where(module, lines)}: over {LINES_MAX}: more than one idea?"
-        for module, lines in long.items()
-        if lines > LINES_MAX
-    ]
-    assert not found, "\n" + "\n".join(found)
 
 
 def test_modules_say_what_they_are() -> None:

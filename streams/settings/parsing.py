@@ -93,6 +93,8 @@ def _url(raw: object, base: Path) -> str:
     text = _text(raw, base)
     if text and "://" not in text:
         raise ValueError("want a URL, as file:///data/storage")
+    if text.startswith("memory:"):  # each process would have its own, and lose it
+        raise ValueError("a storage in memory keeps no site's files; want file:///data/storage")
     return text
 
 

@@ -135,6 +135,7 @@ def test_all_faults_are_reported_together(state: Path) -> None:
         ("sites.toml", 'credit_bytes = 1048576\npayload_bytes = 1048576\n[sites.T1_A]\nbootstrap = "a:1"', "4 ×"),
         ("T1_A/site.toml", 'site = "T2_B"', "the file of T2_B"),
         ("T1_A/site.toml", "[endpoint]\nurl = 'data'", "want a URL"),
+        ("T1_A/site.toml", "[endpoint]\nurl = 'memory://'", "keeps no site's files"),
         ("T1_A/site.toml", b"\xff\xfe", "cannot be read"),
     ],
 )

@@ -32,10 +32,12 @@ class EntrySender(Sender):
         payload_bytes: int = PAYLOAD,
         codec: str = "lz4",
         record_bytes_max: int = 1 << 20,
-        shelf: OpenFileCache | None = None,
+        open_files: OpenFileCache | None = None,
     ) -> None:
         super().__init__(
-            root, payload_bytes, lambda endpoint: FileEntries(endpoint, payload_bytes, codec, record_bytes_max, shelf)
+            root,
+            payload_bytes,
+            lambda endpoint: FileEntries(endpoint, payload_bytes, codec, record_bytes_max, open_files),
         )
 
 
@@ -46,11 +48,15 @@ def put_sample(root: Path, sample: Path) -> str:
     return f"/store/{sample.name}"
 
 
-def item_of(root: Path, lfn: str, selection: str, suffix: str = "parquet", shelf: OpenFileCache | None = None) -> Item:
+def item_of(
+    root: Path, lfn: str, selection: str, suffix: str = "parquet", open_files: OpenFileCache | None = None
+) -> Item:
     """As site A lists a file under its storage `root`."""
     with open_endpoint(f"file://{root}") as endpoint:
         version = endpoint.stat(lfn).version
-        return EntryItems(A, endpoint, PAYLOAD, shelf).item(Lfn(lfn), BLOCK, {A: version}, canonical(selection), suffix)
+        return EntryItems(A, endpoint, PAYLOAD, open_files).item(
+            Lfn(lfn), BLOCK, {A: version}, canonical(selection), suffix
+        )
 
 
 def entries_listed(root: Path, lfns: Sequence[str], selection: str = "entries:[:]") -> ManifestWritten:

@@ -355,9 +355,9 @@ def test_whole_files_do_not_wait_for_entries(root: Path) -> None:
 
 def test_what_was_just_listed_is_not_opened_again(root: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     lfns = [put_sample(root, ZMUMU), put_sample(root, HZZ)]
-    shelf = OpenFileCache()
+    open_files = OpenFileCache()
     with open_endpoint(f"file://{root}") as endpoint:
-        listing = EntryItems(A, endpoint, PAYLOAD, shelf)
+        listing = EntryItems(A, endpoint, PAYLOAD, open_files)
         held = [{A: endpoint.stat(lfn).version} for lfn in lfns]
         items = [listing.item(Lfn(n), BLOCK, v, "entries:[3:]", "root") for n, v in zip(lfns, held, strict=True)]
     body = replace(entries_listed(root, lfns[:1]), items=tuple(items))
@@ -369,21 +369,21 @@ def test_what_was_just_listed_is_not_opened_again(root: Path, monkeypatch) -> No
         return real(endpoint, lfn, version, selection)
 
     monkeypatch.setattr(entry_reader, "open_item", counted)
-    sender = EntrySender(root, shelf=shelf)
+    sender = EntrySender(root, open_files=open_files)
     whole(sender, root, body)
     sender.close()
     assert opened == lfns[1:]
 
 
 def test_what_nobody_takes_from_the_shelf_is_closed(root: Path) -> None:
-    shelf = OpenFileCache(0.05)
-    item = item_of(root, put_sample(root, ZMUMU), "entries:[:]", shelf=shelf)
-    assert shelf._kept is not None
-    entries = shelf._kept[1]
+    open_files = OpenFileCache(0.05)
+    item = item_of(root, put_sample(root, ZMUMU), "entries:[:]", open_files=open_files)
+    assert open_files._kept is not None
+    entries = open_files._kept[1]
     until = time.monotonic() + 5
-    while shelf._kept is not None and time.monotonic() < until:
+    while open_files._kept is not None and time.monotonic() < until:
         time.sleep(0.01)
-    assert shelf.take(item.lfn, item.version, item.selection) is None
+    assert open_files.take(item.lfn, item.version, item.selection) is None
     assert entries._file.closed
 
 

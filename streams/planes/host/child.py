@@ -83,7 +83,7 @@ class Child:
         self.openings = Openings(lambda: self.halves is not None and self.halves.sources.busy)
         self.writes: dict[bool, queue.Queue[WriteManifests]] = {of: queue.Queue(WRITES_MAX) for of in (False, True)}
         """Whether manifests are of entries, whose files are opened one by one: whole files do not wait for that."""
-        self.shelf = OpenFileCache()
+        self.open_files = OpenFileCache()
         self.running = True
         self.assigned: dict[int, int | None] = {}
         self.halves: Halves | None = None
@@ -201,7 +201,7 @@ class Child:
         settings = self.settings
         destination = DestinationPlane(settings.here, settings.registry.partitions, endpoint, self.publish)
         payload = PayloadReader(settings, destination, self.publish)
-        serving = sources(settings, endpoint, self.publisher.send_chunk, self.publish, self.shelf)
+        serving = sources(settings, endpoint, self.publisher.send_chunk, self.publish, self.open_files)
         self.halves = Halves(destination, payload, serving)
         _thread("payload", payload.run)
         _thread("sync", destination.run)
@@ -233,7 +233,7 @@ class Child:
             self.put,
             open_storage=self.open_storage,
             payload_bytes=settings.registry.payload_bytes,
-            shelf=self.shelf,
+            open_files=self.open_files,
             replayed=partial(manifests_of, settings),
         )
         while self.running:

@@ -32,12 +32,12 @@ class EntryItems:
     """For one site's manifests. Used by one thread."""
 
     def __init__(
-        self, here: Site, endpoint: ReadableStorage, payload_bytes: int, shelf: OpenFileCache | None = None
+        self, here: Site, endpoint: ReadableStorage, payload_bytes: int, open_files: OpenFileCache | None = None
     ) -> None:
         self._here = here
         self._endpoint = endpoint
         self._payload_bytes = payload_bytes
-        self._shelf = shelf
+        self._open_files = open_files
 
     def item(self, lfn: Lfn, block: Block, held: Mapping[Site, str], selection: str, suffix: str) -> Item:
         """The item of a file that the sites of `held` have, in the version that each says, one at least.
@@ -66,10 +66,10 @@ class EntryItems:
         except BaseException:
             entries.close()
             raise
-        if self._shelf is None:
+        if self._open_files is None:
             entries.close()
         else:
-            self._shelf.put(lfn, version, item.selection, entries)
+            self._open_files.put(lfn, version, item.selection, entries)
         return item
 
     def _item(self, entries: Entries, lfn: Lfn, block: Block, version: str, asked: EventSelection, suffix: str) -> Item:

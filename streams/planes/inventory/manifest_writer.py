@@ -58,7 +58,7 @@ class ManifestWriter:
         clock: Callable[[], float] = time.monotonic,
         open_storage: Callable[[], ReadableStorage] | None = None,
         payload_bytes: int = PAYLOAD_BYTES,
-        shelf: OpenFileCache | None = None,
+        open_files: OpenFileCache | None = None,
         replayed: Replayed = lambda intents: (),
     ) -> None:
         """`open_storage` is called when entries are first asked for; they are listed as cut into `payload_bytes`.
@@ -72,7 +72,7 @@ class ManifestWriter:
         self._clock = clock
         self._open_storage = open_storage
         self._payload_bytes = payload_bytes
-        self._shelf = shelf
+        self._open_files = open_files
         self._catalogue: CatalogueListing | None = None
         self._entries: EntryItems | None = None
         self._objects = ObjectItems(here, self._storage)
@@ -215,7 +215,7 @@ class ManifestWriter:
 
     def _entry_items(self) -> EntryItems:
         if self._entries is None:
-            self._entries = EntryItems(self._here, self._storage(), self._payload_bytes, self._shelf)
+            self._entries = EntryItems(self._here, self._storage(), self._payload_bytes, self._open_files)
         return self._entries
 
     def _storage(self) -> ReadableStorage:

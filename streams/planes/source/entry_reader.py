@@ -61,13 +61,13 @@ class FileEntries:
         payload_bytes: int,
         codec: str = "lz4",
         record_bytes_max: int = PAYLOAD_BYTES_MAX,
-        shelf: OpenFileCache | None = None,
+        open_files: OpenFileCache | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._payload_bytes = payload_bytes
         self._compression: Compression = "none" if codec == "none" else "zstd" if codec == "zstd" else "lz4"
         self._record_bytes_max = record_bytes_max
-        self._shelf = shelf or OpenFileCache()
+        self._open_files = open_files or OpenFileCache()
         self._opened: OrderedDict[tuple[Destination, str, str, str], _Opened] = OrderedDict()
 
     def turn_bytes(self, waiting: int) -> int:
@@ -124,7 +124,7 @@ class FileEntries:
         if selection is None:
             what = f"{shown(item.selection, 60)!r} names no entries"
             raise StorageError(what, item.lfn, failure_class="permanent")
-        entries = self._shelf.take(item.lfn, item.version, item.selection)
+        entries = self._open_files.take(item.lfn, item.version, item.selection)
         entries = entries or open_item(self._endpoint, item.lfn, item.version, selection)
         try:
             if max(1, entries.entries) != item.length or (selection.stop is None and entries.entries):

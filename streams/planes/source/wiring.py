@@ -98,13 +98,13 @@ def sources(
     endpoint: ReadableStorage,
     send_chunk: SendChunk,
     publish: Callable[[Message], None],
-    shelf: OpenFileCache,
+    open_files: OpenFileCache,
 ) -> Sources:
     size, codec = settings.registry.payload_bytes, settings.policy.payload_codec
     # What the client queues for the broker bounds a record too, and is mostly smaller than the broker's bound.
     record_bytes = min(PAYLOAD_BYTES_MAX, max(settings.chunk_queue_bytes, 5 * size)) - RECORD_ROOM_BYTES
     files = SourceServer(settings.here, FileBytes(endpoint), size, send_chunk, publish, wall_ms)
-    supply = FileEntries(endpoint, size, codec, record_bytes, shelf)
+    supply = FileEntries(endpoint, size, codec, record_bytes, open_files)
     entries = SourceServer(settings.here, supply, size, send_chunk, publish, wall_ms)
     unpacked = FileObjects(endpoint, str(Path(settings.datadir) / "unpacked"))
     objects = SourceServer(settings.here, unpacked, size, send_chunk, publish, wall_ms)

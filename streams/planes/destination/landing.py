@@ -195,20 +195,25 @@ class Landing:
         if crc32c(piece) != segment.crc32c:
             return self._refuse(header, f"item {item}: crc32c of [{start}, {stop}) differs")
         try:
-            return self._write(item, segment, start, piece)
+            return self.write(item, segment.offset, segment.length, piece)
         except WireError as error:
             return self._refuse(header, f"item {item}: {error.what}")
 
-    def _write(self, item: int, segment: Segment, start: int, piece: bytes) -> int:
+    def write(self, item: int, offset: int, length: int, piece: bytes) -> int:
+        """Write `[offset, offset + length)` of an item, whatever carried it, checked already; bytes written.
+
+        Offsets are in the manifest's unit. WireError for a piece that cannot be these.
+        """
+        start = self.account.line.span(item)[0] + offset
         try:
             held = self._held.get(item) or self._hold(item)
             with held.lock:
-                self.files.write(held, segment.offset, segment.length, piece)
+                self.files.write(held, offset, length, piece)
         except StorageError as error:
             self.broke(item, error, "write")
             return 0
         with self._lock:
-            if not self.account.wrote(item, start, start + segment.length) or self.lost is not None:
+            if not self.account.wrote(item, start, start + length) or self.lost is not None:
                 return 0
             self._dirty[item] = held
             self.unsynced_bytes += len(piece)

@@ -1,4 +1,4 @@
-"""The whole of an intent as its consumer goes through it: manifests in their order, each a leg. Pure.
+"""The whole of an intent as its consumer goes through it: manifests in their order, each with its reader. Pure.
 
 The facts of an intent come in here in any order, as they come to an agent; what counts is decided as it is there.
 """
@@ -96,11 +96,11 @@ class OfIntent:
 
 
 class IntentReader(OfIntent):
-    """`position` is where an earlier consumer stood, as `position()` says it; None: the log is asked, leg by leg."""
+    """`position` is where an earlier consumer stood, as `position()` says it; None: each manifest asks the log."""
 
     def __init__(self, known: Known, destination: Destination, ahead_bytes: int, position: str | None) -> None:
         self.known, self.destination, self.ahead_bytes = known, destination, ahead_bytes
-        self.legs: dict[ManifestId, ManifestReader] = {}
+        self.readers: dict[ManifestId, ManifestReader] = {}
         """In the order of their chain, which is the order in which manifests come to count."""
         self.attempt = ATTEMPT
         self._open: list[ManifestReader] = []
@@ -112,7 +112,7 @@ class IntentReader(OfIntent):
 
     @property
     def manifests(self) -> Collection[ManifestId]:
-        return self.legs.keys()
+        return self.readers.keys()
 
     @property
     def over(self) -> bool:
@@ -120,42 +120,46 @@ class IntentReader(OfIntent):
         if self.stopped:
             return True
         row = self.known.row
-        return row.chain.last and len(self.legs) == len(self.known.manifests) and all(leg.over for leg in self._open)
+        return (
+            row.chain.last
+            and len(self.readers) == len(self.known.manifests)
+            and all(reader.over for reader in self._open)
+        )
 
     @property
     def some_arrived(self) -> bool:
-        return any(leg.sealed(leg.done) for leg in self.legs.values())
+        return any(reader.sealed(reader.done) for reader in self.readers.values())
 
     def new(self) -> list[m.ManifestWritten]:
-        """Manifests that count and are no leg yet."""
-        return [body for manifest, body in self.known.manifests.items() if manifest not in self.legs]
+        """Manifests that count and have no reader yet."""
+        return [body for manifest, body in self.known.manifests.items() if manifest not in self.readers]
 
     def enter(self, body: m.ManifestWritten, told: list[m.TransferProgress]) -> ManifestReader:
-        """Make a manifest a leg; `told` is what the log holds of this consumer's way through it."""
+        """Give a manifest its reader; `told` is what the log holds of this consumer's way through it."""
         for progress in told:
             self.hear_progress(progress)
-        leg = self.legs[body.manifest] = ManifestReader(body, self.destination)
-        leg.attempt = self.attempt
-        self._unclaimed.append(leg)
+        reader = self.readers[body.manifest] = ManifestReader(body, self.destination)
+        reader.attempt = self.attempt
+        self._unclaimed.append(reader)
         for progress in told:
             for group in progress.failed:
                 for item in group.items.numbers():
-                    leg.fail(item, group.reason)
-        leg.resume(self._begin(body, leg, told))
-        leg.closed = (self.destination, body.manifest) in self.known.completed
-        if leg.closed:
-            leg.resume(leg.total)
+                    reader.fail(item, group.reason)
+        reader.resume(self._begin(body, reader, told))
+        reader.closed = (self.destination, body.manifest) in self.known.completed
+        if reader.closed:
+            reader.resume(reader.total)
         else:
-            self._open.append(leg)
-        return leg
+            self._open.append(reader)
+        return reader
 
-    def _begin(self, body: m.ManifestWritten, leg: ManifestReader, told: list[m.TransferProgress]) -> int:
+    def _begin(self, body: m.ManifestWritten, reader: ManifestReader, told: list[m.TransferProgress]) -> int:
         if self._given is None:
             return max((progress.verified.spans[0][1] for progress in told if progress.verified), default=0)
         source_no, no, at = self._given
         if (body.source_no, body.no) == (source_no, no):
             return at
-        return leg.total if (body.source_no, body.no) < (source_no, no) else 0
+        return reader.total if (body.source_no, body.no) < (source_no, no) else 0
 
     # what comes, and is handed out
 
@@ -166,47 +170,47 @@ class IntentReader(OfIntent):
             raise NeverWorks(what, next="publish an intent for a name of its own")
 
     def take(self, header: m.ChunkHeader, segment: m.Segment, payload: bytes, now_ms: int, lease_ms: int) -> None:
-        leg = self.legs.get(header.manifest)
-        if leg is not None:
-            leg.take(header, segment, payload, now_ms, lease_ms)
+        reader = self.readers.get(header.manifest)
+        if reader is not None:
+            reader.take(header, segment, payload, now_ms, lease_ms)
 
     def served(self, header: m.ChunkHeader, now_ms: int) -> None:
-        leg = self.legs.get(header.manifest)
-        if leg is not None:
-            leg.served(header.request_no, now_ms)
+        reader = self.readers.get(header.manifest)
+        if reader is not None:
+            reader.served(header.request_no, now_ms)
 
     def next(self) -> tuple[ManifestReader, Came, int] | None:
-        """(leg, segment, the position in it that is next), in the order of the manifests and of their lines."""
-        for leg in self._open:
-            if leg.over:
+        """(reader, segment, the position in it that is next), in the order of the manifests and of their lines."""
+        for reader in self._open:
+            if reader.over:
                 continue
-            start = leg.at
-            came = leg.next()
-            return None if came is None else (leg, came, max(start, came.start))
+            start = reader.at
+            came = reader.next()
+            return None if came is None else (reader, came, max(start, came.start))
         return None
 
     def worked(self) -> None:
-        for leg in self._open:
-            leg.worked()
+        for reader in self._open:
+            reader.worked()
 
     def fail(self, manifest: str, item: int, reason: m.Reason) -> None:
-        self.legs[ManifestId(manifest)].fail(item, reason)
+        self.readers[ManifestId(manifest)].fail(item, reason)
 
     def failed(self) -> list[tuple[Lfn, m.Reason]]:
         return [
-            (leg.manifest.items[item].lfn, group.reason)
-            for leg in self.legs.values()
-            for group in leg.failed_items
+            (reader.manifest.items[item].lfn, group.reason)
+            for reader in self.readers.values()
+            for group in reader.failed_items
             for item in group.items.numbers()
         ]
 
     def position(self) -> str:
         """Behind what was handed out last."""
         row = self.known.row
-        for leg in self._open:
-            if leg.at < leg.total:
-                return f"{leg.id}@{leg.at}"
-        return f"{ManifestId.of(row.intent, row.chain.source_no, len(self.legs))}@0"
+        for reader in self._open:
+            if reader.at < reader.total:
+                return f"{reader.id}@{reader.at}"
+        return f"{ManifestId.of(row.intent, row.chain.source_no, len(self.readers))}@0"
 
     # what is asked for and told
 
@@ -217,56 +221,56 @@ class IntentReader(OfIntent):
         """
         out: list[tuple[ManifestReader, Site, Ranges]] = []
         share = max(1, self.ahead_bytes // REQUESTS)
-        held = sum(leg.held_bytes for leg in self._open)
-        for leg in self._open:
-            while not leg.over:
+        held = sum(reader.held_bytes for reader in self._open)
+        for reader in self._open:
+            while not reader.over:
                 more = self.ahead_bytes - held >= share  # less would be a request for every batch
-                if leg.untouched and not more:
+                if reader.untouched and not more:
                     return out
-                before = leg.held_bytes
-                asked = leg.ask(share, now_ms, lease_ms, retry_ms, more=more)
+                before = reader.held_bytes
+                asked = reader.ask(share, now_ms, lease_ms, retry_ms, more=more)
                 if asked is None:
                     break
-                held += leg.held_bytes - before
-                out.append((leg, *asked))
+                held += reader.held_bytes - before
+                out.append((reader, *asked))
         return out
 
     def claims(self) -> list[m.TransferProgress]:
         """Its place in the manifests entered since the last call that are open, or in the last one that is not."""
         found, self._unclaimed = self._unclaimed, []
-        return [leg.claim() for leg in [leg for leg in found if not leg.closed] or found[-1:]]
+        return [reader.claim() for reader in [reader for reader in found if not reader.closed] or found[-1:]]
 
     def place(self, manifest: ManifestId) -> m.TransferProgress:
-        return self.legs[manifest].claim()
+        return self.readers[manifest].claim()
 
     def tells(self) -> list[m.TransferProgress | m.CompletionRecord]:
-        """What the log should know by now: how far each leg is, and the last words of those that are done."""
+        """What the log should know by now: how far each reader is, and the last words of those that are done."""
         out: list[m.TransferProgress | m.CompletionRecord] = []
-        for leg in self._open:
-            progress = leg.progress()
+        for reader in self._open:
+            progress = reader.progress()
             if progress is not None:
                 out.append(progress)
-            if leg.done >= leg.total or self.state is State.CANCELLED:
-                if (self.destination, leg.id) not in self.known.completed:  # by a process before this one
-                    out.append(leg.completion())
-                leg.closed = True
-        self._open = [leg for leg in self._open if not leg.closed]
+            if reader.done >= reader.total or self.state is State.CANCELLED:
+                if (self.destination, reader.id) not in self.known.completed:  # by a process before this one
+                    out.append(reader.completion())
+                reader.closed = True
+        self._open = [reader for reader in self._open if not reader.closed]
         return out
 
     def reports(self, retry_ms: int = RETRY_MS) -> list[m.TransferReported]:
-        """How the legs at work stand, where that is news, for who watches the intent. The first says that it came."""
+        """How the readers at work stand, where that is news, for who watches the intent. The first says: it came."""
         decision_no, first = self.known.row.decision_no, not self._has_come
         self._has_come = self._has_come or bool(self._open)
-        said = [leg.report(decision_no, retry_ms, anyway=first and not n) for n, leg in enumerate(self._open)]
+        said = [reader.report(decision_no, retry_ms, anyway=first and not n) for n, reader in enumerate(self._open)]
         return [report for report in said if report is not None]
 
     def waits_for(self, retry_ms: int = RETRY_MS) -> str:
         row = self.known.row
         if row.decision is None:
             return f"{row.intent.home} to decide"
-        for leg in self._open:
-            if not leg.over:
-                return leg.waits_for(retry_ms)
+        for reader in self._open:
+            if not reader.over:
+                return reader.waits_for(retry_ms)
         return f"{row.decision.source} to write its manifests"
 
 

@@ -1,7 +1,7 @@
 """One manifest as its consumer goes through it: what came, what was handed out, what is done, what to ask for. Pure.
 
 Positions are on the manifest's line, in entries. `at` is the next to hand out; everything before `done` has been worked
-on by whoever reads. What came ahead of `at` waits here, so a leg holds no more than was asked for.
+on by whoever reads. What came ahead of `at` waits here, so a reader holds no more than was asked for.
 
 A source that cannot read an item for now (a transient reason in a segment) fails nothing: the item stays missing and is
 asked for again after a pause, other items meanwhile. What a request left open behind its last record is treated alike.
@@ -108,7 +108,7 @@ class ManifestReader:
 
     @property
     def untouched(self) -> bool:
-        """Whether nothing of it is asked for or here: of most legs of a large intent."""
+        """Whether nothing of it is asked for or here: of most readers of a large intent."""
         return not self._came and self._reach <= self.at
 
     def sealed(self, upto: int) -> Ranges:

@@ -334,34 +334,34 @@ class ReaderSession:
     def _request_all(self) -> None:
         assert self._consumer is not None
         asks = list(self._consumer.asks(wall_ms(), self._lease_ms, self._retry_ms))
-        for number, (leg, source, ranges) in enumerate(asks):
+        for number, (reader, source, ranges) in enumerate(asks):
             try:
-                self._request(leg, source, ranges)
+                self._request(reader, source, ranges)
             except Transfer2goError:
                 for unsent, _, missing in asks[number:]:
                     unsent.unasked(missing)
                 raise
 
-    def _request(self, leg: ManifestReader, source: Site, ranges: Ranges) -> None:
+    def _request(self, reader: ManifestReader, source: Site, ranges: Ranges) -> None:
         assert self._consumer is not None
-        self._read(self._payload_places(leg.id))
+        self._read(self._payload_places(reader.id))
         now = wall_ms()
         # of no earlier process either, nor of another that works at the same time
         self._request_no = max(self._request_no + 1, time.time_ns() // 1000)
         self._publisher.send(
             m.ChunksRequested(
-                manifest=leg.id,
+                manifest=reader.id,
                 destination=self._consumer.destination,
                 source=source,
                 request_no=self._request_no,
-                attempt=leg.attempt,
+                attempt=reader.attempt,
                 plane=LOG,
-                items=leg.manifest.requested(ranges),
+                items=reader.manifest.requested(ranges),
                 ranges=ranges,
                 until_ms=now + self._lease_ms,
             )
         )
-        leg.numbered(ranges, self._request_no)
+        reader.numbered(ranges, self._request_no)
 
     def _payload_places(self, manifest: ManifestId) -> list[tuple[str, int]]:
         own, partition = topics.chunks_to(self._site), topics.partition_of(manifest, self._partitions)

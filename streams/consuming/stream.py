@@ -69,106 +69,108 @@ class EventStream:
         self.intent = IntentId(intent)
         self._name, self._timeout_s, self._mixed = name, timeout_s, mixed_schemas
         self._position, self._ahead_bytes = position, ahead_bytes
-        self._course: IntentReader | None = None
-        self._line: ReaderSession | None = None
+        self._intent_reader: IntentReader | None = None
+        self._session: ReaderSession | None = None
         self._schema: tuple[str, str] | None = None
 
     @property
     def failed(self) -> list[tuple[Lfn, m.Reason]]:
         """Files of which not all entries could be read, so far."""
-        return [] if self._course is None else self._course.failed()
+        return [] if self._intent_reader is None else self._intent_reader.failed()
 
     @property
     def destination(self) -> Destination | None:
         """Its full name, once known."""
-        return None if self._course is None else self._course.destination
+        return None if self._intent_reader is None else self._intent_reader.destination
 
     @property
     def away(self) -> str:
         """Why no news come at present, "" while they do."""
-        return "" if self._line is None else self._line.away
+        return "" if self._session is None else self._session.away
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> EntryBatch:
-        line = self._line or self._open()
-        assert self._course is not None
+        session = self._session or self._open()
+        assert self._intent_reader is not None
         retry_ms = int(self.settings.policy.source_retry_s * 1000)
         deadline = None if self._timeout_s is None else time.monotonic() + self._timeout_s
-        with line.news, waits.on("entries") as waiting:
-            self._course.worked()
+        with session.news, waits.on("entries") as waiting:
+            self._intent_reader.worked()
             while True:
-                line.check()
-                if (batch := self._next_batch(self._course)) is not None:
+                session.check()
+                if (batch := self._next_batch(self._intent_reader)) is not None:
                     return batch
-                if self._course.over:
+                if self._intent_reader.over:
                     break
                 wait_s = _LOOK_S if deadline is None else min(_LOOK_S, deadline - time.monotonic())
                 if wait_s <= 0:
-                    why = line.away or self._course.waits_for(retry_ms)
+                    why = session.away or self._intent_reader.waits_for(retry_ms)
                     raise Temporary(
                         f"no entries came within {self._timeout_s:g} s: {why}",
-                        where=str(self._course.destination),
+                        where=str(self._intent_reader.destination),
                         next=f"see `transfer2go intent explain {self.intent}`",
                     )
-                waiting.what = line.away or self._course.waits_for(retry_ms)
-                line.news.wait(wait_s)
-        self._end(line, self._course)
+                waiting.what = session.away or self._intent_reader.waits_for(retry_ms)
+                session.news.wait(wait_s)
+        self._end(session, self._intent_reader)
         raise StopIteration
 
     def commit(self) -> None:
         """Say in the log, now and acknowledged, that all batches handed out so far are done."""
-        if self._line is not None and self._course is not None:
-            with self._line.news:
-                self._course.worked()
-            self._line.commit()
+        if self._session is not None and self._intent_reader is not None:
+            with self._session.news:
+                self._intent_reader.worked()
+            self._session.commit()
 
     def close(self) -> None:
         """Leave. What was worked on before the batch handed out last is told; a later stream goes on behind it."""
-        line, self._line = self._line, None
-        if line is not None:
-            line.close()
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
 
     def _open(self) -> ReaderSession:
-        line = ReaderSession(self.settings, self.site, self.intent)
+        session = ReaderSession(self.settings, self.site, self.intent)
         try:
-            line.recall()
-            self._course = IntentReader(line.known, line.named(self._name), self._ahead_bytes, self._position)
-            line.begin(self._course)
+            session.recall()
+            self._intent_reader = IntentReader(
+                session.known, session.named(self._name), self._ahead_bytes, self._position
+            )
+            session.begin(self._intent_reader)
         except BaseException:
-            line.close()
+            session.close()
             raise
-        self._line = line
-        return line
+        self._session = session
+        return session
 
-    def _next_batch(self, course: IntentReader) -> EntryBatch | None:
+    def _next_batch(self, intent_reader: IntentReader) -> EntryBatch | None:
         """The next batch that can be handed out; items whose payload makes no sense fail."""
         from streams.events.batches import unpack
         from streams.events.entry_batch import EntryBatch
 
-        while (found := course.next()) is not None:
-            leg, came, start = found
-            item = leg.manifest.items[came.item]
+        while (found := intent_reader.next()) is not None:
+            reader, came, start = found
+            item = reader.manifest.items[came.item]
             try:
                 batch = unpack(came.payload)
             except WireError as error:
-                self._fail(course, leg.id, came.item, m.FailureClass.DATA_BAD, str(error))
+                self._fail(intent_reader, reader.id, came.item, m.FailureClass.DATA_BAD, str(error))
                 continue
             if (why := self._strange(batch, came.fingerprint, item.lfn)) is not None:
-                self._fail(course, leg.id, came.item, m.FailureClass.DATA_BAD, why)
+                self._fail(intent_reader, reader.id, came.item, m.FailureClass.DATA_BAD, why)
                 continue
-            first = leg.manifest.line.starts[came.item]
+            first = reader.manifest.line.starts[came.item]
             if not batch.num_rows:  # an item without entries: it has told its columns
                 continue
             if batch.num_rows != came.stop - came.start:
                 what = f"a payload of {batch.num_rows} entries stands for {came.stop - came.start}"
-                self._fail(course, leg.id, came.item, m.FailureClass.DATA_BAD, what)
+                self._fail(intent_reader, reader.id, came.item, m.FailureClass.DATA_BAD, what)
                 continue
             asked = entries_of(item.selection)
             base = (asked.start if asked is not None else 0) - first
             rows = batch.slice(start - came.start)
-            return EntryBatch(str(item.lfn), base + start, base + came.stop, rows, course.position())
+            return EntryBatch(str(item.lfn), base + start, base + came.stop, rows, intent_reader.position())
         return None
 
     def _strange(self, batch: pa.RecordBatch, told: str, lfn: Lfn) -> str | None:
@@ -182,15 +184,15 @@ class EventStream:
             return None
         return f"its columns are not those of {self._schema[1]}"
 
-    def _fail(self, course: IntentReader, manifest: str, item: int, kind: m.FailureClass, why: str) -> None:
-        course.fail(manifest, item, m.Reason(m.Scope.SOURCE, kind, "read", Text(shown(why, 390))))
+    def _fail(self, intent_reader: IntentReader, manifest: str, item: int, kind: m.FailureClass, why: str) -> None:
+        intent_reader.fail(manifest, item, m.Reason(m.Scope.SOURCE, kind, "read", Text(shown(why, 390))))
 
-    def _end(self, line: ReaderSession, course: IntentReader) -> None:
+    def _end(self, session: ReaderSession, intent_reader: IntentReader) -> None:
         """Everything is done: say so, acknowledged, before whoever iterates is told."""
-        with line.news:
-            course.worked()
-        line.commit()
-        course.check_end("not all could be read")
+        with session.news:
+            intent_reader.worked()
+        session.commit()
+        intent_reader.check_end("not all could be read")
 
     def __enter__(self) -> Self:
         return self

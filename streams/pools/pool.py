@@ -31,7 +31,7 @@ class Hand:
     share: ManifestRanges
     part: Range
     lane: int
-    leg: ManifestReader
+    reader: ManifestReader
     came: list[tuple[Came, int]] = field(default_factory=list)
     """Segments in order, each with the position from which on it is meant."""
     busy: bool = False
@@ -40,15 +40,15 @@ class Hand:
     def gather(self) -> bool:
         """Whether all of it is here."""
         while True:
-            at = self.leg.at
-            if (came := self.leg.next()) is None:
-                return self.leg.over
+            at = self.reader.at
+            if (came := self.reader.next()) is None:
+                return self.reader.over
             self.came.append((came, max(at, came.start)))
 
     @property
     def refused(self) -> m.Reason | None:
         """Why its source can never send it."""
-        return self.leg.failed.get(self.part.item)
+        return self.reader.failed.get(self.part.item)
 
     @property
     def is_open(self) -> bool:
@@ -96,22 +96,22 @@ class Pool(OfIntent):
 
     def take(self, header: m.ChunkHeader, segment: m.Segment, payload: bytes, now_ms: int, lease_ms: int) -> None:
         for hand in self.hands:
-            if hand.leg.id == header.manifest:
-                hand.leg.take(header, segment, payload, now_ms, lease_ms)
+            if hand.reader.id == header.manifest:
+                hand.reader.take(header, segment, payload, now_ms, lease_ms)
                 if segment.item == hand.part.item and segment.reason is None:
                     self.refused.pop((hand.share.id, hand.part.item), None)
 
     def served(self, header: m.ChunkHeader, now_ms: int) -> None:
         for hand in self.hands:
-            if hand.leg.id == header.manifest:
-                hand.leg.served(header.request_no, now_ms)
+            if hand.reader.id == header.manifest:
+                hand.reader.served(header.request_no, now_ms)
 
     def asks(self, now_ms: int, lease_ms: int, retry_ms: int = RETRY_MS) -> list[tuple[ManifestReader, Site, Ranges]]:
         self._retry_ms = retry_ms
         out: list[tuple[ManifestReader, Site, Ranges]] = []
         for hand in self.hands:
-            while not hand.leg.over and (asked := hand.leg.ask(1 << 62, now_ms, lease_ms, retry_ms)) is not None:
-                out.append((hand.leg, *asked))
+            while not hand.reader.over and (asked := hand.reader.ask(1 << 62, now_ms, lease_ms, retry_ms)) is not None:
+                out.append((hand.reader, *asked))
         return out
 
     def claims(self) -> list[m.TransferProgress]:
@@ -166,7 +166,7 @@ class Pool(OfIntent):
         """Drop what others confirmed or no source can read now, and take ranges while a hand is free; those that were
         taken now."""
         for hand in self.hands:
-            if not hand.busy and (refused := hand.leg.refused.get(hand.part.item)) is not None:
+            if not hand.busy and (refused := hand.reader.refused.get(hand.part.item)) is not None:
                 self.refused[hand.share.id, hand.part.item] = refused
                 self.drop(hand)
         self.refused = {key: refused for key, refused in self.refused.items() if not self.shares[key[0]].closed}
@@ -174,8 +174,8 @@ class Pool(OfIntent):
         taken: list[Hand] = []
         while len(self.hands) < HANDS_MAX and not self.stopped and (found := self._next(now_ms)) is not None:
             share, part, lane = found
-            leg = ManifestReader(share.manifest.body, self.destination, (part.start, part.stop))
-            hand = Hand(share, part, lane, leg)
+            reader = ManifestReader(share.manifest.body, self.destination, (part.start, part.stop))
+            hand = Hand(share, part, lane, reader)
             self.hands.append(hand)
             taken.append(hand)
         return taken

@@ -1,6 +1,6 @@
 """A worker: takes ranges of its lanes, has its command work on each, places what it wrote, and confirms.
 
-One thread does all of it but the line's listening, so a worker that stands still loses its lanes. What decides is in
+One thread does all of it but the session's listening, so a worker that stands still loses its lanes. What decides is in
 pool.py; how a command runs in running.py.
 """
 
@@ -85,19 +85,19 @@ class PoolWorker:
         self._name, self._on_range, self._on_beat = name, on_range, on_beat
         self._run: _Run | None = None
         self._runs = 0
-        self._line: ReaderSession
+        self._session: ReaderSession
         self._pool: Pool
         self._store: Endpoint
         self._scratch: str
 
     @property
     def counts(self) -> tuple[int, int]:
-        with self._line.news:
+        with self._session.news:
             return self._pool.counts
 
     @property
     def waits_for(self) -> str:
-        with self._line.news:
+        with self._session.news:
             return self._pool.waits_for
 
     @property
@@ -106,16 +106,16 @@ class PoolWorker:
 
     @property
     def away(self) -> str:
-        return self._line.away
+        return self._session.away
 
     def run(self) -> None:
         with ExitStack() as stack:
             self._scratch = stack.enter_context(scratch.folder())
             self._store = stack.enter_context(open_named(self.settings.endpoints))
-            self._line = line = stack.enter_context(closing(ReaderSession(self.settings, self.site, self.intent)))
-            line.recall()
-            self._pool = Pool(line.known, line.named(self._name), lanes_of(self.settings))
-            line.begin(self._pool)
+            self._session = session = stack.enter_context(closing(ReaderSession(self.settings, self.site, self.intent)))
+            session.recall()
+            self._pool = Pool(session.known, session.named(self._name), lanes_of(self.settings))
+            session.begin(self._pool)
             lanes = stack.enter_context(GroupSlots(self.settings, self.site, self.intent, self._pool.destination))
             stack.callback(self._stop)
             beaten_s = 0.0
@@ -123,7 +123,7 @@ class PoolWorker:
                 if time.monotonic() - beaten_s >= BEAT_S:
                     beaten_s = time.monotonic()
                     self._on_beat(self)
-            line.commit()
+            session.commit()
             self._on_beat(self)
             self._pool.check_end("not all was worked on")
 
@@ -131,8 +131,8 @@ class PoolWorker:
         """Some of what there is to do; whether nothing is left."""
         pool = self._pool
         lanes.poll(self._rest_s())
-        self._line.check()
-        with self._line.news:
+        self._session.check()
+        with self._session.news:
             if lanes.mine != pool.mine:
                 pool.assigned(lanes.mine)
             taken = pool.fill(wall_ms())
@@ -143,7 +143,7 @@ class PoolWorker:
         if over:
             return True
         if untold:
-            self._line.commit()
+            self._session.commit()
         for hand in taken:
             self._look(hand)
         if self._run is not None:
@@ -177,7 +177,7 @@ class PoolWorker:
 
     def _begin(self) -> None:
         """Start on the first range that is here."""
-        with self._line.news:
+        with self._session.news:
             ready = next((hand for hand in self._pool.hands if hand.refused or hand.gather()), None)
             refused = None if ready is None else ready.refused
         if ready is None:
@@ -220,7 +220,7 @@ class PoolWorker:
         return None if hand.share.manifest.items[hand.part.item].length == 1 else stop
 
     def _watch(self, run: _Run) -> None:
-        with self._line.news:
+        with self._session.news:
             wanted = run.hand.is_open
         if not wanted:
             self._stop()
@@ -252,11 +252,11 @@ class PoolWorker:
     def _confirm(self, hand: Hand, of: Meant, output: Output | None, tries: int, seconds: float) -> None:
         """Book the output, then say that the range is done; each is in the log before the next."""
         if output is not None:
-            self._line.publish(outputs.booking(self.site, hand, of, output))
-        with self._line.news:
+            self._session.publish(outputs.booking(self.site, hand, of, output))
+        with self._session.news:
             done = self._pool.settle(hand)
             self._pool.drop(hand)
-        self._line.publish(done)
+        self._session.publish(done)
         self.own += 1
         self._on_range(RangeOutcome(of, output, None, tries, seconds))
 
@@ -265,10 +265,10 @@ class PoolWorker:
         self._tell_failed(hand, reason, tries, seconds)
 
     def _tell_failed(self, hand: Hand, reason: m.Reason, tries: int = 0, seconds: float = 0.0) -> None:
-        with self._line.news:
+        with self._session.news:
             lost = self._pool.settle(hand, reason)
             self._pool.drop(hand)
-        self._line.publish(lost)
+        self._session.publish(lost)
         part, first = hand.part, hand.share.manifest.line.starts[hand.part.item]
         item = hand.share.manifest.items[part.item]
         of = Meant(item.lfn, "", part.start - first, part.stop - first, item.selection)
@@ -280,6 +280,6 @@ class PoolWorker:
         if run is None:
             return
         run.running.stop()
-        with self._line.news:
+        with self._session.news:
             self._pool.drop(run.hand)
         shutil.rmtree(run.folder, ignore_errors=True)

@@ -120,7 +120,7 @@ def test_of_two_that_read_under_one_name_the_later_goes_on(cluster: Settings) ->
             with stream(cluster) as second:
                 taken = numbers(second, 2)
                 assert 50 <= taken[0] <= 90, "the log's word, of the batches before the last"
-                newer = second._line._publisher.writer  # type: ignore[union-attr]
+                newer = second._session._publisher.writer  # type: ignore[union-attr]
                 with pytest.raises(Transfer2goError, match=rf"{newer} reads {ZPEAK} now") as caught:
                     _wait_for_end(first)
                 assert "event work" in str(caught.value)
@@ -153,8 +153,8 @@ def test_what_the_earlier_one_says_afterwards_moves_no_place(cluster: Settings) 
             with stream(cluster, position=position) as second:
                 assert numbers(second, 2)[:1] == [100]
                 second.commit()
-                first._line._publisher.send(ahead)  # type: ignore[union-attr]
-                assert first._line._publisher.flush(10) == 0  # type: ignore[union-attr]
+                first._session._publisher.send(ahead)  # type: ignore[union-attr]
+                assert first._session._publisher.flush(10) == 0  # type: ignore[union-attr]
             with stream(cluster) as third:
                 assert numbers(third, 1)[0] == 120, "neither back at 0 nor ahead at 900"
             with pytest.raises(Transfer2goError, match="took over"):
@@ -211,7 +211,7 @@ def test_who_was_taken_over_from_says_no_last_word(cluster: Settings) -> None:
 
 def _until_taken_over(found: EventStream) -> None:
     deadline = time.monotonic() + 20
-    while found._line._error is None:  # type: ignore[union-attr]
+    while found._session._error is None:  # type: ignore[union-attr]
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -222,6 +222,6 @@ def test_a_pool_under_its_name_ends_a_stream(cluster: Settings) -> None:
         with stream(cluster) as found:
             numbers(found, 3)
             theirs = m.TransferProgress(source.id, ZPEAK, 1, "pool", Ranges([(0, 64)]), Ranges())
-            found._line._publisher.send(theirs)  # type: ignore[union-attr]
+            found._session._publisher.send(theirs)  # type: ignore[union-attr]
             with pytest.raises(NeverWorks, match="workers share T2_B/zpeak"):
                 _wait_for_end(found)

@@ -309,7 +309,7 @@ def answer(pool: Pool, hand: Hand, reason: m.Reason | None, now_ms: int) -> None
     length = hand.part.stop - hand.part.start
     size, crc = (0, None) if reason else (1, 1)
     segment = m.Segment(hand.part.item, hand.part.start - first, length, size, crc, reason, "f")
-    (asked,) = hand.leg.asked
+    (asked,) = hand.reader.asked
     header = m.ChunkHeader(
         hand.share.id, POOL, asked.request_no, hand.part.start, hand.part.stop, (segment,), last=True
     )
@@ -325,8 +325,8 @@ def test_ranges_that_a_source_cannot_read_now_make_room_for_others_and_fail_noth
     def fetch(now_ms: int) -> list[int]:
         """Items of the hands that were filled and asked for."""
         pool.fill(now_ms)
-        for number, (leg, _, ranges) in enumerate(pool.asks(now_ms, LEASE_MS, RETRY_MS)):
-            leg.numbered(ranges, now_ms + number + 1)
+        for number, (reader, _, ranges) in enumerate(pool.asks(now_ms, LEASE_MS, RETRY_MS)):
+            reader.numbered(ranges, now_ms + number + 1)
         return [hand.part.item for hand in pool.hands]
 
     assert fetch(0) == [0, 1]
@@ -357,9 +357,9 @@ def test_a_source_that_can_read_nothing_is_not_asked_for_item_after_item() -> No
     asked = 0
     for now_ms in range(1000):
         pool.fill(now_ms)
-        for leg, _, ranges in pool.asks(now_ms, LEASE_MS, RETRY_MS):
+        for reader, _, ranges in pool.asks(now_ms, LEASE_MS, RETRY_MS):
             asked += 1
-            leg.numbered(ranges, asked)
+            reader.numbered(ranges, asked)
         for hand in list(pool.hands):
             answer(pool, hand, AWAY, now_ms)
     assert asked <= PAUSED_MAX + HANDS_MAX

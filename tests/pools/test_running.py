@@ -96,8 +96,8 @@ def test_what_a_command_leaves_behind_is_killed_when_it_ends(tmp_path: Path) -> 
 def test_a_killed_worker_leaves_no_command(tmp_path: Path, number: int) -> None:
     told = tmp_path / "pids"
     script = f"sleep 600 & echo $! >> {told}; echo $$ >> {told}; trap '' TERM; wait"
-    start = f"Running(['sh', '-c', {script!r}], {{}})"
-    code = f"import time; from streams.pools.running import Running; {start}; time.sleep(600)"
+    start = f"RunningCommand(['sh', '-c', {script!r}], {{}})"
+    code = f"import time; from streams.pools.running import RunningCommand; {start}; time.sleep(600)"
     worker = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
     try:
         left = pids(told, 2)

@@ -5,7 +5,7 @@
     a worker stopped past its session wakes and folds buffered events on old rows → StallGuard exits (75)
     a commit passes one hole of those that transactions leave (a mirror's: one a batch), and none where two follow
     offset 0: offsets lagged by minutes         → `_new_offset` asks what is delivered and open, not what is missing
-    a commit that the group refused counted as made: without a further record the offset stayed behind for ever
+    a commit refused behind a rebalance counted as made: what was delivered again was heard and never committed
                                                 → `_commit_offsets` counts what the broker took
     a fetch position passes records that wait to be delivered, and nothing tells → `fetches` counts, see assignment.py
 
@@ -72,8 +72,7 @@ async def _flush(self: ProducerBuffer) -> None:
 
 
 def _new_offset(self: Consumer, tp: TP) -> int | None:
-    """The offset after the last acknowledged message of `tp` before which no delivered one is open. Forgets nothing:
-    a commit may be refused.
+    """The offset after the last acknowledged message of `tp` before which no delivered one is open.
 
     A rebalance delivers some again. Of those that are committed meanwhile Faust takes no acknowledgement any more.
     """
@@ -82,26 +81,32 @@ def _new_offset(self: Consumer, tp: TP) -> int | None:
     if committed is not None:
         opened.difference_update([offset for offset in opened if offset < committed])
     bound = min(opened, default=None)
-    last = max((offset for offset in acked if bound is None or offset < bound), default=None)
-    return None if last is None else last + 1
+    done = [offset for offset in acked if bound is None or offset < bound]
+    if not done:
+        return None
+    acked[:] = [offset for offset in acked if bound is not None and offset > bound]
+    self._acked_index[tp].difference_update(done)
+    last: int = max(done)
+    return last + 1
 
 
 async def _commit_offsets(self: Consumer, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
-    """Commits; counts as committed what the broker took, and that only, if no rebalance came between."""
+    """Commits; counts as committed what the broker took, and that only, if no rebalance came between.
+
+    What it refuses is of a generation that is over: the next one delivers it again.
+    """
     assigned = self.assignment()
-    counts = {tp: (offset, self._acked[tp]) for tp, offset in offsets.items() if tp in assigned}
-    if not counts:
+    taken = {tp: offset for tp, offset in offsets.items() if tp in assigned}
+    if not taken:
         return False
-    taken = {tp: offset for tp, (offset, _) in counts.items()}
+    acked = {tp: self._acked[tp] for tp in taken}
     await self.app.producer.flush()
     if not await self._commit(taken):
         return False
     self.app.tables.on_commit(taken)
-    for tp, (offset, acked) in counts.items():
-        if self._acked.get(tp) is acked:  # else a rebalance forgot it, and what follows is read anew
+    for tp, offset in taken.items():
+        if self._acked.get(tp) is acked[tp]:  # else a rebalance forgot it, and counts from where it reads
             self._committed_offset[tp] = offset
-            acked[:] = [other for other in acked if other >= offset]
-            self._acked_index[tp] = set(acked)
     self.app.monitor.on_tp_commit(taken)
     return True
 

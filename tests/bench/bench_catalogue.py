@@ -13,7 +13,6 @@ import json
 import os
 import random
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -31,7 +30,7 @@ from streams.core import topics
 from streams.core.names import Dataset, Lfn, Site
 from streams.core.records import DeadLetter
 from streams.core.selectors import parse
-from streams.federation import artifacts
+from streams.federation import artifacts, plan
 from streams.federation.broker import HEAP, Broker, format_if_new, is_ready
 from streams.federation.java import find_java
 from streams.federation.jvm import Jvm
@@ -182,8 +181,8 @@ def broker(bootstrap: str, scratch: Path) -> Iterator[str]:
     cache = Path(os.environ.get("T2G_CACHE", platformdirs.user_cache_path("transfer2go")))
     jars = artifacts.ensure(artifacts.read_list(), cache, lambda step: print(step, file=sys.stderr))
     jvm = Jvm(find_java(), tuple(jars), artifacts.list_path().with_name("log4j2.properties"))
-    port, controller_port = free_ports(2)
-    node = Broker(SITE, scratch / "kafka", port, controller_port)
+    (planned,) = plan.planned([SITE], None, workers=1, credit_bytes=1, home=str(scratch)).sites
+    node = Broker(SITE, scratch / "kafka", planned.port, planned.port + 1)
     format_if_new(node, jvm)
     command = jvm.command("kafka.Kafka", str(node.properties_path), flags=HEAP)
     with (scratch / "kafka.log").open("wb") as log:
@@ -199,14 +198,6 @@ def broker(bootstrap: str, scratch: Path) -> Iterator[str]:
         process.terminate()
         process.wait(30)
         shutil.rmtree(node.directory, ignore_errors=True)
-
-
-def free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in held]
-    for s in held:
-        s.close()
-    return ports
 
 
 def create_topics(bootstrap: str) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from streams.federation import artifacts, broker, java, jvm
+from streams.federation import artifacts, broker, java, jvm, plan
 from streams.federation.process import die_with_parent
 
 TLS = Path(__file__).parent / "tls"
@@ -17,12 +16,12 @@ USER, PASSWORD = "mover", "hush-hush"
 _JAAS = f'org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+def _free_ports(home: Path) -> list[int]:
+    """Three, of those that a local federation would take: below what systems hand out for outgoing connections, or one
+    could be taken between the choice and the start (seen).
+    """
+    (site,) = plan.planned(["T1_A"], None, workers=1, credit_bytes=1, home=str(home)).sites
+    return [site.port, site.port + 1, site.port + 2]
 
 
 @dataclass
@@ -30,7 +29,10 @@ class BrokerProcess:
     directory: Path
     cache: Path
     process: subprocess.Popen[bytes] | None = None
-    ports: list[int] = field(default_factory=lambda: _free_ports(3))
+    ports: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ports = _free_ports(self.directory)
 
     @property
     def bootstrap(self) -> str:

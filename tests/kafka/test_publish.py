@@ -211,7 +211,7 @@ def test_a_broker_that_went_away_is_said_in_bounded_time(mock: Any, settings: Se
     assert publisher.flush(10) == 0
     assert len(said) == 10
     assert all(isinstance(error, Temporary) and "transfer2go status" in str(error) for error in said)
-    assert publisher.incarnation != first
+    until(lambda: publisher.incarnation != first)  # the next producer is made by the lane's own thread
     publisher.send(asked(1), said.append)
     assert publisher.close(0.1) >= 1
     assert len(said) == 11, "what is given up at the end is said too"

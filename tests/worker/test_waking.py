@@ -11,6 +11,7 @@ import pytest
 
 from streams.core import records as m
 from streams.core import topics
+from streams.core.channel import LOG, Channel
 from streams.core.names import IntentId
 from streams.core.policy import Policy
 from streams.core.ranges import Ranges
@@ -225,7 +226,7 @@ def test_nothing_is_asked_before_every_open_transfer_is_noted() -> None:
             assert (rig.log.sent, rig.plane.told) == ([], [])
             assert rig.scheduler.next_due() is None
     assert noted == len(manifests)
-    assert rig.scheduler.credit.outstanding((x.C, 3)) == 100
+    assert rig.scheduler.credit.outstanding(Channel(x.C, LOG, 3)) == 100
     rig.tick()
     for written in manifests:
         rig.opened(written.manifest)

@@ -55,6 +55,14 @@ def values(settings: Settings, topic: str, *, committed: bool) -> list[bytes | N
     return [record.value for record in replay(settings, A, [topic], committed=committed)]
 
 
+def until_ended(settings: Settings, topic: str, end: int) -> None:
+    """A broker answers that a transaction is over before its marker stands in the topic."""
+    deadline = time.monotonic() + 10
+    while end_offsets(settings, A, [topic], committed=True) != {(topic, 0): end}:
+        assert time.monotonic() < deadline, f"no marker before {end}"
+        time.sleep(0.02)
+
+
 def test_aborted_records_and_markers_at_the_end_neither_show_nor_hang(
     real: Settings, topic: str, transactional: Producer
 ) -> None:
@@ -63,6 +71,7 @@ def test_aborted_records_and_markers_at_the_end_neither_show_nor_hang(
         transactional.produce(topic, value)
         transactional.flush(10)
         end(10)
+    until_ended(real, topic, 4)
     assert end_offsets(real, A, [topic]) == {(topic, 0): 4}, "two records, two markers"
     started = time.monotonic()
     assert values(real, topic, committed=True) == [b"good"]
@@ -79,6 +88,7 @@ def test_an_open_transaction_bounds_a_committed_replay(real: Settings, topic: st
     assert values(real, topic, committed=False) == [b"open"]
     assert end_offsets(real, A, [topic], committed=True) == {(topic, 0): 0}
     transactional.commit_transaction(10)
+    until_ended(real, topic, 2)
     assert values(real, topic, committed=True) == [b"open"]
 
 

@@ -100,7 +100,7 @@ def register(
 
     A path `s3://NAME/PATTERN` is the keys of a store of this site that match; each is read once and stays there.
 
-    `lfns` maps paths to LFNs; see `walking.name` for the others. What is placed is a clone or a copy: no write to the
+    `lfns` maps paths to LFNs; see `discovery.name` for the others. What is placed is a clone or a copy: no write to the
     user's file reaches it. `link=True` links where it can, and then such a write does. `replicas_of` finds known
     replicas: a name is one content everywhere, and in one block of a site; what contradicts that is refused before it
     is placed. `on_progress(files, bytes)` after acknowledgements.

@@ -82,14 +82,14 @@ class Ledger:
         self._sites = frozenset(sites)
         self._coverage = Coverage(self._sites if read is None else read)
         self._copies = CopyJudge(self._sites, auditors, self._coverage)
-        self._books = Claims(digest)
+        self._claims = Claims(digest)
         self._journals: dict[PartitionId, Journal] = {}
         self._streams: dict[StreamId, Stream] = {}
         self._closed: set[tuple[Site, str]] = set()
-        self._graves = DeadLetters(release)
+        self._dead_letters = DeadLetters(release)
         self._release = release
-        self._fences = StaleAttempts()
-        self._strays = Misplaced(partitions)
+        self._stale_attempts = StaleAttempts()
+        self._misplaced = Misplaced(partitions)
         self._forgeries = Forgeries()
         self._replicas = ReplicaJudge()
         self._releases: dict[tuple[Site, str], int] = {}
@@ -122,7 +122,7 @@ class Ledger:
         is_first = self._stand(journal, stream, origin.seq)
         if is_new or journal.is_original:
             stream.date(place, origin.at_ms, logged_ms)
-            self._books.fold(place, origin, message, content, logged_ms)
+            self._claims.fold(place, origin, message, content, logged_ms)
             if isinstance(message, m.SiteAnnounced):
                 self._announced(place, origin, message, logged_ms)
                 self._releases[message.site, message.incarnation] = self._release if release is None else release
@@ -130,14 +130,14 @@ class Ledger:
                 self._replicas.hear(place, origin.at_ms, message)
         if journal.is_original:
             journal.date(place, logged_ms)
-            self._strays.pass_by(place, message)
+            self._misplaced.pass_by(place, message)
             how = journal.judge_class(message, content)
             if is_first:
                 stream.classify(origin.seq, how)
             if isinstance(message, m.TransferProgress):
-                self._fences.pass_by(place, message, how)
+                self._stale_attempts.pass_by(place, message, how)
             if isinstance(message, m.DeadLetter):
-                self._graves.bury(place, origin, message)
+                self._dead_letters.bury(place, origin, message)
 
     def copy(self, place: LogPosition, origin: m.Origin, record: int) -> bool:
         """Fold a copy of a record heard at another site, without its message; False, and nothing folded, if unknown."""
@@ -212,7 +212,10 @@ class Ledger:
         gaps = list(self._copies.gaps(self._streams, self._closed))
         found = wanted(gaps, self._streams, self._last())
         self._wanted = frozenset(number for numbers in found.values() for number in numbers)
-        for partition in (*self._graves.asked(self._journals), *self._replicas.asked(self._books, self._coverage.read)):
+        for partition in (
+            *self._dead_letters.asked(self._journals),
+            *self._replicas.asked(self._claims, self._coverage.read),
+        ):
             found.setdefault(partition, set())
         return found
 
@@ -223,7 +226,7 @@ class Ledger:
 
         `content` as in `hear`; `message` gives the record, None if the gate refuses it.
         """
-        self._graves.locate(place, content, message)
+        self._dead_letters.locate(place, content, message)
         self._replicas.locate(place, message)
         stream = StreamId(origin.site, origin.incarnation, split(place.topic)[1], place.partition)
         if (stream, origin.seq) in self._wanted:
@@ -252,14 +255,14 @@ class Ledger:
                 findings.cannot(invariant, f"journals of {site}: {how}")
         staleness = staleness or Staleness()
         intents = IntentJudge(self._sites, whole, reached, stale_ms, findings, now_ms, staleness)
-        counts = intents.judge_all(self._books)
+        counts = intents.judge_all(self._claims)
         partitions = self._judge_journals(intents.contradicting, reached, findings)
-        self._graves.judge(self._journals, self._books, self._releases, now_ms - grace_ms, findings)
-        self._replicas.judge(self._books, whole, whole == self._sites, findings)
+        self._dead_letters.judge(self._journals, self._claims, self._releases, now_ms - grace_ms, findings)
+        self._replicas.judge(self._claims, whole, whole == self._sites, findings)
         self._forgeries.judge(self._coverage.read, findings)
         judge_clocks(self._streams.values(), self._journals.values(), findings)
-        self._fences.judge(findings)
-        self._strays.judge(findings)
+        self._stale_attempts.judge(findings)
+        self._misplaced.judge(findings)
         self._judge_streams(now_ms, grace_ms, findings)
         return findings.close(partitions, counts)
 
@@ -270,7 +273,7 @@ class Ledger:
         for place, refused in contradicting.items():
             owed.setdefault(place[:3], {})[place.offset] = refused
         return tuple(
-            judge_journal(journal, self._graves.of(key), owed.get(key, {}), reached, findings)
+            judge_journal(journal, self._dead_letters.of(key), owed.get(key, {}), reached, findings)
             for key, journal in sorted(self._journals.items())
         )
 

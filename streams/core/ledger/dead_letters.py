@@ -87,7 +87,7 @@ class DeadLetters:
     def judge(
         self,
         journals: Mapping[PartitionId, Journal],
-        books: Claims,
+        claims: Claims,
         releases: Mapping[tuple[Site, str], int],
         young_ms: int,
         findings: FindingList,
@@ -108,7 +108,9 @@ class DeadLetters:
                 if offset < end:
                     findings.check(_I6)
                     if offset in buried:
-                        self._judge_buried(LogPosition(*key, offset), buried[offset], letter, books, releases, findings)
+                        self._judge_buried(
+                            LogPosition(*key, offset), buried[offset], letter, claims, releases, findings
+                        )
                 elif findings.past(letter.at_ms) < young_ms:
                     words = f"a dead letter points at {topic}[{partition}]@{offset}, which was never there"
                     findings.find(_I6, words, letter.place)
@@ -118,13 +120,13 @@ class DeadLetters:
         place: LogPosition,
         buried: _Buried,
         letter: Letter,
-        books: Claims,
+        claims: Claims,
         releases: Mapping[tuple[Site, str], int],
         findings: FindingList,
     ) -> None:
         if buried.said_again:
             return
-        if buried.intent is not None and len(books.intent(buried.intent).bodies.ranked) > 1:
+        if buried.intent is not None and len(claims.intent(buried.intent).bodies.ranked) > 1:
             return
         words = f"a dead letter refuses a {buried.kind} that the gate accepts ({letter.reason})"
         name = f"{letter.place.partition}:{letter.place.offset}"
@@ -132,12 +134,12 @@ class DeadLetters:
         if release < self._release:
             words += f"; release {release} wrote it: `transfer2go --site {letter.place.site} dlq requeue {name}`"
             findings.note(_I6, words, letter.place, place)
-        elif buried.manifest is not None and not _is_written(buried.manifest, books):
+        elif buried.manifest is not None and not _is_written(buried.manifest, claims):
             findings.note(_I6, f"{words}; it is about {buried.manifest}, which nobody wrote", letter.place, place)
         else:
             findings.find(_I6, f"{words}; nobody has said it again", letter.place, place)
 
 
-def _is_written(manifest: ManifestId, books: Claims) -> bool:
-    row = books.known(manifest)
+def _is_written(manifest: ManifestId, claims: Claims) -> bool:
+    row = claims.known(manifest)
     return row is not None and bool(row.written)

@@ -61,15 +61,15 @@ class ReplicaJudge:
         self._said.append(_Said(place, at_ms, message.site, message.dataset, manifest, start))
         self._by.extend([by] * (len(self._names) - len(self._by)))
 
-    def asked(self, books: Claims, read: Collection[Site]) -> Iterator[PartitionId]:
+    def asked(self, claims: Claims, read: Collection[Site]) -> Iterator[PartitionId]:
         """Partitions to be read once more for the names of files with two contents. `read`: sites that were read."""
-        self._compare(books, read)
+        self._compare(claims, read)
         for files in self._conflicts:
             for file in files:
                 self._asked.setdefault(self._said[self._by[file]].place, set()).add(file)
         yield from {place[:3] for place in self._asked}
 
-    def _compare(self, books: Claims, read: Collection[Site]) -> None:
+    def _compare(self, claims: Claims, read: Collection[Site]) -> None:
         self._conflicts, self._more, self._asked = [], 0, {}
         converted: dict[int, bool] = {}
         names, by = self._names, self._by
@@ -90,7 +90,7 @@ class ReplicaJudge:
                 key=lambda file: self._said[by[file]].place.rank,
             )
             other = next((file for file in standing[1:] if self._content(file) != self._content(standing[0])), None)
-            if other is None or any(self._is_converted(by[file], books, converted) for file in standing):
+            if other is None or any(self._is_converted(by[file], claims, converted) for file in standing):
                 continue
             if len(self._conflicts) < FINDINGS_MAX:
                 self._conflicts.append((standing[0], other))
@@ -100,11 +100,11 @@ class ReplicaJudge:
     def _content(self, file: int) -> tuple[int, int]:
         return self._bytes[file], self._adlers[file]
 
-    def _is_converted(self, by: int, books: Claims, known: dict[int, bool]) -> bool:
+    def _is_converted(self, by: int, claims: Claims, known: dict[int, bool]) -> bool:
         """Whether a destination made these files from entries: two sites may write the same entries as other bytes."""
         if by not in known:
             manifest = self._said[by].manifest
-            written = None if manifest is None else books.manifest(manifest).written.first
+            written = None if manifest is None else claims.manifest(manifest).written.first
             known[by] = written is not None and written.word.in_entries
         return known[by]
 
@@ -118,7 +118,7 @@ class ReplicaJudge:
             for file in files:
                 self._lfns[file] = found.files[file - self._said[self._by[file]].start].lfn
 
-    def judge(self, books: Claims, sites: Collection[Site], is_complete: bool, findings: FindingList) -> None:
+    def judge(self, claims: Claims, sites: Collection[Site], is_complete: bool, findings: FindingList) -> None:
         """`sites`: whose journals were all read whole; `is_complete`: they are those of the whole federation."""
         findings.check(_I4, self._count)
         for one, other in self._conflicts:
@@ -137,7 +137,7 @@ class ReplicaJudge:
                 continue
             if (said.site, said.manifest) in told:
                 continue
-            why = self._from_nothing(said.manifest, said.site, books, is_complete)
+            why = self._from_nothing(said.manifest, said.site, claims, is_complete)
             if why is not None:
                 told.add((said.site, said.manifest))
                 words = f"{said.site} says it holds files of {said.dataset} by {said.manifest}, {why}"
@@ -148,9 +148,9 @@ class ReplicaJudge:
         size, adler = self._content(file)
         return f"{size} bytes with adler32 {adler:08x} at {said.site} in {said.dataset}"
 
-    def _from_nothing(self, manifest: ManifestId, site: Site, books: Claims, is_complete: bool) -> str | None:
+    def _from_nothing(self, manifest: ManifestId, site: Site, claims: Claims, is_complete: bool) -> str | None:
         """Why no transfer can have brought it, or None. A worker says what it holds after its own plan."""
-        row = books.known(manifest)
+        row = claims.known(manifest)
         if is_complete and (row is None or not row.written):
             return "which nobody wrote"
         transfer = None if row is None else next((t for d, t in row.transfers.items() if d == site), None)

@@ -41,8 +41,8 @@ class IntentJudge:
         self.contradicting: dict[LogPosition, RefusedRecord] = {}
         """Second bodies under an intent's id: only a dead letter at home answers for them."""
 
-    def judge_all(self, books: Claims) -> IntentCounts:
-        for intent, row in sorted(books.intents.items()):
+    def judge_all(self, claims: Claims) -> IntentCounts:
+        for intent, row in sorted(claims.intents.items()):
             self._judge(intent, row)
         return IntentCounts(**self._counts)
 

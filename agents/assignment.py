@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from faust.types import TP
 
-from agents import faust_fixes
+from agents import process
 from streams.worker.dispatcher import Dispatcher
 
 log = structlog.get_logger(__name__)
@@ -25,7 +25,7 @@ TELL_S = 10.0
 class Assignment:
     """Follows an app's assignment and wakes its partitions."""
 
-    def __init__(self, app: Any, dispatcher: Dispatcher, guard: faust_fixes.StallGuard, topics: frozenset[str]) -> None:
+    def __init__(self, app: Any, dispatcher: Dispatcher, guard: process.StallGuard, topics: frozenset[str]) -> None:
         self.app, self.dispatcher, self.guard, self.topics = app, dispatcher, guard, topics
         self._waking: asyncio.Task[None] | None = None
         self._passed: dict[TP, int] = {}
@@ -51,7 +51,7 @@ class Assignment:
 
     async def on_recovered(self, _app: Any, **_: Any) -> None:
         """Tables are whole: starts to wake what sleeps. A rebalance meanwhile starts it anew."""
-        faust_fixes.spare_the_loop()
+        process.spare_the_loop()
         self.guard.longest_s = 0.0
         if self._waking is not None:
             self._waking.cancel()
@@ -63,7 +63,7 @@ class Assignment:
         except Exception as error:
             # A task's fault is heard by nobody, and a worker that sleeps for ever looks alive to its group.
             log.exception("not caught up")
-            faust_fixes.die("a partition cannot be woken", why=f"{type(error).__name__}: {error}")
+            process.die("a partition cannot be woken", why=f"{type(error).__name__}: {error}")
 
     async def _catch_up(self) -> None:
         asleep = {p for p in self.owned if not self.dispatcher.scheduler.is_awake(p)}
@@ -90,26 +90,19 @@ class Assignment:
         """Says what is waited for, if it takes long."""
         for tp in sorted(set().union(*behind.values())):
             position = await self.app.consumer.position(tp)
-            unheard = sorted(self._unheard(tp))
+            unheard = self.app.consumer.unheard(tp)
             log.info("catching up", topic=tp.topic, partition=tp.partition, end=ends[tp], at=position, unheard=unheard)
 
     async def _reached(self, tp: TP, end: int) -> bool:
-        # The fetch position passes transaction markers, which no event ever shows; what it passed may still be queued.
+        # The position passes transaction markers, which no event ever shows, and what is on its way here still.
         consumer = self.app.consumer
         position = await consumer.position(tp)
         if position is None or position < end:
             return False
-        # Records that it passed may be in the consumer's hand: they are delivered before it fetches again. A partition
-        # that woke before its last facts closed transfers a second time (seen, at an upgrade).
+        # A partition that woke before its last facts closed transfers a second time (seen, at an upgrade).
         if consumer.fetches <= self._passed.setdefault(tp, consumer.fetches):
             return False
-        return all(offset >= end for offset in self._unheard(tp))
-
-    def _unheard(self, tp: TP) -> list[int]:
-        # One delivered twice, in two rebalances, stays among the unacknowledged though it is: for as long as its stream
-        # holds on to it as the last event.
-        messages = list(self.app.consumer._unacked_messages)
-        return [message.offset for message in messages if message.tp == tp and not message.acked]
+        return all(offset >= end for offset in consumer.unheard(tp))
 
     async def _wake_one(self, partition: int) -> None:
         scheduler = self.dispatcher.scheduler

@@ -14,7 +14,7 @@ from typing import Any
 import faust
 
 from agents import dead_letters
-from agents.faust_fixes import StallGuard, die
+from agents.process import StallGuard, die
 from streams.core import topics
 from streams.core.names import Site
 from streams.worker.dispatcher import Dispatcher

@@ -19,7 +19,7 @@ import structlog
 from faust import auth
 from faust.cli.agents import agents as agents_command
 
-from agents import families, faust_fixes, logs, tables
+from agents import families, faust_fixes, logs, process, tables
 from agents.assignment import Assignment
 from streams.core import records as m
 from streams.core.names import Site
@@ -114,7 +114,7 @@ class SiteWorker:
         )
         self.scheduler = Scheduler(here, settings.policy, partitions, self.effects, now_ms)
         self.dispatcher = Dispatcher(here, self.turns, self.scheduler, self.effects, self.plane, now_ms)
-        self.guard = faust_fixes.StallGuard()
+        self.guard = process.StallGuard()
         read = families.register(self.app, self.dispatcher, self.publisher, self.guard, here, settings.peers)
         self.assignment = Assignment(self.app, self.dispatcher, self.guard, read)
         self.api = Api(settings, self.view, self._vitals())
@@ -150,7 +150,7 @@ class SiteWorker:
             raise Temporary(f"a dead letter was not published: {error}", letter.topic)
 
     def _view_died(self, error: Exception) -> None:
-        faust_fixes.die("the view cannot go on", why=str(error))
+        process.die("the view cannot go on", why=str(error))
 
     def _plane_started(self) -> None:
         """From the keeper's thread: a new plane is told everything, also what woke before there was any."""
@@ -200,7 +200,7 @@ class SiteWorker:
                     await asyncio.sleep(SLICE_S)  # as long for hearing as for asking, or neither would come to an end
             except Exception as error:
                 log.exception("rows cannot be asked")
-                faust_fixes.die("what is owed cannot be read here now", why=f"{type(error).__name__}: {error}")
+                process.die("what is owed cannot be read here now", why=f"{type(error).__name__}: {error}")
 
     async def run_announcements(self) -> None:
         """Says for ever that this worker lives, and its last sequence numbers."""
@@ -250,7 +250,7 @@ def _topics_of(_command: object, agent: Any) -> str:
 def _give_up(error: Transfer2goError) -> NoReturn:
     """Ends a worker that cannot begin, with one line: 75 where a later start can succeed, else what never works."""
     if error.retry_helps:
-        faust_fixes.die(str(error))
+        process.die(str(error))
     log.error(str(error), exit_code=error.exit_code)
     sys.stderr.flush()
     os._exit(error.exit_code)

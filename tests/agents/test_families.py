@@ -11,7 +11,7 @@ import pytest
 
 from agents import families
 from agents.families import intent_topics, request_topics, transfer_topics
-from agents.faust_fixes import StallGuard
+from agents.process import StallGuard
 from streams.core import records, topics
 from streams.core.names import Site
 from streams.worker.rows import TableFailed

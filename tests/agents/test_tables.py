@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from faust.stores.rocksdb import RocksDBOptions
 
-from agents import faust_fixes, tables
+from agents import tables
 from streams.core import topics
 from streams.errors import WireError
 from streams.worker import rows, turn
@@ -44,7 +44,7 @@ class Store(dict[bytes, bytes]):
 @pytest.fixture
 def table(tmp_path: Path) -> tables.FaustTable:
     """Of a worker that owns two partitions."""
-    options = faust_fixes.table_options()
+    options = tables.table_options()
     assert options.pop("driver") == "rocksdict"
     databases = {n: RocksDBOptions(**options, use_rocksdict=True).open(tmp_path / str(n)) for n in (PARTITION, OTHER)}
     store = Store(databases)

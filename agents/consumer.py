@@ -86,17 +86,19 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        self._begin()
+        self._begin(self._thread.position_no)
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def perform_seek(self) -> None:
-        self._begin(await self.seek_to_committed())
+        await self.seek_to_committed()
+        self._begin(self._thread.position_no)
 
-    def _begin(self, committed: Mapping[TP, int] | None = None) -> None:
-        for known in (self._acked, self._acked_index, self._committed_offset):
-            known.clear()
-        self._committed_offset.update(committed or {})
-        self.deliveries.begin(self._thread.position_no)
+    def _begin(self, position_no: int) -> None:
+        """What was fetched before the position was set counts no more. A fetch may tell it before who set it does."""
+        if position_no > self.deliveries.position_no:
+            for known in (self._acked, self._acked_index, self._committed_offset):
+                known.clear()
+            self.deliveries.begin(position_no)
 
     # records
 
@@ -105,8 +107,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self.fetches += 1
         fetched = await super()._getmany(active_partitions, timeout)
         records, position_no = fetched or ({}, self.deliveries.position_no)
-        if position_no > self.deliveries.position_no:
-            self.deliveries.begin(position_no)
+        self._begin(position_no)
         fresh = {}
         for tp, batch in records.items():
             if not self.app.topics.acks_enabled_for(tp.topic):

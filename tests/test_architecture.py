@@ -96,6 +96,20 @@ MAY_IMPORT: dict[str, set[str]] = {
         "streams.core.policy",
     },
     # Its decision is a record.
+    # Readers: destinations that keep nothing. Their rows know the intent's and the manifest's, and no other machine's.
+    "streams.core.readers": FACTS
+    | {
+        "streams.core.chain",
+        "streams.core.channel",
+        "streams.core.completion",
+        "streams.core.intent",
+        "streams.core.manifest",
+        "streams.core.policy",
+        "streams.core.selections",
+        "streams.core.topics",
+        "streams.core.transfer",
+        "streams.errors",
+    },
     "streams.core.routing": {"streams.core.names", "streams.core.records"},
     "streams.core.sampling": {"streams.core.names", "streams.errors"},
     # NEVER intent, transfer, owed: the ledger judges them.
@@ -198,22 +212,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     }
     | KAFKA
     | ANY_CORE,
-    "streams.consuming.intent_reader": {"streams.consuming"} | ANY_CORE,
-    "streams.consuming.manifest_reader": ANY_CORE,
-    # What is told until it is in the log, and whose a name is: no client, whoever runs them.
+    # What is told until it is in the log: no client, whoever runs it.
     "streams.consuming.outbox": ANY_CORE,
-    "streams.consuming.name_claim": ANY_CORE,
     # Workers that share a consumer's entries: the same session, the site's storage, a command.
     "streams.pools": {"streams.consuming", "streams.events", "streams.storage", "confluent_kafka"} | KAFKA | ANY_CORE,
-    "streams.pools.ranges": ANY_CORE,
-    "streams.pools.manifest_ranges": {"streams.consuming.manifest_reader", "streams.pools.ranges"} | ANY_CORE,
-    "streams.pools.pool": {
-        "streams.consuming.intent_reader",
-        "streams.consuming.manifest_reader",
-        "streams.pools.manifest_ranges",
-        "streams.pools.ranges",
-    }
-    | ANY_CORE,
     "streams.pools.reaper": set(),
     "streams.registration": {"streams.storage"} | KAFKA | ANY_CORE,
     "streams.registration.discovery": {"streams.storage"} | ANY_CORE,
@@ -256,6 +258,7 @@ CALLED_BY_NOBODY = {
     "streams.demo": {"streams.cli", "streams.demo"},
 }
 CORE_STDLIB = {
+    "abc",
     *(
         "__future__",
         "array",

@@ -1,1 +1,1 @@
-"""Entries of an intent, read while they come: a consumer is a small destination, `SITE/NAME`, with its own place."""
+"""Entries of an intent, read while they come: `EventStream`, and the session with the log of every reader."""

@@ -56,6 +56,8 @@ class Outbox:
     def __init__(self, send: Callable[[m.Message, OnAck], None], *, heard_back: bool) -> None:
         self._send, self._heard_back = send, heard_back
         self._owed: dict[Subject, _Owed] = {}
+        self._said: dict[Subject, m.Message] = {}
+        """The last that is in the log of subjects that are heard back."""
         self._changed = threading.Condition()
         self._no = 0
         self._closed = False
@@ -67,6 +69,8 @@ class Outbox:
         subject = subject_of(message)
         with self._changed:
             found = self._owed.get(subject)
+            if found is None and self._said.get(subject) == message:
+                return {}
             if found is None or found.message != message:
                 self._no += 1
                 if found is None:  # whatever was owed of it before is settled
@@ -138,6 +142,8 @@ class Outbox:
 
     def _settle(self, subject: Subject, no: int) -> None:
         owed = self._owed[subject]
+        if isinstance(owed.sent, m.TransferProgress | m.CompletionRecord):
+            self._said[subject] = owed.sent
         owed.settled_no, owed.sent, self.error = no, None, None
         if owed.no == no:
             del self._owed[subject]

@@ -1,8 +1,7 @@
-"""A consumer's side of the log: one thread that hears facts and payload, asks for more, and tells how far it is.
+"""A reader's side of the log: one thread that hears facts and payload, asks for more, and tells how far it is.
 
-What is known is in intent_reader.py, guarded by `news`; what is told is owed in outbox.py until it is in the log. No
-record stops the thread; a broker that stays away is said in `away` and waited for. Of two processes that read under one
-name, the one that came later goes on: name_claim.py.
+What is heard, asked for and owed is decided in core/readers, guarded by `news`; what is owed is sent again until it is
+in the log (outbox.py). No record stops the thread; a broker that stays away is said in `away` and waited for.
 """
 
 from __future__ import annotations
@@ -12,21 +11,19 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from streams import wire
 from streams.client.follower import fact_of, topics_of_intents
-from streams.consuming.consumer import Consumer
-from streams.consuming.intent_reader import Known
-from streams.consuming.manifest_reader import ENDPOINT, ManifestReader
-from streams.consuming.name_claim import Claim, standing, taken_over, writer_name
 from streams.consuming.outbox import Marks, Outbox
 from streams.core import records as m
 from streams.core import topics
-from streams.core.channel import LOG
 from streams.core.names import Destination, IntentId, ManifestId, Site
-from streams.core.ranges import Ranges
+from streams.core.readers.claims import Claim, writer_name
+from streams.core.readers.process import ReaderProcess, Said
+from streams.core.readers.reader import Known, Reader
+from streams.core.readers.window import Ask
 from streams.errors import CLUSTER_AWAY, NotFound, Temporary, Transfer2goError, UsageError, WireError
 from streams.kafka.publish import Publisher, wall_ms
 from streams.kafka.reader import Record
@@ -63,17 +60,14 @@ class ReaderSession:
         self._retry_ms = int(settings.policy.source_retry_s * 1000)
         self._partitions = settings.registry.partitions
         self.known = Known(intent)
-        self._consumer: Consumer | None = None
+        self._process: ReaderProcess | None = None
         self._publisher = Publisher(
             settings, site, writer_name(socket.gethostname(), os.getpid(), time.time_ns() // 1000), "consumer"
         )
         self._outbox = Outbox(self._publisher.send, heard_back=False)
-        self._claim: Claim | None = None
-        """Under which its name is this process's, where it is one process's."""
         self._reader = SteadyReader(settings, site, large_records=True, away_s=5.0)
         self._places: set[tuple[str, int]] = set()
         self._noted: dict[tuple[str, int], int] = {}
-        self._request_no = 0
         self.news = threading.Condition()
         self.away = ""
         """Why no news come at present, "" while they do."""
@@ -113,12 +107,14 @@ class ReaderSession:
             raise NotFound(f"{who} at {self._site} is a destination of {intent}; consumers: {there}")
         raise UsageError(f"{intent} has several consumers at {self._site}: {there}", next="name one")
 
-    def begin(self, consumer: Consumer) -> None:
-        self._consumer = consumer
-        if consumer.exclusive:
+    def begin(self, reader: Reader) -> None:
+        writer = self._publisher.writer
+        self._process = ReaderProcess(reader, writer, lease_ms=self._lease_ms, retry_ms=self._retry_ms)
+        if reader.exclusive:
             self._outbox = Outbox(self._publisher.send, heard_back=True)
-        self._enter(consumer.new(), at_start=True)
-        self._thread = threading.Thread(target=self._run, name=f"line-{consumer.destination.consumer}", daemon=True)
+        self._enter(self._process, reader.new(), at_start=True)
+        name = f"reader-{reader.destination.consumer}"
+        self._thread = threading.Thread(target=self._run, args=(self._process,), name=name, daemon=True)
         self._thread.start()
 
     # whoever consumes
@@ -129,11 +125,15 @@ class ReaderSession:
             raise self._error
 
     def commit(self) -> None:
-        """Tell all that is to be told, and wait for the log to have it: that or what says more. Temporary when it does
-        not come within ACK_S."""
+        """Tell all that is to be told, last words too, and wait for the log to have it: that or what says more.
+
+        Temporary when it does not come within ACK_S.
+        """
         self.check()
         self._tell()
-        self._wait(self._outbox.marks())
+        while marks := self._outbox.marks():
+            self._wait(marks)
+            self._tell()
 
     def publish(self, message: m.Message) -> None:
         """Send it and wait until the broker has it. Temporary when it does not take it within ACK_S."""
@@ -161,20 +161,20 @@ class ReaderSession:
         self._running = False
         if self._thread is not None:
             self._thread.join(10.0)
-        if self._consumer is not None and self._error is None:
+        if self._process is not None and self._error is None:
             try:
                 self._tell(at_once=True)
             except Transfer2goError as error:
-                log.warning("%s: its place is not told: %s", self._consumer.destination, error)
+                log.warning("%s: its place is not told: %s", self._process.reader.destination, error)
         self._publisher.close()
         self._reader.close()
 
     # the thread
 
-    def _run(self) -> None:
+    def _run(self, process: ReaderProcess) -> None:
         told_s = reported_s = announced_s = time.monotonic() - COMMIT_S
         while self._running:
-            if self._went_well(self._round):
+            if self._went_well(partial(self._round, process)):
                 self.away = self._reader.away
             now_s = time.monotonic()
             if not self._running or now_s - told_s < COMMIT_S:
@@ -182,7 +182,7 @@ class ReaderSession:
             told_s = now_s
             if now_s - reported_s >= self._settings.policy.report_s:
                 reported_s = now_s
-                self._went_well(self._report)
+                self._went_well(partial(self._report, process))
             self._went_well(self._tell)
             if now_s - announced_s >= ANNOUNCE_S:
                 announced_s = now_s
@@ -208,95 +208,68 @@ class ReaderSession:
             self._outbox.close()
             self.news.notify_all()
 
-    def _round(self) -> None:
-        assert self._consumer is not None
+    def _round(self, process: ReaderProcess) -> None:
         records = self._reader.batch(POLL_S)
         with self.news:
             for record in records:
                 self._hear(record)
-            if bodies := self._consumer.new():
-                self._enter(bodies, at_start=False)
+            if bodies := process.reader.new():
+                self._enter(process, bodies, at_start=False)
             if records:
                 self.news.notify_all()
-            if not self._consumer.stopped:
-                self._request_all()
+            self._request_all(process)
             self._read([])
             if bodies:  # what it claims, before anything of it can come
                 self._outbox.send()
 
     def _hear(self, record: Record) -> None:
+        process = self._process
         if topics.split(record.topic)[1] == topics.chunks_to(self._site):
-            self._payload(record)
+            if process is not None:
+                self._payload(process, record)
         elif record.topic == topics.CHUNK_EVENTS:
-            if self._consumer is not None and (said := self._progress(record)) is not None:
-                self._hear_progress(*said)
+            if process is not None and (said := self._progress(process, record)) is not None:
+                self._hear_progress(process, *said)
         elif record.key == self.known.row.intent.encode() and (fact := fact_of(record, self._site)) is not None:
             self.known.hear(*fact)
 
-    def _hear_progress(self, claim: Claim, writer: str, said: m.TransferProgress) -> None:
-        assert self._consumer is not None
-        self._consumer.hear_progress(said)
+    def _hear_progress(self, process: ReaderProcess, said: m.TransferProgress, writer: str) -> None:
+        process.hear(said, writer)
         if writer == self._publisher.writer:
             self._outbox.heard(said)
-        elif self._claim is not None and claim > self._claim:
-            raise taken_over(self._consumer.destination, claim)
 
-    def _payload(self, record: Record) -> None:
+    def _payload(self, process: ReaderProcess, record: Record) -> None:
         key, value = record.key or b"", record.value
-        if self._consumer is None or value is None or key.decode("ascii", "replace") not in self._consumer.manifests:
+        if value is None or key.decode("ascii", "replace") not in process.reader.open:
             return
         try:
             header = wire.decode_chunk(record.topic, key, value, record.headers, self._site).header
         except WireError as error:
             log.warning("payload is refused: %s", error)
             return
-        if header.destination != self._consumer.destination:
-            return
-        at = 0
-        for segment in header.segments:
-            piece = value[at : at + segment.size]
-            at += segment.size
-            if segment.reason is None and crc32c(piece) != segment.crc32c:
-                log.warning("%s item %d: crc32c differs; asked again later", header.manifest, segment.item)
-                continue
-            self._consumer.take(header, segment, piece, wall_ms(), self._lease_ms)
-        if header.last:
-            self._consumer.served(header, wall_ms())
+        process.take(header, _sound(header, value), wall_ms())
 
-    def _enter(self, bodies: Sequence[m.ManifestWritten], *, at_start: bool) -> None:
+    def _enter(self, process: ReaderProcess, bodies: Sequence[m.ManifestWritten], *, at_start: bool) -> None:
         """Take in manifests, with what the log holds of the way through them.
 
-        What is written later no earlier process of a stream has read of; in a pool others may be ahead.
+        What is written later no earlier process of an ordered reader has read of; of a shared one others may be ahead.
         """
-        assert self._consumer is not None
         # noted before what stands there is read; with what is asked for first, since an answer waits for the fetch
         # under way
         places = [(topics.CHUNK_EVENTS, partition) for partition in self._partitions_of(bodies)]
-        destination = self._consumer.destination
+        destination, exclusive = process.reader.destination, process.reader.exclusive
         first = next((b for b in bodies if (destination, b.manifest) not in self.known.completed), None)
         self._note(places + ([] if first is None else self._payload_places(first.manifest)))
-        found = self._told(bodies) if at_start or not self._consumer.exclusive else {}
-        if at_start and self._consumer.exclusive:
-            before = [claim.attempt for said in found.values() for claim, _ in said]
-            self._consumer.attempt = 1 + max(before, default=0)
-            self._claim = Claim.by(self._consumer.attempt, self._publisher.writer)
-        for body in bodies:
-            self._consumer.enter(body, self._counting(found.get(body.manifest, [])))
-        for claim in self._consumer.claims():
+        found = self._told(process, bodies) if at_start or not exclusive else {}
+        for claim in process.enter(bodies, found, at_start=at_start):
             self._outbox.put(claim)
-
-    def _counting(self, said: list[tuple[Claim, m.TransferProgress]]) -> list[m.TransferProgress]:
-        """All of a pool's, and of a stream's what the process says that has the name."""
-        if self._claim is None or any(progress.endpoint != ENDPOINT for _, progress in said):
-            return [progress for _, progress in said]
-        return standing(said)
 
     def _partitions_of(self, bodies: Sequence[m.ManifestWritten]) -> list[int]:
         return sorted({topics.partition_of(body.manifest, self._partitions) for body in bodies})
 
-    def _told(self, bodies: Sequence[m.ManifestWritten]) -> dict[ManifestId, list[tuple[Claim, m.TransferProgress]]]:
+    def _told(self, process: ReaderProcess, bodies: Sequence[m.ManifestWritten]) -> dict[ManifestId, list[Said]]:
         """What other processes of this name said of their way through these manifests, in order."""
-        told: dict[ManifestId, list[tuple[Claim, m.TransferProgress]]] = {body.manifest: [] for body in bodies}
+        told: dict[ManifestId, list[Said]] = {body.manifest: [] for body in bodies}
         if not bodies:
             return told
         written_ms, now_ms = min(self.known.written_ms[manifest] for manifest in told), wall_ms()
@@ -310,15 +283,12 @@ class ReaderSession:
         partitions = self._partitions_of(bodies)
         start: Start = since or "beginning"
         for record in replay(self._settings, self._site, [topics.CHUNK_EVENTS], partitions=partitions, start=start):
-            if (found := self._progress(record)) is not None:
-                claim, _, said = found
-                if said.manifest in told:
-                    told[said.manifest].append((claim, said))
+            if (found := self._progress(process, record)) is not None and found[0].manifest in told:
+                told[found[0].manifest].append((Claim.by(found[0].attempt, found[1]), found[0]))
         return told
 
-    def _progress(self, record: Record) -> tuple[Claim, str, m.TransferProgress] | None:
-        """What somebody of this name said of the way through one of its manifests: under which claim, and who."""
-        assert self._consumer is not None
+    def _progress(self, process: ReaderProcess, record: Record) -> tuple[m.TransferProgress, str] | None:
+        """What somebody of this name said of the way through one of its manifests, and who."""
         if (record.key or b"").decode("ascii", "replace") not in self.known.manifests:
             return None
         try:
@@ -326,42 +296,24 @@ class ReaderSession:
         except WireError as error:
             log.warning("a record is refused: %s (%s %s@%s)", error, record.topic, record.partition, record.offset)
             return None
-        said, writer = heard.message, heard.origin.writer
-        if not isinstance(said, m.TransferProgress) or said.destination != self._consumer.destination:
+        said = heard.message
+        if not isinstance(said, m.TransferProgress) or said.destination != process.reader.destination:
             return None
-        return Claim.by(said.attempt, writer), writer, said
+        return said, heard.origin.writer
 
-    def _request_all(self) -> None:
-        assert self._consumer is not None
-        asks = list(self._consumer.asks(wall_ms(), self._lease_ms, self._retry_ms))
-        for number, (reader, source, ranges) in enumerate(asks):
+    def _request_all(self, process: ReaderProcess) -> None:
+        asks = process.asks(wall_ms())
+        for number, ask in enumerate(asks):
             try:
-                self._request(reader, source, ranges)
+                self._request(process, ask)
             except Transfer2goError:
-                for unsent, _, missing in asks[number:]:
-                    unsent.unasked(missing)
+                for unsent in asks[number:]:
+                    unsent.unsent()
                 raise
 
-    def _request(self, reader: ManifestReader, source: Site, ranges: Ranges) -> None:
-        assert self._consumer is not None
-        self._read(self._payload_places(reader.id))
-        now = wall_ms()
-        # of no earlier process either, nor of another that works at the same time
-        self._request_no = max(self._request_no + 1, time.time_ns() // 1000)
-        self._publisher.send(
-            m.ChunksRequested(
-                manifest=reader.id,
-                destination=self._consumer.destination,
-                source=source,
-                request_no=self._request_no,
-                attempt=reader.attempt,
-                plane=LOG,
-                items=reader.manifest.requested(ranges),
-                ranges=ranges,
-                until_ms=now + self._lease_ms,
-            )
-        )
-        reader.numbered(ranges, self._request_no)
+    def _request(self, process: ReaderProcess, ask: Ask) -> None:
+        self._read(self._payload_places(ask.window.manifest.body.manifest))
+        self._publisher.send(process.request(ask, wall_ms(), time.time_ns() // 1000))
 
     def _payload_places(self, manifest: ManifestId) -> list[tuple[str, int]]:
         own, partition = topics.chunks_to(self._site), topics.partition_of(manifest, self._partitions)
@@ -386,20 +338,28 @@ class ReaderSession:
             self._noted = {}
 
     def _tell(self, *, at_once: bool = False) -> None:
-        if self._consumer is None:
+        if self._process is None:
             return
         with self.news:
             if self._error is not None:  # what it says counts for nobody any more
                 return
-            for message in self._consumer.tells():
-                if self._claim is not None and isinstance(message, m.CompletionRecord):
-                    # heard back first, it shows that the last word is still this process's to say
-                    self._outbox.put(self._consumer.place(message.manifest))
+            for message in self._process.tells():
                 self._outbox.put(message)
         self._outbox.send(at_once=at_once)
 
-    def _report(self) -> None:
-        assert self._consumer is not None
+    def _report(self, process: ReaderProcess) -> None:
         with self.news:
-            for report in self._consumer.reports(self._retry_ms):
+            for report in process.reports():
                 self._outbox.put(report)
+
+
+def _sound(header: m.ChunkHeader, value: bytes) -> Iterator[tuple[m.Segment, bytes]]:
+    """Segments of a payload record whose bytes are those that its source read."""
+    at = 0
+    for segment in header.segments:
+        piece = value[at : at + segment.size]
+        at += segment.size
+        if segment.reason is None and crc32c(piece) != segment.crc32c:
+            log.warning("%s item %d: crc32c differs; asked again later", header.manifest, segment.item)
+        else:
+            yield segment, piece

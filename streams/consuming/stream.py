@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Self
 
 from streams import waits
 from streams.client.request import known_site
-from streams.consuming.intent_reader import IntentReader
 from streams.consuming.session import ReaderSession
 from streams.core import records as m
-from streams.core.names import Destination, IntentId, Lfn, Site, Text, shown
+from streams.core.names import Destination, IntentId, Lfn, ManifestId, Site, Text, shown
+from streams.core.readers.ordered import OrderedReader
 from streams.core.selections.parts import entries_of
 from streams.errors import Temporary, WireError
 from streams.settings import Settings, load_settings
@@ -69,19 +69,19 @@ class EventStream:
         self.intent = IntentId(intent)
         self._name, self._timeout_s, self._mixed = name, timeout_s, mixed_schemas
         self._position, self._ahead_bytes = position, ahead_bytes
-        self._intent_reader: IntentReader | None = None
+        self._reader: OrderedReader | None = None
         self._session: ReaderSession | None = None
         self._schema: tuple[str, str] | None = None
 
     @property
     def failed(self) -> list[tuple[Lfn, m.Reason]]:
         """Files of which not all entries could be read, so far."""
-        return [] if self._intent_reader is None else self._intent_reader.failed()
+        return [] if self._reader is None else self._reader.failed()
 
     @property
     def destination(self) -> Destination | None:
         """Its full name, once known."""
-        return None if self._intent_reader is None else self._intent_reader.destination
+        return None if self._reader is None else self._reader.destination
 
     @property
     def away(self) -> str:
@@ -93,35 +93,35 @@ class EventStream:
 
     def __next__(self) -> EntryBatch:
         session = self._session or self._open()
-        assert self._intent_reader is not None
+        assert self._reader is not None
         retry_ms = int(self.settings.policy.source_retry_s * 1000)
         deadline = None if self._timeout_s is None else time.monotonic() + self._timeout_s
         with session.news, waits.on("entries") as waiting:
-            self._intent_reader.worked()
+            self._reader.worked()
             while True:
                 session.check()
-                if (batch := self._next_batch(self._intent_reader)) is not None:
+                if (batch := self._next_batch(self._reader)) is not None:
                     return batch
-                if self._intent_reader.over:
+                if self._reader.over:
                     break
                 wait_s = _LOOK_S if deadline is None else min(_LOOK_S, deadline - time.monotonic())
                 if wait_s <= 0:
-                    why = session.away or self._intent_reader.waits_for(retry_ms)
+                    why = session.away or self._reader.waits_for(retry_ms)
                     raise Temporary(
                         f"no entries came within {self._timeout_s:g} s: {why}",
-                        where=str(self._intent_reader.destination),
+                        where=str(self._reader.destination),
                         next=f"see `transfer2go intent explain {self.intent}`",
                     )
-                waiting.what = session.away or self._intent_reader.waits_for(retry_ms)
+                waiting.what = session.away or self._reader.waits_for(retry_ms)
                 session.news.wait(wait_s)
-        self._end(session, self._intent_reader)
+        self._end(session, self._reader)
         raise StopIteration
 
     def commit(self) -> None:
         """Say in the log, now and acknowledged, that all batches handed out so far are done."""
-        if self._session is not None and self._intent_reader is not None:
+        if self._session is not None and self._reader is not None:
             with self._session.news:
-                self._intent_reader.worked()
+                self._reader.worked()
             self._session.commit()
 
     def close(self) -> None:
@@ -134,43 +134,41 @@ class EventStream:
         session = ReaderSession(self.settings, self.site, self.intent)
         try:
             session.recall()
-            self._intent_reader = IntentReader(
-                session.known, session.named(self._name), self._ahead_bytes, self._position
-            )
-            session.begin(self._intent_reader)
+            self._reader = OrderedReader(session.known, session.named(self._name), self._ahead_bytes, self._position)
+            session.begin(self._reader)
         except BaseException:
             session.close()
             raise
         self._session = session
         return session
 
-    def _next_batch(self, intent_reader: IntentReader) -> EntryBatch | None:
+    def _next_batch(self, reader: OrderedReader) -> EntryBatch | None:
         """The next batch that can be handed out; items whose payload makes no sense fail."""
         from streams.events.batches import unpack
         from streams.events.entry_batch import EntryBatch
 
-        while (found := intent_reader.next()) is not None:
-            reader, came, start = found
-            item = reader.manifest.items[came.item]
+        while (found := reader.next()) is not None:
+            row, came, start = found
+            item = row.manifest.items[came.item]
             try:
                 batch = unpack(came.payload)
             except WireError as error:
-                self._fail(intent_reader, reader.id, came.item, m.FailureClass.DATA_BAD, str(error))
+                self._fail(reader, row.id, came.item, m.FailureClass.DATA_BAD, str(error))
                 continue
             if (why := self._strange(batch, came.fingerprint, item.lfn)) is not None:
-                self._fail(intent_reader, reader.id, came.item, m.FailureClass.DATA_BAD, why)
+                self._fail(reader, row.id, came.item, m.FailureClass.DATA_BAD, why)
                 continue
-            first = reader.manifest.line.starts[came.item]
+            first = row.manifest.line.starts[came.item]
             if not batch.num_rows:  # an item without entries: it has told its columns
                 continue
             if batch.num_rows != came.stop - came.start:
                 what = f"a payload of {batch.num_rows} entries stands for {came.stop - came.start}"
-                self._fail(intent_reader, reader.id, came.item, m.FailureClass.DATA_BAD, what)
+                self._fail(reader, row.id, came.item, m.FailureClass.DATA_BAD, what)
                 continue
             asked = entries_of(item.selection)
             base = (asked.start if asked is not None else 0) - first
             rows = batch.slice(start - came.start)
-            return EntryBatch(str(item.lfn), base + start, base + came.stop, rows, intent_reader.position())
+            return EntryBatch(str(item.lfn), base + start, base + came.stop, rows, reader.position())
         return None
 
     def _strange(self, batch: pa.RecordBatch, told: str, lfn: Lfn) -> str | None:
@@ -184,15 +182,15 @@ class EventStream:
             return None
         return f"its columns are not those of {self._schema[1]}"
 
-    def _fail(self, intent_reader: IntentReader, manifest: str, item: int, kind: m.FailureClass, why: str) -> None:
-        intent_reader.fail(manifest, item, m.Reason(m.Scope.SOURCE, kind, "read", Text(shown(why, 390))))
+    def _fail(self, reader: OrderedReader, manifest: ManifestId, item: int, kind: m.FailureClass, why: str) -> None:
+        reader.fail(manifest, item, m.Reason(m.Scope.SOURCE, kind, "read", Text(shown(why, 390))))
 
-    def _end(self, session: ReaderSession, intent_reader: IntentReader) -> None:
+    def _end(self, session: ReaderSession, reader: OrderedReader) -> None:
         """Everything is done: say so, acknowledged, before whoever iterates is told."""
         with session.news:
-            intent_reader.worked()
+            reader.worked()
         session.commit()
-        intent_reader.check_end("not all could be read")
+        reader.check_end("not all could be read")
 
     def __enter__(self) -> Self:
         return self

@@ -1,1 +1,1 @@
-"""Entry ranges as leases: any number of processes share a consumer's entries, range by range, each with a command."""
+"""Workers that share a consumer's entries: a command on each range, its output, its reaper. Not: who takes which."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streams.core import records as m
+from streams.core.readers.ranges import Meant
 from streams.pools.outputs import Output
-from streams.pools.ranges import Meant
 from streams.pools.running import RunningCommand
 
 if TYPE_CHECKING:

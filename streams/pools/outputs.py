@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from streams.core import records as m
 from streams.core.names import Adler32, Lfn, Site
+from streams.core.readers.ranges import Meant
+from streams.core.readers.shared import Hand
 from streams.core.selections import parts
 from streams.errors import StorageError, Temporary
-from streams.pools.pool import Hand
-from streams.pools.ranges import Meant
 from streams.storage.endpoint import Endpoint, FileMissing
 
 PASSING = ("transient", "quota", "auth")
@@ -76,7 +76,7 @@ def fault_of(path: str, *, allow_empty: bool) -> str | None:
 
 
 def booking(site: Site, hand: Hand, of: Meant, output: Output) -> m.FilesHeld:
-    item = hand.share.manifest.items[hand.part.item]
+    item = hand.row.manifest.items[hand.part.item]
     dataset, block = parts.filed(item.block)
     file = m.HeldFile(output.lfn, block, output.bytes, output.adler32, output.version, of.lfn, of.selection)
     return m.FilesHeld(dataset, site, (file,))

@@ -1,7 +1,7 @@
 """A worker: takes ranges of its lanes, has its command work on each, places what it wrote, and confirms.
 
 One thread does all of it but the session's listening, so a worker that stands still loses its lanes. What decides is in
-pool.py; how a command runs in running.py.
+core/readers/shared.py; how a command runs in running.py.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from streams.consuming.session import ReaderSession
 from streams.core import records as m
 from streams.core.names import IntentId, Lfn, Site, Text, shown
+from streams.core.readers.ranges import Meant, meant, output_of
+from streams.core.readers.shared import Hand, SharedReader
 from streams.errors import (
     NeverWorks,
     StorageError,
@@ -29,8 +31,6 @@ from streams.pools import outputs, scratch
 from streams.pools.group_slots import GroupSlots, lanes_of
 from streams.pools.job import Job, RangeOutcome
 from streams.pools.outputs import Output
-from streams.pools.pool import Hand, Pool
-from streams.pools.ranges import Meant, meant, output_of
 from streams.pools.running import RunningCommand
 from streams.settings import Settings
 from streams.storage import open_named
@@ -86,7 +86,7 @@ class PoolWorker:
         self._run: _Run | None = None
         self._runs = 0
         self._session: ReaderSession
-        self._pool: Pool
+        self._pool: SharedReader
         self._store: Endpoint
         self._scratch: str
 
@@ -114,7 +114,7 @@ class PoolWorker:
             self._store = stack.enter_context(open_named(self.settings.endpoints))
             self._session = session = stack.enter_context(closing(ReaderSession(self.settings, self.site, self.intent)))
             session.recall()
-            self._pool = Pool(session.known, session.named(self._name), lanes_of(self.settings))
+            self._pool = SharedReader(session.known, session.named(self._name), lanes_of(self.settings))
             session.begin(self._pool)
             lanes = stack.enter_context(GroupSlots(self.settings, self.site, self.intent, self._pool.destination))
             stack.callback(self._stop)
@@ -136,10 +136,7 @@ class PoolWorker:
             if lanes.mine != pool.mine:
                 pool.assigned(lanes.mine)
             taken = pool.fill(wall_ms())
-            over, untold, stranger = pool.over, pool.untold, pool.stranger
-        if stranger:
-            what = f"{pool.destination} is read by another kind of consumer ({shown(stranger, 40)})"
-            raise NeverWorks(what, next="publish an intent for a name of its own")
+            over, untold = pool.over, pool.untold
         if over:
             return True
         if untold:
@@ -172,8 +169,8 @@ class PoolWorker:
             self._confirm(hand, of, found, 0, 0.0)
 
     def _named(self, hand: Hand) -> tuple[Meant, Lfn]:
-        of = meant(hand.share.manifest, hand.part)
-        return of, output_of(hand.share.id, self._pool.destination, of, self.job.suffix)
+        of = meant(hand.row.manifest, hand.part)
+        return of, output_of(hand.row.id, self._pool.destination, of, self.job.suffix)
 
     def _begin(self) -> None:
         """Start on the first range that is here."""
@@ -217,7 +214,7 @@ class PoolWorker:
     @staticmethod
     def _rows(hand: Hand, stop: int) -> int | None:
         """A lone position may stand for an item without entries, whose payload only tells the columns."""
-        return None if hand.share.manifest.items[hand.part.item].length == 1 else stop
+        return None if hand.row.manifest.items[hand.part.item].length == 1 else stop
 
     def _watch(self, run: _Run) -> None:
         with self._session.news:
@@ -255,7 +252,6 @@ class PoolWorker:
             self._session.publish(outputs.booking(self.site, hand, of, output))
         with self._session.news:
             done = self._pool.settle(hand)
-            self._pool.drop(hand)
         self._session.publish(done)
         self.own += 1
         self._on_range(RangeOutcome(of, output, None, tries, seconds))
@@ -267,10 +263,9 @@ class PoolWorker:
     def _tell_failed(self, hand: Hand, reason: m.Reason, tries: int = 0, seconds: float = 0.0) -> None:
         with self._session.news:
             lost = self._pool.settle(hand, reason)
-            self._pool.drop(hand)
         self._session.publish(lost)
-        part, first = hand.part, hand.share.manifest.line.starts[hand.part.item]
-        item = hand.share.manifest.items[part.item]
+        part, first = hand.part, hand.row.manifest.line.starts[hand.part.item]
+        item = hand.row.manifest.items[part.item]
         of = Meant(item.lfn, "", part.start - first, part.stop - first, item.selection)
         self._on_range(RangeOutcome(of, None, reason, tries, seconds))
 

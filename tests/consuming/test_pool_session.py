@@ -12,12 +12,12 @@ from streams.consuming.session import ReaderSession
 from streams.core import records as m
 from streams.core.names import Adler32, Text
 from streams.core.ranges import Ranges
+from streams.core.readers.ranges import meant, output_of
+from streams.core.readers.shared import SharedReader
 from streams.errors import Temporary
 from streams.kafka.publish import wall_ms
 from streams.pools.group_slots import lanes_of
 from streams.pools.outputs import Output, booking
-from streams.pools.pool import Pool
-from streams.pools.ranges import meant, output_of
 from streams.settings import Settings
 from tests.consuming.conftest import INTENT, ZPEAK, B, Forgetful, SourceSite
 
@@ -31,21 +31,21 @@ def test_what_a_broker_loses_is_told_again(cluster: Settings, forgetful: type[Fo
     with SourceSite(cluster, [64, 128, 64]) as source, closing(ReaderSession(cluster, B, INTENT)) as found:
         source.publish()
         found.recall()
-        pool = Pool(found.known, found.named("zpeak"), lanes_of(cluster))
+        pool = SharedReader(found.known, found.named("zpeak"), lanes_of(cluster))
         found.begin(pool)
         with found.news:
             pool.assigned(range(pool.lanes))
         _work(found, pool)
         assert not forgetful.losses
-        (share,) = pool.shares.values()
+        (row,) = pool.rows.values()
         said = source.completions()
-        assert {repr(word) for word in said} == {repr(share.completion)}
+        assert {repr(word) for word in said} == {repr(row.completion)}
         assert (said[0].sealed, said[0].failed) == (Ranges.of(0, 1), (m.FailedItems(Ranges.of(2), GONE),))
         heard = [one.files[0].lfn for _, one in source.said("replicas") if isinstance(one, m.FilesHeld)]
         assert len(set(heard)) == 3
 
 
-def _work(found: ReaderSession, pool: Pool) -> None:
+def _work(found: ReaderSession, pool: SharedReader) -> None:
     """As the worker of the product: booked, then confirmed, each in the log before the next; item 2 fails."""
     deadline = time.monotonic() + 30
     while not pool.over:
@@ -63,15 +63,13 @@ def _work(found: ReaderSession, pool: Pool) -> None:
         if ready.part.item == 2:
             with found.news:
                 lost = pool.settle(ready, GONE)
-                pool.drop(ready)
             found.publish(lost)
             continue
-        of = meant(ready.share.manifest, ready.part)
-        lfn = output_of(ready.share.id, ZPEAK, of, "out")
+        of = meant(ready.row.manifest, ready.part)
+        lfn = output_of(ready.row.id, ZPEAK, of, "out")
         found.publish(booking(B, ready, of, Output(lfn, 1, Adler32("00000001"), "v", False)))
         with found.news:
             done = pool.settle(ready)
-            pool.drop(ready)
         found.publish(done)
     found.commit()
 
@@ -84,7 +82,7 @@ def test_a_booking_that_is_never_taken_is_said(
     with SourceSite(cluster, [64]) as source, closing(ReaderSession(cluster, B, INTENT)) as found:
         source.publish()
         found.recall()
-        pool = Pool(found.known, found.named("zpeak"), lanes_of(cluster))
+        pool = SharedReader(found.known, found.named("zpeak"), lanes_of(cluster))
         found.begin(pool)
         with found.news:
             pool.assigned(range(pool.lanes))

@@ -13,11 +13,12 @@ from streams.cli import tailing, upgrading
 from streams.cli.lagging import FlowLag, Uncarried, mirror_lag, uncarried
 from streams.client import worker_api
 from streams.consuming import session as consuming
-from streams.consuming.intent_reader import IntentReader
 from streams.core import records as m
 from streams.core import topics
 from streams.core.names import Block, Dataset, Destination, IntentId, Lfn, Site, Text
 from streams.core.ranges import Ranges
+from streams.core.readers.ordered import OrderedReader
+from streams.core.readers.process import ReaderProcess
 from streams.core.selectors import Kind, Selector
 from streams.errors import Temporary
 from streams.kafka import admin, client
@@ -108,9 +109,9 @@ def test_a_consumer_finds_what_it_told_before_whatever_its_sources_clock_says(he
     line = consuming.ReaderSession(here, A, intent)
     try:
         line.recall()
-        course = IntentReader(line.known, line.named("zpeak"), 1000, None)
-        line._consumer = course
-        found = line._told(course.new())
+        reader = OrderedReader(line.known, line.named("zpeak"), 1000, None)
+        process = ReaderProcess(reader, "w", lease_ms=1000, retry_ms=1000)
+        found = line._told(process, reader.new())
         assert {name: [said for _, said in words] for name, words in found.items()} == {written.manifest: [told]}
     finally:
         line.close()

@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from streams.core.names import Lfn
+from streams.core.readers.ranges import Meant
 from streams.pools.job import VARIABLES, Job, filled
 from streams.pools.outputs import fault_of
-from streams.pools.ranges import Meant
 from streams.pools.running import TAIL_BYTES, CommandEnd, RunningCommand
 from streams.settings import load_settings
 

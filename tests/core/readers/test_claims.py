@@ -7,10 +7,10 @@ from itertools import permutations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.consuming.name_claim import Claim, standing, writer_name
 from streams.core import records as m
 from streams.core.names import Destination, IntentId, ManifestId
 from streams.core.ranges import EMPTY, Ranges
+from streams.core.readers.claims import Claim, standing, writer_name
 from streams.core.records.field_checks import word
 
 ZPEAK = Destination("T2_B/zpeak")

@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from streams.core import records as m
 from streams.core.manifest import Manifest
 from streams.core.names import Block, Dataset, Destination, IntentId, Lfn, ManifestId, Site, Text
-from streams.core.selections.parts import canonical
-from streams.errors import NeverWorks
-from streams.pools.ranges import (
+from streams.core.readers.ranges import (
     ENTRIES_MIN,
     RANGE_BYTES,
     RANGES_MIN,
@@ -24,6 +22,8 @@ from streams.pools.ranges import (
     range_entries,
     ranges_of,
 )
+from streams.core.selections.parts import canonical
+from streams.errors import NeverWorks
 
 A, POOL = Site("T1_A"), Destination("T2_B/zpeak")
 INTENT = IntentId("T1_A.0b5f6d6e-5a4e-4a55-8f10-0123456789ab")

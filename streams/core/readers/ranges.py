@@ -1,6 +1,6 @@
 """How a manifest's entries are cut into ranges, and what a range's output is called: pure, so that all agree.
 
-Who works on what is in pool.py.
+Who works on what is in shared.py.
 """
 
 from __future__ import annotations

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streams.consuming.intent_reader import Known
-from streams.consuming.manifest_reader import ENDPOINT as STREAM
 from streams.core import records as m
 from streams.core.manifest import digest
 from streams.core.names import Block, Dataset, Destination, IntentId, Lfn, ManifestId, Site, Text
-from streams.core.ranges import Ranges
+from streams.core.ranges import EMPTY, Ranges
+from streams.core.readers.ordered import OrderedReader
+from streams.core.readers.ranges import Range, meant, output_of
+from streams.core.readers.reader import Known
+from streams.core.readers.row import STOPPED
+from streams.core.readers.shared import HANDS_MAX, PAUSED_MAX, Hand, SharedReader, SharedRow
 from streams.core.records import fault
 from streams.core.selectors import Kind, Selector
-from streams.pools.manifest_ranges import STOPPED
-from streams.pools.pool import HANDS_MAX, PAUSED_MAX, Hand, Pool
-from streams.pools.ranges import Range, meant, output_of
+from streams.errors import NeverWorks
 
 A, POOL = Site("T1_A"), Destination("T2_B/zpeak")
 INTENT = IntentId("T1_A.0b5f6d6e-5a4e-4a55-8f10-0123456789ab")
@@ -81,20 +83,29 @@ class Worker:
         known = Known(INTENT)
         for fact in world.known:
             known.hear(fact, 0)
-        self.pool = Pool(known, POOL, LANES)
+        self.pool = SharedReader(known, POOL, LANES)
         self.heard = len(world.log)
         for body in self.pool.new():
-            self.pool.enter(body, [said for said in world.log if said.manifest == body.manifest])
+            self.pool.enter(body, [said for said in world.log if said.manifest == body.manifest], 1)
         self.at: tuple[Hand, str] | None = None
+        self.said: dict[tuple[type, ManifestId], m.Message] = {}
 
     def hear(self, most: int) -> None:
         for said in self.world.log[self.heard : self.heard + most]:
             self.pool.hear_progress(said)
         self.heard = min(len(self.world.log), self.heard + most)
+        for word in self.world.said:
+            self.pool.known.hear(word, 0)
 
     def tell(self) -> None:
+        """As an outbox: nothing is said again that was said last."""
         for message in self.pool.tells():
-            self.world.tell(message)
+            if self.said.get((type(message), message.manifest)) != message:
+                self.say(message)
+
+    def say(self, message: m.TransferProgress | m.CompletionRecord) -> None:
+        self.said[type(message), message.manifest] = message
+        self.world.tell(message)
 
     def step(self) -> bool:
         """The next thing that can be cut off from the one after it; whether there was one."""
@@ -107,21 +118,21 @@ class Worker:
             self.world.runs += 1
             return True
         hand, done = self.at
-        name = output_of(hand.share.id, POOL, meant(hand.share.manifest, hand.part), "out")
+        name = output_of(hand.row.id, POOL, meant(hand.row.manifest, hand.part), "out")
         if not hand.is_open:  # another was quicker
             self._let_go(hand)
         elif done == "ran" and hand.part.start % 7 in self.bad:
             why = m.Reason(m.Scope.AGENT, m.FailureClass.PERMANENT, "work", Text(f"{hand.part.start} by {self.number}"))
-            self.world.tell(self.pool.settle(hand, why))
+            self.say(self.pool.settle(hand, why))
             self._let_go(hand)
         elif done == "ran":
             self.world.files.setdefault(name, self.number)
             self.at = hand, "placed"
         elif done == "placed":
-            assert self.world.booked.setdefault(name, (hand.share.id, hand.part)) == (hand.share.id, hand.part)
+            assert self.world.booked.setdefault(name, (hand.row.id, hand.part)) == (hand.row.id, hand.part)
             self.at = hand, "booked"
         else:
-            self.world.tell(self.pool.settle(hand))
+            self.say(self.pool.settle(hand))
             self._let_go(hand)
         return True
 
@@ -146,15 +157,15 @@ def finish(world: World, bad: frozenset[int]) -> Worker:
 def check(world: World, last: Worker) -> None:
     """One output for each confirmed range, one last word for each manifest, whoever says it."""
     assert len(world.booked) == len(set(world.booked.values()))
-    for share in last.pool.shares.values():
-        assert share.completion is not None
-        words = {repr(said) for said in world.said if said.manifest == share.id}
-        assert words == {repr(share.completion)}
-        done = {part for manifest, part in world.booked.values() if manifest == share.id}
-        sealed = share.completion.sealed
-        assert {part for part in share.ranges if part.item in sealed} <= done
-        again = Worker(world, 1000, frozenset()).pool.shares[share.id]
-        assert again.completion == share.completion, "who comes late hears the same"
+    for row in last.pool.rows.values():
+        assert row.completion is not None
+        words = {repr(said) for said in world.said if said.manifest == row.id}
+        assert words == {repr(row.completion)}
+        done = {part for manifest, part in world.booked.values() if manifest == row.id}
+        sealed = row.completion.sealed
+        assert {part for part in row.ranges if part.item in sealed} <= done
+        again = Worker(world, 1000, frozenset()).pool.rows[row.id]
+        assert again.completion == row.completion, "who comes late hears the same"
 
 
 MOVES = st.one_of(
@@ -252,22 +263,29 @@ def test_lanes_that_come_from_another_leave_it_what_it_has_in_hand() -> None:
     assert third.pool.hands[0].part not in {at_work.part, busy.part}
 
 
+def told(row: SharedRow, own: Ranges = EMPTY, failed: tuple[m.FailedItems, ...] = ()) -> m.TransferProgress:
+    """What another process says that knows what the row's does."""
+    verified = row.verified | own
+    sealed = row.manifest.line.covered(verified, Ranges([(0, len(row.manifest.items))]))
+    return m.TransferProgress(row.id, POOL, 1, "pool", verified, sealed, failed)
+
+
 def test_the_first_failure_in_the_log_counts_and_a_sealed_item_cannot_fail() -> None:
     world = World(facts((64, 64)))
     one, two = Worker(world, 1, frozenset()), Worker(world, 2, frozenset())
-    share = one.pool.shares[ManifestId.of(INTENT, 0, 0)]
+    row = one.pool.rows[ManifestId.of(INTENT, 0, 0)]
     why = [m.Reason(m.Scope.AGENT, m.FailureClass.PERMANENT, "work", Text(text)) for text in "zab"]
     first = m.FailedItems(Ranges.of(0), why[0])
-    world.tell(share.progress(failed=(first,)))
-    world.tell(share.progress(failed=(m.FailedItems(Ranges.of(0), why[1]),)))
-    world.tell(share.progress(own=Ranges([(64, 128)])))
-    world.tell(share.progress(failed=(m.FailedItems(Ranges.of(1), why[2]),)))
+    world.tell(told(row, failed=(first,)))
+    world.tell(told(row, failed=(m.FailedItems(Ranges.of(0), why[1]),)))
+    world.tell(told(row, Ranges([(64, 128)])))
+    world.tell(told(row, failed=(m.FailedItems(Ranges.of(1), why[2]),)))
     one.hear(2)
     one.hear(2)
     two.hear(4)
     for worker in (one, two):
         worker.tell()
-        found = worker.pool.shares[share.id].completion
+        found = worker.pool.rows[row.id].completion
         assert found is not None
         assert (found.failed, found.sealed, found.ended) == ((first,), Ranges.of(1), m.Ended.PARTLY)
 
@@ -275,13 +293,16 @@ def test_the_first_failure_in_the_log_counts_and_a_sealed_item_cannot_fail() -> 
 def test_a_stop_fences_what_comes_after_it() -> None:
     world = World(facts((128,)))
     worker = Worker(world, 0, frozenset())
-    share = worker.pool.shares[ManifestId.of(INTENT, 0, 0)]
-    world.tell(share.progress(own=Ranges([(0, 64)])))
+    row = worker.pool.rows[ManifestId.of(INTENT, 0, 0)]
+    world.tell(told(row, Ranges([(0, 64)])))
     worker.pool.known.hear(cancelled(), 0)
     worker.tell()
     assert world.log[-1].attempt == STOPPED
-    world.tell(share.progress(own=Ranges([(0, 128)])))
+    world.tell(told(row, Ranges([(0, 128)])))
     worker.hear(3)
+    worker.tell()
+    assert not worker.pool.over, "its last word is not heard"
+    worker.hear(0)
     worker.tell()
     assert worker.pool.over
     assert [said.ended for said in world.said] == [m.Ended.CANCELLED]
@@ -292,8 +313,9 @@ def test_a_stop_fences_what_comes_after_it() -> None:
 def test_a_stream_under_the_pools_name_is_seen() -> None:
     worker = Worker(World(facts((128,))), 0, frozenset())
     manifest = ManifestId.of(INTENT, 0, 0)
-    worker.pool.hear_progress(m.TransferProgress(manifest, POOL, 1, STREAM, Ranges([(0, 64)]), Ranges()))
-    assert worker.pool.stranger == STREAM
+    said = m.TransferProgress(manifest, POOL, 1, OrderedReader.endpoint, Ranges([(0, 64)]), Ranges())
+    with pytest.raises(NeverWorks, match="read by another kind of consumer"):
+        worker.pool.hear_progress(said)
     assert worker.pool.counts == (0, 2)
 
 
@@ -303,16 +325,14 @@ def test_who_has_no_lane_waits() -> None:
     assert not worker.pool.over
 
 
-def answer(pool: Pool, hand: Hand, reason: m.Reason | None, now_ms: int) -> None:
+def answer(pool: SharedReader, hand: Hand, reason: m.Reason | None, now_ms: int) -> None:
     """What the source sends of a hand's range: all of it, or why not."""
-    first = hand.share.manifest.line.starts[hand.part.item]
+    first = hand.row.manifest.line.starts[hand.part.item]
     length = hand.part.stop - hand.part.start
     size, crc = (0, None) if reason else (1, 1)
     segment = m.Segment(hand.part.item, hand.part.start - first, length, size, crc, reason, "f")
-    (asked,) = hand.reader.asked
-    header = m.ChunkHeader(
-        hand.share.id, POOL, asked.request_no, hand.part.start, hand.part.stop, (segment,), last=True
-    )
+    (asked,) = hand.window.asked
+    header = m.ChunkHeader(hand.row.id, POOL, asked.request_no, hand.part.start, hand.part.stop, (segment,), last=True)
     pool.take(header, segment, b"", now_ms, LEASE_MS)
     pool.served(header, now_ms)
 
@@ -325,8 +345,8 @@ def test_ranges_that_a_source_cannot_read_now_make_room_for_others_and_fail_noth
     def fetch(now_ms: int) -> list[int]:
         """Items of the hands that were filled and asked for."""
         pool.fill(now_ms)
-        for number, (reader, _, ranges) in enumerate(pool.asks(now_ms, LEASE_MS, RETRY_MS)):
-            reader.numbered(ranges, now_ms + number + 1)
+        for number, ask in enumerate(pool.asks(now_ms, LEASE_MS, RETRY_MS)):
+            ask.sent(now_ms + number + 1)
         return [hand.part.item for hand in pool.hands]
 
     assert fetch(0) == [0, 1]
@@ -345,7 +365,6 @@ def test_ranges_that_a_source_cannot_read_now_make_room_for_others_and_fail_noth
         assert hand.gather()
         assert hand.refused is None
         worker.world.tell(pool.settle(hand))
-        pool.drop(hand)
     assert list(pool.refused) == [(pool.known.row.intent + ".0.0", 2)], "what came is forgotten"
     assert fetch(15 + RETRY_MS) == [2]
 
@@ -357,12 +376,12 @@ def test_a_source_that_can_read_nothing_is_not_asked_for_item_after_item() -> No
     asked = 0
     for now_ms in range(1000):
         pool.fill(now_ms)
-        for reader, _, ranges in pool.asks(now_ms, LEASE_MS, RETRY_MS):
+        for ask in pool.asks(now_ms, LEASE_MS, RETRY_MS):
             asked += 1
-            reader.numbered(ranges, asked)
+            ask.sent(asked)
         for hand in list(pool.hands):
             answer(pool, hand, AWAY, now_ms)
     assert asked <= PAUSED_MAX + HANDS_MAX
     tried = set(pool.refused)
     pool.fill(999 + RETRY_MS)
-    assert not tried & {(hand.share.id, hand.part.item) for hand in pool.hands}, "those that were not tried come first"
+    assert not tried & {(hand.row.id, hand.part.item) for hand in pool.hands}, "those that were not tried come first"

@@ -1,0 +1,168 @@
+"""An intent read in order by one process: its manifests in the order of their chain, each from its start. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import NoReturn
+
+from streams.core import records as m
+from streams.core.intent import State
+from streams.core.names import Destination, IntentId, ManifestId
+from streams.core.ranges import EMPTY, Ranges
+from streams.core.readers.reader import Known, Reader
+from streams.core.readers.row import ReaderRow
+from streams.core.readers.window import RETRY_MS, Ask, Came, Window
+from streams.errors import InvalidName, NeverWorks, UsageError
+
+REQUESTS = 4
+"""What may be ahead is asked for in so many parts, so that one is on its way while another is worked on."""
+
+
+class OrderedReader(Reader):
+    """`position` is where an earlier process stood, as `position()` says it; None: each manifest asks the log."""
+
+    exclusive = True
+    endpoint = "stream"
+
+    def __init__(self, known: Known, destination: Destination, ahead_bytes: int, position: str | None) -> None:
+        super().__init__(known, destination)
+        self.ahead_bytes = ahead_bytes
+        self._windows: dict[ManifestId, Window] = {}
+        """Of open rows, in the order of the chain."""
+        self._attempt = 0
+        self._unclaimed: list[ReaderRow] = []
+        self._given = None if position is None else _parsed(position, known.row.intent)
+
+    @property
+    def over(self) -> bool:
+        """Whether no more can come: all manifests are known and gone through, or the intent was stopped."""
+        return self.stopped or (self.all_known and all(window.over for window in self._windows.values()))
+
+    # what is heard
+
+    def enter(self, body: m.ManifestWritten, told: Sequence[m.TransferProgress], attempt: int) -> None:
+        self._attempt = attempt
+        row = self.rows[body.manifest] = ReaderRow(body, self.destination, self.endpoint)
+        self._unclaimed.append(row)
+        for said in told:
+            # a position that is given stands for what earlier processes said: they may have been ahead of it
+            self.hear_progress(said if self._given is None else replace(said, verified=EMPTY, sealed=EMPTY))
+        if self._is_completed(body.manifest):
+            row.close()
+            return
+        self.open[body.manifest] = row
+        window = self._windows[body.manifest] = Window(row.manifest, row.given_up)
+        window.at = self._begin(body, row)
+        row.own = Ranges([(0, window.at)])
+
+    def _begin(self, body: m.ManifestWritten, row: ReaderRow) -> int:
+        if self._given is None:
+            return min(row.total, row.verified.spans[0][1]) if row.verified else 0
+        source_no, no, at = self._given
+        if (body.source_no, body.no) == (source_no, no):
+            return min(row.total, at)
+        return row.total if (body.source_no, body.no) < (source_no, no) else 0
+
+    def refuse(self, endpoint: str) -> NoReturn:
+        what = f"workers share {self.destination}, by `transfer2go event work`"
+        raise NeverWorks(what, next="publish an intent for a name of its own")
+
+    def windows(self, manifest: ManifestId) -> Iterable[Window]:
+        window = self._windows.get(manifest)
+        return () if window is None else (window,)
+
+    # what is handed out
+
+    def next(self) -> tuple[ReaderRow, Came, int] | None:
+        """(row, segment, the position in it that is next), in the order of the manifests and of their lines."""
+        for manifest, window in self._windows.items():
+            if window.over:
+                continue
+            start = window.at
+            came = window.next()
+            return None if came is None else (self.rows[manifest], came, max(start, came.start))
+        return None
+
+    def worked(self) -> None:
+        """What was handed out so far has been worked on, and what failed behind it needs no work."""
+        for manifest, window in self._windows.items():
+            if not window.over and window.untouched:
+                return
+            self.rows[manifest].own = Ranges([(0, window.at)])
+
+    def fail(self, manifest: ManifestId, item: int, reason: m.Reason) -> None:
+        for window in self.windows(manifest):
+            window.fail(item, reason)
+
+    def position(self) -> str:
+        """Behind what was handed out last."""
+        row = self.known.row
+        for manifest, window in self._windows.items():
+            if window.at < window.stop:
+                return f"{manifest}@{window.at}"
+        return f"{ManifestId.of(row.intent, row.chain.source_no, len(self.rows))}@0"
+
+    # what is owed
+
+    def asks(self, now_ms: int, lease_ms: int, retry_ms: int = RETRY_MS) -> list[Ask]:
+        """What to ask for now: in order, and never more than `ahead_bytes` before it is worked on.
+
+        What was asked for once has its room already: a hole before what came would else never be filled.
+        """
+        out: list[Ask] = []
+        share = max(1, self.ahead_bytes // REQUESTS)
+        held = sum(window.held_bytes for window in self._windows.values())
+        for window in self._windows.values():
+            while not window.over:
+                more = self.ahead_bytes - held >= share  # less would be a request for every batch
+                if window.untouched and not more:
+                    return out
+                before = window.held_bytes
+                if (asked := window.ask(share, now_ms, lease_ms, retry_ms, more=more)) is None:
+                    break
+                held += window.held_bytes - before
+                out.append(asked)
+        return out
+
+    def owed(self, row: ReaderRow) -> m.TransferProgress | m.CompletionRecord | None:
+        """Of a cancelled intent the last word follows the place, once that is heard."""
+        if row.unheard:
+            return row.progress(self._attempt)
+        if self.state is State.CANCELLED:
+            row.stop()
+        return row.completion if self._windows[row.id].over or self.state is State.CANCELLED else None
+
+    def let_go(self, row: ReaderRow) -> None:
+        super().let_go(row)
+        del self._windows[row.id]
+
+    def claims(self) -> list[m.TransferProgress]:
+        """What says that the name is this process's now: its place in the manifests entered since the last call that
+        are open, or in the last one that is not."""
+        found, self._unclaimed = self._unclaimed, []
+        return [row.progress(self._attempt) for row in [row for row in found if not row.told] or found[-1:]]
+
+    def _stands(self, retry_ms: int) -> Iterable[tuple[ReaderRow, str, m.Reason | None]]:
+        for manifest, window in self._windows.items():
+            refused = window.refused_next
+            words = f"{self.destination} to read on" if refused is None else window.waits_for(retry_ms)
+            yield self.rows[manifest], words, None if refused is None else refused.reason
+
+    def waits_for(self, retry_ms: int = RETRY_MS) -> str:
+        for window in self._windows.values():
+            if not window.over:
+                return window.waits_for(retry_ms)
+        return self.waits_to_begin()
+
+
+def _parsed(position: str, intent: IntentId) -> tuple[int, int, int]:
+    manifest, _, at = position.partition("@")
+    try:
+        name = ManifestId(manifest)
+        found = name.source_no, name.no, int(at)
+    except (ValueError, InvalidName) as error:
+        raise UsageError(f"not a position: {position!r}", next="give back what a batch said") from error
+    if name.intent != intent:
+        raise UsageError(f"the position is one of {name.intent}", next=f"this stream reads {intent}")
+    return found

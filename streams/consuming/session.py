@@ -221,6 +221,8 @@ class ReaderSession:
             self._read([])
             if bodies:  # what it claims, before anything of it can come
                 self._outbox.send()
+            if process.reader.urgent:
+                self._tell()
 
     def _hear(self, record: Record) -> None:
         process = self._process

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 from agents.families import intent_topics, request_topics, transfer_topics
 from streams import wire
@@ -109,6 +110,8 @@ class World:
         """What was listed when an open intent was asked to take no more."""
         self.asked: dict[IntentId, m.TransferIntent] = {}
         self.sites = {name: SimSite(self, name) for name in self.names}
+        self.readers: list[Beside] = []
+        """Processes beside the sites' workers: each crashes and begins again by itself."""
 
     def chance(self, probability: float) -> bool:
         return self.faults and self.rng.random() < probability
@@ -153,6 +156,8 @@ class World:
         choice = self.rng.random()
         if choice < 0.30:
             self.mirror_step()
+        elif self.readers and self.rng.random() < 0.5:
+            self.rng.choice(self.readers).step()
         else:
             site = self.sites[self.rng.choice(self.names)]
             try:
@@ -172,11 +177,26 @@ class World:
             moved = self.mirror_step()
             for site in self.sites.values():
                 moved |= site.work()
+            for reader in self.readers:
+                moved |= reader.work()
             if not moved:
-                if all(site.idle() for site in self.sites.values()):
+                if all(part.idle() for part in (*self.sites.values(), *self.readers)):
                     return True
                 self.now_ms += 500
         return False
+
+
+class Beside(Protocol):
+    """What lives beside the sites' workers."""
+
+    def step(self) -> None:
+        """One random thing, perhaps its last."""
+
+    def work(self) -> bool:
+        """Everything there is to do now, without faults; whether there was anything."""
+
+    def idle(self) -> bool:
+        """Whether all that it is for is done."""
 
 
 class Store:
@@ -419,7 +439,7 @@ class SimPlane:
         header = world.payload[self.site.name, place[0], place[1]][self.positions[place]]
         self.positions[place] += 1
         part = self.parts.get(header.manifest)
-        if part is None:
+        if part is None or header.destination != self.site.name:
             return True
         unread = [s for s in header.segments if s.reason is not None and s.reason.failure_class == "transient"]
         if not world.chance(0.02):  # else: a corrupted chunk, dropped
@@ -475,7 +495,7 @@ class SimPlane:
             )
             world.fuse()
             partition = topics.partition_of(request.manifest, PARTITIONS)
-            world.payload[self.site.name, topics.chunks_to(request.destination), partition].append(header)
+            world.payload[self.site.name, topics.chunks_to(request.destination.site), partition].append(header)
         done = m.ChunksServed(
             request.manifest, self.site.name, request.destination, request.request_no, request.ranges, 0
         )

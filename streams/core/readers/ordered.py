@@ -31,6 +31,7 @@ class OrderedReader(Reader):
         self._windows: dict[ManifestId, Window] = {}
         """Of open rows, in the order of the chain."""
         self._attempt = 0
+        self._handed = ""
         self._unclaimed: list[ReaderRow] = []
         self._given = None if position is None else _parsed(position, known.row.intent)
 
@@ -75,13 +76,26 @@ class OrderedReader(Reader):
     # what is handed out
 
     def next(self) -> tuple[ReaderRow, Came, int] | None:
-        """(row, segment, the position in it that is next), in the order of the manifests and of their lines."""
+        """(row, segment, the position in it that is next), in the order of the manifests and of their lines.
+
+        Nothing behind an item that failed before the log has heard that it did: whoever goes on from a position behind
+        it would take it for worked on.
+        """
+        self.urgent = False
+        if self.stopped:
+            return None
         for manifest, window in self._windows.items():
-            if window.over:
+            row, over = self.rows[manifest], window.over
+            if row.fails_unheard(window.at):
+                self.urgent = True
+                return None
+            if over:
                 continue
             start = window.at
-            came = window.next()
-            return None if came is None else (self.rows[manifest], came, max(start, came.start))
+            if (came := window.next()) is None:
+                return None
+            self._handed = f"{manifest}@{came.stop}"
+            return row, came, max(start, came.start)
         return None
 
     def worked(self) -> None:
@@ -96,12 +110,8 @@ class OrderedReader(Reader):
             window.fail(item, reason)
 
     def position(self) -> str:
-        """Behind what was handed out last."""
-        row = self.known.row
-        for manifest, window in self._windows.items():
-            if window.at < window.stop:
-                return f"{manifest}@{window.at}"
-        return f"{ManifestId.of(row.intent, row.chain.source_no, len(self.rows))}@0"
+        """Behind what was handed out last, "" before that."""
+        return self._handed
 
     # what is owed
 
@@ -126,8 +136,8 @@ class OrderedReader(Reader):
         return out
 
     def owed(self, row: ReaderRow) -> m.TransferProgress | m.CompletionRecord | None:
-        """Of a cancelled intent the last word follows the place, once that is heard."""
-        if row.unheard:
+        """Of a cancelled intent the last word follows the place, once that is heard; nothing follows the last word."""
+        if row.completion is None and row.unheard:
             return row.progress(self._attempt)
         if self.state is State.CANCELLED:
             row.stop()
@@ -150,6 +160,8 @@ class OrderedReader(Reader):
             yield self.rows[manifest], words, None if refused is None else refused.reason
 
     def waits_for(self, retry_ms: int = RETRY_MS) -> str:
+        if self.urgent:
+            return f"the log of {self.destination.site} to take what failed"
         for window in self._windows.values():
             if not window.over:
                 return window.waits_for(retry_ms)

@@ -68,6 +68,8 @@ class Reader(ABC):
         """Manifests that were entered."""
         self.open: dict[ManifestId, ReaderRow] = {}
         """Those whose last word is not heard."""
+        self.urgent = False
+        """Whether it waits for what it has to tell."""
         self._has_come = False
 
     # the intent

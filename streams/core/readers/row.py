@@ -108,6 +108,11 @@ class ReaderRow:
         """Whether this process has worked on more than the log says."""
         return bool(self.own - self.verified) or self.lost.keys() != self.failed.keys()
 
+    def fails_unheard(self, before: int) -> bool:
+        """Whether an item that ends before a position failed and the log does not say so."""
+        line = self.manifest.line
+        return any(item not in self.failed and line.span(item)[1] <= before for item in self.given_up)
+
     def progress(self, attempt: int = ATTEMPT) -> m.TransferProgress:
         """All that is worked on, as a record: it says what every earlier one said."""
         verified, lost = self.verified | self.own, self.lost

@@ -169,7 +169,13 @@ def test_an_item_that_fails_midway_is_passed_and_told() -> None:
     assert read(found) == [(0, 0, 10), (0, 10, 14)]
     found.take(*payload(window, 14, 20, GONE), 0, LEASE_MS)
     serve(found, window, Ranges([(20, 30)]), cut=10)
-    assert read(found) == [(0, 20, 30)]
+    assert read(found) == []
+    assert found.waits_for() == "the log of T2_B to take what failed"
+    found.worked()
+    (failed,) = said(found)
+    assert isinstance(failed, m.TransferProgress)
+    assert failed.failed == (m.FailedItems(Ranges.of(1), GONE),)
+    assert read(found) == [(0, 20, 30)], "only then: a position behind it would stand for it"
     found.worked()
     progress, completion = said(found)
     assert isinstance(progress, m.TransferProgress)

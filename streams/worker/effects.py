@@ -15,7 +15,7 @@ import structlog
 from streams import wire
 from streams.core import commands as c
 from streams.core import records as m
-from streams.core.channel import LOG
+from streams.core.channel import carrier_of
 from streams.core.completion import replicas_of
 from streams.core.intent import IntentRow
 from streams.core.manifest import Manifest
@@ -191,7 +191,7 @@ class Effects:
                 source=command.source,
                 request_no=command.request_no,
                 attempt=command.attempt,
-                plane=LOG,
+                plane=carrier_of(command.source, command.manifest),
                 items=manifest.requested(command.ranges),
                 ranges=command.ranges,
                 until_ms=self.now_ms() + int(self.policy.lease_s * 1000),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from streams import wire
+from streams.core.channel import LOG
 from streams.core.ranges import Ranges
 from streams.core.records import ChunkHeader, ChunksRequested, ChunksServed, ManifestWritten, Message, Origin
 from streams.kafka.publish import wall_ms
@@ -101,7 +102,7 @@ class Receiver:
 
     def take(self, records: Iterable[Record]) -> None:
         for header, payload in records:
-            self.half.take(header.manifest.encode(), A, header, payload)
+            self.half.take(LOG, header.manifest.encode(), A, header, payload)
 
     def sync(self) -> None:
         self.half.sync_all()

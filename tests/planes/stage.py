@@ -5,6 +5,7 @@ Nothing of the planes is replaced; the mirror thread plays MirrorMaker from A to
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import zlib
@@ -16,13 +17,15 @@ from uuid import uuid4
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from streams import wire
+from streams.core.channel import LOG
 from streams.core.manifest import Manifest
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, Site
 from streams.core.policy import Policy
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.records import ChunksRequested, Item, ManifestWritten, Message, Unit
 from streams.core.topics import CHUNK_EVENTS, MANIFESTS, TRANSFERS, chunks_to, partition_of, remote
-from streams.planes.orders import Assign, Open
+from streams.planes.host.child import Child
+from streams.planes.orders import Assign, Open, Order, pack
 from streams.settings import Registry, Settings, SiteEntry
 from streams.storage import open_endpoint
 
@@ -102,7 +105,7 @@ def request_of(
     manifest = Manifest(body)
     wanted = Ranges([(0, manifest.line.total)]) if ranges is None else ranges
     until_ms = int((time.time() + lease_s) * 1000)
-    return ChunksRequested(body.manifest, B, A, request_no, 1, "plane", manifest.requested(wanted), wanted, until_ms)
+    return ChunksRequested(body.manifest, B, A, request_no, 1, LOG, manifest.requested(wanted), wanted, until_ms)
 
 
 M = TypeVar("M")
@@ -210,6 +213,35 @@ class Mirror:
         self._thread.join()
         self._consumer.close()
         self._producer.flush(5)
+
+
+class PlaneHere:
+    """A child's insides in this process, with a real pipe."""
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        reading, self._writing = os.pipe()
+        self._pipe = os.fdopen(reading, "rb")
+        self._thread = threading.Thread(target=child.run, args=(self._pipe,), daemon=True)
+        self._thread.start()
+
+    def tell(self, order: Order) -> None:
+        """Fails if the reader is held up."""
+        os.set_blocking(self._writing, False)
+        left, until_s = pack(order), time.monotonic() + 20
+        while left:
+            assert time.monotonic() < until_s, "the pipe is not read"
+            try:
+                left = left[os.write(self._writing, left) :]
+            except BlockingIOError:
+                time.sleep(0.01)
+
+    def close(self) -> None:
+        os.close(self._writing)
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+        self._pipe.close()
+        self.child.close()
 
 
 def partition(body: ManifestWritten) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from streams.core.channel import LOG
 from streams.core.names import IntentId, Lfn, ManifestId, Site
 from streams.core.ranges import Ranges
 from streams.core.records import ChunksRequested, RequestedItem
@@ -54,7 +55,7 @@ def url() -> Iterator[str]:
 def test_small_keys_are_asked_for_side_by_side(url: str, tmp_path: Path) -> None:
     items = tuple(RequestedItem(n, Lfn(f"/store/s3/slow/k/{n}"), 3000 * n, 3000, "3000:e") for n in range(KEYS))
     manifest = ManifestId.of(IntentId(f"{A}.00000000-0000-0000-0000-000000000000"), 0, 0)
-    request = ChunksRequested(manifest, B, A, 1, 1, "plane", items, Ranges([(0, 3000 * KEYS)]), 1 << 50)
+    request = ChunksRequested(manifest, B, A, 1, 1, LOG, items, Ranges([(0, 3000 * KEYS)]), 1 << 50)
     with open_endpoint(f"file://{tmp_path}", stores=[Store("slow", url, "raw")]) as endpoint:
         supply = FileKeys(endpoint)
         started_s = time.monotonic()

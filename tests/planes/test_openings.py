@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +35,7 @@ from streams.planes.host import child as child_module
 from streams.planes.host import order_queues
 from streams.planes.host.child import Child
 from streams.planes.host.order_queues import LONG_S, OPENERS, REST, SLICE_S, Assignments, Ends, Openings
-from streams.planes.orders import Assign, Forget, Open, Order, Serve, Start, Stop, Write, pack
+from streams.planes.orders import Assign, Forget, Open, Serve, Start, Stop, Write
 from streams.storage.endpoint import Endpoint, Wanted
 from streams.storage.posix import PosixEndpoint
 from tests.planes.feed import Receiver, listed
@@ -48,6 +47,7 @@ from tests.planes.stage import (
     B,
     Clusters,
     Listener,
+    PlaneHere,
     open_order,
     partition,
     request_of,
@@ -87,37 +87,19 @@ class GatedChild(Child):
         return self.endpoint
 
 
-class Plane:
-    """A child's insides in this process, with a real pipe."""
+class Plane(PlaneHere):
+    child: GatedChild
 
     def __init__(self, clusters: Clusters, root: Path) -> None:
         self.settings = settings_of(A, clusters, root)
         self.storage = root / A / "storage"
-        self.child = GatedChild(Start(self.settings, "plane-here", "1"))
-        self.child.endpoint = Gated(str(self.storage))
-        reading, self._writing = os.pipe()
-        self._pipe = os.fdopen(reading, "rb")
-        self._thread = threading.Thread(target=self.child.run, args=(self._pipe,), daemon=True)
-        self._thread.start()
-
-    def tell(self, order: Order) -> None:
-        """Fails if the reader is held up."""
-        os.set_blocking(self._writing, False)
-        left, until_s = pack(order), time.monotonic() + 20
-        while left:
-            assert time.monotonic() < until_s, "the pipe is not read"
-            try:
-                left = left[os.write(self._writing, left) :]
-            except BlockingIOError:
-                time.sleep(0.01)
+        child = GatedChild(Start(self.settings, "plane-here", "1"))
+        child.endpoint = Gated(str(self.storage))
+        super().__init__(child)
 
     def close(self) -> None:
         self.child.endpoint.gate.set()
-        os.close(self._writing)
-        self._thread.join(10)
-        assert not self._thread.is_alive()
-        self._pipe.close()
-        self.child.close()
+        super().close()
 
 
 @pytest.fixture
@@ -142,7 +124,7 @@ def test_nothing_waits_for_what_is_read_back(
     plane.tell(ALL)
     for body in bodies:
         plane.tell(open_order(body))
-    wait_until(lambda: plane.child.halves is not None and plane.child.endpoint.judging == OPENERS)
+    wait_until(lambda: plane.child.destination is not None and plane.child.endpoint.judging == OPENERS)
 
     plane.tell(Serve(request_of(bodies[0])))
     listener.wait(ChunksServed, lambda m: m.manifest == bodies[0].manifest)
@@ -154,8 +136,8 @@ def test_nothing_waits_for_what_is_read_back(
 
     given = {partition(body) for body in bodies[1:-1]}
     plane.tell(Assign({p: None for p in range(PARTITIONS) if p in given}))
-    assert plane.child.halves is not None
-    wait_until(lambda: {place[1] for place in plane.child.halves.payload._next} == given)  # type: ignore[union-attr]
+    assert plane.child.destination is not None
+    wait_until(lambda: {place[1] for place in plane.child.receivers[0]._next} == given)  # type: ignore[attr-defined]
 
     with caplog.at_level(logging.WARNING, "streams.planes"):
         intent = Intent(bodies[0].intent, Text("me"), (Selector(Kind.DATASET, DATASET),), (B,))
@@ -166,7 +148,7 @@ def test_nothing_waits_for_what_is_read_back(
     plane.child.endpoint.gate.set()
     for body in bodies[1:-1]:
         listener.wait(PartOpened, lambda m, body=body: m.manifest == body.manifest)  # type: ignore[misc]
-    destination = plane.child.halves.destination
+    destination = plane.child.destination
     wait_until(lambda: not destination._openings)
     for body in (running, queued):
         assert not destination.is_open(body.manifest.encode())
@@ -234,7 +216,7 @@ def test_a_storage_that_hangs_is_said_by_both_halves(
     assert (served.ranges, served.bytes) == (EMPTY, 0)
     hung.set()
     plane.child.endpoint.gate.set()
-    wait_until(lambda: plane.child.halves is not None)
+    wait_until(lambda: plane.child.destination is not None)
     plane.tell(open_order(body, 2))
     listener.wait(PartOpened, lambda m: m.manifest == body.manifest and m.attempt == 2)
     plane.tell(Serve(request_of(body, 2)))
@@ -336,7 +318,7 @@ def test_a_manifest_that_cannot_be_read_is_one_line(
 def test_a_fact_is_sent_again_while_a_broker_that_restarts_knows_no_topic(
     plane: Plane, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wait_until(lambda: plane.child.halves is not None)
+    wait_until(lambda: plane.child.destination is not None)
     real, refusals = plane.child.publisher.send, [NotFound("no topic"), NotFound("no topic")]
     lost = PartLost(order(1).manifest_id, 1, WHY)
 

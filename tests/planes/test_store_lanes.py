@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from streams.core.channel import LOG
 from streams.core.names import IntentId, Lfn, ManifestId
 from streams.core.ranges import Ranges
 from streams.core.records import ChunkHeader, ChunksRequested, ChunksServed, FailureClass, Message, RequestedItem
@@ -115,7 +116,7 @@ class Serving:
         )
         manifest = ManifestId.of(IntentId(f"{A}.00000000-0000-0000-0000-000000000000"), 0, number)
         asked = Ranges([(0, 1000 * len(items))])
-        request = ChunksRequested(manifest, B, A, number, 1, "log", items, asked, 1 << 50)
+        request = ChunksRequested(manifest, B, A, number, 1, LOG, items, asked, 1 << 50)
         self.halves.of(request).serve(request)
 
     def wait(self, *numbers: int, timeout_s: float = 20.0) -> None:
@@ -163,7 +164,7 @@ def test_who_serves_what(serving: Serving) -> None:
     def of(*lfns: str) -> object:
         items = tuple(RequestedItem(n, Lfn(lfn), n, 1, "") for n, lfn in enumerate(lfns))
         manifest = ManifestId.of(IntentId(f"{A}.00000000-0000-0000-0000-000000000000"), 0, 0)
-        return serving.halves.of(ChunksRequested(manifest, B, A, 1, 1, "log", items, Ranges([(0, 1)]), 0))
+        return serving.halves.of(ChunksRequested(manifest, B, A, 1, 1, LOG, items, Ranges([(0, 1)]), 0))
 
     keys = serving.halves.keys
     assert of("/store/disk") is of() is serving.halves.files

@@ -19,6 +19,7 @@ from agents.families import intent_topics, request_topics, transfer_topics
 from streams import wire
 from streams.core import records as m
 from streams.core import topics
+from streams.core.channel import LOG
 from streams.core.commands import WriteManifests
 from streams.core.intent import IntentRow
 from streams.core.manifest import Manifest, digest
@@ -466,7 +467,7 @@ class SimPlane:
         items = EMPTY if rest else Ranges.of(*(segment.item for segment in unread))
         source = topics.split(topic)[0] or self.site.name
         now_ms, why = self.site.world.now_ms, unread[0].reason
-        self._publish(m.SourceFailed(header.manifest, source, header.request_no, "log", items, why, now_ms))
+        self._publish(m.SourceFailed(header.manifest, source, header.request_no, LOG, items, why, now_ms))
 
     def _serve(self, request: m.ChunksRequested) -> None:
         world = self.site.world

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+from streams.core import channel
 from streams.core import commands as c
 from streams.core import records as m
 from streams.core.channel import LOG, Channel
@@ -15,7 +16,7 @@ from streams.core.ranges import Ranges
 from streams.core.topics import partition_of
 from streams.core.transfer import State
 from streams.planes import orders
-from streams.worker import admission
+from streams.worker import admission, effects
 from streams.worker import scheduler as scheduler
 from streams.worker.scheduler import IDLE_MS, OPEN_SETTLE_MS, SENT_REMEMBERED, SLICE_S, Scheduler
 from tests.core import example as x
@@ -75,6 +76,19 @@ def test_a_lane_is_never_over_its_credit() -> None:
     rig.after(6)
     assert rig.take(m.ChunksRequested) == [], "full"
     assert in_flight(rig, manifests) == held(rig) == 100
+
+
+def test_carriers_share_no_credit_and_a_request_names_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig, manifests = Rig(policy=SMALL), same_lane(4, lengths=(150,))
+    by_echo = {written.manifest for written in manifests[2:]}
+    for user in (channel, effects):
+        monkeypatch.setattr(user, "carrier_of", lambda source, manifest: "echo" if manifest in by_echo else LOG)
+    opened(rig, manifests)
+    asked = rig.take(m.ChunksRequested)
+    assert requests(asked) == [(written.manifest, 1) for written in manifests]
+    assert [request.plane for request in asked] == [LOG, LOG, "echo", "echo"]
+    key = _partition(manifests[0])
+    assert [rig.scheduler.credit.outstanding(Channel(x.C, carrier, key)) for carrier in (LOG, "echo")] == [100, 100]
 
 
 def test_a_request_in_flight_to_the_log_uses_credit_too() -> None:

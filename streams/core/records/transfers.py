@@ -109,7 +109,8 @@ def _source_failed(f: SourceFailed) -> str | None:
 @record(topic=topics.TRANSFERS, key=lambda r: r.manifest, check=_source_failed, row=Row.TRANSFER)
 @dataclass(frozen=True, slots=True)
 class SourceFailed:
-    """A source said that it cannot read now what it was asked for. `plane`: the carrier by which it was asked.
+    """A source said that it cannot read now what it was asked for. `plane`: the carrier by which it was asked, or by
+    which it refused one that it does not have.
 
     No `items`: nothing more comes of request `request_no`, and of no other. With `items` (numbers within the manifest):
     these cannot be had there now, and the rest of the request goes on. `at_ms`: when the destination's plane heard it,

@@ -1,4 +1,6 @@
-"""Reading payload partitions: which, from where on, and whom a record concerns. What a record means is not known here.
+"""The carrier `log`: payload topics. A source publishes records there; what is here reads them at the destination.
+
+That is which partitions, from where on, and whom a record concerns. What a record means is not known here.
 
 Only the payload thread touches the consumer: `offsets_for_times` never returns while another thread polls (seen with
 2.16.1). `assign` returns when it is known where each partition begins, so that what is asked for afterwards cannot be
@@ -11,7 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from threading import Event
 
@@ -19,11 +21,14 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from confluent_kafka import Message as Record
 
 from streams import wire
+from streams.core.channel import LOG
 from streams.core.records import DeadLetter
 from streams.core.topics import LogPartition, chunks_to, remote
 from streams.errors import WireError
 from streams.kafka import client
+from streams.planes.carriers.carrier import Carrier
 from streams.planes.destination.coordinator import DestinationPlane
+from streams.planes.source.wiring import sources
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -50,7 +55,7 @@ class _Change:
 
 
 class PayloadReader:
-    """All but `assign`, `opened` and `close` is for the payload thread."""
+    """The destination side. All but `assign`, `opened`, `threads` and `close` is for the payload thread."""
 
     def __init__(
         self, settings: Settings, destination: DestinationPlane, dead_letter: Callable[[DeadLetter], None]
@@ -84,6 +89,9 @@ class PayloadReader:
     def opened(self, key: bytes) -> None:
         """The transfer is open now: go back to what was passed over of it."""
         self._rewinds.append(key)
+
+    def threads(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        yield "payload", self.run
 
     def close(self) -> None:
         self._running = False
@@ -188,7 +196,7 @@ class PayloadReader:
         except WireError as error:
             return self._refuse(record, error)
         assert isinstance(payload, bytes)
-        return self._destination.take(key, heard.origin.site, heard.header, payload)
+        return self._destination.take(LOG, key, heard.origin.site, heard.header, payload)
 
     def _pass(self, key: bytes, place: LogPartition, offset: int) -> None:
         firsts = self._passed.get(key)
@@ -216,3 +224,6 @@ class PayloadReader:
         if now - self._complained_s.get(about, -COMPLAIN_S) >= COMPLAIN_S:
             self._complained_s[about] = now
             log.warning(text, *words)
+
+
+CARRIER = Carrier(LOG, sources, PayloadReader)

@@ -1,8 +1,8 @@
-"""The destination half of the in-log plane: orders and payload records in, part files and facts out.
+"""The destination half of a plane: orders and payload records in, part files and facts out.
 
 Several threads meet here: the pipe's (begin), openers (the steps of an opening), orders that end (stop, forget, keep),
 payload (take), and the sync thread (run), which alone makes bytes durable and seals. Progress is published after the
-sync, never before. Reading Kafka is carriers/log.py's business; what is known of one manifest is landing.py's.
+sync, never before. What brings payload is a carrier's business; what is known of one manifest is landing.py's.
 
 A transfer is in `_openings` from its order until its parts are open, then in `_landings`. Who ends it takes it out of
 either first: an opening that finds itself ended opens nothing more and says nothing. Locks are taken in the order
@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from threading import Condition, Lock
 
 from streams import wire
-from streams.core.channel import LOG
 from streams.core.names import ManifestId, Site, Text, shown
 from streams.core.ranges import EMPTY
 from streams.core.records import (
@@ -55,7 +54,6 @@ OLDEST_S = 2.0
 _NEVER = float("inf")
 RETRY_S = 1.0
 """Between two tries of an item whose storage failed in passing."""
-"""What a transfer by payload topics is called in records."""
 _GONE = Reason(Scope.AGENT, FailureClass.TRANSIENT, "close", Text("let go"))
 
 
@@ -256,15 +254,18 @@ class DestinationPlane:
     def is_open(self, key: bytes) -> bool:
         return key in self._landings
 
-    def take(self, key: bytes, source: Site, header: ChunkHeader, payload: bytes) -> None:
-        """One payload record of `source`. Waits while too much is not synced yet. What is for a consumer passes by."""
+    def take(self, carrier: str, key: bytes, source: Site, header: ChunkHeader, payload: bytes) -> None:
+        """One payload record of `source`, by whatever carrier. Waits while too much is not synced yet.
+
+        What is for a consumer passes by.
+        """
         landing = self._landings.get(key)
         if landing is None or header.destination != self._here:
             return
         taken, unread = landing.take(source, header, payload)
         for said in unread:
             self._publish(
-                SourceFailed(landing.id, said.source, said.request_no, LOG, said.items, said.reason, self._now_ms())
+                SourceFailed(landing.id, said.source, said.request_no, carrier, said.items, said.reason, self._now_ms())
             )
         now = self._clock()
         with self._wake:
@@ -291,6 +292,9 @@ class DestinationPlane:
             self._wake.notify_all()
 
     # the sync thread
+
+    def threads(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        yield "sync", self.run
 
     def run(self) -> None:
         """The sync thread: until `close`."""

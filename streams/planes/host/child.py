@@ -7,9 +7,10 @@ The process ends when the pipe closes, within seconds and whatever it was doing:
 order is logged and skipped.
 
 Threads: main reads the pipe and waits for nothing else; `storage` opens the storage; `assign` and `ends` carry out
-Assign, Stop and Forget; `open-N` open parts and read back what is there already; `payload` reads and writes; `sync`
-makes durable, seals and tells; `files` serves files, `keys-STORE` those of a store, `entries` and `objects` what is
-inside files; `listing` and `entry-listing` write manifests. Publishers and librdkafka have their own.
+Assign, Stop and Forget; `open-N` open parts and read back what is there already; `sync` makes durable, seals and tells;
+`refusing` answers what nobody serves; `listing` and `entry-listing` write manifests. Carriers name theirs: `payload`
+reads and writes; `files` serves files, `keys-STORE` those of a store, `entries` and `objects` what is inside files.
+Publishers and librdkafka have their own.
 """
 
 from __future__ import annotations
@@ -26,15 +27,16 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from streams.core.commands import WriteManifests
 from streams.core.names import shown
-from streams.core.records import Message, PartLost
+from streams.core.records import ChunksRequested, Message, PartLost
 from streams.core.topics import partition_of
 from streams.errors import CLUSTER_AWAY, StorageError, Temporary, Transfer2goError
 from streams.kafka.publish import Publisher
-from streams.planes.carriers.log import PayloadReader
+from streams.planes.carriers import CARRIERS
+from streams.planes.carriers.carrier import DestinationSide, Side, SourceSide
 from streams.planes.destination.coordinator import DestinationPlane
 from streams.planes.host.order_queues import OPENERS, Assignments, Ends, Openings
 from streams.planes.inventory.manifest_writer import ManifestWriter, opens_files
@@ -44,7 +46,7 @@ from streams.planes.orders import Assign, Forget, Open, Serve, Start, Stop, Writ
 from streams.planes.reasons import reason_of
 from streams.planes.source.open_files import OpenFileCache
 from streams.planes.source.server import SourceServer
-from streams.planes.source.wiring import Sources, refusing, sources
+from streams.planes.source.wiring import refusing
 from streams.storage import open_named
 from streams.storage.endpoint import Endpoint
 
@@ -63,16 +65,6 @@ _SWITCH_S = 0.001
 _M_ARENA_MAX = -8
 
 
-class Halves(NamedTuple):
-    destination: DestinationPlane
-    payload: PayloadReader
-    sources: Sources
-
-    def close(self) -> None:
-        for half in (self.destination, self.payload, self.sources):
-            half.close()
-
-
 class Child:
     """One incarnation of the planes."""
 
@@ -80,20 +72,23 @@ class Child:
         self.settings = start.settings
         self.publisher = Publisher(start.settings, start.settings.here, start.writer, "plane")
         self.assignments, self.ends = Assignments(), Ends()
-        self.openings = Openings(lambda: self.halves is not None and self.halves.sources.busy)
+        self.openings = Openings(lambda: any(source.busy for source in self.sources.values()))
         self.writes: dict[bool, queue.Queue[WriteManifests]] = {of: queue.Queue(WRITES_MAX) for of in (False, True)}
         """Whether manifests are of entries, whose files are opened one by one: whole files do not wait for that."""
         self.open_files = OpenFileCache()
         self.running = True
         self.assigned: dict[int, int | None] = {}
-        self.halves: Halves | None = None
+        self.sources: dict[str, SourceSide] = {}
+        self.receivers: list[DestinationSide] = []
+        """Both sides of each carrier, once the storage is open."""
+        self.destination: DestinationPlane | None = None
         self.fault = StorageError("the storage does not answer")
-        """Why there are no halves."""
+        """Why there is no destination."""
         self.storage_tried = threading.Event()
         self.refusing: SourceServer = refusing(
-            start.settings, lambda: self.fault, self.publisher.send_chunk, self.publish
+            start.settings, self.why_refused, self.publisher.send_chunk, self.publish
         )
-        """Serves what is asked for meanwhile."""
+        """Answers what is asked for meanwhile, or by a carrier that is not here."""
 
     # publishing
 
@@ -126,7 +121,7 @@ class Child:
             case Stop() | Forget():
                 self.ends.put(order)
             case Serve():
-                source = self.halves.sources.of(order.request) if self.halves is not None else self.refusing
+                source = self.sources.get(order.request.plane) or self.refusing
                 source.serve(order.request)
             case Write():
                 writes = self.writes[opens_files(order.command)]
@@ -146,9 +141,9 @@ class Child:
             return None
         if not self.openings.has_room(order):
             return None
-        if self.halves is None:
+        if self.destination is None:
             return self.openings.put(order, self.refuse(order), lambda: True)
-        steps = self.halves.destination.begin(order)
+        steps = self.destination.begin(order)
         if steps is None:
             return None
 
@@ -156,30 +151,37 @@ class Child:
             # What is asked for once its parts are open must not pass by a reader that is not there yet.
             return self.assignments.done >= ordered and not self.ends.holds(manifest)
 
-        return self.openings.put(order, self.opened(manifest.encode(), steps, self.halves.payload), ready)
+        return self.openings.put(order, self.opened(manifest.encode(), steps), ready)
 
-    def opened(self, key: bytes, steps: Iterator[bool], payload: PayloadReader) -> Iterator[bool]:
+    def opened(self, key: bytes, steps: Iterator[bool]) -> Iterator[bool]:
         yield from steps
-        payload.opened(key)
+        for receiver in self.receivers:
+            receiver.opened(key)
 
     def refuse(self, order: Open) -> Iterator[bool]:
         self.publish(PartLost(order.manifest_id, order.attempt, reason_of(self.fault, "open")))
         yield from ()
 
+    def why_refused(self, request: ChunksRequested) -> str:
+        if request.plane not in CARRIERS:
+            return f"{self.settings.here} has no carrier {request.plane}; it has {', '.join(CARRIERS)}"
+        # where this site keeps its files is nobody else's business
+        return f"the source's storage cannot be opened: {self.fault.what}"
+
     def end(self, order: Stop | Forget) -> None:
-        halves = self.halves
+        destination = self.destination
         if isinstance(order, Forget):
-            if halves is not None:
-                halves.destination.forget(order.manifest_id)
-        elif halves is not None:
-            halves.destination.stop(order)
+            if destination is not None:
+                destination.forget(order.manifest_id)
+        elif destination is not None:
+            destination.stop(order)
         else:
             self.publish(PartLost(order.manifest_id, order.attempt, order.reason))
 
     # the storage
 
     def run_storage(self) -> None:
-        """Until it could be opened: then both halves begin."""
+        """Until it could be opened: then both halves of the plane begin."""
         said_s, said = -STORAGE_SAID_S, ""
         while self.running:
             try:
@@ -198,16 +200,20 @@ class Child:
             time.sleep(STORAGE_RETRY_S)
 
     def begin(self, endpoint: Endpoint) -> None:
-        settings = self.settings
-        destination = DestinationPlane(settings.here, settings.registry.partitions, endpoint, self.publish)
-        payload = PayloadReader(settings, destination, self.publish)
-        serving = sources(settings, endpoint, self.publisher.send_chunk, self.publish, self.open_files)
-        self.halves = Halves(destination, payload, serving)
-        _thread("payload", payload.run)
-        _thread("sync", destination.run)
-        for name, source in serving.all():
-            _thread(name, source.run)
-        _thread("assign", partial(self.assignments.run, destination.keep, payload.assign))
+        settings, send, publish = self.settings, self.publisher.send_chunk, self.publish
+        destination = DestinationPlane(settings.here, settings.registry.partitions, endpoint, publish)
+        self.receivers = [one.destination(settings, destination, publish) for one in CARRIERS.values()]
+        serving = [one.source(settings, endpoint, send, publish, self.open_files) for one in CARRIERS.values()]
+        self.destination, self.sources = destination, dict(zip(CARRIERS, serving, strict=True))
+        for side in self.sides():
+            for name, work in side.threads():
+                _thread(name, work)
+        _thread("assign", partial(self.assignments.run, destination.keep, *(one.assign for one in self.receivers)))
+
+    def sides(self) -> Iterator[Side]:
+        if self.destination is not None:
+            yield self.destination
+        yield from (*self.receivers, *self.sources.values())
 
     def open_storage(self) -> Endpoint:
         return open_named(self.settings.endpoints)
@@ -294,8 +300,8 @@ class Child:
         self.running = False
         for waiting in (self.assignments, self.ends, self.openings, self.refusing):
             waiting.close()
-        if self.halves is not None:
-            self.halves.close()
+        for side in self.sides():
+            side.close()
         self.publisher.close(CLOSE_S)
 
 

@@ -55,7 +55,7 @@ class Assignments:
             self.ordered += 1
             self._wake.notify_all()
 
-    def run(self, keep: Callable[[set[int]], None], assign: Callable[[dict[int, int | None]], None]) -> None:
+    def run(self, keep: Callable[[set[int]], None], *assigns: Callable[[dict[int, int | None]], None]) -> None:
         """A thread: until `close`."""
         while True:
             with self._wake:
@@ -68,7 +68,8 @@ class Assignments:
             assert order is not None
             try:
                 keep(kept)
-                assign(order.partitions)
+                for assign in assigns:
+                    assign(order.partitions)
             except Exception:
                 log.exception("an assignment was not carried out as a whole, and is tried again")
                 with self._wake:

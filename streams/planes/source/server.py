@@ -1,4 +1,4 @@
-"""The source half of the in-log plane: requests in, payload records out. It keeps nothing that outlives a request.
+"""The source half of a plane: requests in, payload records out. It keeps nothing that outlives a request.
 
 Requests are served in turn, some of each, one request of a (manifest, destination) at a time. What cannot be read is
 said in the payload's place, as a segment with a reason: a transient one where trying later may help. Then the request

@@ -37,6 +37,9 @@ class Sources(NamedTuple):
     """
     stores: tuple[Store, ...] = ()
 
+    def serve(self, request: ChunksRequested) -> None:
+        self.of(request).serve(request)
+
     def of(self, request: ChunksRequested) -> SourceServer:
         """Who serves it: the items of a request are of one kind."""
         selection = request.items[0].selection if request.items else ""
@@ -48,9 +51,12 @@ class Sources(NamedTuple):
         return self.keys[names.pop() if len(names) == 1 else MIXED] if names else self.files
 
     def all(self) -> Iterator[tuple[str, SourceServer]]:
-        """Each by a name; its `run` is for a thread of its own."""
+        """Each by a name."""
         yield from (("files", self.files), ("entries", self.entries), ("objects", self.objects))
         yield from ((f"keys-{name}", source) for name, source in self.keys.items())
+
+    def threads(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        return ((name, source.run) for name, source in self.all())
 
     @property
     def busy(self) -> bool:
@@ -62,13 +68,13 @@ class Sources(NamedTuple):
             source.close()
 
 
-class NoStorage:
-    """What a source holds while its storage cannot be opened: nothing, for the reason that `fault` gives."""
+class NoSupply:
+    """What a source has for requests that it cannot serve, for the reason that `why` gives of each."""
 
     idle_s = 0.0
 
-    def __init__(self, fault: Callable[[], StorageError]) -> None:
-        self._fault = fault
+    def __init__(self, why: Callable[[ChunksRequested], str]) -> None:
+        self._why = why
 
     def turn_bytes(self, waiting: int) -> int:
         return 1
@@ -76,8 +82,7 @@ class NoStorage:
     def take(
         self, request: ChunksRequested, item: RequestedItem, offset: int, length: int, room_bytes: int
     ) -> ReadPiece:
-        # where this site keeps its files is nobody else's business
-        raise StorageError(f"the source's storage cannot be opened: {self._fault().what}")
+        raise StorageError(self._why(request))
 
     def close(self) -> None:
         pass
@@ -85,12 +90,12 @@ class NoStorage:
 
 def refusing(
     settings: Settings,
-    fault: Callable[[], StorageError],
+    why: Callable[[ChunksRequested], str],
     send_chunk: SendChunk,
     publish: Callable[[Message], None],
 ) -> SourceServer:
     """A source that cannot read for now whatever it is asked for."""
-    return SourceServer(settings.here, NoStorage(fault), settings.registry.payload_bytes, send_chunk, publish, wall_ms)
+    return SourceServer(settings.here, NoSupply(why), settings.registry.payload_bytes, send_chunk, publish, wall_ms)
 
 
 def sources(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from streams.core import records as m
-from streams.core.channel import LOG
+from streams.core.channel import carrier_of
 from streams.core.names import ManifestId
 from streams.core.readers.claims import Claim, standing, taken_over
 from streams.core.readers.ordered import OrderedReader
@@ -87,7 +87,7 @@ class ReaderProcess:
             source=ask.source,
             request_no=self._request_no,
             attempt=self.attempt,
-            plane=LOG,
+            plane=carrier_of(ask.source, manifest.body.manifest),
             items=manifest.requested(ask.ranges),
             ranges=ask.ranges,
             until_ms=now_ms + self._lease_ms,

@@ -154,7 +154,7 @@ class Credit:
         return list(wanted)
 
     def next(self, channel: Channel) -> RequestChunks | None:
-        """The request that may be sent now, if there is one; `grant` or `withdraw` it before the next.
+        """The request that may be sent now, if there is one; `grant` it before the next.
 
         One larger than the whole credit may when nothing is outstanding.
         """
@@ -193,13 +193,6 @@ class Credit:
         use.used += request.bytes
         of_source = self._items.setdefault(request.source, _Items())
         of_source.note(request.manifest, of_source.outstanding.get(request.manifest, 0) + request.items)
-
-    def withdraw(self, request: RequestChunks) -> None:
-        """The request cannot be sent: it waits no more, until its transfer is asked again."""
-        channel = self.channel(request.source, request.manifest)
-        use = self._uses[channel]
-        use.queue.pop(request.manifest, None)
-        self._let_go(request.manifest, channel, use)
 
     def forget(self, manifest: ManifestId, now_ms: int) -> list[Channel]:
         """The transfer is over: channels that got room where others wait."""

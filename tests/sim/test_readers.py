@@ -14,7 +14,6 @@ import test_simulation as whole
 import world as sim
 from test_simulation import BATCH, COUNT, SEEDS, quiet  # noqa: F401
 
-from streams import wire
 from streams.core import intent as intents
 from streams.core import records as m
 from streams.core import topics
@@ -56,7 +55,7 @@ def written(world: sim.World, intent: IntentId) -> dict[ManifestId, Manifest]:
     found: dict[ManifestId, Manifest] = {}
     for (site, name, _), log in world.logs.items():
         for record in log if name == topics.MANIFESTS else ():
-            body = wire.decode(name, record.key, record.value, record.headers, site).message
+            body = world.heard(site, name, record).message
             if isinstance(body, m.ManifestWritten) and body.intent == intent:
                 assert found.setdefault(body.manifest, Manifest(body)).body == body
     return found
@@ -66,7 +65,7 @@ def check(world: sim.World) -> None:
     completions: dict[tuple[ManifestId, Destination], m.CompletionRecord] = {}
     for (site, topic, _), log in world.logs.items():
         for record in log if topic == topics.COMPLETIONS else ():
-            done = wire.decode(topic, record.key, record.value, record.headers, site).message
+            done = world.heard(site, topic, record).message
             assert isinstance(done, m.CompletionRecord)
             assert completions.setdefault((done.manifest, done.destination), done) == done, "I4: two last words"
     for name in world.readers:
@@ -117,7 +116,7 @@ def _check_output(
 
 def one(seed: int) -> None:
     world = scenario(seed)
-    world.run(500)
+    world.run(400)
     if not world.settle(3000):
         left = [(s.name, row.state) for s in world.sites.values() for row in s.intent_rows() if not row.ended]
         left += [(name.destination, name.shared, len(name.processes)) for name in world.readers if not name.idle()]  # type: ignore[attr-defined]

@@ -14,7 +14,6 @@ import pytest
 import structlog
 import world as sim
 
-from streams import wire
 from streams.core import intent as intents
 from streams.core import records as m
 from streams.core import topics
@@ -123,7 +122,7 @@ def check(world: sim.World) -> None:
     completions: dict[tuple[str, Destination], m.CompletionRecord] = {}
     for (site, name, _), log in world.logs.items():
         for record in log:
-            heard = wire.decode(name, record.key, record.value, record.headers, site)
+            heard = world.heard(site, name, record)
             if isinstance(heard.message, m.CompletionRecord):
                 done = heard.message
                 known = completions.setdefault((done.manifest, done.destination), done)
@@ -193,7 +192,7 @@ def _items(world: sim.World, done: m.CompletionRecord) -> list[m.Item]:
         if name != topics.MANIFESTS:
             continue
         for record in log:
-            written = wire.decode(name, record.key, record.value, record.headers, site).message
+            written = world.heard(site, name, record).message
             assert isinstance(written, m.ManifestWritten)
             if written.manifest == done.manifest and digest(written) == done.manifest_sha256:
                 return [written.items[n] for n in done.sealed.numbers()]

@@ -111,6 +111,7 @@ class World:
         """What was listed when an open intent was asked to take no more."""
         self.asked: dict[IntentId, m.TransferIntent] = {}
         self.sites = {name: SimSite(self, name) for name in self.names}
+        self._heard: dict[tuple[int, str], wire.Heard] = {}
         self.readers: list[Beside] = []
         """Processes beside the sites' workers: each crashes and begins again by itself."""
 
@@ -126,6 +127,14 @@ class World:
         self.listed[site, file.lfn] = file
         if on_disk:
             self.files[site][file.lfn] = file
+
+    def heard(self, site: Site, topic: str, record: Record) -> wire.Heard:
+        """What a record of a site's log says, decoded once however many hear it."""
+        key = (id(record), topic)  # logs keep their records
+        found = self._heard.get(key)
+        if found is None:
+            found = self._heard[key] = wire.decode(topic, record.key, record.value, record.headers, site)
+        return found
 
     def mirror_step(self) -> bool:
         """Copies some records of one flow, perhaps again, perhaps none."""
@@ -697,7 +706,7 @@ class SimSite:
     def own_manifests(self, intents: Collection[IntentId]) -> Iterator[m.ManifestWritten]:
         for partition in range(PARTITIONS):
             for record in self.world.logs[self.name, topics.MANIFESTS, partition]:
-                heard = wire.decode(topics.MANIFESTS, record.key, record.value, record.headers, self.name).message
+                heard = self.world.heard(self.name, topics.MANIFESTS, record).message
                 if isinstance(heard, m.ManifestWritten) and heard.intent in intents:
                     yield heard
 

@@ -9,7 +9,6 @@ import os
 import random
 import uuid
 from dataclasses import replace
-from functools import lru_cache
 
 import pytest
 import structlog
@@ -24,7 +23,7 @@ from streams.core.names import Adler32, IntentId, Lfn, Site, Text
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.selectors import Kind, Selector
 from streams.worker import rows
-from tests.audit.history import Rec, judged
+from tests.audit.history import Rec, decode_once, judged
 
 SEEDS = [int(os.environ["T2G_SIM_SEED"])] if "T2G_SIM_SEED" in os.environ else None
 COUNT = int(os.environ.get("T2G_SIM_SEEDS", "1000"))
@@ -40,11 +39,8 @@ def quiet():
 
 @pytest.fixture(autouse=True)
 def decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the gate makes of a record is a function of its arguments: the fifth reader has the first one's message.
-
-    Each record is heard by a live site, by its replays, by the ledger and by `check`; decoding it was half of the time.
-    """
-    monkeypatch.setattr(wire, "decode", lru_cache(maxsize=4096)(wire.decode))
+    """A record is heard by a live site, its replays, the ledger and `check`: decoding it each time was half of all."""
+    monkeypatch.setattr(wire, "decode", decode_once)
 
 
 def scenario(seed: int, *, stale: bool = True) -> sim.World:

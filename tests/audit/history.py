@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from uuid import UUID
 
 from streams import wire
@@ -191,6 +192,10 @@ class World:
         return made.judge(now_ms, committed=committed, findings=findings)
 
 
+decode_once = lru_cache(maxsize=4096)(wire.decode)
+"""What the gate makes of a record is a function of its arguments; here most are heard again and again."""
+
+
 def origin_of(rec: Rec) -> m.Origin | None:
     try:
         return wire.decode_value(m.Origin, dict(rec.headers)[gate.ORIGIN] or b"")
@@ -203,7 +208,7 @@ def locate(ledger: Ledger, place: LogPosition, rec: Rec) -> None:
 
     def message() -> m.Message | None:
         try:
-            return wire.decode(place.topic, rec.key, rec.value, rec.headers, place.site).message
+            return decode_once(place.topic, rec.key, rec.value, rec.headers, place.site).message
         except WireError:
             return None
 
@@ -214,7 +219,7 @@ def locate(ledger: Ledger, place: LogPosition, rec: Rec) -> None:
 def hear(ledger: Ledger, place: LogPosition, rec: Rec) -> None:
     whole = hash((rec.key, rec.value, rec.headers))
     try:
-        heard = wire.decode(place.topic, rec.key, rec.value, rec.headers, place.site)
+        heard = decode_once(place.topic, rec.key, rec.value, rec.headers, place.site)
     except WireError as error:
         ledger.refuse(place, error.what, rec.at_ms, origin_of(rec), whole, error.speaks_for)
     else:

@@ -10,6 +10,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,13 @@ def quiet() -> Iterator[None]:
 
 
 def finished(seed: int) -> tuple[tuple[str, ...], Logs]:
-    """The sites and journals of a simulated run, healed and ended."""
+    """The sites and journals of a simulated run, healed and ended; the caller may break them."""
+    names, logs = _finished(seed)
+    return names, {key: list(log) for key, log in logs.items()}
+
+
+@cache
+def _finished(seed: int) -> tuple[tuple[str, ...], Logs]:
     world = simulation.scenario(seed, stale=seed % 2 == 0)
     world.run(600)
     assert world.settle(3000)

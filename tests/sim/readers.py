@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import world as sim
 
+from streams import wire
 from streams.consuming.outbox import Outbox
 from streams.core import records as m
 from streams.core import topics
@@ -204,7 +205,7 @@ class Process:
                 yield Claim.by(heard[0].attempt, heard[1]), heard[0]
 
     def _progress(self, topic: str, record: sim.Record) -> tuple[m.TransferProgress, str] | None:
-        heard = self.world.heard(self.site.name, topic, record)
+        heard = wire.decode(topic, record.key, record.value, record.headers, self.site.name)
         said = heard.message
         if not isinstance(said, m.TransferProgress) or said.destination != self.name.destination:
             return None
@@ -229,7 +230,8 @@ class Process:
                 if said[1] == self.publisher.writer:
                     self.outbox.heard(said[0])
         elif record.key == self.name.intent.encode():
-            self.known.hear(world.heard(here, place[0], record).message, 0)
+            heard = wire.decode(place[0], record.key, record.value, record.headers, here)
+            self.known.hear(heard.message, 0)
         if self.process is not None:
             self._enter(self.process, at_start=False)
         return True
@@ -334,5 +336,3 @@ class Process:
             self.outbox.put(reader.settle(hand))
             self.at = None
         return True
-
-

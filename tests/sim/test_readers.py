@@ -12,8 +12,9 @@ import pytest
 import readers
 import test_simulation as whole
 import world as sim
-from test_simulation import BATCH, COUNT, SEEDS, quiet  # noqa: F401
+from test_simulation import BATCH, COUNT, SEEDS, decoded_once, quiet  # noqa: F401
 
+from streams import wire
 from streams.core import intent as intents
 from streams.core import records as m
 from streams.core import topics
@@ -55,7 +56,7 @@ def written(world: sim.World, intent: IntentId) -> dict[ManifestId, Manifest]:
     found: dict[ManifestId, Manifest] = {}
     for (site, name, _), log in world.logs.items():
         for record in log if name == topics.MANIFESTS else ():
-            body = world.heard(site, name, record).message
+            body = wire.decode(name, record.key, record.value, record.headers, site).message
             if isinstance(body, m.ManifestWritten) and body.intent == intent:
                 assert found.setdefault(body.manifest, Manifest(body)).body == body
     return found
@@ -65,7 +66,7 @@ def check(world: sim.World) -> None:
     completions: dict[tuple[ManifestId, Destination], m.CompletionRecord] = {}
     for (site, topic, _), log in world.logs.items():
         for record in log if topic == topics.COMPLETIONS else ():
-            done = world.heard(site, topic, record).message
+            done = wire.decode(topic, record.key, record.value, record.headers, site).message
             assert isinstance(done, m.CompletionRecord)
             assert completions.setdefault((done.manifest, done.destination), done) == done, "I4: two last words"
     for name in world.readers:

@@ -13,7 +13,8 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from typing import Any, Protocol
 
 from agents.families import intent_topics, request_topics, transfer_topics
 from streams import wire
@@ -88,6 +89,15 @@ def became(item: m.Item) -> File:
     return File(item.target, 3 * item.length + 7, Adler32(f"{zlib.adler32(item.target.encode()):08x}"))
 
 
+@dataclass(slots=True)
+class Flow:
+    """One partition of a topic and its copy at another site."""
+
+    source: list[Any]
+    copy: list[Any]
+    copied: int = 0
+
+
 @dataclass
 class World:
     """Everything outside the product: time, chance, logs, disks. `faults` may be switched off to heal."""
@@ -106,12 +116,10 @@ class World:
         """What the catalogue says is there."""
         self.logs: dict[tuple[Site, str, int], list[Record]] = defaultdict(list)
         self.payload: dict[tuple[Site, str, int], list[m.ChunkHeader]] = defaultdict(list)
-        self.mirrored: dict[tuple[Site, Site, str, int], int] = defaultdict(int)
         self.at_close: dict[IntentId, frozenset[Lfn]] = {}
         """What was listed when an open intent was asked to take no more."""
         self.asked: dict[IntentId, m.TransferIntent] = {}
         self.sites = {name: SimSite(self, name) for name in self.names}
-        self._heard: dict[tuple[int, str], wire.Heard] = {}
         self.readers: list[Beside] = []
         """Processes beside the sites' workers: each crashes and begins again by itself."""
 
@@ -128,38 +136,33 @@ class World:
         if on_disk:
             self.files[site][file.lfn] = file
 
-    def heard(self, site: Site, topic: str, record: Record) -> wire.Heard:
-        """What a record of a site's log says, decoded once however many hear it."""
-        key = (id(record), topic)  # logs keep their records
-        found = self._heard.get(key)
-        if found is None:
-            found = self._heard[key] = wire.decode(topic, record.key, record.value, record.headers, site)
-        return found
-
-    def mirror_step(self) -> bool:
-        """Copies some records of one flow, perhaps again, perhaps none."""
-        flows = [
-            (a, b, name, p)
+    @cached_property
+    def flows(self) -> list[Flow]:
+        return [
+            Flow(self._log(a, name, p), self._log(b, topics.remote(a, name), p))
             for a in self.names
             for b in self.names
             if a != b
             for name in topics.mirrored(b)
             for p in range(PARTITIONS)
-            if self.mirrored[a, b, name, p] < len(self._source(a, name, p))
         ]
-        if not flows:
+
+    def _log(self, site: Site, name: str, partition: int) -> list[Any]:
+        return (self.payload if "chunks-to-" in name else self.logs)[site, name, partition]
+
+    def mirror_step(self) -> bool:
+        """Copies some records of one flow, perhaps again, perhaps none."""
+        behind = [flow for flow in self.flows if flow.copied < len(flow.source)]
+        if not behind:
             return False
-        a, b, name, p = self.rng.choice(flows)
-        at = self.mirrored[a, b, name, p]
+        flow = self.rng.choice(behind)
+        at = flow.copied
         if self.chance(0.05):  # killed before its offsets were flushed: everything since is sent again
             at = max(0, at - self.rng.randrange(1, 6))
-        stop = min(len(self._source(a, name, p)), at + self.rng.randrange(1, 8))
-        self._source(b, topics.remote(a, name), p).extend(self._source(a, name, p)[at:stop])
-        self.mirrored[a, b, name, p] = stop
+        stop = min(len(flow.source), at + self.rng.randrange(1, 8))
+        flow.copy.extend(flow.source[at:stop])
+        flow.copied = stop
         return True
-
-    def _source(self, site: Site, name: str, partition: int) -> list[Record] | list[m.ChunkHeader]:
-        return (self.payload if "chunks-to-" in name else self.logs)[site, name, partition]
 
     def step(self) -> None:
         """One random thing happens."""
@@ -534,6 +537,8 @@ class SimSite:
         self.parts_on_disk: dict[tuple[ManifestId, int], Ranges] = {}
         self.read = [*intent_topics(self.peers), *transfer_topics(name, self.peers), *request_topics(name, self.peers)]
         self.committed: dict[tuple[str, int], int] = defaultdict(int)
+        places = [(topic, partition) for topic in self.read for partition in range(PARTITIONS)]
+        self.journals = [(place, world.logs[name, *place]) for place in places]
         self.dead = 0
         self.plane = SimPlane(self)
         self.seats = self.looks = 0
@@ -554,11 +559,11 @@ class SimSite:
             self.name, turns, self.scheduler, self.effects, self.plane, lambda: self.world.now_ms
         )
         self.waking: dict[int, Iterator[None]] = {}
-        self.positions = dict(self.committed)
-        self.ends: dict[int, dict[str, int]] = {}
+        self.positions = self.committed.copy()
         for partition in range(PARTITIONS):
             self.scheduler.own(partition)
-            self.ends[partition] = {t: len(self.world.logs[self.name, t, partition]) for t in self.read}
+        self.ends = {place: len(log) for place, log in self.journals}
+        """Where the journals ended when it sat down."""
 
     def _elapsed_s(self) -> float:
         """Time as slices see it: now and then one is over after any step."""
@@ -605,20 +610,15 @@ class SimSite:
             store.commit()
 
     def hear_one(self) -> bool:
-        behind = [
-            (t, p)
-            for t in self.read
-            for p in range(PARTITIONS)
-            if self.positions.get((t, p), 0) < len(self.world.logs[self.name, t, p])
-        ]
+        positions = self.positions
+        behind = [(place, log) for place, log in self.journals if positions[place] < len(log)]
         self._wake()
         if not behind:
             return False
-        topic, partition = self.world.rng.choice(behind)
-        at = self.positions.get((topic, partition), 0)
-        record = self.world.logs[self.name, topic, partition][at]
-        self.hear(topic, partition, at, record)
-        self.positions[topic, partition] = at + 1
+        place, log = self.world.rng.choice(behind)
+        at = positions[place]
+        self.hear(*place, at, log[at])
+        positions[place] = at + 1
         return True
 
     def hear(self, topic: str, partition: int, offset: int, record: Record) -> None:
@@ -627,13 +627,12 @@ class SimSite:
 
     def _wake(self) -> None:
         for partition in range(PARTITIONS):
-            ends = self.ends[partition]
             if (
                 partition not in self.waking
                 and not self.scheduler.is_awake(partition)
-                and all(self.positions.get((t, partition), 0) >= end for t, end in ends.items())
+                and all(self.positions[p] >= end for p, end in self.ends.items() if p[1] == partition)
             ):
-                self.waking.setdefault(partition, self.dispatcher.waking(partition))
+                self.waking[partition] = self.dispatcher.waking(partition)
         for partition, steps in list(self.waking.items()):
             for _ in range(self.world.rng.randrange(1, 4) if self.world.faults else 1000):
                 if next(steps, self) is self:
@@ -706,7 +705,7 @@ class SimSite:
     def own_manifests(self, intents: Collection[IntentId]) -> Iterator[m.ManifestWritten]:
         for partition in range(PARTITIONS):
             for record in self.world.logs[self.name, topics.MANIFESTS, partition]:
-                heard = self.world.heard(self.name, topics.MANIFESTS, record).message
+                heard = wire.decode(topics.MANIFESTS, record.key, record.value, record.headers, self.name).message
                 if isinstance(heard, m.ManifestWritten) and heard.intent in intents:
                     yield heard
 

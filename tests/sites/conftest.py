@@ -1,4 +1,4 @@
-"""One federation of two sites a session: real brokers, MirrorMaker 2, workers. Up at first use, purged at the end.
+"""One federation of two sites a process: real brokers, MirrorMaker 2, workers. Up at first use, purged after the last.
 
 T2G_TEST_STATE=DIR     a federation kept there is found, or started and left running (for writing tests)
 T2G_TEST_BROKERS=containers   the brokers come from testcontainers (containers.py)
@@ -6,6 +6,7 @@ T2G_TEST_BROKERS=containers   the brokers come from testcontainers (containers.p
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -22,6 +23,7 @@ from tests.sites.rig import A, B, Rig, Spot, until
 
 CREDIT_BYTES = 8 << 20
 """Little, as requests are: a file of some 30 MB takes a dozen, and a kill hits its middle."""
+RUNNING = pytest.StashKey[contextlib.ExitStack]()
 _SPOTS = count()
 POLICIES = {
     "T2G_POLICY_LEASE_S": "8",
@@ -39,25 +41,34 @@ local.down(Path(sys.argv[1]), purge=True)
 
 
 @pytest.fixture(scope="session")
-def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    """The session's federation."""
+def federation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """The federation of this process. It is down before the session ends; see `pytest_runtest_teardown`."""
     kept = os.environ.get("T2G_TEST_STATE")
     state = Path(kept) if kept else tmp_path_factory.mktemp("federation")
     reaper = None if kept else _watch_over(state)
     rig = Rig(state)
-    try:
+    with contextlib.ExitStack() as running:
+        request.session.stash[RUNNING] = running
+        if reaper is not None and reaper.stdin is not None:
+            running.callback(reaper.stdin.close)
+        running.callback(rig.close)
         with pytest.MonkeyPatch.context() as patch:
             for name, value in POLICIES.items():
                 patch.setenv(name, value)
             _up(state)
         yield rig
-    finally:
-        rig.close()
-        if reaper is not None:
-            local.down(state, purge=True)
-            assert reaper.stdin is not None
-            reaper.stdin.close()
-            reaper.wait(120)
+    assert reaper is None or reaper.wait(120) == 0, "the federation could not be taken down"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """Has the federation taken down behind its last test, while others go on: idle it takes a fifth of a core.
+
+    All tests of a process that use it come one after the other.
+    """
+    yield
+    if "federation" not in getattr(nextitem, "fixturenames", ()) and RUNNING in item.session.stash:
+        item.session.stash[RUNNING].close()
 
 
 def _up(state: Path) -> None:
@@ -71,7 +82,7 @@ def _up(state: Path) -> None:
 
 
 def _watch_over(state: Path) -> subprocess.Popen[bytes]:
-    """Takes the federation down and removes it should this process be killed: its pipe is closed then."""
+    """Takes the federation down and removes it when its pipe is closed, also by this process being killed."""
     return subprocess.Popen([sys.executable, "-c", _REAPER, str(state)], stdin=subprocess.PIPE, start_new_session=True)
 
 

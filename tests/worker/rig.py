@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import pytest
+
 from streams import wire
 from streams.core import commands as c
 from streams.core import records as m
@@ -17,6 +19,7 @@ from streams.core.intent import IntentRow
 from streams.core.manifest import ManifestIndex
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.policy import Policy
+from streams.core.ranges import Ranges
 from streams.core.routing import Holders, decide
 from streams.core.transfer import TransferRow
 from streams.errors import Temporary
@@ -29,6 +32,14 @@ from streams.worker.turn import Turns, intent_of
 from tests.core import example as x
 
 PARTITIONS = 8
+ONE = x.written()
+"""A manifest; `WHOLE`: its bytes. `DONE`: all of it is there. `PARTLY`: an item is not to be had."""
+WHOLE = Ranges([(0, 150)])
+DONE = x.progress(WHOLE, Ranges.of(0, 1))
+PARTLY = x.progress(Ranges([(0, 100)]), Ranges.of(0), (x.failed("gone", 1),))
+ENVIRONMENT = pytest.mark.parametrize(
+    "error", [rows.TableFailed("a table cannot be written"), OSError("disk full"), MemoryError()], ids=repr
+)
 T = TypeVar("T")
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import Self
 from weakref import WeakValueDictionary
 
 from streams import wire
 from streams.client.intent_snapshot import IntentFold, Snapshot
 from streams.core import records as m
 from streams.core import topics
+from streams.core.closing import Closing
 from streams.core.names import IntentId, Site
 from streams.core.topics import LogPartition
 from streams.errors import Transfer2goError, WireError
@@ -80,7 +79,7 @@ class Watched:
             return self.no > seen_no
 
 
-class Follower:
+class Follower(Closing):
     """Follows all intents of one site from the moment it starts; `watch` says which of them matter."""
 
     def __init__(self, settings: Settings, site: Site) -> None:
@@ -169,14 +168,6 @@ class Follower:
         for key, facts in news.items():
             if (watched := self._watched.get(key)) is not None:
                 watched.hear(facts)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def history(settings: Settings, site: Site, intent: IntentId) -> Iterator[tuple[m.Message, int]]:

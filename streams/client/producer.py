@@ -18,8 +18,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from types import TracebackType
-from typing import Self
 
 from streams import waits
 from streams.client.follower import Follower, Watched, asked_before
@@ -27,6 +25,7 @@ from streams.client.intent_snapshot import Arrivals, Snapshot, Unfinished
 from streams.client.request import Until, legal_priority, wish
 from streams.client.worker_api import WorkerApi
 from streams.core import records as m
+from streams.core.closing import Closing
 from streams.core.intent import State
 from streams.core.names import IntentId, Site, Text
 from streams.core.selections.entries import EventSelection
@@ -161,7 +160,7 @@ class IntentHandle:
         self._client._ask(asked)
 
 
-class TransferClient:
+class TransferClient(Closing):
     """Publishes intents at one site and follows them. Thread-safe; use as a context manager, or `close` it.
 
     `settings` default to `load_settings(site=site)`. Nothing is contacted before the first call.
@@ -298,14 +297,6 @@ class TransferClient:
                 writer = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{_user()}-{socket.gethostname()}-{os.getpid()}")[:120]
                 self._publisher = Publisher(self.settings, self.site, writer, "producer")
             return self._publisher
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _contradiction(asked: m.TransferIntent, known: m.TransferIntent) -> NeverWorks:

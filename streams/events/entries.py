@@ -5,12 +5,12 @@ Entries are numbered as in the file: `read(start, stop)` means the same entries 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Self
 
 import pyarrow as pa
 
+from streams.core.closing import Closing
 from streams.core.names import shown
 from streams.core.selections.entries import EventSelection, is_glob, matches, nearest, readable, unescaped
 from streams.errors import StorageError
@@ -30,7 +30,7 @@ _ENTRIES_A_BYTE = 100_000  # more no compression makes of one byte
 _ENTRIES_FEW = 1 << 20
 
 
-class Entries(ABC):
+class Entries(Closing):
     """Some columns of the entries `[start, stop)` of a tree, `entries` in number.
 
     `schema` has the columns in the file's order; `unreadable` tells, of columns left out, why. Used by one thread at
@@ -132,12 +132,6 @@ class Entries(ABC):
     def close(self) -> None:
         self._held = None
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @abstractmethod
     def _load(self, start: int, stop: int) -> Sequence[pa.Array]:

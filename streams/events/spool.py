@@ -19,10 +19,10 @@ import os
 import stat
 from collections.abc import Iterator
 from itertools import count
-from typing import Self
 
 import pyarrow as pa
 
+from streams.core.closing import Closing
 from streams.core.names import shown
 from streams.core.ranges import EMPTY, Ranges, Span
 from streams.errors import StorageError, WireError
@@ -49,7 +49,7 @@ from streams.storage.endpoint import PartLost
 _NUMBERS = count(1)
 
 
-class Spool:
+class Spool(Closing):
     """One thread may add while another syncs and reads (a `Sealing`); it is closed when neither is at work.
 
     After any error but `PartLost` it can be used further.
@@ -182,12 +182,6 @@ class Spool:
         if self._recent is not None:
             self._recent.forget(self._number)
         self.lost = self.lost or PartLost("the part was closed", self.path)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     # opening
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import Self
 
 import pyarrow as pa
 
+from streams.core.closing import Closing
 from streams.errors import StorageError
 from streams.events.batches import Compression
 from streams.events.final_files import FORMATS
@@ -66,7 +66,7 @@ def seal(
         return sealing.finish()
 
 
-class Sealing:
+class Sealing(Closing):
     """A final file that grows as its entries become whole, from the first one on.
 
     `schema` is needed for an item of no entries whose spool was told none. A file already there is written anew: what
@@ -156,12 +156,6 @@ class Sealing:
             self._fd = -1
         self._over = self._over or StorageError("the sealing is over", self.path)
         self._held = _Held(Sizes(pa.schema([])))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _open(self, schema: pa.Schema) -> FinalFile:
         fault = kind_fault(schema, self._kind)

@@ -10,11 +10,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
-from types import TracebackType
-from typing import Self
 
 from streams import waits, wire
 from streams.core import topics
+from streams.core.closing import Closing
 from streams.core.names import Site
 from streams.core.records import ChunkHeader, LastSequence, Message, Origin, SiteAnnounced
 from streams.core.topics import LogPartition
@@ -31,7 +30,7 @@ def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class Publisher:
+class Publisher(Closing):
     """Sends a site's records. Thread-safe; nothing blocks but `flush`, `close` and `send_chunk` when told to wait.
 
     `writer` names the process for ever (a worker's number, a user's host), `role` what it is (worker, plane, cli).
@@ -193,14 +192,6 @@ class Publisher:
                 if last := lane.acknowledged():
                     self._announce(lane.incarnation, last, closing=True)
         return sum(lane.close(max(0.0, deadline - time.monotonic())) for lane in self._lanes())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _last(acknowledged: Mapping[LogPartition, int]) -> tuple[LastSequence, ...]:

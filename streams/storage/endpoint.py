@@ -46,8 +46,8 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
 
+from streams.core.closing import Closing
 from streams.core.names import Lfn, shown
 from streams.core.ranges import Ranges
 from streams.errors import NeverWorks, StorageError, UsageError
@@ -134,7 +134,7 @@ def item_tag(manifest_id: str, item: int) -> str:
     return hashlib.sha256(f"{manifest_id}#{item}".encode()).hexdigest()[:16]
 
 
-class Reader(ABC):
+class Reader(Closing):
     """An open source file, bound to one version."""
 
     lfn: str
@@ -143,9 +143,6 @@ class Reader(ABC):
     @abstractmethod
     def readinto(self, offset: int, view: memoryview) -> None:
         """Fill `view` from `offset`. Raises StorageError if the file no longer holds these bytes of this version."""
-
-    @abstractmethod
-    def close(self) -> None: ...
 
     def begin(self) -> bool:
         """Ask for what will be read soon, from the front, without waiting; False where nothing has to be waited for."""
@@ -157,14 +154,8 @@ class Reader(ABC):
         self.readinto(offset, memoryview(into))
         return bytes(into)
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class Part(ABC):
+class Part(Closing):
     """A file growing towards its final name."""
 
     lfn: str
@@ -197,12 +188,6 @@ class Part(ABC):
     def close(self) -> None:
         """Let go of it, leaving it on disk; a later `open_part` resumes it."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
 
 class Beside(ABC):
     """Room beside a target for files that somebody else writes, one of which becomes the target: part, final.part.
@@ -228,7 +213,7 @@ class Beside(ABC):
     def close(self) -> None: ...
 
 
-class ReadableStorage(ABC):
+class ReadableStorage(Closing):
     """Files of one storage as who reads sees them."""
 
     name: str
@@ -282,15 +267,6 @@ class ReadableStorage(ABC):
         Raises InvalidName where it would be no legal LFN.
         """
         raise _no_disk(path)
-
-    @abstractmethod
-    def close(self) -> None: ...
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class WritableStorage(ABC):

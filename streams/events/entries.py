@@ -5,7 +5,7 @@ Entries are numbered as in the file: `read(start, stop)` means the same entries 
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
@@ -30,7 +30,7 @@ _ENTRIES_A_BYTE = 100_000  # more no compression makes of one byte
 _ENTRIES_FEW = 1 << 20
 
 
-class Entries(Closing):
+class Entries(Closing, ABC):
     """Some columns of the entries `[start, stop)` of a tree, `entries` in number.
 
     `schema` has the columns in the file's order; `unreadable` tells, of columns left out, why. Used by one thread at

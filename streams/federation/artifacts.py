@@ -78,11 +78,6 @@ def read_list(path: Path | None = None) -> tuple[Artifact, ...]:
     return tuple(found)
 
 
-def digest(artifacts: tuple[Artifact, ...]) -> str:
-    """Twelve hex digits that change when any jar of the list does: names archives made from it."""
-    return hashlib.sha256("".join(a.coordinates + a.sha256 for a in artifacts).encode()).hexdigest()[:12]
-
-
 def ensure(
     artifacts: tuple[Artifact, ...],
     cache: Path,

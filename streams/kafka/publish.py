@@ -127,10 +127,6 @@ class Publisher(Closing):
     def _lanes(self) -> tuple[SequencedProducer, ...]:
         return tuple(lane for lane in (self._lane, self._chunks) if lane is not None)
 
-    def last_sequences(self) -> tuple[LastSequence, ...]:
-        """Last numbers of this incarnation of control known to be in the log, one a (topic, partition)."""
-        return _last(self._control.acknowledged())
-
     def announce(
         self, *, api: str = "", endpoints: tuple[str, ...] = (), every_s: int = 30, on_ack: OnAck | None = None
     ) -> None:

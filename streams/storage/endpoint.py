@@ -134,7 +134,7 @@ def item_tag(manifest_id: str, item: int) -> str:
     return hashlib.sha256(f"{manifest_id}#{item}".encode()).hexdigest()[:16]
 
 
-class Reader(Closing):
+class Reader(Closing, ABC):
     """An open source file, bound to one version."""
 
     lfn: str
@@ -155,7 +155,7 @@ class Reader(Closing):
         return bytes(into)
 
 
-class Part(Closing):
+class Part(Closing, ABC):
     """A file growing towards its final name."""
 
     lfn: str
@@ -213,7 +213,7 @@ class Beside(ABC):
     def close(self) -> None: ...
 
 
-class ReadableStorage(Closing):
+class ReadableStorage(Closing, ABC):
     """Files of one storage as who reads sees them."""
 
     name: str

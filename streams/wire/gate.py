@@ -179,11 +179,6 @@ def encode_chunk_header(header: ChunkHeader) -> bytes:
     return _encode(header)
 
 
-def decode_chunk_header(framed: bytes) -> ChunkHeader:
-    """Inverse of `encode_chunk_header`, for one header alone; `decode_chunk` checks a whole payload record."""
-    return decode_value(ChunkHeader, framed)
-
-
 def decode_value(cls: type[M], framed: bytes) -> M:
     """A record this site stored itself: its value alone, without topic, key or headers. WireError when refused."""
     version = _version(framed)

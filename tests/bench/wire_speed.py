@@ -54,7 +54,7 @@ def rows() -> Iterator[tuple[str, float, float]]:
         yield (
             name,
             seconds(partial(wire.encode_chunk_header, header)),
-            seconds(partial(gate.decode_chunk_header, framed)),
+            seconds(partial(gate.decode_value, m.ChunkHeader, framed)),
         )
 
 

@@ -522,7 +522,7 @@ CHUNK_FIELDS: list[tuple[str, Any, str]] = [
 def test_chunk_header_field(samples: Any, path: str, value: Any, why: str) -> None:
     plain = put(avro.writer(m.ChunkHeader)(samples["ChunkHeader"]["rich"]), path, value)
     with pytest.raises(WireError, match=r"\A" + re.escape(why)):
-        gate.decode_chunk_header(frame(schemas.ids()["ChunkHeader"], avro_of("ChunkHeader", plain)))
+        gate.decode_value(m.ChunkHeader, frame(schemas.ids()["ChunkHeader"], avro_of("ChunkHeader", plain)))
 
 
 def segments(count: int) -> m.ChunkHeader:

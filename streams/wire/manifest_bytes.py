@@ -31,19 +31,19 @@ def read(framed: bytes, start: int, place: str = "") -> Outline:
     """
     intent, at = _bytes(framed, start)
     source, at = _bytes(framed, at)
-    source_no, at = _long(framed, at)
-    no, at = _long(framed, at)
+    source_no, at = long(framed, at)
+    no, at = long(framed, at)
     prev, at = _bytes(framed, at)
     cursor, at = _bytes(framed, at)
     unit, at = _bytes(framed, at)
-    count, at = _long(framed, at)
+    count, at = long(framed, at)
     if count > ITEMS_MAX:
         raise ValueError(f"{count} items")
     lines: list[bytes] = []
     datasets: set[bytes] = set()
     units, size, at = _items(framed, at, count, lines, datasets)
     if count:
-        end, at = _long(framed, at)
+        end, at = long(framed, at)
         if end:
             raise ValueError("more than one block of items")
     last = framed[at]
@@ -176,10 +176,7 @@ def _optional(b: bytes, at: int) -> tuple[bytes, int]:
 
 
 def _bytes(b: bytes, at: int) -> tuple[bytes, int]:
-    n = b[at]
-    at += 1
-    if n > 127:
-        n, at = _varint(b, at - 1)
+    n, at = _varint(b, at)
     if n & 1:
         raise ValueError("a negative length")
     end = at + (n >> 1)
@@ -188,11 +185,9 @@ def _bytes(b: bytes, at: int) -> tuple[bytes, int]:
     return b[at:end], end
 
 
-def _long(b: bytes, at: int) -> tuple[int, int]:
-    n = b[at]
-    at += 1
-    if n > 127:
-        n, at = _varint(b, at - 1)
+def long(b: bytes, at: int) -> tuple[int, int]:
+    """(number, position behind it) of a long ≥ 0."""
+    n, at = _varint(b, at)
     if n & 1:
         raise ValueError("a negative number")
     return n >> 1, at

@@ -67,10 +67,6 @@ class AuditReport:
         return EXIT_CLEAN if self.is_complete else EXIT_INCOMPLETE
 
 
-def _ignore(_line: str) -> None:
-    pass
-
-
 def audit(
     settings: Settings,
     *,
@@ -81,7 +77,7 @@ def audit(
     strict: bool = False,
     now_ms: int | None = None,
     clock: Callable[[], float] = time.monotonic,
-    tell: Tell = _ignore,
+    tell: Tell = lambda _: None,
 ) -> AuditReport:
     """Replay and judge. `sites`: whose clusters (and disks) to look at, default all; NotFound for an unknown one.
 

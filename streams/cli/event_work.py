@@ -6,16 +6,13 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
-from types import FrameType
 from typing import Any
 
 import click
 
 from streams.cli import screen
-from streams.cli.command import INTERRUPTED, leave
+from streams.cli.command import INTERRUPTED, leave, terminable
 from streams.core.names import Lfn, shown
 from streams.errors import InvalidName, NeverWorks, NotFound, UsageError
 from streams.pools.job import Job, RangeOutcome
@@ -52,17 +49,13 @@ def work(
             screen.say(f"{told.of.lfn}: {told.reason.text}")
 
     worker = PoolWorker(settings, settings.here, intent, name, job, on_range=on_range, on_beat=line.show)
-    with _terminable():
+    with terminable(_Terminated):
         try:
             worker.run()
-        except _Terminated:
+        except (_Terminated, KeyboardInterrupt) as end:
             line.clear()
             screen.say("stopped; what was in hand goes to other workers")
-            leave(128 + signal.SIGTERM)
-        except KeyboardInterrupt:
-            line.clear()
-            screen.say("stopped; what was in hand goes to other workers")
-            leave(INTERRUPTED)
+            leave(128 + signal.SIGTERM if isinstance(end, _Terminated) else INTERRUPTED)
         finally:
             line.end()
 
@@ -89,18 +82,6 @@ def _object(told: RangeOutcome) -> dict[str, object]:
         found |= {"output": told.output.lfn, "bytes": told.output.bytes, "adler32": told.output.adler32}
         found["already"] = told.output.already
     return {**found, "tries": told.tries, "seconds": round(told.seconds, 3)}
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class _Line:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
 import click
@@ -196,10 +196,6 @@ def _moment(text: str, now: datetime, name: str, more: str = "") -> datetime:
     return at
 
 
-def _opened(client: TransferClient, name: str) -> IntentHandle:
-    return client.intent(IntentId(name))
-
-
 def _reader(settings: Settings, name: str) -> Settings:
     """The settings of the site to read at: the one named, else the intent's home."""
     return at_site(settings, settings.site or settings.entry(IntentId(name).home).name)
@@ -311,7 +307,7 @@ def watch(settings: Settings, name: str, timeout_s: float | None, as_json: bool)
     """Follow an intent to its end; exit as `add --wait` does."""
     settings = _reader(settings, name)
     with TransferClient(settings) as client:
-        handle = _opened(client, name)
+        handle = client.intent(name)
         if as_json:
             with piped.ends_with_reader():
                 leave(_watch_as_json(settings, handle, timeout_s))
@@ -340,14 +336,8 @@ def _watch_as_json(settings: Settings, handle: IntentHandle, timeout_s: float | 
 @click.pass_obj
 def cancel(settings: Settings, name: str) -> None:
     """Ask the home to cancel an intent; what has arrived stays."""
-    home = settings.entry(IntentId(name).home).name
-    with TransferClient(at_site(settings, home)) as client:
-        handle = _opened(client, name)
-        if (before := handle.snapshot()).ended:
-            screen.say(f"{handle.id} has ended already: {before.outcome}")
-            return
-        handle.cancel()
-    screen.say(f"asked {home} to cancel {name}; see `transfer2go intent show {name}`")
+    said = f"asked {IntentId(name).home} to cancel {name}; see `transfer2go intent show {name}`"
+    _ask_home(settings, name, IntentHandle.cancel, said)
 
 
 @intent.command()
@@ -355,14 +345,20 @@ def cancel(settings: Settings, name: str) -> None:
 @click.pass_obj
 def close(settings: Settings, name: str) -> None:
     """Let an open intent take nothing more: it ends when what is registered by now has arrived."""
+    said = f"{name} takes nothing more; see `transfer2go intent watch {name}`"
+    _ask_home(settings, name, IntentHandle.close_intake, said)
+
+
+def _ask_home(settings: Settings, name: str, ask: Callable[[IntentHandle], None], said: str) -> None:
+    """Ask something of an intent that has not ended, where it may be asked; then say so."""
     home = settings.entry(IntentId(name).home).name
     with TransferClient(at_site(settings, home)) as client:
-        handle = _opened(client, name)
+        handle = client.intent(name)
         if (before := handle.snapshot()).ended:
             screen.say(f"{handle.id} has ended already: {before.outcome}")
             return
-        handle.close_intake()
-    screen.say(f"{name} takes nothing more; see `transfer2go intent watch {name}`")
+        ask(handle)
+    screen.say(said)
 
 
 @intent.command("explain")

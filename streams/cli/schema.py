@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import json
+from contextlib import suppress
 
 import click
 
@@ -11,7 +11,7 @@ import schemas
 from streams.cli import screen
 from streams.cli.command import Noun, json_option
 from streams.core.names import shown
-from streams.errors import NotFound
+from streams.errors import NotFound, did_you_mean
 
 
 @click.group(cls=Noun)
@@ -45,14 +45,11 @@ def show(name: str) -> None:
     number: int | None = None
     known = schemas.versions()
     if name not in known:
-        try:
+        with suppress(ValueError):
             number = int(name, 0)
-        except ValueError:
-            number = None
         found = schemas.names().get(number) if number is not None else None
         if found is None:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else "see `transfer2go schema list`"
+            hint = did_you_mean(name, known) or "see `transfer2go schema list`"
             raise NotFound(f"no schema {shown(name)!r}", next=hint)
         name = found
     click.echo(schemas.text(name, number).rstrip())

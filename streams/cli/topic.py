@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 
 import click
@@ -13,7 +12,7 @@ from streams.cli.tailing import as_line, as_object, is_payload, last, tell
 from streams.client.request import known_site
 from streams.core.names import shown
 from streams.core.topics import wanted
-from streams.errors import NotFound, Temporary, UsageError
+from streams.errors import NotFound, Temporary, UsageError, did_you_mean
 from streams.kafka import admin
 from streams.kafka.reader import LogReader, Record
 from streams.kafka.replay import end_offsets, tail
@@ -137,8 +136,7 @@ def _check_names(settings: Settings, names: tuple[str, ...]) -> None:
     known = {t.name for t in wanted(settings.here, settings.peers, auditor=settings.entry(settings.here).auditor)}
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else "see `transfer2go topic list`"
+            hint = did_you_mean(name, known) or "see `transfer2go topic list`"
             raise NotFound(f"no topic {shown(name)!r} at {settings.here}", next=hint)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import uuid
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from streams.core.selections.entries import EventSelection
 from streams.core.selections.objects import ObjectSelection
 from streams.core.selections.parts import ENTRIES, OBJECTS, canonical
 from streams.core.selectors import Selector, parse
-from streams.errors import NotFound, UsageError
+from streams.errors import NotFound, UsageError, did_you_mean
 from streams.settings import Settings
 
 _T = TypeVar("_T")
@@ -83,10 +82,8 @@ def known_site(settings: Settings, name: str) -> Site:
     names = settings.registry.names
     if site in names:
         return site
-    near = difflib.get_close_matches(site, names, n=1)
-    known = ", ".join(names) or "none"
-    hint = f"did you mean {near[0]}? known sites: {known}" if near else f"known sites: {known}"
-    raise NotFound(f"no site {site} in this federation", next=hint)
+    known = f"known sites: {', '.join(names) or 'none'}"
+    raise NotFound(f"no site {site} in this federation", next=f"{did_you_mean(site, names)} {known}".lstrip())
 
 
 def _listed(things: Iterable[_T], what: str) -> Sequence[_T]:

@@ -10,7 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -22,6 +22,7 @@ from streams.core import records as m
 from streams.core import topics
 from streams.core.names import IntentId, Site
 from streams.errors import NotFound, Temporary, Transfer2goError, UsageError, WireError
+from streams.kafka.reader import Record
 from streams.kafka.replay import replay
 from streams.settings import Settings
 from streams.wire.release import release_of
@@ -45,8 +46,13 @@ def announcements(settings: Settings, site: Site, *, at: Site | None = None, sin
     name = topics.ANNOUNCEMENTS if at == site else topics.remote(site, topics.ANNOUNCEMENTS)
     partition = topics.partition_of(site, settings.registry.partitions)
     start = int((time.time() - since_s) * 1000)
+    return announced_in(replay(settings, at, [name], partitions=[partition], start=start, committed=False), at)
+
+
+def announced_in(records: Iterable[Record], at: Site) -> Announcements:
+    """The announcements among records of the cluster of `at`."""
     known = Announcements()
-    for record in replay(settings, at, [name], partitions=[partition], start=start, committed=False):
+    for record in records:
         try:
             heard = wire.decode(record.topic, record.key, record.value, record.headers, at)
         except WireError:

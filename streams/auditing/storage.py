@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-from rocksdict import WriteBatch
-
 from streams import waits, wire
 from streams.auditing.disks import Disks, endpoint_url
 from streams.auditing.replicas import AuditedReplicas, names_of
@@ -131,17 +129,17 @@ class _Site:
 
     def _look_for(self, sample: Sample | None, now_ms: int) -> None:
         for some in _batches(self._held.all()):
-            batch = WriteBatch(raw_mode=True)
+            seen: dict[bytes, bytes | None] = {}
             for replica in some:
                 self.replicas += 1
                 self.registered += not replica.manifest
                 contents = sample is None or sample.reads(replica.lfn, now_ms)
                 look = self._disks.look(self._site, replica.lfn, replica.bytes, replica.adler32, contents=contents)
                 if look.version:
-                    batch.put(b"v" + look.version.encode(), b"")
+                    seen[b"v" + look.version.encode()] = b""
                 if look.fault:
-                    batch.put(_wrong(replica.lfn, replica.dataset), look.fault.encode(errors="backslashreplace"))
-            self._db.write(batch)
+                    seen[_wrong(replica.lfn, replica.dataset)] = look.fault.encode(errors="backslashreplace")
+            rows.write(self._db, seen)
 
     def _tell_wrong(self) -> None:
         for key, fault in rows.scan(self._db, b"w"):

@@ -38,13 +38,12 @@ def list_letters(settings: Settings, most: int, as_json: bool) -> None:
     """Refused records of a site, the newest last; the first column names them for `show` and `requeue`."""
     settings = at_site(settings)
     letters = [tell(record, settings.here) for record in last(settings, settings.here, [DEAD_LETTERS], most)]
-    if as_json:
-        for told in letters:
-            screen.put_json({"letter": _name(told.record), **as_object(told)})
-        return
-    screen.table(
+    screen.listing(
+        letters,
+        as_json,
+        lambda told: {"letter": _name(told.record), **as_object(told)},
         ("!letter", "!time", "refused record", "from", "reason"),
-        ((_name(told.record), screen.moment(told.record.timestamp_ms), *_row(told)) for told in letters),
+        lambda told: (_name(told.record), screen.moment(told.record.timestamp_ms), *_row(told)),
         empty=f"no dead letters at {settings.here}",
     )
 

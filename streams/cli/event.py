@@ -85,12 +85,9 @@ def columns(path: str, part: str, as_json: bool, **given: str | None) -> None:
         rows = [(field.name, str(field.type)) for field in entries.schema]
         rows += [(name, f"unreadable: {why}") for name, why in entries.unreadable.items()]
         tree, count = entries.tree, entries.entries
-    if as_json:
-        for name, kind in rows:
-            screen.put_json({"column": name, "type": kind})
-        return
-    screen.table(("!column", "type"), rows)
-    screen.say(f"{count:,} entries{f' of the tree {tree}' if tree else ''}, {len(rows)} columns")
+    screen.listing(rows, as_json, lambda r: {"column": r[0], "type": r[1]}, ("!column", "type"), tuple)
+    if not as_json:
+        screen.say(f"{count:,} entries{f' of the tree {tree}' if tree else ''}, {len(rows)} columns")
 
 
 @event.command(federation=False)

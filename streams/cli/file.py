@@ -132,13 +132,12 @@ def list_files(settings: Settings, name: str | None, as_json: bool) -> None:
     rows = _files(settings, chosen)
     if not rows:
         raise NotFound(f"no file in {name}", where=f"as {settings.here} knows", next="see `transfer2go file list`")
-    if as_json:
-        for row in rows:
-            screen.put_json(row)
-        return
-    screen.table(
+    screen.listing(
+        rows,
+        as_json,
+        dict,
         ("lfn", ">bytes", "adler32", "block", "sites"),
-        ((r["lfn"], r["bytes"], r["adler32"], str(r["block"]).partition("#")[2], " ".join(r["sites"])) for r in rows),
+        lambda r: (r["lfn"], r["bytes"], r["adler32"], str(r["block"]).partition("#")[2], " ".join(r["sites"])),
     )
 
 
@@ -180,13 +179,12 @@ def _list_datasets(settings: Settings, as_json: bool) -> None:
         rows = [_DatasetRow(r["name"], r["files"], r["bytes"], sorted(r["sites"])) for r in answer]
     except Temporary:
         rows = _datasets_from_log(settings)
-    if as_json:
-        for row in rows:
-            screen.put_json(asdict(row))
-        return
-    screen.table(
+    screen.listing(
+        rows,
+        as_json,
+        asdict,
         ("dataset", ">files", ">size", "sites"),
-        ((row.dataset, row.files, screen.size(row.bytes), " ".join(row.sites)) for row in rows),
+        lambda row: (row.dataset, row.files, screen.size(row.bytes), " ".join(row.sites)),
         empty="no dataset is known here yet; see `transfer2go file register --help`",
     )
 
@@ -217,13 +215,9 @@ def where(settings: Settings, lfn: str, as_json: bool) -> None:
     found = _where(settings, name)
     if not found:
         raise NotFound(f"no site is known to hold {name}", where=f"as {settings.here} knows")
-    if as_json:
-        for replica in found:
-            screen.put_json(replica)
-        return
-    screen.table(
-        ("site", "block", ">bytes", "adler32"), ((r["site"], r["block"], r["bytes"], r["adler32"]) for r in found)
-    )
+    shown = ("site", "block", "bytes", "adler32")
+    columns = ("site", "block", ">bytes", "adler32")
+    screen.listing(found, as_json, dict, columns, lambda replica: [replica[name] for name in shown])
 
 
 def _where(settings: Settings, lfn: Lfn) -> list[dict[str, Any]]:

@@ -256,25 +256,21 @@ def list_intents(
     settings = at_site(settings)
     asked = {"state": OPEN if only_open else state or "", "requester": requester or "", "dataset": dataset or ""}
     chosen = sorted(_listed(settings, most, asked), key=lambda s: (s.asked_ms or 0, s.intent))
-    if as_json:
-        for snapshot in chosen:
-            screen.put_json(outcomes.as_object(snapshot, short=True))
-        return
-    screen.table(
+    screen.listing(
+        chosen,
+        as_json,
+        lambda s: outcomes.as_object(s, short=True),
         ("!intent", "!state", "!asked", "to", ">files", ">arrived", ">failed", ">size", "what"),
-        (
-            (
-                s.intent,
-                s.outcome,
-                screen.moment(s.asked_ms),
-                " ".join(d.destination for d in s.destinations),
-                s.files,
-                s.arrived,
-                s.lost,
-                screen.size(s.bytes),
-                outcomes.what(s),
-            )
-            for s in chosen
+        lambda s: (
+            s.intent,
+            s.outcome,
+            screen.moment(s.asked_ms),
+            " ".join(d.destination for d in s.destinations),
+            s.files,
+            s.arrived,
+            s.lost,
+            screen.size(s.bytes),
+            outcomes.what(s),
         ),
         empty="no intents",
     )

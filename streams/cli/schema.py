@@ -28,13 +28,12 @@ def list_schemas(as_json: bool) -> None:
         found = json.loads(schemas.text(name, number))
         doc = " ".join(str(found.get("doc", "")).split())
         rows.append((name, number, schemas.fingerprint(name, number).hex(), len(found["fields"]), doc))
-    if as_json:
-        for name, number, fingerprint, fields, doc in rows:
-            screen.put_json({"name": name, "id": number, "fingerprint": fingerprint, "fields": fields, "doc": doc})
-        return
-    screen.table(
+    screen.listing(
+        rows,
+        as_json,
+        lambda row: dict(zip(("name", "id", "fingerprint", "fields", "doc"), row, strict=True)),
         ("!record", "!id", "!fingerprint", ">fields", "purpose"),
-        ((name, f"0x{number:08x}", fingerprint, fields, doc) for name, number, fingerprint, fields, doc in rows),
+        lambda row: (row[0], f"0x{row[1]:08x}", *row[2:]),
     )
 
 

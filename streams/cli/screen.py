@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich import box
@@ -20,6 +20,7 @@ from rich.text import Text as RichText
 from streams.core.names import shown
 from streams.core.ranges import Ranges
 
+T = TypeVar("T")
 CELL_CHARS_MAX = 2000
 _PLAIN_EVERY_S = 2.0
 _LIVE_EVERY_S = 0.1
@@ -113,6 +114,23 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
     for row in cells:
         drawn.add_row(*(RichText(cell) for cell in row))
     console.print(drawn)
+
+
+def listing(
+    things: Iterable[T],
+    as_json: bool,
+    told: Callable[[T], object],
+    columns: Sequence[str],
+    row: Callable[[T], Sequence[object]],
+    *,
+    empty: str = "nothing to show",
+) -> None:
+    """Things of one kind: JSON lines of what is `told` of each, or a table with a `row` of each."""
+    if as_json:
+        for thing in things:
+            put_json(told(thing))
+    else:
+        table(columns, map(row, things), empty=empty)
 
 
 def _cell(value: object) -> str:

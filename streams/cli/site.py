@@ -30,13 +30,12 @@ def list_sites(settings: Settings, as_json: bool) -> None:
 
 def show_sites(settings: Settings, as_json: bool) -> None:
     rows = [_row(settings, entry) for entry in settings.registry.sites]
-    if as_json:
-        for row in rows:
-            screen.put_json(asdict(row))
-        return
-    screen.table(
+    screen.listing(
+        rows,
+        as_json,
+        asdict,
         ("!site", "bootstrap", ">workers", "!last heard", "storage", "cluster"),
-        ((r.site, r.bootstrap, r.workers, r.last_heard, " ".join(r.endpoints) or "-", r.cluster) for r in rows),
+        lambda r: (r.site, r.bootstrap, r.workers, r.last_heard, " ".join(r.endpoints) or "-", r.cluster),
     )
 
 

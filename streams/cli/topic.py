@@ -68,20 +68,10 @@ def list_topics(settings: Settings, as_json: bool) -> None:
 
 
 def _show_topics(rows: list[tuple[str, str, int, int, str, str]], faults: list[str], as_json: bool) -> None:
-    if as_json:
-        for name, retention, partitions, records, state, wrong in rows:
-            screen.put_json(
-                {
-                    "topic": name,
-                    "class": retention,
-                    "partitions": partitions,
-                    "offsets": records,
-                    "state": state,
-                    "fault": wrong,
-                }
-            )
-    else:
-        screen.table(("topic", "class", ">partitions", ">offsets", "state"), (row[:5] for row in rows))
+    names = ("topic", "class", "partitions", "offsets", "state", "fault")
+    columns = ("topic", "class", ">partitions", ">offsets", "state")
+    screen.listing(rows, as_json, lambda row: dict(zip(names, row, strict=True)), columns, lambda row: row[:5])
+    if not as_json:
         for fault in faults:
             screen.say(fault)
 

@@ -170,11 +170,12 @@ class Follower(Closing):
                 watched.hear(facts)
 
 
-def history(settings: Settings, site: Site, intent: IntentId) -> Iterator[tuple[m.Message, int]]:
-    """(fact, when) of all that stands about `intent` at `site`, from the beginning."""
-    partition = topics.partition_of(intent, settings.registry.partitions)
-    key = intent.encode()
-    names = topics_of_intents(settings, site)
+def history(
+    settings: Settings, site: Site, intent: IntentId, names: Iterable[str] | None = None
+) -> Iterator[tuple[m.Message, int]]:
+    """(fact, when) of all that stands about `intent` at `site`, or in some topics there, from the beginning."""
+    partition, key = topics.partition_of(intent, settings.registry.partitions), intent.encode()
+    names = topics_of_intents(settings, site) if names is None else names
     for record in replay(settings, site, names, partitions=[partition], committed=False):
         if record.key == key and (fact := fact_of(record, site)) is not None:
             yield fact
@@ -185,11 +186,9 @@ def asked_before(settings: Settings, site: Site, intent: IntentId) -> m.Transfer
 
     Reads one partition of two topics, as little as the question needs.
     """
-    partition, key = topics.partition_of(intent, settings.registry.partitions), intent.encode()
     fold = IntentFold(intent)
-    for record in replay(settings, site, (topics.INTENTS, topics.DECISIONS), partitions=[partition], committed=False):
-        if record.key == key and (fact := fact_of(record, site)) is not None:
-            fold.hear(*fact)
+    for fact in history(settings, site, intent, (topics.INTENTS, topics.DECISIONS)):
+        fold.hear(*fact)
     return fold.head.body
 
 

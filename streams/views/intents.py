@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from streams import wire
@@ -276,13 +277,8 @@ def _narrowest(state: str, requester: str, dataset: str, site: str) -> bytes:
 
 def _chunks(db: Any, prefix: bytes, start: bytes, size: int) -> Iterator[list[bytes]]:
     """Places of an index from `start` on, some at a time."""
-    chunk: list[bytes] = []
-    for key, _ in rows.scan(db, prefix, start):
-        chunk.append(key[len(prefix) :])
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
+    places = (key[len(prefix) :] for key, _ in rows.scan(db, prefix, start))
+    while chunk := list(islice(places, size)):
         yield chunk
 
 

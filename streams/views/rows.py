@@ -13,10 +13,10 @@ heard the same facts hold equal bytes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from rocksdict import AccessType, BlockBasedOptions, Cache, DBCompressionType, Options, Rdict
+from rocksdict import AccessType, BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
 
 FILE, MEMBER, BLOCK, DATASET, SITE, OFFSET, STAMP = b"f", b"b", b"t", b"d", b"s", b"o", b"!stamp"
 INTENTS_STAMP = b"!intents"
@@ -112,6 +112,17 @@ def scan(db: Any, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, by
         if not key.startswith(prefix):
             return
         yield key, row
+
+
+def write(db: Any, changed: Mapping[bytes, bytes | None]) -> None:
+    """Put these rows, all or none; None deletes."""
+    batch = WriteBatch(raw_mode=True)
+    for key, row in changed.items():
+        if row is None:
+            batch.delete(key)
+        else:
+            batch.put(key, row)
+    db.write(batch)
 
 
 def options(*, secondary: bool = False) -> Options:

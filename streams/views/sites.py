@@ -6,13 +6,11 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from streams.client.announcements import MISSED_MAX, REMEMBERED_MS, Announcements, LiveWriter, WriterKey, key_of
+from streams.client.announcements import Announcements, LiveWriter, WriterKey, key_of
 from streams.core.names import Site
 from streams.core.records import Origin, SiteAnnounced
 from streams.views import rows
 from streams.wire.release import UNTOLD
-
-__all__ = ["MISSED_MAX", "REMEMBERED_MS", "LiveWriter", "Sites"]
 
 
 class Sites(Announcements):

@@ -15,7 +15,7 @@ from streams import wire
 from streams.core import records as m
 from streams.core.ledger import FindingList, Invariant
 from streams.core.names import Site
-from streams.core.topics import ANNOUNCEMENTS, TO_EVERY_PEER, Retention, split, wanted
+from streams.core.topics import ANNOUNCEMENTS, TO_EVERY_PEER, Retention, split
 from streams.errors import InvalidName, NeverWorks, NotAllowed, WireError
 from streams.kafka import admin
 from streams.kafka.replay import replay
@@ -52,12 +52,7 @@ class Journals:
 def find_journals(settings: Settings, site: Site) -> Journals:
     """Raises what a cluster that does not answer does."""
     cluster = admin.cluster(settings, site)
-    peers = [name for name in settings.registry.names if name != site]
-    names = [
-        topic.name
-        for topic in wanted(site, peers, auditor=settings.entry(site).auditor)
-        if topic.retention is Retention.JOURNAL
-    ]
+    names = [topic.name for topic in admin.needed(settings, site) if topic.retention is Retention.JOURNAL]
     there = [name for name in names if name in cluster.partitions]
     missing = [name for name in names if name not in cluster.partitions]
     found = Journals(site, cluster, [n for n in there if "." not in n], [n for n in there if "." in n], missing)

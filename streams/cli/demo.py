@@ -107,7 +107,7 @@ def _act(
     seconds = play.move(here, there.here, lots, progress.show, timeout_s)
     progress.end()
     tell(f"reading every file back from the disk of {there.here}")
-    wrong = play.read_back(there, lots, lambda files, size: None)
+    wrong = play.read_back(there, lots)
     for line in wrong[:10]:
         screen.say(f"NOT WHOLE: {line}")
     play.count_completions(here, there.here, lots)

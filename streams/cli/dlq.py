@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 
 import click
 
@@ -17,7 +15,7 @@ from streams.core.names import Site, shown
 from streams.core.records import topic_of
 from streams.core.topics import DEAD_LETTERS, split
 from streams.errors import NeverWorks, NotFound, Temporary, UsageError, WireError
-from streams.kafka.publish import Publisher
+from streams.kafka.publish import Publisher, writer_of
 from streams.kafka.reader import Record
 from streams.kafka.replay import replay
 from streams.settings import Settings
@@ -134,8 +132,7 @@ def requeue(settings: Settings, name: str, execute: bool) -> None:
 
 def _publish(settings: Settings, home: Site, message: m.Message) -> None:
     failed: list[Exception] = []
-    writer = f"requeue-{socket.gethostname()}-{os.getpid()}"[:120]
-    with Publisher(settings, home, writer, "cli") as publisher:
+    with Publisher(settings, home, writer_of("requeue"), "cli") as publisher:
         publisher.send(message, lambda error: failed.append(error) if error else None)
         left = publisher.flush(35)
     if failed or left:

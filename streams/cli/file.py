@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -17,7 +15,7 @@ from streams.client.worker_api import WorkerApi
 from streams.core.names import Block, Dataset, Lfn, Site
 from streams.core.selectors import Kind, Selector, parse
 from streams.errors import NotFound, PartlyDone, Temporary, TransferFailed, UsageError
-from streams.kafka.publish import Publisher
+from streams.kafka.publish import Publisher, writer_of
 from streams.registration.discovery import Renaming
 from streams.registration.registering import Registration, register, verify
 from streams.settings import Settings
@@ -61,10 +59,9 @@ def register_files(
     renamings = [Renaming.parse(text) for text in rename]
     lfn_prefix = prefix or f"/store{chosen.dataset}"
     progress = screen.ProgressLine("registering")
-    name = f"register-{socket.gethostname()}-{os.getpid()}"[:120]
     with (
         holdings.replicas_of(settings, settings.here, chosen.dataset) as replicas_of,
-        Publisher(settings, settings.here, name, "cli") as publisher,
+        Publisher(settings, settings.here, writer_of("register"), "cli") as publisher,
     ):
         done = register(
             settings,

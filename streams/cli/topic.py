@@ -11,7 +11,6 @@ from streams.cli.command import Noun, at_site, json_option, leave
 from streams.cli.tailing import as_line, as_object, is_payload, last, tell
 from streams.client.request import known_site
 from streams.core.names import shown
-from streams.core.topics import wanted
 from streams.errors import NotFound, Temporary, UsageError, did_you_mean
 from streams.kafka import admin
 from streams.kafka.reader import LogReader, Record
@@ -51,7 +50,7 @@ def list_topics(settings: Settings, as_json: bool) -> None:
     """Every topic a site needs: class, partitions, records, and what is wrong with it. Exit 7 if anything is."""
     settings = at_site(settings)
     site = settings.here
-    needed = wanted(site, settings.peers, auditor=settings.entry(site).auditor)
+    needed = admin.needed(settings, site)
     counts = admin.partition_counts(settings, site)
     present = [t.name for t in needed if t.name in counts]
     ends = end_offsets(settings, site, present) if present else {}
@@ -123,7 +122,7 @@ def tail_topics(
 
 
 def _check_names(settings: Settings, names: tuple[str, ...]) -> None:
-    known = {t.name for t in wanted(settings.here, settings.peers, auditor=settings.entry(settings.here).auditor)}
+    known = {t.name for t in admin.needed(settings, settings.here)}
     for name in names:
         if name not in known:
             hint = did_you_mean(name, known) or "see `transfer2go topic list`"

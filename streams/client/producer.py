@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
 import socket
 import threading
 import time
@@ -32,7 +31,7 @@ from streams.core.selections.entries import EventSelection
 from streams.core.selections.objects import ObjectSelection
 from streams.core.selectors import Selector
 from streams.errors import NeverWorks, NotAllowed, NotFound, Temporary, Transfer2goError
-from streams.kafka.publish import Publisher
+from streams.kafka.publish import Publisher, writer_of
 from streams.settings import Settings, load_settings
 
 ACK_S = 35.0
@@ -294,8 +293,7 @@ class TransferClient(Closing):
     def _open(self) -> Publisher:
         with self._lock:
             if self._publisher is None:
-                writer = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{_user()}-{socket.gethostname()}-{os.getpid()}")[:120]
-                self._publisher = Publisher(self.settings, self.site, writer, "producer")
+                self._publisher = Publisher(self.settings, self.site, writer_of(_user()), "producer")
             return self._publisher
 
 

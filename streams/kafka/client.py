@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -189,13 +190,8 @@ def make_consumer(config: Config) -> Consumer:
         return Consumer(config)
 
 
-def admin(settings: Settings, site: str) -> AdminClient:
-    """An AdminClient of `site`'s cluster, or NeverWorks naming the setting that librdkafka refuses."""
-    return make_admin(settings, site)[0]
-
-
 def make_admin(settings: Settings, site: str) -> tuple[AdminClient, Complaints]:
-    """As `admin`, with what explains its failures."""
+    """An AdminClient of `site`'s cluster and what explains its failures, or NeverWorks naming the refused setting."""
     config = base_config(settings, site)
     with _refusals(config):
         return AdminClient(config), config["error_cb"]
@@ -215,28 +211,19 @@ def metadata(kafka: Consumer | AdminClient, complaints: Complaints) -> Any:
     raise complaints.error_of(failed.args[0], "asking for the topics") from failed
 
 
-class _refusals:
+@contextmanager
+def _refusals(config: Mapping[str, object]) -> Iterator[None]:
     """librdkafka's refusal of a configuration, in our words and without its values, which may be secret."""
-
-    def __init__(self, config: Mapping[str, object]) -> None:
-        self.where = str(config["bootstrap.servers"])
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, KafkaException):
-            if error.args[0].code() == KafkaError._CRIT_SYS_RESOURCE:
-                raise Temporary(
-                    f"no Kafka client can be made: {error.args[0].str()}",
-                    where=self.where,
-                    next="has this machine threads, memory and descriptors left?",
-                ) from error
-            raise NeverWorks(
-                f"the Kafka client refuses its settings: {error.args[0].str()}",
-                where=self.where,
-                next="look at [sites.SITE.kafka] in sites.toml and [kafka] in site.toml",
-            ) from error
+    where = str(config["bootstrap.servers"])
+    try:
+        yield
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError._CRIT_SYS_RESOURCE:
+            what = f"no Kafka client can be made: {error.args[0].str()}"
+            raise Temporary(what, where, "has this machine threads, memory and descriptors left?") from error
+        what = f"the Kafka client refuses its settings: {error.args[0].str()}"
+        then = "look at [sites.SITE.kafka] in sites.toml and [kafka] in site.toml"
+        raise NeverWorks(what, where, then) from error
 
 
 _NOT_ALLOWED = {

@@ -6,6 +6,9 @@ incarnation each: payload must not make control wait, nor a failed payload give 
 
 from __future__ import annotations
 
+import os
+import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -28,6 +31,11 @@ _partition_of = lru_cache(maxsize=8192)(topics.partition_of)
 
 def wall_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def writer_of(what: str) -> str:
+    """A writer's name for a program that runs now and then: what it is, on which machine, and its process."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", f"{what}-{socket.gethostname()}-{os.getpid()}")[:120]
 
 
 class Publisher(Closing):

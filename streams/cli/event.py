@@ -145,16 +145,13 @@ def tail(
 @click.pass_obj
 def work(
     settings: Settings,
+    /,
     intent: str,
     command: tuple[str, ...],
     name: str | None,
     kind: str,
-    stdout: bool,
-    suffix: str,
-    allow_empty: bool,
-    timeout_s: float | None,
-    tries: int,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Work on INTENT's entries together with whoever else does: COMMAND runs once for each range of them.
 
@@ -167,7 +164,6 @@ def work(
     """
     from streams.cli.event_work import work
 
-    given = {"stdout": stdout, "suffix": suffix, "allow_empty": allow_empty, "timeout_s": timeout_s, "tries": tries}
     work(at_site(settings), intent, name, command, kind, given, as_json)
 
 

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import click
 
@@ -70,37 +71,33 @@ def add(
     /,
     selectors: tuple[str, ...],
     destinations: tuple[str, ...],
-    source: str | None,
     entries: str | None,
-    objects: str | None,
-    format: str | None,
-    priority: int,
     deadline: str | None,
     until: str | None,
     key: str | None,
     wait: bool,
     timeout_s: float | None,
     as_json: bool,
-    **given: str | None,
+    encoding: str | None,
+    separator: str | None,
+    quote: str | None,
+    **given: Any,
 ) -> None:
     """Ask for files, blocks or datasets at one site or several; prints the intent's id.
 
     With --wait: exit 0 when all arrived, 8 some, 6 none, 7 refused, 5 still open at --timeout.
     """
-    asked = _asked(entries, given)
+    asked = _asked(entries, {"encoding": encoding, "separator": separator, "quote": quote})
     settings = at_site(settings)
     with TransferClient(settings) as client:
         handle = client.publish(
             selectors,
             destinations,
-            source=source,
-            priority=priority,
             deadline=None if deadline is None else _moment(deadline, datetime.now(UTC), "deadline"),
             until=None if until is None else _until(until),
             idempotency_key=key,
             entries=asked,
-            objects=objects,
-            format=format,
+            **given,
         )
         if not wait:
             screen.put_json({"intent": handle.id}) if as_json else screen.put(handle.id)

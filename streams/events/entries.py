@@ -52,12 +52,11 @@ class Entries(Closing, ABC):
         self._file = file
         self._held: tuple[int, pa.RecordBatch] | None = None
 
-    def _found(self, schema: pa.Schema, unreadable: Mapping[str, str], entries: int, borders: CutPoints) -> None:
+    def _found(self, schema: pa.Schema, unreadable: Mapping[str, str], borders: CutPoints) -> None:
         """What every format finds when it opens a file; only then the rest of this class works."""
         self.schema = schema
         self.unreadable = dict(unreadable)
         self.start, self.stop = borders.start, borders.stop
-        self.file_entries = entries
         self._borders = borders
         if self.entries and not self.schema.names:
             raise StorageError("it has entries but no columns", self.path, failure_class="permanent")

@@ -6,6 +6,7 @@ Names of a store are read-only. What changes files is refused for them, permanen
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from streams.core.names import Lfn
 from streams.core.ranges import Ranges
@@ -96,19 +97,8 @@ class RoutedEndpoint(Endpoint):
     def place(self, lfn: str, source_path: str, *, link: bool = True) -> Placed:
         return self._writable(lfn).place(lfn, source_path, link=link)
 
-    def open_part(
-        self,
-        lfn: str,
-        tag: str,
-        *,
-        bytes: int,
-        adler32: str | None,
-        verified: Iterable[tuple[int, int]] = (),
-        preallocate: bool = False,
-    ) -> Part:
-        return self._writable(lfn).open_part(
-            lfn, tag, bytes=bytes, adler32=adler32, verified=verified, preallocate=preallocate
-        )
+    def open_part(self, lfn: str, tag: str, **asked: Any) -> Part:
+        return self._writable(lfn).open_part(lfn, tag, **asked)
 
     def sync_group(self, parts: Sequence[Part]) -> list[Ranges | StorageError]:
         return self._home.sync_group(parts)

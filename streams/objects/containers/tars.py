@@ -6,8 +6,6 @@ member before it that it names, as for `tar`. Sparse members are read with their
 
 from __future__ import annotations
 
-import io
-import os
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -33,7 +31,7 @@ from streams.objects.limits import (
 )
 from streams.objects.scratch import kept
 from streams.objects.tables import TABLES
-from streams.objects.unpacking import ASKED_BYTES_MAX, Unpacked
+from streams.objects.unpacking import ASKED_BYTES_MAX, Forward, Unpacked
 from streams.objects.windows import Spread, Window
 from streams.storage.endpoint import Reader
 from streams.storage.posix_reader import PosixReader
@@ -64,14 +62,13 @@ class TarMember:
         return self.bytes if self.segments is None else sum(length for _, length in self.segments)
 
 
-class Plain(io.RawIOBase):
+class Plain(Forward):
     """A plain archive as tarfile may read it: no table larger than any real one is taken into memory."""
 
     def __init__(self, pread: Callable[[int, int], bytes], path: str) -> None:
         """`pread`: the bytes `[start, stop)` as far as there are any."""
         super().__init__()
         self._pread, self._path = pread, path
-        self._at = 0
 
     def read(self, size: int | None = -1) -> bytes:
         if size is None or not 0 <= size <= ASKED_BYTES_MAX:
@@ -79,19 +76,6 @@ class Plain(io.RawIOBase):
         block = self._pread(self._at, self._at + size)
         self._at += len(block)
         return block
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = offset + (self._at if whence == os.SEEK_CUR else 0)
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
 
 
 class TarArchive(Container):

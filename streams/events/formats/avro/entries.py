@@ -62,7 +62,7 @@ class AvroEntries(Entries):
             start, stop = self._range(self._edges[-1])
             borders = CutPoints(start, stop, [(self._edges, sizes)])
         self._last: tuple[int, list[dict[str, Any]]] | None = None
-        self._found(pa.schema(fields), unreadable, self._edges[-1], borders)
+        self._found(pa.schema(fields), unreadable, borders)
 
     def _load(self, start: int, stop: int) -> Sequence[pa.Array]:
         first = bisect_right(self._edges, start) - 1

@@ -14,7 +14,7 @@ import pyarrow as pa
 from pyarrow import json as json_lines
 
 from streams.errors import StorageError
-from streams.events.columns import NoArrowType, travelling
+from streams.events.columns import NoArrowType, mapped, timeless, travelling
 from streams.events.formats.json_lines.numbers import suspicious
 from streams.events.formats.json_lines.values import MIXED, NO_DOUBLES, TOO_WIDE, ColumnFault, LineFault, Needs, members
 from streams.events.formats.text.entries import TextEntries
@@ -70,7 +70,7 @@ class JsonLinesEntries(TextEntries):
             return self._looked_at(raw, at)
         self._no_doubles |= places
         for found in table.schema:
-            self._merge(found.name, _timeless(found.type))
+            self._merge(found.name, mapped(found.type, timeless))  # as they are written
         return count
 
     def _typed(self) -> tuple[list[pa.Field], dict[str, str]]:
@@ -85,7 +85,7 @@ class JsonLinesEntries(TextEntries):
                 self._faults[name] = TOO_WIDE
                 continue
             try:
-                fields.append(travelling(pa.field(name, _text_for_nothing(kind))))
+                fields.append(travelling(pa.field(name, mapped(kind, _text_for_nothing))))
             except NoArrowType as error:
                 self._faults[name] = f"cannot be read: {error}"
         return fields, self._faults
@@ -154,7 +154,7 @@ class JsonLinesEntries(TextEntries):
 
     def _all_fit(self, name: str, kind: pa.DataType) -> bool:
         """Whether a column can be read so wherever it is: in some pieces its whole numbers may be negative."""
-        schema = pa.schema([pa.field(name, _text_for_nothing(kind))])
+        schema = pa.schema([pa.field(name, mapped(kind, _text_for_nothing))])
         for place in self._places:
             try:
                 _read(self._text.read(*place), schema)
@@ -234,23 +234,6 @@ def _at(kind: pa.DataType, place: tuple[str, ...]) -> pa.DataType | None:
     return kind
 
 
-def _timeless(kind: pa.DataType) -> pa.DataType:
-    """Times as text, as they are written."""
-    if pa.types.is_temporal(kind):
-        return pa.string()
-    if pa.types.is_list(kind):
-        return pa.list_(_timeless(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([(field.name, _timeless(field.type)) for field in kind])
-    return kind
-
-
 def _text_for_nothing(kind: pa.DataType) -> pa.DataType:
     """A column of nothing is text."""
-    if pa.types.is_null(kind):
-        return pa.string()
-    if pa.types.is_list(kind):
-        return pa.list_(_text_for_nothing(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([(field.name, _text_for_nothing(field.type)) for field in kind])
-    return kind
+    return pa.string() if pa.types.is_null(kind) else kind

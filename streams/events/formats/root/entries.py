@@ -51,7 +51,7 @@ class RootEntries(Entries):
             refuse_unreadable(unreadable, selection, file.path, fields)
             start, stop = self._range(self._tree.entries)
             borders = CutPoints(start, stop, self._tree.borders())
-        self._found(pa.schema(fields), unreadable, self._tree.entries, borders)
+        self._found(pa.schema(fields), unreadable, borders)
 
     def _load(self, start: int, stop: int) -> Sequence[pa.Array]:
         return self._tree.load(start, stop)

@@ -51,7 +51,7 @@ class TextEntries(Entries):
             start, stop = self._range(self._edges[-1])
             borders = CutPoints(start, stop, [(self._edges, [b - a for a, b in self._places])])
         self._last: tuple[int, pa.RecordBatch] | None = None
-        self._found(pa.schema(fields), unreadable, self._edges[-1], borders)
+        self._found(pa.schema(fields), unreadable, borders)
 
     @abstractmethod
     def _begin(self) -> int:

@@ -129,21 +129,19 @@ def _ranges(spans: list[list[int]]) -> Ranges:
     return Ranges((start, stop) for start, stop in spans)
 
 
-_write_body, _read_body = avro.writer(m.TransferIntent), avro.reader(m.TransferIntent)
+V = TypeVar("V")
 
 
-def pack_body(body: m.TransferIntent) -> bytes:
-    return _packed(_write_body(body))
+def _coded(cls: Any) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
+    """A record to a row and back: JSON of its fields by name."""
+    write, read = avro.writer(cls), avro.reader(cls)
+    return lambda value: _packed(write(value)), lambda row: read(json.loads(row))
 
 
-def unpack_body(row: bytes) -> m.TransferIntent:
-    body: m.TransferIntent = _read_body(json.loads(row))
-    return body
+pack_body, unpack_body = _coded(m.TransferIntent)
 
 
 # cells
-
-V = TypeVar("V")
 
 
 class CellRows(Generic[V]):
@@ -189,37 +187,15 @@ def cells(db: Any, intent: str, pending: Pending | None = None) -> Cells:
         return CellRows(db, over, b"k%b\0%b" % (intent.encode(), kind), pack, unpack)
 
     return Cells(
-        rows_of(b"c", _packed, _unpack_link),
-        rows_of(b"z", _pack_sized, _unpack_sized),
-        rows_of(b"y", _pack_early, _unpack_early),
+        rows_of(b"c", *_LINK),
+        rows_of(b"z", *_SIZED),
+        rows_of(b"y", *_EARLY),
         rows_of(b"u", _pack_failed, _unpack_failed),
-        rows_of(b"p", _pack_report, _unpack_report),
+        rows_of(b"p", *_REPORT),
     )
 
 
-def _unpack_link(row: bytes) -> Link:
-    intent, source, *others = json.loads(row)
-    return Link(IntentId(intent), Site(source), *others)
-
-
-def _pack_sized(sized: Sized) -> bytes:
-    return f"{sized.items}\t{sized.bytes}\t{sized.units}\t{sized.place}".encode()
-
-
-def _unpack_sized(row: bytes) -> Sized:
-    items, size, units, place = row.decode().split("\t")
-    return Sized(int(items), int(size), int(units), place)
-
-
-def _pack_early(early: Early) -> bytes:
-    return b"%d\t%d\t%d" % (early.items, early.bytes, early.landed)
-
-
-def _unpack_early(row: bytes) -> Early:
-    items, size, landed = row.split(b"\t")
-    return Early(int(items), int(size), landed == b"1")
-
-
+_LINK, _SIZED, _EARLY, _REPORT = _coded(Link), _coded(Sized), _coded(Early), _coded(m.TransferReported)
 _write_group, _read_group = avro.writer(m.FailedItems), avro.reader(m.FailedItems)
 
 
@@ -230,15 +206,3 @@ def _pack_failed(failed: Failed) -> bytes:
 def _unpack_failed(row: bytes) -> Failed:
     place, groups = json.loads(row)
     return Failed(tuple(_read_group(group) for group in groups), place)
-
-
-_write_report, _read_report = avro.writer(m.TransferReported), avro.reader(m.TransferReported)
-
-
-def _pack_report(report: m.TransferReported) -> bytes:
-    return _packed(_write_report(report))
-
-
-def _unpack_report(row: bytes) -> m.TransferReported:
-    report: m.TransferReported = _read_report(json.loads(row))
-    return report

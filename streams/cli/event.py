@@ -190,7 +190,7 @@ def _written(entries: Entries, kind: str, path: str, out: str) -> tuple[int, str
     from streams.events import batches
     from streams.events.provenance import Provenance
     from streams.events.spool import Spool
-    from streams.events.writing import seal
+    from streams.events.writing import Sealing
 
     directory, name = os.path.split(os.path.abspath(out))
     spooled, part = (os.path.join(directory, f".t2g-{secrets.token_hex(8)}-{n}.part") for n in range(2))
@@ -200,7 +200,8 @@ def _written(entries: Entries, kind: str, path: str, out: str) -> tuple[int, str
         for start, stop, batch in _batches(entries):
             spool.add(start - first, stop - first, batches.pack(batch))
         about = Provenance(path, entries.tree, entries.start, entries.stop)
-        sealed = seal(spool, kind, part, about, schema=entries.schema)
+        with Sealing(spool, kind, part, about, schema=entries.schema) as sealing:
+            sealed = sealing.finish()
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
             syscalls.rename_noreplace(fd, os.path.basename(part), fd, name)

@@ -49,23 +49,6 @@ def kind_fault(schema: pa.Schema, kind: str) -> str | None:
     return FORMATS[kind].fault(schema)
 
 
-def seal(
-    spool: Spool,
-    kind: str,
-    path: str,
-    provenance: Provenance,
-    *,
-    schema: pa.Schema | None = None,
-    compression: Compression = "zstd",
-) -> Sealed:
-    """Write entries `[0, stop - start)` of the spool to a new file at `path`, in entry order and flat memory.
-
-    See `Sealing`, which does the same in steps.
-    """
-    with Sealing(spool, kind, path, provenance, schema=schema, compression=compression) as sealing:
-        return sealing.finish()
-
-
 class Sealing(Closing):
     """A final file that grows as its entries become whole, from the first one on.
 

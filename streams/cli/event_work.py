@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import shutil
 import signal
-import sys
-import time
 from importlib.util import find_spec
 from typing import Any
-
-import click
 
 from streams.cli import screen
 from streams.cli.command import INTERRUPTED, leave, terminable
@@ -84,12 +80,12 @@ def _object(told: RangeOutcome) -> dict[str, object]:
     return {**found, "tries": told.tries, "seconds": round(told.seconds, 3)}
 
 
-class _Line:
-    """How far the pool is, and what this worker did of it: in place on a terminal, else a line when it changed."""
+class _Line(screen.LiveLine):
+    """How far the pool is, and what this worker did of it."""
 
     def __init__(self) -> None:
-        self._live = sys.stderr.isatty()
-        self._shown, self._last, self._shown_s = "", "", -1e9
+        super().__init__(_LIVE_EVERY_S, _EVERY_S)
+        self._last = ""
 
     def show(self, worker: PoolWorker) -> None:
         done, known = worker.counts
@@ -99,24 +95,10 @@ class _Line:
             self._last = f"waiting for {waits_for}"
         if worker.away:
             self._last += f"; no news: {worker.away}"
-        if time.monotonic() - self._shown_s >= (_LIVE_EVERY_S if self._live else _EVERY_S):
-            self._put()
-
-    def _put(self) -> None:
-        if not self._last or self._last == self._shown:
-            return
-        self._shown_s, self._shown = time.monotonic(), self._last
-        if self._live:
-            click.echo(f"\r\x1b[K{shown(self._last, 200)}", err=True, nl=False)
-        else:
-            screen.say(self._last)
-
-    def clear(self) -> None:
-        if self._live and self._shown:
-            click.echo("\r\x1b[K", err=True, nl=False)
-            self._shown = ""
+        if self.is_due() and self._last != self._drawn:
+            self.draw(self._last)
 
     def end(self) -> None:
-        self._put()
-        if self._live and self._shown:
-            click.echo("", err=True)
+        if self._last and self._last != self._drawn:
+            self.draw(self._last)
+        self.close()

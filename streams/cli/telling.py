@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
-from rich.console import Console
 
 from streams import waits
 from streams.cli import screen
@@ -74,9 +73,7 @@ class Teller:
             return
         text = shown(f"waits for {wait.what}, since {screen.clock(wait.since_s)}", screen.CELL_CHARS_MAX)
         if self._live:
-            width = max(20, Console(file=sys.stderr).width - 1)
-            line = f"{text} ({screen.duration(time.time() - wait.since_s)})"
-            click.echo("\r" + line[:width] + "\x1b[K", err=True, nl=False)
+            screen.draw_in_place(f"{text} ({screen.duration(time.time() - wait.since_s)})")
             self._said = text
         elif now_s - self._said_s >= (STILL_S if text == self._said else ANEW_S):
             click.echo(text, err=True)
@@ -89,5 +86,5 @@ class Teller:
 
     def _clear(self) -> None:
         if self._live and self._said:
-            click.echo("\r\x1b[K", err=True, nl=False)
+            screen.draw_in_place("")
             self._said = ""

@@ -71,12 +71,6 @@ def find(paths: Iterable[str | os.PathLike[str]], refuse: Refuse) -> Iterator[Fo
             refuse(path, "not a regular file" if os.path.lexists(path) else "no such file or directory")
 
 
-def keys(asked: str, endpoint: Endpoint, refuse: Refuse) -> Iterator[Named]:
-    """Keys of a store, `s3://NAME/PATTERN`; see `Endpoint.find_keys` for the errors."""
-    for lfn, stat in endpoint.find_keys(asked, refuse):
-        yield Named(lfn, lfn, True, stat)
-
-
 def _below(top: str, refuse: Refuse) -> Iterator[FoundFile]:
     waiting = [top]
     while waiting:

@@ -21,7 +21,7 @@ from streams.core.records import HeldFile
 from streams.core.store_names import is_asked
 from streams.errors import StorageError, Temporary, UsageError
 from streams.kafka.publish import Publisher
-from streams.registration.discovery import Named, Renaming, find, keys, name, place_of
+from streams.registration.discovery import Named, Renaming, find, name, place_of
 from streams.registration.replica_writer import ReplicaWriter
 from streams.settings import Settings
 from streams.storage import open_named
@@ -143,7 +143,14 @@ def register(
                     reading.what = f"files to be read ({sum(result.placed.values()):,} so far)"
                     yield file.path, answer
 
-        _say(publisher, held(), result, on_progress)
+        writer = ReplicaWriter(publisher, publisher.site, on_acknowledged=on_progress)
+        try:
+            for one in _without_duplicates(held(), result):
+                writer.add(one)
+            writer.finish()
+        except Temporary as error:
+            result.stopped = error
+        result.files, result.bytes = writer.acknowledged, writer.acknowledged_bytes
     return result
 
 
@@ -202,7 +209,8 @@ def _shared(
 
 def _keys(asked: str, store: Endpoint, result: Registration) -> Iterator[Named]:
     try:
-        yield from keys(asked, store, result.refuse)
+        for lfn, stat in store.find_keys(asked, result.refuse):
+            yield Named(lfn, lfn, True, stat)
     except UsageError as error:
         result.refuse(asked, str(error))
     except StorageError as error:
@@ -217,15 +225,10 @@ def _keys(asked: str, store: Endpoint, result: Registration) -> Iterator[Named]:
 def _looked_up(files: Iterator[Named], replicas_of: ReplicasOf | None) -> Iterator[tuple[Named, Sequence[Replica]]]:
     """Each file with what is known of its name, some hundred at a time."""
     while chunk := list(islice(files, _LOOKED_UP)):
-        known = _by_name(replicas_of, [file.lfn for file in chunk])
+        known: dict[str, list[Replica]] = {}
+        for replica in replicas_of([file.lfn for file in chunk]) if replicas_of is not None else ():
+            known.setdefault(replica[0], []).append(replica)
         yield from ((file, known.get(file.lfn, ())) for file in chunk)
-
-
-def _by_name(replicas_of: ReplicasOf | None, lfns: Sequence[Lfn]) -> dict[str, list[Replica]]:
-    known: dict[str, list[Replica]] = {}
-    for replica in replicas_of(lfns) if replicas_of is not None else ():
-        known.setdefault(replica[0], []).append(replica)
-    return known
 
 
 def _read(
@@ -256,30 +259,13 @@ def _refuse_contradiction(lfn: Lfn, size: int, adler: str, block: str, replicas:
             raise StorageError(what, next=then, failure_class="permanent")
 
 
-def _say(
-    publisher: Publisher,
-    held: Iterator[tuple[str, HeldFile]],
-    result: Registration,
-    on_progress: Callable[[int, int], None] | None,
-) -> None:
-    """Publish what is new and free of contradiction; fills in the counts."""
-    writer = ReplicaWriter(publisher, publisher.site, on_acknowledged=on_progress)
-    try:
-        for _, file in _without_duplicates(held, result):
-            writer.add(file)
-        writer.finish()
-    except Temporary as error:
-        result.stopped = error
-    result.files, result.bytes = writer.acknowledged, writer.acknowledged_bytes
-
-
-def _without_duplicates(held: Iterator[tuple[str, HeldFile]], result: Registration) -> Iterator[tuple[str, HeldFile]]:
+def _without_duplicates(held: Iterator[tuple[str, HeldFile]], result: Registration) -> Iterator[HeldFile]:
     seen: dict[int, int] = {}
     for where, file in held:
         key, content = hash(file.lfn), hash((file.bytes, file.adler32, file.block))
         if key not in seen:
             seen[key] = content
-            yield where, file
+            yield file
         elif seen[key] == content:
             result.repeated += 1
         else:

@@ -83,18 +83,15 @@ class S3Files(ReadableStorage):
             return reader.adler32()
 
     def find_keys(self, asked: str, refuse: Callable[[str, str], None]) -> Iterator[tuple[Lfn, FileStat]]:
-        return self.find(AskedKeys.parse(asked), refuse)
-
-    def find(self, asked: AskedKeys, refuse: Callable[[str, str], None]) -> Iterator[tuple[Lfn, FileStat]]:
         """Keys that match, in the store's order; `refuse(key, why)` those that cannot be a file.
 
         Keys that stand for a directory (empty, ending with a slash) are passed over. UsageError where nothing matches,
         StorageError where the store cannot be listed, maybe after some.
         """
-        seen = 0
-        for key in self._client.keys(self.store.prefix + asked.begins):
+        wanted, seen = AskedKeys.parse(asked), 0
+        for key in self._client.keys(self.store.prefix + wanted.begins):
             tail = key.name.removeprefix(self.store.prefix)
-            if not asked.selection.matches(tail) or (tail.endswith("/") and not key.bytes) or not tail:
+            if not wanted.selection.matches(tail) or (tail.endswith("/") and not key.bytes) or not tail:
                 continue
             seen += 1
             where = f"s3://{self.store.name}/{tail}"
@@ -111,8 +108,8 @@ class S3Files(ReadableStorage):
                 continue
             yield lfn, FileStat(key.bytes, version)
         if not seen:
-            what = f"no key of the store {self.store.name} matches {shown(readable(str(asked.selection)))!r}"
-            raise UsageError(what + self._hint(asked), next="patterns count from the store's prefix")
+            what = f"no key of the store {self.store.name} matches {shown(readable(str(wanted.selection)))!r}"
+            raise UsageError(what + self._hint(wanted), next="patterns count from the store's prefix")
 
     def fetch(self, reader: S3Reader, start: int, stop: int) -> bytes:
         try:

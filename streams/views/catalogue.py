@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from streams.core.names import Adler32, Block, Dataset, Lfn, Site
 from streams.core.selectors import Kind, Selector
@@ -18,6 +18,7 @@ from streams.views import rows
 from streams.views.rows import ALL, NOTHING, Entry, Total
 from streams.views.selected import Plan
 
+L = TypeVar("L", bound=str)
 _SCAN = 1024
 """Listing keys read ahead of their rows: one multi-get for each."""
 
@@ -136,7 +137,7 @@ class Catalogue:
         """Of each name, in the order asked, one replica per site."""
         return [_file(lfn, entries, prefer) for lfn, entries in self._entries(lfns)]
 
-    def _entries(self, lfns: Sequence[Lfn]) -> Iterator[tuple[Lfn, Sequence[Entry]]]:
+    def _entries(self, lfns: Sequence[L]) -> Iterator[tuple[L, tuple[Entry, ...]]]:
         found = self._db.get([rows.file_key(lfn) for lfn in lfns]) if lfns else []
         yield from ((lfn, rows.unpack_file(row)) for lfn, row in zip(lfns, found, strict=True))
 
@@ -176,10 +177,7 @@ class Catalogue:
             known = known.plus(*totals.pop(ALL, NOTHING))
             for site, total in totals.items():
                 per_site[site] = per_site.get(site, NOTHING).plus(*total)
-        lfns = plan.lfns
-        found = self._db.get([rows.file_key(lfn) for lfn in lfns]) if lfns else []
-        for lfn, row in zip(lfns, found, strict=True):
-            entries = rows.unpack_file(row)
+        for lfn, entries in self._entries(plan.lfns):
             if not entries:
                 unknown.append(lfn)
             elif plan.place(entries) is None:
@@ -219,10 +217,7 @@ class Catalogue:
                 if plan.place(entries) == (number, block):
                     yield plan.wide_cursor((number, block), lfn), _file(lfn, entries, prefer, block)
         for at in range(index, len(plan.lfns), _SCAN):
-            lfns = plan.lfns[at : at + _SCAN]
-            found = self._db.get([rows.file_key(lfn) for lfn in lfns])
-            for number, (lfn, row) in enumerate(zip(lfns, found, strict=True), at):
-                entries = rows.unpack_file(row)
+            for number, (lfn, entries) in enumerate(self._entries(plan.lfns[at : at + _SCAN]), at):
                 if plan.place(entries) is None:
                     yield plan.file_cursor(number), _file(lfn, entries, prefer)
 
@@ -231,6 +226,5 @@ class Catalogue:
         keys = rows.scan(self._db, prefix, start)
         while chunk := list(islice(keys, _SCAN)):
             names = [rows.split_member(key) for key, _ in chunk]
-            found = self._db.get([rows.file_key(lfn) for _, lfn in names])
-            for (block, lfn), row in zip(names, found, strict=True):
-                yield block, lfn, rows.unpack_file(row)
+            for (block, _), (lfn, entries) in zip(names, self._entries([lfn for _, lfn in names]), strict=True):
+                yield block, lfn, entries

@@ -7,7 +7,7 @@ at a time. Facts are as old as the last record applied.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -218,19 +218,11 @@ class Intents:
         if state and state not in WORDS:
             raise UsageError(f"no state {state!r}", next=f"one of: {', '.join(WORDS)}")
         limit = max(1, min(limit, PAGE_MAX))
-        prefix = _narrowest(state, requester, dataset, site)
+        asked = {layout.DATASET: dataset, layout.REQUESTER: requester, layout.WORD: state, layout.SITE: site}
+        prefix = _narrowest(asked)
         start = prefix + _behind(cursor) if cursor else prefix
         room, found, last = SCANNED_MAX, list[Snapshot](), b""
-        wanted = {
-            layout.index_prefix(index, name)
-            for index, name in (
-                (layout.WORD, state),
-                (layout.REQUESTER, requester),
-                (layout.DATASET, dataset),
-                (layout.SITE, site),
-            )
-            if name
-        } - {prefix}
+        wanted = {layout.index_prefix(index, name) for index, name in asked.items() if name} - {prefix}
         for places in _chunks(self._db, prefix, start, min(limit, 200)):
             fits = self._fitting(places, wanted)
             rows_of = dict(zip(fits, self._rows(fits), strict=True))
@@ -265,14 +257,11 @@ def _cost(head: Head) -> int:
     return head.open + failed + _weight(head) // 4
 
 
-def _narrowest(state: str, requester: str, dataset: str, site: str) -> bytes:
-    """The index with the fewest intents, as far as that can be said without looking."""
-    if state in (layout.OPEN, State.NEW, State.ASKED, State.ACTIVE):
-        return layout.index_prefix(layout.WORD, state)
-    for index, name in ((layout.DATASET, dataset), (layout.REQUESTER, requester), (layout.WORD, state)):
-        if name:
-            return layout.index_prefix(index, name)
-    return layout.index_prefix(layout.SITE, site) if site else layout.index_prefix(layout.ALL, "")
+def _narrowest(asked: Mapping[bytes, str]) -> bytes:
+    """The index with the fewest intents, as far as that can be said without looking: `asked` has the usual order."""
+    if asked[layout.WORD] in (layout.OPEN, State.NEW, State.ASKED, State.ACTIVE):
+        return layout.index_prefix(layout.WORD, asked[layout.WORD])
+    return next((layout.index_prefix(*one) for one in asked.items() if one[1]), layout.index_prefix(layout.ALL, ""))
 
 
 def _chunks(db: Any, prefix: bytes, start: bytes, size: int) -> Iterator[list[bytes]]:

@@ -207,7 +207,7 @@ def test_a_name_that_comes_again_is_said_once() -> None:
         return "mine/x", HeldFile(Lfn("/store/x"), BLOCK, size, Adler32("00000001"), "")
 
     result = Registration()
-    assert list(_without_duplicates(iter([read(1), read(1), read(2)]), result)) == [read(1)]
+    assert list(_without_duplicates(iter([read(1), read(1), read(2)]), result)) == [read(1)[1]]
     assert result.repeated == 1
     assert "another size, checksum or block" in told(result)[0]
 

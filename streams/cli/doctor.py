@@ -141,8 +141,8 @@ def _of_site(settings: Settings, site: Site) -> Iterator[Check]:
 def _log_disk(settings: Settings, site: Site) -> Check | None:
     """Of a local federation's broker: it ends itself when the disk of its log is full."""
     directory = settings.state / site / "kafka" / "log"
-    free = broker_log.free_bytes(directory) if is_local(settings) else None
-    if free is None or not broker_log.is_full(free):
+    free = broker_log.free_if_full(directory) if is_local(settings) else None
+    if free is None:
         return None
     words = f"full: {screen.size(free)} free at {directory}; make room before its broker ends"
     return Check(f"{site} log disk", "FAIL", words, Temporary.exit_code)

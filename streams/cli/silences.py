@@ -123,8 +123,7 @@ def local_faults(settings: Settings, site: Site) -> list[str]:
         return []
     directory = settings.state / site / "kafka" / "log"
     found = []
-    free = broker_log.free_bytes(directory)
-    if free is not None and broker_log.is_full(free):
+    if (free := broker_log.free_if_full(directory)) is not None:
         found.append(f"the disk of its log is full ({size(free)} free at {directory}): make room, it is started again")
     if words := broker_log.last_fault(settings.state / "logs" / f"{site}-broker.log"):
         found.append(f"the last error in its log: {words}")

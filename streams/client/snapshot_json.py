@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from streams.client.intent_snapshot import Arrivals, Snapshot, Unfinished
+from streams.client.intent_snapshot import COUNTS, Arrivals, Snapshot, Unfinished
 from streams.core import records as m
 from streams.core.intent import State
 from streams.core.names import Destination, IntentId, Site
@@ -50,12 +50,7 @@ def to_plain(snapshot: Snapshot) -> dict[str, Any]:
 def _arrivals(arrivals: Arrivals) -> dict[str, Any]:
     return {
         "destination": arrivals.destination,
-        "files": arrivals.files,
-        "arrived": arrivals.arrived,
-        "failed": arrivals.failed,
-        "cancelled": arrivals.cancelled,
-        "bytes": arrivals.bytes,
-        "arrived_bytes": arrivals.arrived_bytes,
+        **arrivals.counts(),
         "open": [_write_report(report) for report in arrivals.open],
         "reasons": [[text, count] for text, count in arrivals.reasons],
     }
@@ -99,13 +94,8 @@ def from_plain(plain: dict[str, Any]) -> Snapshot:
 
 def _read_arrivals(plain: dict[str, Any]) -> Arrivals:
     return Arrivals(
-        Destination(plain["destination"]),
-        int(plain["files"]),
-        int(plain["arrived"]),
-        int(plain["failed"]),
-        int(plain["cancelled"]),
-        int(plain["bytes"]),
-        int(plain["arrived_bytes"]),
-        tuple(_read_report(report) for report in plain["open"]),
-        tuple((str(text), int(count)) for text, count in plain["reasons"]),
+        destination=Destination(plain["destination"]),
+        **{name: int(plain[name]) for name in COUNTS},
+        open=tuple(_read_report(report) for report in plain["open"]),
+        reasons=tuple((str(text), int(count)) for text, count in plain["reasons"]),
     )

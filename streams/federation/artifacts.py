@@ -97,13 +97,17 @@ def ensure(
     return [a.path(cache) for a in artifacts]
 
 
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def verify(artifacts: tuple[Artifact, ...], cache: Path) -> None:
     """Raise NeverWorks naming the first jar of the cache whose bytes are not the listed ones."""
     for artifact in artifacts:
         path = artifact.path(cache)
         try:
-            with path.open("rb") as jar:
-                found = hashlib.file_digest(jar, "sha256").hexdigest()
+            found = sha256_of(path)
         except FileNotFoundError:
             raise Temporary(
                 f"{artifact.coordinates} is not in the cache", str(path), "run `transfer2go up` again"

@@ -41,6 +41,11 @@ _PATIENCE: Config = {
     "log.connection.close": False,
     "log_level": 4,
 }
+_READING: Config = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "allow.auto.create.topics": False,
+}
 _TRANSLATED = {
     "security.protocol",
     "sasl.mechanism",
@@ -140,13 +145,11 @@ def consumer_config(settings: Settings, site: str, *, committed: bool, large_rec
     """
     return {
         **base_config(settings, site),
+        **_READING,
         "group.id": "t2g-reader",
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
         "auto.offset.reset": "earliest",
         "isolation.level": "read_committed" if committed else "read_uncommitted",
         "enable.partition.eof": True,
-        "allow.auto.create.topics": False,
         "fetch.queue.backoff.ms": 2,
         "fetch.wait.max.ms": 100,
         "fetch.max.bytes": CHUNK_RECORD_BYTES_MAX if large_records else 16 * 1024 * 1024,
@@ -164,11 +167,9 @@ def member_config(settings: Settings, site: str, group: str, *, session_s: float
     """
     return {
         **base_config(settings, site),
+        **_READING,
         "group.id": group,
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
         "auto.offset.reset": "latest",
-        "allow.auto.create.topics": False,
         "partition.assignment.strategy": "cooperative-sticky",
         "session.timeout.ms": int(session_s * 1000),
         "heartbeat.interval.ms": 500,

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
+from typing import Any
 
 from streams import waits, wire
 from streams.core import topics
@@ -160,23 +161,19 @@ class Publisher(Closing):
         last: Mapping[LogPartition, int],
         *,
         closing: bool = False,
-        api: str = "",
-        endpoints: tuple[str, ...] = (),
-        every_s: int = 30,
         on_ack: OnAck | None = None,
+        **told: Any,
     ) -> None:
         message = SiteAnnounced(
             site=self.site,
             writer=self.writer,
             incarnation=incarnation,
             role=self.role,
-            api=api,
             registry_digest=self._settings.registry.digest,
             peers=tuple(name for name in self._settings.registry.names if name != self.site),
-            endpoints=endpoints,
-            every_s=every_s,
             closing=closing,
-            sequences=_last(last),
+            sequences=tuple(LastSequence(*place, seq) for place, seq in sorted(last.items())),
+            **{"api": "", "endpoints": (), "every_s": 30, **told},
         )
         self.send(message, on_ack)
 
@@ -196,7 +193,3 @@ class Publisher(Closing):
                 if last := lane.acknowledged():
                     self._announce(lane.incarnation, last, closing=True)
         return sum(lane.close(max(0.0, deadline - time.monotonic())) for lane in self._lanes())
-
-
-def _last(acknowledged: Mapping[LogPartition, int]) -> tuple[LastSequence, ...]:
-    return tuple(LastSequence(topic, partition, seq) for (topic, partition), seq in sorted(acknowledged.items()))

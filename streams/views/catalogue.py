@@ -215,11 +215,11 @@ class Catalogue:
             for block, lfn, entries in self._members(prefix, start):
                 # The row may be newer than the key: a file that moved meanwhile is met (or was) at its new place.
                 if plan.place(entries) == (number, block):
-                    yield plan.wide_cursor((number, block), lfn), _file(lfn, entries, prefer, block)
+                    yield f"{number} {block} {lfn}", _file(lfn, entries, prefer, block)
         for at in range(index, len(plan.lfns), _SCAN):
             for number, (lfn, entries) in enumerate(self._entries(plan.lfns[at : at + _SCAN]), at):
                 if plan.place(entries) is None:
-                    yield plan.file_cursor(number), _file(lfn, entries, prefer)
+                    yield f"{len(plan.wide)} {number + 1}", _file(lfn, entries, prefer)
 
     def _members(self, prefix: bytes, start: bytes) -> Iterator[tuple[str, str, tuple[Entry, ...]]]:
         """(block, lfn, row) of a listing's keys from `start` on."""

@@ -114,5 +114,15 @@ class StorageError(Transfer2goError):
         self.failure_class = failure_class
 
 
+def permanent(what: str, where: str = "", next: str = "") -> StorageError:
+    """What no later try mends, here or at another source."""
+    return StorageError(what, where, next, failure_class="permanent")
+
+
+def data_bad(what: str, where: str = "", next: str = "") -> StorageError:
+    """Bytes that cannot be right; another source may have them whole."""
+    return StorageError(what, where, next, failure_class="data-bad")
+
+
 CLUSTER_AWAY = (Temporary, NotFound)
 """What a cluster says while it is away: a broker that restarts knows no topic for a moment."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from streams.core.names import shown
-from streams.errors import StorageError, Transfer2goError
+from streams.errors import StorageError, Transfer2goError, data_bad, permanent
 from streams.storage import oserrors
 from streams.storage.posix_reader import READ_FLAGS, PosixReader
 
@@ -39,7 +39,7 @@ class CheckedFile(io.RawIOBase):
         except OSError as error:
             raise oserrors.reading(error, path) from error
         except ValueError as error:
-            raise StorageError("no such file: its name holds a NUL", shown(path), failure_class="permanent") from error
+            raise permanent("no such file: its name holds a NUL", shown(path)) from error
         self._reader = PosixReader(fd, path, path, version)
         self.bytes = self._reader.stat.bytes
         self.version = self._reader.stat.version
@@ -117,8 +117,7 @@ class CheckedFile(io.RawIOBase):
             lack = self.lacks(error)
             if lack is not None:
                 raise unsupported(f"{doing}: {NOT_SUPPORTED}{lack}", self.path) from error
-            what = f"{doing}: {in_words(error, self.path)}"
-            raise StorageError(what, self.path, _GONE_WRONG, failure_class="data-bad") from error
+            raise data_bad(f"{doing}: {in_words(error, self.path)}", self.path, _GONE_WRONG) from error
 
 
 NOT_SUPPORTED = "not supported: "
@@ -128,7 +127,7 @@ NOT_SUPPORTED = "not supported: "
 def unsupported(what: str, path: str, next: str = "") -> StorageError:
     """A file that may be whole and that cannot be read: permanent, and never "fetch it again"."""
     then = next or "convert it, or transfer the whole file"
-    return StorageError(what, path, then, failure_class="permanent")
+    return permanent(what, path, then)
 
 
 def not_implemented(error: BaseException) -> str | None:

@@ -25,7 +25,7 @@ import pyarrow as pa
 from streams.core.closing import Closing
 from streams.core.names import shown
 from streams.core.ranges import EMPTY, Ranges, Span
-from streams.errors import StorageError, WireError
+from streams.errors import StorageError, WireError, data_bad, permanent
 from streams.events.batches import PAYLOAD_BYTES_CAP, compression_of, pack, stream_bytes, unpack
 from streams.events.spool_records import (
     FILE_HEAD_BYTES,
@@ -187,7 +187,7 @@ class Spool(Closing):
 
     def _open(self, verified: Ranges) -> None:
         if not stat.S_ISREG(os.fstat(self._fd).st_mode):
-            raise StorageError("not a regular file", self.path, failure_class="permanent")
+            raise permanent("not a regular file", self.path)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -286,11 +286,10 @@ class Spool(Closing):
             if a
             else f"{len(schema)} columns instead of {len(mine)}"
         )
-        raise StorageError(
+        raise data_bad(
             f"the schema changed within the item: {how}",
             self.path,
             "ask for files of one schema, or name the columns they share",
-            failure_class="data-bad",
         )
 
     def _still_usable(self) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from streams.core.closing import Closing
-from streams.errors import StorageError
+from streams.errors import StorageError, permanent
 from streams.events.batches import Compression
 from streams.events.final_files import FORMATS
 from streams.events.final_files.final_file import FinalFile
@@ -114,8 +114,7 @@ class Sealing(Closing):
             raise StorageError(what, self._spool.path)
         self.advance()
         if self._file is None:
-            what = "no schema is known of an item without entries"
-            raise StorageError(what, self._spool.path, failure_class="permanent")
+            raise permanent("no schema is known of an item without entries", self._spool.path)
         try:
             size, adler = self._file.close()
             self._file = None
@@ -143,7 +142,7 @@ class Sealing(Closing):
     def _open(self, schema: pa.Schema) -> FinalFile:
         fault = kind_fault(schema, self._kind)
         if fault:
-            raise StorageError(fault, self.path, "ask for parquet", failure_class="permanent")
+            raise permanent(fault, self.path, "ask for parquet")
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         self._fd = os.open(self.path, flags, 0o644)
         self._held = _Held(Sizes(schema))
@@ -158,7 +157,7 @@ class Sealing(Closing):
             self._over = oserrors.writing(error, self.path)
         else:
             what = f"cannot be written as {self._kind}: {str(error)[:200]}"
-            self._over = StorageError(what, self.path, "ask for another kind", failure_class="permanent")
+            self._over = permanent(what, self.path, "ask for another kind")
         return self._over
 
 

@@ -19,7 +19,7 @@ from streams import waits
 from streams.core.names import Adler32, Block, Lfn, Site, shown
 from streams.core.records import HeldFile
 from streams.core.store_names import is_asked
-from streams.errors import StorageError, Temporary, UsageError
+from streams.errors import StorageError, Temporary, UsageError, permanent
 from streams.kafka.publish import Publisher
 from streams.registration.discovery import Named, Renaming, find, name, place_of
 from streams.registration.replica_writer import ReplicaWriter
@@ -251,12 +251,11 @@ def _refuse_contradiction(lfn: Lfn, size: int, adler: str, block: str, replicas:
     """StorageError where a file may not be registered under a name that is known. A site's own may change."""
     for _, at, other_size, other_adler, other_block in replicas:
         if at == site and other_block != block:
-            what = f"{lfn} is registered here in {other_block}, and a file is in one block: name that one"
-            raise StorageError(what, failure_class="permanent")
+            raise permanent(f"{lfn} is registered here in {other_block}, and a file is in one block: name that one")
         if at != site and (other_size, other_adler) != (size, adler):
             what = f"{at} holds other content as {lfn} ({other_size} bytes, adler32 {other_adler})"
             then = "a name is one content: give this one another name"
-            raise StorageError(what, next=then, failure_class="permanent")
+            raise permanent(what, next=then)
 
 
 def _without_duplicates(held: Iterator[tuple[str, HeldFile]], result: Registration) -> Iterator[HeldFile]:

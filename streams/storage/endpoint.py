@@ -50,7 +50,7 @@ from dataclasses import dataclass
 from streams.core.closing import Closing
 from streams.core.names import Lfn, shown
 from streams.core.ranges import Ranges
-from streams.errors import NeverWorks, StorageError, UsageError
+from streams.errors import NeverWorks, StorageError, UsageError, permanent
 from streams.storage.checksums import Buffer
 
 SINCE_LISTED = "since it was listed"
@@ -224,11 +224,8 @@ class ReadableStorage(Closing, ABC):
 
     def local_path(self, lfn: str) -> str:
         """Where a library may open the file by itself. StorageError (permanent) for one that is on no disk."""
-        raise StorageError(
-            "entries and objects are read from files on disk, and this one is on none",
-            lfn,
-            "ask for whole files",
-            failure_class="permanent",
+        raise permanent(
+            "entries and objects are read from files on disk, and this one is on none", lfn, "ask for whole files"
         )
 
     @abstractmethod
@@ -333,9 +330,7 @@ class Endpoint(ReadableStorage, WritableStorage):
 
 def outside(lfn: str) -> StorageError:
     """The refusal of a name that is none here."""
-    return StorageError(
-        f"the name {shown(lfn)!r} does not lead to a file under the storage root", failure_class="permanent"
-    )
+    return permanent(f"the name {shown(lfn)!r} does not lead to a file under the storage root")
 
 
 def checked_tag(tag: str) -> str:
@@ -352,13 +347,10 @@ def changed(before_bytes: int, now_bytes: int, when: str) -> str:
 
 def different_file(what: str, pfn: str) -> StorageError:
     """Something else than what is wanted has the final name."""
-    return StorageError(
-        f"a different file is already at the destination: {what}",
-        pfn,
-        "remove it there, or choose another destination",
-        failure_class="permanent",
+    return permanent(
+        f"a different file is already at the destination: {what}", pfn, "remove it there, or choose another destination"
     )
 
 
 def _no_disk(where: str) -> StorageError:
-    return StorageError("this storage is no disk that can be walked", where, failure_class="permanent")
+    return permanent("this storage is no disk that can be walked", where)

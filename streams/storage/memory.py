@@ -16,7 +16,7 @@ from urllib.parse import SplitResult
 from streams.core.names import LFN_BYTES_MAX, Lfn
 from streams.core.path_rules import PathRules
 from streams.core.ranges import Ranges
-from streams.errors import InvalidName, NeverWorks, StorageError
+from streams.errors import InvalidName, NeverWorks, StorageError, data_bad, permanent
 from streams.storage.checksums import AdlerRanges, Buffer, adler32, adler32_hex
 from streams.storage.endpoint import (
     SINCE_LISTED,
@@ -157,7 +157,7 @@ class MemoryEndpoint(Endpoint):
 
     def open_beside(self, lfn: str, tag: str) -> Beside:
         what = "entries are written into files on disk, and this storage has none"
-        raise StorageError(what, self.pfn(lfn), "ask for whole files", failure_class="permanent")
+        raise permanent(what, self.pfn(lfn), "ask for whole files")
 
     def settle_names(self, lfns: Sequence[str]) -> list[StorageError | None]:
         return [None for _ in lfns]
@@ -176,7 +176,7 @@ class MemoryEndpoint(Endpoint):
     def _blob(self, lfn: str) -> Blob:
         blob = self.files.get(self._checked(lfn))
         if blob is None and any(other.startswith(lfn + "/") for other in self.files):
-            raise StorageError("not a regular file", self.pfn(lfn), failure_class="permanent")
+            raise permanent("not a regular file", self.pfn(lfn))
         if blob is None:
             raise FileMissing("no such file", self.pfn(lfn), failure_class="permanent")
         return blob
@@ -216,15 +216,14 @@ class MemoryReader(Reader):
                 what = changed(self.stat.bytes, now.bytes, WHILE_READ) if sized else f"was changed {WHILE_READ}"
                 raise self._bad(f"the file {what}")
             if stop > now.bytes:
-                what = f"bytes up to {stop} were asked of a file of {now.bytes}"
-                raise StorageError(what, _ROOT + self.lfn, failure_class="permanent")
+                raise permanent(f"bytes up to {stop} were asked of a file of {now.bytes}", _ROOT + self.lfn)
             view[:] = self.blob.content[offset:stop]
 
     def close(self) -> None:
         pass
 
     def _bad(self, what: str) -> StorageError:
-        return StorageError(what, _ROOT + self.lfn, "register it again", failure_class="data-bad")
+        return data_bad(what, _ROOT + self.lfn, "register it again")
 
 
 class MemoryPart(Part):
@@ -253,8 +252,7 @@ class MemoryPart(Part):
         with self._store.lock:
             self._still_ours()
             if offset < 0 or stop > self.bytes:
-                what = f"a segment [{offset}, {stop}) lies outside the file of {self.bytes} bytes"
-                raise StorageError(what, self._pfn, failure_class="data-bad")
+                raise data_bad(f"a segment [{offset}, {stop}) lies outside the file of {self.bytes} bytes", self._pfn)
             content = self._blob.content
             for start, end in self._adlers.uncovered(offset, stop):
                 piece = view[start - offset : end - offset]

@@ -12,7 +12,7 @@ import os
 import secrets
 from typing import TYPE_CHECKING
 
-from streams.errors import StorageError
+from streams.errors import permanent
 from streams.storage import oserrors
 from streams.storage.checksums import ADLER32_EMPTY, adler32, adler32_hex
 from streams.storage.endpoint import Placed
@@ -57,8 +57,7 @@ def place(store: PosixStore, lfn: str, source_path: str, *, link: bool) -> Place
         except OSError as error:
             raise oserrors.writing(error, store.pfn(lfn)) from error
         if how == "already" and not store.present(lfn, source.stat.bytes, adler):
-            what = "something that is not a readable file is already there"
-            raise StorageError(what, store.pfn(lfn), failure_class="permanent")
+            raise permanent("something that is not a readable file is already there", store.pfn(lfn))
         failure = store.tree.fsync_directories([directory])[directory]
         if failure is not None:
             raise oserrors.naming(failure, store.pfn(lfn))

@@ -7,7 +7,7 @@ import re
 import stat as modes
 
 from streams import waits
-from streams.errors import StorageError
+from streams.errors import data_bad, permanent
 from streams.storage import oserrors
 from streams.storage.checksums import ADLER32_EMPTY, adler32, adler32_hex
 from streams.storage.endpoint import SINCE_LISTED, WHILE_READ, FileStat, Reader, changed
@@ -23,7 +23,7 @@ def file_stat(stat: os.stat_result) -> FileStat:
 
 def require_regular(stat: os.stat_result, pfn: str) -> None:
     if not modes.S_ISREG(stat.st_mode):
-        raise StorageError("not a regular file", pfn, failure_class="permanent")
+        raise permanent("not a regular file", pfn)
 
 
 class PosixReader(Reader):
@@ -64,7 +64,7 @@ class PosixReader(Reader):
             if not count:
                 self._unchanged()
                 what = f"bytes up to {offset + view.nbytes} were asked of a file of {self.stat.bytes}"
-                raise StorageError(what, self._pfn, failure_class="permanent")
+                raise permanent(what, self._pfn)
             view = view[count:]
             offset += count
         self._unchanged()
@@ -113,4 +113,4 @@ class PosixReader(Reader):
             sizes = int(remembered[1]), self.stat.bytes
             before, after = sizes if when == SINCE_LISTED else sizes[::-1]
             what = f"the file {changed(before, after, when)}"
-        raise StorageError(what, self._pfn, "register it again", failure_class="data-bad")
+        raise data_bad(what, self._pfn, "register it again")

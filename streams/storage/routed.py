@@ -11,7 +11,7 @@ from typing import Any
 from streams.core.names import Lfn
 from streams.core.ranges import Ranges
 from streams.core.store_names import AskedKeys, Store
-from streams.errors import StorageError, UsageError
+from streams.errors import StorageError, UsageError, permanent
 from streams.storage.endpoint import (
     Beside,
     Dated,
@@ -92,7 +92,7 @@ class RoutedEndpoint(Endpoint):
             return False
         except StorageError as error:
             return error
-        return same or StorageError("a different file is there", one.lfn, failure_class="permanent")
+        return same or permanent("a different file is there", one.lfn)
 
     def place(self, lfn: str, source_path: str, *, link: bool = True) -> Placed:
         return self._writable(lfn).place(lfn, source_path, link=link)
@@ -131,4 +131,4 @@ class RoutedEndpoint(Endpoint):
         if files is None:
             return self._home
         what = f"names below {files.store.base} are keys of the store {files.store.name}, which is only read here"
-        raise StorageError(what, lfn, failure_class="permanent")
+        raise permanent(what, lfn)

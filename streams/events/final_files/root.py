@@ -18,7 +18,7 @@ from uuid import UUID
 import pyarrow as pa
 
 from streams.core.names import shown
-from streams.errors import StorageError
+from streams.errors import permanent
 from streams.events.batches import Compression
 from streams.events.final_files.final_file import FinalFile, FinalFormat
 from streams.storage.checksums import ADLER32_EMPTY, adler32
@@ -189,7 +189,7 @@ def _values(table: pa.Table, name: str, path: str) -> Any:
         return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets.astype(np.int64) - first), content))
     except _Missing:
         what = f"column {shown(name)!r} has missing values, which a TTree cannot hold"
-        raise StorageError(what, path, "ask for parquet", failure_class="permanent") from None
+        raise permanent(what, path, "ask for parquet") from None
 
 
 class _Missing(Exception):

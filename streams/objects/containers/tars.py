@@ -13,7 +13,7 @@ from typing import IO, Any, cast
 
 from streams.core.names import shown
 from streams.core.selections.objects import name_fault, safe_suffix
-from streams.errors import StorageError
+from streams.errors import StorageError, permanent
 from streams.events.checked_file import CheckedFile
 from streams.events.packing import HEAD_BYTES as PACKING_BYTES
 from streams.events.packing import packing_of
@@ -188,7 +188,7 @@ def tar_members(archive: Plain | Unpacked, file: CheckedFile, size: int | None) 
                 if count > MEMBERS_MAX:
                     what = f"an archive of more than {MEMBERS_MAX:,} members"
                     then = "unpack it yourself and register the files"
-                    raise StorageError(what, path, then, failure_class="permanent")
+                    raise permanent(what, path, then)
                 if info.size < 0 or info.offset_data <= at:
                     raise damaged("a header of the tar archive is corrupt", path)
                 at = info.offset_data
@@ -287,7 +287,7 @@ def _fault(info: tarfile.TarInfo) -> str | None:
 def _unreadable(error: tarfile.TarError, count: int, path: str, packed: bool) -> StorageError:
     if packed and not count:
         what, then = "a compressed file that holds no tar archive", "zip, tar and ROOT files hold objects"
-        return StorageError(what, path, then, failure_class="permanent")
+        return permanent(what, path, then)
     return damaged(f"not a readable tar archive: {shown(str(error))}", path)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from streams.core.names import shown
 from streams.core.selections.objects import name_fault, safe_suffix
-from streams.errors import StorageError
+from streams.errors import StorageError, permanent
 from streams.events.checked_file import NOT_SUPPORTED, CheckedFile, unsupported
 from streams.objects.containers.container import Container, ContainerFormat
 from streams.objects.found import Found, Scan, measured, named
@@ -410,7 +410,7 @@ def _split(file: CheckedFile) -> StorageError:
 
 def _too_many(count: int, file: CheckedFile) -> StorageError:
     what = f"an archive of {count:,} members, {MEMBERS_MAX:,} at most"
-    return StorageError(what, file.path, "unpack it yourself and register the files", failure_class="permanent")
+    return permanent(what, file.path, "unpack it yourself and register the files")
 
 
 FORMAT = ContainerFormat("zip", ("zip",), ZipArchive, _begins, has_table)

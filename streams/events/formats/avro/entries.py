@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from streams.core.names import shown
 from streams.core.selections.entries import EventSelection
-from streams.errors import StorageError
+from streams.errors import permanent
 from streams.events.checked_file import CheckedFile, not_implemented
 from streams.events.columns import NoArrowType
 from streams.events.cut_points import CutPoints
@@ -48,7 +48,7 @@ class AvroEntries(Entries):
                 buffered.detach()
             self._sync = file.pread(at - _SYNC_BYTES, at)
             if not isinstance(schema, dict) or schema.get("type") != "record" or not schema["fields"]:
-                raise StorageError("its schema is no record", file.path, failure_class="permanent")
+                raise permanent("its schema is no record", file.path)
             self._codec = reader.codec
             self._header = _header(schema, "null" if self._codec == _ZSTANDARD else self._codec, self._sync)
             by_name = {field["name"]: field for field in schema["fields"]}

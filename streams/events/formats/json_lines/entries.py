@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import json as json_lines
 
-from streams.errors import StorageError
+from streams.errors import data_bad, permanent
 from streams.events.columns import NoArrowType, mapped, timeless, travelling
 from streams.events.formats.json_lines.numbers import suspicious
 from streams.events.formats.json_lines.values import MIXED, NO_DOUBLES, TOO_WIDE, ColumnFault, LineFault, Needs, members
@@ -64,7 +64,7 @@ class JsonLinesEntries(TextEntries):
         if count != table.num_rows:
             self._looked_at(raw, at)
             what = f"{count:,} lines from line {self._line(at):,} on hold {table.num_rows:,} objects"
-            raise StorageError(what, self.path, "write one a line", failure_class="data-bad")
+            raise data_bad(what, self.path, "write one a line")
         doubtful, places = suspicious(raw, table)
         if doubtful:
             return self._looked_at(raw, at)
@@ -104,8 +104,8 @@ class JsonLinesEntries(TextEntries):
                 what = f"line {self._line_of(raw, at, place):,} {fault}"
                 if fault.broken:
                     then = "fetch it again from its source, or check the file there"
-                    raise StorageError(what, self.path, then, failure_class="data-bad") from None
-                raise StorageError(what, self.path, "write it otherwise", failure_class="permanent") from None
+                    raise data_bad(what, self.path, then) from None
+                raise permanent(what, self.path, "write it otherwise") from None
             for name, value in found.items():
                 needs.setdefault(name, Needs()).see(value)
             count += 1
@@ -172,7 +172,7 @@ class JsonLinesEntries(TextEntries):
             if np.cumsum(steps).max(initial=0) > DEPTH_MAX:
                 line_number = self._line_of(raw, at, place)
                 what = f"line {line_number:,} holds more than {DEPTH_MAX} lists and objects in each other"
-                raise StorageError(what, self.path, failure_class="permanent")
+                raise permanent(what, self.path)
 
 
 def _count(raw: bytes, character: int) -> int:

@@ -12,7 +12,7 @@ import uproot.source.futures
 
 from streams.core.names import shown
 from streams.core.selections.entries import EventSelection, nearest
-from streams.errors import StorageError
+from streams.errors import permanent
 from streams.events.checked_file import CheckedFile
 from streams.events.cut_points import CutPoints
 from streams.events.entries import Entries, chosen, refuse_unreadable
@@ -83,17 +83,13 @@ def _open_tree(file: CheckedFile, wanted: str) -> tuple[str, Any]:
     if wanted:
         if wanted not in trees:
             names = list(trees)
-            raise StorageError(
-                f"no tree {shown(wanted)!r}{nearest(wanted, names)}", file.path, failure_class="permanent"
-            )
+            raise permanent(f"no tree {shown(wanted)!r}{nearest(wanted, names)}", file.path)
         return wanted, trees[wanted][1].get()
     if len(trees) == 1:
         ((name, (_, key)),) = trees.items()
         return name, key.get()
     if not trees:
         has = f"; there is {shown(', '.join(others[:5]))}" if others else "; it is empty"
-        raise StorageError(f"no tree in the file{has}", file.path, failure_class="permanent")
+        raise permanent(f"no tree in the file{has}", file.path)
     listed = ", ".join(shown(name, 60) for name in list(trees)[:10])
-    raise StorageError(
-        f"{len(trees)} trees in the file: {listed}", file.path, "name one, as TREE{COLUMN}", failure_class="permanent"
-    )
+    raise permanent(f"{len(trees)} trees in the file: {listed}", file.path, "name one, as TREE{COLUMN}")

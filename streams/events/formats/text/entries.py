@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from streams.core.names import shown
 from streams.core.selections.entries import EventSelection
-from streams.errors import StorageError
+from streams.errors import StorageError, permanent
 from streams.events.checked_file import CheckedFile
 from streams.events.cut_points import CutPoints
 from streams.events.entries import Entries, chosen, without_tree
@@ -82,11 +82,10 @@ class TextEntries(Entries):
         then = "write such values as text, name other columns" + (
             "" if self.selection.lenient else ", or end the selection with ? to skip it"
         )
-        raise StorageError(f"the column {shown(name)!r} {why}{more}", self.path, then, failure_class="permanent")
+        raise permanent(f"the column {shown(name)!r} {why}{more}", self.path, then)
 
     def _too_long(self, at: int) -> StorageError:
-        what = f"line {self._line(at):,} is longer than {LINE_BYTES_MAX:,} bytes"
-        return StorageError(what, self.path, failure_class="permanent")
+        return permanent(f"line {self._line(at):,} is longer than {LINE_BYTES_MAX:,} bytes", self.path)
 
     def _line(self, at: int) -> int:
         """The number, from 1, of the line that begins at a byte of the file."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -173,33 +172,18 @@ def _replica(found: Replica) -> dict[str, Any]:
 def _list_datasets(settings: Settings, as_json: bool) -> None:
     try:
         answer = WorkerApi(settings, settings.here).pages("/api/datasets", "datasets", {})
-        rows = [_DatasetRow(r["name"], r["files"], r["bytes"], sorted(r["sites"])) for r in answer]
+        rows = [(r["name"], r["files"], r["bytes"], sorted(r["sites"])) for r in answer]
     except Temporary:
-        rows = _datasets_from_log(settings)
+        with holdings.catalogue(settings, settings.here) as known:
+            rows = [(one.name, *one.known, sorted(str(site) for site in one.per_site)) for one in known.datasets()]
     screen.listing(
         rows,
         as_json,
-        asdict,
+        lambda row: dict(zip(("dataset", "files", "bytes", "sites"), row, strict=True)),
         ("dataset", ">files", ">size", "sites"),
-        lambda row: (row.dataset, row.files, screen.size(row.bytes), " ".join(row.sites)),
+        lambda row: (*row[:2], screen.size(row[2]), " ".join(row[3])),
         empty="no dataset is known here yet; see `transfer2go file register --help`",
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _DatasetRow:
-    dataset: str
-    files: int
-    bytes: int
-    sites: list[str]
-
-
-def _datasets_from_log(settings: Settings) -> list[_DatasetRow]:
-    with holdings.catalogue(settings, settings.here) as known:
-        return [
-            _DatasetRow(found.name, *found.known, sorted(str(site) for site in found.per_site))
-            for found in known.datasets()
-        ]
 
 
 @file.command()

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import click
 
@@ -31,25 +31,14 @@ _LOOK_S = 0.5
 def telling() -> Iterator[None]:
     """Tell of waits until the block ends."""
     teller = Teller()
-    end = threading.Event()
-    thread = threading.Thread(target=_run, args=(teller, end), name="telling", daemon=True)
     screen.before_speaking.append(teller.clear)
-    thread.start()
     try:
-        yield
+        with waits.looking(teller.look_if_heard, _LOOK_S, "telling"):
+            yield
     finally:
         screen.before_speaking.remove(teller.clear)
-        end.set()
-        thread.join(1)
-
-
-def _run(teller: Teller, end: threading.Event) -> None:
-    try:
-        while not end.wait(_LOOK_S):
-            teller.look()
-        teller.clear()
-    except (OSError, ValueError):
-        return  # nobody reads stderr any more
+        with suppress(OSError, ValueError):
+            teller.clear()
 
 
 class Teller:
@@ -60,6 +49,14 @@ class Teller:
         self._said = ""
         self._said_s = -1e9
         self._drawing = threading.Lock()
+
+    def look_if_heard(self) -> bool:
+        """As `look`; False when nobody reads stderr any more."""
+        try:
+            self.look()
+        except (OSError, ValueError):
+            return False
+        return True
 
     def look(self) -> None:
         with self._drawing:

@@ -6,6 +6,7 @@ Read-only, and never the only way: who gets None reads the log itself.
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 import urllib.error
@@ -134,28 +135,21 @@ class WorkerApi:
 
     def intents(self, most: int, query: Mapping[str, str]) -> list[Snapshot] | None:
         """Up to `most` intents that fit, newest first; None when no worker can say."""
-        found: list[Snapshot] = []
-        cursor: str | None = ""
-        while cursor is not None and len(found) < most:
-            answer = self.ask("/api/intents", {**query, "cursor": cursor, "limit": str(min(PAGE, most - len(found)))})
-            if answer is None:
-                return None
-            page = answer.get("intents") if isinstance(answer, dict) else None
-            if not isinstance(page, list):
-                return None
-            found += [one for plain in page if (one := _read(plain)) is not None]
-            cursor = answer.get("cursor")
-        return found
+        try:
+            plain = self.pages("/api/intents", "intents", query, most)
+            return [one for one in map(_read, plain) if one is not None]
+        except Temporary:
+            return None
 
-    def pages(self, path: str, what: str, query: Mapping[str, str]) -> Iterator[Any]:
-        """What stands under `what` in all pages of an answer. Temporary when no worker answers (any longer)."""
+    def pages(self, path: str, what: str, query: Mapping[str, str], most: int = sys.maxsize) -> Iterator[Any]:
+        """What stands under `what` in pages of an answer, up to `most`. Temporary when no worker answers any longer."""
         cursor: str | None = ""
-        while cursor is not None:
-            answer = self.ask(path, {**query, "cursor": cursor, "limit": str(PAGE)})
-            if not isinstance(answer, dict) or what not in answer:
+        while cursor is not None and most > 0:
+            answer = self.ask(path, {**query, "cursor": cursor, "limit": str(min(PAGE, most))})
+            if not isinstance(answer, dict) or not isinstance(answer.get(what), list):
                 raise Temporary(f"no worker of {self._site} answers")
             yield from answer[what]
-            cursor = answer.get("cursor")
+            cursor, most = answer.get("cursor"), most - len(answer[what])
 
     def _pass_by(self, api: str) -> None:
         """Not asked again before the log is: it may hang at every question."""

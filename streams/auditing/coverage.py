@@ -154,22 +154,19 @@ def unseen(settings: Settings, found: Iterable[Journals]) -> tuple[list[str], se
             if base == ANNOUNCEMENTS and peer not in settings.registry.names:
                 lines.append(f"{site} has copies of journals of {peer}, which {settings.sites_path.name} does not name")
     for journals in all_found:
-        others = [j for j in all_found if j.site != journals.site and _has_copies(j, journals.site)]
-        if others and journals.own and not any(journals.ends.get((n, p), 0) for n, p in _own_places(journals)):
+        copies = f"{journals.site}."
+        others = [
+            j
+            for j in all_found
+            if j.site != journals.site and any(end and topic.startswith(copies) for (topic, _), end in j.ends.items())
+        ]
+        if others and journals.own and not any(end for (n, _), end in journals.ends.items() if n in journals.own):
             who = ", ".join(j.site for j in others[:_NAMED_MAX])
             lines.append(
                 f"the cluster of {journals.site} has no record of its own, {who} has copies of some: was it replaced?"
             )
             lost |= {(journals.site, name) for name in journals.present}
     return lines, lost
-
-
-def _own_places(journals: Journals) -> list[tuple[str, int]]:
-    return [(name, p) for name in journals.own for p in range(journals.cluster.partitions[name])]
-
-
-def _has_copies(journals: Journals, of: Site) -> bool:
-    return any(end and topic.startswith(f"{of}.") for (topic, _), end in journals.ends.items())
 
 
 def _some(names: list[str]) -> str:

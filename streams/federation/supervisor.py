@@ -215,7 +215,8 @@ class Supervisor:
                 process.stop([self.parts.pop("mirror")])
             self._forget_tasks()
             process.stop([self.parts.pop(name) for name in list(self.parts) if "-worker-" in name])
-        for name in [n for n in self.parts if "-worker-" in n and n not in _workers_of(found)]:
+        workers = {f"{site.name}-worker-{n}" for site in found.sites for n in range(site.workers)}
+        for name in [n for n in self.parts if "-worker-" in n and n not in workers]:
             process.stop([self.parts.pop(name)])
         self.bring_up()
 
@@ -232,10 +233,6 @@ class Supervisor:
         process.stop([part for part in self.parts.values() if part not in brokers])
         process.stop(brokers)
         self.note("stopped", ready=False, pid=0, created=0.0)
-
-
-def _workers_of(record: plan.FederationRecord) -> set[str]:
-    return {f"{site.name}-worker-{n}" for site in record.sites for n in range(site.workers)}
 
 
 def worker_environment(state: Path, site: plan.SitePlan, number: int) -> dict[str, str]:

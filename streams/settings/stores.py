@@ -45,10 +45,6 @@ def _prefix(raw: object, base: Path) -> str:
     return f"{prefix}/" if prefix else ""
 
 
-def _lfn(raw: object, base: Path) -> str:
-    return Lfn(text(raw, base).rstrip("/"))
-
-
 def _yes(raw: object, base: Path) -> bool:
     if raw in (True, "true", "1", "yes"):
         return True
@@ -67,7 +63,7 @@ _FIELDS: dict[str, Callable[[object, Path], str | bool]] = {
     "prefix": _prefix,
     "region": text,
     "path_style": _yes,
-    "lfn": _lfn,
+    "lfn": lambda raw, base: Lfn(text(raw, base).rstrip("/")),
     "ca_file": _path,
     "credentials_file": _path,
     "profile": text,

@@ -68,11 +68,6 @@ class Resolution:
     unknown: tuple[str, ...] = ()
 
 
-def _summary(name: str, row: bytes) -> Summary:
-    totals = rows.unpack_totals(row)
-    return Summary(name, totals.pop(ALL, NOTHING), {Site(s): t for s, t in totals.items()})
-
-
 # names that come again and again in a listing
 _site = lru_cache(4096)(Site)
 _dataset = lru_cache(4096)(Dataset)
@@ -151,7 +146,8 @@ class Catalogue:
 
     def _summaries(self, prefix: bytes, behind: bytes) -> Iterator[Summary]:
         for key, row in rows.scan(self._db, prefix, max(prefix, behind + b"\0") if behind else b""):
-            yield _summary(key[1:].decode(), row)
+            totals = rows.unpack_totals(row)
+            yield Summary(key[1:].decode(), totals.pop(ALL, NOTHING), {Site(s): t for s, t in totals.items()})
 
     def totals(self, selector: Selector) -> bytes:
         """The totals row of a dataset or block, for who compares it with an earlier one. Empty: nobody knows it."""

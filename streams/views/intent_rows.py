@@ -113,7 +113,9 @@ def unpack_head(intent: IntentId, row: bytes, body: m.TransferIntent | None) -> 
         last_ms,
         files,
         size,
-        tuple(Side(Destination(where), no, _ranges(spans), *numbers) for where, no, spans, *numbers in sides),
+        tuple(
+            Side(Destination(where), no, Ranges(map(tuple, spans)), *numbers) for where, no, spans, *numbers in sides
+        ),
         open_,
         kept,
         tuple(datasets),
@@ -123,10 +125,6 @@ def unpack_head(intent: IntentId, row: bytes, body: m.TransferIntent | None) -> 
 def _reason(words: list[str]) -> m.Reason:
     scope, failure_class, phase, text = words
     return m.Reason(m.Scope(scope), m.FailureClass(failure_class), phase, Text(text))
-
-
-def _ranges(spans: list[list[int]]) -> Ranges:
-    return Ranges((start, stop) for start, stop in spans)
 
 
 V = TypeVar("V")

@@ -228,7 +228,7 @@ class Intents:
             rows_of = dict(zip(fits, self._rows(fits), strict=True))
             for place in places:
                 if room <= 0 or len(found) == limit:
-                    return Page(tuple(found), _cursor(last))
+                    return Page(tuple(found), f"{last[:8].hex()}.{last[8:].decode()}")
                 room, last = room - 1, place
                 if (row := rows_of.get(place)) is not None:
                     intent = IntentId(place[8:].decode())
@@ -269,10 +269,6 @@ def _chunks(db: Any, prefix: bytes, start: bytes, size: int) -> Iterator[list[by
     places = (key[len(prefix) :] for key, _ in rows.scan(db, prefix, start))
     while chunk := list(islice(places, size)):
         yield chunk
-
-
-def _cursor(place: bytes) -> str:
-    return f"{place[:8].hex()}.{place[8:].decode()}"
 
 
 def _behind(cursor: str) -> bytes:

@@ -115,13 +115,10 @@ def _joined(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> list[pa.Arr
     """The batches' columns, each one array of the schema's type."""
     found = []
     for i, field in enumerate(schema):
-        pieces = [_as(batch.column(i), field.type) for batch in batches]
+        columns = [batch.column(i) for batch in batches]
+        pieces = [column if column.type == field.type else column.cast(field.type) for column in columns]
         found.append(pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces) if pieces else pa.nulls(0, field.type))
     return found
-
-
-def _as(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    return array if array.type == kind else array.cast(kind)
 
 
 def _lacks(error: BaseException) -> str | None:

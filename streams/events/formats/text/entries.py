@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from streams.core.names import shown
 from streams.core.selections.entries import EventSelection
-from streams.errors import StorageError, permanent
+from streams.errors import permanent
 from streams.events.checked_file import CheckedFile
 from streams.events.cut_points import CutPoints
 from streams.events.entries import Entries, chosen, without_tree
@@ -84,9 +84,6 @@ class TextEntries(Entries):
         )
         raise permanent(f"the column {shown(name)!r} {why}{more}", self.path, then)
 
-    def _too_long(self, at: int) -> StorageError:
-        return permanent(f"line {self._line(at):,} is longer than {LINE_BYTES_MAX:,} bytes", self.path)
-
     def _line(self, at: int) -> int:
         """The number, from 1, of the line that begins at a byte of the file."""
         return self._text.lines_before(at, self.line_end) + 1
@@ -100,7 +97,7 @@ class TextEntries(Entries):
             end = self._whole_lines(raw, at, last=stop == size)
             if not end:
                 if length >= LINE_BYTES_MAX:
-                    raise self._too_long(at)
+                    raise permanent(f"line {self._line(at):,} is longer than {LINE_BYTES_MAX:,} bytes", self.path)
                 length *= 2
                 continue
             if end < len(raw):

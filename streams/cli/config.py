@@ -6,7 +6,6 @@ import click
 
 from streams.cli import screen
 from streams.cli.command import Noun, json_option
-from streams.client.request import known_site
 from streams.federation import mirror as mirrors
 from streams.settings import Settings
 
@@ -43,7 +42,7 @@ def mirror_properties(settings: Settings, target: str | None, replication: int) 
     registry = settings.registry
     flows = mirrors.mesh({entry.name: entry.auditor for entry in registry.sites})
     if target is not None:
-        only = known_site(settings, target)
+        only = settings.entry(target).name
         flows = [flow for flow in flows if flow.target == only]
     bootstraps = {str(entry.name): entry.bootstrap for entry in registry.sites}
     for key, value in mirrors.properties(bootstraps, flows, replication=replication).items():

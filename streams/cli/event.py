@@ -10,14 +10,13 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from streams.cli import screen
 from streams.cli.command import Noun, at_site, json_option
-from streams.cli.entry_rows import rows_of, worded
+from streams.cli.entry_rows import need_packages, rows_of, worded
 from streams.cli.text_format import text_options, with_options
 from streams.core.selections.parts import FORMATS
 from streams.errors import NeverWorks, NotFound, StorageError, Temporary, UsageError
@@ -41,9 +40,7 @@ def event() -> None:
 
 
 def _opened(path: str, part: str, given: dict[str, str | None], *, lenient: bool = False) -> Entries:
-    for package in ("pyarrow", "uproot", "awkward"):
-        if find_spec(package) is None:
-            raise NeverWorks(f"event files need {package}", next="install transfer2go with its extra: [events]")
+    need_packages("event files need")
     from streams.core.selections.entries import EventSelection
     from streams.events.reading import open_entries
 

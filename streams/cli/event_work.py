@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 import signal
-from importlib.util import find_spec
 from typing import Any
 
 from streams.cli import screen
 from streams.cli.command import INTERRUPTED, leave, terminable
+from streams.cli.entry_rows import need_packages
 from streams.core.names import Lfn, shown
-from streams.errors import InvalidName, NeverWorks, NotFound, UsageError
+from streams.errors import InvalidName, NotFound, UsageError
 from streams.pools.job import Job, RangeOutcome
 from streams.pools.worker import PoolWorker
 from streams.settings import Settings
@@ -57,9 +57,7 @@ def work(
 
 
 def _checked(job: Job) -> None:
-    for package in ("pyarrow", "uproot", "awkward"):
-        if find_spec(package) is None:
-            raise NeverWorks(f"event work needs {package}", next="install transfer2go with its extra: [events]")
+    need_packages("event work needs")
     try:
         Lfn(f"/x.{job.suffix.replace('/', '?')}")
     except InvalidName as error:

@@ -9,7 +9,6 @@ import click
 from streams.cli import lagging, piped, screen
 from streams.cli.command import Noun, at_site, json_option, leave
 from streams.cli.tailing import as_line, as_object, is_payload, last, tell
-from streams.client.request import known_site
 from streams.core.names import shown
 from streams.errors import NotFound, Temporary, UsageError, did_you_mean
 from streams.kafka import admin
@@ -31,7 +30,7 @@ def create(settings: Settings, as_json: bool) -> None:
 
     At all sites, or at --site only. Run it after adding a site, before its mirrors start.
     """
-    sites = None if settings.site is None else [known_site(settings, settings.site)]
+    sites = None if settings.site is None else [settings.entry(settings.site).name]
     for done in admin.provision(settings, sites):
         if as_json:
             screen.put_json({"site": done.site, "created": done.created, "mended": done.mended, "kept": done.kept})

@@ -122,8 +122,9 @@ class WorkerApi:
             try:
                 with waits.on(f"the worker of {self._site} at {api} to answer"):
                     return ask(api, self._site, path, query, timeout_s)
-            except Temporary:
-                self._pass_by(api)  # the next worker, or the log itself
+            except Temporary:  # the next worker, or the log itself; this one may hang at every question
+                with self._lock:
+                    self._apis = [other for other in self._apis if other != api]
         return None
 
     def intent(
@@ -150,11 +151,6 @@ class WorkerApi:
                 raise Temporary(f"no worker of {self._site} answers")
             yield from answer[what]
             cursor, most = answer.get("cursor"), most - len(answer[what])
-
-    def _pass_by(self, api: str) -> None:
-        """Not asked again before the log is: it may hang at every question."""
-        with self._lock:
-            self._apis = [other for other in self._apis if other != api]
 
     def _addresses(self) -> list[str]:
         with self._lock:

@@ -79,10 +79,6 @@ def _at_least(setting: str, value: int, least: int, *, unbounded: str = "") -> _
     return _Promise(setting, str(value), lambda found: found == unbounded or int(found) >= least, f"{least} or more")
 
 
-def _at_most(setting: str, value: int) -> _Promise:
-    return _Promise(setting, str(value), lambda found: int(found) <= value, f"{value} or less")
-
-
 def _dated(topic: Topic) -> tuple[_Promise, ...]:
     """Whose clock its records carry. A site's own journals: its broker's, so that nobody can back-date a record.
 
@@ -110,7 +106,7 @@ def _promises(settings: Settings, topic: Topic) -> tuple[_Promise, ...]:
     return (
         *forever,
         _at_least("retention.bytes", kept, kept, unbounded="-1"),
-        _at_most("segment.bytes", SEGMENT_BYTES),
+        _Promise("segment.bytes", str(SEGMENT_BYTES), lambda n: int(n) <= SEGMENT_BYTES, f"{SEGMENT_BYTES} or less"),
         _at_least("max.message.bytes", client.CHUNK_RECORD_BYTES_MAX, registry.payload_bytes + 1024 * 1024),
     )
 

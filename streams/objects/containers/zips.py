@@ -395,7 +395,8 @@ def _table(file: CheckedFile) -> _Table:
     if disk not in (0, 0xFFFF) or table_disk not in (0, 0xFFFF):
         raise _split(file)
     if lines > MEMBERS_MAX or size > TABLE_BYTES_MAX:
-        raise _too_many(lines, file)
+        what = f"an archive of {lines:,} members, {MEMBERS_MAX:,} at most"
+        raise permanent(what, file.path, "unpack it yourself and register the files")
     if size > end:
         raise damaged("the zip archive is cut: its table is longer than what is left", file.path)
     shift = end - size - told_start
@@ -406,11 +407,6 @@ def _table(file: CheckedFile) -> _Table:
 
 def _split(file: CheckedFile) -> StorageError:
     return unsupported(f"{NOT_SUPPORTED}a part of a split zip archive", file.path, "join its parts first")
-
-
-def _too_many(count: int, file: CheckedFile) -> StorageError:
-    what = f"an archive of {count:,} members, {MEMBERS_MAX:,} at most"
-    return permanent(what, file.path, "unpack it yourself and register the files")
 
 
 FORMAT = ContainerFormat("zip", ("zip",), ZipArchive, _begins, has_table)

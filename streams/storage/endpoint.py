@@ -50,11 +50,12 @@ from dataclasses import dataclass
 from streams.core.closing import Closing
 from streams.core.names import Lfn, shown
 from streams.core.ranges import Ranges
-from streams.errors import NeverWorks, StorageError, UsageError, permanent
+from streams.errors import NeverWorks, StorageError, UsageError, data_bad, permanent
 from streams.storage.checksums import Buffer
 
 SINCE_LISTED = "since it was listed"
 WHILE_READ = "while it was read"
+_SIZED_VERSION = re.compile(r"([0-9]{1,20})[:@][-:0-9]{1,42}")
 _TAG = re.compile(r"[0-9a-f]{16}-(?:0|[1-9][0-9]{0,9})")
 
 
@@ -343,6 +344,21 @@ def checked_tag(tag: str) -> str:
 def changed(before_bytes: int, now_bytes: int, when: str) -> str:
     """What happened to a file whose size changed, in words."""
     return f"{'shrank' if now_bytes < before_bytes else 'grew'} from {before_bytes} to {now_bytes} bytes {when}"
+
+
+def other_version(version: str, opened: FileStat, when: str, where: str) -> StorageError:
+    """What happened to a file, for back ends whose versions begin with its size.
+
+    `version`: the older one where a caller remembered it (SINCE_LISTED), else the one found since (WHILE_READ).
+    """
+    told = _SIZED_VERSION.fullmatch(version)
+    if told is None or int(told[1]) == opened.bytes:
+        same = told is not None and when == SINCE_LISTED
+        what = f"was changed {when}" + (" (same size, other time)" if same else "")
+    else:
+        sizes = int(told[1]), opened.bytes
+        what = changed(*(sizes if when == SINCE_LISTED else sizes[::-1]), when)
+    return data_bad(f"the file {what}", where, "register it again")
 
 
 def different_file(what: str, pfn: str) -> StorageError:

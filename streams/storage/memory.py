@@ -33,9 +33,9 @@ from streams.storage.endpoint import (
     Reader,
     Sealed,
     Wanted,
-    changed,
     checked_tag,
     different_file,
+    other_version,
     outside,
 )
 from streams.storage.posix_place import open_local
@@ -202,28 +202,20 @@ class MemoryReader(Reader):
         self._lock = lock
         self.lfn, self.blob, self.stat = lfn, blob, blob.stat
         if version is not None and version != self.stat.version:
-            before = version.partition("@")[0]
-            known = before.isdecimal() and len(before) < 20 and int(before) != self.stat.bytes
-            what = changed(int(before), self.stat.bytes, SINCE_LISTED) if known else f"was changed {SINCE_LISTED}"
-            raise self._bad(f"the file {what}")
+            raise other_version(version, self.stat, SINCE_LISTED, _ROOT + lfn)
 
     def readinto(self, offset: int, view: memoryview) -> None:
         stop = offset + view.nbytes
         with self._lock:
             now = self.blob.stat
             if now != self.stat:
-                sized = now.bytes != self.stat.bytes
-                what = changed(self.stat.bytes, now.bytes, WHILE_READ) if sized else f"was changed {WHILE_READ}"
-                raise self._bad(f"the file {what}")
+                raise other_version(now.version, self.stat, WHILE_READ, _ROOT + self.lfn)
             if stop > now.bytes:
                 raise permanent(f"bytes up to {stop} were asked of a file of {now.bytes}", _ROOT + self.lfn)
             view[:] = self.blob.content[offset:stop]
 
     def close(self) -> None:
         pass
-
-    def _bad(self, what: str) -> StorageError:
-        return data_bad(what, _ROOT + self.lfn, "register it again")
 
 
 class MemoryPart(Part):

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 import stat as modes
 
 from streams import waits
-from streams.errors import data_bad, permanent
+from streams.errors import permanent
 from streams.storage import oserrors
 from streams.storage.checksums import ADLER32_EMPTY, adler32, adler32_hex
-from streams.storage.endpoint import SINCE_LISTED, WHILE_READ, FileStat, Reader, changed
+from streams.storage.endpoint import SINCE_LISTED, WHILE_READ, FileStat, Reader, other_version
 
 READ_BYTES = 1 << 20
 READ_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY  # non-blocking: opening a named pipe must not hang
-_VERSION = re.compile(r"([0-9]{1,20}):-?[0-9]{1,20}:[0-9]{1,20}")
 
 
 def file_stat(stat: os.stat_result) -> FileStat:
@@ -101,16 +99,5 @@ class PosixReader(Reader):
             raise oserrors.reading(error, self._pfn) from error
 
     def _same(self, version: str, when: str) -> None:
-        """Versions agree, or say in words what happened to the file."""
-        if version == self.stat.version:
-            return
-        remembered = _VERSION.fullmatch(version)
-        if remembered is None or int(remembered[1]) == self.stat.bytes:
-            same = remembered is not None and when == SINCE_LISTED
-            what = f"the file was changed {when}" + (" (same size, other time)" if same else "")
-        else:
-            # `version` is the older one only where a caller remembered it
-            sizes = int(remembered[1]), self.stat.bytes
-            before, after = sizes if when == SINCE_LISTED else sizes[::-1]
-            what = f"the file {changed(before, after, when)}"
-        raise data_bad(what, self._pfn, "register it again")
+        if version != self.stat.version:
+            raise other_version(version, self.stat, when, self._pfn)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import islice
 from typing import Any, Self, TypeVar
 
 from streams.core.names import Adler32, Block, Dataset, Lfn, Site
@@ -219,8 +218,7 @@ class Catalogue:
 
     def _members(self, prefix: bytes, start: bytes) -> Iterator[tuple[str, str, tuple[Entry, ...]]]:
         """(block, lfn, row) of a listing's keys from `start` on."""
-        keys = rows.scan(self._db, prefix, start)
-        while chunk := list(islice(keys, _SCAN)):
+        for chunk in rows.batched(rows.scan(self._db, prefix, start), _SCAN):
             names = [rows.split_member(key) for key, _ in chunk]
             for (block, _), (lfn, entries) in zip(names, self._entries([lfn for _, lfn in names]), strict=True):
                 yield block, lfn, entries

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from streams import wire
@@ -223,7 +222,8 @@ class Intents:
         start = prefix + _behind(cursor) if cursor else prefix
         room, found, last = SCANNED_MAX, list[Snapshot](), b""
         wanted = {layout.index_prefix(index, name) for index, name in asked.items() if name} - {prefix}
-        for places in _chunks(self._db, prefix, start, min(limit, 200)):
+        behind = (key[len(prefix) :] for key, _ in rows.scan(self._db, prefix, start))
+        for places in rows.batched(behind, min(limit, 200)):
             fits = self._fitting(places, wanted)
             rows_of = dict(zip(fits, self._rows(fits), strict=True))
             for place in places:
@@ -262,13 +262,6 @@ def _narrowest(asked: Mapping[bytes, str]) -> bytes:
     if asked[layout.WORD] in (layout.OPEN, State.NEW, State.ASKED, State.ACTIVE):
         return layout.index_prefix(layout.WORD, asked[layout.WORD])
     return next((layout.index_prefix(*one) for one in asked.items() if one[1]), layout.index_prefix(layout.ALL, ""))
-
-
-def _chunks(db: Any, prefix: bytes, start: bytes, size: int) -> Iterator[list[bytes]]:
-    """Places of an index from `start` on, some at a time."""
-    places = (key[len(prefix) :] for key, _ in rows.scan(db, prefix, start))
-    while chunk := list(islice(places, size)):
-        yield chunk
 
 
 def _behind(cursor: str) -> bytes:

@@ -13,11 +13,13 @@ heard the same facts hold equal bytes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
 
 from rocksdict import AccessType, BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
 
+T = TypeVar("T")
 FILE, MEMBER, BLOCK, DATASET, SITE, OFFSET, STAMP = b"f", b"b", b"t", b"d", b"s", b"o", b"!stamp"
 INTENTS_STAMP = b"!intents"
 
@@ -142,6 +144,13 @@ def options(*, secondary: bool = False) -> Options:
     chosen.set_keep_log_file_num(2)
     chosen.set_max_total_wal_size(32 << 20)
     return chosen
+
+
+def batched(many: Iterable[T], size: int) -> Iterator[list[T]]:
+    """So many at a time, for one look-up of all."""
+    ordered = iter(many)
+    while some := list(islice(ordered, size)):
+        yield some
 
 
 def open_primary(path: str) -> Any:

@@ -31,19 +31,9 @@ _READ_BYTES = 1 << 20
 _UNDATED = Lock()
 _DATE_CODE = (1 << 22) | (1 << 17)
 """1995-01-01 00:00 as ROOT writes dates: its first."""
-_NUMBERS = {
-    "bool": "bool",
-    "int8": "int8",
-    "int16": "int16",
-    "int32": "int32",
-    "int64": "int64",
-    "uint8": "uint8",
-    "uint16": "uint16",
-    "uint32": "uint32",
-    "uint64": "uint64",
-    "float": "float32",
-    "double": "float64",
-}
+_NUMBERS = {f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+"""uproot's names for Arrow's."""
+_NUMBERS |= {"bool": "bool", "float": "float32", "double": "float64"}
 
 
 def _fault(schema: pa.Schema) -> str | None:

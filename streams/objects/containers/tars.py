@@ -263,12 +263,10 @@ def _linked(name: str, target: str, before: Mapping[str, TarMember], start: int)
 def _segments(info: tarfile.TarInfo, file: CheckedFile) -> tuple[tuple[int, int], ...]:
     found = [(offset, length) for offset, length in cast(Any, info).sparse or () if length]
     at = 0
-    for offset, length in found:
+    for offset, length in (*found, (info.size, 0)):
         if offset < at or length < 0:
             raise damaged(f"the map of the sparse member {shown(info.name)!r} is corrupt", file.path)
         at = offset + length
-    if at > info.size:
-        raise damaged(f"the map of the sparse member {shown(info.name)!r} is corrupt", file.path)
     return tuple(found)
 
 

@@ -289,7 +289,6 @@ def _line(raw: bytes, at: int, shift: int, path: str) -> tuple[ZipMember | None,
     if end > len(raw):
         raise damaged("the zip archive's table is cut", path)
     raw_name = raw[name_at:extra_at]
-    fault = None
     extras = _extras(raw[extra_at : extra_at + extra_bytes])
     if _WIDE in (size, packed, start):
         wide = extras.get(_WIDE_EXTRA, b"")
@@ -300,9 +299,8 @@ def _line(raw: bytes, at: int, shift: int, path: str) -> tuple[ZipMember | None,
             elif number == _WIDE and n == 2:
                 raise damaged("the zip archive's table says of a member no place", path)
         size, packed, start = numbers
-    name, unreadable = _name(raw_name, flags, extras)
-    name = member_name(name)
-    fault = name_fault(name) or unreadable or _fault(system, needed, flags, method, disk, attributes, size, packed)
+    name = member_name(_name(raw_name, flags, extras))
+    fault = name_fault(name) or _fault(system, needed, flags, method, disk, attributes, size, packed)
     return ZipMember(name, size, packed, crc, start + shift, method, fault, raw_name), end
 
 
@@ -320,17 +318,12 @@ def _extras(raw: bytes) -> dict[int, bytes]:
     return found
 
 
-def _name(raw: bytes, flags: int, extras: dict[int, bytes]) -> tuple[str, str | None]:
-    """The member's name, and what is wrong with it. An extra field may say it in UTF-8 beside the old way."""
+def _name(raw: bytes, flags: int, extras: dict[int, bytes]) -> str:
+    """The member's name. An extra field may say it in UTF-8 beside the old way."""
     told = extras.get(_NAME_EXTRA, b"")
     if len(told) > 5 and told[0] == 1 and int.from_bytes(told[1:5], "little") == zlib.crc32(raw):
         raw, flags = told[5:], _UTF8
-    if not flags & _UTF8:
-        return raw.decode("cp437"), None
-    try:
-        return raw.decode("utf-8"), None
-    except UnicodeDecodeError:
-        return raw.decode("utf-8", "surrogateescape"), None
+    return raw.decode("utf-8", "surrogateescape") if flags & _UTF8 else raw.decode("cp437")
 
 
 def _fault(

@@ -39,7 +39,6 @@ class CsvEntries(TextEntries):
             raise permanent(f"{given.quote!r} is its separator and its quote", self.path)
         self._quote = given.quote
         self._lines = CsvLines(self._separator, self._quote)
-        self.line_end = self._lines.line_end
         begin, head = self._head()
         names = list(self._rows_of(head, None, (), ()).schema.names)
         if len(set(names)) < len(names):
@@ -163,10 +162,6 @@ class CsvEntries(TextEntries):
             timestamp_parsers=[_NO_TIMES],
         )
         return csv.read_csv(pa.BufferReader(raw), read_options=read, parse_options=parse, convert_options=convert)
-
-    def _line_of(self, raw: bytes, at: int, place: int) -> int:
-        """The number of the line that a place within a piece stands in; the piece begins at byte `at` of the file."""
-        return self._line(at) + raw.count(self._lines.line_end, 0, place)
 
     def _worded(self, fault: CsvFault, raw: bytes, at: int) -> StorageError:
         return permanent(f"in line {self._line_of(raw, at, fault.at):,} {fault.what}", self.path, fault.then)

@@ -43,9 +43,8 @@ class JsonLinesEntries(TextEntries):
         return len(raw) if last else (raw.rfind(b"\n") if b"\n" in raw else raw.rfind(b"\r")) + 1
 
     def _line_of(self, raw: bytes, at: int, place: int) -> int:
-        """The number of the line that a place within a piece stands in; the piece begins at byte `at` of the file."""
         self.line_end = ord("\n") if b"\n" in raw else ord("\r")
-        return self._line(at) + raw.count(self.line_end, 0, place)
+        return super()._line_of(raw, at, place)
 
     def _seen(self, raw: bytes, at: int) -> int:
         if raw.isspace():

@@ -88,6 +88,10 @@ class TextEntries(Entries):
         """The number, from 1, of the line that begins at a byte of the file."""
         return self._text.lines_before(at, self.line_end) + 1
 
+    def _line_of(self, raw: bytes, at: int, place: int) -> int:
+        """The number of the line that a place within a piece stands in; the piece begins at byte `at` of the file."""
+        return self._line(at) + raw.count(self.line_end, 0, place)
+
     def _pieces(self, at: int) -> Iterator[tuple[int, int, bytes]]:
         """Whole lines, in order: from which byte to which, and what they say as UTF-8."""
         size, length = self._file.bytes, PIECE_BYTES

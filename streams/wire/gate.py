@@ -36,6 +36,7 @@ from streams.core.records import (
     TransferPlanned,
     limits,
 )
+from streams.core.varint import packed
 from streams.errors import InvalidName, WireError
 from streams.wire import avro, manifest_bytes
 
@@ -225,8 +226,8 @@ def planned(
     key = manifest.encode()
     value = bytearray(version.frame)
     for text in (key, destination.encode()):
-        value += _long(len(text)) + text
-    value += _long(decision_no) + _long(priority) + memoryview(body)[_FRAME.size :]
+        value += packed(len(text)) + text
+    value += packed(decision_no) + packed(priority) + memoryview(body)[_FRAME.size :]
     return Framed(TransferPlanned, topics.TRANSFERS, key, bytes(value))
 
 
@@ -239,16 +240,6 @@ def body_of(planned: bytes) -> bytes:
     for _ in range(2):
         _, at = manifest_bytes.long(planned, at)
     return _BY_CLASS[ManifestWritten].frame + planned[at:]
-
-
-def _long(number: int) -> bytes:
-    """Avro's long of a number ≥ 0: zigzag, 7 bits a byte, the least first."""
-    rest, out = number << 1, bytearray()
-    while rest > 0x7F:
-        out.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    out.append(rest)
-    return bytes(out)
 
 
 def chunk_headers(header: ChunkHeader, origin: Origin) -> list[tuple[str, bytes]]:

@@ -70,7 +70,8 @@ class Supervisor:
         settings = load_settings(environ={}, files=[], state=str(self.state))
         admin.provision(settings)
         self.publish("starting the mirror and workers")
-        self._start_and_wait([self._mirror(), *(w for site in self.record.sites for w in self._workers(site))])
+        workers = (self.worker(site, number) for site in self.record.sites for number in range(site.workers))
+        self._start_and_wait([self._mirror(), *workers])
         self.publish("ready", ready=True)
 
     def add(self, part: RunningPart) -> RunningPart:
@@ -116,9 +117,6 @@ class Supervisor:
             part.kill(f"started again since {failed}")
             _say(f"mirror {part.why}")
             self.note()
-
-    def _workers(self, site: plan.SitePlan) -> list[RunningPart]:
-        return [self.worker(site, number) for number in range(site.workers)]
 
     def worker(self, site: plan.SitePlan, number: int) -> RunningPart:
         port = site.worker_port(number)

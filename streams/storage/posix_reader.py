@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat as modes
+from collections.abc import Callable
 
 from streams import waits
 from streams.errors import permanent
@@ -67,8 +68,8 @@ class PosixReader(Reader):
             offset += count
         self._unchanged()
 
-    def adler32(self) -> str:
-        """Of the whole, read now in pieces of 1 MiB."""
+    def adler32(self, take: Callable[[memoryview], None] | None = None) -> str:
+        """Of the whole, read now in pieces of 1 MiB, each of which is given to `take`."""
         block = memoryview(bytearray(min(READ_BYTES, max(1, self.stat.bytes))))
         value = ADLER32_EMPTY
         with waits.on(f"{self._pfn} to be read"):
@@ -76,6 +77,8 @@ class PosixReader(Reader):
                 piece = block[: self.stat.bytes - start]
                 self.readinto(start, piece)
                 value = adler32(piece, value)
+                if take is not None:
+                    take(piece)
         return adler32_hex(value)
 
     def fsync(self) -> None:

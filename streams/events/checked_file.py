@@ -19,7 +19,22 @@ from streams.storage.posix_reader import READ_FLAGS, PosixReader
 _GONE_WRONG = "fetch it again from its source, or check the file there"
 
 
-class CheckedFile(io.RawIOBase):
+class Positioned(io.RawIOBase):
+    """A file that is read from `_at` on."""
+
+    _at = 0
+
+    def tell(self) -> int:
+        return self._at
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+
+class CheckedFile(Positioned):
     """A readable, seekable file object. `bytes_read` counts what was really read; `failed` is the last own error.
 
     A file changed while it is open is a StorageError, data-bad; so libraries that swallow errors are found out.
@@ -33,7 +48,6 @@ class CheckedFile(io.RawIOBase):
         self.lacks: Callable[[BaseException], str | None] = not_implemented
         """What a library's error says that the library cannot do; None where the file is at fault. Formats set it."""
         self.ready: tuple[int, bytes] | None = None  # what was read already and is asked for next: start and bytes
-        self._at = 0
         try:
             fd = os.open(path, READ_FLAGS)
         except OSError as error:
@@ -87,17 +101,8 @@ class CheckedFile(io.RawIOBase):
         self._at = base + offset
         return self._at
 
-    def tell(self) -> int:
-        return self._at
-
     def size(self) -> int:
         return self.bytes
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
 
     def close(self) -> None:
         if not self.closed:

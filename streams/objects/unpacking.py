@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from streams.errors import StorageError
-from streams.events.checked_file import NOT_SUPPORTED, CheckedFile, unsupported
+from streams.events.checked_file import NOT_SUPPORTED, CheckedFile, Positioned, unsupported
 from streams.events.packing import HEAD_BYTES, packing_of
 from streams.objects.limits import bomb, damaged, unpacked_max
 
@@ -104,25 +104,14 @@ class Zstd:
         self.closed = True
 
 
-class Forward(io.RawIOBase):
-    """A file that is read from the front to the back; `_at` is where."""
-
-    _at = 0
+class Forward(Positioned):
+    """A file that is read from the front to the back."""
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         if whence == os.SEEK_END:
             raise io.UnsupportedOperation("a seek to the end")
         self._at = offset + (self._at if whence == os.SEEK_CUR else 0)
         return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
 
 
 class Unpacked(Forward):

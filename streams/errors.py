@@ -18,7 +18,9 @@ An error says what happened, where, and what to do next; `str()` of it is the on
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 from typing import ClassVar
 
 _PART_PATH = re.compile(r"[^\s'\"]*\.t2g-[^\s'\"]*")
@@ -27,6 +29,12 @@ _PART_PATH = re.compile(r"[^\s'\"]*\.t2g-[^\s'\"]*")
 def without_part_names(text: str) -> str:
     """An error's text in which part files are not named: their names are ours, and nobody can do anything with them."""
     return _PART_PATH.sub("a part file", text)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The nearest of the known words as a question; "" where none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {near[0]}?" if near else ""
 
 
 class Transfer2goError(Exception):
@@ -104,6 +112,16 @@ class StorageError(Transfer2goError):
     def __init__(self, what: str, where: str = "", next: str = "", *, failure_class: str = "transient") -> None:
         super().__init__(what, where, next)
         self.failure_class = failure_class
+
+
+def permanent(what: str, where: str = "", next: str = "") -> StorageError:
+    """What no later try mends, here or at another source."""
+    return StorageError(what, where, next, failure_class="permanent")
+
+
+def data_bad(what: str, where: str = "", next: str = "") -> StorageError:
+    """Bytes that cannot be right; another source may have them whole."""
+    return StorageError(what, where, next, failure_class="data-bad")
 
 
 CLUSTER_AWAY = (Temporary, NotFound)

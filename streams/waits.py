@@ -8,8 +8,9 @@ Costs a few hundred nanoseconds a wait. Thread-safe; a wait belongs to the threa
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -42,3 +43,21 @@ def longest(least_s: float) -> Wait | None:
     now_s = time.time()
     old = [wait for wait in list(_open.values()) if now_s - wait.since_s >= least_s]
     return old[-1] if old else None
+
+
+@contextmanager
+def looking(look: Callable[[], object], every_s: float, name: str) -> Iterator[None]:
+    """Look every so many seconds, in a thread of that name, until the block ends; or until a look says False."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.wait(every_s) and look() is not False:
+            pass
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(1)  # it may be held up where it writes

@@ -15,7 +15,7 @@ from streams import wire
 from streams.core import records as m
 from streams.core.ledger import FindingList, Invariant
 from streams.core.names import Site
-from streams.core.topics import ANNOUNCEMENTS, TO_EVERY_PEER, Retention, split, wanted
+from streams.core.topics import ANNOUNCEMENTS, TO_EVERY_PEER, Retention, split
 from streams.errors import InvalidName, NeverWorks, NotAllowed, WireError
 from streams.kafka import admin
 from streams.kafka.replay import replay
@@ -52,12 +52,7 @@ class Journals:
 def find_journals(settings: Settings, site: Site) -> Journals:
     """Raises what a cluster that does not answer does."""
     cluster = admin.cluster(settings, site)
-    peers = [name for name in settings.registry.names if name != site]
-    names = [
-        topic.name
-        for topic in wanted(site, peers, auditor=settings.entry(site).auditor)
-        if topic.retention is Retention.JOURNAL
-    ]
+    names = [topic.name for topic in admin.needed(settings, site) if topic.retention is Retention.JOURNAL]
     there = [name for name in names if name in cluster.partitions]
     missing = [name for name in names if name not in cluster.partitions]
     found = Journals(site, cluster, [n for n in there if "." not in n], [n for n in there if "." in n], missing)
@@ -159,22 +154,19 @@ def unseen(settings: Settings, found: Iterable[Journals]) -> tuple[list[str], se
             if base == ANNOUNCEMENTS and peer not in settings.registry.names:
                 lines.append(f"{site} has copies of journals of {peer}, which {settings.sites_path.name} does not name")
     for journals in all_found:
-        others = [j for j in all_found if j.site != journals.site and _has_copies(j, journals.site)]
-        if others and journals.own and not any(journals.ends.get((n, p), 0) for n, p in _own_places(journals)):
+        copies = f"{journals.site}."
+        others = [
+            j
+            for j in all_found
+            if j.site != journals.site and any(end and topic.startswith(copies) for (topic, _), end in j.ends.items())
+        ]
+        if others and journals.own and not any(end for (n, _), end in journals.ends.items() if n in journals.own):
             who = ", ".join(j.site for j in others[:_NAMED_MAX])
             lines.append(
                 f"the cluster of {journals.site} has no record of its own, {who} has copies of some: was it replaced?"
             )
             lost |= {(journals.site, name) for name in journals.present}
     return lines, lost
-
-
-def _own_places(journals: Journals) -> list[tuple[str, int]]:
-    return [(name, p) for name in journals.own for p in range(journals.cluster.partitions[name])]
-
-
-def _has_copies(journals: Journals, of: Site) -> bool:
-    return any(end and topic.startswith(f"{of}.") for (topic, _), end in journals.ends.items())
 
 
 def _some(names: list[str]) -> str:

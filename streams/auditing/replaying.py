@@ -67,10 +67,6 @@ class AuditReport:
         return EXIT_CLEAN if self.is_complete else EXIT_INCOMPLETE
 
 
-def _ignore(_line: str) -> None:
-    pass
-
-
 def audit(
     settings: Settings,
     *,
@@ -81,7 +77,7 @@ def audit(
     strict: bool = False,
     now_ms: int | None = None,
     clock: Callable[[], float] = time.monotonic,
-    tell: Tell = _ignore,
+    tell: Tell = lambda _: None,
 ) -> AuditReport:
     """Replay and judge. `sites`: whose clusters (and disks) to look at, default all; NotFound for an unknown one.
 
@@ -101,7 +97,8 @@ def audit(
     tally = None
     if storage:
         tell("reading files back")
-        tally = _read_back(reading, chosen, sample, now_ms)
+        unread = set(chosen) - set(reading.readable)
+        tally = check_storage(settings, chosen, reading.findings, sample=sample, now_ms=now_ms, unread=unread)
     if is_now:
         reading.findings.ended_ms = int(time.time() * 1000)
     committed = {(site, *place): o for site, told in reading.committed.items() for place, o in told.items()}
@@ -118,11 +115,6 @@ def audit(
         strict=strict,
         disks_unread=() if storage else tuple(disks_reachable(settings, chosen)),
     )
-
-
-def _read_back(reading: _Reading, chosen: list[Site], sample: Sample | None, now_ms: int) -> StorageTally:
-    unread = set(chosen) - set(reading.readable)
-    return check_storage(reading.settings, chosen, reading.findings, sample=sample, now_ms=now_ms, unread=unread)
 
 
 def _moment(at_ms: int) -> str:

@@ -10,8 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from rocksdict import WriteBatch
-
 from streams import wire
 from streams.core import records as m
 from streams.core.ledger import LogPosition
@@ -99,15 +97,11 @@ class AuditedReplicas:
             self._changed.update((lfn, _unpack(lfn, row)) for lfn, row in zip(missing, found, strict=True))
 
     def _write(self) -> None:
-        batch = WriteBatch(raw_mode=True)
+        changed: dict[bytes, bytes | None] = {}
         for lfn, lines in self._changed.items():
-            key = _FILE + lfn.encode()
-            if lines:
-                text = "\n".join("\t".join(map(str, replica[1:])) for replica in lines.values())
-                batch.put(key, text.encode())
-            else:
-                batch.delete(key)
-        self._db.write(batch)
+            text = "\n".join("\t".join(map(str, replica[1:])) for replica in lines.values())
+            changed[_FILE + lfn.encode()] = text.encode() if lines else None
+        rows.write(self._db, changed)
         self._changed.clear()
 
 

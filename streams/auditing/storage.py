@@ -16,10 +16,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, TypeVar
-
-from rocksdict import WriteBatch
+from typing import Any
 
 from streams import waits, wire
 from streams.auditing.disks import Disks, endpoint_url
@@ -41,7 +38,6 @@ _BATCH = 1000
 _AHEAD_NS = CLOCK_TOLERANCE_MS * 10**6
 """What a disk dates later than so far from now is old: its clock, or ours, is wrong."""
 _NAME_CHARS = 1024
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,18 +126,18 @@ class _Site:
     # replicas on the disk
 
     def _look_for(self, sample: Sample | None, now_ms: int) -> None:
-        for some in _batches(self._held.all()):
-            batch = WriteBatch(raw_mode=True)
+        for some in rows.batched(self._held.all(), _BATCH):
+            seen: dict[bytes, bytes | None] = {}
             for replica in some:
                 self.replicas += 1
                 self.registered += not replica.manifest
                 contents = sample is None or sample.reads(replica.lfn, now_ms)
                 look = self._disks.look(self._site, replica.lfn, replica.bytes, replica.adler32, contents=contents)
                 if look.version:
-                    batch.put(b"v" + look.version.encode(), b"")
+                    seen[b"v" + look.version.encode()] = b""
                 if look.fault:
-                    batch.put(_wrong(replica.lfn, replica.dataset), look.fault.encode(errors="backslashreplace"))
-            self._db.write(batch)
+                    seen[_wrong(replica.lfn, replica.dataset)] = look.fault.encode(errors="backslashreplace")
+            rows.write(self._db, seen)
 
     def _tell_wrong(self) -> None:
         for key, fault in rows.scan(self._db, b"w"):
@@ -161,7 +157,7 @@ class _Site:
             self._findings.cannot(_DARK, f"what lies below {shown('/' + path)} at {self._site}: {why}")
 
         strays = 0
-        for some in _batches(endpoint.walk(refuse)):
+        for some in rows.batched(endpoint.walk(refuse), _BATCH):
             self.walked += len(some)
             self._findings.check(_DARK, len(some))
             self._wait.what = f"the disk of {self._site} to be walked ({self.walked:,} names so far)"
@@ -215,7 +211,7 @@ class _Site:
                 if fact.acknowledged and in_time:
                     self._db[b"c" + fact.manifest.encode()] = b""
                 continue
-            for some in _batches(enumerate(fact.body.items)):
+            for some in rows.batched(enumerate(fact.body.items), _BATCH):
                 files = [_dark(endpoint, item.target) for _, item in some]
                 parts = [b"p" + item_tag(fact.manifest, no).encode() for no, _ in some]
                 paths = [key[1:] for key, row in zip(files, self._db.get(files), strict=True) if row is not None]
@@ -261,9 +257,3 @@ def _dark(endpoint: ReadableStorage | None, lfn: str) -> bytes:
         return b"d" + os.fsencode(endpoint.path_of(lfn)) if endpoint is not None else b"d"
     except StorageError:
         return b"d"
-
-
-def _batches(many: Iterable[_T]) -> Iterator[list[_T]]:
-    ordered = iter(many)
-    while some := list(islice(ordered, _BATCH)):
-        yield some

@@ -73,7 +73,7 @@ def audit(
         sample=sample,
         stale_s=stale_s,
         strict=strict,
-        tell=say if sys.stderr.isatty() else _unsaid,
+        tell=say if sys.stderr.isatty() else lambda _: None,
     )
     with piped.to_its_end():
         put_json(as_object(report)) if as_json else show(report)
@@ -83,10 +83,6 @@ def audit(
 
 
 audit.add_command(storage_verb)
-
-
-def _unsaid(_line: str) -> None:
-    """Progress is for people."""
 
 
 def as_object(report: AuditReport) -> dict[str, Any]:

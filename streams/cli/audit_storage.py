@@ -28,16 +28,12 @@ from streams.settings import Settings
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def _sample(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Sample | None:
-    return None if value is None else Sample.parse(value)
-
-
 def sample_option(command: _F) -> _F:
     """`--sample 1%`."""
     return click.option(
         "--sample",
         metavar="P%",
-        callback=_sample,
+        callback=lambda _ctx, _param, value: None if value is None else Sample.parse(value),
         help="Read the contents of so many files only: 1% a day reads each once in 100 days. All are looked for.",
     )(command)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ import click
 from streams.cli import piped
 from streams.cli.telling import telling
 from streams.core.names import Site, shown
-from streams.errors import Transfer2goError, UsageError, without_part_names
+from streams.errors import Transfer2goError, UsageError, did_you_mean, without_part_names
 from streams.settings import Settings, load_settings
 
 INTERRUPTED = 130
@@ -124,9 +124,8 @@ class Root(Noun):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in self._nouns:
-            near = difflib.get_close_matches(args[0], self._nouns, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            ctx.fail(f"no command {shown(args[0])!r}{hint}")
+            hint = did_you_mean(args[0], self._nouns)
+            ctx.fail(f"no command {shown(args[0])!r}" + (f"; {hint}" if hint else ""))
         return super().resolve_command(ctx, args)
 
     def main(
@@ -208,6 +207,20 @@ def _complain(line: str) -> None:
 def leave(code: int) -> None:
     """End the verb with this exit code."""
     click.get_current_context().exit(code)
+
+
+@contextmanager
+def terminable(raised: type[BaseException]) -> Iterator[None]:
+    """SIGTERM raises this in the block."""
+
+    def stop(*_: object) -> None:
+        raise raised
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def json_option(command: _F) -> _F:

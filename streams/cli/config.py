@@ -6,7 +6,6 @@ import click
 
 from streams.cli import screen
 from streams.cli.command import Noun, json_option
-from streams.client.request import known_site
 from streams.federation import mirror as mirrors
 from streams.settings import Settings
 
@@ -25,15 +24,10 @@ def show(settings: Settings, origin: bool, as_json: bool) -> None:
 
     Flags win over T2G_… variables, ./transfer2go.toml, the user's file, /etc, the site's own file, defaults.
     """
-    values = sorted(settings.values, key=lambda v: v.name)
-    if as_json:
-        for value in values:
-            screen.put_json({"name": value.name, "value": value.value, **({"origin": value.origin} if origin else {})})
-        return
-    if origin:
-        screen.table(("setting", "value", "from"), ((v.name, v.value, v.origin) for v in values))
-    else:
-        screen.table(("setting", "value"), ((v.name, v.value) for v in values))
+    names = ("name", "value", "origin") if origin else ("name", "value")
+    columns = ("setting", "value", "from")[: len(names)]
+    values = [[getattr(value, name) for name in names] for value in sorted(settings.values, key=lambda v: v.name)]
+    screen.listing(values, as_json, lambda value: dict(zip(names, value, strict=True)), columns, list)
 
 
 @config.command("mirror")
@@ -48,7 +42,7 @@ def mirror_properties(settings: Settings, target: str | None, replication: int) 
     registry = settings.registry
     flows = mirrors.mesh({entry.name: entry.auditor for entry in registry.sites})
     if target is not None:
-        only = known_site(settings, target)
+        only = settings.entry(target).name
         flows = [flow for flow in flows if flow.target == only]
     bootstraps = {str(entry.name): entry.bootstrap for entry in registry.sites}
     for key, value in mirrors.properties(bootstraps, flows, replication=replication).items():

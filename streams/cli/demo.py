@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 
 import click
 
 from streams.cli import screen
 from streams.cli.audit import verdict
-from streams.cli.command import Verb, at_site, leave, settings_of
+from streams.cli.command import Verb, at_site, leave, settings_of, terminable
 from streams.cli.up import is_local, step_teller
 from streams.cli.words import waiting
 from streams.client.intent_snapshot import Snapshot
@@ -48,7 +46,7 @@ def demo(ctx: click.Context, paths: tuple[str, ...], keep: bool, small: bool, ti
             "the demo runs a federation of its own", where=str(settings.sites_path), next="use another --state"
         )
     play.check_room(settings.state, paths, small=small)
-    with _terminable():
+    with terminable(KeyboardInterrupt):  # it cleans up as Ctrl-C does
         code = _stage(ctx, settings, paths, keep, small, timeout_s)
     leave(code)
 
@@ -97,20 +95,6 @@ def _clear_away(state: Path, *, purge: bool, tell: Tell) -> None:
         signal.signal(signal.SIGINT, before)
 
 
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM cleans up as Ctrl-C does."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _act(
     settings: Settings, sites: tuple[Site, Site], paths: Sequence[str], small: bool, timeout_s: float, tell: Tell
 ) -> int:
@@ -123,7 +107,7 @@ def _act(
     seconds = play.move(here, there.here, lots, progress.show, timeout_s)
     progress.end()
     tell(f"reading every file back from the disk of {there.here}")
-    wrong = play.read_back(there, lots, lambda files, size: None)
+    wrong = play.read_back(there, lots)
     for line in wrong[:10]:
         screen.say(f"NOT WHOLE: {line}")
     play.count_completions(here, there.here, lots)

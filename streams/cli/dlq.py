@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 
 import click
 
@@ -17,7 +15,7 @@ from streams.core.names import Site, shown
 from streams.core.records import topic_of
 from streams.core.topics import DEAD_LETTERS, split
 from streams.errors import NeverWorks, NotFound, Temporary, UsageError, WireError
-from streams.kafka.publish import Publisher
+from streams.kafka.publish import Publisher, writer_of
 from streams.kafka.reader import Record
 from streams.kafka.replay import replay
 from streams.settings import Settings
@@ -38,13 +36,12 @@ def list_letters(settings: Settings, most: int, as_json: bool) -> None:
     """Refused records of a site, the newest last; the first column names them for `show` and `requeue`."""
     settings = at_site(settings)
     letters = [tell(record, settings.here) for record in last(settings, settings.here, [DEAD_LETTERS], most)]
-    if as_json:
-        for told in letters:
-            screen.put_json({"letter": _name(told.record), **as_object(told)})
-        return
-    screen.table(
+    screen.listing(
+        letters,
+        as_json,
+        lambda told: {"letter": _name(told.record), **as_object(told)},
         ("!letter", "!time", "refused record", "from", "reason"),
-        ((_name(told.record), screen.moment(told.record.timestamp_ms), *_row(told)) for told in letters),
+        lambda told: (_name(told.record), screen.moment(told.record.timestamp_ms), *_row(told)),
         empty=f"no dead letters at {settings.here}",
     )
 
@@ -135,8 +132,7 @@ def requeue(settings: Settings, name: str, execute: bool) -> None:
 
 def _publish(settings: Settings, home: Site, message: m.Message) -> None:
     failed: list[Exception] = []
-    writer = f"requeue-{socket.gethostname()}-{os.getpid()}"[:120]
-    with Publisher(settings, home, writer, "cli") as publisher:
+    with Publisher(settings, home, writer_of("requeue"), "cli") as publisher:
         publisher.send(message, lambda error: failed.append(error) if error else None)
         left = publisher.flush(35)
     if failed or left:

@@ -63,7 +63,7 @@ def doctor(settings: Settings, as_json: bool) -> None:
 
 def _checks(settings: Settings) -> Iterator[Check]:
     yield _checked("Python", lambda: f"{sys.version.split()[0]} at {sys.executable}")
-    yield _checked("Java", _java)
+    yield _checked("Java", lambda: "{0.version} at {0.path}".format(java.find_java()))
     yield _artifacts(settings)
     yield _disk(settings)
     yield _checked("schemas", lambda: f"{len(schemas.ids())} records, ids {min(schemas.names()):#x} and up")
@@ -79,11 +79,6 @@ def _checked(name: str, look: Callable[[], str]) -> Check:
         return Check(name, "ok", look())
     except Transfer2goError as error:
         return Check(name, "FAIL", str(error), error.exit_code)
-
-
-def _java() -> str:
-    found = java.find_java()
-    return f"{found.version} at {found.path}"
 
 
 def _artifacts(settings: Settings) -> Check:
@@ -141,8 +136,8 @@ def _of_site(settings: Settings, site: Site) -> Iterator[Check]:
 def _log_disk(settings: Settings, site: Site) -> Check | None:
     """Of a local federation's broker: it ends itself when the disk of its log is full."""
     directory = settings.state / site / "kafka" / "log"
-    free = broker_log.free_bytes(directory) if is_local(settings) else None
-    if free is None or not broker_log.is_full(free):
+    free = broker_log.free_if_full(directory) if is_local(settings) else None
+    if free is None:
         return None
     words = f"full: {screen.size(free)} free at {directory}; make room before its broker ends"
     return Check(f"{site} log disk", "FAIL", words, Temporary.exit_code)

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
+
+from streams.errors import NeverWorks
+
+
+def need_packages(what: str) -> None:
+    """NeverWorks where one is missing that `what` needs."""
+    for package in ("pyarrow", "uproot", "awkward"):
+        if find_spec(package) is None:
+            raise NeverWorks(f"{what} {package}", next="install transfer2go with its extra: [events]")
 
 
 def rows_of(batch: Any) -> list[dict[str, Any]]:

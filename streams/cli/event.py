@@ -10,14 +10,13 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from streams.cli import screen
 from streams.cli.command import Noun, at_site, json_option
-from streams.cli.entry_rows import rows_of, worded
+from streams.cli.entry_rows import need_packages, rows_of, worded
 from streams.cli.text_format import text_options, with_options
 from streams.core.selections.parts import FORMATS
 from streams.errors import NeverWorks, NotFound, StorageError, Temporary, UsageError
@@ -41,9 +40,7 @@ def event() -> None:
 
 
 def _opened(path: str, part: str, given: dict[str, str | None], *, lenient: bool = False) -> Entries:
-    for package in ("pyarrow", "uproot", "awkward"):
-        if find_spec(package) is None:
-            raise NeverWorks(f"event files need {package}", next="install transfer2go with its extra: [events]")
+    need_packages("event files need")
     from streams.core.selections.entries import EventSelection
     from streams.events.reading import open_entries
 
@@ -85,12 +82,9 @@ def columns(path: str, part: str, as_json: bool, **given: str | None) -> None:
         rows = [(field.name, str(field.type)) for field in entries.schema]
         rows += [(name, f"unreadable: {why}") for name, why in entries.unreadable.items()]
         tree, count = entries.tree, entries.entries
-    if as_json:
-        for name, kind in rows:
-            screen.put_json({"column": name, "type": kind})
-        return
-    screen.table(("!column", "type"), rows)
-    screen.say(f"{count:,} entries{f' of the tree {tree}' if tree else ''}, {len(rows)} columns")
+    screen.listing(rows, as_json, lambda r: {"column": r[0], "type": r[1]}, ("!column", "type"), tuple)
+    if not as_json:
+        screen.say(f"{count:,} entries{f' of the tree {tree}' if tree else ''}, {len(rows)} columns")
 
 
 @event.command(federation=False)
@@ -148,16 +142,13 @@ def tail(
 @click.pass_obj
 def work(
     settings: Settings,
+    /,
     intent: str,
     command: tuple[str, ...],
     name: str | None,
     kind: str,
-    stdout: bool,
-    suffix: str,
-    allow_empty: bool,
-    timeout_s: float | None,
-    tries: int,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Work on INTENT's entries together with whoever else does: COMMAND runs once for each range of them.
 
@@ -170,7 +161,6 @@ def work(
     """
     from streams.cli.event_work import work
 
-    given = {"stdout": stdout, "suffix": suffix, "allow_empty": allow_empty, "timeout_s": timeout_s, "tries": tries}
     work(at_site(settings), intent, name, command, kind, given, as_json)
 
 
@@ -197,7 +187,7 @@ def _written(entries: Entries, kind: str, path: str, out: str) -> tuple[int, str
     from streams.events import batches
     from streams.events.provenance import Provenance
     from streams.events.spool import Spool
-    from streams.events.writing import seal
+    from streams.events.writing import Sealing
 
     directory, name = os.path.split(os.path.abspath(out))
     spooled, part = (os.path.join(directory, f".t2g-{secrets.token_hex(8)}-{n}.part") for n in range(2))
@@ -207,7 +197,8 @@ def _written(entries: Entries, kind: str, path: str, out: str) -> tuple[int, str
         for start, stop, batch in _batches(entries):
             spool.add(start - first, stop - first, batches.pack(batch))
         about = Provenance(path, entries.tree, entries.start, entries.stop)
-        sealed = seal(spool, kind, part, about, schema=entries.schema)
+        with Sealing(spool, kind, part, about, schema=entries.schema) as sealing:
+            sealed = sealing.finish()
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
             syscalls.rename_noreplace(fd, os.path.basename(part), fd, name)

@@ -6,8 +6,8 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from threading import Event, Thread
 
+from streams import waits
 from streams.cli import screen
 from streams.cli.entry_rows import rows_of, worded
 from streams.client.producer import IntentHandle, TransferClient
@@ -58,29 +58,12 @@ def _onlooking(client: TransferClient, asked: IntentHandle, columns: str | None)
             own.cancel()
 
 
-@contextmanager
-def _outages_said(stream: EventStream) -> Iterator[None]:
-    """While whoever iterates waits for a batch, another thread looks whether the broker is there."""
-    over, outage = Event(), screen.Outage()
-
-    def look() -> None:
-        while not over.wait(_LOOK_S):
-            outage.note(stream.away)
-
-    looking = Thread(target=look, name="outages", daemon=True)
-    looking.start()
-    try:
-        yield
-    finally:
-        over.set()
-        looking.join()
-
-
 def _print(settings: Settings, intent: str, name: str | None, most: int | None, timeout_s: float | None) -> None:
-    left = most
+    left, outage = most, screen.Outage()
     with (
         EventStream(intent, name, settings=settings, ahead_bytes=_TAIL_BYTES, timeout_s=timeout_s) as stream,
-        _outages_said(stream),
+        # while whoever iterates waits for a batch, another thread looks whether the broker is there
+        waits.looking(lambda: outage.note(stream.away), _LOOK_S, "outages"),
     ):
         for batch in stream:
             for number, values in enumerate(rows_of(batch.arrow), batch.start):

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import shutil
 import signal
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.util import find_spec
-from types import FrameType
 from typing import Any
 
-import click
-
 from streams.cli import screen
-from streams.cli.command import INTERRUPTED, leave
+from streams.cli.command import INTERRUPTED, leave, terminable
+from streams.cli.entry_rows import need_packages
 from streams.core.names import Lfn, shown
-from streams.errors import InvalidName, NeverWorks, NotFound, UsageError
+from streams.errors import InvalidName, NotFound, UsageError
 from streams.pools.job import Job, RangeOutcome
 from streams.pools.worker import PoolWorker
 from streams.settings import Settings
@@ -52,25 +45,19 @@ def work(
             screen.say(f"{told.of.lfn}: {told.reason.text}")
 
     worker = PoolWorker(settings, settings.here, intent, name, job, on_range=on_range, on_beat=line.show)
-    with _terminable():
+    with terminable(_Terminated):
         try:
             worker.run()
-        except _Terminated:
+        except (_Terminated, KeyboardInterrupt) as end:
             line.clear()
             screen.say("stopped; what was in hand goes to other workers")
-            leave(128 + signal.SIGTERM)
-        except KeyboardInterrupt:
-            line.clear()
-            screen.say("stopped; what was in hand goes to other workers")
-            leave(INTERRUPTED)
+            leave(128 + signal.SIGTERM if isinstance(end, _Terminated) else INTERRUPTED)
         finally:
             line.end()
 
 
 def _checked(job: Job) -> None:
-    for package in ("pyarrow", "uproot", "awkward"):
-        if find_spec(package) is None:
-            raise NeverWorks(f"event work needs {package}", next="install transfer2go with its extra: [events]")
+    need_packages("event work needs")
     try:
         Lfn(f"/x.{job.suffix.replace('/', '?')}")
     except InvalidName as error:
@@ -91,24 +78,12 @@ def _object(told: RangeOutcome) -> dict[str, object]:
     return {**found, "tries": told.tries, "seconds": round(told.seconds, 3)}
 
 
-@contextmanager
-def _terminable() -> Iterator[None]:
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-class _Line:
-    """How far the pool is, and what this worker did of it: in place on a terminal, else a line when it changed."""
+class _Line(screen.LiveLine):
+    """How far the pool is, and what this worker did of it."""
 
     def __init__(self) -> None:
-        self._live = sys.stderr.isatty()
-        self._shown, self._last, self._shown_s = "", "", -1e9
+        super().__init__(_LIVE_EVERY_S, _EVERY_S)
+        self._last = ""
 
     def show(self, worker: PoolWorker) -> None:
         done, known = worker.counts
@@ -118,24 +93,10 @@ class _Line:
             self._last = f"waiting for {waits_for}"
         if worker.away:
             self._last += f"; no news: {worker.away}"
-        if time.monotonic() - self._shown_s >= (_LIVE_EVERY_S if self._live else _EVERY_S):
-            self._put()
-
-    def _put(self) -> None:
-        if not self._last or self._last == self._shown:
-            return
-        self._shown_s, self._shown = time.monotonic(), self._last
-        if self._live:
-            click.echo(f"\r\x1b[K{shown(self._last, 200)}", err=True, nl=False)
-        else:
-            screen.say(self._last)
-
-    def clear(self) -> None:
-        if self._live and self._shown:
-            click.echo("\r\x1b[K", err=True, nl=False)
-            self._shown = ""
+        if self.is_due() and self._last != self._drawn:
+            self.draw(self._last)
 
     def end(self) -> None:
-        self._put()
-        if self._live and self._shown:
-            click.echo("", err=True)
+        if self._last and self._last != self._drawn:
+            self.draw(self._last)
+        self.close()

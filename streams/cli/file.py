@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +14,7 @@ from streams.client.worker_api import WorkerApi
 from streams.core.names import Block, Dataset, Lfn, Site
 from streams.core.selectors import Kind, Selector, parse
 from streams.errors import NotFound, PartlyDone, Temporary, TransferFailed, UsageError
-from streams.kafka.publish import Publisher
+from streams.kafka.publish import Publisher, writer_of
 from streams.registration.discovery import Renaming
 from streams.registration.registering import Registration, register, verify
 from streams.settings import Settings
@@ -61,10 +58,9 @@ def register_files(
     renamings = [Renaming.parse(text) for text in rename]
     lfn_prefix = prefix or f"/store{chosen.dataset}"
     progress = screen.ProgressLine("registering")
-    name = f"register-{socket.gethostname()}-{os.getpid()}"[:120]
     with (
         holdings.replicas_of(settings, settings.here, chosen.dataset) as replicas_of,
-        Publisher(settings, settings.here, name, "cli") as publisher,
+        Publisher(settings, settings.here, writer_of("register"), "cli") as publisher,
     ):
         done = register(
             settings,
@@ -132,13 +128,12 @@ def list_files(settings: Settings, name: str | None, as_json: bool) -> None:
     rows = _files(settings, chosen)
     if not rows:
         raise NotFound(f"no file in {name}", where=f"as {settings.here} knows", next="see `transfer2go file list`")
-    if as_json:
-        for row in rows:
-            screen.put_json(row)
-        return
-    screen.table(
+    screen.listing(
+        rows,
+        as_json,
+        dict,
         ("lfn", ">bytes", "adler32", "block", "sites"),
-        ((r["lfn"], r["bytes"], r["adler32"], str(r["block"]).partition("#")[2], " ".join(r["sites"])) for r in rows),
+        lambda r: (r["lfn"], r["bytes"], r["adler32"], str(r["block"]).partition("#")[2], " ".join(r["sites"])),
     )
 
 
@@ -177,34 +172,18 @@ def _replica(found: Replica) -> dict[str, Any]:
 def _list_datasets(settings: Settings, as_json: bool) -> None:
     try:
         answer = WorkerApi(settings, settings.here).pages("/api/datasets", "datasets", {})
-        rows = [_DatasetRow(r["name"], r["files"], r["bytes"], sorted(r["sites"])) for r in answer]
+        rows = [(r["name"], r["files"], r["bytes"], sorted(r["sites"])) for r in answer]
     except Temporary:
-        rows = _datasets_from_log(settings)
-    if as_json:
-        for row in rows:
-            screen.put_json(asdict(row))
-        return
-    screen.table(
+        with holdings.catalogue(settings, settings.here) as known:
+            rows = [(one.name, *one.known, sorted(str(site) for site in one.per_site)) for one in known.datasets()]
+    screen.listing(
+        rows,
+        as_json,
+        lambda row: dict(zip(("dataset", "files", "bytes", "sites"), row, strict=True)),
         ("dataset", ">files", ">size", "sites"),
-        ((row.dataset, row.files, screen.size(row.bytes), " ".join(row.sites)) for row in rows),
+        lambda row: (*row[:2], screen.size(row[2]), " ".join(row[3])),
         empty="no dataset is known here yet; see `transfer2go file register --help`",
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _DatasetRow:
-    dataset: str
-    files: int
-    bytes: int
-    sites: list[str]
-
-
-def _datasets_from_log(settings: Settings) -> list[_DatasetRow]:
-    with holdings.catalogue(settings, settings.here) as known:
-        return [
-            _DatasetRow(found.name, *found.known, sorted(str(site) for site in found.per_site))
-            for found in known.datasets()
-        ]
 
 
 @file.command()
@@ -217,13 +196,9 @@ def where(settings: Settings, lfn: str, as_json: bool) -> None:
     found = _where(settings, name)
     if not found:
         raise NotFound(f"no site is known to hold {name}", where=f"as {settings.here} knows")
-    if as_json:
-        for replica in found:
-            screen.put_json(replica)
-        return
-    screen.table(
-        ("site", "block", ">bytes", "adler32"), ((r["site"], r["block"], r["bytes"], r["adler32"]) for r in found)
-    )
+    shown = ("site", "block", "bytes", "adler32")
+    columns = ("site", "block", ">bytes", "adler32")
+    screen.listing(found, as_json, dict, columns, lambda replica: [replica[name] for name in shown])
 
 
 def _where(settings: Settings, lfn: Lfn) -> list[dict[str, Any]]:

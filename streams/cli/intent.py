@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import click
 
@@ -70,37 +71,33 @@ def add(
     /,
     selectors: tuple[str, ...],
     destinations: tuple[str, ...],
-    source: str | None,
     entries: str | None,
-    objects: str | None,
-    format: str | None,
-    priority: int,
     deadline: str | None,
     until: str | None,
     key: str | None,
     wait: bool,
     timeout_s: float | None,
     as_json: bool,
-    **given: str | None,
+    encoding: str | None,
+    separator: str | None,
+    quote: str | None,
+    **given: Any,
 ) -> None:
     """Ask for files, blocks or datasets at one site or several; prints the intent's id.
 
     With --wait: exit 0 when all arrived, 8 some, 6 none, 7 refused, 5 still open at --timeout.
     """
-    asked = _asked(entries, given)
+    asked = _asked(entries, {"encoding": encoding, "separator": separator, "quote": quote})
     settings = at_site(settings)
     with TransferClient(settings) as client:
         handle = client.publish(
             selectors,
             destinations,
-            source=source,
-            priority=priority,
             deadline=None if deadline is None else _moment(deadline, datetime.now(UTC), "deadline"),
             until=None if until is None else _until(until),
             idempotency_key=key,
             entries=asked,
-            objects=objects,
-            format=format,
+            **given,
         )
         if not wait:
             screen.put_json({"intent": handle.id}) if as_json else screen.put(handle.id)
@@ -196,10 +193,6 @@ def _moment(text: str, now: datetime, name: str, more: str = "") -> datetime:
     return at
 
 
-def _opened(client: TransferClient, name: str) -> IntentHandle:
-    return client.intent(IntentId(name))
-
-
 def _reader(settings: Settings, name: str) -> Settings:
     """The settings of the site to read at: the one named, else the intent's home."""
     return at_site(settings, settings.site or settings.entry(IntentId(name).home).name)
@@ -260,25 +253,21 @@ def list_intents(
     settings = at_site(settings)
     asked = {"state": OPEN if only_open else state or "", "requester": requester or "", "dataset": dataset or ""}
     chosen = sorted(_listed(settings, most, asked), key=lambda s: (s.asked_ms or 0, s.intent))
-    if as_json:
-        for snapshot in chosen:
-            screen.put_json(outcomes.as_object(snapshot, short=True))
-        return
-    screen.table(
+    screen.listing(
+        chosen,
+        as_json,
+        lambda s: outcomes.as_object(s, short=True),
         ("!intent", "!state", "!asked", "to", ">files", ">arrived", ">failed", ">size", "what"),
-        (
-            (
-                s.intent,
-                s.outcome,
-                screen.moment(s.asked_ms),
-                " ".join(d.destination for d in s.destinations),
-                s.files,
-                s.arrived,
-                s.lost,
-                screen.size(s.bytes),
-                outcomes.what(s),
-            )
-            for s in chosen
+        lambda s: (
+            s.intent,
+            s.outcome,
+            screen.moment(s.asked_ms),
+            " ".join(d.destination for d in s.destinations),
+            s.files,
+            s.arrived,
+            s.lost,
+            screen.size(s.bytes),
+            outcomes.what(s),
         ),
         empty="no intents",
     )
@@ -311,7 +300,7 @@ def watch(settings: Settings, name: str, timeout_s: float | None, as_json: bool)
     """Follow an intent to its end; exit as `add --wait` does."""
     settings = _reader(settings, name)
     with TransferClient(settings) as client:
-        handle = _opened(client, name)
+        handle = client.intent(name)
         if as_json:
             with piped.ends_with_reader():
                 leave(_watch_as_json(settings, handle, timeout_s))
@@ -340,14 +329,8 @@ def _watch_as_json(settings: Settings, handle: IntentHandle, timeout_s: float | 
 @click.pass_obj
 def cancel(settings: Settings, name: str) -> None:
     """Ask the home to cancel an intent; what has arrived stays."""
-    home = settings.entry(IntentId(name).home).name
-    with TransferClient(at_site(settings, home)) as client:
-        handle = _opened(client, name)
-        if (before := handle.snapshot()).ended:
-            screen.say(f"{handle.id} has ended already: {before.outcome}")
-            return
-        handle.cancel()
-    screen.say(f"asked {home} to cancel {name}; see `transfer2go intent show {name}`")
+    said = f"asked {IntentId(name).home} to cancel {name}; see `transfer2go intent show {name}`"
+    _ask_home(settings, name, IntentHandle.cancel, said)
 
 
 @intent.command()
@@ -355,14 +338,20 @@ def cancel(settings: Settings, name: str) -> None:
 @click.pass_obj
 def close(settings: Settings, name: str) -> None:
     """Let an open intent take nothing more: it ends when what is registered by now has arrived."""
+    said = f"{name} takes nothing more; see `transfer2go intent watch {name}`"
+    _ask_home(settings, name, IntentHandle.close_intake, said)
+
+
+def _ask_home(settings: Settings, name: str, ask: Callable[[IntentHandle], None], said: str) -> None:
+    """Ask something of an intent that has not ended, where it may be asked; then say so."""
     home = settings.entry(IntentId(name).home).name
     with TransferClient(at_site(settings, home)) as client:
-        handle = _opened(client, name)
+        handle = client.intent(name)
         if (before := handle.snapshot()).ended:
             screen.say(f"{handle.id} has ended already: {before.outcome}")
             return
-        handle.close_intake()
-    screen.say(f"{name} takes nothing more; see `transfer2go intent watch {name}`")
+        ask(handle)
+    screen.say(said)
 
 
 @intent.command("explain")

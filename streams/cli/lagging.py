@@ -68,14 +68,15 @@ def _flows(settings: Settings, origin: Site, site: Site, bases: Iterable[str]) -
             places = reader.partitions_of([base])
             ends = reader.end_offsets(places)
             begins = reader.begin_offsets(places)
-            starts: dict[LogPartition, int] = {}
-            for place in places:
-                copy = copies.get((topics.remote(origin, base), place[1]))
-                at = begins[place] if copy is None else reader.offsets_at([place], copy.timestamp_ms)[place]
-                starts[place] = at
-        behind = [place for place in places if starts[place] < ends[place]]
-        for place in behind:
-            copy = copies.get((topics.remote(origin, base), place[1]))
+            of_place = {place: copies.get((topics.remote(origin, base), place[1])) for place in places}
+            starts = {
+                place: begins[place] if copy is None else reader.offsets_at([place], copy.timestamp_ms)[place]
+                for place, copy in of_place.items()
+            }
+        for place in places:
+            if starts[place] >= ends[place]:
+                continue
+            copy = of_place[place]
             missing = _after(settings, origin, place, starts[place], copy, large)
             records += len(missing)
             if missing:

@@ -83,12 +83,7 @@ def as_object(snapshot: Snapshot, *, short: bool) -> dict[str, object]:
         "destinations": [
             {
                 "site": d.destination,
-                "files": d.files,
-                "arrived": d.arrived,
-                "failed": d.failed,
-                "cancelled": d.cancelled,
-                "bytes": d.bytes,
-                "arrived_bytes": d.arrived_bytes,
+                **d.counts(),
                 "reasons": dict(d.reasons),
                 "open": [
                     {

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
+from streams import waits
+
 _LOOK_S = 0.5
 _ended = threading.Event()
 """A verb was ended because its reader had gone."""
@@ -71,23 +73,19 @@ def ends_with_reader() -> Iterator[None]:
     if threading.current_thread() is not main or main.ident is None:
         yield
         return
-    over, thread = threading.Event(), main.ident
+    thread = main.ident
 
-    def look() -> None:
-        while not over.wait(_LOOK_S):
-            if is_gone(sys.stdout):
-                signal.pthread_kill(thread, signal.SIGPIPE)
-                return
+    def look() -> bool:
+        if gone := is_gone(sys.stdout):
+            signal.pthread_kill(thread, signal.SIGPIPE)
+        return not gone
 
     _ended.clear()
     before = signal.signal(signal.SIGPIPE, _end)
-    looking = threading.Thread(target=look, name="reader", daemon=True)
-    looking.start()
     try:
-        yield
+        with waits.looking(look, _LOOK_S, "reader"):
+            yield
     finally:
-        over.set()
-        looking.join()
         signal.signal(signal.SIGPIPE, before)
 
 

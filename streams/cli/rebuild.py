@@ -10,7 +10,6 @@ import click
 from streams.cli import screen
 from streams.cli.command import Verb, execute_option
 from streams.cli.up import is_local, step_teller
-from streams.errors import NeverWorks
 from streams.federation import local, plan
 from streams.settings import Settings
 
@@ -36,10 +35,7 @@ def rebuild(settings: Settings, execute: bool) -> None:
         screen.put(f"would set table_version {old} → {old + 1} in {path}; add --execute to do it")
         return
     record = plan.read_record(settings.state) if is_local(settings) else None
-    try:
-        plan.write(path, raised)
-    except OSError as error:
-        raise NeverWorks(f"cannot write: {error.strerror}", where=str(path)) from error
+    plan.write(path, raised)
     screen.put(f"table_version {old} → {old + 1} in {path}")
     if record is None or not record.running:
         screen.say("now stop every worker of every site, give all the same sites.toml, and start them")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import json
+from contextlib import suppress
 
 import click
 
@@ -11,7 +11,7 @@ import schemas
 from streams.cli import screen
 from streams.cli.command import Noun, json_option
 from streams.core.names import shown
-from streams.errors import NotFound
+from streams.errors import NotFound, did_you_mean
 
 
 @click.group(cls=Noun)
@@ -28,13 +28,12 @@ def list_schemas(as_json: bool) -> None:
         found = json.loads(schemas.text(name, number))
         doc = " ".join(str(found.get("doc", "")).split())
         rows.append((name, number, schemas.fingerprint(name, number).hex(), len(found["fields"]), doc))
-    if as_json:
-        for name, number, fingerprint, fields, doc in rows:
-            screen.put_json({"name": name, "id": number, "fingerprint": fingerprint, "fields": fields, "doc": doc})
-        return
-    screen.table(
+    screen.listing(
+        rows,
+        as_json,
+        lambda row: dict(zip(("name", "id", "fingerprint", "fields", "doc"), row, strict=True)),
         ("!record", "!id", "!fingerprint", ">fields", "purpose"),
-        ((name, f"0x{number:08x}", fingerprint, fields, doc) for name, number, fingerprint, fields, doc in rows),
+        lambda row: (row[0], f"0x{row[1]:08x}", *row[2:]),
     )
 
 
@@ -45,14 +44,11 @@ def show(name: str) -> None:
     number: int | None = None
     known = schemas.versions()
     if name not in known:
-        try:
+        with suppress(ValueError):
             number = int(name, 0)
-        except ValueError:
-            number = None
         found = schemas.names().get(number) if number is not None else None
         if found is None:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else "see `transfer2go schema list`"
+            hint = did_you_mean(name, known) or "see `transfer2go schema list`"
             raise NotFound(f"no schema {shown(name)!r}", next=hint)
         name = found
     click.echo(schemas.text(name, number).rstrip())

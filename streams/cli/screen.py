@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich import box
@@ -20,6 +20,7 @@ from rich.text import Text as RichText
 from streams.core.names import shown
 from streams.core.ranges import Ranges
 
+T = TypeVar("T")
 CELL_CHARS_MAX = 2000
 _PLAIN_EVERY_S = 2.0
 _LIVE_EVERY_S = 0.1
@@ -115,6 +116,23 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
     console.print(drawn)
 
 
+def listing(
+    things: Iterable[T],
+    as_json: bool,
+    told: Callable[[T], object],
+    columns: Sequence[str],
+    row: Callable[[T], Sequence[object]],
+    *,
+    empty: str = "nothing to show",
+) -> None:
+    """Things of one kind: JSON lines of what is `told` of each, or a table with a `row` of each."""
+    if as_json:
+        for thing in things:
+            put_json(told(thing))
+    else:
+        table(columns, map(row, things), empty=empty)
+
+
 def _cell(value: object) -> str:
     if value is None:
         return "-"
@@ -175,8 +193,47 @@ class Outage:
         self._away = bool(why)
 
 
-class ProgressLine:
-    """A line on stderr that follows long work: rewritten in place on a terminal, else a new line when it changed.
+def draw_in_place(text: str) -> None:
+    """In the place of the terminal's last line, cut to its width; "" takes that away."""
+    width = max(20, Console(file=sys.stderr).width - 1)
+    click.echo("\r" + text[:width] + "\x1b[K", err=True, nl=False)
+
+
+class LiveLine:
+    """A line on stderr: rewritten in place on a terminal, else a new line when it changed; not too often."""
+
+    def __init__(self, live_every_s: float, plain_every_s: float, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._live = sys.stderr.isatty()
+        self._every_s, self._now_s = live_every_s if self._live else plain_every_s, now_s
+        self._drawn, self._drawn_at = "", -1e9
+
+    def is_due(self) -> bool:
+        return self._now_s() - self._drawn_at >= self._every_s
+
+    def draw(self, text: str) -> None:
+        text = shown(text, CELL_CHARS_MAX)
+        _spoke()
+        if self._live:
+            draw_in_place(text)
+        elif text != self._drawn:
+            click.echo(text, err=True)
+        self._drawn, self._drawn_at = text, self._now_s()
+
+    def clear(self) -> None:
+        """Take it away, where that can be done."""
+        if self._live and self._drawn:
+            draw_in_place("")
+            self._drawn = ""
+
+    def close(self) -> None:
+        """What is said next begins on a new line."""
+        if self._live and self._drawn:
+            click.echo("", err=True)
+        self._drawn = ""
+
+
+class ProgressLine(LiveLine):
+    """A line on stderr that follows long work.
 
     Rate and time left are those of the last few seconds, and are said when there are some. Small files cost by their
     number, large ones by their bytes: each gives a time, the longer one is said. Nothing is where what is left is of
@@ -184,11 +241,8 @@ class ProgressLine:
     """
 
     def __init__(self, label: str, *, now_s: Callable[[], float] = time.monotonic) -> None:
-        self._label, self._now_s = label, now_s
-        self._live = sys.stderr.isatty()
-        self._started = now_s()
-        self._drawn_at = -1e9
-        self._drawn = ""
+        super().__init__(_LIVE_EVERY_S, _PLAIN_EVERY_S, now_s)
+        self._label, self._started = label, now_s()
         self._points: list[tuple[float, int, int]] = []
         """(seconds, files done, bytes done), the oldest first."""
 
@@ -197,9 +251,8 @@ class ProgressLine:
         self._points.append((now, files, done_bytes))
         while len(self._points) > 2 and now - self._points[1][0] >= _WINDOW_S:
             self._points.pop(0)
-        if now - self._drawn_at < (_LIVE_EVERY_S if self._live else _PLAIN_EVERY_S):
-            return
-        self._draw(self._text(files, total_files, done_bytes, total_bytes, note), now)
+        if self.is_due():
+            self.draw(self._text(files, total_files, done_bytes, total_bytes, note))
 
     def end(
         self,
@@ -215,13 +268,8 @@ class ProgressLine:
         took = self._now_s() - self._started if seconds is None else seconds
         rate = f" at {size(done_bytes / took)}/s" if took >= _RATE_S_MIN and done_bytes else ""
         text = f"{self._label}  {files:,}/{total_files:,} files  {size(done_bytes)} in {duration(took)}{rate}"
-        self._draw(f"{text}  {note}".rstrip(), self._now_s())
+        self.draw(f"{text}  {note}".rstrip())
         self.close()
-
-    def close(self) -> None:
-        if self._live and self._drawn:
-            click.echo("", err=True)
-        self._drawn = ""
 
     def _text(self, files: int, total_files: int, done: int, total: int, note: str) -> str:
         (t0, f0, b0), (t1, f1, b1) = self._points[0], self._points[-1]
@@ -235,16 +283,6 @@ class ProgressLine:
         sizes = f"  {size(done)} of {size(total)}{rate}" if total else ""
         parts = (self._label, counted + sizes + left, note)
         return "  ".join(part for part in parts if part)
-
-    def _draw(self, text: str, now: float) -> None:
-        text = shown(text, CELL_CHARS_MAX)
-        _spoke()
-        if self._live:
-            width = max(20, Console(file=sys.stderr).width - 1)
-            click.echo("\r" + text[:width] + "\x1b[K", err=True, nl=False)
-        elif text != self._drawn:
-            click.echo(text, err=True)
-        self._drawn, self._drawn_at = text, now
 
 
 def _left_s(seconds: float, files: int, moved: int, files_left: int, bytes_left: int) -> float | None:

@@ -8,23 +8,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from streams import wire
 from streams.cli import holdings
 from streams.cli.screen import clock, duration, size
 from streams.cli.tailing import last
 from streams.cli.up import is_local
-from streams.client.announcements import Announcements, LiveWriter
+from streams.client.announcements import LiveWriter
 from streams.client.intent_snapshot import Snapshot
-from streams.client.worker_api import WorkerApi
-from streams.core import records as m
+from streams.client.worker_api import WorkerApi, announced_in
 from streams.core import topics
 from streams.core.names import Dataset, Lfn, Site
 from streams.core.selectors import Kind, Selector
-from streams.errors import NotFound, Temporary, Transfer2goError, WireError
+from streams.errors import NotFound, Temporary, Transfer2goError
 from streams.federation import broker_log
 from streams.kafka import admin
 from streams.settings import Settings
-from streams.wire.release import release_of
 
 ASK_S = 2.0
 """What a worker may take to say whether it knows a name."""
@@ -107,15 +104,7 @@ def _of_site(settings: Settings, site: Site, now_ms: int) -> str:
 def _announced(settings: Settings, site: Site) -> list[LiveWriter]:
     here = settings.here
     name = topics.ANNOUNCEMENTS if site == here else topics.remote(site, topics.ANNOUNCEMENTS)
-    known = Announcements()
-    for record in last(settings, here, [name], _RECORDS):
-        try:
-            heard = wire.decode(record.topic, record.key, record.value, record.headers, here)
-        except WireError:
-            continue
-        if isinstance(heard.message, m.SiteAnnounced):
-            known.take(heard.message, heard.origin, record.timestamp_ms, release_of(record.headers))
-    return known.announced(site)
+    return announced_in(last(settings, here, [name], _RECORDS), here).announced(site)
 
 
 def of_broker(settings: Settings, site: Site) -> str:
@@ -134,8 +123,7 @@ def local_faults(settings: Settings, site: Site) -> list[str]:
         return []
     directory = settings.state / site / "kafka" / "log"
     found = []
-    free = broker_log.free_bytes(directory)
-    if free is not None and broker_log.is_full(free):
+    if (free := broker_log.free_if_full(directory)) is not None:
         found.append(f"the disk of its log is full ({size(free)} free at {directory}): make room, it is started again")
     if words := broker_log.last_fault(settings.state / "logs" / f"{site}-broker.log"):
         found.append(f"the last error in its log: {words}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from typing import Any
 
 import click
 
@@ -30,42 +30,30 @@ def list_sites(settings: Settings, as_json: bool) -> None:
 
 def show_sites(settings: Settings, as_json: bool) -> None:
     rows = [_row(settings, entry) for entry in settings.registry.sites]
-    if as_json:
-        for row in rows:
-            screen.put_json(asdict(row))
-        return
-    screen.table(
+    shown = ("site", "bootstrap", "workers", "last_heard", "endpoints", "cluster")
+    screen.listing(
+        rows,
+        as_json,
+        dict,
         ("!site", "bootstrap", ">workers", "!last heard", "storage", "cluster"),
-        ((r.site, r.bootstrap, r.workers, r.last_heard, " ".join(r.endpoints) or "-", r.cluster) for r in rows),
+        lambda r: [" ".join(r[name]) or "-" if name == "endpoints" else r[name] for name in shown],
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    site: str
-    bootstrap: str
-    auditor: bool
-    workers: int
-    endpoints: list[str]
-    apis: list[str]
-    last_heard: str
-    cluster: str
-
-
-def _row(settings: Settings, entry: SiteEntry) -> _Row:
+def _row(settings: Settings, entry: SiteEntry) -> dict[str, Any]:
     now_ms = time.time_ns() // 1_000_000
     try:
         known, cluster = worker_api.announcements(settings, entry.name), "answers"
     except Transfer2goError as error:
         known, cluster = Announcements(), error.what
     alive = known.alive(entry.name, now_ms)
-    return _Row(
-        site=entry.name,
-        bootstrap=entry.bootstrap,
-        auditor=entry.auditor,
-        workers=sum(1 for w in alive if w.role == "worker"),
-        endpoints=sorted({e for w in alive for e in w.endpoints}),
-        apis=[w.api for w in alive if w.api],
-        last_heard=screen.moment(max((w.at_ms for w in known.announced(entry.name)), default=None)),
-        cluster=cluster,
-    )
+    return {
+        "site": entry.name,
+        "bootstrap": entry.bootstrap,
+        "auditor": entry.auditor,
+        "workers": sum(1 for w in alive if w.role == "worker"),
+        "endpoints": sorted({e for w in alive for e in w.endpoints}),
+        "apis": [w.api for w in alive if w.api],
+        "last_heard": screen.moment(max((w.at_ms for w in known.announced(entry.name)), default=None)),
+        "cluster": cluster,
+    }

@@ -39,25 +39,22 @@ def status(settings: Settings, as_json: bool) -> None:
 
 
 def _show_parts(settings: Settings, parts: list[local.PartStatus], as_json: bool) -> None:
-    if as_json:
-        for part in parts:
-            screen.put_json(screen.plain(part))
-    else:
-        screen.table(
-            ("!part", "state", ">pid", ">port", ">memory", ">restarts", "last end"),
-            (
-                (
-                    part.name,
-                    part.state,
-                    str(part.pid or "-"),
-                    str(part.port or "-"),
-                    screen.size(part.rss_bytes) if part.rss_bytes else "-",
-                    part.restarts,
-                    part.why or "-",
-                )
-                for part in parts
-            ),
-        )
+    screen.listing(
+        parts,
+        as_json,
+        screen.plain,
+        ("!part", "state", ">pid", ">port", ">memory", ">restarts", "last end"),
+        lambda part: (
+            part.name,
+            part.state,
+            str(part.pid or "-"),
+            str(part.port or "-"),
+            screen.size(part.rss_bytes) if part.rss_bytes else "-",
+            part.restarts,
+            part.why or "-",
+        ),
+    )
+    if not as_json:
         screen.put(f"memory together: {screen.size(sum(part.rss_bytes for part in parts))}")
         screen.say(f"logs: {settings.state / 'logs'}")
 

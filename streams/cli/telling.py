@@ -10,10 +10,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import click
-from rich.console import Console
 
 from streams import waits
 from streams.cli import screen
@@ -32,25 +31,14 @@ _LOOK_S = 0.5
 def telling() -> Iterator[None]:
     """Tell of waits until the block ends."""
     teller = Teller()
-    end = threading.Event()
-    thread = threading.Thread(target=_run, args=(teller, end), name="telling", daemon=True)
     screen.before_speaking.append(teller.clear)
-    thread.start()
     try:
-        yield
+        with waits.looking(teller.look_if_heard, _LOOK_S, "telling"):
+            yield
     finally:
         screen.before_speaking.remove(teller.clear)
-        end.set()
-        thread.join(1)
-
-
-def _run(teller: Teller, end: threading.Event) -> None:
-    try:
-        while not end.wait(_LOOK_S):
-            teller.look()
-        teller.clear()
-    except (OSError, ValueError):
-        return  # nobody reads stderr any more
+        with suppress(OSError, ValueError):
+            teller.clear()
 
 
 class Teller:
@@ -61,6 +49,14 @@ class Teller:
         self._said = ""
         self._said_s = -1e9
         self._drawing = threading.Lock()
+
+    def look_if_heard(self) -> bool:
+        """As `look`; False when nobody reads stderr any more."""
+        try:
+            self.look()
+        except (OSError, ValueError):
+            return False
+        return True
 
     def look(self) -> None:
         with self._drawing:
@@ -74,9 +70,7 @@ class Teller:
             return
         text = shown(f"waits for {wait.what}, since {screen.clock(wait.since_s)}", screen.CELL_CHARS_MAX)
         if self._live:
-            width = max(20, Console(file=sys.stderr).width - 1)
-            line = f"{text} ({screen.duration(time.time() - wait.since_s)})"
-            click.echo("\r" + line[:width] + "\x1b[K", err=True, nl=False)
+            screen.draw_in_place(f"{text} ({screen.duration(time.time() - wait.since_s)})")
             self._said = text
         elif now_s - self._said_s >= (STILL_S if text == self._said else ANEW_S):
             click.echo(text, err=True)
@@ -89,5 +83,5 @@ class Teller:
 
     def _clear(self) -> None:
         if self._live and self._said:
-            click.echo("\r\x1b[K", err=True, nl=False)
+            screen.draw_in_place("")
             self._said = ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 
 import click
@@ -10,10 +9,8 @@ import click
 from streams.cli import lagging, piped, screen
 from streams.cli.command import Noun, at_site, json_option, leave
 from streams.cli.tailing import as_line, as_object, is_payload, last, tell
-from streams.client.request import known_site
 from streams.core.names import shown
-from streams.core.topics import wanted
-from streams.errors import NotFound, Temporary, UsageError
+from streams.errors import NotFound, Temporary, UsageError, did_you_mean
 from streams.kafka import admin
 from streams.kafka.reader import LogReader, Record
 from streams.kafka.replay import end_offsets, tail
@@ -33,7 +30,7 @@ def create(settings: Settings, as_json: bool) -> None:
 
     At all sites, or at --site only. Run it after adding a site, before its mirrors start.
     """
-    sites = None if settings.site is None else [known_site(settings, settings.site)]
+    sites = None if settings.site is None else [settings.entry(settings.site).name]
     for done in admin.provision(settings, sites):
         if as_json:
             screen.put_json({"site": done.site, "created": done.created, "mended": done.mended, "kept": done.kept})
@@ -52,7 +49,7 @@ def list_topics(settings: Settings, as_json: bool) -> None:
     """Every topic a site needs: class, partitions, records, and what is wrong with it. Exit 7 if anything is."""
     settings = at_site(settings)
     site = settings.here
-    needed = wanted(site, settings.peers, auditor=settings.entry(site).auditor)
+    needed = admin.needed(settings, site)
     counts = admin.partition_counts(settings, site)
     present = [t.name for t in needed if t.name in counts]
     ends = end_offsets(settings, site, present) if present else {}
@@ -69,20 +66,10 @@ def list_topics(settings: Settings, as_json: bool) -> None:
 
 
 def _show_topics(rows: list[tuple[str, str, int, int, str, str]], faults: list[str], as_json: bool) -> None:
-    if as_json:
-        for name, retention, partitions, records, state, wrong in rows:
-            screen.put_json(
-                {
-                    "topic": name,
-                    "class": retention,
-                    "partitions": partitions,
-                    "offsets": records,
-                    "state": state,
-                    "fault": wrong,
-                }
-            )
-    else:
-        screen.table(("topic", "class", ">partitions", ">offsets", "state"), (row[:5] for row in rows))
+    names = ("topic", "class", "partitions", "offsets", "state", "fault")
+    columns = ("topic", "class", ">partitions", ">offsets", "state")
+    screen.listing(rows, as_json, lambda row: dict(zip(names, row, strict=True)), columns, lambda row: row[:5])
+    if not as_json:
         for fault in faults:
             screen.say(fault)
 
@@ -134,11 +121,10 @@ def tail_topics(
 
 
 def _check_names(settings: Settings, names: tuple[str, ...]) -> None:
-    known = {t.name for t in wanted(settings.here, settings.peers, auditor=settings.entry(settings.here).auditor)}
+    known = {t.name for t in admin.needed(settings, settings.here)}
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else "see `transfer2go topic list`"
+            hint = did_you_mean(name, known) or "see `transfer2go topic list`"
             raise NotFound(f"no topic {shown(name)!r} at {settings.here}", next=hint)
 
 

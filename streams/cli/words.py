@@ -67,12 +67,6 @@ def line(fact: m.Message) -> str:
             return f"{fact.role} {fact.writer} of {fact.site} {state}{api}, {len(fact.sequences)} sequences"
         case m.DeadLetter():
             return f"refused {fact.topic}[{fact.partition}]@{fact.offset}: {fact.reason}"
-        case _:
-            return _of_transfer(fact)
-
-
-def _of_transfer(fact: m.Message) -> str:
-    match fact:
         case m.TransferPlanned():
             return f"planned at {fact.destination}: {len(fact.body.items)} items, priority {fact.priority}"
         case m.TransferDecided():

@@ -52,6 +52,8 @@ class LiveWriter:
         return not self.closing and self.age_s(now_ms) <= MISSED_MAX * max(1, self.every_s)
 
 
+_TOLD = [name for name in LiveWriter.__slots__ if name not in ("at_ms", "seq", "release")]
+"""Fields of the record that are remembered."""
 WriterKey = tuple[str, str, str]
 """Site, writer, incarnation."""
 
@@ -71,21 +73,8 @@ class Announcements:
         self, fact: SiteAnnounced, origin: Origin, at_ms: int, release: int = UNTOLD
     ) -> dict[WriterKey, LiveWriter | None]:
         """Hear an announcement, written at `at_ms`; returns what is known anew, None for what is forgotten."""
-        said = LiveWriter(
-            fact.site,
-            fact.writer,
-            fact.incarnation,
-            fact.role,
-            fact.api,
-            fact.registry_digest,
-            fact.peers,
-            fact.endpoints,
-            fact.every_s,
-            fact.closing,
-            at_ms,
-            origin.seq,
-            release,
-        )
+        told = {name: getattr(fact, name) for name in _TOLD}
+        said = LiveWriter(**told, at_ms=at_ms, seq=origin.seq, release=release)
         key, changes = key_of(said), dict[WriterKey, LiveWriter | None]()
         with self._lock:
             before = self._known.get(key)

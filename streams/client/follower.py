@@ -8,14 +8,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import Self
 from weakref import WeakValueDictionary
 
 from streams import wire
 from streams.client.intent_snapshot import IntentFold, Snapshot
 from streams.core import records as m
 from streams.core import topics
+from streams.core.closing import Closing
 from streams.core.names import IntentId, Site
 from streams.core.topics import LogPartition
 from streams.errors import Transfer2goError, WireError
@@ -80,7 +79,7 @@ class Watched:
             return self.no > seen_no
 
 
-class Follower:
+class Follower(Closing):
     """Follows all intents of one site from the moment it starts; `watch` says which of them matter."""
 
     def __init__(self, settings: Settings, site: Site) -> None:
@@ -170,20 +169,13 @@ class Follower:
             if (watched := self._watched.get(key)) is not None:
                 watched.hear(facts)
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def history(settings: Settings, site: Site, intent: IntentId) -> Iterator[tuple[m.Message, int]]:
-    """(fact, when) of all that stands about `intent` at `site`, from the beginning."""
-    partition = topics.partition_of(intent, settings.registry.partitions)
-    key = intent.encode()
-    names = topics_of_intents(settings, site)
+def history(
+    settings: Settings, site: Site, intent: IntentId, names: Iterable[str] | None = None
+) -> Iterator[tuple[m.Message, int]]:
+    """(fact, when) of all that stands about `intent` at `site`, or in some topics there, from the beginning."""
+    partition, key = topics.partition_of(intent, settings.registry.partitions), intent.encode()
+    names = topics_of_intents(settings, site) if names is None else names
     for record in replay(settings, site, names, partitions=[partition], committed=False):
         if record.key == key and (fact := fact_of(record, site)) is not None:
             yield fact
@@ -194,11 +186,9 @@ def asked_before(settings: Settings, site: Site, intent: IntentId) -> m.Transfer
 
     Reads one partition of two topics, as little as the question needs.
     """
-    partition, key = topics.partition_of(intent, settings.registry.partitions), intent.encode()
     fold = IntentFold(intent)
-    for record in replay(settings, site, (topics.INTENTS, topics.DECISIONS), partitions=[partition], committed=False):
-        if record.key == key and (fact := fact_of(record, site)) is not None:
-            fold.hear(*fact)
+    for fact in history(settings, site, intent, (topics.INTENTS, topics.DECISIONS)):
+        fold.hear(*fact)
     return fold.head.body
 
 

@@ -54,9 +54,16 @@ class Arrivals:
     open: tuple[m.TransferReported, ...]
     reasons: tuple[tuple[str, int], ...]
 
+    def counts(self) -> dict[str, int]:
+        """What is counted, by name."""
+        return {name: getattr(self, name) for name in COUNTS}
+
     @property
     def left(self) -> int:
         return self.files - self.arrived - self.failed - self.cancelled
+
+
+COUNTS = ("files", "arrived", "failed", "cancelled", "bytes", "arrived_bytes")
 
 
 @dataclass(frozen=True, slots=True)

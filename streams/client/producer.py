@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from types import TracebackType
-from typing import Self
 
 from streams import waits
 from streams.client.follower import Follower, Watched, asked_before
@@ -27,13 +24,14 @@ from streams.client.intent_snapshot import Arrivals, Snapshot, Unfinished
 from streams.client.request import Until, legal_priority, wish
 from streams.client.worker_api import WorkerApi
 from streams.core import records as m
+from streams.core.closing import Closing
 from streams.core.intent import State
 from streams.core.names import IntentId, Site, Text
 from streams.core.selections.entries import EventSelection
 from streams.core.selections.objects import ObjectSelection
 from streams.core.selectors import Selector
 from streams.errors import NeverWorks, NotAllowed, NotFound, Temporary, Transfer2goError
-from streams.kafka.publish import Publisher
+from streams.kafka.publish import Publisher, writer_of
 from streams.settings import Settings, load_settings
 
 ACK_S = 35.0
@@ -161,7 +159,7 @@ class IntentHandle:
         self._client._ask(asked)
 
 
-class TransferClient:
+class TransferClient(Closing):
     """Publishes intents at one site and follows them. Thread-safe; use as a context manager, or `close` it.
 
     `settings` default to `load_settings(site=site)`. Nothing is contacted before the first call.
@@ -295,17 +293,8 @@ class TransferClient:
     def _open(self) -> Publisher:
         with self._lock:
             if self._publisher is None:
-                writer = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{_user()}-{socket.gethostname()}-{os.getpid()}")[:120]
-                self._publisher = Publisher(self.settings, self.site, writer, "producer")
+                self._publisher = Publisher(self.settings, self.site, writer_of(_user()), "producer")
             return self._publisher
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _contradiction(asked: m.TransferIntent, known: m.TransferIntent) -> NeverWorks:

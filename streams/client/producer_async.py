@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from datetime import datetime
-from types import TracebackType
-from typing import Self
+from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Self
 
 from streams.client.intent_snapshot import Snapshot
 from streams.client.producer import BEAT_S, IntentHandle, Outcome, TransferClient
-from streams.client.request import Until
 from streams.core.names import IntentId
-from streams.core.selections.entries import EventSelection
-from streams.core.selections.objects import ObjectSelection
-from streams.core.selectors import Selector
 from streams.settings import Settings
+
+P = ParamSpec("P")
 
 
 class AsyncIntentHandle:
@@ -56,6 +53,18 @@ class AsyncIntentHandle:
         await asyncio.to_thread(self.sync.set_priority, priority)
 
 
+def _publishing(
+    publish: Callable[Concatenate[TransferClient, P], IntentHandle],
+) -> Callable[Concatenate[AsyncTransferClient, P], Coroutine[Any, Any, AsyncIntentHandle]]:
+    @wraps(publish)
+    async def published(client: AsyncTransferClient, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIntentHandle:
+        handle = await asyncio.to_thread(publish, client.sync, *args, **kwargs)
+        await asyncio.to_thread(handle.snapshot)  # what was said of a known key is read here, not in the loop later
+        return AsyncIntentHandle(handle)
+
+    return published
+
+
 class AsyncTransferClient:
     """`TransferClient` for an event loop: the same arguments and errors; blocking calls run in threads."""
 
@@ -64,37 +73,7 @@ class AsyncTransferClient:
     ) -> None:
         self.sync = TransferClient(settings, site=site, requester=requester)
 
-    async def publish(
-        self,
-        selectors: Iterable[str | Selector],
-        to: Iterable[str],
-        *,
-        source: str | None = None,
-        priority: int = 5,
-        deadline: datetime | None = None,
-        idempotency_key: str | None = None,
-        requester: str | None = None,
-        entries: str | EventSelection | None = None,
-        objects: str | ObjectSelection | None = None,
-        format: str | None = None,
-        until: Until | None = None,
-    ) -> AsyncIntentHandle:
-        handle = await asyncio.to_thread(
-            self.sync.publish,
-            selectors,
-            to,
-            source=source,
-            priority=priority,
-            deadline=deadline,
-            idempotency_key=idempotency_key,
-            requester=requester,
-            entries=entries,
-            objects=objects,
-            format=format,
-            until=until,
-        )
-        await asyncio.to_thread(handle.snapshot)  # what was said of a known key is read here, not in the loop later
-        return AsyncIntentHandle(handle)
+    publish = _publishing(TransferClient.publish)
 
     async def intent(self, intent: str) -> AsyncIntentHandle:
         return AsyncIntentHandle(await asyncio.to_thread(self.sync.intent, intent))
@@ -105,7 +84,5 @@ class AsyncTransferClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import uuid
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Literal, TypeVar
 
 from streams.core import records as m
-from streams.core.names import Destination, IntentId, Site, Text
+from streams.core.names import Destination, IntentId, Text
 from streams.core.records import fault
 from streams.core.selections.entries import EventSelection
 from streams.core.selections.objects import ObjectSelection
 from streams.core.selections.parts import ENTRIES, OBJECTS, canonical
 from streams.core.selectors import Selector, parse
-from streams.errors import NotFound, UsageError
+from streams.errors import UsageError
 from streams.settings import Settings
 
 _T = TypeVar("_T")
@@ -48,7 +47,7 @@ def wish(
         requester=requester,
         selectors=chosen,
         destinations=tuple(dict.fromkeys(known_destination(settings, name) for name in _listed(to, "destinations"))),
-        source=None if source is None else known_site(settings, source),
+        source=None if source is None else settings.entry(source).name,
         priority=legal_priority(priority),
         deadline_ms=None if deadline is None else _epoch_ms(deadline, "deadline"),
         selection=_part(entries, objects),
@@ -73,20 +72,8 @@ def _part(entries: str | EventSelection | None, objects: str | ObjectSelection |
 def known_destination(settings: Settings, name: str) -> Destination:
     """A site of the federation, or a consumer's name at one."""
     place = Destination(name)
-    known_site(settings, place.site)
+    settings.entry(place.site)
     return place
-
-
-def known_site(settings: Settings, name: str) -> Site:
-    """`name` as a site of the federation; NotFound naming the nearest, or all, otherwise."""
-    site = Site(name)
-    names = settings.registry.names
-    if site in names:
-        return site
-    near = difflib.get_close_matches(site, names, n=1)
-    known = ", ".join(names) or "none"
-    hint = f"did you mean {near[0]}? known sites: {known}" if near else f"known sites: {known}"
-    raise NotFound(f"no site {site} in this federation", next=hint)
 
 
 def _listed(things: Iterable[_T], what: str) -> Sequence[_T]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from streams.client.intent_snapshot import Arrivals, Snapshot, Unfinished
+from streams.client.intent_snapshot import COUNTS, Arrivals, Snapshot, Unfinished
 from streams.core import records as m
 from streams.core.intent import State
-from streams.core.names import Destination, IntentId, Site
+from streams.core.names import Destination, IntentId
 from streams.wire import avro
 
 _write_body, _read_body = avro.writer(m.TransferIntent), avro.reader(m.TransferIntent)
 _write_report, _read_report = avro.writer(m.TransferReported), avro.reader(m.TransferReported)
-_write_reason, _read_reason = avro.writer(m.Reason), avro.reader(m.Reason)
+_write_decision, _read_decision = avro.writer(m.IntentDecided), avro.reader(m.IntentDecided)
+_write_unfinished, _read_unfinished = avro.writer(Unfinished), avro.reader(Unfinished)
+_SAID_ALREADY = ("intent", "body")
+"""Of a decision: they stand beside it."""
 
 
 def to_plain(snapshot: Snapshot) -> dict[str, Any]:
@@ -31,31 +34,16 @@ def to_plain(snapshot: Snapshot) -> dict[str, Any]:
         "body": None if snapshot.body is None else _write_body(snapshot.body),
         "decision": None
         if decision is None
-        else {
-            "decision_no": decision.decision_no,
-            "verdict": str(decision.verdict),
-            "source": decision.source,
-            "source_no": decision.source_no,
-            "priority": decision.priority,
-            "reason": None if decision.reason is None else _write_reason(decision.reason),
-        },
+        else {name: value for name, value in _write_decision(decision).items() if name not in _SAID_ALREADY},
         "destinations": [_arrivals(arrivals) for arrivals in snapshot.destinations],
-        "unfinished": [
-            {"destination": one.destination, "lfn": one.lfn, "reason": _write_reason(one.reason)}
-            for one in snapshot.unfinished
-        ],
+        "unfinished": [_write_unfinished(one) for one in snapshot.unfinished],
     }
 
 
 def _arrivals(arrivals: Arrivals) -> dict[str, Any]:
     return {
         "destination": arrivals.destination,
-        "files": arrivals.files,
-        "arrived": arrivals.arrived,
-        "failed": arrivals.failed,
-        "cancelled": arrivals.cancelled,
-        "bytes": arrivals.bytes,
-        "arrived_bytes": arrivals.arrived_bytes,
+        **arrivals.counts(),
         "open": [_write_report(report) for report in arrivals.open],
         "reasons": [[text, count] for text, count in arrivals.reasons],
     }
@@ -63,33 +51,15 @@ def _arrivals(arrivals: Arrivals) -> dict[str, Any]:
 
 def from_plain(plain: dict[str, Any]) -> Snapshot:
     """Inverse of `to_plain`. LookupError, TypeError, ValueError or InvalidName for anything else."""
-    intent = IntentId(plain["intent"])
-    body = None if plain["body"] is None else _read_body(plain["body"])
-    decision = None
-    if (decided := plain["decision"]) is not None:
-        if body is None:
-            raise ValueError("a decision without a body")
-        decision = m.IntentDecided(
-            intent,
-            int(decided["decision_no"]),
-            m.Verdict(decided["verdict"]),
-            body,
-            None if decided["source"] is None else Site(decided["source"]),
-            int(decided["source_no"]),
-            int(decided["priority"]),
-            None if decided["reason"] is None else _read_reason(decided["reason"]),
-        )
+    decided = plain["decision"]
     return Snapshot(
-        intent=intent,
+        intent=IntentId(plain["intent"]),
         state=State(plain["state"]),
-        body=body,
-        decision=decision,
+        body=None if plain["body"] is None else _read_body(plain["body"]),
+        decision=None if decided is None else _read_decision({**plain, **decided}),
         planned=bool(plain["planned"]),
         destinations=tuple(_read_arrivals(one) for one in plain["destinations"]),
-        unfinished=tuple(
-            Unfinished(Destination(one["destination"]), str(one["lfn"]), _read_reason(one["reason"]))
-            for one in plain["unfinished"]
-        ),
+        unfinished=tuple(_read_unfinished(one) for one in plain["unfinished"]),
         asked_ms=plain["asked_ms"],
         last_ms=plain["last_ms"],
         ended=bool(plain["ended"]),
@@ -99,13 +69,8 @@ def from_plain(plain: dict[str, Any]) -> Snapshot:
 
 def _read_arrivals(plain: dict[str, Any]) -> Arrivals:
     return Arrivals(
-        Destination(plain["destination"]),
-        int(plain["files"]),
-        int(plain["arrived"]),
-        int(plain["failed"]),
-        int(plain["cancelled"]),
-        int(plain["bytes"]),
-        int(plain["arrived_bytes"]),
-        tuple(_read_report(report) for report in plain["open"]),
-        tuple((str(text), int(count)) for text, count in plain["reasons"]),
+        destination=Destination(plain["destination"]),
+        **{name: int(plain[name]) for name in COUNTS},
+        open=tuple(_read_report(report) for report in plain["open"]),
+        reasons=tuple((str(text), int(count)) for text, count in plain["reasons"]),
     )

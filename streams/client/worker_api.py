@@ -6,11 +6,12 @@ Read-only, and never the only way: who gets None reads the log itself.
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -22,6 +23,7 @@ from streams.core import records as m
 from streams.core import topics
 from streams.core.names import IntentId, Site
 from streams.errors import NotFound, Temporary, Transfer2goError, UsageError, WireError
+from streams.kafka.reader import Record
 from streams.kafka.replay import replay
 from streams.settings import Settings
 from streams.wire.release import release_of
@@ -45,8 +47,13 @@ def announcements(settings: Settings, site: Site, *, at: Site | None = None, sin
     name = topics.ANNOUNCEMENTS if at == site else topics.remote(site, topics.ANNOUNCEMENTS)
     partition = topics.partition_of(site, settings.registry.partitions)
     start = int((time.time() - since_s) * 1000)
+    return announced_in(replay(settings, at, [name], partitions=[partition], start=start, committed=False), at)
+
+
+def announced_in(records: Iterable[Record], at: Site) -> Announcements:
+    """The announcements among records of the cluster of `at`."""
     known = Announcements()
-    for record in replay(settings, at, [name], partitions=[partition], start=start, committed=False):
+    for record in records:
         try:
             heard = wire.decode(record.topic, record.key, record.value, record.headers, at)
         except WireError:
@@ -115,8 +122,9 @@ class WorkerApi:
             try:
                 with waits.on(f"the worker of {self._site} at {api} to answer"):
                     return ask(api, self._site, path, query, timeout_s)
-            except Temporary:
-                self._pass_by(api)  # the next worker, or the log itself
+            except Temporary:  # the next worker, or the log itself; this one may hang at every question
+                with self._lock:
+                    self._apis = [other for other in self._apis if other != api]
         return None
 
     def intent(
@@ -128,33 +136,21 @@ class WorkerApi:
 
     def intents(self, most: int, query: Mapping[str, str]) -> list[Snapshot] | None:
         """Up to `most` intents that fit, newest first; None when no worker can say."""
-        found: list[Snapshot] = []
-        cursor: str | None = ""
-        while cursor is not None and len(found) < most:
-            answer = self.ask("/api/intents", {**query, "cursor": cursor, "limit": str(min(PAGE, most - len(found)))})
-            if answer is None:
-                return None
-            page = answer.get("intents") if isinstance(answer, dict) else None
-            if not isinstance(page, list):
-                return None
-            found += [one for plain in page if (one := _read(plain)) is not None]
-            cursor = answer.get("cursor")
-        return found
+        try:
+            plain = self.pages("/api/intents", "intents", query, most)
+            return [one for one in map(_read, plain) if one is not None]
+        except Temporary:
+            return None
 
-    def pages(self, path: str, what: str, query: Mapping[str, str]) -> Iterator[Any]:
-        """What stands under `what` in all pages of an answer. Temporary when no worker answers (any longer)."""
+    def pages(self, path: str, what: str, query: Mapping[str, str], most: int = sys.maxsize) -> Iterator[Any]:
+        """What stands under `what` in pages of an answer, up to `most`. Temporary when no worker answers any longer."""
         cursor: str | None = ""
-        while cursor is not None:
-            answer = self.ask(path, {**query, "cursor": cursor, "limit": str(PAGE)})
-            if not isinstance(answer, dict) or what not in answer:
+        while cursor is not None and most > 0:
+            answer = self.ask(path, {**query, "cursor": cursor, "limit": str(min(PAGE, most))})
+            if not isinstance(answer, dict) or not isinstance(answer.get(what), list):
                 raise Temporary(f"no worker of {self._site} answers")
             yield from answer[what]
-            cursor = answer.get("cursor")
-
-    def _pass_by(self, api: str) -> None:
-        """Not asked again before the log is: it may hang at every question."""
-        with self._lock:
-            self._apis = [other for other in self._apis if other != api]
+            cursor, most = answer.get("cursor"), most - len(answer[what])
 
     def _addresses(self) -> list[str]:
         with self._lock:

@@ -21,7 +21,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from streams import waits
-from streams.client.request import known_site
 from streams.consuming.session import ReaderSession
 from streams.core import records as m
 from streams.core.names import Destination, IntentId, Lfn, ManifestId, Site, Text, shown
@@ -65,7 +64,7 @@ class EventStream:
         mixed_schemas: bool = False,
     ) -> None:
         self.settings = load_settings(site=site) if settings is None else settings
-        self.site: Site = self.settings.here if site is None else known_site(self.settings, site)
+        self.site: Site = self.settings.here if site is None else self.settings.entry(site).name
         self.intent = IntentId(intent)
         self._name, self._timeout_s, self._mixed = name, timeout_s, mixed_schemas
         self._position, self._ahead_bytes = position, ahead_bytes

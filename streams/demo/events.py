@@ -49,7 +49,6 @@ class Peak:
     first_s: float = 0.0
     seconds: float = 0.0
     batches: int = 0
-    columns_bytes: int = 0
     object_bytes: int = 0
     png: str = ""
     wrong: list[str] = field(default_factory=list)
@@ -99,7 +98,6 @@ def _fill(peak: Peak, intent: str, there: Settings, started: float) -> None:
         for batch in stream:
             peak.first_s = peak.first_s or time.monotonic() - started
             peak.batches += 1
-            peak.columns_bytes += batch.arrow.nbytes
             peak.histogram.fill(masses(batch.to_numpy()))
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +25,7 @@ from streams.core import records as m
 from streams.core.names import Block, Dataset, IntentId, Lfn, Site
 from streams.core.topics import COMPLETIONS, remote
 from streams.errors import NeverWorks, NotFound, PartlyDone, Temporary, TransferFailed
-from streams.kafka.publish import Publisher
+from streams.kafka.publish import Publisher, writer_of
 from streams.kafka.replay import replay
 from streams.registration.registering import Fault, register, verify
 from streams.settings import Settings
@@ -171,8 +170,7 @@ def _make_small(folder: Path, count: int) -> None:
 
 def enter(settings: Settings, lots: Sequence[Lot], tell: Tell) -> None:
     """Register every lot at `settings.here`; faults are told and kept. Raises when nothing could be registered."""
-    writer = f"demo-{socket.gethostname()}-{os.getpid()}"[:120]
-    with Publisher(settings, settings.here, writer, "cli") as publisher:
+    with Publisher(settings, settings.here, writer_of("demo"), "cli") as publisher:
         for lot in lots:
             started = time.monotonic()
             done = register(settings, publisher, lot.paths, lot.block, lfn_prefix=lot.prefix, link=True)
@@ -227,14 +225,11 @@ def _follow(handles: Sequence[IntentHandle], lots: Sequence[Lot], show: Show, st
         lot.seconds = lot.seconds or time.monotonic() - started
 
 
-def read_back(there: Settings, lots: Sequence[Lot], on_file: Callable[[int, int], None]) -> list[str]:
-    """Read every file from the destination's disk; what is not whole, in words. `on_file(files, bytes)` so far."""
+def read_back(there: Settings, lots: Sequence[Lot]) -> list[str]:
+    """Read every file from the destination's disk; what is not whole, in words."""
     wrong: list[str] = []
-    count = size = 0
     for lot in lots:
         for checked in verify(there, lot.expected):
-            count, size = count + 1, size + checked.bytes
-            on_file(count, size)
             lot.whole += not checked.why
             if checked.why:
                 wrong.append(f"{checked.lfn} {checked.why}")

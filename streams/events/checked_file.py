@@ -12,14 +12,29 @@ from contextlib import contextmanager
 from typing import Any
 
 from streams.core.names import shown
-from streams.errors import StorageError, Transfer2goError
+from streams.errors import StorageError, Transfer2goError, data_bad, permanent
 from streams.storage import oserrors
 from streams.storage.posix_reader import READ_FLAGS, PosixReader
 
 _GONE_WRONG = "fetch it again from its source, or check the file there"
 
 
-class CheckedFile(io.RawIOBase):
+class Positioned(io.RawIOBase):
+    """A file that is read from `_at` on."""
+
+    _at = 0
+
+    def tell(self) -> int:
+        return self._at
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+
+class CheckedFile(Positioned):
     """A readable, seekable file object. `bytes_read` counts what was really read; `failed` is the last own error.
 
     A file changed while it is open is a StorageError, data-bad; so libraries that swallow errors are found out.
@@ -33,13 +48,12 @@ class CheckedFile(io.RawIOBase):
         self.lacks: Callable[[BaseException], str | None] = not_implemented
         """What a library's error says that the library cannot do; None where the file is at fault. Formats set it."""
         self.ready: tuple[int, bytes] | None = None  # what was read already and is asked for next: start and bytes
-        self._at = 0
         try:
             fd = os.open(path, READ_FLAGS)
         except OSError as error:
             raise oserrors.reading(error, path) from error
         except ValueError as error:
-            raise StorageError("no such file: its name holds a NUL", shown(path), failure_class="permanent") from error
+            raise permanent("no such file: its name holds a NUL", shown(path)) from error
         self._reader = PosixReader(fd, path, path, version)
         self.bytes = self._reader.stat.bytes
         self.version = self._reader.stat.version
@@ -87,17 +101,8 @@ class CheckedFile(io.RawIOBase):
         self._at = base + offset
         return self._at
 
-    def tell(self) -> int:
-        return self._at
-
     def size(self) -> int:
         return self.bytes
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
 
     def close(self) -> None:
         if not self.closed:
@@ -117,8 +122,7 @@ class CheckedFile(io.RawIOBase):
             lack = self.lacks(error)
             if lack is not None:
                 raise unsupported(f"{doing}: {NOT_SUPPORTED}{lack}", self.path) from error
-            what = f"{doing}: {in_words(error, self.path)}"
-            raise StorageError(what, self.path, _GONE_WRONG, failure_class="data-bad") from error
+            raise data_bad(f"{doing}: {in_words(error, self.path)}", self.path, _GONE_WRONG) from error
 
 
 NOT_SUPPORTED = "not supported: "
@@ -128,7 +132,7 @@ NOT_SUPPORTED = "not supported: "
 def unsupported(what: str, path: str, next: str = "") -> StorageError:
     """A file that may be whole and that cannot be read: permanent, and never "fetch it again"."""
     then = next or "convert it, or transfer the whole file"
-    return StorageError(what, path, then, failure_class="permanent")
+    return permanent(what, path, then)
 
 
 def not_implemented(error: BaseException) -> str | None:

@@ -6,6 +6,8 @@ nullable that the source cannot leave out. Not here: any file.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import awkward as ak
 import numpy as np
 import pyarrow as pa
@@ -44,23 +46,32 @@ def times_as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The same entries, dates and times below any list or record as text; those before or after Arrow's as numbers."""
     columns = []
     for column in batch.columns:
-        kind = _with_times(column.type)
+        kind = mapped(column.type, timeless)
         columns.append(column if kind == column.type else column.cast(kind))
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
-def _with_times(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_temporal(kind):
-        return pa.string()
+def mapped(kind: pa.DataType, change: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
+    """The type as `change` makes it, and every type inside likewise; fields keep their names, and what may be null."""
+    kind = change(kind)
     if pa.types.is_struct(kind):
-        return pa.struct([pa.field(f.name, _with_times(f.type)) for f in kind])
+        return pa.struct([mapped_field(kind.field(i), change) for i in range(kind.num_fields)])
     if pa.types.is_map(kind):
-        return pa.map_(_with_times(kind.key_type), _with_times(kind.item_type))
+        return pa.map_(mapped_field(kind.key_field, change), mapped_field(kind.item_field, change), kind.keys_sorted)
     if pa.types.is_fixed_size_list(kind):
-        return pa.list_(_with_times(kind.value_type), kind.list_size)
+        return pa.list_(mapped_field(kind.value_field, change), kind.list_size)
     if pa.types.is_large_list(kind):
-        return pa.large_list(_with_times(kind.value_type))
-    return pa.list_(_with_times(kind.value_type)) if pa.types.is_list(kind) else kind
+        return pa.large_list(mapped_field(kind.value_field, change))
+    return pa.list_(mapped_field(kind.value_field, change)) if pa.types.is_list(kind) else kind
+
+
+def mapped_field(field: pa.Field, change: Callable[[pa.DataType], pa.DataType]) -> pa.Field:
+    return pa.field(field.name, mapped(field.type, change), nullable=field.nullable)
+
+
+def timeless(kind: pa.DataType) -> pa.DataType:
+    """Text for dates and times."""
+    return pa.string() if pa.types.is_temporal(kind) else kind
 
 
 def _type(form: forms.Form) -> tuple[pa.DataType, bool]:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Self
 
 import pyarrow as pa
 
+from streams.core.closing import Closing
 from streams.core.names import shown
 from streams.core.selections.entries import EventSelection, is_glob, matches, nearest, readable, unescaped
-from streams.errors import StorageError
+from streams.errors import data_bad, permanent
 from streams.events.batches import fingerprint
 from streams.events.checked_file import CheckedFile
 from streams.events.cut_points import CutPoints, piece_of
@@ -30,7 +30,7 @@ _ENTRIES_A_BYTE = 100_000  # more no compression makes of one byte
 _ENTRIES_FEW = 1 << 20
 
 
-class Entries(ABC):
+class Entries(Closing, ABC):
     """Some columns of the entries `[start, stop)` of a tree, `entries` in number.
 
     `schema` has the columns in the file's order; `unreadable` tells, of columns left out, why. Used by one thread at
@@ -52,15 +52,14 @@ class Entries(ABC):
         self._file = file
         self._held: tuple[int, pa.RecordBatch] | None = None
 
-    def _found(self, schema: pa.Schema, unreadable: Mapping[str, str], entries: int, borders: CutPoints) -> None:
+    def _found(self, schema: pa.Schema, unreadable: Mapping[str, str], borders: CutPoints) -> None:
         """What every format finds when it opens a file; only then the rest of this class works."""
         self.schema = schema
         self.unreadable = dict(unreadable)
         self.start, self.stop = borders.start, borders.stop
-        self.file_entries = entries
         self._borders = borders
         if self.entries and not self.schema.names:
-            raise StorageError("it has entries but no columns", self.path, failure_class="permanent")
+            raise permanent("it has entries but no columns", self.path)
         with self._file.guarded("cannot plan the reading"):
             window_bytes = WINDOW_BYTES if borders.widest_bytes <= KEPT_BYTES else LARGE_WINDOW_BYTES
             self._windows = borders.cuts(self.start, self.stop, window_bytes)
@@ -99,8 +98,7 @@ class Entries(ABC):
     def read(self, start: int, stop: int) -> pa.RecordBatch:
         """The entries `[start, stop)`, bit by bit as the file has them."""
         if not self.start <= start <= stop <= self.stop:
-            what = f"entries {start:,} to {stop:,} are not within {self.start:,} to {self.stop:,}"
-            raise StorageError(what, self.path, failure_class="permanent")
+            raise permanent(f"entries {start:,} to {stop:,} are not within {self.start:,} to {self.stop:,}", self.path)
         pieces = []
         while start < stop:
             at = piece_of(self._windows, start)
@@ -124,7 +122,7 @@ class Entries(ABC):
                 yield begin, end, batch
             elif end - begin == 1:
                 what = f"entry {begin:,} alone has {size:,} bytes, {bytes_max:,} at most can be sent"
-                raise StorageError(what, self.path, "ask for fewer columns", failure_class="permanent")
+                raise permanent(what, self.path, "ask for fewer columns")
             else:
                 half = (begin + end) // 2
                 waiting += [(half, end, batch.slice(half - begin)), (begin, half, batch.slice(0, half - begin))]
@@ -132,12 +130,6 @@ class Entries(ABC):
     def close(self) -> None:
         self._held = None
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @abstractmethod
     def _load(self, start: int, stop: int) -> Sequence[pa.Array]:
@@ -165,7 +157,7 @@ class Entries(ABC):
                 if "UTF8" not in str(error):
                     raise
                 what = f"the column {shown(name)!r} holds text that is not UTF-8"
-                raise StorageError(what, self.path, "leave it out", failure_class="data-bad") from error
+                raise data_bad(what, self.path, "leave it out") from error
 
     def _range(self, entries: int) -> tuple[int, int]:
         """The selection's range in a file of so many entries. Raises StorageError, permanent, beyond the end."""
@@ -177,12 +169,7 @@ class Entries(ABC):
             until = "" if asked.stop is None else f" to {stop:,}"
             what = f"entries {'from ' * (asked.stop is None)}{asked.start:,}{until} are asked for"
             named = f"the tree {shown(self.tree)!r}" if self.tree else "the file"
-            raise StorageError(
-                f"{what}, {named} has {entries:,}",
-                self.path,
-                f"end at {entries} or before",
-                failure_class="permanent",
-            )
+            raise permanent(f"{what}, {named} has {entries:,}", self.path, f"end at {entries} or before")
         return asked.start, stop
 
 
@@ -194,11 +181,8 @@ def path_kind(path: str) -> str:
 def without_tree(selection: EventSelection, path: str, kind: str) -> None:
     """Raises StorageError, permanent, where a tree is named of a `kind` of file that has none."""
     if selection.tree:
-        raise StorageError(
-            f"{kind} has no trees, {shown(selection.tree)!r} is asked for",
-            path,
-            "leave the tree's name out",
-            failure_class="permanent",
+        raise permanent(
+            f"{kind} has no trees, {shown(selection.tree)!r} is asked for", path, "leave the tree's name out"
         )
 
 
@@ -209,16 +193,14 @@ def chosen(selection: EventSelection, names: Sequence[str], path: str) -> list[s
     exact = {unescaped(column) for column in selection.columns if not is_glob(column)}
     globs = [column for column in selection.columns if is_glob(column)]
     for name in sorted(exact.difference(names)):
-        raise StorageError(
-            f"no column {shown(name)!r}{nearest(name, names)}", path, "name columns it has", failure_class="permanent"
-        )
+        raise permanent(f"no column {shown(name)!r}{nearest(name, names)}", path, "name columns it has")
     found = set(exact)
     for glob in globs:
         matching = [name for name in names if matches(glob, name)]
         if not matching:
             stem = glob.strip("*")
             what = f"no column matches {shown(readable(glob))!r}{nearest(stem, names)}"
-            raise StorageError(what, path, "name columns it has", failure_class="permanent")
+            raise permanent(what, path, "name columns it has")
         found.update(matching)
     return [name for name in names if name in found]
 
@@ -231,5 +213,4 @@ def refuse_unreadable(
         name, why = next(iter(unreadable.items()))
         more = f", and {len(unreadable) - 1:,} more" if len(unreadable) > 1 else ""
         then = "name other columns" if asked.lenient else "name other columns, or end the selection with ? to skip it"
-        what = f"cannot read the column {shown(name)!r}: {why}{more}"
-        raise StorageError(what, path, then, failure_class="permanent")
+        raise permanent(f"cannot read the column {shown(name)!r}: {why}{more}", path, then)

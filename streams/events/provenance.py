@@ -11,7 +11,7 @@ from typing import Self
 
 import pyarrow as pa
 
-from streams.errors import StorageError
+from streams.errors import data_bad
 from streams.events.batches import fingerprint
 from streams.events.final_files import FORMATS
 from streams.storage import oserrors
@@ -84,4 +84,4 @@ def provenance_of(path: str) -> Told:
     except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise oserrors.reading(error, path) from error
-        raise StorageError("not a file of entries of ours", path, failure_class="data-bad") from error
+        raise data_bad("not a file of entries of ours", path) from error

@@ -11,7 +11,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from streams.errors import StorageError, WireError
+from streams.errors import WireError, data_bad, permanent
 from streams.events.batches import unpack
 from streams.events.final_files import FORMATS
 from streams.events.provenance import Provenance
@@ -29,7 +29,7 @@ def entries_of(pieces: Iterable[tuple[bytes, int, int | None]]) -> list[pa.Recor
     for payload, start, stop in pieces:
         batch = unpack(payload)
         if found and not batch.schema.equals(found[0].schema, check_metadata=True):
-            raise StorageError("the columns change within the range", failure_class="data-bad")
+            raise data_bad("the columns change within the range")
         rows = batch.slice(start, None if stop is None else stop - start)
         if stop is not None and rows.num_rows != stop - start:
             raise WireError(f"a payload has {batch.num_rows} entries, and {stop} were told")
@@ -49,7 +49,7 @@ def write_range(path: str, kind: RangeKind, batches: Sequence[pa.RecordBatch], a
             return
         fault = kind_fault(schema, kind)
         if fault:
-            raise StorageError(fault, about.lfn, "work with --input parquet", failure_class="permanent")
+            raise permanent(fault, about.lfn, "work with --input parquet")
         file = FORMATS[kind].create(fd, path, schema, about.tree, about.metadata(schema), "none")
         try:
             file.write(pa.Table.from_batches([pa.concat_batches(batches)]))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from streams.core.names import shown
 from streams.core.selections.entries import EventSelection
-from streams.errors import StorageError
+from streams.errors import data_bad, permanent
 from streams.events import formats
 from streams.events.checked_file import NOT_SUPPORTED, CheckedFile, unsupported
 from streams.events.entries import Entries, path_kind
@@ -52,18 +52,15 @@ def _format(file: CheckedFile) -> EntryFormat:
     if promised is None:
         names = [one.name for one in formats.FORMATS]
         what, then = "no format of entries is known for this file", f"{', '.join(names[:-1])} and {names[-1]} are"
-        raise StorageError(what, file.path, then, failure_class="permanent")
+        raise permanent(what, file.path, then)
     if promised.begins is None:
         return promised
     seen = f"it begins with {shown(ascii(magic)[2:-1])!r}" if magic else "it is empty"
-    raise StorageError(
-        f"not a {promised.name} file: {seen}", file.path, "fetch it again from its source", failure_class="data-bad"
-    )
+    raise data_bad(f"not a {promised.name} file: {seen}", file.path, "fetch it again from its source")
 
 
 def refuse_options(selection: EventSelection, known: Sequence[str], path: str) -> None:
     """Raises StorageError, permanent, for options that this kind of file has no use for."""
     strange = next((name for name, _ in selection.text.told() if name not in known), None)
     if strange is not None:
-        what = f"the option {strange} means nothing for such a file"
-        raise StorageError(what, path, "leave it out", failure_class="permanent")
+        raise permanent(f"the option {strange} means nothing for such a file", path, "leave it out")

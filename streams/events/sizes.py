@@ -23,7 +23,7 @@ class Sizes:
         varying = [(at, field.type) for at, field in enumerate(schema) if _varies(field.type)]
         self._simple = [(at, *_simple(kind)) for at, kind in varying if _is_simple(kind)]
         self._nested = [at for at, kind in varying if not _is_simple(kind)]
-        self.guessed_bytes = max(1, sum(_guessed_bytes(field.type) for field in schema))
+        self.guessed_bytes = max(1, sum(_fixed_bytes(field.type, _GUESSED_VALUES) for field in schema))
         """Of an entry, where a list holds four values and a word sixteen letters."""
 
     def of(self, batch: pa.RecordBatch, start: int, stop: int) -> int:
@@ -65,16 +65,19 @@ def _simple(kind: pa.DataType) -> tuple[struct.Struct, int]:
     return struct.Struct("<q" if wide else "<i"), value_bytes
 
 
-def _fixed_bytes(kind: pa.DataType) -> int:
-    """What every value takes up at least."""
+def _fixed_bytes(kind: pa.DataType, values: int = 0) -> int:
+    """What every value takes up at least; or one with so many `values` in a list, and four letters for each in text."""
     types = pa.types
     if types.is_struct(kind):
-        return sum(_fixed_bytes(kind.field(at).type) for at in range(kind.num_fields))
+        return sum(_fixed_bytes(kind.field(at).type, values) for at in range(kind.num_fields))
     if types.is_fixed_size_list(kind):
-        return int(kind.list_size * _fixed_bytes(kind.value_type))
-    if _has_offsets(kind):
-        return _OFFSET_BYTES
-    return 0 if types.is_null(kind) else (int(kind.bit_width) + 7) // 8
+        return int(kind.list_size * _fixed_bytes(kind.value_type, values))
+    if not _has_offsets(kind):
+        return 0 if types.is_null(kind) else (int(kind.bit_width) + 7) // 8
+    if not values or not kind.num_fields:
+        return _OFFSET_BYTES + 4 * values
+    inner = (kind.key_type, kind.item_type) if types.is_map(kind) else (kind.value_type,)
+    return _OFFSET_BYTES + values * sum(_fixed_bytes(one, values) for one in inner)
 
 
 def _varying_bytes(array: pa.Array, start: int, stop: int) -> int:
@@ -93,19 +96,6 @@ def _varying_bytes(array: pa.Array, start: int, stop: int) -> int:
     (last,) = offset.unpack_from(array.buffers()[1], (array.offset + stop) * offset.size)
     deeper = not _is_simple(kind)
     return int(last - first) * value_bytes + (_varying_bytes(array.values, first, last) if deeper else 0)
-
-
-def _guessed_bytes(kind: pa.DataType) -> int:
-    types = pa.types
-    if types.is_struct(kind):
-        return sum(_guessed_bytes(kind.field(at).type) for at in range(kind.num_fields))
-    if types.is_fixed_size_list(kind):
-        return int(kind.list_size * _guessed_bytes(kind.value_type))
-    if types.is_map(kind):
-        return _OFFSET_BYTES + _GUESSED_VALUES * (_guessed_bytes(kind.key_type) + _guessed_bytes(kind.item_type))
-    if types.is_list(kind) or types.is_large_list(kind):
-        return _OFFSET_BYTES + _GUESSED_VALUES * _guessed_bytes(kind.value_type)
-    return _OFFSET_BYTES + 4 * _GUESSED_VALUES if _has_offsets(kind) else _fixed_bytes(kind)
 
 
 def _varies(kind: pa.DataType) -> bool:

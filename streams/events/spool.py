@@ -19,13 +19,13 @@ import os
 import stat
 from collections.abc import Iterator
 from itertools import count
-from typing import Self
 
 import pyarrow as pa
 
+from streams.core.closing import Closing
 from streams.core.names import shown
 from streams.core.ranges import EMPTY, Ranges, Span
-from streams.errors import StorageError, WireError
+from streams.errors import StorageError, WireError, data_bad, permanent
 from streams.events.batches import PAYLOAD_BYTES_CAP, compression_of, pack, stream_bytes, unpack
 from streams.events.spool_records import (
     FILE_HEAD_BYTES,
@@ -49,7 +49,7 @@ from streams.storage.endpoint import PartLost
 _NUMBERS = count(1)
 
 
-class Spool:
+class Spool(Closing):
     """One thread may add while another syncs and reads (a `Sealing`); it is closed when neither is at work.
 
     After any error but `PartLost` it can be used further.
@@ -183,17 +183,11 @@ class Spool:
             self._recent.forget(self._number)
         self.lost = self.lost or PartLost("the part was closed", self.path)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     # opening
 
     def _open(self, verified: Ranges) -> None:
         if not stat.S_ISREG(os.fstat(self._fd).st_mode):
-            raise StorageError("not a regular file", self.path, failure_class="permanent")
+            raise permanent("not a regular file", self.path)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -292,11 +286,10 @@ class Spool:
             if a
             else f"{len(schema)} columns instead of {len(mine)}"
         )
-        raise StorageError(
+        raise data_bad(
             f"the schema changed within the item: {how}",
             self.path,
             "ask for files of one schema, or name the columns they share",
-            failure_class="data-bad",
         )
 
     def _still_usable(self) -> None:

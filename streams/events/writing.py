@@ -14,11 +14,11 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import Self
 
 import pyarrow as pa
 
-from streams.errors import StorageError
+from streams.core.closing import Closing
+from streams.errors import StorageError, permanent
 from streams.events.batches import Compression
 from streams.events.final_files import FORMATS
 from streams.events.final_files.final_file import FinalFile
@@ -49,24 +49,7 @@ def kind_fault(schema: pa.Schema, kind: str) -> str | None:
     return FORMATS[kind].fault(schema)
 
 
-def seal(
-    spool: Spool,
-    kind: str,
-    path: str,
-    provenance: Provenance,
-    *,
-    schema: pa.Schema | None = None,
-    compression: Compression = "zstd",
-) -> Sealed:
-    """Write entries `[0, stop - start)` of the spool to a new file at `path`, in entry order and flat memory.
-
-    See `Sealing`, which does the same in steps.
-    """
-    with Sealing(spool, kind, path, provenance, schema=schema, compression=compression) as sealing:
-        return sealing.finish()
-
-
-class Sealing:
+class Sealing(Closing):
     """A final file that grows as its entries become whole, from the first one on.
 
     `schema` is needed for an item of no entries whose spool was told none. A file already there is written anew: what
@@ -131,8 +114,7 @@ class Sealing:
             raise StorageError(what, self._spool.path)
         self.advance()
         if self._file is None:
-            what = "no schema is known of an item without entries"
-            raise StorageError(what, self._spool.path, failure_class="permanent")
+            raise permanent("no schema is known of an item without entries", self._spool.path)
         try:
             size, adler = self._file.close()
             self._file = None
@@ -157,16 +139,10 @@ class Sealing:
         self._over = self._over or StorageError("the sealing is over", self.path)
         self._held = _Held(Sizes(pa.schema([])))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _open(self, schema: pa.Schema) -> FinalFile:
         fault = kind_fault(schema, self._kind)
         if fault:
-            raise StorageError(fault, self.path, "ask for parquet", failure_class="permanent")
+            raise permanent(fault, self.path, "ask for parquet")
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         self._fd = os.open(self.path, flags, 0o644)
         self._held = _Held(Sizes(schema))
@@ -181,7 +157,7 @@ class Sealing:
             self._over = oserrors.writing(error, self.path)
         else:
             what = f"cannot be written as {self._kind}: {str(error)[:200]}"
-            self._over = StorageError(what, self.path, "ask for another kind", failure_class="permanent")
+            self._over = permanent(what, self.path, "ask for another kind")
         return self._over
 
 

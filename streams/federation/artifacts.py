@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
-from jgo.maven import Artifact as MavenArtifact
-from jgo.maven import MavenContext, PythonResolver
+from jgo.maven import MavenContext
 
 from streams.errors import NeverWorks, Temporary
 
@@ -78,11 +77,6 @@ def read_list(path: Path | None = None) -> tuple[Artifact, ...]:
     return tuple(found)
 
 
-def digest(artifacts: tuple[Artifact, ...]) -> str:
-    """Twelve hex digits that change when any jar of the list does: names archives made from it."""
-    return hashlib.sha256("".join(a.coordinates + a.sha256 for a in artifacts).encode()).hexdigest()[:12]
-
-
 def ensure(
     artifacts: tuple[Artifact, ...],
     cache: Path,
@@ -103,13 +97,17 @@ def ensure(
     return [a.path(cache) for a in artifacts]
 
 
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def verify(artifacts: tuple[Artifact, ...], cache: Path) -> None:
     """Raise NeverWorks naming the first jar of the cache whose bytes are not the listed ones."""
     for artifact in artifacts:
         path = artifact.path(cache)
         try:
-            with path.open("rb") as jar:
-                found = hashlib.file_digest(jar, "sha256").hexdigest()
+            found = sha256_of(path)
         except FileNotFoundError:
             raise Temporary(
                 f"{artifact.coordinates} is not in the cache", str(path), "run `transfer2go up` again"
@@ -123,41 +121,29 @@ def verify(artifacts: tuple[Artifact, ...], cache: Path) -> None:
             )
 
 
-class _CheckedResolver(PythonResolver):
-    """jgo's resolver with its download made atomic and checked against our own sum, on kept connections."""
+class _Repositories:
+    """Where jars are fetched from, on kept connections of each thread."""
 
-    def __init__(self, sums: dict[str, str]) -> None:
-        super().__init__()
-        self._sums = sums
+    def __init__(self, repos: dict[str, str] | None, cache: Path) -> None:
+        self.cache = cache
+        self._urls = list(MavenContext(remote_repos=repos).remote_repos.values())
         self._local = threading.local()
 
-    def _session(self) -> requests.Session:
+    def fetch(self, artifact: Artifact) -> None:
         if not hasattr(self._local, "session"):
             self._local.session = requests.Session()
-        session: requests.Session = self._local.session
-        return session
-
-    def download(self, artifact: MavenArtifact) -> Path:
-        coordinates = f"{artifact.groupId}:{artifact.artifactId}:{artifact.version}"
-        target = artifact.cached_path
-        if target is None:  # only of snapshots, which the list cannot name
-            raise NeverWorks(f"{coordinates} has no place in the cache")
-        prefix = artifact.component.path_prefix
-        answers = []
-        for repo in artifact.context.remote_repos.values():
-            url = f"{repo}/{prefix.as_posix()}/{target.name}"
-            with self._session().get(url, stream=True, timeout=_TIMEOUT_S) as response:
+        target, answers = artifact.path(self.cache), []
+        for url in self._urls:
+            place = f"{url}/{target.relative_to(self.cache / 'maven').as_posix()}"
+            with self._local.session.get(place, stream=True, timeout=_TIMEOUT_S) as response:
                 if response.status_code == 200:
-                    _save(response, target, coordinates, self._sums[coordinates])
-                    return target
+                    return _save(response, target, artifact)
                 answers.append(str(response.status_code))
-        raise Temporary(
-            f"cannot fetch {coordinates}: the repository answered {', '.join(answers)}",
-            next="check the network and try again",
-        )
+        what = f"cannot fetch {artifact.coordinates}: the repository answered {', '.join(answers)}"
+        raise Temporary(what, next="check the network and try again")
 
 
-def _save(response: requests.Response, target: Path, coordinates: str, sha256: str) -> None:
+def _save(response: requests.Response, target: Path, artifact: Artifact) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.{os.getpid()}.{threading.get_ident()}.part")
     seen = hashlib.sha256()
@@ -166,10 +152,10 @@ def _save(response: requests.Response, target: Path, coordinates: str, sha256: s
             for block in response.iter_content(_BLOCK_BYTES):
                 seen.update(block)
                 out.write(block)
-        if seen.hexdigest() != sha256:
+        if seen.hexdigest() != artifact.sha256:
             raise NeverWorks(
-                f"{coordinates} was fetched with another sha256 than listed: "
-                f"{seen.hexdigest()[:16]}… instead of {sha256[:16]}…",
+                f"{artifact.coordinates} was fetched with another sha256 than listed: "
+                f"{seen.hexdigest()[:16]}… instead of {artifact.sha256[:16]}…",
                 next="the repository or something on the way changes it: do not use it",
             )
         part.replace(target)
@@ -178,14 +164,9 @@ def _save(response: requests.Response, target: Path, coordinates: str, sha256: s
 
 
 def _fetch_all(missing: list[Artifact], cache: Path, remote_repos: dict[str, str] | None) -> None:
-    context = MavenContext(
-        _CheckedResolver({a.coordinates: a.sha256 for a in missing}),
-        repo_cache=cache / "maven",
-        remote_repos=remote_repos,
-        timeout=_TIMEOUT_S,
-    )
+    repositories = _Repositories(remote_repos, cache)
     with ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="jar") as pool:
-        fetches = {a: pool.submit(_fetch, context, a) for a in missing}
+        fetches = {a: pool.submit(_fetch, repositories, a) for a in missing}
         try:
             for fetch in fetches.values():
                 fetch.result()
@@ -194,9 +175,9 @@ def _fetch_all(missing: list[Artifact], cache: Path, remote_repos: dict[str, str
             raise
 
 
-def _fetch(context: MavenContext, artifact: Artifact) -> None:
+def _fetch(repositories: _Repositories, artifact: Artifact) -> None:
     try:
-        context.project(artifact.group, artifact.name).at_version(artifact.version).artifact().resolve()
+        repositories.fetch(artifact)
     except requests.exceptions.SSLError as error:
         raise Temporary(
             f"cannot fetch {artifact.coordinates}: the repository's certificate is not trusted here",
@@ -207,7 +188,7 @@ def _fetch(context: MavenContext, artifact: Artifact) -> None:
             f"cannot fetch {artifact.coordinates}: {type(error).__name__}", next="check the network and try again"
         ) from error
     except OSError as error:
-        raise disk_error(error, str(context.repo_cache)) from error
+        raise disk_error(error, str(repositories.cache / "maven")) from error
 
 
 def disk_error(error: OSError, where: str) -> Temporary:

@@ -13,17 +13,16 @@ _TAIL_BYTES = 256 << 10
 _FAULT = re.compile(r"\b(?:FATAL|ERROR)\b")
 
 
-def free_bytes(directory: Path) -> int | None:
-    """Of the disk that the directory is on; None where that cannot be told."""
+def free_if_full(directory: Path) -> int | None:
+    """Free bytes of the disk that the directory is on, if it is full; None if it is not, or nobody can tell.
+
+    A broker opens files of a segment's size, and ends itself when one cannot be written.
+    """
     try:
-        return shutil.disk_usage(directory).free
+        free = shutil.disk_usage(directory).free
     except OSError:
         return None
-
-
-def is_full(free: int | None) -> bool:
-    """A broker opens files of a segment's size, and ends itself when one cannot be written."""
-    return free is not None and free < SEGMENT_BYTES
+    return free if free < SEGMENT_BYTES else None
 
 
 def last_fault(log: Path) -> str:

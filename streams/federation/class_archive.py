@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from streams.federation.artifacts import list_path
+from streams.federation.artifacts import list_path, sha256_of
 from streams.federation.java import Java
 
 _DUMP_S = 180
@@ -28,7 +28,7 @@ def ensure(
     archive = _path(java, class_path, cache)
     seal = archive.with_suffix(".sha256")
     with contextlib.suppress(OSError):
-        if seal.read_text() == _sha256(archive):
+        if seal.read_text() == sha256_of(archive):
             return archive
     if on_step:
         on_step("preparing Java's class archive (once)")
@@ -38,7 +38,7 @@ def ensure(
             made = _dump(java, class_path, Path(making))
             if made is None:
                 return None
-            sha256 = _sha256(made)
+            sha256 = sha256_of(made)
             made.replace(archive)
             (Path(making) / "seal").write_text(sha256)
             (Path(making) / "seal").replace(seal)
@@ -69,8 +69,3 @@ def _dump(java: Java, class_path: Sequence[Path], making: Path) -> Path | None:
         )
         return archive if archive.is_file() else None
     return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as archive:
-        return hashlib.file_digest(archive, "sha256").hexdigest()

@@ -25,12 +25,8 @@ class Java:
 
     @property
     def major(self) -> int:
-        return _major(self.version)
-
-
-def _major(version: str) -> int:
-    words = re.match(r"(?:1\.)?(\d+)", version)
-    return int(words[1]) if words else 0
+        words = re.match(r"(?:1\.)?(\d+)", self.version)
+        return int(words[1]) if words else 0
 
 
 def probe(path: Path) -> Java | None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from streams.core.names import Site
-from streams.core.topics import chunks_to, mirrored, remote
+from streams.core.topics import chunks_to, mirrored
 from streams.federation.broker import RECORD_BYTES_MAX
 from streams.federation.jvm import LIGHT
 
@@ -183,8 +183,3 @@ def status_topics(flows: Iterable[Flow]) -> dict[str, frozenset[str]]:
         for alias in (flow.source, flow.payload_alias) if flow.payload else (flow.source,):
             found.setdefault(flow.target, set()).add(f"mm2-status.{alias}.internal")
     return {target: frozenset(topics) for target, topics in found.items()}
-
-
-def topics_of(flows: Iterable[Flow], site: str) -> set[str]:
-    """The mirrored copies that `flows` write at `site`."""
-    return {remote(Site(flow.source), topic) for flow in flows if flow.target == site for topic in flow.topics}

@@ -165,7 +165,7 @@ def planned(
             taken.add(port)
             sites.append(SitePlan(name, port, workers))
     if known is not None:
-        return replace(known, sites=tuple(sites), parts=known.parts)
+        return replace(known, sites=tuple(sites))
     return FederationRecord(tuple(sites), credit_bytes)
 
 

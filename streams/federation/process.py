@@ -78,7 +78,8 @@ class RunningPart:
         self.restarts += 1
         self.popen = None
         self.state = "ended" if self.quick_ends < 4 else "failing"
-        wants = "asked to be started again" if code == START_ME_AGAIN else f"ended with {_code(code)}"
+        how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+        wants = "asked to be started again" if code == START_ME_AGAIN else f"ended with {how}"
         again = f", starts in {wait_s:.0f} s" if wait_s else ""
         self.why = f"{wants} after {lived_s:.0f} s{again}; last line: {last_line(self.log)}"
 
@@ -103,10 +104,6 @@ class RunningPart:
             with contextlib.suppress(psutil.Error):
                 created = psutil.Process(pid).create_time()
         return plan.FederationPart(self.name, pid, created, self.state, self.restarts, self.why)
-
-
-def _code(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
 
 
 def last_line(log: Path) -> str:

@@ -70,7 +70,8 @@ class Supervisor:
         settings = load_settings(environ={}, files=[], state=str(self.state))
         admin.provision(settings)
         self.publish("starting the mirror and workers")
-        self._start_and_wait([self._mirror(), *(w for site in self.record.sites for w in self._workers(site))])
+        workers = (self.worker(site, number) for site in self.record.sites for number in range(site.workers))
+        self._start_and_wait([self._mirror(), *workers])
         self.publish("ready", ready=True)
 
     def add(self, part: RunningPart) -> RunningPart:
@@ -116,9 +117,6 @@ class Supervisor:
             part.kill(f"started again since {failed}")
             _say(f"mirror {part.why}")
             self.note()
-
-    def _workers(self, site: plan.SitePlan) -> list[RunningPart]:
-        return [self.worker(site, number) for number in range(site.workers)]
 
     def worker(self, site: plan.SitePlan, number: int) -> RunningPart:
         port = site.worker_port(number)
@@ -215,7 +213,8 @@ class Supervisor:
                 process.stop([self.parts.pop("mirror")])
             self._forget_tasks()
             process.stop([self.parts.pop(name) for name in list(self.parts) if "-worker-" in name])
-        for name in [n for n in self.parts if "-worker-" in n and n not in _workers_of(found)]:
+        workers = {f"{site.name}-worker-{n}" for site in found.sites for n in range(site.workers)}
+        for name in [n for n in self.parts if "-worker-" in n and n not in workers]:
             process.stop([self.parts.pop(name)])
         self.bring_up()
 
@@ -232,10 +231,6 @@ class Supervisor:
         process.stop([part for part in self.parts.values() if part not in brokers])
         process.stop(brokers)
         self.note("stopped", ready=False, pid=0, created=0.0)
-
-
-def _workers_of(record: plan.FederationRecord) -> set[str]:
-    return {f"{site.name}-worker-{n}" for site in record.sites for n in range(site.workers)}
 
 
 def worker_environment(state: Path, site: plan.SitePlan, number: int) -> dict[str, str]:

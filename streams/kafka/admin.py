@@ -79,10 +79,6 @@ def _at_least(setting: str, value: int, least: int, *, unbounded: str = "") -> _
     return _Promise(setting, str(value), lambda found: found == unbounded or int(found) >= least, f"{least} or more")
 
 
-def _at_most(setting: str, value: int) -> _Promise:
-    return _Promise(setting, str(value), lambda found: int(found) <= value, f"{value} or less")
-
-
 def _dated(topic: Topic) -> tuple[_Promise, ...]:
     """Whose clock its records carry. A site's own journals: its broker's, so that nobody can back-date a record.
 
@@ -110,7 +106,7 @@ def _promises(settings: Settings, topic: Topic) -> tuple[_Promise, ...]:
     return (
         *forever,
         _at_least("retention.bytes", kept, kept, unbounded="-1"),
-        _at_most("segment.bytes", SEGMENT_BYTES),
+        _Promise("segment.bytes", str(SEGMENT_BYTES), lambda n: int(n) <= SEGMENT_BYTES, f"{SEGMENT_BYTES} or less"),
         _at_least("max.message.bytes", client.CHUNK_RECORD_BYTES_MAX, registry.payload_bytes + 1024 * 1024),
     )
 
@@ -120,18 +116,19 @@ def topic_settings(settings: Settings, topic: Topic) -> dict[str, str]:
     return {promise.setting: promise.value for promise in _promises(settings, topic)}
 
 
-def _needed(settings: Settings, site: Site) -> list[Topic]:
+def needed(settings: Settings, site: Site) -> list[Topic]:
+    """Every topic that a site must have."""
     peers = [name for name in settings.registry.names if name != site]
     return wanted(site, peers, auditor=settings.entry(site).auditor)
 
 
 def _all_wanted(settings: Settings, site: Site) -> list[WantedTopic]:
     partitions = settings.registry.partitions
-    return [(topic.name, partitions, topic_settings(settings, topic)) for topic in _needed(settings, site)]
+    return [(topic.name, partitions, topic_settings(settings, topic)) for topic in needed(settings, site)]
 
 
-def provision(settings: Settings, sites: Iterable[Site] | None = None, *, mend: bool = True) -> tuple[Provisioned, ...]:
-    """Create every topic that is missing at the sites (default: all), and with `mend` put wrong settings right.
+def provision(settings: Settings, sites: Iterable[Site] | None = None) -> tuple[Provisioned, ...]:
+    """Create every topic that is missing at the sites (default: all), and put wrong settings right.
 
     Idempotent; sites in parallel. Temporary when a cluster does not answer, NeverWorks when a topic that is there has
     another partition count: that is fixed for a federation's life.
@@ -141,7 +138,7 @@ def provision(settings: Settings, sites: Iterable[Site] | None = None, *, mend: 
     def one(site: Site) -> Provisioned:
         topics = _all_wanted(settings, site)
         created = create_topics(settings, site, topics)
-        wrong = _wrong_settings(settings, site) if mend and len(created) < len(topics) else {}
+        wrong = _wrong_settings(settings, site) if len(created) < len(topics) else {}
         if wrong:
             _alter(settings, site, wrong)
         return Provisioned(site, created, tuple(wrong), len(topics) - len(created) - len(wrong))
@@ -227,7 +224,7 @@ def kept_otherwise(settings: Settings, site: Site) -> list[str]:
 
     NotAllowed or NeverWorks where the brokers do not tell.
     """
-    journals = {topic.name for topic in _needed(settings, site) if topic.retention is Retention.JOURNAL}
+    journals = {topic.name for topic in needed(settings, site) if topic.retention is Retention.JOURNAL}
     return [
         f"topic {name} at {site} has {promise.setting}={found}, expected {promise.expected}"
         for name, wrong in _wrong_settings(settings, site).items()
@@ -263,7 +260,7 @@ def _wrong_settings(
 ) -> dict[str, list[tuple[_Promise, str]]]:
     """By topic: the promises its settings break, with what was found. Topics that do not exist are left out."""
     known = partition_counts(settings, site) if counts is None else counts
-    kinds = {topic.name: topic for topic in _needed(settings, site) if topic.name in known}
+    kinds = {topic.name: topic for topic in needed(settings, site) if topic.name in known}
     if not kinds:
         return {}
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in kinds]

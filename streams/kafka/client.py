@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -39,6 +40,11 @@ _PATIENCE: Config = {
     "socket.connection.setup.timeout.ms": 5000,
     "log.connection.close": False,
     "log_level": 4,
+}
+_READING: Config = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "allow.auto.create.topics": False,
 }
 _TRANSLATED = {
     "security.protocol",
@@ -139,13 +145,11 @@ def consumer_config(settings: Settings, site: str, *, committed: bool, large_rec
     """
     return {
         **base_config(settings, site),
+        **_READING,
         "group.id": "t2g-reader",
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
         "auto.offset.reset": "earliest",
         "isolation.level": "read_committed" if committed else "read_uncommitted",
         "enable.partition.eof": True,
-        "allow.auto.create.topics": False,
         "fetch.queue.backoff.ms": 2,
         "fetch.wait.max.ms": 100,
         "fetch.max.bytes": CHUNK_RECORD_BYTES_MAX if large_records else 16 * 1024 * 1024,
@@ -163,11 +167,9 @@ def member_config(settings: Settings, site: str, group: str, *, session_s: float
     """
     return {
         **base_config(settings, site),
+        **_READING,
         "group.id": group,
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
         "auto.offset.reset": "latest",
-        "allow.auto.create.topics": False,
         "partition.assignment.strategy": "cooperative-sticky",
         "session.timeout.ms": int(session_s * 1000),
         "heartbeat.interval.ms": 500,
@@ -189,13 +191,8 @@ def make_consumer(config: Config) -> Consumer:
         return Consumer(config)
 
 
-def admin(settings: Settings, site: str) -> AdminClient:
-    """An AdminClient of `site`'s cluster, or NeverWorks naming the setting that librdkafka refuses."""
-    return make_admin(settings, site)[0]
-
-
 def make_admin(settings: Settings, site: str) -> tuple[AdminClient, Complaints]:
-    """As `admin`, with what explains its failures."""
+    """An AdminClient of `site`'s cluster and what explains its failures, or NeverWorks naming the refused setting."""
     config = base_config(settings, site)
     with _refusals(config):
         return AdminClient(config), config["error_cb"]
@@ -215,28 +212,19 @@ def metadata(kafka: Consumer | AdminClient, complaints: Complaints) -> Any:
     raise complaints.error_of(failed.args[0], "asking for the topics") from failed
 
 
-class _refusals:
+@contextmanager
+def _refusals(config: Mapping[str, object]) -> Iterator[None]:
     """librdkafka's refusal of a configuration, in our words and without its values, which may be secret."""
-
-    def __init__(self, config: Mapping[str, object]) -> None:
-        self.where = str(config["bootstrap.servers"])
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, KafkaException):
-            if error.args[0].code() == KafkaError._CRIT_SYS_RESOURCE:
-                raise Temporary(
-                    f"no Kafka client can be made: {error.args[0].str()}",
-                    where=self.where,
-                    next="has this machine threads, memory and descriptors left?",
-                ) from error
-            raise NeverWorks(
-                f"the Kafka client refuses its settings: {error.args[0].str()}",
-                where=self.where,
-                next="look at [sites.SITE.kafka] in sites.toml and [kafka] in site.toml",
-            ) from error
+    where = str(config["bootstrap.servers"])
+    try:
+        yield
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError._CRIT_SYS_RESOURCE:
+            what = f"no Kafka client can be made: {error.args[0].str()}"
+            raise Temporary(what, where, "has this machine threads, memory and descriptors left?") from error
+        what = f"the Kafka client refuses its settings: {error.args[0].str()}"
+        then = "look at [sites.SITE.kafka] in sites.toml and [kafka] in site.toml"
+        raise NeverWorks(what, where, then) from error
 
 
 _NOT_ALLOWED = {

@@ -16,12 +16,11 @@ def committed_offsets(settings: Settings, site: str, group: str) -> dict[LogPart
 
     Temporary when the cluster does not answer.
     """
-    admin = client.admin(settings, site)
-    where = f"cluster of {site}, {settings.entry(site).bootstrap}"
+    admin, complaints = client.make_admin(settings, site)
     asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=ANSWER_S)
     try:
         with waits.on(f"the brokers of {site} to say how far {group} has read"):
             found = asked[group].result()
     except KafkaException as e:
-        raise client.error_of(e.args[0], f"asking for the offsets of group {group}", where) from e
+        raise complaints.error_of(e.args[0], f"asking for the offsets of group {group}") from e
     return {(p.topic, p.partition): p.offset for p in found.topic_partitions or [] if p.offset >= 0}

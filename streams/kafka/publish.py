@@ -6,15 +6,18 @@ incarnation each: payload must not make control wait, nor a failed payload give 
 
 from __future__ import annotations
 
+import os
+import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
-from types import TracebackType
-from typing import Self
+from typing import Any
 
 from streams import waits, wire
 from streams.core import topics
+from streams.core.closing import Closing
 from streams.core.names import Site
 from streams.core.records import ChunkHeader, LastSequence, Message, Origin, SiteAnnounced
 from streams.core.topics import LogPartition
@@ -31,7 +34,12 @@ def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class Publisher:
+def writer_of(what: str) -> str:
+    """A writer's name for a program that runs now and then: what it is, on which machine, and its process."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", f"{what}-{socket.gethostname()}-{os.getpid()}")[:120]
+
+
+class Publisher(Closing):
     """Sends a site's records. Thread-safe; nothing blocks but `flush`, `close` and `send_chunk` when told to wait.
 
     `writer` names the process for ever (a worker's number, a user's host), `role` what it is (worker, plane, cli).
@@ -128,10 +136,6 @@ class Publisher:
     def _lanes(self) -> tuple[SequencedProducer, ...]:
         return tuple(lane for lane in (self._lane, self._chunks) if lane is not None)
 
-    def last_sequences(self) -> tuple[LastSequence, ...]:
-        """Last numbers of this incarnation of control known to be in the log, one a (topic, partition)."""
-        return _last(self._control.acknowledged())
-
     def announce(
         self, *, api: str = "", endpoints: tuple[str, ...] = (), every_s: int = 30, on_ack: OnAck | None = None
     ) -> None:
@@ -157,23 +161,19 @@ class Publisher:
         last: Mapping[LogPartition, int],
         *,
         closing: bool = False,
-        api: str = "",
-        endpoints: tuple[str, ...] = (),
-        every_s: int = 30,
         on_ack: OnAck | None = None,
+        **told: Any,
     ) -> None:
         message = SiteAnnounced(
             site=self.site,
             writer=self.writer,
             incarnation=incarnation,
             role=self.role,
-            api=api,
             registry_digest=self._settings.registry.digest,
             peers=tuple(name for name in self._settings.registry.names if name != self.site),
-            endpoints=endpoints,
-            every_s=every_s,
             closing=closing,
-            sequences=_last(last),
+            sequences=tuple(LastSequence(*place, seq) for place, seq in sorted(last.items())),
+            **{"api": "", "endpoints": (), "every_s": 30, **told},
         )
         self.send(message, on_ack)
 
@@ -193,15 +193,3 @@ class Publisher:
                 if last := lane.acknowledged():
                     self._announce(lane.incarnation, last, closing=True)
         return sum(lane.close(max(0.0, deadline - time.monotonic())) for lane in self._lanes())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def _last(acknowledged: Mapping[LogPartition, int]) -> tuple[LastSequence, ...]:
-    return tuple(LastSequence(topic, partition, seq) for (topic, partition), seq in sorted(acknowledged.items()))

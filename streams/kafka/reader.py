@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, KafkaException, Message, TopicPartition
 
 from streams import waits
+from streams.core.closing import Closing
 from streams.core.topics import LogPartition
 from streams.errors import NotFound, Temporary
 from streams.kafka import client
@@ -55,7 +55,7 @@ def record_of(message: Message) -> Record:
     )
 
 
-class LogReader:
+class LogReader(Closing):
     """One consumer of one site's cluster; used by one thread.
 
     `committed`: records of open and aborted transactions are not seen, and ends are the last stable offsets.
@@ -193,11 +193,3 @@ class LogReader:
 
     def close(self) -> None:
         self._consumer.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

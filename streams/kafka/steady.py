@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from types import TracebackType
-from typing import Self
 
+from streams.core.closing import Closing
 from streams.core.topics import LogPartition
 from streams.errors import CLUSTER_AWAY
 from streams.kafka.reader import LogReader, Record, record_of
@@ -19,7 +18,7 @@ from streams.settings import Settings
 AGAIN_S = 0.2
 
 
-class SteadyReader:
+class SteadyReader(Closing):
     """One consumer of one site's cluster, used by one thread; `starts`: the next offset of each place.
 
     Raises NotAllowed, and what else no waiting mends; `partitions_of` and `end_offsets` raise CLUSTER_AWAY too.
@@ -108,11 +107,3 @@ class SteadyReader:
         reader, self._reader = self._reader, None
         if reader is not None:
             reader.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -9,7 +9,7 @@ from typing import TypeVar
 from streams.core.names import shown
 from streams.core.selections.entries import matches, nearest, readable
 from streams.core.selections.objects import ObjectSelection
-from streams.errors import StorageError
+from streams.errors import StorageError, permanent
 from streams.storage.checksums import ADLER32_EMPTY, Buffer, adler32, adler32_hex
 
 T = TypeVar("T")
@@ -78,14 +78,13 @@ class Scan:
 
     def _missing(self, what: str, name: str) -> StorageError:
         names = list(dict.fromkeys(self.names))
-        return StorageError(what + nearest(name, names), self.path, "name objects it has", failure_class="permanent")
+        return permanent(what + nearest(name, names), self.path, "name objects it has")
 
 
 def named(members: Mapping[str, T], name: str, path: str) -> T:
     """The member of a container that a scan found before. Raises StorageError, permanent, where it is not there."""
     if name not in members:
-        what = f"no object {shown(name)!r}"
-        raise StorageError(what, path, "list its objects again", failure_class="permanent")
+        raise permanent(f"no object {shown(name)!r}", path, "list its objects again")
     return members[name]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streams.core.names import shown
-from streams.errors import StorageError
+from streams.errors import StorageError, data_bad, permanent
 from streams.events.checked_file import NOT_SUPPORTED
 
 MEMBERS_MAX = 100_000
@@ -35,7 +35,7 @@ def unpacked_max(packed_bytes: int) -> int:
 def bomb(what: str, packed_bytes: int, most: int, where: str) -> StorageError:
     """For what would become more than `most` bytes."""
     why = f"{what} would become more than {most:,} bytes from {packed_bytes:,}"
-    return StorageError(why, where, "unpack it yourself and register the files", failure_class="permanent")
+    return permanent(why, where, "unpack it yourself and register the files")
 
 
 def member_name(name: str) -> str:
@@ -47,8 +47,7 @@ def member_name(name: str) -> str:
 
 def refused(why: str, name: str, path: str) -> StorageError:
     """A member that is there and cannot travel."""
-    what = f"the member {shown(name)!r} cannot travel: {why}"
-    return StorageError(what, path, "name others", failure_class="permanent")
+    return permanent(f"the member {shown(name)!r} cannot travel: {why}", path, "name others")
 
 
 def missing_ability(what: str) -> str:
@@ -58,4 +57,4 @@ def missing_ability(what: str) -> str:
 
 def damaged(why: str, path: str) -> StorageError:
     """Bytes that cannot be right; another source may have them whole."""
-    return StorageError(why, path, "fetch it again from its source", failure_class="data-bad")
+    return data_bad(why, path, "fetch it again from its source")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from streams.core.names import shown
 from streams.core.selections.objects import ObjectSelection
-from streams.errors import StorageError
+from streams.errors import permanent
 from streams.events.checked_file import NOT_SUPPORTED, CheckedFile, unsupported
 from streams.events.packing import other_packing_of
 from streams.objects import containers
@@ -76,4 +76,4 @@ def _format(file: CheckedFile) -> ContainerFormat:
         raise damaged(f"not a {promised.name} file: {seen}", file.path)
     names = [one.name for one in containers.FORMATS]
     what, then = f"a file that holds no objects: {seen}", f"{', '.join(names[:-1])} and {names[-1]} files do"
-    raise StorageError(what, file.path, then, failure_class="permanent")
+    raise permanent(what, file.path, then)

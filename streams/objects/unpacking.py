@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from streams.errors import StorageError
-from streams.events.checked_file import NOT_SUPPORTED, CheckedFile, unsupported
+from streams.events.checked_file import NOT_SUPPORTED, CheckedFile, Positioned, unsupported
 from streams.events.packing import HEAD_BYTES, packing_of
 from streams.objects.limits import bomb, damaged, unpacked_max
 
@@ -104,7 +104,17 @@ class Zstd:
         self.closed = True
 
 
-class Unpacked(io.RawIOBase):
+class Forward(Positioned):
+    """A file that is read from the front to the back."""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if whence == os.SEEK_END:
+            raise io.UnsupportedOperation("a seek to the end")
+        self._at = offset + (self._at if whence == os.SEEK_CUR else 0)
+        return self._at
+
+
+class Unpacked(Forward):
     """The unpacked bytes as a file that seeks forward, and back within the last block and `KEPT_BYTES` before it.
 
     StorageError: data-bad for a stream that is cut or corrupt, permanent for one that becomes too much.
@@ -119,7 +129,6 @@ class Unpacked(io.RawIOBase):
         self._packed_at = 0
         self._over = False
         self._block, self._start = b"", 0
-        self._at = 0
 
     def read(self, size: int | None = -1) -> bytes:
         """Up to `size` bytes, fewer only at the end."""
@@ -145,19 +154,9 @@ class Unpacked(io.RawIOBase):
             self._next()
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = offset + (self._at if whence == os.SEEK_CUR else 0)
-        if whence == os.SEEK_END or self._at < self._start:
+        if super().seek(offset, whence) < self._start:
             raise io.UnsupportedOperation("a seek back")
         return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
 
     def _reach(self, at: int) -> bool:
         """Unpack until the block has the byte at `at`; False if the stream ends before."""

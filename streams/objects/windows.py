@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from streams.errors import StorageError
+from streams.errors import permanent
 from streams.storage.endpoint import FileStat, Reader
 from streams.storage.posix_reader import PosixReader
 
@@ -76,5 +76,4 @@ class Spread(Reader):
 def require_within(reader: Reader, offset: int, length: int) -> None:
     """StorageError, permanent, for bytes an object does not have."""
     if not 0 <= offset <= offset + length <= reader.stat.bytes:
-        what = f"bytes up to {offset + length} were asked of an object of {reader.stat.bytes}"
-        raise StorageError(what, reader.lfn, failure_class="permanent")
+        raise permanent(f"bytes up to {offset + length} were asked of an object of {reader.stat.bytes}", reader.lfn)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from streams.core.names import Lfn, shown
@@ -71,12 +71,6 @@ def find(paths: Iterable[str | os.PathLike[str]], refuse: Refuse) -> Iterator[Fo
             refuse(path, "not a regular file" if os.path.lexists(path) else "no such file or directory")
 
 
-def keys(asked: str, endpoint: Endpoint, refuse: Refuse) -> Iterator[Named]:
-    """Keys of a store, `s3://NAME/PATTERN`; see `Endpoint.find_keys` for the errors."""
-    for lfn, stat in endpoint.find_keys(asked, refuse):
-        yield Named(lfn, lfn, True, stat)
-
-
 def _below(top: str, refuse: Refuse) -> Iterator[FoundFile]:
     waiting = [top]
     while waiting:
@@ -114,20 +108,16 @@ def name(
     found: FoundFile,
     endpoint: Endpoint,
     prefix: str | None,
-    lfns: Mapping[str, str],
     renamings: Sequence[Renaming] = (),
 ) -> Named:
-    """The LFN of a file: as `lfns` says of its path, else from its place under the root, else `prefix` and its tail.
+    """The LFN of a file: from its place under the root, else `prefix` and its tail.
 
     The tail is renamed, one renaming after the other; a file under the root keeps the name of its place, if that is a
     legal LFN or nothing is renamed.
 
-    Raises InvalidName when that is no legal LFN, UsageError when none of the three applies.
+    Raises InvalidName when that is no legal LFN, UsageError when neither applies.
     """
     place = place_of(found.path)
-    if (given := lfns.get(found.path)) is not None:
-        lfn = Lfn(given)
-        return Named(found.path, lfn, _keeps(endpoint, lfn, place))
     root = os.path.realpath(endpoint.root).rstrip("/")
     if place.startswith(root + "/"):
         try:

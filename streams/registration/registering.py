@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,9 +19,9 @@ from streams import waits
 from streams.core.names import Adler32, Block, Lfn, Site, shown
 from streams.core.records import HeldFile
 from streams.core.store_names import is_asked
-from streams.errors import StorageError, Temporary, UsageError
+from streams.errors import StorageError, Temporary, UsageError, permanent
 from streams.kafka.publish import Publisher
-from streams.registration.discovery import Named, Renaming, find, keys, name, place_of
+from streams.registration.discovery import Named, Renaming, find, name, place_of
 from streams.registration.replica_writer import ReplicaWriter
 from streams.settings import Settings
 from streams.storage import open_named
@@ -35,8 +35,6 @@ _KEY_THREADS = 8
 
 T = TypeVar("T")
 R = TypeVar("R")
-Listed = tuple[str, str, int, str]
-"""(LFN, block, bytes, adler32) of a file whose bytes this process does not see."""
 Replica = tuple[Lfn, Site, int, str, str]
 """(LFN, site, bytes, adler32, block)."""
 ReplicasOf = Callable[[Sequence[Lfn]], Iterable[Replica]]
@@ -86,13 +84,11 @@ def register(
     block: Block,
     *,
     lfn_prefix: str | None = None,
-    lfns: Mapping[str, str] | None = None,
     renamings: Sequence[Renaming] = (),
     endpoint: Endpoint | None = None,
     replicas_of: ReplicasOf | None = None,
     link: bool = False,
     threads: int = 4,
-    timeout_s: float = 60.0,
     on_progress: Callable[[int, int], None] | None = None,
     on_fault: Callable[[Fault], None] | None = None,
 ) -> Registration:
@@ -100,7 +96,7 @@ def register(
 
     A path `s3://NAME/PATTERN` is the keys of a store of this site that match; each is read once and stays there.
 
-    `lfns` maps paths to LFNs; see `discovery.name` for the others. What is placed is a clone or a copy: no write to the
+    See `discovery.name` for the LFNs. What is placed is a clone or a copy: no write to the
     user's file reaches it. `link=True` links where it can, and then such a write does. `replicas_of` finds known
     replicas: a name is one content everywhere, and in one block of a site; what contradicts that is refused before it
     is placed. `on_progress(files, bytes)` after acknowledgements.
@@ -114,14 +110,14 @@ def register(
     with _endpoint(settings, endpoint) as store, waits.on("files to be read") as reading:
 
         def named() -> Iterator[Named]:
-            shared = _shared(wanted, store, prefix, lfns or {}, renamings) if renamings else {}
+            shared = _shared(wanted, store, prefix, renamings) if renamings else {}
             for path in wanted:
                 if is_asked(path):
                     yield from _keys(path, store, result)
                     continue
                 for found in find([path], result.refuse):
                     try:
-                        file = name(found, store, prefix, lfns or {}, renamings)
+                        file = name(found, store, prefix, renamings)
                     except UsageError as error:
                         result.refuse(found.path, str(error))
                         continue
@@ -147,40 +143,14 @@ def register(
                     reading.what = f"files to be read ({sum(result.placed.values()):,} so far)"
                     yield file.path, answer
 
-        _say(publisher, held(), result, timeout_s, on_progress)
-    return result
-
-
-def register_listing(
-    publisher: Publisher,
-    listing: Iterable[Listed],
-    *,
-    replicas_of: ReplicasOf | None = None,
-    timeout_s: float = 60.0,
-    on_progress: Callable[[int, int], None] | None = None,
-    on_fault: Callable[[Fault], None] | None = None,
-) -> Registration:
-    """Register (LFN, block, bytes, adler32) as replicas of the publisher's site without looking at any file.
-
-    Memory: about 120 bytes a file, to tell duplicates. The replicas have no version: a source checks size and checksum.
-    """
-    result = Registration(on_fault=on_fault)
-    blocks: dict[str, Block] = {}
-
-    def held() -> Iterator[tuple[str, HeldFile]]:
-        for lfn, block, size, adler in listing:
-            try:
-                known = blocks.get(block)
-                if known is None:
-                    known = blocks[block] = Block(block)
-                if size < 0:
-                    raise UsageError(f"a size of {size} bytes")
-                yield lfn, HeldFile(Lfn(lfn), known, size, Adler32(adler), "")
-            except UsageError as error:
-                result.refuse(str(lfn), str(error))
-
-    checked = held() if replicas_of is None else _without_conflicts(held(), result, publisher.site, replicas_of)
-    _say(publisher, checked, result, timeout_s, on_progress)
+        writer = ReplicaWriter(publisher, publisher.site, on_acknowledged=on_progress)
+        try:
+            for one in _without_duplicates(held(), result):
+                writer.add(one)
+            writer.finish()
+        except Temporary as error:
+            result.stopped = error
+        result.files, result.bytes = writer.acknowledged, writer.acknowledged_bytes
     return result
 
 
@@ -218,7 +188,7 @@ def verify(
 
 
 def _shared(
-    wanted: Sequence[str], store: Endpoint, prefix: Lfn | None, lfns: Mapping[str, str], renamings: Sequence[Renaming]
+    wanted: Sequence[str], store: Endpoint, prefix: Lfn | None, renamings: Sequence[Renaming]
 ) -> dict[Lfn, tuple[str, str]]:
     """LFNs that several files would have, each with two of these. Looks at names only; one entry a file meanwhile.
 
@@ -228,7 +198,7 @@ def _shared(
     shared: dict[Lfn, tuple[str, str]] = {}
     for found in find([path for path in wanted if not is_asked(path)], lambda *_: None):
         try:
-            lfn = name(found, store, prefix, lfns, renamings).lfn
+            lfn = name(found, store, prefix, renamings).lfn
         except UsageError:
             continue
         other = first.setdefault(lfn, found.path)
@@ -239,7 +209,8 @@ def _shared(
 
 def _keys(asked: str, store: Endpoint, result: Registration) -> Iterator[Named]:
     try:
-        yield from keys(asked, store, result.refuse)
+        for lfn, stat in store.find_keys(asked, result.refuse):
+            yield Named(lfn, lfn, True, stat)
     except UsageError as error:
         result.refuse(asked, str(error))
     except StorageError as error:
@@ -254,15 +225,10 @@ def _keys(asked: str, store: Endpoint, result: Registration) -> Iterator[Named]:
 def _looked_up(files: Iterator[Named], replicas_of: ReplicasOf | None) -> Iterator[tuple[Named, Sequence[Replica]]]:
     """Each file with what is known of its name, some hundred at a time."""
     while chunk := list(islice(files, _LOOKED_UP)):
-        known = _by_name(replicas_of, [file.lfn for file in chunk])
+        known: dict[str, list[Replica]] = {}
+        for replica in replicas_of([file.lfn for file in chunk]) if replicas_of is not None else ():
+            known.setdefault(replica[0], []).append(replica)
         yield from ((file, known.get(file.lfn, ())) for file in chunk)
-
-
-def _by_name(replicas_of: ReplicasOf | None, lfns: Sequence[Lfn]) -> dict[str, list[Replica]]:
-    known: dict[str, list[Replica]] = {}
-    for replica in replicas_of(lfns) if replicas_of is not None else ():
-        known.setdefault(replica[0], []).append(replica)
-    return known
 
 
 def _read(
@@ -282,65 +248,27 @@ def _read(
 
 
 def _refuse_contradiction(lfn: Lfn, size: int, adler: str, block: str, replicas: Iterable[Replica], site: Site) -> None:
-    why = _contradiction(lfn, size, adler, block, replicas, site)
-    if why is not None:
-        raise StorageError(why, failure_class="permanent")
-
-
-def _contradiction(lfn: Lfn, size: int, adler: str, block: str, replicas: Iterable[Replica], site: Site) -> str | None:
-    """Why a file may not be registered under a name that is known; None where it may. A site's own may change."""
+    """StorageError where a file may not be registered under a name that is known. A site's own may change."""
     for _, at, other_size, other_adler, other_block in replicas:
         if at == site and other_block != block:
-            return f"{lfn} is registered here in {other_block}, and a file is in one block: name that one"
+            raise permanent(f"{lfn} is registered here in {other_block}, and a file is in one block: name that one")
         if at != site and (other_size, other_adler) != (size, adler):
             what = f"{at} holds other content as {lfn} ({other_size} bytes, adler32 {other_adler})"
-            return f"{what}; a name is one content: give this one another name"
-    return None
+            then = "a name is one content: give this one another name"
+            raise permanent(what, next=then)
 
 
-def _say(
-    publisher: Publisher,
-    held: Iterator[tuple[str, HeldFile]],
-    result: Registration,
-    timeout_s: float,
-    on_progress: Callable[[int, int], None] | None,
-) -> None:
-    """Publish what is new and free of contradiction; fills in the counts."""
-    writer = ReplicaWriter(publisher, publisher.site, timeout_s=timeout_s, on_acknowledged=on_progress)
-    try:
-        for _, file in _without_duplicates(held, result):
-            writer.add(file)
-        writer.finish()
-    except Temporary as error:
-        result.stopped = error
-    result.files, result.bytes = writer.acknowledged, writer.acknowledged_bytes
-
-
-def _without_duplicates(held: Iterator[tuple[str, HeldFile]], result: Registration) -> Iterator[tuple[str, HeldFile]]:
+def _without_duplicates(held: Iterator[tuple[str, HeldFile]], result: Registration) -> Iterator[HeldFile]:
     seen: dict[int, int] = {}
     for where, file in held:
         key, content = hash(file.lfn), hash((file.bytes, file.adler32, file.block))
         if key not in seen:
             seen[key] = content
-            yield where, file
+            yield file
         elif seen[key] == content:
             result.repeated += 1
         else:
             result.refuse(where, f"{file.lfn} was registered a moment ago with another size, checksum or block")
-
-
-def _without_conflicts(
-    held: Iterator[tuple[str, HeldFile]], result: Registration, site: Site, replicas_of: ReplicasOf
-) -> Iterator[tuple[str, HeldFile]]:
-    while chunk := list(islice(held, _LOOKED_UP)):
-        known = _by_name(replicas_of, [file.lfn for _, file in chunk])
-        for where, file in chunk:
-            replicas = known.get(file.lfn, ())
-            why = _contradiction(file.lfn, file.bytes, file.adler32, file.block, replicas, site)
-            if why is None:
-                yield where, file
-            else:
-                result.refuse(where, why)
 
 
 def _in_threads(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:

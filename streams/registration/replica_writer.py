@@ -47,7 +47,6 @@ class ReplicaWriter:
         self._why = "no answer"
         self._changed = Condition()
         self._on_acknowledged = on_acknowledged
-        self.sent = 0
         self.acknowledged = 0
         self.acknowledged_bytes = 0
 
@@ -76,7 +75,6 @@ class ReplicaWriter:
         del self._pending_bytes[dataset]
         self._pending_files -= len(files)
         self._wait(in_flight_max=_IN_FLIGHT_MAX - 1)
-        self.sent += len(files)
         self._publish(FilesHeld(dataset, self._site, tuple(files)))
 
     def _publish(self, record: FilesHeld) -> None:
@@ -107,26 +105,23 @@ class ReplicaWriter:
     def _wait(self, in_flight_max: int) -> None:
         """Until so few records are in flight and none waits to be sent again."""
         with waits.on(f"the broker of {self._site} to take what is registered"):
-            self._wait_for(in_flight_max)
+            until, seen = time.monotonic() + self._timeout_s, self.acknowledged
+            while True:
+                with self._changed:
+                    again, self._undelivered = self._undelivered, []
+                    if not again:
+                        if self._in_flight <= in_flight_max:
+                            break
+                        self._changed.wait(0.1)
+                    if self.acknowledged > seen:
+                        until, seen = time.monotonic() + self._timeout_s, self.acknowledged
+                if time.monotonic() > until:
+                    self._undelivered = again
+                    raise self._gave_up(self._why)
+                for record in again:
+                    self._publish(record)
         if self._on_acknowledged is not None:
             self._on_acknowledged(self.acknowledged, self.acknowledged_bytes)
-
-    def _wait_for(self, in_flight_max: int) -> None:
-        until, seen = time.monotonic() + self._timeout_s, self.acknowledged
-        while True:
-            with self._changed:
-                again, self._undelivered = self._undelivered, []
-                if not again:
-                    if self._in_flight <= in_flight_max:
-                        break
-                    self._changed.wait(0.1)
-                if self.acknowledged > seen:
-                    until, seen = time.monotonic() + self._timeout_s, self.acknowledged
-            if time.monotonic() > until:
-                self._undelivered = again
-                raise self._gave_up(self._why)
-            for record in again:
-                self._publish(record)
 
     def _gave_up(self, why: str) -> Temporary:
         return Temporary(

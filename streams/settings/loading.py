@@ -23,7 +23,7 @@ from streams.core.names import Site
 from streams.core.path_rules import PathRules
 from streams.core.policy import Policy
 from streams.core.store_names import Store
-from streams.errors import InvalidName, NeverWorks, NotFound, UsageError
+from streams.errors import InvalidName, NeverWorks, NotFound, UsageError, did_you_mean
 from streams.settings.parsing import NODE, SHARED, Reading, Value, flat, unknown
 from streams.settings.stores import read_stores, variable
 
@@ -89,12 +89,13 @@ class Registry:
         return (ROW_FORMAT - 1) * _FORMATS_APART + self.table_version
 
     def entry(self, site: str) -> SiteEntry:
-        """The registry's line of `site`; NotFound with the known names otherwise."""
+        """The registry's line of `site`; NotFound with the nearest name and all otherwise."""
         for entry in self.sites:
             if entry.name == site:
                 return entry
-        known = ", ".join(self.names) or "none"
-        raise NotFound(f"no site {Site(site)} in this federation", next=f"known sites: {known}")
+        known = f"known sites: {', '.join(self.names) or 'none'}"
+        hint = did_you_mean(site, self.names)
+        raise NotFound(f"no site {Site(site)} in this federation", next=f"{hint} {known}".lstrip())
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,16 +5,15 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from streams.core.names import Site
 from streams.core.path_rules import PathRules
 from streams.core.policy import CODECS, PAYLOAD_BYTES_MAX, RECORD_BYTES_MAX, Policy
-from streams.errors import InvalidName, NeverWorks
+from streams.errors import InvalidName, NeverWorks, did_you_mean
 
 _OWNED = {
     "bootstrap.servers",
@@ -66,17 +65,17 @@ def _seconds(raw: object, base: Path) -> float:
     return value
 
 
-def _text(raw: object, base: Path) -> str:
+def text(raw: object, base: Path) -> str:
     if not isinstance(raw, str) or not raw.isprintable():
         raise ValueError("want printable text")
     return raw
 
 
 def _host(raw: object, base: Path) -> str:
-    text = _text(raw, base)
-    if not text or any(c in text for c in "/@?# "):
+    host = text(raw, base)
+    if not host or any(c in host for c in "/@?# "):
         raise ValueError("want a host or an address to bind, as 127.0.0.1")
-    return text
+    return host
 
 
 def _path(raw: object, base: Path) -> Path:
@@ -86,16 +85,16 @@ def _path(raw: object, base: Path) -> Path:
 
 
 def _site(raw: object, base: Path) -> Site:
-    return Site(_text(raw, base))
+    return Site(text(raw, base))
 
 
 def _url(raw: object, base: Path) -> str:
-    text = _text(raw, base)
-    if text and "://" not in text:
+    url = text(raw, base)
+    if url and "://" not in url:
         raise ValueError("want a URL, as file:///data/storage")
-    if text.startswith("memory:"):  # each process would have its own, and lose it
+    if url.startswith("memory:"):  # each process would have its own, and lose it
         raise ValueError("a storage in memory keeps no site's files; want file:///data/storage")
-    return text
+    return url
 
 
 def _rules(raw: object, base: Path) -> PathRules:
@@ -151,9 +150,9 @@ def flat(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, o
             yield prefix + key, value
 
 
-def unknown(key: str, known: Sequence[str] | set[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1)
-    return f"{key} is not a setting" + (f" (did you mean {near[0]}?)" if near else "")
+def unknown(key: str, known: Iterable[str]) -> str:
+    hint = did_you_mean(key, known)
+    return f"{key} is not a setting" + (f" ({hint})" if hint else "")
 
 
 def masked(key: str, value: str) -> str:
@@ -191,7 +190,7 @@ class Reading:
     def add(self, origin: Callable[[str], str], base: Path, raw: dict[str, object]) -> None:
         for key in raw:
             if key not in NODE and not key.startswith(("kafka.", "stores.")):
-                self.faults.append(f"{origin(key)}: {unknown(key, list(NODE))}")
+                self.faults.append(f"{origin(key)}: {unknown(key, NODE)}")
         self.layers.append(Layer(origin, base, raw))
 
     def parsed(self, key: str, raw: object, base: Path, origin: str) -> object:

@@ -5,7 +5,6 @@ Layers and faults are `parsing.py`'s. Nothing is opened here: a credentials file
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,21 +12,15 @@ from urllib.parse import urlsplit
 
 from streams.core.names import Lfn, shown
 from streams.core.store_names import Store, name_fault
-from streams.errors import InvalidName
-from streams.settings.parsing import Reading, Value, masked
+from streams.errors import InvalidName, did_you_mean
+from streams.settings.parsing import Reading, Value, masked, text
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{1,254}")
 _ENVIRONMENT = "T2G_STORES_"
 
 
-def _text(raw: object, base: Path) -> str:
-    if not isinstance(raw, str) or not raw.isprintable():
-        raise ValueError("want printable text")
-    return raw
-
-
 def _url(raw: object, base: Path) -> str:
-    parts = urlsplit(_text(raw, base))
+    parts = urlsplit(text(raw, base))
     if (
         parts.scheme not in ("http", "https")
         or not parts.hostname
@@ -40,20 +33,16 @@ def _url(raw: object, base: Path) -> str:
 
 
 def _bucket(raw: object, base: Path) -> str:
-    if not _BUCKET.fullmatch(_text(raw, base)):
+    if not _BUCKET.fullmatch(text(raw, base)):
         raise ValueError("want the name of a bucket")
     return str(raw)
 
 
 def _prefix(raw: object, base: Path) -> str:
-    prefix = _text(raw, base).strip("/")
+    prefix = text(raw, base).strip("/")
     if any(step in ("", ".", "..") for step in prefix.split("/")) and prefix:
         raise ValueError("want what keys begin with, as run2026/raw/")
     return f"{prefix}/" if prefix else ""
-
-
-def _lfn(raw: object, base: Path) -> str:
-    return Lfn(_text(raw, base).rstrip("/"))
 
 
 def _yes(raw: object, base: Path) -> bool:
@@ -65,22 +54,22 @@ def _yes(raw: object, base: Path) -> bool:
 
 
 def _path(raw: object, base: Path) -> str:
-    return str((base / Path(_text(raw, base)).expanduser()).absolute())
+    return str((base / Path(text(raw, base)).expanduser()).absolute())
 
 
 _FIELDS: dict[str, Callable[[object, Path], str | bool]] = {
     "url": _url,
     "bucket": _bucket,
     "prefix": _prefix,
-    "region": _text,
+    "region": text,
     "path_style": _yes,
-    "lfn": _lfn,
+    "lfn": lambda raw, base: Lfn(text(raw, base).rstrip("/")),
     "ca_file": _path,
     "credentials_file": _path,
-    "profile": _text,
-    "access_key_id": _text,
-    "secret_access_key": _text,
-    "session_token": _text,
+    "profile": text,
+    "access_key_id": text,
+    "secret_access_key": text,
+    "session_token": text,
 }
 
 
@@ -105,9 +94,9 @@ def read_stores(reading: Reading) -> tuple[Store, ...]:
             name, _, setting = key.removeprefix("stores.").partition(".")
             origin = layer.origin(key)
             if setting not in _FIELDS:
-                near = difflib.get_close_matches(setting, _FIELDS, n=1)
-                hint = f" (did you mean {near[0]}?)" if near else ""
-                reading.faults.append(f"{origin}: {shown(key)} is not a setting of a store{hint}")
+                hint = did_you_mean(setting, _FIELDS)
+                what = f"{shown(key)} is not a setting of a store" + (f" ({hint})" if hint else "")
+                reading.faults.append(f"{origin}: {what}")
             elif setting not in found.setdefault(name, {}):
                 found[name][setting] = _parsed(reading, key, setting, raw, layer.base, origin)
     return _without_faults(reading, found)

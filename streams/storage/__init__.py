@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from streams.core.endpoint_config import DEFAULT_ENDPOINT, EndpointConfig
 from streams.core.path_rules import PathRules
@@ -49,14 +49,9 @@ def open_endpoint(
     module = BACK_ENDS.get(parts.scheme)
     if module is None:
         raise NeverWorks(f"no storage backend for {url!r}", next="use file:///ROOT")
-    home = _opened(module, parts, name, rules)
+    home: Endpoint = import_module(module).opened(parts, name=name, rules=rules)
     if not stores:
         return home
     from streams.storage.routed import RoutedEndpoint
 
     return RoutedEndpoint(home, stores)
-
-
-def _opened(module: str, url: SplitResult, name: str, rules: PathRules | None) -> Endpoint:
-    endpoint: Endpoint = import_module(module).opened(url, name=name, rules=rules)
-    return endpoint

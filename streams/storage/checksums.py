@@ -6,11 +6,11 @@ read back. Whole-file sha256 cannot be combined from parts and has no place here
 
 from __future__ import annotations
 
-import zlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import google_crc32c
+from zlib_ng import zlib_ng
 
 Buffer = bytes | bytearray | memoryview
 Span = tuple[int, int]
@@ -20,21 +20,10 @@ _MOD_ADLER = 65521
 _COPY_BYTES = 1 << 20
 
 
-def _load_adler32() -> Callable[[Buffer, int], int]:
-    try:
-        from zlib_ng import zlib_ng
-    except ImportError:  # the same numbers at a sixth of the speed
-        return zlib.adler32
-    fast: Callable[[Buffer, int], int] = zlib_ng.adler32
-    return fast
-
-
-_adler32 = _load_adler32()
-
-
 def adler32(buffer: Buffer, start: int = ADLER32_EMPTY) -> int:
     """adler32 of `buffer`, continuing from `start` (the adler32 of what went before)."""
-    return _adler32(buffer, start)
+    value: int = zlib_ng.adler32(buffer, start)
+    return value
 
 
 def adler32_hex(value: int) -> str:

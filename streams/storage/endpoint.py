@@ -46,15 +46,16 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
 
+from streams.core.closing import Closing
 from streams.core.names import Lfn, shown
 from streams.core.ranges import Ranges
-from streams.errors import NeverWorks, StorageError, UsageError
+from streams.errors import NeverWorks, StorageError, UsageError, data_bad, permanent
 from streams.storage.checksums import Buffer
 
 SINCE_LISTED = "since it was listed"
 WHILE_READ = "while it was read"
+_SIZED_VERSION = re.compile(r"([0-9]{1,20})[:@][-:0-9]{1,42}")
 _TAG = re.compile(r"[0-9a-f]{16}-(?:0|[1-9][0-9]{0,9})")
 
 
@@ -134,7 +135,7 @@ def item_tag(manifest_id: str, item: int) -> str:
     return hashlib.sha256(f"{manifest_id}#{item}".encode()).hexdigest()[:16]
 
 
-class Reader(ABC):
+class Reader(Closing, ABC):
     """An open source file, bound to one version."""
 
     lfn: str
@@ -143,9 +144,6 @@ class Reader(ABC):
     @abstractmethod
     def readinto(self, offset: int, view: memoryview) -> None:
         """Fill `view` from `offset`. Raises StorageError if the file no longer holds these bytes of this version."""
-
-    @abstractmethod
-    def close(self) -> None: ...
 
     def begin(self) -> bool:
         """Ask for what will be read soon, from the front, without waiting; False where nothing has to be waited for."""
@@ -157,14 +155,8 @@ class Reader(ABC):
         self.readinto(offset, memoryview(into))
         return bytes(into)
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class Part(ABC):
+class Part(Closing, ABC):
     """A file growing towards its final name."""
 
     lfn: str
@@ -197,12 +189,6 @@ class Part(ABC):
     def close(self) -> None:
         """Let go of it, leaving it on disk; a later `open_part` resumes it."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
 
 class Beside(ABC):
     """Room beside a target for files that somebody else writes, one of which becomes the target: part, final.part.
@@ -228,7 +214,7 @@ class Beside(ABC):
     def close(self) -> None: ...
 
 
-class ReadableStorage(ABC):
+class ReadableStorage(Closing, ABC):
     """Files of one storage as who reads sees them."""
 
     name: str
@@ -239,11 +225,8 @@ class ReadableStorage(ABC):
 
     def local_path(self, lfn: str) -> str:
         """Where a library may open the file by itself. StorageError (permanent) for one that is on no disk."""
-        raise StorageError(
-            "entries and objects are read from files on disk, and this one is on none",
-            lfn,
-            "ask for whole files",
-            failure_class="permanent",
+        raise permanent(
+            "entries and objects are read from files on disk, and this one is on none", lfn, "ask for whole files"
         )
 
     @abstractmethod
@@ -282,15 +265,6 @@ class ReadableStorage(ABC):
         Raises InvalidName where it would be no legal LFN.
         """
         raise _no_disk(path)
-
-    @abstractmethod
-    def close(self) -> None: ...
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class WritableStorage(ABC):
@@ -357,9 +331,7 @@ class Endpoint(ReadableStorage, WritableStorage):
 
 def outside(lfn: str) -> StorageError:
     """The refusal of a name that is none here."""
-    return StorageError(
-        f"the name {shown(lfn)!r} does not lead to a file under the storage root", failure_class="permanent"
-    )
+    return permanent(f"the name {shown(lfn)!r} does not lead to a file under the storage root")
 
 
 def checked_tag(tag: str) -> str:
@@ -374,15 +346,27 @@ def changed(before_bytes: int, now_bytes: int, when: str) -> str:
     return f"{'shrank' if now_bytes < before_bytes else 'grew'} from {before_bytes} to {now_bytes} bytes {when}"
 
 
+def other_version(version: str, opened: FileStat, when: str, where: str) -> StorageError:
+    """What happened to a file, for back ends whose versions begin with its size.
+
+    `version`: the older one where a caller remembered it (SINCE_LISTED), else the one found since (WHILE_READ).
+    """
+    told = _SIZED_VERSION.fullmatch(version)
+    if told is None or int(told[1]) == opened.bytes:
+        same = told is not None and when == SINCE_LISTED
+        what = f"was changed {when}" + (" (same size, other time)" if same else "")
+    else:
+        sizes = int(told[1]), opened.bytes
+        what = changed(*(sizes if when == SINCE_LISTED else sizes[::-1]), when)
+    return data_bad(f"the file {what}", where, "register it again")
+
+
 def different_file(what: str, pfn: str) -> StorageError:
     """Something else than what is wanted has the final name."""
-    return StorageError(
-        f"a different file is already at the destination: {what}",
-        pfn,
-        "remove it there, or choose another destination",
-        failure_class="permanent",
+    return permanent(
+        f"a different file is already at the destination: {what}", pfn, "remove it there, or choose another destination"
     )
 
 
 def _no_disk(where: str) -> StorageError:
-    return StorageError("this storage is no disk that can be walked", where, failure_class="permanent")
+    return permanent("this storage is no disk that can be walked", where)

@@ -16,7 +16,7 @@ from urllib.parse import SplitResult
 from streams.core.names import LFN_BYTES_MAX, Lfn
 from streams.core.path_rules import PathRules
 from streams.core.ranges import Ranges
-from streams.errors import InvalidName, NeverWorks, StorageError
+from streams.errors import InvalidName, NeverWorks, StorageError, data_bad, permanent
 from streams.storage.checksums import AdlerRanges, Buffer, adler32, adler32_hex
 from streams.storage.endpoint import (
     SINCE_LISTED,
@@ -33,9 +33,9 @@ from streams.storage.endpoint import (
     Reader,
     Sealed,
     Wanted,
-    changed,
     checked_tag,
     different_file,
+    other_version,
     outside,
 )
 from streams.storage.posix_place import open_local
@@ -157,7 +157,7 @@ class MemoryEndpoint(Endpoint):
 
     def open_beside(self, lfn: str, tag: str) -> Beside:
         what = "entries are written into files on disk, and this storage has none"
-        raise StorageError(what, self.pfn(lfn), "ask for whole files", failure_class="permanent")
+        raise permanent(what, self.pfn(lfn), "ask for whole files")
 
     def settle_names(self, lfns: Sequence[str]) -> list[StorageError | None]:
         return [None for _ in lfns]
@@ -176,7 +176,7 @@ class MemoryEndpoint(Endpoint):
     def _blob(self, lfn: str) -> Blob:
         blob = self.files.get(self._checked(lfn))
         if blob is None and any(other.startswith(lfn + "/") for other in self.files):
-            raise StorageError("not a regular file", self.pfn(lfn), failure_class="permanent")
+            raise permanent("not a regular file", self.pfn(lfn))
         if blob is None:
             raise FileMissing("no such file", self.pfn(lfn), failure_class="permanent")
         return blob
@@ -202,29 +202,20 @@ class MemoryReader(Reader):
         self._lock = lock
         self.lfn, self.blob, self.stat = lfn, blob, blob.stat
         if version is not None and version != self.stat.version:
-            before = version.partition("@")[0]
-            known = before.isdecimal() and len(before) < 20 and int(before) != self.stat.bytes
-            what = changed(int(before), self.stat.bytes, SINCE_LISTED) if known else f"was changed {SINCE_LISTED}"
-            raise self._bad(f"the file {what}")
+            raise other_version(version, self.stat, SINCE_LISTED, _ROOT + lfn)
 
     def readinto(self, offset: int, view: memoryview) -> None:
         stop = offset + view.nbytes
         with self._lock:
             now = self.blob.stat
             if now != self.stat:
-                sized = now.bytes != self.stat.bytes
-                what = changed(self.stat.bytes, now.bytes, WHILE_READ) if sized else f"was changed {WHILE_READ}"
-                raise self._bad(f"the file {what}")
+                raise other_version(now.version, self.stat, WHILE_READ, _ROOT + self.lfn)
             if stop > now.bytes:
-                what = f"bytes up to {stop} were asked of a file of {now.bytes}"
-                raise StorageError(what, _ROOT + self.lfn, failure_class="permanent")
+                raise permanent(f"bytes up to {stop} were asked of a file of {now.bytes}", _ROOT + self.lfn)
             view[:] = self.blob.content[offset:stop]
 
     def close(self) -> None:
         pass
-
-    def _bad(self, what: str) -> StorageError:
-        return StorageError(what, _ROOT + self.lfn, "register it again", failure_class="data-bad")
 
 
 class MemoryPart(Part):
@@ -253,8 +244,7 @@ class MemoryPart(Part):
         with self._store.lock:
             self._still_ours()
             if offset < 0 or stop > self.bytes:
-                what = f"a segment [{offset}, {stop}) lies outside the file of {self.bytes} bytes"
-                raise StorageError(what, self._pfn, failure_class="data-bad")
+                raise data_bad(f"a segment [{offset}, {stop}) lies outside the file of {self.bytes} bytes", self._pfn)
             content = self._blob.content
             for start, end in self._adlers.uncovered(offset, stop):
                 piece = view[start - offset : end - offset]

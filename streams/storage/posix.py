@@ -112,11 +112,7 @@ class PosixEndpoint(Endpoint):
     def stat(self, lfn: str) -> FileStat:
         pfn = self.pfn(lfn)
         try:
-            fd = self.tree.open(self.path(lfn), os.O_PATH)
-            try:
-                stat = os.fstat(fd)
-            finally:
-                os.close(fd)
+            stat = self.tree.stat(self.path(lfn))
         except OSError as error:
             raise oserrors.reading(error, pfn) from error
         require_regular(stat, pfn)

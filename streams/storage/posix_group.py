@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from streams.core.ranges import Ranges
-from streams.errors import StorageError
+from streams.errors import StorageError, permanent
 from streams.storage import oserrors
 from streams.storage.endpoint import FileMissing, PartLost, Sealed, Wanted, different_file
 from streams.storage.posix_part import PosixPart
@@ -127,7 +127,7 @@ def _name(store: PosixStore, directory_fd: int, part: PosixPart, adler: str) -> 
         store.tree.rename_noreplace(directory_fd, part.part_name, part.name)
     except FileExistsError:
         what = "something that is not a readable file is already at the destination"
-        return _look_at_target(store, part, StorageError(what, part.pfn, failure_class="permanent"), adler)
+        return _look_at_target(store, part, permanent(what, part.pfn), adler)
     except OSError as error:
         return oserrors.writing(error, part.pfn)
     except StorageError as error:

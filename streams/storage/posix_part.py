@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from streams.core.ranges import Ranges
-from streams.errors import StorageError
+from streams.errors import StorageError, data_bad
 from streams.storage import oserrors, syscalls
 from streams.storage.checksums import AdlerRanges, Buffer, adler32, adler32_hex
 from streams.storage.endpoint import Part, PartLost, Sealed
@@ -103,11 +103,7 @@ class PosixPart(Part):
         view = memoryview(segment).cast("B")
         stop = offset + view.nbytes
         if offset < 0 or stop > self.bytes:
-            raise StorageError(
-                f"a segment [{offset}, {stop}) lies outside the file of {self.bytes} bytes",
-                self.pfn,
-                failure_class="data-bad",
-            )
+            raise data_bad(f"a segment [{offset}, {stop}) lies outside the file of {self.bytes} bytes", self.pfn)
         gaps = self._adlers.uncovered(offset, stop)
         if not gaps:
             return

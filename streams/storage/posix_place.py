@@ -10,13 +10,13 @@ import errno
 import fcntl
 import os
 import secrets
+from functools import partial
 from typing import TYPE_CHECKING
 
-from streams.errors import StorageError
+from streams.errors import permanent
 from streams.storage import oserrors
-from streams.storage.checksums import ADLER32_EMPTY, adler32, adler32_hex
 from streams.storage.endpoint import Placed
-from streams.storage.posix_reader import READ_BYTES, READ_FLAGS, PosixReader
+from streams.storage.posix_reader import READ_FLAGS, PosixReader
 
 if TYPE_CHECKING:
     from streams.storage.posix_store import PosixStore
@@ -57,8 +57,7 @@ def place(store: PosixStore, lfn: str, source_path: str, *, link: bool) -> Place
         except OSError as error:
             raise oserrors.writing(error, store.pfn(lfn)) from error
         if how == "already" and not store.present(lfn, source.stat.bytes, adler):
-            what = "something that is not a readable file is already there"
-            raise StorageError(what, store.pfn(lfn), failure_class="permanent")
+            raise permanent("something that is not a readable file is already there", store.pfn(lfn))
         failure = store.tree.fsync_directories([directory])[directory]
         if failure is not None:
             raise oserrors.naming(failure, store.pfn(lfn))
@@ -125,21 +124,14 @@ def _fill(source: PosixReader, fd: int) -> tuple[str, str]:
     except OSError as error:
         if error.errno not in _CANNOT_CLONE:
             raise
-        adler, how = _copy(source, fd), "copy"
+        adler, how = source.adler32(partial(_written, fd)), "copy"
     os.fdatasync(fd)
     return adler, how
 
 
-def _copy(source: PosixReader, fd: int) -> str:
-    block = memoryview(bytearray(min(READ_BYTES, max(1, source.stat.bytes))))
-    value = ADLER32_EMPTY
-    for start in range(0, source.stat.bytes, len(block)):
-        piece = block[: source.stat.bytes - start]
-        source.readinto(start, piece)
-        value = adler32(piece, value)
-        while piece.nbytes:
-            piece = piece[os.write(fd, piece) :]
-    return adler32_hex(value)
+def _written(fd: int, piece: memoryview) -> None:
+    while piece.nbytes:
+        piece = piece[os.write(fd, piece) :]
 
 
 def _link_fd(fd: int, directory_fd: int, name: str) -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 import stat as modes
+from collections.abc import Callable
 
 from streams import waits
-from streams.errors import StorageError
+from streams.errors import permanent
 from streams.storage import oserrors
 from streams.storage.checksums import ADLER32_EMPTY, adler32, adler32_hex
-from streams.storage.endpoint import SINCE_LISTED, WHILE_READ, FileStat, Reader, changed
+from streams.storage.endpoint import SINCE_LISTED, WHILE_READ, FileStat, Reader, other_version
 
 READ_BYTES = 1 << 20
 READ_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY  # non-blocking: opening a named pipe must not hang
-_VERSION = re.compile(r"([0-9]{1,20}):-?[0-9]{1,20}:[0-9]{1,20}")
 
 
 def file_stat(stat: os.stat_result) -> FileStat:
@@ -23,7 +22,7 @@ def file_stat(stat: os.stat_result) -> FileStat:
 
 def require_regular(stat: os.stat_result, pfn: str) -> None:
     if not modes.S_ISREG(stat.st_mode):
-        raise StorageError("not a regular file", pfn, failure_class="permanent")
+        raise permanent("not a regular file", pfn)
 
 
 class PosixReader(Reader):
@@ -64,13 +63,13 @@ class PosixReader(Reader):
             if not count:
                 self._unchanged()
                 what = f"bytes up to {offset + view.nbytes} were asked of a file of {self.stat.bytes}"
-                raise StorageError(what, self._pfn, failure_class="permanent")
+                raise permanent(what, self._pfn)
             view = view[count:]
             offset += count
         self._unchanged()
 
-    def adler32(self) -> str:
-        """Of the whole, read now in pieces of 1 MiB."""
+    def adler32(self, take: Callable[[memoryview], None] | None = None) -> str:
+        """Of the whole, read now in pieces of 1 MiB, each of which is given to `take`."""
         block = memoryview(bytearray(min(READ_BYTES, max(1, self.stat.bytes))))
         value = ADLER32_EMPTY
         with waits.on(f"{self._pfn} to be read"):
@@ -78,6 +77,8 @@ class PosixReader(Reader):
                 piece = block[: self.stat.bytes - start]
                 self.readinto(start, piece)
                 value = adler32(piece, value)
+                if take is not None:
+                    take(piece)
         return adler32_hex(value)
 
     def fsync(self) -> None:
@@ -101,16 +102,5 @@ class PosixReader(Reader):
             raise oserrors.reading(error, self._pfn) from error
 
     def _same(self, version: str, when: str) -> None:
-        """Versions agree, or say in words what happened to the file."""
-        if version == self.stat.version:
-            return
-        remembered = _VERSION.fullmatch(version)
-        if remembered is None or int(remembered[1]) == self.stat.bytes:
-            same = remembered is not None and when == SINCE_LISTED
-            what = f"the file was changed {when}" + (" (same size, other time)" if same else "")
-        else:
-            # `version` is the older one only where a caller remembered it
-            sizes = int(remembered[1]), self.stat.bytes
-            before, after = sizes if when == SINCE_LISTED else sizes[::-1]
-            what = f"the file {changed(before, after, when)}"
-        raise StorageError(what, self._pfn, "register it again", failure_class="data-bad")
+        if version != self.stat.version:
+            raise other_version(version, self.stat, when, self._pfn)

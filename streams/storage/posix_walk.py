@@ -61,11 +61,7 @@ def walk(tree: Tree, refuse: Refuse, lfn_of: LfnOf) -> Iterator[OnDisk]:
 def dated(tree: Tree, path: str) -> Dated | None:
     """See `ReadableStorage.dated`."""
     try:
-        fd = tree.open(path, os.O_PATH | os.O_NOFOLLOW)
-        try:
-            stat = os.fstat(fd)
-        finally:
-            os.close(fd)
+        stat = tree.stat(path, os.O_NOFOLLOW)
     except OSError as error:
         if error.errno in _GONE:
             return None
@@ -73,20 +69,9 @@ def dated(tree: Tree, path: str) -> Dated | None:
     # Anybody may set the time of a file's content, nobody that of its last change.
     changed_ns = stat.st_ctime_ns
     if modes.S_ISLNK(stat.st_mode):
-        stat = _led_to(tree, path) or stat
+        with suppress(OSError):  # it leads nowhere, or out of the root
+            stat = tree.stat(path)
     return Dated(file_stat(stat).version, changed_ns)
-
-
-def _led_to(tree: Tree, path: str) -> os.stat_result | None:
-    """What a link leads to, if that is below the root."""
-    try:
-        fd = tree.open(path, os.O_PATH)
-    except OSError:
-        return None
-    try:
-        return os.fstat(fd)
-    finally:
-        os.close(fd)
 
 
 class _Open(NamedTuple):

@@ -6,11 +6,12 @@ Names of a store are read-only. What changes files is refused for them, permanen
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from streams.core.names import Lfn
 from streams.core.ranges import Ranges
 from streams.core.store_names import AskedKeys, Store
-from streams.errors import StorageError, UsageError
+from streams.errors import StorageError, UsageError, permanent
 from streams.storage.endpoint import (
     Beside,
     Dated,
@@ -91,24 +92,13 @@ class RoutedEndpoint(Endpoint):
             return False
         except StorageError as error:
             return error
-        return same or StorageError("a different file is there", one.lfn, failure_class="permanent")
+        return same or permanent("a different file is there", one.lfn)
 
     def place(self, lfn: str, source_path: str, *, link: bool = True) -> Placed:
         return self._writable(lfn).place(lfn, source_path, link=link)
 
-    def open_part(
-        self,
-        lfn: str,
-        tag: str,
-        *,
-        bytes: int,
-        adler32: str | None,
-        verified: Iterable[tuple[int, int]] = (),
-        preallocate: bool = False,
-    ) -> Part:
-        return self._writable(lfn).open_part(
-            lfn, tag, bytes=bytes, adler32=adler32, verified=verified, preallocate=preallocate
-        )
+    def open_part(self, lfn: str, tag: str, **asked: Any) -> Part:
+        return self._writable(lfn).open_part(lfn, tag, **asked)
 
     def sync_group(self, parts: Sequence[Part]) -> list[Ranges | StorageError]:
         return self._home.sync_group(parts)
@@ -141,4 +131,4 @@ class RoutedEndpoint(Endpoint):
         if files is None:
             return self._home
         what = f"names below {files.store.base} are keys of the store {files.store.name}, which is only read here"
-        raise StorageError(what, lfn, failure_class="permanent")
+        raise permanent(what, lfn)

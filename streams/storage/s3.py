@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from streams.core.names import Lfn, shown
 from streams.core.selections.entries import nearest, readable
 from streams.core.store_names import AskedKeys, Store
-from streams.errors import InvalidName, StorageError, UsageError
+from streams.errors import InvalidName, StorageError, UsageError, data_bad, permanent
 from streams.storage.checksums import ADLER32_EMPTY, adler32, adler32_hex
 from streams.storage.endpoint import (
     SINCE_LISTED,
@@ -60,7 +60,7 @@ class S3Files(ReadableStorage):
 
     def local_path(self, lfn: str) -> str:
         what = f"entries and objects are read from files on disk, and this one is a key of the store {self.name}"
-        raise StorageError(what, lfn, "ask for whole files", failure_class="permanent")
+        raise permanent(what, lfn, "ask for whole files")
 
     def stat(self, lfn: str) -> FileStat:
         key = self._client.head(self._key(lfn), lfn)
@@ -75,7 +75,7 @@ class S3Files(ReadableStorage):
         if known is None:
             what = f"{SINCE_LISTED} it has changed: it was registered as something else than a key of a store"
             what += f" ({shown(version, 60)})"
-            raise StorageError(what, lfn, "register it again", failure_class="data-bad")
+            raise data_bad(what, lfn, "register it again")
         return S3Reader(self, self._key(lfn), lfn, FileStat(int(known[1]), version), known[2], when)
 
     def checksum(self, lfn: str, version: str | None = None) -> str:
@@ -83,18 +83,15 @@ class S3Files(ReadableStorage):
             return reader.adler32()
 
     def find_keys(self, asked: str, refuse: Callable[[str, str], None]) -> Iterator[tuple[Lfn, FileStat]]:
-        return self.find(AskedKeys.parse(asked), refuse)
-
-    def find(self, asked: AskedKeys, refuse: Callable[[str, str], None]) -> Iterator[tuple[Lfn, FileStat]]:
         """Keys that match, in the store's order; `refuse(key, why)` those that cannot be a file.
 
         Keys that stand for a directory (empty, ending with a slash) are passed over. UsageError where nothing matches,
         StorageError where the store cannot be listed, maybe after some.
         """
-        seen = 0
-        for key in self._client.keys(self.store.prefix + asked.begins):
+        wanted, seen = AskedKeys.parse(asked), 0
+        for key in self._client.keys(self.store.prefix + wanted.begins):
             tail = key.name.removeprefix(self.store.prefix)
-            if not asked.selection.matches(tail) or (tail.endswith("/") and not key.bytes) or not tail:
+            if not wanted.selection.matches(tail) or (tail.endswith("/") and not key.bytes) or not tail:
                 continue
             seen += 1
             where = f"s3://{self.store.name}/{tail}"
@@ -111,8 +108,8 @@ class S3Files(ReadableStorage):
                 continue
             yield lfn, FileStat(key.bytes, version)
         if not seen:
-            what = f"no key of the store {self.store.name} matches {shown(readable(str(asked.selection)))!r}"
-            raise UsageError(what + self._hint(asked), next="patterns count from the store's prefix")
+            what = f"no key of the store {self.store.name} matches {shown(readable(str(wanted.selection)))!r}"
+            raise UsageError(what + self._hint(wanted), next="patterns count from the store's prefix")
 
     def fetch(self, reader: S3Reader, start: int, stop: int) -> bytes:
         try:
@@ -171,8 +168,7 @@ class S3Reader(Reader):
 
     def readinto(self, offset: int, view: memoryview) -> None:
         if offset + view.nbytes > self.stat.bytes:
-            what = f"bytes up to {offset + view.nbytes} were asked of a file of {self.stat.bytes}"
-            raise StorageError(what, self.lfn, failure_class="permanent")
+            raise permanent(f"bytes up to {offset + view.nbytes} were asked of a file of {self.stat.bytes}", self.lfn)
         while view.nbytes:
             start, content = self._at(offset)
             piece = memoryview(content)[offset - start : offset - start + view.nbytes]
@@ -187,7 +183,7 @@ class S3Reader(Reader):
             value = adler32(memoryview(content)[at - start :], value)
             at = start + len(content)
         if not at and self._files.stat(self.lfn).version != self.stat.version:
-            raise StorageError("the key has changed since it was listed", self.lfn, failure_class="data-bad")
+            raise data_bad("the key has changed since it was listed", self.lfn)
         return adler32_hex(value)
 
     def begin(self) -> bool:

@@ -51,6 +51,14 @@ class Tree:
         finally:
             os.close(fd)
 
+    def stat(self, path: str, flags: int = 0) -> os.stat_result:
+        """Of what the name leads to beneath the root; with O_NOFOLLOW of a link itself."""
+        fd = self.open(path, os.O_PATH | flags)
+        try:
+            return os.fstat(fd)
+        finally:
+            os.close(fd)
+
     def lstat(self, path: str) -> os.stat_result:
         """Of the name itself. It may look through links that lead out: use it to recognise an inode, nothing else."""
         return os.stat(path, dir_fd=self.fd, follow_symlinks=False)

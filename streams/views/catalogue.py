@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import islice
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from streams.core.names import Adler32, Block, Dataset, Lfn, Site
 from streams.core.selectors import Kind, Selector
@@ -18,6 +17,7 @@ from streams.views import rows
 from streams.views.rows import ALL, NOTHING, Entry, Total
 from streams.views.selected import Plan
 
+L = TypeVar("L", bound=str)
 _SCAN = 1024
 """Listing keys read ahead of their rows: one multi-get for each."""
 
@@ -65,11 +65,6 @@ class Resolution:
     bytes: int
     per_site: dict[Site, Total] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
-
-
-def _summary(name: str, row: bytes) -> Summary:
-    totals = rows.unpack_totals(row)
-    return Summary(name, totals.pop(ALL, NOTHING), {Site(s): t for s, t in totals.items()})
 
 
 # names that come again and again in a listing
@@ -136,7 +131,7 @@ class Catalogue:
         """Of each name, in the order asked, one replica per site."""
         return [_file(lfn, entries, prefer) for lfn, entries in self._entries(lfns)]
 
-    def _entries(self, lfns: Sequence[Lfn]) -> Iterator[tuple[Lfn, Sequence[Entry]]]:
+    def _entries(self, lfns: Sequence[L]) -> Iterator[tuple[L, tuple[Entry, ...]]]:
         found = self._db.get([rows.file_key(lfn) for lfn in lfns]) if lfns else []
         yield from ((lfn, rows.unpack_file(row)) for lfn, row in zip(lfns, found, strict=True))
 
@@ -150,7 +145,8 @@ class Catalogue:
 
     def _summaries(self, prefix: bytes, behind: bytes) -> Iterator[Summary]:
         for key, row in rows.scan(self._db, prefix, max(prefix, behind + b"\0") if behind else b""):
-            yield _summary(key[1:].decode(), row)
+            totals = rows.unpack_totals(row)
+            yield Summary(key[1:].decode(), totals.pop(ALL, NOTHING), {Site(s): t for s, t in totals.items()})
 
     def totals(self, selector: Selector) -> bytes:
         """The totals row of a dataset or block, for who compares it with an earlier one. Empty: nobody knows it."""
@@ -176,10 +172,7 @@ class Catalogue:
             known = known.plus(*totals.pop(ALL, NOTHING))
             for site, total in totals.items():
                 per_site[site] = per_site.get(site, NOTHING).plus(*total)
-        lfns = plan.lfns
-        found = self._db.get([rows.file_key(lfn) for lfn in lfns]) if lfns else []
-        for lfn, row in zip(lfns, found, strict=True):
-            entries = rows.unpack_file(row)
+        for lfn, entries in self._entries(plan.lfns):
             if not entries:
                 unknown.append(lfn)
             elif plan.place(entries) is None:
@@ -217,20 +210,15 @@ class Catalogue:
             for block, lfn, entries in self._members(prefix, start):
                 # The row may be newer than the key: a file that moved meanwhile is met (or was) at its new place.
                 if plan.place(entries) == (number, block):
-                    yield plan.wide_cursor((number, block), lfn), _file(lfn, entries, prefer, block)
+                    yield f"{number} {block} {lfn}", _file(lfn, entries, prefer, block)
         for at in range(index, len(plan.lfns), _SCAN):
-            lfns = plan.lfns[at : at + _SCAN]
-            found = self._db.get([rows.file_key(lfn) for lfn in lfns])
-            for number, (lfn, row) in enumerate(zip(lfns, found, strict=True), at):
-                entries = rows.unpack_file(row)
+            for number, (lfn, entries) in enumerate(self._entries(plan.lfns[at : at + _SCAN]), at):
                 if plan.place(entries) is None:
-                    yield plan.file_cursor(number), _file(lfn, entries, prefer)
+                    yield f"{len(plan.wide)} {number + 1}", _file(lfn, entries, prefer)
 
     def _members(self, prefix: bytes, start: bytes) -> Iterator[tuple[str, str, tuple[Entry, ...]]]:
         """(block, lfn, row) of a listing's keys from `start` on."""
-        keys = rows.scan(self._db, prefix, start)
-        while chunk := list(islice(keys, _SCAN)):
+        for chunk in rows.batched(rows.scan(self._db, prefix, start), _SCAN):
             names = [rows.split_member(key) for key, _ in chunk]
-            found = self._db.get([rows.file_key(lfn) for _, lfn in names])
-            for (block, lfn), row in zip(names, found, strict=True):
-                yield block, lfn, rows.unpack_file(row)
+            for (block, _), (lfn, entries) in zip(names, self._entries([lfn for _, lfn in names]), strict=True):
+                yield block, lfn, entries

@@ -19,7 +19,7 @@ class EndOffsets:
     """End offsets of fixed places of one cluster, records of open transactions included. One request each time."""
 
     def __init__(self, settings: Settings, site: str, places: Sequence[LogPartition]) -> None:
-        self._admin = client.admin(settings, site)
+        self._admin = client.make_admin(settings, site)[0]
         self._places = places
 
     def sample(self, timeout_s: float, places: Sequence[LogPartition] | None = None) -> dict[LogPartition, int] | None:

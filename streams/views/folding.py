@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from rocksdict import WriteBatch
-
 from streams.core.records import FilesHeld, FilesLost
 from streams.views import rows
 from streams.views.rows import ALL, Entry, Total
@@ -109,31 +107,16 @@ class Changes:
 
     def write(self) -> None:
         """All of it, atomically."""
-        batch = WriteBatch(raw_mode=True)
+        changed: dict[bytes, bytes | None] = {}
         for lfn in self._dirty:
-            batch.put(rows.file_key(lfn), rows.pack_file(self._files[lfn]))
+            changed[rows.file_key(lfn)] = rows.pack_file(self._files[lfn])
         for key, present in self._members.items():
-            if present:
-                batch.put(key, b"")
-            else:
-                batch.delete(key)
-        self._write_totals(batch)
-        for key, row in self.extra.items():
-            if row is None:
-                batch.delete(key)
-            else:
-                batch.put(key, row)
-        self._db.write(batch)
-
-    def _write_totals(self, batch: Any) -> None:
-        by_row: dict[bytes, rows.Totals] = {}
+            changed[key] = b"" if present else None
+        totals: dict[bytes, rows.Totals] = {}
         for (key, site), delta in self._totals.items():
-            if key not in by_row:
-                by_row[key] = rows.unpack_totals(self._db.get(key))
-            by_row[key][site] = by_row[key].get(site, rows.NOTHING).plus(*delta)
-        for key, totals in by_row.items():
-            packed = rows.pack_totals(totals)
-            if packed:
-                batch.put(key, packed)
-            else:
-                batch.delete(key)
+            if key not in totals:
+                totals[key] = rows.unpack_totals(self._db.get(key))
+            totals[key][site] = totals[key].get(site, rows.NOTHING).plus(*delta)
+        for key, counted in totals.items():
+            changed[key] = rows.pack_totals(counted) or None
+        rows.write(self._db, changed | self.extra)

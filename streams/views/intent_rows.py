@@ -27,6 +27,9 @@ ALL, WORD, REQUESTER, DATASET, SITE = b"a", b"w", b"r", b"d", b"s"
 OPEN = "open"
 """A word beside the outcomes: every intent that has not ended."""
 _TIME_MAX = (1 << 63) - 1
+_KEPT = [name for name in Head.__slots__ if name not in ("intent", "body", "decision")]
+_DECIDED = [name for name in m.IntentDecided.__slots__ if name not in ("intent", "body")]
+"""What a row holds of a head and of a decision, in this order; the others stand in its key and in the body's row."""
 
 Rows = dict[bytes, bytes | None]
 """Rows not yet written; None deletes."""
@@ -71,46 +74,18 @@ def index_place(asked_ms: int, intent: str) -> bytes:
 
 
 def pack_head(head: Head) -> bytes:
-    decision, chain = head.decision, head.chain
-    decided = None
-    if decision is not None:
-        why = decision.reason
-        decided = [
-            decision.decision_no,
-            decision.verdict,
-            decision.source,
-            decision.source_no,
-            decision.priority,
-            None if why is None else [why.scope, why.failure_class, why.phase, why.text],
-        ]
-    fields = [
-        decided,
-        [chain.source_no, chain.next_no, chain.sha256, chain.cursor, chain.last],
-        head.intake_closed,
-        head.asked_ms,
-        head.last_ms,
-        head.files,
-        head.bytes,
-        [
-            [
-                side.destination,
-                side.source_no,
-                side.closed.spans,
-                side.sealed,
-                side.failed,
-                side.cancelled,
-                side.bytes,
-                side.early_files,
-                side.early_bytes,
-                side.landed_bytes,
-            ]
-            for side in head.sides
-        ],
-        head.open,
-        head.kept,
-        head.datasets,
-    ]
-    return json.dumps(fields, separators=(",", ":")).encode()
+    decision = head.decision
+    decided = None if decision is None else [getattr(decision, name) for name in _DECIDED]
+    return _packed([decided, *(getattr(head, name) for name in _KEPT)])
+
+
+def _packed(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), default=_listed).encode()
+
+
+def _listed(thing: Any) -> object:
+    """Ranges as their spans, a record as the list of its fields."""
+    return thing.spans if isinstance(thing, Ranges) else [getattr(thing, name) for name in thing.__slots__]
 
 
 def unpack_head(intent: IntentId, row: bytes, body: m.TransferIntent | None) -> Head:
@@ -138,7 +113,9 @@ def unpack_head(intent: IntentId, row: bytes, body: m.TransferIntent | None) -> 
         last_ms,
         files,
         size,
-        tuple(Side(Destination(where), no, _ranges(spans), *numbers) for where, no, spans, *numbers in sides),
+        tuple(
+            Side(Destination(where), no, Ranges(map(tuple, spans)), *numbers) for where, no, spans, *numbers in sides
+        ),
         open_,
         kept,
         tuple(datasets),
@@ -150,25 +127,19 @@ def _reason(words: list[str]) -> m.Reason:
     return m.Reason(m.Scope(scope), m.FailureClass(failure_class), phase, Text(text))
 
 
-def _ranges(spans: list[list[int]]) -> Ranges:
-    return Ranges((start, stop) for start, stop in spans)
+V = TypeVar("V")
 
 
-_write_body, _read_body = avro.writer(m.TransferIntent), avro.reader(m.TransferIntent)
+def _coded(cls: Any) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
+    """A record to a row and back: JSON of its fields by name."""
+    write, read = avro.writer(cls), avro.reader(cls)
+    return lambda value: _packed(write(value)), lambda row: read(json.loads(row))
 
 
-def pack_body(body: m.TransferIntent) -> bytes:
-    return json.dumps(_write_body(body), separators=(",", ":")).encode()
-
-
-def unpack_body(row: bytes) -> m.TransferIntent:
-    body: m.TransferIntent = _read_body(json.loads(row))
-    return body
+pack_body, unpack_body = _coded(m.TransferIntent)
 
 
 # cells
-
-V = TypeVar("V")
 
 
 class CellRows(Generic[V]):
@@ -214,60 +185,22 @@ def cells(db: Any, intent: str, pending: Pending | None = None) -> Cells:
         return CellRows(db, over, b"k%b\0%b" % (intent.encode(), kind), pack, unpack)
 
     return Cells(
-        rows_of(b"c", _pack_link, _unpack_link),
-        rows_of(b"z", _pack_sized, _unpack_sized),
-        rows_of(b"y", _pack_early, _unpack_early),
+        rows_of(b"c", *_LINK),
+        rows_of(b"z", *_SIZED),
+        rows_of(b"y", *_EARLY),
         rows_of(b"u", _pack_failed, _unpack_failed),
-        rows_of(b"p", _pack_report, _unpack_report),
+        rows_of(b"p", *_REPORT),
     )
 
 
-def _pack_link(link: Link) -> bytes:
-    return json.dumps([getattr(link, name) for name in Link.__slots__], separators=(",", ":")).encode()
-
-
-def _unpack_link(row: bytes) -> Link:
-    intent, source, *others = json.loads(row)
-    return Link(IntentId(intent), Site(source), *others)
-
-
-def _pack_sized(sized: Sized) -> bytes:
-    return f"{sized.items}\t{sized.bytes}\t{sized.units}\t{sized.place}".encode()
-
-
-def _unpack_sized(row: bytes) -> Sized:
-    items, size, units, place = row.decode().split("\t")
-    return Sized(int(items), int(size), int(units), place)
-
-
-def _pack_early(early: Early) -> bytes:
-    return b"%d\t%d\t%d" % (early.items, early.bytes, early.landed)
-
-
-def _unpack_early(row: bytes) -> Early:
-    items, size, landed = row.split(b"\t")
-    return Early(int(items), int(size), landed == b"1")
-
-
+_LINK, _SIZED, _EARLY, _REPORT = _coded(Link), _coded(Sized), _coded(Early), _coded(m.TransferReported)
 _write_group, _read_group = avro.writer(m.FailedItems), avro.reader(m.FailedItems)
 
 
 def _pack_failed(failed: Failed) -> bytes:
-    return json.dumps([failed.place, [_write_group(group) for group in failed.groups]], separators=(",", ":")).encode()
+    return _packed([failed.place, [_write_group(group) for group in failed.groups]])
 
 
 def _unpack_failed(row: bytes) -> Failed:
     place, groups = json.loads(row)
     return Failed(tuple(_read_group(group) for group in groups), place)
-
-
-_write_report, _read_report = avro.writer(m.TransferReported), avro.reader(m.TransferReported)
-
-
-def _pack_report(report: m.TransferReported) -> bytes:
-    return json.dumps(_write_report(report), separators=(",", ":")).encode()
-
-
-def _unpack_report(row: bytes) -> m.TransferReported:
-    report: m.TransferReported = _read_report(json.loads(row))
-    return report

@@ -7,7 +7,7 @@ at a time. Facts are as old as the last record applied.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -217,25 +217,18 @@ class Intents:
         if state and state not in WORDS:
             raise UsageError(f"no state {state!r}", next=f"one of: {', '.join(WORDS)}")
         limit = max(1, min(limit, PAGE_MAX))
-        prefix = _narrowest(state, requester, dataset, site)
+        asked = {layout.DATASET: dataset, layout.REQUESTER: requester, layout.WORD: state, layout.SITE: site}
+        prefix = _narrowest(asked)
         start = prefix + _behind(cursor) if cursor else prefix
         room, found, last = SCANNED_MAX, list[Snapshot](), b""
-        wanted = {
-            layout.index_prefix(index, name)
-            for index, name in (
-                (layout.WORD, state),
-                (layout.REQUESTER, requester),
-                (layout.DATASET, dataset),
-                (layout.SITE, site),
-            )
-            if name
-        } - {prefix}
-        for places in _chunks(self._db, prefix, start, min(limit, 200)):
+        wanted = {layout.index_prefix(index, name) for index, name in asked.items() if name} - {prefix}
+        behind = (key[len(prefix) :] for key, _ in rows.scan(self._db, prefix, start))
+        for places in rows.batched(behind, min(limit, 200)):
             fits = self._fitting(places, wanted)
             rows_of = dict(zip(fits, self._rows(fits), strict=True))
             for place in places:
                 if room <= 0 or len(found) == limit:
-                    return Page(tuple(found), _cursor(last))
+                    return Page(tuple(found), f"{last[:8].hex()}.{last[8:].decode()}")
                 room, last = room - 1, place
                 if (row := rows_of.get(place)) is not None:
                     intent = IntentId(place[8:].decode())
@@ -264,30 +257,11 @@ def _cost(head: Head) -> int:
     return head.open + failed + _weight(head) // 4
 
 
-def _narrowest(state: str, requester: str, dataset: str, site: str) -> bytes:
-    """The index with the fewest intents, as far as that can be said without looking."""
-    if state in (layout.OPEN, State.NEW, State.ASKED, State.ACTIVE):
-        return layout.index_prefix(layout.WORD, state)
-    for index, name in ((layout.DATASET, dataset), (layout.REQUESTER, requester), (layout.WORD, state)):
-        if name:
-            return layout.index_prefix(index, name)
-    return layout.index_prefix(layout.SITE, site) if site else layout.index_prefix(layout.ALL, "")
-
-
-def _chunks(db: Any, prefix: bytes, start: bytes, size: int) -> Iterator[list[bytes]]:
-    """Places of an index from `start` on, some at a time."""
-    chunk: list[bytes] = []
-    for key, _ in rows.scan(db, prefix, start):
-        chunk.append(key[len(prefix) :])
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
-
-
-def _cursor(place: bytes) -> str:
-    return f"{place[:8].hex()}.{place[8:].decode()}"
+def _narrowest(asked: Mapping[bytes, str]) -> bytes:
+    """The index with the fewest intents, as far as that can be said without looking: `asked` has the usual order."""
+    if asked[layout.WORD] in (layout.OPEN, State.NEW, State.ASKED, State.ACTIVE):
+        return layout.index_prefix(layout.WORD, asked[layout.WORD])
+    return next((layout.index_prefix(*one) for one in asked.items() if one[1]), layout.index_prefix(layout.ALL, ""))
 
 
 def _behind(cursor: str) -> bytes:

@@ -13,11 +13,13 @@ heard the same facts hold equal bytes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
 
-from rocksdict import AccessType, BlockBasedOptions, Cache, DBCompressionType, Options, Rdict
+from rocksdict import AccessType, BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
 
+T = TypeVar("T")
 FILE, MEMBER, BLOCK, DATASET, SITE, OFFSET, STAMP = b"f", b"b", b"t", b"d", b"s", b"o", b"!stamp"
 INTENTS_STAMP = b"!intents"
 
@@ -114,6 +116,17 @@ def scan(db: Any, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, by
         yield key, row
 
 
+def write(db: Any, changed: Mapping[bytes, bytes | None]) -> None:
+    """Put these rows, all or none; None deletes."""
+    batch = WriteBatch(raw_mode=True)
+    for key, row in changed.items():
+        if row is None:
+            batch.delete(key)
+        else:
+            batch.put(key, row)
+    db.write(batch)
+
+
 def options(*, secondary: bool = False) -> Options:
     """16 MB of cache, two write buffers of 8 MB. A secondary must keep its files open (RocksDB's rule)."""
     table = BlockBasedOptions()
@@ -131,6 +144,13 @@ def options(*, secondary: bool = False) -> Options:
     chosen.set_keep_log_file_num(2)
     chosen.set_max_total_wal_size(32 << 20)
     return chosen
+
+
+def batched(many: Iterable[T], size: int) -> Iterator[list[T]]:
+    """So many at a time, for one look-up of all."""
+    ordered = iter(many)
+    while some := list(islice(ordered, size)):
+        yield some
 
 
 def open_primary(path: str) -> Any:

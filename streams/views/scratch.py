@@ -8,12 +8,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from rocksdict import WriteBatch
-
 from streams.core.names import Site
 from streams.errors import WireError
 from streams.kafka.reader import Record
-from streams.views import intent_rows, rows
+from streams.views import rows
 from streams.views.intents import IntentChanges, Intents
 
 _ROWS_MAX = 20_000
@@ -39,16 +37,6 @@ def intents(records: Iterator[Record], here: Site) -> Iterator[Intents]:
             with suppress(WireError):  # the site's workers file it as a dead letter
                 changes.hear_record(where, (record.key, record.value, record.headers), here)
             if len(changes) > _ROWS_MAX:
-                _write(db, changes.take())
-        _write(db, changes.take())
+                rows.write(db, changes.take())
+        rows.write(db, changes.take())
         yield Intents(db)
-
-
-def _write(db: Any, written: intent_rows.Rows) -> None:
-    batch = WriteBatch(raw_mode=True)
-    for key, row in written.items():
-        if row is None:
-            batch.delete(key)
-        else:
-            batch.put(key, row)
-    db.write(batch)

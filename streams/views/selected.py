@@ -36,13 +36,6 @@ class Plan:
                 best = (number, block)
         return best
 
-    def wide_cursor(self, place: SelectionCursor, lfn: str) -> str:
-        return f"{place[0]} {place[1]} {lfn}"
-
-    def file_cursor(self, index: int) -> str:
-        """Behind file number `index` of `lfns`."""
-        return f"{len(self.wide)} {index + 1}"
-
     def behind(self, cursor: str) -> tuple[int, tuple[str, str] | None, int]:
         """(selector number, (block, lfn) to start behind in it, first file of `lfns`) of a cursor; "" is the start."""
         if not cursor:

@@ -6,13 +6,11 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from streams.client.announcements import MISSED_MAX, REMEMBERED_MS, Announcements, LiveWriter, WriterKey, key_of
+from streams.client.announcements import Announcements, LiveWriter, key_of
 from streams.core.names import Site
 from streams.core.records import Origin, SiteAnnounced
 from streams.views import rows
 from streams.wire.release import UNTOLD
-
-__all__ = ["MISSED_MAX", "REMEMBERED_MS", "LiveWriter", "Sites"]
 
 
 class Sites(Announcements):
@@ -27,15 +25,12 @@ class Sites(Announcements):
     def hear(self, fact: SiteAnnounced, origin: Origin, at_ms: int, release: int = UNTOLD) -> dict[bytes, bytes | None]:
         """Take an announcement; returns the rows to put (None: delete) in the same batch as its offset."""
         changes = self.take(fact, origin, at_ms, release)
-        return {_row_key(key): None if said is None else _pack(said) for key, said in changes.items()}
-
-
-def _row_key(key: WriterKey) -> bytes:
-    return rows.SITE + "\0".join(key).encode()
-
-
-def _pack(a: LiveWriter) -> bytes:
-    return json.dumps(asdict(a), separators=(",", ":")).encode()
+        return {
+            rows.SITE + "\0".join(key).encode(): None
+            if said is None
+            else json.dumps(asdict(said), separators=(",", ":")).encode()
+            for key, said in changes.items()
+        }
 
 
 def _unpack(row: bytes) -> LiveWriter:

@@ -45,7 +45,7 @@ log = logging.getLogger("streams.views")
 
 FORMAT = 2
 """Raised when the layout in rows.py changes: older views are folded anew."""
-INTENTS_FORMAT = 1
+INTENTS_FORMAT = 2
 """Raised when the layout in intent_rows.py or the fold of intents changes: only these are folded anew."""
 _RECORDS_MAX = 32
 _FILES_MAX = 500
@@ -376,16 +376,15 @@ class View:
 
     def _hear_intent(self, message: Any, _: Changes) -> None:
         where = (message.topic(), message.partition(), message.offset())
-        skipped = 0
+        skipped = 1
         try:
             self._intent_changes.hear_record(where, (message.key(), message.value(), message.headers()), self._here)
+            skipped = 0
         except WireError as error:
             log.debug("skipped: %s (%s [%d] @ %d)", error, *where)
-            skipped = 1
         except _OURS:
             # The agents decide by rows of their own: a fault of ours here must not end them, again at every start.
             log.exception("an intent's fact is not in the view: %s [%d] @ %d", *where)
-            skipped = 1
         self._count(folded=1, skipped=skipped)
 
     def _refuse(self, letter: DeadLetter) -> None:

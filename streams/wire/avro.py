@@ -156,10 +156,6 @@ def _put(scope: dict[str, Any], value: Any) -> str:
     return name
 
 
-def _is_plain(hint: Any) -> bool:
-    return isinstance(hint, type) and hint is not Ranges and not dataclasses.is_dataclass(hint)
-
-
 def _write(hint: Any, value: str, scope: dict[str, Any], checked: bool) -> str:
     inner = _optional(hint)
     if inner is not None:
@@ -172,7 +168,7 @@ def _write(hint: Any, value: str, scope: dict[str, Any], checked: bool) -> str:
         return f"[{{'start': a, 'stop': b}} for a, b in {value}.spans]"
     if checked and hint in _CHECKS:
         return f"{_put(scope, _CHECKS[hint])}({value})"
-    if _is_plain(hint):
+    if isinstance(hint, type) and not dataclasses.is_dataclass(hint):
         return value
     return f"{_put(scope, writer(hint, checked=checked))}({value})"
 

@@ -12,10 +12,11 @@ never off the wire.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from io import BytesIO
-from typing import Any, TypeVar, get_args
+from typing import Any, ParamSpec, TypeVar, get_args
 
 import fastavro
 
@@ -35,6 +36,7 @@ from streams.core.records import (
     TransferPlanned,
     limits,
 )
+from streams.core.varint import packed
 from streams.errors import InvalidName, WireError
 from streams.wire import avro, manifest_bytes
 
@@ -54,6 +56,8 @@ _FRAME = struct.Struct(">bi")
 _LINE_CHARS = 399
 
 M = TypeVar("M")
+T = TypeVar("T")
+P = ParamSpec("P")
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -155,9 +159,23 @@ _BY_ID = {
 _BY_CLASS = {cls: _BY_ID[schemas.ids()[cls.__name__]] for cls in _RECORDS}
 
 
-def encode(message: Message) -> bytes:
+def encode(record: Message | Origin | ChunkHeader) -> bytes:
     """The framed value. WireError when it has no meaning or is over the cap: nobody could read it."""
-    return _encode(message)
+    version = _BY_CLASS[type(record)]
+    if (why := records.fault(record)) is not None:
+        raise _refusal(f"{version.cls.__name__}.{why}")
+    try:
+        framed = version.encode(record)
+    except (InvalidName, ValueError) as error:
+        why = avro.fault(version.cls, avro.writer(version.cls)(record)) or str(error)
+        raise _refusal(f"{version.cls.__name__}.{why}") from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _refusal(f"{version.cls.__name__} cannot be encoded: {type(error).__name__}: {error}") from error
+    if len(framed) > version.bytes_max:
+        raise _refusal(f"{version.cls.__name__}: {len(framed)} bytes, over the cap of {version.bytes_max}")
+    return framed
 
 
 def framed(message: Message) -> Framed:
@@ -171,17 +189,7 @@ def framed(message: Message) -> Framed:
 def headers(message: Message | type, origin: Origin) -> list[tuple[str, bytes]]:
     """The headers that a value of this record (or class of records) needs."""
     cls = message if isinstance(message, type) else type(message)
-    return [(FINGERPRINT, _BY_CLASS[cls].fingerprint), (ORIGIN, _encode(origin))]
-
-
-def encode_chunk_header(header: ChunkHeader) -> bytes:
-    """The value of header `t2g-chunk`. WireError over CHUNK_HEADER_BYTES_MAX or policy.SEGMENTS_MAX."""
-    return _encode(header)
-
-
-def decode_chunk_header(framed: bytes) -> ChunkHeader:
-    """Inverse of `encode_chunk_header`, for one header alone; `decode_chunk` checks a whole payload record."""
-    return decode_value(ChunkHeader, framed)
+    return [(FINGERPRINT, _BY_CLASS[cls].fingerprint), (ORIGIN, encode(origin))]
 
 
 def decode_value(cls: type[M], framed: bytes) -> M:
@@ -218,8 +226,8 @@ def planned(
     key = manifest.encode()
     value = bytearray(version.frame)
     for text in (key, destination.encode()):
-        value += _long(len(text)) + text
-    value += _long(decision_no) + _long(priority) + memoryview(body)[_FRAME.size :]
+        value += packed(len(text)) + text
+    value += packed(decision_no) + packed(priority) + memoryview(body)[_FRAME.size :]
     return Framed(TransferPlanned, topics.TRANSFERS, key, bytes(value))
 
 
@@ -227,60 +235,75 @@ def body_of(planned: bytes) -> bytes:
     """The framed ManifestWritten inside a framed TransferPlanned that passed the gate; see `planned`."""
     at = _FRAME.size
     for _ in range(2):
-        length, at = _read_long(planned, at)
+        length, at = manifest_bytes.long(planned, at)
         at += length
     for _ in range(2):
-        _, at = _read_long(planned, at)
+        _, at = manifest_bytes.long(planned, at)
     return _BY_CLASS[ManifestWritten].frame + planned[at:]
-
-
-def _long(number: int) -> bytes:
-    """Avro's long of a number ≥ 0: zigzag, 7 bits a byte, the least first."""
-    rest, out = number << 1, bytearray()
-    while rest > 0x7F:
-        out.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    out.append(rest)
-    return bytes(out)
-
-
-def _read_long(data: bytes, at: int) -> tuple[int, int]:
-    """(number, position behind it) of a long ≥ 0."""
-    number = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        number |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return number >> 1, at
 
 
 def chunk_headers(header: ChunkHeader, origin: Origin) -> list[tuple[str, bytes]]:
     """The headers of a payload record."""
-    return [(CHUNK, _encode(header)), (ORIGIN, _encode(origin))]
+    return [(CHUNK, encode(header)), (ORIGIN, encode(origin))]
 
 
+def _refusing(read: Callable[P, T]) -> Callable[P, T]:
+    """The same, with every failure a WireError, but for one that is this machine's fault and not the record's."""
+
+    @wraps(read)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return read(*args, **kwargs)
+        except (WireError, MemoryError):
+            raise
+        except Exception as error:
+            raise _refusal(f"the gate failed: {type(error).__name__}: {error}") from error
+
+    return guarded
+
+
+@_refusing
 def decode(topic: str, key: bytes | None, value: bytes | None, headers: Headers | None, here: Site) -> Heard:
     """The record that stands in `topic` of `here`'s cluster. WireError, and nothing else, when it is refused."""
-    try:
-        return _heard(topic, key, value, headers, here)
-    except (WireError, MemoryError):  # the latter is this machine's fault, not the record's
-        raise
-    except Exception as error:
-        raise _refusal(f"the gate failed: {type(error).__name__}: {error}") from error
+    if value is None:
+        raise _refusal("no value: a tombstone means nothing in a journal")
+    found = _headers(headers, FINGERPRINT, ORIGIN)
+    version = _version(value)
+    if found[FINGERPRINT] != version.fingerprint:
+        what = "missing" if found[FINGERPRINT] is None else f"not that of schema id {version.number}"
+        raise _refusal(f"header {FINGERPRINT}: {what}")
+    come_from, base = _standing(topic, here)
+    if not records.allowed_in(version.cls, base):
+        raise _refusal(f"{version.cls.__name__} does not belong in topic {base}")
+    message = version.decode(value)
+    if not records.belongs_in(message, base):
+        raise _refusal(f"{version.cls.__name__} belongs in topic {records.topic_of(message)}")
+    wanted = records.key_of(message)
+    if (key or b"") != (wanted if isinstance(wanted, bytes) else wanted.encode()):
+        raise _refusal(f"key: not {shown(str(wanted))!r}")
+    origin = _origin(found[ORIGIN], come_from)
+    author = records.author(message)
+    if author is not None and author != origin.site:
+        raise _forgery(f"{version.cls.__name__} is the word of {author}, not of {origin.site}", author)
+    return Heard(message, origin)
 
 
+@_refusing
 def decode_chunk(
     topic: str, key: bytes | None, value: bytes | memoryview | None, headers: Headers | None, here: Site
 ) -> HeardChunk:
     """A payload record's header and origin; `value` has as many bytes as the segments say. WireError when refused."""
-    try:
-        return _heard_chunk(topic, key, value, headers, here)
-    except (WireError, MemoryError):  # the latter is this machine's fault, not the record's
-        raise
-    except Exception as error:
-        raise _refusal(f"the gate failed: {type(error).__name__}: {error}") from error
+    found = _headers(headers, CHUNK, ORIGIN)
+    come_from, base = _standing(topic, here)
+    header = _in_header(ChunkHeader, found[CHUNK], CHUNK)
+    if base != topics.chunks_to(header.destination.site):
+        raise _refusal(f"destination: {header.destination}, in topic {base}")
+    if key != header.manifest.encode():
+        raise _refusal(f"key: not {header.manifest!r}")
+    size = sum(segment.size for segment in header.segments)
+    if value is None or len(value) != size or size > PAYLOAD_BYTES_MAX:
+        raise _refusal(f"value: not the {size} bytes of the segments")
+    return HeardChunk(header, _origin(found[ORIGIN], come_from))
 
 
 def decode_outline(
@@ -288,7 +311,7 @@ def decode_outline(
 ) -> HeardOutline:
     """A manifest without its items, for who counts them and is not the one to refuse. WireError when refused."""
     try:
-        return _heard_outline(topic, key, value, headers, here, place)
+        return _outline(topic, key, value, headers, here, place)
     except WireError:
         raise
     except (InvalidName, ValueError, IndexError) as error:
@@ -330,49 +353,7 @@ def item_fault(item: Item) -> str | None:
     return avro.fault(Item, avro.writer(Item)(item)) or records.item_fault(item, in_bytes=True)
 
 
-def _encode(record: Any) -> bytes:
-    version = _BY_CLASS[type(record)]
-    if (why := records.fault(record)) is not None:
-        raise _refusal(f"{version.cls.__name__}.{why}")
-    try:
-        framed = version.encode(record)
-    except (InvalidName, ValueError) as error:
-        why = avro.fault(version.cls, avro.writer(version.cls)(record)) or str(error)
-        raise _refusal(f"{version.cls.__name__}.{why}") from error
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise _refusal(f"{version.cls.__name__} cannot be encoded: {type(error).__name__}: {error}") from error
-    if len(framed) > version.bytes_max:
-        raise _refusal(f"{version.cls.__name__}: {len(framed)} bytes, over the cap of {version.bytes_max}")
-    return framed
-
-
-def _heard(topic: str, key: bytes | None, value: bytes | None, headers: Headers | None, here: Site) -> Heard:
-    if value is None:
-        raise _refusal("no value: a tombstone means nothing in a journal")
-    found = _headers(headers, FINGERPRINT, ORIGIN)
-    version = _version(value)
-    if found[FINGERPRINT] != version.fingerprint:
-        what = "missing" if found[FINGERPRINT] is None else f"not that of schema id {version.number}"
-        raise _refusal(f"header {FINGERPRINT}: {what}")
-    come_from, base = _standing(topic, here)
-    if not records.allowed_in(version.cls, base):
-        raise _refusal(f"{version.cls.__name__} does not belong in topic {base}")
-    message = version.decode(value)
-    if not records.belongs_in(message, base):
-        raise _refusal(f"{version.cls.__name__} belongs in topic {records.topic_of(message)}")
-    wanted = records.key_of(message)
-    if (key or b"") != (wanted if isinstance(wanted, bytes) else wanted.encode()):
-        raise _refusal(f"key: not {shown(str(wanted))!r}")
-    origin = _origin(found[ORIGIN], come_from)
-    author = records.author(message)
-    if author is not None and author != origin.site:
-        raise _forgery(f"{version.cls.__name__} is the word of {author}, not of {origin.site}", author)
-    return Heard(message, origin)
-
-
-def _heard_outline(
+def _outline(
     topic: str, key: bytes | None, value: bytes | None, headers: Headers | None, here: Site, place: str
 ) -> HeardOutline:
     if value is None:
@@ -397,22 +378,6 @@ def _heard_outline(
     if link.source != origin.site:
         raise _forgery(f"ManifestWritten is the word of {link.source}, not of {origin.site}", link.source)
     return HeardOutline(outline, origin)
-
-
-def _heard_chunk(
-    topic: str, key: bytes | None, value: bytes | memoryview | None, headers: Headers | None, here: Site
-) -> HeardChunk:
-    found = _headers(headers, CHUNK, ORIGIN)
-    come_from, base = _standing(topic, here)
-    header = _in_header(ChunkHeader, found[CHUNK], CHUNK)
-    if base != topics.chunks_to(header.destination.site):
-        raise _refusal(f"destination: {header.destination}, in topic {base}")
-    if key != header.manifest.encode():
-        raise _refusal(f"key: not {header.manifest!r}")
-    size = sum(segment.size for segment in header.segments)
-    if value is None or len(value) != size or size > PAYLOAD_BYTES_MAX:
-        raise _refusal(f"value: not the {size} bytes of the segments")
-    return HeardChunk(header, _origin(found[ORIGIN], come_from))
 
 
 def _headers(headers: Headers | None, *wanted: str) -> dict[str, bytes | None]:

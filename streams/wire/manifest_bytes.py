@@ -12,6 +12,7 @@ from typing import NamedTuple
 from streams.core.chain import Link
 from streams.core.names import Dataset, IntentId, Site
 from streams.core.records import Unit
+from streams.core.varint import varint
 
 ITEMS_MAX = 100_000
 """Far over what the gate lets through; a count that lies ends the reading before it costs much."""
@@ -31,19 +32,19 @@ def read(framed: bytes, start: int, place: str = "") -> Outline:
     """
     intent, at = _bytes(framed, start)
     source, at = _bytes(framed, at)
-    source_no, at = _long(framed, at)
-    no, at = _long(framed, at)
+    source_no, at = long(framed, at)
+    no, at = long(framed, at)
     prev, at = _bytes(framed, at)
     cursor, at = _bytes(framed, at)
     unit, at = _bytes(framed, at)
-    count, at = _long(framed, at)
+    count, at = long(framed, at)
     if count > ITEMS_MAX:
         raise ValueError(f"{count} items")
     lines: list[bytes] = []
     datasets: set[bytes] = set()
     units, size, at = _items(framed, at, count, lines, datasets)
     if count:
-        end, at = _long(framed, at)
+        end, at = long(framed, at)
         if end:
             raise ValueError("more than one block of items")
     last = framed[at]
@@ -79,31 +80,31 @@ def _items(b: bytes, at: int, count: int, lines: list[bytes], datasets: set[byte
         n = b[at]
         at += 1
         if n > 127:
-            n, at = _varint(b, at - 1)
+            n, at = varint(b, at - 1)
         lfn = b[at : (at := at + (n >> 1))]
         odd = n
         n = b[at]
         at += 1
         if n > 127:
-            n, at = _varint(b, at - 1)
+            n, at = varint(b, at - 1)
         dataset = b[at : (at := at + (n >> 1))]
         odd |= n
         n = b[at]
         at += 1
         if n > 127:
-            n, at = _varint(b, at - 1)
+            n, at = varint(b, at - 1)
         block = b[at : (at := at + (n >> 1))]
         odd |= n
         n = b[at]
         at += 1
         if n > 127:
-            n, at = _varint(b, at - 1)
+            n, at = varint(b, at - 1)
         target = b[at : (at := at + (n >> 1))]
         odd |= n
         n = b[at]
         at += 1
         if n > 127:
-            n, at = _varint(b, at - 1)
+            n, at = varint(b, at - 1)
         selection = b[at : (at := at + (n >> 1))]
         odd |= n
         length = shift = 0
@@ -128,7 +129,7 @@ def _items(b: bytes, at: int, count: int, lines: list[bytes], datasets: set[byte
         n = b[at]
         at += 1
         if n > 127:
-            n, at = _varint(b, at - 1)
+            n, at = varint(b, at - 1)
         version = b[at : (at := at + (n >> 1))]
         if (odd | n | length | bytes_) & 1:
             raise ValueError("a negative number")
@@ -169,17 +170,14 @@ def _optional(b: bytes, at: int) -> tuple[bytes, int]:
     n = b[at + 1]
     at += 2
     if n > 127:
-        n, at = _varint(b, at - 1)
+        n, at = varint(b, at - 1)
     if n & 1:
         raise ValueError("a negative length")
     return b[at : at + (n >> 1)] or b"-", at + (n >> 1)
 
 
 def _bytes(b: bytes, at: int) -> tuple[bytes, int]:
-    n = b[at]
-    at += 1
-    if n > 127:
-        n, at = _varint(b, at - 1)
+    n, at = varint(b, at)
     if n & 1:
         raise ValueError("a negative length")
     end = at + (n >> 1)
@@ -188,25 +186,9 @@ def _bytes(b: bytes, at: int) -> tuple[bytes, int]:
     return b[at:end], end
 
 
-def _long(b: bytes, at: int) -> tuple[int, int]:
-    n = b[at]
-    at += 1
-    if n > 127:
-        n, at = _varint(b, at - 1)
+def long(b: bytes, at: int) -> tuple[int, int]:
+    """(number, position behind it) of a long ≥ 0."""
+    n, at = varint(b, at)
     if n & 1:
         raise ValueError("a negative number")
     return n >> 1, at
-
-
-def _varint(b: bytes, at: int) -> tuple[int, int]:
-    """Zigzag as it stands."""
-    n = shift = 0
-    while True:
-        byte = b[at]
-        at += 1
-        n |= (byte & 0x7F) << shift
-        if byte < 128:
-            return n, at
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number of over 64 bits")

@@ -2,8 +2,8 @@
 
     python tests/bench/bench_catalogue.py [--files N] [--bootstrap HOST:PORT]
 
-Metadata only: `register_listing` in this process, the view in another as in a worker, over a real broker: one of its
-own, unless --bootstrap names one that has no topics yet. A benchmark, never a test.
+Metadata only: `ReplicaWriter` in this process, the view in another as in a worker, over a real broker: one of its own,
+unless --bootstrap names one that has no topics yet. A benchmark, never a test.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import platformdirs
@@ -27,15 +28,15 @@ import psutil
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from streams.core import topics
-from streams.core.names import Dataset, Lfn, Site
-from streams.core.records import DeadLetter
+from streams.core.names import Adler32, Block, Dataset, Lfn, Site
+from streams.core.records import DeadLetter, HeldFile
 from streams.core.selectors import parse
 from streams.federation import artifacts, plan
 from streams.federation.broker import HEAP, Broker, format_if_new, is_ready
 from streams.federation.java import find_java
 from streams.federation.jvm import Jvm
 from streams.kafka.publish import Publisher
-from streams.registration.registering import register_listing
+from streams.registration.replica_writer import ReplicaWriter
 from streams.settings import Registry, Settings, SiteEntry
 from streams.views.catalogue import Catalogue
 from streams.views.view import View
@@ -88,9 +89,12 @@ def measure(settings: Settings, files: int, scratch: Path) -> dict[str, object]:
             assert child.stdout.readline() == "ready\n"
             begun = time.monotonic()
             with Publisher(settings, SITE, "bench", "cli") as publisher:
-                result = register_listing(publisher, listing(files))
+                writer, blocks = ReplicaWriter(publisher, SITE), cache(Block)
+                for lfn, block, size, adler32 in listing(files):
+                    writer.add(HeldFile(Lfn(lfn), blocks(block), size, Adler32(adler32), ""))
+                writer.finish()
             registered_s = time.monotonic() - begun
-            assert (result.files, result.faults_count) == (files, 0), result
+            assert writer.acknowledged == files
             seen = json.loads(child.stdout.readline())
             visible_s = time.monotonic() - begun
             figures = json.loads(child.stdout.readline())

@@ -49,12 +49,12 @@ def rows() -> Iterator[tuple[str, float, float]]:
         yield name, seconds(partial(write, message, record.origin)), seconds(record.decode)
     for segments in (4, 16, 64):
         header = chunk(segments)
-        framed = wire.encode_chunk_header(header)
+        framed = wire.encode(header)
         name = f"ChunkHeader of {segments} segments, {len(framed)} bytes"
         yield (
             name,
-            seconds(partial(wire.encode_chunk_header, header)),
-            seconds(partial(gate.decode_chunk_header, framed)),
+            seconds(partial(wire.encode, header)),
+            seconds(partial(gate.decode_value, m.ChunkHeader, framed)),
         )
 
 

@@ -118,7 +118,7 @@ def test_watching_as_json_ends_when_its_reader_goes(piped_run: Callable[..., int
 
 
 def test_a_pipe_that_broke_elsewhere_is_an_error(run: Run, hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> object:
+    def broken(*_: object, **__: object) -> object:
         raise BrokenPipeError(32, "Broken pipe", "/some/socket")
 
     monkeypatch.setattr("streams.cli.schema.screen.table", broken)

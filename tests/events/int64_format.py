@@ -44,7 +44,7 @@ class Int64Entries(Entries):
                 raise ValueError("it ends within an entry")
             start, stop = self._range(entries)
             borders = CutPoints(start, stop, [([0, entries], [8 * entries]) for _ in self._wanted])
-        self._found(pa.schema([(name, pa.int64()) for name in self._wanted]), {}, entries, borders)
+        self._found(pa.schema([(name, pa.int64()) for name in self._wanted]), {}, borders)
 
     @property
     def _width(self) -> int:

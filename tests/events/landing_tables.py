@@ -5,11 +5,15 @@ from __future__ import annotations
 import random
 import struct
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from streams.events.batches import Compression, pack
+from streams.events.provenance import Provenance
+from streams.events.spool import Spool
+from streams.events.writing import Sealed, Sealing
 
 ODD_FLOATS = np.frombuffer(
     struct.pack("<8I", 0x7FC00000, 0x7FC12345, 0x7F812345, 0xFFC00001, 0x80000000, 0, 1, 0xFF800000), np.float32
@@ -18,6 +22,12 @@ ODD_FLOATS = np.frombuffer(
 ODD_DOUBLES = np.frombuffer(
     struct.pack("<4Q", 0x7FF8000000000000, 0x7FF4000000000123, 0x8000000000000000, 0xFFF8DEADBEEF0001), np.float64
 )
+
+
+def seal(spool: Spool, kind: str, path: str, about: Provenance, **more: Any) -> Sealed:
+    """The final file of a whole spool, in one step."""
+    with Sealing(spool, kind, path, about, **more) as sealing:
+        return sealing.finish()
 
 
 def flat(entries: int) -> pa.Table:

@@ -17,8 +17,8 @@ from streams.events.batches import pack
 from streams.events.provenance import Provenance, provenance_of
 from streams.events.reading import open_entries
 from streams.events.spool import Spool
-from streams.events.writing import seal
 from tests.events.int64_format import registered, write_int64
+from tests.events.landing_tables import seal
 
 TABLE = pa.table({"run": range(1000), "event": [7 * n for n in range(1000)], "lumi": [n // 9 for n in range(1000)]})
 WHOLE = EventSelection.parse("[:]")

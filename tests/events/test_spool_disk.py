@@ -15,9 +15,8 @@ from streams.core.ranges import Ranges
 from streams.errors import StorageError
 from streams.events.provenance import Provenance
 from streams.events.spool import Spool
-from streams.events.writing import seal
 from streams.storage.endpoint import PartLost
-from tests.events.landing_tables import bits, jagged, payload
+from tests.events.landing_tables import bits, jagged, payload, seal
 from tests.storage.disks import ext4_image, mounted, power_cut, tmpfs
 
 TABLE = jagged(20_000)

@@ -23,10 +23,10 @@ from streams.events.provenance import Provenance, Told, provenance_of
 from streams.events.sizes import Sizes
 from streams.events.spool import Spool
 from streams.events.spool_records import Recent
-from streams.events.writing import Sealed, Sealing, seal
+from streams.events.writing import Sealed, Sealing
 from streams.storage.checksums import adler32, adler32_hex
 from streams.storage.endpoint import PartLost
-from tests.events.landing_tables import batch_of, bits, flat, jagged, nested, payload, pieces
+from tests.events.landing_tables import batch_of, bits, flat, jagged, nested, payload, pieces, seal
 
 TABLES = [flat(900), jagged(900), nested(900), nested(1), nested(0)]
 ABOUT = Provenance("/store/mc/nano.root", "Events", 1_000, 1_900)

@@ -16,8 +16,8 @@ from streams.errors import StorageError
 from streams.events import writing
 from streams.events.provenance import Provenance
 from streams.events.spool import Spool
-from streams.events.writing import kind_fault, seal
-from tests.events.landing_tables import flat, jagged, nested, payload, pieces
+from streams.events.writing import kind_fault
+from tests.events.landing_tables import flat, jagged, nested, payload, pieces, seal
 
 
 def written(directory: Path, table: pa.Table, tree: str = "Events") -> Path:

@@ -17,8 +17,7 @@ from streams.events.batches import pack
 from streams.events.provenance import Provenance
 from streams.events.reading import open_entries
 from streams.events.spool import Spool
-from streams.events.writing import seal
-from tests.events.landing_tables import bits
+from tests.events.landing_tables import bits, seal
 
 SAMPLES = Path(__file__).parents[2] / "streams" / "samples"
 

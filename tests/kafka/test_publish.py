@@ -89,7 +89,7 @@ def test_numbers_are_contiguous_per_topic_and_partition_from_several_threads(set
             thread.join()
         assert publisher.flush(10) == 0
         assert acks == [None] * 400
-        last = {(s.topic, s.partition): s.seq for s in publisher.last_sequences()}
+        last = publisher._control.acknowledged()
     found = numbers(settings, topics.INTENTS)
     assert {i for i, _, _ in found} == {publisher.incarnation}
     assert sum(map(len, found.values())) == 400

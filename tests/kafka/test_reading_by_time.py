@@ -52,7 +52,7 @@ def here(real: Settings) -> Iterator[Settings]:
 
 def _remove(settings: Settings) -> None:
     gone = [name for name in admin.partition_counts(settings, A) if not name.startswith("__")]
-    kafka = client.admin(settings, A)
+    kafka = client.make_admin(settings, A)[0]
     for future in kafka.delete_topics(gone, operation_timeout=20).values() if gone else ():
         future.result()
     while set(gone) & admin.partition_counts(settings, A).keys():

@@ -35,7 +35,7 @@ def empty(real: Settings) -> Iterator[Settings]:
 
 def _remove(settings: Settings, *names: str) -> None:
     gone = names or [n for n in admin.partition_counts(settings, A) if not n.startswith("__")]
-    kafka = client.admin(settings, A)
+    kafka = client.make_admin(settings, A)[0]
     for future in kafka.delete_topics(list(gone), operation_timeout=20).values() if gone else ():
         future.result()
     while set(gone) & admin.partition_counts(settings, A).keys():
@@ -47,7 +47,7 @@ def _set(settings: Settings, topic: str, **values: str) -> None:
         ConfigEntry(name.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
         for name, value in values.items()
     ]
-    kafka = client.admin(settings, A)
+    kafka = client.make_admin(settings, A)[0]
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
     for future in kafka.incremental_alter_configs([resource]).values():
         future.result()
@@ -56,7 +56,7 @@ def _set(settings: Settings, topic: str, **values: str) -> None:
 
 
 def _settings_of(settings: Settings, topic: str) -> dict[str, Any]:
-    kafka = client.admin(settings, A)
+    kafka = client.make_admin(settings, A)[0]
     (future,) = kafka.describe_configs([ConfigResource(ResourceType.TOPIC, topic)]).values()
     return {name: entry.value for name, entry in future.result().items()}
 
@@ -118,7 +118,7 @@ def test_more_room_than_asked_is_fine_and_more_credit_is_not(empty: Settings) ->
 
 
 def test_another_partition_count_is_refused_by_check_and_by_creation(empty: Settings) -> None:
-    kafka = client.admin(empty, A)
+    kafka = client.make_admin(empty, A)[0]
     kafka.create_topics([NewTopic("manifests", 3, 1)])["manifests"].result()
     while "manifests" not in admin.partition_counts(empty, A):
         time.sleep(0.02)

@@ -249,7 +249,7 @@ def header_of(*segments: tuple[int, bool], no: int = 1, last: bool = False) -> C
     start = segments[0][0] * 10
     manifest = ManifestId("T1_A.00000000-0000-0000-0000-000000000000.0.0")
     header = ChunkHeader(manifest, B, no, start, start + 10 * len(segments), made, last)
-    wire.encode_chunk_header(header)
+    wire.encode(header)
     return header
 
 

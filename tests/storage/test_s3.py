@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.core.store_names import AskedKeys, Store
+from streams.core.store_names import Store
 from streams.errors import StorageError, UsageError
 from streams.storage import open_endpoint
 from streams.storage.endpoint import Endpoint, FileMissing, Wanted
@@ -48,7 +48,7 @@ def refuse_none(where: str, why: str) -> None:
 
 
 def found(files: S3Files, asked: str) -> dict[str, int]:
-    return {str(lfn): stat.bytes for lfn, stat in files.find(AskedKeys.parse(asked), refuse_none)}
+    return {str(lfn): stat.bytes for lfn, stat in files.find_keys(asked, refuse_none)}
 
 
 def failure(error: pytest.ExceptionInfo[StorageError]) -> str:
@@ -153,7 +153,7 @@ def test_keys_that_no_file_can_have_are_refused_one_by_one(server: Server, files
     odd += ["odd/" + "x" * 1100, "odd/%2e%2e/x", "odd/co:lon", "odd/dot/./x", 'odd/quo"<te>&']
     server.put({**dict.fromkeys(odd, b"content"), "odd/good.dat": b"good", "odd/a+b=c": b"good", "odd/directory/": b""})
     refused: dict[str, str] = {}
-    good = dict(files.find(AskedKeys.parse("s3://cern/odd/*"), lambda where, why: refused.update({where: why})))
+    good = dict(files.find_keys("s3://cern/odd/*", lambda where, why: refused.update({where: why})))
     assert list(good) == [f"{BASE}/odd/a+b=c", f"{BASE}/odd/good.dat"]
     assert set(refused) == {f"s3://cern/{name}" for name in odd}
     assert all("no LFN" in why for why in refused.values())
@@ -319,7 +319,7 @@ def test_names_of_a_store_are_read_only_and_others_are_the_storages(server: Serv
 def test_what_was_begun_is_fetched_while_others_are_read(server: Server, files: S3Files) -> None:
     contents = {f"begun/{n}": random.Random(n).randbytes(1000 * n) for n in range(30)}
     server.put(contents)
-    listed = list(files.find(AskedKeys.parse("s3://cern/begun/*"), refuse_none))
+    listed = list(files.find_keys("s3://cern/begun/*", refuse_none))
     readers = [files.open_reader(lfn, stat.version) for lfn, stat in listed]
     for reader in readers:
         reader.begin()

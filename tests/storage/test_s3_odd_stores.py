@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from streams.core.store_names import AskedKeys, Store
+from streams.core.store_names import Store
 from streams.errors import StorageError
 from streams.storage.s3 import BLOCK_BYTES, S3Files
 
@@ -196,7 +196,7 @@ BOMB = b"""<?xml version="1.0"?><!DOCTYPE a [<!ENTITY a "aaaaaaaaaaaaaaaaaaaaaaa
 def test_lists_that_are_none(odd: OddStore, files: S3Files, page: bytes) -> None:
     odd.answers = [status(200, page)]
     with pytest.raises(StorageError) as error:
-        list(files.find(AskedKeys.parse("s3://odd/*"), lambda where, why: None))
+        list(files.find_keys("s3://odd/*", lambda where, why: None))
     assert error.value.failure_class == "permanent"
     assert len(odd.asked) <= 2
 
@@ -205,7 +205,7 @@ def test_a_store_that_tells_no_etag(odd: OddStore, files: S3Files) -> None:
     listed = b"<ListBucketResult><Contents><Key>x</Key><Size>5</Size></Contents></ListBucketResult>"
     odd.answers = [status(200, listed)]
     refused = []
-    assert not list(files.find(AskedKeys.parse("s3://odd/*"), lambda where, why: refused.append(f"{where}: {why}")))
+    assert not list(files.find_keys("s3://odd/*", lambda where, why: refused.append(f"{where}: {why}")))
     assert refused == ["s3://odd/x: the store tells no ETag of it, and so not when it changes"]
     odd.answers = [status(200, b"hello")]
     with pytest.raises(StorageError, match="gives no size or no ETag"):
@@ -234,7 +234,7 @@ def test_one_odd_key_never_ends_a_listing(odd: OddStore, files: S3Files) -> None
     page = b"".join(b"<Contents><Key>" + key + b"</Key>" + told + rest + b"</Contents>" for key, told in rows)
     odd.answers = [status(200, b"<ListBucketResult>" + page + b"</ListBucketResult>")]
     refused: list[str] = []
-    found = files.find(AskedKeys.parse("s3://odd/*"), lambda where, why: refused.append(f"{where}: {why}"))
+    found = files.find_keys("s3://odd/*", lambda where, why: refused.append(f"{where}: {why}"))
     assert [(str(lfn), stat.bytes) for lfn, stat in found] == [("/store/s3/odd/one", 5), ("/store/s3/odd/two", 5)]
     assert len(refused) == len(rows) - 4, "all but two that come, and two that stand for no file"
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from streams.core.store_names import AskedKeys, Store
+from streams.core.store_names import Store
 from streams.errors import StorageError
 from streams.storage import s3_client
 from streams.storage.s3 import S3Files
@@ -132,7 +132,7 @@ def test_a_refused_certificate_is_said_and_not_tried_again(
             assert told == f"the store odd is not trusted: its certificate is refused: {words} ({LFN}); {CHECK}"
         assert server.taken == 1
         with pytest.raises(StorageError, match="its certificate is refused"):
-            list(files.find(AskedKeys.parse("s3://odd/*"), lambda where, why: None))
+            list(files.find_keys("s3://odd/*", lambda where, why: None))
         files.close()
 
 

@@ -1,4 +1,4 @@
-"""Registering files and listings over an in-process broker and a real directory."""
+"""Registering files over an in-process broker and a real directory."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from streams.core.names import Block, Lfn, Site
+from streams.core.names import Adler32, Block, Lfn, Site
 from streams.core.path_rules import PathRules
+from streams.core.records import HeldFile
 from streams.core.selectors import Selector, parse
 from streams.errors import StorageError, Temporary, UsageError
 from streams.kafka.publish import Publisher
 from streams.registration.discovery import Renaming
-from streams.registration.registering import Registration, register, register_listing, verify
+from streams.registration.registering import Registration, _without_duplicates, register, verify
+from streams.registration.replica_writer import ReplicaWriter
 from streams.settings import Settings
 from streams.storage import open_endpoint
 from streams.storage.endpoint import Endpoint
@@ -200,6 +202,16 @@ def test_two_files_for_one_name(settings: Settings, publisher: Publisher, store:
     assert "2/y.root: a different file" in told(result)[0]
 
 
+def test_a_name_that_comes_again_is_said_once() -> None:
+    def read(size: int) -> tuple[str, HeldFile]:
+        return "mine/x", HeldFile(Lfn("/store/x"), BLOCK, size, Adler32("00000001"), "")
+
+    result = Registration()
+    assert list(_without_duplicates(iter([read(1), read(1), read(2)]), result)) == [read(1)[1]]
+    assert result.repeated == 1
+    assert "another size, checksum or block" in told(result)[0]
+
+
 def test_a_name_with_other_content_at_another_site_is_refused(
     journal: Journal, settings: Settings, publisher: Publisher, view: View, store: Endpoint, tmp_path: Path
 ) -> None:
@@ -332,32 +344,18 @@ def test_without_a_prefix_a_file_elsewhere_is_refused(
         register(settings, publisher, [], BLOCK)
 
 
-def test_names_given_one_by_one(
-    settings: Settings, publisher: Publisher, view: View, store: Endpoint, tmp_path: Path
-) -> None:
-    paths = [write(tmp_path / "x", b"x"), write(tmp_path / "y", b"y")]
-    lfns = {str(paths[0]): "/store/one", str(paths[1]): "not/absolute"}
-    result = register(settings, publisher, paths, BLOCK, lfns=lfns, endpoint=store)
-    assert (result.files, result.faults_count) == (1, 1)
-    assert seen(view).where(Lfn("/store/one"))[0].adler32 == adler(b"x")
+def replicas(count: int, name: str = "/store/{:05}") -> Iterator[HeldFile]:
+    for n in range(count):
+        yield HeldFile(Lfn(name.format(n)), Block(f"{DATASET}#b{n // 700}"), n, Adler32(f"{n:08x}"), "")
 
 
-def test_a_listing_is_said_in_full_records(publisher: Publisher, view: View) -> None:
-    def listing() -> Iterator[tuple[str, str, int, str]]:
-        for n in range(5000):
-            yield f"/store/{n:05}", f"{DATASET}#b{n // 700}", n, f"{n:08x}"
-        yield "/store/00001", f"{DATASET}#b0", 1, "00000001"
-        yield "/store/00002", f"{DATASET}#b0", 3, "00000002"
-        yield "relative", f"{DATASET}#b0", 3, "00000002"
-        yield "/store/q", f"{DATASET}", 3, "00000002"
-        yield "/store/q", f"{DATASET}#b0", 3, "2"
-        yield "/store/q", f"{DATASET}#b0", -3, "00000002"
-
+def test_replicas_are_said_in_full_records(publisher: Publisher, view: View) -> None:
     progress: list[tuple[int, int]] = []
-    result = register_listing(publisher, listing(), on_progress=lambda files, size: progress.append((files, size)))
-    assert (result.files, result.repeated, result.faults_count, result.stopped) == (5000, 1, 5, None)
-    assert "another size, checksum or block" in str(result.faults[0])
-    assert progress[-1] == (5000, sum(range(5000)))
+    writer = ReplicaWriter(publisher, A, on_acknowledged=lambda files, size: progress.append((files, size)))
+    for file in replicas(5000):
+        writer.add(file)
+    writer.finish()
+    assert progress[-1] == (writer.acknowledged, writer.acknowledged_bytes) == (5000, sum(range(5000)))
     catalogue = seen(view)
     assert view.progress.applied <= 8
     (dataset,) = catalogue.datasets()
@@ -365,19 +363,21 @@ def test_a_listing_is_said_in_full_records(publisher: Publisher, view: View) -> 
 
 
 def test_long_names_stay_under_the_cap_of_a_record(publisher: Publisher, view: View) -> None:
-    long = "/" + "/".join(["d" * 100] * 9)
-    listing = ((f"{long}/{n:04}", str(BLOCK), 1, "00000001") for n in range(1500))
-    result = register_listing(publisher, listing)
-    assert (result.files, result.faults_count) == (1500, 0)
+    writer = ReplicaWriter(publisher, A)
+    for file in replicas(1500, "/" + "/".join(["d" * 100] * 9) + "/{:04}"):
+        writer.add(file)
+    writer.finish()
+    assert writer.acknowledged == 1500
     assert next(seen(view).datasets()).known.files == 1500
 
 
 def test_a_cluster_that_is_away_is_said_and_nothing_is_claimed(tmp_path: Path) -> None:
     with Publisher(settings_for("127.0.0.1:1", tmp_path), A, "test", "cli") as publisher:
-        result = register_listing(publisher, [("/store/x", str(BLOCK), 1, "00000001")], timeout_s=0.5)
-        assert result.files == 0
-        assert isinstance(result.stopped, Temporary)
-        assert "0 files are registered" in str(result.stopped)
+        writer = ReplicaWriter(publisher, A, timeout_s=0.5)
+        writer.add(next(replicas(1)))
+        with pytest.raises(Temporary, match="0 files are registered"):
+            writer.finish()
+        assert writer.acknowledged == 0
         publisher.close(timeout_s=0.1)
 
 

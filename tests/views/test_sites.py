@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from streams.client.announcements import REMEMBERED_MS
 from streams.core import records as m
 from streams.core.names import Site
 from streams.views import rows
-from streams.views.sites import REMEMBERED_MS, Sites
+from streams.views.sites import Sites
 from streams.wire.release import UNTOLD
 from tests.views.journal import A, B
 

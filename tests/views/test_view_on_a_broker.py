@@ -12,10 +12,11 @@ from confluent_kafka import Producer
 from streams import wire
 from streams.core import records as m
 from streams.core import topics
-from streams.core.names import Lfn
+from streams.core.names import Adler32, Block, Lfn
+from streams.core.records import HeldFile
 from streams.kafka.admin import provision
 from streams.kafka.publish import Publisher
-from streams.registration.registering import register_listing
+from streams.registration.replica_writer import ReplicaWriter
 from streams.settings import Settings, load_settings
 from streams.views.view import View
 from tests.kafka.broker_process import BrokerProcess
@@ -94,7 +95,9 @@ def test_catches_up_behind_the_marks_of_a_mirrors_transactions(broker: BrokerPro
 def test_goes_on_after_the_broker_was_away(broker: BrokerProcess, settings: Settings, view: View) -> None:
     def say(name: str) -> None:
         with Publisher(settings, A, "test", "cli") as publisher:
-            assert register_listing(publisher, [(name, f"{DATASET}#b1", 1, "00000001")]).stopped is None
+            writer = ReplicaWriter(publisher, A)
+            writer.add(HeldFile(Lfn(name), Block(f"{DATASET}#b1"), 1, Adler32("00000001"), ""))
+            writer.finish()
 
     say("/store/before")
     assert view.catch_up(20)

@@ -522,7 +522,7 @@ CHUNK_FIELDS: list[tuple[str, Any, str]] = [
 def test_chunk_header_field(samples: Any, path: str, value: Any, why: str) -> None:
     plain = put(avro.writer(m.ChunkHeader)(samples["ChunkHeader"]["rich"]), path, value)
     with pytest.raises(WireError, match=r"\A" + re.escape(why)):
-        gate.decode_chunk_header(frame(schemas.ids()["ChunkHeader"], avro_of("ChunkHeader", plain)))
+        gate.decode_value(m.ChunkHeader, frame(schemas.ids()["ChunkHeader"], avro_of("ChunkHeader", plain)))
 
 
 def segments(count: int) -> m.ChunkHeader:
@@ -540,16 +540,16 @@ def test_most_segments_fit_the_header_cap() -> None:
         tuple(m.Segment(n, 1 << 50, 32768, 32768, 0xFFFFFFFF) for n in range(744, 1000)),
         True,
     )
-    assert len(wire.encode_chunk_header(wide)) < gate.CHUNK_HEADER_BYTES_MAX
+    assert len(wire.encode(wide)) < gate.CHUNK_HEADER_BYTES_MAX
     with pytest.raises(WireError, match="segments: 257, over 256"):
-        wire.encode_chunk_header(segments(257))
+        wire.encode(segments(257))
 
 
 def test_chunk_header_over_the_cap(samples: Any) -> None:
     reason = replace(samples["ChunkHeader"]["rich"].segments[2].reason, text=Text("x" * 400))
     failed = tuple(m.Segment(n, 0, 1, 0, None, reason) for n in range(20))
     with pytest.raises(WireError, match="over the cap of 7168"):
-        wire.encode_chunk_header(replace(segments(20), segments=failed))
+        wire.encode(replace(segments(20), segments=failed))
 
 
 @pytest.mark.parametrize(
@@ -582,7 +582,7 @@ def test_payload_record(samples: Any, changed: dict[str, Any], why: str) -> None
 
 def test_payload_record_without_origin(samples: Any) -> None:
     header = samples["ChunkHeader"]["rich"]
-    only = [(gate.CHUNK, wire.encode_chunk_header(header))]
+    only = [(gate.CHUNK, wire.encode(header))]
     with pytest.raises(WireError, match="t2g-origin: missing"):
         wire.decode_chunk("T1_A.chunks-to-T3_C", header.manifest.encode(), bytes(4150), only, Site("T3_C"))
 

@@ -36,10 +36,6 @@ Create = Callable[[int, str, pa.Schema, str, Mapping[str, str], Compression], Fi
 """Of descriptor, path (for errors only), schema, the tree's name (for formats that have one), metadata, compression."""
 
 
-def _any_schema(schema: pa.Schema) -> str | None:
-    return None
-
-
 @dataclass(frozen=True, slots=True)
 class FinalFormat:
     """A format that entries land as. One that intents may ask for stands in `core.selections.parts.FORMATS` too."""
@@ -52,5 +48,5 @@ class FinalFormat:
     metadata_of: Callable[[str], dict[str, str]]
     """What the file at a path was given as metadata. ArrowException, KeyError, ValueError where that cannot be read,
     OSError where the disk fails."""
-    fault: Callable[[pa.Schema], str | None] = _any_schema
+    fault: Callable[[pa.Schema], str | None] = lambda _: None
     """Why such a file cannot hold a schema, naming the column; None where it can (nulls are only seen later)."""

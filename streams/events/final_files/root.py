@@ -19,7 +19,7 @@ from uuid import UUID
 import pyarrow as pa
 
 from streams.core.names import shown
-from streams.errors import StorageError
+from streams.errors import permanent
 from streams.events.batches import Compression
 from streams.events.final_files.final_file import FinalFile, FinalFormat
 from streams.storage.checksums import ADLER32_EMPTY, adler32
@@ -32,19 +32,9 @@ _READ_BYTES = 1 << 20
 _UNDATED = Lock()
 _DATE_CODE = (1 << 22) | (1 << 17)
 """1995-01-01 00:00 as ROOT writes dates: its first."""
-_NUMBERS = {
-    "bool": "bool",
-    "int8": "int8",
-    "int16": "int16",
-    "int32": "int32",
-    "int64": "int64",
-    "uint8": "uint8",
-    "uint16": "uint16",
-    "uint32": "uint32",
-    "uint64": "uint64",
-    "float": "float32",
-    "double": "float64",
-}
+_NUMBERS = {f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+"""uproot's names for Arrow's."""
+_NUMBERS |= {"bool": "bool", "float": "float32", "double": "float64"}
 
 
 def _fault(schema: pa.Schema) -> str | None:
@@ -199,7 +189,7 @@ def _values(table: pa.Table, name: str, path: str) -> Any:
         return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(offsets.astype(np.int64) - first), content))
     except _Missing:
         what = f"column {shown(name)!r} has missing values, which a TTree cannot hold"
-        raise StorageError(what, path, "ask for parquet", failure_class="permanent") from None
+        raise permanent(what, path, "ask for parquet") from None
 
 
 class _Missing(Exception):

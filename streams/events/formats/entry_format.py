@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 
 from streams.core.selections.entries import EventSelection
 from streams.events.checked_file import CheckedFile
@@ -27,3 +28,13 @@ class EntryFormat:
     """Whether the file is one, by its first bytes (`HEAD_BYTES` of packing.py, as far as there are); None: no magic."""
     options: tuple[str, ...] = ()
     """Of `TextFormat`, those that mean something here."""
+
+
+def opened_by(module: str, name: str) -> Callable[[CheckedFile, EventSelection], Entries]:
+    """What opens a file by a class of a module that is imported for the first one only, with the format's library."""
+
+    def opened(file: CheckedFile, selection: EventSelection) -> Entries:
+        entries: Entries = getattr(import_module(module), name)(file, selection)
+        return entries
+
+    return opened

@@ -6,8 +6,6 @@ member before it that it names, as for `tar`. Sparse members are read with their
 
 from __future__ import annotations
 
-import io
-import os
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +13,7 @@ from typing import IO, Any, cast
 
 from streams.core.names import shown
 from streams.core.selections.objects import name_fault, safe_suffix
-from streams.errors import StorageError
+from streams.errors import StorageError, permanent
 from streams.events.checked_file import CheckedFile
 from streams.events.packing import HEAD_BYTES as PACKING_BYTES
 from streams.events.packing import packing_of
@@ -33,7 +31,7 @@ from streams.objects.limits import (
 )
 from streams.objects.scratch import kept
 from streams.objects.tables import TABLES
-from streams.objects.unpacking import ASKED_BYTES_MAX, Unpacked
+from streams.objects.unpacking import ASKED_BYTES_MAX, Forward, Unpacked
 from streams.objects.windows import Spread, Window
 from streams.storage.endpoint import Reader
 from streams.storage.posix_reader import PosixReader
@@ -64,14 +62,13 @@ class TarMember:
         return self.bytes if self.segments is None else sum(length for _, length in self.segments)
 
 
-class Plain(io.RawIOBase):
+class Plain(Forward):
     """A plain archive as tarfile may read it: no table larger than any real one is taken into memory."""
 
     def __init__(self, pread: Callable[[int, int], bytes], path: str) -> None:
         """`pread`: the bytes `[start, stop)` as far as there are any."""
         super().__init__()
         self._pread, self._path = pread, path
-        self._at = 0
 
     def read(self, size: int | None = -1) -> bytes:
         if size is None or not 0 <= size <= ASKED_BYTES_MAX:
@@ -79,19 +76,6 @@ class Plain(io.RawIOBase):
         block = self._pread(self._at, self._at + size)
         self._at += len(block)
         return block
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = offset + (self._at if whence == os.SEEK_CUR else 0)
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
 
 
 class TarArchive(Container):
@@ -204,7 +188,7 @@ def tar_members(archive: Plain | Unpacked, file: CheckedFile, size: int | None) 
                 if count > MEMBERS_MAX:
                     what = f"an archive of more than {MEMBERS_MAX:,} members"
                     then = "unpack it yourself and register the files"
-                    raise StorageError(what, path, then, failure_class="permanent")
+                    raise permanent(what, path, then)
                 if info.size < 0 or info.offset_data <= at:
                     raise damaged("a header of the tar archive is corrupt", path)
                 at = info.offset_data
@@ -279,12 +263,10 @@ def _linked(name: str, target: str, before: Mapping[str, TarMember], start: int)
 def _segments(info: tarfile.TarInfo, file: CheckedFile) -> tuple[tuple[int, int], ...]:
     found = [(offset, length) for offset, length in cast(Any, info).sparse or () if length]
     at = 0
-    for offset, length in found:
+    for offset, length in (*found, (info.size, 0)):
         if offset < at or length < 0:
             raise damaged(f"the map of the sparse member {shown(info.name)!r} is corrupt", file.path)
         at = offset + length
-    if at > info.size:
-        raise damaged(f"the map of the sparse member {shown(info.name)!r} is corrupt", file.path)
     return tuple(found)
 
 
@@ -303,7 +285,7 @@ def _fault(info: tarfile.TarInfo) -> str | None:
 def _unreadable(error: tarfile.TarError, count: int, path: str, packed: bool) -> StorageError:
     if packed and not count:
         what, then = "a compressed file that holds no tar archive", "zip, tar and ROOT files hold objects"
-        return StorageError(what, path, then, failure_class="permanent")
+        return permanent(what, path, then)
     return damaged(f"not a readable tar archive: {shown(str(error))}", path)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from streams.core.names import shown
 from streams.core.selections.objects import name_fault, safe_suffix
-from streams.errors import StorageError
+from streams.errors import StorageError, permanent
 from streams.events.checked_file import NOT_SUPPORTED, CheckedFile, unsupported
 from streams.objects.containers.container import Container, ContainerFormat
 from streams.objects.found import Found, Scan, measured, named
@@ -289,7 +289,6 @@ def _line(raw: bytes, at: int, shift: int, path: str) -> tuple[ZipMember | None,
     if end > len(raw):
         raise damaged("the zip archive's table is cut", path)
     raw_name = raw[name_at:extra_at]
-    fault = None
     extras = _extras(raw[extra_at : extra_at + extra_bytes])
     if _WIDE in (size, packed, start):
         wide = extras.get(_WIDE_EXTRA, b"")
@@ -300,9 +299,8 @@ def _line(raw: bytes, at: int, shift: int, path: str) -> tuple[ZipMember | None,
             elif number == _WIDE and n == 2:
                 raise damaged("the zip archive's table says of a member no place", path)
         size, packed, start = numbers
-    name, unreadable = _name(raw_name, flags, extras)
-    name = member_name(name)
-    fault = name_fault(name) or unreadable or _fault(system, needed, flags, method, disk, attributes, size, packed)
+    name = member_name(_name(raw_name, flags, extras))
+    fault = name_fault(name) or _fault(system, needed, flags, method, disk, attributes, size, packed)
     return ZipMember(name, size, packed, crc, start + shift, method, fault, raw_name), end
 
 
@@ -320,17 +318,12 @@ def _extras(raw: bytes) -> dict[int, bytes]:
     return found
 
 
-def _name(raw: bytes, flags: int, extras: dict[int, bytes]) -> tuple[str, str | None]:
-    """The member's name, and what is wrong with it. An extra field may say it in UTF-8 beside the old way."""
+def _name(raw: bytes, flags: int, extras: dict[int, bytes]) -> str:
+    """The member's name. An extra field may say it in UTF-8 beside the old way."""
     told = extras.get(_NAME_EXTRA, b"")
     if len(told) > 5 and told[0] == 1 and int.from_bytes(told[1:5], "little") == zlib.crc32(raw):
         raw, flags = told[5:], _UTF8
-    if not flags & _UTF8:
-        return raw.decode("cp437"), None
-    try:
-        return raw.decode("utf-8"), None
-    except UnicodeDecodeError:
-        return raw.decode("utf-8", "surrogateescape"), None
+    return raw.decode("utf-8", "surrogateescape") if flags & _UTF8 else raw.decode("cp437")
 
 
 def _fault(
@@ -395,7 +388,8 @@ def _table(file: CheckedFile) -> _Table:
     if disk not in (0, 0xFFFF) or table_disk not in (0, 0xFFFF):
         raise _split(file)
     if lines > MEMBERS_MAX or size > TABLE_BYTES_MAX:
-        raise _too_many(lines, file)
+        what = f"an archive of {lines:,} members, {MEMBERS_MAX:,} at most"
+        raise permanent(what, file.path, "unpack it yourself and register the files")
     if size > end:
         raise damaged("the zip archive is cut: its table is longer than what is left", file.path)
     shift = end - size - told_start
@@ -406,11 +400,6 @@ def _table(file: CheckedFile) -> _Table:
 
 def _split(file: CheckedFile) -> StorageError:
     return unsupported(f"{NOT_SUPPORTED}a part of a split zip archive", file.path, "join its parts first")
-
-
-def _too_many(count: int, file: CheckedFile) -> StorageError:
-    what = f"an archive of {count:,} members, {MEMBERS_MAX:,} at most"
-    return StorageError(what, file.path, "unpack it yourself and register the files", failure_class="permanent")
 
 
 FORMAT = ContainerFormat("zip", ("zip",), ZipArchive, _begins, has_table)

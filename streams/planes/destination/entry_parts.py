@@ -408,8 +408,7 @@ def about_of(item: Item) -> tuple[EventSelection, str]:
     except UsageError as error:
         raise StorageError(f"the item's selection cannot be read: {error}", where, failure_class="permanent") from None
     if asked is None:
-        what = f"{shown(item.selection, 80)!r} means no entries"
-        raise StorageError(what, where, failure_class="permanent")
+        raise StorageError(f"{shown(item.selection, 80)!r} means no entries", where, failure_class="permanent")
     if asked.stop is not None and asked.stop - asked.start != item.length:
         what = f"{shown(item.selection, 80)!r} has not the item's {item.length:,} entries"
         raise StorageError(what, where, failure_class="permanent")

@@ -122,8 +122,7 @@ class FileEntries:
 
         selection = parts.entries_of(item.selection)
         if selection is None:
-            what = f"{shown(item.selection, 60)!r} names no entries"
-            raise StorageError(what, item.lfn, failure_class="permanent")
+            raise StorageError(f"{shown(item.selection, 60)!r} names no entries", item.lfn, failure_class="permanent")
         entries = self._open_files.take(item.lfn, item.version, item.selection)
         entries = entries or open_item(self._endpoint, item.lfn, item.version, selection)
         try:

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from streams.core.selections.entries import EventSelection
 from streams.events.checked_file import CheckedFile
-from streams.events.entries import Entries
-from streams.events.formats.entry_format import EntryFormat
+from streams.events.formats.entry_format import EntryFormat, opened_by
 
 
 def _begins(head: bytes, file: CheckedFile) -> bool:
     return head[:4] == b"Obj\x01"
 
 
-def _open(file: CheckedFile, selection: EventSelection) -> Entries:
-    from streams.events.formats.avro.entries import AvroEntries
-
-    return AvroEntries(file, selection)
-
-
-FORMAT = EntryFormat("Avro", ("avro",), _open, _begins)
+FORMAT = EntryFormat("Avro", ("avro",), opened_by("streams.events.formats.avro.entries", "AvroEntries"), _begins)

@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from streams.core.names import shown
 from streams.core.selections.entries import EventSelection
-from streams.errors import StorageError
+from streams.core.varint import packed, varint
+from streams.errors import permanent
 from streams.events.checked_file import CheckedFile, not_implemented
 from streams.events.columns import NoArrowType
 from streams.events.cut_points import CutPoints
@@ -48,7 +49,7 @@ class AvroEntries(Entries):
                 buffered.detach()
             self._sync = file.pread(at - _SYNC_BYTES, at)
             if not isinstance(schema, dict) or schema.get("type") != "record" or not schema["fields"]:
-                raise StorageError("its schema is no record", file.path, failure_class="permanent")
+                raise permanent("its schema is no record", file.path)
             self._codec = reader.codec
             self._header = _header(schema, "null" if self._codec == _ZSTANDARD else self._codec, self._sync)
             by_name = {field["name"]: field for field in schema["fields"]}
@@ -62,7 +63,7 @@ class AvroEntries(Entries):
             start, stop = self._range(self._edges[-1])
             borders = CutPoints(start, stop, [(self._edges, sizes)])
         self._last: tuple[int, list[dict[str, Any]]] | None = None
-        self._found(pa.schema(fields), unreadable, self._edges[-1], borders)
+        self._found(pa.schema(fields), unreadable, borders)
 
     def _load(self, start: int, stop: int) -> Sequence[pa.Array]:
         first = bisect_right(self._edges, start) - 1
@@ -121,8 +122,8 @@ def _blocks(file: CheckedFile, at: int, sync: bytes) -> tuple[list[tuple[int, in
     places, edges, sizes = [], [0], []
     head = file.pread(at, at + _HEAD_BYTES)
     while head:
-        count, used = _varint(head, 0)
-        size, used = _varint(head, used)
+        count, used = _number(head, 0)
+        size, used = _number(head, used)
         end = at + used + size + _SYNC_BYTES
         if count < 0 or not 0 <= size <= _BLOCK_BYTES_MAX:
             raise ValueError(f"a block of {count} records and {size} bytes")
@@ -138,32 +139,19 @@ def _blocks(file: CheckedFile, at: int, sync: bytes) -> tuple[list[tuple[int, in
 
 def _without_zstandard(block: bytes) -> bytes:
     """The same block stored plain: fastavro needs one more package for this codec, Arrow brings it."""
-    count, used = _varint(block, 0)
-    _, begin = _varint(block, used)
+    count, used = _number(block, 0)
+    _, begin = _number(block, used)
     with pa.CompressedInputStream(pa.BufferReader(block[begin:-_SYNC_BYTES]), "zstd") as stream:
         plain = stream.read(_BLOCK_BYTES_MAX + 1)
     if len(plain) > _BLOCK_BYTES_MAX:
         raise ValueError(f"a block of more than {_BLOCK_BYTES_MAX:,} bytes")
-    return b"".join((_zigzag(count), _zigzag(len(plain)), plain, block[-_SYNC_BYTES:]))
+    return b"".join((packed(count), packed(len(plain)), plain, block[-_SYNC_BYTES:]))
 
 
-def _zigzag(number: int) -> bytes:
-    value, out = number << 1, bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes((*out, value))
-
-
-def _varint(raw: bytes, at: int) -> tuple[int, int]:
-    """A zigzag number and the place after it."""
-    value = shift = 0
-    while True:
-        if at >= len(raw) or shift > 63:
-            raise ValueError("a block's header is cut short")
-        byte = raw[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return (value >> 1) ^ -(value & 1), at
-        shift += 7
+def _number(raw: bytes, at: int) -> tuple[int, int]:
+    """A number and the place behind it."""
+    try:
+        value, at = varint(raw, at)
+    except IndexError:
+        raise ValueError("a block's header is cut short") from None
+    return (value >> 1) ^ -(value & 1), at

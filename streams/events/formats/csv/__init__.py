@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from streams.core.selections.entries import EventSelection
-from streams.events.checked_file import CheckedFile
-from streams.events.entries import Entries
-from streams.events.formats.entry_format import EntryFormat
+from streams.events.formats.entry_format import EntryFormat, opened_by
 
-
-def _open(file: CheckedFile, selection: EventSelection) -> Entries:
-    from streams.events.formats.csv.entries import CsvEntries
-
-    return CsvEntries(file, selection)
-
-
-FORMAT = EntryFormat("CSV", ("csv", "tsv"), _open, options=("encoding", "quote", "separator"))
+FORMAT = EntryFormat(
+    "CSV",
+    ("csv", "tsv"),
+    opened_by("streams.events.formats.csv.entries", "CsvEntries"),
+    options=("encoding", "quote", "separator"),
+)

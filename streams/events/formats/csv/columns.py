@@ -98,7 +98,7 @@ class CsvColumn:
                 return False
             padded = lengths != (lengths := _lengths(texts))
             # A whole number with blanks around it is not that number's text.
-            if not _all_decimal(trimmed_from.filter(pa.array(padded))):
+            if not pc.all(pc.match_substring_regex(trimmed_from.filter(pa.array(padded)), _DECIMAL)).as_py():
                 return False
         characters = bytes(_characters(texts))
         plain = not any(letter in characters for letter in b"eEnN")
@@ -123,10 +123,6 @@ def _cast(texts: pa.StringArray, kind: pa.DataType) -> pa.Array | None:
         return texts.cast(kind)
     except pa.ArrowInvalid:
         return None
-
-
-def _all_decimal(texts: pa.StringArray) -> bool:
-    return bool(pc.all(pc.match_substring_regex(texts, _DECIMAL)).as_py())
 
 
 def _odd(texts: pa.StringArray, lengths: np.ndarray) -> np.ndarray:

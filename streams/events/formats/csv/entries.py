@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from streams.core.names import shown
-from streams.errors import StorageError
+from streams.errors import StorageError, data_bad, permanent
 from streams.events.entries import chosen, path_kind
 from streams.events.formats.csv.columns import CsvColumn
 from streams.events.formats.csv.lines import CsvFault, CsvLines, Rows
@@ -36,16 +36,14 @@ class CsvEntries(TextEntries):
         given = self.selection.text
         self._separator = given.separator or ("\t" if path_kind(self.path) == "tsv" else ",")
         if given.quote == self._separator:
-            raise StorageError(f"{given.quote!r} is its separator and its quote", self.path, failure_class="permanent")
+            raise permanent(f"{given.quote!r} is its separator and its quote", self.path)
         self._quote = given.quote
         self._lines = CsvLines(self._separator, self._quote)
-        self.line_end = self._lines.line_end
         begin, head = self._head()
         names = list(self._rows_of(head, None, (), ()).schema.names)
         if len(set(names)) < len(names):
             twice = next(name for at, name in enumerate(names) if name in names[:at])
-            what = f"two columns have one name, {shown(twice)!r}"
-            raise StorageError(what, self.path, failure_class="permanent")
+            raise permanent(f"two columns have one name, {shown(twice)!r}", self.path)
         self._names = names
         self._lines.blank_counts = len(names) == 1
         if len(names) == 1:
@@ -61,7 +59,7 @@ class CsvEntries(TextEntries):
         raw = self._text.read(at, min(size, at + length))
         blank = len(raw) - len(raw.lstrip(b"\r\n"))
         if not raw.strip():
-            raise StorageError("no line names the columns", self.path, failure_class="data-bad")
+            raise data_bad("no line names the columns", self.path)
         at += self._text.bytes_of(raw[:blank])
         raw = raw[blank:]
         last = at + self._text.bytes_of(raw) == size
@@ -73,7 +71,7 @@ class CsvEntries(TextEntries):
         if not end and last:
             raise self._open(at, raw, raw.find(self._quote.encode()))
         if not end:
-            raise StorageError("its first line is longer than 1 MiB", self.path, failure_class="permanent")
+            raise permanent("its first line is longer than 1 MiB", self.path)
         self._text.check(raw[:end], at)
         return at + self._text.bytes_of(raw[:end]), raw[:end]
 
@@ -127,12 +125,12 @@ class CsvEntries(TextEntries):
             count, expected = int(found[3]), int(found[2])
             what = f"line {line:,} has {count:,} value{'s' * (count != 1)}, the first line names {expected:,}"
             then = "check the file there, or say its separator and quote"
-            raise StorageError(what, self.path, then, failure_class="data-bad") from error
+            raise data_bad(what, self.path, then) from error
         if table.num_rows != rows.count:
             first, stop = self._line(at), self._line_of(raw, at, len(raw) - 1)
             what = f"{rows.count:,} rows end in lines {first:,} to {stop:,}, and {table.num_rows:,} are read there"
             then = "end its lines in one way, and quote values that hold line ends"
-            raise StorageError(what, self.path, then, failure_class="permanent")
+            raise permanent(what, self.path, then)
         return table
 
     def _rows_of(
@@ -165,20 +163,15 @@ class CsvEntries(TextEntries):
         )
         return csv.read_csv(pa.BufferReader(raw), read_options=read, parse_options=parse, convert_options=convert)
 
-    def _line_of(self, raw: bytes, at: int, place: int) -> int:
-        """The number of the line that a place within a piece stands in; the piece begins at byte `at` of the file."""
-        return self._line(at) + raw.count(self._lines.line_end, 0, place)
-
     def _worded(self, fault: CsvFault, raw: bytes, at: int) -> StorageError:
-        what = f"in line {self._line_of(raw, at, fault.at):,} {fault.what}"
-        return StorageError(what, self.path, fault.then, failure_class="permanent")
+        return permanent(f"in line {self._line_of(raw, at, fault.at):,} {fault.what}", self.path, fault.then)
 
     def _open(self, at: int, raw: bytes, place: int) -> StorageError:
         line = self._line_of(raw, at, place)
         what = f"in line {line:,} a quote opens a value that nothing closes"
         what += f" within {LINE_BYTES_MAX:,} bytes" if len(raw) >= LINE_BYTES_MAX else ""
         then = "check the file there, or say that nothing is quoted: quote=none"
-        return StorageError(what, self.path, then, failure_class="data-bad")
+        return data_bad(what, self.path, then)
 
 
 def _other_separator(name: str, separator: str) -> list[str]:

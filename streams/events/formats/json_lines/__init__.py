@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from streams.core.selections.entries import EventSelection
-from streams.events.checked_file import CheckedFile
-from streams.events.entries import Entries
-from streams.events.formats.entry_format import EntryFormat
+from streams.events.formats.entry_format import EntryFormat, opened_by
 
-
-def _open(file: CheckedFile, selection: EventSelection) -> Entries:
-    from streams.events.formats.json_lines.entries import JsonLinesEntries
-
-    return JsonLinesEntries(file, selection)
-
-
-FORMAT = EntryFormat("JSON lines", ("jsonl", "ndjson"), _open, options=("encoding",))
+FORMAT = EntryFormat(
+    "JSON lines",
+    ("jsonl", "ndjson"),
+    opened_by("streams.events.formats.json_lines.entries", "JsonLinesEntries"),
+    options=("encoding",),
+)

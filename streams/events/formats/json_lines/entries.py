@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import json as json_lines
 
-from streams.errors import StorageError
-from streams.events.columns import NoArrowType, travelling
+from streams.errors import data_bad, permanent
+from streams.events.columns import NoArrowType, mapped, timeless, travelling
 from streams.events.formats.json_lines.numbers import suspicious
 from streams.events.formats.json_lines.values import MIXED, NO_DOUBLES, TOO_WIDE, ColumnFault, LineFault, Needs, members
 from streams.events.formats.text.entries import TextEntries
@@ -43,9 +43,8 @@ class JsonLinesEntries(TextEntries):
         return len(raw) if last else (raw.rfind(b"\n") if b"\n" in raw else raw.rfind(b"\r")) + 1
 
     def _line_of(self, raw: bytes, at: int, place: int) -> int:
-        """The number of the line that a place within a piece stands in; the piece begins at byte `at` of the file."""
         self.line_end = ord("\n") if b"\n" in raw else ord("\r")
-        return self._line(at) + raw.count(self.line_end, 0, place)
+        return super()._line_of(raw, at, place)
 
     def _seen(self, raw: bytes, at: int) -> int:
         if raw.isspace():
@@ -64,13 +63,13 @@ class JsonLinesEntries(TextEntries):
         if count != table.num_rows:
             self._looked_at(raw, at)
             what = f"{count:,} lines from line {self._line(at):,} on hold {table.num_rows:,} objects"
-            raise StorageError(what, self.path, "write one a line", failure_class="data-bad")
+            raise data_bad(what, self.path, "write one a line")
         doubtful, places = suspicious(raw, table)
         if doubtful:
             return self._looked_at(raw, at)
         self._no_doubles |= places
         for found in table.schema:
-            self._merge(found.name, _timeless(found.type))
+            self._merge(found.name, mapped(found.type, timeless))  # as they are written
         return count
 
     def _typed(self) -> tuple[list[pa.Field], dict[str, str]]:
@@ -85,7 +84,7 @@ class JsonLinesEntries(TextEntries):
                 self._faults[name] = TOO_WIDE
                 continue
             try:
-                fields.append(travelling(pa.field(name, _text_for_nothing(kind))))
+                fields.append(travelling(pa.field(name, mapped(kind, _text_for_nothing))))
             except NoArrowType as error:
                 self._faults[name] = f"cannot be read: {error}"
         return fields, self._faults
@@ -104,8 +103,8 @@ class JsonLinesEntries(TextEntries):
                 what = f"line {self._line_of(raw, at, place):,} {fault}"
                 if fault.broken:
                     then = "fetch it again from its source, or check the file there"
-                    raise StorageError(what, self.path, then, failure_class="data-bad") from None
-                raise StorageError(what, self.path, "write it otherwise", failure_class="permanent") from None
+                    raise data_bad(what, self.path, then) from None
+                raise permanent(what, self.path, "write it otherwise") from None
             for name, value in found.items():
                 needs.setdefault(name, Needs()).see(value)
             count += 1
@@ -154,7 +153,7 @@ class JsonLinesEntries(TextEntries):
 
     def _all_fit(self, name: str, kind: pa.DataType) -> bool:
         """Whether a column can be read so wherever it is: in some pieces its whole numbers may be negative."""
-        schema = pa.schema([pa.field(name, _text_for_nothing(kind))])
+        schema = pa.schema([pa.field(name, mapped(kind, _text_for_nothing))])
         for place in self._places:
             try:
                 _read(self._text.read(*place), schema)
@@ -172,7 +171,7 @@ class JsonLinesEntries(TextEntries):
             if np.cumsum(steps).max(initial=0) > DEPTH_MAX:
                 line_number = self._line_of(raw, at, place)
                 what = f"line {line_number:,} holds more than {DEPTH_MAX} lists and objects in each other"
-                raise StorageError(what, self.path, failure_class="permanent")
+                raise permanent(what, self.path)
 
 
 def _count(raw: bytes, character: int) -> int:
@@ -234,23 +233,6 @@ def _at(kind: pa.DataType, place: tuple[str, ...]) -> pa.DataType | None:
     return kind
 
 
-def _timeless(kind: pa.DataType) -> pa.DataType:
-    """Times as text, as they are written."""
-    if pa.types.is_temporal(kind):
-        return pa.string()
-    if pa.types.is_list(kind):
-        return pa.list_(_timeless(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([(field.name, _timeless(field.type)) for field in kind])
-    return kind
-
-
 def _text_for_nothing(kind: pa.DataType) -> pa.DataType:
     """A column of nothing is text."""
-    if pa.types.is_null(kind):
-        return pa.string()
-    if pa.types.is_list(kind):
-        return pa.list_(_text_for_nothing(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([(field.name, _text_for_nothing(field.type)) for field in kind])
-    return kind
+    return pa.string() if pa.types.is_null(kind) else kind

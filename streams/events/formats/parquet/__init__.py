@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from streams.core.selections.entries import EventSelection
 from streams.events.checked_file import CheckedFile
-from streams.events.entries import Entries, path_kind
-from streams.events.formats.entry_format import EntryFormat
+from streams.events.entries import path_kind
+from streams.events.formats.entry_format import EntryFormat, opened_by
 
 _MAGIC = (b"PAR1", b"PARE")
 _TABLES_OF_TEXT = ("csv", "tsv")
@@ -18,10 +17,6 @@ def _begins(head: bytes, file: CheckedFile) -> bool:
     return path_kind(file.path) not in _TABLES_OF_TEXT or file.pread(file.bytes - 4, file.bytes) == head[:4]
 
 
-def _open(file: CheckedFile, selection: EventSelection) -> Entries:
-    from streams.events.formats.parquet.entries import ParquetEntries
-
-    return ParquetEntries(file, selection)
-
-
-FORMAT = EntryFormat("Parquet", ("parquet",), _open, _begins)
+FORMAT = EntryFormat(
+    "Parquet", ("parquet",), opened_by("streams.events.formats.parquet.entries", "ParquetEntries"), _begins
+)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from streams.core.selections.entries import EventSelection
 from streams.events.checked_file import NOT_SUPPORTED, CheckedFile, not_implemented, unsupported
-from streams.events.columns import NoArrowType, travelling
+from streams.events.columns import NoArrowType, mapped_field, travelling
 from streams.events.cut_points import CutPoints
 from streams.events.entries import Entries, chosen, refuse_unreadable, without_tree
 from streams.events.formats.parquet.footer import Chunk, chunks
@@ -63,7 +63,7 @@ class ParquetEntries(Entries):
             columns = [(self._edges, _sizes(known, leaves[f.name], self._edges, least_bytes(f.type))) for f in fields]
             borders = CutPoints(start, stop, columns)
         self._stream: _Streamed | None = None
-        self._found(pa.schema(fields), unreadable, self._edges[-1], borders)
+        self._found(pa.schema(fields), unreadable, borders)
         row_bytes = borders.bytes_between(start, stop) // max(1, stop - start) + 1
         self._batch_rows = max(1, min(_BATCH_ROWS_MAX, _BATCH_BYTES // row_bytes))
 
@@ -115,13 +115,10 @@ def _joined(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> list[pa.Arr
     """The batches' columns, each one array of the schema's type."""
     found = []
     for i, field in enumerate(schema):
-        pieces = [_as(batch.column(i), field.type) for batch in batches]
+        columns = [batch.column(i) for batch in batches]
+        pieces = [column if column.type == field.type else column.cast(field.type) for column in columns]
         found.append(pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces) if pieces else pa.nulls(0, field.type))
     return found
-
-
-def _as(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    return array if array.type == kind else array.cast(kind)
 
 
 def _lacks(error: BaseException) -> str | None:
@@ -158,33 +155,18 @@ def _plan(
                         seen[chunk] = _chunk_fault(chunk)
                     if (fault := seen[chunk]) is not None:
                         raise NoArrowType(f"{NOT_SUPPORTED}{fault}")
-            fields.append(travelling(_plain_field(schema.field(name))))
+            fields.append(travelling(mapped_field(schema.field(name), _unwrapped)))
         except NoArrowType as error:
             unreadable[name] = str(error)
     return fields, unreadable
 
 
-def _plain_type(kind: pa.DataType) -> pa.DataType:
+def _unwrapped(kind: pa.DataType) -> pa.DataType:
     """What the values are, however they are wrapped."""
     if isinstance(kind, pa.BaseExtensionType):
-        return _plain_type(kind.storage_type)
-    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
-        return _plain_type(kind.value_type)
-    if pa.types.is_struct(kind):
-        return pa.struct([_plain_field(kind.field(i)) for i in range(kind.num_fields)])
-    if pa.types.is_map(kind):
-        return pa.map_(_plain_field(kind.key_field), _plain_field(kind.item_field), kind.keys_sorted)
-    if pa.types.is_fixed_size_list(kind):
-        return pa.list_(_plain_field(kind.value_field), kind.list_size)
-    if pa.types.is_large_list(kind):
-        return pa.large_list(_plain_field(kind.value_field))
-    if pa.types.is_list(kind):
-        return pa.list_(_plain_field(kind.value_field))
-    return kind
-
-
-def _plain_field(field: pa.Field) -> pa.Field:
-    return pa.field(field.name, _plain_type(field.type), nullable=field.nullable)
+        return _unwrapped(kind.storage_type)
+    wrapped = pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind)
+    return _unwrapped(kind.value_type) if wrapped else kind
 
 
 def _leaf_ranges(schema: pa.Schema) -> dict[str, range]:
@@ -198,7 +180,7 @@ def _leaf_ranges(schema: pa.Schema) -> dict[str, range]:
 
 
 def _leaves(kind: pa.DataType) -> int:
-    kind = _plain_type(kind)
+    kind = _unwrapped(kind)
     return sum(_leaves(kind.field(i).type) for i in range(kind.num_fields)) if kind.num_fields else 1
 
 

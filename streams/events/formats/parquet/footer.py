@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from streams.core.varint import varint
 from streams.events.checked_file import CheckedFile
 
 CHUNKS_MAX = 20_000
@@ -97,15 +98,11 @@ class _Compact:
         return self._raw[self._at - 1]
 
     def varint(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self.byte()
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value
-            shift += 7
-            if shift > 63:
-                raise ValueError("its footer holds a number that is none")
+        try:
+            value, self._at = varint(self._raw, self._at)
+        except IndexError:
+            raise ValueError("its footer is cut short") from None
+        return value
 
     def zigzag(self) -> int:
         value = self.varint()

@@ -12,7 +12,7 @@ import uproot.source.futures
 
 from streams.core.names import shown
 from streams.core.selections.entries import EventSelection, nearest
-from streams.errors import StorageError
+from streams.errors import permanent
 from streams.events.checked_file import CheckedFile
 from streams.events.cut_points import CutPoints
 from streams.events.entries import Entries, chosen, refuse_unreadable
@@ -51,7 +51,7 @@ class RootEntries(Entries):
             refuse_unreadable(unreadable, selection, file.path, fields)
             start, stop = self._range(self._tree.entries)
             borders = CutPoints(start, stop, self._tree.borders())
-        self._found(pa.schema(fields), unreadable, self._tree.entries, borders)
+        self._found(pa.schema(fields), unreadable, borders)
 
     def _load(self, start: int, stop: int) -> Sequence[pa.Array]:
         return self._tree.load(start, stop)
@@ -83,17 +83,13 @@ def _open_tree(file: CheckedFile, wanted: str) -> tuple[str, Any]:
     if wanted:
         if wanted not in trees:
             names = list(trees)
-            raise StorageError(
-                f"no tree {shown(wanted)!r}{nearest(wanted, names)}", file.path, failure_class="permanent"
-            )
+            raise permanent(f"no tree {shown(wanted)!r}{nearest(wanted, names)}", file.path)
         return wanted, trees[wanted][1].get()
     if len(trees) == 1:
         ((name, (_, key)),) = trees.items()
         return name, key.get()
     if not trees:
         has = f"; there is {shown(', '.join(others[:5]))}" if others else "; it is empty"
-        raise StorageError(f"no tree in the file{has}", file.path, failure_class="permanent")
+        raise permanent(f"no tree in the file{has}", file.path)
     listed = ", ".join(shown(name, 60) for name in list(trees)[:10])
-    raise StorageError(
-        f"{len(trees)} trees in the file: {listed}", file.path, "name one, as TREE{COLUMN}", failure_class="permanent"
-    )
+    raise permanent(f"{len(trees)} trees in the file: {listed}", file.path, "name one, as TREE{COLUMN}")

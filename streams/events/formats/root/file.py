@@ -30,7 +30,7 @@ def open_root(file: CheckedFile) -> Any:
     """Its directory, read through `file`, with no cache and no class that another file taught."""
     return uproot.open(
         {file.path: None},
-        handler=_source_of(file),
+        handler=type("CountedSource", (_CountedSource,), {"counted": file}),
         object_cache=None,
         array_cache=None,
         custom_classes=_own_classes(),
@@ -69,10 +69,6 @@ def _own_classes() -> dict[str, Any]:
             members = {"known_versions": dict(versions), "__module__": cls.__module__}
             own[name] = type(cls)(cls.__name__, (cls,), members)
     return own
-
-
-def _source_of(file: CheckedFile) -> type[uproot.source.chunk.Source]:
-    return type("CountedSource", (_CountedSource,), {"counted": file})
 
 
 class _CountedSource(uproot.source.chunk.Source):  # type: ignore[misc]

@@ -23,7 +23,7 @@ from uproot.interpretation.objects import CannotBeAwkward
 from uproot.interpretation.strings import AsStrings
 
 from streams.core.names import shown
-from streams.errors import StorageError, Transfer2goError
+from streams.errors import StorageError, Transfer2goError, data_bad
 from streams.events import entries as windows
 from streams.events.checked_file import CheckedFile, in_words
 from streams.events.columns import NoArrowType, arrow_array, arrow_field
@@ -126,7 +126,7 @@ class BranchTree:
             # Damage looks the same as a type that uproot cannot read; another source may have it whole.
             what = f"cannot read the column {shown(column.name)!r}: {why}"
             then = "name other columns, end the selection with ? to skip it, or fetch the file again"
-            raise StorageError(what, self._file.path, then, failure_class="data-bad") from error
+            raise data_bad(what, self._file.path, then) from error
         return field
 
     def _values(self, column: _Column, start: int, stop: int) -> Any:

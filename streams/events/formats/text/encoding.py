@@ -8,7 +8,7 @@ from __future__ import annotations
 import codecs
 
 from streams.core.selections.text_format import UTF8
-from streams.errors import StorageError
+from streams.errors import StorageError, permanent
 from streams.events.checked_file import CheckedFile
 
 _MARKS = (
@@ -46,7 +46,7 @@ class TextFile:
             raise self._refused("it is no UTF-8 text: of its first bytes more than a third are NUL", "utf-16-le")
 
     def _refused(self, what: str, such: str) -> StorageError:
-        return StorageError(what, self._file.path, _then(such), failure_class="permanent")
+        return permanent(what, self._file.path, _then(such))
 
     def read(self, start: int, stop: int) -> bytes:
         """What the bytes `[start, stop)` say, as UTF-8; a character that is cut off by `stop` is left out."""
@@ -91,7 +91,7 @@ class TextFile:
             what, then = f"it is not UTF-8 at {where}", _then("latin-1")
         else:
             what, then = f"it is not {self.encoding} at {where}", "name the encoding it has"
-        return StorageError(what, self._file.path, then, failure_class="permanent")
+        return permanent(what, self._file.path, then)
 
 
 def _then(such: str) -> str:

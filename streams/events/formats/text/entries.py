@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from streams.core.names import shown
 from streams.core.selections.entries import EventSelection
-from streams.errors import StorageError
+from streams.errors import permanent
 from streams.events.checked_file import CheckedFile
 from streams.events.cut_points import CutPoints
 from streams.events.entries import Entries, chosen, without_tree
@@ -51,7 +51,7 @@ class TextEntries(Entries):
             start, stop = self._range(self._edges[-1])
             borders = CutPoints(start, stop, [(self._edges, [b - a for a, b in self._places])])
         self._last: tuple[int, pa.RecordBatch] | None = None
-        self._found(pa.schema(fields), unreadable, self._edges[-1], borders)
+        self._found(pa.schema(fields), unreadable, borders)
 
     @abstractmethod
     def _begin(self) -> int:
@@ -82,15 +82,15 @@ class TextEntries(Entries):
         then = "write such values as text, name other columns" + (
             "" if self.selection.lenient else ", or end the selection with ? to skip it"
         )
-        raise StorageError(f"the column {shown(name)!r} {why}{more}", self.path, then, failure_class="permanent")
-
-    def _too_long(self, at: int) -> StorageError:
-        what = f"line {self._line(at):,} is longer than {LINE_BYTES_MAX:,} bytes"
-        return StorageError(what, self.path, failure_class="permanent")
+        raise permanent(f"the column {shown(name)!r} {why}{more}", self.path, then)
 
     def _line(self, at: int) -> int:
         """The number, from 1, of the line that begins at a byte of the file."""
         return self._text.lines_before(at, self.line_end) + 1
+
+    def _line_of(self, raw: bytes, at: int, place: int) -> int:
+        """The number of the line that a place within a piece stands in; the piece begins at byte `at` of the file."""
+        return self._line(at) + raw.count(self.line_end, 0, place)
 
     def _pieces(self, at: int) -> Iterator[tuple[int, int, bytes]]:
         """Whole lines, in order: from which byte to which, and what they say as UTF-8."""
@@ -101,7 +101,7 @@ class TextEntries(Entries):
             end = self._whole_lines(raw, at, last=stop == size)
             if not end:
                 if length >= LINE_BYTES_MAX:
-                    raise self._too_long(at)
+                    raise permanent(f"line {self._line(at):,} is longer than {LINE_BYTES_MAX:,} bytes", self.path)
                 length *= 2
                 continue
             if end < len(raw):

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from streams.core.names import shown
 from streams.core.selections.objects import name_fault
-from streams.errors import StorageError
+from streams.errors import StorageError, permanent
 from streams.events.checked_file import CheckedFile
 from streams.objects.containers.container import Container
 from streams.objects.containers.root.keys import Head, Key, Place, unpacked_object, walk
@@ -76,8 +76,7 @@ def layout_of(file: CheckedFile, place: Place) -> Layout:
         head = Head.read(file)
         fault = _fault(place)
         if fault is not None:
-            what = f"the object {shown(place.name)!r} cannot travel: {fault}"
-            raise StorageError(what, file.path, "name others", failure_class="permanent")
+            raise permanent(f"the object {shown(place.name)!r} cannot travel: {fault}", file.path, "name others")
         _require_record(file, place.key)
         if place.key.classname in _TREES:
             from streams.objects.containers.root.trees import tree_layout
@@ -86,7 +85,7 @@ def layout_of(file: CheckedFile, place: Place) -> Layout:
         unpacked = unpacked_object(file, place.key)
         if _BRANCH.search(unpacked):
             what = f"the object {shown(place.name)!r} cannot travel: it holds a tree, whose entries are elsewhere"
-            raise StorageError(what, file.path, "name others", failure_class="permanent")
+            raise permanent(what, file.path, "name others")
         return lay_out(file, head, Contents(place, uuid_of(head, place.key, unpacked)))
 
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from streams.core.names import shown
-from streams.errors import StorageError
+from streams.errors import StorageError, permanent
 from streams.events.checked_file import CheckedFile
 from streams.events.formats.root.file import keys_of, open_root
 from streams.objects.containers.root.keys import DIRECTORIES, NARROW_MAX, Head, Place, unpacked_object
@@ -98,8 +98,7 @@ def _moved(starts: Any, moved: Mapping[int, int]) -> Any:
 
 
 def _cannot(place: Place, why: str, file: CheckedFile) -> StorageError:
-    what = f"the object {shown(place.name)!r} cannot travel: {why}"
-    return StorageError(what, file.path, "ask for its entries", failure_class="permanent")
+    return permanent(f"the object {shown(place.name)!r} cannot travel: {why}", file.path, "ask for its entries")
 
 
 def _require_baskets(file: CheckedFile, baskets: list[tuple[int, int]]) -> None:

@@ -20,14 +20,14 @@ from streams.consuming.outbox import Marks, Outbox
 from streams.core import records as m
 from streams.core import topics
 from streams.core.names import Destination, IntentId, ManifestId, Site
-from streams.core.readers.claims import Claim, writer_name
+from streams.core.readers.claims import NameClaim, writer_name
 from streams.core.readers.process import ReaderProcess, Said
-from streams.core.readers.reader import Known, Reader
+from streams.core.readers.reader import IntentReader, Known
 from streams.core.readers.window import Ask
 from streams.errors import CLUSTER_AWAY, NotFound, Temporary, Transfer2goError, UsageError, WireError
 from streams.kafka.publish import Publisher, wall_ms
 from streams.kafka.reader import Record
-from streams.kafka.replay import Start, replay
+from streams.kafka.replay import StartAt, replay
 from streams.kafka.steady import SteadyReader
 from streams.settings import Settings
 from streams.storage.checksums import crc32c
@@ -107,7 +107,7 @@ class ReaderSession:
             raise NotFound(f"{who} at {self._site} is a destination of {intent}; consumers: {there}")
         raise UsageError(f"{intent} has several consumers at {self._site}: {there}", next="name one")
 
-    def begin(self, reader: Reader) -> None:
+    def begin(self, reader: IntentReader) -> None:
         writer = self._publisher.writer
         self._process = ReaderProcess(reader, writer, lease_ms=self._lease_ms, retry_ms=self._retry_ms)
         if reader.exclusive:
@@ -275,7 +275,7 @@ class ReaderSession:
         if not bodies:
             return told
         written_ms, now_ms = min(self.known.written_ms[manifest] for manifest in told), wall_ms()
-        since: Start
+        since: StartAt
         if self._thread is not None:  # heard of just now, whatever the source's clock says
             since = max(0, min(written_ms, now_ms) - PAUSED_MS)
         elif written_ms > now_ms + CLOCKS_MS:  # by how much that clock is wrong nobody knows: all is read
@@ -283,10 +283,10 @@ class ReaderSession:
         else:
             since = max(0, written_ms - AHEAD_MS)
         partitions = self._partitions_of(bodies)
-        start: Start = since or "beginning"
+        start: StartAt = since or "beginning"
         for record in replay(self._settings, self._site, [topics.CHUNK_EVENTS], partitions=partitions, start=start):
             if (found := self._progress(process, record)) is not None and found[0].manifest in told:
-                told[found[0].manifest].append((Claim.by(found[0].attempt, found[1]), found[0]))
+                told[found[0].manifest].append((NameClaim.by(found[0].attempt, found[1]), found[0]))
         return told
 
     def _progress(self, process: ReaderProcess, record: Record) -> tuple[m.TransferProgress, str] | None:

@@ -8,7 +8,7 @@ An entry is taken from the first record that brought it. What a crash leaves, at
 - before the first sync: maybe no file, or less of it. Nothing was reported.
 - while appending: a torn record at the end; it is cut off, and asked for again.
 - after the sync, before the report: durable entries nobody counts; they come again and are skipped.
-- after the report: opening reads every record back. What was reported and is not there is `PartLost`.
+- after the report: opening reads every record back. What was reported and is not there is `PartFileLost`.
 Two writers never: the file stays locked while it is open, and before each append its name must still lead to it.
 """
 
@@ -32,9 +32,9 @@ from streams.events.spool_records import (
     HEAD_BYTES,
     RECORD_BYTES_MAX,
     Cover,
-    Head,
     Index,
     Recent,
+    SpoolHead,
     file_head,
     pread_all,
     pwrite_all,
@@ -44,7 +44,7 @@ from streams.events.spool_records import (
 )
 from streams.storage import oserrors
 from streams.storage.checksums import crc32c
-from streams.storage.endpoint import PartLost
+from streams.storage.endpoint import PartFileLost
 
 _NUMBERS = count(1)
 
@@ -52,7 +52,7 @@ _NUMBERS = count(1)
 class Spool(Closing):
     """One thread may add while another syncs and reads (a `Sealing`); it is closed when neither is at work.
 
-    After any error but `PartLost` it can be used further.
+    After any error but `PartFileLost` it can be used further.
     """
 
     def __init__(
@@ -65,15 +65,15 @@ class Spool(Closing):
     ) -> None:
         """Create or resume the part at `path`; `verified`: entries that an earlier process synced and reported.
 
-        `recent`: where a sealing that follows closely finds batches without reading them back. `PartLost` if verified
-        entries are not all there; StorageError (transient) while another process has it open.
+        `recent`: where a sealing that follows closely finds batches without reading them back. `PartFileLost` if
+        verified entries are missing; StorageError (transient) while another process has it open.
         """
         self.path = path
         self.cap_bytes = cap_bytes
         self.schema: pa.Schema | None = None
         self.durable = EMPTY
         """Entries that are synced."""
-        self.lost: PartLost | None = None
+        self.lost: PartFileLost | None = None
         self._index = Index()
         self._cover = Cover()
         self._recent = recent
@@ -141,7 +141,7 @@ class Spool(Closing):
         return news
 
     def sync(self) -> Ranges:
-        """Make durable what is taken; returns the entries that are. Any failure is `PartLost`."""
+        """Make durable what is taken; returns the entries that are. Any failure is `PartFileLost`."""
         self._still_usable()
         taken = self.taken  # what another thread adds from now on may be too late
         if taken != self.durable or not self._name_durable:
@@ -181,7 +181,7 @@ class Spool(Closing):
             self._fd = -1
         if self._recent is not None:
             self._recent.forget(self._number)
-        self.lost = self.lost or PartLost("the part was closed", self.path)
+        self.lost = self.lost or PartFileLost("the part was closed", self.path)
 
     # opening
 
@@ -203,17 +203,17 @@ class Spool(Closing):
         missing = verified - self.durable
         if missing:
             start, stop = missing.spans[0]
-            raise PartLost(f"{missing.size} verified entries are gone, the first [{start}, {stop})", self.path)
+            raise PartFileLost(f"{missing.size} verified entries are gone, the first [{start}, {stop})", self.path)
 
     def _resume(self) -> None:
         """Read every record back, cut what is torn, and make the rest durable: a killed process may not have."""
         salt = salt_of(pread_all(self._fd, FILE_HEAD_BYTES, 0))
         if salt is None:
-            raise PartLost("not a part of entries", self.path, failure_class="data-bad")
+            raise PartFileLost("not a part of entries", self.path, failure_class="data-bad")
         self._salt = salt
         at, size = FILE_HEAD_BYTES, os.fstat(self._fd).st_size
         while at + HEAD_BYTES <= size:
-            head = Head.parsed(pread_all(self._fd, HEAD_BYTES, at), salt)
+            head = SpoolHead.parsed(pread_all(self._fd, HEAD_BYTES, at), salt)
             if head is None or at + HEAD_BYTES + head.length > size:
                 break
             payload = pread_all(self._fd, head.length, at + HEAD_BYTES)
@@ -224,7 +224,7 @@ class Spool(Closing):
         self._end = at
         self.sync()
 
-    def _believe(self, head: Head, offset: int, payload: bytes) -> None:
+    def _believe(self, head: SpoolHead, offset: int, payload: bytes) -> None:
         if self.schema is None:
             try:
                 self.schema = unpack(payload, self.cap_bytes).schema
@@ -235,7 +235,7 @@ class Spool(Closing):
     # writing and reading
 
     def _append(self, start: int, stop: int, payload: bytes | memoryview, gaps: list[Span]) -> None:
-        head = Head(len(payload), start, stop, crc32c(payload))
+        head = SpoolHead(len(payload), start, stop, crc32c(payload))
         try:
             pwrite_all(self._fd, [head.packed(self._salt), payload], self._end)
         except OSError:
@@ -261,16 +261,16 @@ class Spool(Closing):
             record = pread_all(self._fd, HEAD_BYTES + length, offset)
         except OSError as error:
             raise self._failed(error) from error
-        head = Head.parsed(record[:HEAD_BYTES], self._salt)
+        head = SpoolHead.parsed(record[:HEAD_BYTES], self._salt)
         payload = memoryview(record)[HEAD_BYTES:]
         if head is None or head.length != length or crc32c(payload) != head.crc32c:
             what = f"a record at byte {offset} is not as it was written"
-            raise self._lose(PartLost(what, self.path, failure_class="data-bad"))
+            raise self._lose(PartFileLost(what, self.path, failure_class="data-bad"))
         try:
             self._last = (offset, head.start, unpack(payload, self.cap_bytes))
         except WireError as error:
             what = f"a record at byte {offset} cannot be read: {error}"
-            raise self._lose(PartLost(what, self.path, failure_class="data-bad")) from error
+            raise self._lose(PartFileLost(what, self.path, failure_class="data-bad")) from error
         return self._last[1:]
 
     # failing
@@ -300,14 +300,14 @@ class Spool(Closing):
         try:
             ours = same_file(os.lstat(self.path), os.fstat(self._fd))
         except FileNotFoundError:
-            raise self._lose(PartLost("the part file is gone", self.path)) from None
+            raise self._lose(PartFileLost("the part file is gone", self.path)) from None
         if not ours:
-            raise self._lose(PartLost("another file took the part's name", self.path))
+            raise self._lose(PartFileLost("another file took the part's name", self.path))
 
     def _failed(self, error: OSError) -> StorageError:
         failure = oserrors.writing(error, self.path)
-        return self._lose(failure) if isinstance(failure, PartLost) else failure
+        return self._lose(failure) if isinstance(failure, PartFileLost) else failure
 
-    def _lose(self, lost: PartLost) -> PartLost:
+    def _lose(self, lost: PartFileLost) -> PartFileLost:
         self.lost = lost
         return lost

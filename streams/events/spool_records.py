@@ -44,7 +44,7 @@ def salt_of(head: bytes) -> bytes | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class SpoolHead:
     """Of a record: the length of its payload in bytes, its entries, its crc32c."""
 
     length: int

@@ -22,7 +22,7 @@ STALL_S = 15.0
 """A replay that hears nothing for so long, records or ends, says so: a live broker answers every 100 ms."""
 _WAIT_S = 0.1
 
-Start = Literal["beginning", "end"] | int | Mapping[LogPartition, int]
+StartAt = Literal["beginning", "end"] | int | Mapping[LogPartition, int]
 """Where to begin: an int is a time (ms of the epoch), a mapping the next offset to read of each place."""
 
 
@@ -32,7 +32,7 @@ def replay(
     topics: Iterable[str],
     *,
     partitions: Iterable[int] | None = None,
-    start: Start = "beginning",
+    start: StartAt = "beginning",
     committed: bool = True,
     large_records: bool = False,
 ) -> Iterator[Record]:
@@ -105,7 +105,7 @@ def tail(
     topics: Iterable[str],
     *,
     stop: Callable[[], bool],
-    start: Start = "end",
+    start: StartAt = "end",
     large_records: bool = False,
     on_away: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Record]:
@@ -144,7 +144,7 @@ def _places(reader: LogReader, topics: Iterable[str], partitions: Iterable[int] 
 
 
 def _starts(
-    reader: LogReader, places: list[LogPartition], start: Start, begins: dict[LogPartition, int]
+    reader: LogReader, places: list[LogPartition], start: StartAt, begins: dict[LogPartition, int]
 ) -> dict[LogPartition, int]:
     if start == "beginning":
         return begins

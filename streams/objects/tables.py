@@ -11,10 +11,10 @@ from streams.events.checked_file import CheckedFile
 
 LINES_MAX = 200_000
 """Of all tables together, about 400 bytes each; the last one is kept whatever its size."""
-Table = TypeVar("Table", bound=Sized)
+ObjectTable = TypeVar("ObjectTable", bound=Sized)
 
 
-class Tables:
+class ObjectTables:
     """Shared by the threads of a process. A table is made by one thread at a time."""
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Tables:
         self._kept: OrderedDict[tuple[str, str, str], Any] = OrderedDict()
         self._lines = 0
 
-    def of(self, file: CheckedFile, name: str, make: Callable[[], Table]) -> Table:
+    def of(self, file: CheckedFile, name: str, make: Callable[[], ObjectTable]) -> ObjectTable:
         """The table `name` of this version of the file; made unless it is kept."""
         key = (file.path, file.version, name)
         with self._lock:
@@ -35,9 +35,9 @@ class Tables:
                 while self._lines > LINES_MAX and len(self._kept) > 1:
                     _, old = self._kept.popitem(last=False)
                     self._lines -= len(old)
-            found: Table = self._kept[key]
+            found: ObjectTable = self._kept[key]
             return found
 
 
-TABLES = Tables()
+TABLES = ObjectTables()
 """Of this process."""

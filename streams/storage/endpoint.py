@@ -18,7 +18,7 @@ found by `find_keys`.
 **Writing.** Bytes of a file grow in a *part* beside the target, never under the final name:
 1. `present`: maybe the file is there already (then `discard` the own tag: a crash may have left its part); a different
    file there is a permanent failure.
-2. `open_part(lfn, tag, …)`, the tag from `part_tag`. With `verified` ranges it must find them, else `PartLost`.
+2. `open_part(lfn, tag, …)`, the tag from `part_tag`. With `verified` ranges it must find them, else `PartFileLost`.
 3. `write` in any order. A byte is taken once: what is covered already is skipped, so checksum and disk agree.
 4. `sync`, or `sync_group` for many: returns what is durable; only that may be reported as progress.
 5. `seal`, or `seal_group` for many: syncs, compares size and adler32, gives the final name without replacing, makes
@@ -32,9 +32,9 @@ deleted are an item's own parts: by `discard`, and by a seal that ended (already
 keys of a store are no part of it. Nothing is opened but directories. `path_of` and `lfn_of` translate between LFNs and
 the names of a walk; each undoes the other.
 
-**Failing.** `StorageError.failure_class` says whether to come back. `PartLost` (a StorageError): this part is useless,
-`discard` it and take the next attempt; but ask `present` first: another writer of the same item may have sealed it.
-After any error but `PartLost` a part can be used further. In a group one item's failure never touches another's.
+**Failing.** `StorageError.failure_class` says whether to come back. `PartFileLost` (a StorageError): this part is
+useless, `discard` it and take the next attempt; but ask `present` first: another writer of the same item may have sealed
+it. After any error but `PartFileLost` a part can be used further. In a group one item's failure never touches another's.
 
 **Threads.** Endpoints may be shared; a part or reader is used by one thread at a time.
 """
@@ -63,7 +63,7 @@ class FileMissing(StorageError):
     """No such file (permanent)."""
 
 
-class PartLost(StorageError):
+class PartFileLost(StorageError):
     """The part's bytes cannot be trusted or are gone; only a new attempt helps."""
 
 
@@ -105,7 +105,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class SealedFile:
     """A file that is durable under its final name. `already`: it was there before this seal."""
 
     lfn: str
@@ -115,7 +115,7 @@ class Sealed:
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class PlacedFile:
     """A user's file brought under the root. `how`: link, clone, copy, or already."""
 
     lfn: str
@@ -175,11 +175,11 @@ class Part(Closing, ABC):
 
     @abstractmethod
     def sync(self) -> Ranges:
-        """Make it durable; returns the ranges (of the file's bytes) that are. Any failure is `PartLost`."""
+        """Make it durable; returns the ranges (of the file's bytes) that are. Any failure is `PartFileLost`."""
 
     @abstractmethod
-    def seal(self) -> Sealed:
-        """Give the file its final name. Transient while bytes are missing; `PartLost` data-bad if adlers differ."""
+    def seal(self) -> SealedFile:
+        """Give the file its final name. Transient while bytes are missing; `PartFileLost` data-bad if adlers differ."""
 
     @abstractmethod
     def discard(self) -> None:
@@ -288,7 +288,7 @@ class WritableStorage(ABC):
         return answer
 
     @abstractmethod
-    def place(self, lfn: str, source_path: str, *, link: bool = True) -> Placed:
+    def place(self, lfn: str, source_path: str, *, link: bool = True) -> PlacedFile:
         """Bring a local file under the root, atomically, never replacing. `link=False`: always an own copy."""
 
     @abstractmethod
@@ -309,7 +309,7 @@ class WritableStorage(ABC):
         """`sync` of each, together."""
 
     @abstractmethod
-    def seal_group(self, parts: Sequence[Part]) -> list[Sealed | StorageError]:
+    def seal_group(self, parts: Sequence[Part]) -> list[SealedFile | StorageError]:
         """`seal` of each, together: one sync of the disk, all names, each directory once."""
 
     @abstractmethod

@@ -28,10 +28,10 @@ from streams.storage.endpoint import (
     FileStat,
     OnDisk,
     Part,
-    PartLost,
-    Placed,
+    PartFileLost,
+    PlacedFile,
     Reader,
-    Sealed,
+    SealedFile,
     Wanted,
     checked_tag,
     different_file,
@@ -121,7 +121,7 @@ class MemoryEndpoint(Endpoint):
     def present_group(self, wanted: Sequence[Wanted]) -> list[bool | StorageError]:
         return [self._present(one) for one in wanted]
 
-    def place(self, lfn: str, source_path: str, *, link: bool = True) -> Placed:
+    def place(self, lfn: str, source_path: str, *, link: bool = True) -> PlacedFile:
         self._checked(lfn)
         with open_local(lfn, source_path) as source:
             content = source.pread(0, source.stat.bytes)
@@ -131,7 +131,7 @@ class MemoryEndpoint(Endpoint):
                 how = "already"
             else:
                 self.files[lfn] = Blob(content)
-            return Placed(lfn, len(content), adler, self.stat(lfn).version, how)
+            return PlacedFile(lfn, len(content), adler, self.stat(lfn).version, how)
 
     def open_part(
         self,
@@ -146,13 +146,13 @@ class MemoryEndpoint(Endpoint):
         name, ranges = (self._checked(lfn), checked_tag(tag)), Ranges(verified)
         with self.lock:
             if ranges and name not in self.parts:
-                raise PartLost("the part is gone", self.pfn(lfn))
+                raise PartFileLost("the part is gone", self.pfn(lfn))
             return MemoryPart(self, lfn, tag, self.parts.setdefault(name, Blob()), bytes, adler32, ranges)
 
     def sync_group(self, parts: Sequence[Part]) -> list[Ranges | StorageError]:
         return [_answer(part.sync) for part in parts]
 
-    def seal_group(self, parts: Sequence[Part]) -> list[Sealed | StorageError]:
+    def seal_group(self, parts: Sequence[Part]) -> list[SealedFile | StorageError]:
         return [_answer(part.seal) for part in parts]
 
     def open_beside(self, lfn: str, tag: str) -> Beside:
@@ -227,11 +227,11 @@ class MemoryPart(Part):
         self.lfn, self.tag, self.bytes, self.adler32 = lfn, tag, bytes, adler32
         self._store, self._blob, self._serial = store, blob, blob.serial
         self._adlers = AdlerRanges()
-        self._lost: PartLost | None = None
+        self._lost: PartFileLost | None = None
         for start, stop in verified:
             if stop > min(bytes, len(blob.content)):
                 what = f"the part is shorter ({len(blob.content)} bytes) than what was verified"
-                raise PartLost(what, store.pfn(lfn))
+                raise PartFileLost(what, store.pfn(lfn))
             self._adlers.add(start, stop, None)
 
     @property
@@ -259,7 +259,7 @@ class MemoryPart(Part):
             raise self._lost
         return self.covered
 
-    def seal(self) -> Sealed:
+    def seal(self) -> SealedFile:
         with self._store.lock:
             try:
                 adler = self._verified()
@@ -268,13 +268,13 @@ class MemoryPart(Part):
             if self.lfn in self._store.files:
                 return self._ended(different_file("it came meanwhile", self._pfn), adler)
             self._store.files[self.lfn] = self._store.parts.pop((self.lfn, self.tag))
-            return Sealed(self.lfn, self.bytes, adler, already=False)
+            return SealedFile(self.lfn, self.bytes, adler, already=False)
 
     def discard(self) -> None:
         with self._store.lock:
             if self._store.parts.get((self.lfn, self.tag)) is self._blob:
                 del self._store.parts[self.lfn, self.tag]
-            self._lost = self._lost or PartLost("the part was discarded", self._pfn)
+            self._lost = self._lost or PartFileLost("the part was discarded", self._pfn)
 
     def close(self) -> None:
         pass
@@ -286,7 +286,7 @@ class MemoryPart(Part):
     def _still_ours(self) -> None:
         """The name still has these bytes. If somebody else wrote to them, every known adler is forgotten."""
         if self._lost is None and self._store.parts.get((self.lfn, self.tag)) is not self._blob:
-            self._lost = PartLost("the part is gone, or was sealed by another", self._pfn)
+            self._lost = PartFileLost("the part is gone, or was sealed by another", self._pfn)
         if self._lost is not None:
             raise self._lost
         if self._serial != self._blob.serial:
@@ -305,18 +305,18 @@ class MemoryPart(Part):
         assert whole is not None
         if self.adler32 not in (None, adler32_hex(whole)):
             what = f"checksum differs: expected {self.adler32}, file has {adler32_hex(whole)}"
-            self._lost = PartLost(what, self._pfn, failure_class="data-bad")
+            self._lost = PartFileLost(what, self._pfn, failure_class="data-bad")
             raise self._lost
         return adler32_hex(whole)
 
-    def _ended(self, failure: StorageError, adler: str | None) -> Sealed:
+    def _ended(self, failure: StorageError, adler: str | None) -> SealedFile:
         """Another writer of the item may have sealed it. Deletes the part if nothing can become of it."""
-        if failure.failure_class == "transient" and not isinstance(failure, PartLost):
+        if failure.failure_class == "transient" and not isinstance(failure, PartFileLost):
             raise failure
         (there,) = self._store.present_group([Wanted(self.lfn, self.bytes, adler)])
         self.discard()
         if there is True and adler is not None:
-            return Sealed(self.lfn, self.bytes, adler, already=True)
+            return SealedFile(self.lfn, self.bytes, adler, already=True)
         raise there if isinstance(there, StorageError) else failure
 
 

@@ -6,7 +6,7 @@ import errno
 import os
 
 from streams.errors import StorageError, without_part_names
-from streams.storage.endpoint import FileMissing, PartLost
+from streams.storage.endpoint import FileMissing, PartFileLost
 
 _QUOTA = {errno.ENOSPC, errno.EDQUOT}
 _AUTH = {errno.EACCES, errno.EPERM}
@@ -62,16 +62,16 @@ def reading(error: OSError, where: str) -> StorageError:
 
 
 def writing(error: OSError, where: str) -> StorageError:
-    """A failure at a destination; `PartLost` where the medium failed."""
+    """A failure at a destination; `PartFileLost` where the medium failed."""
     what, then = _words(error)
-    kind = PartLost if error.errno in MEDIUM else StorageError
+    kind = PartFileLost if error.errno in MEDIUM else StorageError
     return kind(f"cannot write: {what}", where, then, failure_class=failure_class(error.errno))
 
 
-def syncing(error: OSError, where: str) -> PartLost:
+def syncing(error: OSError, where: str) -> PartFileLost:
     """Any failed sync loses the part: the kernel drops such pages and a second sync would lie (even on a full disk)."""
     what, then = _words(error)
-    return PartLost(f"cannot sync: {what}", where, then, failure_class=failure_class(error.errno))
+    return PartFileLost(f"cannot sync: {what}", where, then, failure_class=failure_class(error.errno))
 
 
 def naming(error: OSError, where: str) -> StorageError:

@@ -24,9 +24,9 @@ from streams.storage.endpoint import (
     FileStat,
     OnDisk,
     Part,
-    PartLost,
-    Placed,
-    Sealed,
+    PartFileLost,
+    PlacedFile,
+    SealedFile,
     Wanted,
     checked_tag,
     outside,
@@ -34,7 +34,7 @@ from streams.storage.endpoint import (
 from streams.storage.posix_beside import PART_KINDS, PosixBeside, part_name
 from streams.storage.posix_part import PosixPart
 from streams.storage.posix_reader import READ_FLAGS, PosixReader, file_stat, require_regular
-from streams.storage.tree import Tree
+from streams.storage.tree import DirectoryTree
 from streams.storage.writeback import Disk, OpenFds
 
 OPEN_PARTS_MAX = 128
@@ -57,7 +57,7 @@ class PosixEndpoint(Endpoint):
         if rules is not None:
             rules.require_both_ways()
         try:
-            self.tree = Tree(root)
+            self.tree = DirectoryTree(root)
         except OSError as error:
             failure = oserrors.reading(error, root)
             failure.next = "create the directory, or mount the disk"
@@ -135,7 +135,7 @@ class PosixEndpoint(Endpoint):
 
     # writing
 
-    def place(self, lfn: str, source_path: str, *, link: bool = True) -> Placed:
+    def place(self, lfn: str, source_path: str, *, link: bool = True) -> PlacedFile:
         return posix_place.place(self, lfn, source_path, link=link)
 
     def open_part(
@@ -170,7 +170,7 @@ class PosixEndpoint(Endpoint):
     def sync_group(self, parts: Sequence[Part]) -> list[Ranges | StorageError]:
         return posix_group.sync_parts(self, self._mine(parts))
 
-    def seal_group(self, parts: Sequence[Part]) -> list[Sealed | StorageError]:
+    def seal_group(self, parts: Sequence[Part]) -> list[SealedFile | StorageError]:
         return posix_group.seal_parts(self, self._mine(parts))
 
     def discard(self, lfn: str, tag: str) -> bool:
@@ -228,7 +228,7 @@ class PosixEndpoint(Endpoint):
             try:
                 return self.tree.open(part.part_path, _PART_FLAGS)
             except FileNotFoundError:
-                raise PartLost("the part file is gone", part.pfn) from None
+                raise PartFileLost("the part file is gone", part.pfn) from None
         try:
             return self.tree.open(part.part_path, _PART_FLAGS | os.O_CREAT)
         except FileNotFoundError:
@@ -242,7 +242,7 @@ class PosixEndpoint(Endpoint):
         if stat.st_nlink == 1:
             return
         self.unlink_part(part.directory, part.part_name)
-        raise PartLost("the part has another name; it may have been sealed", part.pfn)
+        raise PartFileLost("the part has another name; it may have been sealed", part.pfn)
 
 
 def _is_path(path: str) -> bool:

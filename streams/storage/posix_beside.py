@@ -9,7 +9,7 @@ import os
 
 from streams.storage import oserrors
 from streams.storage.endpoint import Beside
-from streams.storage.tree import Tree
+from streams.storage.tree import DirectoryTree
 
 PART_KINDS = ("part", "final.part")
 """A part of bytes, or a spool of entries; the file that grows from the spool."""
@@ -18,7 +18,7 @@ PART_KINDS = ("part", "final.part")
 class PosixBeside(Beside):
     """Holds the directory open: whatever its path means later, files are opened in this one, beneath the root."""
 
-    def __init__(self, tree: Tree, lfn: str, tag: str, path: str) -> None:
+    def __init__(self, tree: DirectoryTree, lfn: str, tag: str, path: str) -> None:
         self.lfn = lfn
         self.pfn = os.path.join(tree.root, path)
         directory, self._name = os.path.split(path)

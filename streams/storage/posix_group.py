@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from streams.core.ranges import Ranges
 from streams.errors import StorageError, permanent
 from streams.storage import oserrors
-from streams.storage.endpoint import FileMissing, PartLost, Sealed, Wanted, different_file
+from streams.storage.endpoint import FileMissing, PartFileLost, SealedFile, Wanted, different_file
 from streams.storage.posix_part import PosixPart
 from streams.storage.posix_reader import PosixReader
 from streams.storage.writeback import Disk
@@ -77,7 +77,7 @@ def _sync_each(members: Iterable[PosixPart]) -> list[PosixPart]:
             part.fdatasync()
         except OSError as error:
             part.lost_in_sync(error)
-        except PartLost:  # kept in part.lost
+        except PartFileLost:  # kept in part.lost
             continue
         else:
             if not part.name_durable:
@@ -85,8 +85,8 @@ def _sync_each(members: Iterable[PosixPart]) -> list[PosixPart]:
     return unnamed
 
 
-def seal_parts(store: PosixStore, parts: Sequence[PosixPart]) -> list[Sealed | StorageError]:
-    answers: dict[int, Sealed | StorageError] = {}
+def seal_parts(store: PosixStore, parts: Sequence[PosixPart]) -> list[SealedFile | StorageError]:
+    answers: dict[int, SealedFile | StorageError] = {}
     adlers: dict[int, str] = {}
     for at, part in enumerate(parts):
         try:
@@ -109,8 +109,8 @@ def seal_parts(store: PosixStore, parts: Sequence[PosixPart]) -> list[Sealed | S
 
 def _name_all(
     store: PosixStore, directory: str, members: Sequence[tuple[int, PosixPart, str]]
-) -> dict[int, Sealed | StorageError]:
-    answers: dict[int, Sealed | StorageError] = {}
+) -> dict[int, SealedFile | StorageError]:
+    answers: dict[int, SealedFile | StorageError] = {}
     with ExitStack() as stack:
         try:
             fd = stack.enter_context(store.tree.directory(directory))
@@ -121,7 +121,7 @@ def _name_all(
     return answers
 
 
-def _name(store: PosixStore, directory_fd: int, part: PosixPart, adler: str) -> Sealed | StorageError:
+def _name(store: PosixStore, directory_fd: int, part: PosixPart, adler: str) -> SealedFile | StorageError:
     try:
         part.still_as_verified()
         store.tree.rename_noreplace(directory_fd, part.part_name, part.name)
@@ -133,25 +133,25 @@ def _name(store: PosixStore, directory_fd: int, part: PosixPart, adler: str) -> 
     except StorageError as error:
         return _look_at_target(store, part, error, adler)
     part.close()
-    return Sealed(part.lfn, part.bytes, adler, already=False)
+    return SealedFile(part.lfn, part.bytes, adler, already=False)
 
 
 def _look_at_target(
     store: PosixStore, part: PosixPart, failure: StorageError, adler: str | None
-) -> Sealed | StorageError:
+) -> SealedFile | StorageError:
     """The last word on a part that could not be named: another writer of the item may have sealed it.
 
     Deletes the part if nothing can become of it.
     """
-    if failure.failure_class != "permanent" and not isinstance(failure, PartLost):
+    if failure.failure_class != "permanent" and not isinstance(failure, PartFileLost):
         return failure
     (there,) = present(store, [Wanted(part.lfn, part.bytes, adler)])
     if there is True and adler is not None:
         _ended(part, failure)
-        return Sealed(part.lfn, part.bytes, adler, already=True)
+        return SealedFile(part.lfn, part.bytes, adler, already=True)
     if isinstance(there, StorageError):
         failure = there
-    ended = failure.failure_class in ("permanent", "data-bad") or isinstance(failure, PartLost)
+    ended = failure.failure_class in ("permanent", "data-bad") or isinstance(failure, PartFileLost)
     return _ended(part, failure) if ended else failure
 
 
@@ -165,10 +165,10 @@ def _ended(part: PosixPart, failure: StorageError) -> StorageError:
 
 
 def _make_names_durable(
-    store: PosixStore, parts: Sequence[PosixPart], answers: dict[int, Sealed | StorageError]
+    store: PosixStore, parts: Sequence[PosixPart], answers: dict[int, SealedFile | StorageError]
 ) -> None:
     """A rename that may not outlive a power cut is no seal: such items fail for now, and are found by `present`."""
-    named = [at for at, answer in answers.items() if isinstance(answer, Sealed) and not answer.already]
+    named = [at for at, answer in answers.items() if isinstance(answer, SealedFile) and not answer.already]
     failures = settle(store, {parts[at].directory: parts[at].disk for at in named})
     for at in named:
         error = failures[parts[at].directory]

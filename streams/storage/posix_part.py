@@ -4,8 +4,8 @@ What a crash leaves, at each point:
 - while writing, or before the sync: a part with holes; nothing of it was reported, so it is asked for again.
 - after the sync, before the report: durable bytes nobody counts; they come again and are written again, equal.
 - after the report: `verified` names them; the successor skips them and reads them back once, at the seal.
-- power lost before the part's name was durable: the part is gone → `PartLost`, the attempt rises. Nothing was reported,
-  since the first sync makes the name durable too.
+- power lost before the part's name was durable: the part is gone → `PartFileLost`, the attempt rises. Nothing was
+  reported, since the first sync makes the name durable too.
 - before the rename: as after the sync. The seal is owed still, and is done by the successor.
 - between link and unlink (filesystems without RENAME_NOREPLACE): one file, two names; `open_part` removes ours.
 - after the rename, before the directory's fsync or before the report: the final name holds the whole file; the
@@ -27,7 +27,7 @@ from streams.core.ranges import Ranges
 from streams.errors import StorageError, data_bad
 from streams.storage import oserrors, syscalls
 from streams.storage.checksums import AdlerRanges, Buffer, adler32, adler32_hex
-from streams.storage.endpoint import Part, PartLost, Sealed
+from streams.storage.endpoint import Part, PartFileLost, SealedFile
 from streams.storage.writeback import Disk
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class PosixPart(Part):
         self._identity = (0, 0)
         self._mtime_ns = 0
         self._disk_failures = 0
-        self.lost: PartLost | None = None
+        self.lost: PartFileLost | None = None
 
     # opening
 
@@ -69,22 +69,22 @@ class PosixPart(Part):
         stat = os.fstat(fd)
         for start, stop in Ranges(verified):
             if stop > min(self.bytes, stat.st_size):
-                raise PartLost(f"the part is shorter ({stat.st_size} bytes) than what was verified", self.pfn)
+                raise PartFileLost(f"the part is shorter ({stat.st_size} bytes) than what was verified", self.pfn)
             self._adlers.add(start, stop, None)
         self._identity = (stat.st_dev, stat.st_ino)
         self._mtime_ns = stat.st_mtime_ns
         self.disk = self._store.disk_of(stat.st_dev, self.directory)
 
     def reopen(self) -> int:
-        """For the descriptor cache: the same file again, or `PartLost`."""
+        """For the descriptor cache: the same file again, or `PartFileLost`."""
         try:
             fd = self._store.tree.open(self.part_path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
-            raise self._lose(PartLost("the part file is gone", self.pfn)) from None
+            raise self._lose(PartFileLost("the part file is gone", self.pfn)) from None
         stat = os.fstat(fd)
         if (stat.st_dev, stat.st_ino) != self._identity:
             os.close(fd)
-            raise self._lose(PartLost("another file took the part's name", self.pfn))
+            raise self._lose(PartFileLost("another file took the part's name", self.pfn))
         return fd
 
     def closed(self, error: OSError | None) -> None:
@@ -129,7 +129,7 @@ class PosixPart(Part):
             raise answer
         return answer
 
-    def seal(self) -> Sealed:
+    def seal(self) -> SealedFile:
         (answer,) = self._store.seal_group([self])
         if isinstance(answer, StorageError):
             raise answer
@@ -145,7 +145,7 @@ class PosixPart(Part):
             pass
         except OSError as error:
             raise oserrors.writing(error, self.pfn) from error
-        self.lost = self.lost or PartLost("the part was discarded", self.pfn)
+        self.lost = self.lost or PartFileLost("the part was discarded", self.pfn)
 
     def close(self) -> None:
         self._store.fds.drop(self)
@@ -164,10 +164,10 @@ class PosixPart(Part):
     def settle(self) -> None:
         """A sync that began after the last write has ended well, as far as its caller heard."""
         if self.unsynced and self._disk_failures != self.disk.failures:
-            self._lose(PartLost("the disk failed while the part was being written out", self.pfn))
+            self._lose(PartFileLost("the disk failed while the part was being written out", self.pfn))
         self.unsynced = self.unwatched = False
 
-    def lost_in_sync(self, error: OSError) -> PartLost:
+    def lost_in_sync(self, error: OSError) -> PartFileLost:
         return self._lose(oserrors.syncing(error, self.pfn))
 
     def verify(self) -> str:
@@ -183,7 +183,7 @@ class PosixPart(Part):
             raise self._failed(error) from error
         if self.adler32 is not None and whole != self.adler32:
             raise self._lose(
-                PartLost(
+                PartFileLost(
                     f"checksum differs: expected {self.adler32}, file has {whole}",
                     self.pfn,
                     failure_class="data-bad",
@@ -201,7 +201,7 @@ class PosixPart(Part):
         stat = self._still_ours()
         if stat.st_size != self.bytes:
             what = f"the part has {stat.st_size} bytes instead of {self.bytes}"
-            raise self._lose(PartLost(what, self.pfn, failure_class="data-bad"))
+            raise self._lose(PartFileLost(what, self.pfn, failure_class="data-bad"))
         unknown = self._adlers.unknown()
         if unknown:
             fd = self._store.fds.acquire(self)
@@ -223,9 +223,9 @@ class PosixPart(Part):
         try:
             stat = self._store.tree.lstat(self.part_path)
         except FileNotFoundError:
-            raise self._lose(PartLost("the part file is gone, or was sealed by another", self.pfn)) from None
+            raise self._lose(PartFileLost("the part file is gone, or was sealed by another", self.pfn)) from None
         if (stat.st_dev, stat.st_ino) != self._identity:
-            raise self._lose(PartLost("another file took the part's name", self.pfn))
+            raise self._lose(PartFileLost("another file took the part's name", self.pfn))
         if stat.st_mtime_ns != self._mtime_ns:
             self._adlers.forget()
             self._mtime_ns = stat.st_mtime_ns
@@ -251,14 +251,14 @@ class PosixPart(Part):
             self.unsynced = True
             self._disk_failures = self.disk.failures
 
-    def _lose(self, lost: PartLost) -> PartLost:
+    def _lose(self, lost: PartFileLost) -> PartFileLost:
         self.lost = lost
         self._store.fds.drop(self)
         return lost
 
     def _failed(self, error: OSError) -> StorageError:
         failure = oserrors.writing(error, self.pfn)
-        return self._lose(failure) if isinstance(failure, PartLost) else failure
+        return self._lose(failure) if isinstance(failure, PartFileLost) else failure
 
 
 def _adler_of(fd: int, start: int, stop: int) -> int:

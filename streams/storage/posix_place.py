@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from streams.errors import permanent
 from streams.storage import oserrors
-from streams.storage.endpoint import Placed
+from streams.storage.endpoint import PlacedFile
 from streams.storage.posix_reader import READ_FLAGS, PosixReader
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def open_local(lfn: str, source_path: str) -> PosixReader:
     return PosixReader(fd, lfn, source_path)
 
 
-def place(store: PosixStore, lfn: str, source_path: str, *, link: bool) -> Placed:
+def place(store: PosixStore, lfn: str, source_path: str, *, link: bool) -> PlacedFile:
     path = store.path(lfn)
     directory, name = os.path.split(path)
     with open_local(lfn, source_path) as source:
@@ -61,7 +61,7 @@ def place(store: PosixStore, lfn: str, source_path: str, *, link: bool) -> Place
         failure = store.tree.fsync_directories([directory])[directory]
         if failure is not None:
             raise oserrors.naming(failure, store.pfn(lfn))
-        return Placed(lfn, source.stat.bytes, adler, store.stat(lfn).version, how)
+        return PlacedFile(lfn, source.stat.bytes, adler, store.stat(lfn).version, how)
 
 
 def _bring(store: PosixStore, source: PosixReader, directory_fd: int, name: str, *, link: bool) -> tuple[str, str]:

@@ -7,15 +7,15 @@ from typing import Protocol
 
 from streams.core.ranges import Ranges
 from streams.errors import StorageError
-from streams.storage.endpoint import FileStat, Part, Sealed
+from streams.storage.endpoint import FileStat, Part, SealedFile
 from streams.storage.posix_reader import PosixReader
-from streams.storage.tree import Tree
+from streams.storage.tree import DirectoryTree
 from streams.storage.writeback import Disk, OpenFds
 
 
 class PosixStore(Protocol):
     root: str
-    tree: Tree
+    tree: DirectoryTree
     fds: OpenFds
 
     def path(self, lfn: str) -> str: ...
@@ -26,4 +26,4 @@ class PosixStore(Protocol):
     def disk_of(self, device: int, directory: str) -> Disk: ...
     def unlink_part(self, directory: str, name: str) -> None: ...
     def sync_group(self, parts: Sequence[Part]) -> list[Ranges | StorageError]: ...
-    def seal_group(self, parts: Sequence[Part]) -> list[Sealed | StorageError]: ...
+    def seal_group(self, parts: Sequence[Part]) -> list[SealedFile | StorageError]: ...

@@ -19,7 +19,7 @@ from streams.storage import oserrors
 from streams.storage.endpoint import Dated, OnDisk
 from streams.storage.posix_beside import PART_KINDS
 from streams.storage.posix_reader import file_stat
-from streams.storage.tree import Tree
+from streams.storage.tree import DirectoryTree
 
 _DEPTH_MAX = 256
 """Two descriptors are open for each level; names with so many segments are nobody's."""
@@ -33,7 +33,7 @@ LfnOf = Callable[[str], Lfn | None]
 """See `ReadableStorage.lfn_of`."""
 
 
-def walk(tree: Tree, refuse: Refuse, lfn_of: LfnOf) -> Iterator[OnDisk]:
+def walk(tree: DirectoryTree, refuse: Refuse, lfn_of: LfnOf) -> Iterator[OnDisk]:
     """See `ReadableStorage.walk`."""
     open_now: list[_Open] = []
     try:
@@ -58,7 +58,7 @@ def walk(tree: Tree, refuse: Refuse, lfn_of: LfnOf) -> Iterator[OnDisk]:
             one.close()
 
 
-def dated(tree: Tree, path: str) -> Dated | None:
+def dated(tree: DirectoryTree, path: str) -> Dated | None:
     """See `ReadableStorage.dated`."""
     try:
         stat = tree.stat(path, os.O_NOFOLLOW)
@@ -86,7 +86,7 @@ class _Open(NamedTuple):
         os.close(self.fd)
 
 
-def _enter(tree: Tree, path: str, open_now: list[_Open], refuse: Refuse) -> None:
+def _enter(tree: DirectoryTree, path: str, open_now: list[_Open], refuse: Refuse) -> None:
     if len(open_now) > _DEPTH_MAX:
         refuse(path, "deeper than any name of a file")
         return

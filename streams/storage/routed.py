@@ -20,10 +20,10 @@ from streams.storage.endpoint import (
     FileStat,
     OnDisk,
     Part,
-    Placed,
+    PlacedFile,
     ReadableStorage,
     Reader,
-    Sealed,
+    SealedFile,
     Wanted,
 )
 from streams.storage.s3 import S3Files
@@ -94,7 +94,7 @@ class RoutedEndpoint(Endpoint):
             return error
         return same or permanent("a different file is there", one.lfn)
 
-    def place(self, lfn: str, source_path: str, *, link: bool = True) -> Placed:
+    def place(self, lfn: str, source_path: str, *, link: bool = True) -> PlacedFile:
         return self._writable(lfn).place(lfn, source_path, link=link)
 
     def open_part(self, lfn: str, tag: str, **asked: Any) -> Part:
@@ -103,7 +103,7 @@ class RoutedEndpoint(Endpoint):
     def sync_group(self, parts: Sequence[Part]) -> list[Ranges | StorageError]:
         return self._home.sync_group(parts)
 
-    def seal_group(self, parts: Sequence[Part]) -> list[Sealed | StorageError]:
+    def seal_group(self, parts: Sequence[Part]) -> list[SealedFile | StorageError]:
         return self._home.seal_group(parts)
 
     def open_beside(self, lfn: str, tag: str) -> Beside:

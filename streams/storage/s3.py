@@ -27,7 +27,7 @@ from streams.storage.endpoint import (
     outside,
 )
 from streams.storage.kept_bytes import KeptBytes
-from streams.storage.s3_client import Key, KeyChanged, S3Client
+from streams.storage.s3_client import KeyChanged, ObjectKey, S3Client
 
 FIRST_BYTES = 1 << 20
 BLOCK_BYTES = 8 << 20
@@ -37,7 +37,7 @@ HINT_KEYS = 1000
 _VERSION = re.compile(r"(\d{1,15}):([!-~]{1,128})")
 
 
-def version_of(key: Key) -> str:
+def version_of(key: ObjectKey) -> str:
     return f"{key.bytes}:{key.etag}"
 
 

@@ -55,7 +55,7 @@ _AUTH = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AuthorizationH
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class ObjectKey:
     """A key as the store lists it; `etag` without quotes, -1 `bytes` where it tells no size."""
 
     name: str
@@ -89,14 +89,14 @@ class S3Client:
         self._deadlines.close()
         self._pool.clear()
 
-    def head(self, key: str, lfn: str) -> Key:
+    def head(self, key: str, lfn: str) -> ObjectKey:
         """What the key is now."""
         answer = self._ask("HEAD", key, lfn)
         answer.release_conn()
         length, etag = answer.headers.get("content-length", ""), answer.headers.get("etag", "")
         if not length.isdigit() or not etag:
             raise self._error("gives no size or no ETag", lfn, "permanent")
-        return Key(key, int(length), etag.strip('"'))
+        return ObjectKey(key, int(length), etag.strip('"'))
 
     def size_now(self, key: str) -> int | None:
         """Of a key that has changed, for a reason in words: asked once; None where the store does not tell."""
@@ -140,7 +140,7 @@ class S3Client:
                 answer.release_conn()
         raise failure
 
-    def keys(self, begins: str) -> Iterator[Key]:
+    def keys(self, begins: str) -> Iterator[ObjectKey]:
         """All keys that begin so (the store's prefix included), page by page."""
         asked = {"list-type": "2", "encoding-type": "url", "prefix": begins}
         seen = 0
@@ -154,7 +154,7 @@ class S3Client:
                 name = unquote_plus(raw, errors="surrogateescape") if encoded else raw
                 known = size is not None and size.isascii() and size.isdecimal() and len(size) <= _SIZE_DIGITS_MAX
                 seen, sized, unsized = seen + 1, sized + known, unsized + (not known)
-                yield Key(name, int(size or 0) if known else -1, (etag or "").strip('"'))
+                yield ObjectKey(name, int(size or 0) if known else -1, (etag or "").strip('"'))
             if unsized and not sized:
                 raise self._error("lists keys without their sizes", "", "permanent")
             if page.findtext("{*}IsTruncated") != "true":

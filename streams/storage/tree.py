@@ -18,7 +18,7 @@ _KNOWN_DURABLE_MAX = 4096
 _RACES_MAX = 16
 
 
-class Tree:
+class DirectoryTree:
     """The root directory, held open: what is mounted over its path later is not written to."""
 
     def __init__(self, root: str) -> None:

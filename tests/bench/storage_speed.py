@@ -10,7 +10,7 @@ import time
 
 from streams.storage import open_endpoint
 from streams.storage.checksums import adler32, adler32_hex, crc32c
-from streams.storage.endpoint import Sealed, part_tag
+from streams.storage.endpoint import SealedFile, part_tag
 
 SMALL_FILES = 2_000
 SMALL_BYTES = 64 << 10
@@ -33,7 +33,7 @@ def small_files(root: str, run: int) -> float:
                 assert crc32c(block) == crc
                 part.write(0, block)
                 parts.append(part)
-            assert all(isinstance(answer, Sealed) for answer in endpoint.seal_group(parts))
+            assert all(isinstance(answer, SealedFile) for answer in endpoint.seal_group(parts))
         return SMALL_FILES / (time.perf_counter() - begin)
 
 

@@ -16,9 +16,9 @@ from streams.core.ranges import Ranges
 from streams.errors import StorageError, WireError
 from streams.events.batches import pack
 from streams.events.spool import Spool
-from streams.events.spool_records import FILE_HEAD_BYTES, HEAD_BYTES, Cover, Head
+from streams.events.spool_records import FILE_HEAD_BYTES, HEAD_BYTES, Cover, SpoolHead
 from streams.storage.checksums import crc32c
-from streams.storage.endpoint import PartLost
+from streams.storage.endpoint import PartFileLost
 from tests.events.landing_tables import bits, flat, nested, payload, pieces
 
 TABLE = nested(500)
@@ -75,7 +75,7 @@ def test_an_unfinished_part_is_resumed(path: str) -> None:
 
 def test_verified_entries_that_are_not_there_are_a_lost_part(path: str) -> None:
     filled(path, (0, 20)).close()
-    with pytest.raises(PartLost, match=r"10 verified entries are gone, the first \[20, 30\)"):
+    with pytest.raises(PartFileLost, match=r"10 verified entries are gone, the first \[20, 30\)"):
         Spool(path, verified=Ranges([(5, 30)]))
     with Spool(path) as spool:  # the lock is free again
         assert spool.durable == Ranges([(0, 20)])
@@ -136,12 +136,12 @@ def test_a_damaged_head_ends_what_is_believed(path: str) -> None:
 def test_damage_after_opening_is_a_lost_part(path: str) -> None:
     with filled(path, (0, 20)) as spool:
         flip(path, FILE_HEAD_BYTES + HEAD_BYTES + 50)
-        with pytest.raises(PartLost, match="not as it was written") as lost:
+        with pytest.raises(PartFileLost, match="not as it was written") as lost:
             held(spool, 0, 20)
         assert lost.value.failure_class == "data-bad"
-        with pytest.raises(PartLost):
+        with pytest.raises(PartFileLost):
             spool.add(20, 40, payload(TABLE, 20, 40))
-        with pytest.raises(PartLost):
+        with pytest.raises(PartFileLost):
             spool.sync()
 
 
@@ -178,7 +178,7 @@ def flip(path: str, at: int) -> None:
 def test_a_payload_cannot_pass_for_records(path: str) -> None:
     """Bytes inside a payload that look like a record are none, even if the record around them was torn."""
     fake = payload(TABLE, 100, 110)
-    inside = Head(len(fake), 100, 110, crc32c(fake)).packed(bytes(8)) + fake
+    inside = SpoolHead(len(fake), 100, 110, crc32c(fake)).packed(bytes(8)) + fake
     carrier = pa.record_batch({"raw": pa.array([inside], pa.binary())})
     with Spool(path) as spool:
         assert spool.add(0, 1, pack(carrier, "none")) == 1
@@ -191,7 +191,7 @@ def test_a_payload_cannot_pass_for_records(path: str) -> None:
 
 def test_what_is_not_a_spool_is_left_alone(path: str) -> None:
     Path(path).write_bytes(b"somebody's file of more than sixteen bytes")
-    with pytest.raises(PartLost, match="not a part of entries"):
+    with pytest.raises(PartFileLost, match="not a part of entries"):
         Spool(path)
     assert Path(path).read_bytes().startswith(b"somebody's")
 
@@ -252,7 +252,7 @@ def test_two_writers_never(path: str) -> None:
 def test_a_part_whose_name_is_gone_or_taken_is_lost(path: str) -> None:
     with filled(path, (0, 20)) as spool:
         os.unlink(path)
-        with pytest.raises(PartLost, match="gone"):
+        with pytest.raises(PartFileLost, match="gone"):
             spool.add(20, 40, payload(TABLE, 20, 40))
         with filled(path, (0, 5)) as successor:
             spool.discard()

@@ -15,7 +15,7 @@ from streams.core.ranges import Ranges
 from streams.errors import StorageError
 from streams.events.provenance import Provenance
 from streams.events.spool import Spool
-from streams.storage.endpoint import PartLost
+from streams.storage.endpoint import PartFileLost
 from tests.events.landing_tables import bits, jagged, payload, seal
 from tests.storage.disks import ext4_image, mounted, power_cut, tmpfs
 
@@ -85,11 +85,11 @@ def test_a_disk_that_fails_loses_the_part_and_the_final_file(tmp_path: Path) -> 
                 for n in range(20):  # each of them has room, as far as the filesystem knows
                     seal(good, "root", str(disk / f"out{n % 5}"), about, compression="none")
 
-            with pytest.raises(PartLost, match="cannot sync"):
+            with pytest.raises(PartFileLost, match="cannot sync"):
                 seal_some()
         with Spool(str(disk / "x.part")) as spool:
             fill(spool)
-            with pytest.raises(PartLost, match="cannot sync"):
+            with pytest.raises(PartFileLost, match="cannot sync"):
                 spool.sync()
 
 

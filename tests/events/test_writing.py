@@ -25,7 +25,7 @@ from streams.events.spool import Spool
 from streams.events.spool_records import Recent
 from streams.events.writing import Sealed, Sealing
 from streams.storage.checksums import adler32, adler32_hex
-from streams.storage.endpoint import PartLost
+from streams.storage.endpoint import PartFileLost
 from tests.events.landing_tables import batch_of, bits, flat, jagged, nested, payload, pieces, seal
 
 TABLES = [flat(900), jagged(900), nested(900), nested(1), nested(0)]
@@ -260,7 +260,7 @@ def test_a_spool_that_rots_is_a_lost_part(tmp_path: Path) -> None:
         content = bytearray((tmp_path / "x.part").read_bytes())
         content[-30] ^= 1
         (tmp_path / "x.part").write_bytes(content)
-        with pytest.raises(PartLost, match="not as it was written"):
+        with pytest.raises(PartFileLost, match="not as it was written"):
             seal(spool, "parquet", str(tmp_path / "out"), ABOUT)
 
 

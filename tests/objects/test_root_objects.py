@@ -16,7 +16,7 @@ import uproot
 from streams.core.selections.entries import EventSelection
 from streams.errors import StorageError
 from streams.events.reading import open_entries
-from streams.objects.containers.root.keys import Head, Key
+from streams.objects.containers.root.keys import KeyHead, RootKey
 from streams.objects.reading import open_object
 from tests.events.event_files import COMPRESSIONS, HZZ, NANOAOD, ZMUMU, columns, write_rntuple, write_ttree
 from tests.objects.object_files import everything, fails, refusals, taken
@@ -245,13 +245,13 @@ def test_a_file_of_many_objects_is_walked_once(tmp_path: Path, monkeypatch: pyte
     listing = everything(tmp_path / "h.root")
     assert len(listing.found) == 50
     walked = []
-    real = Head.read
+    real = KeyHead.read
 
-    def counted(file: object) -> Head:
+    def counted(file: object) -> KeyHead:
         walked.append(file)
         return real(file)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Head, "read", counted)
+    monkeypatch.setattr(KeyHead, "read", counted)
     for found in listing.found:
         taken(tmp_path / "h.root", found, listing.version, tmp_path / "s")
     assert len(walked) == 51  # once for the table, and once for each file laid out
@@ -259,20 +259,20 @@ def test_a_file_of_many_objects_is_walked_once(tmp_path: Path, monkeypatch: pyte
 
 def test_keys_come_back_as_they_were() -> None:
     for big in (False, True):
-        key = Key(600, 60, 1, 2, 300, 100, b"TDirectoryFile", b"n" * 300, b"", big)
+        key = RootKey(600, 60, 1, 2, 300, 100, b"TDirectoryFile", b"n" * 300, b"", big)
         raw = b"before" + key.written() + b"after"
-        read = Key.read(raw, 6)
+        read = RootKey.read(raw, 6)
         assert read.written() == key.written()
         assert read.key_bytes == read.header_bytes == key.header_bytes == len(raw) - 11
         at = 6 + 14
         assert raw[at : at + 2] == len(key.written()).to_bytes(2, "big")
         # Some files' directories tell the length that a key of another class would have.
         other = raw[:at] + (key.header_bytes - 4).to_bytes(2, "big") + raw[at + 2 :]
-        read = Key.read(other, 6)
+        read = RootKey.read(other, 6)
         assert (read.key_bytes, read.header_bytes) == (key.header_bytes - 4, key.header_bytes)
         assert read.data_start == 300 + key.header_bytes - 4
     with pytest.raises(ValueError, match="beyond 2 GB"):
-        Key(200, 60, 1, 2, 1 << 31, 100, b"TH1D", b"h", b"", False).written()
+        RootKey(200, 60, 1, 2, 1 << 31, 100, b"TH1D", b"h", b"", False).written()
 
 
 def test_objects_that_point_into_themselves(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from streams.core.ranges import Ranges
 from streams.core.records import FailureClass, PartLost, Scope, TransferProgress
 from streams.errors import StorageError
 from streams.planes.destination import coordinator as destination
-from streams.storage.endpoint import Part, Sealed
+from streams.storage.endpoint import Part, SealedFile
 from streams.storage.posix import PosixEndpoint
 from tests.planes.feed import Receiver, Record, Sender, listed
 from tests.planes.stage import request_of
@@ -35,7 +35,7 @@ class Moody(PosixEndpoint):
 
     moods: list[Any]
 
-    def seal_group(self, parts: Sequence[Part]) -> list[Sealed | StorageError]:
+    def seal_group(self, parts: Sequence[Part]) -> list[SealedFile | StorageError]:
         mood = self.moods.pop(0) if self.moods else None
         if isinstance(mood, StorageError):
             return [mood for _ in parts]

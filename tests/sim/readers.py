@@ -17,11 +17,11 @@ from streams.consuming.outbox import Outbox
 from streams.core import records as m
 from streams.core import topics
 from streams.core.names import Adler32, Destination, IntentId, Lfn, ManifestId, Site
-from streams.core.readers.claims import Claim, writer_name
+from streams.core.readers.claims import NameClaim, writer_name
 from streams.core.readers.ordered import OrderedReader
 from streams.core.readers.process import ReaderProcess, Said
 from streams.core.readers.ranges import Meant, Range, meant, output_of
-from streams.core.readers.reader import Known, Reader
+from streams.core.readers.reader import IntentReader, Known
 from streams.core.readers.shared import Hand, SharedReader
 from streams.core.selections import parts
 from streams.errors import Temporary, Transfer2goError
@@ -170,7 +170,7 @@ class Process:
         if not self.known.row.body_sha256:
             return False
         name = self.name
-        reader: Reader
+        reader: IntentReader
         if name.shared:
             reader = SharedReader(self.known, name.destination, LANES)
         else:
@@ -202,7 +202,7 @@ class Process:
     def _said(self, place: tuple[str, int], end: int, manifest: ManifestId) -> Iterator[Said]:
         for record in self.world.logs[self.site.name, *place][:end]:
             if (heard := self._progress(place[0], record)) is not None and heard[0].manifest == manifest:
-                yield Claim.by(heard[0].attempt, heard[1]), heard[0]
+                yield NameClaim.by(heard[0].attempt, heard[1]), heard[0]
 
     def _progress(self, topic: str, record: sim.Record) -> tuple[m.TransferProgress, str] | None:
         heard = wire.decode(topic, record.key, record.value, record.headers, self.site.name)

@@ -18,7 +18,7 @@ import pytest
 from streams.core.ranges import Ranges
 from streams.errors import StorageError, Transfer2goError
 from streams.storage.checksums import adler32, adler32_hex
-from streams.storage.endpoint import Endpoint, FileMissing, PartLost, ReadableStorage, Sealed, Wanted, part_tag
+from streams.storage.endpoint import Endpoint, FileMissing, PartFileLost, ReadableStorage, SealedFile, Wanted, part_tag
 
 LFN = "/store/data/Run1/file.root"
 ELSEWHERE = [
@@ -70,7 +70,7 @@ def tag(item: int = 0, attempt: int = 0) -> str:
     return part_tag("T1_A.0f0e1d9e-0000-4000-8000-000000000000.0.0", item, attempt)
 
 
-def land(endpoint: Endpoint, lfn: str, content: bytes, **changes: int) -> Sealed:
+def land(endpoint: Endpoint, lfn: str, content: bytes, **changes: int) -> SealedFile:
     with endpoint.open_part(lfn, tag(**changes), bytes=len(content), adler32=adler_of(content)) as part:
         part.write(0, content)
         return part.seal()
@@ -213,7 +213,7 @@ class WriteContract:
     def test_a_file_lands(self, endpoint: Endpoint, backdoor: Backdoor, length: int) -> None:
         content = noise(length)
         assert not endpoint.present(LFN, length, adler_of(content))
-        assert land(endpoint, LFN, content) == Sealed(LFN, length, adler_of(content), already=False)
+        assert land(endpoint, LFN, content) == SealedFile(LFN, length, adler_of(content), already=False)
         assert backdoor.get(LFN) == content
         assert backdoor.parts() == []
         assert endpoint.present(LFN, length, adler_of(content))
@@ -275,10 +275,10 @@ class WriteContract:
     def test_bad_data_is_never_named(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
         with endpoint.open_part(LFN, tag(), bytes=6, adler32=adler_of(b"abcdef")) as part:
             part.write(0, b"abcdeX")
-            with pytest.raises(PartLost, match="checksum differs: expected") as caught:
+            with pytest.raises(PartFileLost, match="checksum differs: expected") as caught:
                 part.seal()
             assert caught.value.failure_class == "data-bad"
-            with pytest.raises(PartLost):
+            with pytest.raises(PartFileLost):
                 part.write(0, b"a")
         assert backdoor.get(LFN) is None
         assert backdoor.parts() == []
@@ -307,7 +307,7 @@ class WriteContract:
             with pytest.raises(StorageError, match="a different file is already at the destination") as caught:
                 attempt()
             assert caught.value.failure_class == "permanent"
-            assert not isinstance(caught.value, PartLost)
+            assert not isinstance(caught.value, PartFileLost)
         assert backdoor.get(LFN) == other
         assert backdoor.parts() == []
 
@@ -329,7 +329,7 @@ class WriteContract:
             first.write(0, b"abcdef")
             same.write(0, b"abcdef")
             other.write(0, b"ABCDEF")
-            assert [isinstance(answer, Sealed) for answer in endpoint.seal_group([first, same, other])] == [
+            assert [isinstance(answer, SealedFile) for answer in endpoint.seal_group([first, same, other])] == [
                 True, True, False,
             ]  # fmt: skip
         assert backdoor.get(LFN) == b"abcdef"
@@ -357,7 +357,7 @@ class WriteContract:
         verified = part.sync()
         part.close()
         with endpoint.open_part(LFN, tag(), bytes=6, adler32=adler_of(b"abcdef"), verified=verified) as part:
-            assert part.seal() == Sealed(LFN, 6, adler_of(b"abcdef"), already=False)
+            assert part.seal() == SealedFile(LFN, 6, adler_of(b"abcdef"), already=False)
 
     def test_what_rotted_between_two_processes_is_found(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
         part = endpoint.open_part(LFN, tag(), bytes=6, adler32=adler_of(b"abcdef"))
@@ -367,24 +367,24 @@ class WriteContract:
         backdoor.corrupt_parts()
         with (
             endpoint.open_part(LFN, tag(), bytes=6, adler32=adler_of(b"abcdef"), verified=verified) as part,
-            pytest.raises(PartLost, match="checksum differs"),
+            pytest.raises(PartFileLost, match="checksum differs"),
         ):
             part.seal()
         assert backdoor.get(LFN) is None
 
     def test_a_part_that_is_gone_is_lost(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
-        with pytest.raises(PartLost, match="gone"):
+        with pytest.raises(PartFileLost, match="gone"):
             endpoint.open_part(LFN, tag(), bytes=6, adler32=None, verified=[(0, 3)])
         part = endpoint.open_part(LFN, tag(), bytes=6, adler32=None)
         part.write(0, b"abc")
         backdoor.remove_parts()
-        with pytest.raises(PartLost, match="gone"):
+        with pytest.raises(PartFileLost, match="gone"):
             part.write(3, b"def")
         part.close()
 
     def test_a_part_shorter_than_its_verified_ranges_is_lost(self, endpoint: Endpoint) -> None:
         endpoint.open_part(LFN, tag(), bytes=6, adler32=None).close()
-        with pytest.raises(PartLost, match="shorter"):
+        with pytest.raises(PartFileLost, match="shorter"):
             endpoint.open_part(LFN, tag(), bytes=6, adler32=None, verified=[(0, 3)])
 
     def test_sealed_by_another_meanwhile(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
@@ -395,7 +395,7 @@ class WriteContract:
         with endpoint.open_part(LFN, tag(), bytes=6, adler32=adler_of(b"abcdef"), verified=verified) as successor:
             successor.write(3, b"def")
             successor.seal()
-        with pytest.raises(PartLost):
+        with pytest.raises(PartFileLost):
             paused.write(3, b"XYZ")
         assert backdoor.get(LFN) == b"abcdef"
         paused.close()
@@ -406,14 +406,14 @@ class WriteContract:
         verified = paused.sync()
         with endpoint.open_part(LFN, tag(), bytes=6, adler32=adler_of(b"abcdef"), verified=verified) as successor:
             successor.seal()
-        assert paused.seal() == Sealed(LFN, 6, adler_of(b"abcdef"), already=True)
+        assert paused.seal() == SealedFile(LFN, 6, adler_of(b"abcdef"), already=True)
 
     def test_bytes_of_a_woken_worker_are_noticed(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
         woken = endpoint.open_part(LFN, tag(), bytes=6, adler32=adler_of(b"abcdef"))
         successor = endpoint.open_part(LFN, tag(), bytes=6, adler32=adler_of(b"abcdef"))
         successor.write(0, b"abcdef")
         woken.write(0, b"abcdeX")
-        with pytest.raises(PartLost, match="checksum differs"):
+        with pytest.raises(PartFileLost, match="checksum differs"):
             successor.seal()
         assert backdoor.get(LFN) is None
         woken.close()
@@ -444,13 +444,13 @@ class WriteContract:
         backdoor.put(lfns[8], contents[8])
         hole = endpoint.open_part("/store/d0/hole", tag(99), bytes=9, adler32=None)
         answers = endpoint.seal_group([*parts, hole])
-        assert isinstance(answers[5], PartLost)
+        assert isinstance(answers[5], PartFileLost)
         assert isinstance(answers[7], StorageError)
         assert answers[7].failure_class == "permanent"
-        assert answers[8] == Sealed(lfns[8], len(contents[8]), adler_of(contents[8]), already=True)
+        assert answers[8] == SealedFile(lfns[8], len(contents[8]), adler_of(contents[8]), already=True)
         assert isinstance(answers[40], StorageError)
         for n in set(range(40)) - {5, 7}:
-            assert isinstance(answers[n], Sealed), answers[n]
+            assert isinstance(answers[n], SealedFile), answers[n]
             assert backdoor.get(lfns[n]) == contents[n]
         assert backdoor.get(lfns[5]) is None
         assert len(backdoor.parts()) == 1
@@ -467,7 +467,7 @@ class WriteContract:
             for n, part in enumerate(parts):
                 part.write(half, b"%010d" % n)
         assert set(endpoint.sync_group(parts)) == {Ranges([(0, 20)])}
-        assert all(isinstance(answer, Sealed) for answer in endpoint.seal_group(parts))
+        assert all(isinstance(answer, SealedFile) for answer in endpoint.seal_group(parts))
         assert backdoor.get("/many/f217") == b"%010d" % 217 * 2
 
     def test_empty_groups(self, endpoint: Endpoint) -> None:

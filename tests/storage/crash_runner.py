@@ -21,7 +21,7 @@ from streams.core.ranges import Ranges
 from streams.errors import StorageError
 from streams.storage import syscalls
 from streams.storage.checksums import adler32, adler32_hex
-from streams.storage.endpoint import PartLost, Sealed, part_tag
+from streams.storage.endpoint import PartFileLost, SealedFile, part_tag
 from streams.storage.posix import PosixEndpoint
 
 MANIFEST = "T1_A.0f0e1d9e-0000-4000-8000-000000000000.0.0"
@@ -71,7 +71,7 @@ def transfer(root: str, journal: str, attempts: dict[str, int]) -> None:
                 try:
                     part = endpoint.open_part(lfn, tag, bytes=len(content), adler32=adler, verified=verified[lfn])
                     break
-                except PartLost:
+                except PartFileLost:
                     attempts[lfn], verified[lfn] = attempts[lfn] + 1, Ranges()
             parts.append(part)
         report = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -84,7 +84,7 @@ def transfer(root: str, journal: str, attempts: dict[str, int]) -> None:
                 assert isinstance(synced, Ranges), synced
                 os.write(report, json.dumps([part.lfn, attempts[part.lfn], synced.spans]).encode() + b"\n")
         for answer in endpoint.seal_group(parts):
-            assert isinstance(answer, Sealed), answer
+            assert isinstance(answer, SealedFile), answer
         os.close(report)
 
 

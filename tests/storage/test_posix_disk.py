@@ -11,7 +11,7 @@ import pytest
 
 from streams.core.ranges import Ranges
 from streams.errors import StorageError
-from streams.storage.endpoint import PartLost, Sealed, Wanted
+from streams.storage.endpoint import PartFileLost, SealedFile, Wanted
 from streams.storage.posix import PosixEndpoint
 from tests.storage.contract import LFN, adler_of, land, noise, tag
 from tests.storage.disks import ext4_image, mounted, power_cut, tmpfs
@@ -32,7 +32,7 @@ def test_a_full_disk_is_quota_and_goes_on_when_there_is_room(tmp_path: Path) -> 
             with pytest.raises(StorageError, match="the disk is full") as caught:
                 part.write(200_000, content[200_000:])
             assert caught.value.failure_class == "quota"
-            assert not isinstance(caught.value, PartLost)
+            assert not isinstance(caught.value, PartFileLost)
             assert part.sync() == Ranges([(0, 200_000)])
             (disk / "ballast").unlink()
             part.write(200_000, content[200_000:])
@@ -52,10 +52,10 @@ def test_a_full_disk_spoils_only_what_does_not_fit(tmp_path: Path) -> None:
                 refused.append(error.failure_class)
         assert set(refused) == {"quota"}
         answers = endpoint.seal_group(parts)
-        assert sum(isinstance(answer, Sealed) for answer in answers) == 20 - len(refused)
+        assert sum(isinstance(answer, SealedFile) for answer in answers) == 20 - len(refused)
         assert 8 <= 20 - len(refused) <= 10
         for n, answer in enumerate(answers):
-            assert (disk / f"f{n}").exists() == isinstance(answer, Sealed)
+            assert (disk / f"f{n}").exists() == isinstance(answer, SealedFile)
 
 
 def test_reserving_finds_out_early(tmp_path: Path) -> None:
@@ -118,13 +118,13 @@ def test_a_failed_sync_loses_the_parts(tmp_path: Path, count: int) -> None:
         for part in parts:
             part.write(0, content)
         answers = endpoint.sync_group(parts)
-        assert all(isinstance(answer, PartLost) for answer in answers), answers
-        assert isinstance(answers[0], PartLost)
+        assert all(isinstance(answer, PartFileLost) for answer in answers), answers
+        assert isinstance(answers[0], PartFileLost)
         assert "cannot sync" in str(answers[0])
         for part in parts:
-            with pytest.raises(PartLost):
+            with pytest.raises(PartFileLost):
                 part.write(0, b"x")
-            with pytest.raises(PartLost):
+            with pytest.raises(PartFileLost):
                 part.seal()
         assert not (disk / "f0").exists()
 
@@ -140,8 +140,8 @@ def test_a_sync_error_told_to_one_caller_is_known_to_all(tmp_path: Path) -> None
         parts = [endpoint.open_part(f"/f{n}", tag(n), bytes=600_000, adler32=None) for n in range(20)]
         for part in parts:
             part.write(0, content)
-        assert all(isinstance(answer, PartLost) for answer in endpoint.sync_group(parts[:10]))
-        assert all(isinstance(answer, PartLost) for answer in endpoint.sync_group(parts[10:]))
+        assert all(isinstance(answer, PartFileLost) for answer in endpoint.sync_group(parts[:10]))
+        assert all(isinstance(answer, PartFileLost) for answer in endpoint.sync_group(parts[10:]))
 
 
 # read-only, forbidden
@@ -216,7 +216,7 @@ def test_what_was_reported_outlives_a_power_cut(tmp_path: Path) -> None:
         for n, (lfn, each) in enumerate(small.items()):
             parts.append(endpoint.open_part(lfn, tag(n), bytes=len(each), adler32=adler_of(each)))
             parts[-1].write(0, each)
-        assert all(isinstance(answer, Sealed) for answer in endpoint.seal_group(parts))
+        assert all(isinstance(answer, SealedFile) for answer in endpoint.seal_group(parts))
         with power_cut(image, tmp_path, "group") as after:
             assert {lfn: (after / lfn[1:]).read_bytes() for lfn in small} == small
 

@@ -14,7 +14,7 @@ import pytest
 from streams.core.path_rules import PathRules
 from streams.errors import NeverWorks, StorageError
 from streams.storage import open_endpoint, syscalls
-from streams.storage.endpoint import PartLost, Sealed, part_tag
+from streams.storage.endpoint import PartFileLost, SealedFile, part_tag
 from streams.storage.posix import PosixEndpoint
 from tests.storage.contract import LFN, Backdoor, EndpointContract, adler_of, land, noise, tag
 
@@ -183,7 +183,7 @@ def test_a_link_under_the_parts_name_is_not_written_through(
         land(endpoint, "/file", b"abcdef")
     (backdoor.root / f".t2g-{tag()}.part").unlink()
     os.link(victim, backdoor.root / f".t2g-{tag()}.part")
-    with pytest.raises(PartLost, match="another name"):
+    with pytest.raises(PartFileLost, match="another name"):
         land(endpoint, "/file", b"abcdef")
     assert victim.read_bytes() == b"precious"
 
@@ -226,7 +226,7 @@ def test_open_descriptors_are_bounded(tmp_path: Path) -> None:
         for part in parts:
             part.write(0, b"xy")
         assert open_fds(tmp_path) <= before + 5 + 2  # the root and the disk
-        assert all(isinstance(answer, Sealed) for answer in endpoint.seal_group(parts))
+        assert all(isinstance(answer, SealedFile) for answer in endpoint.seal_group(parts))
         assert open_fds(tmp_path) <= before + 2
     assert open_fds(tmp_path) == before
 
@@ -239,7 +239,7 @@ def test_errors_leave_no_descriptor_open(endpoint: PosixEndpoint, backdoor: Posi
             land(endpoint, LFN, b"mine!!")
         with pytest.raises(StorageError):
             endpoint.open_reader(LFN, "1:2:3")
-        with pytest.raises(PartLost):
+        with pytest.raises(PartFileLost):
             endpoint.open_part(LFN, tag(), bytes=6, adler32=None, verified=[(0, 6)])
     assert open_fds(backdoor.root) - before <= 1  # the disk's own, opened at the first part
 
@@ -275,7 +275,7 @@ def test_parts_written_here_are_never_read_back(
 
 def test_eight_threads_seal_the_same_target(endpoint: PosixEndpoint, backdoor: PosixBackdoor) -> None:
     content = noise(300_000)
-    answers: list[Sealed] = []
+    answers: list[SealedFile] = []
     gate = threading.Barrier(8)
 
     def write(item: int) -> None:
@@ -302,7 +302,7 @@ def test_a_part_replaced_by_another_file_is_lost(endpoint: PosixEndpoint, backdo
         stranger = backdoor.path(LFN).with_name(f".t2g-{tag(item)}.part")
         stranger.unlink()
         stranger.write_bytes(content)
-        with pytest.raises(PartLost, match="another file took the part's name"):
+        with pytest.raises(PartFileLost, match="another file took the part's name"):
             use(part)
         assert stranger.read_bytes() == content, "what is not ours is neither written nor deleted"
         assert backdoor.get(LFN) is None
@@ -339,13 +339,13 @@ def test_a_name_that_may_not_last_is_no_success(
     sealed.sync()
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", failing)
-        with pytest.raises(PartLost, match="cannot sync: the disk reports an input/output error"):
+        with pytest.raises(PartFileLost, match="cannot sync: the disk reports an input/output error"):
             part.sync()
         for attempt in (sealed.seal, lambda: endpoint.present("/a/sealed", 6, adler_of(b"abcdef"))):
             with pytest.raises(StorageError, match=r"cannot make the name durable|input/output error") as caught:
                 attempt()
             assert caught.value.failure_class == "transient"
-            assert not isinstance(caught.value, PartLost)
+            assert not isinstance(caught.value, PartFileLost)
     assert endpoint.present("/a/sealed", 6, adler_of(b"abcdef"))
 
 
@@ -363,7 +363,7 @@ def test_an_error_told_at_close_loses_the_part(tmp_path: Path, monkeypatch: pyte
         with monkeypatch.context() as patch:
             patch.setattr(os, "close", failing)
             second = endpoint.open_part("/second", tag(2), bytes=2, adler32=None)
-        with pytest.raises(PartLost, match="quota") as caught:
+        with pytest.raises(PartFileLost, match="quota") as caught:
             first.sync()
         assert caught.value.failure_class == "quota"
         second.write(0, b"xy")

@@ -32,7 +32,7 @@ def writer_name(host: str, pid: int, started_us: int) -> str:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Claim:
+class NameClaim:
     """A process's right to a name; of two, the greater has it."""
 
     attempt: int
@@ -40,12 +40,12 @@ class Claim:
     writer: str
 
     @classmethod
-    def by(cls, attempt: int, writer: str) -> Claim:
+    def by(cls, attempt: int, writer: str) -> NameClaim:
         found = _START.search(writer)
         return cls(attempt, int(found[1], 16), writer) if found else cls(attempt, 0, "")
 
 
-def standing(said: Iterable[tuple[Claim, m.TransferProgress]]) -> list[m.TransferProgress]:
+def standing(said: Iterable[tuple[NameClaim, m.TransferProgress]]) -> list[m.TransferProgress]:
     """Of a manifest's progress in the order of the log: what the process says that has the name. Its first word holds
     all that it found, so no earlier one's is needed."""
     found = list(said)
@@ -53,7 +53,7 @@ def standing(said: Iterable[tuple[Claim, m.TransferProgress]]) -> list[m.Transfe
     return [progress for claim, progress in found if claim == holder]
 
 
-def taken_over(destination: Destination, by: Claim) -> Transfer2goError:
+def taken_over(destination: Destination, by: NameClaim) -> Transfer2goError:
     return Transfer2goError(
         f"{by.writer} reads {destination} now, and took over its place",
         where="one process a name",

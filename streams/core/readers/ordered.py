@@ -10,16 +10,16 @@ from streams.core import records as m
 from streams.core.intent import State
 from streams.core.names import Destination, IntentId, ManifestId
 from streams.core.ranges import EMPTY, Ranges
-from streams.core.readers.reader import Known, Reader
+from streams.core.readers.reader import IntentReader, Known
 from streams.core.readers.row import ReaderRow
-from streams.core.readers.window import RETRY_MS, Ask, Came, Window
+from streams.core.readers.window import RETRY_MS, Ask, Came, FetchWindow
 from streams.errors import InvalidName, NeverWorks, UsageError
 
 REQUESTS = 4
 """What may be ahead is asked for in so many parts, so that one is on its way while another is worked on."""
 
 
-class OrderedReader(Reader):
+class OrderedReader(IntentReader):
     """`position` is where an earlier process stood, as `position()` says it; None: each manifest asks the log."""
 
     exclusive = True
@@ -28,7 +28,7 @@ class OrderedReader(Reader):
     def __init__(self, known: Known, destination: Destination, ahead_bytes: int, position: str | None) -> None:
         super().__init__(known, destination)
         self.ahead_bytes = ahead_bytes
-        self._windows: dict[ManifestId, Window] = {}
+        self._windows: dict[ManifestId, FetchWindow] = {}
         """Of open rows, in the order of the chain."""
         self._attempt = 0
         self._handed = ""
@@ -53,7 +53,7 @@ class OrderedReader(Reader):
             row.close()
             return
         self.open[body.manifest] = row
-        window = self._windows[body.manifest] = Window(row.manifest, row.given_up)
+        window = self._windows[body.manifest] = FetchWindow(row.manifest, row.given_up)
         window.at = self._begin(body, row)
         row.own = Ranges([(0, window.at)])
 
@@ -69,7 +69,7 @@ class OrderedReader(Reader):
         what = f"workers share {self.destination}, by `transfer2go event work`"
         raise NeverWorks(what, next="publish an intent for a name of its own")
 
-    def windows(self, manifest: ManifestId) -> Iterable[Window]:
+    def windows(self, manifest: ManifestId) -> Iterable[FetchWindow]:
         window = self._windows.get(manifest)
         return () if window is None else (window,)
 

@@ -11,22 +11,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from streams.core import records as m
 from streams.core.channel import carrier_of
 from streams.core.names import ManifestId
-from streams.core.readers.claims import Claim, standing, taken_over
+from streams.core.readers.claims import NameClaim, standing, taken_over
 from streams.core.readers.ordered import OrderedReader
-from streams.core.readers.reader import Reader
+from streams.core.readers.reader import IntentReader
 from streams.core.readers.row import ATTEMPT
 from streams.core.readers.window import Ask
 
-Said = tuple[Claim, m.TransferProgress]
+Said = tuple[NameClaim, m.TransferProgress]
 """Progress, and under which claim it was said."""
 
 
 class ReaderProcess:
     """`writer` is the name under which it publishes, as `claims.writer_name` makes it."""
 
-    def __init__(self, reader: Reader, writer: str, *, lease_ms: int, retry_ms: int) -> None:
+    def __init__(self, reader: IntentReader, writer: str, *, lease_ms: int, retry_ms: int) -> None:
         self.reader, self.writer = reader, writer
-        self.claim: Claim | None = None
+        self.claim: NameClaim | None = None
         """Under which its name is this process's, where it is one process's."""
         self._lease_ms, self._retry_ms = lease_ms, retry_ms
         self._request_no = 0
@@ -43,7 +43,7 @@ class ReaderProcess:
         reader = self.reader
         if at_start and reader.exclusive:
             before = [claim.attempt for said in found.values() for claim, _ in said]
-            self.claim = Claim.by(1 + max(before, default=0), self.writer)
+            self.claim = NameClaim.by(1 + max(before, default=0), self.writer)
         for body in bodies:
             reader.enter(body, self._counting(found.get(body.manifest, ())), self.attempt)
         return reader.claims() if isinstance(reader, OrderedReader) else []
@@ -56,7 +56,7 @@ class ReaderProcess:
 
     def hear(self, said: m.TransferProgress, writer: str) -> None:
         """The next record of a manifest's partition. Raises what ends this process: the name is another's."""
-        claim = Claim.by(said.attempt, writer)
+        claim = NameClaim.by(said.attempt, writer)
         if self.claim is not None and said.endpoint == self.reader.endpoint and writer != self.writer:
             if claim > self.claim:
                 raise taken_over(self.reader.destination, claim)

@@ -16,7 +16,7 @@ from streams.core.chain import Counts, Link, Memory
 from streams.core.intent import IntentRow, State
 from streams.core.names import Destination, IntentId, Lfn, ManifestId
 from streams.core.readers.row import ReaderRow
-from streams.core.readers.window import Ask, Window
+from streams.core.readers.window import Ask, FetchWindow
 from streams.errors import NeverWorks, PartlyDone, TransferFailed
 
 
@@ -54,7 +54,7 @@ class Known:
             self.row = machine.follow(self.row, link)
 
 
-class Reader(ABC):
+class IntentReader(ABC):
     """A destination that keeps nothing: `SITE/NAME` of an intent, its rows by manifest and what it fetches of them."""
 
     exclusive: ClassVar[bool]
@@ -135,7 +135,7 @@ class Reader(ABC):
         """Somebody of another kind reads under the name. Raises NeverWorks."""
 
     @abstractmethod
-    def windows(self, manifest: ManifestId) -> Iterable[Window]:
+    def windows(self, manifest: ManifestId) -> Iterable[FetchWindow]:
         """What is fetched of a manifest."""
 
     def take(self, header: m.ChunkHeader, segment: m.Segment, payload: bytes, now_ms: int, lease_ms: int) -> None:

@@ -15,9 +15,9 @@ from streams.core.intent import State
 from streams.core.names import Destination, ManifestId, shown
 from streams.core.ranges import Ranges
 from streams.core.readers.ranges import Range, lane_of, ranges_of
-from streams.core.readers.reader import Known, Reader
+from streams.core.readers.reader import IntentReader, Known
 from streams.core.readers.row import STOPPED, ReaderRow
-from streams.core.readers.window import RETRY_MS, Ask, Came, RefusedItem, Window
+from streams.core.readers.window import RETRY_MS, Ask, Came, FetchWindow, RefusedItem
 from streams.core.topics import partition_of
 from streams.errors import NeverWorks
 
@@ -64,7 +64,7 @@ class Hand:
     row: SharedRow
     part: Range
     lane: int
-    window: Window
+    window: FetchWindow
     came: list[tuple[Came, int]] = field(default_factory=list)
     """Segments in order, each with the position from which on it is meant."""
     busy: bool = False
@@ -88,7 +88,7 @@ class Hand:
         return self.row.is_open(self.part)
 
 
-class SharedReader(Reader):
+class SharedReader(IntentReader):
     """One process's part in a pool. `mine` are the lanes that it holds now."""
 
     exclusive = False
@@ -118,7 +118,7 @@ class SharedReader(Reader):
         what = f"{self.destination} is read by another kind of consumer ({shown(endpoint, 40)})"
         raise NeverWorks(what, next="publish an intent for a name of its own")
 
-    def windows(self, manifest: ManifestId) -> Iterable[Window]:
+    def windows(self, manifest: ManifestId) -> Iterable[FetchWindow]:
         return (hand.window for hand in self.hands if hand.row.id == manifest)
 
     def take(self, header: m.ChunkHeader, segment: m.Segment, payload: bytes, now_ms: int, lease_ms: int) -> None:
@@ -178,7 +178,7 @@ class SharedReader(Reader):
         taken: list[Hand] = []
         while len(self.hands) < HANDS_MAX and not self.stopped and (found := self._next(now_ms)) is not None:
             row, part, lane = found
-            hand = Hand(row, part, lane, Window(row.manifest, {}, (part.start, part.stop)))
+            hand = Hand(row, part, lane, FetchWindow(row.manifest, {}, (part.start, part.stop)))
             self.hands.append(hand)
             taken.append(hand)
         return taken

@@ -40,7 +40,7 @@ class Came:
 class Ask(NamedTuple):
     """What is to be asked for now; `sent` or `unsent` says what became of it."""
 
-    window: Window
+    window: FetchWindow
     source: Site
     ranges: Ranges
 
@@ -81,7 +81,7 @@ class RefusedItem:
         return f"{self.source} to read {lfn}, which it could not ({self.reason.text}); {again}"
 
 
-class Window:
+class FetchWindow:
     """`[start, stop)` of a manifest's line. `failed`: items that never come, which may be another's to fill, too."""
 
     def __init__(self, manifest: Manifest, failed: dict[int, m.Reason], span: Span | None = None) -> None:

@@ -62,7 +62,7 @@ class TarMember:
         return self.bytes if self.segments is None else sum(length for _, length in self.segments)
 
 
-class Plain(Forward):
+class PlainArchive(Forward):
     """A plain archive as tarfile may read it: no table larger than any real one is taken into memory."""
 
     def __init__(self, pread: Callable[[int, int], bytes], path: str) -> None:
@@ -156,8 +156,8 @@ def _begins(head: bytes) -> bool:
     return True
 
 
-def _opened(file: CheckedFile, packing: str | None) -> Plain | Unpacked:
-    return Plain(file.pread, file.path) if packing is None else Unpacked(file, packing)
+def _opened(file: CheckedFile, packing: str | None) -> PlainArchive | Unpacked:
+    return PlainArchive(file.pread, file.path) if packing is None else Unpacked(file, packing)
 
 
 def tar_table(file: CheckedFile, unpacked: PosixReader | None) -> dict[str, TarMember]:
@@ -169,10 +169,10 @@ def tar_table(file: CheckedFile, unpacked: PosixReader | None) -> dict[str, TarM
         return unpacked.pread(start, max(0, min(stop, size) - start))
 
     size = file.bytes if unpacked is None else unpacked.stat.bytes
-    return {member.name: member for member in tar_members(Plain(pread, file.path), file, size)}
+    return {member.name: member for member in tar_members(PlainArchive(pread, file.path), file, size)}
 
 
-def tar_members(archive: Plain | Unpacked, file: CheckedFile, size: int | None) -> Iterator[TarMember]:
+def tar_members(archive: PlainArchive | Unpacked, file: CheckedFile, size: int | None) -> Iterator[TarMember]:
     """Every member but directories, in order. `size` of the archive, None where that is not known yet.
 
     StorageError: data-bad for an archive that is cut or corrupt, permanent for a packed file that holds none.
@@ -212,7 +212,7 @@ def tar_members(archive: Plain | Unpacked, file: CheckedFile, size: int | None) 
         raise damaged("a header of the tar archive is corrupt", path)
 
 
-def _blocks(archive: Plain | Unpacked, member: TarMember, path: str) -> Iterator[bytes]:
+def _blocks(archive: PlainArchive | Unpacked, member: TarMember, path: str) -> Iterator[bytes]:
     """The member's bytes, zeros where it is sparse."""
     archive.seek(member.start)
     at = 0

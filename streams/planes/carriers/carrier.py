@@ -18,14 +18,14 @@ from streams.settings import Settings
 from streams.storage.endpoint import ReadableStorage
 
 
-class Side(Protocol):
+class CarrierSide(Protocol):
     def threads(self) -> Iterable[tuple[str, Callable[[], None]]]:
         """What runs until `close`, each in a thread of this name."""
 
     def close(self) -> None: ...
 
 
-class SourceSide(Side, Protocol):
+class SourceSide(CarrierSide, Protocol):
     """Answers the requests that name the carrier."""
 
     @property
@@ -36,7 +36,7 @@ class SourceSide(Side, Protocol):
         """Take a request; waits for nothing. Its destination side gets bytes, or reasons; its end is a ChunksServed."""
 
 
-class DestinationSide(Side, Protocol):
+class DestinationSide(CarrierSide, Protocol):
     """Hands what comes to `DestinationPlane.take`, which checks it and writes it at its position."""
 
     def assign(self, partitions: Mapping[int, int | None]) -> None:

@@ -35,7 +35,7 @@ from streams.events.spool_records import Recent
 from streams.events.writing import Sealing, kind_fault
 from streams.planes.destination.part_files import HeldPart
 from streams.storage import oserrors
-from streams.storage.endpoint import Beside, Endpoint, FileMissing, PartLost, Sealed, Wanted
+from streams.storage.endpoint import Beside, Endpoint, FileMissing, PartFileLost, SealedFile, Wanted
 
 log = logging.getLogger(__name__)
 
@@ -60,17 +60,17 @@ class EntryParts:
         self._endpoint = endpoint
         self._room = Room(endpoint)
 
-    def present(self, items: Sequence[Item]) -> list[Sealed | StorageError | None]:
+    def present(self, items: Sequence[Item]) -> list[SealedFile | StorageError | None]:
         answers = [self._there(item) for item in items]
-        found = [at for at, answer in enumerate(answers) if isinstance(answer, Sealed)]
-        files = [Wanted(one.lfn, one.bytes, one.adler32) for one in answers if isinstance(one, Sealed)]
+        found = [at for at, answer in enumerate(answers) if isinstance(answer, SealedFile)]
+        files = [Wanted(one.lfn, one.bytes, one.adler32) for one in answers if isinstance(one, SealedFile)]
         for at, durable in zip(found, self._endpoint.present_group(files) if files else (), strict=True):
             if durable is not True:
                 answers[at] = durable or None
         return answers
 
     def reads_back(self, item: Item) -> bool:
-        return isinstance(self._there(item), Sealed)
+        return isinstance(self._there(item), SealedFile)
 
     def open(self, item: Item, tag: str, verified: Iterable[tuple[int, int]], *, preallocate: bool) -> EntryPart:
         part = EntryPart(self._room, item, tag, Ranges(verified))
@@ -93,9 +93,9 @@ class EntryParts:
         ready: bool = held.part.ready()
         return ready
 
-    def seal(self, held: Sequence[HeldPart]) -> list[Sealed | StorageError]:
+    def seal(self, held: Sequence[HeldPart]) -> list[SealedFile | StorageError]:
         answers = [_answer(partial(self._seal, one.part)) for one in held]
-        named = [at for at, answer in enumerate(answers) if isinstance(answer, Sealed)]
+        named = [at for at, answer in enumerate(answers) if isinstance(answer, SealedFile)]
         failures = self._endpoint.settle_names([held[at].part.item.target for at in named])
         for at, failure in zip(named, failures, strict=True):
             answers[at] = failure or answers[at]
@@ -105,7 +105,7 @@ class EntryParts:
         went_on: bool = held.part.ahead()
         return went_on
 
-    def _seal(self, part: EntryPart) -> Sealed:
+    def _seal(self, part: EntryPart) -> SealedFile:
         sealed = part.seal()
         if sealed is not None:
             return sealed
@@ -128,7 +128,7 @@ class EntryParts:
             answers.append(failure)
         return answers
 
-    def _there(self, item: Item) -> Sealed | StorageError | None:
+    def _there(self, item: Item) -> SealedFile | StorageError | None:
         """The file under the final name, if it holds these entries of this version of the file."""
         try:
             about_of(item)
@@ -143,7 +143,7 @@ class EntryParts:
                 return _different(where, error.what)
             if (told.lfn, told.selection, told.version) != (item.lfn, item.selection, item.version):
                 return _different(where, f"it holds {told.selection or 'entries'} of {told.lfn} ({told.version})")
-            return Sealed(item.target, size, self._endpoint.checksum(item.target, version), already=True)
+            return SealedFile(item.target, size, self._endpoint.checksum(item.target, version), already=True)
         except FileMissing:
             return None
         except StorageError as error:
@@ -187,7 +187,7 @@ class Room:
 
 
 class EntryPart:
-    """One item's spool and final file. After `PartLost` it is of no more use."""
+    """One item's spool and final file. After `PartFileLost` it is of no more use."""
 
     def __init__(self, room: Room, item: Item, tag: str, verified: Ranges) -> None:
         self.item = item
@@ -199,7 +199,7 @@ class EntryPart:
         self._beside: Beside | None = None
         self._spool: Spool | None = None
         self._growing: Sealing | None = None
-        self._sealed: Sealed | None = None
+        self._sealed: SealedFile | None = None
         self._lost: StorageError | None = None
         self._closed = False
         self._adding, self._sealing, self._opening = Lock(), Lock(), Lock()
@@ -255,7 +255,7 @@ class EntryPart:
             done = growing.entries if growing is not None else 0
             return self.item.length - done <= self._step_entries(spool)
 
-    def seal(self) -> Sealed | None:
+    def seal(self) -> SealedFile | None:
         """Write the rest of the final file and give it its name, which is not durable yet; None if something has it."""
         with self._sealing, self._saying():
             if self._sealed is None:
@@ -306,7 +306,7 @@ class EntryPart:
     def _awake(self) -> Spool:
         with self._opening:
             if self._closed:
-                raise PartLost("the part was closed", self._pfn)
+                raise PartFileLost("the part was closed", self._pfn)
             if self._lost is not None:
                 raise self._lost
             spool = self._spool or self._opened()
@@ -320,7 +320,7 @@ class EntryPart:
             spool = Spool(self._beside.path(_SPOOL), verified=verified, recent=self._room.recent)
             if self._durable - self._positions(spool, spool.durable):
                 spool.close()
-                raise PartLost("verified entries are gone", self._pfn)
+                raise PartFileLost("verified entries are gone", self._pfn)
         except BaseException:
             self._beside.close()
             raise
@@ -343,7 +343,7 @@ class EntryPart:
             self._growing = Sealing(spool, self._kind, self._beside.path(_FINAL), about)
         return self._growing
 
-    def _named(self) -> Sealed | None:
+    def _named(self) -> SealedFile | None:
         spool = self._awake()
         assert self._beside is not None
         try:
@@ -355,7 +355,7 @@ class EntryPart:
             return None
         with suppress(OSError):  # it is only in the way: the item is there
             os.unlink(self._beside.path(_SPOOL))
-        return Sealed(self.item.target, written.bytes, written.adler32, already=False)
+        return SealedFile(self.item.target, written.bytes, written.adler32, already=False)
 
     def _let_final_go(self) -> None:
         growing, self._growing = self._growing, None
@@ -393,7 +393,7 @@ class EntryPart:
             yield
         except StorageError as error:
             error.where = self._pfn
-            if isinstance(error, PartLost) and error.failure_class == "data-bad":
+            if isinstance(error, PartFileLost) and error.failure_class == "data-bad":
                 error.failure_class = "transient"
             raise
         except OSError as error:

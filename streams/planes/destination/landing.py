@@ -21,7 +21,7 @@ from streams.planes.destination.unread import UnreadAnswers, UnreadFact
 from streams.planes.orders import Open
 from streams.planes.reasons import reason_of
 from streams.storage.checksums import crc32c
-from streams.storage.endpoint import PartLost, Sealed, part_tag
+from streams.storage.endpoint import PartFileLost, SealedFile, part_tag
 
 log = logging.getLogger(__name__)
 
@@ -103,8 +103,8 @@ class Landing:
         if step:
             yield step
 
-    def _open_items(self, items: Sequence[int], answers: Sequence[Sealed | StorageError | None]) -> None:
-        there = {n: one for n, one in zip(items, answers, strict=True) if isinstance(one, Sealed)}
+    def _open_items(self, items: Sequence[int], answers: Sequence[SealedFile | StorageError | None]) -> None:
+        there = {n: one for n, one in zip(items, answers, strict=True) if isinstance(one, SealedFile)}
         for item in there:  # its writer may have died before it could
             self._discard_part(item, self.attempt)
         landed = [one for item, sealed in there.items() if (one := self._landed(item, sealed)) is not None]
@@ -224,7 +224,7 @@ class Landing:
         wanted = self._items[item]
         with self._lock:
             if self.lost is not None or item in self.account.over:
-                raise PartLost("the transfer was stopped", wanted.target)
+                raise PartFileLost("the transfer was stopped", wanted.target)
             tag, verified = part_tag(self.id, item, self.attempt), self.account.durable_of(item)
             part = self.files.open(wanted, tag, verified, preallocate=preallocate)
             if self._of_entries:  # a spool may hold more than was told
@@ -264,21 +264,21 @@ class Landing:
             self.fail(item, reason_of(error, phase, more=more))
         elif error.failure_class in ("permanent", "auth", "data-bad"):
             self.fail(item, reason_of(error, phase))
-        elif not isinstance(error, PartLost):
+        elif not isinstance(error, PartFileLost):
             log.warning("%s item %d: %s; tried again", self.id, item, error)
         elif (there := self._there(item)) is not None:
             self._sealed(item, there)
         else:
             self.lost = reason_of(error, phase)
 
-    def _there(self, item: int) -> Sealed | None:
+    def _there(self, item: int) -> SealedFile | None:
         (found,) = self.files.present([self._items[item]])
         if isinstance(found, StorageError):
             log.info("%s item %d: %s", self.id, item, found)
             return None
         return found
 
-    def _landed(self, item: int, sealed: Sealed) -> Landed | None:
+    def _landed(self, item: int, sealed: SealedFile) -> Landed | None:
         return Landed(item, sealed.bytes, Adler32(sealed.adler32)) if self._of_entries else None
 
     # sync rounds (sync thread)
@@ -296,7 +296,7 @@ class Landing:
         return Lent(whole, partial, taken)
 
     def settle(
-        self, lent: Lent, seals: Iterable[Sealed | StorageError], syncs: Iterable[Ranges | StorageError]
+        self, lent: Lent, seals: Iterable[SealedFile | StorageError], syncs: Iterable[Ranges | StorageError]
     ) -> None:
         """Take in the answers of `seal(whole)` and `sync(partial)`."""
         for held, synced in zip(lent.partial, syncs, strict=True):
@@ -305,7 +305,7 @@ class Landing:
             else:
                 self.account.made_durable(held.item, synced)
         for held, sealed in zip(lent.whole, seals, strict=True):
-            if isinstance(sealed, Sealed):
+            if isinstance(sealed, SealedFile):
                 self._sealed(held.item, sealed)
             else:
                 self._failed(held, sealed, "seal")
@@ -337,7 +337,7 @@ class Landing:
         if held.item not in self.account.over and self.lost is None:
             self._dirty[held.item] = held  # to be tried again
 
-    def _sealed(self, item: int, sealed: Sealed) -> None:
+    def _sealed(self, item: int, sealed: SealedFile) -> None:
         with self._lock:
             self.account.seal(item, self._landed(item, sealed))
             self._dirty.pop(item, None)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from streams.core.ranges import Ranges
 from streams.core.records import Item
 from streams.errors import StorageError, WireError
-from streams.storage.endpoint import Endpoint, Sealed, Wanted
+from streams.storage.endpoint import Endpoint, SealedFile, Wanted
 
 
 class FilePart(Protocol):
@@ -43,7 +43,7 @@ class PartFiles(Protocol):
     reserves: bool
     """Whether a part can reserve its blocks when it is opened."""
 
-    def present(self, items: Sequence[Item]) -> list[Sealed | StorageError | None]:
+    def present(self, items: Sequence[Item]) -> list[SealedFile | StorageError | None]:
         """For each: the file, if it is there whole and durable, or why it can never land; None if it is to come."""
 
     def reads_back(self, item: Item) -> bool:
@@ -63,7 +63,7 @@ class PartFiles(Protocol):
     def ready(self, held: HeldPart) -> bool:
         """Whether to seal a part that is whole; else it would take too long, and `ahead` is to do most of it."""
 
-    def seal(self, held: Sequence[HeldPart]) -> list[Sealed | StorageError]:
+    def seal(self, held: Sequence[HeldPart]) -> list[SealedFile | StorageError]:
         """Give the final names to parts that are whole, durably."""
 
     def ahead(self, held: HeldPart) -> bool:
@@ -76,12 +76,12 @@ class ByteParts:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
 
-    def present(self, items: Sequence[Item]) -> list[Sealed | StorageError | None]:
+    def present(self, items: Sequence[Item]) -> list[SealedFile | StorageError | None]:
         answers = self._endpoint.present_group([Wanted(item.target, item.bytes, item.adler32) for item in items])
         return [
             answer
             if isinstance(answer, StorageError)
-            else Sealed(item.target, item.bytes, item.adler32 or "", already=True)
+            else SealedFile(item.target, item.bytes, item.adler32 or "", already=True)
             if answer
             else None
             for item, answer in zip(items, answers, strict=True)
@@ -118,7 +118,7 @@ class ByteParts:
     def ready(self, held: HeldPart) -> bool:
         return True
 
-    def seal(self, held: Sequence[HeldPart]) -> list[Sealed | StorageError]:
+    def seal(self, held: Sequence[HeldPart]) -> list[SealedFile | StorageError]:
         return self._endpoint.seal_group([one.part for one in held])
 
     def ahead(self, held: HeldPart) -> bool:

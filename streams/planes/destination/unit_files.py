@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from streams.core.records import Item, Unit
 from streams.errors import StorageError
 from streams.planes.destination.part_files import ByteParts, PartFiles
-from streams.storage.endpoint import Endpoint, Sealed
+from streams.storage.endpoint import Endpoint, SealedFile
 
 
 def part_files(unit: Unit, endpoint: Endpoint) -> PartFiles:
@@ -28,6 +28,6 @@ class WithoutLibraries(ByteParts):
         super().__init__(endpoint)
         self._missing = missing
 
-    def present(self, items: Sequence[Item]) -> list[Sealed | StorageError | None]:
+    def present(self, items: Sequence[Item]) -> list[SealedFile | StorageError | None]:
         what, then = "this site cannot land entries", "install transfer2go[events] there"
         return [StorageError(what, self._missing, then, failure_class="permanent") for _ in items]

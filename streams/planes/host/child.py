@@ -36,7 +36,7 @@ from streams.core.topics import partition_of
 from streams.errors import CLUSTER_AWAY, StorageError, Temporary, Transfer2goError
 from streams.kafka.publish import Publisher
 from streams.planes.carriers import CARRIERS
-from streams.planes.carriers.carrier import DestinationSide, Side, SourceSide
+from streams.planes.carriers.carrier import CarrierSide, DestinationSide, SourceSide
 from streams.planes.destination.coordinator import DestinationPlane
 from streams.planes.host.order_queues import OPENERS, Assignments, Ends, Openings
 from streams.planes.inventory.manifest_writer import ManifestWriter, opens_files
@@ -210,7 +210,7 @@ class Child:
                 _thread(name, work)
         _thread("assign", partial(self.assignments.run, destination.keep, *(one.assign for one in self.receivers)))
 
-    def sides(self) -> Iterator[Side]:
+    def sides(self) -> Iterator[CarrierSide]:
         if self.destination is not None:
             yield self.destination
         yield from (*self.receivers, *self.sources.values())

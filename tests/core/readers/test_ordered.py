@@ -15,7 +15,7 @@ from streams.core.names import Block, Dataset, Destination, IntentId, Lfn, Manif
 from streams.core.ranges import Ranges
 from streams.core.readers.ordered import OrderedReader
 from streams.core.readers.reader import Known
-from streams.core.readers.window import Ask, Window
+from streams.core.readers.window import Ask, FetchWindow
 from streams.core.selectors import Kind, Selector
 from streams.errors import NeverWorks, UsageError
 
@@ -57,7 +57,7 @@ def ordered(*lots: tuple[m.Item, ...], ahead_bytes: int = 10_000, position: str 
 
 
 def payload(
-    window: Window, start: int, stop: int, reason: m.Reason | None = None, *, request_no: int = 1
+    window: FetchWindow, start: int, stop: int, reason: m.Reason | None = None, *, request_no: int = 1
 ) -> tuple[m.ChunkHeader, m.Segment, bytes]:
     """A segment as its source cuts it; the payload tells which positions it holds."""
     piece = next(window.manifest.line.pieces(start, stop))
@@ -68,7 +68,7 @@ def payload(
     return header, segment, f"{start}-{stop}".encode()
 
 
-def serve(found: OrderedReader, window: Window, ranges: Ranges, cut: int = 7) -> None:
+def serve(found: OrderedReader, window: FetchWindow, ranges: Ranges, cut: int = 7) -> None:
     for start, stop in ranges:
         at = start
         while at < stop:

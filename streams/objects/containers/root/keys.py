@@ -30,7 +30,7 @@ _LIST_BYTES_MAX = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class KeyHead:
     """The first bytes of a file. `version` without the mark of big files."""
 
     version: int
@@ -80,7 +80,7 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class RootKey:
     """What a record begins with. `record_bytes` as stored; `object_bytes` once unpacked, without the key."""
 
     record_bytes: int
@@ -197,14 +197,14 @@ class Place:
     """A key that is no directory, and the keys of the directories it is in, the outermost first."""
 
     name: str
-    key: Key
-    directories: tuple[Key, ...]
+    key: RootKey
+    directories: tuple[RootKey, ...]
 
 
-def walk(file: CheckedFile, head: Head) -> Iterator[Place]:
+def walk(file: CheckedFile, head: KeyHead) -> Iterator[Place]:
     """Every object, directories' before those in them. ValueError for what cannot be."""
     root = Directory.read(file, head.begin + head.name_bytes)
-    todo: list[tuple[str, Directory, tuple[Key, ...]]] = [("", root, ())]
+    todo: list[tuple[str, Directory, tuple[RootKey, ...]]] = [("", root, ())]
     seen = {root.keys_start}
     count = 0
     while todo:
@@ -223,7 +223,7 @@ def walk(file: CheckedFile, head: Head) -> Iterator[Place]:
                     todo.append((name + "/", inner, (*above, key)))
 
 
-def _keys(file: CheckedFile, directory: Directory) -> Iterator[Key]:
+def _keys(file: CheckedFile, directory: Directory) -> Iterator[RootKey]:
     if not directory.keys_start:
         return
     if not 0 <= directory.keys_bytes <= _LIST_BYTES_MAX:
@@ -231,11 +231,11 @@ def _keys(file: CheckedFile, directory: Directory) -> Iterator[Key]:
     raw = file.pread(directory.keys_start, directory.keys_start + directory.keys_bytes)
     if len(raw) < directory.keys_bytes:
         raise ValueError("it ends inside a directory's list of keys")
-    at = Key.read(raw).header_bytes
+    at = RootKey.read(raw).header_bytes
     (count,) = struct.unpack_from(">i", raw, at)
     at += 4
     for _ in range(count):
-        key = Key.read(raw, at)
+        key = RootKey.read(raw, at)
         at += key.header_bytes
         yield key
 
@@ -254,7 +254,7 @@ def string_written(text: bytes) -> bytes:
     return (bytes([len(text)]) if len(text) < 255 else b"\xff" + struct.pack(">i", len(text))) + text
 
 
-def unpacked_object(file: CheckedFile, key: Key) -> bytes | memoryview:
+def unpacked_object(file: CheckedFile, key: RootKey) -> bytes | memoryview:
     """The object as it is streamed, without its key. Raises anything for what cannot be unpacked."""
     raw = file.pread(key.data_start, key.start + key.record_bytes)
     if not key.is_packed:

@@ -18,9 +18,9 @@ from streams.objects.containers.root.keys import (
     BIG_FROM,
     KEY_BYTES_MAX,
     Directory,
-    Head,
-    Key,
+    KeyHead,
     Place,
+    RootKey,
     string_written,
 )
 from streams.objects.windows import require_within
@@ -81,7 +81,7 @@ class Contents:
     unpacked: Callable[[Mapping[int, int]], bytes] | None = None
 
 
-def lay_out(file: CheckedFile, head: Head, contents: Contents) -> Layout:
+def lay_out(file: CheckedFile, head: KeyHead, contents: Contents) -> Layout:
     """The whole file. ValueError where positions are too large for the keys there are."""
     key = contents.place.key
     size = key.record_bytes + key.object_bytes + sum(size for _, size in contents.baskets) + head.streamers_bytes
@@ -121,10 +121,10 @@ def lay_out(file: CheckedFile, head: Head, contents: Contents) -> Layout:
     return layout
 
 
-def _directories(layout: Layout, place: Place, date: int, big: bool) -> list[Key]:
+def _directories(layout: Layout, place: Place, date: int, big: bool) -> list[RootKey]:
     """Room for the file's own directory and those the object is in; their keys."""
-    own = Key(0, 0, date, 1, 0, 0, b"TFile", FILE_NAME, b"", big)
-    above: list[Key] = []
+    own = RootKey(0, 0, date, 1, 0, 0, b"TFile", FILE_NAME, b"", big)
+    above: list[RootKey] = []
     for key in (own, *place.directories):
         parent = above[-1].start if above else 0
         key = replace(key, start=layout.total_bytes, directory_start=parent, big=big, told_bytes=0)
@@ -135,7 +135,7 @@ def _directories(layout: Layout, place: Place, date: int, big: bool) -> list[Key
     return above
 
 
-def _end(layout: Layout, head: Head, own: Key, uuid: bytes, big: bool) -> None:
+def _end(layout: Layout, head: KeyHead, own: RootKey, uuid: bytes, big: bool) -> None:
     """The streamers, the free space (none but what is behind), and the head, which knows them all."""
     streamers_start = 0
     if head.streamers_bytes:
@@ -158,13 +158,13 @@ def _end(layout: Layout, head: Head, own: Key, uuid: bytes, big: bool) -> None:
     layout.fill(0, written.written(big))
 
 
-def _record(directory: Key, start: int, directory_start: int, content: bytes, big: bool) -> bytes:
+def _record(directory: RootKey, start: int, directory_start: int, content: bytes, big: bool) -> bytes:
     """A record of a directory's own: its list of keys, or the file's free space."""
     key = replace(directory, start=start, directory_start=directory_start, big=big, object_bytes=len(content), cycle=1)
     return replace(key, record_bytes=key.key_bytes + len(content)).written() + content
 
 
-def _names(own: Key) -> bytes:
+def _names(own: RootKey) -> bytes:
     return string_written(own.name) + string_written(own.title)
 
 
@@ -207,7 +207,7 @@ class LayoutReader(Reader):
         view[:size] = key[within : within + size]
 
 
-def uuid_of(head: Head, key: Key, unpacked: bytes | memoryview) -> bytes:
+def uuid_of(head: KeyHead, key: RootKey, unpacked: bytes | memoryview) -> bytes:
     """The same for the same object of the same file, and for no other."""
     digest = hashlib.sha256(head.uuid + key.classname + b"\0" + key.name + b"\0" + key.title)
     digest.update(f";{key.cycle};{key.start};{key.date};{key.record_bytes}".encode())

@@ -19,7 +19,7 @@ from streams.core.selections.objects import name_fault
 from streams.errors import StorageError, permanent
 from streams.events.checked_file import CheckedFile
 from streams.objects.containers.container import Container
-from streams.objects.containers.root.keys import Head, Key, Place, unpacked_object, walk
+from streams.objects.containers.root.keys import KeyHead, Place, RootKey, unpacked_object, walk
 from streams.objects.containers.root.layout import Contents, Layout, LayoutReader, lay_out, uuid_of
 from streams.objects.found import Found, Scan, measured, named
 from streams.objects.limits import damaged
@@ -63,7 +63,7 @@ class RootObjects(Container):
 def root_places(file: CheckedFile) -> dict[str, Place]:
     """Every object as `name;cycle`, and the last cycle as `name` too."""
     places: dict[str, Place] = {}
-    for place in walk(file, Head.read(file)):
+    for place in walk(file, KeyHead.read(file)):
         places.setdefault(f"{place.name};{place.key.cycle}", place)
         if place.name not in places or places[place.name].key.cycle < place.key.cycle:
             places[place.name] = place
@@ -73,7 +73,7 @@ def root_places(file: CheckedFile) -> dict[str, Place]:
 def layout_of(file: CheckedFile, place: Place) -> Layout:
     """The file of this object. StorageError: permanent where it cannot travel, data-bad where it is damaged."""
     with file.guarded(f"cannot read the object {shown(place.name)!r}"):
-        head = Head.read(file)
+        head = KeyHead.read(file)
         fault = _fault(place)
         if fault is not None:
             raise permanent(f"the object {shown(place.name)!r} cannot travel: {fault}", file.path, "name others")
@@ -98,11 +98,11 @@ def _fault(place: Place) -> str | None:
     return name_fault(f"{place.name};{key.cycle}")
 
 
-def _require_record(file: CheckedFile, key: Key) -> None:
+def _require_record(file: CheckedFile, key: RootKey) -> None:
     """What lies there is what the directory says. StorageError, data-bad."""
     if key.start + key.record_bytes > file.bytes:
         raise damaged(f"the object {shown(repr(key.name)[2:-1])!r} reaches beyond the end", file.path)
-    there = Key.read(file.pread(key.start, key.start + key.key_bytes))
+    there = RootKey.read(file.pread(key.start, key.start + key.key_bytes))
     same = ("record_bytes", "object_bytes", "cycle", "start", "classname", "name", "title", "big")
     if key.key_bytes != key.header_bytes or any(getattr(there, what) != getattr(key, what) for what in same):
         raise damaged(f"the object {shown(repr(key.name)[2:-1])!r} is not where its directory says", file.path)

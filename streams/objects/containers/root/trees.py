@@ -16,7 +16,7 @@ from streams.core.names import shown
 from streams.errors import StorageError, permanent
 from streams.events.checked_file import CheckedFile
 from streams.events.formats.root.file import keys_of, open_root
-from streams.objects.containers.root.keys import DIRECTORIES, NARROW_MAX, Head, Place, unpacked_object
+from streams.objects.containers.root.keys import DIRECTORIES, NARROW_MAX, KeyHead, Place, unpacked_object
 from streams.objects.containers.root.layout import Contents, Copy, Layout, LayoutReader, lay_out, uuid_of
 from streams.objects.limits import damaged
 
@@ -24,7 +24,7 @@ BASKETS_MAX = 200_000
 """Of one tree: their places are held in memory, about 200 bytes for each."""
 
 
-def tree_layout(file: CheckedFile, head: Head, place: Place) -> Layout:
+def tree_layout(file: CheckedFile, head: KeyHead, place: Place) -> Layout:
     """Raises StorageError, permanent, for a tree that cannot travel; anything for tables that cannot be."""
     tables = list(_tables(file, place, _read_tree(file, place.key.start)))
     baskets = sorted(

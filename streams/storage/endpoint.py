@@ -33,8 +33,9 @@ keys of a store are no part of it. Nothing is opened but directories. `path_of` 
 the names of a walk; each undoes the other.
 
 **Failing.** `StorageError.failure_class` says whether to come back. `PartFileLost` (a StorageError): this part is
-useless, `discard` it and take the next attempt; but ask `present` first: another writer of the same item may have sealed
-it. After any error but `PartFileLost` a part can be used further. In a group one item's failure never touches another's.
+useless, `discard` it and take the next attempt; but ask `present` first: another writer of the same item may have
+sealed it. After any error but `PartFileLost` a part can be used further. In a group one item's failure never touches
+another's.
 
 **Threads.** Endpoints may be shared; a part or reader is used by one thread at a time.
 """

@@ -103,7 +103,9 @@ class Name:
             return False
         if not self.processes:
             self._begin()
-        self._share_out()
+        held = [lane for process in self.processes for lane in process.lanes or ()]
+        if sorted(held) != list(range(LANES)):
+            self._share_out()
         moved = False
         for process in list(self.processes):
             for _ in range(400):
@@ -250,7 +252,7 @@ class Process:
                 end = len(self.world.payload[self.site.name, topic, partition])
                 self.positions.setdefault((topic, partition), end)
             try:
-                self.publisher.send(process.request(ask, self.world.now_ms, self.world.now_ms * 1000))
+                self.publisher.send(process.request(ask, self.world.now_ms, self.world.clock_us()))
             except Temporary:
                 for unsent in asks[number:]:
                     unsent.unsent()

@@ -120,8 +120,14 @@ class World:
         """What was listed when an open intent was asked to take no more."""
         self.asked: dict[IntentId, m.TransferIntent] = {}
         self.sites = {name: SimSite(self, name) for name in self.names}
+        self._us = 0
         self.readers: list[Beside] = []
         """Processes beside the sites' workers: each crashes and begins again by itself."""
+
+    def clock_us(self) -> int:
+        """The time in microseconds, in none of which two parts look at it."""
+        self._us = max(self._us + 1, self.now_ms * 1000)
+        return self._us
 
     def chance(self, probability: float) -> bool:
         return self.faults and self.rng.random() < probability

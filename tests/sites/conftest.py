@@ -58,6 +58,8 @@ def federation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
             _up(state)
         yield rig
     assert reaper is None or reaper.wait(120) == 0, "the federation could not be taken down"
+    for supervisor in local._supervisors if reaper is not None else ():
+        supervisor.wait(30)  # another process ended it; this one is its parent
 
 
 @pytest.hookimpl(wrapper=True)

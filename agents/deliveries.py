@@ -16,7 +16,7 @@ from faust.types import TP
 
 
 @dataclass
-class _Partition:
+class _Fetched:
     open: set[int] = field(default_factory=set)
     behind: int = 0
     """The offset after the last acknowledged one."""
@@ -29,7 +29,7 @@ class Deliveries:
     def __init__(self) -> None:
         self.position_no = 0
         """Of how often the position was set. What was fetched at another number is delivered, and does not count."""
-        self._partitions: dict[TP, _Partition] = {}
+        self._partitions: dict[TP, _Fetched] = {}
 
     def begin(self, position_no: int) -> None:
         """All is read again from what is committed: what was fetched before counts no more, nor what is said of it."""
@@ -37,7 +37,7 @@ class Deliveries:
         self._partitions.clear()
 
     def fetched(self, tp: TP, offsets: Iterable[int]) -> None:
-        self._partitions.setdefault(tp, _Partition()).open.update(offsets)
+        self._partitions.setdefault(tp, _Fetched()).open.update(offsets)
 
     def acknowledged(self, tp: TP, offsets: Iterable[int]) -> None:
         """Of what is not open, because its position is over or it was delivered twice, nothing is taken."""

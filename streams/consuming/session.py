@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 from streams import wire
 from streams.client.follower import fact_of, topics_of_intents
@@ -107,7 +108,7 @@ class ReaderSession:
             raise NotFound(f"{who} at {self._site} is a destination of {intent}; consumers: {there}")
         raise UsageError(f"{intent} has several consumers at {self._site}: {there}", next="name one")
 
-    def begin(self, reader: IntentReader) -> None:
+    def begin(self, reader: IntentReader[Any]) -> None:
         writer = self._publisher.writer
         self._process = ReaderProcess(reader, writer, lease_ms=self._lease_ms, retry_ms=self._retry_ms)
         if reader.exclusive:

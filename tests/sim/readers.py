@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import world as sim
 
@@ -172,7 +173,7 @@ class Process:
         if not self.known.row.body_sha256:
             return False
         name = self.name
-        reader: IntentReader
+        reader: IntentReader[Any]
         if name.shared:
             reader = SharedReader(self.known, name.destination, LANES)
         else:

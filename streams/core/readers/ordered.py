@@ -19,7 +19,7 @@ REQUESTS = 4
 """What may be ahead is asked for in so many parts, so that one is on its way while another is worked on."""
 
 
-class OrderedReader(IntentReader):
+class OrderedReader(IntentReader[ReaderRow]):
     """`position` is where an earlier process stood, as `position()` says it; None: each manifest asks the log."""
 
     exclusive = True

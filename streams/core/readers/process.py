@@ -7,6 +7,7 @@ it heard, and does what is owed until it hears that. Nothing here rests on a pro
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from streams.core import records as m
 from streams.core.channel import carrier_of
@@ -24,7 +25,7 @@ Said = tuple[NameClaim, m.TransferProgress]
 class ReaderProcess:
     """`writer` is the name under which it publishes, as `claims.writer_name` makes it."""
 
-    def __init__(self, reader: IntentReader, writer: str, *, lease_ms: int, retry_ms: int) -> None:
+    def __init__(self, reader: IntentReader[Any], writer: str, *, lease_ms: int, retry_ms: int) -> None:
         self.reader, self.writer = reader, writer
         self.claim: NameClaim | None = None
         """Under which its name is this process's, where it is one process's."""

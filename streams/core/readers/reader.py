@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar
 
 from streams.core import chain as chains
 from streams.core import intent as machine
@@ -54,7 +54,10 @@ class Known:
             self.row = machine.follow(self.row, link)
 
 
-class IntentReader(ABC):
+Row = TypeVar("Row", bound=ReaderRow)
+
+
+class IntentReader(ABC, Generic[Row]):
     """A destination that keeps nothing: `SITE/NAME` of an intent, its rows by manifest and what it fetches of them."""
 
     exclusive: ClassVar[bool]
@@ -64,9 +67,9 @@ class IntentReader(ABC):
 
     def __init__(self, known: Known, destination: Destination) -> None:
         self.known, self.destination = known, destination
-        self.rows: dict[ManifestId, ReaderRow] = {}
+        self.rows: dict[ManifestId, Row] = {}
         """Manifests that were entered."""
-        self.open: dict[ManifestId, ReaderRow] = {}
+        self.open: dict[ManifestId, Row] = {}
         """Those whose last word is not heard."""
         self.urgent = False
         """Whether it waits for what it has to tell."""
@@ -166,12 +169,12 @@ class IntentReader(ABC):
     def _is_completed(self, manifest: ManifestId) -> bool:
         return (self.destination, manifest) in self.known.completed
 
-    def let_go(self, row: ReaderRow) -> None:
+    def let_go(self, row: Row) -> None:
         """Its last word was heard."""
         del self.open[row.id]
 
     @abstractmethod
-    def owed(self, row: ReaderRow) -> m.TransferProgress | m.CompletionRecord | None:
+    def owed(self, row: Row) -> m.TransferProgress | m.CompletionRecord | None:
         """What the log should know of an open row and does not."""
 
     def reports(self, retry_ms: int) -> list[m.TransferReported]:

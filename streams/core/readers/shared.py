@@ -88,13 +88,11 @@ class Hand:
         return self.row.is_open(self.part)
 
 
-class SharedReader(IntentReader):
+class SharedReader(IntentReader[SharedRow]):
     """One process's part in a pool. `mine` are the lanes that it holds now."""
 
     exclusive = False
     endpoint = "pool"
-    rows: dict[ManifestId, SharedRow]  # type: ignore[assignment]
-    open: dict[ManifestId, SharedRow]  # type: ignore[assignment]
 
     def __init__(self, known: Known, destination: Destination, lanes: int) -> None:
         super().__init__(known, destination)
@@ -136,7 +134,7 @@ class SharedReader(IntentReader):
                 out.append(asked)
         return out
 
-    def owed(self, row: ReaderRow) -> m.TransferProgress | m.CompletionRecord | None:
+    def owed(self, row: SharedRow) -> m.TransferProgress | m.CompletionRecord | None:
         if row.completion is not None:
             return row.completion
         if self.state is State.CANCELLED:

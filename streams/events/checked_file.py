@@ -60,7 +60,7 @@ class CheckedFile(Positioned):
 
     def reader(self) -> PosixReader:
         """Another reader of the same open file, which outlives this one."""
-        return PosixReader(os.dup(self._reader.fileno()), self.path, self.path, self.version)
+        return PosixReader(os.dup(self._reader.descriptor), self.path, self.path, self.version)
 
     def pread(self, start: int, stop: int) -> bytes:
         """The bytes `[start, stop)` as far as the file has them."""

@@ -38,12 +38,15 @@ def adler32_combine(first: int, second: int, second_bytes: int) -> int:
     return (high % _MOD_ADLER) << 16 | low % _MOD_ADLER
 
 
-def crc32c(buffer: Buffer) -> int:
-    """crc32c (Castagnoli) of `buffer`. Anything but `bytes` is copied, 1 MiB at a time: the C library insists on it."""
+def crc32c(buffer: Buffer, start: int = 0) -> int:
+    """crc32c (Castagnoli) of `buffer`, continuing from `start` (the crc32c of what went before).
+
+    Anything but `bytes` is copied, 1 MiB at a time: the C library insists on it.
+    """
     if isinstance(buffer, bytes):
-        return int(google_crc32c.value(buffer))
+        return int(google_crc32c.extend(start, buffer))
     view = memoryview(buffer).cast("B")
-    value = 0
+    value = start
     for at in range(0, len(view), _COPY_BYTES):
         value = google_crc32c.extend(value, bytes(view[at : at + _COPY_BYTES]))
     return value

@@ -37,7 +37,10 @@ useless, `discard` it and take the next attempt; but ask `present` first: anothe
 sealed it. After any error but `PartFileLost` a part can be used further. In a group one item's failure never touches
 another's.
 
-**Threads.** Endpoints may be shared; a part or reader is used by one thread at a time.
+**Threads.** Endpoints may be shared; a reader is used by one thread at a time. A part may be written by several at
+once, of which none waits for another but where both bring the same bytes, and synced meanwhile; the rest of it is for
+one thread at a time. Where several processes write to one part (a worker that was taken for dead), no seal believes
+what either knows of the bytes: they are read back.
 """
 
 from __future__ import annotations
@@ -145,6 +148,17 @@ class Reader(Closing, ABC):
     @abstractmethod
     def readinto(self, offset: int, view: memoryview) -> None:
         """Fill `view` from `offset`. Raises StorageError if the file no longer holds these bytes of this version."""
+
+    @property
+    def descriptor(self) -> int | None:
+        """Where the kernel can read the file by itself, from `[0, stat.bytes)`; None of one that is on no disk.
+
+        Who reads so calls `check` before and after it.
+        """
+        return None
+
+    def check(self) -> None:
+        """Raises StorageError if the file is no longer this version. Where `readinto` alone reads, it looks itself."""
 
     def begin(self) -> bool:
         """Ask for what will be read soon, from the front, without waiting; False where nothing has to be waited for."""

@@ -29,7 +29,7 @@ SYNCFS_DIRECTORIES_MIN = 8
 
 
 def sync_parts(store: PosixStore, parts: Sequence[PosixPart]) -> list[Ranges | StorageError]:
-    covered = [part.covered for part in parts]  # before the sync: what is written meanwhile is not durable
+    before = [(part.writes, part.covered) for part in parts]  # what is written meanwhile is not durable
     by_disk: dict[Disk, list[PosixPart]] = defaultdict(list)
     for part in parts:
         if part.lost is None and part.unsynced:
@@ -46,9 +46,9 @@ def sync_parts(store: PosixStore, parts: Sequence[PosixPart]) -> list[Ranges | S
         else:
             part.lost_in_sync(error)
     answers: list[Ranges | StorageError] = []
-    for part, ranges in zip(parts, covered, strict=True):
+    for part, (writes, ranges) in zip(parts, before, strict=True):
         if part.lost is None:
-            part.settle()
+            part.settle(writes)
         answers.append(part.lost or ranges)
     return answers
 

@@ -12,15 +12,20 @@ What a crash leaves, at each point:
   successor's `present` finds it, makes it durable, and it counts as sealed. If power took the name: the part's is back.
 
 A worker that was paused past its session may still write to a part that its successor took over, or sealed. Hence,
-before each write the name must still lead to the inode that was opened; and at the seal, a modification time that is
-not that of this process's last write means that somebody else wrote: then everything is read back.
+before each write the name must still lead to the inode that was opened. And who opens a part locks it: who finds it
+locked, or has no lock because the filesystem knows none, marks the file as *shared* before its first write, in the mode
+that everybody sees before each of theirs. So is a part with a modification time that is of no write of this process,
+where that can be told: while none of its threads writes. Of a shared part no checksum of what was written is believed:
+all of it is read back at the seal.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import stat as modes
 from collections.abc import Iterable
+from threading import Condition
 from typing import TYPE_CHECKING
 
 from streams.core.ranges import Ranges
@@ -37,6 +42,9 @@ READ_BYTES = 1 << 20
 UNCACHED_BYTES_MIN = 8 * 1024 * 1024
 """Of a file: nobody reads a large one back from memory at once, and new pages are what its writing costs most (2 GB in
 2.0 s of CPU through the page cache, in 0.3 s past it). Of a small one each write would be a transfer of its own."""
+
+SHARED = modes.S_IXUSR
+"""In the mode of a part: several processes may have written to it."""
 
 _NOT_UNCACHED = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
@@ -58,8 +66,15 @@ class PosixPart(Part):
         self._store = store
         self._adlers = AdlerRanges()
         self._identity = (0, 0)
+        self._shared = False
         self._mtime_ns = 0
+        """Of this process's last write."""
         self._disk_failures = 0
+        self._lock = Condition()
+        """Of what is written and of what is being written, which are disjoint."""
+        self._writing: list[tuple[int, int]] = []
+        self.writes = 0
+        """Begun and ended: the same before and after a sync if nothing was written beside it."""
         self.lost: PartFileLost | None = None
 
     # opening
@@ -73,6 +88,7 @@ class PosixPart(Part):
             self._adlers.add(start, stop, None)
         self._identity = (stat.st_dev, stat.st_ino)
         self._mtime_ns = stat.st_mtime_ns
+        self._share(fd, stat)
         self.disk = self._store.disk_of(stat.st_dev, self.directory)
 
     def reopen(self) -> int:
@@ -85,7 +101,18 @@ class PosixPart(Part):
         if (stat.st_dev, stat.st_ino) != self._identity:
             os.close(fd)
             raise self._lose(PartFileLost("another file took the part's name", self.pfn))
+        self._share(fd, stat)
         return fd
+
+    def _share(self, fd: int, stat: os.stat_result) -> None:
+        """Lock the part, or mark it: before the first write, so that whoever has the lock sees the mark."""
+        try:
+            alone = syscalls.lock_open_file(fd)
+        except OSError:
+            alone = False
+        self._shared = self._shared or not alone or bool(stat.st_mode & SHARED)
+        if not alone:
+            os.fchmod(fd, modes.S_IMODE(stat.st_mode) | SHARED)
 
     def closed(self, error: OSError | None) -> None:
         self.unwatched = self.unsynced
@@ -96,7 +123,8 @@ class PosixPart(Part):
 
     @property
     def covered(self) -> Ranges:
-        return Ranges(self._adlers.spans())
+        with self._lock:
+            return Ranges(self._adlers.spans())
 
     def write(self, offset: int, segment: Buffer) -> None:
         self._still_usable()
@@ -104,24 +132,54 @@ class PosixPart(Part):
         stop = offset + view.nbytes
         if offset < 0 or stop > self.bytes:
             raise data_bad(f"a segment [{offset}, {stop}) lies outside the file of {self.bytes} bytes", self.pfn)
-        gaps = self._adlers.uncovered(offset, stop)
+        gaps = self._reserve(offset, stop)
         if not gaps:
             return
+        written: list[tuple[int, int, int]] = []
+        mtime_ns = 0
         try:
             fd = self._store.fds.acquire(self)
             try:
-                self._still_ours()
+                self._still_ours(writing=len(gaps))
                 for start, end in gaps:
                     piece = view[start - offset : end - offset]
-                    self._note_write()
                     self._pwrite_all(fd, piece, start)
-                    self._adlers.add(start, end, adler32(piece))
+                    written.append((start, end, adler32(piece)))
                 # not reached after an error: the seal then reads all back, which is safe
-                self._mtime_ns = os.fstat(fd).st_mtime_ns
+                mtime_ns = os.fstat(fd).st_mtime_ns
             finally:
                 self._store.fds.release(self)
         except OSError as error:
             raise self._failed(error) from error
+        finally:
+            self._wrote(gaps, written, mtime_ns)
+
+    def _reserve(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """What of `[start, stop)` this thread is to write; none of it is written by another meanwhile.
+
+        What another is writing is waited for: whether it succeeded is known then.
+        """
+        with self._lock:
+            while any(a < stop and start < b for a, b in self._writing):
+                self._lock.wait()
+            gaps = self._adlers.uncovered(start, stop)
+            if gaps:
+                self._writing += gaps
+                self.writes += 1
+                if not self.unsynced:
+                    self.unsynced = True
+                    self._disk_failures = self.disk.failures
+        return gaps
+
+    def _wrote(self, gaps: list[tuple[int, int]], written: list[tuple[int, int, int]], mtime_ns: int) -> None:
+        with self._lock:
+            self._mtime_ns = max(self._mtime_ns, mtime_ns)
+            for gap in gaps:
+                self._writing.remove(gap)
+            for start, end, adler in written:
+                self._adlers.add(start, end, adler)
+            self.writes += 1
+            self._lock.notify_all()
 
     def sync(self) -> Ranges:
         (answer,) = self._store.sync_group([self])
@@ -161,11 +219,13 @@ class PosixPart(Part):
         finally:
             self._store.fds.release(self)
 
-    def settle(self) -> None:
-        """A sync that began after the last write has ended well, as far as its caller heard."""
-        if self.unsynced and self._disk_failures != self.disk.failures:
-            self._lose(PartFileLost("the disk failed while the part was being written out", self.pfn))
-        self.unsynced = self.unwatched = False
+    def settle(self, writes: int) -> None:
+        """A sync has ended well, as far as its caller heard, that began when there were so many `writes`."""
+        with self._lock:
+            if self.unsynced and self._disk_failures != self.disk.failures:
+                self._lose(PartFileLost("the disk failed while the part was being written out", self.pfn))
+            if writes == self.writes and not self._writing:
+                self.unsynced = self.unwatched = False
 
     def lost_in_sync(self, error: OSError) -> PartFileLost:
         return self._lose(oserrors.syncing(error, self.pfn))
@@ -192,16 +252,22 @@ class PosixPart(Part):
         return whole
 
     def still_as_verified(self) -> None:
-        """Nobody wrote to it since `verify`."""
-        self._still_ours()
-        if self._adlers.whole(self.bytes) is None:
+        """Nobody wrote to it since `verify`. It is no part any more: the mark of a shared one goes."""
+        stat = self._still_ours()
+        if stat.st_mtime_ns != self._mtime_ns:
             raise StorageError("another process wrote to the part while it was being sealed", self.pfn)
+        if self._shared:
+            with self._store.tree.directory(self.directory) as fd:
+                os.chmod(self.part_name, modes.S_IMODE(stat.st_mode) & ~SHARED, dir_fd=fd)
 
     def _whole_adler(self) -> str:
         stat = self._still_ours()
         if stat.st_size != self.bytes:
             what = f"the part has {stat.st_size} bytes instead of {self.bytes}"
             raise self._lose(PartFileLost(what, self.pfn, failure_class="data-bad"))
+        if self._shared:
+            self._adlers.forget()
+        self._mtime_ns = stat.st_mtime_ns
         unknown = self._adlers.unknown()
         if unknown:
             fd = self._store.fds.acquire(self)
@@ -218,17 +284,19 @@ class PosixPart(Part):
         if self.lost is not None:
             raise self.lost
 
-    def _still_ours(self) -> os.stat_result:
-        """By name: one call, and no descriptor needed. If somebody else wrote to it, every known adler is forgotten."""
+    def _still_ours(self, writing: int = 0) -> os.stat_result:
+        """By name: one call, and no descriptor needed. `writing`: spans that this thread has reserved."""
+        before = self.writes, len(self._writing)
         try:
             stat = self._store.tree.lstat(self.part_path)
         except FileNotFoundError:
             raise self._lose(PartFileLost("the part file is gone, or was sealed by another", self.pfn)) from None
         if (stat.st_dev, stat.st_ino) != self._identity:
             raise self._lose(PartFileLost("another file took the part's name", self.pfn))
-        if stat.st_mtime_ns != self._mtime_ns:
-            self._adlers.forget()
-            self._mtime_ns = stat.st_mtime_ns
+        with self._lock:
+            quiet = before == (self.writes, len(self._writing)) and before[1] == writing
+            if stat.st_mode & SHARED or (quiet and stat.st_mtime_ns != self._mtime_ns):
+                self._shared = True
         return stat
 
     def _pwrite_all(self, fd: int, view: memoryview, offset: int) -> None:
@@ -245,11 +313,6 @@ class PosixPart(Part):
                 raise OSError(errno.EIO, "a write of nothing")
             view = view[written:]
             offset += written
-
-    def _note_write(self) -> None:
-        if not self.unsynced:
-            self.unsynced = True
-            self._disk_failures = self.disk.failures
 
     def _lose(self, lost: PartFileLost) -> PartFileLost:
         self.lost = lost

@@ -70,7 +70,7 @@ def _bring(store: PosixStore, source: PosixReader, directory_fd: int, name: str,
         adler = source.adler32()
         try:
             source.fsync()  # a name must not become durable before its bytes
-            _link_fd(source.fileno(), directory_fd, name)
+            _link_fd(source.descriptor, directory_fd, name)
             return adler, "link"
         except FileExistsError:
             return adler, "already"
@@ -119,7 +119,7 @@ def _bring_named(store: PosixStore, source: PosixReader, directory_fd: int, name
 def _fill(source: PosixReader, fd: int) -> tuple[str, str]:
     """Clone where the filesystem shares blocks, else copy; synced."""
     try:
-        fcntl.ioctl(fd, _FICLONE, source.fileno())
+        fcntl.ioctl(fd, _FICLONE, source.descriptor)
         adler, how = source.adler32(), "clone"
     except OSError as error:
         if error.errno not in _CANNOT_CLONE:

@@ -50,7 +50,7 @@ class PosixReader(Reader):
         except OSError as error:
             raise oserrors.reading(error, self._pfn) from error
         if len(block) == length:
-            self._unchanged()
+            self.check()
             return block
         return super().pread(offset, length)
 
@@ -61,12 +61,12 @@ class PosixReader(Reader):
             except OSError as error:
                 raise oserrors.reading(error, self._pfn) from error
             if not count:
-                self._unchanged()
+                self.check()
                 what = f"bytes up to {offset + view.nbytes} were asked of a file of {self.stat.bytes}"
                 raise permanent(what, self._pfn)
             view = view[count:]
             offset += count
-        self._unchanged()
+        self.check()
 
     def adler32(self, take: Callable[[memoryview], None] | None = None) -> str:
         """Of the whole, read now in pieces of 1 MiB, each of which is given to `take`."""
@@ -84,15 +84,16 @@ class PosixReader(Reader):
     def fsync(self) -> None:
         os.fsync(self._fd)
 
-    def fileno(self) -> int:
-        return self._fd
-
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
-    def _unchanged(self) -> None:
+    @property
+    def descriptor(self) -> int:
+        return self._fd
+
+    def check(self) -> None:
         self._same(file_stat(self._fstat()).version, WHILE_READ)
 
     def _fstat(self) -> os.stat_result:

@@ -1,4 +1,5 @@
-"""Linux calls that Python lacks: openat2, renameat2, syncfs, fallocate, a flag of pwritev2. No policy, no fallback.
+"""Linux calls that Python lacks: openat2, renameat2, syncfs, fallocate, a flag of pwritev2, a lock of an open file.
+No policy, no fallback.
 
 Each raises OSError as `os` does; ENOSYS where this machine or C library does not know the call. ctypes releases the GIL
 around each.
@@ -8,7 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
+import struct
 from typing import Any
 
 _RENAME_NOREPLACE = 1
@@ -69,6 +72,19 @@ def open_beneath(directory_fd: int, path: str, flags: int, mode: int = 0) -> int
 def rename_noreplace(old_fd: int, old: str, new_fd: int, new: str) -> None:
     """Rename between two directories; FileExistsError if the new name is taken, by whatever."""
     _call(_renameat2, old_fd, os.fsencode(old), new_fd, os.fsencode(new), _RENAME_NOREPLACE)
+
+
+def lock_open_file(fd: int) -> bool:
+    """Lock the whole file for this open file, until its last descriptor is closed; whether nobody else has it.
+
+    Raises OSError where the filesystem knows no such locks.
+    """
+    lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, lock)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
 
 
 def syncfs(fd: int) -> None:

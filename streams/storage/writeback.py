@@ -34,12 +34,14 @@ class OpenFds:
         self._lock = RLock()  # a part that hears that it was closed in error drops itself
         self._fds: OrderedDict[Reopenable, int] = OrderedDict()
         self._pinned: dict[Reopenable, int] = {}
+        self._leaving: set[Reopenable] = set()
+        """Dropped while in use: closed by who releases them last."""
 
     def __len__(self) -> int:
         return len(self._fds)
 
     def acquire(self, part: Reopenable) -> int:
-        """The part's descriptor. No other part's need closes it before `release`; `drop` of the part itself does."""
+        """The part's descriptor. Nothing closes it before `release`: its number would be another file's."""
         with self._lock:
             fd = self._fds.get(part)
             if fd is not None:
@@ -65,13 +67,19 @@ class OpenFds:
     def release(self, part: Reopenable) -> None:
         with self._lock:
             self._pinned[part] -= 1
-            if not self._pinned[part]:
-                del self._pinned[part]
+            if self._pinned[part]:
+                return
+            del self._pinned[part]
+            if part in self._leaving:
+                self._leaving.discard(part)
+                self._close(part)
 
     def drop(self, part: Reopenable) -> None:
-        """Close the part's descriptor, if open."""
+        """Close the part's descriptor, if open: now, or when nobody uses it any more."""
         with self._lock:
-            if part in self._fds:
+            if part in self._pinned:
+                self._leaving.add(part)
+            elif part in self._fds:
                 self._close(part)
 
     def close(self) -> None:

@@ -185,7 +185,9 @@ def test_a_descriptor_that_failed_is_opened_anew(tmp_path: Path) -> None:
         supply = FileBytes(endpoint)
         assert supply.take(request, request.items[0], 0, 10, 100).payload == b"x" * 10
         (reader,) = supply._readers.values()
-        os.dup2(os.open(tmp_path, os.O_RDONLY), reader.fileno())  # as after a server that came back with other handles
+        os.dup2(
+            os.open(tmp_path, os.O_RDONLY), reader.descriptor
+        )  # as after a server that came back with other handles
         with pytest.raises(StorageError):
             supply.take(request, request.items[0], 10, 10, 100)
         assert supply.take(request, request.items[0], 10, 10, 100).payload == b"x" * 10

@@ -150,8 +150,7 @@ class Landing:
             held, self._held = self._held, {}
             self._dirty.clear()
         for one in held.values():
-            with one.lock:
-                one.part.close()
+            one.part.close()
         if discard:
             for item in range(self.account.line.count):
                 if item not in self.account.sealed:
@@ -207,8 +206,7 @@ class Landing:
         start = self.account.line.span(item)[0] + offset
         try:
             held = self._held.get(item) or self._hold(item)
-            with held.lock:
-                self.files.write(held, offset, length, piece)
+            self.files.write(held, offset, length, piece)
         except StorageError as error:
             self.broke(item, error, "write")
             return 0
@@ -225,6 +223,8 @@ class Landing:
         with self._lock:
             if self.lost is not None or item in self.account.over:
                 raise PartFileLost("the transfer was stopped", wanted.target)
+            if item in self._held:
+                return self._held[item]  # another thread brought its first bytes
             tag, verified = part_tag(self.id, item, self.attempt), self.account.durable_of(item)
             part = self.files.open(wanted, tag, verified, preallocate=preallocate)
             if self._of_entries:  # a spool may hold more than was told
@@ -251,8 +251,7 @@ class Landing:
             self._dirty.pop(item, None)
             held = self._held.pop(item, None)
         if held is not None:
-            with held.lock:
-                held.part.close()
+            held.part.close()
         self._discard_part(item, self.attempt)
 
     def broke(self, item: int, error: StorageError, phase: str) -> None:

@@ -7,8 +7,7 @@ Not here: the answer for entries (entry_parts.py), what is known in intervals (p
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from threading import Lock
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from streams.core.ranges import Ranges
@@ -30,11 +29,10 @@ class FilePart(Protocol):
 
 @dataclass(slots=True, eq=False)
 class HeldPart:
-    """An open part. The lock is held while a thread writes to it or closes it."""
+    """An open part."""
 
     item: int
     part: Any
-    lock: Lock = field(default_factory=Lock)
 
 
 class PartFiles(Protocol):
@@ -55,7 +53,10 @@ class PartFiles(Protocol):
         """Delete the files of a part that is not open."""
 
     def write(self, held: HeldPart, offset: int, length: int, payload: bytes) -> None:
-        """Take `[offset, offset + length)`, whose checksum agreed already. WireError for a payload that is refused."""
+        """Take `[offset, offset + length)`, whose checksum agreed already. WireError for a payload that is refused.
+
+        Several threads may write at once.
+        """
 
     def sync(self, held: Sequence[HeldPart]) -> list[Ranges | StorageError]:
         """Make durable what is written; positions that are."""
@@ -107,13 +108,7 @@ class ByteParts:
         held.part.write(offset, payload)
 
     def sync(self, held: Sequence[HeldPart]) -> list[Ranges | StorageError]:
-        for one in held:
-            one.lock.acquire()
-        try:
-            return self._endpoint.sync_group([one.part for one in held])
-        finally:
-            for one in held:
-                one.lock.release()
+        return self._endpoint.sync_group([one.part for one in held])
 
     def ready(self, held: HeldPart) -> bool:
         return True

@@ -156,6 +156,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # The only place that asks a store over HTTP.
     "streams.storage.s3_client": {"streams.storage", "urllib3"} | ANY_CORE,
     "streams.storage.deadlines": {"urllib3"},
+    # A listener and its client: files by the storage contract, HTTP's heads; no Kafka, and no word of planes.
+    "streams.doors": {"httptools", "streams.storage"} | ANY_CORE,
     # Entries: only here the libraries of the extra `events` may be imported. What is asked for is pure.
     "streams.events": {"pyarrow", "awkward", "numpy", "streams.storage"} | ANY_CORE,
     # A format of entries describes itself to the registry and knows no other one, nor who asks: a new one is a module

@@ -52,14 +52,12 @@ class DoorConnection(Closing):
         self,
         host: str,
         port: int,
-        word: str,
         *,
         tls: ssl.SSLContext | None = None,
         connect_s: float = 5.0,
         stall_s: float = 30.0,
     ) -> None:
         self.where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self._word = word
         self._stall_s = stall_s
         self._asked: deque[tuple[int, int]] = deque()
         self._ahead = bytearray()
@@ -86,12 +84,16 @@ class DoorConnection(Closing):
         """Ranges that are asked for and not received."""
         return len(self._asked)
 
+    @property
+    def closed(self) -> bool:
+        return self._socket.fileno() < 0
+
     def close(self) -> None:
         self._socket.close()
 
-    def ask(self, start: int, stop: int) -> None:
-        """Ask for `[start, stop)` of the line; it comes behind what was asked before."""
-        self._send(heads.request(LINE, self.where, self._word, start, stop))
+    def ask(self, word: str, start: int, stop: int) -> None:
+        """Ask, with a ticket's word, for `[start, stop)` of its line; it comes behind what was asked before."""
+        self._send(heads.request(LINE, self.where, word, start, stop))
         self._asked.append((start, stop))
 
     def receive(self, buffer: memoryview, sink: Sink) -> None:
@@ -109,13 +111,16 @@ class DoorConnection(Closing):
             raise self._fault(f"the door answers {said}, {answer.length} bytes, where [{start}, {stop}) was asked for")
         at = start
         while at < stop:
-            count = self._fill(buffer[: min(len(buffer), stop - at)])
-            sink(at, buffer[:count])
+            count, fault = self._fill(buffer[: min(len(buffer), stop - at)])
+            if count:
+                sink(at, buffer[:count])
+            if fault is not None:
+                raise fault
             at += count
 
-    def sums(self, start: int, stop: int) -> list[BlockSums]:
+    def sums(self, word: str, start: int, stop: int) -> list[BlockSums]:
         """Of the blocks of `[start, stop)`, which is of one item and starts at a block of it."""
-        self._send(heads.request(SUMS, self.where, self._word, start, stop))
+        self._send(heads.request(SUMS, self.where, word, start, stop))
         answer = self._head()
         if answer.status != 200:
             self._refused(answer)
@@ -166,40 +171,41 @@ class DoorConnection(Closing):
         except OSError as error:
             raise self._fault(f"the door does not answer: {_words(error)}") from error
 
-    def _fill(self, view: memoryview) -> int:
-        """Fill the view; its length. DoorFault where the door closes, or sends too little within the stall time."""
+    def _fill(self, view: memoryview) -> tuple[int, DoorFault | None]:
+        """Fill the view; how much came, and why no more: the door closed, or sent too little within the stall time."""
         at = min(len(view), len(self._ahead))
         if at:
             view[:at] = self._ahead[:at]
             del self._ahead[:at]
         began_s, since = time.monotonic(), at
         flags = 0 if self._tls else socket.MSG_WAITALL
-        while at < len(view):
+        why = ""
+        while at < len(view) and not why:
             try:
                 count = self._socket.recv_into(view[at:], 0, flags)
-            except (BlockingIOError, ssl.SSLWantReadError):
-                count = -1  # the socket's own timeout
+                why = "" if count else "the door closed the connection in the middle of a range"
+                at += count
+            except (BlockingIOError, ssl.SSLWantReadError):  # the socket's own timeout
+                pass
             except OSError as error:
-                self.close()
-                raise self._fault(f"the door broke off: {_words(error)}") from error
-            if not count:
-                self.close()
-                raise self._fault("the door closed the connection in the middle of a range")
-            at += max(count, 0)
-            if time.monotonic() - began_s >= self._stall_s and at < len(view):
+                why = f"the door broke off: {_words(error)}"
+            if not why and time.monotonic() - began_s >= self._stall_s and at < len(view):
                 if at - since < STALLED_BYTES:
-                    self.close()
-                    raise self._fault(f"the door sent {at - since:,} bytes within {self._stall_s:.0f} s")
+                    why = f"the door sent {at - since:,} bytes within {self._stall_s:.0f} s"
                 began_s, since = time.monotonic(), at
-        return at
+        if not why:
+            return at, None
+        self.close()
+        return at, self._fault(why)
 
     def _body(self, answer: Answered, bytes_max: int) -> bytes:
         if answer.length > bytes_max:
             self.close()
             raise self._fault(f"the door answers {answer.status} with {answer.length:,} bytes")
         body = bytearray(answer.length)
-        if body:
-            self._fill(memoryview(body))
+        _, fault = self._fill(memoryview(body))
+        if fault is not None:
+            raise fault
         return bytes(body)
 
     def _refused(self, answer: Answered) -> None:

@@ -45,14 +45,14 @@ class Stage:
         assert word is not None
         return word
 
-    def connect(self, word: str, **options: float) -> DoorConnection:
-        return DoorConnection(HERE, self.door.port, word, **options)
+    def connect(self, **options: float) -> DoorConnection:
+        return DoorConnection(HERE, self.door.port, **options)
 
     def path(self, number: int) -> Path:
         return self.root / self.items[number].lfn[1:]
 
 
-def pull(connection: DoorConnection, *spans: tuple[int, int]) -> dict[int, bytes]:
+def pull(connection: DoorConnection, word: str, *spans: tuple[int, int]) -> dict[int, bytes]:
     """What came at which position; all spans are asked for at once."""
     came: dict[int, bytes] = {}
 
@@ -60,7 +60,7 @@ def pull(connection: DoorConnection, *spans: tuple[int, int]) -> dict[int, bytes
         came[at] = bytes(view)
 
     for span in spans:
-        connection.ask(*span)
+        connection.ask(word, *span)
     for _ in spans:
         connection.receive(memoryview(bytearray(BUFFER_BYTES)), take)
     return came

@@ -22,8 +22,8 @@ StageOf = Callable[..., Stage]
 
 
 def fault_of(stage: Stage, word: str, *span: int) -> DoorFault:
-    with stage.connect(word) as connection:
-        connection.ask(*span)
+    with stage.connect() as connection:
+        connection.ask(word, *span)
         with pytest.raises(DoorFault) as caught:
             connection.receive(memoryview(bytearray(MIB)), lambda at, view: None)
         return caught.value
@@ -47,24 +47,27 @@ def talk(stage: Stage, sent: bytes, until: Callable[[bytes], bool] = lambda got:
 
 def test_one_answer_spans_small_files_and_large_ones(stage_of: StageOf):
     stage = stage_of([10, 1, 3 * MIB + 7, 500, 0, 500, 2 * MIB])
-    with stage.connect(stage.ticket()) as connection:
-        assert joined(pull(connection, (0, len(stage.line)))) == stage.line
+    word = stage.ticket()
+    with stage.connect() as connection:
+        assert joined(pull(connection, word, (0, len(stage.line)))) == stage.line
         for span in ((0, 1), (5, 11), (9, 12), (11, MIB), (3 * MIB, 3 * MIB + 1500)):
-            assert joined(pull(connection, span)) == stage.line[slice(*span)], span
+            assert joined(pull(connection, word, span)) == stage.line[slice(*span)], span
 
 
 def test_ranges_are_asked_ahead_on_one_connection(stage_of: StageOf):
     stage = stage_of([5 * MIB, 5 * MIB])
     spans = [(at, at + 2 * MIB) for at in range(0, 10 * MIB, 2 * MIB)]
-    with stage.connect(stage.ticket()) as connection:
-        assert joined(pull(connection, *spans)) == stage.line
+    word = stage.ticket()
+    with stage.connect() as connection:
+        assert joined(pull(connection, word, *spans)) == stage.line
     assert len(stage.door) <= 1
 
 
 def test_a_thousand_small_files_are_one_answer(stage_of: StageOf):
     stage = stage_of([97] * 1000)
-    with stage.connect(stage.ticket()) as connection:
-        came = pull(connection, (0, 97_000))
+    word = stage.ticket()
+    with stage.connect() as connection:
+        came = pull(connection, word, (0, 97_000))
     assert came == {0: stage.line}
 
 
@@ -74,8 +77,8 @@ def test_several_connections_read_one_file(stage_of: StageOf):
     came: dict[int, bytes] = {}
 
     def one(span: tuple[int, int]) -> None:
-        with stage.connect(word) as connection:
-            came.update(pull(connection, span))
+        with stage.connect() as connection:
+            came.update(pull(connection, word, span))
 
     threads = [threading.Thread(target=one, args=(span,)) for span in parts]
     for thread in threads:
@@ -104,8 +107,8 @@ def test_curl_gets_a_file_by_name(stage_of: StageOf):
 def test_what_has_left_is_what_the_ticket_knows(stage_of: StageOf):
     stage = stage_of([3 * MIB, 100])
     word = stage.ticket()
-    with stage.connect(word) as connection:
-        pull(connection, (10, 2 * MIB), (3 * MIB, 3 * MIB + 50))
+    with stage.connect() as connection:
+        pull(connection, word, (10, 2 * MIB), (3 * MIB, 3 * MIB + 50))
     stage.tickets.end(word)
     (ticket,) = stage.ended
     assert ticket.sent == Ranges([(10, 2 * MIB), (3 * MIB, 3 * MIB + 50)])
@@ -113,16 +116,17 @@ def test_what_has_left_is_what_the_ticket_knows(stage_of: StageOf):
 
 def test_sums_of_blocks(stage_of: StageOf):
     stage = stage_of([100, 2 * BLOCK_BYTES + 5])
-    with stage.connect(stage.ticket()) as connection:
-        sums = connection.sums(100, 100 + 2 * BLOCK_BYTES + 5)
+    word = stage.ticket()
+    with stage.connect() as connection:
+        sums = connection.sums(word, 100, 100 + 2 * BLOCK_BYTES + 5)
         content = stage.contents[1]
         blocks = [content[at : at + BLOCK_BYTES] for at in range(0, len(content), BLOCK_BYTES)]
         assert sums == [(crc32c(block), adler32(block)) for block in blocks]
-        assert connection.sums(100 + BLOCK_BYTES, 100 + 2 * BLOCK_BYTES) == sums[1:2]
-        assert joined(pull(connection, (0, 50))) == stage.line[:50], "the connection goes on"
+        assert connection.sums(word, 100 + BLOCK_BYTES, 100 + 2 * BLOCK_BYTES) == sums[1:2]
+        assert joined(pull(connection, word, (0, 50))) == stage.line[:50], "the connection goes on"
         for span in ((0, 200), (101, 200)):
             with pytest.raises(DoorFault, match="sums are of one item"):
-                connection.sums(*span)
+                connection.sums(word, *span)
     with stage.endpoint.open_reader("/data/f1.root") as reader:
         assert block_sums(reader, 0, len(content)) == sums
 
@@ -132,8 +136,8 @@ def test_the_rate_of_a_door_holds_over_its_connections(stage_of: StageOf):
     word, began = stage.ticket(), time.monotonic()
 
     def one(start: int) -> None:
-        with stage.connect(word) as connection:
-            pull(connection, (start, start + 2 * MIB))
+        with stage.connect() as connection:
+            pull(connection, word, (start, start + 2 * MIB))
 
     threads = [threading.Thread(target=one, args=(at,)) for at in (0, 2 * MIB)]
     for thread in threads:
@@ -158,8 +162,8 @@ def test_without_a_ticket_nothing_is_given(stage_of: StageOf):
 def test_a_ticket_reaches_no_byte_outside_its_ranges(stage_of: StageOf):
     stage = stage_of([1000, 1000, 1000])
     word = stage.ticket((100, 200), (1500, 2500))
-    with stage.connect(word) as connection:
-        assert joined(pull(connection, (100, 200), (1500, 2500))) == stage.line[100:200] + stage.line[1500:2500]
+    with stage.connect() as connection:
+        assert joined(pull(connection, word, (100, 200), (1500, 2500))) == stage.line[100:200] + stage.line[1500:2500]
     for span in ((99, 101), (199, 201), (0, 1), (100, 1600), (2499, 2501), (2999, 3001), (5000, 6000)):
         assert fault_of(stage, word, *span).status == 403, span
     for name, status in (("f0.root", 403), ("f3.root", 404), ("../f0.root", 404), ("f1.root%00", 404)):
@@ -189,13 +193,13 @@ def test_an_item_that_cannot_be_read_is_named(
     stage = stage_of([1000, 1000, 1000])
     word = stage.ticket()
     harm(stage.path(1))
-    with stage.connect(word) as connection:
-        assert joined(pull(connection, (0, 1000))) == stage.contents[0]
-        connection.ask(1000, 2000)
+    with stage.connect() as connection:
+        assert joined(pull(connection, word, (0, 1000))) == stage.contents[0]
+        connection.ask(word, 1000, 2000)
         with pytest.raises(DoorFault, match=said) as caught:
             connection.receive(memoryview(bytearray(MIB)), lambda at, view: None)
         assert (caught.value.status, caught.value.item, caught.value.failure_class) == (status, 1, failure_class)
-        assert joined(pull(connection, (2000, 3000))) == stage.contents[2], "the others go on"
+        assert joined(pull(connection, word, (2000, 3000))) == stage.contents[2], "the others go on"
 
 
 def test_a_fault_in_the_middle_ends_at_a_known_position(stage_of: StageOf):
@@ -203,8 +207,8 @@ def test_a_fault_in_the_middle_ends_at_a_known_position(stage_of: StageOf):
     word = stage.ticket()
     stage.path(1).unlink()
     came: dict[int, bytes] = {}
-    with stage.connect(word) as connection:
-        connection.ask(0, 3000)
+    with stage.connect() as connection:
+        connection.ask(word, 0, 3000)
         with pytest.raises(DoorFault, match="closed the connection in the middle"):
             connection.receive(memoryview(bytearray(500)), lambda at, view: came.update({at: bytes(view)}))
     assert joined(came) == stage.contents[0]
@@ -222,8 +226,8 @@ def test_a_file_that_changes_while_it_is_sent(stage_of: StageOf):
             with open(stage.path(0), "r+b") as file:
                 file.truncate(40 * MIB)
 
-    with stage.connect(word) as connection:
-        connection.ask(0, 64 * MIB)
+    with stage.connect() as connection:
+        connection.ask(word, 0, 64 * MIB)
         with pytest.raises(DoorFault):
             connection.receive(memoryview(bytearray(MIB)), take)
     assert came < 64 * MIB
@@ -237,8 +241,8 @@ def test_a_ticket_that_ends_ends_what_is_under_way(stage_of: StageOf):
     def take(at: int, view: memoryview) -> None:
         stage.tickets.end(word)
 
-    with stage.connect(word) as connection:
-        connection.ask(0, 64 * MIB)
+    with stage.connect() as connection:
+        connection.ask(word, 0, 64 * MIB)
         with pytest.raises(DoorFault, match="closed the connection"):
             connection.receive(memoryview(bytearray(MIB)), take)
     fault = fault_of(stage, word, 0, 10)
@@ -285,13 +289,14 @@ def test_a_head_that_does_not_end_is_not_waited_for(stage_of: StageOf):
 
 def test_a_silent_connection_is_closed_and_one_in_use_is_not(stage_of: StageOf):
     stage = stage_of([100], limits=QUICK)
-    with stage.connect(stage.ticket()) as connection:
+    word = stage.ticket()
+    with stage.connect() as connection:
         for _ in range(3):
             time.sleep(0.8)
-            pull(connection, (0, 100))
+            pull(connection, word, (0, 100))
         time.sleep(3)
         with pytest.raises(DoorFault):
-            pull(connection, (0, 100))
+            pull(connection, word, (0, 100))
 
 
 def test_when_all_places_are_taken_the_longest_silent_goes(stage_of: StageOf):
@@ -299,8 +304,8 @@ def test_when_all_places_are_taken_the_longest_silent_goes(stage_of: StageOf):
     word = stage.ticket()
     silent = [socket.create_connection((HERE, stage.door.port), timeout=5) for _ in range(30)]
     try:
-        with stage.connect(word) as connection:
-            assert joined(pull(connection, (0, 100))) == stage.line
+        with stage.connect() as connection:
+            assert joined(pull(connection, word, (0, 100))) == stage.line
             assert len(stage.door) <= 4
             assert silent[0].recv(1) == b""
     finally:
@@ -311,17 +316,17 @@ def test_when_all_places_are_taken_the_longest_silent_goes(stage_of: StageOf):
 def test_one_address_has_so_many_places(stage_of: StageOf):
     stage = stage_of([100], limits=DoorLimits(connections=10, of_address=3, head_s=30, idle_s=30))
     word = stage.ticket()
-    opened = [stage.connect(word) for _ in range(3)]
+    opened = [stage.connect() for _ in range(3)]
     for connection in opened:
-        pull(connection, (0, 100))
-    with stage.connect(word) as one_more, pytest.raises(DoorFault):
-        pull(one_more, (0, 100))
+        pull(connection, word, (0, 100))
+    with stage.connect() as one_more, pytest.raises(DoorFault):
+        pull(one_more, word, (0, 100))
     opened[0].close()
     until = time.monotonic() + 5
     while len(stage.door) == 3 and time.monotonic() < until:
         time.sleep(0.01)
-    with stage.connect(word) as again:
-        pull(again, (0, 100))
+    with stage.connect() as again:
+        pull(again, word, (0, 100))
     for connection in opened:
         connection.close()
 
@@ -347,8 +352,8 @@ def test_thousands_of_connections_leave_nothing_behind(stage_of: StageOf):
     threads = threading.active_count()
     descriptors = len(os.listdir("/proc/self/fd"))
     for _ in range(1000):
-        with stage.connect(word) as connection:
-            pull(connection, (0, 100))
+        with stage.connect() as connection:
+            pull(connection, word, (0, 100))
     until = time.monotonic() + 5
     while len(stage.door) and time.monotonic() < until:
         time.sleep(0.01)

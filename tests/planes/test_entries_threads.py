@@ -17,6 +17,7 @@ from streams.core.ranges import Ranges
 from streams.core.records import FailureClass, Item, PartLost, Reason, Scope, TransferProgress
 from streams.events import writing
 from streams.planes.destination import coordinator as destination
+from streams.planes.destination import landing as landing_module
 from streams.planes.orders import Stop
 from tests.events.landing_tables import flat, jagged
 from tests.planes.entries_feed import arrived, manifest_of, record, records
@@ -26,7 +27,7 @@ from tests.planes.feed import Receiver
 @pytest.fixture
 def receiver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[Receiver]:
     """With a running sync thread, tiny rounds and tiny row groups."""
-    monkeypatch.setattr(destination, "SYNC_BYTES", 20_000)
+    monkeypatch.setattr(landing_module, "SYNC_BYTES", 20_000)
     monkeypatch.setattr(destination, "UNSYNCED_BYTES_MAX", 60_000)
     monkeypatch.setattr(destination, "IDLE_S", 0.01)
     monkeypatch.setattr(writing, "ROW_GROUP_BYTES", 60_000)

@@ -14,6 +14,7 @@ from streams.core.ranges import Ranges
 from streams.core.records import FailureClass, PartLost, Scope, TransferProgress
 from streams.errors import StorageError
 from streams.planes.destination import coordinator as destination
+from streams.planes.destination import landing as landing_module
 from streams.storage.endpoint import Part, SealedFile
 from streams.storage.posix import PosixEndpoint
 from tests.planes.feed import Receiver, Record, Sender, listed
@@ -87,7 +88,7 @@ def test_a_round_is_due_at_the_last_record_or_after_a_pause_or_a_while(sender: S
 
 
 def test_a_round_is_due_at_so_many_bytes(sender: Sender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(destination, "SYNC_BYTES", 3 * PAYLOAD)
+    monkeypatch.setattr(landing_module, "SYNC_BYTES", 3 * PAYLOAD)
     receiver = Receiver(tmp_path / "b", Clock())
     records = begun(sender, receiver, tmp_path, 10 * PAYLOAD)
     receiver.take(records[:2])

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from threading import Condition, Lock
 
 from streams import wire
+from streams.core.manifest import ItemLayout
 from streams.core.names import ManifestId, Site, Text, shown
-from streams.core.ranges import EMPTY
+from streams.core.ranges import EMPTY, Ranges
 from streams.core.records import (
     ChunkHeader,
     FailureClass,
@@ -43,10 +44,10 @@ from streams.storage.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
 
-SYNC_BYTES = 32 * 1024 * 1024
-"""Of one landing: then it is synced. A request's size, so usually its last record comes first."""
 UNSYNCED_BYTES_MAX = 96 * 1024 * 1024
 """Of all landings: the payload thread waits for the disk beyond."""
+LINE_UNSYNCED_BYTES_MAX = 512 * 1024 * 1024
+"""Who brings bytes of the line waits beyond."""
 IDLE_S = 0.25
 """Nothing more came for so long: sync what there is (a record of the request was lost, or a source is slow)."""
 OLDEST_S = 2.0
@@ -105,6 +106,8 @@ class DestinationPlane:
         self._table = Lock()
         self._making = Lock()
         self._unsynced_bytes = 0
+        self._waiting = 0
+        """Threads that wait for room."""
         self._running = True
 
     # orders
@@ -267,18 +270,58 @@ class DestinationPlane:
             self._publish(
                 SourceFailed(landing.id, said.source, said.request_no, carrier, said.items, said.reason, self._now_ms())
             )
+        self._took(landing, taken, UNSYNCED_BYTES_MAX, last=header.last)
+
+    def layout(self, key: bytes) -> ItemLayout | None:
+        """Where the items of an open transfer stand on its line; None of one that is not open."""
+        landing = self._landings.get(key)
+        return landing.account.line if landing is not None and landing.lost is None else None
+
+    def take_line(self, key: bytes, start: int, view: memoryview, *, last: bool = False) -> bool:
+        """Bytes of the line from `start` on, of any thread; False once the transfer is not open here any more.
+
+        Waits while too much is not synced yet. `last`: nobody brings more of what was asked for.
+        """
+        landing = self._landings.get(key)
+        if landing is None or landing.lost is not None:
+            return False
+        self._took(landing, landing.take_line(start, view), LINE_UNSYNCED_BYTES_MAX, last=last)
+        return True
+
+    def source_failed(
+        self, carrier: str, key: bytes, source: Site, request_no: int, items: Ranges, reason: Reason
+    ) -> None:
+        """A source cannot give now what it was asked for: these items, or, of none, anything of the request.
+
+        Items that it will never give fail here.
+        """
+        landing = self._landings.get(key)
+        if landing is None:
+            return
+        if items and reason.failure_class is not FailureClass.TRANSIENT:
+            for item in items.numbers():
+                landing.fail(item, reason)
+            self._nudge(landing)
+        else:
+            said = SourceFailed(landing.id, source, request_no, carrier, items, reason, self._now_ms())
+            self._publish(said)
+
+    def _took(self, landing: Landing, taken: int, unsynced_bytes_max: int, *, last: bool) -> None:
         now = self._clock()
         with self._wake:
             self._unsynced_bytes += taken
             landing.last_at = now
             landing.first_at = min(landing.first_at, now)
-            if landing.lost is not None or header.last:
+            if landing.lost is not None or last:
                 landing.urgent = True
                 self._wake.notify_all()
-            elif landing.unsynced_bytes >= SYNC_BYTES or landing.first_at == now:
+            elif landing.unsynced_bytes >= landing.sync_bytes or landing.first_at == now:
                 self._wake.notify_all()
-            while self._unsynced_bytes >= UNSYNCED_BYTES_MAX and self._running:
+            while self._unsynced_bytes >= unsynced_bytes_max and self._running:
+                self._waiting += 1
+                self._wake.notify_all()
                 self._wake.wait(1.0)
+                self._waiting -= 1
 
     def _nudge(self, landing: Landing) -> None:
         with self._wake:
@@ -321,13 +364,12 @@ class DestinationPlane:
         now = self._clock()
         due: list[Landing] = []
         soonest = _NEVER
-        crowded = self._unsynced_bytes >= UNSYNCED_BYTES_MAX
         for landing in list(self._landings.values()):
             if landing.lost is None and not landing.news:
                 continue
             at = min(landing.last_at + IDLE_S, landing.first_at + OLDEST_S)
             at = max(at, landing.not_before)
-            if landing.urgent or crowded or landing.unsynced_bytes >= SYNC_BYTES:
+            if landing.urgent or self._waiting or landing.unsynced_bytes >= landing.sync_bytes:
                 at = landing.not_before
             if at <= now:
                 due.append(landing)

@@ -35,6 +35,7 @@ from streams.events.spool_records import Recent
 from streams.events.writing import Sealing, kind_fault
 from streams.planes.destination.part_files import HeldPart
 from streams.storage import oserrors
+from streams.storage.checksums import Buffer
 from streams.storage.endpoint import Beside, Endpoint, FileMissing, PartFileLost, SealedFile, Wanted
 
 log = logging.getLogger(__name__)
@@ -80,8 +81,8 @@ class EntryParts:
     def discard(self, item: Item, tag: str) -> None:
         self._endpoint.discard(item.target, tag)
 
-    def write(self, held: HeldPart, offset: int, length: int, payload: bytes) -> None:
-        held.part.write(offset, length, payload)
+    def write(self, held: HeldPart, offset: int, length: int, payload: Buffer) -> None:
+        held.part.write(offset, length, bytes(payload))
 
     def sync(self, held: Sequence[HeldPart]) -> list[Ranges | StorageError]:
         answers = [_answer(one.part.sync) for one in held]

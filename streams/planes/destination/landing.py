@@ -20,7 +20,7 @@ from streams.planes.destination.progress import LandingProgress
 from streams.planes.destination.unread import UnreadAnswers, UnreadFact
 from streams.planes.orders import Open
 from streams.planes.reasons import reason_of
-from streams.storage.checksums import crc32c
+from streams.storage.checksums import Buffer, crc32c
 from streams.storage.endpoint import PartFileLost, SealedFile, part_tag
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,10 @@ PREALLOCATE_BYTES_MIN = 8 * 1024 * 1024
 """A big file's blocks are reserved when it is opened: a full disk is known before the bytes travel."""
 STEP_BYTES = 256 * 1024 * 1024
 """Of files that may be there already, and then are read back in one step of an opening: about a second of a disk."""
+SYNC_BYTES = 32 * 1024 * 1024
+"""Not synced: then it is synced. A request's size on the log, so usually its last record comes first."""
+LINE_SYNC_BYTES = 256 * 1024 * 1024
+"""The same of one whose bytes come by the line, which is faster than a disk is asked to tell."""
 _NEVER = float("inf")
 
 
@@ -52,6 +56,7 @@ class Landing:
         self.lost: Reason | None = None
         self.refused = 0
         self.unsynced_bytes = 0
+        self.sync_bytes = SYNC_BYTES
         # when to sync: kept by coordinator.py, which has the clock
         self.urgent = False
         self.first_at = _NEVER
@@ -198,7 +203,22 @@ class Landing:
         except WireError as error:
             return self._refuse(header, f"item {item}: {error.what}")
 
-    def write(self, item: int, offset: int, length: int, piece: bytes) -> int:
+    def take_line(self, start: int, view: memoryview) -> int:
+        """Write what is new of the line's bytes from `start` on; bytes written. Of several threads at once."""
+        taken = 0
+        self.sync_bytes = LINE_SYNC_BYTES
+        for piece in self.account.line.pieces(start, start + len(view)):
+            if self.lost is not None:
+                break
+            stop = piece.position + piece.length
+            if piece.item in self.account.over or self.account.written.covers(piece.position, stop):
+                self.account.news = True  # whoever asked for it does not know: tell again
+                continue
+            part = view[piece.position - start : stop - start]
+            taken += self.write(piece.item, piece.offset, piece.length, part)
+        return taken
+
+    def write(self, item: int, offset: int, length: int, piece: Buffer) -> int:
         """Write `[offset, offset + length)` of an item, whatever carried it, checked already; bytes written.
 
         Offsets are in the manifest's unit. WireError for a piece that cannot be these.

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from streams.core.ranges import Ranges
 from streams.core.records import Item
 from streams.errors import StorageError, WireError
+from streams.storage.checksums import Buffer
 from streams.storage.endpoint import Endpoint, SealedFile, Wanted
 
 
@@ -52,7 +53,7 @@ class PartFiles(Protocol):
     def discard(self, item: Item, tag: str) -> None:
         """Delete the files of a part that is not open."""
 
-    def write(self, held: HeldPart, offset: int, length: int, payload: bytes) -> None:
+    def write(self, held: HeldPart, offset: int, length: int, payload: Buffer) -> None:
         """Take `[offset, offset + length)`, whose checksum agreed already. WireError for a payload that is refused.
 
         Several threads may write at once.
@@ -102,7 +103,7 @@ class ByteParts:
     def discard(self, item: Item, tag: str) -> None:
         self._endpoint.discard(item.target, tag)
 
-    def write(self, held: HeldPart, offset: int, length: int, payload: bytes) -> None:
+    def write(self, held: HeldPart, offset: int, length: int, payload: Buffer) -> None:
         if len(payload) != length:
             raise WireError(f"{len(payload)} bytes stand for {length}")
         held.part.write(offset, payload)

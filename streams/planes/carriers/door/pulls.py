@@ -1,0 +1,378 @@
+"""The pull engine: what doors offer is fetched over a few connections, and handed to the destination as it comes.
+
+An offer is cut into pieces of its line; a thread has one connection at a time, and a piece asked for ahead beside the
+one that it receives. A fault of a connection is tried again a few times, from the position that was reached; what a
+door says of an item is that item's; then the source has failed this request, which the destination makes a fact. An
+offer of what another offer of the same source brings takes its place.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from threading import Condition
+from typing import Protocol
+
+from streams.core.manifest import ItemLayout
+from streams.core.names import ManifestId, Site
+from streams.core.ranges import EMPTY, Ranges
+from streams.core.records import FailureClass, Reason, Scope
+from streams.doors.client import BUFFER_BYTES, DoorConnection, DoorFault
+from streams.planes.reasons import reason_of
+
+log = logging.getLogger(__name__)
+
+DOOR = "door"
+"""The word that stands in requests (`plane`)."""
+PIECE_BYTES = 64 * 1024 * 1024
+PIECE_BYTES_MIN = 8 * 1024 * 1024
+AHEAD = 2
+"""Pieces asked for on a connection, the one that is received included."""
+OF_LINK = 4
+CONNECTIONS = 16
+KEEP_S = 10.0
+"""A connection without work is kept so long: less than a door keeps it."""
+RETRIES_S = (0.2, 1.0, 3.0)
+"""Between tries that brought nothing; then the source has failed."""
+PHASE = "read"
+
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """`ranges` of a manifest's line can be had at a door with the ticket `word`."""
+
+    manifest: ManifestId
+    source: Site
+    request_no: int
+    ranges: Ranges
+    address: Address
+    word: str
+
+
+class Landings(Protocol):
+    """What of the destination's half takes lines (coordinator.DestinationPlane)."""
+
+    def layout(self, key: bytes) -> ItemLayout | None: ...
+
+    def take_line(self, key: bytes, start: int, view: memoryview, *, last: bool = False) -> bool: ...
+
+    def source_failed(
+        self, carrier: str, key: bytes, source: Site, request_no: int, items: Ranges, reason: Reason
+    ) -> None: ...
+
+
+class _Gone(Exception):
+    """Nobody wants the bytes any more."""
+
+
+@dataclass(eq=False)
+class _Pull:
+    """An offer that is being fetched. `missing`: of its ranges, what has not come and is not excused."""
+
+    offer: Offer
+    key: bytes
+    missing: Ranges
+    ended: bool = False
+    tries: int = 0
+    """Since it last brought something."""
+    not_before_s: float = 0.0
+    unread: dict[Reason, Ranges] = field(default_factory=dict)
+    """Items that the door could not read for now, and that nobody was told of."""
+
+
+@dataclass(eq=False, slots=True)
+class _Piece:
+    pull: _Pull
+    start: int
+    stop: int
+
+
+@dataclass(eq=False)
+class _Door:
+    """Pieces to be asked for at an address, in order, and how many threads are connected to it."""
+
+    pieces: deque[_Piece] = field(default_factory=deque)
+    connected: int = 0
+
+
+class Pulls:
+    def __init__(
+        self,
+        destination: Landings,
+        *,
+        tls: ssl.SSLContext | None = None,
+        connections: int = CONNECTIONS,
+        of_link: int = OF_LINK,
+        stall_s: float = 30.0,
+    ) -> None:
+        self._destination = destination
+        self._tls, self._connections, self._of_link, self._stall_s = tls, connections, of_link, stall_s
+        self._wake = Condition()
+        self._doors: dict[Address, _Door] = {}
+        self._pulls: dict[tuple[bytes, Site], list[_Pull]] = {}
+        self._running = True
+
+    def threads(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        yield from ((f"pull-{number}", self.run) for number in range(self._connections))
+
+    def close(self) -> None:
+        with self._wake:
+            self._running = False
+            self._wake.notify_all()
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._pulls)
+
+    def offered(self, offer: Offer) -> None:
+        """Fetch it, in place of what the same source offered of these ranges before. Any thread; waits for nothing."""
+        pull = _Pull(offer, offer.manifest.encode(), offer.ranges)
+        with self._wake:
+            known = self._pulls.setdefault((pull.key, offer.source), [])
+            for older in list(known):
+                if older.offer == offer:
+                    return
+                if older.offer.request_no == offer.request_no:
+                    pull.missing = pull.missing & older.missing  # its door began anew, and tells the same number again
+                if older.missing & offer.ranges:
+                    self._end(older)
+            self._pulls.setdefault((pull.key, offer.source), []).append(pull)
+            door = self._doors.setdefault(offer.address, _Door())
+            door.pieces += _pieces(pull, pull.missing, self._of_link)
+            self._settle(pull)
+            self._wake.notify_all()
+
+    # a pulling thread
+
+    def run(self) -> None:
+        """Until `close`. Nothing that a door says can end it."""
+        while self._running:
+            address, first = self._first()
+            if address is None or first is None:
+                return
+            try:
+                self._work(address, first)
+            except Exception:
+                log.exception("the connection to the door %s:%d is given up", *address)
+                time.sleep(RETRIES_S[0])
+            finally:
+                with self._wake:
+                    self._doors[address].connected -= 1
+                    self._forget(address)
+                    self._wake.notify_all()
+
+    def _work(self, address: Address, first: _Piece) -> None:
+        """Fetch pieces of one door over one connection, while there are any."""
+        mine = deque([first])
+        """The one that is received, and those that come behind it."""
+        connection: DoorConnection | None = None
+        buffer = memoryview(bytearray(BUFFER_BYTES))
+        try:
+            while mine:
+                piece = mine[0]
+                reached = piece.start
+
+                def sink(at: int, view: memoryview, piece: _Piece = piece) -> None:
+                    nonlocal reached
+                    self._came(piece, at, view)
+                    reached = at + len(view)
+
+                try:
+                    if connection is None or connection.closed:
+                        connection = DoorConnection(*address, tls=self._tls, stall_s=self._stall_s)
+                    for later in islice(mine, connection.waiting, None):
+                        connection.ask(later.pull.offer.word, later.start, later.stop)
+                    connection.receive(buffer, sink)
+                    mine.popleft()
+                except _Gone:
+                    if connection is not None:
+                        connection.close()  # what is left of the answer is not worth its way
+                    self._drop(mine.popleft())
+                except DoorFault as fault:
+                    self._faulted(mine.popleft(), reached, fault)
+                if connection is None or connection.closed:
+                    self._put_back(address, mine)
+                while len(mine) < AHEAD:
+                    more = self._next(address, wait_s=0 if mine else KEEP_S)
+                    if more is None:
+                        break
+                    mine.append(more)
+        finally:
+            if connection is not None:
+                connection.close()
+            self._put_back(address, mine)
+
+    def _first(self) -> tuple[Address | None, _Piece | None]:
+        """A piece of a door that has a place for one more connection, which is taken. Waits; None at the end."""
+        with self._wake:
+            while self._running:
+                now_s, soonest = time.monotonic(), None
+                for address, door in self._doors.items():
+                    if door.connected >= self._of_link:
+                        continue
+                    piece, due_s = _ready(door, now_s)
+                    if piece is not None:
+                        door.connected += 1
+                        return address, piece
+                    if due_s is not None:
+                        soonest = due_s if soonest is None else min(soonest, due_s)
+                self._wake.wait(None if soonest is None else max(0.001, soonest - now_s))
+        return None, None
+
+    def _next(self, address: Address, wait_s: float) -> _Piece | None:
+        """The door's next piece; None where none comes in time, or another door waits for this thread."""
+        until_s = time.monotonic() + wait_s
+        with self._wake:
+            while self._running:
+                now_s = time.monotonic()
+                piece, due_s = _ready(self._doors[address], now_s)
+                if piece is not None:
+                    return piece
+                if now_s >= until_s or any(
+                    door.pieces and not door.connected for other, door in self._doors.items() if other != address
+                ):
+                    return None
+                self._wake.wait(min(until_s, due_s or until_s) - now_s)
+        return None
+
+    # what came of it
+
+    def _came(self, piece: _Piece, at: int, view: memoryview) -> None:
+        pull = piece.pull
+        if pull.ended:
+            raise _Gone
+        rest = pull.missing - Ranges([(at, at + len(view))])
+        if not self._destination.take_line(pull.key, at, view, last=not rest):
+            raise _Gone
+        with self._wake:
+            pull.tries = 0
+            pull.missing = pull.missing - Ranges([(at, at + len(view))])
+            self._settle(pull)
+        self._say_unread(pull)
+
+    def _drop(self, piece: _Piece) -> None:
+        with self._wake:
+            self._end(piece.pull)
+
+    def _put_back(self, address: Address, asked: deque[_Piece]) -> None:
+        """What was asked for and did not come is the next to be asked for."""
+        with self._wake:
+            while asked:
+                piece = asked.pop()
+                if not piece.pull.ended:
+                    self._doors[address].pieces.appendleft(piece)
+            self._wake.notify_all()
+
+    def _faulted(self, piece: _Piece, reached: int, fault: DoorFault) -> None:
+        """Of a piece that came as far as `reached`: its item, its source, or one more try."""
+        pull = piece.pull
+        reason = reason_of(fault, PHASE, Scope.SOURCE)
+        layout = self._destination.layout(pull.key)
+        if layout is None:
+            return self._drop(piece)
+        left = Ranges([(reached, piece.stop)])
+        if fault.item is not None and 0 <= fault.item < layout.count:
+            of_item = Ranges([layout.span(fault.item)])
+            if left & of_item:
+                return self._item_failed(pull, fault.item, of_item, left, reason)
+        if fault.status in (401, 403, 416):
+            return self._source_failed(pull, reason)
+        with self._wake:
+            if pull.ended:
+                return None
+            if pull.tries < len(RETRIES_S):
+                pull.not_before_s = time.monotonic() + RETRIES_S[pull.tries]
+                pull.tries += 1
+                self._doors[pull.offer.address].pieces.extendleft(reversed(list(_pieces(pull, left, self._of_link))))
+                self._wake.notify_all()
+                return None
+        return self._source_failed(pull, reason)
+
+    def _item_failed(self, pull: _Pull, item: int, of_item: Ranges, left: Ranges, reason: Reason) -> None:
+        """The item cannot be had there, now or at all; the rest of its piece is asked for again."""
+        with self._wake:
+            if pull.ended:
+                return
+            for_now = reason.failure_class is FailureClass.TRANSIENT
+            if for_now:
+                pull.unread[reason] = pull.unread.get(reason, EMPTY) | Ranges.of(item)
+            pull.missing = pull.missing - of_item
+            again = _pieces(pull, left - of_item, self._of_link)
+            self._doors[pull.offer.address].pieces.extendleft(reversed(list(again)))
+            self._settle(pull)
+            self._wake.notify_all()
+        if not for_now:
+            self._say(pull, Ranges.of(item), reason)
+        self._say_unread(pull)
+
+    def _say_unread(self, pull: _Pull) -> None:
+        """What could not be read for now, once nothing else comes: a thousand items are one fact."""
+        with self._wake:
+            if not pull.ended:
+                return
+            unread, pull.unread = pull.unread, {}
+        for reason, items in unread.items():
+            self._say(pull, items, reason)
+
+    def _say(self, pull: _Pull, items: Ranges, reason: Reason) -> None:
+        offer = pull.offer
+        self._destination.source_failed(DOOR, pull.key, offer.source, offer.request_no, items, reason)
+
+    def _source_failed(self, pull: _Pull, reason: Reason) -> None:
+        with self._wake:
+            if pull.ended:
+                return
+            self._end(pull)
+        self._say_unread(pull)
+        self._say(pull, EMPTY, reason)
+
+    # with the lock held
+
+    def _end(self, pull: _Pull) -> None:
+        """Fetch nothing more of it; what is under way is dropped as it comes."""
+        pull.ended = True
+        door = self._doors.get(pull.offer.address)
+        if door is not None:
+            door.pieces = deque(piece for piece in door.pieces if piece.pull is not pull)
+            self._forget(pull.offer.address)
+        name = (pull.key, pull.offer.source)
+        with suppress(KeyError, ValueError):
+            self._pulls[name].remove(pull)
+            if not self._pulls[name]:
+                del self._pulls[name]
+
+    def _settle(self, pull: _Pull) -> None:
+        if not pull.missing and not pull.ended:
+            self._end(pull)
+
+    def _forget(self, address: Address) -> None:
+        door = self._doors.get(address)
+        if door is not None and not door.pieces and not door.connected:
+            del self._doors[address]
+
+
+def _ready(door: _Door, now_s: float) -> tuple[_Piece | None, float | None]:
+    """The next piece that may be asked for, taken out; else when one may be."""
+    soonest: float | None = None
+    for number, piece in enumerate(door.pieces):
+        if piece.pull.not_before_s <= now_s:
+            del door.pieces[number]
+            return piece, None
+        soonest = piece.pull.not_before_s if soonest is None else min(soonest, piece.pull.not_before_s)
+    return None, soonest
+
+
+def _pieces(pull: _Pull, ranges: Ranges, connections: int) -> Iterator[_Piece]:
+    """Of what is to be fetched, in order: about one for each connection of a small request."""
+    size = max(PIECE_BYTES_MIN, min(PIECE_BYTES, -(-ranges.size // connections)))
+    for start, stop in ranges:
+        for at in range(start, stop, size):
+            yield _Piece(pull, at, min(at + size, stop))

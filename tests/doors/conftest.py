@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -45,8 +46,8 @@ class Stage:
         assert word is not None
         return word
 
-    def connect(self, **options: float) -> DoorConnection:
-        return DoorConnection(HERE, self.door.port, **options)
+    def connect(self, tls: ssl.SSLContext | None = None) -> DoorConnection:
+        return DoorConnection(HERE, self.door.port, tls=tls)
 
     def path(self, number: int) -> Path:
         return self.root / self.items[number].lfn[1:]
@@ -86,10 +87,12 @@ def running(door: Door) -> Iterator[Door]:
 
 @pytest.fixture
 def stage_of(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
-    """`stage_of(sizes, limits=…, rate=…)`: a stage with files of these sizes."""
+    """`stage_of(sizes, limits=…, rate=…, tls=…)`: a stage with files of these sizes."""
     with contextlib.ExitStack() as stack:
 
-        def make(sizes: list[int], *, limits: DoorLimits | None = None, rate: float = 0.0) -> Stage:
+        def make(
+            sizes: list[int], *, limits: DoorLimits | None = None, rate: float = 0.0, tls: ssl.SSLContext | None = None
+        ) -> Stage:
             root = tmp_path / "store"
             root.mkdir()
             endpoint = stack.enter_context(contextlib.closing(PosixEndpoint(str(root))))
@@ -104,7 +107,7 @@ def stage_of(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
                 contents.append(content)
                 start += size
             tickets = Tickets()
-            door = Door(endpoint, tickets, HERE, limits=limits, rate=rate)
+            door = Door(endpoint, tickets, HERE, limits=limits, rate=rate, tls=tls)
             stack.enter_context(running(door))
             return Stage(root, endpoint, contents, tuple(items), tickets, door)
 

@@ -7,21 +7,16 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from streams.core.store_names import Store
 from streams.errors import StorageError
 from streams.storage import s3_client
 from streams.storage.s3 import S3Files
+from tests.certificates import self_signed
 
 CONTENT = bytes(range(256)) * 4096
 LFN = "/store/s3/odd/x"
@@ -75,28 +70,6 @@ def serving(handler: type[Any] = Keys, certificate: Path | None = None) -> Itera
         finally:
             server.shutdown()
             thread.join()
-
-
-def self_signed(path: Path, address: str = "127.0.0.1", days: int = 1) -> Path:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a store")])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(datetime.now(UTC) - timedelta(days=2))
-        .not_valid_after(datetime.now(UTC) + timedelta(days=days))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
-    return path
 
 
 def files_of(server: Quiet, scheme: str = "https", ca_file: Path | None = None) -> S3Files:

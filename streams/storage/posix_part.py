@@ -25,6 +25,7 @@ import errno
 import os
 import stat as modes
 from collections.abc import Iterable
+from contextlib import suppress
 from threading import Condition
 from typing import TYPE_CHECKING
 
@@ -112,7 +113,8 @@ class PosixPart(Part):
             alone = False
         self._shared = self._shared or not alone or bool(stat.st_mode & SHARED)
         if not alone:
-            os.fchmod(fd, modes.S_IMODE(stat.st_mode) | SHARED)
+            with suppress(OSError):  # another user's file: its writer is left with the modification time
+                os.fchmod(fd, modes.S_IMODE(stat.st_mode) | SHARED)
 
     def closed(self, error: OSError | None) -> None:
         self.unwatched = self.unsynced
@@ -256,8 +258,8 @@ class PosixPart(Part):
         stat = self._still_ours()
         if stat.st_mtime_ns != self._mtime_ns:
             raise StorageError("another process wrote to the part while it was being sealed", self.pfn)
-        if self._shared:
-            with self._store.tree.directory(self.directory) as fd:
+        if stat.st_mode & SHARED:
+            with self._store.tree.directory(self.directory) as fd, suppress(PermissionError):
                 os.chmod(self.part_name, modes.S_IMODE(stat.st_mode) & ~SHARED, dir_fd=fd)
 
     def _whole_adler(self) -> str:

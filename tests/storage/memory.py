@@ -94,10 +94,6 @@ class MemoryEndpoint(Endpoint):
         with self.lock:
             return MemoryReader(self.lock, lfn, self._blob(lfn), version)
 
-    def checksum(self, lfn: str, version: str | None = None) -> str:
-        with self.lock, self.open_reader(lfn, version) as reader:
-            return adler32_hex(adler32(reader.blob.content))
-
     def walk(self, refuse: Callable[[str, str], None]) -> Iterator[OnDisk]:
         for lfn in list(self.files):
             try:

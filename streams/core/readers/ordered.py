@@ -32,6 +32,7 @@ class OrderedReader(IntentReader[ReaderRow]):
         """Of open rows, in the order of the chain."""
         self._attempt = 0
         self._handed = ""
+        self._fails_unheard = False
         self._unclaimed: list[ReaderRow] = []
         self._given = None if position is None else _parsed(position, known.row.intent)
 
@@ -81,13 +82,13 @@ class OrderedReader(IntentReader[ReaderRow]):
         Nothing behind an item that failed before the log has heard that it did: whoever goes on from a position behind
         it would take it for worked on.
         """
-        self.urgent = False
+        self._fails_unheard = False
         if self.stopped:
             return None
         for manifest, window in self._windows.items():
             row, over = self.rows[manifest], window.over
             if row.fails_unheard(window.at):
-                self.urgent = True
+                self._fails_unheard = True
                 return None
             if over:
                 continue
@@ -114,6 +115,11 @@ class OrderedReader(IntentReader[ReaderRow]):
         return self._handed
 
     # what is owed
+
+    @property
+    def urgent(self) -> bool:
+        """What comes next is handed out once the log knows what failed before it."""
+        return self._fails_unheard
 
     def asks(self, now_ms: int, lease_ms: int, retry_ms: int = RETRY_MS) -> list[Ask]:
         """What to ask for now: in order, and never more than `ahead_bytes` before it is worked on.
@@ -160,7 +166,7 @@ class OrderedReader(IntentReader[ReaderRow]):
             yield self.rows[manifest], words, None if refused is None else refused.reason
 
     def waits_for(self, retry_ms: int = RETRY_MS) -> str:
-        if self.urgent:
+        if self._fails_unheard:
             return f"the log of {self.destination.site} to take what failed"
         for window in self._windows.values():
             if not window.over:

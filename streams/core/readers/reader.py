@@ -71,8 +71,6 @@ class IntentReader(ABC, Generic[Row]):
         """Manifests that were entered."""
         self.open: dict[ManifestId, Row] = {}
         """Those whose last word is not heard."""
-        self.urgent = False
-        """Whether it waits for what it has to tell."""
         self._has_come = False
 
     # the intent
@@ -150,6 +148,11 @@ class IntentReader(ABC, Generic[Row]):
             window.served(header.request_no, now_ms)
 
     # what is owed
+
+    @property
+    @abstractmethod
+    def urgent(self) -> bool:
+        """Whether something waits for what it has to tell."""
 
     @abstractmethod
     def asks(self, now_ms: int, lease_ms: int, retry_ms: int) -> Sequence[Ask]:

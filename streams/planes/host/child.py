@@ -239,10 +239,10 @@ class Child:
             settings.policy,
             partial(self.open_catalogue, "view-of-plane-entries" if entries else "view-of-plane"),
             self.put,
-            open_storage=self.open_storage,
-            payload_bytes=settings.registry.payload_bytes,
-            open_files=self.open_files,
-            replayed=partial(_manifests_of, settings),
+            self.open_storage,
+            settings.registry.payload_bytes,
+            self.open_files,
+            partial(_manifests_of, settings),
         )
         while self.running:
             command = None

@@ -31,9 +31,7 @@ _SITES_TOLD = 3
 class EntryItems:
     """For one site's manifests. Used by one thread."""
 
-    def __init__(
-        self, here: Site, endpoint: ReadableStorage, payload_bytes: int, open_files: OpenFileCache | None = None
-    ) -> None:
+    def __init__(self, here: Site, endpoint: ReadableStorage, payload_bytes: int, open_files: OpenFileCache) -> None:
         self._here = here
         self._endpoint = endpoint
         self._payload_bytes = payload_bytes
@@ -66,10 +64,7 @@ class EntryItems:
         except BaseException:
             entries.close()
             raise
-        if self._open_files is None:
-            entries.close()
-        else:
-            self._open_files.put(lfn, version, item.selection, entries)
+        self._open_files.put(lfn, version, item.selection, entries)
         return item
 
     def _item(self, entries: Entries, lfn: Lfn, block: Block, version: str, asked: EventSelection, suffix: str) -> Item:

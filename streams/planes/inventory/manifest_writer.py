@@ -20,7 +20,6 @@ from streams.core.names import IntentId, Lfn, Site, Text
 from streams.core.policy import MANIFEST_ITEMS_MAX, Policy
 from streams.core.records import FailureClass, Item, ManifestWritten, Message, Reason, Scope
 from streams.core.selections import parts
-from streams.errors import Temporary
 from streams.planes.inventory.chain_recovery import Replayed
 from streams.planes.inventory.entry_items import EntryItems
 from streams.planes.inventory.object_items import OBJECTS_MAX, ObjectItems
@@ -42,7 +41,6 @@ ENTRY_ITEMS_MAX = 64
 flows meanwhile."""
 ENTRIES_WRITE_S = 4.0
 """Time after which one command of entries writes no further manifest, so that other intents have their turn."""
-PAYLOAD_BYTES = 256 * 1024
 
 
 class ManifestWriter:
@@ -54,11 +52,11 @@ class ManifestWriter:
         policy: Policy,
         open_catalogue: Callable[[], CatalogueListing],
         publish: Callable[[Message], None],
+        open_storage: Callable[[], ReadableStorage],
+        payload_bytes: int,
+        open_files: OpenFileCache,
+        replayed: Replayed,
         clock: Callable[[], float] = time.monotonic,
-        open_storage: Callable[[], ReadableStorage] | None = None,
-        payload_bytes: int = PAYLOAD_BYTES,
-        open_files: OpenFileCache | None = None,
-        replayed: Replayed = lambda intents: (),
     ) -> None:
         """`open_storage` is called when entries are first asked for; they are listed as cut into `payload_bytes`.
 
@@ -74,7 +72,7 @@ class ManifestWriter:
         self._open_files = open_files
         self._catalogue: CatalogueListing | None = None
         self._entries: EntryItems | None = None
-        self._objects = ObjectItems(here, self._storage)
+        self._objects = ObjectItems(here, open_storage)
         self._known: dict[Lfn, Item] = {}
         """Items of files that were opened for this command and did not fit the manifest."""
         self._known_for: IntentId | None = None
@@ -184,13 +182,8 @@ class ManifestWriter:
 
     def _entry_items(self) -> EntryItems:
         if self._entries is None:
-            self._entries = EntryItems(self._here, self._storage(), self._payload_bytes, self._open_files)
+            self._entries = EntryItems(self._here, self._open_storage(), self._payload_bytes, self._open_files)
         return self._entries
-
-    def _storage(self) -> ReadableStorage:
-        if self._open_storage is None:
-            raise Temporary("the storage is not there yet, and parts of files are read from it")
-        return self._open_storage()
 
 
 def opens_files(command: WriteManifests) -> bool:

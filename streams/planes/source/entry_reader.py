@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streams.core.names import Destination, shown
-from streams.core.policy import PAYLOAD_BYTES_MAX
 from streams.core.records import ChunksRequested, RequestedItem, Scope
 from streams.core.selections import parts
 from streams.errors import StorageError, data_bad, permanent
@@ -59,15 +58,15 @@ class FileEntries:
         self,
         endpoint: ReadableStorage,
         payload_bytes: int,
-        codec: str = "lz4",
-        record_bytes_max: int = PAYLOAD_BYTES_MAX,
-        open_files: OpenFileCache | None = None,
+        codec: str,
+        record_bytes_max: int,
+        open_files: OpenFileCache,
     ) -> None:
         self._endpoint = endpoint
         self._payload_bytes = payload_bytes
         self._compression: Compression = "none" if codec == "none" else "zstd" if codec == "zstd" else "lz4"
         self._record_bytes_max = record_bytes_max
-        self._open_files = open_files or OpenFileCache()
+        self._open_files = open_files
         self._opened: OrderedDict[tuple[Destination, str, str, str], _Opened] = OrderedDict()
 
     def turn_bytes(self, waiting: int) -> int:

@@ -343,7 +343,7 @@ class ReaderSession:
         with self.news:
             if self._error is not None:  # what it says counts for nobody any more
                 return
-            for message in self._process.tells():
+            for message in self._process.reader.tells():
                 self._outbox.put(message)
         self._outbox.send(at_once=at_once)
 

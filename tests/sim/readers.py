@@ -261,7 +261,7 @@ class Process:
         return bool(asks)
 
     def _tell(self, process: ReaderProcess) -> bool:
-        for message in process.tells():
+        for message in process.reader.tells():
             self.outbox.put(message)
         before = len(self.publisher.waiting)
         self.outbox.send()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import NoReturn
 
 from streams.core import records as m
 from streams.core.intent import State
@@ -13,7 +12,7 @@ from streams.core.ranges import EMPTY, Ranges
 from streams.core.readers.reader import IntentReader, Known
 from streams.core.readers.row import ReaderRow
 from streams.core.readers.window import RETRY_MS, Ask, Came, FetchWindow
-from streams.errors import InvalidName, NeverWorks, UsageError
+from streams.errors import InvalidName, UsageError
 
 REQUESTS = 4
 """What may be ahead is asked for in so many parts, so that one is on its way while another is worked on."""
@@ -66,9 +65,8 @@ class OrderedReader(IntentReader[ReaderRow]):
             return min(row.total, at)
         return row.total if (body.source_no, body.no) < (source_no, no) else 0
 
-    def refuse(self, endpoint: str) -> NoReturn:
-        what = f"workers share {self.destination}, by `transfer2go event work`"
-        raise NeverWorks(what, next="publish an intent for a name of its own")
+    def read_otherwise(self, endpoint: str) -> str:
+        return f"workers share {self.destination}, by `transfer2go event work`"
 
     def windows(self, manifest: ManifestId) -> Iterable[FetchWindow]:
         window = self._windows.get(manifest)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NoReturn
 
 from streams.core import records as m
 from streams.core.intent import State
@@ -19,7 +18,6 @@ from streams.core.readers.reader import IntentReader, Known
 from streams.core.readers.row import STOPPED, ReaderRow
 from streams.core.readers.window import RETRY_MS, Ask, Came, FetchWindow, RefusedItem
 from streams.core.topics import partition_of
-from streams.errors import NeverWorks
 
 HANDS_MAX = 2
 """Ranges at once: one that is worked on, one that is fetched meanwhile."""
@@ -112,9 +110,8 @@ class SharedReader(IntentReader[SharedRow]):
         for said in told:
             self.hear_progress(said)
 
-    def refuse(self, endpoint: str) -> NoReturn:
-        what = f"{self.destination} is read by another kind of consumer ({shown(endpoint, 40)})"
-        raise NeverWorks(what, next="publish an intent for a name of its own")
+    def read_otherwise(self, endpoint: str) -> str:
+        return f"{self.destination} is read by another kind of consumer ({shown(endpoint, 40)})"
 
     def windows(self, manifest: ManifestId) -> Iterable[FetchWindow]:
         return (hand.window for hand in self.hands if hand.row.id == manifest)

@@ -126,10 +126,8 @@ class Effects:
         match command:
             case c.DecideIntent(intent):
                 return self._decide_soon(intent)
-            case c.PublishDecision(record) | c.DecideTransfer(record) | c.ReportTransfer(record):
-                self._say(command, record)
-            case c.RepeatCompletion(completion):
-                self._say(command, completion)
+            case c.PublishDecision(said) | c.DecideTransfer(said) | c.ReportTransfer(said) | c.RepeatCompletion(said):
+                self._say(command, said)
             case c.WriteManifests() if command.looks:
                 # What a view behind its journals misses is seen by the next look.
                 return self.plane.tell(orders.Write(command))

@@ -8,9 +8,10 @@ from typing import Any
 
 import faust
 
+from streams.core.topics import partition_of
 from streams.errors import WireError
 from streams.worker import rows
-from streams.worker.turn import intent_of, partition_of
+from streams.worker.turn import intent_of
 
 
 def table_options() -> dict[str, Any]:

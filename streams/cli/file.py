@@ -18,7 +18,6 @@ from streams.kafka.publish import Publisher, writer_of
 from streams.registration.discovery import Renaming
 from streams.registration.registering import Registration, register, verify
 from streams.settings import Settings
-from streams.views.catalogue import Replica
 
 
 @click.group(cls=Noun)
@@ -145,7 +144,7 @@ def _files(settings: Settings, chosen: Selector) -> list[dict[str, Any]]:
     except Temporary:
         pass  # the log itself
     with holdings.catalogue(settings, settings.here, dataset=Dataset(chosen.name.partition("#")[0])) as known:
-        return [_row(found.lfn, [_replica(r) for r in found.replicas]) for found in holdings.files(known, chosen)]
+        return [_row(found.lfn, [r.told for r in found.replicas]) for found in holdings.files(known, chosen)]
 
 
 def _row(lfn: str, replicas: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -156,16 +155,6 @@ def _row(lfn: str, replicas: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "bytes": first["bytes"],
         "adler32": first["adler32"],
         "sites": sorted(r["site"] for r in replicas),
-    }
-
-
-def _replica(found: Replica) -> dict[str, Any]:
-    return {
-        "site": str(found.site),
-        "dataset": str(found.dataset),
-        "block": str(found.block),
-        "bytes": found.bytes,
-        "adler32": str(found.adler32),
     }
 
 
@@ -206,7 +195,7 @@ def _where(settings: Settings, lfn: Lfn) -> list[dict[str, Any]]:
     if isinstance(answer, list):
         return answer
     with holdings.catalogue(settings, settings.here, lfn=lfn) as known:
-        return [_replica(found) for found in known.where(lfn)]
+        return [found.told for found in known.where(lfn)]
 
 
 @file.command("verify")

@@ -33,6 +33,11 @@ class Replica:
     adler32: Adler32
     version: str
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """What is said of it outside: the version is its site's."""
+        return {name: getattr(self, name) for name in ("site", "dataset", "block", "bytes", "adler32")}
+
 
 @dataclass(frozen=True, slots=True)
 class CatalogueFile:

@@ -1,4 +1,4 @@
-"""A worker's process: how it ends, how it notices that it stood still, what spares its loop.
+"""A worker's process: how it ends, how it notices that it stood still, what spares its loop, how it logs.
 
 Exit code 75 means "start me again"; the supervisor does. Rules stay safe on stale rows all the same: the guard narrows
 the window and fences nothing.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import sys
 import time
@@ -18,6 +19,8 @@ import structlog
 log = structlog.get_logger(__name__)
 
 START_ME_AGAIN = 75
+QUIET = ("aiokafka", "faust.tables", "faust.stores", "faust.transport", "faust.assignor", "faust.app", "mode")
+"""Their INFO is a page per rebalance; what they warn of is shown."""
 STALL_S = 4.0
 """Longer than any turn, shorter than a session (10 s)."""
 GC_THRESHOLDS = (20_000, 20, 50)
@@ -25,6 +28,22 @@ GC_THRESHOLDS = (20_000, 20, 50)
 SWITCH_S = 0.0005
 """How long a thread may keep the interpreter when the loop wants it. A turn gives it up at each access of a table, and
 would wait Python's 5 ms each time that a view or an API is busy (seen: 200 intents took a third longer)."""
+
+
+def configure_logs() -> None:
+    """One line per event through the standard library, values in repr: nothing controls a terminal."""
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["event"], drop_missing=True),
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def die(what: str, **words: object) -> NoReturn:

@@ -19,7 +19,7 @@ import structlog
 from faust import auth
 from faust.cli.agents import agents as agents_command
 
-from agents import families, faust_fixes, logs, process, tables
+from agents import families, faust_fixes, process, tables
 from agents.assignment import Assignment
 from streams.core import records as m
 from streams.core.names import Site
@@ -302,7 +302,7 @@ def _clear_old_tables(app: faust.App, settings: Settings) -> None:
 
 def build_app(settings: Settings) -> faust.App:
     """A site's app with everything hung on it. Nothing is opened or asked before it starts as a worker."""
-    logs.configure()
+    process.configure_logs()
     worker = SiteWorker(settings)
     app = worker.app
     app.before_start = worker.open

@@ -258,7 +258,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     # What a worker answers of its views: in threads of its own, beside the rest.
     "streams.worker.api": {"streams.client", "streams.settings", "streams.views", "structlog"} | ANY_CORE,
     "agents.dead_letters": {"streams.core", "streams.errors", "structlog"},
-    "agents.logs": {"structlog"},
     "agents": {"faust", "mode", "structlog", "streams"},
 }
 NEVER = {

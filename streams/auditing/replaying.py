@@ -23,8 +23,7 @@ from streams.core.manifest import digest
 from streams.core.names import Site
 from streams.core.sampling import Sample
 from streams.errors import Transfer2goError, WireError
-from streams.kafka import groups
-from streams.kafka.reader import Record
+from streams.kafka.reader import Record, committed_offsets
 from streams.kafka.replay import begin_offsets, end_offsets, replay
 from streams.settings import Settings
 from streams.wire.release import RELEASE, release_of
@@ -191,7 +190,7 @@ class _Reading:
     def _note_committed(self, found: Journals) -> None:
         site = found.site
         try:
-            self.committed[site] = groups.committed_offsets(self.settings, site, worker_group(self.settings, site))
+            self.committed[site] = committed_offsets(self.settings, site, worker_group(self.settings, site))
         except Transfer2goError:
             self.findings.cannot(Invariant.NOT_SILENT, f"how far the workers of {site} have read: not told")
 

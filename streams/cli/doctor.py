@@ -19,7 +19,7 @@ from streams.client import worker_api
 from streams.client.announcements import LiveWriter
 from streams.core.names import Site
 from streams.errors import NeverWorks, Temporary, Transfer2goError
-from streams.federation import artifacts, broker_log, java
+from streams.federation import artifacts, broker, java
 from streams.kafka import admin
 from streams.settings import Settings
 from streams.wire.release import RELEASE
@@ -112,14 +112,14 @@ def _disk(settings: Settings) -> Check:
 
 def _of_site(settings: Settings, site: Site) -> Iterator[Check]:
     address = settings.entry(site).bootstrap
-    broker = _checked(
+    answers = _checked(
         f"{site} broker", lambda: f"answers at {address}, {len(admin.partition_counts(settings, site))} topics"
     )
-    if broker.state != "ok":
-        words = ", ".join([broker.words, *silences.local_faults(settings, site)])
-        yield Check(broker.name, broker.state, words, broker.exit_code)
+    if answers.state != "ok":
+        words = ", ".join([answers.words, *silences.local_faults(settings, site)])
+        yield Check(answers.name, answers.state, words, answers.exit_code)
         return
-    yield broker
+    yield answers
     if free := _log_disk(settings, site):
         yield free
     faults = admin.faults(settings, site)
@@ -136,7 +136,7 @@ def _of_site(settings: Settings, site: Site) -> Iterator[Check]:
 def _log_disk(settings: Settings, site: Site) -> Check | None:
     """Of a local federation's broker: it ends itself when the disk of its log is full."""
     directory = settings.state / site / "kafka" / "log"
-    free = broker_log.free_if_full(directory) if is_local(settings) else None
+    free = broker.free_if_full(directory) if is_local(settings) else None
     if free is None:
         return None
     words = f"full: {screen.size(free)} free at {directory}; make room before its broker ends"

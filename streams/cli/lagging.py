@@ -14,8 +14,7 @@ from streams.core import topics
 from streams.core.names import Site
 from streams.core.topics import LogPartition
 from streams.errors import Temporary
-from streams.kafka.groups import committed_offsets
-from streams.kafka.reader import LogReader, Record
+from streams.kafka.reader import LogReader, Record, committed_offsets
 from streams.kafka.replay import end_offsets, replay
 from streams.settings import Settings
 

@@ -19,7 +19,7 @@ from streams.core import topics
 from streams.core.names import Dataset, Lfn, Site
 from streams.core.selectors import Kind, Selector
 from streams.errors import NotFound, Temporary, Transfer2goError
-from streams.federation import broker_log
+from streams.federation import broker
 from streams.kafka import admin
 from streams.settings import Settings
 
@@ -123,8 +123,8 @@ def local_faults(settings: Settings, site: Site) -> list[str]:
         return []
     directory = settings.state / site / "kafka" / "log"
     found = []
-    if (free := broker_log.free_if_full(directory)) is not None:
+    if (free := broker.free_if_full(directory)) is not None:
         found.append(f"the disk of its log is full ({size(free)} free at {directory}): make room, it is started again")
-    if words := broker_log.last_fault(settings.state / "logs" / f"{site}-broker.log"):
+    if words := broker.last_fault(settings.state / "logs" / f"{site}-broker.log"):
         found.append(f"the last error in its log: {words}")
     return found

@@ -21,7 +21,7 @@ import psutil
 
 from streams.errors import Temporary, Transfer2goError
 from streams.federation import artifacts, broker, class_archive, java, mirror, plan, process
-from streams.federation.jvm import Jvm
+from streams.federation.java import Jvm
 from streams.federation.mirror_tasks import MirrorTasks
 from streams.federation.process import RunningPart
 from streams.settings import load_settings

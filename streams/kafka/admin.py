@@ -265,14 +265,9 @@ def _wrong_settings(
         return {}
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in kinds]
     broken: dict[str, list[tuple[_Promise, str]]] = {}
-    admin, complaints = client.make_admin(
-        settings, site
-    )  # `admin` keeps it alive: futures of a client that is gone fail
+    admin, complaints = client.make_admin(settings, site)  # futures of a client that is gone fail: `admin` keeps it
     for resource, future in admin.describe_configs(resources, request_timeout=ANSWER_S).items():
-        try:
-            found = future.result()
-        except KafkaException as e:
-            raise complaints.error_of(e.args[0], f"asking for the settings of {resource.name}") from e
+        found = client.answer(future, complaints, f"asking for the settings of {resource.name}")
         for promise in _promises(settings, kinds[resource.name]):
             if promise.setting not in found:
                 raise NeverWorks(
@@ -299,12 +294,8 @@ def _alter(settings: Settings, site: Site, wrong: Mapping[str, list[tuple[_Promi
         for name, promises in wrong.items()
     ]
     admin, complaints = client.make_admin(settings, site)
-    futures = admin.incremental_alter_configs(resources, request_timeout=ANSWER_S)
-    for resource, future in futures.items():
-        try:
-            future.result()
-        except KafkaException as e:
-            raise complaints.error_of(e.args[0], f"changing the settings of {resource.name}") from e
+    for resource, future in admin.incremental_alter_configs(resources, request_timeout=ANSWER_S).items():
+        client.answer(future, complaints, f"changing the settings of {resource.name}")
     deadline = time.monotonic() + ANSWER_S
     while still := _wrong_settings(settings, site):
         if time.monotonic() > deadline:

@@ -18,8 +18,7 @@ import pytest
 from streams.core.names import Site
 from streams.errors import NeverWorks, Temporary
 from streams.federation import local, plan, process
-from streams.federation.java import Java
-from streams.federation.jvm import Jvm
+from streams.federation.java import Java, Jvm
 from streams.federation.process import RunningPart
 from streams.federation.supervisor import Supervisor
 from tests.system_tools import tool

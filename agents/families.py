@@ -46,26 +46,6 @@ def register(
     peers: tuple[Site, ...],
 ) -> frozenset[str]:
     """Declares the agents; returns every topic they read."""
-    families = {
-        "intents": intent_topics(peers),
-        "transfers": transfer_topics(here, peers),
-        "requests": request_topics(here, peers),
-    }
-    for name, names in families.items():
-        if names:
-            _agent(app, name, names, dispatcher, publisher, guard)
-    return frozenset(topic for names in families.values() for topic in names)
-
-
-def _agent(
-    app: faust.App,
-    name: str,
-    names: list[str],
-    dispatcher: Dispatcher,
-    publisher: dead_letters.DeadLetterSending,
-    guard: StallGuard,
-) -> None:
-    topic = app.topic(*names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
     async def hear(stream: Any) -> None:
         async for event in stream.events():
@@ -86,4 +66,13 @@ def _agent(
                     why=f"{type(error).__name__}: {error}",
                 )
 
-    app.agent(topic, name=name, concurrency=1)(hear)
+    families = {
+        "intents": intent_topics(peers),
+        "transfers": transfer_topics(here, peers),
+        "requests": request_topics(here, peers),
+    }
+    for name, names in families.items():
+        if names:
+            topic = app.topic(*names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+            app.agent(topic, name=name, concurrency=1)(hear)
+    return frozenset(topic for names in families.values() for topic in names)

@@ -14,8 +14,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -77,17 +79,20 @@ class Supervisor:
     def add(self, part: RunningPart) -> RunningPart:
         return self.parts.setdefault(part.name, part)
 
+    def _part(
+        self, name: str, command: list[str], environment: dict[str, str], probe: Callable[[], bool], **traits: Any
+    ) -> RunningPart:
+        log = self.state / "logs" / f"{name}.log"
+        return self.add(RunningPart(name, command, environment, log, probe, **traits))
+
     def _broker(self, site: plan.SitePlan) -> RunningPart:
         node = site.broker(self.state)
         command = self.jvm.command("kafka.Kafka", str(node.properties_path), flags=broker.HEAP)
-        return self.add(
-            RunningPart(
-                f"{site.name}-broker",
-                command,
-                self.jvm.environment(),
-                self._log(f"{site.name}-broker"),
-                lambda: broker.is_ready(node.bootstrap, cluster_id=node.cluster_id),
-            )
+        return self._part(
+            f"{site.name}-broker",
+            command,
+            self.jvm.environment(),
+            lambda: broker.is_ready(node.bootstrap, cluster_id=node.cluster_id),
         )
 
     def _mirror(self) -> RunningPart:
@@ -102,9 +107,7 @@ class Supervisor:
             self.mirror_tasks = MirrorTasks({bootstraps[site]: names for site, names in topics.items()})
         tasks = self.mirror_tasks
         # Its connectors end one after the other, in 8 s; what they mirrored and had not noted is fenced or repeated.
-        part = self.add(
-            RunningPart("mirror", command, self.jvm.environment(), self._log("mirror"), lambda: False, killable=True)
-        )
+        part = self._part("mirror", command, self.jvm.environment(), lambda: False, killable=True)
         part.probe = lambda: tasks.running(part.started_ms)
         return part
 
@@ -119,16 +122,10 @@ class Supervisor:
             self.note()
 
     def worker(self, site: plan.SitePlan, number: int) -> RunningPart:
-        port = site.worker_port(number)
         environment = worker_environment(self.state, site, number)
-        name = f"{site.name}-worker-{number}"
         command = [sys.executable, "-m", "faust", "-A", "agents", "worker", "-l", "info"]
-        return self.add(
-            RunningPart(name, command, environment, self._log(name), lambda: is_healthy(port), recovers=True)
-        )
-
-    def _log(self, name: str) -> Path:
-        return self.state / "logs" / f"{name}.log"
+        port = site.worker_port(number)
+        return self._part(f"{site.name}-worker-{number}", command, environment, lambda: is_healthy(port), recovers=True)
 
     def _start_and_wait(self, parts: list[RunningPart]) -> None:
         for part in parts:

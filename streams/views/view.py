@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain, repeat
 from pathlib import Path
 from threading import Condition, Event, Lock, Thread
 from typing import Any
@@ -58,6 +59,7 @@ cost the broker a fetch and the agents' loop the interpreter, for a view that pe
 intents: a sixth of a worker's interpreter, and two to three times the readers' fetches at each broker)."""
 _POLL_S = 0.25
 _AGAIN_S = 0.1
+_AGAIN_REFUSED_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,7 +390,7 @@ class View:
         self._count(folded=1, skipped=skipped)
 
     def _refuse(self, letter: DeadLetter) -> None:
-        for wait_s in _backoff():
+        for wait_s in chain(_AGAIN_REFUSED_S, repeat(_AGAIN_REFUSED_S[-1])):
             try:
                 self._on_refused(letter)
             except Temporary as error:
@@ -414,13 +416,6 @@ _FATAL = {
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError._AUTHENTICATION,
 }
-
-
-def _backoff() -> Iterator[float]:
-    wait_s = 0.1
-    while True:
-        yield wait_s
-        wait_s = min(5.0, wait_s * 2)
 
 
 def _cannot_open(error: Exception, path: Path) -> Transfer2goError:

@@ -22,8 +22,7 @@ from streams.worker.dispatcher import Dispatcher
 
 def intent_topics(peers: Iterable[Site]) -> list[str]:
     """Keyed by intent: what is asked, decided, listed, reported and completed, here and elsewhere."""
-    names = topics.OF_INTENTS
-    return [*names, *(topics.remote(peer, name) for peer in peers for name in names)]
+    return topics.with_copies(topics.OF_INTENTS, peers)
 
 
 def transfer_topics(here: Site, peers: Iterable[Site]) -> list[str]:

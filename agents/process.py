@@ -47,7 +47,6 @@ def configure_logs() -> None:
 
 
 def die(what: str, **words: object) -> NoReturn:
-    """Ends the process without committing anything more."""
     log.error(what, exit_code=START_ME_AGAIN, **words)
     sys.stderr.flush()
     os._exit(START_ME_AGAIN)
@@ -69,15 +68,14 @@ def spare_the_loop() -> None:
 class StallGuard:
     """Notices that this process stood still for longer than its session may allow. Armed after start-up."""
 
-    def __init__(self, limit_s: float = STALL_S) -> None:
-        self.limit_s = limit_s
+    def __init__(self) -> None:
         self.longest_s = 0.0
         """The longest that the loop kept a tick waiting since the tables were last recovered."""
         self._last: float | None = None
 
     def check(self) -> None:
         """Called at every turn: exits when the last tick is too long ago."""
-        if self._last is not None and (stood := time.monotonic() - self._last) > self.limit_s:
+        if self._last is not None and (stood := time.monotonic() - self._last) > STALL_S:
             die("stood still; another worker may own these partitions", seconds=round(stood, 1))
 
     async def tick(self, every_s: float = 0.05) -> NoReturn:

@@ -75,7 +75,6 @@ def audit(
     stale_s: float | None = None,
     strict: bool = False,
     now_ms: int | None = None,
-    clock: Callable[[], float] = time.monotonic,
     tell: Tell = lambda _: None,
 ) -> AuditReport:
     """Replay and judge. `sites`: whose clusters (and disks) to look at, default all; NotFound for an unknown one.
@@ -85,14 +84,14 @@ def audit(
     An open intent without news for `stale_s` is a finding; by default one without news for an hour is a note.
     `tell` hears what is being done, a line each. A site that cannot be read is reported, never raised.
     """
-    began, is_now, now_ms = clock(), now_ms is None, int(time.time() * 1000) if now_ms is None else now_ms
+    began, is_now, now_ms = time.monotonic(), now_ms is None, int(time.time() * 1000) if now_ms is None else now_ms
     chosen = [settings.entry(site).name for site in sites] or list(settings.registry.names)
     reading = _Reading(settings, chosen, FindingList(now_ms, moment=_moment), tell)
     reading.note_ends()
     reading.check_coverage()
     reading.read()
     reading.look_up()
-    seconds = clock() - began
+    seconds = time.monotonic() - began
     tally = None
     if storage:
         tell("reading files back")

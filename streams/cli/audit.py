@@ -16,9 +16,16 @@ import click
 from streams.auditing.replaying import EXIT_CLEAN, STALE_S, AuditReport
 from streams.auditing.replaying import audit as run_audit
 from streams.cli import piped
-from streams.cli.audit_storage import in_its_place, put_tally, sample_option, storage_verb
+from streams.cli.audit_storage import (
+    findings_object,
+    in_its_place,
+    put_findings,
+    put_remarks,
+    put_tally,
+    sample_option,
+    storage_verb,
+)
 from streams.cli.command import ActingNoun, acting_settings, json_option, leave
-from streams.cli.findings import findings_object, put_findings, put_remarks
 from streams.cli.screen import duration, put, put_json, say, size, table
 from streams.core.ledger import Invariant, PartitionCount, Remark
 from streams.core.names import Site
@@ -86,7 +93,6 @@ audit.add_command(storage_verb)
 
 
 def as_object(report: AuditReport) -> dict[str, Any]:
-    """The report as one JSON object."""
     judgement = report.judgement
     return {
         "clean": report.exit_code == EXIT_CLEAN,
@@ -125,7 +131,6 @@ def _total(remarks: Iterable[Remark], invariant: Invariant) -> int:
 
 
 def show(report: AuditReport) -> None:
-    """The report for people."""
     judgement, counts = report.judgement, report.judgement.counts
     table(
         ("promise", ">checked", ">findings", ">waiting", ">not checkable"),
@@ -176,7 +181,6 @@ def _show_journals(partitions: Iterable[PartitionCount]) -> None:
 
 
 def verdict(report: AuditReport) -> str:
-    """What the audit amounts to, in words."""
     judgement = report.judgement
     broken = sum(judgement.found.values())
     if broken:

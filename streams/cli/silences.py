@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import closing
 
 from streams.cli import holdings
 from streams.cli.screen import clock, duration, size
@@ -16,7 +17,7 @@ from streams.client.announcements import LiveWriter
 from streams.client.intent_snapshot import Snapshot
 from streams.client.worker_api import WorkerApi, announced_in
 from streams.core import topics
-from streams.core.names import Dataset, Lfn, Site
+from streams.core.names import Site
 from streams.core.selectors import Kind, Selector
 from streams.errors import NotFound, Temporary, Transfer2goError
 from streams.federation import broker
@@ -68,10 +69,8 @@ def _is_held(settings: Settings, api: WorkerApi, one: Selector, quickly: bool) -
             return any(file.get("replicas") for file in page["files"]) or page.get("cursor") is not None
     if quickly:
         return True
-    lfn = Lfn(one.name) if one.kind is Kind.FILE else None
-    dataset = None if lfn is not None else Dataset(one.name.partition("#")[0])
-    with holdings.catalogue(settings, settings.here, dataset=dataset, lfn=lfn) as known:
-        return next(holdings.files(known, one), None) is not None
+    with closing(holdings.files(settings, settings.here, one)) as files:
+        return next(files, None) is not None
 
 
 def of_sites(settings: Settings, sites: Iterable[Site], now_ms: int) -> list[str]:

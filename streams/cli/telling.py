@@ -29,7 +29,6 @@ _LOOK_S = 0.5
 
 @contextmanager
 def telling() -> Iterator[None]:
-    """Tell of waits until the block ends."""
     teller = Teller()
     screen.before_speaking.append(teller.clear)
     try:
@@ -74,7 +73,6 @@ class Teller:
                 self._said, self._said_s = text, now_s
 
     def clear(self) -> None:
-        """Take away what was drawn."""
         with self._drawing:
             if self._live and self._said:
                 screen.draw_in_place("")

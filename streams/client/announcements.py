@@ -112,5 +112,4 @@ class Announcements:
         return list(newest.values())
 
     def with_other_digest(self, site: Site, digest: str, now_ms: int, *, role: str | None = None) -> list[LiveWriter]:
-        """Living writers of `site` whose registry differs: workers must not share partitions with these."""
         return [a for a in self.alive(site, now_ms, role=role) if a.registry_digest != digest]

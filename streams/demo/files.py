@@ -226,7 +226,6 @@ def _follow(handles: Sequence[IntentHandle], lots: Sequence[Lot], show: Show, st
 
 
 def read_back(there: Settings, lots: Sequence[Lot]) -> list[str]:
-    """Read every file from the destination's disk; what is not whole, in words."""
     wrong: list[str] = []
     for lot in lots:
         for checked in verify(there, lot.expected):

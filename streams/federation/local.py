@@ -216,7 +216,6 @@ def status(state: Path) -> list[PartStatus]:
 
 
 def resident_bytes(pid: int, *, children: bool = True) -> int:
-    """Resident memory of a process and, if asked for, its children."""
     total = 0
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)

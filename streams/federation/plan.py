@@ -89,9 +89,6 @@ class FederationRecord:
     def running(self) -> bool:
         return is_same_process(self.pid, self.created)
 
-    def part(self, name: str) -> FederationPart | None:
-        return next((p for p in self.parts if p.name == name), None)
-
 
 def is_same_process(pid: int, created: float) -> bool:
     """Whether `pid` is still the process that was started at `created`: numbers are reused, strangers never killed."""
@@ -189,7 +186,6 @@ def port_taken(port: int) -> bool:
 
 
 def who_listens(port: int) -> str:
-    """Name and pid of the process that holds a port, "" when that cannot be seen."""
     with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
             if connection.laddr and connection.laddr.port == port and connection.pid:
@@ -229,7 +225,6 @@ def says(path: Path, text: str) -> bool:
 
 
 def site_files(state: Path, record: FederationRecord) -> Iterator[tuple[Path, str]]:
-    """sites.toml and each site's site.toml."""
     version = _table_version(state / "sites.toml")
     lines = [MARK, "partitions = 8\n", f"table_version = {version}\n", f"credit_bytes = {record.credit_bytes}\n"]
     for site in record.sites:

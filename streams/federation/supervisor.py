@@ -33,8 +33,6 @@ RELOAD_AGAIN_S = 10.0
 
 
 class Supervisor:
-    """Starts, watches and stops the parts of one state directory."""
-
     def __init__(self, state: Path, record: plan.FederationRecord, jvm: Jvm) -> None:
         self.state, self.jvm = state, jvm
         self.record = replace(record, pid=os.getpid(), created=psutil.Process().create_time(), ready=False, fault="")
@@ -247,7 +245,6 @@ def worker_environment(state: Path, site: plan.SitePlan, number: int) -> dict[st
 
 
 def is_healthy(port: int) -> bool:
-    """Whether the worker at `port` says that it has caught up."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=2) as answer:
             said = json.load(answer)

@@ -112,14 +112,11 @@ def _promises(settings: Settings, topic: Topic) -> tuple[_Promise, ...]:
 
 
 def topic_settings(settings: Settings, topic: Topic) -> dict[str, str]:
-    """What this topic is created with."""
     return {promise.setting: promise.value for promise in _promises(settings, topic)}
 
 
 def needed(settings: Settings, site: Site) -> list[Topic]:
-    """Every topic that a site must have."""
-    peers = [name for name in settings.registry.names if name != site]
-    return wanted(site, peers, auditor=settings.entry(site).auditor)
+    return wanted(site, settings.registry.peers_of(site), auditor=settings.entry(site).auditor)
 
 
 def _all_wanted(settings: Settings, site: Site) -> list[WantedTopic]:
@@ -209,7 +206,6 @@ def create_topics(settings: Settings, site: Site, topics: Sequence[WantedTopic])
 
 
 def partition_counts(settings: Settings, site: Site) -> dict[str, int]:
-    """Partitions of every topic that exists at `site`."""
     return dict(cluster(settings, site).partitions)
 
 

@@ -187,7 +187,6 @@ def make_producer(config: Config) -> Producer:
 
 
 def make_consumer(config: Config) -> Consumer:
-    """A Consumer, or NeverWorks naming the setting that librdkafka refuses."""
     with _refusals(config):
         return Consumer(config)
 

@@ -160,7 +160,6 @@ class LogReader(Closing):
         self._consumer.incremental_assign([TopicPartition(t, no, offset) for (t, no), offset in starts.items()])
 
     def drop(self, places: Iterable[LogPartition]) -> None:
-        """Read these places no more."""
         self._consumer.incremental_unassign([TopicPartition(topic, partition) for topic, partition in places])
 
     def batch(self, wait_s: float) -> list[Message]:

@@ -127,13 +127,11 @@ def tail(
 def end_offsets(
     settings: Settings, site: str, topics: Iterable[str], *, committed: bool = False
 ) -> dict[LogPartition, int]:
-    """The offset after the last record of every partition of the topics."""
     with LogReader(settings, site, committed=committed) as reader:
         return reader.end_offsets(_places(reader, topics, None))
 
 
 def begin_offsets(settings: Settings, site: str, topics: Iterable[str]) -> dict[LogPartition, int]:
-    """The offset of the first record still kept of every partition of the topics."""
     with LogReader(settings, site) as reader:
         return reader.begin_offsets(_places(reader, topics, None))
 

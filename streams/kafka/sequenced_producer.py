@@ -68,7 +68,6 @@ class SequencedProducer:
 
     @property
     def outstanding(self) -> int:
-        """Records neither acknowledged nor given up."""
         with self._lock:
             return self._now.outstanding + sum(old.outstanding for old in self._ended)
 

@@ -77,6 +77,10 @@ class Registry:
     def names(self) -> tuple[Site, ...]:
         return tuple(entry.name for entry in self.sites)
 
+    def peers_of(self, site: str | None) -> tuple[Site, ...]:
+        """All other sites."""
+        return tuple(name for name in self.names if name != site)
+
     @property
     def digest(self) -> str:
         """sha256 (hex) of what workers of one site must agree on before they share its partitions."""
@@ -128,8 +132,7 @@ class Settings:
 
     @property
     def peers(self) -> tuple[Site, ...]:
-        """All other sites."""
-        return tuple(name for name in self.registry.names if name != self.site)
+        return self.registry.peers_of(self.site)
 
     @property
     def endpoints(self) -> Mapping[str, EndpointConfig]:
@@ -137,16 +140,11 @@ class Settings:
         one = EndpointConfig(DEFAULT_ENDPOINT, self.endpoint_url, self.path_rules, self.stores)
         return {one.name: one}
 
-    @property
-    def kafka(self) -> Mapping[str, str]:
-        """Client settings (librdkafka's names) towards this site's own cluster."""
-        return self.kafka_of(self.here)
-
     def entry(self, site: str) -> SiteEntry:
         return self.registry.entry(site)
 
     def kafka_of(self, site: str) -> Mapping[str, str]:
-        """Client settings towards `site`'s cluster: sites.toml's, then this process's own over them."""
+        """Client settings (librdkafka's names) towards `site`'s cluster: sites.toml's, this process's own over them."""
         return {**self.entry(site).kafka, **self.secrets.get(str(site), {})}
 
 

@@ -154,7 +154,6 @@ class Catalogue:
         return self._db.get(kind + selector.name.encode()) or b""
 
     def block_totals(self, dataset: Dataset) -> Iterator[tuple[Block, bytes]]:
-        """The blocks of a dataset with their totals rows."""
         for key, row in rows.scan(self._db, rows.block_key(dataset, "")):
             yield _block(key[1:].decode()), row
 

@@ -133,12 +133,8 @@ class View:
         self._ends = EndOffsets(self._settings, self._here, [*self._places, *self._intent_places])
 
     def _places_of(self, *bases: str) -> list[LogPartition]:
-        return [
-            (name, partition)
-            for base in bases
-            for name in (base, *(topics.remote(peer, base) for peer in self._settings.peers))
-            for partition in range(self._settings.registry.partitions)
-        ]
+        names = topics.with_copies(bases, self._settings.peers)
+        return [(name, partition) for name in names for partition in range(self._settings.registry.partitions)]
 
     def start(self) -> None:
         self.open()

@@ -243,7 +243,6 @@ def body_of(planned: bytes) -> bytes:
 
 
 def chunk_headers(header: ChunkHeader, origin: Origin) -> list[tuple[str, bytes]]:
-    """The headers of a payload record."""
     return [(CHUNK, encode(header)), (ORIGIN, encode(origin))]
 
 
@@ -310,12 +309,31 @@ def decode_outline(
     topic: str, key: bytes | None, value: bytes | None, headers: Headers | None, here: Site, place: str = ""
 ) -> HeardOutline:
     """A manifest without its items, for who counts them and is not the one to refuse. WireError when refused."""
-    try:
-        return _outline(topic, key, value, headers, here, place)
-    except WireError:
-        raise
-    except (InvalidName, ValueError, IndexError) as error:
-        raise _refusal(f"malformed manifest: {error}") from error
+    if value is None:
+        raise _refusal("no value: a tombstone means nothing in a journal")
+    found = _headers(headers, FINGERPRINT, ORIGIN)
+    version = _version(value)
+    come_from, base = _standing(topic, here)
+    if version.cls is not ManifestWritten or base != topics.MANIFESTS or found[FINGERPRINT] != version.fingerprint:
+        raise _refusal(f"no manifest, in topic {base}")
+    if len(value) > version.bytes_max:
+        raise _refusal(f"{len(value)} bytes, over the cap of {version.bytes_max}")
+    if version.written is version.newest:
+        try:
+            outline = manifest_bytes.read(value, _FRAME.size, place)
+        except (InvalidName, ValueError, IndexError) as error:
+            raise _refusal(f"malformed manifest: {error}") from error
+    else:
+        body = version.decode(value)
+        outline = manifest_bytes.Outline(Link.of(body, place), tuple(sorted({str(i.dataset) for i in body.items})))
+    link, origin = outline.link, _origin(found[ORIGIN], come_from)
+    if max(link.source_no, link.no) > limits.NUMBER_MAX:
+        raise _refusal(f"source_no and no: over {limits.NUMBER_MAX}")
+    if (key or b"") != link.intent.encode():
+        raise _refusal(f"key: not {link.intent!r}")
+    if link.source != origin.site:
+        raise _forgery(f"ManifestWritten is the word of {link.source}, not of {origin.site}", link.source)
+    return HeardOutline(outline, origin)
 
 
 def origin_site(headers: Headers | None) -> str:
@@ -349,35 +367,7 @@ def dead_letter(
 
 
 def item_fault(item: Item) -> str | None:
-    """Why the gate refuses a manifest for this item, or None."""
     return avro.fault(Item, avro.writer(Item)(item)) or records.item_fault(item, in_bytes=True)
-
-
-def _outline(
-    topic: str, key: bytes | None, value: bytes | None, headers: Headers | None, here: Site, place: str
-) -> HeardOutline:
-    if value is None:
-        raise _refusal("no value: a tombstone means nothing in a journal")
-    found = _headers(headers, FINGERPRINT, ORIGIN)
-    version = _version(value)
-    come_from, base = _standing(topic, here)
-    if version.cls is not ManifestWritten or base != topics.MANIFESTS or found[FINGERPRINT] != version.fingerprint:
-        raise _refusal(f"no manifest, in topic {base}")
-    if len(value) > version.bytes_max:
-        raise _refusal(f"{len(value)} bytes, over the cap of {version.bytes_max}")
-    if version.written is version.newest:
-        outline = manifest_bytes.read(value, _FRAME.size, place)
-    else:
-        body = version.decode(value)
-        outline = manifest_bytes.Outline(Link.of(body, place), tuple(sorted({str(i.dataset) for i in body.items})))
-    link, origin = outline.link, _origin(found[ORIGIN], come_from)
-    if max(link.source_no, link.no) > limits.NUMBER_MAX:
-        raise _refusal(f"source_no and no: over {limits.NUMBER_MAX}")
-    if (key or b"") != link.intent.encode():
-        raise _refusal(f"key: not {link.intent!r}")
-    if link.source != origin.site:
-        raise _forgery(f"ManifestWritten is the word of {link.source}, not of {origin.site}", link.source)
-    return HeardOutline(outline, origin)
 
 
 def _headers(headers: Headers | None, *wanted: str) -> dict[str, bytes | None]:

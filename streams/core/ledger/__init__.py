@@ -272,9 +272,7 @@ class Ledger:
             self._alive_ms[origin.site] = max(logged_ms, self._alive_ms.get(origin.site, 0))
         for last in message.sequences:
             stream_id = StreamId(message.site, message.incarnation, last.topic, last.partition)
-            stream = self._streams.get(stream_id)
-            if stream is None:
-                stream = self._streams[stream_id] = Stream(stream_id, message.writer)
+            stream = self._stream_of(stream_id, message.writer)
             stream.announce(LastAnnounced(last.seq, origin.at_ms, place))
         if message.closing:
             self._closed.add((message.site, message.incarnation))
@@ -312,8 +310,10 @@ class Ledger:
         stream = journal.streams.get(origin.incarnation)
         if stream is None:
             stream_id = StreamId(origin.site, origin.incarnation, journal.base, journal.partition)
-            stream = self._streams.get(stream_id)
-            if stream is None:
-                stream = self._streams[stream_id] = Stream(stream_id, origin.writer)
-            journal.streams[origin.incarnation] = stream
+            stream = journal.streams[origin.incarnation] = self._stream_of(stream_id, origin.writer)
         return stream
+
+    def _stream_of(self, stream_id: StreamId, writer: str) -> Stream:
+        if stream_id not in self._streams:
+            self._streams[stream_id] = Stream(stream_id, writer)
+        return self._streams[stream_id]

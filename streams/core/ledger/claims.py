@@ -62,7 +62,6 @@ class Words(Generic[T]):
             self._said.append(Claim(content, word(), place, at_ms))
 
     def shared(self, word: T) -> T:
-        """`word`, or the equal one that is kept here already: two records often say the same."""
         return next((said.word for said in self._said if said.word == word), word)
 
     def __bool__(self) -> bool:
@@ -215,8 +214,6 @@ class IntentClaims:
 
 
 class Claims:
-    """All rows."""
-
     def __init__(self, digest: Digest) -> None:
         self.intents: defaultdict[IntentId, IntentClaims] = defaultdict(IntentClaims)
         self._manifests: dict[ManifestId, ManifestClaims] = {}

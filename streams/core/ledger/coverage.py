@@ -16,11 +16,9 @@ class Coverage:
 
     @property
     def whole(self) -> frozenset[Site]:
-        """Sites whose journals were all read whole."""
         return self.read - {site for site, _ in self._lost}
 
     def has(self, site: Site, topic: str) -> bool:
-        """Whether this journal was read whole."""
         return site in self.read and (site, topic) not in self._lost
 
     def lose(self, site: Site, topic: str | None = None) -> None:

@@ -22,8 +22,6 @@ STALE_MS = 180_000
 
 
 class IntentJudge:
-    """Judges intents, and counts how each stands."""
-
     def __init__(
         self,
         sites: frozenset[Site],

@@ -66,7 +66,6 @@ class Journal:
         self.last_stream, self.last_seq = stream, seq
 
     def date(self, place: LogPosition, logged_ms: int) -> None:
-        """Note when its own log took a record."""
         if self.dated is None or logged_ms > self.dated.at_ms:
             self.dated = ClockReading(logged_ms, place)
 

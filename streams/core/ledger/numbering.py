@@ -119,7 +119,6 @@ class Stream:
         return self._far[seq][0] if seq in self._far else 0
 
     def knows(self, seq: int, content: int) -> bool:
-        """Whether `seq` was seen anywhere, standing for `content` (a 64-bit hash of the record)."""
         return self._content(seq) == _tagged(content)
 
     def note(self, seq: int, content: int) -> bool:
@@ -165,7 +164,6 @@ class Stream:
 
     @property
     def called(self) -> str:
-        """The stream in words."""
         site, incarnation, topic, partition = self.id
         return f"{self.writer} at {site} ({incarnation}) in {topic}[{partition}]"
 

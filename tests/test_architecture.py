@@ -289,7 +289,7 @@ CORE_STDLIB = {
 }
 IMPURE_CALLS = {"open", "input", "print", "eval", "exec", "compile", "__import__", "breakpoint", "id", "globals"}
 ENVIRONMENT = {
-    "streams.settings.loading",
+    "streams.settings",
     "streams.federation.supervisor",  # hands its own environment on to the workers it starts
     "streams.pools.running",  # and this one to a command
 }

@@ -1,7 +1,4 @@
-"""The demo: real files registered at one site, asked for by the producer API, read back at another, audited.
-
-It needs a running federation and only uses what any user can. Starting and stopping is cli/demo.py's business.
-"""
+"""The demo: real files registered at one site, asked for by the producer API, read back at another, audited."""
 
 from __future__ import annotations
 

@@ -86,7 +86,9 @@ def ensure(
     if missing:
         if on_step:
             on_step(f"fetching {len(missing)} of {len(artifacts)} Kafka jars")
-        _fetch_all(missing, cache, remote_repos)
+        repositories = _Repositories(remote_repos, cache)
+        with ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="jar") as pool:
+            list(pool.map(repositories.fetch, missing))  # where one fails, those that wait are not begun
     verify(artifacts, cache)
     return [a.path(cache) for a in artifacts]
 
@@ -170,16 +172,6 @@ def _save(response: requests.Response, target: Path, artifact: Artifact) -> None
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _fetch_all(missing: list[Artifact], cache: Path, remote_repos: dict[str, str] | None) -> None:
-    repositories = _Repositories(remote_repos, cache)
-    with ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="jar") as pool:
-        try:
-            list(pool.map(repositories.fetch, missing))
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
 
 
 def disk_error(error: OSError, where: str) -> Temporary:

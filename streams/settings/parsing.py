@@ -1,7 +1,4 @@
-"""Configuration values and the layers they come from: parsing, origins, faults. What a file means is not here.
-
-`loading.py` says which layers there are and builds the one Settings from what is read here.
-"""
+"""Configuration values and the layers they come from: parsing, origins, faults. What a file means is not here."""
 
 from __future__ import annotations
 

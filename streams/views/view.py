@@ -164,10 +164,6 @@ class View:
         """
         return self._catch_up(self._places, timeout_s)
 
-    def catch_up_intents(self, timeout_s: float) -> bool:
-        """As `catch_up`, of the intents' topics."""
-        return self._catch_up(self._intent_places, timeout_s)
-
     def catch_up_intent(self, intent: IntentId, timeout_s: float, *, asked: bool = False) -> bool:
         """As `catch_up`, of what is said of one intent; `asked`: of what its home published of it."""
         partition = topics.partition_of(intent, self._settings.registry.partitions)
@@ -351,17 +347,16 @@ class View:
         key, value, headers = message.key(), message.value(), message.headers()
         try:
             heard = wire.decode(where[0], key, value, headers, self._here)
-        except WireError as error:
-            self._refuse(wire.dead_letter(error, *where, key, value, headers))
-            return
-        try:
             self._fold(heard, message.timestamp()[1], headers, changes)
+        except WireError as error:
+            fault = error
         except _OURS as error:  # a fault of ours in one record must not end the worker, again at every start
             log.exception("a record is not in the view: %s [%d] @ %d", *where)
             fault = WireError(f"the view could not take it: {type(error).__name__}: {error}")
-            self._refuse(wire.dead_letter(fault, *where, key, value, headers))
+        else:
+            self._count(applied=1)
             return
-        self._count(applied=1)
+        self._refuse(wire.dead_letter(fault, *where, key, value, headers))
 
     def _fold(self, heard: wire.Heard, at_ms: int, headers: Any, changes: Changes) -> None:
         match heard.message:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from uuid import UUID
 
 from streams import wire
+from streams import wire as gate
 from streams.core import records as m
 from streams.core import topics
 from streams.core.ledger import FindingList, Judgement, Ledger, LogPosition
@@ -16,7 +17,6 @@ from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, ManifestI
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.selectors import Kind, Selector
 from streams.errors import WireError
-from streams.wire import gate
 from streams.wire.release import release_of
 
 A, B, C = Site("T1_A"), Site("T2_B"), Site("T2_C")

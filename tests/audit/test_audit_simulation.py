@@ -19,11 +19,11 @@ import structlog
 sys.path.insert(0, str(Path(__file__).parents[1] / "sim"))
 
 from streams import wire
+from streams import wire as gate
 from streams.core import records as m
 from streams.core import topics
 from streams.core.ledger import Invariant
 from streams.core.ranges import Ranges
-from streams.wire import gate
 from tests.audit.history import Rec, judged
 from tests.sim import test_simulation as simulation
 from tests.sim.world import PARTITIONS

@@ -9,9 +9,9 @@ from dataclasses import replace
 from functools import partial
 
 from streams import wire
+from streams import wire as gate
 from streams.core import records as m
 from streams.core.names import Lfn
-from streams.wire import gate
 from tests.wire.conftest import LFN, MANIFEST, SMALL, SMALL_MANIFEST, WHOLE, C, Record
 
 ROUNDS = 7

@@ -8,13 +8,13 @@ from uuid import UUID
 import pytest
 
 from streams import wire
+from streams import wire as gate
 from streams.core import records as m
 from streams.core import topics
 from streams.core.ledger import Invariant, Judgement, LogPosition, Severity
 from streams.core.manifest import digest
 from streams.core.names import Destination, IntentId, ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges
-from streams.wire import gate
 from tests.audit.history import (
     LATER_MS,
     START_MS,

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 import schemas
 from streams import wire
+from streams import wire as gate
 from streams.core import records as m
 from streams.core.names import Adler32, Block, Dataset, Destination, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.ranges import Ranges
 from streams.core.selectors import Selector
 from streams.errors import WireError
-from streams.wire import avro, gate
+from streams.wire import avro
 
 RECORDS = (*get_args(m.Message), m.Origin, m.ChunkHeader)
 QUICK = settings(

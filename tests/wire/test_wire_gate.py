@@ -13,13 +13,14 @@ import pytest
 
 import schemas
 from streams import wire
+from streams import wire as gate
 from streams.core import records as m
 from streams.core import topics
 from streams.core.names import Lfn, ManifestId, Site, Text
 from streams.core.policy import HEADER_BYTES_MAX, RECORD_BYTES_MAX
 from streams.core.ranges import Ranges
 from streams.errors import InvalidName, WireError
-from streams.wire import avro, gate
+from streams.wire import avro
 
 FOREIGN = Site("T9_FOREIGN")
 

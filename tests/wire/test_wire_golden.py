@@ -11,7 +11,8 @@ import fastavro
 import pytest
 
 import schemas
-from streams.wire import avro, gate
+from streams import wire as gate
+from streams.wire import avro
 
 GOLDEN = Path(__file__).parent / "golden"
 EVERY_ID = [(name, number) for name, numbers in schemas.versions().items() for number in numbers]

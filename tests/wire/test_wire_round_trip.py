@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from streams import wire
+from streams import wire as gate
 from streams.core import records, topics
 from streams.core.names import Site
 from streams.errors import WireError
-from streams.wire import gate
 
 
 def test_every_record_comes_back_equal(messages: list[Any], record: Any) -> None:

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from streams import wire
+from streams import wire as gate
 from streams.core import records as m
 from streams.core.manifest import Manifest
 from streams.core.names import Adler32, Lfn, ManifestId
 from streams.core.policy import MANIFEST_ITEMS_MAX, Policy
 from streams.core.ranges import Ranges
 from streams.planes import orders
-from streams.wire import gate
 from streams.worker import rows, scheduler
 from streams.worker.turn import waiting_key
 from tests.core import example as x

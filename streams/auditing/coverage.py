@@ -13,7 +13,7 @@ from itertools import islice
 
 from streams import wire
 from streams.core import records as m
-from streams.core.ledger import FindingList, Invariant
+from streams.core.ledger.findings import FindingList, Invariant
 from streams.core.names import Site
 from streams.core.topics import ANNOUNCEMENTS, TO_EVERY_PEER, Retention, split
 from streams.errors import InvalidName, NeverWorks, NotAllowed, WireError

@@ -18,7 +18,9 @@ from streams.auditing.coverage import Journals, find_journals, kept_otherwise, o
 from streams.auditing.disks import disks_reachable
 from streams.auditing.storage import StorageTally, check_storage
 from streams.core import records as m
-from streams.core.ledger import FindingList, Invariant, Judgement, Ledger, LogPosition, Staleness
+from streams.core.ledger import Ledger
+from streams.core.ledger.findings import FindingList, Invariant, Judgement, LogPosition
+from streams.core.ledger.stale import Staleness
 from streams.core.manifest import digest
 from streams.core.names import Site
 from streams.core.sampling import Sample

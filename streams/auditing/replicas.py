@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from streams import wire
 from streams.core import records as m
-from streams.core.ledger import LogPosition
+from streams.core.ledger.findings import LogPosition
 from streams.core.names import Lfn, Site
 from streams.core.topics import REPLICAS
 from streams.core.topics import LogPartition as Partition

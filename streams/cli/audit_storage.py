@@ -18,8 +18,7 @@ from streams.auditing.storage import StorageTally, check_storage
 from streams.cli import piped
 from streams.cli.command import Verb, json_option, leave
 from streams.cli.screen import put, put_json, size
-from streams.core.ledger import Finding, FindingList, Judgement
-from streams.core.ledger.findings import IntentCounts
+from streams.core.ledger.findings import Finding, FindingList, IntentCounts, Judgement
 from streams.core.names import Site
 from streams.core.sampling import Sample
 from streams.errors import UsageError

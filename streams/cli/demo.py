@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -18,11 +18,10 @@ from streams.client.intent_snapshot import Snapshot
 from streams.core.names import Site
 from streams.demo import events
 from streams.demo import files as play
+from streams.demo.files import Tell
 from streams.errors import NeverWorks, PartlyDone
 from streams.federation import local, plan
 from streams.settings import Settings
-
-Tell = Callable[[str], None]
 
 
 @click.command(cls=Verb, federation=False)

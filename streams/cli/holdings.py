@@ -1,7 +1,4 @@
-"""Which site holds what, folded from the journals into a catalogue of this process: for when no worker answers.
-
-The folding and the reading are the views'; the database lies in a scratch directory, so that memory stays bounded.
-"""
+"""Which site holds what, folded from the journals into a catalogue of this process: for when no worker answers."""
 
 from __future__ import annotations
 

@@ -95,8 +95,11 @@ def _of_site(settings: Settings, site: Site, now_ms: int) -> str:
     else:
         how = "has ended its workers, as it said" if newest.closing else "has not been heard of"
         words = f"{site} {how} since {clock(newest.at_ms / 1000)} ({duration(newest.age_s(now_ms))})"
-    if why := of_broker(settings, site):
-        return f"{words}: {why}."
+    try:
+        admin.partition_counts(settings, site)
+    except Transfer2goError:
+        down = f"its broker at {settings.entry(site).bootstrap} does not answer"
+        return f"{words}: {', '.join([down, *local_faults(settings, site)])}."
     return f"{words}: its workers are down, or the mirror from there; its broker answers."
 
 
@@ -104,16 +107,6 @@ def _announced(settings: Settings, site: Site) -> list[LiveWriter]:
     here = settings.here
     name = topics.ANNOUNCEMENTS if site == here else topics.remote(site, topics.ANNOUNCEMENTS)
     return announced_in(last(settings, here, [name], _RECORDS), here).announced(site)
-
-
-def of_broker(settings: Settings, site: Site) -> str:
-    """Why a site's broker does not answer, as far as can be seen from here; "" where it answers."""
-    try:
-        admin.partition_counts(settings, site)
-    except Transfer2goError:
-        down = f"its broker at {settings.entry(site).bootstrap} does not answer"
-        return ", ".join([down, *local_faults(settings, site)])
-    return ""
 
 
 def local_faults(settings: Settings, site: Site) -> list[str]:

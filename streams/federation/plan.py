@@ -99,13 +99,9 @@ def is_same_process(pid: int, created: float) -> bool:
         return False
 
 
-def record_path(state: Path) -> Path:
-    return state / "federation.json"
-
-
 def read_record(state: Path) -> FederationRecord | None:
     """The record, or None where there is none. Raises NeverWorks when it cannot be understood."""
-    path = record_path(state)
+    path = state / "federation.json"
     try:
         raw: dict[str, Any] = json.loads(path.read_text())
         raw["sites"] = tuple(SitePlan(Site(s["name"]), s["port"], s["workers"]) for s in raw["sites"])
@@ -121,7 +117,7 @@ def read_record(state: Path) -> FederationRecord | None:
 
 def write_record(state: Path, record: FederationRecord) -> None:
     """Replaces federation.json as a whole."""
-    write(record_path(state), json.dumps(asdict(record), indent=1) + "\n")
+    write(state / "federation.json", json.dumps(asdict(record), indent=1) + "\n")
 
 
 def write(path: Path, text: str) -> None:

@@ -1,7 +1,4 @@
-"""Whole topics read again: from the beginning (or a time) to the ends noted at the start.
-
-Order is that of each partition; partitions come as the broker sends them. Nothing is decoded here.
-"""
+"""Whole topics read again: from the beginning (or a time) to the ends noted at the start, each partition in order."""
 
 from __future__ import annotations
 

@@ -218,6 +218,6 @@ class Catalogue:
     def _members(self, prefix: bytes, start: bytes) -> Iterator[tuple[str, str, tuple[Entry, ...]]]:
         """(block, lfn, row) of a listing's keys from `start` on."""
         for chunk in rows.batched(rows.scan(self._db, prefix, start), _SCAN):
-            names = [rows.split_member(key) for key, _ in chunk]
+            names = [key[1:].decode().split("\0", 1) for key, _ in chunk]
             for (block, _), (lfn, entries) in zip(names, self._entries([lfn for _, lfn in names]), strict=True):
                 yield block, lfn, entries

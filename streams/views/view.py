@@ -347,7 +347,14 @@ class View:
         key, value, headers = message.key(), message.value(), message.headers()
         try:
             heard = wire.decode(where[0], key, value, headers, self._here)
-            self._fold(heard, message.timestamp()[1], headers, changes)
+            match heard.message:
+                case FilesHeld():
+                    changes.hold(heard.message)
+                case FilesLost():
+                    changes.lose(heard.message)
+                case SiteAnnounced():
+                    at_ms, release = message.timestamp()[1], release_of(headers)
+                    changes.extra |= self.sites.hear(heard.message, heard.origin, at_ms, release)
         except WireError as error:
             fault = error
         except _OURS as error:  # a fault of ours in one record must not end the worker, again at every start
@@ -357,15 +364,6 @@ class View:
             self._count(applied=1)
             return
         self._refuse(wire.dead_letter(fault, *where, key, value, headers))
-
-    def _fold(self, heard: wire.Heard, at_ms: int, headers: Any, changes: Changes) -> None:
-        match heard.message:
-            case FilesHeld():
-                changes.hold(heard.message)
-            case FilesLost():
-                changes.lose(heard.message)
-            case SiteAnnounced():
-                changes.extra |= self.sites.hear(heard.message, heard.origin, at_ms, release_of(headers))
 
     def _hear_intent(self, message: Any, _: Changes) -> None:
         where = (message.topic(), message.partition(), message.offset())

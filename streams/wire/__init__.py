@@ -286,7 +286,7 @@ def decode(topic: str, key: bytes | None, value: bytes | None, headers: Headers 
     origin = _origin(found[ORIGIN], come_from)
     author = records.author(message)
     if author is not None and author != origin.site:
-        raise _forgery(f"{version.cls.__name__} is the word of {author}, not of {origin.site}", author)
+        raise _refusal(f"{version.cls.__name__} is the word of {author}, not of {origin.site}", author)
     return Heard(message, origin)
 
 
@@ -335,7 +335,7 @@ def decode_outline(
     if (key or b"") != link.intent.encode():
         raise _refusal(f"key: not {link.intent!r}")
     if link.source != origin.site:
-        raise _forgery(f"ManifestWritten is the word of {link.source}, not of {origin.site}", link.source)
+        raise _refusal(f"ManifestWritten is the word of {link.source}, not of {origin.site}", link.source)
     return HeardOutline(outline, origin)
 
 
@@ -425,14 +425,10 @@ def _standing(topic: str, here: Site) -> tuple[Site, str]:
 def _origin(framed: bytes | None, come_from: Site) -> Origin:
     origin = _in_header(Origin, framed, ORIGIN)
     if origin.site != come_from:
-        raise _forgery(f"header {ORIGIN}: site {origin.site}, in a topic of {come_from}", origin.site)
+        raise _refusal(f"header {ORIGIN}: site {origin.site}, in a topic of {come_from}", origin.site)
     return origin
 
 
-def _refusal(what: str) -> WireError:
-    return WireError(shown(what, _LINE_CHARS))
-
-
-def _forgery(what: str, speaks_for: Site) -> WireError:
-    """The refusal of a record that one site wrote in the name of another."""
+def _refusal(what: str, speaks_for: Site | None = None) -> WireError:
+    """`speaks_for`: in whose name another site wrote the record."""
     return WireError(shown(what, _LINE_CHARS), speaks_for=speaks_for)

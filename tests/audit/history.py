@@ -8,10 +8,10 @@ from functools import lru_cache
 from uuid import UUID
 
 from streams import wire
-from streams import wire as gate
 from streams.core import records as m
 from streams.core import topics
-from streams.core.ledger import FindingList, Judgement, Ledger, LogPosition
+from streams.core.ledger import Ledger
+from streams.core.ledger.findings import FindingList, Judgement, LogPosition
 from streams.core.manifest import digest
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges
@@ -198,7 +198,7 @@ decode_once = lru_cache(maxsize=4096)(wire.decode)
 
 def origin_of(rec: Rec) -> m.Origin | None:
     try:
-        return wire.decode_value(m.Origin, dict(rec.headers)[gate.ORIGIN] or b"")
+        return wire.decode_value(m.Origin, dict(rec.headers)[wire.ORIGIN] or b"")
     except (KeyError, WireError):
         return None
 

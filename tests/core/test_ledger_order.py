@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from streams.core import records as m
 from streams.core import topics
-from streams.core.ledger import Judgement, LogPosition
+from streams.core.ledger.findings import Judgement, LogPosition
 from streams.core.ledger.numbering import Class, Stream, StreamId
 from streams.core.ledger.spans import SpanSet
 from streams.core.names import Text

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from streams import wire
-from streams import wire as gate
 from streams.core import records as m
 from streams.core.manifest import Manifest
 from streams.core.names import Adler32, Lfn, ManifestId
@@ -143,7 +142,7 @@ def test_a_body_goes_on_as_the_bytes_that_were_heard(monkeypatch: pytest.MonkeyP
     rig.hear(x.body(), x.decided())
     heard = rig.record(x.written(0, ITEMS))
     rig.log.framed = []
-    monkeypatch.setattr(gate._BY_CLASS[m.ManifestWritten], "encode", lambda *_: pytest.fail("encoded again"))
+    monkeypatch.setattr(wire._BY_CLASS[m.ManifestWritten], "encode", lambda *_: pytest.fail("encoded again"))
     monkeypatch.setattr(wire, "decode_stored", lambda *_: pytest.fail("decoded again"))
     assert rig.dispatcher.hear(**heard) is None
     (plan,) = rig.log.framed

@@ -21,17 +21,7 @@ from streams.core.ledger.copies import CopyJudge, GapJudge, Number, Whereabouts,
 from streams.core.ledger.coverage import Coverage
 from streams.core.ledger.dead_letters import DeadLetters
 from streams.core.ledger.files import ReplicaJudge
-from streams.core.ledger.findings import (
-    Finding,
-    FindingList,
-    IntentCounts,
-    Invariant,
-    Judgement,
-    LogPosition,
-    PartitionCount,
-    Remark,
-    Severity,
-)
+from streams.core.ledger.findings import FindingList, Invariant, Judgement, LogPosition, PartitionCount
 from streams.core.ledger.intents import IntentJudge
 from streams.core.ledger.journals import GRACE_MS, Journal, PartitionId, Reached, RefusedRecord
 from streams.core.ledger.journals import judge as judge_journal
@@ -40,20 +30,6 @@ from streams.core.ledger.odd_records import OddRecords
 from streams.core.ledger.stale import Staleness
 from streams.core.names import Site
 from streams.core.topics import split
-
-__all__ = [
-    "Finding",
-    "FindingList",
-    "IntentCounts",
-    "Invariant",
-    "Judgement",
-    "Ledger",
-    "LogPosition",
-    "PartitionCount",
-    "Remark",
-    "Severity",
-    "Staleness",
-]
 
 
 class Ledger:

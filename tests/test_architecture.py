@@ -258,7 +258,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     # What a worker answers of its views: in threads of its own, beside the rest.
     "streams.worker.api": {"streams.client", "streams.settings", "streams.views", "structlog"} | ANY_CORE,
     "agents.dead_letters": {"streams.core", "streams.errors", "structlog"},
-    "agents.logs": {"structlog"},
     "agents": {"faust", "mode", "structlog", "streams"},
 }
 NEVER = {
@@ -290,7 +289,7 @@ CORE_STDLIB = {
 }
 IMPURE_CALLS = {"open", "input", "print", "eval", "exec", "compile", "__import__", "breakpoint", "id", "globals"}
 ENVIRONMENT = {
-    "streams.settings.loading",
+    "streams.settings",
     "streams.federation.supervisor",  # hands its own environment on to the workers it starts
     "streams.pools.running",  # and this one to a command
 }

@@ -11,7 +11,7 @@ import click
 from streams.cli import holdings, piped, screen
 from streams.cli.command import Noun, at_site, json_option, leave
 from streams.client.worker_api import WorkerApi
-from streams.core.names import Block, Dataset, Lfn, Site
+from streams.core.names import Block, Lfn, Site
 from streams.core.selectors import Kind, Selector, parse
 from streams.errors import NotFound, PartlyDone, Temporary, TransferFailed, UsageError
 from streams.kafka.publish import Publisher, writer_of
@@ -143,8 +143,8 @@ def _files(settings: Settings, chosen: Selector) -> list[dict[str, Any]]:
         return [_row(found["lfn"], found["replicas"]) for found in answer if found["replicas"]]
     except Temporary:
         pass  # the log itself
-    with holdings.catalogue(settings, settings.here, dataset=Dataset(chosen.name.partition("#")[0])) as known:
-        return [_row(found.lfn, [r.told for r in found.replicas]) for found in holdings.files(known, chosen)]
+    found = holdings.files(settings, settings.here, chosen)
+    return [_row(one.lfn, [replica.told for replica in one.replicas]) for one in found]
 
 
 def _row(lfn: str, replicas: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -231,14 +231,11 @@ def verify_files(settings: Settings, names: tuple[str, ...], as_json: bool) -> N
 
 def expected_at(settings: Settings, chosen: Selector) -> list[tuple[Lfn, int, str]]:
     """(LFN, bytes, adler32) of this site's replicas, as its journals say. NotFound when there is none."""
-    one = Lfn(chosen.name) if chosen.kind is Kind.FILE else None
-    dataset = None if one is not None else Dataset(chosen.name.partition("#")[0])
-    with holdings.catalogue(settings, settings.here, dataset=dataset, lfn=one) as known:
-        mine = [
-            (found.lfn, found.replicas[0].bytes, str(found.replicas[0].adler32))
-            for found in holdings.files(known, chosen, prefer=settings.here)
-            if found.replicas[0].site == settings.here
-        ]
+    mine = [
+        (found.lfn, found.replicas[0].bytes, str(found.replicas[0].adler32))
+        for found in holdings.files(settings, settings.here, chosen, prefer=settings.here)
+        if found.replicas[0].site == settings.here
+    ]
     if not mine:
         raise NotFound(f"{settings.here} holds nothing of {chosen.name}", next="see `transfer2go file where`")
     return mine

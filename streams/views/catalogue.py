@@ -159,7 +159,6 @@ class Catalogue:
         return self._db.get(kind + selector.name.encode()) or b""
 
     def block_totals(self, dataset: Dataset) -> Iterator[tuple[Block, bytes]]:
-        """The blocks of a dataset with their totals rows."""
         for key, row in rows.scan(self._db, rows.block_key(dataset, "")):
             yield _block(key[1:].decode()), row
 
@@ -224,6 +223,6 @@ class Catalogue:
     def _members(self, prefix: bytes, start: bytes) -> Iterator[tuple[str, str, tuple[Entry, ...]]]:
         """(block, lfn, row) of a listing's keys from `start` on."""
         for chunk in rows.batched(rows.scan(self._db, prefix, start), _SCAN):
-            names = [rows.split_member(key) for key, _ in chunk]
+            names = [key[1:].decode().split("\0", 1) for key, _ in chunk]
             for (block, _), (lfn, entries) in zip(names, self._entries([lfn for _, lfn in names]), strict=True):
                 yield block, lfn, entries

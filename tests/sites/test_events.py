@@ -234,7 +234,7 @@ CLI = "from streams.cli import main; main()"
 READER = """
 import sys, time, pathlib
 from streams import Checkpoint, EventStream
-from streams.settings.loading import load_settings
+from streams.settings import load_settings
 state, intent, out, how = sys.argv[1:]
 checkpoint = Checkpoint(out)
 position, content = checkpoint.read() if how == "checkpoint" else (None, b"")

@@ -11,11 +11,11 @@ BIN = .venv/bin
 demo: env
 	$(BIN)/transfer2go demo $(ARGS)
 
-# Lint and types first: they fail in seconds. Two processes; what shares a federation stays in one (tests/conftest.py).
+# Lint and types first: they fail in seconds. Three processes; what shares a federation stays in one (tests/conftest.py).
 # They start hundreds of Pythons: bytecode is kept, also where the environment says otherwise.
 test: export PYTHONDONTWRITEBYTECODE =
 test: lint types
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 3 $(ARGS)
 
 lint: env
 	$(BIN)/ruff check .

@@ -184,6 +184,5 @@ def _resume_once(self: FlowControlEvent) -> None:
 
 
 def install() -> None:
-    """Has every app of this process consume so."""
     driver.Transport.Consumer = Consumer
     FlowControlEvent.resume = _resume_once

@@ -7,7 +7,8 @@ no other fact either, so what waits is not held up by more than it would be anyw
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import chain, repeat
 from typing import Protocol
 
 import structlog
@@ -17,7 +18,7 @@ from streams.errors import NeverWorks, Transfer2goError
 
 log = structlog.get_logger(__name__)
 
-BACKOFF_MAX_S = 5.0
+AGAIN_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0)
 
 
 class DeadLetterSending(Protocol):
@@ -28,8 +29,7 @@ class DeadLetterSending(Protocol):
 
 async def publish(letter: m.DeadLetter, publisher: DeadLetterSending) -> None:
     """Returns when the letter is in the log, however long that takes."""
-    waits = _backoff()
-    while True:
+    for wait_s in chain(AGAIN_S, repeat(AGAIN_S[-1])):
         try:
             error = await _acknowledged(letter, publisher)
         except NeverWorks:
@@ -40,7 +40,6 @@ async def publish(letter: m.DeadLetter, publisher: DeadLetterSending) -> None:
             error = refused
         if error is None:
             return
-        wait_s = next(waits)
         log.warning("a dead letter waits for the broker", topic=letter.topic, offset=letter.offset, why=str(error))
         await asyncio.sleep(wait_s)
 
@@ -58,10 +57,3 @@ async def _acknowledged(letter: m.DeadLetter, publisher: DeadLetterSending) -> E
 
     publisher.send(letter, acknowledged)
     return await answer
-
-
-def _backoff() -> Iterator[float]:
-    wait_s = 0.1
-    while True:
-        yield wait_s
-        wait_s = min(BACKOFF_MAX_S, wait_s * 2)

@@ -57,7 +57,6 @@ class Deliveries:
         return min(partition.behind, min(partition.open, default=partition.behind))
 
     def unheard(self, tp: TP) -> list[int]:
-        """What is open, in order."""
         partition = self._partitions.get(tp)
         return sorted(partition.open) if partition is not None else []
 
@@ -79,5 +78,4 @@ class Deliveries:
 
     @property
     def places(self) -> tuple[TP, ...]:
-        """Partitions of which something was fetched."""
         return tuple(self._partitions)

@@ -22,8 +22,7 @@ from streams.worker.dispatcher import Dispatcher
 
 def intent_topics(peers: Iterable[Site]) -> list[str]:
     """Keyed by intent: what is asked, decided, listed, reported and completed, here and elsewhere."""
-    names = topics.OF_INTENTS
-    return [*names, *(topics.remote(peer, name) for peer in peers for name in names)]
+    return topics.with_copies(topics.OF_INTENTS, peers)
 
 
 def transfer_topics(here: Site, peers: Iterable[Site]) -> list[str]:
@@ -46,26 +45,6 @@ def register(
     peers: tuple[Site, ...],
 ) -> frozenset[str]:
     """Declares the agents; returns every topic they read."""
-    families = {
-        "intents": intent_topics(peers),
-        "transfers": transfer_topics(here, peers),
-        "requests": request_topics(here, peers),
-    }
-    for name, names in families.items():
-        if names:
-            _agent(app, name, names, dispatcher, publisher, guard)
-    return frozenset(topic for names in families.values() for topic in names)
-
-
-def _agent(
-    app: faust.App,
-    name: str,
-    names: list[str],
-    dispatcher: Dispatcher,
-    publisher: dead_letters.DeadLetterSending,
-    guard: StallGuard,
-) -> None:
-    topic = app.topic(*names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
     async def hear(stream: Any) -> None:
         async for event in stream.events():
@@ -86,4 +65,13 @@ def _agent(
                     why=f"{type(error).__name__}: {error}",
                 )
 
-    app.agent(topic, name=name, concurrency=1)(hear)
+    families = {
+        "intents": intent_topics(peers),
+        "transfers": transfer_topics(here, peers),
+        "requests": request_topics(here, peers),
+    }
+    for name, names in families.items():
+        if names:
+            topic = app.topic(*names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+            app.agent(topic, name=name, concurrency=1)(hear)
+    return frozenset(topic for names in families.values() for topic in names)

@@ -1,4 +1,4 @@
-"""A worker's process: how it ends, how it notices that it stood still, what spares its loop.
+"""A worker's process: how it ends, how it notices that it stood still, what spares its loop, how it logs.
 
 Exit code 75 means "start me again"; the supervisor does. Rules stay safe on stale rows all the same: the guard narrows
 the window and fences nothing.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import sys
 import time
@@ -18,6 +19,8 @@ import structlog
 log = structlog.get_logger(__name__)
 
 START_ME_AGAIN = 75
+QUIET = ("aiokafka", "faust.tables", "faust.stores", "faust.transport", "faust.assignor", "faust.app", "mode")
+"""Their INFO is a page per rebalance; what they warn of is shown."""
 STALL_S = 4.0
 """Longer than any turn, shorter than a session (10 s)."""
 GC_THRESHOLDS = (20_000, 20, 50)
@@ -27,8 +30,23 @@ SWITCH_S = 0.0005
 would wait Python's 5 ms each time that a view or an API is busy (seen: 200 intents took a third longer)."""
 
 
+def configure_logs() -> None:
+    """One line per event through the standard library, values in repr: nothing controls a terminal."""
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["event"], drop_missing=True),
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
 def die(what: str, **words: object) -> NoReturn:
-    """Ends the process without committing anything more."""
     log.error(what, exit_code=START_ME_AGAIN, **words)
     sys.stderr.flush()
     os._exit(START_ME_AGAIN)
@@ -50,15 +68,14 @@ def spare_the_loop() -> None:
 class StallGuard:
     """Notices that this process stood still for longer than its session may allow. Armed after start-up."""
 
-    def __init__(self, limit_s: float = STALL_S) -> None:
-        self.limit_s = limit_s
+    def __init__(self) -> None:
         self.longest_s = 0.0
         """The longest that the loop kept a tick waiting since the tables were last recovered."""
         self._last: float | None = None
 
     def check(self) -> None:
         """Called at every turn: exits when the last tick is too long ago."""
-        if self._last is not None and (stood := time.monotonic() - self._last) > self.limit_s:
+        if self._last is not None and (stood := time.monotonic() - self._last) > STALL_S:
             die("stood still; another worker may own these partitions", seconds=round(stood, 1))
 
     async def tick(self, every_s: float = 0.05) -> NoReturn:

@@ -7,7 +7,6 @@ import contextlib
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -19,14 +18,14 @@ import structlog
 from faust import auth
 from faust.cli.agents import agents as agents_command
 
-from agents import families, faust_fixes, logs, process, tables
+from agents import families, faust_fixes, process, tables
 from agents.assignment import Assignment
 from streams.core import records as m
 from streams.core.names import Site
 from streams.core.routing import Holders
 from streams.errors import CLUSTER_AWAY, Temporary, Transfer2goError
 from streams.kafka import admin, client
-from streams.kafka.publish import Publisher
+from streams.kafka.publish import Publisher, wall_ms
 from streams.planes.host.keeper import PlaneKeeper
 from streams.settings import Settings, load_settings
 from streams.views.view import View
@@ -50,10 +49,6 @@ CHANGELOG_LINGER_S = 0.05
 """Nobody waits for a changelog but the next commit, once a second: fewer requests, of more partitions each."""
 TICK_S = 0.25
 """Due rows are asked this often at least; at once when something falls due at once."""
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 @cache
@@ -83,7 +78,7 @@ class CatalogueViews:
         return self.settings.registry.names
 
     def alive(self) -> tuple[Site, ...]:
-        return tuple({a.site for a in self.view.sites.alive(None, now_ms(), role="worker")})
+        return tuple({a.site for a in self.view.sites.alive(None, wall_ms(), role="worker")})
 
 
 class SiteWorker:
@@ -109,11 +104,11 @@ class SiteWorker:
             self.plane,
             self.catalogue_tasks,
             self.turns,
-            now_ms,
+            wall_ms,
             self.completions,
         )
-        self.scheduler = Scheduler(here, settings.policy, partitions, self.effects, now_ms)
-        self.dispatcher = Dispatcher(here, self.turns, self.scheduler, self.effects, self.plane, now_ms)
+        self.scheduler = Scheduler(here, settings.policy, partitions, self.effects, wall_ms)
+        self.dispatcher = Dispatcher(here, self.turns, self.scheduler, self.effects, self.plane, wall_ms)
         self.guard = process.StallGuard()
         read = families.register(self.app, self.dispatcher, self.publisher, self.guard, here, settings.peers)
         self.assignment = Assignment(self.app, self.dispatcher, self.guard, read)
@@ -181,7 +176,7 @@ class SiteWorker:
     def _refuse_other_registry(self) -> None:
         settings = self.settings
         self.view.catch_up(10.0)
-        others = self.view.sites.with_other_digest(settings.here, settings.registry.digest, now_ms(), role="worker")
+        others = self.view.sites.with_other_digest(settings.here, settings.registry.digest, wall_ms(), role="worker")
         if others:
             raise Temporary(  # one that was killed is taken for alive for half a minute
                 f"worker {others[0].writer} of {settings.here} runs with another sites.toml",
@@ -192,7 +187,7 @@ class SiteWorker:
         """Asks due rows for ever, in slices; what the environment breaks ends the process."""
         while True:
             due = self.scheduler.next_due_ms()
-            wait_s = TICK_S if due is None else min(TICK_S, max(0.0, (due - now_ms()) / 1000))
+            wait_s = TICK_S if due is None else min(TICK_S, max(0.0, (due - wall_ms()) / 1000))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.scheduler.soon.wait(), wait_s)
             try:
@@ -302,7 +297,7 @@ def _clear_old_tables(app: faust.App, settings: Settings) -> None:
 
 def build_app(settings: Settings) -> faust.App:
     """A site's app with everything hung on it. Nothing is opened or asked before it starts as a worker."""
-    logs.configure()
+    process.configure_logs()
     worker = SiteWorker(settings)
     app = worker.app
     app.before_start = worker.open

@@ -8,23 +8,19 @@ from typing import Any
 
 import faust
 
+from streams.core.topics import partition_of
 from streams.errors import WireError
 from streams.worker import rows
-from streams.worker.turn import intent_of, partition_of
+from streams.worker.turn import intent_of
 
-
-def table_options() -> dict[str, Any]:
-    """RocksDB of one table: 16 MB of cache and two buffers of 4 MB at most, where the default cache is 2 GiB.
-
-    A fresh dict each time: Faust takes words out of it.
-    """
-    return {
-        "driver": "rocksdict",
-        "block_cache_size": 4 << 20,
-        "write_buffer_size": 4 << 20,
-        "max_write_buffer_number": 2,
-        "max_open_files": 128,
-    }
+TABLE_OPTIONS = {
+    "driver": "rocksdict",
+    "block_cache_size": 4 << 20,
+    "write_buffer_size": 4 << 20,
+    "max_write_buffer_number": 2,
+    "max_open_files": 128,
+}
+"""RocksDB of one table: 16 MB of cache and two buffers of 4 MB at most, where the default cache is 2 GiB."""
 
 
 class FaustTable:
@@ -37,7 +33,7 @@ class FaustTable:
             partitions=partitions,
             key_type=bytes,
             value_type=bytes,
-            options=table_options(),
+            options=dict(TABLE_OPTIONS),  # Faust takes words out of it
             help=f"{name} of this site",
         )
 

@@ -1,14 +1,15 @@
 """The order of a run, and what of it must stay in one process.
 
 In order: the quick first, then what needs brokers of its own, then what shares the session's federation, what changes
-that very last. In two processes (`make test`) each has a federation: what moves data in one, what breaks things in the
-other. Both are longer than anything else and begin at once; who is done takes of what is left, test by test, and its
-federation goes down meanwhile (tests/sites/conftest.py).
+that very last. In three processes (`make test`) two have a federation: what moves data in one, what breaks things in
+the other. Both are longer than anything else and begin at once, and wait a third of their time: the third process takes
+what is left meanwhile. A federation goes down behind its last test (tests/sites/conftest.py).
 """
 
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,16 +25,41 @@ FAULTS = (
 )
 """Modules of tests/sites that have a federation of their own in two processes: half of the time. Fewer tests than the
 others', so that one process alone comes to them last."""
+ALONE = ("test_federation_alone", "test_upgrade")
+"""Modules of tests/sites that start federations of their own."""
 LINES_MAX = 600
 """Of a module. Many lines are a question, no fault, and no reason to cut one idea in two."""
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_rank)
-    for item in items:
-        if item.get_closest_marker("sites") is not None:
-            item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Groups by module: xdist's own, by a mark, writes a test's id, and pytest 9.2 reads another (xdist 3.8)."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return ByGroup(config, log)
+
+
+def group_of(nodeid: str) -> str:
+    """What runs in one process, in order: a session's federation, a module's broker; anything else goes alone."""
+    path = Path(nodeid.partition("::")[0])
+    if not _needs_broker(path):
+        return nodeid
+    if path.parent.name != "sites" or path.stem in ALONE:
+        return path.stem
+    return "faults" if path.stem in FAULTS and "T2G_TEST_STATE" not in os.environ else "federation"
+
+
+@cache
+def _needs_broker(path: Path) -> bool:
+    return "mark.sites" in (Path(__file__).parents[1] / path).read_text()
 
 
 def _rank(item: pytest.Item) -> int:
@@ -42,13 +68,6 @@ def _rank(item: pytest.Item) -> int:
     if not _shares_federation(item):
         return 1
     return 3 if item.get_closest_marker("changes_federation") else 2
-
-
-def _group(item: pytest.Item) -> str:
-    """Two federations a session (one, if it is kept), and one broker a module."""
-    if not _shares_federation(item):
-        return item.path.stem
-    return "faults" if item.path.stem in FAULTS and "T2G_TEST_STATE" not in os.environ else "federation"
 
 
 def _shares_federation(item: pytest.Item) -> bool:

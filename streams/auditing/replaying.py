@@ -18,13 +18,14 @@ from streams.auditing.coverage import Journals, find_journals, kept_otherwise, o
 from streams.auditing.disks import disks_reachable
 from streams.auditing.storage import StorageTally, check_storage
 from streams.core import records as m
-from streams.core.ledger import FindingList, Invariant, Judgement, Ledger, LogPosition, Staleness
+from streams.core.ledger import Ledger
+from streams.core.ledger.findings import FindingList, Invariant, Judgement, LogPosition
+from streams.core.ledger.stale import Staleness
 from streams.core.manifest import digest
 from streams.core.names import Site
 from streams.core.sampling import Sample
 from streams.errors import Transfer2goError, WireError
-from streams.kafka import groups
-from streams.kafka.reader import Record
+from streams.kafka.reader import Record, committed_offsets
 from streams.kafka.replay import begin_offsets, end_offsets, replay
 from streams.settings import Settings
 from streams.wire.release import RELEASE, release_of
@@ -76,7 +77,6 @@ def audit(
     stale_s: float | None = None,
     strict: bool = False,
     now_ms: int | None = None,
-    clock: Callable[[], float] = time.monotonic,
     tell: Tell = lambda _: None,
 ) -> AuditReport:
     """Replay and judge. `sites`: whose clusters (and disks) to look at, default all; NotFound for an unknown one.
@@ -86,14 +86,14 @@ def audit(
     An open intent without news for `stale_s` is a finding; by default one without news for an hour is a note.
     `tell` hears what is being done, a line each. A site that cannot be read is reported, never raised.
     """
-    began, is_now, now_ms = clock(), now_ms is None, int(time.time() * 1000) if now_ms is None else now_ms
+    began, is_now, now_ms = time.monotonic(), now_ms is None, int(time.time() * 1000) if now_ms is None else now_ms
     chosen = [settings.entry(site).name for site in sites] or list(settings.registry.names)
     reading = _Reading(settings, chosen, FindingList(now_ms, moment=_moment), tell)
     reading.note_ends()
     reading.check_coverage()
     reading.read()
     reading.look_up()
-    seconds = clock() - began
+    seconds = time.monotonic() - began
     tally = None
     if storage:
         tell("reading files back")
@@ -191,7 +191,7 @@ class _Reading:
     def _note_committed(self, found: Journals) -> None:
         site = found.site
         try:
-            self.committed[site] = groups.committed_offsets(self.settings, site, worker_group(self.settings, site))
+            self.committed[site] = committed_offsets(self.settings, site, worker_group(self.settings, site))
         except Transfer2goError:
             self.findings.cannot(Invariant.NOT_SILENT, f"how far the workers of {site} have read: not told")
 

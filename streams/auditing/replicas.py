@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from streams import wire
 from streams.core import records as m
-from streams.core.ledger import LogPosition
+from streams.core.ledger.findings import LogPosition
 from streams.core.names import Lfn, Site
 from streams.core.topics import REPLICAS
 from streams.core.topics import LogPartition as Partition
@@ -74,11 +74,9 @@ class AuditedReplicas:
             yield from _unpack(key[len(_FILE) :].decode(), row).values()
 
     def of(self, lfn: str) -> dict[str, AuditedReplica]:
-        """The replicas of a file, by dataset."""
         return _unpack(lfn, self._db.get(_FILE + lfn.encode()))
 
     def held(self, lfns: Sequence[str]) -> list[bool]:
-        """Whether there is a replica of each."""
         return [row is not None for row in self._db.get([_FILE + lfn.encode() for lfn in lfns])]
 
     def _facts(self, start: Mapping[Partition, int]) -> Iterator[tuple[LogPosition, m.FilesHeld | m.FilesLost]]:
@@ -106,7 +104,6 @@ class AuditedReplicas:
 
 
 def names_of(fact: m.FilesHeld | m.FilesLost) -> tuple[Lfn, ...]:
-    """The files that a record speaks of."""
     return fact.lfns if isinstance(fact, m.FilesLost) else tuple(file.lfn for file in fact.files)
 
 

@@ -22,8 +22,7 @@ from streams import waits, wire
 from streams.auditing.disks import Disks, endpoint_url
 from streams.auditing.replicas import AuditedReplicas, names_of
 from streams.core import records as m
-from streams.core.ledger import FindingList, Invariant, LogPosition
-from streams.core.ledger.findings import CLOCK_TOLERANCE_MS
+from streams.core.ledger.findings import CLOCK_TOLERANCE_MS, FindingList, Invariant, LogPosition
 from streams.core.names import Site, shown
 from streams.core.sampling import Sample
 from streams.core.topics import REPLICAS, TRANSFERS

@@ -34,5 +34,4 @@ root = Root(
 
 
 def main() -> None:
-    """Entry point of `transfer2go`."""
     root()

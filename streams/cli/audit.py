@@ -15,12 +15,10 @@ import click
 
 from streams.auditing.replaying import EXIT_CLEAN, STALE_S, AuditReport
 from streams.auditing.replaying import audit as run_audit
-from streams.cli import piped
-from streams.cli.audit_storage import in_its_place, put_tally, sample_option, storage_verb
+from streams.cli import audit_storage, piped
 from streams.cli.command import ActingNoun, acting_settings, json_option, leave
-from streams.cli.findings import findings_object, put_findings, put_remarks
 from streams.cli.screen import duration, put, put_json, say, size, table
-from streams.core.ledger import Invariant, PartitionCount, Remark
+from streams.core.ledger.findings import Invariant, PartitionCount, Remark
 from streams.core.names import Site
 from streams.core.sampling import Sample
 
@@ -40,7 +38,7 @@ PROMISES: Mapping[Invariant, str] = {
 @click.option(
     "--storage", is_flag=True, help="Compare what sites hold with what is on their disks, both ways; read it back."
 )
-@sample_option
+@audit_storage.sample_option
 @click.option(
     "--stale",
     "stale_s",
@@ -64,7 +62,7 @@ def audit(
 
     Exit 0: clean. 1: a promise is broken. 5: not everything could be seen. 7: the registry names the wrong clusters.
     """
-    if in_its_place(storage, sample):
+    if audit_storage.in_its_place(storage, sample):
         return
     report = run_audit(
         acting_settings(),
@@ -82,11 +80,10 @@ def audit(
     leave(report.exit_code)
 
 
-audit.add_command(storage_verb)
+audit.add_command(audit_storage.storage_verb)
 
 
 def as_object(report: AuditReport) -> dict[str, Any]:
-    """The report as one JSON object."""
     judgement = report.judgement
     return {
         "clean": report.exit_code == EXIT_CLEAN,
@@ -110,7 +107,7 @@ def as_object(report: AuditReport) -> dict[str, Any]:
             }
             for i in Invariant
         },
-        **findings_object(judgement),
+        **audit_storage.findings_object(judgement),
         "partitions": [asdict(p) for p in judgement.partitions],
         "storage": None if report.storage is None else asdict(report.storage),
     }
@@ -125,7 +122,6 @@ def _total(remarks: Iterable[Remark], invariant: Invariant) -> int:
 
 
 def show(report: AuditReport) -> None:
-    """The report for people."""
     judgement, counts = report.judgement, report.judgement.counts
     table(
         ("promise", ">checked", ">findings", ">waiting", ">not checkable"),
@@ -154,11 +150,11 @@ def show(report: AuditReport) -> None:
         f"{rate(report):,.0f} records/s"
     )
     if report.storage is not None:
-        put_tally(report.storage)
+        audit_storage.put_tally(report.storage)
     for line in judgement.unseen:
         put(f"not seen: {line}")
-    put_remarks(judgement)
-    put_findings(judgement, lambda finding: f"{finding.invariant} {finding.severity}: {finding.words}")
+    audit_storage.put_remarks(judgement)
+    audit_storage.put_findings(judgement, lambda finding: f"{finding.invariant} {finding.severity}: {finding.words}")
     unread = ", ".join(report.disks_unread) if report.exit_code == EXIT_CLEAN else ""
     put(verdict(report) + (f"; the disks of {unread} were not read (--storage)" if unread else ""))
 
@@ -176,7 +172,6 @@ def _show_journals(partitions: Iterable[PartitionCount]) -> None:
 
 
 def verdict(report: AuditReport) -> str:
-    """What the audit amounts to, in words."""
     judgement = report.judgement
     broken = sum(judgement.found.values())
     if broken:

@@ -1,4 +1,5 @@
-"""`transfer2go audit storage`: what sites hold against what is on their disks, without the replay of everything.
+"""`transfer2go audit storage`: what sites hold against what is on their disks, without the replay of everything; and
+findings as both audits show them.
 
 0 clean · 1 a file is missing or altered, or is on a disk and in no replica · 5 a storage or a journal was out of reach.
 """
@@ -16,20 +17,19 @@ from streams.auditing.replaying import EXIT_BROKEN, EXIT_CLEAN, EXIT_INCOMPLETE
 from streams.auditing.storage import StorageTally, check_storage
 from streams.cli import piped
 from streams.cli.command import Verb, json_option, leave
-from streams.cli.findings import findings_object, put_findings, put_remarks
 from streams.cli.screen import put, put_json, size
-from streams.core.ledger import FindingList, Judgement
-from streams.core.ledger.findings import IntentCounts
+from streams.core.ledger.findings import Finding, FindingList, IntentCounts, Judgement
 from streams.core.names import Site
 from streams.core.sampling import Sample
 from streams.errors import UsageError
 from streams.settings import Settings
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+SHOWN_MAX = 50
+"""Findings printed for people; `--json` has them all."""
 
 
 def sample_option(command: _F) -> _F:
-    """`--sample 1%`."""
     return click.option(
         "--sample",
         metavar="P%",
@@ -83,8 +83,40 @@ def _as_object(judged: Judgement, tally: StorageTally, sites: Sequence[Site], co
     }
 
 
+def findings_object(judgement: Judgement) -> dict[str, Any]:
+    return {
+        "findings": [
+            {
+                "invariant": finding.invariant,
+                "severity": finding.severity,
+                "words": finding.words,
+                "records": [place._asdict() for place in finding.records],
+            }
+            for finding in judgement.findings
+        ],
+        "waiting": [asdict(remark) for remark in judgement.waiting],
+        "not_checkable": [asdict(remark) for remark in judgement.unchecked],
+    }
+
+
+def put_remarks(judgement: Judgement) -> None:
+    for title, remarks in (("waiting", judgement.waiting), ("not checkable from here", judgement.unchecked)):
+        if remarks:
+            put(f"{title}:")
+        for remark in remarks:
+            put(f"  {remark.invariant}  {remark.count:,} × {remark.words}")
+
+
+def put_findings(judgement: Judgement, worded: Callable[[Finding], str]) -> None:
+    for finding in judgement.findings[:SHOWN_MAX]:
+        put(worded(finding))
+        for place in finding.records:
+            put(f"     {place}")
+    if len(judgement.findings) > SHOWN_MAX:
+        put(f"… and {len(judgement.findings) - SHOWN_MAX:,} more: see --json")
+
+
 def put_tally(tally: StorageTally) -> None:
-    """What was looked at on the disks, in a line."""
     put(
         f"{tally.files:,} files read back from storage, {size(tally.bytes)}; {tally.replicas:,} replicas looked for, "
         f"{tally.registered:,} of them registered; {tally.walked:,} names on disks"

@@ -59,7 +59,6 @@ class Verb(click.Command):
 
 
 def settings_of(ctx: click.Context, *, federation: bool = True) -> Settings:
-    """The configuration as the flags, the environment and the files give it."""
     return load_settings(need_federation=federation, **ctx.meta.get(_FLAGS, {}))
 
 
@@ -205,7 +204,6 @@ def _complain(line: str) -> None:
 
 
 def leave(code: int) -> None:
-    """End the verb with this exit code."""
     click.get_current_context().exit(code)
 
 
@@ -224,14 +222,12 @@ def terminable(raised: type[BaseException]) -> Iterator[None]:
 
 
 def json_option(command: _F) -> _F:
-    """`--json`: JSON lines for lists, one object for one thing."""
     return click.option("--json", "as_json", is_flag=True, help="JSON: lines for a list, one object for one thing.")(
         command
     )
 
 
 def execute_option(command: _F) -> _F:
-    """`--execute`: without it the verb only shows what it would do."""
     return click.option("--execute", is_flag=True, help="Do it; without this it only shows what it would do.")(command)
 
 

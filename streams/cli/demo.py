@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -18,11 +18,10 @@ from streams.client.intent_snapshot import Snapshot
 from streams.core.names import Site
 from streams.demo import events
 from streams.demo import files as play
+from streams.demo.files import Tell
 from streams.errors import NeverWorks, PartlyDone
 from streams.federation import local, plan
 from streams.settings import Settings
-
-Tell = Callable[[str], None]
 
 
 @click.command(cls=Verb, federation=False)
@@ -129,7 +128,6 @@ def _events(here: Settings, there: Settings, lot: play.Lot, tell: Tell) -> event
 
 
 def show_peak(peak: events.Peak, source: Site, destination: Site) -> None:
-    """The Z peak as it was filled at the other site."""
     histogram = peak.histogram
     assert histogram is not None
     screen.put(f"{histogram.title}: {histogram.entries:,} pairs in {peak.batches} batches, mass in {histogram.unit}")
@@ -147,8 +145,6 @@ def show_peak(peak: events.Peak, source: Site, destination: Site) -> None:
 
 
 class _Shown:
-    """The two intents as one progress line."""
-
     def __init__(self, label: str) -> None:
         self._progress = screen.ProgressLine(label)
         self._last: tuple[int, int, int, int] = (0, 0, 0, 0)
@@ -167,7 +163,6 @@ class _Shown:
 
 
 def show(report: play.DemoReport) -> None:
-    """The table of what happened, and the last line."""
     rows = []
     for lot in report.lots:
         outcome = lot.outcome

@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import click
 
@@ -19,7 +19,7 @@ from streams.client import worker_api
 from streams.client.announcements import LiveWriter
 from streams.core.names import Site
 from streams.errors import NeverWorks, Temporary, Transfer2goError
-from streams.federation import artifacts, broker_log, java
+from streams.federation import artifacts, broker, java
 from streams.kafka import admin
 from streams.settings import Settings
 from streams.wire.release import RELEASE
@@ -85,10 +85,8 @@ def _artifacts(settings: Settings) -> Check:
     listed = artifacts.read_list()
     missing = [a for a in listed if not a.path(settings.cache).is_file()]
     if missing:
-        words = (
-            f"{len(missing)} of {len(listed)} Kafka jars are not in {settings.cache} yet; `transfer2go up` fetches them"
-        )
-        return Check("artifacts", "warn", words)
+        words = f"{len(missing)} of {len(listed)} Kafka jars are not in {settings.cache} yet"
+        return Check("artifacts", "warn", f"{words}; `transfer2go up` fetches them")
 
     def sums() -> str:
         artifacts.verify(listed, settings.cache)
@@ -106,20 +104,18 @@ def _disk(settings: Settings) -> Check:
     sites_here = len(registry.sites) if is_local(settings) else 1
     need = 2 * peers * registry.partitions * admin.CREDITS_KEPT * registry.credit_bytes * max(1, sites_here)
     grown = f"payload topics may grow to {screen.size(need)}, journals and files besides"
-    words = f"{screen.size(free)} free at {place}; {grown}"
-    return Check("disk", "ok" if free > need else "warn", words)
+    return Check("disk", "ok" if free > need else "warn", f"{screen.size(free)} free at {place}; {grown}")
 
 
 def _of_site(settings: Settings, site: Site) -> Iterator[Check]:
     address = settings.entry(site).bootstrap
-    broker = _checked(
+    answers = _checked(
         f"{site} broker", lambda: f"answers at {address}, {len(admin.partition_counts(settings, site))} topics"
     )
-    if broker.state != "ok":
-        words = ", ".join([broker.words, *silences.local_faults(settings, site)])
-        yield Check(broker.name, broker.state, words, broker.exit_code)
+    if answers.state != "ok":
+        yield replace(answers, words=", ".join([answers.words, *silences.local_faults(settings, site)]))
         return
-    yield broker
+    yield answers
     if free := _log_disk(settings, site):
         yield free
     faults = admin.faults(settings, site)
@@ -130,13 +126,14 @@ def _of_site(settings: Settings, site: Site) -> Iterator[Check]:
         yield Check(f"{site} topics", "ok", "names, partitions and retention as they must be")
         yield _mirrors(settings, site)
     yield from _workers(settings, site)
-    yield from _storage(settings, site)
+    if is_local(settings) and (root := settings.state / site / "storage").is_dir():
+        yield Check(f"{site} storage", "ok", f"{root}, {screen.size(shutil.disk_usage(root).free)} free")
 
 
 def _log_disk(settings: Settings, site: Site) -> Check | None:
     """Of a local federation's broker: it ends itself when the disk of its log is full."""
     directory = settings.state / site / "kafka" / "log"
-    free = broker_log.free_if_full(directory) if is_local(settings) else None
+    free = broker.free_if_full(directory) if is_local(settings) else None
     if free is None:
         return None
     words = f"full: {screen.size(free)} free at {directory}; make room before its broker ends"
@@ -152,13 +149,10 @@ def _mirrors(settings: Settings, site: Site) -> Check:
         return Check(name, "warn", f"cannot be compared: {error}")
     if passed:
         return Check(name, "FAIL", "; ".join(map(upgrading.of_mirror, passed)), Temporary.exit_code)
-    late = [flow for flow in flows if flow.records and flow.behind_s > BEHIND_S_MAX]
-    if late:
-        worst = max(late, key=lambda flow: flow.behind_s)
-        words = (
-            f"{worst.topic} from {worst.origin} is {worst.records:,} records, {screen.duration(worst.behind_s)} "
-            "behind; is the mirror running?"
-        )
+    worst = max((flow for flow in flows if flow.records), key=lambda flow: flow.behind_s, default=None)
+    if worst is not None and worst.behind_s > BEHIND_S_MAX:
+        late = f"{worst.records:,} records, {screen.duration(worst.behind_s)} behind"
+        words = f"{worst.topic} from {worst.origin} is {late}; is the mirror running?"
         return Check(name, "FAIL", words, Temporary.exit_code)
     waiting = sum(flow.records for flow in flows)
     return Check(name, "ok", f"{len(flows)} flows, {waiting:,} records under way")
@@ -173,12 +167,10 @@ def _workers(settings: Settings, site: Site) -> Iterator[Check]:
         words = f"no worker is alive (last heard {heard}); run `transfer2go up`, or start one"
         yield Check(f"{site} workers", "FAIL", words, Temporary.exit_code)
         return
-    odd = [w.writer for w in alive if w.registry_digest != settings.registry.digest]
+    odd = ", ".join(w.writer for w in alive if w.registry_digest != settings.registry.digest)
     if odd:
-        words = (
-            f"{', '.join(odd)} run with another sites.toml than this one; stop all workers of {site}, then start them"
-        )
-        yield Check(f"{site} workers", "FAIL", words, 7)
+        words = f"{odd} run with another sites.toml than this one; stop all workers of {site}, then start them"
+        yield Check(f"{site} workers", "FAIL", words, NeverWorks.exit_code)
     else:
         yield Check(f"{site} workers", "ok", f"{len(alive)} alive")
     yield _release(settings, site)
@@ -198,18 +190,6 @@ def _clock(site: Site, alive: list[LiveWriter], now_ms: int) -> Check:
     """An announcement from the future shows a clock ahead of ours; one behind looks merely late, up to its interval."""
     ahead_s = max((w.at_ms - now_ms) / 1000 for w in alive)
     if ahead_s > CLOCK_S_MAX:
-        return Check(
-            f"{site} clock",
-            "FAIL",
-            f"{screen.duration(ahead_s)} ahead of this machine's; set one right",
-            Temporary.exit_code,
-        )
+        words = f"{screen.duration(ahead_s)} ahead of this machine's; set one right"
+        return Check(f"{site} clock", "FAIL", words, Temporary.exit_code)
     return Check(f"{site} clock", "ok", f"not ahead of this machine's by more than {CLOCK_S_MAX:.0f} s")
-
-
-def _storage(settings: Settings, site: Site) -> Iterator[Check]:
-    root = settings.state / site / "storage"
-    if not is_local(settings) or not root.is_dir():
-        return
-    usage = shutil.disk_usage(root)
-    yield Check(f"{site} storage", "ok", f"{root}, {screen.size(usage.free)} free")

@@ -74,7 +74,7 @@ def _object(told: RangeOutcome) -> dict[str, object]:
         found |= {"failed": told.reason.text, "class": told.reason.failure_class}
     elif told.output is not None:
         found |= {"output": told.output.lfn, "bytes": told.output.bytes, "adler32": told.output.adler32}
-        found["already"] = told.output.already
+        found["already"] = told.output.how == "already"
     return {**found, "tries": told.tries, "seconds": round(told.seconds, 3)}
 
 
@@ -87,8 +87,8 @@ class _Line(screen.LiveLine):
 
     def show(self, worker: PoolWorker) -> None:
         done, known = worker.counts
-        lanes = f"{worker.lanes} lanes" if worker.lanes else "no lane, waiting"
-        self._last = f"{done:,}/{known:,} ranges, {worker.own:,} here, {lanes}"
+        slots = f"{worker.slots} slots" if worker.slots else "no slot, waiting"
+        self._last = f"{done:,}/{known:,} ranges, {worker.own:,} here, {slots}"
         if waits_for := worker.waits_for:
             self._last = f"waiting for {waits_for}"
         if worker.away:

@@ -11,14 +11,13 @@ import click
 from streams.cli import holdings, piped, screen
 from streams.cli.command import Noun, at_site, json_option, leave
 from streams.client.worker_api import WorkerApi
-from streams.core.names import Block, Dataset, Lfn, Site
+from streams.core.names import Block, Lfn, Site
 from streams.core.selectors import Kind, Selector, parse
 from streams.errors import NotFound, PartlyDone, Temporary, TransferFailed, UsageError
 from streams.kafka.publish import Publisher, writer_of
 from streams.registration.discovery import Renaming
 from streams.registration.registering import Registration, register, verify
 from streams.settings import Settings
-from streams.views.catalogue import Replica
 
 
 @click.group(cls=Noun)
@@ -144,8 +143,8 @@ def _files(settings: Settings, chosen: Selector) -> list[dict[str, Any]]:
         return [_row(found["lfn"], found["replicas"]) for found in answer if found["replicas"]]
     except Temporary:
         pass  # the log itself
-    with holdings.catalogue(settings, settings.here, dataset=Dataset(chosen.name.partition("#")[0])) as known:
-        return [_row(found.lfn, [_replica(r) for r in found.replicas]) for found in holdings.files(known, chosen)]
+    found = holdings.files(settings, settings.here, chosen)
+    return [_row(one.lfn, [replica.told for replica in one.replicas]) for one in found]
 
 
 def _row(lfn: str, replicas: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -156,16 +155,6 @@ def _row(lfn: str, replicas: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "bytes": first["bytes"],
         "adler32": first["adler32"],
         "sites": sorted(r["site"] for r in replicas),
-    }
-
-
-def _replica(found: Replica) -> dict[str, Any]:
-    return {
-        "site": str(found.site),
-        "dataset": str(found.dataset),
-        "block": str(found.block),
-        "bytes": found.bytes,
-        "adler32": str(found.adler32),
     }
 
 
@@ -206,7 +195,7 @@ def _where(settings: Settings, lfn: Lfn) -> list[dict[str, Any]]:
     if isinstance(answer, list):
         return answer
     with holdings.catalogue(settings, settings.here, lfn=lfn) as known:
-        return [_replica(found) for found in known.where(lfn)]
+        return [found.told for found in known.where(lfn)]
 
 
 @file.command("verify")
@@ -242,14 +231,11 @@ def verify_files(settings: Settings, names: tuple[str, ...], as_json: bool) -> N
 
 def expected_at(settings: Settings, chosen: Selector) -> list[tuple[Lfn, int, str]]:
     """(LFN, bytes, adler32) of this site's replicas, as its journals say. NotFound when there is none."""
-    one = Lfn(chosen.name) if chosen.kind is Kind.FILE else None
-    dataset = None if one is not None else Dataset(chosen.name.partition("#")[0])
-    with holdings.catalogue(settings, settings.here, dataset=dataset, lfn=one) as known:
-        mine = [
-            (found.lfn, found.replicas[0].bytes, str(found.replicas[0].adler32))
-            for found in holdings.files(known, chosen, prefer=settings.here)
-            if found.replicas[0].site == settings.here
-        ]
+    mine = [
+        (found.lfn, found.replicas[0].bytes, str(found.replicas[0].adler32))
+        for found in holdings.files(settings, settings.here, chosen, prefer=settings.here)
+        if found.replicas[0].site == settings.here
+    ]
     if not mine:
         raise NotFound(f"{settings.here} holds nothing of {chosen.name}", next="see `transfer2go file where`")
     return mine

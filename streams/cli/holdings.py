@@ -1,25 +1,26 @@
-"""Which site holds what, folded from the journals into a catalogue of this process: for when no worker answers.
-
-The folding and the reading are the views'; the database lies in a scratch directory, so that memory stays bounded.
-"""
+"""Which site holds what, folded from the journals into a catalogue of this process: for when no worker answers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from streams import wire
 from streams.client.worker_api import WorkerApi
 from streams.core import records as m
 from streams.core import topics
 from streams.core.names import Block, Dataset, Lfn, Site
-from streams.core.selectors import Selector
+from streams.core.selectors import Kind, Selector
 from streams.errors import NotFound, WireError
 from streams.kafka.replay import replay
 from streams.settings import Settings
 from streams.views import scratch
 from streams.views.catalogue import Catalogue, CatalogueFile
 from streams.views.folding import Changes
+
+if TYPE_CHECKING:
+    from streams.registration.registering import Replica, ReplicasOf
 
 _PAGE = 1000
 _QUERY_CHARS = 48_000
@@ -31,8 +32,7 @@ def facts(
     settings: Settings, at: Site, *, dataset: Dataset | None = None, containing: bytes = b""
 ) -> Iterator[m.FilesHeld | m.FilesLost]:
     """Facts about replicas at any site, as the cluster of `at` has them; of one dataset, or holding these bytes."""
-    peers = [name for name in settings.registry.names if name != at]
-    names = [topics.REPLICAS, *(topics.remote(peer, topics.REPLICAS) for peer in peers)]
+    names = topics.with_copies([topics.REPLICAS], settings.registry.peers_of(at))
     partitions = None if dataset is None else [topics.partition_of(dataset, settings.registry.partitions)]
     key = None if dataset is None else dataset.encode()
     for record in replay(settings, at, names, partitions=partitions, committed=False):
@@ -62,14 +62,8 @@ def catalogue(
         yield Catalogue(db)
 
 
-Replica = tuple[Lfn, Site, int, str, str]
-"""(LFN, site, bytes, adler32, block)."""
-
-
 @contextmanager
-def replicas_of(
-    settings: Settings, at: Site, dataset: Dataset
-) -> Iterator[Callable[[Sequence[Lfn]], Iterator[Replica]]]:
+def replicas_of(settings: Settings, at: Site, dataset: Dataset) -> Iterator[ReplicasOf]:
     """What the cluster of `at` knows of names: of `dataset` as its log stands now, of others as a worker's view does.
 
     Where no worker answers, the whole log is folded, once.
@@ -120,9 +114,14 @@ def _askable(lfns: Sequence[Lfn]) -> Iterator[list[Lfn]]:
         yield some
 
 
-def files(known: Catalogue, chosen: Selector, prefer: Site | None = None) -> Iterator[CatalogueFile]:
-    """The files of a selection that somebody holds."""
+def files(
+    settings: Settings, at: Site, chosen: Selector, prefer: Site | None = None
+) -> Generator[CatalogueFile, None, None]:
+    """The files of a selection that somebody holds, as the cluster of `at` knows now."""
+    lfn = Lfn(chosen.name) if chosen.kind is Kind.FILE else None
+    dataset = None if lfn is not None else Dataset(chosen.name.partition("#")[0])
     cursor: str | None = ""
-    while cursor is not None:
-        page, cursor = known.listing([chosen], cursor, _PAGE, prefer=prefer)
-        yield from (file for file in page if file.replicas)
+    with catalogue(settings, at, dataset=dataset, lfn=lfn) as known:
+        while cursor is not None:
+            page, cursor = known.listing([chosen], cursor, _PAGE, prefer=prefer)
+            yield from (file for file in page if file.replicas)

@@ -111,7 +111,6 @@ def add(
 
 
 def _asked(entries: str | None, given: dict[str, str | None]) -> EventSelection | None:
-    """The entries asked for, with how the files are written."""
     if entries is not None:
         return with_options(EventSelection.parse(entries), given)
     option = next((name for name, value in given.items() if value is not None), None)
@@ -148,7 +147,6 @@ class _Standing:
 
 
 def follow(settings: Settings, handle: IntentHandle, timeout_s: float | None) -> Outcome:
-    """Wait with a progress line on stderr."""
     progress, outage = screen.ProgressLine(shown(str(handle.id).partition("-")[0])), screen.Outage()
     standing = _Standing(settings)
 
@@ -373,7 +371,6 @@ def explain_intent(settings: Settings, name: str) -> None:
 
 
 def _sites_of(snapshot: Snapshot) -> list[Site]:
-    """Whoever plays a part in it."""
     source = snapshot.decision.source if snapshot.decision is not None else None
     destinations = (arrivals.destination.site for arrivals in snapshot.destinations)
     return sorted({snapshot.intent.home, *([source] if source else []), *destinations})

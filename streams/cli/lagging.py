@@ -14,8 +14,7 @@ from streams.core import topics
 from streams.core.names import Site
 from streams.core.topics import LogPartition
 from streams.errors import Temporary
-from streams.kafka.groups import committed_offsets
-from streams.kafka.reader import LogReader, Record
+from streams.kafka.reader import LogReader, Record, committed_offsets
 from streams.kafka.replay import end_offsets, replay
 from streams.settings import Settings
 
@@ -48,14 +47,8 @@ class Behind:
 
 
 def mirror_lag(settings: Settings, site: Site) -> list[FlowLag]:
-    """Every flow into `site`."""
-    auditor = settings.entry(site).auditor
-    bases = topics.mirrored(site, target_is_auditor=auditor)
-    found: list[FlowLag] = []
-    for peer in settings.registry.names:
-        if peer != site:
-            found += _flows(settings, peer, site, bases)
-    return found
+    bases = topics.mirrored(site, target_is_auditor=settings.entry(site).auditor)
+    return [flow for peer in settings.registry.peers_of(site) for flow in _flows(settings, peer, site, bases)]
 
 
 def _flows(settings: Settings, origin: Site, site: Site, bases: Iterable[str]) -> list[FlowLag]:
@@ -101,7 +94,7 @@ def uncarried(settings: Settings, site: Site, now_ms: int) -> list[Uncarried]:
     No record is read. Temporary when `site` itself does not answer.
     """
     bases = topics.mirrored(site, target_is_auditor=settings.entry(site).auditor)
-    peers = [name for name in settings.registry.names if name != site]
+    peers = settings.registry.peers_of(site)
     with LogReader(settings, site, committed=False) as reader:
         filled = _filled(reader, [topics.remote(peer, base) for peer in peers for base in bases])
     found: list[Uncarried] = []

@@ -25,13 +25,9 @@ def took_s(snapshot: Snapshot) -> float | None:
     return max(0, snapshot.last_ms - snapshot.asked_ms) / 1000
 
 
+@piped.to_its_end()
 def show(snapshot: Snapshot, as_json: bool) -> None:
     """The whole of it, before its exit code: who reads no further takes that all the same."""
-    with piped.to_its_end():
-        _show(snapshot, as_json)
-
-
-def _show(snapshot: Snapshot, as_json: bool) -> None:
     if as_json:
         screen.put_json(as_object(snapshot, short=False))
         return

@@ -179,8 +179,6 @@ def clock(at_s: float) -> str:
 
 
 class Outage:
-    """Says once that a broker is away and is waited for, and once that it answers again."""
-
     def __init__(self) -> None:
         self._away = False
 

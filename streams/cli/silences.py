@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import closing
 
 from streams.cli import holdings
 from streams.cli.screen import clock, duration, size
@@ -16,10 +17,10 @@ from streams.client.announcements import LiveWriter
 from streams.client.intent_snapshot import Snapshot
 from streams.client.worker_api import WorkerApi, announced_in
 from streams.core import topics
-from streams.core.names import Dataset, Lfn, Site
+from streams.core.names import Site
 from streams.core.selectors import Kind, Selector
 from streams.errors import NotFound, Temporary, Transfer2goError
-from streams.federation import broker_log
+from streams.federation import broker
 from streams.kafka import admin
 from streams.settings import Settings
 
@@ -68,10 +69,8 @@ def _is_held(settings: Settings, api: WorkerApi, one: Selector, quickly: bool) -
             return any(file.get("replicas") for file in page["files"]) or page.get("cursor") is not None
     if quickly:
         return True
-    lfn = Lfn(one.name) if one.kind is Kind.FILE else None
-    dataset = None if lfn is not None else Dataset(one.name.partition("#")[0])
-    with holdings.catalogue(settings, settings.here, dataset=dataset, lfn=lfn) as known:
-        return next(holdings.files(known, one), None) is not None
+    with closing(holdings.files(settings, settings.here, one)) as files:
+        return next(files, None) is not None
 
 
 def of_sites(settings: Settings, sites: Iterable[Site], now_ms: int) -> list[str]:
@@ -96,8 +95,11 @@ def _of_site(settings: Settings, site: Site, now_ms: int) -> str:
     else:
         how = "has ended its workers, as it said" if newest.closing else "has not been heard of"
         words = f"{site} {how} since {clock(newest.at_ms / 1000)} ({duration(newest.age_s(now_ms))})"
-    if why := of_broker(settings, site):
-        return f"{words}: {why}."
+    try:
+        admin.partition_counts(settings, site)
+    except Transfer2goError:
+        down = f"its broker at {settings.entry(site).bootstrap} does not answer"
+        return f"{words}: {', '.join([down, *local_faults(settings, site)])}."
     return f"{words}: its workers are down, or the mirror from there; its broker answers."
 
 
@@ -107,24 +109,14 @@ def _announced(settings: Settings, site: Site) -> list[LiveWriter]:
     return announced_in(last(settings, here, [name], _RECORDS), here).announced(site)
 
 
-def of_broker(settings: Settings, site: Site) -> str:
-    """Why a site's broker does not answer, as far as can be seen from here; "" where it answers."""
-    try:
-        admin.partition_counts(settings, site)
-    except Transfer2goError:
-        down = f"its broker at {settings.entry(site).bootstrap} does not answer"
-        return ", ".join([down, *local_faults(settings, site)])
-    return ""
-
-
 def local_faults(settings: Settings, site: Site) -> list[str]:
     """What this machine knows of a local federation's broker: a full disk, what it said last of an error."""
     if not is_local(settings):
         return []
     directory = settings.state / site / "kafka" / "log"
     found = []
-    if (free := broker_log.free_if_full(directory)) is not None:
+    if (free := broker.free_if_full(directory)) is not None:
         found.append(f"the disk of its log is full ({size(free)} free at {directory}): make room, it is started again")
-    if words := broker_log.last_fault(settings.state / "logs" / f"{site}-broker.log"):
+    if words := broker.last_fault(settings.state / "logs" / f"{site}-broker.log"):
         found.append(f"the last error in its log: {words}")
     return found

@@ -29,7 +29,6 @@ _LOOK_S = 0.5
 
 @contextmanager
 def telling() -> Iterator[None]:
-    """Tell of waits until the block ends."""
     teller = Teller()
     screen.before_speaking.append(teller.clear)
     try:
@@ -48,7 +47,7 @@ class Teller:
         self._live = sys.stderr.isatty()
         self._said = ""
         self._said_s = -1e9
-        self._drawing = threading.Lock()
+        self._drawing = threading.RLock()
 
     def look_if_heard(self) -> bool:
         """As `look`; False when nobody reads stderr any more."""
@@ -60,28 +59,21 @@ class Teller:
 
     def look(self) -> None:
         with self._drawing:
-            self._look()
-
-    def _look(self) -> None:
-        wait = waits.longest(TOLD_S)
-        now_s = time.monotonic()
-        if wait is None or now_s - screen.spoken_s() < TOLD_S:
-            self._clear()
-            return
-        text = shown(f"waits for {wait.what}, since {screen.clock(wait.since_s)}", screen.CELL_CHARS_MAX)
-        if self._live:
-            screen.draw_in_place(f"{text} ({screen.duration(time.time() - wait.since_s)})")
-            self._said = text
-        elif now_s - self._said_s >= (STILL_S if text == self._said else ANEW_S):
-            click.echo(text, err=True)
-            self._said, self._said_s = text, now_s
+            wait = waits.longest(TOLD_S)
+            now_s = time.monotonic()
+            if wait is None or now_s - screen.spoken_s() < TOLD_S:
+                self.clear()
+                return
+            text = shown(f"waits for {wait.what}, since {screen.clock(wait.since_s)}", screen.CELL_CHARS_MAX)
+            if self._live:
+                screen.draw_in_place(f"{text} ({screen.duration(time.time() - wait.since_s)})")
+                self._said = text
+            elif now_s - self._said_s >= (STILL_S if text == self._said else ANEW_S):
+                click.echo(text, err=True)
+                self._said, self._said_s = text, now_s
 
     def clear(self) -> None:
-        """Take away what was drawn."""
         with self._drawing:
-            self._clear()
-
-    def _clear(self) -> None:
-        if self._live and self._said:
-            screen.draw_in_place("")
-            self._said = ""
+            if self._live and self._said:
+                screen.draw_in_place("")
+                self._said = ""

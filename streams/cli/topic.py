@@ -13,8 +13,11 @@ from streams.core.names import shown
 from streams.errors import NotFound, Temporary, UsageError, did_you_mean
 from streams.kafka import admin
 from streams.kafka.reader import LogReader, Record
-from streams.kafka.replay import end_offsets, tail
+from streams.kafka.replay import end_offsets
+from streams.kafka.steady import SteadyReader
 from streams.settings import Settings
+
+_WAIT_S = 0.1
 
 
 @click.group(cls=Noun)
@@ -112,12 +115,13 @@ def tail_topics(
     if not shown_records and not follow:
         screen.say("no records")
     if follow:
-        large = any(map(is_payload, names))
         outage = screen.Outage()
-        for record in tail(
-            settings, site, names, stop=lambda: False, start=ends, large_records=large, on_away=outage.note
-        ):
-            show(record)
+        with SteadyReader(settings, site, ends, large_records=any(map(is_payload, names))) as steady:
+            while True:
+                found = steady.batch(_WAIT_S)
+                outage.note(steady.away)
+                for record in found:
+                    show(record)
 
 
 def _check_names(settings: Settings, names: tuple[str, ...]) -> None:

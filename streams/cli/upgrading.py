@@ -35,7 +35,6 @@ def of_release(site: Site, found: frozenset[int]) -> str:
 
 
 def of_mirror(one: Uncarried) -> str:
-    """What a mirror lacks, in words."""
     more = len(one.topics) - _NAMED_MAX
     named = ", ".join(one.topics[:_NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
     return (

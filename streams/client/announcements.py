@@ -19,6 +19,10 @@ MISSED_MAX = 3
 """Announcements a living writer may miss: one lost, one late."""
 
 
+WriterKey = tuple[str, str, str]
+"""Site, writer, incarnation."""
+
+
 @dataclass(frozen=True, slots=True)
 class LiveWriter:
     """An incarnation's latest word. `at_ms`: when its site's broker took that; `seq`: the record's number.
@@ -41,6 +45,10 @@ class LiveWriter:
     release: int = UNTOLD
 
     @property
+    def key(self) -> WriterKey:
+        return self.site, self.writer, self.incarnation
+
+    @property
     def order(self) -> tuple[bool, int, int]:
         return self.closing, self.at_ms, self.seq
 
@@ -54,12 +62,6 @@ class LiveWriter:
 
 _TOLD = [name for name in LiveWriter.__slots__ if name not in ("at_ms", "seq", "release")]
 """Fields of the record that are remembered."""
-WriterKey = tuple[str, str, str]
-"""Site, writer, incarnation."""
-
-
-def key_of(said: LiveWriter) -> WriterKey:
-    return (said.site, said.writer, said.incarnation)
 
 
 class Announcements:
@@ -75,7 +77,7 @@ class Announcements:
         """Hear an announcement, written at `at_ms`; returns what is known anew, None for what is forgotten."""
         told = {name: getattr(fact, name) for name in _TOLD}
         said = LiveWriter(**told, at_ms=at_ms, seq=origin.seq, release=release)
-        key, changes = key_of(said), dict[WriterKey, LiveWriter | None]()
+        key, changes = said.key, dict[WriterKey, LiveWriter | None]()
         with self._lock:
             before = self._known.get(key)
             if before is not None and before.order >= said.order:
@@ -112,5 +114,4 @@ class Announcements:
         return list(newest.values())
 
     def with_other_digest(self, site: Site, digest: str, now_ms: int, *, role: str | None = None) -> list[LiveWriter]:
-        """Living writers of `site` whose registry differs: workers must not share partitions with these."""
         return [a for a in self.alive(site, now_ms, role=role) if a.registry_digest != digest]

@@ -29,8 +29,7 @@ _POLL_S = 0.2
 
 def topics_of_intents(settings: Settings, site: Site) -> list[str]:
     """Every topic at `site` that can hold a fact about an intent, its own and its peers' copies."""
-    peers = [name for name in settings.registry.names if name != site]
-    return [*topics.OF_INTENTS, *(topics.remote(peer, base) for peer in peers for base in topics.OF_INTENTS)]
+    return topics.with_copies(topics.OF_INTENTS, settings.registry.peers_of(site))
 
 
 class Watched:

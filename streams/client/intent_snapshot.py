@@ -55,7 +55,6 @@ class Arrivals:
     reasons: tuple[tuple[str, int], ...]
 
     def counts(self) -> dict[str, int]:
-        """What is counted, by name."""
         return {name: getattr(self, name) for name in COUNTS}
 
     @property
@@ -183,7 +182,6 @@ def transfer_key(destination: Destination, source_no: int, no: int) -> str:
 
 
 def transfer_of(intent: IntentId, key: str) -> tuple[Destination, ManifestId]:
-    """What a `transfer_key` stands for."""
     destination, _, manifest = key.partition(" ")
     source_no, _, no = manifest.partition(".")
     return Destination(destination), ManifestId.of(intent, int(source_no), int(no))
@@ -572,5 +570,4 @@ def _unfinished(failures: _Failures) -> Iterator[Unfinished]:
 
 
 def unnamed(manifest: ManifestId, number: int) -> str:
-    """An item whose name is not known here."""
     return f"item {number} of {manifest}"

@@ -38,7 +38,7 @@ PAGE = 1000
 """Asked for at once; a worker may give less."""
 
 
-def announcements(settings: Settings, site: Site, *, at: Site | None = None, since_s: float = SINCE_S) -> Announcements:
+def announcements(settings: Settings, site: Site, *, at: Site | None = None) -> Announcements:
     """What writers of `site` announced lately, the latest word of each.
 
     Read from its own cluster, or from the copies that the cluster of `at` has. Raises Temporary, NotFound.
@@ -46,12 +46,11 @@ def announcements(settings: Settings, site: Site, *, at: Site | None = None, sin
     at = site if at is None else at
     name = topics.ANNOUNCEMENTS if at == site else topics.remote(site, topics.ANNOUNCEMENTS)
     partition = topics.partition_of(site, settings.registry.partitions)
-    start = int((time.time() - since_s) * 1000)
+    start = int((time.time() - SINCE_S) * 1000)
     return announced_in(replay(settings, at, [name], partitions=[partition], start=start, committed=False), at)
 
 
 def announced_in(records: Iterable[Record], at: Site) -> Announcements:
-    """The announcements among records of the cluster of `at`."""
     known = Announcements()
     for record in records:
         try:

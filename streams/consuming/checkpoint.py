@@ -16,9 +16,10 @@ import json
 import os
 import tempfile
 
-from streams.errors import StorageError
+from streams.errors import data_bad
 from streams.storage import oserrors
 from streams.storage.checksums import crc32c
+from streams.storage.writeback import sync_name
 
 
 class Checkpoint:
@@ -42,17 +43,14 @@ class Checkpoint:
         except (ValueError, KeyError, TypeError):
             sound = False
         if not sound:
-            raise StorageError(
-                "not a checkpoint, or a damaged one", self.path, "move it away", failure_class="data-bad"
-            )
+            raise data_bad("not a checkpoint, or a damaged one", self.path, "move it away")
         return position, content
 
     def write(self, position: str, content: bytes) -> None:
         """Durable when it returns."""
         head = json.dumps({"position": position, "bytes": len(content), "crc32c": crc32c(content)})
-        folder = os.path.dirname(self.path)
         try:
-            fd, name = tempfile.mkstemp(prefix=".t2g-", dir=folder)
+            fd, name = tempfile.mkstemp(prefix=".t2g-", dir=os.path.dirname(self.path))
             try:
                 with os.fdopen(fd, "wb") as file:
                     file.write(head.encode() + b"\n" + content)
@@ -62,10 +60,6 @@ class Checkpoint:
             except BaseException:
                 os.unlink(name)
                 raise
-            at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(at)
-            finally:
-                os.close(at)
+            sync_name(self.path)
         except OSError as error:
             raise oserrors.writing(error, self.path) from error

@@ -148,15 +148,12 @@ class ReaderSession:
                 break
             self.check()
             if time.monotonic() > deadline:
-                raise self._not_acknowledged(self._outbox.error)
+                raise Temporary(
+                    f"the broker of {self._site} did not acknowledge: {self._outbox.error or 'no answer'}",
+                    where=self._settings.entry(self._site).bootstrap,
+                    next="is it up? begin again: it goes on where the log last heard of it",
+                )
         self.check()
-
-    def _not_acknowledged(self, error: Exception | None) -> Temporary:
-        return Temporary(
-            f"the broker of {self._site} did not acknowledge: {error or 'no answer'}",
-            where=self._settings.entry(self._site).bootstrap,
-            next="is it up? begin again: it goes on where the log last heard of it",
-        )
 
     def close(self) -> None:
         self._running = False
@@ -346,7 +343,7 @@ class ReaderSession:
         with self.news:
             if self._error is not None:  # what it says counts for nobody any more
                 return
-            for message in self._process.tells():
+            for message in self._process.reader.tells():
                 self._outbox.put(message)
         self._outbox.send(at_once=at_once)
 

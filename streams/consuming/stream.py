@@ -17,14 +17,15 @@ from __future__ import annotations
 
 import logging
 import time
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from streams import waits
 from streams.consuming.session import ReaderSession
 from streams.core import records as m
-from streams.core.names import Destination, IntentId, Lfn, ManifestId, Site, Text, shown
+from streams.core.closing import Closing
+from streams.core.names import Destination, IntentId, Lfn, Site, Text, shown
 from streams.core.readers.ordered import OrderedReader
+from streams.core.readers.window import Came
 from streams.core.selections.parts import entries_of
 from streams.errors import Temporary, WireError
 from streams.settings import Settings, load_settings
@@ -41,7 +42,7 @@ COMMIT_S = 1.0
 _LOOK_S = 0.5
 
 
-class EventStream:
+class EventStream(Closing):
     """Iterate over it for `EntryBatch`es. Used by one thread; a context manager, or `close` it.
 
     `name` may be left out where the intent has one consumer at `site`. `position` (a batch's) overrides the log.
@@ -151,38 +152,33 @@ class EventStream:
             item = row.manifest.items[came.item]
             try:
                 batch = unpack(came.payload)
+                why = self._strange(batch, came, item.lfn)
             except WireError as error:
-                self._fail(reader, row.id, came.item, m.FailureClass.DATA_BAD, str(error))
+                why = str(error)
+            if why is not None:
+                reason = m.Reason(m.Scope.SOURCE, m.FailureClass.DATA_BAD, "read", Text(shown(why, 390)))
+                reader.fail(row.id, came.item, reason)
                 continue
-            if (why := self._strange(batch, came.fingerprint, item.lfn)) is not None:
-                self._fail(reader, row.id, came.item, m.FailureClass.DATA_BAD, why)
-                continue
-            first = row.manifest.line.starts[came.item]
             if not batch.num_rows:  # an item without entries: it has told its columns
                 continue
-            if batch.num_rows != came.stop - came.start:
-                what = f"a payload of {batch.num_rows} entries stands for {came.stop - came.start}"
-                self._fail(reader, row.id, came.item, m.FailureClass.DATA_BAD, what)
-                continue
             asked = entries_of(item.selection)
-            base = (asked.start if asked is not None else 0) - first
+            base = (asked.start if asked is not None else 0) - row.manifest.line.starts[came.item]
             rows = batch.slice(start - came.start)
             return EntryBatch(str(item.lfn), base + start, base + came.stop, rows, reader.position())
         return None
 
-    def _strange(self, batch: pa.RecordBatch, told: str, lfn: Lfn) -> str | None:
+    def _strange(self, batch: pa.RecordBatch, came: Came, lfn: Lfn) -> str | None:
         """Why a batch cannot stand behind those before it."""
         from streams.events.batches import fingerprint
 
-        found = told or fingerprint(batch.schema)
+        found = came.fingerprint or fingerprint(batch.schema)
         if self._schema is None:
             self._schema = (found, lfn)
-        if self._mixed or found == self._schema[0]:
-            return None
-        return f"its columns are not those of {self._schema[1]}"
-
-    def _fail(self, reader: OrderedReader, manifest: ManifestId, item: int, kind: m.FailureClass, why: str) -> None:
-        reader.fail(manifest, item, m.Reason(m.Scope.SOURCE, kind, "read", Text(shown(why, 390))))
+        if not self._mixed and found != self._schema[0]:
+            return f"its columns are not those of {self._schema[1]}"
+        if batch.num_rows and batch.num_rows != came.stop - came.start:
+            return f"a payload of {batch.num_rows} entries stands for {came.stop - came.start}"
+        return None
 
     def _end(self, session: ReaderSession, reader: OrderedReader) -> None:
         """Everything is done: say so, acknowledged, before whoever iterates is told."""
@@ -190,11 +186,3 @@ class EventStream:
             reader.worked()
         session.commit()
         reader.check_end("not all could be read")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -2,7 +2,7 @@
 
 Manifests of one `source_no` continue each other by digest. A mirror may bring them before the decision that names their
 source, or before their predecessor: they are kept in a store, and taken from it when their turn has come. What is kept
-need only be `Linked`; its body is the keeper's business.
+is a `Link`; its body is the keeper's business.
 """
 
 from __future__ import annotations
@@ -48,30 +48,6 @@ class Decided(Protocol):
     def source_no(self) -> int: ...
 
 
-class Placed(Protocol):
-    """A manifest's place: whose it is, and what it continues."""
-
-    @property
-    def source(self) -> Site: ...
-    @property
-    def source_no(self) -> int: ...
-    @property
-    def no(self) -> int: ...
-    @property
-    def prev_sha256(self) -> str: ...
-
-
-class Linked(Placed, Protocol):
-    """What a chain needs to know of a manifest. `sha256` is its own digest."""
-
-    @property
-    def sha256(self) -> str: ...
-    @property
-    def cursor(self) -> str: ...
-    @property
-    def last(self) -> bool: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Link:
     """A manifest without its items: its place in the chain, and their sums. Of entries, `bytes` is an estimate.
@@ -114,8 +90,8 @@ class Link:
         )
 
 
+Placed = Link | ManifestWritten
 V = TypeVar("V")
-L = TypeVar("L", bound=Linked)
 
 
 class Store(Protocol[V]):
@@ -161,7 +137,7 @@ def counts(chain: Chain, decided: Decided | None, link: Placed) -> Counts:
     return Counts.NOW if link.prev_sha256 == chain.sha256 else Counts.NEVER
 
 
-def continued(chain: Chain, link: Linked) -> Chain:
+def continued(chain: Chain, link: Link) -> Chain:
     """The chain behind a manifest that counts now."""
     return Chain(link.source_no, link.no + 1, link.sha256, link.cursor, link.last)
 
@@ -176,7 +152,7 @@ def key_of(source: Site, source_no: int, no: int, prev_sha256: str) -> str:
     return f"{source_no:09d}.{no:09d} {source} {prev_sha256}"
 
 
-def hear(chain: Chain, decided: Decided | None, link: L, waiting: Store[L]) -> tuple[Chain, list[L]]:
+def hear(chain: Chain, decided: Decided | None, link: Link, waiting: Store[Link]) -> tuple[Chain, list[Link]]:
     """The chain after a manifest, and the links that came to count, in their order; one that counts later is kept.
 
     Of several under one predecessor the first that is kept counts.
@@ -194,9 +170,9 @@ def hear(chain: Chain, decided: Decided | None, link: L, waiting: Store[L]) -> t
     return chain, []
 
 
-def waited(chain: Chain, decided: Decided | None, waiting: Store[L]) -> tuple[Chain, list[L]]:
+def waited(chain: Chain, decided: Decided | None, waiting: Store[Link]) -> tuple[Chain, list[Link]]:
     """The chain after those kept links whose turn has come, and them: ask after a decision."""
-    found: list[L] = []
+    found: list[Link] = []
     while decided is not None and decided.source is not None and not chain.last:
         if decided.source_no != chain.source_no:
             break
@@ -210,7 +186,7 @@ def waited(chain: Chain, decided: Decided | None, waiting: Store[L]) -> tuple[Ch
     return chain, found
 
 
-def forget(waiting: Store[L]) -> None:
+def forget(waiting: Store[Link]) -> None:
     """Of a whole chain: what still waits continues a rival, and would wait for ever."""
     for key, _ in list(waiting.items()):
         waiting.delete(key)

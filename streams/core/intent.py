@@ -23,7 +23,7 @@ from typing import Any
 
 from streams.core import chain as chains
 from streams.core import records as m
-from streams.core.chain import UNBEGUN, Chain, Counts, Link, Linked, Placed
+from streams.core.chain import UNBEGUN, Chain, Counts, Link, Placed
 from streams.core.names import Destination, IntentId, ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges
 
@@ -104,11 +104,6 @@ class IntentRow:
         """Nothing more can come of it but the completions of transfers still being stopped."""
         return self.state in (State.REFUSED, State.CANCELLED, State.DONE)
 
-    @property
-    def growing(self) -> bool:
-        """Whether files registered later are still taken: it is open, and its last manifest is not known."""
-        return self.body is not None and self.body.open and not self.ended and not self.chain.last
-
     def concerns(self, site: Site) -> bool:
         """Whether `site` plays a part in it."""
         source = self.decision.source if self.decision else None
@@ -184,7 +179,7 @@ def _written(row: IntentRow, msg: m.ManifestWritten, _: Site | None) -> IntentRo
     return _continued(row, Link.of(msg)) if row.counts(msg) is Counts.NOW else row
 
 
-def _continued(row: IntentRow, link: Linked) -> IntentRow:
+def _continued(row: IntentRow, link: Link) -> IntentRow:
     return replace(row, chain=chains.continued(row.chain, link))
 
 
@@ -270,7 +265,7 @@ def fold(row: IntentRow | None, msg: IntentMessage, here: Site | None = None) ->
     return _settled(TABLE[row.state, type(msg)](row, msg, here))
 
 
-def follow(row: IntentRow, link: Linked) -> IntentRow:
+def follow(row: IntentRow, link: Link) -> IntentRow:
     """`fold` of the manifest that `link` is of, for who kept only that; one that does not count now changes nothing."""
     return _settled(_continued(row, link)) if row.counts(link) is Counts.NOW else row
 

@@ -168,11 +168,6 @@ class Manifest:
         return self.body.items
 
     @property
-    def unit_bytes(self) -> int:
-        """Bytes that a unit of the line may have, for credit."""
-        return self.index.unit_bytes
-
-    @property
     def unobtainable(self) -> tuple[FailedItems, ...]:
         """Items that the source already wrote off, grouped by reason."""
         groups: dict[Reason, list[int]] = {}

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from streams.errors import NeverWorks, StorageError
+from streams.errors import NeverWorks, StorageError, permanent
 
 PROTOCOL = "file"
 """Of rules in a site's configuration that name none: from it PFNs are asked."""
@@ -124,7 +124,7 @@ class PathRules:
         owner = self.lfn(pfn)
         if owner != lfn:
             what = f"the path rules give the place of this name to {owner or 'no name'}"
-            raise StorageError(what, lfn, "use that name, or change the rules", failure_class="permanent")
+            raise permanent(what, lfn, "use that name, or change the rules")
         return pfn
 
     def __str__(self) -> str:
@@ -152,9 +152,7 @@ class PathRules:
             match = rule.lfn.match(before)
             if match:
                 return _fill(rule.pfn, match)
-        raise StorageError(
-            f"no path rule of protocol {protocol!r} matches", path, "add a rule for it", failure_class="permanent"
-        )
+        raise permanent(f"no path rule of protocol {protocol!r} matches", path, "add a rule for it")
 
     def _candidates(self, protocol: str, pfn: str, seen: tuple[str, ...]) -> Iterator[str]:
         if protocol in seen:

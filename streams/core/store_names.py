@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from streams.core.names import Lfn, shown
+from streams.core.selections.entries import tokens, unescaped
 from streams.core.selections.objects import ObjectSelection
 from streams.errors import UsageError
 
@@ -98,9 +100,4 @@ class AskedKeys:
 
 
 def _literal(pattern: str) -> str:
-    head = []
-    for token in re.findall(r"\\.|.", pattern, flags=re.DOTALL):
-        if token in ("*", "?"):
-            break
-        head.append(token[-1])
-    return "".join(head)
+    return unescaped("".join(takewhile(lambda token: token not in ("*", "?"), tokens(pattern))))

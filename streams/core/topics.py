@@ -78,6 +78,12 @@ def remote(origin: Site, topic: str) -> str:
     return f"{origin}.{topic}"
 
 
+def with_copies(bases: Iterable[str], peers: Iterable[Site]) -> list[str]:
+    """These topics of a site, and its copies of its peers'."""
+    bases = list(bases)
+    return [*bases, *(remote(peer, base) for peer in peers for base in bases)]
+
+
 def split(topic: str) -> tuple[Site | None, str]:
     """(origin, base name): origin is None for a local topic."""
     origin, dot, base = topic.partition(".")

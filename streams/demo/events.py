@@ -7,7 +7,6 @@ as they arrive, and held against uproot alone on the source's file. The filled h
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +17,7 @@ from streams.consuming.stream import EventStream
 from streams.core import records as m
 from streams.core.names import Block, Lfn
 from streams.core.topics import MANIFESTS
-from streams.demo.files import Lot
+from streams.demo.files import Lot, Tell
 from streams.errors import TransferFailed
 from streams.kafka.publish import Publisher
 from streams.kafka.replay import replay
@@ -37,8 +36,6 @@ _AHEAD_BYTES = 32 * 1024
 """Little, so that even a small file comes in several batches."""
 _TIMEOUT_S = 120.0
 _PACKAGES = ("pyarrow", "uproot", "awkward", "numpy")
-
-Tell = Callable[[str], None]
 
 
 @dataclass(slots=True)

@@ -1,7 +1,4 @@
-"""The demo: real files registered at one site, asked for by the producer API, read back at another, audited.
-
-It needs a running federation and only uses what any user can. Starting and stopping is cli/demo.py's business.
-"""
+"""The demo: real files registered at one site, asked for by the producer API, read back at another, audited."""
 
 from __future__ import annotations
 
@@ -226,7 +223,6 @@ def _follow(handles: Sequence[IntentHandle], lots: Sequence[Lot], show: Show, st
 
 
 def read_back(there: Settings, lots: Sequence[Lot]) -> list[str]:
-    """Read every file from the destination's disk; what is not whole, in words."""
     wrong: list[str] = []
     for lot in lots:
         for checked in verify(there, lot.expected):

@@ -45,23 +45,11 @@ class Provenance:
         asked = {_PREFIX + "selection": self.selection, _PREFIX + "version": self.version}
         return told | {key: value for key, value in asked.items() if value}
 
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What a file says of itself; `schema` is the fingerprint of the entries' schema."""
-
-    provenance: Provenance
-    columns: tuple[str, ...]
-    schema: str
-
     @classmethod
     def parsed(cls, metadata: dict[str, str]) -> Self:
-        """KeyError or ValueError where it is not what `Provenance.metadata` made."""
+        """KeyError or ValueError where it is not what `metadata` made."""
         start, _, stop = metadata[_PREFIX + "entries"].partition(":")
-        columns = json.loads(metadata[_PREFIX + "columns"])
-        if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
-            raise ValueError("columns")
-        about = Provenance(
+        return cls(
             metadata[_PREFIX + "lfn"],
             metadata[_PREFIX + "tree"],
             int(start),
@@ -69,10 +57,9 @@ class Told:
             metadata.get(_PREFIX + "selection", ""),
             metadata.get(_PREFIX + "version", ""),
         )
-        return cls(about, tuple(columns), metadata[_PREFIX + "schema"])
 
 
-def provenance_of(path: str) -> Told:
+def provenance_of(path: str) -> Provenance:
     """What the file at `path` holds. StorageError: data-bad where it is none of ours, else why it cannot be read."""
     try:
         with open(path, "rb") as file:
@@ -80,7 +67,7 @@ def provenance_of(path: str) -> Told:
         found = next((one for one in FORMATS.values() if head.startswith(one.begins)), None)
         if found is None:
             raise ValueError("it begins like none of them")
-        return Told.parsed(found.metadata_of(path))
+        return Provenance.parsed(found.metadata_of(path))
     except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise oserrors.reading(error, path) from error

@@ -40,11 +40,11 @@ from streams.events.spool_records import (
     pwrite_all,
     salt_of,
     same_file,
-    sync_directory,
 )
 from streams.storage import oserrors
 from streams.storage.checksums import crc32c
 from streams.storage.endpoint import PartFileLost
+from streams.storage.writeback import sync_name
 
 _NUMBERS = count(1)
 
@@ -148,7 +148,7 @@ class Spool(Closing):
             try:
                 os.fdatasync(self._fd)
                 if not self._name_durable:
-                    sync_directory(self.path)
+                    sync_name(self.path)
             except OSError as error:
                 raise self._lose(oserrors.syncing(error, self.path)) from error
             self._name_durable = True

@@ -1,4 +1,1 @@
-"""A federation on one machine, for trying and testing: brokers, mirrors and workers under one supervisor.
-
-A site's own clusters need nothing of this.
-"""
+"""A federation on one machine, for trying and testing: brokers, mirrors and workers under one supervisor."""

@@ -43,14 +43,8 @@ class Artifact:
 
     def path(self, cache: Path) -> Path:
         """Where the jar lies under `cache`, in the layout of a Maven repository."""
-        return (
-            cache
-            / "maven"
-            / Path(*self.group.split("."))
-            / self.name
-            / self.version
-            / f"{self.name}-{self.version}.jar"
-        )
+        folder = cache.joinpath("maven", *self.group.split("."), self.name, self.version)
+        return folder / f"{self.name}-{self.version}.jar"
 
 
 def list_path() -> Path:
@@ -92,7 +86,9 @@ def ensure(
     if missing:
         if on_step:
             on_step(f"fetching {len(missing)} of {len(artifacts)} Kafka jars")
-        _fetch_all(missing, cache, remote_repos)
+        repositories = _Repositories(remote_repos, cache)
+        with ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="jar") as pool:
+            list(pool.map(repositories.fetch, missing))  # where one fails, those that wait are not begun
     verify(artifacts, cache)
     return [a.path(cache) for a in artifacts]
 
@@ -130,6 +126,21 @@ class _Repositories:
         self._local = threading.local()
 
     def fetch(self, artifact: Artifact) -> None:
+        """Raises Temporary where it cannot be had now, NeverWorks where it is another."""
+        try:
+            self._fetch(artifact)
+        except requests.exceptions.SSLError as error:
+            raise Temporary(
+                f"cannot fetch {artifact.coordinates}: the repository's certificate is not trusted here",
+                next="behind a proxy that opens TLS, name its certificates in REQUESTS_CA_BUNDLE",
+            ) from error
+        except requests.RequestException as error:
+            what = f"cannot fetch {artifact.coordinates}: {type(error).__name__}"
+            raise Temporary(what, next="check the network and try again") from error
+        except OSError as error:
+            raise disk_error(error, str(self.cache / "maven")) from error
+
+    def _fetch(self, artifact: Artifact) -> None:
         if not hasattr(self._local, "session"):
             self._local.session = requests.Session()
         target, answers = artifact.path(self.cache), []
@@ -161,34 +172,6 @@ def _save(response: requests.Response, target: Path, artifact: Artifact) -> None
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _fetch_all(missing: list[Artifact], cache: Path, remote_repos: dict[str, str] | None) -> None:
-    repositories = _Repositories(remote_repos, cache)
-    with ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="jar") as pool:
-        fetches = {a: pool.submit(_fetch, repositories, a) for a in missing}
-        try:
-            for fetch in fetches.values():
-                fetch.result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def _fetch(repositories: _Repositories, artifact: Artifact) -> None:
-    try:
-        repositories.fetch(artifact)
-    except requests.exceptions.SSLError as error:
-        raise Temporary(
-            f"cannot fetch {artifact.coordinates}: the repository's certificate is not trusted here",
-            next="behind a proxy that opens TLS, name its certificates in REQUESTS_CA_BUNDLE",
-        ) from error
-    except requests.RequestException as error:
-        raise Temporary(
-            f"cannot fetch {artifact.coordinates}: {type(error).__name__}", next="check the network and try again"
-        ) from error
-    except OSError as error:
-        raise disk_error(error, str(repositories.cache / "maven")) from error
 
 
 def disk_error(error: OSError, where: str) -> Temporary:

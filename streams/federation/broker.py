@@ -1,11 +1,10 @@
-"""One real Kafka node (KRaft broker and controller in one process) per site: its settings, format and readiness.
-
-What starts, watches and stops the process is supervisor.py; this file only says how.
-"""
+"""One real Kafka node (KRaft broker and controller in one process) a site: its settings, format, readiness, faults."""
 
 from __future__ import annotations
 
 import base64
+import re
+import shutil
 import subprocess
 import uuid
 from dataclasses import dataclass
@@ -14,12 +13,15 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from streams.core.names import shown
 from streams.errors import NeverWorks
-from streams.federation.jvm import LIGHT, Jvm
+from streams.federation.java import LIGHT, Jvm
 
 RECORD_BYTES_MAX = 9 * 1024 * 1024  # a payload record of 8 MiB and its header, key and headers
 SEGMENT_BYTES = 64 * 1024 * 1024
 HEAP = ("-Xms64m", "-Xmx192m", *LIGHT)
+_TAIL_BYTES = 256 << 10
+_FAULT = re.compile(r"\b(?:FATAL|ERROR)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,3 +142,27 @@ def is_ready(bootstrap: str, timeout_s: float = 2.0, *, cluster_id: str = "") ->
     except KafkaException:
         return False
     return bool(found.brokers) and cluster_id in ("", found.cluster_id)
+
+
+def free_if_full(directory: Path) -> int | None:
+    """Free bytes of the disk that the directory is on, if it is full; None if it is not, or nobody can tell.
+
+    A broker opens files of a segment's size, and ends itself when one cannot be written.
+    """
+    try:
+        free = shutil.disk_usage(directory).free
+    except OSError:
+        return None
+    return free if free < SEGMENT_BYTES else None
+
+
+def last_fault(log: Path) -> str:
+    """The last line of an error near the end of a broker's log, cut to what can be shown; "" for none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+            tail = file.read(_TAIL_BYTES)
+    except OSError:
+        return ""
+    lines = [line for line in tail.decode(errors="replace").splitlines() if _FAULT.search(line)]
+    return shown(lines[-1].strip(), 300) if lines else ""

@@ -122,18 +122,19 @@ def _grown(
     known = {site.name for site in record.sites}
     wanted = plan.planned(sites, record, workers=workers, credit_bytes=record.credit_bytes, home=str(state))
     wanted = replace(wanted, sites=tuple(replace(s, workers=max(s.workers, workers)) for s in wanted.sites))
-    if wanted.sites == record.sites:
-        return Federation(state, _wait(state, None, on_step), found=True)
-    plan.check_ports([s for s in wanted.sites if s.name not in known])
-    _write_files(state, replace(wanted, ready=False))
-    os.kill(record.pid, signal.SIGHUP)
+    if wanted.sites != record.sites:
+        plan.check_ports([s for s in wanted.sites if s.name not in known])
+        _write_files(state, replace(wanted, ready=False))
+        os.kill(record.pid, signal.SIGHUP)
     return Federation(state, _wait(state, None, on_step), found=True)
 
 
 def set_workers(state: Path, site: str, workers: int, on_step: OnStep = lambda step: None) -> Federation:
     """Runs so many workers of a site; NotFound when the federation does not run or has no such site."""
     with _locked(state):
-        record = _running(state)
+        record = plan.read_record(state.resolve())
+        if record is None or not record.running:
+            raise NotFound("no local federation runs here", str(state), "run `transfer2go up`")
         if site not in {s.name for s in record.sites}:
             raise NotFound(f"no site {site} in this federation")
         changed = tuple(replace(s, workers=workers) if s.name == site else s for s in record.sites)
@@ -215,7 +216,6 @@ def status(state: Path) -> list[PartStatus]:
 
 
 def resident_bytes(pid: int, *, children: bool = True) -> int:
-    """Resident memory of a process and, if asked for, its children."""
     total = 0
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
@@ -224,13 +224,6 @@ def resident_bytes(pid: int, *, children: bool = True) -> int:
             with contextlib.suppress(psutil.Error):
                 total += member.memory_info().rss
     return total
-
-
-def _running(state: Path) -> plan.FederationRecord:
-    record = plan.read_record(state.resolve())
-    if record is None or not record.running:
-        raise NotFound("no local federation runs here", str(state), "run `transfer2go up`")
-    return record
 
 
 @contextlib.contextmanager
@@ -292,27 +285,21 @@ def _spawn(state: Path, cache: Path) -> subprocess.Popen[bytes]:
 
 def _wait(state: Path, started: subprocess.Popen[bytes] | None, on_step: OnStep) -> plan.FederationRecord:
     """Follows federation.json until the supervisor is ready or has given up."""
-    with waits.on("the supervisor") as wait:
-        return _ready(state, started, on_step, wait)
-
-
-def _ready(
-    state: Path, started: subprocess.Popen[bytes] | None, on_step: OnStep, wait: waits.Wait
-) -> plan.FederationRecord:
     said, deadline = "", time.monotonic() + UP_S
-    while time.monotonic() < deadline:
-        record = plan.read_record(state)
-        assert record is not None
-        wait.what = ", ".join(part.name for part in record.parts if part.state != "ready") or "the supervisor"
-        if record.step and record.step != said and (record.running or record.fault):
-            said = record.step
-            on_step(said)
-        if record.ready and record.running:
-            return record
-        dead = started is not None and started.poll() is not None
-        if record.fault or dead or (started is None and not record.running):
-            raise _fault(state, record)
-        time.sleep(0.1)
+    with waits.on("the supervisor") as wait:
+        while time.monotonic() < deadline:
+            record = plan.read_record(state)
+            assert record is not None
+            wait.what = ", ".join(part.name for part in record.parts if part.state != "ready") or "the supervisor"
+            if record.step and record.step != said and (record.running or record.fault):
+                said = record.step
+                on_step(said)
+            if record.ready and record.running:
+                return record
+            dead = started is not None and started.poll() is not None
+            if record.fault or dead or (started is None and not record.running):
+                raise _fault(state, record)
+            time.sleep(0.1)
     raise Temporary(f"the federation is not ready after {UP_S:.0f} s", str(state / "supervisor.log"), "read that log")
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from streams.core.names import Site
 from streams.core.topics import chunks_to, mirrored
 from streams.federation.broker import RECORD_BYTES_MAX
-from streams.federation.jvm import LIGHT
+from streams.federation.java import LIGHT
 
 MAIN_CLASS = "org.apache.kafka.connect.mirror.MirrorMaker"
 _MIB = 1024 * 1024

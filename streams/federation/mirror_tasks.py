@@ -10,16 +10,21 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
 LOOK_S = 0.5
 _TASK = "status-task-MirrorSourceConnector-"
+_READING = {
+    "group.id": "t2g-mirror-tasks",
+    "enable.auto.commit": False,
+    "log_level": 0,
+    "reconnect.backoff.max.ms": 1000,
+}
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
+class _Told(NamedTuple):
     """The last word on a task."""
 
     at_ms: int
@@ -59,7 +64,7 @@ class MirrorTasks:
         self._thread.join()
 
     def _run(self) -> None:
-        consumers = {servers: self._consumer(servers) for servers in self._topics}
+        consumers = {servers: Consumer({"bootstrap.servers": servers, **_READING}) for servers in self._topics}
         assigned: dict[str, set[str]] = {servers: set() for servers in self._topics}
         while not self._stop.wait(LOOK_S):
             for servers, consumer in consumers.items():
@@ -71,17 +76,6 @@ class MirrorTasks:
                     continue  # the target is away; what it says when it is back counts
         for consumer in consumers.values():
             consumer.close()
-
-    def _consumer(self, servers: str) -> Consumer:
-        return Consumer(
-            {
-                "bootstrap.servers": servers,
-                "group.id": "t2g-mirror-tasks",
-                "enable.auto.commit": False,
-                "log_level": 0,
-                "reconnect.backoff.max.ms": 1000,
-            }
-        )
 
     def _assign(self, consumer: Consumer, wanted: frozenset[str], assigned: set[str]) -> None:
         """The mirror creates these topics when it first starts."""

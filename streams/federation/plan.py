@@ -1,10 +1,8 @@
 """What a local federation consists of, and its files: sites, ports, directories, and the record of what runs.
 
-    STATE/sites.toml         the same everywhere          STATE/federation.json   the plan, and the parts as they run
-    STATE/SITE/site.toml     a site's own                 STATE/logs/PART.log     what each part printed
-    STATE/SITE/kafka, STATE/SITE/storage, STATE/SITE/worker-N, STATE/mirror
-
-Nothing is started here.
+STATE/sites.toml         the same everywhere          STATE/federation.json   the plan, and the parts as they run
+STATE/SITE/site.toml     a site's own                 STATE/logs/PART.log     what each part printed
+STATE/SITE/kafka, STATE/SITE/storage, STATE/SITE/worker-N, STATE/mirror
 """
 
 from __future__ import annotations
@@ -89,9 +87,6 @@ class FederationRecord:
     def running(self) -> bool:
         return is_same_process(self.pid, self.created)
 
-    def part(self, name: str) -> FederationPart | None:
-        return next((p for p in self.parts if p.name == name), None)
-
 
 def is_same_process(pid: int, created: float) -> bool:
     """Whether `pid` is still the process that was started at `created`: numbers are reused, strangers never killed."""
@@ -104,13 +99,9 @@ def is_same_process(pid: int, created: float) -> bool:
         return False
 
 
-def record_path(state: Path) -> Path:
-    return state / "federation.json"
-
-
 def read_record(state: Path) -> FederationRecord | None:
     """The record, or None where there is none. Raises NeverWorks when it cannot be understood."""
-    path = record_path(state)
+    path = state / "federation.json"
     try:
         raw: dict[str, Any] = json.loads(path.read_text())
         raw["sites"] = tuple(SitePlan(Site(s["name"]), s["port"], s["workers"]) for s in raw["sites"])
@@ -126,7 +117,7 @@ def read_record(state: Path) -> FederationRecord | None:
 
 def write_record(state: Path, record: FederationRecord) -> None:
     """Replaces federation.json as a whole."""
-    write(record_path(state), json.dumps(asdict(record), indent=1) + "\n")
+    write(state / "federation.json", json.dumps(asdict(record), indent=1) + "\n")
 
 
 def write(path: Path, text: str) -> None:
@@ -189,7 +180,6 @@ def port_taken(port: int) -> bool:
 
 
 def who_listens(port: int) -> str:
-    """Name and pid of the process that holds a port, "" when that cannot be seen."""
     with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
             if connection.laddr and connection.laddr.port == port and connection.pid:
@@ -229,7 +219,6 @@ def says(path: Path, text: str) -> bool:
 
 
 def site_files(state: Path, record: FederationRecord) -> Iterator[tuple[Path, str]]:
-    """sites.toml and each site's site.toml."""
     version = _table_version(state / "sites.toml")
     lines = [MARK, "partitions = 8\n", f"table_version = {version}\n", f"credit_bytes = {record.credit_bytes}\n"]
     for site in record.sites:

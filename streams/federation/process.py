@@ -107,7 +107,6 @@ class RunningPart:
 
 
 def last_line(log: Path) -> str:
-    """The last line a part printed that says something, for a person."""
     try:
         with log.open("rb") as text:
             text.seek(max(0, log.stat().st_size - 8192))

@@ -39,56 +39,44 @@ class _Removing:
 
     def run(self) -> None:
         while self._waiting:
-            name, path = self._waiting.pop()
-            try:
-                stat = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
-                if modes.S_ISDIR(stat.st_mode):
-                    self._empty(self._fd, name, path, 0)
-                    os.rmdir(name, dir_fd=self._fd)
-                else:
-                    os.unlink(name, dir_fd=self._fd)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                self._fault(path, error)
+            self._try(self._fd, *self._waiting.pop(), 0)
 
-    def _empty(self, above: int, name: str, path: str, deep: int) -> None:
-        """Files go; directories that hold something move up and wait."""
+    def _try(self, above: int, name: str, path: str, deep: int) -> None:
+        try:
+            self._take(above, name, path, deep)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if len(self.faults) < FAULTS_MAX:
+                self.faults.append((path, (error.strerror or str(error)).lower()))
+
+    def _take(self, above: int, name: str, path: str, deep: int) -> None:
+        if not modes.S_ISDIR(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode):
+            os.unlink(name, dir_fd=above)
+            return
         with suppress(OSError):  # its owner may have taken rights from it, and may give them back
             os.chmod(name, 0o700, dir_fd=above)
-        with _opened(name, above) as fd:
-            for below in os.listdir(fd):
-                try:
-                    self._take(fd, below, os.path.join(path, below), deep)
-                except FileNotFoundError:
-                    continue
-                except OSError as error:
-                    self._fault(os.path.join(path, below), error)
-
-    def _take(self, fd: int, name: str, path: str, deep: int) -> None:
-        if not modes.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
-            os.unlink(name, dir_fd=fd)
-            return
-        with suppress(OSError):
-            os.chmod(name, 0o700, dir_fd=fd)
         try:
-            os.rmdir(name, dir_fd=fd)
+            os.rmdir(name, dir_fd=above)
         except OSError:
-            self._moved += 1
-            up = f".t2g-purged-{os.getpid()}-{self._moved}"
-            try:
-                os.rename(name, up, src_dir_fd=fd, dst_dir_fd=self._fd)
-            except OSError as error:
-                if error.errno not in _NO_ROOM or deep >= _DEEP_MAX:
-                    raise
-                self._empty(fd, name, path, deep + 1)
-                os.rmdir(name, dir_fd=fd)
-            else:
-                self._waiting.append((up, path))
+            if above == self._fd or not self._move_up(above, name, path, deep):
+                with _opened(name, above) as fd:
+                    for below in os.listdir(fd):
+                        self._try(fd, below, os.path.join(path, below), deep + (above != self._fd))
+                os.rmdir(name, dir_fd=above)
 
-    def _fault(self, path: str, error: OSError) -> None:
-        if len(self.faults) < FAULTS_MAX:
-            self.faults.append((path, (error.strerror or str(error)).lower()))
+    def _move_up(self, above: int, name: str, path: str, deep: int) -> bool:
+        """Whether a directory that holds something waits at the top now; False where there is no room to move it."""
+        self._moved += 1
+        up = f".t2g-purged-{os.getpid()}-{self._moved}"
+        try:
+            os.rename(name, up, src_dir_fd=above, dst_dir_fd=self._fd)
+        except OSError as error:
+            if error.errno not in _NO_ROOM or deep >= _DEEP_MAX:
+                raise
+            return False
+        self._waiting.append((up, path))
+        return True
 
 
 @contextmanager

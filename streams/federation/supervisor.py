@@ -14,14 +14,16 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from streams.errors import Temporary, Transfer2goError
 from streams.federation import artifacts, broker, class_archive, java, mirror, plan, process
-from streams.federation.jvm import Jvm
+from streams.federation.java import Jvm
 from streams.federation.mirror_tasks import MirrorTasks
 from streams.federation.process import RunningPart
 from streams.settings import load_settings
@@ -31,8 +33,6 @@ RELOAD_AGAIN_S = 10.0
 
 
 class Supervisor:
-    """Starts, watches and stops the parts of one state directory."""
-
     def __init__(self, state: Path, record: plan.FederationRecord, jvm: Jvm) -> None:
         self.state, self.jvm = state, jvm
         self.record = replace(record, pid=os.getpid(), created=psutil.Process().create_time(), ready=False, fault="")
@@ -77,17 +77,20 @@ class Supervisor:
     def add(self, part: RunningPart) -> RunningPart:
         return self.parts.setdefault(part.name, part)
 
+    def _part(
+        self, name: str, command: list[str], environment: dict[str, str], probe: Callable[[], bool], **traits: Any
+    ) -> RunningPart:
+        log = self.state / "logs" / f"{name}.log"
+        return self.add(RunningPart(name, command, environment, log, probe, **traits))
+
     def _broker(self, site: plan.SitePlan) -> RunningPart:
         node = site.broker(self.state)
         command = self.jvm.command("kafka.Kafka", str(node.properties_path), flags=broker.HEAP)
-        return self.add(
-            RunningPart(
-                f"{site.name}-broker",
-                command,
-                self.jvm.environment(),
-                self._log(f"{site.name}-broker"),
-                lambda: broker.is_ready(node.bootstrap, cluster_id=node.cluster_id),
-            )
+        return self._part(
+            f"{site.name}-broker",
+            command,
+            self.jvm.environment(),
+            lambda: broker.is_ready(node.bootstrap, cluster_id=node.cluster_id),
         )
 
     def _mirror(self) -> RunningPart:
@@ -102,9 +105,7 @@ class Supervisor:
             self.mirror_tasks = MirrorTasks({bootstraps[site]: names for site, names in topics.items()})
         tasks = self.mirror_tasks
         # Its connectors end one after the other, in 8 s; what they mirrored and had not noted is fenced or repeated.
-        part = self.add(
-            RunningPart("mirror", command, self.jvm.environment(), self._log("mirror"), lambda: False, killable=True)
-        )
+        part = self._part("mirror", command, self.jvm.environment(), lambda: False, killable=True)
         part.probe = lambda: tasks.running(part.started_ms)
         return part
 
@@ -119,16 +120,10 @@ class Supervisor:
             self.note()
 
     def worker(self, site: plan.SitePlan, number: int) -> RunningPart:
-        port = site.worker_port(number)
         environment = worker_environment(self.state, site, number)
-        name = f"{site.name}-worker-{number}"
         command = [sys.executable, "-m", "faust", "-A", "agents", "worker", "-l", "info"]
-        return self.add(
-            RunningPart(name, command, environment, self._log(name), lambda: is_healthy(port), recovers=True)
-        )
-
-    def _log(self, name: str) -> Path:
-        return self.state / "logs" / f"{name}.log"
+        port = site.worker_port(number)
+        return self._part(f"{site.name}-worker-{number}", command, environment, lambda: is_healthy(port), recovers=True)
 
     def _start_and_wait(self, parts: list[RunningPart]) -> None:
         for part in parts:
@@ -250,7 +245,6 @@ def worker_environment(state: Path, site: plan.SitePlan, number: int) -> dict[st
 
 
 def is_healthy(port: int) -> bool:
-    """Whether the worker at `port` says that it has caught up."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=2) as answer:
             said = json.load(answer)

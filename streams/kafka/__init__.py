@@ -1,4 +1,1 @@
-"""Kafka as this product needs it: clients and their settings, topics, publishing with numbers, reading, replaying.
-
-What a record means is not known here.
-"""
+"""Kafka as this product needs it: clients and their settings, topics, publishing with numbers, reading, replaying."""

@@ -1,7 +1,4 @@
-"""The topics of a site: created with what they promise, and checked before anything relies on them.
-
-Names come from core/topics; what each retention class promises in Kafka's settings is said here, once.
-"""
+"""The topics of a site: created with what they promise, and checked before anything relies on them."""
 
 from __future__ import annotations
 
@@ -112,14 +109,11 @@ def _promises(settings: Settings, topic: Topic) -> tuple[_Promise, ...]:
 
 
 def topic_settings(settings: Settings, topic: Topic) -> dict[str, str]:
-    """What this topic is created with."""
     return {promise.setting: promise.value for promise in _promises(settings, topic)}
 
 
 def needed(settings: Settings, site: Site) -> list[Topic]:
-    """Every topic that a site must have."""
-    peers = [name for name in settings.registry.names if name != site]
-    return wanted(site, peers, auditor=settings.entry(site).auditor)
+    return wanted(site, settings.registry.peers_of(site), auditor=settings.entry(site).auditor)
 
 
 def _all_wanted(settings: Settings, site: Site) -> list[WantedTopic]:
@@ -209,7 +203,6 @@ def create_topics(settings: Settings, site: Site, topics: Sequence[WantedTopic])
 
 
 def partition_counts(settings: Settings, site: Site) -> dict[str, int]:
-    """Partitions of every topic that exists at `site`."""
     return dict(cluster(settings, site).partitions)
 
 
@@ -265,14 +258,9 @@ def _wrong_settings(
         return {}
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in kinds]
     broken: dict[str, list[tuple[_Promise, str]]] = {}
-    admin, complaints = client.make_admin(
-        settings, site
-    )  # `admin` keeps it alive: futures of a client that is gone fail
+    admin, complaints = client.make_admin(settings, site)  # futures of a client that is gone fail: `admin` keeps it
     for resource, future in admin.describe_configs(resources, request_timeout=ANSWER_S).items():
-        try:
-            found = future.result()
-        except KafkaException as e:
-            raise complaints.error_of(e.args[0], f"asking for the settings of {resource.name}") from e
+        found = client.answer(future, complaints, f"asking for the settings of {resource.name}")
         for promise in _promises(settings, kinds[resource.name]):
             if promise.setting not in found:
                 raise NeverWorks(
@@ -299,12 +287,8 @@ def _alter(settings: Settings, site: Site, wrong: Mapping[str, list[tuple[_Promi
         for name, promises in wrong.items()
     ]
     admin, complaints = client.make_admin(settings, site)
-    futures = admin.incremental_alter_configs(resources, request_timeout=ANSWER_S)
-    for resource, future in futures.items():
-        try:
-            future.result()
-        except KafkaException as e:
-            raise complaints.error_of(e.args[0], f"changing the settings of {resource.name}") from e
+    for resource, future in admin.incremental_alter_configs(resources, request_timeout=ANSWER_S).items():
+        client.answer(future, complaints, f"changing the settings of {resource.name}")
     deadline = time.monotonic() + ANSWER_S
     while still := _wrong_settings(settings, site):
         if time.monotonic() > deadline:

@@ -10,6 +10,7 @@ import logging
 import ssl
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -186,7 +187,6 @@ def make_producer(config: Config) -> Producer:
 
 
 def make_consumer(config: Config) -> Consumer:
-    """A Consumer, or NeverWorks naming the setting that librdkafka refuses."""
     with _refusals(config):
         return Consumer(config)
 
@@ -210,6 +210,14 @@ def metadata(kafka: Consumer | AdminClient, complaints: Complaints) -> Any:
             if complaints.refused is not None:
                 break
     raise complaints.error_of(failed.args[0], "asking for the topics") from failed
+
+
+def answer(future: Future[Any], complaints: Complaints, doing: str) -> Any:
+    """What an AdminClient's call came to, or its failure in our words."""
+    try:
+        return future.result()
+    except KafkaException as error:
+        raise complaints.error_of(error.args[0], doing) from error
 
 
 @contextmanager

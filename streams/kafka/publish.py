@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 from streams import waits, wire
@@ -26,8 +26,6 @@ from streams.kafka import client
 from streams.kafka.sequenced_producer import Headers, OnAck, SequencedProducer
 from streams.settings import Settings
 from streams.wire import release
-
-_partition_of = lru_cache(maxsize=8192)(topics.partition_of)
 
 
 def wall_ms() -> int:
@@ -98,15 +96,13 @@ class Publisher(Closing):
             own = wire.headers(framed.cls, self._origin(incarnation, seq))
             return [*own, release.header()] if framed.cls is SiteAnnounced else own
 
-        place = (framed.topic, _partition_of(framed.key, self._partitions))
+        place = (framed.topic, topics.partition_of(framed.key, self._partitions))
         self._control.send(place, framed.key, framed.value, headers, on_ack)
 
-    def send_chunk(
-        self, header: ChunkHeader, payload: bytes | memoryview, on_ack: OnAck | None = None, *, wait_s: float = 0.0
-    ) -> None:
+    def send_chunk(self, header: ChunkHeader, payload: bytes | memoryview, *, wait_s: float = 0.0) -> None:
         """Publish one payload record to the header's destination; waits up to `wait_s` for room, then Temporary."""
         lane, key = self._chunk_lane(), header.manifest.encode()
-        place = (topics.chunks_to(header.destination.site), _partition_of(key, self._partitions))
+        place = (topics.chunks_to(header.destination.site), topics.partition_of(key, self._partitions))
         value = payload if isinstance(payload, bytes) else bytes(payload)
         deadline = time.monotonic() + wait_s
 
@@ -115,7 +111,7 @@ class Publisher(Closing):
 
         while True:
             try:
-                return lane.send(place, key, value, headers, on_ack)
+                return lane.send(place, key, value, headers, None)
             except Temporary:
                 if (rest := deadline - time.monotonic()) <= 0:
                     raise
@@ -136,17 +132,15 @@ class Publisher(Closing):
     def _lanes(self) -> tuple[SequencedProducer, ...]:
         return tuple(lane for lane in (self._lane, self._chunks) if lane is not None)
 
-    def announce(
-        self, *, api: str = "", endpoints: tuple[str, ...] = (), every_s: int = 30, on_ack: OnAck | None = None
-    ) -> None:
+    def announce(self, *, api: str = "", endpoints: tuple[str, ...] = (), every_s: int = 30) -> None:
         """Say that this writer lives, and its last numbers; another `every_s` later is expected.
 
-        One SiteAnnounced of control (`on_ack` is its), one of payload if any was sent, and a closing one for each
-        incarnation that ended since: its numbers end there.
+        One SiteAnnounced of control, one of payload if any was sent, and a closing one for each incarnation that ended
+        since: its numbers end there.
         """
         say = partial(self._announce, api=api, endpoints=endpoints, every_s=every_s)
         self._say_past(say)
-        say(self._control.incarnation, self._control.acknowledged(), on_ack=on_ack)
+        say(self._control.incarnation, self._control.acknowledged())
         if self._chunks is not None:
             say(self._chunks.incarnation, self._chunks.acknowledged())
 
@@ -156,13 +150,7 @@ class Publisher(Closing):
                 say(incarnation, last, closing=True)
 
     def _announce(
-        self,
-        incarnation: str,
-        last: Mapping[LogPartition, int],
-        *,
-        closing: bool = False,
-        on_ack: OnAck | None = None,
-        **told: Any,
+        self, incarnation: str, last: Mapping[LogPartition, int], *, closing: bool = False, **told: Any
     ) -> None:
         message = SiteAnnounced(
             site=self.site,
@@ -170,12 +158,12 @@ class Publisher(Closing):
             incarnation=incarnation,
             role=self.role,
             registry_digest=self._settings.registry.digest,
-            peers=tuple(name for name in self._settings.registry.names if name != self.site),
+            peers=self._settings.registry.peers_of(self.site),
             closing=closing,
             sequences=tuple(LastSequence(*place, seq) for place, seq in sorted(last.items())),
             **{"api": "", "endpoints": (), "every_s": 30, **told},
         )
-        self.send(message, on_ack)
+        self.send(message)
 
     def flush(self, timeout_s: float) -> int:
         """Wait until everything sent was acknowledged or given up; how many records were not by then."""

@@ -1,6 +1,7 @@
 """Reading partitions by `assign()`: offsets, batches, and a broker that stays away said in bounded time.
 
-No group, no commit: positions belong to the caller. What a record means is not known here.
+No group, no commit: positions belong to the caller; what a group has committed can be asked. What a record means is
+not known here.
 """
 
 from __future__ import annotations
@@ -9,7 +10,15 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 
 from streams import waits
 from streams.core.closing import Closing
@@ -151,7 +160,6 @@ class LogReader(Closing):
         self._consumer.incremental_assign([TopicPartition(t, no, offset) for (t, no), offset in starts.items()])
 
     def drop(self, places: Iterable[LogPartition]) -> None:
-        """Read these places no more."""
         self._consumer.incremental_unassign([TopicPartition(topic, partition) for topic, partition in places])
 
     def batch(self, wait_s: float) -> list[Message]:
@@ -193,3 +201,15 @@ class LogReader(Closing):
 
     def close(self) -> None:
         self._consumer.close()
+
+
+def committed_offsets(settings: Settings, site: str, group: str) -> dict[LogPartition, int]:
+    """The next offset to read of every place the group ever committed; empty for an unknown group.
+
+    Temporary when the cluster does not answer.
+    """
+    admin, complaints = client.make_admin(settings, site)
+    asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=ANSWER_S)
+    with waits.on(f"the brokers of {site} to say how far {group} has read"):
+        found = client.answer(asked[group], complaints, f"asking for the offsets of group {group}")
+    return {(p.topic, p.partition): p.offset for p in found.topic_partitions or [] if p.offset >= 0}

@@ -1,12 +1,9 @@
-"""Whole topics read again: from the beginning (or a time) to the ends noted at the start, and following after that.
-
-Order is that of each partition; partitions come as the broker sends them. Nothing is decoded here.
-"""
+"""Whole topics read again: from the beginning (or a time) to the ends noted at the start, each partition in order."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 from confluent_kafka import Message
@@ -15,7 +12,6 @@ from streams import waits
 from streams.core.topics import LogPartition
 from streams.errors import Temporary
 from streams.kafka.reader import LogReader, Record, record_of
-from streams.kafka.steady import SteadyReader
 from streams.settings import Settings
 
 STALL_S = 15.0
@@ -99,41 +95,14 @@ def _before_ends(events: list[Message], ends: dict[LogPartition, int]) -> tuple[
     return good, done
 
 
-def tail(
-    settings: Settings,
-    site: str,
-    topics: Iterable[str],
-    *,
-    stop: Callable[[], bool],
-    start: StartAt = "end",
-    large_records: bool = False,
-    on_away: Callable[[str], None] = lambda _: None,
-) -> Iterator[Record]:
-    """Records as they come, for ever, until `stop()` is true (asked at least every 0.1 s while the cluster answers).
-
-    NotFound for a topic that does not exist. A cluster that is away is waited for: `on_away` is told why, again and
-    again, and "" when it answers.
-    """
-    with LogReader(settings, site, committed=False) as asked:
-        places = _places(asked, topics, None)
-        starts = _starts(asked, places, start, asked.begin_offsets(places))
-    with SteadyReader(settings, site, starts, large_records=large_records) as steady:
-        while not stop():
-            found = steady.batch(_WAIT_S)
-            on_away(steady.away)
-            yield from found
-
-
 def end_offsets(
     settings: Settings, site: str, topics: Iterable[str], *, committed: bool = False
 ) -> dict[LogPartition, int]:
-    """The offset after the last record of every partition of the topics."""
     with LogReader(settings, site, committed=committed) as reader:
         return reader.end_offsets(_places(reader, topics, None))
 
 
 def begin_offsets(settings: Settings, site: str, topics: Iterable[str]) -> dict[LogPartition, int]:
-    """The offset of the first record still kept of every partition of the topics."""
     with LogReader(settings, site) as reader:
         return reader.begin_offsets(_places(reader, topics, None))
 

@@ -13,9 +13,10 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.core.topics import LogPartition
 from streams.errors import Temporary
@@ -68,7 +69,6 @@ class SequencedProducer:
 
     @property
     def outstanding(self) -> int:
-        """Records neither acknowledged nor given up."""
         with self._lock:
             return self._now.outstanding + sum(old.outstanding for old in self._ended)
 
@@ -102,8 +102,14 @@ class SequencedProducer:
             for _ in range(2):
                 if not self._succeed():
                     break
+                now = self._now
+                seq = now.next_seq.get(place, 0)
+                numbered: Any = headers(now.name, seq)
+                told = partial(self._delivered, now, place, seq, on_ack)
                 try:
-                    return self._produce(self._now, place, key, value, headers, on_ack)
+                    now.producer.produce(
+                        place[0], value=value, key=key, partition=place[1], headers=numbered, on_delivery=told
+                    )
                 except BufferError as e:
                     raise Temporary(
                         "too many records wait for the broker's acknowledgement",
@@ -114,32 +120,15 @@ class SequencedProducer:
                     failed: KafkaError = e.args[0]
                     if not failed.fatal() and failed.code() != KafkaError._FATAL:
                         raise self._complaints.error_of(failed, f"sending to {place[0]}") from e
-                    self._end(self._now)
+                    self._end(now)
+                else:
+                    now.next_seq[place] = seq + 1
+                    now.outstanding += 1
+                    return
             raise Temporary("no producer works", where=self._where, next="has this machine threads and memory left?")
 
-    def _produce(
-        self,
-        now: _Incarnation,
-        place: LogPartition,
-        key: bytes,
-        value: bytes,
-        headers: Callable[[str, int], Headers],
-        on_ack: OnAck | None,
-    ) -> None:
-        seq = now.next_seq.get(place, 0)
-
-        def delivered(error: KafkaError | None, message: Message) -> None:
-            self._delivered(now, place, seq, error, on_ack)
-
-        numbered: Any = headers(now.name, seq)
-        now.producer.produce(
-            place[0], value=value, key=key, partition=place[1], headers=numbered, on_delivery=delivered
-        )
-        now.next_seq[place] = seq + 1
-        now.outstanding += 1
-
     def _delivered(
-        self, by: _Incarnation, place: LogPartition, seq: int, error: KafkaError | None, on_ack: OnAck | None
+        self, by: _Incarnation, place: LogPartition, seq: int, on_ack: OnAck | None, error: KafkaError | None, _: object
     ) -> None:
         with self._lock:
             if error is None and not by.ended:

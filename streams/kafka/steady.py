@@ -30,12 +30,11 @@ class SteadyReader(Closing):
         site: str,
         starts: Mapping[LogPartition, int] | None = None,
         *,
-        committed: bool = False,
         large_records: bool = False,
         away_s: float = 10.0,
     ) -> None:
         self._settings, self._site = settings, site
-        self._committed, self._large, self._away_s = committed, large_records, away_s
+        self._large, self._away_s = large_records, away_s
         self._next = dict(starts or {})
         self._reader: LogReader | None = None
         self._gone_s: float | None = None
@@ -64,11 +63,9 @@ class SteadyReader(Closing):
         return found
 
     def partitions_of(self, topics: Iterable[str]) -> list[LogPartition]:
-        """As Reader's."""
         return self._open().partitions_of(topics)
 
     def end_offsets(self, places: Iterable[LogPartition]) -> dict[LogPartition, int]:
-        """As Reader's."""
         return self._open().end_offsets(places)
 
     def add(self, starts: Mapping[LogPartition, int]) -> None:
@@ -94,11 +91,7 @@ class SteadyReader(Closing):
     def _open(self) -> LogReader:
         if self._reader is None:
             self._reader = LogReader(
-                self._settings,
-                self._site,
-                committed=self._committed,
-                large_records=self._large,
-                away_s=self._away_s,
+                self._settings, self._site, committed=False, large_records=self._large, away_s=self._away_s
             )
             self._reader.assign(self._next)
         return self._reader

@@ -6,7 +6,7 @@ import logging
 
 from streams.core.names import Text, shown
 from streams.core.records import FailureClass, Reason, Scope
-from streams.errors import StorageError, Temporary, Transfer2goError
+from streams.errors import StorageError, Temporary, Transfer2goError, permanent
 
 log = logging.getLogger(__name__)
 
@@ -23,13 +23,11 @@ def put_in_words(error: Exception, lfn: str) -> StorageError:
         error.where = lfn  # where this site keeps it is nobody else's business
         return error
     if isinstance(error, ImportError):
-        what = f"this site cannot read entries: {shown(str(error))}"
-        return StorageError(what, lfn, _MISSING, failure_class="permanent")
+        return permanent(f"this site cannot read entries: {shown(str(error))}", lfn, _MISSING)
     if isinstance(error, Transfer2goError):
         kind = "transient" if isinstance(error, Temporary) else "permanent"
         return StorageError(error.what, error.where or lfn, error.next, failure_class=kind)
     if isinstance(error, MemoryError):
         return StorageError("no memory is left to read entries", lfn, "ask for fewer columns")
     log.error("entries of %s: unexpected", lfn, exc_info=error)
-    what = f"cannot read entries: {type(error).__name__}: {shown(str(error))}"
-    return StorageError(what, lfn, failure_class="permanent")
+    return permanent(f"cannot read entries: {type(error).__name__}: {shown(str(error))}", lfn)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from streams.core import records as m
 from streams.core.readers.ranges import Meant
-from streams.pools.outputs import Output
 from streams.pools.running import RunningCommand
+from streams.storage.endpoint import PlacedFile
 
 if TYPE_CHECKING:
     from streams.events.range_files import RangeKind
@@ -79,7 +79,7 @@ class RangeOutcome:
     """A range that is over. `output` None: it failed for a `reason`, or had no entries. `tries` 0: nothing was run."""
 
     of: Meant
-    output: Output | None
+    output: PlacedFile | None
     reason: m.Reason | None
     tries: int
     seconds: float

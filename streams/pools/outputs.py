@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 
 from streams.core import records as m
 from streams.core.names import Adler32, Lfn, Site
@@ -16,42 +15,30 @@ from streams.core.readers.ranges import Meant
 from streams.core.readers.shared import Hand
 from streams.core.selections import parts
 from streams.errors import StorageError, Temporary
-from streams.storage.endpoint import Endpoint, FileMissing
+from streams.storage.endpoint import Endpoint, FileMissing, PlacedFile
 
 PASSING = ("transient", "quota", "auth")
 """Failures of the storage that are this machine's or this hour's, and not the range's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
-    """`already`: it was there before."""
-
-    lfn: Lfn
-    bytes: int
-    adler32: Adler32
-    version: str
-    already: bool
-
-
-def find(store: Endpoint, lfn: Lfn) -> Output | None:
+def find(store: Endpoint, lfn: Lfn) -> PlacedFile | None:
     """A range's output that somebody placed, None where nobody did. Raises as `place` does."""
     try:
         seen = store.stat(lfn)
-        return Output(lfn, seen.bytes, Adler32(store.checksum(lfn, seen.version)), seen.version, True)
+        return PlacedFile(lfn, seen.bytes, store.checksum(lfn, seen.version), seen.version, "already")
     except FileMissing:
         return None
     except StorageError as error:
         raise _told(error) from error
 
 
-def place(store: Endpoint, lfn: Lfn, path: str) -> Output:
+def place(store: Endpoint, lfn: Lfn, path: str) -> PlacedFile:
     """A copy, for whatever the command left running may still write the file. Who comes second takes what is there.
 
     Raises StorageError (permanent) where the name cannot be had, Temporary where the storage may have it later.
     """
     try:
-        placed = store.place(lfn, path, link=False)
-        return Output(lfn, placed.bytes, Adler32(placed.adler32), placed.version, placed.how == "already")
+        return store.place(lfn, path, link=False)
     except StorageError as error:
         if error.failure_class not in PASSING and (found := find(store, lfn)) is not None:
             return found
@@ -75,8 +62,9 @@ def fault_of(path: str, *, allow_empty: bool) -> str | None:
     return None if seen.st_size or allow_empty else "wrote an empty file"
 
 
-def booking(site: Site, hand: Hand, of: Meant, output: Output) -> m.FilesHeld:
+def booking(site: Site, hand: Hand, of: Meant, output: PlacedFile) -> m.FilesHeld:
     item = hand.row.manifest.items[hand.part.item]
     dataset, block = parts.filed(item.block)
-    file = m.HeldFile(output.lfn, block, output.bytes, output.adler32, output.version, of.lfn, of.selection)
+    adler32 = Adler32(output.adler32)
+    file = m.HeldFile(Lfn(output.lfn), block, output.bytes, adler32, output.version, of.lfn, of.selection)
     return m.FilesHeld(dataset, site, (file,))

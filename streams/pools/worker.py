@@ -1,6 +1,6 @@
-"""A worker: takes ranges of its lanes, has its command work on each, places what it wrote, and confirms.
+"""A worker: takes ranges of its slots, has its command work on each, places what it wrote, and confirms.
 
-One thread does all of it but the session's listening, so a worker that stands still loses its lanes. What decides is in
+One thread does all of it but the session's listening, so a worker that stands still loses its slots. What decides is in
 core/readers/shared.py; how a command runs in running.py.
 """
 
@@ -28,13 +28,12 @@ from streams.errors import (
 )
 from streams.kafka.publish import wall_ms
 from streams.pools import outputs, scratch
-from streams.pools.group_slots import GroupSlots, lanes_of
+from streams.pools.group_slots import GroupSlots, slots_of
 from streams.pools.job import Job, RangeOutcome
-from streams.pools.outputs import Output
 from streams.pools.running import RunningCommand
 from streams.settings import Settings
 from streams.storage import open_named
-from streams.storage.endpoint import Endpoint
+from streams.storage.endpoint import Endpoint, PlacedFile
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +100,7 @@ class PoolWorker:
             return self._pool.waits_for
 
     @property
-    def lanes(self) -> int:
+    def slots(self) -> int:
         return len(self._pool.mine)
 
     @property
@@ -114,12 +113,12 @@ class PoolWorker:
             self._store = stack.enter_context(open_named(self.settings.endpoints))
             self._session = session = stack.enter_context(closing(ReaderSession(self.settings, self.site, self.intent)))
             session.recall()
-            self._pool = SharedReader(session.known, session.named(self._name), lanes_of(self.settings))
+            self._pool = SharedReader(session.known, session.named(self._name), slots_of(self.settings))
             session.begin(self._pool)
-            lanes = stack.enter_context(GroupSlots(self.settings, self.site, self.intent, self._pool.destination))
+            slots = stack.enter_context(GroupSlots(self.settings, self.site, self.intent, self._pool.destination))
             stack.callback(self._stop)
             beaten_s = 0.0
-            while not self._step(lanes):
+            while not self._step(slots):
                 if time.monotonic() - beaten_s >= BEAT_S:
                     beaten_s = time.monotonic()
                     self._on_beat(self)
@@ -127,19 +126,19 @@ class PoolWorker:
             self._on_beat(self)
             self._pool.check_end("not all was worked on")
 
-    def _step(self, lanes: GroupSlots) -> bool:
+    def _step(self, slots: GroupSlots) -> bool:
         """Some of what there is to do; whether nothing is left."""
         pool = self._pool
-        lanes.poll(self._rest_s())
+        slots.poll(self._rest_s())
         self._session.check()
         with self._session.news:
-            if lanes.mine != pool.mine:
-                pool.assigned(lanes.mine)
+            if slots.mine != pool.mine:
+                pool.assigned(slots.mine)
             taken = pool.fill(wall_ms())
-            over, untold = pool.over, pool.untold
+            over, urgent = pool.over, pool.urgent
         if over:
             return True
-        if untold:
+        if urgent:
             self._session.commit()
         for hand in taken:
             self._look(hand)
@@ -246,7 +245,7 @@ class PoolWorker:
             self._fail(run.hand, m.FailureClass.PERMANENT, what, run.tries, seconds)
         self._stop()
 
-    def _confirm(self, hand: Hand, of: Meant, output: Output | None, tries: int, seconds: float) -> None:
+    def _confirm(self, hand: Hand, of: Meant, output: PlacedFile | None, tries: int, seconds: float) -> None:
         """Book the output, then say that the range is done; each is in the log before the next."""
         if output is not None:
             self._session.publish(outputs.booking(self.site, hand, of, output))

@@ -1,4 +1,1 @@
-"""Files become known: found below a path, placed under the root, checked, and told to the log. And read back.
-
-Nothing here moves a file between sites.
-"""
+"""Files become known: found below a path, placed under the root, checked, and told to the log. And read back."""

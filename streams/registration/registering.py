@@ -30,6 +30,7 @@ from streams.storage.posix_place import measure
 
 FAULTS_KEPT = 1000
 _LOOKED_UP = 500
+_THREADS = 4
 _KEY_THREADS = 8
 """For keys of stores: most of their time is waiting."""
 
@@ -88,7 +89,7 @@ def register(
     endpoint: Endpoint | None = None,
     replicas_of: ReplicasOf | None = None,
     link: bool = False,
-    threads: int = 4,
+    threads: int = _THREADS,
     on_progress: Callable[[int, int], None] | None = None,
     on_fault: Callable[[Fault], None] | None = None,
 ) -> Registration:
@@ -168,7 +169,6 @@ def verify(
     expected: Iterable[tuple[Lfn, int, str]],
     *,
     endpoint: Endpoint | None = None,
-    threads: int = 4,
 ) -> Iterator[Checked]:
     """Read replicas (LFN, bytes, adler32) back from this site's disk, in order. Raises as `register` does."""
     with _endpoint(settings, endpoint) as store:
@@ -184,7 +184,7 @@ def verify(
                 return Checked(lfn, 0, str(error))
             return Checked(lfn, size, "" if found == adler else f"has adler32 {found}, not {adler} ({store.pfn(lfn)})")
 
-        yield from _in_threads(check, expected, threads)
+        yield from _in_threads(check, expected, _THREADS)
 
 
 def _shared(

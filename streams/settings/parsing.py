@@ -1,7 +1,4 @@
-"""Configuration values and the layers they come from: parsing, origins, faults. What a file means is not here.
-
-`loading.py` says which layers there are and builds the one Settings from what is read here.
-"""
+"""Configuration values and the layers they come from: parsing, origins, faults. What a file means is not here."""
 
 from __future__ import annotations
 
@@ -104,18 +101,15 @@ def _rules(raw: object, base: Path) -> PathRules:
         raise ValueError(str(fault)) from fault
 
 
-def _one_of(*words: str) -> Callable[[object, Path], str]:
-    def parse(raw: object, base: Path) -> str:
-        if not isinstance(raw, str) or raw not in words:
-            raise ValueError(f"want one of {', '.join(words)}")
-        return raw
-
-    return parse
+def _codec(raw: object, base: Path) -> str:
+    if not isinstance(raw, str) or raw not in CODECS:
+        raise ValueError(f"want one of {', '.join(CODECS)}")
+    return raw
 
 
 def _policy_kind(name: str, default: object) -> Callable[[object, Path], object]:
     if name == "payload_codec":
-        return _one_of(*CODECS)
+        return _codec
     return _seconds if isinstance(default, float) else _whole(1, _BIG)
 
 

@@ -1,7 +1,4 @@
-"""The stores of a site as its configuration names them: `[stores.NAME]` tables and `T2G_STORES_NAME_…` variables.
-
-Layers and faults are `parsing.py`'s. Nothing is opened here: a credentials file is read by who asks the store.
-"""
+"""The stores of a site as its configuration names them: `[stores.NAME]` tables and `T2G_STORES_NAME_…` variables."""
 
 from __future__ import annotations
 

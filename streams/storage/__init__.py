@@ -15,10 +15,7 @@ from streams.core.store_names import Store
 from streams.errors import NeverWorks, NotFound
 from streams.storage.endpoint import Endpoint
 
-BACK_ENDS = {
-    "file": "streams.storage.posix",
-    "memory": "streams.storage.memory",
-}
+BACK_ENDS = {"file": "streams.storage.posix"}
 """By the scheme of their URL. Each module has `opened(url, *, name, rules) -> Endpoint`; imported when needed."""
 
 
@@ -40,7 +37,7 @@ def open_named(
 def open_endpoint(
     url: str, *, name: str = "", rules: PathRules | None = None, stores: Sequence[Store] = ()
 ) -> Endpoint:
-    """The endpoint at `url`: `file:///ROOT`, whose root must exist (StorageError if not), or `memory://`.
+    """The endpoint at `url`: `file:///ROOT`, whose root must exist (StorageError if not).
 
     Names below those of `stores` are read from them. `rules` map LFN to absolute PFN; without them PFN = ROOT + LFN.
     Raises NeverWorks for what is no such URL.

@@ -113,9 +113,7 @@ class AdlerRanges:
         self._starts.insert(at, start)
         self._stops.insert(at, stop)
         self._adlers.insert(at, adler)
-        self._merge(at)
-        if at > 0:
-            self._merge(at - 1)
+        self._merge_around(at)
 
     def resolve(self, start: int, stop: int, adler: int) -> None:
         """Give an unknown span, exactly as `unknown` named it, its adler."""
@@ -123,9 +121,7 @@ class AdlerRanges:
         if at == len(self._starts) or (self._starts[at], self._stops[at], self._adlers[at]) != (start, stop, None):
             raise ValueError(f"[{start}, {stop}) is not an unknown span")
         self._adlers[at] = adler
-        self._merge(at)
-        if at > 0:
-            self._merge(at - 1)
+        self._merge_around(at)
 
     def forget(self) -> None:
         """Distrust every known adler: all that is covered must be read again."""
@@ -141,6 +137,11 @@ class AdlerRanges:
         if self._starts == [0] and self._stops == [length]:
             return self._adlers[0]
         return None
+
+    def _merge_around(self, at: int) -> None:
+        self._merge(at)
+        if at > 0:
+            self._merge(at - 1)
 
     def _merge(self, at: int) -> None:
         """Join span `at` with the next one if they touch and are of the same kind."""

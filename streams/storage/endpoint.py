@@ -55,8 +55,9 @@ from streams.core.closing import Closing
 from streams.core.names import Lfn, shown
 from streams.core.ranges import Ranges
 from streams.errors import NeverWorks, StorageError, UsageError, data_bad, permanent
-from streams.storage.checksums import Buffer
+from streams.storage.checksums import ADLER32_EMPTY, Buffer, adler32, adler32_hex
 
+READ_BYTES = 1 << 20
 SINCE_LISTED = "since it was listed"
 WHILE_READ = "while it was read"
 _SIZED_VERSION = re.compile(r"([0-9]{1,20})[:@][-:0-9]{1,42}")
@@ -170,12 +171,23 @@ class Reader(Closing, ABC):
         self.readinto(offset, memoryview(into))
         return bytes(into)
 
+    def adler32(self, take: Callable[[memoryview], None] | None = None) -> str:
+        """Of the whole, read now in pieces of 1 MiB, each of which is given to `take`."""
+        block = memoryview(bytearray(min(READ_BYTES, max(1, self.stat.bytes))))
+        value = ADLER32_EMPTY
+        for start in range(0, self.stat.bytes, len(block)):
+            piece = block[: self.stat.bytes - start]
+            self.readinto(start, piece)
+            value = adler32(piece, value)
+            if take is not None:
+                take(piece)
+        return adler32_hex(value)
+
 
 class Part(Closing, ABC):
     """A file growing towards its final name."""
 
     lfn: str
-    tag: str
     bytes: int
     adler32: str | None
 
@@ -244,6 +256,12 @@ class ReadableStorage(Closing, ABC):
             "entries and objects are read from files on disk, and this one is on none", lfn, "ask for whole files"
         )
 
+    def local_file(self, lfn: str, version: str) -> tuple[str, str]:
+        """`local_path` of one version of a file (any for ""), and which it is. Never out of the root."""
+        path = self.local_path(lfn)
+        with self.open_reader(lfn, version or None) as reader:  # links are followed as the storage does
+            return path, reader.stat.version
+
     @abstractmethod
     def stat(self, lfn: str) -> FileStat: ...
 
@@ -251,9 +269,10 @@ class ReadableStorage(Closing, ABC):
     def open_reader(self, lfn: str, version: str | None = None) -> Reader:
         """Open for reading; with `version`, only that one."""
 
-    @abstractmethod
     def checksum(self, lfn: str, version: str | None = None) -> str:
         """adler32 of the bytes at rest, read now, in constant memory."""
+        with self.open_reader(lfn, version) as reader:
+            return reader.adler32()
 
     def find_keys(self, asked: str, refuse: Callable[[str, str], None]) -> Iterator[tuple[Lfn, FileStat]]:
         """Files that `s3://NAME/PATTERN` means; `refuse(name, why)` what cannot be one. UsageError where none can."""

@@ -8,19 +8,14 @@ import os
 from streams.errors import StorageError, without_part_names
 from streams.storage.endpoint import FileMissing, PartFileLost
 
-_QUOTA = {errno.ENOSPC, errno.EDQUOT}
-_AUTH = {errno.EACCES, errno.EPERM}
-_PERMANENT = {
-    errno.EROFS,
-    errno.ENAMETOOLONG,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.ELOOP,
-    errno.EXDEV,
-    errno.EFBIG,
-    errno.EINVAL,
-    errno.EOPNOTSUPP,
-    errno.ENOSYS,
+_HOPELESS = (
+    *(errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EXDEV, errno.EFBIG),
+    *(errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS),
+)
+_CLASSES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "quota"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "auth"),
+    **dict.fromkeys(_HOPELESS, "permanent"),
 }
 # The medium or the server failed: what was written and not yet synced may be gone without a further word.
 MEDIUM = {errno.EIO, errno.ESTALE, errno.EUCLEAN, errno.ENXIO, errno.ENODEV, errno.EREMOTEIO}
@@ -38,11 +33,7 @@ _WORDS = {
 
 def failure_class(number: int | None) -> str:
     """quota, auth, permanent, or transient for what is not known to be hopeless."""
-    if number in _QUOTA:
-        return "quota"
-    if number in _AUTH:
-        return "auth"
-    return "permanent" if number in _PERMANENT else "transient"
+    return _CLASSES.get(number or 0, "transient")
 
 
 def _words(error: OSError) -> tuple[str, str]:

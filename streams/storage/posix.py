@@ -126,10 +126,6 @@ class PosixEndpoint(Endpoint):
             raise oserrors.reading(error, pfn) from error
         return PosixReader(fd, lfn, pfn, version)
 
-    def checksum(self, lfn: str, version: str | None = None) -> str:
-        with self.open_reader(lfn, version) as reader:
-            return reader.adler32()
-
     def present_group(self, wanted: Sequence[Wanted]) -> list[bool | StorageError]:
         return posix_group.present(self, wanted)
 

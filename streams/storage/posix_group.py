@@ -10,18 +10,13 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
 from streams.core.ranges import Ranges
 from streams.errors import StorageError, permanent
 from streams.storage import oserrors
 from streams.storage.endpoint import FileMissing, PartFileLost, SealedFile, Wanted, different_file
-from streams.storage.posix_part import PosixPart
-from streams.storage.posix_reader import PosixReader
+from streams.storage.posix_part import PosixPart, PosixStore
 from streams.storage.writeback import Disk
-
-if TYPE_CHECKING:
-    from streams.storage.posix_store import PosixStore
 
 # Below this, syncing each file is cheaper than flushing a whole filesystem that others write to as well.
 SYNCFS_FILES_MIN = 8
@@ -221,13 +216,6 @@ def present(store: PosixStore, wanted: Sequence[Wanted]) -> list[bool | StorageE
     return answers
 
 
-def _fsync(store: PosixStore, reader: PosixReader) -> None:
-    try:
-        reader.fsync()
-    except OSError as error:
-        raise oserrors.naming(error, store.pfn(reader.lfn)) from error
-
-
 def _matching(store: PosixStore, wanted: Wanted, *, fsync: bool) -> int | None:
     """The device of the file if it is there whole, None if it is not there or cannot be told."""
     try:
@@ -244,8 +232,11 @@ def _matching(store: PosixStore, wanted: Wanted, *, fsync: bool) -> int | None:
             what = f"the file already at the destination cannot be judged: {error.what}"
             raise StorageError(what, error.where) from error
         if adler is not None and adler == wanted.adler32:
-            if fsync:
-                _fsync(store, reader)
+            try:
+                if fsync:
+                    reader.fsync()
+            except OSError as error:
+                raise oserrors.naming(error, store.pfn(wanted.lfn)) from error
             return reader.device
     if adler is None:
         what = f"{size} bytes instead of {wanted.bytes}"

@@ -24,22 +24,21 @@ from __future__ import annotations
 import errno
 import os
 import stat as modes
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from threading import Condition
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from streams.core.ranges import Ranges
 from streams.errors import StorageError, data_bad
 from streams.storage import oserrors, syscalls
 from streams.storage.checksums import AdlerRanges, Buffer, adler32, adler32_hex
-from streams.storage.endpoint import Part, PartFileLost, SealedFile
-from streams.storage.writeback import Disk
+from streams.storage.endpoint import READ_BYTES, FileStat, Part, PartFileLost, SealedFile
+from streams.storage.posix_beside import part_name
+from streams.storage.posix_reader import PosixReader
+from streams.storage.tree import DirectoryTree
+from streams.storage.writeback import Disk, OpenFds
 
-if TYPE_CHECKING:
-    from streams.storage.posix_store import PosixStore
-
-READ_BYTES = 1 << 20
 UNCACHED_BYTES_MIN = 8 * 1024 * 1024
 """Of a file: nobody reads a large one back from memory at once, and new pages are what its writing costs most (2 GB in
 2.0 s of CPU through the page cache, in 0.3 s past it). Of a small one each write would be a transfer of its own."""
@@ -47,17 +46,32 @@ UNCACHED_BYTES_MIN = 8 * 1024 * 1024
 SHARED = modes.S_IXUSR
 """In the mode of a part: several processes may have written to it."""
 
-_NOT_UNCACHED = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+
+class PosixStore(Protocol):
+    """What parts, groups and placing ask of the backend (`PosixEndpoint`): its root, descriptors, disks and names."""
+
+    root: str
+    tree: DirectoryTree
+    fds: OpenFds
+
+    def path(self, lfn: str) -> str: ...
+    def pfn(self, lfn: str) -> str: ...
+    def stat(self, lfn: str) -> FileStat: ...
+    def open_reader(self, lfn: str, version: str | None = None) -> PosixReader: ...
+    def present(self, lfn: str, bytes: int, adler32: str | None) -> bool: ...
+    def disk_of(self, device: int, directory: str) -> Disk: ...
+    def unlink_part(self, directory: str, name: str) -> None: ...
+    def sync_group(self, parts: Sequence[Part]) -> list[Ranges | StorageError]: ...
+    def seal_group(self, parts: Sequence[Part]) -> list[SealedFile | StorageError]: ...
 
 
 class PosixPart(Part):
     def __init__(self, store: PosixStore, lfn: str, tag: str, path: str, *, bytes: int, adler32: str | None) -> None:
         self.lfn = lfn
-        self.tag = tag
         self.bytes = bytes
         self.adler32 = adler32
         self.directory, self.name = os.path.split(path)
-        self.part_name = f".t2g-{tag}.part"
+        self.part_name = part_name(tag)
         self.part_path = os.path.join(self.directory, self.part_name)
         self.pfn = os.path.join(store.root, path)
         self.unsynced = False
@@ -302,15 +316,9 @@ class PosixPart(Part):
         return stat
 
     def _pwrite_all(self, fd: int, view: memoryview, offset: int) -> None:
+        pwrite = self.disk.uncached.pwrite if self.bytes >= UNCACHED_BYTES_MIN else os.pwrite
         while view.nbytes:
-            uncached = self.bytes >= UNCACHED_BYTES_MIN and self.disk.writes_uncached
-            try:
-                written = (syscalls.pwrite_uncached if uncached else os.pwrite)(fd, view, offset)
-            except OSError as error:
-                if not uncached or error.errno not in _NOT_UNCACHED:
-                    raise
-                self.disk.writes_uncached = False
-                continue
+            written = pwrite(fd, view, offset)
             if written <= 0:
                 raise OSError(errno.EIO, "a write of nothing")
             view = view[written:]

@@ -10,16 +10,14 @@ import errno
 import fcntl
 import os
 import secrets
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from streams.errors import permanent
 from streams.storage import oserrors
 from streams.storage.endpoint import PlacedFile
+from streams.storage.posix_part import PosixStore
 from streams.storage.posix_reader import READ_FLAGS, PosixReader
-
-if TYPE_CHECKING:
-    from streams.storage.posix_store import PosixStore
 
 _FICLONE = 0x40049409
 _CANNOT_CLONE = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV, errno.ENOSYS, errno.EBADF, errno.EPERM}
@@ -87,31 +85,31 @@ def _bring(store: PosixStore, source: PosixReader, directory_fd: int, name: str,
 
 def _bring_nameless(source: PosixReader, directory_fd: int, name: str) -> tuple[str, str]:
     fd = os.open(".", os.O_RDWR | os.O_TMPFILE, 0o666, dir_fd=directory_fd)
-    try:
-        adler, how = _fill(source, fd)
-        try:
-            _link_fd(fd, directory_fd, name)
-        except FileExistsError:
-            how = "already"
-        return adler, how
-    finally:
-        os.close(fd)
+    return _bring_into(fd, source, lambda: _link_fd(fd, directory_fd, name))
 
 
 def _bring_named(store: PosixStore, source: PosixReader, directory_fd: int, name: str) -> tuple[str, str]:
     temporary = f".t2g-{secrets.token_hex(8)}-0.part"
     fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=directory_fd)
     try:
-        adler, how = _fill(source, fd)
-        try:
-            store.tree.rename_noreplace(directory_fd, temporary, name)
-        except FileExistsError:
-            os.unlink(temporary, dir_fd=directory_fd)
-            how = "already"
-        return adler, how
+        adler, how = _bring_into(fd, source, lambda: store.tree.rename_noreplace(directory_fd, temporary, name))
     except BaseException:
         os.unlink(temporary, dir_fd=directory_fd)
         raise
+    if how == "already":
+        os.unlink(temporary, dir_fd=directory_fd)
+    return adler, how
+
+
+def _bring_into(fd: int, source: PosixReader, give_name: Callable[[], None]) -> tuple[str, str]:
+    """A new file, which is closed."""
+    try:
+        adler, how = _fill(source, fd)
+        try:
+            give_name()
+        except FileExistsError:
+            how = "already"
+        return adler, how
     finally:
         os.close(fd)
 

@@ -9,10 +9,8 @@ from collections.abc import Callable
 from streams import waits
 from streams.errors import permanent
 from streams.storage import oserrors
-from streams.storage.checksums import ADLER32_EMPTY, adler32, adler32_hex
 from streams.storage.endpoint import SINCE_LISTED, WHILE_READ, FileStat, Reader, other_version
 
-READ_BYTES = 1 << 20
 READ_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY  # non-blocking: opening a named pipe must not hang
 
 
@@ -69,17 +67,8 @@ class PosixReader(Reader):
         self.check()
 
     def adler32(self, take: Callable[[memoryview], None] | None = None) -> str:
-        """Of the whole, read now in pieces of 1 MiB, each of which is given to `take`."""
-        block = memoryview(bytearray(min(READ_BYTES, max(1, self.stat.bytes))))
-        value = ADLER32_EMPTY
         with waits.on(f"{self._pfn} to be read"):
-            for start in range(0, self.stat.bytes, len(block)):
-                piece = block[: self.stat.bytes - start]
-                self.readinto(start, piece)
-                value = adler32(piece, value)
-                if take is not None:
-                    take(piece)
-        return adler32_hex(value)
+            return super().adler32(take)
 
     def fsync(self) -> None:
         os.fsync(self._fd)

@@ -51,9 +51,6 @@ class RoutedEndpoint(Endpoint):
     def open_reader(self, lfn: str, version: str | None = None) -> Reader:
         return self._of(lfn).open_reader(lfn, version)
 
-    def checksum(self, lfn: str, version: str | None = None) -> str:
-        return self._of(lfn).checksum(lfn, version)
-
     def find_keys(self, asked: str, refuse: Callable[[str, str], None]) -> Iterator[tuple[Lfn, FileStat]]:
         store = AskedKeys.parse(asked).store
         files = self._stores.get(store)

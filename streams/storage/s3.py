@@ -9,6 +9,8 @@ being taken. All readers of a store together keep about `KEPT_BYTES`: the one no
 from __future__ import annotations
 
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -16,7 +18,6 @@ from streams.core.names import Lfn, shown
 from streams.core.selections.entries import nearest, readable
 from streams.core.store_names import AskedKeys, Store
 from streams.errors import InvalidName, StorageError, UsageError, data_bad, permanent
-from streams.storage.checksums import ADLER32_EMPTY, adler32, adler32_hex
 from streams.storage.endpoint import (
     SINCE_LISTED,
     WHILE_READ,
@@ -26,7 +27,6 @@ from streams.storage.endpoint import (
     changed,
     outside,
 )
-from streams.storage.kept_bytes import KeptBytes
 from streams.storage.s3_client import KeyChanged, ObjectKey, S3Client
 
 FIRST_BYTES = 1 << 20
@@ -77,10 +77,6 @@ class S3Files(ReadableStorage):
             what += f" ({shown(version, 60)})"
             raise data_bad(what, lfn, "register it again")
         return S3Reader(self, self._key(lfn), lfn, FileStat(int(known[1]), version), known[2], when)
-
-    def checksum(self, lfn: str, version: str | None = None) -> str:
-        with self.open_reader(lfn, version) as reader:
-            return reader.adler32()
 
     def find_keys(self, asked: str, refuse: Callable[[str, str], None]) -> Iterator[tuple[Lfn, FileStat]]:
         """Keys that match, in the store's order; `refuse(key, why)` those that cannot be a file.
@@ -175,16 +171,10 @@ class S3Reader(Reader):
             view[: len(piece)] = piece
             view, offset = view[len(piece) :], offset + len(piece)
 
-    def adler32(self) -> str:
-        """Of the whole, read now in blocks."""
-        at, value = 0, ADLER32_EMPTY
-        while at < self.stat.bytes:
-            start, content = self._at(at)
-            value = adler32(memoryview(content)[at - start :], value)
-            at = start + len(content)
-        if not at and self._files.stat(self.lfn).version != self.stat.version:
+    def adler32(self, take: Callable[[memoryview], None] | None = None) -> str:
+        if not self.stat.bytes and self._files.stat(self.lfn).version != self.stat.version:
             raise data_bad("the key has changed since it was listed", self.lfn)
-        return adler32_hex(value)
+        return super().adler32(take)
 
     def begin(self) -> bool:
         if self._block is None and self._next is None and self.stat.bytes:
@@ -228,3 +218,30 @@ class S3Reader(Reader):
             self._next = behind, stop, self._files.fetch_ahead(self, behind, stop)
         self._files.kept.used(self)
         return block
+
+
+class KeptBytes:
+    """About `most` bytes, kept by all readers together: whoever was not read for longest lets go first. Thread-safe.
+
+    One reader alone keeps what it likes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._used: OrderedDict[S3Reader, None] = OrderedDict()
+
+    def used(self, reader: S3Reader) -> None:
+        """Count it as read just now, and let others forget what is too much."""
+        with self._lock:
+            self._used[reader] = None
+            self._used.move_to_end(reader)
+            kept = sum(one.kept_bytes for one in self._used)
+            while kept > self._most and len(self._used) > 1:
+                oldest = self._used.popitem(last=False)[0]
+                kept -= oldest.kept_bytes
+                oldest.forget()
+
+    def unused(self, reader: S3Reader) -> None:
+        with self._lock:
+            self._used.pop(reader, None)

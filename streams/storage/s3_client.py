@@ -13,10 +13,10 @@ import configparser
 import os
 import re
 import ssl
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from time import monotonic
 from urllib.parse import unquote_plus, urlsplit
 from xml.etree import ElementTree
 
@@ -118,10 +118,10 @@ class S3Client:
         headers = {"range": f"bytes={start}-{stop - 1}"}
         if not etag.startswith("W/"):
             headers["if-match"] = f'"{etag}"'
-        until = _now() + ATTEMPT_S + (stop - start) / SLOWEST_BYTES_S
+        until = monotonic() + ATTEMPT_S + (stop - start) / SLOWEST_BYTES_S
         failure = self._error("ended its answer early", lfn, "transient")
         for _ in range(TRIES):
-            if _now() >= until:
+            if monotonic() >= until:
                 break
             answer = self._ask("GET", key, lfn, headers, until=until)
             try:
@@ -167,7 +167,7 @@ class S3Client:
     def _page(self, asked: Mapping[str, str]) -> ElementTree.Element:
         answer = self._ask("GET", None, "", query=query_of(asked))
         try:
-            until = _now() + ATTEMPT_S + PAGE_BYTES_MAX / SLOWEST_BYTES_S
+            until = monotonic() + ATTEMPT_S + PAGE_BYTES_MAX / SLOWEST_BYTES_S
             content = self._content(answer, "", PAGE_BYTES_MAX + 1, until)
             if len(content) > PAGE_BYTES_MAX:
                 raise self._error("lists keys without end", "", "permanent")
@@ -191,35 +191,30 @@ class S3Client:
         until: float = _NEVER,
     ) -> urllib3.BaseHTTPResponse:
         """The answer, its body unread, if it is a good one. Tried again while that may help, ATTEMPT_S at most."""
-        with waits.on(f"the store {self.store.name} to answer"):
-            return self._answer(method, key, lfn, headers, query, until)
-
-    def _answer(
-        self, method: str, key: str | None, lfn: str, headers: Mapping[str, str] | None, query: str, until: float
-    ) -> urllib3.BaseHTTPResponse:
         self._breaker.check(lfn)
         path = self._top + ("/" if key is None else f"/{quoted(key, '/')}")
-        until = min(until, _now() + ATTEMPT_S)
-        for left_s in trials(TRIES, until):
-            try:
-                answer = self._pool.urlopen(
-                    method,
-                    self._origin + path + (f"?{query}" if query else ""),
-                    headers=self._signed(method, path, query, {"host": self._host, **(headers or {})}),
-                    preload_content=False,
-                    redirect=False,
-                    timeout=urllib3.Timeout(connect=min(CONNECT_S, left_s), read=min(READ_S, left_s)),
-                )
-                if answer.status < 300:
-                    self._breaker.worked()
-                    return answer
-                failure = self._refused(answer, lfn)
-            except HTTPError as error:
-                failure = self._gone(error, lfn)
-                if isinstance(error, SSLError) and failure.failure_class != "transient":
-                    break  # another key finds the same
-            if failure.failure_class != "transient":
-                raise failure
+        until = min(until, monotonic() + ATTEMPT_S)
+        with waits.on(f"the store {self.store.name} to answer"):
+            for left_s in trials(TRIES, until):
+                try:
+                    answer = self._pool.urlopen(
+                        method,
+                        self._origin + path + (f"?{query}" if query else ""),
+                        headers=self._signed(method, path, query, {"host": self._host, **(headers or {})}),
+                        preload_content=False,
+                        redirect=False,
+                        timeout=urllib3.Timeout(connect=min(CONNECT_S, left_s), read=min(READ_S, left_s)),
+                    )
+                    if answer.status < 300:
+                        self._breaker.worked()
+                        return answer
+                    failure = self._refused(answer, lfn)
+                except HTTPError as error:
+                    failure = self._gone(error, lfn)
+                    if isinstance(error, SSLError) and failure.failure_class != "transient":
+                        break  # another key finds the same
+                if failure.failure_class != "transient":
+                    raise failure
         self._breaker.failed(failure, AWAY_S)
         raise failure
 
@@ -229,10 +224,10 @@ class S3Client:
             with self._deadlines.of(answer, until):
                 content = answer.read(most, decode_content=False)
         except HTTPError:
-            if _now() < until:
+            if monotonic() < until:
                 raise
             content = b""
-        if _now() >= until and len(content) < most:
+        if monotonic() >= until and len(content) < most:
             answer.close()
             failure = self._error("sends too slowly", lfn, "transient")
             self._breaker.failed(failure, AWAY_S)
@@ -365,7 +360,3 @@ def _legal_reference(found: re.Match[str]) -> str:
         number in (9, 10, 13) or 0x20 <= number < 0xD800 or 0xE000 <= number < 0xFFFE or 0x10000 <= number < 0x110000
     )
     return found[0] if legal else "\ufffd"
-
-
-def _now() -> float:
-    return time.monotonic()

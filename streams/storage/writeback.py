@@ -96,6 +96,32 @@ class OpenFds:
         part.closed(failure)
 
 
+def sync_name(path: str) -> None:
+    """Make a name in its directory durable, or the change of one."""
+    fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class UncachedWrites:
+    """Past the page cache, until it is seen that this filesystem cannot: new pages are what writing costs most."""
+
+    def __init__(self) -> None:
+        self._possible = True
+
+    def pwrite(self, fd: int, view: memoryview, offset: int) -> int:
+        if self._possible:
+            try:
+                return syscalls.pwrite_uncached(fd, view, offset)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+                    raise
+                self._possible = False
+        return os.pwrite(fd, view, offset)
+
+
 class Disk:
     """One filesystem, by a descriptor opened before the first write to it and kept open, so no error passes unseen.
 
@@ -106,8 +132,7 @@ class Disk:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.failures = 0
-        self.writes_uncached = True
-        """Until it is seen that this filesystem cannot."""
+        self.uncached = UncachedWrites()
         self._lock = Lock()
 
     def sync(self) -> bool:

@@ -33,6 +33,11 @@ class Replica:
     adler32: Adler32
     version: str
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """What is said of it outside: the version is its site's."""
+        return {name: getattr(self, name) for name in ("site", "dataset", "block", "bytes", "adler32")}
+
 
 @dataclass(frozen=True, slots=True)
 class CatalogueFile:
@@ -154,7 +159,6 @@ class Catalogue:
         return self._db.get(kind + selector.name.encode()) or b""
 
     def block_totals(self, dataset: Dataset) -> Iterator[tuple[Block, bytes]]:
-        """The blocks of a dataset with their totals rows."""
         for key, row in rows.scan(self._db, rows.block_key(dataset, "")):
             yield _block(key[1:].decode()), row
 
@@ -219,6 +223,6 @@ class Catalogue:
     def _members(self, prefix: bytes, start: bytes) -> Iterator[tuple[str, str, tuple[Entry, ...]]]:
         """(block, lfn, row) of a listing's keys from `start` on."""
         for chunk in rows.batched(rows.scan(self._db, prefix, start), _SCAN):
-            names = [rows.split_member(key) for key, _ in chunk]
+            names = [key[1:].decode().split("\0", 1) for key, _ in chunk]
             for (block, _), (lfn, entries) in zip(names, self._entries([lfn for _, lfn in names]), strict=True):
                 yield block, lfn, entries

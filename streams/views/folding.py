@@ -1,6 +1,6 @@
 """Facts about replicas folded into the catalogue's rows: one batch of changes at a time. No reading API, no Kafka.
 
-Facts come through the gate (gate.py): blocks are of their dataset, names and versions hold no control character.
+Facts come through the gate (wire): blocks are of their dataset, names and versions hold no control character.
 
 A site's word on a file of a dataset stands in one partition, in order, so the last one heard is right; words of
 different sites, or on different datasets, touch different lines. So any order between topics gives equal rows, and a

@@ -110,8 +110,7 @@ class IntentChanges:
         if known is not None:
             self._heads.move_to_end(intent)
             return known
-        row = self._db.get(layout.head_key(intent))
-        return None if row is None else _unpacked(intent, row, self._db.get(layout.body_key(intent)))
+        return _stored(self._db, intent)
 
     def _remember(self, intent: IntentId, head: Head) -> None:
         self._names += _weight(head) - _weight(self._heads.pop(intent, None))
@@ -141,8 +140,11 @@ def _move(before: Iterable[bytes], after: Iterable[bytes], extra: layout.Rows) -
     extra.update((key, b"") for key in new - old)
 
 
-def _unpacked(intent: IntentId, row: bytes, body: bytes | None) -> Head:
-    return layout.unpack_head(intent, row, None if body is None else layout.unpack_body(body))
+def _stored(db: Any, intent: IntentId, row: bytes | None = None) -> Head | None:
+    """A head as the database has it; `row`: its own, where it was read already."""
+    row = db.get(layout.head_key(intent)) if row is None else row
+    body = None if row is None else db.get(layout.body_key(intent))
+    return None if row is None else layout.unpack_head(intent, row, None if body is None else layout.unpack_body(body))
 
 
 def _weight(head: Head | None) -> int:
@@ -192,9 +194,7 @@ class Intents:
         return None if head is None else snapshot(head, layout.cells(self._db, intent))
 
     def head(self, intent: IntentId) -> Head | None:
-        """The intent without its single transfers."""
-        row = self._db.get(layout.head_key(intent))
-        return None if row is None else _unpacked(intent, row, self._db.get(layout.body_key(intent)))
+        return _stored(self._db, intent)
 
     def places(self, intent: IntentId) -> dict[str, str]:
         """Where the manifests stand of which items failed: by manifest, as whoever folded it said it."""
@@ -225,14 +225,16 @@ class Intents:
         behind = (key[len(prefix) :] for key, _ in rows.scan(self._db, prefix, start))
         for places in rows.batched(behind, min(limit, 200)):
             fits = self._fitting(places, wanted)
-            rows_of = dict(zip(fits, self._rows(fits), strict=True))
+            heads = self._db.get([layout.HEAD + place[8:] for place in fits]) if fits else []
+            rows_of = dict(zip(fits, heads, strict=True))
             for place in places:
                 if room <= 0 or len(found) == limit:
                     return Page(tuple(found), f"{last[:8].hex()}.{last[8:].decode()}")
                 room, last = room - 1, place
                 if (row := rows_of.get(place)) is not None:
                     intent = IntentId(place[8:].decode())
-                    head = _unpacked(intent, row, self._db.get(layout.body_key(intent)))
+                    head = _stored(self._db, intent, row)
+                    assert head is not None
                     found.append(snapshot(head, layout.cells(self._db, intent)))
                     room -= _cost(head)
         return Page(tuple(found), None)
@@ -245,10 +247,6 @@ class Intents:
                 found = self._db.get([prefix + place for place in fits])
                 fits = [place for place, row in zip(fits, found, strict=True) if row is not None]
         return fits
-
-    def _rows(self, places: Sequence[bytes]) -> list[bytes | None]:
-        found: list[bytes | None] = self._db.get([layout.HEAD + place[8:] for place in places]) if places else []
-        return found
 
 
 def _cost(head: Head) -> int:

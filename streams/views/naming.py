@@ -9,6 +9,7 @@ from dataclasses import replace
 from streams import wire
 from streams.client.intent_snapshot import Snapshot, unnamed
 from streams.core import records as m
+from streams.core.topics import LogPartition
 from streams.errors import Transfer2goError
 from streams.kafka.reader import LogReader, record_of
 from streams.settings import Settings
@@ -26,8 +27,8 @@ def named(settings: Settings, snapshot: Snapshot, places: Mapping[str, str]) -> 
     names: dict[str, str] = {}
     try:
         with LogReader(settings, settings.here, committed=False) as reader:
-            for place in sorted(set(places.values()), key=_offset)[:MANIFESTS_MAX]:
-                body = _body(settings, reader, place, until_s)
+            for topic, partition, offset in sorted({_parsed(place) for place in places.values()})[:MANIFESTS_MAX]:
+                body = _body(settings, reader, (topic, partition), offset, until_s)
                 if body is None:
                     break
                 names.update((unnamed(body.manifest, no), str(item.lfn)) for no, item in enumerate(body.items))
@@ -37,18 +38,18 @@ def named(settings: Settings, snapshot: Snapshot, places: Mapping[str, str]) -> 
     return replace(snapshot, unfinished=unfinished)
 
 
-def _offset(place: str) -> tuple[str, int]:
-    topic, _, offset = place.split(" ")
-    return topic, int(offset)
-
-
-def _body(settings: Settings, reader: LogReader, place: str, until_s: float) -> m.ManifestWritten | None:
+def _parsed(place: str) -> tuple[str, int, int]:
     topic, partition, offset = place.split(" ")
-    where = (topic, int(partition))
-    reader.assign({where: int(offset)})
+    return topic, int(partition), int(offset)
+
+
+def _body(
+    settings: Settings, reader: LogReader, where: LogPartition, offset: int, until_s: float
+) -> m.ManifestWritten | None:
+    reader.assign({where: offset})
     while time.monotonic() < until_s:
         for record in map(record_of, reader.batch(0.1)):
-            if (record.topic, record.partition) == where and record.offset >= int(offset):
+            if (record.topic, record.partition) == where and record.offset >= offset:
                 heard = wire.decode(record.topic, record.key, record.value, record.headers, settings.here).message
                 return heard if isinstance(heard, m.ManifestWritten) else None
     return None

@@ -59,12 +59,6 @@ def member_key(dataset: str, block: str, lfn: str) -> bytes:
     return b"b%b#%b\0%b" % (dataset.encode(), block.encode(), lfn.encode())
 
 
-def split_member(key: bytes) -> tuple[str, str]:
-    """(DATASET#BLOCK, LFN) of a listing key."""
-    block, _, lfn = key[1:].decode().partition("\0")
-    return block, lfn
-
-
 def block_key(dataset: str, block: str) -> bytes:
     return b"t%b#%b" % (dataset.encode(), block.encode())
 

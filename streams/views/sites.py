@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from streams.client.announcements import Announcements, LiveWriter, key_of
+from streams.client.announcements import Announcements, LiveWriter
 from streams.core.names import Site
 from streams.core.records import Origin, SiteAnnounced
 from streams.views import rows
@@ -20,7 +20,7 @@ class Sites(Announcements):
         super().__init__()
         for _, row in rows.scan(db, rows.SITE):
             said = _unpack(row)
-            self._known[key_of(said)] = said
+            self._known[said.key] = said
 
     def hear(self, fact: SiteAnnounced, origin: Origin, at_ms: int, release: int = UNTOLD) -> dict[bytes, bytes | None]:
         """Take an announcement; returns the rows to put (None: delete) in the same batch as its offset."""

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain, repeat
 from pathlib import Path
 from threading import Condition, Event, Lock, Thread
 from typing import Any
@@ -58,6 +59,7 @@ cost the broker a fetch and the agents' loop the interpreter, for a view that pe
 intents: a sixth of a worker's interpreter, and two to three times the readers' fetches at each broker)."""
 _POLL_S = 0.25
 _AGAIN_S = 0.1
+_AGAIN_REFUSED_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +133,8 @@ class View:
         self._ends = EndOffsets(self._settings, self._here, [*self._places, *self._intent_places])
 
     def _places_of(self, *bases: str) -> list[LogPartition]:
-        return [
-            (name, partition)
-            for base in bases
-            for name in (base, *(topics.remote(peer, base) for peer in self._settings.peers))
-            for partition in range(self._settings.registry.partitions)
-        ]
+        names = topics.with_copies(bases, self._settings.peers)
+        return [(name, partition) for name in names for partition in range(self._settings.registry.partitions)]
 
     def start(self) -> None:
         self.open()
@@ -165,10 +163,6 @@ class View:
         thread, not from a loop.
         """
         return self._catch_up(self._places, timeout_s)
-
-    def catch_up_intents(self, timeout_s: float) -> bool:
-        """As `catch_up`, of the intents' topics."""
-        return self._catch_up(self._intent_places, timeout_s)
 
     def catch_up_intent(self, intent: IntentId, timeout_s: float, *, asked: bool = False) -> bool:
         """As `catch_up`, of what is said of one intent; `asked`: of what its home published of it."""
@@ -353,26 +347,23 @@ class View:
         key, value, headers = message.key(), message.value(), message.headers()
         try:
             heard = wire.decode(where[0], key, value, headers, self._here)
+            match heard.message:
+                case FilesHeld():
+                    changes.hold(heard.message)
+                case FilesLost():
+                    changes.lose(heard.message)
+                case SiteAnnounced():
+                    at_ms, release = message.timestamp()[1], release_of(headers)
+                    changes.extra |= self.sites.hear(heard.message, heard.origin, at_ms, release)
         except WireError as error:
-            self._refuse(wire.dead_letter(error, *where, key, value, headers))
-            return
-        try:
-            self._fold(heard, message.timestamp()[1], headers, changes)
+            fault = error
         except _OURS as error:  # a fault of ours in one record must not end the worker, again at every start
             log.exception("a record is not in the view: %s [%d] @ %d", *where)
             fault = WireError(f"the view could not take it: {type(error).__name__}: {error}")
-            self._refuse(wire.dead_letter(fault, *where, key, value, headers))
+        else:
+            self._count(applied=1)
             return
-        self._count(applied=1)
-
-    def _fold(self, heard: wire.Heard, at_ms: int, headers: Any, changes: Changes) -> None:
-        match heard.message:
-            case FilesHeld():
-                changes.hold(heard.message)
-            case FilesLost():
-                changes.lose(heard.message)
-            case SiteAnnounced():
-                changes.extra |= self.sites.hear(heard.message, heard.origin, at_ms, release_of(headers))
+        self._refuse(wire.dead_letter(fault, *where, key, value, headers))
 
     def _hear_intent(self, message: Any, _: Changes) -> None:
         where = (message.topic(), message.partition(), message.offset())
@@ -388,7 +379,7 @@ class View:
         self._count(folded=1, skipped=skipped)
 
     def _refuse(self, letter: DeadLetter) -> None:
-        for wait_s in _backoff():
+        for wait_s in chain(_AGAIN_REFUSED_S, repeat(_AGAIN_REFUSED_S[-1])):
             try:
                 self._on_refused(letter)
             except Temporary as error:
@@ -414,13 +405,6 @@ _FATAL = {
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError._AUTHENTICATION,
 }
-
-
-def _backoff() -> Iterator[float]:
-    wait_s = 0.1
-    while True:
-        yield wait_s
-        wait_s = min(5.0, wait_s * 2)
 
 
 def _cannot_open(error: Exception, path: Path) -> Transfer2goError:

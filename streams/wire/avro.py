@@ -80,12 +80,14 @@ def writer(cls: type, *, checked: bool = False) -> Callable[[Any], Plain]:
 @cache
 def reader(cls: type) -> Callable[[Plain], Any]:
     """A function from a plain form to a value of `cls`; raises InvalidName, ValueError or KeyError (see `fault`)."""
-    scope: dict[str, Any] = {"cls": cls, "negative": _negative}
+    scope: dict[str, Any] = {"cls": cls}
     hints = typing.get_type_hints(cls)
     numbers = [f.name for f in dataclasses.fields(cls) if hints[f.name] is int]
     lines = [f"n_{name} = d[{name!r}]" for name in numbers]
     if numbers:
-        lines.append("if " + " or ".join(f"n_{name} < 0" for name in numbers) + ": raise negative()")
+        lines.append(
+            "if " + " or ".join(f"n_{name} < 0" for name in numbers) + ": raise ValueError('a negative number')"
+        )
     parts = []
     for f in dataclasses.fields(cls):
         if f.name in numbers:
@@ -135,10 +137,6 @@ def _why(read: Callable[[Any], Any], value: Any, path: str) -> str | None:
     except (InvalidName, ValueError, KeyError) as error:
         return f"{path}: {error.what if isinstance(error, InvalidName) else error}"
     return None
-
-
-def _negative() -> ValueError:
-    return ValueError("a negative number")
 
 
 def _optional(hint: Any) -> Any:
@@ -194,7 +192,7 @@ def _read(hint: Any, value: str, scope: dict[str, Any]) -> str:
 
 def _whole(number: int) -> int:
     if number < 0:
-        raise _negative()
+        raise ValueError("a negative number")
     return number
 
 

@@ -14,6 +14,7 @@ from streams.core.names import Dataset, IntentId, Site
 from streams.core.records import Unit
 from streams.core.varint import varint
 
+_NAMES = ("lfn", "dataset", "block", "target", "selection")
 ITEMS_MAX = 100_000
 """Far over what the gate lets through; a count that lies ends the reading before it costs much."""
 
@@ -77,36 +78,15 @@ def _items(b: bytes, at: int, count: int, lines: list[bytes], datasets: set[byte
     """
     units = size = 0
     for _ in range(count):
-        n = b[at]
-        at += 1
-        if n > 127:
-            n, at = varint(b, at - 1)
-        lfn = b[at : (at := at + (n >> 1))]
-        odd = n
-        n = b[at]
-        at += 1
-        if n > 127:
-            n, at = varint(b, at - 1)
-        dataset = b[at : (at := at + (n >> 1))]
-        odd |= n
-        n = b[at]
-        at += 1
-        if n > 127:
-            n, at = varint(b, at - 1)
-        block = b[at : (at := at + (n >> 1))]
-        odd |= n
-        n = b[at]
-        at += 1
-        if n > 127:
-            n, at = varint(b, at - 1)
-        target = b[at : (at := at + (n >> 1))]
-        odd |= n
-        n = b[at]
-        at += 1
-        if n > 127:
-            n, at = varint(b, at - 1)
-        selection = b[at : (at := at + (n >> 1))]
-        odd |= n
+        names = []
+        odd = 0
+        for _ in _NAMES:
+            n = b[at]
+            at += 1
+            if n > 127:
+                n, at = varint(b, at - 1)
+            names.append(b[at : (at := at + (n >> 1))])
+            odd |= n
         length = shift = 0
         while (n := b[at]) > 127:
             length |= (n & 127) << shift
@@ -141,11 +121,9 @@ def _items(b: bytes, at: int, count: int, lines: list[bytes], datasets: set[byte
             at += 1
         units += length >> 1
         size += bytes_ >> 1
-        datasets.add(dataset)
-        lines.append(
-            b"%b\t%b\t%b\t%b\t%b\t%d\t%d\t%b\t%b\t%b\t%b"
-            % (lfn, dataset, block, target, selection, length >> 1, bytes_ >> 1, adler32, version, holder, why)
-        )
+        datasets.add(names[1])
+        words = (b"%d" % (length >> 1), b"%d" % (bytes_ >> 1), adler32, version, holder, why)
+        lines.append(b"\t".join((*names, *words)))
     return units, size, at
 
 

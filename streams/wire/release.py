@@ -16,7 +16,6 @@ _DIGITS_MAX = 9
 
 
 def header() -> tuple[str, bytes]:
-    """What an announcement of this release carries beside its other headers."""
     return HEADER, b"%d" % RELEASE
 
 

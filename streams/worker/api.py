@@ -19,7 +19,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import structlog
 
-from streams.client.announcements import LiveWriter
 from streams.client.snapshot_json import to_plain
 from streams.client.worker_api import SITE_HEADER
 from streams.core.names import Block, Dataset, IntentId, Lfn, Site
@@ -27,7 +26,7 @@ from streams.core.selectors import Kind, Selector
 from streams.errors import NeverWorks, NotFound, Temporary, Transfer2goError, UsageError
 from streams.settings import Settings
 from streams.views import naming
-from streams.views.catalogue import Replica, Summary
+from streams.views.catalogue import Summary
 from streams.views.view import View
 
 log = structlog.get_logger(__name__)
@@ -127,7 +126,7 @@ class _Server(HTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._free.acquire(blocking=False):
-            body = json.dumps({"error": "all threads are busy", "exit_code": Temporary.exit_code}).encode()
+            body = _error("all threads are busy", Temporary.exit_code)
             head = f"HTTP/1.0 503 Busy\r\n{SITE_HEADER}: {self.pages.site}\r\nContent-Length: {len(body)}\r\n\r\n"
             try:
                 request.setblocking(False)
@@ -257,14 +256,14 @@ class Pages:
         }
 
     def _where(self, query: Query) -> list[dict[str, Any]]:
-        return [_replica(r) for r in self._view.catalogue.where(Lfn(_wanted(query, "lfn")))]
+        return [r.told for r in self._view.catalogue.where(Lfn(_wanted(query, "lfn")))]
 
     def _replicas(self, query: Query) -> list[dict[str, Any]]:
         """Of many names, a line each, in whatever dataset."""
         names = [Lfn(name) for name in _wanted(query, "lfns").split("\n")]
         if len(names) > LIMIT_MAX:
             raise UsageError(f"{len(names):,} names, {LIMIT_MAX:,} at most", next="ask for them in parts")
-        return [{"lfn": lfn, **_replica(replica)} for lfn, replica in self._view.catalogue.replicas(names)]
+        return [{"lfn": lfn, **replica.told} for lfn, replica in self._view.catalogue.replicas(names)]
 
     def _files(self, query: Query) -> dict[str, Any]:
         if "block" in query:
@@ -272,7 +271,7 @@ class Pages:
         else:
             selector = Selector(Kind.DATASET, Dataset(_wanted(query, "dataset")))
         found, cursor = self._view.catalogue.listing([selector], query.get("cursor", ""), _limit(query))
-        files = [{"lfn": f.lfn, "replicas": [_replica(r) for r in f.replicas], "conflict": f.conflict} for f in found]
+        files = [{"lfn": f.lfn, "replicas": [r.told for r in f.replicas], "conflict": f.conflict} for f in found]
         return {"files": files, "cursor": cursor}
 
     def _datasets(self, query: Query) -> dict[str, Any]:
@@ -312,7 +311,7 @@ class Pages:
         found = self._view.sites.announced(site, role=query.get("role"))
         behind = int(start) + limit
         return {
-            "sites": [_announced(a) for a in found[int(start) : behind]],
+            "sites": [asdict(a) for a in found[int(start) : behind]],
             "cursor": str(behind) if behind < len(found) else None,
         }
 
@@ -335,20 +334,6 @@ def _behind(found: list[Summary], limit: int) -> str | None:
     return found[limit - 1].name if len(found) > limit else None
 
 
-def _replica(replica: Replica) -> dict[str, Any]:
-    return {
-        "site": replica.site,
-        "dataset": replica.dataset,
-        "block": replica.block,
-        "bytes": replica.bytes,
-        "adler32": replica.adler32,
-    }
-
-
 def _summary(summary: Summary) -> dict[str, Any]:
     sites = {site: {"files": t.files, "bytes": t.bytes} for site, t in summary.per_site.items()}
     return {"name": summary.name, "files": summary.known.files, "bytes": summary.known.bytes, "sites": sites}
-
-
-def _announced(announced: LiveWriter) -> dict[str, Any]:
-    return asdict(announced)

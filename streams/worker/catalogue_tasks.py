@@ -50,7 +50,7 @@ class CatalogueTasks:
 
     def __init__(self, views: Views, policy: Policy, publish: Publish) -> None:
         self.views, self.policy, self.publish = views, policy, publish
-        self._waiting: SimpleQueue[tuple[object, Callable[[], None]] | None] = SimpleQueue()
+        self._waiting: SimpleQueue[tuple[object, Callable[[], object]] | None] = SimpleQueue()
         self._asked: set[object] = set()
         self._first_asked: OrderedDict[IntentId, float] = OrderedDict()
         self._said: OrderedDict[IntentId, float] = OrderedDict()
@@ -62,13 +62,10 @@ class CatalogueTasks:
 
     def decide(self, body: m.TransferIntent) -> None:
         """Publishes the first decision on an intent, once the catalogue allows one."""
-        self._put(("decide", body.intent), lambda: self._decide(body))
+        self.then(("decide", body.intent), lambda: self._decide(body))
 
     def then(self, key: object, act: Callable[[], object]) -> None:
         """Runs `act` once the view has caught up; what waits already under this key is not asked twice."""
-        self._put(key, lambda: (act(), None)[1])
-
-    def _put(self, key: object, act: Callable[[], None]) -> None:
         if key not in self._asked:
             self._asked.add(key)
             self._waiting.put((key, act))
@@ -101,7 +98,7 @@ class CatalogueTasks:
             log.exception("how far the view is cannot be told")
             return False
 
-    def _try(self, act: Callable[[], None]) -> None:
+    def _try(self, act: Callable[[], object]) -> None:
         try:
             act()
         except Exception:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol, cast
+from typing import cast
 
 import structlog
 
@@ -26,7 +26,7 @@ from streams.core.topics import split
 from streams.errors import WireError
 from streams.planes import orders
 from streams.worker import rows
-from streams.worker.effects import ENVIRONMENT, Effects
+from streams.worker.effects import ENVIRONMENT, Effects, Plane
 from streams.worker.scheduler import RowKey, Scheduler
 from streams.worker.turn import Turns
 
@@ -36,15 +36,6 @@ STEPS_BETWEEN = 500
 """Keys of a scan between two steps of waking."""
 REOPENED_MS = 60_000
 """A plane reads payload from so long before the oldest open request, since clocks differ between sites."""
-
-
-class Plane(Protocol):
-    """The worker's plane process."""
-
-    @property
-    def writer(self) -> str: ...
-
-    def tell(self, order: orders.Order) -> bool: ...
 
 
 class Dispatcher:

@@ -43,8 +43,11 @@ class Sending(Protocol):
     def send(self, message: m.Message | Framed, on_ack: Acknowledged | None = None) -> None: ...
 
 
-class Telling(Protocol):
-    """A plane's pipe (planes/host/plane_process.PlaneProcess)."""
+class Plane(Protocol):
+    """The worker's plane process (planes/host/plane_process.PlaneProcess)."""
+
+    @property
+    def writer(self) -> str: ...
 
     def tell(self, order: orders.Order) -> bool: ...
 
@@ -83,7 +86,7 @@ class Effects:
         here: Site,
         policy: Policy,
         publisher: Sending,
-        plane: Telling,
+        plane: Plane,
         consulted: Consulted,
         rows: Bodies,
         now_ms: Callable[[], int],
@@ -101,8 +104,11 @@ class Effects:
         """Carries `command` out; False when it cannot be taken now. What the environment breaks is raised."""
         if self._broken is not None:
             raise self._broken
+        return self._carried_out(command, lambda: self._do(command))
+
+    def _carried_out(self, command: c.Command, act: Callable[[], bool]) -> bool:
         try:
-            return self._do(command)
+            return act()
         except WireError as error:
             # Asking again at once would not help: it waits to settle like one that was sent.
             log.error("a command's record is refused by our own gate", command=type(command).__name__, why=str(error))
@@ -120,8 +126,8 @@ class Effects:
         match command:
             case c.DecideIntent(intent):
                 return self._decide_soon(intent)
-            case c.PublishDecision(decision):
-                self._say(command, decision)
+            case c.PublishDecision(said) | c.DecideTransfer(said) | c.ReportTransfer(said) | c.RepeatCompletion(said):
+                self._say(command, said)
             case c.WriteManifests() if command.looks:
                 # What a view behind its journals misses is seen by the next look.
                 return self.plane.tell(orders.Write(command))
@@ -129,12 +135,6 @@ class Effects:
                 self.consulted.then(command.id, lambda: self.plane.tell(orders.Write(command)))
             case c.PlanTransfer():
                 self._plan(command)
-            case c.DecideTransfer(decided):
-                self._say(command, decided)
-            case c.ReportTransfer(report):
-                self._say(command, report)
-            case c.RepeatCompletion(completion):
-                self._say(command, completion)
             case c.OpenPart():
                 return self._open(command)
             case c.StopPart():
@@ -207,26 +207,23 @@ class Effects:
             return self.aside(lambda: self._say_closing(command, body))
         manifest = self.rows.manifest(command.manifest)
         assert manifest is not None
-        self._say_all(command, manifest)
-        return True
+        return self._say_all(command, manifest)
 
     def _say_closing(self, command: c.CloseTransfer, body: bytes) -> None:
         """From a thread, which must live on: what fails is owed again."""
+
+        def close() -> bool:
+            return self._say_all(command, Manifest(wire.decode_stored(m.ManifestWritten, body)))
+
+        taken = False
         try:
-            self._say_all(command, Manifest(wire.decode_stored(m.ManifestWritten, body)))
-        except WireError as error:
-            log.error("a command's record is refused by our own gate", command="CloseTransfer", why=str(error))
-        except Transfer2goError as error:
-            log.warning("not published, owed again", record="CompletionRecord", why=str(error))
-            self.lost.append(command)
+            taken = self._carried_out(command, close)
         except ENVIRONMENT as error:
             self._broken = error
-            self.lost.append(command)
-        except Exception:
-            log.exception("command not taken", command="CloseTransfer")
+        if not taken:
             self.lost.append(command)
 
-    def _say_all(self, command: c.CloseTransfer, manifest: Manifest) -> None:
+    def _say_all(self, command: c.CloseTransfer, manifest: Manifest) -> bool:
         held = replicas_of(command.completion, manifest, self.here)
         waiting = 1 + len(held)
 
@@ -243,6 +240,7 @@ class Effects:
         records: tuple[m.Message, ...] = (*held, command.completion)
         for record in records:
             self.publisher.send(record, acknowledged)
+        return True
 
     def _say_last(self, command: c.CloseTransfer) -> None:
         try:

@@ -6,7 +6,7 @@
     manifests    MANIFEST          framed ManifestWritten;    MANIFEST#index  its index, if it has many items
 
 A row is JSON of its dataclass: canonical (I8: byte-equal after a replay), readable in a changelog, no schema
-registry of its own. When a row's fields change, ROW_FORMAT (settings/loading.py) is raised: journals are folded anew.
+registry of its own. When a row's fields change, ROW_FORMAT (streams.settings) is raised: journals are folded anew.
 
 The key of an open row stands once more under `open/`, so that waking reads no row that has ended. It is put before the
 row and deleted after the row has ended, in the same table: what a crash leaves of a table is what was put up to some

@@ -17,7 +17,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from streams.core import commands as c
 from streams.core import records as m
@@ -52,10 +51,8 @@ REPORTS_A_SECOND = 50
 SENT_REMEMBERED = 20_000
 
 
-class Doing(Protocol):
-    """Carries a command out without waiting; False when it cannot be taken now."""
-
-    def __call__(self, command: c.Command) -> bool: ...
+Doing = Callable[[c.Command], bool]
+"""Carries a command out without waiting; False when it cannot be taken now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,6 @@ from typing import TypeVar
 from streams import wire
 from streams.core import intent as intents
 from streams.core import records as m
-from streams.core import topics
 from streams.core import transfer as transfers
 from streams.core.chain import Counts, Link
 from streams.core.manifest import Manifest, ManifestIndex
@@ -463,7 +462,3 @@ def _is_name(stored: bytes) -> bool:
 
 def _names(raw: bytes | None) -> list[str]:
     return [] if not raw else raw.decode().split("\n")
-
-
-def partition_of(intent_or_manifest: str, partitions: int) -> int:
-    return topics.partition_of(intent_or_manifest, partitions)

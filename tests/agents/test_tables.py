@@ -44,7 +44,7 @@ class Store(dict[bytes, bytes]):
 @pytest.fixture
 def table(tmp_path: Path) -> tables.FaustTable:
     """Of a worker that owns two partitions."""
-    options = tables.table_options()
+    options = dict(tables.TABLE_OPTIONS)
     assert options.pop("driver") == "rocksdict"
     databases = {n: RocksDBOptions(**options, use_rocksdict=True).open(tmp_path / str(n)) for n in (PARTITION, OTHER)}
     store = Store(databases)

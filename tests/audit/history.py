@@ -10,13 +10,13 @@ from uuid import UUID
 from streams import wire
 from streams.core import records as m
 from streams.core import topics
-from streams.core.ledger import FindingList, Judgement, Ledger, LogPosition
+from streams.core.ledger import Ledger
+from streams.core.ledger.findings import FindingList, Judgement, LogPosition
 from streams.core.manifest import digest
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.selectors import Kind, Selector
 from streams.errors import WireError
-from streams.wire import gate
 from streams.wire.release import release_of
 
 A, B, C = Site("T1_A"), Site("T2_B"), Site("T2_C")
@@ -198,7 +198,7 @@ decode_once = lru_cache(maxsize=4096)(wire.decode)
 
 def origin_of(rec: Rec) -> m.Origin | None:
     try:
-        return wire.decode_value(m.Origin, dict(rec.headers)[gate.ORIGIN] or b"")
+        return wire.decode_value(m.Origin, dict(rec.headers)[wire.ORIGIN] or b"")
     except (KeyError, WireError):
         return None
 

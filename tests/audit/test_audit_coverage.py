@@ -14,7 +14,7 @@ from streams.auditing.coverage import find_journals, unseen
 from streams.auditing.replaying import EXIT_BROKEN, EXIT_CLEAN, EXIT_INCOMPLETE, audit
 from streams.cli.audit import audit as command
 from streams.core import topics
-from streams.core.ledger import Invariant
+from streams.core.ledger.findings import Invariant
 from streams.core.names import Site
 from streams.errors import NeverWorks, NotAllowed, Temporary, Transfer2goError
 from streams.kafka import admin

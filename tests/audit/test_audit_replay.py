@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from streams.auditing.replaying import EXIT_BROKEN, EXIT_CLEAN, EXIT_INCOMPLETE, audit
 from streams.cli.audit import audit as command
 from streams.core import topics
-from streams.core.ledger import Invariant
+from streams.core.ledger.findings import Invariant
 from tests.audit.conftest import Stage
 from tests.audit.history import LATER_MS, A, B, healthy
 

@@ -21,9 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "sim"))
 from streams import wire
 from streams.core import records as m
 from streams.core import topics
-from streams.core.ledger import Invariant
+from streams.core.ledger.findings import Invariant
 from streams.core.ranges import Ranges
-from streams.wire import gate
 from tests.audit.history import Rec, judged
 from tests.sim import test_simulation as simulation
 from tests.sim.world import PARTITIONS
@@ -56,7 +55,7 @@ def _finished(seed: int) -> tuple[tuple[str, ...], Logs]:
 
 
 def origin(rec: Rec) -> m.Origin:
-    return wire.decode_value(m.Origin, dict(rec.headers)[gate.ORIGIN] or b"")
+    return wire.decode_value(m.Origin, dict(rec.headers)[wire.ORIGIN] or b"")
 
 
 def _records(logs: Logs, base: str) -> list[tuple[tuple[str, str, int], int, Rec]]:

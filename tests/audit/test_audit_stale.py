@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from streams.auditing.replaying import EXIT_BROKEN, EXIT_CLEAN, audit
 from streams.cli.audit import audit as command
 from streams.core import records as m
-from streams.core.ledger import Judgement, LogPosition, Severity, Staleness
+from streams.core.ledger.findings import Judgement, LogPosition, Severity
+from streams.core.ledger.stale import Staleness
 from streams.core.names import ManifestId, Text
 from tests.audit.conftest import Stage
 from tests.audit.history import START_MS, A, B, Federation, Rec, item

@@ -19,7 +19,7 @@ from streams.cli import root
 from streams.cli.audit import audit as command
 from streams.core import records as m
 from streams.core import topics
-from streams.core.ledger import Finding, Invariant
+from streams.core.ledger.findings import Finding, Invariant
 from streams.core.names import Adler32, Block, Dataset, Lfn, Site
 from streams.core.ranges import Ranges
 from streams.core.sampling import Sample

@@ -23,7 +23,6 @@ from typing import Any
 from streams.core.records import TransferProgress
 from streams.core.topics import CHUNK_EVENTS
 from streams.federation import local
-from streams.kafka.replay import tail
 from streams.settings import load_settings
 from streams.wire import decode
 from tests.bench import limit
@@ -34,6 +33,7 @@ from tests.bench.present import Present
 from tests.bench.rig import A, B, Rig
 from tests.bench.start import Start
 from tests.bench.tiny import FILES, tiny
+from tests.kafka.tailing import tail
 
 MB = 1e6
 

@@ -13,7 +13,8 @@ from io import BytesIO
 import fastavro
 
 import schemas
-from streams.core.ledger import Ledger, LogPosition
+from streams.core.ledger import Ledger
+from streams.core.ledger.findings import LogPosition
 from streams.core.names import Site
 from tests.audit.history import LATER_MS, A, B, Federation, Rec, hear, item
 

@@ -33,8 +33,7 @@ from streams.core.records import DeadLetter, HeldFile
 from streams.core.selectors import parse
 from streams.federation import artifacts, plan
 from streams.federation.broker import HEAP, Broker, format_if_new, is_ready
-from streams.federation.java import find_java
-from streams.federation.jvm import Jvm
+from streams.federation.java import Jvm, find_java
 from streams.kafka.publish import Publisher
 from streams.registration.replica_writer import ReplicaWriter
 from streams.settings import Registry, Settings, SiteEntry

@@ -29,10 +29,10 @@ from streams.core.ranges import Ranges
 from streams.core.selectors import Kind, Selector
 from streams.errors import Temporary
 from streams.federation import local
-from streams.kafka.replay import tail
 from streams.worker import rows
 from streams.worker.turn import waiting_key
 from tests.bench.rig import A, B, Rig
+from tests.kafka.tailing import tail
 
 OPEN, ENDED = 1_000, 1_000_000
 PER_INTENT = 50

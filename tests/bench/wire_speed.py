@@ -11,7 +11,6 @@ from functools import partial
 from streams import wire
 from streams.core import records as m
 from streams.core.names import Lfn
-from streams.wire import gate
 from tests.wire.conftest import LFN, MANIFEST, SMALL, SMALL_MANIFEST, WHOLE, C, Record
 
 ROUNDS = 7
@@ -54,7 +53,7 @@ def rows() -> Iterator[tuple[str, float, float]]:
         yield (
             name,
             seconds(partial(wire.encode, header)),
-            seconds(partial(gate.decode_value, m.ChunkHeader, framed)),
+            seconds(partial(wire.decode_value, m.ChunkHeader, framed)),
         )
 
 

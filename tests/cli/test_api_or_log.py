@@ -91,7 +91,7 @@ def test_it_is_the_same_either_way(run: Run, hand: Hand, worker: Worker, monkeyp
     monkeypatch.setattr("streams.cli.intent.time.time_ns", lambda: 4_000_000_000_000_000_000)
     from_log = {args: run(*args) for args in asked}
     assert worker.view.catch_up(20)
-    assert worker.view.catch_up_intents(20)
+    assert worker.view._catch_up(worker.view._intent_places, 20)
     worker.announced = True
     monkeypatch.setattr("streams.cli.intent.history", None)
     monkeypatch.setattr("streams.cli.intent.replay", None)

@@ -16,7 +16,7 @@ from streams.client.intent_snapshot import IntentFold, Snapshot
 from streams.core import records as m
 from streams.core.names import Adler32, IntentId, Lfn
 from streams.errors import Temporary
-from streams.federation import broker_log
+from streams.federation import broker
 from streams.kafka.publish import Publisher
 from tests.cli.conftest import Run
 from tests.cli.test_verbs import half_done
@@ -108,7 +108,7 @@ def test_a_full_disk_of_a_dead_broker_is_named(hand: Hand, monkeypatch: pytest.M
 
 
 def test_a_disk_that_is_nearly_full_is_told_before_its_broker_ends(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
-    at = local_site(hand, monkeypatch, broker_log.SEGMENT_BYTES - 1)
+    at = local_site(hand, monkeypatch, broker.SEGMENT_BYTES - 1)
     check = doctor._log_disk(hand.settings, B)
     assert check is not None
     assert (check.state, str(at) in check.words) == ("FAIL", True)
@@ -119,9 +119,9 @@ def test_a_disk_that_is_nearly_full_is_told_before_its_broker_ends(hand: Hand, m
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00 ERROR \xe4 broke\n", b"INFO\n" * 100_000])
 def test_a_brokers_log_is_read_whatever_is_in_it(tmp_path: Path, content: bytes) -> None:
     log = tmp_path / "log"
-    assert broker_log.last_fault(log) == ""
+    assert broker.last_fault(log) == ""
     log.write_bytes(content)
-    found = broker_log.last_fault(log)
+    found = broker.last_fault(log)
     assert found.isprintable()
     assert ("broke" in found) == (b"broke" in content)
 

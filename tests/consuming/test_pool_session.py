@@ -10,15 +10,16 @@ import pytest
 from streams.consuming import session as line
 from streams.consuming.session import ReaderSession
 from streams.core import records as m
-from streams.core.names import Adler32, Text
+from streams.core.names import Text
 from streams.core.ranges import Ranges
 from streams.core.readers.ranges import meant, output_of
 from streams.core.readers.shared import SharedReader
 from streams.errors import Temporary
 from streams.kafka.publish import wall_ms
-from streams.pools.group_slots import lanes_of
-from streams.pools.outputs import Output, booking
+from streams.pools.group_slots import slots_of
+from streams.pools.outputs import booking
 from streams.settings import Settings
+from streams.storage.endpoint import PlacedFile
 from tests.consuming.conftest import INTENT, ZPEAK, B, Forgetful, SourceSite
 
 GONE = m.Reason(m.Scope.AGENT, m.FailureClass.PERMANENT, "work", Text("no such bin"))
@@ -31,10 +32,10 @@ def test_what_a_broker_loses_is_told_again(cluster: Settings, forgetful: type[Fo
     with SourceSite(cluster, [64, 128, 64]) as source, closing(ReaderSession(cluster, B, INTENT)) as found:
         source.publish()
         found.recall()
-        pool = SharedReader(found.known, found.named("zpeak"), lanes_of(cluster))
+        pool = SharedReader(found.known, found.named("zpeak"), slots_of(cluster))
         found.begin(pool)
         with found.news:
-            pool.assigned(range(pool.lanes))
+            pool.assigned(range(pool.slots))
         _work(found, pool)
         assert not forgetful.losses
         (row,) = pool.rows.values()
@@ -54,8 +55,8 @@ def _work(found: ReaderSession, pool: SharedReader) -> None:
         with found.news:
             pool.fill(wall_ms())
             ready = next((hand for hand in pool.hands if hand.gather()), None)
-            untold = pool.untold
-        if untold:
+            urgent = pool.urgent
+        if urgent:
             found.commit()
         if ready is None:
             time.sleep(0.01)
@@ -67,7 +68,7 @@ def _work(found: ReaderSession, pool: SharedReader) -> None:
             continue
         of = meant(ready.row.manifest, ready.part)
         lfn = output_of(ready.row.id, ZPEAK, of, "out")
-        found.publish(booking(B, ready, of, Output(lfn, 1, Adler32("00000001"), "v", False)))
+        found.publish(booking(B, ready, of, PlacedFile(lfn, 1, "00000001", "v", "copy")))
         with found.news:
             done = pool.settle(ready)
         found.publish(done)
@@ -82,9 +83,9 @@ def test_a_booking_that_is_never_taken_is_said(
     with SourceSite(cluster, [64]) as source, closing(ReaderSession(cluster, B, INTENT)) as found:
         source.publish()
         found.recall()
-        pool = SharedReader(found.known, found.named("zpeak"), lanes_of(cluster))
+        pool = SharedReader(found.known, found.named("zpeak"), slots_of(cluster))
         found.begin(pool)
         with found.news:
-            pool.assigned(range(pool.lanes))
+            pool.assigned(range(pool.slots))
         with pytest.raises(Temporary, match="did not acknowledge: given up after 30 s"):
             _work(found, pool)

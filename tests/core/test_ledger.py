@@ -10,11 +10,10 @@ import pytest
 from streams import wire
 from streams.core import records as m
 from streams.core import topics
-from streams.core.ledger import Invariant, Judgement, LogPosition, Severity
+from streams.core.ledger.findings import Invariant, Judgement, LogPosition, Severity
 from streams.core.manifest import digest
 from streams.core.names import Destination, IntentId, ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges
-from streams.wire import gate
 from tests.audit.history import (
     LATER_MS,
     START_MS,
@@ -515,7 +514,7 @@ def test_a_forged_header_does_not_cost_memory() -> None:
     world = healthy()
     place = world.where(B, topics.REPORTS)[-1]
     rec = world.at(place)
-    origin = wire.decode_value(m.Origin, dict(rec.headers)[gate.ORIGIN] or b"")
+    origin = wire.decode_value(m.Origin, dict(rec.headers)[wire.ORIGIN] or b"")
     far = replace(origin, incarnation="forged", seq=1 << 60)
     heard = world.decoded(place, rec)
     headers = tuple(wire.headers(heard.message, far))

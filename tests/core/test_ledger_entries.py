@@ -8,7 +8,7 @@ import pytest
 
 from streams.core import records as m
 from streams.core import topics
-from streams.core.ledger import Invariant, Judgement
+from streams.core.ledger.findings import Invariant, Judgement
 from streams.core.manifest import digest
 from streams.core.names import Adler32, Block, Destination, Lfn, Site
 from streams.core.ranges import EMPTY, Ranges

@@ -7,7 +7,7 @@ from dataclasses import replace
 from streams import wire
 from streams.core import records as m
 from streams.core import topics
-from streams.core.ledger import Invariant, Judgement, Severity
+from streams.core.ledger.findings import Invariant, Judgement, Severity
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.ranges import EMPTY
 from streams.wire.release import HEADER

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from streams.core import records as m
 from streams.core import topics
-from streams.core.ledger import Judgement, LogPosition
+from streams.core.ledger.findings import Judgement, LogPosition
 from streams.core.ledger.numbering import Class, Stream, StreamId
 from streams.core.ledger.spans import SpanSet
 from streams.core.names import Text
@@ -129,7 +129,7 @@ def test_streams_remember_contents_wherever_numbers_jump(numbers: list[tuple[int
     for seq, content in numbers:
         is_first = seq not in known
         assert stream.note(seq, content) is (known.setdefault(seq, content) != content or is_first)
-        assert stream.copy_at(A).add(seq) is is_first
+        assert stream.copies[A].add(seq) is is_first
         stream.classify(seq, Class(content))
     for seq, content in known.items():
         assert stream.knows(seq, content)

@@ -395,12 +395,12 @@ def test_an_open_intent_is_done_when_its_last_manifest_is_closed() -> None:
     one, wish = x.written(last=False), x.growing()
     row = intent(wish, x.decided(wish=wish), one, x.completed(one.manifest))
     assert row is not None
-    assert (row.state, row.growing) == (intents.State.ACTIVE, True)
+    assert (row.state, row.chain.last) == (intents.State.ACTIVE, False)
     row = intents.fold(row, x.close())
     assert (row.state, row.intake_closed_by) == (intents.State.ACTIVE, "bob")
     last = x.written(1, (), prev=one)
     row = intents.fold(row, last)
-    assert (row.state, row.growing) == (intents.State.ACTIVE, False)
+    assert (row.state, row.chain.last) == (intents.State.ACTIVE, True)
     assert intents.fold(row, x.completed(last.manifest, items=0)).state is intents.State.DONE
 
 

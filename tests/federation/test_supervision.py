@@ -18,8 +18,7 @@ import pytest
 from streams.core.names import Site
 from streams.errors import NeverWorks, Temporary
 from streams.federation import local, plan, process
-from streams.federation.java import Java
-from streams.federation.jvm import Jvm
+from streams.federation.java import Java, Jvm
 from streams.federation.process import RunningPart
 from streams.federation.supervisor import Supervisor
 from tests.system_tools import tool
@@ -262,10 +261,10 @@ def test_ports_are_chosen_once_and_kept(tmp_path: Path) -> None:
 
 
 def test_a_record_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
-    plan.record_path(tmp_path).write_text('{"sites": 3}')
+    (tmp_path / "federation.json").write_text('{"sites": 3}')
     with pytest.raises(NeverWorks) as caught:
         plan.read_record(tmp_path)
-    assert str(plan.record_path(tmp_path)) in str(caught.value)
+    assert str(tmp_path / "federation.json") in str(caught.value)
 
 
 def test_up_never_touches_clusters_of_ones_own(tmp_path: Path) -> None:

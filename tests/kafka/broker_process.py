@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from streams.federation import artifacts, broker, java, jvm, plan
+from streams.federation import artifacts, broker, java, plan
 from streams.federation.process import die_with_parent
 
 TLS = Path(__file__).parent / "tls"
@@ -43,7 +43,7 @@ class BrokerProcess:
         return f"127.0.0.1:{self.ports[2]}"
 
     def prepare(self) -> None:
-        self._jvm = jvm.Jvm(
+        self._jvm = java.Jvm(
             java.find_java(),
             tuple(artifacts.ensure(artifacts.read_list(), self.cache)),
             artifacts.list_path().with_name("log4j2.properties"),

@@ -23,9 +23,10 @@ from streams.core.records import Asked, IntentAsked
 from streams.errors import NotAllowed
 from streams.kafka import admin, client
 from streams.kafka.publish import Publisher
-from streams.kafka.replay import end_offsets, replay, tail
+from streams.kafka.replay import end_offsets, replay
 from streams.settings import Settings
 from tests.kafka.broker_process import PASSWORD, TLS, USER, BrokerProcess
+from tests.kafka.tailing import tail
 
 pytestmark = pytest.mark.sites
 A, B = Site("T1_A"), Site("T2_B")

@@ -15,10 +15,11 @@ from streams.core import records as m
 from streams.core.names import Site, Text
 from streams.kafka import admin
 from streams.kafka.publish import Publisher
-from streams.kafka.replay import replay, tail
+from streams.kafka.replay import replay
 from streams.kafka.steady import SteadyReader
 from streams.settings import Settings
 from tests.kafka.broker_process import BrokerProcess
+from tests.kafka.tailing import tail
 
 pytestmark = [pytest.mark.sites, pytest.mark.timeout(300)]
 A = Site("T1_A")

@@ -15,8 +15,9 @@ from streams.core.names import Site
 from streams.errors import NotFound, Temporary
 from streams.kafka import replay as replaying
 from streams.kafka.reader import LogReader
-from streams.kafka.replay import end_offsets, replay, tail
+from streams.kafka.replay import end_offsets, replay
 from streams.settings import Settings
+from tests.kafka.tailing import tail
 
 A = Site("T1_A")
 

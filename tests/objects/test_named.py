@@ -38,8 +38,6 @@ def test_one_text_for_one_meaning(text: str, canonical: str) -> None:
     asked = ObjectSelection.parse(text)
     assert str(asked) == canonical
     assert ObjectSelection.parse(canonical) == asked
-    assert len(asked.tag) == 12
-    assert asked.tag == ObjectSelection.parse(canonical).tag != ObjectSelection.parse(canonical + "x").tag
 
 
 NAMES = [

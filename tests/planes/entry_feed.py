@@ -37,7 +37,9 @@ class EntrySender(Sender):
         super().__init__(
             root,
             payload_bytes,
-            lambda endpoint: FileEntries(endpoint, payload_bytes, codec, record_bytes_max, open_files),
+            lambda endpoint: FileEntries(
+                endpoint, payload_bytes, codec, record_bytes_max, open_files or OpenFileCache()
+            ),
         )
 
 
@@ -54,7 +56,7 @@ def item_of(
     """As site A lists a file under its storage `root`."""
     with open_endpoint(f"file://{root}") as endpoint:
         version = endpoint.stat(lfn).version
-        return EntryItems(A, endpoint, PAYLOAD, open_files).item(
+        return EntryItems(A, endpoint, PAYLOAD, open_files or OpenFileCache()).item(
             Lfn(lfn), BLOCK, {A: version}, canonical(selection), suffix
         )
 

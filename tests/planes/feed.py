@@ -105,7 +105,7 @@ class Receiver:
             self.half.take(LOG, header.manifest.encode(), A, header, payload)
 
     def sync(self) -> None:
-        self.half.sync_all()
+        self.half.sync(list(self.half._landings.values()))
 
     def last(self, kind: type[M]) -> M:
         found = [one for one in self.told if isinstance(one, kind)]

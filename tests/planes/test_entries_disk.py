@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +12,7 @@ from streams.core.records import FailureClass, Scope, TransferProgress
 from tests.events.landing_tables import flat, jagged
 from tests.planes.entries_feed import Tables, arrived, landed, manifest_of, records
 from tests.planes.feed import Receiver
-from tests.storage.disks import tmpfs
+from tests.storage.disks import as_nobody, tmpfs
 from tests.system_tools import tool
 
 TABLES: Tables = {"/store/a.root": flat(1_000), "/store/large.root": jagged(60_000), "/store/c.root": flat(1_000)}
@@ -78,17 +74,6 @@ def test_a_directory_that_the_worker_may_not_write(tmp_path: Path) -> None:
     (failed,) = receiver.last(TransferProgress).failed
     assert failed.reason.failure_class is FailureClass.AUTH
     assert "permission denied" in failed.reason.text
-
-
-@contextmanager
-def as_nobody() -> Iterator[None]:
-    """For root may write everywhere. Of this thread only: a change of all threads' user ends a mock cluster's."""
-    user, libc = os.geteuid(), ctypes.CDLL(None)
-    libc.setfsuid(user or 65_534)
-    try:
-        yield
-    finally:
-        libc.setfsuid(user)
 
 
 def test_nothing_is_told_of_a_file_before_its_name_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,7 +192,7 @@ def test_a_file_says_what_it_holds(receiver: Receiver) -> None:
     receiver.take(records(body, TABLES, 500))
     receiver.sync()
     item = body.items[0]
-    told = provenance_of(str(receiver.root / item.target[1:])).provenance
+    told = provenance_of(str(receiver.root / item.target[1:]))
     assert (told.lfn, told.selection, told.version) == (item.lfn, item.selection, item.version)
     assert (told.tree, told.start, told.stop) == ("Events", START, START + 900)
 

@@ -56,7 +56,7 @@ def test_entries_land_as_a_new_format(tmp_path: Path) -> None:
         assert "is no int64" in failed.reason.text
         for item, table in zip(body.items[:2], tables.values(), strict=False):
             path = str(receiver.root / item.target[1:])
-            assert provenance_of(path).provenance.lfn == item.lfn
+            assert provenance_of(path).lfn == item.lfn
             with open_entries(path, whole) as entries:
                 assert pa.Table.from_batches([entries.read(0, len(table))]).equals(table)
         again = receiver.crash()

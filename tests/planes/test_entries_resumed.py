@@ -213,7 +213,7 @@ def test_a_seal_that_would_take_long_goes_in_steps(receiver: Receiver, monkeypat
     heir.open(other)
     landing = heir.half._landings[body.manifest.encode()]
     rounds = 0
-    while landing.account.sealed != Ranges([(0, 4)]):
+    while landing.progress.sealed != Ranges([(0, 4)]):
         if rounds == 1:
             heir.take([record(other, 0, flat(10), 0, 10, last=True)])
         growing = [one.part._growing for one in landing._held.values() if one.part._growing is not None]

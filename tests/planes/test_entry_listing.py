@@ -39,6 +39,7 @@ from streams.planes.inventory import entry_items
 from streams.planes.inventory import manifest_writer as listing
 from streams.planes.inventory.manifest_writer import ManifestWriter
 from streams.planes.source import open_files
+from streams.planes.source.open_files import OpenFileCache
 from streams.storage import open_endpoint
 from streams.views import rows
 from streams.views.catalogue import Catalogue
@@ -68,9 +69,11 @@ class Desk:
             policy,
             lambda: Catalogue.open_secondary(str(tmp_path / "view"), str(tmp_path / "scratch")),
             self._tell,
-            lambda: self.now_s,
             lambda: self.endpoint,
             64 * 1024,
+            OpenFileCache(),
+            lambda intents: (),
+            lambda: self.now_s,
         )
 
     def _tell(self, message: Message) -> None:

@@ -22,6 +22,7 @@ from streams.core.selectors import parse
 from streams.errors import Temporary
 from streams.planes.inventory.manifest_writer import ManifestWriter
 from streams.planes.inventory.open_intents import UNHEARD_S
+from streams.planes.source.open_files import OpenFileCache
 from streams.storage import open_endpoint
 from streams.views import rows
 from streams.views.catalogue import Catalogue
@@ -56,9 +57,11 @@ class Desk:
             self.policy,
             lambda: Catalogue.open_secondary(str(self.root / "view"), str(scratch)),
             self._publish,
+            lambda: open_endpoint(f"file://{self.root / 'storage'}"),
+            256 * 1024,
+            OpenFileCache(),
+            self._replayed,
             lambda: self.now_s,
-            open_storage=lambda: open_endpoint(f"file://{self.root / 'storage'}"),
-            replayed=self._replayed,
         )
         self.writer.growing._now_ms = lambda: self.now_ms
 

@@ -18,6 +18,7 @@ from streams.core.policy import Policy
 from streams.core.records import FilesHeld, FilesLost, HeldFile, ManifestWritten, Message, TransferIntent
 from streams.core.selectors import Selector, parse
 from streams.planes.inventory.manifest_writer import MANIFESTS_MAX, ManifestWriter
+from streams.planes.source.open_files import OpenFileCache
 from streams.views import rows
 from streams.views.catalogue import Catalogue
 from streams.views.folding import Changes
@@ -42,6 +43,10 @@ class Desk:
             policy,
             lambda: Catalogue.open_secondary(str(root / "view"), str(scratch)),
             self._tell,
+            lambda: pytest.fail("whole files are not opened"),
+            256 * 1024,
+            OpenFileCache(),
+            lambda intents: (),
             lambda: self.now_s,
         )
 

@@ -30,7 +30,7 @@ from streams.core.records import TransferIntent as Intent
 from streams.core.selectors import Kind, Selector
 from streams.errors import NotFound, StorageError
 from streams.planes.destination import landing as landing_module
-from streams.planes.destination.unit_files import part_files
+from streams.planes.destination.coordinator import part_files
 from streams.planes.host import child as child_module
 from streams.planes.host import order_queues
 from streams.planes.host.child import Child

@@ -14,9 +14,9 @@ from streams.core.ranges import Ranges
 from streams.core.records import FailureClass, TransferProgress
 from streams.storage import open_endpoint
 from streams.storage.endpoint import Endpoint
-from streams.storage.memory import MemoryEndpoint
 from tests.planes.feed import Receiver, Sender, listed
 from tests.planes.stage import request_of
+from tests.storage.memory import MemoryEndpoint
 
 FILES = {"/store/mc/Run1/a.root": b"simulated" * 20_000, "/store/mc/b.root": b"", "/user/me/c.root": b"mine"}
 PLACES = {

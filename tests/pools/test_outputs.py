@@ -37,10 +37,10 @@ def written(path: Path, content: bytes) -> str:
 def test_an_output_is_placed_once_whoever_comes_second(store: Endpoint, tmp_path: Path) -> None:
     assert outputs.find(store, OUT) is None
     first = outputs.place(store, OUT, written(tmp_path / "a", b"first"))
-    assert (first.bytes, first.adler32, first.already) == (5, adler32_hex(adler32(b"first")), False)
+    assert (first.bytes, first.adler32, first.how == "already") == (5, adler32_hex(adler32(b"first")), False)
     for content in (b"first", b"another run of it"):  # a command may write other bytes each time
         again = outputs.place(store, OUT, written(tmp_path / "b", content))
-        assert (again.bytes, again.adler32, again.already) == (first.bytes, first.adler32, True)
+        assert (again.bytes, again.adler32, again.how == "already") == (first.bytes, first.adler32, True)
     found = outputs.find(store, OUT)
     assert found is not None
     assert (found.adler32, found.version) == (first.adler32, first.version)

@@ -33,7 +33,7 @@ def test_the_rows_that_are_meant_come_back_from_each_kind(tmp_path: Path) -> Non
         write_range(str(tmp_path / kind), kind, batches, ABOUT)  # type: ignore[arg-type]
     table = pq.read_table(tmp_path / "parquet")
     assert table.to_pydict() == WANTED.to_pydict()
-    assert provenance_of(str(tmp_path / "parquet")).provenance == ABOUT
+    assert provenance_of(str(tmp_path / "parquet")) == ABOUT
     with uproot.open(tmp_path / "root") as file:
         found = file["events"].arrays(["n", "jag"])
     assert found["n"].to_list() == WANTED["n"].to_pylist()

@@ -121,7 +121,7 @@ def worker(hand: Hand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 def test_a_workers_view_is_asked_first(hand: Hand, worker: View, topics_read: list[str]) -> None:
-    assert worker.catch_up_intents(20)
+    assert worker._catch_up(worker._intent_places, 20)
     with TransferClient(hand.settings, requester="me") as client:
         bodies = {n: client.publish([LFN], to=["T2_B"], idempotency_key=f"k{n}").body for n in range(20)}
         again = {n: client.publish([LFN], to=["T2_B"], idempotency_key=f"k{n}").body for n in range(20)}

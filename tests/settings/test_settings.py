@@ -62,7 +62,11 @@ def test_a_site_reads_its_registry_and_its_own_file(state: Path) -> None:
     assert settings.endpoint_url == "file:///data/a"
     assert settings.policy.lease_s == 7
     assert settings.policy.credit_bytes == settings.registry.credit_bytes
-    assert settings.kafka == {"security.protocol": "SASL_SSL", "sasl.username": "a", "sasl.password": "hush-a"}
+    assert settings.kafka_of("T1_A") == {
+        "security.protocol": "SASL_SSL",
+        "sasl.username": "a",
+        "sasl.password": "hush-a",
+    }
     assert settings.kafka_of("T2_B") == {"sasl.password": "hush-b"}
 
 
@@ -86,7 +90,7 @@ def test_flag_beats_environment_beats_files_beats_default(state: Path, tmp_path:
     policy = settings.policy
     assert (policy.report_s, settings.web_port, policy.lease_s, policy.settle_s) == (8, 6066, 3, 1.5)
     assert policy.undecided_s == 60
-    assert settings.kafka["sasl.password"] == "from-env"
+    assert settings.kafka_of("T1_A")["sasl.password"] == "from-env"
     origins = {v.name: v.origin for v in settings.values}
     assert origins["policy.report_s"] == "flag --policy-report-s"
     assert origins["web_port"] == "T2G_WEB_PORT"
@@ -177,7 +181,7 @@ def test_settings_travel_to_a_child_process(state: Path) -> None:
     settings = load(state, site="T1_A")
     again = pickle.loads(pickle.dumps(settings))
     assert again == settings
-    assert again.kafka == settings.kafka
+    assert again.kafka_of("T1_A") == settings.kafka_of("T1_A")
     assert hash(again) == hash(settings)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.core.store_names import Store
+from streams.core.store_names import AskedKeys, Store
 from streams.settings import BadSettings, Settings, load_settings
 
 SITES = """
@@ -105,3 +105,18 @@ def test_every_fault_is_said(state: Path) -> None:
 def test_stores_may_not_lie_in_each_other(state: Path) -> None:
     with pytest.raises(BadSettings, match="lie in each other"):
         load(state, SITE + '[stores.b]\nurl = "http://x"\nbucket = "bb"\nlfn = "/store/s3/cern/b"\n')
+
+
+@pytest.mark.parametrize(
+    ("asked", "begins"),
+    [
+        ("run1/*.root", "run1/"),
+        ("a,b", ""),
+        ("run1/a,run1/b*", "run1/"),
+        (r"a\*b*", "a*b"),
+        ("ä*", "ä"),
+        ("x:///y", "x:///y"),
+    ],
+)
+def test_what_a_store_is_asked_for_begins_as_the_keys_do(asked: str, begins: str) -> None:
+    assert AskedKeys.parse(f"s3://cern/{asked}").begins == begins

@@ -27,7 +27,7 @@ from streams.core.readers.shared import Hand, SharedReader
 from streams.core.selections import parts
 from streams.errors import Temporary, Transfer2goError
 
-LANES = 4
+SLOTS = 4
 AHEAD_BYTES = 1200
 Position = tuple[ManifestId, int]
 
@@ -91,21 +91,21 @@ class Name:
         return True
 
     def _share_out(self) -> None:
-        """The group protocol: each lane is one process's; under faults also nobody's, or two's."""
-        rng, live = self.world.rng, [process for process in self.processes if process.lanes is not None]
+        """The group protocol: each slot is one process's; under faults also nobody's, or two's."""
+        rng, live = self.world.rng, [process for process in self.processes if process.slots is not None]
         for process in live:
-            process.lanes = frozenset()
-        for lane in range(LANES) if live else ():
+            process.slots = frozenset()
+        for slot in range(SLOTS) if live else ():
             for process in {rng.choice(live) for _ in range(rng.choice((0, 1, 1, 1, 2)) if self.world.faults else 1)}:
-                process.lanes = (process.lanes or frozenset()) | {lane}
+                process.slots = (process.slots or frozenset()) | {slot}
 
     def work(self) -> bool:
         if self.ended and not self.processes:
             return False
         if not self.processes:
             self._begin()
-        held = [lane for process in self.processes for lane in process.lanes or ()]
-        if sorted(held) != list(range(LANES)):
+        held = [slot for process in self.processes for slot in process.slots or ()]
+        if sorted(held) != list(range(SLOTS)):
             self._share_out()
         moved = False
         for process in list(self.processes):
@@ -139,7 +139,7 @@ class Process:
         self.known = Known(name.intent)
         self.positions: dict[tuple[str, int], int] = {}
         self.process: ReaderProcess | None = None
-        self.lanes: frozenset[int] | None = frozenset() if name.shared else None
+        self.slots: frozenset[int] | None = frozenset() if name.shared else None
         self.outbox = Outbox(self.publisher.send, heard_back=not name.shared)
         self.at: tuple[Hand, Meant, Lfn, str] | None = None
         self.over = False
@@ -175,7 +175,7 @@ class Process:
         name = self.name
         reader: IntentReader[Any]
         if name.shared:
-            reader = SharedReader(self.known, name.destination, LANES)
+            reader = SharedReader(self.known, name.destination, SLOTS)
         else:
             position = name.output.checkpoint if name.checkpoint else None
             reader = OrderedReader(self.known, name.destination, AHEAD_BYTES, position)
@@ -261,7 +261,7 @@ class Process:
         return bool(asks)
 
     def _tell(self, process: ReaderProcess) -> bool:
-        for message in process.tells():
+        for message in process.reader.tells():
             self.outbox.put(message)
         before = len(self.publisher.waiting)
         self.outbox.send()
@@ -304,8 +304,8 @@ class Process:
 
     def _range(self, reader: SharedReader) -> bool:
         """As a pool's worker: placed, booked, confirmed; each may be the last that it does."""
-        if self.lanes is not None and self.lanes != reader.mine:
-            reader.assigned(self.lanes)
+        if self.slots is not None and self.slots != reader.mine:
+            reader.assigned(self.slots)
         reader.fill(self.world.now_ms)
         if reader.over:
             self.over = True

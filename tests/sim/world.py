@@ -755,12 +755,6 @@ class SimCutting:
     def objects(self, command: WriteManifests, file: CatalogueFile) -> list[m.Item] | None:
         return None
 
-    def in_parts(self, command: WriteManifests) -> bool:
-        return command.body.selection is not None
-
-    def of_entries(self, command: WriteManifests) -> bool:
-        return command.body.selection is not None
-
 
 class SimListing:
     """The catalogue of a world: everybody knows at once what is listed."""

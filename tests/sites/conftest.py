@@ -19,6 +19,7 @@ import pytest
 
 from streams.federation import local
 from streams.settings import load_settings
+from tests.conftest import group_of
 from tests.sites.rig import A, B, Rig, Spot, until
 
 CREDIT_BYTES = 8 << 20
@@ -44,6 +45,7 @@ local.down(Path(sys.argv[1]), purge=True)
 def federation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     """The federation of this process. It is down before the session ends; see `pytest_runtest_teardown`."""
     kept = os.environ.get("T2G_TEST_STATE")
+    _alone(tmp_path_factory)
     state = Path(kept) if kept else tmp_path_factory.mktemp("federation")
     reaper = None if kept else _watch_over(state)
     rig = Rig(state)
@@ -60,6 +62,13 @@ def federation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     assert reaper is None or reaper.wait(120) == 0, "the federation could not be taken down"
     for supervisor in local._supervisors if reaper is not None else ():
         supervisor.wait(30)  # another process ended it; this one is its parent
+
+
+def _alone(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No other process of this run has a federation for the same tests: that they were grouped is seen here."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        group = group_of(os.environ["PYTEST_CURRENT_TEST"])
+        (tmp_path_factory.getbasetemp().parent / f"federation-of-{group}").touch(exist_ok=False)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -64,9 +64,8 @@ class InContainers(supervisor.Supervisor):
             for name, value in _environment(node).items():
                 container = container.with_env(name, value)
             self.containers[site.name] = container.start()
-        name = f"{site.name}-broker"
         waits = ["sleep", "infinity"]
-        return self.add(process.RunningPart(name, waits, {}, self._log(name), lambda: broker.is_ready(node.bootstrap)))
+        return self._part(f"{site.name}-broker", waits, {}, lambda: broker.is_ready(node.bootstrap))
 
     def stop_all(self) -> None:
         super().stop_all()

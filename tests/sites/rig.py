@@ -303,7 +303,7 @@ class Rig:
         return record
 
     def part(self, name: str) -> plan.FederationPart:
-        part = self.record.part(name)
+        part = next((p for p in self.record.parts if p.name == name), None)
         assert part is not None, f"no part {name}"
         return part
 

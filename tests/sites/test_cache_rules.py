@@ -27,8 +27,7 @@ from streams.core.topics import partition_of
 from streams.errors import Transfer2goError
 from streams.federation import local
 from streams.kafka import admin
-from streams.kafka.groups import committed_offsets
-from streams.kafka.reader import Record
+from streams.kafka.reader import Record, committed_offsets
 from tests.sites.rig import A, B, Rig, Spot, completions, noise, until
 
 pytestmark = [pytest.mark.sites, pytest.mark.timeout(300)]

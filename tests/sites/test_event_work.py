@@ -159,7 +159,7 @@ def test_workers_come_go_and_die_and_every_entry_is_taken_once(
         on_disk = list(rig.path(B, lfn).parent.glob(f"{Path(lfn).name}.*"))
         assert len(on_disk) == 16
     told = [told["output"] for hand in (stays, *more) for told in hand.told]
-    assert len(told) - len(set(told)) <= 3, "a range may be worked on twice where a lane changed hands, no more"
+    assert len(told) - len(set(told)) <= 3, "a range may be worked on twice where a slot changed hands, no more"
     assert not [path for path in tmp_path.glob("t2g-work-*") if path.is_dir()][1:], (
         "only the killed one's scratch stays"
     )

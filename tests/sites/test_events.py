@@ -98,7 +98,7 @@ def test_columns_of_two_trees_land_as_parquet_with_a_replica_that_says_what_it_i
         for name in names:
             _same(ak.from_arrow(table[name].combine_chunks()), source[name])
         assert list(pd.read_parquet(target).columns) == names
-        told = provenance_of(str(target)).provenance
+        told = provenance_of(str(target))
         assert (told.lfn, told.start, told.stop) == (item.lfn, 100, 2000)
         (held,) = [
             file
@@ -234,7 +234,7 @@ CLI = "from streams.cli import main; main()"
 READER = """
 import sys, time, pathlib
 from streams import Checkpoint, EventStream
-from streams.settings.loading import load_settings
+from streams.settings import load_settings
 state, intent, out, how = sys.argv[1:]
 checkpoint = Checkpoint(out)
 position, content = checkpoint.read() if how == "checkpoint" else (None, b"")

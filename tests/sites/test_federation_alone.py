@@ -50,7 +50,7 @@ def record(state: Path) -> plan.FederationRecord:
 
 
 def part(state: Path, name: str) -> plan.FederationPart:
-    found = record(state).part(name)
+    found = next((p for p in record(state).parts if p.name == name), None)
     assert found is not None
     return found
 

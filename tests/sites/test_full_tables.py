@@ -11,7 +11,7 @@ import pytest
 from streams.auditing.replaying import worker_group
 from streams.core import topics
 from streams.federation import local
-from streams.kafka.groups import committed_offsets
+from streams.kafka.reader import committed_offsets
 from streams.settings import load_settings
 from tests.sites.rig import B, Rig, Spot, noise, until
 from tests.storage.disks import tmpfs

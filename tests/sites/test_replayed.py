@@ -13,8 +13,7 @@ from streams.auditing.replaying import worker_group
 from streams.core import topics
 from streams.core.names import ManifestId, Site
 from streams.core.topics import Retention, wanted
-from streams.kafka.groups import committed_offsets
-from streams.kafka.reader import Record
+from streams.kafka.reader import Record, committed_offsets
 from tests.sites.rig import A, B, Rig, Spot, noise, until
 
 pytestmark = [pytest.mark.sites, pytest.mark.timeout(300)]

@@ -1,7 +1,12 @@
-"""Small real disks, mounted for a test: full ones, and what a power cut leaves (needs the right to mount)."""
+"""Small real disks, mounted for a test: full ones, and what a power cut leaves (needs the right to mount).
+
+And whoever may not write to one.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -38,6 +43,17 @@ def ext4_image(path: Path, megabytes: int) -> Path:
         file.truncate(megabytes * MB)
     subprocess.run([tool("mkfs.ext4"), "-q", "-E", "nodiscard", str(path)], check=True)
     return path
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """For root may write everywhere. Of this thread only: a change of all threads' user ends a mock cluster's."""
+    user, libc = os.geteuid(), ctypes.CDLL(None)
+    libc.setfsuid(user or 65_534)
+    try:
+        yield
+    finally:
+        libc.setfsuid(user)
 
 
 def power_cut(image: Path, tmp_path: Path, name: str) -> AbstractContextManager[Path]:

@@ -10,10 +10,11 @@ from streams.core.endpoint_config import EndpointConfig
 from streams.core.names import Lfn
 from streams.core.path_rules import PathRules
 from streams.errors import NeverWorks, NotFound, StorageError
-from streams.storage import open_endpoint, open_named
+from streams.storage import BACK_ENDS, open_endpoint, open_named
 from streams.storage.endpoint import OnDisk, item_tag, part_tag
-from streams.storage.memory import Blob, MemoryEndpoint
+from tests.storage import memory
 from tests.storage.contract import LFN, Backdoor, EndpointContract, land, tag
+from tests.storage.memory import Blob, MemoryEndpoint
 
 
 class MemoryBackdoor(Backdoor):
@@ -66,7 +67,10 @@ class TestMemoryKeepsTheContract(EndpointContract):
     pass
 
 
-def test_a_back_end_is_chosen_by_the_scheme() -> None:
+def test_a_back_end_is_chosen_by_the_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NeverWorks, match="no storage backend"):
+        open_endpoint("memory://")
+    monkeypatch.setitem(BACK_ENDS, memory.SCHEME, memory.__name__)
     with open_named({"default": EndpointConfig("default", "memory://")}) as endpoint:
         assert isinstance(endpoint, MemoryEndpoint)
         assert endpoint.name == "default"

@@ -14,7 +14,7 @@ from streams.errors import StorageError
 from streams.storage.endpoint import PartFileLost, SealedFile, Wanted
 from streams.storage.posix import PosixEndpoint
 from tests.storage.contract import LFN, adler_of, land, noise, tag
-from tests.storage.disks import ext4_image, mounted, power_cut, tmpfs
+from tests.storage.disks import as_nobody, ext4_image, mounted, power_cut, tmpfs
 from tests.system_tools import tool
 
 MB = 1_000_000
@@ -170,19 +170,15 @@ def test_a_read_only_disk_is_permanent(tmp_path: Path) -> None:
 def test_what_the_user_may_not_do_is_auth(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"secret")
     (tmp_path / "secret").chmod(0o600)
-    with PosixEndpoint(str(tmp_path)) as endpoint:
-        os.seteuid(65534)
-        try:
-            for attempt in (
-                lambda: endpoint.open_part(LFN, tag(), bytes=6, adler32=None),
-                lambda: endpoint.open_part("/top", tag(), bytes=6, adler32=None),
-                lambda: endpoint.open_reader("/secret"),
-            ):
-                with pytest.raises(StorageError, match="permission denied") as caught:
-                    attempt()
-                assert caught.value.failure_class == "auth"
-        finally:
-            os.seteuid(0)
+    with PosixEndpoint(str(tmp_path)) as endpoint, as_nobody():
+        for attempt in (
+            lambda: endpoint.open_part(LFN, tag(), bytes=6, adler32=None),
+            lambda: endpoint.open_part("/top", tag(), bytes=6, adler32=None),
+            lambda: endpoint.open_reader("/secret"),
+        ):
+            with pytest.raises(StorageError, match="permission denied") as caught:
+                attempt()
+            assert caught.value.failure_class == "auth"
 
 
 # power

@@ -174,7 +174,7 @@ def test_datasets_blocks_and_files_come_in_pages(api: Api, view: View, journal: 
 
 def test_an_intent_whose_partition_is_another_workers_is_answered(api: Api, view: View, journal: Journal) -> None:
     tell(journal, *history(1))
-    assert view.catch_up_intents(10)
+    assert view._catch_up(view._intent_places, 10)
     status, said = get(api, f"/api/intents/{named(1)}")
     assert (status, said["state"], said["outcome"], said["ended"]) == (200, "active", "active", False)
     (b,) = said["destinations"]
@@ -190,7 +190,7 @@ def test_an_intent_whose_partition_is_another_workers_is_answered(api: Api, view
 def test_a_fresh_answer_waits_for_the_view_or_says_503(
     api: Api, view: View, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert view.catch_up_intents(10)
+    assert view._catch_up(view._intent_places, 10)
     tell(journal, body(1))
     assert get(api, f"/api/intents/{named(1)}?fresh=asked")[0] == 200
     tell(journal, accepted(body(1)))
@@ -210,7 +210,7 @@ def test_intents_are_listed_over_http(api: Api, view: View, journal: Journal) ->
     for number in range(12):
         journal.say(body(number, requester="ann smith" if number % 2 else "bob"), at_ms=1000 + number)
     journal.flush()
-    assert view.catch_up_intents(10)
+    assert view._catch_up(view._intent_places, 10)
     status, said = get(api, f"/api/intents?state=open&requester={quote('ann smith')}&limit=4")
     assert (status, len(said["intents"]), bool(said["cursor"])) == (200, 4, True)
     status, rest = get(api, f"/api/intents?state=open&requester=ann+smith&limit=4&cursor={said['cursor']}")
@@ -288,7 +288,7 @@ def test_a_client_finds_the_api_by_the_log_and_checks_whose_it_is(
     assert WorkerApi(settings, A).intent(named(1)) is None, "nobody is announced"
     announce(journal, api.address)
     tell(journal, *history(1), *(body(number) for number in range(2, 9)))
-    assert view.catch_up_intents(10)
+    assert view._catch_up(view._intent_places, 10)
     client = WorkerApi(settings, A)
     found = client.intent(named(1), {"fresh": "all"})
     assert found is not None
@@ -317,6 +317,6 @@ def test_what_a_page_of_failures_says_is_what_the_log_says(
     second = written(wish.intent, [1] * 30, 1, digest(first))
     facts = [wish, accepted(wish), first, second, completed(first, failed=Ranges([(3, 9)]))]
     tell(journal, *facts, completed(second, failed=Ranges.of(0, 29)))
-    assert view.catch_up_intents(10)
+    assert view._catch_up(view._intent_places, 10)
     names = [one["lfn"] for one in get(api, f"/api/intents/{wish.intent}")[1]["unfinished"]]
     assert names == [f"/store/0/{n}.root" for n in range(3, 9)] + ["/store/1/0.root", "/store/1/29.root"]

@@ -125,7 +125,7 @@ def test_it_knows_what_folding_in_memory_knows_in_any_order_and_over_stops(
         for of_one in facts.values():
             tell(journal, *of_one[part * 4 : part * 4 + 4])
         with viewing(settings) as view:
-            assert view.catch_up_intents(10)
+            assert view._catch_up(view._intent_places, 10)
             for number, of_one in facts.items():
                 # Topics are heard in any order among each other, so only what is complete can be compared.
                 found = view.intents.snapshot(named(number))
@@ -134,7 +134,7 @@ def test_it_knows_what_folding_in_memory_knows_in_any_order_and_over_stops(
                     assert found == folded(of_one, named(number)) == folded(history(number), named(number)), number
             assert view.progress.folded == 80
     with viewing(settings) as view:
-        assert view.catch_up_intents(10)
+        assert view._catch_up(view._intent_places, 10)
         assert (view.progress.folded, view.progress.skipped) == (0, 0)
 
 
@@ -144,10 +144,10 @@ def test_an_ended_intent_leaves_nothing_but_its_head_and_how_it_is_found(journal
     second = written(wish.intent, [5], 1, digest(first))
     with viewing(settings) as view:
         tell(journal, wish, second, first, reported(first, 1), completed(second))
-        assert view.catch_up_intents(10)
+        assert view._catch_up(view._intent_places, 10)
         assert list(rows.scan(view._db, intent_rows.CELL)), "manifests wait for the decision"
         tell(journal, accepted(wish), completed(first))
-        assert view.catch_up_intents(10)
+        assert view._catch_up(view._intent_places, 10)
         assert [key for key, _ in rows.scan(view._db, intent_rows.CELL)] == []
         found = view.intents.snapshot(wish.intent)
     assert found is not None
@@ -160,7 +160,7 @@ def test_failed_items_are_named_by_where_their_manifest_stands(journal: Journal,
     first = written(wish.intent, [10, 20])
     tell(journal, completed(first, failed=Ranges.of(1)), first, wish, accepted(wish))
     with viewing(settings) as view:
-        assert view.catch_up_intents(10)
+        assert view._catch_up(view._intent_places, 10)
         places = view.intents.places(wish.intent)
         partition = topics.partition_of(wish.intent, 4)
         assert places == {"000000000.000000000": f"manifests {partition} 0"}
@@ -191,7 +191,7 @@ def test_listed_by_state_requester_dataset_and_site_newest_first(journal: Journa
     tell(journal, refused, accepted(wishes[4]), accepted(wishes[5]), of_4, of_5)
     tell(journal, completed(of_4, failed=Ranges.of(0)), completed(of_5))
     with viewing(settings) as view:
-        assert view.catch_up_intents(10)
+        assert view._catch_up(view._intent_places, 10)
         assert ids(view) == [5, 4, 3, 2, 1]
         assert ids(view, state="open") == ids(view, state="asked") == [2, 1]
         assert (ids(view, state="done"), ids(view, state="partly"), ids(view, state="refused")) == ([5], [4], [3])
@@ -202,7 +202,7 @@ def test_listed_by_state_requester_dataset_and_site_newest_first(journal: Journa
         assert ids(view, site=B, state="asked", requester="bob") == [2]
         assert ids(view, dataset="/No/Such/RAW") == ids(view, requester="bo") == []
         tell(journal, accepted(wishes[1]))
-        assert view.catch_up_intents(10)
+        assert view._catch_up(view._intent_places, 10)
         assert (ids(view, state="asked"), ids(view, state="active"), ids(view, state="open")) == ([2], [1], [2, 1])
         with pytest.raises(UsageError, match="one of: new, asked"):
             view.intents.page(state="gone")
@@ -215,7 +215,7 @@ def test_pages_join_to_the_whole_list(journal: Journal, settings: Settings) -> N
         journal.say(body(number, requester="ann" if number % 3 else "bob"), at_ms=1000 * (number // 2))
     journal.flush()
     with viewing(settings) as view:
-        assert view.catch_up_intents(10)
+        assert view._catch_up(view._intent_places, 10)
         for asked in ({}, {"state": "open"}, {"requester": "bob"}, {"requester": "bob", "state": "asked"}):
             cursor: str | None = ""
             found: list[str] = []
@@ -236,7 +236,7 @@ def test_a_page_over_much_that_does_not_fit_is_short_and_goes_on(
         journal.say(body(number, requester="ann" if number else "bob"), at_ms=1000 + number)
     journal.flush()
     with viewing(settings) as view:
-        assert view.catch_up_intents(10)
+        assert view._catch_up(view._intent_places, 10)
         cursor: str | None = ""
         pages: list[list[str]] = []
         while cursor is not None:
@@ -258,7 +258,7 @@ def test_what_is_refused_is_skipped_without_a_dead_letter(journal: Journal, sett
     tell(journal, wish, accepted(wish))
     letters: list[m.DeadLetter] = []
     with viewing(settings, letters) as view:
-        assert view.catch_up_intents(10)
+        assert view._catch_up(view._intent_places, 10)
         assert view.catch_up(10)
         found = view.intents.snapshot(wish.intent)
         assert (view.progress.skipped, view.progress.refused, letters) == (21, 0, [])
@@ -271,12 +271,12 @@ def test_another_layout_of_intents_is_folded_anew_and_replicas_stay(
 ) -> None:
     tell(journal, *history(1))
     with viewing(settings) as view:
-        assert view.catch_up_intents(10)
+        assert view._catch_up(view._intent_places, 10)
         before = view.intents.snapshot(named(1))
         view._db[intent_rows.head_key(named(2))] = b"of an older layout"
     monkeypatch.setattr("streams.views.view.INTENTS_FORMAT", 1_000)
     with viewing(settings) as view:
-        assert view.catch_up_intents(10)
+        assert view._catch_up(view._intent_places, 10)
         assert view.intents.snapshot(named(1)) == before
         assert view.intents.snapshot(named(2)) is None
         assert view.progress.rebuilt == 0
@@ -301,7 +301,7 @@ def test_intents_wait_until_replicas_stand_where_they_did(journal: Journal, sett
     view._hear, view._hear_intent = noted(view._hear), noted(view._hear_intent)  # type: ignore[method-assign]
     view.start()
     try:
-        assert view.catch_up_intents(10)
+        assert view._catch_up(view._intent_places, 10)
     finally:
         view.stop()
     assert order == sorted(order, key=lambda topic: topic != topics.REPLICAS)

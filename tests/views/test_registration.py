@@ -159,16 +159,16 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
     settings: Settings, publisher: Publisher, store: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "storage/store/x.root", b"a" * 5_000_000)
-    from streams.storage import posix_reader
+    from streams.storage import endpoint as contract
 
-    real = posix_reader.adler32
+    real = contract.adler32
 
     def growing(buffer: bytes, start: int = 1) -> int:
         with path.open("ab") as file:
             file.write(b"more")
         return real(buffer, start)
 
-    monkeypatch.setattr(posix_reader, "adler32", growing)
+    monkeypatch.setattr(contract, "adler32", growing)
     result = register(settings, publisher, [path], BLOCK, endpoint=store)
     assert result.files == 0
     (line,) = told(result)

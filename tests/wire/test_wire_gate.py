@@ -19,7 +19,7 @@ from streams.core.names import Lfn, ManifestId, Site, Text
 from streams.core.policy import HEADER_BYTES_MAX, RECORD_BYTES_MAX
 from streams.core.ranges import Ranges
 from streams.errors import InvalidName, WireError
-from streams.wire import avro, gate
+from streams.wire import avro
 
 FOREIGN = Site("T9_FOREIGN")
 
@@ -83,7 +83,7 @@ def test_unknown_schema_id(record: Any, report: Any, number: int) -> None:
 
 def test_right_id_with_another_fingerprint(record: Any, report: Any) -> None:
     forgery = record(report)
-    forgery.headers = [(gate.FINGERPRINT, schemas.fingerprint("Origin")), *forgery.headers[1:]]
+    forgery.headers = [(wire.FINGERPRINT, schemas.fingerprint("Origin")), *forgery.headers[1:]]
     assert "avro-fp: not that of schema id" in refused(forgery)
 
 
@@ -130,7 +130,7 @@ def test_strange_headers_beside_ours_are_no_fault(record: Any, report: Any) -> N
 )
 def test_bad_origin(record: Any, report: Any, header: bytes, why: str) -> None:
     forgery = record(report)
-    forgery.headers = [forgery.headers[0], (gate.ORIGIN, header)]
+    forgery.headers = [forgery.headers[0], (wire.ORIGIN, header)]
     assert why in refused(forgery)
 
 
@@ -147,7 +147,7 @@ def test_bad_origin(record: Any, report: Any, header: bytes, why: str) -> None:
 def test_meaning_of_an_origin(record: Any, report: Any, field: str, value: Any, why: str) -> None:
     forgery = record(report)
     plain = {**avro.writer(m.Origin)(forgery.origin), field: value}
-    forgery.headers = [forgery.headers[0], (gate.ORIGIN, frame(schemas.ids()["Origin"], avro_of("Origin", plain)))]
+    forgery.headers = [forgery.headers[0], (wire.ORIGIN, frame(schemas.ids()["Origin"], avro_of("Origin", plain)))]
     assert why in refused(forgery)
 
 
@@ -522,7 +522,7 @@ CHUNK_FIELDS: list[tuple[str, Any, str]] = [
 def test_chunk_header_field(samples: Any, path: str, value: Any, why: str) -> None:
     plain = put(avro.writer(m.ChunkHeader)(samples["ChunkHeader"]["rich"]), path, value)
     with pytest.raises(WireError, match=r"\A" + re.escape(why)):
-        gate.decode_value(m.ChunkHeader, frame(schemas.ids()["ChunkHeader"], avro_of("ChunkHeader", plain)))
+        wire.decode_value(m.ChunkHeader, frame(schemas.ids()["ChunkHeader"], avro_of("ChunkHeader", plain)))
 
 
 def segments(count: int) -> m.ChunkHeader:
@@ -540,7 +540,7 @@ def test_most_segments_fit_the_header_cap() -> None:
         tuple(m.Segment(n, 1 << 50, 32768, 32768, 0xFFFFFFFF) for n in range(744, 1000)),
         True,
     )
-    assert len(wire.encode(wide)) < gate.CHUNK_HEADER_BYTES_MAX
+    assert len(wire.encode(wide)) < wire.CHUNK_HEADER_BYTES_MAX
     with pytest.raises(WireError, match="segments: 257, over 256"):
         wire.encode(segments(257))
 
@@ -582,7 +582,7 @@ def test_payload_record(samples: Any, changed: dict[str, Any], why: str) -> None
 
 def test_payload_record_without_origin(samples: Any) -> None:
     header = samples["ChunkHeader"]["rich"]
-    only = [(gate.CHUNK, wire.encode(header))]
+    only = [(wire.CHUNK, wire.encode(header))]
     with pytest.raises(WireError, match="t2g-origin: missing"):
         wire.decode_chunk("T1_A.chunks-to-T3_C", header.manifest.encode(), bytes(4150), only, Site("T3_C"))
 
@@ -599,17 +599,17 @@ def test_what_nobody_could_read_is_not_written(samples: Any, rich_items: Any) ->
         replace(i, lfn=Lfn(f"/{'x' * 900}/{n}"), target=Lfn(f"/{'x' * 900}/{n}"))
         for n, i in enumerate(rich_items.items)
     )
-    with pytest.raises(WireError, match=f"over the cap of {gate.NESTED_BYTES_MAX}"):
+    with pytest.raises(WireError, match=f"over the cap of {wire.NESTED_BYTES_MAX}"):
         wire.encode(replace(rich_items, items=long))
 
 
 def test_a_manifest_at_its_cap_fits_its_plan(samples: Any, rich_items: Any) -> None:
     planned = samples["TransferPlanned"]["rich"]
     overhead = len(wire.encode(planned)) - len(wire.encode(planned.body))
-    assert gate.NESTED_BYTES_MAX + overhead < RECORD_BYTES_MAX
+    assert wire.NESTED_BYTES_MAX + overhead < RECORD_BYTES_MAX
     decided = samples["IntentDecided"]["rich"]
     overhead = len(wire.encode(decided)) - len(wire.encode(decided.body))
-    assert gate.NESTED_BYTES_MAX + overhead + 4 * 400 < RECORD_BYTES_MAX
+    assert wire.NESTED_BYTES_MAX + overhead + 4 * 400 < RECORD_BYTES_MAX
 
 
 @pytest.mark.parametrize("value", [None, b"", bytes(70_000), b"\xff" * 70_000])
@@ -646,7 +646,7 @@ def test_decode_value(samples: Any) -> None:
 
 
 def version(newest: dict[str, Any], older: dict[str, Any]) -> Any:
-    return gate._Version(m.LastSequence, 7, fastavro.parse_schema(older), fastavro.parse_schema(newest))
+    return wire._Version(m.LastSequence, 7, fastavro.parse_schema(older), fastavro.parse_schema(newest))
 
 
 def fields(*named: tuple[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import fastavro
 import pytest
 
 import schemas
-from streams.wire import avro, gate
+from streams import wire
+from streams.wire import avro
 
 GOLDEN = Path(__file__).parent / "golden"
 EVERY_ID = [(name, number) for name, numbers in schemas.versions().items() for number in numbers]
@@ -29,7 +30,7 @@ def golden_of(name: str, number: int, pair: dict[str, Any]) -> str:
     """What the file of a new id holds."""
     kinds = {
         kind: {
-            "bytes": gate._BY_ID[number].encode(value).hex(),
+            "bytes": wire._BY_ID[number].encode(value).hex(),
             "value": as_json(avro.writer(type(value))(value)),
         }
         for kind, value in pair.items()
@@ -64,7 +65,7 @@ def test_fingerprint_of_an_id_never_changes(name: str, number: int) -> None:
 def test_golden_bytes(name: str, number: int, kind: str) -> None:
     golden = read(name, number)[kind]
     framed = bytes.fromhex(golden["bytes"])
-    version = gate._BY_ID[number]
+    version = wire._BY_ID[number]
     record = version.decode(framed)
     assert type(record).__name__ == name
 

@@ -125,7 +125,7 @@ def test_memory_that_is_short_at_the_gate_is_no_fault_of_the_records(monkeypatch
     rig = Rig()
     record = rig.record(x.body())
     with monkeypatch.context() as patch:
-        patch.setattr("streams.wire.gate.fastavro.schemaless_reader", raises(MemoryError()))
+        patch.setattr("streams.wire.fastavro.schemaless_reader", raises(MemoryError()))
         with pytest.raises(MemoryError):
             rig.dispatcher.hear(**record)
     assert rig.dispatcher.hear(**record) is None

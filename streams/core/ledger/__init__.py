@@ -5,9 +5,9 @@
     judge                  Judgement: findings, what waits, what cannot be checked from here
 
 Parts: findings (values) · coverage (what was read) · spans · numbering (numbers and contents) · copies (I7) · journals,
-dead_letters, misplaced, forgeries (I6) · claims (rows) · transfers, intents (I1, I2, I4) · files (replicas) · clocks ·
-stale (open intents without news). Memory: 9 bytes a record, about 7 KB an intent, 24 bytes an item, 24 a replica. The
-gate has checked each record before: whose word it is, and that it does not contradict itself.
+dead_letters, odd_records (I6) · claims (rows) · transfers, intents (I1, I2, I4) · files (replicas) · clocks · stale
+(open intents without news). Memory: 9 bytes a record, about 7 KB an intent, 24 bytes an item, 24 a replica. The gate
+has checked each record before: whose word it is, and that it does not contradict itself.
 """
 
 from __future__ import annotations
@@ -21,49 +21,15 @@ from streams.core.ledger.copies import CopyJudge, GapJudge, Number, Whereabouts,
 from streams.core.ledger.coverage import Coverage
 from streams.core.ledger.dead_letters import DeadLetters
 from streams.core.ledger.files import ReplicaJudge
-from streams.core.ledger.findings import (
-    Finding,
-    FindingList,
-    IntentCounts,
-    Invariant,
-    Judgement,
-    LogPosition,
-    PartitionCount,
-    Remark,
-    Severity,
-)
-from streams.core.ledger.forgeries import Forgeries
+from streams.core.ledger.findings import FindingList, Invariant, Judgement, LogPosition, PartitionCount
 from streams.core.ledger.intents import IntentJudge
-from streams.core.ledger.journals import Journal, PartitionId, Reached, RefusedRecord
+from streams.core.ledger.journals import GRACE_MS, Journal, PartitionId, Reached, RefusedRecord
 from streams.core.ledger.journals import judge as judge_journal
-from streams.core.ledger.misplaced import Misplaced
 from streams.core.ledger.numbering import LastAnnounced, Stream, StreamId
+from streams.core.ledger.odd_records import OddRecords
 from streams.core.ledger.stale import Staleness
-from streams.core.ledger.stale_attempts import StaleAttempts
 from streams.core.names import Site
 from streams.core.topics import split
-
-__all__ = [
-    "Finding",
-    "FindingList",
-    "IntentCounts",
-    "Invariant",
-    "Judgement",
-    "Ledger",
-    "LogPosition",
-    "PartitionCount",
-    "Remark",
-    "Severity",
-    "Staleness",
-]
-
-GRACE_MS = 60_000
-"""Younger than this, a record missing at a mirror is in flight."""
-STALE_MS = 180_000
-"""An intent read and undecided for longer is silent: a home waits 60 s for lagging mirrors before it refuses."""
-
-WORKER_ROLES = frozenset({"worker"})
-"""Announcements of these roles show that somebody reads the journals of a site."""
 
 
 class Ledger:
@@ -88,9 +54,7 @@ class Ledger:
         self._closed: set[tuple[Site, str]] = set()
         self._dead_letters = DeadLetters(release)
         self._release = release
-        self._stale_attempts = StaleAttempts()
-        self._misplaced = Misplaced(partitions)
-        self._forgeries = Forgeries()
+        self._odd_records = OddRecords(partitions)
         self._replicas = ReplicaJudge()
         self._releases: dict[tuple[Site, str], int] = {}
         self._alive_ms: dict[Site, int] = {}
@@ -130,12 +94,10 @@ class Ledger:
                 self._replicas.hear(place, origin.at_ms, message)
         if journal.is_original:
             journal.date(place, logged_ms)
-            self._misplaced.pass_by(place, message)
             how = journal.judge_class(message, content)
+            self._odd_records.pass_by(place, message, how)
             if is_first:
                 stream.classify(origin.seq, how)
-            if isinstance(message, m.TransferProgress):
-                self._stale_attempts.pass_by(place, message, how)
             if isinstance(message, m.DeadLetter):
                 self._dead_letters.bury(place, origin, message)
 
@@ -200,12 +162,12 @@ class Ledger:
             return
         journal.refuse(place.offset, reason, at_ms)
         if speaks_for is not None:
-            self._forgeries.add(place, journal.writer, speaks_for, reason)
+            self._odd_records.forged(place, journal.writer, speaks_for, reason)
         if origin is not None and origin.site == journal.writer:
             stream = self._stream(journal, origin)
             journal.stand(stream, origin.seq)
             stream.note(origin.seq, record)
-            stream.refused_at(place.site).add(origin.seq)
+            stream.refused[place.site].add(origin.seq)
 
     def wanted(self) -> Mapping[PartitionId, set[Number]]:
         """Partitions to read once more, and the numbers to `locate` there; empty when nothing is amiss."""
@@ -237,8 +199,6 @@ class Ledger:
         now_ms: int,
         *,
         committed: Mapping[PartitionId, int] | None = None,
-        grace_ms: int = GRACE_MS,
-        stale_ms: int = STALE_MS,
         staleness: Staleness | None = None,
         findings: FindingList | None = None,
     ) -> Judgement:
@@ -247,23 +207,21 @@ class Ledger:
         `staleness`: of open intents without news. `findings`: holds what was found elsewhere, such as on disk.
         """
         findings = FindingList(now_ms) if findings is None else findings
-        reached = Reached(committed or {}, self._alive_ms, grace_ms, findings.latest_ms)
+        reached = Reached(committed or {}, self._alive_ms, findings.latest_ms)
         whole = self._coverage.whole
         for site in sorted(self._sites - whole):
             for invariant in (Invariant.CONSERVATION, Invariant.NOT_SILENT, Invariant.NO_GAP):
                 how = "not read whole" if site in self._coverage.read else "not read"
                 findings.cannot(invariant, f"journals of {site}: {how}")
         staleness = staleness or Staleness()
-        intents = IntentJudge(self._sites, whole, reached, stale_ms, findings, now_ms, staleness)
+        intents = IntentJudge(self._sites, whole, reached, findings, now_ms, staleness)
         counts = intents.judge_all(self._claims)
         partitions = self._judge_journals(intents.contradicting, reached, findings)
-        self._dead_letters.judge(self._journals, self._claims, self._releases, now_ms - grace_ms, findings)
+        self._dead_letters.judge(self._journals, self._claims, self._releases, now_ms - GRACE_MS, findings)
         self._replicas.judge(self._claims, whole, whole == self._sites, findings)
-        self._forgeries.judge(self._coverage.read, findings)
         judge_clocks(self._streams.values(), self._journals.values(), findings)
-        self._stale_attempts.judge(findings)
-        self._misplaced.judge(findings)
-        self._judge_streams(now_ms, grace_ms, findings)
+        self._odd_records.judge(self._coverage.read, findings)
+        self._judge_streams(now_ms, findings)
         return findings.close(partitions, counts)
 
     def _judge_journals(
@@ -277,22 +235,20 @@ class Ledger:
             for key, journal in sorted(self._journals.items())
         )
 
-    def _judge_streams(self, now_ms: int, grace_ms: int, findings: FindingList) -> None:
+    def _judge_streams(self, now_ms: int, findings: FindingList) -> None:
         self._copies.count(self._streams, self._closed, findings)
-        judge = GapJudge(self._streams, self._where, self._last(), self._coverage.read, now_ms - grace_ms, findings)
+        judge = GapJudge(self._streams, self._where, self._last(), self._coverage.read, now_ms - GRACE_MS, findings)
         for gap in self._copies.gaps(self._streams, self._closed):
             judge.judge(gap)
         for _, stream in sorted(self._streams.items()):
             judge_conflicts(stream, self._where, findings)
 
     def _announced(self, place: LogPosition, origin: m.Origin, message: m.SiteAnnounced, logged_ms: int) -> None:
-        if message.role in WORKER_ROLES:
+        if message.role == "worker":  # somebody reads the journals of this site
             self._alive_ms[origin.site] = max(logged_ms, self._alive_ms.get(origin.site, 0))
         for last in message.sequences:
             stream_id = StreamId(message.site, message.incarnation, last.topic, last.partition)
-            stream = self._streams.get(stream_id)
-            if stream is None:
-                stream = self._streams[stream_id] = Stream(stream_id, message.writer)
+            stream = self._stream_of(stream_id, message.writer)
             stream.announce(LastAnnounced(last.seq, origin.at_ms, place))
         if message.closing:
             self._closed.add((message.site, message.incarnation))
@@ -304,7 +260,7 @@ class Ledger:
     def _stand(self, journal: Journal, stream: Stream, seq: int) -> bool:
         """Enter that the number stands in this partition; whether it did not before."""
         journal.stand(stream, seq)
-        if stream.copy_at(journal.site).add(seq):
+        if stream.copies[journal.site].add(seq):
             return True
         journal.repeats += 1
         return False
@@ -330,8 +286,10 @@ class Ledger:
         stream = journal.streams.get(origin.incarnation)
         if stream is None:
             stream_id = StreamId(origin.site, origin.incarnation, journal.base, journal.partition)
-            stream = self._streams.get(stream_id)
-            if stream is None:
-                stream = self._streams[stream_id] = Stream(stream_id, origin.writer)
-            journal.streams[origin.incarnation] = stream
+            stream = journal.streams[origin.incarnation] = self._stream_of(stream_id, origin.writer)
         return stream
+
+    def _stream_of(self, stream_id: StreamId, writer: str) -> Stream:
+        if stream_id not in self._streams:
+            self._streams[stream_id] = Stream(stream_id, writer)
+        return self._streams[stream_id]

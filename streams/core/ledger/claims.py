@@ -7,6 +7,7 @@ and for a manifest's items 24 bytes each, so that a million files fit beside eac
 from __future__ import annotations
 
 from array import array
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -61,7 +62,6 @@ class Words(Generic[T]):
             self._said.append(Claim(content, word(), place, at_ms))
 
     def shared(self, word: T) -> T:
-        """`word`, or the equal one that is kept here already: two records often say the same."""
         return next((said.word for said in self._said if said.word == word), word)
 
     def __bool__(self) -> bool:
@@ -196,13 +196,7 @@ class TransferClaims:
 @dataclass(slots=True)
 class ManifestClaims:
     written: Words[ManifestClaim] = field(default_factory=Words)
-    transfers: dict[Destination, TransferClaims] = field(default_factory=dict)
-
-    def at(self, destination: Destination) -> TransferClaims:
-        found = self.transfers.get(destination)
-        if found is None:
-            found = self.transfers[destination] = TransferClaims()
-        return found
+    transfers: defaultdict[Destination, TransferClaims] = field(default_factory=lambda: defaultdict(TransferClaims))
 
 
 @dataclass(slots=True)
@@ -220,24 +214,16 @@ class IntentClaims:
 
 
 class Claims:
-    """All rows."""
-
     def __init__(self, digest: Digest) -> None:
-        self.intents: dict[IntentId, IntentClaims] = {}
+        self.intents: defaultdict[IntentId, IntentClaims] = defaultdict(IntentClaims)
         self._manifests: dict[ManifestId, ManifestClaims] = {}
         self._digest = digest
-
-    def intent(self, intent: IntentId) -> IntentClaims:
-        found = self.intents.get(intent)
-        if found is None:
-            found = self.intents[intent] = IntentClaims()
-        return found
 
     def manifest(self, manifest: ManifestId) -> ManifestClaims:
         found = self._manifests.get(manifest)
         if found is None:
             found = self._manifests[manifest] = ManifestClaims()
-            self.intent(manifest.intent).manifests[manifest.source_no, manifest.no] = found
+            self.intents[manifest.intent].manifests[manifest.source_no, manifest.no] = found
         return found
 
     def known(self, manifest: ManifestId) -> ManifestClaims | None:
@@ -251,41 +237,41 @@ class Claims:
         """
         at_ms = origin.at_ms
         if (intent := _intent_of(message)) is not None:
-            heard, asked = LastHeard(logged_ms, place, type(message).__name__), self.intent(intent)
+            heard, asked = LastHeard(logged_ms, place, type(message).__name__), self.intents[intent]
             if heard.later(asked.heard):
                 asked.heard = heard
         match message:
             case m.TransferReported():
-                row = self.manifest(message.manifest).at(message.destination)
+                row = self.manifest(message.manifest).transfers[message.destination]
                 report = ReportClaim((logged_ms, place.offset), message.waits_for)
                 if row.report is None or row.report.order <= report.order:
                     row.report = report
             case m.TransferProgress():
-                row = self.manifest(message.manifest).at(message.destination)
+                row = self.manifest(message.manifest).transfers[message.destination]
                 row.evidence = row.evidence | message.sealed
             case m.PartOpened():
-                row = self.manifest(message.manifest).at(origin.site)
+                row = self.manifest(message.manifest).transfers[origin.site]
                 row.evidence = row.evidence | message.present
             case m.TransferIntent():
-                self.intent(message.intent).bodies.add(content, place, at_ms, lambda: message)
+                self.intents[message.intent].bodies.add(content, place, at_ms, lambda: message)
             case m.IntentDecided():
-                asked = self.intent(message.intent)
+                asked = self.intents[message.intent]
                 said = asked.decisions.setdefault(message.decision_no, Words())
                 said.add(content, place, at_ms, lambda: _decided(message, asked.bodies))
             case m.ManifestWritten():
                 self.manifest(message.manifest).written.add(content, place, at_ms, lambda: self._written(message))
             case m.TransferPlanned():
-                row = self.manifest(message.manifest).at(message.destination)
+                row = self.manifest(message.manifest).transfers[message.destination]
                 if row.planned is None or place.rank < row.planned.rank:
                     row.planned = place
             case m.TransferClosed() if message.acknowledged:
-                row = self.manifest(message.manifest).at(origin.site)
+                row = self.manifest(message.manifest).transfers[origin.site]
                 row.closed.add(content, place, at_ms, lambda: row.completions.shared(message.completion))
             case m.CompletionRecord():
-                row = self.manifest(message.manifest).at(message.destination)
+                row = self.manifest(message.manifest).transfers[message.destination]
                 row.completions.add(content, place, at_ms, lambda: row.closed.shared(message))
             case m.FilesHeld() if message.manifest is not None:
-                row = self.manifest(message.manifest).at(message.site)
+                row = self.manifest(message.manifest).transfers[message.site]
                 row.held.add(content, place, at_ms, lambda: Files.of_held(message.files))
             case _:
                 pass

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from streams.core.ledger.coverage import Coverage
 from streams.core.ledger.findings import FindingList, Invariant, LogPosition
 from streams.core.ledger.journals import PartitionId
-from streams.core.ledger.numbering import Stream, StreamId
+from streams.core.ledger.numbering import ClockReading, Stream, StreamId
 from streams.core.names import Site
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.topics import ANNOUNCEMENTS, CHUNK_EVENTS, TO_EVERY_PEER, remote
@@ -35,24 +35,18 @@ class Gap:
     is_tail: bool
 
 
-@dataclass(frozen=True, slots=True)
-class LocatedGap:
-    place: LogPosition
-    at_ms: int
-
-
 @dataclass(slots=True)
 class Whereabouts:
-    """Answers of the second reading."""
+    """Answers of the second reading: where a number's record stands at a site, and when it was written."""
 
-    found: dict[tuple[StreamId, int, Site], list[LocatedGap]] = field(default_factory=dict)
+    found: dict[tuple[StreamId, int, Site], list[ClockReading]] = field(default_factory=dict)
 
     def add(self, stream: StreamId, seq: int, place: LogPosition, at_ms: int) -> None:
         seen = self.found.setdefault((stream, seq, place.site), [])
         if all(f.place != place for f in seen):
-            seen.append(LocatedGap(place, at_ms))
+            seen.append(ClockReading(at_ms, place))
 
-    def at(self, stream: StreamId, seq: int, site: Site | None) -> list[LocatedGap]:
+    def at(self, stream: StreamId, seq: int, site: Site | None) -> list[ClockReading]:
         return sorted(self.found.get((stream, seq, site), []), key=lambda f: f.place.rank) if site else []
 
 
@@ -103,7 +97,6 @@ class CopyJudge:
                 yield Gap(stream_id, site, missing, elsewhere, is_tail)
 
     def count(self, streams: Mapping[StreamId, Stream], closed: Set[tuple[Site, str]], findings: FindingList) -> None:
-        """Enter what was checked and what could not be."""
         for stream_id, stream in streams.items():
             if _is_payload(stream_id.topic):
                 findings.cannot(_I7, "numbers of payload topics: bounded retention, not a journal")
@@ -206,7 +199,7 @@ class GapJudge:
         else:
             self.findings.find(_I7, words, *around)
 
-    def _why(self, gap: Gap, here: list[LocatedGap]) -> str:
+    def _why(self, gap: Gap, here: list[ClockReading]) -> str:
         if gap.site == gap.stream.site:
             return "lost at its origin after it was mirrored"
         last = self.last_at.get((gap.site, topic_at(gap.stream, gap.site), gap.stream.partition))
@@ -217,7 +210,6 @@ class GapJudge:
 
 
 def judge_conflicts(stream: Stream, where: Whereabouts, findings: FindingList) -> None:
-    """A number that stands for two different records."""
     for seq in sorted(stream.conflicts):
         places = [f.place for site in stream.sites for f in where.at(stream.id, seq, site)]
         words = f"number {seq} of {stream.called} stands for two different records"

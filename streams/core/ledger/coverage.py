@@ -8,29 +8,22 @@ from streams.core.names import Site
 
 
 class Coverage:
-    """Journals by site and topic, as it is named there. `read`: sites whose journals are all replayed."""
+    """Journals by site and topic, as it is named there. `read`: sites of which anything was read."""
 
     def __init__(self, read: Iterable[Site]) -> None:
-        self._read = frozenset(read)
+        self.read = frozenset(read)
         self._lost: set[tuple[Site, str]] = set()
 
     @property
-    def read(self) -> frozenset[Site]:
-        """Sites of which anything was read."""
-        return self._read
-
-    @property
     def whole(self) -> frozenset[Site]:
-        """Sites whose journals were all read whole."""
-        return self._read - {site for site, _ in self._lost}
+        return self.read - {site for site, _ in self._lost}
 
     def has(self, site: Site, topic: str) -> bool:
-        """Whether this journal was read whole."""
-        return site in self._read and (site, topic) not in self._lost
+        return site in self.read and (site, topic) not in self._lost
 
     def lose(self, site: Site, topic: str | None = None) -> None:
         """A journal (every journal of the site) is not there whole: what was heard counts, the rest is unknown."""
         if topic is None:
-            self._read -= {site}
+            self.read -= {site}
         else:
             self._lost.add((site, topic))

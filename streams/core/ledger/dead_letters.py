@@ -126,7 +126,7 @@ class DeadLetters:
     ) -> None:
         if buried.said_again:
             return
-        if buried.intent is not None and len(claims.intent(buried.intent).bodies.ranked) > 1:
+        if buried.intent is not None and len(claims.intents[buried.intent].bodies.ranked) > 1:
             return
         words = f"a dead letter refuses a {buried.kind} that the gate accepts ({letter.reason})"
         name = f"{letter.place.partition}:{letter.place.offset}"

@@ -109,7 +109,6 @@ class ReplicaJudge:
         return known[by]
 
     def locate(self, place: LogPosition, message: Callable[[], m.Message | None]) -> None:
-        """A record of the second reading."""
         files = self._asked.get(place)
         if not files:
             return

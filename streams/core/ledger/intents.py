@@ -6,7 +6,6 @@ Two decisions of one number are no finding: the number makes it a proposal, of w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 
 from streams.core import records as m
 from streams.core.ledger.claims import Claim, Claims, IntentClaims, ManifestClaim, ManifestClaims
@@ -18,25 +17,22 @@ from streams.core.names import IntentId, ManifestId, Site
 from streams.core.topics import INTENTS
 
 _I1, _I6 = Invariant.CONSERVATION, Invariant.NOT_SILENT
+STALE_MS = 180_000
+"""An intent read and undecided for longer is silent: a home waits 60 s for lagging mirrors before it refuses."""
 
 
 class IntentJudge:
-    """Judges intents, and counts how each stands. `stale_ms`: an intent read and undecided for longer is silent."""
-
     def __init__(
         self,
-        sites: Iterable[Site],
-        read: Iterable[Site],
+        sites: frozenset[Site],
+        read: frozenset[Site],
         reached: Reached,
-        stale_ms: int,
         findings: FindingList,
         now_ms: int,
         staleness: Staleness,
     ) -> None:
         self._now_ms, self._staleness = now_ms, staleness
-        self._sites, self._read = frozenset(sites), frozenset(read)
-        self._reached, self._stale_ms, self._findings = reached, stale_ms, findings
-        self._transfers = TransferJudge(self._sites, self._read, findings)
+        self._sites, self._read, self._reached, self._findings = sites, read, reached, findings
         self._counts: Counter[str] = Counter()
         self.contradicting: dict[LogPosition, RefusedRecord] = {}
         """Second bodies under an intent's id: only a dead letter at home answers for them."""
@@ -54,7 +50,8 @@ class IntentJudge:
         for (source_no, no), manifest in sorted(row.manifests.items()):
             self._counts["manifests"] += 1
             for site, transfer in sorted(manifest.transfers.items()):
-                self._transfers.judge(ManifestId.of(intent, source_no, no), site, row, manifest, transfer)
+                manifest_id = ManifestId.of(intent, source_no, no)
+                TransferJudge(self._sites, self._read, self._findings, manifest_id, site, transfer).judge(row, manifest)
                 if (done := transfer.completions.first) is not None:
                     self._counts["completions"] += 1
                     self._counts["files"] += done.word.sealed.size
@@ -108,7 +105,7 @@ class IntentJudge:
 
     def _undecided(self, intent: IntentId, body: Claim[m.TransferIntent]) -> None:
         waited_ms = self._reached.alive_after(intent.home, body.at_ms)
-        is_stale = body.place.topic == INTENTS and waited_ms > self._stale_ms
+        is_stale = body.place.topic == INTENTS and waited_ms > STALE_MS
         if is_stale and self._reached.passed(body.place, body.at_ms):
             since = (
                 f"for {waited_ms // 1000} s"

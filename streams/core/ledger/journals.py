@@ -15,6 +15,8 @@ from streams.core.ledger.numbering import Class, ClockReading, Stream, StreamId
 from streams.core.ledger.spans import SpanSet
 from streams.core.names import Site
 
+GRACE_MS = 60_000
+"""Younger than this, a record missing at a mirror is in flight."""
 SAMPLES_MAX = 1000
 """Refused records of one partition that are remembered with their reason; the others are counted."""
 
@@ -64,7 +66,6 @@ class Journal:
         self.last_stream, self.last_seq = stream, seq
 
     def date(self, place: LogPosition, logged_ms: int) -> None:
-        """Note when its own log took a record."""
         if self.dated is None or logged_ms > self.dated.at_ms:
             self.dated = ClockReading(logged_ms, place)
 
@@ -80,11 +81,13 @@ class Journal:
 
     def judge_class(self, message: m.Message, content: int) -> Class:
         """APPLIED, DUPLICATE or SUPERSEDED; remembers the highest number heard of each row and fact."""
-        key, number, highest_wins = _numbered(message)
-        if key is None:
-            return Class.APPLIED
+        names, numbered = _ROWS.get(type(message), ((), ""))
+        if not names or (isinstance(message, m.FilesHeld) and message.manifest is None):
+            return Class.APPLIED  # it stands for itself
+        key = hash((type(message), *(getattr(message, name) for name in names)))
+        number: int = getattr(message, numbered) if numbered else 0
         before, now = self.latest.get(key), number << 32 | (content & 0xFFFFFFFF)
-        if before is None or (highest_wins and number > before >> 32):
+        if before is None or number > before >> 32:
             self.latest[key] = now
             return Class.APPLIED
         if before == now:
@@ -95,39 +98,23 @@ class Journal:
         return Class.SUPERSEDED
 
 
-def _numbered(message: m.Message) -> tuple[int | None, int, bool]:
-    """(hash of what it is about, its number, whether a higher one counts more); no key: it stands for itself."""
-    match message:
-        case m.TransferIntent():
-            return hash((0, message.intent)), 0, False
-        case m.IntentDecided():
-            return hash((1, message.intent)), message.decision_no, True
-        case m.ManifestWritten():
-            return hash((2, message.intent, message.source_no, message.no)), 0, False
-        case m.TransferPlanned():
-            return hash((3, message.manifest)), message.decision_no, True
-        case m.TransferDecided():
-            return hash((4, message.manifest)), message.decision_no, True
-        case m.PartOpened():
-            return hash((5, message.manifest)), message.attempt, True
-        case m.PartLost():
-            return hash((6, message.manifest)), message.attempt, True
-        case m.LeaseExpired():
-            return hash((7, message.manifest, message.source)), message.request_no, True
-        case m.TransferClosed():
-            return hash((8, message.manifest, message.acknowledged)), 0, False
-        case m.ChunksRequested():
-            return hash((9, message.manifest, message.source)), message.request_no, True
-        case m.TransferProgress():
-            return hash((10, message.manifest, message.destination)), message.attempt, True
-        case m.TransferReported():
-            return hash((11, message.manifest, message.destination)), message.decision_no, True
-        case m.CompletionRecord():
-            return hash((12, message.manifest)), 0, False
-        case m.FilesHeld() if message.manifest is not None:
-            return hash((13, message.manifest, message.dataset)), 0, False
-        case _:
-            return None, 0, False
+_ROWS: Mapping[type, tuple[tuple[str, ...], str]] = {
+    m.TransferIntent: (("intent",), ""),
+    m.IntentDecided: (("intent",), "decision_no"),
+    m.ManifestWritten: (("intent", "source_no", "no"), ""),
+    m.TransferPlanned: (("manifest",), "decision_no"),
+    m.TransferDecided: (("manifest",), "decision_no"),
+    m.PartOpened: (("manifest",), "attempt"),
+    m.PartLost: (("manifest",), "attempt"),
+    m.LeaseExpired: (("manifest", "source"), "request_no"),
+    m.TransferClosed: (("manifest", "acknowledged"), ""),
+    m.ChunksRequested: (("manifest", "source"), "request_no"),
+    m.TransferProgress: (("manifest", "destination"), "attempt"),
+    m.TransferReported: (("manifest", "destination"), "decision_no"),
+    m.CompletionRecord: (("manifest",), ""),
+    m.FilesHeld: (("manifest", "dataset"), ""),
+}
+"""What a fact is about, and its number, of which the highest counts; "": there is one word on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +123,6 @@ class Reached:
 
     committed: Mapping[PartitionId, int]
     alive_ms: Mapping[Site, int]
-    grace_ms: int
     latest_ms: int
     """What is dated later was dated by a wrong clock."""
 
@@ -147,11 +133,11 @@ class Reached:
         return min(self.alive_ms[site], self.latest_ms) - (at_ms if at_ms <= self.latest_ms else 0)
 
     def passed(self, place: LogPosition, at_ms: int) -> bool:
-        """Whether a worker must have met the record. Without a committed offset: one was alive `grace_ms` later."""
-        committed = self.committed.get((place.site, place.topic, place.partition))
+        """Whether a worker must have met the record. Without a committed offset: one was alive GRACE_MS later."""
+        committed = self.committed.get(place[:3])
         if committed is not None:
             return place.offset < committed
-        return self.alive_after(place.site, at_ms) > self.grace_ms
+        return self.alive_after(place.site, at_ms) > GRACE_MS
 
 
 def judge(

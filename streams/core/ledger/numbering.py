@@ -7,6 +7,7 @@ contents stand in a dense array (9 bytes a record) only while numbers stay close
 from __future__ import annotations
 
 from array import array
+from collections import defaultdict
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
@@ -62,22 +63,23 @@ class Stream:
         "_classes",
         "_contents",
         "_far",
-        "_refused",
         "ahead",
         "announced",
         "conflicts",
         "copies",
         "id",
         "latest",
+        "refused",
         "writer",
     )
 
     def __init__(self, id: StreamId, writer: str) -> None:
         self.id = id
         self.writer = writer
-        self.copies: dict[Site, SpanSet] = {}
+        self.copies: defaultdict[Site, SpanSet] = defaultdict(SpanSet)
         """Where numbers stand whose records passed the gate."""
-        self._refused: dict[Site, SpanSet] = {}
+        self.refused: defaultdict[Site, SpanSet] = defaultdict(SpanSet)
+        """Where numbers stand in records which the gate refused."""
         self.announced: LastAnnounced | None = None
         self.latest: ClockReading | None = None
         """Its latest date, as the writer has it."""
@@ -96,30 +98,20 @@ class Stream:
         if at_ms > logged_ms and (self.ahead is None or at_ms - logged_ms > self.ahead.at_ms):
             self.ahead = ClockReading(at_ms - logged_ms, place)
 
-    def copy_at(self, site: Site) -> SpanSet:
-        found = self.copies.get(site)
-        if found is None:
-            found = self.copies[site] = SpanSet()
-        return found
-
-    def refused_at(self, site: Site) -> SpanSet:
-        """Numbers that stand at `site` in records which the gate refused."""
-        return self._refused.setdefault(site, SpanSet())
-
     @property
     def sites(self) -> list[Site]:
         """Where any number stands, the origin first."""
-        return sorted(self.copies.keys() | self._refused.keys(), key=lambda s: (s != self.id.site, s))
+        return sorted(self.copies.keys() | self.refused.keys(), key=lambda s: (s != self.id.site, s))
 
     def here(self, site: Site) -> Ranges:
         """Numbers that stand at `site`, refused or not."""
         found = self.copies[site].ranges if site in self.copies else EMPTY
-        return found | self._refused[site].ranges if site in self._refused else found
+        return found | self.refused[site].ranges if site in self.refused else found
 
     @property
     def last(self) -> int:
         """The highest number that stands anywhere, -1 if none."""
-        return max((s.last for of in (self.copies, self._refused) for s in of.values()), default=-1)
+        return max((s.last for of in (self.copies, self.refused) for s in of.values()), default=-1)
 
     def _content(self, seq: int) -> int:
         if seq < len(self._contents) and self._contents[seq]:
@@ -127,7 +119,6 @@ class Stream:
         return self._far[seq][0] if seq in self._far else 0
 
     def knows(self, seq: int, content: int) -> bool:
-        """Whether `seq` was seen anywhere, standing for `content` (a 64-bit hash of the record)."""
         return self._content(seq) == _tagged(content)
 
     def note(self, seq: int, content: int) -> bool:
@@ -173,7 +164,6 @@ class Stream:
 
     @property
     def called(self) -> str:
-        """The stream in words."""
         site, incarnation, topic, partition = self.id
         return f"{self.writer} at {site} ({incarnation}) in {topic}[{partition}]"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import NoReturn
 
 from streams.core import records as m
 from streams.core.intent import State
@@ -13,7 +12,7 @@ from streams.core.ranges import EMPTY, Ranges
 from streams.core.readers.reader import IntentReader, Known
 from streams.core.readers.row import ReaderRow
 from streams.core.readers.window import RETRY_MS, Ask, Came, FetchWindow
-from streams.errors import InvalidName, NeverWorks, UsageError
+from streams.errors import InvalidName, UsageError
 
 REQUESTS = 4
 """What may be ahead is asked for in so many parts, so that one is on its way while another is worked on."""
@@ -32,6 +31,7 @@ class OrderedReader(IntentReader[ReaderRow]):
         """Of open rows, in the order of the chain."""
         self._attempt = 0
         self._handed = ""
+        self._fails_unheard = False
         self._unclaimed: list[ReaderRow] = []
         self._given = None if position is None else _parsed(position, known.row.intent)
 
@@ -65,9 +65,8 @@ class OrderedReader(IntentReader[ReaderRow]):
             return min(row.total, at)
         return row.total if (body.source_no, body.no) < (source_no, no) else 0
 
-    def refuse(self, endpoint: str) -> NoReturn:
-        what = f"workers share {self.destination}, by `transfer2go event work`"
-        raise NeverWorks(what, next="publish an intent for a name of its own")
+    def read_otherwise(self, endpoint: str) -> str:
+        return f"workers share {self.destination}, by `transfer2go event work`"
 
     def windows(self, manifest: ManifestId) -> Iterable[FetchWindow]:
         window = self._windows.get(manifest)
@@ -81,13 +80,13 @@ class OrderedReader(IntentReader[ReaderRow]):
         Nothing behind an item that failed before the log has heard that it did: whoever goes on from a position behind
         it would take it for worked on.
         """
-        self.urgent = False
+        self._fails_unheard = False
         if self.stopped:
             return None
         for manifest, window in self._windows.items():
             row, over = self.rows[manifest], window.over
             if row.fails_unheard(window.at):
-                self.urgent = True
+                self._fails_unheard = True
                 return None
             if over:
                 continue
@@ -114,6 +113,11 @@ class OrderedReader(IntentReader[ReaderRow]):
         return self._handed
 
     # what is owed
+
+    @property
+    def urgent(self) -> bool:
+        """What comes next is handed out once the log knows what failed before it."""
+        return self._fails_unheard
 
     def asks(self, now_ms: int, lease_ms: int, retry_ms: int = RETRY_MS) -> list[Ask]:
         """What to ask for now: in order, and never more than `ahead_bytes` before it is worked on.
@@ -160,7 +164,7 @@ class OrderedReader(IntentReader[ReaderRow]):
             yield self.rows[manifest], words, None if refused is None else refused.reason
 
     def waits_for(self, retry_ms: int = RETRY_MS) -> str:
-        if self.urgent:
+        if self._fails_unheard:
             return f"the log of {self.destination.site} to take what failed"
         for window in self._windows.values():
             if not window.over:

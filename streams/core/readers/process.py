@@ -94,8 +94,5 @@ class ReaderProcess:
             until_ms=now_ms + self._lease_ms,
         )
 
-    def tells(self) -> list[m.TransferProgress | m.CompletionRecord]:
-        return self.reader.tells()
-
     def reports(self) -> list[m.TransferReported]:
         return self.reader.reports(self._retry_ms)

@@ -55,20 +55,20 @@ def ranges_of(manifest: Manifest) -> Iterator[Range]:
                 yield Range(number, k, start, min(start + each, last))
 
 
-def lane_of(manifest: ManifestId, part: Range, lanes: int) -> int:
-    """The lane that a range belongs to.
+def slot_of(manifest: ManifestId, part: Range, slots: int) -> int:
+    """The slot that a range belongs to.
 
-    An item's go round all lanes, in steps that keep the next few far apart: whichever lanes a worker has, side by side
+    An item's go round all slots, in steps that keep the next few far apart: whichever slots a worker has, side by side
     or every fourth, about as many ranges are in them as in another's.
     """
-    return (murmur2(f"{manifest}#{part.item}".encode()) + part.k * _step(lanes)) % lanes
+    return (murmur2(f"{manifest}#{part.item}".encode()) + part.k * _step(slots)) % slots
 
 
 @cache
-def _step(lanes: int) -> int:
-    """The number nearest to the golden section of `lanes` that has no divisor in common with it."""
-    golden = lanes * 0.6180339887
-    return min((n for n in range(1, lanes + 1) if gcd(n, lanes) == 1), key=lambda n: abs(n - golden))
+def _step(slots: int) -> int:
+    """The number nearest to the golden section of `slots` that has no divisor in common with it."""
+    golden = slots * 0.6180339887
+    return min((n for n in range(1, slots + 1) if gcd(n, slots) == 1), key=lambda n: abs(n - golden))
 
 
 @dataclass(frozen=True, slots=True)

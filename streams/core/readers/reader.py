@@ -71,8 +71,6 @@ class IntentReader(ABC, Generic[Row]):
         """Manifests that were entered."""
         self.open: dict[ManifestId, Row] = {}
         """Those whose last word is not heard."""
-        self.urgent = False
-        """Whether it waits for what it has to tell."""
         self._has_come = False
 
     # the intent
@@ -129,13 +127,13 @@ class IntentReader(ABC, Generic[Row]):
     def hear_progress(self, said: m.TransferProgress) -> None:
         """The next record of a manifest's partition that counts. NeverWorks for one of another kind of reader."""
         if said.endpoint != self.endpoint:
-            self.refuse(said.endpoint)
+            raise NeverWorks(self.read_otherwise(said.endpoint), next="publish an intent for a name of its own")
         if (row := self.rows.get(said.manifest)) is not None:
             row.hear(said)
 
     @abstractmethod
-    def refuse(self, endpoint: str) -> None:
-        """Somebody of another kind reads under the name. Raises NeverWorks."""
+    def read_otherwise(self, endpoint: str) -> str:
+        """In words: another kind of reader has the name."""
 
     @abstractmethod
     def windows(self, manifest: ManifestId) -> Iterable[FetchWindow]:
@@ -150,6 +148,11 @@ class IntentReader(ABC, Generic[Row]):
             window.served(header.request_no, now_ms)
 
     # what is owed
+
+    @property
+    @abstractmethod
+    def urgent(self) -> bool:
+        """Whether something waits for what it has to tell."""
 
     @abstractmethod
     def asks(self, now_ms: int, lease_ms: int, retry_ms: int) -> Sequence[Ask]:

@@ -8,18 +8,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NoReturn
 
 from streams.core import records as m
 from streams.core.intent import State
 from streams.core.names import Destination, ManifestId, shown
 from streams.core.ranges import Ranges
-from streams.core.readers.ranges import Range, lane_of, ranges_of
+from streams.core.readers.ranges import Range, ranges_of, slot_of
 from streams.core.readers.reader import IntentReader, Known
 from streams.core.readers.row import STOPPED, ReaderRow
 from streams.core.readers.window import RETRY_MS, Ask, Came, FetchWindow, RefusedItem
 from streams.core.topics import partition_of
-from streams.errors import NeverWorks
 
 HANDS_MAX = 2
 """Ranges at once: one that is worked on, one that is fetched meanwhile."""
@@ -28,14 +26,14 @@ PAUSED_MAX = 32
 
 
 class SharedRow(ReaderRow):
-    """A manifest and its ranges, by the lane that they belong to."""
+    """A manifest and its ranges, by the slot that they belong to."""
 
-    def __init__(self, body: m.ManifestWritten, destination: Destination, endpoint: str, lanes: int) -> None:
+    def __init__(self, body: m.ManifestWritten, destination: Destination, endpoint: str, slots: int) -> None:
         super().__init__(body, destination, endpoint)
         self.ranges = tuple(ranges_of(self.manifest))
-        self.by_lane: dict[int, list[Range]] = {}
+        self.by_slot: dict[int, list[Range]] = {}
         for part in self.ranges:
-            self.by_lane.setdefault(lane_of(self.id, part, lanes), []).append(part)
+            self.by_slot.setdefault(slot_of(self.id, part, slots), []).append(part)
 
     def hear(self, said: m.TransferProgress, *, stopped: bool = False) -> None:
         super().hear(said, stopped=stopped or said.attempt >= STOPPED)
@@ -49,9 +47,9 @@ class SharedRow(ReaderRow):
         there = self.verified.covers(part.start, part.stop) or self.own.covers(part.start, part.stop)
         return not (self.closed or there or part.item in self.given_up)
 
-    def likely(self, lane: int) -> Iterator[Range]:
-        """What the owner of a lane may be working on: its first open range, or what follows the last confirmed."""
-        parts = self.by_lane.get(lane, [])
+    def likely(self, slot: int) -> Iterator[Range]:
+        """What the owner of a slot may be working on: its first open range, or what follows the last confirmed."""
+        parts = self.by_slot.get(slot, [])
         confirmed = [n for n, part in enumerate(parts) if self.verified.covers(part.start, part.stop)]
         for start in {0, max(confirmed, default=-1) + 1}:
             yield from islice(filter(self.is_open, parts[start:]), 1)
@@ -63,7 +61,7 @@ class Hand:
 
     row: SharedRow
     part: Range
-    lane: int
+    slot: int
     window: FetchWindow
     came: list[tuple[Came, int]] = field(default_factory=list)
     """Segments in order, each with the position from which on it is meant."""
@@ -89,14 +87,14 @@ class Hand:
 
 
 class SharedReader(IntentReader[SharedRow]):
-    """One process's part in a pool. `mine` are the lanes that it holds now."""
+    """One process's part in a pool. `mine` are the slots that it holds now."""
 
     exclusive = False
     endpoint = "pool"
 
-    def __init__(self, known: Known, destination: Destination, lanes: int) -> None:
+    def __init__(self, known: Known, destination: Destination, slots: int) -> None:
         super().__init__(known, destination)
-        self.lanes = lanes
+        self.slots = slots
         self.mine: frozenset[int] = frozenset()
         self.hands: list[Hand] = []
         self.refused: dict[tuple[ManifestId, int], RefusedItem] = {}
@@ -107,14 +105,13 @@ class SharedReader(IntentReader[SharedRow]):
     # what is heard
 
     def enter(self, body: m.ManifestWritten, told: Sequence[m.TransferProgress], attempt: int) -> None:
-        row = SharedRow(body, self.destination, self.endpoint, self.lanes)
+        row = SharedRow(body, self.destination, self.endpoint, self.slots)
         self.rows[body.manifest] = self.open[body.manifest] = row
         for said in told:
             self.hear_progress(said)
 
-    def refuse(self, endpoint: str) -> NoReturn:
-        what = f"{self.destination} is read by another kind of consumer ({shown(endpoint, 40)})"
-        raise NeverWorks(what, next="publish an intent for a name of its own")
+    def read_otherwise(self, endpoint: str) -> str:
+        return f"{self.destination} is read by another kind of consumer ({shown(endpoint, 40)})"
 
     def windows(self, manifest: ManifestId) -> Iterable[FetchWindow]:
         return (hand.window for hand in self.hands if hand.row.id == manifest)
@@ -144,7 +141,7 @@ class SharedReader(IntentReader[SharedRow]):
     def _stands(self, retry_ms: int) -> Iterable[tuple[ReaderRow, str, m.Reason | None]]:
         """Of each manifest one worker speaks."""
         for row in self.open.values():
-            if row.closed or partition_of(row.id, self.lanes) not in self.mine:
+            if row.closed or partition_of(row.id, self.slots) not in self.mine:
                 continue
             item = next((item for manifest, item in self.refused if manifest == row.id), None)
             if item is None:
@@ -156,13 +153,13 @@ class SharedReader(IntentReader[SharedRow]):
     # what this process works on
 
     def assigned(self, mine: Collection[int]) -> None:
-        """The lanes held from now on. What is only fetched of a lane that is lost is dropped; what is worked on is
-        worked on to its end. So of a lane that is gained, what its last owner may have in hand is left for later."""
+        """The slots held from now on. What is only fetched of a slot that is lost is dropped; what is worked on is
+        worked on to its end. So of a slot that is gained, what its last owner may have in hand is left for later."""
         gained = set(mine) - self.mine
-        if len(mine) < self.lanes:  # who has them all is alone
-            self._later |= {(row.id, part) for row in self._in_order() for lane in gained for part in row.likely(lane)}
+        if len(mine) < self.slots:  # who has them all is alone
+            self._later |= {(row.id, part) for row in self._in_order() for slot in gained for part in row.likely(slot)}
         self.mine = frozenset(mine)
-        self.hands = [hand for hand in self.hands if hand.busy or hand.lane in self.mine]
+        self.hands = [hand for hand in self.hands if hand.busy or hand.slot in self.mine]
 
     def fill(self, now_ms: int = 0) -> list[Hand]:
         """Drop what others confirmed or no source can read now, and take ranges while a hand is free; those that were
@@ -175,8 +172,8 @@ class SharedReader(IntentReader[SharedRow]):
         self.hands = [hand for hand in self.hands if hand.busy or hand.is_open]
         taken: list[Hand] = []
         while len(self.hands) < HANDS_MAX and not self.stopped and (found := self._next(now_ms)) is not None:
-            row, part, lane = found
-            hand = Hand(row, part, lane, FetchWindow(row.manifest, {}, (part.start, part.stop)))
+            row, part, slot = found
+            hand = Hand(row, part, slot, FetchWindow(row.manifest, {}, (part.start, part.stop)))
             self.hands.append(hand)
             taken.append(hand)
         return taken
@@ -203,21 +200,21 @@ class SharedReader(IntentReader[SharedRow]):
         if len(paused) >= PAUSED_MAX:
             return None
         put_off: tuple[SharedRow, Range, int] | None = None
-        for row, part, lane in self._to_do():
+        for row, part, slot in self._to_do():
             if (row.id, part) in held or (row.id, part.item) in paused:
                 continue
             if (row.id, part) not in self._later and (row.id, part.item) not in self.refused:
-                return row, part, lane
-            put_off = put_off or (row, part, lane)
+                return row, part, slot
+            put_off = put_off or (row, part, slot)
         return put_off
 
     def _to_do(self) -> Iterator[tuple[SharedRow, Range, int]]:
         for row in self._in_order():
             found = []
-            for lane in self.mine & row.by_lane.keys():
-                row.by_lane[lane] = [part for part in row.by_lane[lane] if row.is_open(part)]
-                found += [(part, lane) for part in row.by_lane[lane]]
-            yield from ((row, part, lane) for part, lane in sorted(found))
+            for slot in self.mine & row.by_slot.keys():
+                row.by_slot[slot] = [part for part in row.by_slot[slot] if row.is_open(part)]
+                found += [(part, slot) for part in row.by_slot[slot]]
+            yield from ((row, part, slot) for part, slot in sorted(found))
 
     def _in_order(self) -> list[SharedRow]:
         return [self.open[key] for key in sorted(self.open, key=lambda key: (key.source_no, key.no))]
@@ -233,8 +230,8 @@ class SharedReader(IntentReader[SharedRow]):
         return entered and (self.state is State.CANCELLED or self.known.row.chain.last) and not self.open
 
     @property
-    def untold(self) -> bool:
-        """Whether a last word should be said at once."""
+    def urgent(self) -> bool:
+        """A last word does: nothing comes behind it."""
         return any(row.closed for row in self.open.values())
 
     @property

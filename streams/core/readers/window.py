@@ -112,7 +112,7 @@ class FetchWindow:
         if self.untouched:
             return 0
         held = Ranges((came.start, came.stop) for came in self._came) | Ranges([(0, self._reach)])
-        return (held - self.excused - Ranges([(0, self.at)])).size * self.manifest.unit_bytes
+        return (held - self.excused - Ranges([(0, self.at)])).size * self.manifest.index.unit_bytes
 
     @property
     def untouched(self) -> bool:
@@ -211,7 +211,7 @@ class FetchWindow:
         item = next(self.manifest.line.pieces(start, stop)).item
         source = self._holder(item)
         stop = self._same_holder(item, stop, source)
-        ranges = Ranges([(start, min(stop, start + max(1, bytes_max // self.manifest.unit_bytes)))])
+        ranges = Ranges([(start, min(stop, start + max(1, bytes_max // self.manifest.index.unit_bytes)))])
         self.asked.append(OpenRequest(source, ranges, now_ms + lease_ms, now_ms + LEASES_MAX * lease_ms))
         self._reach = max(self._reach, ranges.spans[0][1])
         return Ask(self, source, ranges)

@@ -13,7 +13,6 @@ from __future__ import annotations
 from streams.core.records.chunks import ChunkHeader, ChunksRequested, ChunksServed, RequestedItem, Segment
 from streams.core.records.intents import IntentAsked, IntentDecided, TransferIntent
 from streams.core.records.manifests import Item, ManifestWritten, item_fault
-from streams.core.records.origin import Origin
 from streams.core.records.registry import (
     Row,
     allowed_in,
@@ -27,7 +26,7 @@ from streams.core.records.registry import (
     topic_of,
 )
 from streams.core.records.replicas import FilesHeld, FilesLost, HeldFile
-from streams.core.records.sites import DeadLetter, LastSequence, SiteAnnounced
+from streams.core.records.sites import DeadLetter, LastSequence, Origin, SiteAnnounced
 from streams.core.records.transfers import (
     CompletionRecord,
     LeaseExpired,

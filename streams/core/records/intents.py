@@ -26,7 +26,7 @@ def _intent(i: TransferIntent) -> str | None:
 
 
 def _part(i: TransferIntent) -> str | None:
-    entries = i.selection is not None and i.selection.startswith(parts.ENTRIES)
+    entries = parts.means_entries(i.selection)
     if i.format is not None and (not entries or i.format not in parts.FORMATS):
         return f"format: of entries only, one of {', '.join(parts.FORMATS)}"
     if not entries and (consumer := next((d for d in i.destinations if d.consumer), None)) is not None:

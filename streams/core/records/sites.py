@@ -1,4 +1,4 @@
-"""Records of a site's writers: that they live, and what they refused."""
+"""Records of a site's writers: that they live, and what they refused; and the header that says who wrote a record."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streams.core import topics
 from streams.core.names import Site, Text
 from streams.core.records import field_checks
 from streams.core.records.limits import KEY_BYTES_MAX, VALUE_BYTES_MAX
-from streams.core.records.registry import record
+from streams.core.records.registry import checked, record
 
 _API = re.compile(r"https?://[A-Za-z0-9.\[\]:_-]+(?:/[A-Za-z0-9._/-]*)?")
 
@@ -73,3 +73,19 @@ class DeadLetter:
     value: bytes
     origin_site: str
     """Site of the refused record's origin header, "" when unreadable."""
+
+
+def _origin(o: Origin) -> str | None:
+    return field_checks.word("writer", o.writer) or field_checks.word("incarnation", o.incarnation)
+
+
+@checked(_origin)
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who wrote a record and its place in the writer's own count; travels in a header, preserved by mirrors."""
+
+    site: Site
+    writer: str
+    incarnation: str
+    seq: int
+    at_ms: int

@@ -10,7 +10,6 @@ sorted and named once, so equal selections have equal texts. It is printable ASC
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 
@@ -83,11 +82,6 @@ class ObjectSelection:
     def one(self) -> str | None:
         """The name, where exactly one is asked for and no glob."""
         return self.exact[0] if len(self.names) == len(self.exact) == 1 else None
-
-    @property
-    def tag(self) -> str:
-        """12 hex digits that stand for this selection in the name of a landed file."""
-        return hashlib.sha256(str(self).encode()).hexdigest()[:12]
 
 
 def exactly(name: str) -> ObjectSelection:

@@ -41,14 +41,22 @@ def canonical(text: str) -> str:
     return found
 
 
+def means_entries(text: str | None) -> bool:
+    return text is not None and text.startswith(ENTRIES)
+
+
+def means_objects(text: str | None) -> bool:
+    return text is not None and text.startswith(OBJECTS)
+
+
 def entries_of(text: str) -> EventSelection | None:
     """The entries that a part means; None where it means no entries."""
-    return EventSelection.parse(text[len(ENTRIES) :]) if text.startswith(ENTRIES) else None
+    return EventSelection.parse(text[len(ENTRIES) :]) if means_entries(text) else None
 
 
 def objects_of(text: str) -> ObjectSelection | None:
     """The objects that a part means; None where it means none."""
-    return ObjectSelection.parse(text[len(OBJECTS) :]) if text.startswith(OBJECTS) else None
+    return ObjectSelection.parse(text[len(OBJECTS) :]) if means_objects(text) else None
 
 
 def of_object(name: str) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import io
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 
 from streams.events.final_files.final_file import FinalFile
-from streams.storage import syscalls
 from streams.storage.checksums import ADLER32_EMPTY, adler32
+from streams.storage.writeback import UncachedWrites
 
 _WRITE_BYTES = 1 << 20
 
@@ -59,7 +57,7 @@ class _Sink(io.RawIOBase):
         self._fd = fd
         self._held = bytearray()
         self._written = 0
-        self._uncached = True
+        self._uncached = UncachedWrites()
         self.bytes = 0
         self.adler = ADLER32_EMPTY
         self.dead = False
@@ -84,22 +82,12 @@ class _Sink(io.RawIOBase):
         held, self._held = memoryview(self._held), bytearray()
         try:
             while held:
-                written = self._pwrite(held)
+                written = self._uncached.pwrite(self._fd, held, self._written)
                 self._written += written
                 held = held[written:]
         except OSError:
             self.dead = True
             raise
-
-    def _pwrite(self, held: memoryview) -> int:
-        if self._uncached:
-            try:
-                return syscalls.pwrite_uncached(self._fd, held, self._written)
-            except OSError as error:
-                if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
-                    raise
-                self._uncached = False
-        return os.pwrite(self._fd, held, self._written)
 
 
 def _sorted(metadata: Mapping[bytes, bytes]) -> dict[bytes, bytes]:

@@ -36,8 +36,7 @@ from streams.core.topics import partition_of
 from streams.errors import StorageError, WireError
 from streams.kafka.publish import wall_ms
 from streams.planes.destination.landing import Landing, Lent
-from streams.planes.destination.part_files import PartFiles
-from streams.planes.destination.unit_files import part_files
+from streams.planes.destination.part_files import ByteParts, PartFiles, WithoutLibraries
 from streams.planes.orders import Open, Stop
 from streams.planes.reasons import reason_of
 from streams.storage.endpoint import Endpoint
@@ -147,17 +146,17 @@ class DestinationPlane:
         if known is not None and known.attempt == order.attempt:
             if known.lost is not None:
                 return  # the sync thread is about to say so
-            if known.account.heard_again(order):
+            if known.progress.heard_again(order):
                 with self._saying:
                     if self._landings.get(key) is known and not opening.ended:
-                        self._publish(known.account.opened(self._endpoint.name))
+                        self._publish(known.progress.opened(self._endpoint.name))
                 self._nudge(known)
                 return
-            order = known.account.knowing(order)
+            order = known.progress.knowing(order)
         body = _body(order.manifest_id, order.manifest)
         landing = Landing(body, order, self._files_of(body.unit), self._endpoint.root)
         if known is not None and known.attempt == order.attempt:
-            landing.account.inherit(known.account)
+            landing.progress.inherit(known.progress)
         with self._rounds:  # one that is under way may still seal what is let go here
             with self._table:
                 if opening.ended:
@@ -183,7 +182,7 @@ class DestinationPlane:
                 landing.release(landing.lost, discard=False)
                 self._publish(PartLost(landing.id, landing.attempt, landing.lost))
                 return
-            self._publish(landing.account.opened(self._endpoint.name))
+            self._publish(landing.progress.opened(self._endpoint.name))
         self._nudge(landing)
 
     def stop(self, order: Stop) -> None:
@@ -275,7 +274,7 @@ class DestinationPlane:
     def layout(self, key: bytes) -> ItemLayout | None:
         """Where the items of an open transfer stand on its line; None of one that is not open."""
         landing = self._landings.get(key)
-        return landing.account.line if landing is not None and landing.lost is None else None
+        return landing.progress.line if landing is not None and landing.lost is None else None
 
     def take_line(self, key: bytes, start: int, view: memoryview, *, last: bool = False) -> bool:
         """Bytes of the line from `start` on, of any thread; False once the transfer is not open here any more.
@@ -378,10 +377,6 @@ class DestinationPlane:
         # never: what is being taken this instant will say when it is due
         return due, None if soonest == _NEVER else soonest - now
 
-    def sync_all(self) -> None:
-        """One round over everything that is open, due or not."""
-        self.sync(list(self._landings.values()))
-
     def sync(self, landings: list[Landing]) -> None:
         """One round: sync and seal together what these landings hold, then publish what each can tell."""
         with self._rounds:
@@ -425,9 +420,9 @@ class DestinationPlane:
                 self._say(one, now)
 
     def _say(self, landing: Landing, now: float) -> None:
-        progress = landing.account.tell(self._here, self._endpoint.name)
-        if progress is not None:
-            self._publish(progress)
+        told = landing.progress.tell(self._here, self._endpoint.name)
+        if told is not None:
+            self._publish(told)
         if landing.lost is not None:
             why = landing.lost
             self._let_go(landing.id.encode(), discard=True)
@@ -435,6 +430,17 @@ class DestinationPlane:
                 self._publish(PartLost(landing.id, landing.attempt, why))
         elif landing.news and not landing.urgent and landing.last_at == _NEVER:  # a seal failed in passing
             landing.urgent, landing.not_before = True, now + RETRY_S
+
+
+def part_files(unit: Unit, endpoint: Endpoint) -> PartFiles:
+    """Only for entries their libraries are imported."""
+    if unit is Unit.BYTES:
+        return ByteParts(endpoint)
+    try:
+        from streams.planes.destination.entry_parts import EntryParts
+    except ImportError as error:
+        return WithoutLibraries(endpoint, str(error))
+    return EntryParts(endpoint)
 
 
 def _give_up(landings: list[Landing], error: Exception) -> None:

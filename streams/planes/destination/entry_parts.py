@@ -26,7 +26,7 @@ from streams.core.ranges import EMPTY, Ranges
 from streams.core.records import Item
 from streams.core.selections import parts
 from streams.core.selections.entries import EventSelection
-from streams.errors import StorageError, UsageError, without_part_names
+from streams.errors import StorageError, UsageError, permanent, without_part_names
 from streams.events.batches import unpack
 from streams.events.final_files import FORMATS
 from streams.events.provenance import Provenance, provenance_of
@@ -36,7 +36,7 @@ from streams.events.writing import Sealing, kind_fault
 from streams.planes.destination.part_files import HeldPart
 from streams.storage import oserrors
 from streams.storage.checksums import Buffer
-from streams.storage.endpoint import Beside, Endpoint, FileMissing, PartFileLost, SealedFile, Wanted
+from streams.storage.endpoint import Beside, Endpoint, FileMissing, PartFileLost, SealedFile, Wanted, different_file
 
 log = logging.getLogger(__name__)
 
@@ -137,13 +137,14 @@ class EntryParts:
                 size, version = reader.stat.bytes, reader.stat.version
             where = self._endpoint.pfn(item.target)
             try:
-                told = provenance_of(where).provenance
+                told = provenance_of(where)
             except StorageError as error:
                 if error.failure_class != "data-bad":
                     raise
-                return _different(where, error.what)
+                return different_file(shown(error.what, 200), where)
             if (told.lfn, told.selection, told.version) != (item.lfn, item.selection, item.version):
-                return _different(where, f"it holds {told.selection or 'entries'} of {told.lfn} ({told.version})")
+                what = f"it holds {told.selection or 'entries'} of {told.lfn} ({told.version})"
+                return different_file(shown(what, 200), where)
             return SealedFile(item.target, size, self._endpoint.checksum(item.target, version), already=True)
         except FileMissing:
             return None
@@ -223,7 +224,7 @@ class EntryPart:
             spool.add(offset, offset if empty else offset + length, payload)
             fault = None if known or spool.schema is None else kind_fault(spool.schema, self._kind)
             if fault:
-                raise StorageError(fault, self._pfn, "ask for parquet", failure_class="permanent")
+                raise permanent(fault, self._pfn, "ask for parquet")
 
     def sync(self) -> Ranges:
         with self._sealing, self._saying():
@@ -385,7 +386,7 @@ class EntryPart:
             log.exception("%s cannot be written", self._pfn)
             why = shown(without_part_names(str(error)), 200)
             what = f"cannot be written as {self._kind}: {type(error).__name__}: {why}"
-            raise StorageError(what, self._pfn, "ask for another format", failure_class="permanent") from error
+            raise permanent(what, self._pfn, "ask for another format") from error
 
     @contextmanager
     def _saying(self) -> Iterator[None]:
@@ -407,15 +408,13 @@ def about_of(item: Item) -> tuple[EventSelection, str]:
     try:
         asked = parts.entries_of(item.selection)
     except UsageError as error:
-        raise StorageError(f"the item's selection cannot be read: {error}", where, failure_class="permanent") from None
+        raise permanent(f"the item's selection cannot be read: {error}", where) from None
     if asked is None:
-        raise StorageError(f"{shown(item.selection, 80)!r} means no entries", where, failure_class="permanent")
+        raise permanent(f"{shown(item.selection, 80)!r} means no entries", where)
     if asked.stop is not None and asked.stop - asked.start != item.length:
-        what = f"{shown(item.selection, 80)!r} has not the item's {item.length:,} entries"
-        raise StorageError(what, where, failure_class="permanent")
+        raise permanent(f"{shown(item.selection, 80)!r} has not the item's {item.length:,} entries", where)
     if suffix not in FORMATS:
-        what = f"entries do not land as {shown(suffix, 20)!r}"
-        raise StorageError(what, where, f"use one of {', '.join(FORMATS)}", failure_class="permanent")
+        raise permanent(f"entries do not land as {shown(suffix, 20)!r}", where, f"use one of {', '.join(FORMATS)}")
     return asked, suffix
 
 
@@ -424,12 +423,3 @@ def _answer(work: Callable[[], T]) -> T | StorageError:
         return work()
     except StorageError as error:
         return error
-
-
-def _different(where: str, what: str) -> StorageError:
-    return StorageError(
-        f"a different file is already at the destination: {shown(what, 200)}",
-        where,
-        "remove it there, or choose another destination",
-        failure_class="permanent",
-    )

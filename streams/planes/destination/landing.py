@@ -52,7 +52,7 @@ class Landing:
         """`root`: of the storage, for who has to make room on it."""
         self.id = body.manifest
         self.attempt = order.attempt
-        self.account = LandingProgress(body, order)
+        self.progress = LandingProgress(body, order)
         self.lost: Reason | None = None
         self.refused = 0
         self.unsynced_bytes = 0
@@ -66,7 +66,7 @@ class Landing:
         self._root = root
         self._items = body.items
         self._of_entries = body.unit is Unit.ENTRIES
-        self._lock = self.account.lock
+        self._lock = self.progress.lock
         self._held: dict[int, HeldPart] = {}
         self._dirty: dict[int, HeldPart] = {}
         self._complained: set[int] = set()
@@ -75,7 +75,7 @@ class Landing:
     @property
     def news(self) -> bool:
         """Whether a round has anything to do or to tell."""
-        return bool(self._dirty) or self.account.news
+        return bool(self._dirty) or self.progress.news
 
     # opening (an opening thread)
 
@@ -99,7 +99,7 @@ class Landing:
         """Items that are not over, so many at a time as are read back in a step."""
         step: list[int] = []
         size = 0
-        for item in (n for n in range(self.account.line.count) if n not in self.account.over):
+        for item in (n for n in range(self.progress.line.count) if n not in self.progress.over):
             if step and size + self._items[item].bytes > STEP_BYTES:
                 yield step
                 step, size = [], 0
@@ -113,25 +113,25 @@ class Landing:
         for item in there:  # its writer may have died before it could
             self._discard_part(item, self.attempt)
         landed = [one for item, sealed in there.items() if (one := self._landed(item, sealed)) is not None]
-        self.account.found(Ranges.of(*there), landed)
+        self.progress.found(Ranges.of(*there), landed)
         for item, answer in zip(items, answers, strict=True):
             if isinstance(answer, StorageError):
                 self._broke_at_open(item, answer)
-            if self.lost is None and item not in self.account.over:
+            if self.lost is None and item not in self.progress.over:
                 self._open_item(item)
 
     def _open_item(self, item: int) -> None:
         if self.attempt > 1:
             self._discard_part(item, self.attempt - 1)
         big = self.files.reserves and self._items[item].bytes >= PREALLOCATE_BYTES_MIN
-        if self._items[item].length and not big and not self.account.durable_of(item):
+        if self._items[item].length and not big and not self.progress.durable_of(item):
             return  # its part is made when its first bytes come: a thousand are not needed at once
         try:
             held = self._hold(item, preallocate=big)
         except StorageError as error:
             self._broke_at_open(item, error)
         else:
-            if self.account.whole(item):
+            if self.progress.whole(item):
                 self._dirty[item] = held
 
     def _broke_at_open(self, item: int, error: StorageError) -> None:
@@ -157,8 +157,8 @@ class Landing:
         for one in held.values():
             one.part.close()
         if discard:
-            for item in range(self.account.line.count):
-                if item not in self.account.sealed:
+            for item in range(self.progress.line.count):
+                if item not in self.progress.sealed:
                     self._discard_part(item, self.attempt)
 
     # taking bytes (payload thread)
@@ -180,15 +180,15 @@ class Landing:
         return taken, self._unread.heard(source, header, unread) if self.lost is None else []
 
     def _take(self, header: ChunkHeader, segment: Segment, piece: bytes, unread: dict[int, Reason]) -> int:
-        line, item = self.account.line, segment.item
+        line, item = self.progress.line, segment.item
         if item >= line.count:
             return self._refuse(header, f"item {item} is not in the manifest")
         first, last = line.span(item)
         start, stop = first + segment.offset, first + segment.offset + segment.length
         if stop > last:
             return self._refuse(header, f"segment [{start}, {stop}) is not in item {item} of [{first}, {last})")
-        if item in self.account.over or self.account.written.covers(start, stop):
-            self.account.news = True  # whoever asked for it does not know: tell again
+        if item in self.progress.over or self.progress.written.covers(start, stop):
+            self.progress.news = True  # whoever asked for it does not know: tell again
             return 0
         if segment.reason is not None:
             if segment.reason.failure_class is FailureClass.TRANSIENT:
@@ -207,12 +207,12 @@ class Landing:
         """Write what is new of the line's bytes from `start` on; bytes written. Of several threads at once."""
         taken = 0
         self.sync_bytes = LINE_SYNC_BYTES
-        for piece in self.account.line.pieces(start, start + len(view)):
+        for piece in self.progress.line.pieces(start, start + len(view)):
             if self.lost is not None:
                 break
             stop = piece.position + piece.length
-            if piece.item in self.account.over or self.account.written.covers(piece.position, stop):
-                self.account.news = True  # whoever asked for it does not know: tell again
+            if piece.item in self.progress.over or self.progress.written.covers(piece.position, stop):
+                self.progress.news = True  # whoever asked for it does not know: tell again
                 continue
             part = view[piece.position - start : stop - start]
             taken += self.write(piece.item, piece.offset, piece.length, part)
@@ -223,7 +223,7 @@ class Landing:
 
         Offsets are in the manifest's unit. WireError for a piece that cannot be these.
         """
-        start = self.account.line.span(item)[0] + offset
+        start = self.progress.line.span(item)[0] + offset
         try:
             held = self._held.get(item) or self._hold(item)
             self.files.write(held, offset, length, piece)
@@ -231,7 +231,7 @@ class Landing:
             self.broke(item, error, "write")
             return 0
         with self._lock:
-            if not self.account.wrote(item, start, start + length) or self.lost is not None:
+            if not self.progress.wrote(item, start, start + length) or self.lost is not None:
                 return 0
             self._dirty[item] = held
             self.unsynced_bytes += len(piece)
@@ -241,14 +241,14 @@ class Landing:
         """Open an item's part, resuming what is durable of it."""
         wanted = self._items[item]
         with self._lock:
-            if self.lost is not None or item in self.account.over:
+            if self.lost is not None or item in self.progress.over:
                 raise PartFileLost("the transfer was stopped", wanted.target)
             if item in self._held:
                 return self._held[item]  # another thread brought its first bytes
-            tag, verified = part_tag(self.id, item, self.attempt), self.account.durable_of(item)
+            tag, verified = part_tag(self.id, item, self.attempt), self.progress.durable_of(item)
             part = self.files.open(wanted, tag, verified, preallocate=preallocate)
             if self._of_entries:  # a spool may hold more than was told
-                self.account.resumed(item, part.covered)
+                self.progress.resumed(item, part.covered)
             held = self._held[item] = HeldPart(item, part)
         return held
 
@@ -266,7 +266,7 @@ class Landing:
     def fail(self, item: int, reason: Reason) -> None:
         """The item cannot arrive: excuse it and free its part; the next progress tells."""
         with self._lock:
-            if not self.account.fail(item, reason):
+            if not self.progress.fail(item, reason):
                 return
             self._dirty.pop(item, None)
             held = self._held.pop(item, None)
@@ -276,7 +276,7 @@ class Landing:
 
     def broke(self, item: int, error: StorageError, phase: str) -> None:
         """An item's storage operation failed: sealed by another, failed, lost, or worth another try."""
-        if self.lost is not None or item in self.account.over:
+        if self.lost is not None or item in self.progress.over:
             return
         if error.failure_class == "quota":
             more = f"; {self._items[item].bytes:,} bytes are wanted on the disk of {self._root}"
@@ -310,7 +310,7 @@ class Landing:
             whole: list[HeldPart] = []
             partial: list[HeldPart] = []
             for held in dirty.values():
-                ready = self.account.whole(held.item) and self.files.ready(held)
+                ready = self.progress.whole(held.item) and self.files.ready(held)
                 (whole if ready else partial).append(held)
         return Lent(whole, partial, taken)
 
@@ -322,7 +322,7 @@ class Landing:
             if isinstance(synced, StorageError):
                 self._failed(held, synced, "sync")
             else:
-                self.account.made_durable(held.item, synced)
+                self.progress.made_durable(held.item, synced)
         for held, sealed in zip(lent.whole, seals, strict=True):
             if isinstance(sealed, SealedFile):
                 self._sealed(held.item, sealed)
@@ -333,14 +333,14 @@ class Landing:
         """Do of later seals what can be done now, which may take long; whether something has to be tried again."""
         failed = False
         for held in lent.partial:
-            if self.lost is None and held.item not in self.account.over:
+            if self.lost is None and held.item not in self.progress.over:
                 try:
                     went_on = self.files.ahead(held)
                 except StorageError as error:
                     self._failed(held, error, "seal")
                     failed = True
                 else:
-                    failed |= self.account.whole(held.item) and not self._go_on(held, at_once=went_on)
+                    failed |= self.progress.whole(held.item) and not self._go_on(held, at_once=went_on)
         return failed
 
     def _go_on(self, held: HeldPart, *, at_once: bool) -> bool:
@@ -353,12 +353,12 @@ class Landing:
 
     def _failed(self, held: HeldPart, error: StorageError, phase: str) -> None:
         self.broke(held.item, error, phase)
-        if held.item not in self.account.over and self.lost is None:
+        if held.item not in self.progress.over and self.lost is None:
             self._dirty[held.item] = held  # to be tried again
 
     def _sealed(self, item: int, sealed: SealedFile) -> None:
         with self._lock:
-            self.account.seal(item, self._landed(item, sealed))
+            self.progress.seal(item, self._landed(item, sealed))
             self._dirty.pop(item, None)
             held = self._held.pop(item, None)
         if held is not None:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from streams.core.ranges import Ranges
 from streams.core.records import Item
-from streams.errors import StorageError, WireError
+from streams.errors import StorageError, WireError, permanent
 from streams.storage.checksums import Buffer
 from streams.storage.endpoint import Endpoint, SealedFile, Wanted
 
@@ -119,3 +119,15 @@ class ByteParts:
 
     def ahead(self, held: HeldPart) -> bool:
         return False  # a part of bytes is the file already
+
+
+class WithoutLibraries(ByteParts):
+    """Of entries, where the extra is not installed: nothing can land."""
+
+    def __init__(self, endpoint: Endpoint, missing: str) -> None:
+        super().__init__(endpoint)
+        self._missing = missing
+
+    def present(self, items: Sequence[Item]) -> list[SealedFile | StorageError | None]:
+        error = permanent("this site cannot land entries", self._missing, "install transfer2go[events] there")
+        return [error for _ in items]

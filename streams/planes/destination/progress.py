@@ -115,7 +115,7 @@ class LandingProgress:
             return replace(order, verified=order.verified | self.synced, sealed=order.sealed | self.sealed)
 
     def inherit(self, other: LandingProgress) -> None:
-        """What an account of the same attempt knew of the files that its items became."""
+        """What that of the same attempt knew of the files that its items became."""
         with self.lock, other.lock:
             self._landed |= {item: one for item, one in other._landed.items() if item in self.sealed}
 

@@ -23,32 +23,34 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from streams.core.commands import WriteManifests
-from streams.core.names import shown
-from streams.core.records import ChunksRequested, Message, PartLost
-from streams.core.topics import partition_of
-from streams.errors import CLUSTER_AWAY, StorageError, Temporary, Transfer2goError
+from streams.core.names import IntentId, shown
+from streams.core.records import ChunksRequested, ManifestWritten, Message, PartLost
+from streams.core.topics import MANIFESTS, partition_of
+from streams.errors import CLUSTER_AWAY, StorageError, Temporary, Transfer2goError, WireError
 from streams.kafka.publish import Publisher
+from streams.kafka.replay import replay
 from streams.planes.carriers import CARRIERS
 from streams.planes.carriers.carrier import CarrierSide, DestinationSide, SourceSide
 from streams.planes.destination.coordinator import DestinationPlane
 from streams.planes.host.order_queues import OPENERS, Assignments, Ends, Openings
 from streams.planes.inventory.manifest_writer import ManifestWriter, opens_files
 from streams.planes.inventory.open_intents import CatalogueListing
-from streams.planes.inventory.own_manifests import manifests_of
 from streams.planes.orders import Assign, Forget, Open, Serve, Start, Stop, Write, read_order
 from streams.planes.reasons import reason_of
 from streams.planes.source.open_files import OpenFileCache
 from streams.planes.source.server import SourceServer
 from streams.planes.source.wiring import refusing
+from streams.settings import Settings
 from streams.storage import open_named
 from streams.storage.endpoint import Endpoint
+from streams.wire import decode
 
 log = logging.getLogger("streams.planes.host.child")
 
@@ -237,10 +239,10 @@ class Child:
             settings.policy,
             partial(self.open_catalogue, "view-of-plane-entries" if entries else "view-of-plane"),
             self.put,
-            open_storage=self.open_storage,
-            payload_bytes=settings.registry.payload_bytes,
-            open_files=self.open_files,
-            replayed=partial(manifests_of, settings),
+            self.open_storage,
+            settings.registry.payload_bytes,
+            self.open_files,
+            partial(_manifests_of, settings),
         )
         while self.running:
             command = None
@@ -303,6 +305,21 @@ class Child:
         for side in self.sides():
             side.close()
         self.publisher.close(CLOSE_S)
+
+
+def _manifests_of(settings: Settings, intents: Collection[IntentId]) -> Iterator[ManifestWritten]:
+    """What this site's journal of manifests has of some intents, in order. What the gate refuses is left out.
+
+    Raises Temporary.
+    """
+    here, keys = settings.here, {intent.encode() for intent in intents}
+    partitions = {partition_of(key, settings.registry.partitions) for key in keys}
+    for record in replay(settings, here, [MANIFESTS], partitions=partitions, committed=False):
+        if record.key in keys:
+            with suppress(WireError):
+                heard = decode(record.topic, record.key, record.value, record.headers, here)
+                if isinstance(heard.message, ManifestWritten):
+                    yield heard.message
 
 
 def _thread(name: str, run: Callable[[], None]) -> None:

@@ -35,14 +35,24 @@ LOOK_S = 0.05
 AGAIN_S = 1.0
 
 
-class Assignments:
+class _OrderQueue:
+    def __init__(self) -> None:
+        self._wake = Condition()
+        self._running = True
+
+    def close(self) -> None:
+        with self._wake:
+            self._running = False
+            self._wake.notify_all()
+
+
+class Assignments(_OrderQueue):
     """Assign orders. Those that come while one is carried out become one: it keeps what all of them keep."""
 
     def __init__(self) -> None:
-        self._wake = Condition()
+        super().__init__()
         self._newest: Assign | None = None
         self._kept: set[int] = set()
-        self._running = True
         self.ordered = 0
         self.done = 0
         """Two counts: of orders put, and of those carried out."""
@@ -80,21 +90,15 @@ class Assignments:
                 continue
             self.done = number
 
-    def close(self) -> None:
-        with self._wake:
-            self._running = False
-            self._wake.notify_all()
 
-
-class Ends:
+class Ends(_OrderQueue):
     """Stop and Forget, one of a transfer: the one that came last."""
 
     def __init__(self) -> None:
-        self._wake = Condition()
+        super().__init__()
         self._waiting: dict[ManifestId, Stop | Forget] = {}
         self._bytes = 0
         self._under_way: ManifestId | None = None
-        self._running = True
 
     def put(self, order: Stop | Forget) -> None:
         with self._wake:
@@ -129,11 +133,6 @@ class Ends:
             except Exception:
                 log.exception("%s was not ended", order.manifest_id)
 
-    def close(self) -> None:
-        with self._wake:
-            self._running = False
-            self._wake.notify_all()
-
 
 @dataclass(eq=False, slots=True)
 class _Waiting:
@@ -145,7 +144,7 @@ class _Waiting:
     begun: bool = False
 
 
-class Openings:
+class Openings(_OrderQueue):
     """Openings, each done in slices of steps. A new one has its first slice before older ones go on, so that what needs
     no reading back does not wait for what does; those go on one after the other, in one thread.
     """
@@ -154,13 +153,12 @@ class Openings:
         self, serving: Callable[[], bool] = lambda: False, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """`serving`: whether somebody is served just now."""
+        super().__init__()
         self._serving, self._clock = serving, clock
-        self._wake = Condition()
         self._new: deque[_Waiting] = deque()
         self._begun: deque[_Waiting] = deque()
         self._bytes = 0
         self._full = False
-        self._running = True
 
     def has_room(self, order: Open) -> bool:
         """Whether it may be put; the first that may not is said."""
@@ -231,11 +229,6 @@ class Openings:
                 if not self._running:
                     return
                 self._wake.wait(min(left_s, LOOK_S))
-
-    def close(self) -> None:
-        with self._wake:
-            self._running = False
-            self._wake.notify_all()
 
 
 def _bytes_of(order: Stop | Forget) -> int:

@@ -42,7 +42,7 @@ class FileNumbers:
 
 def name_in_chain(item: Item) -> str:
     """By what a chain knows an item: its file or, of a file's objects, each by the name it lands under."""
-    return item.target if item.selection.startswith(parts.OBJECTS) else item.lfn
+    return item.target if parts.means_objects(item.selection) else item.lfn
 
 
 def _short(lfn: str) -> bytes:

@@ -14,7 +14,7 @@ from streams.core.names import Block, Lfn, Site, shown
 from streams.core.records import FailureClass, Item, Reason, Scope
 from streams.core.selections import parts
 from streams.core.selections.entries import EventSelection
-from streams.errors import StorageError, Temporary, Transfer2goError
+from streams.errors import StorageError, Temporary, Transfer2goError, permanent
 from streams.planes.inventory.unlisted import NO_BLOCK
 from streams.planes.reasons import put_in_words, reason_of
 from streams.planes.source.open_files import OpenFileCache, open_item
@@ -31,9 +31,7 @@ _SITES_TOLD = 3
 class EntryItems:
     """For one site's manifests. Used by one thread."""
 
-    def __init__(
-        self, here: Site, endpoint: ReadableStorage, payload_bytes: int, open_files: OpenFileCache | None = None
-    ) -> None:
+    def __init__(self, here: Site, endpoint: ReadableStorage, payload_bytes: int, open_files: OpenFileCache) -> None:
         self._here = here
         self._endpoint = endpoint
         self._payload_bytes = payload_bytes
@@ -59,17 +57,14 @@ class EntryItems:
     def _opened(self, lfn: Lfn, block: Block, version: str, selection: str, suffix: str) -> Item:
         asked = parts.entries_of(selection)
         if asked is None:
-            raise StorageError(f"{shown(selection, 60)!r} names no entries", lfn, failure_class="permanent")
+            raise permanent(f"{shown(selection, 60)!r} names no entries", lfn)
         entries = open_item(self._endpoint, lfn, version, asked)
         try:
             item = self._item(entries, lfn, block, version, asked, suffix)
         except BaseException:
             entries.close()
             raise
-        if self._open_files is None:
-            entries.close()
-        else:
-            self._open_files.put(lfn, version, item.selection, entries)
+        self._open_files.put(lfn, version, item.selection, entries)
         return item
 
     def _item(self, entries: Entries, lfn: Lfn, block: Block, version: str, asked: EventSelection, suffix: str) -> Item:
@@ -102,7 +97,7 @@ def not_here(lfn: Lfn, held: Mapping[Site, str]) -> StorageError:
     sites = sorted(held)
     more = f" and {len(sites) - _SITES_TOLD} more" if len(sites) > _SITES_TOLD else ""
     what = f"{', '.join(sites[:_SITES_TOLD])}{more} holds it, this site does not, and parts are read where a file is"
-    return StorageError(what, lfn, f"name {sites[0]} as the source", failure_class="permanent")
+    return permanent(what, lfn, f"name {sites[0]} as the source")
 
 
 def _failed(

@@ -18,18 +18,16 @@ from streams.core.commands import WriteManifests
 from streams.core.manifest import digest
 from streams.core.names import IntentId, Lfn, Site, Text
 from streams.core.policy import MANIFEST_ITEMS_MAX, Policy
-from streams.core.records import FailureClass, Item, ManifestWritten, Message, Reason, Scope, Unit
+from streams.core.records import FailureClass, Item, ManifestWritten, Message, Reason, Scope
 from streams.core.selections import parts
-from streams.errors import Temporary, WireError
 from streams.planes.inventory.chain_recovery import Replayed
 from streams.planes.inventory.entry_items import EntryItems
 from streams.planes.inventory.object_items import OBJECTS_MAX, ObjectItems
 from streams.planes.inventory.open_intents import CatalogueListing, OpenIntents
-from streams.planes.inventory.unlisted import NO_BLOCK, Unlisted, sayable
+from streams.planes.inventory.unlisted import NO_BLOCK, Unlisted, fitted, manifest_of
 from streams.planes.source.open_files import OpenFileCache
 from streams.storage.endpoint import ReadableStorage
 from streams.views.catalogue import CatalogueFile
-from streams.wire import encode
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +41,6 @@ ENTRY_ITEMS_MAX = 64
 flows meanwhile."""
 ENTRIES_WRITE_S = 4.0
 """Time after which one command of entries writes no further manifest, so that other intents have their turn."""
-PAYLOAD_BYTES = 256 * 1024
 
 
 class ManifestWriter:
@@ -55,11 +52,11 @@ class ManifestWriter:
         policy: Policy,
         open_catalogue: Callable[[], CatalogueListing],
         publish: Callable[[Message], None],
+        open_storage: Callable[[], ReadableStorage],
+        payload_bytes: int,
+        open_files: OpenFileCache,
+        replayed: Replayed,
         clock: Callable[[], float] = time.monotonic,
-        open_storage: Callable[[], ReadableStorage] | None = None,
-        payload_bytes: int = PAYLOAD_BYTES,
-        open_files: OpenFileCache | None = None,
-        replayed: Replayed = lambda intents: (),
     ) -> None:
         """`open_storage` is called when entries are first asked for; they are listed as cut into `payload_bytes`.
 
@@ -75,7 +72,7 @@ class ManifestWriter:
         self._open_files = open_files
         self._catalogue: CatalogueListing | None = None
         self._entries: EntryItems | None = None
-        self._objects = ObjectItems(here, self._storage)
+        self._objects = ObjectItems(here, open_storage)
         self._known: dict[Lfn, Item] = {}
         """Items of files that were opened for this command and did not fit the manifest."""
         self._known_for: IntentId | None = None
@@ -117,45 +114,20 @@ class ManifestWriter:
 
     def _next(self, command: WriteManifests, no: int, cursor: str, prev_sha256: str) -> ManifestWritten:
         """The manifest behind `cursor`: as many items as fit by number, by their bytes, and in a record."""
-        if lists_objects(command):
-            return self._next_of_objects(command, no, cursor, prev_sha256)
+
+        def body(items: Sequence[Item], behind: str | None) -> ManifestWritten:
+            return manifest_of(self._here, command, no, prev_sha256, behind or "", items, behind is None)
+
+        def of_files(items: list[Item]) -> ManifestWritten:
+            return body(items, behind if len(items) == len(files) else self._page(command, cursor, len(items))[1])
+
+        selection = command.body.selection
+        if selection is not None and parts.means_objects(selection):
+            size = self._policy.manifest_bytes
+            found = self._objects.next(no, cursor, lambda at: self._page(command, at, 1), selection, size)
+            return body(found.items, found.cursor)
         files, behind = self._page(command, cursor, self.most(command, no))
-        items = self.items(command, files)
-        count = len(items)
-        while True:
-            if count < len(files):
-                files, behind = self._page(command, cursor, count)
-                items = items[:count]
-            body = self._body(command, no, prev_sha256, behind, items)
-            try:
-                encode(body)
-            except WireError:
-                told = sayable(items)
-                if told == items and len(items) < 2:
-                    raise
-                count, items = len(items) if told != items else len(items) * 2 // 3, told
-            else:
-                return body
-
-    def _next_of_objects(self, command: WriteManifests, no: int, cursor: str, prev_sha256: str) -> ManifestWritten:
-        selection, policy = command.body.selection or "", self._policy
-        found = self._objects.next(no, cursor, lambda at: self._page(command, at, 1), selection, policy.manifest_bytes)
-        return self._body(command, no, prev_sha256, found.cursor, found.items)
-
-    def _body(
-        self, command: WriteManifests, no: int, prev_sha256: str, behind: str | None, items: Sequence[Item]
-    ) -> ManifestWritten:
-        return ManifestWritten(
-            intent=command.body.intent,
-            source=self._here,
-            source_no=command.source_no,
-            no=no,
-            prev_sha256=prev_sha256,
-            cursor=behind or "",
-            unit=Unit.ENTRIES if lists_entries(command) else Unit.BYTES,
-            items=tuple(items),
-            last=behind is None,
-        )
+        return fitted(self.items(command, files), of_files)
 
     def _page(self, command: WriteManifests, cursor: str, limit: int) -> tuple[list[CatalogueFile], str | None]:
         return self._listing().listing(command.body.selectors, cursor, limit, prefer=self._here)
@@ -167,18 +139,13 @@ class ManifestWriter:
 
     def most(self, command: WriteManifests, no: int) -> int:
         """Items of manifest `no`, at most."""
-        if lists_entries(command):
+        if parts.means_entries(command.body.selection):
             return min(ENTRY_ITEMS_MAX, int(4 ** min(no, 3)))
-        return OBJECTS_MAX if lists_objects(command) else MANIFEST_ITEMS_MAX
+        return OBJECTS_MAX if parts.means_objects(command.body.selection) else MANIFEST_ITEMS_MAX
 
     def objects(self, command: WriteManifests, file: CatalogueFile) -> list[Item] | None:
-        return self._objects.of(file, command.body.selection or "") if lists_objects(command) else None
-
-    def in_parts(self, command: WriteManifests) -> bool:
-        return opens_files(command)
-
-    def of_entries(self, command: WriteManifests) -> bool:
-        return lists_entries(command)
+        selection = command.body.selection or ""
+        return self._objects.of(file, selection) if parts.means_objects(selection) else None
 
     def items(self, command: WriteManifests, files: Sequence[CatalogueFile | Item]) -> list[Item]:
         """Items of the first files, as many as stay within the policy's bytes, one at least if there is one."""
@@ -189,7 +156,7 @@ class ManifestWriter:
             self._known_for = command.body.intent
         for file in files:
             item = file if isinstance(file, Item) else self._known.get(file.lfn) or self._item(command, file)
-            if lists_entries(command):
+            if parts.means_entries(command.body.selection):
                 self._known[file.lfn] = item
             total += item.bytes
             if total > self._policy.manifest_bytes and found:
@@ -205,7 +172,7 @@ class ManifestWriter:
             why = Reason(Scope.SOURCE, FailureClass.PERMANENT, "list", Text("no site holds it"))
             return Item(file.lfn, dataset, block, Lfn(file.lfn), "", 0, 0, None, "", None, why)
         selection = command.body.selection
-        if selection is not None and lists_entries(command):
+        if selection is not None and parts.means_entries(selection):
             held_in = {one.site: one.version for one in file.replicas}
             suffix = command.body.format or parts.FORMATS[0]
             return self._entry_items().item(Lfn(file.lfn), block, held_in, selection, suffix)
@@ -215,25 +182,10 @@ class ManifestWriter:
 
     def _entry_items(self) -> EntryItems:
         if self._entries is None:
-            self._entries = EntryItems(self._here, self._storage(), self._payload_bytes, self._open_files)
+            self._entries = EntryItems(self._here, self._open_storage(), self._payload_bytes, self._open_files)
         return self._entries
-
-    def _storage(self) -> ReadableStorage:
-        if self._open_storage is None:
-            raise Temporary("the storage is not there yet, and parts of files are read from it")
-        return self._open_storage()
 
 
 def opens_files(command: WriteManifests) -> bool:
     """Whether its files must be opened to be listed, which takes its time."""
     return command.body.selection is not None
-
-
-def lists_objects(command: WriteManifests) -> bool:
-    selection = command.body.selection
-    return selection is not None and selection.startswith(parts.OBJECTS)
-
-
-def lists_entries(command: WriteManifests) -> bool:
-    selection = command.body.selection
-    return selection is not None and selection.startswith(parts.ENTRIES)

@@ -117,10 +117,7 @@ class ObjectItems:
         assert asked is not None
         if self._endpoint is None:
             self._endpoint = self._open_storage()
-        path = self._endpoint.local_path(lfn)
-        # as the storage opens files: never out of its root
-        with self._endpoint.open_reader(lfn, version or None) as reader:
-            seen = reader.stat.version
+        path, seen = self._endpoint.local_file(lfn, version)
         return listed(path, asked, version=seen)
 
     def _failed(self, file: CatalogueFile, selection: str, version: str, holder: Site | None, reason: Reason) -> Item:

@@ -18,9 +18,9 @@ from streams.core.commands import WriteManifests
 from streams.core.manifest import digest
 from streams.core.names import Block, Dataset, Lfn, Site
 from streams.core.policy import Policy
-from streams.core.records import Item, ManifestWritten, Message, Unit
+from streams.core.records import Item, ManifestWritten, Message
 from streams.core.selectors import Kind, Selector
-from streams.errors import Transfer2goError, WireError
+from streams.errors import Transfer2goError
 from streams.planes.inventory.chain_recovery import ChainReading, Replayed
 from streams.planes.inventory.chain_state import (
     WHOLE,
@@ -32,9 +32,8 @@ from streams.planes.inventory.chain_state import (
     mark_of,
     name_in_chain,
 )
-from streams.planes.inventory.unlisted import Unlisted, sayable
+from streams.planes.inventory.unlisted import Unlisted, fitted, manifest_of
 from streams.views.catalogue import CatalogueFile
-from streams.wire import encode
 
 log = logging.getLogger(__name__)
 
@@ -76,11 +75,6 @@ class Cutting(Protocol):
 
     def objects(self, command: WriteManifests, file: CatalogueFile) -> list[Item] | None:
         """The items of a file whose objects are asked for; None where files or entries are."""
-
-    def in_parts(self, command: WriteManifests) -> bool:
-        """Whether files must be here to be listed."""
-
-    def of_entries(self, command: WriteManifests) -> bool: ...
 
 
 class OpenIntents:
@@ -233,29 +227,14 @@ class OpenIntents:
         if limit is not None:
             most = min(most, max(0, limit - chain.written))
         items = self._cutting.items(command, [chain.found[n] for n in range(min(most, len(chain.found)))])
-        while True:
-            full = limit is not None and chain.written + len(items) >= limit
-            written = ManifestWritten(
-                intent=command.body.intent,
-                source=self._here,
-                source_no=command.source_no,
-                no=chain.no,
-                prev_sha256=chain.sha256,
-                cursor=str(chain.written + len(items)),
-                unit=Unit.ENTRIES if self._cutting.of_entries(command) else Unit.BYTES,
-                items=tuple(items),
-                last=full or (chain.complete and len(items) == len(chain.found)),
-            )
-            try:
-                encode(written)
-            except WireError:
-                told = sayable(items)
-                if told == items and len(items) < 2:
-                    raise
-                items = told if told != items else items[: len(items) * 2 // 3]
-            else:
-                break
-        for _ in items:
+
+        def body(items: list[Item]) -> ManifestWritten:
+            total = chain.written + len(items)
+            last = (limit is not None and total >= limit) or (chain.complete and len(items) == len(chain.found))
+            return manifest_of(self._here, command, chain.no, chain.sha256, str(total), items, last)
+
+        written = fitted(items, body)
+        for _ in written.items:
             chain.found.popleft()
         return written
 
@@ -314,9 +293,9 @@ class OpenIntents:
 
         When the intent closes they wait no longer, and fail with the reason.
         """
-        parts, nothing_waits = self._cutting.in_parts(chain.command), True
+        nothing_waits, opened_here = True, chain.command.body.selection is not None
         for file in files:
-            ready = any(one.site == self._here for one in file.replicas) if parts else bool(file.replicas)
+            ready = any(one.site == self._here for one in file.replicas) if opened_here else bool(file.replicas)
             if not ready and not chain.command.closing:
                 nothing_waits = nothing_waits and self._has(chain, file.lfn)
             elif not self._has(chain, file.lfn):

@@ -1,4 +1,4 @@
-"""What a listing finds and cannot be told: items that the gate refuses, and intents whose files cannot be listed.
+"""Manifests as they can be told, without what cannot: items that the gate refuses, intents that cannot be listed.
 
 Both end with a reason: what every site refuses would be written for ever, and so would what fails the same way twice.
 """
@@ -6,20 +6,45 @@ Both end with a reason: what every site refuses would be written for ever, and s
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from streams import wire
 from streams.core.commands import WriteManifests
 from streams.core.names import Block, IntentId, Lfn, Site, Text, shown
 from streams.core.records import FailureClass, Item, ManifestWritten, Reason, Scope, Unit
-from streams.errors import StorageError, Transfer2goError
+from streams.core.selections import parts
+from streams.errors import StorageError, Transfer2goError, WireError
 
 NO_BLOCK = Block("/unknown/unknown/UNKNOWN#unknown")
 """Where a file that no site ever named is filed, so that its item can say so."""
 UNLISTED = Lfn("/unlisted")
 """Stands for what could not be listed: its item says why."""
 INTENTS_MAX = 1000
+
+
+def manifest_of(
+    here: Site, command: WriteManifests, no: int, prev_sha256: str, cursor: str, items: Sequence[Item], last: bool
+) -> ManifestWritten:
+    unit = Unit.ENTRIES if parts.means_entries(command.body.selection) else Unit.BYTES
+    return ManifestWritten(
+        command.body.intent, here, command.source_no, no, prev_sha256, cursor, unit, tuple(items), last
+    )
+
+
+def fitted(items: list[Item], made: Callable[[list[Item]], ManifestWritten]) -> ManifestWritten:
+    """What is `made` of as many of the items as fit a record. Raises WireError where not even one does."""
+    while True:
+        body = made(items)
+        try:
+            wire.encode(body)
+        except WireError:
+            told = sayable(items)
+            if told == items and len(items) < 2:
+                raise
+            items = told if told != items else items[: len(items) * 2 // 3]
+        else:
+            return body
 
 
 def sayable(items: Sequence[Item]) -> list[Item]:

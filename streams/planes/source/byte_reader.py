@@ -10,7 +10,7 @@ from contextlib import suppress
 from streams.core.names import shown
 from streams.core.records import ChunksRequested, RequestedItem
 from streams.core.selections import parts
-from streams.errors import StorageError
+from streams.errors import StorageError, data_bad, permanent
 from streams.planes.reasons import put_in_words
 from streams.planes.source.server import ReadPiece
 from streams.storage.endpoint import ReadableStorage, Reader
@@ -60,7 +60,7 @@ class FileBytes:
             if reader.stat.bytes != item.length:
                 reader.close()
                 what = f"the file has {reader.stat.bytes:,} bytes where {item.length:,} were registered"
-                raise StorageError(what, item.lfn, "register it again", failure_class="data-bad")
+                raise data_bad(what, item.lfn, "register it again")
             self._readers[name] = reader
             if len(self._readers) > self.readers_max:
                 self._readers.popitem(last=False)[1].close()
@@ -103,11 +103,8 @@ class FileObjects(FileBytes):
 
             asked = parts.objects_of(item.selection)
             if asked is None or asked.one is None:
-                raise StorageError(f"{shown(item.selection, 60)!r} names no object", failure_class="permanent")
-            path = self._endpoint.local_path(item.lfn)
-            # as the storage opens files: never out of its root
-            with self._endpoint.open_reader(item.lfn, item.version or None) as reader:
-                seen = reader.stat.version
+                raise permanent(f"{shown(item.selection, 60)!r} names no object")
+            path, seen = self._endpoint.local_file(item.lfn, item.version)
             os.makedirs(self._scratch, exist_ok=True)
             return open_object(path, asked.one, version=seen, scratch=self._scratch)
         except Exception as error:

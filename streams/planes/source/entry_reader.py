@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streams.core.names import Destination, shown
-from streams.core.policy import PAYLOAD_BYTES_MAX
 from streams.core.records import ChunksRequested, RequestedItem, Scope
 from streams.core.selections import parts
-from streams.errors import StorageError
+from streams.errors import StorageError, data_bad, permanent
 from streams.planes.reasons import put_in_words, reason_of
 from streams.planes.source.open_files import OpenFileCache, open_item
 from streams.planes.source.server import ReadPiece
@@ -59,15 +58,15 @@ class FileEntries:
         self,
         endpoint: ReadableStorage,
         payload_bytes: int,
-        codec: str = "lz4",
-        record_bytes_max: int = PAYLOAD_BYTES_MAX,
-        open_files: OpenFileCache | None = None,
+        codec: str,
+        record_bytes_max: int,
+        open_files: OpenFileCache,
     ) -> None:
         self._endpoint = endpoint
         self._payload_bytes = payload_bytes
         self._compression: Compression = "none" if codec == "none" else "zstd" if codec == "zstd" else "lz4"
         self._record_bytes_max = record_bytes_max
-        self._open_files = open_files or OpenFileCache()
+        self._open_files = open_files
         self._opened: OrderedDict[tuple[Destination, str, str, str], _Opened] = OrderedDict()
 
     def turn_bytes(self, waiting: int) -> int:
@@ -122,13 +121,13 @@ class FileEntries:
 
         selection = parts.entries_of(item.selection)
         if selection is None:
-            raise StorageError(f"{shown(item.selection, 60)!r} names no entries", item.lfn, failure_class="permanent")
+            raise permanent(f"{shown(item.selection, 60)!r} names no entries", item.lfn)
         entries = self._open_files.take(item.lfn, item.version, item.selection)
         entries = entries or open_item(self._endpoint, item.lfn, item.version, selection)
         try:
             if max(1, entries.entries) != item.length or (selection.stop is None and entries.entries):
                 what = f"the selection has {entries.entries:,} entries where {item.length:,} were listed"
-                raise StorageError(what, item.lfn, "ask for it again", failure_class="data-bad")
+                raise data_bad(what, item.lfn, "ask for it again")
             schema_bytes = len(pack(entries.read(entries.start, entries.start), "none"))
             return _Opened(entries, entries.cuts(self._payload_bytes), schema_bytes, entries.fingerprint)
         except BaseException:

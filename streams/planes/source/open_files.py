@@ -63,9 +63,7 @@ def open_item(endpoint: ReadableStorage, lfn: str, version: str, selection: Even
     try:
         from streams.events.reading import open_entries
 
-        path = endpoint.local_path(lfn)
-        with endpoint.open_reader(lfn, version or None) as reader:  # as the storage opens files: never out of its root
-            seen = reader.stat.version
+        path, seen = endpoint.local_file(lfn, version)
         return open_entries(path, selection, version=seen)
     except Exception as error:
         raise put_in_words(error, lfn) from error

@@ -43,7 +43,7 @@ class Sources(NamedTuple):
     def of(self, request: ChunksRequested) -> SourceServer:
         """Who serves it: the items of a request are of one kind."""
         selection = request.items[0].selection if request.items else ""
-        if selection.startswith(parts.ENTRIES):
+        if parts.means_entries(selection):
             return self.entries
         if selection:
             return self.objects

@@ -16,11 +16,11 @@ from streams.core.readers.ranges import (
     RANGE_BYTES,
     RANGES_MIN,
     Range,
-    lane_of,
     meant,
     output_of,
     range_entries,
     ranges_of,
+    slot_of,
 )
 from streams.core.selections.parts import canonical
 from streams.errors import NeverWorks
@@ -65,21 +65,21 @@ def test_every_entry_is_in_one_range_of_a_good_size(sizes: list[tuple[int, int]]
             assert per_item[number] >= RANGES_MIN - 1
 
 
-def test_lanes_get_equal_shares() -> None:
+def test_slots_get_equal_shares() -> None:
     cut = manifest(item(0, 16_000, 160_000), item(1, 16_000, 160_000))
-    lanes = Counter(lane_of(cut.body.manifest, part, 8) for part in ranges_of(cut))
-    assert set(lanes.values()) == {4}
+    slots = Counter(slot_of(cut.body.manifest, part, 8) for part in ranges_of(cut))
+    assert set(slots.values()) == {4}
     small = manifest(*(item(n, 10, 100) for n in range(400)))
-    lanes = Counter(lane_of(small.body.manifest, part, 8) for part in ranges_of(small))
-    assert len(lanes) == 8
-    assert max(lanes.values()) < 2 * min(lanes.values())
+    slots = Counter(slot_of(small.body.manifest, part, 8) for part in ranges_of(small))
+    assert len(slots) == 8
+    assert max(slots.values()) < 2 * min(slots.values())
 
 
-def test_a_workers_lanes_hold_its_share_whichever_they_are() -> None:
+def test_a_workers_slots_hold_its_share_whichever_they_are() -> None:
     cut = manifest(item(0, 16_000, 160_000))
     for workers in (2, 4, 5):
-        lanes = [lane_of(cut.body.manifest, part, 40) for part in ranges_of(cut)]
-        for owners in ([lane * workers // 40 for lane in lanes], [lane % workers for lane in lanes]):
+        slots = [slot_of(cut.body.manifest, part, 40) for part in ranges_of(cut)]
+        for owners in ([slot * workers // 40 for slot in slots], [slot % workers for slot in slots]):
             shares = Counter(owners)
             assert max(shares.values()) - min(shares[w] for w in range(workers)) <= 3, shares
 

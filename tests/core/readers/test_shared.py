@@ -1,4 +1,4 @@
-"""Workers of a pool without Kafka: they join, die, hold lanes together or not at all; every range has one output."""
+"""Workers of a pool without Kafka: they join, die, hold slots together or not at all; every range has one output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from streams.errors import NeverWorks
 A, POOL = Site("T1_A"), Destination("T2_B/zpeak")
 INTENT = IntentId("T1_A.0b5f6d6e-5a4e-4a55-8f10-0123456789ab")
 DATASET = Dataset("/P/Q/TIER-PART")
-LANES = 4
+SLOTS = 4
 GONE = m.Reason(m.Scope.SOURCE, m.FailureClass.PERMANENT, "list", Text("gone"))
 AWAY = m.Reason(m.Scope.SOURCE, m.FailureClass.TRANSIENT, "read", Text("the store is away"))
 LEASE_MS, RETRY_MS = 20_000, 10_000
@@ -83,7 +83,7 @@ class Worker:
         known = Known(INTENT)
         for fact in world.known:
             known.hear(fact, 0)
-        self.pool = SharedReader(known, POOL, LANES)
+        self.pool = SharedReader(known, POOL, SLOTS)
         self.heard = len(world.log)
         for body in self.pool.new():
             self.pool.enter(body, [said for said in world.log if said.manifest == body.manifest], 1)
@@ -144,7 +144,7 @@ class Worker:
 def finish(world: World, bad: frozenset[int]) -> Worker:
     """One more worker, alone, which ends what there is."""
     last = Worker(world, 999, bad)
-    last.pool.assigned(range(LANES))
+    last.pool.assigned(range(SLOTS))
     for _ in range(10_000):
         last.hear(1 << 30)
         last.tell()
@@ -170,7 +170,7 @@ def check(world: World, last: Worker) -> None:
 
 MOVES = st.one_of(
     st.tuples(st.sampled_from(["step", "step", "step", "hear", "tell", "die", "cancel"]), st.integers(0, 3)),
-    st.tuples(st.just("lanes"), st.integers(0, 3), st.frozensets(st.integers(0, LANES - 1))),
+    st.tuples(st.just("slots"), st.integers(0, 3), st.frozensets(st.integers(0, SLOTS - 1))),
 )
 
 
@@ -179,7 +179,7 @@ MOVES = st.one_of(
 def test_whoever_holds_what_and_dies_when_each_range_has_one_output(
     moves: list[tuple[object, ...]], bad: frozenset[int], may_cancel: bool
 ) -> None:
-    """Lanes are held twice or by nobody, as after a split; news come late; death strikes between any two steps."""
+    """Slots are held twice or by nobody, as after a split; news come late; death strikes between any two steps."""
     world = World(facts((300, 0, 130), (70,)))
     workers = [Worker(world, n, bad) for n in range(4)]
     hired = 4
@@ -195,7 +195,7 @@ def test_whoever_holds_what_and_dies_when_each_range_has_one_output(
                 worker.tell()
             case "die":
                 workers[who], hired = Worker(world, hired, bad), hired + 1
-            case "lanes":
+            case "slots":
                 worker.pool.assigned(more[0])  # type: ignore[arg-type]
             case "cancel" if may_cancel:
                 worker.pool.known.hear(cancelled(), 0)
@@ -212,7 +212,7 @@ def test_a_worker_that_leaves_a_file_unconfirmed_is_continued() -> None:
     for cut in range(1, 4):
         world = World(facts((100,)))
         dies = Worker(world, 0, frozenset())
-        dies.pool.assigned(range(LANES))
+        dies.pool.assigned(range(SLOTS))
         for _ in range(cut):
             dies.step()
         last = finish(world, frozenset())
@@ -221,7 +221,7 @@ def test_a_worker_that_leaves_a_file_unconfirmed_is_continued() -> None:
         assert len(world.log) == 2
 
 
-def test_four_with_their_lanes_do_nothing_twice_and_one_takes_over() -> None:
+def test_four_with_their_slots_do_nothing_twice_and_one_takes_over() -> None:
     world = World(facts((4000,), (4000,)))
     workers = [Worker(world, n, frozenset()) for n in range(4)]
     for n, worker in enumerate(workers):
@@ -237,20 +237,20 @@ def test_four_with_their_lanes_do_nothing_twice_and_one_takes_over() -> None:
     assert world.runs == 32, "each had ended what it had in hand"
 
 
-def test_lanes_that_come_from_another_leave_it_what_it_has_in_hand() -> None:
+def test_slots_that_come_from_another_leave_it_what_it_has_in_hand() -> None:
     world = World(facts((4000,)))
     workers = [Worker(world, n, frozenset()) for n in range(3)]
     first, second, third = workers
-    first.pool.assigned(range(LANES))
+    first.pool.assigned(range(SLOTS))
     for _ in range(10):
         first.step()
     for worker in workers:
         worker.hear(1 << 30)
     first.step()
     at_work, fetched = first.pool.hands
-    first.pool.assigned(set(range(LANES)) - {at_work.lane, fetched.lane})
-    assert first.pool.hands == [at_work], "what is only fetched is dropped with its lane"
-    second.pool.assigned([at_work.lane])
+    first.pool.assigned(set(range(SLOTS)) - {at_work.slot, fetched.slot})
+    assert first.pool.hands == [at_work], "what is only fetched is dropped with its slot"
+    second.pool.assigned([at_work.slot])
     second.pool.fill()
     assert at_work.part not in {hand.part for hand in second.pool.hands}
     while len(world.log) < 3:
@@ -258,7 +258,7 @@ def test_lanes_that_come_from_another_leave_it_what_it_has_in_hand() -> None:
     second.step()
     third.hear(1 << 30)
     (busy,) = (hand for hand in second.pool.hands if hand.busy)
-    third.pool.assigned([at_work.lane])
+    third.pool.assigned([at_work.slot])
     third.pool.fill()
     assert third.pool.hands[0].part not in {at_work.part, busy.part}
 
@@ -319,7 +319,7 @@ def test_a_stream_under_the_pools_name_is_seen() -> None:
     assert worker.pool.counts == (0, 2)
 
 
-def test_who_has_no_lane_waits() -> None:
+def test_who_has_no_slot_waits() -> None:
     worker = Worker(World(facts((128,))), 0, frozenset())
     assert not worker.step()
     assert not worker.pool.over
@@ -340,7 +340,7 @@ def answer(pool: SharedReader, hand: Hand, reason: m.Reason | None, now_ms: int)
 def test_ranges_that_a_source_cannot_read_now_make_room_for_others_and_fail_nothing() -> None:
     worker = Worker(World(facts((64, 64, 64))), 0, frozenset())
     pool = worker.pool
-    pool.assigned(range(LANES))
+    pool.assigned(range(SLOTS))
 
     def fetch(now_ms: int) -> list[int]:
         """Items of the hands that were filled and asked for."""
@@ -372,7 +372,7 @@ def test_ranges_that_a_source_cannot_read_now_make_room_for_others_and_fail_noth
 def test_a_source_that_can_read_nothing_is_not_asked_for_item_after_item() -> None:
     worker = Worker(World(facts((1,) * 200)), 0, frozenset())
     pool = worker.pool
-    pool.assigned(range(LANES))
+    pool.assigned(range(SLOTS))
     asked = 0
     for now_ms in range(1000):
         pool.fill(now_ms)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streams.events.formats.text.numbers import all_doubles
+from streams.events.formats.text.numbers import all_doubles, characters_of, offsets_of
 
 _MINUS, _PLUS, _ZERO = b"-+0"
 _EXACT_MAX = 1 << 53
@@ -100,7 +100,7 @@ class CsvColumn:
             # A whole number with blanks around it is not that number's text.
             if not pc.all(pc.match_substring_regex(trimmed_from.filter(pa.array(padded)), _DECIMAL)).as_py():
                 return False
-        characters = bytes(_characters(texts))
+        characters = bytes(characters_of(texts))
         plain = not any(letter in characters for letter in b"eEnN")
         self._decimal = self._decimal or not plain or b"." in characters
         return self._whole_ones_kept(texts, lengths) and all_doubles(texts, values.to_numpy(), lengths, plain=plain)
@@ -127,7 +127,7 @@ def _cast(texts: pa.StringArray, kind: pa.DataType) -> pa.Array | None:
 
 def _odd(texts: pa.StringArray, lengths: np.ndarray) -> np.ndarray:
     """The indices of numbers that begin with a plus, with a zero and another digit, or are -0."""
-    characters, starts = _characters(texts), _starts(texts).astype(np.intp)
+    characters, starts = characters_of(texts), offsets_of(texts)[:-1].astype(np.intp)
     first = characters.take(starts)
     if first.min() > _ZERO:
         return np.zeros(0, dtype=np.intp)
@@ -156,20 +156,5 @@ def _exact(numbers: pa.Array) -> bool:
     return bool((doubles < limit).all() and (doubles.astype(values.dtype) == values).all())
 
 
-def _offsets(texts: pa.StringArray) -> np.ndarray:
-    if not len(texts):
-        return np.zeros(1, dtype=np.int32)
-    return np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
-
-
-def _starts(texts: pa.StringArray) -> np.ndarray:
-    return _offsets(texts)[:-1]
-
-
 def _lengths(texts: pa.StringArray) -> np.ndarray:
-    return np.diff(_offsets(texts))
-
-
-def _characters(texts: pa.StringArray) -> np.ndarray:
-    data = texts.buffers()[2]
-    return np.frombuffer(data if data is not None else b"", np.uint8)[: int(_offsets(texts)[-1])]
+    return np.diff(offsets_of(texts))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from streams.events.formats.text.numbers import EXACT_DIGITS, all_doubles
+from streams.events.formats.text.numbers import EXACT_DIGITS, all_doubles, characters_of, offsets_of
 
 _MINUS_ZERO = re.compile(rb"-0(?<=[:\[,\s]-0)[,\]}\s]")  # what it begins with is found fast
 _TINY = (re.compile(rb"e-0*[2-9][0-9][0-9]"), re.compile(rb"E-0*[2-9][0-9][0-9]"))
@@ -131,9 +131,9 @@ def _are_doubles(texts: pa.StringArray) -> bool:
         values = texts.cast(pa.float64())
     except pa.ArrowInvalid:
         return False
-    lengths = np.diff(np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1])
-    joined = bytes(memoryview(texts.buffers()[2]))
-    return all_doubles(texts, values.to_numpy(), lengths, plain=b"e" not in joined and b"E" not in joined)
+    joined = bytes(characters_of(texts))
+    plain = b"e" not in joined and b"E" not in joined
+    return all_doubles(texts, values.to_numpy(), np.diff(offsets_of(texts)), plain=plain)
 
 
 def _no_doubles(values: np.ndarray) -> int:

@@ -99,7 +99,7 @@ def _open(
     texts: pa.StringArray, magnitudes: np.ndarray, lengths: np.ndarray, long: np.ndarray, *, plain: bool
 ) -> np.ndarray:
     """The indices of long numbers that whole-number arithmetic does not show to be the same."""
-    characters, ends = _parts(texts)
+    characters, ends = characters_of(texts), offsets_of(texts)[1:].astype(np.int64)
     found = []
     for at in range(0, len(ends), _AT_ONCE):
         some = slice(at, at + _AT_ONCE)
@@ -149,7 +149,7 @@ def _same_fraction(
 
 def _surely(texts: pa.StringArray, magnitudes: np.ndarray, lengths: np.ndarray, *, plain: bool) -> np.ndarray:
     """Which of these are shown to be the same number; of the others nothing is said. All are finite and not zero."""
-    characters, ends = _parts(texts)
+    characters, ends = characters_of(texts), offsets_of(texts)[1:].astype(np.int64)
     sure = np.zeros(len(ends), dtype=bool)
     if len(characters) < _LAST:
         return sure
@@ -196,11 +196,17 @@ def _same(
     return np.asarray(sure & (np.abs(apart + ((product - whole) + rest)) < _TIE))
 
 
-def _parts(texts: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
-    """The characters of all texts, as bytes, and where each text ends."""
-    _, offsets, data = texts.buffers()
-    ends = np.frombuffer(offsets, np.int32)[texts.offset + 1 : texts.offset + 1 + len(texts)].astype(np.int64)
-    return np.frombuffer(data if data is not None else b"", np.uint8), ends
+def offsets_of(texts: pa.StringArray) -> np.ndarray:
+    """Where the texts begin, one behind the other, and where the last ends: in `characters_of`."""
+    if not len(texts):
+        return np.zeros(1, dtype=np.int32)
+    return np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
+
+
+def characters_of(texts: pa.StringArray) -> np.ndarray:
+    """As bytes; also those before the first text, where it is a slice."""
+    data = texts.buffers()[2]
+    return np.frombuffer(data if data is not None else b"", np.uint8)[: int(offsets_of(texts)[-1])]
 
 
 def _times(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Self
 
 from streams.events.checked_file import CheckedFile
@@ -113,20 +113,8 @@ class RootKey:
         if size < key_bytes or key_bytes <= 0 or object_bytes < 0 or start < 0 or version <= 0:
             raise ValueError("a key's lengths do not agree")
         classname, name, title = strings
-        return cls(
-            record_bytes=size,
-            object_bytes=object_bytes,
-            date=date,
-            cycle=cycle,
-            start=start,
-            directory_start=directory_start,
-            classname=classname,
-            name=name,
-            title=title,
-            big=big,
-            version=version % 1000,
-            told_bytes=key_bytes,
-        )
+        positions = cycle, start, directory_start
+        return cls(size, object_bytes, date, *positions, classname, name, title, big, version % 1000, key_bytes)
 
     @property
     def header_bytes(self) -> int:
@@ -157,7 +145,7 @@ class RootKey:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """`name_bytes` lie between the record's start and this; the keys are in a record of their own."""
+    """As it is stored. `name_bytes` lie between the record's start and this; the keys are in a record of their own."""
 
     created: int
     changed: int
@@ -179,17 +167,8 @@ class Directory:
 
     def written(self, big: bool) -> bytes:
         form, version = (_DIRECTORY_BIG, 1005) if big else (_DIRECTORY, 5)
-        raw = form.pack(
-            version,
-            self.created,
-            self.changed,
-            self.keys_bytes,
-            self.name_bytes,
-            self.start,
-            self.parent_start,
-            self.keys_start,
-        )
-        return raw + b"\0\1" + self.uuid + (b"" if big else bytes(12))
+        numbers = astuple(self)[:-1]
+        return form.pack(version, *numbers) + b"\0\1" + self.uuid + (b"" if big else bytes(12))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ reason: RNTuples, trees that keep branches in other files, other objects with tr
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 from streams.core.names import shown
 from streams.core.selections.objects import name_fault
@@ -21,7 +20,7 @@ from streams.events.checked_file import CheckedFile
 from streams.objects.containers.container import Container
 from streams.objects.containers.root.keys import KeyHead, Place, RootKey, unpacked_object, walk
 from streams.objects.containers.root.layout import Contents, Layout, LayoutReader, lay_out, uuid_of
-from streams.objects.found import Found, Scan, measured, named
+from streams.objects.found import Found, Scan, named
 from streams.objects.limits import damaged
 from streams.objects.tables import TABLES
 from streams.storage.endpoint import Reader
@@ -29,7 +28,6 @@ from streams.storage.endpoint import Reader
 OBJECT_BYTES_MAX = 128 << 20
 """Of one object unpacked, a tree's baskets not counted: it is looked at in memory. ROOT itself ends at 1 GB."""
 SUFFIX = "root"
-_BLOCK_BYTES = 1 << 20
 _TREES = (b"TTree", b"TNtuple", b"TNtupleD")
 _RNTUPLES = (b"ROOT::RNTuple", b"ROOT::Experimental::RNTuple")
 _BRANCH = re.compile(rb"TBranch[A-Za-z]*\x00")
@@ -47,8 +45,7 @@ class RootObjects(Container):
                 continue
             try:
                 with LayoutReader(file.reader(), layout_of(file, place)) as reader:
-                    size, adler = measured(_blocks(reader))
-                scan.add(Found(name, size, adler, SUFFIX))
+                    scan.add(Found(name, reader.stat.bytes, reader.adler32(), SUFFIX))
             except StorageError as error:
                 if error is file.failed:
                     raise
@@ -106,8 +103,3 @@ def _require_record(file: CheckedFile, key: RootKey) -> None:
     same = ("record_bytes", "object_bytes", "cycle", "start", "classname", "name", "title", "big")
     if key.key_bytes != key.header_bytes or any(getattr(there, what) != getattr(key, what) for what in same):
         raise damaged(f"the object {shown(repr(key.name)[2:-1])!r} is not where its directory says", file.path)
-
-
-def _blocks(reader: LayoutReader) -> Iterator[bytes]:
-    for at in range(0, reader.stat.bytes, _BLOCK_BYTES):
-        yield reader.pread(at, min(_BLOCK_BYTES, reader.stat.bytes - at))

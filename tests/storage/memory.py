@@ -1,7 +1,7 @@
-"""A storage in this process's memory: for tests, and as the example of a back end. What it holds ends with it.
+"""A storage in this process's memory: the example of a back end, for tests. What it holds ends with it.
 
 Durable here means written: there is no crash that it outlives. Files are on no disk, so no library opens them by a
-path, and entries, which libraries write, cannot land. `memory://` opens a new and empty one.
+path, and entries, which libraries write, cannot land. Where `BACK_ENDS` has it, `memory://` opens a new and empty one.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ from streams.storage.posix_place import open_local
 
 _ROOT = "memory:"
 _serials = count(1)
+
+
+SCHEME = "memory"
 
 
 def opened(url: SplitResult, *, name: str, rules: PathRules | None) -> Endpoint:
@@ -90,10 +93,6 @@ class MemoryEndpoint(Endpoint):
     def open_reader(self, lfn: str, version: str | None = None) -> MemoryReader:
         with self.lock:
             return MemoryReader(self.lock, lfn, self._blob(lfn), version)
-
-    def checksum(self, lfn: str, version: str | None = None) -> str:
-        with self.lock, self.open_reader(lfn, version) as reader:
-            return adler32_hex(adler32(reader.blob.content))
 
     def walk(self, refuse: Callable[[str, str], None]) -> Iterator[OnDisk]:
         for lfn in list(self.files):

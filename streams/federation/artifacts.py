@@ -1,7 +1,8 @@
 """The fixed list of jars (Kafka broker and MirrorMaker 2): read, fetch into a cache, check.
 
 Nothing here starts a process. Resolution is never left to a tool: Kafka's poms lead it to versions that
-do not run together, so every jar is named with its sha256 in deploy/kafka/artifacts.txt.
+do not run together, so every jar is named with its sha256 in deploy/kafka/artifacts.txt. What fetches is imported when
+something is fetched: it takes a quarter of a second, which every command that knows federations would wait.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-
-import requests
-from jgo.maven import MavenContext
+from typing import TYPE_CHECKING
 
 from streams.errors import NeverWorks, Temporary
+
+if TYPE_CHECKING:
+    from requests import Response
 
 _FETCH_THREADS = 8
 _TIMEOUT_S = 20
@@ -121,12 +123,16 @@ class _Repositories:
     """Where jars are fetched from, on kept connections of each thread."""
 
     def __init__(self, repos: dict[str, str] | None, cache: Path) -> None:
+        from jgo.maven import MavenContext
+
         self.cache = cache
         self._urls = list(MavenContext(remote_repos=repos).remote_repos.values())
         self._local = threading.local()
 
     def fetch(self, artifact: Artifact) -> None:
         """Raises Temporary where it cannot be had now, NeverWorks where it is another."""
+        import requests
+
         try:
             self._fetch(artifact)
         except requests.exceptions.SSLError as error:
@@ -142,7 +148,9 @@ class _Repositories:
 
     def _fetch(self, artifact: Artifact) -> None:
         if not hasattr(self._local, "session"):
-            self._local.session = requests.Session()
+            from requests import Session
+
+            self._local.session = Session()
         target, answers = artifact.path(self.cache), []
         for url in self._urls:
             place = f"{url}/{target.relative_to(self.cache / 'maven').as_posix()}"
@@ -154,7 +162,7 @@ class _Repositories:
         raise Temporary(what, next="check the network and try again")
 
 
-def _save(response: requests.Response, target: Path, artifact: Artifact) -> None:
+def _save(response: Response, target: Path, artifact: Artifact) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.{os.getpid()}.{threading.get_ident()}.part")
     seen = hashlib.sha256()

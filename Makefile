@@ -15,7 +15,7 @@ demo: env
 # They start hundreds of Pythons: bytecode is kept, also where the environment says otherwise.
 test: export PYTHONDONTWRITEBYTECODE =
 test: lint types
-	$(BIN)/python -m pytest -n 3 $(ARGS)
+	$(BIN)/python -m pytest -n 3 --no-loadscope-reorder $(ARGS)
 
 lint: env
 	$(BIN)/ruff check .

@@ -1,9 +1,10 @@
 """The order of a run, and what of it must stay in one process.
 
-In order: the quick first, then what needs brokers of its own, then what shares the session's federation, what changes
-that very last. In three processes (`make test`) two have a federation: what moves data in one, what breaks things in
-the other. Both are longer than anything else and begin at once, and wait a third of their time: the third process takes
-what is left meanwhile. A federation goes down behind its last test (tests/sites/conftest.py).
+In one process: the quick first, then what needs brokers of its own, then what shares the session's federation, what
+changes that very last. In three processes (`make test`) two have a federation: what moves data in one, what breaks
+things in the other. Both take longest, so they begin, and wait a third of their time: the third process has what needs
+brokers of its own, and then the quick, of which everybody takes who is done. A federation goes down behind its last
+test (tests/sites/conftest.py).
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ FAULTS = (
 others', so that one process alone comes to them last."""
 ALONE = ("test_federation_alone", "test_upgrade")
 """Modules of tests/sites that start federations of their own."""
+ORDER = ("federation", "faults", *ALONE)
+"""Of groups, in several processes: the longest first."""
 LINES_MAX = 600
 """Of a module. Many lines are a question, no fault, and no reason to cut one idea in two."""
 
@@ -62,12 +65,12 @@ def _needs_broker(path: Path) -> bool:
     return "mark.sites" in (Path(__file__).parents[1] / path).read_text()
 
 
-def _rank(item: pytest.Item) -> int:
-    if item.get_closest_marker("sites") is None:
-        return 0
-    if not _shares_federation(item):
-        return 1
-    return 3 if item.get_closest_marker("changes_federation") else 2
+def _rank(item: pytest.Item) -> tuple[int, bool]:
+    quick = item.get_closest_marker("sites") is None
+    last = item.get_closest_marker("changes_federation") is not None
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return (0 if quick else 1 + _shares_federation(item)), last
+    return ORDER.index(group) if (group := group_of(item.nodeid)) in ORDER else len(ORDER) + quick, last
 
 
 def _shares_federation(item: pytest.Item) -> bool:

@@ -28,8 +28,8 @@ class ItemFault(Exception):
         self.item, self.error = item, error
 
 
-class Stalled(OSError):
-    """The other end takes nothing any more, or the ticket ended."""
+class BrokenOff(OSError):
+    """An answer that cannot go on: its item, or its ticket, ended."""
 
 
 class Sending:
@@ -76,7 +76,7 @@ class Sending:
     def send(self, head: bytes, ticket: Ticket, start: int, stop: int) -> None:
         """The head, then `[start, stop)` of the line. ItemFault before anything is sent; after that OSError only."""
         pieces = list(ticket.line.pieces(start, stop))
-        reader = self.open(pieces[0][0])
+        self.open(pieces[0][0])
         self._cork(True)
         self._outlet.sendall(head)
         for item, offset, length in pieces:
@@ -84,7 +84,7 @@ class Sending:
                 reader = self.open(item)
                 self._send_piece(reader, ticket, item.start, offset, length)
             except (ItemFault, StorageError) as error:
-                raise Stalled(f"item {item.no}: {error}") from error
+                raise BrokenOff(f"item {item.no}: {error}") from error
         self._cork(False)
 
     def _send_piece(self, reader: Reader, ticket: Ticket, first: int, offset: int, length: int) -> None:
@@ -96,7 +96,7 @@ class Sending:
             sent = self._send_step(reader, offset, count)
             reader.check()
             if not self._may_go(ticket, first + offset, first + offset + sent):
-                raise Stalled("the ticket ended")
+                raise BrokenOff("the ticket ended")
             offset += sent
 
     def _send_step(self, reader: Reader, offset: int, count: int) -> int:
@@ -115,5 +115,4 @@ class Sending:
         return sent
 
     def _cork(self, on: bool) -> None:
-        if self._outlet.family != socket.AF_UNIX:
-            self._outlet.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, int(on))
+        self._outlet.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, int(on))

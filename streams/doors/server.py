@@ -34,6 +34,8 @@ BACKLOG = 128
 SWEEP_S = 1.0
 FULL_S = 0.1
 """Nothing is accepted for so long when the process has no descriptors left."""
+SAID_S = 10.0
+"""Between two words about it."""
 _NEVER = float("inf")
 
 
@@ -89,18 +91,27 @@ class Door:
 
     def run(self) -> None:
         """Accept, until `close`."""
+        said_s = -SAID_S
         while not self._closed.is_set():
             try:
-                accepted, address = self._listener.accept()
-            except OSError as error:
-                if not self._closed.wait(FULL_S):
+                self._accept()
+            except (OSError, RuntimeError) as error:  # no descriptor, or no thread, is left
+                if not self._closed.wait(FULL_S) and time.monotonic() - said_s >= SAID_S:
+                    said_s = time.monotonic()
                     log.warning("the door accepts nothing just now: %s", error)
-                continue
-            connection = _Connection(self, accepted, str(address[0]))
-            if not self._enter(connection):
-                connection.close()
-                continue
-            Thread(target=connection.run, name="door-connection", daemon=True).start()
+
+    def _accept(self) -> None:
+        accepted, address = self._listener.accept()
+        connection = _Connection(self, accepted, str(address[0]))
+        try:
+            if self._enter(connection):
+                Thread(target=connection.run, name="door-connection", daemon=True).start()
+                return
+        except RuntimeError:
+            self._leave(connection)
+            connection.close()
+            raise
+        connection.close()
 
     def sweep(self) -> None:
         """End what lasts too long, until `close`."""

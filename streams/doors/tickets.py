@@ -1,8 +1,8 @@
 """Tickets: what the holder of 256 random bits may read from a door, and until when.
 
 Only the door that made a ticket knows it, in memory: nothing is signed, distributed or rotated, and a restart ends all.
-A ticket ends a while after its last use, at the latest an hour after it was made, when it is ended by who made it, or
-when everything that it is for has left. Thread-safe.
+A ticket ends a while after its last use, at the latest an hour after it was made, or when who made it ends it. What has
+left may be asked for again meanwhile. Thread-safe.
 """
 
 from __future__ import annotations

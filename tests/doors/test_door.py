@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from streams.core.ranges import Ranges
+from streams.doors import server
 from streams.doors.client import DoorFault
 from streams.doors.server import DoorLimits
 from streams.doors.sums import BLOCK_BYTES, block_sums
@@ -360,3 +361,21 @@ def test_thousands_of_connections_leave_nothing_behind(stage_of: StageOf):
     time.sleep(0.1)
     assert threading.active_count() <= threads + 1
     assert len(os.listdir("/proc/self/fd")) <= descriptors + 2
+
+
+def test_a_process_without_threads_to_spare_accepts_again_later(stage_of: StageOf, monkeypatch: pytest.MonkeyPatch):
+    stage = stage_of([100])
+    real, left = server.Thread, [3]
+
+    def none_left(**options: object) -> threading.Thread:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise RuntimeError("can't start new thread")
+        return real(**options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(server, "Thread", none_left)
+    for _ in range(3):
+        with stage.connect() as refused, pytest.raises(DoorFault):
+            pull(refused, stage.ticket(), (0, 100))
+    with stage.connect() as connection:
+        assert joined(pull(connection, stage.ticket(), (0, 100))) == stage.line

@@ -178,10 +178,10 @@ class _Reading:
         """How far workers got, then the ends of the copies, then those of the originals."""
 
         def copies(found: Journals) -> None:
-            found.ends.update(end_offsets(self.settings, found.site, found.copies, committed=True))
+            found.ends.update(end_offsets(self.settings, found.site, found.copies))
 
         def own(found: Journals) -> None:
-            found.ends.update(end_offsets(self.settings, found.site, found.own, committed=True))
+            found.ends.update(end_offsets(self.settings, found.site, found.own))
             found.begins.update(begin_offsets(self.settings, found.site, found.present))
 
         self._each(self._note_committed)

@@ -105,7 +105,7 @@ class _Site:
 
     def run(self, sample: Sample | None, now_ms: int) -> None:
         site = self._site
-        noted = end_offsets(self._settings, site, [TRANSFERS], committed=True)
+        noted = end_offsets(self._settings, site, [TRANSFERS])
         self._held.fold()
         began_ns = time.time_ns()
         self._look_for(sample, now_ms)

@@ -71,9 +71,7 @@ def _letter(settings: Settings, name: str) -> tuple[Record, m.DeadLetter]:
 
 
 def _record(settings: Settings, topic: str, partition: int, offset: int) -> Record | None:
-    for record in replay(
-        settings, settings.here, [topic], partitions=[partition], start={(topic, partition): offset}, committed=False
-    ):
+    for record in replay(settings, settings.here, [topic], partitions=[partition], start={(topic, partition): offset}):
         return record if record.offset == offset else None
     return None
 

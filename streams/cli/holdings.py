@@ -35,7 +35,7 @@ def facts(
     names = topics.with_copies([topics.REPLICAS], settings.registry.peers_of(at))
     partitions = None if dataset is None else [topics.partition_of(dataset, settings.registry.partitions)]
     key = None if dataset is None else dataset.encode()
-    for record in replay(settings, at, names, partitions=partitions, committed=False):
+    for record in replay(settings, at, names, partitions=partitions):
         if (key is not None and record.key != key) or containing not in (record.value or b""):
             continue
         try:

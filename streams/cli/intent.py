@@ -277,7 +277,7 @@ def _listed(settings: Settings, most: int, asked: Mapping[str, str]) -> list[Sna
     found = WorkerApi(settings, settings.here).intents(most, given)
     if found is not None:
         return found
-    records = replay(settings, settings.here, topics_of_intents(settings, settings.here), committed=False)
+    records = replay(settings, settings.here, topics_of_intents(settings, settings.here))
     with scratch.intents(records, settings.here) as known:
         found, cursor = [], ""
         while len(found) < most:

@@ -57,7 +57,7 @@ def _flows(settings: Settings, origin: Site, site: Site, bases: Iterable[str]) -
     for base in bases:
         records, behind_s = 0, 0.0
         large = base.startswith("chunks-to-")
-        with LogReader(settings, origin, committed=False) as reader:
+        with LogReader(settings, origin) as reader:
             places = reader.partitions_of([base])
             ends = reader.end_offsets(places)
             begins = reader.begin_offsets(places)
@@ -95,7 +95,7 @@ def uncarried(settings: Settings, site: Site, now_ms: int) -> list[Uncarried]:
     """
     bases = topics.mirrored(site, target_is_auditor=settings.entry(site).auditor)
     peers = settings.registry.peers_of(site)
-    with LogReader(settings, site, committed=False) as reader:
+    with LogReader(settings, site) as reader:
         filled = _filled(reader, [topics.remote(peer, base) for peer in peers for base in bases])
     found: list[Uncarried] = []
     for peer in peers:
@@ -103,7 +103,7 @@ def uncarried(settings: Settings, site: Site, now_ms: int) -> list[Uncarried]:
         if not empty:
             continue
         try:
-            with LogReader(settings, peer, committed=False) as reader:
+            with LogReader(settings, peer) as reader:
                 old = _filled(reader, empty, now_ms - UNCARRIED_MS)
         except Temporary:
             continue  # a peer that is away is told of elsewhere
@@ -126,9 +126,7 @@ def _after(
     """Times of the records at `place` behind the one that `copy` is a copy of."""
     times: list[int] = []
     topic, partition = place
-    for record in replay(
-        settings, origin, [topic], partitions=[partition], start={place: start}, committed=False, large_records=large
-    ):
+    for record in replay(settings, origin, [topic], partitions=[partition], start={place: start}, large_records=large):
         if copy is not None and _identity(record) == _identity(copy):
             times = []
         else:
@@ -143,7 +141,7 @@ def _identity(record: Record) -> bytes:
 
 def _last_records(settings: Settings, site: Site, names: list[str]) -> dict[LogPartition, Record]:
     """The last record of every partition that has one."""
-    with LogReader(settings, site, committed=False) as reader:
+    with LogReader(settings, site) as reader:
         places = reader.partitions_of(names)
         begins, ends = reader.begin_offsets(places), reader.end_offsets(places)
     found: dict[LogPartition, Record] = {}
@@ -152,9 +150,7 @@ def _last_records(settings: Settings, site: Site, names: list[str]) -> dict[LogP
     while left:
         starts = {place: max(begins[place], ends[place] - window) for place in left}
         starts |= {place: ends[place] for place in places if place not in starts}
-        for record in replay(
-            settings, site, sorted({p[0] for p in left}), start=starts, committed=False, large_records=True
-        ):
+        for record in replay(settings, site, sorted({p[0] for p in left}), start=starts, large_records=True):
             found[record.topic, record.partition] = record
         left = [place for place in left if place not in found and starts[place] > begins[place]]
         window *= 16
@@ -177,5 +173,5 @@ def _unread(settings: Settings, site: Site, place: LogPartition, start: int, end
     if not 0 < end - start <= _COUNTED_MAX:
         return max(0, end - start)
     topic, partition = place
-    counted = replay(settings, site, [topic], partitions=[partition], start={place: start}, committed=False)
+    counted = replay(settings, site, [topic], partitions=[partition], start={place: start})
     return sum(1 for _ in counted)

@@ -81,7 +81,7 @@ def as_object(told: TailedRecord) -> dict[str, Any]:
 def last(settings: Settings, site: Site, names: Sequence[str], most: int) -> list[Record]:
     """The newest `most` records of the topics at `site`, oldest first."""
     payload = any(is_payload(name) for name in names)
-    with LogReader(settings, site, committed=False) as reader:
+    with LogReader(settings, site) as reader:
         places = reader.partitions_of(names)
         begins, ends = reader.begin_offsets(places), reader.end_offsets(places)
     window = most + _SPARE
@@ -90,7 +90,7 @@ def last(settings: Settings, site: Site, names: Sequence[str], most: int) -> lis
         found: list[Record] = []
         for name in names:
             own = {place: offset for place, offset in starts.items() if place[0] == name}
-            found += replay(settings, site, [name], start=own, committed=False, large_records=payload)
+            found += replay(settings, site, [name], start=own, large_records=payload)
         if len(found) >= most or all(starts[place] == begins[place] for place in places):
             return newest(found, most)
         window *= _GROWTH

@@ -96,7 +96,7 @@ def tail_topics(
     if most != "all" and not most.isdigit():
         raise UsageError(f"-n {shown(most)} is neither a count nor `all`")
     _check_names(settings, names)
-    with LogReader(settings, site, committed=False) as reader:
+    with LogReader(settings, site) as reader:
         ends = reader.end_offsets(reader.partitions_of(names))
 
     def show(record: Record) -> None:

@@ -97,7 +97,7 @@ class Follower(Closing):
             if self._thread is not None:
                 return
             names = [*topics_of_intents(self._settings, self._site), topics.DEAD_LETTERS]
-            with LogReader(self._settings, self._site, committed=False) as reader:
+            with LogReader(self._settings, self._site) as reader:
                 ends = reader.end_offsets(reader.partitions_of(names))
             self._thread = threading.Thread(target=self._run, args=(ends,), name="intent-follower", daemon=True)
             self._thread.start()
@@ -175,7 +175,7 @@ def history(
     """(fact, when) of all that stands about `intent` at `site`, or in some topics there, from the beginning."""
     partition, key = topics.partition_of(intent, settings.registry.partitions), intent.encode()
     names = topics_of_intents(settings, site) if names is None else names
-    for record in replay(settings, site, names, partitions=[partition], committed=False):
+    for record in replay(settings, site, names, partitions=[partition]):
         if record.key == key and (fact := fact_of(record, site)) is not None:
             yield fact
 

@@ -47,7 +47,7 @@ def announcements(settings: Settings, site: Site, *, at: Site | None = None) -> 
     name = topics.ANNOUNCEMENTS if at == site else topics.remote(site, topics.ANNOUNCEMENTS)
     partition = topics.partition_of(site, settings.registry.partitions)
     start = int((time.time() - SINCE_S) * 1000)
-    return announced_in(replay(settings, at, [name], partitions=[partition], start=start, committed=False), at)
+    return announced_in(replay(settings, at, [name], partitions=[partition], start=start), at)
 
 
 def announced_in(records: Iterable[Record], at: Site) -> Announcements:

@@ -84,7 +84,7 @@ class ReaderSession:
         partition = topics.partition_of(self.known.row.intent, self._partitions)
         places = [place for place in self._reader.partitions_of(names) if place[1] == partition]
         self._reader.add(self._reader.end_offsets(places))
-        for record in replay(self._settings, self._site, names, partitions=[partition], committed=False):
+        for record in replay(self._settings, self._site, names, partitions=[partition]):
             if record.key == self.known.row.intent.encode() and (fact := fact_of(record, self._site)) is not None:
                 self.known.hear(*fact)
 

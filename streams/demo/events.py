@@ -161,7 +161,7 @@ def _hold(peak: Peak, outcome: Outcome, what: str) -> None:
 def _targets(source: Settings, intent: str) -> list[Lfn]:
     """What an intent's items land as."""
     found = []
-    for record in replay(source, source.here, [MANIFESTS], committed=False):
+    for record in replay(source, source.here, [MANIFESTS]):
         if record.key == intent.encode():
             written = decode(record.topic, record.key, record.value, record.headers, source.here).message
             found += [item.target for item in written.items] if isinstance(written, m.ManifestWritten) else []

@@ -187,7 +187,7 @@ def enter(settings: Settings, lots: Sequence[Lot], tell: Tell) -> None:
 def _remember(settings: Settings, lots: Sequence[Lot]) -> None:
     """What the journals now say is there: the destination is held to that."""
     names = {str(lot.block): lot for lot in lots}
-    for record in replay(settings, settings.here, ["replicas"], committed=False):
+    for record in replay(settings, settings.here, ["replicas"]):
         heard = wire.decode(record.topic, record.key, record.value, record.headers, settings.here).message
         if isinstance(heard, m.FilesHeld) and heard.site == settings.here:
             for file in heard.files:
@@ -234,7 +234,7 @@ def read_back(there: Settings, lots: Sequence[Lot]) -> list[str]:
 
 def count_completions(home: Settings, destination: Site, lots: Sequence[Lot]) -> None:
     """How many completion records of each lot the home has in its mirrored copy."""
-    for record in replay(home, home.here, [remote(destination, COMPLETIONS)], committed=False):
+    for record in replay(home, home.here, [remote(destination, COMPLETIONS)]):
         heard = wire.decode(record.topic, record.key, record.value, record.headers, home.here).message
         if isinstance(heard, m.CompletionRecord):
             for lot in lots:

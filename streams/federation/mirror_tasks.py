@@ -1,8 +1,7 @@
 """What Kafka Connect says of a mirror's tasks, read from its status topics at the targets.
 
-A task that fails stays failed while its process lives on: a transaction that the target did not let end in time
-(a broker that stood still, a line that was down) is enough, and that flow is dead without a word but in the log. Hence
-the supervisor asks here, and starts the mirror again.
+A task that fails stays failed while its process lives on: a record that the target refuses is enough, and that flow is
+dead without a word but in the log. Hence the supervisor asks here, and starts the mirror again.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ def producer_config(settings: Settings, site: str, client_id: str, *, chunks: bo
     return config | dict(settings.kafka_of(site))
 
 
-def consumer_config(settings: Settings, site: str, *, committed: bool, large_records: bool = False) -> Config:
+def consumer_config(settings: Settings, site: str, *, large_records: bool = False) -> Config:
     """For `assign()`-based reading: no group membership, nothing committed, every end of partition reported.
 
     `fetch.queue.backoff.ms` is 1000 by default: a full prefetch queue would then sleep a second
@@ -149,7 +149,7 @@ def consumer_config(settings: Settings, site: str, *, committed: bool, large_rec
         **_READING,
         "group.id": "t2g-reader",
         "auto.offset.reset": "earliest",
-        "isolation.level": "read_committed" if committed else "read_uncommitted",
+        "isolation.level": "read_uncommitted",
         "enable.partition.eof": True,
         "fetch.queue.backoff.ms": 2,
         "fetch.wait.max.ms": 100,

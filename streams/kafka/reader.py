@@ -67,7 +67,7 @@ def record_of(message: Message) -> Record:
 class LogReader(Closing):
     """One consumer of one site's cluster; used by one thread.
 
-    `committed`: records of open and aborted transactions are not seen, and ends are the last stable offsets.
+    Records of open and aborted transactions are seen: ours use none, and who repeats a record is known by its number.
     `large_records`: payload topics; records are handed over one by one and little is prefetched.
     """
 
@@ -76,13 +76,12 @@ class LogReader(Closing):
         settings: Settings,
         site: str,
         *,
-        committed: bool = True,
         large_records: bool = False,
         away_s: float = 10.0,
     ) -> None:
         self.where = client.cluster(settings, site)
         self._away_s, self._large = away_s, large_records
-        config = client.consumer_config(settings, site, committed=committed, large_records=large_records)
+        config = client.consumer_config(settings, site, large_records=large_records)
         self._complaints: client.Complaints = config["error_cb"]
         self._consumer = client.make_consumer(config)
 
@@ -116,7 +115,7 @@ class LogReader(Closing):
         return {name: list(topic.partitions) for name, topic in found.topics.items() if topic.error is None}
 
     def end_offsets(self, places: Iterable[LogPartition]) -> dict[LogPartition, int]:
-        """The offset after the last record of each place, as this reader's isolation sees it."""
+        """The offset after the last record of each place."""
         return self._offsets(places, OFFSET_END)
 
     def begin_offsets(self, places: Iterable[LogPartition]) -> dict[LogPartition, int]:

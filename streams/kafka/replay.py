@@ -29,14 +29,13 @@ def replay(
     *,
     partitions: Iterable[int] | None = None,
     start: StartAt = "beginning",
-    committed: bool = True,
     large_records: bool = False,
 ) -> Iterator[Record]:
     """Every record of the topics (or of some partitions) that stood there when called, then stop.
 
     NotFound for a topic that does not exist; Temporary when the broker stays away. `large_records` for payload topics.
     """
-    with LogReader(settings, site, committed=committed, large_records=large_records) as reader:
+    with LogReader(settings, site, large_records=large_records) as reader:
         places = _places(reader, topics, partitions)
         ends = reader.end_offsets(places)
         starts = _starts(reader, places, start, reader.begin_offsets(places))
@@ -95,10 +94,8 @@ def _before_ends(events: list[Message], ends: dict[LogPartition, int]) -> tuple[
     return good, done
 
 
-def end_offsets(
-    settings: Settings, site: str, topics: Iterable[str], *, committed: bool = False
-) -> dict[LogPartition, int]:
-    with LogReader(settings, site, committed=committed) as reader:
+def end_offsets(settings: Settings, site: str, topics: Iterable[str]) -> dict[LogPartition, int]:
+    with LogReader(settings, site) as reader:
         return reader.end_offsets(_places(reader, topics, None))
 
 

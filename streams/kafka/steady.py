@@ -90,9 +90,7 @@ class SteadyReader(Closing):
 
     def _open(self) -> LogReader:
         if self._reader is None:
-            self._reader = LogReader(
-                self._settings, self._site, committed=False, large_records=self._large, away_s=self._away_s
-            )
+            self._reader = LogReader(self._settings, self._site, large_records=self._large, away_s=self._away_s)
             self._reader.assign(self._next)
         return self._reader
 

@@ -26,7 +26,7 @@ def named(settings: Settings, snapshot: Snapshot, places: Mapping[str, str]) -> 
     until_s = time.monotonic() + ANSWER_S
     names: dict[str, str] = {}
     try:
-        with LogReader(settings, settings.here, committed=False) as reader:
+        with LogReader(settings, settings.here) as reader:
             for topic, partition, offset in sorted({_parsed(place) for place in places.values()})[:MANIFESTS_MAX]:
                 body = _body(settings, reader, (topic, partition), offset, until_s)
                 if body is None:

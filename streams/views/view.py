@@ -229,7 +229,7 @@ class View:
 
     @contextmanager
     def _consumer(self, fetching: dict[str, Any]) -> Iterator[Consumer]:
-        config = client.consumer_config(self._settings, self._here, committed=False)
+        config = client.consumer_config(self._settings, self._here)
         config |= {
             "fetch.max.bytes": 4 << 20,
             "queued.max.messages.kbytes": 4 << 10,

@@ -125,7 +125,7 @@ class Entries:
 
     def _facts(self, site: Any, topic: str, key: str) -> list[Any]:
         settings = self.rig.settings(site)
-        records = (r for r in replay(settings, site, [topic], committed=False) if r.key == key.encode())
+        records = (r for r in replay(settings, site, [topic]) if r.key == key.encode())
         return [decode(r.topic, r.key, r.value, r.headers, site).message for r in records]
 
     def first_batch(self, tries: int) -> None:

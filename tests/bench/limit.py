@@ -40,7 +40,7 @@ def seconds(settings: Settings, source: Site, destination: Site, keyed: Sequence
     payload = bytes(size)
     records = _interleaved(keyed, size)
     topic = remote(source, chunks_to(destination))
-    with LogReader(settings, destination, committed=False, large_records=True) as reader:
+    with LogReader(settings, destination, large_records=True) as reader:
         ends = reader.end_offsets(reader.partitions_of([topic]))
     places = [TopicPartition(topic, p, ends[topic, p]) for p in range(settings.registry.partitions)]
     consumer = Consumer(

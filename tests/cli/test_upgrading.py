@@ -40,10 +40,10 @@ def test_every_announcement_and_nothing_else_carries_the_release(hand: Hand) -> 
     with Publisher(hand.settings, A, "worker-9", "worker") as publisher:
         publisher.announce()
         publisher.send(m.IntentAsked(IntentId(f"{A}.00000000-0000-0000-0000-000000000000"), m.Asked.CANCEL, Text("me")))
-    said = list(replay(hand.settings, A, [topics.ANNOUNCEMENTS], committed=False))
+    said = list(replay(hand.settings, A, [topics.ANNOUNCEMENTS]))
     assert said
     assert all((HEADER, b"%d" % RELEASE) in (record.headers or ()) for record in said)
-    for record in replay(hand.settings, A, [topics.INTENTS], committed=False):
+    for record in replay(hand.settings, A, [topics.INTENTS]):
         assert HEADER not in dict(record.headers or ())
 
 

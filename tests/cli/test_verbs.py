@@ -76,7 +76,7 @@ def test_intent_show_list_and_explain(run: Run, hand: Hand) -> None:
 
 def test_add_waits_and_exits_by_the_end(run: Run, hand: Hand) -> None:
     def refuse() -> None:
-        (record,) = list(replay(hand.settings, A, ["transfer-intents"], committed=False))
+        (record,) = list(replay(hand.settings, A, ["transfer-intents"]))
         asked = decode(record.topic, record.key, record.value, record.headers, A).message
         assert isinstance(asked, m.TransferIntent)
         hand.refuse(asked, "no site holds it")

@@ -79,7 +79,7 @@ class SourceSite:
         self._send(topics.remote(A, m.topic_of(fact)), INTENT, wire.encode(fact), wire.headers(fact, self._origin()))
 
     def __enter__(self) -> SourceSite:
-        self._reader = LogReader(self.settings, B, committed=False, away_s=1e9)
+        self._reader = LogReader(self.settings, B, away_s=1e9)
         names = [topics.requests_to(A)]
         self._reader.assign(self._reader.end_offsets(self._reader.partitions_of(names)))
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -141,7 +141,7 @@ class SourceSite:
 
     def said(self, topic: str) -> list[tuple[m.Origin, m.Message]]:
         """What consumers wrote, in the order of each partition."""
-        records = replay(self.settings, B, [topic], committed=False)
+        records = replay(self.settings, B, [topic])
         heard = [wire.decode(r.topic, r.key, r.value, r.headers, B) for r in records]
         return [(one.origin, one.message) for one in heard]
 

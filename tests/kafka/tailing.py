@@ -20,7 +20,7 @@ def tail(
     on_away: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Record]:
     """For ever, until `stop()` is true, asked at least every 0.1 s while the cluster answers."""
-    with LogReader(settings, site, committed=False) as asked:
+    with LogReader(settings, site) as asked:
         places = _places(asked, topics, None)
         starts = _starts(asked, places, start, asked.begin_offsets(places))
     with SteadyReader(settings, site, starts) as steady:

@@ -89,11 +89,11 @@ def test_what_the_agents_cannot_do_is_refused(settings: Settings, kafka: dict[st
 def test_a_sites_own_settings_win_over_ours_and_keep_the_guarantees(settings: Settings) -> None:
     ours = with_kafka(settings, request_timeout_ms="1234", fetch_wait_max_ms="7", security_protocol="SSL")
     producer = client.producer_config(ours, A, "w0")
-    consumer = client.consumer_config(ours, A, committed=True)
+    consumer = client.consumer_config(ours, A)
     assert (producer["request.timeout.ms"], consumer["fetch.wait.max.ms"]) == ("1234", "7")
     assert producer["security.protocol"] == consumer["security.protocol"] == "SSL"
     assert (producer["acks"], producer["enable.idempotence"]) == ("all", True)
-    assert (consumer["isolation.level"], consumer["enable.auto.commit"]) == ("read_committed", False)
+    assert (consumer["isolation.level"], consumer["enable.auto.commit"]) == ("read_uncommitted", False)
     assert client.producer_config(ours, A, "w0", chunks=True)["queue.buffering.max.kbytes"] == 4096
 
 

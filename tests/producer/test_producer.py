@@ -23,7 +23,7 @@ LFN = "/store/t/0/f0.root"
 
 
 def intents_in_log(hand: Hand) -> int:
-    return sum(1 for _ in replay(hand.settings, A, ["transfer-intents"], committed=False))
+    return sum(1 for _ in replay(hand.settings, A, ["transfer-intents"]))
 
 
 def test_wait_follows_to_done_with_counts(hand: Hand) -> None:

@@ -95,7 +95,7 @@ class Ear:
     """(monotonic seconds, record, what the gate made of it)"""
 
     def __enter__(self) -> Self:
-        self._reader = LogReader(self.settings, self.site, committed=False, away_s=1e9)
+        self._reader = LogReader(self.settings, self.site, away_s=1e9)
         self._reader.assign(self._reader.end_offsets(self._reader.partitions_of(self.topics)))
         self._news, self._stop = threading.Condition(), threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -358,7 +358,7 @@ class Rig:
     def records(self, site: Site, *topics: str, key: str | None = None) -> Iterator[Record]:
         """What stands in topics now, of one key if given."""
         partitions = None if key is None else [partition_of(key, self.settings().registry.partitions)]
-        for record in replay(self.settings(site), site, topics, partitions=partitions, committed=False):
+        for record in replay(self.settings(site), site, topics, partitions=partitions):
             if key is None or record.key == key.encode():
                 yield record
 

@@ -82,7 +82,6 @@ def crosses(
             "bootstrap.servers": bootstrap(state, target),
             "group.id": "nobody",
             "enable.auto.commit": False,
-            "isolation.level": "read_committed",
             "log_level": 0,
         }
     )

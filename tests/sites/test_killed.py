@@ -14,13 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from streams.client.producer import IntentHandle
 from streams.core import records as m
 from streams.core import topics
 from streams.federation import plan
-from tests.sites.rig import B, Ear, NamesWatch, Rig, Spot, completions, noise, until
+from streams.kafka.admin import JOURNAL_RECORD_BYTES_MAX
+from tests.sites.rig import A, B, Ear, NamesWatch, Rig, Spot, completions, noise, until
 
 pytestmark = [pytest.mark.sites, pytest.mark.timeout(400)]
 
@@ -145,13 +146,13 @@ def test_broker(rig: Rig, spot: Spot, site: str) -> None:
 
 @pytest.mark.parametrize("name", [f"{B}-broker", "mirror"])
 def test_a_part_that_stands_still(rig: Rig, spot: Spot, name: str) -> None:
-    """Longer than sessions, and than transactions of the mirror may last."""
+    """Longer than sessions."""
     if name.endswith("-broker") and os.environ.get("T2G_TEST_BROKERS") == "containers":
         pytest.skip("a container is no process of ours")
     part = rig.part(name)
     with struck(rig, spot, lambda: os.kill(part.pid, signal.SIGSTOP)):
         try:
-            another = rig.publish([spot.block()])  # a journal's transaction is open meanwhile
+            another = rig.publish([spot.block()])  # a journal is on its way meanwhile
             time.sleep(16)
         finally:
             os.kill(part.pid, signal.SIGCONT)
@@ -161,18 +162,24 @@ def test_a_part_that_stands_still(rig: Rig, spot: Spot, name: str) -> None:
 
 
 def test_a_failed_task_of_the_mirror(rig: Rig, spot: Spot) -> None:
-    """Its journals' producer is fenced, as by a transaction that ends too late. Connect leaves such a task for dead."""
+    """The target refuses a record of its journals. Connect leaves such a task for dead."""
     before = rig.part("mirror")
+
+    def records_of_at_most(size: int) -> None:
+        setting = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
+        copy = topics.remote(A, topics.INTENTS)
+        resource = ConfigResource(ResourceType.TOPIC, copy, incremental_configs=[setting])
+        for future in AdminClient({"bootstrap.servers": servers}).incremental_alter_configs([resource]).values():
+            future.result(30)
+
     servers = rig.settings().entry(B).bootstrap
-    producer = Producer({"bootstrap.servers": servers, "transactional.id": "T1_A-mm2-MirrorSourceConnector-0"})
-    producer.list_topics(timeout=10)
-
-    def fence() -> None:
-        producer.init_transactions(30)
-
-    # A transaction that is under way must end before the fence stands: a file of 40 MB may be there by then.
-    with struck(rig, spot, fence, 4 * BIG_BYTES):
-        rig.publish([spot.block("none")])  # something to mirror, or the task would not notice
+    with struck(rig, spot, lambda: records_of_at_most(100), 4 * BIG_BYTES):
+        try:
+            refused = rig.publish([spot.block()])
+            until(lambda: rig.part("mirror").restarts > before.restarts, "the mirror is started again", RECOVERY_S)
+        finally:
+            records_of_at_most(JOURNAL_RECORD_BYTES_MAX)
         back = rig.until_back(before)
+        rig.wait_done(refused, RECOVERY_S)
     assert back.restarts == before.restarts + 1
     assert "task 0 of T1_A failed" in back.why, back.why

@@ -65,7 +65,7 @@ class PayloadReader:
         self._dead_letter = dead_letter
         own = chunks_to(self._here)
         self._topics = (own, *(remote(peer, own) for peer in settings.peers))
-        config = client.consumer_config(settings, self._here, committed=False, large_records=True)
+        config = client.consumer_config(settings, self._here, large_records=True)
         self._consumer: Consumer = client.make_consumer(
             {**config, "enable.partition.eof": False, "fetch.wait.max.ms": FETCH_WAIT_MS}
         )

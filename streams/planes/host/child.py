@@ -314,7 +314,7 @@ def _manifests_of(settings: Settings, intents: Collection[IntentId]) -> Iterator
     """
     here, keys = settings.here, {intent.encode() for intent in intents}
     partitions = {partition_of(key, settings.registry.partitions) for key in keys}
-    for record in replay(settings, here, [MANIFESTS], partitions=partitions, committed=False):
+    for record in replay(settings, here, [MANIFESTS], partitions=partitions):
         if record.key in keys:
             with suppress(WireError):
                 heard = decode(record.topic, record.key, record.value, record.headers, here)

@@ -164,15 +164,15 @@ def test_a_part_that_stands_still(rig: Rig, spot: Spot, name: str) -> None:
 def test_a_failed_task_of_the_mirror(rig: Rig, spot: Spot) -> None:
     """The target refuses a record of its journals. Connect leaves such a task for dead."""
     before = rig.part("mirror")
+    kafka = AdminClient({"bootstrap.servers": rig.settings().entry(B).bootstrap})
 
     def records_of_at_most(size: int) -> None:
         setting = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
         copy = topics.remote(A, topics.INTENTS)
         resource = ConfigResource(ResourceType.TOPIC, copy, incremental_configs=[setting])
-        for future in AdminClient({"bootstrap.servers": servers}).incremental_alter_configs([resource]).values():
+        for future in kafka.incremental_alter_configs([resource]).values():
             future.result(30)
 
-    servers = rig.settings().entry(B).bootstrap
     with struck(rig, spot, lambda: records_of_at_most(100), 4 * BIG_BYTES):
         try:
             refused = rig.publish([spot.block()])

@@ -80,6 +80,9 @@ class CatalogueViews:
     def alive(self) -> tuple[Site, ...]:
         return tuple({a.site for a in self.view.sites.alive(None, wall_ms(), role="worker")})
 
+    def doors(self) -> frozenset[Site]:
+        return frozenset(a.site for a in self.view.sites.alive(None, wall_ms(), role="plane") if a.door)
+
 
 class SiteWorker:
     """The parts of a running worker, and their beginning and end. Made, it has opened nothing: see `open`."""
@@ -95,7 +98,8 @@ class SiteWorker:
         partitions = settings.registry.partitions
         self.tables = tables.build(self.app, partitions)
         self.turns = Turns(rows.Tables(**self.tables), here)
-        self.catalogue_tasks = CatalogueTasks(CatalogueViews(settings, self.view), settings.policy, self.publisher.send)
+        views = CatalogueViews(settings, self.view)
+        self.catalogue_tasks = CatalogueTasks(views, settings.policy, self.publisher.send)
         self.completions = Completions()
         self.effects = Effects(
             here,
@@ -106,6 +110,7 @@ class SiteWorker:
             self.turns,
             wall_ms,
             self.completions,
+            views.doors,
         )
         self.scheduler = Scheduler(here, settings.policy, partitions, self.effects, wall_ms)
         self.dispatcher = Dispatcher(here, self.turns, self.scheduler, self.effects, self.plane, wall_ms)

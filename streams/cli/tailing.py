@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -44,13 +44,21 @@ def is_payload(topic: str) -> bool:
 def tell(record: Record, here: Site) -> TailedRecord:
     """What a record read at `here` says; a refused one says why."""
     try:
-        if is_payload(record.topic):
+        if is_payload(record.topic) and not any(name == wire.FINGERPRINT for name, _ in record.headers or ()):
             chunk = wire.decode_chunk(record.topic, record.key, record.value, record.headers, here)
             return TailedRecord(record, "payload", words.chunk_line(chunk.header), chunk.header, chunk.origin)
         heard = wire.decode(record.topic, record.key, record.value, record.headers, here)
     except WireError as error:
         return TailedRecord(record, "REFUSED", error.what)
-    return TailedRecord(record, type(heard.message).__name__, words.line(heard.message), heard.message, heard.origin)
+    fact = _without_tickets(heard.message)
+    return TailedRecord(record, type(fact).__name__, words.line(fact), fact, heard.origin)
+
+
+def _without_tickets(fact: m.Message) -> m.Message:
+    """Whoever has a ticket may fetch what it opens: it is not shown."""
+    if not isinstance(fact, m.ChunksOffered):
+        return fact
+    return replace(fact, doors=tuple(replace(door, ticket="***") for door in fact.doors))
 
 
 def as_line(told: TailedRecord) -> str:

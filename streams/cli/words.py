@@ -7,6 +7,7 @@ from dataclasses import fields
 from streams.cli.screen import clock, duration, moment, size
 from streams.client.intent_snapshot import Arrivals, Snapshot
 from streams.core import records as m
+from streams.core.channel import LOG
 from streams.core.intent import State
 from streams.core.ranges import Ranges
 
@@ -64,11 +65,13 @@ def line(fact: m.Message) -> str:
         case m.SiteAnnounced():
             state = "closes" if fact.closing else "is alive"
             api = f", API {fact.api}" if fact.api else ""
-            return f"{fact.role} {fact.writer} of {fact.site} {state}{api}, {len(fact.sequences)} sequences"
+            door = f", door {fact.door}" if fact.door else ""
+            return f"{fact.role} {fact.writer} of {fact.site} {state}{api}{door}, {len(fact.sequences)} sequences"
         case m.DeadLetter():
             return f"refused {fact.topic}[{fact.partition}]@{fact.offset}: {fact.reason}"
         case m.TransferPlanned():
-            return f"planned at {fact.destination}: {len(fact.body.items)} items, priority {fact.priority}"
+            ways = "".join(f", by {route.plane}: {route.why}" for route in fact.routes)
+            return f"planned at {fact.destination}: {len(fact.body.items)} items, priority {fact.priority}{ways}"
         case m.TransferDecided():
             return f"decision {fact.decision_no}: {fact.verdict}, priority {fact.priority}{because(fact.reason)}"
         case m.PartOpened():
@@ -85,7 +88,8 @@ def line(fact: m.Message) -> str:
             return f"{'closed' if fact.acknowledged else 'last word fixed'}: {fact.completion.ended}"
         case m.ChunksRequested():
             until = moment(fact.until_ms)
-            what = f"{spans(fact.ranges)} of {len(fact.items)} items"
+            way = "" if fact.plane == LOG else f" by {fact.plane}"
+            what = f"{spans(fact.ranges)} of {len(fact.items)} items{way}"
             return f"request {fact.request_no} to {fact.source} for {what}, until {until}"
         case m.TransferProgress():
             return (
@@ -93,7 +97,13 @@ def line(fact: m.Message) -> str:
                 f"{fact.sealed.size} sealed{_failed(fact.failed)}"
             )
         case m.ChunksServed():
-            return f"{fact.source} served request {fact.request_no} of {fact.destination}: {size(fact.bytes)}"
+            way = "" if fact.plane == LOG else f" by {fact.plane}"
+            return f"{fact.source} served request {fact.request_no} of {fact.destination}{way}: {size(fact.bytes)}"
+        case m.ChunksOffered():  # whoever has its ticket may fetch what it offers: that is not shown
+            what = f"request {fact.request_no} of {fact.destination}: {spans(fact.ranges)}"
+            if fact.reason is not None:
+                return f"{fact.source} offers nothing for {what}{because(fact.reason)}"
+            return f"{fact.source} offers {what} at {', '.join(door.url for door in fact.doors)}"
         case m.TransferReported():
             waits = f", waits for {fact.waits_for}" if fact.waits_for else ""
             return (

@@ -43,6 +43,7 @@ class LiveWriter:
     at_ms: int
     seq: int
     release: int = UNTOLD
+    door: str = ""
 
     @property
     def key(self) -> WriterKey:

@@ -1,6 +1,6 @@
 """A channel: a source, the carrier by which its bytes come, and what of the carrier they share. Pure.
 
-Credit and leases are counted on it. Which carrier it is, only `carrier_of` decides: requests name it, too.
+Credit and leases are counted on it. By which carrier a site is asked, routing.py and the transfer's row decide.
 """
 
 from __future__ import annotations
@@ -12,20 +12,17 @@ from streams.core.topics import partition_of
 
 LOG = "log"
 """The carrier that sends payload through the log; the word stands in requests (`plane`)."""
+DOOR = "door"
+"""The carrier whose source offers a ticket in the log; the destination fetches the bytes from its door."""
 
 
 class Channel(NamedTuple):
     source: Site
     carrier: str
     key: int
-    """The partition of the transfers that share it: on the log, of the payload topic too."""
+    """The partition of the transfers that share it, which one worker owns: on the log, of the payload topic too."""
 
 
-def carrier_of(source: Site, manifest: ManifestId) -> str:
-    """The carrier by which a source is asked for what a transfer has of it."""
-    return LOG
-
-
-def channel_of(source: Site, manifest: ManifestId, partitions: int) -> Channel:
-    """Where it is counted."""
-    return Channel(source, carrier_of(source, manifest), partition_of(manifest, partitions))
+def channel_of(source: Site, carrier: str, manifest: ManifestId, partitions: int) -> Channel:
+    """Where a transfer's requests are counted."""
+    return Channel(source, carrier, partition_of(manifest, partitions))

@@ -80,6 +80,8 @@ class PlanTransfer(Published):
     source: Site
     decision_no: int
     priority: int
+    whole: bool
+    """Of whole files: no entries, no objects."""
 
     @property
     def id(self) -> tuple[object, ...]:
@@ -157,6 +159,8 @@ class RequestChunks(Published):
     priority: int
     items: int
     """How many the ranges are of."""
+    plane: str
+    """The carrier."""
 
     @property
     def id(self) -> tuple[object, ...]:
@@ -171,6 +175,7 @@ class ExpireLease(Published):
     manifest: ManifestId
     source: Site
     request_no: int
+    plane: str
 
     @property
     def id(self) -> tuple[object, ...]:

@@ -16,7 +16,7 @@ finds no room in its channel stays first there: else small requests would keep a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from streams.core.channel import Channel, channel_of
@@ -41,16 +41,17 @@ class _Waiting:
 class _Items:
     """What is asked of a source, in items."""
 
-    outstanding: dict[ManifestId, int] = field(default_factory=dict)
+    outstanding: dict[tuple[ManifestId, str], int] = field(default_factory=dict)
+    """By transfer and carrier."""
     by_intent: dict[IntentId, int] = field(default_factory=dict)
     used: int = 0
     full: bool = False
     """Somebody waits until there are fewer."""
 
-    def note(self, manifest: ManifestId, count: int) -> None:
-        more = count - self.outstanding.pop(manifest, 0)
+    def note(self, manifest: ManifestId, carrier: str, count: int) -> None:
+        more = count - self.outstanding.pop((manifest, carrier), 0)
         if count:
-            self.outstanding[manifest] = count
+            self.outstanding[manifest, carrier] = count
         self.used += more
         intent = manifest.intent
         of_intent = self.by_intent.pop(intent, 0) + more
@@ -73,7 +74,8 @@ class _Use:
 class Credit:
     """The channels of the partitions a worker owns. One request a transfer and channel waits at a time."""
 
-    def __init__(self, credit_bytes: int, lease_ms: int, partitions: int) -> None:
+    def __init__(self, credit_bytes: Mapping[str, int], lease_ms: int, partitions: int) -> None:
+        """`credit_bytes`: of a channel, by its carrier."""
         self.credit_bytes, self.lease_ms, self.partitions = credit_bytes, lease_ms, partitions
         self._uses: dict[Channel, _Use] = {}
         self._items: dict[Site, _Items] = {}
@@ -81,8 +83,8 @@ class Credit:
         """Channels in which a transfer has something outstanding or waits."""
         self._places = 0
 
-    def channel(self, source: Site, manifest: ManifestId) -> Channel:
-        return channel_of(source, manifest, self.partitions)
+    def channel(self, source: Site, carrier: str, manifest: ManifestId) -> Channel:
+        return channel_of(source, carrier, manifest, self.partitions)
 
     def outstanding(self, channel: Channel) -> int:
         """Bytes asked for and not verified."""
@@ -98,12 +100,12 @@ class Credit:
         use = self._uses.get(channel)
         return [] if use is None else list(use.queue)
 
-    def note(self, source: Site, manifest: ManifestId, size: int, items: int, now_ms: int) -> list[Channel]:
-        """Takes in what a transfer has outstanding at a source: bytes and items.
+    def note(self, channel: Channel, manifest: ManifestId, size: int, items: int, now_ms: int) -> list[Channel]:
+        """Takes in what a transfer has outstanding on a channel: bytes and items.
 
         The channels in which somebody waits for the room that this made, whose turn is next first.
         """
-        channel = self.channel(source, manifest)
+        source = channel.source
         use = self._uses.get(channel)
         if use is None:
             if not size:
@@ -118,7 +120,7 @@ class Credit:
             self._let_go(manifest, channel, use)
         of_source = self._items.setdefault(source, _Items())
         items_before = of_source.used
-        of_source.note(manifest, items if size else 0)
+        of_source.note(manifest, channel.carrier, items if size else 0)
         if size < before:
             use.moved_ms = now_ms
         if of_source.full and of_source.used < items_before:
@@ -131,13 +133,13 @@ class Credit:
         waiting = {c: self._first(c, use) for c, use in self._uses.items() if c.source == source and use.queue}
         return sorted(waiting, key=lambda channel: self._order(channel, waiting[channel]))
 
-    def sources(self, manifest: ManifestId) -> list[Site]:
+    def channels(self, manifest: ManifestId) -> list[Channel]:
         """Where a transfer has something outstanding, or waits."""
-        return [channel.source for channel in self._of.get(manifest, ())]
+        return list(self._of.get(manifest, ()))
 
     def want(self, manifest: ManifestId, requests: Iterable[RequestChunks]) -> list[Channel]:
         """Takes in what a transfer would ask for now, in place of what it would have before; channels to grant from."""
-        wanted = {self.channel(request.source, manifest): request for request in requests}
+        wanted = {self.channel(request.source, request.plane, manifest): request for request in requests}
         for channel in [c for c in self._of.get(manifest, ()) if c not in wanted]:
             use = self._uses[channel]
             use.queue.pop(manifest, None)
@@ -162,7 +164,7 @@ class Credit:
         if use is None or not use.queue:
             return None
         first = self._first(channel, use).request
-        if use.used and use.used + first.bytes > self.credit_bytes:
+        if use.used and use.used + first.bytes > self.credit_bytes[channel.carrier]:
             return None
         return first if self._has_items(first) else None
 
@@ -186,20 +188,21 @@ class Credit:
 
     def grant(self, request: RequestChunks) -> None:
         """The request was sent: it waits no more, and uses credit."""
-        channel = self.channel(request.source, request.manifest)
+        channel = self.channel(request.source, request.plane, request.manifest)
         use = self._uses[channel]
         use.queue.pop(request.manifest, None)
         use.outstanding[request.manifest] = use.outstanding.get(request.manifest, 0) + request.bytes
         use.used += request.bytes
         of_source = self._items.setdefault(request.source, _Items())
-        of_source.note(request.manifest, of_source.outstanding.get(request.manifest, 0) + request.items)
+        known = of_source.outstanding.get((request.manifest, request.plane), 0)
+        of_source.note(request.manifest, request.plane, known + request.items)
 
     def forget(self, manifest: ManifestId, now_ms: int) -> list[Channel]:
         """The transfer is over: channels that got room where others wait."""
         made: list[Channel] = []
         for channel in list(self._of.get(manifest, ())):
             self._uses[channel].queue.pop(manifest, None)
-            made += self.note(channel.source, manifest, 0, 0, now_ms)
+            made += self.note(channel, manifest, 0, 0, now_ms)
         self._of.pop(manifest, None)
         return made
 
@@ -209,7 +212,7 @@ class Credit:
             use = self._uses.pop(channel)
             for manifest in use.outstanding:
                 if (of_source := self._items.get(channel.source)) is not None:
-                    of_source.note(manifest, 0)
+                    of_source.note(manifest, channel.carrier, 0)
             for manifest in {*use.outstanding, *use.queue}:
                 channels = self._of.get(manifest, set())
                 channels.discard(channel)
@@ -221,7 +224,7 @@ class Credit:
 
         Asking while a slow link still brings what was asked before would only make its queue longer.
         """
-        use = self._uses.get(self.channel(lease.source, lease.manifest))
+        use = self._uses.get(self.channel(lease.source, lease.plane, lease.manifest))
         moved_ms = 0 if use is None else use.moved_ms
         return max(until_ms, min(moved_ms + self.lease_ms, until_ms + (LEASES_MAX - 1) * self.lease_ms))
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from streams.core import commands as c
 from streams.core import records as m
+from streams.core.channel import DOOR, LOG
 from streams.core.completion import completion
 from streams.core.intent import IntentRow
 from streams.core.intent import State as IntentState
@@ -17,7 +18,7 @@ from streams.core.manifest import ManifestIndex
 from streams.core.names import ManifestId, Site, Text
 from streams.core.policy import Policy
 from streams.core.ranges import EMPTY, Ranges
-from streams.core.transfer import STOPPED, State, TransferRow
+from streams.core.transfer import STOPPED, SourceRow, State, TransferRow
 
 
 def _reason(text: str, scope: m.Scope = m.Scope.POLICY, phase: str = "decide") -> m.Reason:
@@ -89,7 +90,8 @@ def _at_destination(row: IntentRow, here: Site, policy: Policy, replan: Ranges) 
         room = max(0, policy.plans_open_max - sum(told.manifests.size for told in row.told))
         for no in (again | to_plan.first(room)).numbers():
             manifest = ManifestId.of(row.intent, chain.source_no, no)
-            out.append(c.Owed(c.PlanTransfer(manifest, decision.source, number, decision.priority)))
+            whole = row.body is not None and row.body.selection is None
+            out.append(c.Owed(c.PlanTransfer(manifest, decision.source, number, decision.priority, whole)))
     for told in row.told:
         if told.decision_no >= decision.decision_no:
             continue
@@ -118,9 +120,12 @@ def owed_intent(row: IntentRow, here: Site, policy: Policy, *, replan: Ranges = 
 
 
 def owed_transfer(
-    row: TransferRow, manifest: ManifestIndex | None, here: Site, policy: Policy, *, part_here: bool
+    row: TransferRow, manifest: ManifestIndex | None, here: Site, policy: Policy, *, part_here: bool, now_ms: int
 ) -> list[c.Owed]:
-    """What the destination owes for a transfer. `part_here`: the worker's present plane has opened the part."""
+    """What the destination owes for a transfer. `part_here`: the worker's present plane has opened the part.
+
+    `now_ms`: only a door that rests asks for the time: until it may be tried again, its site is asked by the log.
+    """
     if row.state in (State.NEW, State.CLOSED) or manifest is None:
         return []
     if row.completion is not None:
@@ -132,7 +137,7 @@ def owed_transfer(
         reason = _reason(row.reason.text if row.reason else row.verdict, phase=STOPPED)
         return [c.Owed(c.StopPart(row.manifest, row.live_attempt, reason))]
     out = [
-        c.Owed(c.ExpireLease(row.manifest, source.source, request.request_no), request.until_ms)
+        c.Owed(c.ExpireLease(row.manifest, source.source, request.request_no, request.plane), request.until_ms)
         for source in row.sources
         for request in source.outstanding
     ]
@@ -142,10 +147,19 @@ def owed_transfer(
     if not out and (row.verified | row.excused(manifest)).covers(0, row.total):
         # Everything is on disk and nothing sealed it, or the seal was not heard: opening again finds out.
         return [c.Owed(part)]
-    return [*out, *_requests(row, manifest, policy)]
+    return [*out, *_requests(row, manifest, policy, now_ms)]
 
 
-def _requests(row: TransferRow, manifest: ManifestIndex, policy: Policy) -> list[c.Owed]:
+def _carrier(row: TransferRow, source: SourceRow, manifest: ManifestIndex, policy: Policy, now_ms: int) -> str:
+    route = next((route.plane for route in row.routes if route.site == source.source), LOG)
+    if route != DOOR or manifest.unit is not m.Unit.BYTES or row.total < policy.door_bytes_min:
+        return LOG
+    rests_s = min(policy.door_rest_max_s, policy.door_rest_s * 2 ** max(0, source.door_failures - 1))
+    rests = source.door_failures and now_ms < source.door_failed_at_ms + rests_s * 1000
+    return LOG if rests else DOOR
+
+
+def _requests(row: TransferRow, manifest: ManifestIndex, policy: Policy, now_ms: int) -> list[c.Owed]:
     """The next numbered request to each holder that has a place free, the earliest due first.
 
     What a holder could not read is asked for again `source_retry_s` after it said so, and meanwhile the rest is.
@@ -167,16 +181,22 @@ def _requests(row: TransferRow, manifest: ManifestIndex, policy: Policy) -> list
             theirs = theirs - again
             groups.append((max(failed_ms, unread.at_ms + retry_ms), again))
         number = max(source.requested, source.expired) + 1
+        plane = _carrier(row, source, manifest, policy, now_ms)
+        size_max = policy.door_request_bytes if plane == DOOR else policy.request_bytes
         for due_ms, ranges in ((failed_ms, theirs), *groups):
-            first = ranges.first(max(1, policy.request_bytes // manifest.unit_bytes))
+            first = ranges.first(max(1, size_max // manifest.unit_bytes))
             if first:
                 size = first.size * manifest.unit_bytes
                 items = manifest.line.count_in(first)
                 asked = c.RequestChunks(
-                    row.manifest, held.holder, number, row.attempt, first, size, row.priority, items
+                    row.manifest, held.holder, number, row.attempt, first, size, row.priority, items, plane
                 )
                 out.append(c.Owed(asked, due_ms))
     return out
+
+
+def _last(source: SourceRow) -> str:
+    return f", at last: {source.reason.text}" if source.reason and source.door_failed else ""
 
 
 def waits_for(row: TransferRow, *, part_here: bool, granted: bool) -> str:
@@ -192,13 +212,18 @@ def waits_for(row: TransferRow, *, part_here: bool, granted: bool) -> str:
         return "its part files to be dropped"
     if row.state is State.PLANNED or not part_here:
         return "its part files to be opened"
-    asked = [f"{s.source} to answer request {o.request_no}" for s in row.sources for o in s.outstanding]
+    asked = [
+        f"{s.source} to answer request {o.request_no}{'' if o.plane == LOG else f' by {o.plane}'}"
+        for s in row.sources
+        for o in s.outstanding
+    ]
     failing = [f"{s.source} to be asked again" for s in row.sources if (s.failed or s.unread) and not s.outstanding]
     idle = "its items to be sealed" if granted else "credit of its partition"
     text = ", ".join(asked or failing) or idle
     why = [
         *(f"{s.source} left requests up to {s.expired} unanswered" for s in row.sources if s.expired),
         *(f"{s.source} could not read: {s.reason.text}" for s in row.sources if s.reason and (s.failed or s.unread)),
+        *(f"the door of {s.source} failed {s.door_failures} ×{_last(s)}" for s in row.sources if s.door_failures),
     ]
     return f"{text} ({'; '.join(why)})" if why else text
 

@@ -33,6 +33,15 @@ class Policy:
     """Per transfer: one flows while the next is being asked for."""
     credit_bytes: int = 128 * 1024 * 1024
     """Bytes asked for and not verified, per source and payload partition; retention is five times this."""
+    door_bytes_min: int = 8 * 1024 * 1024
+    """A transfer of less comes by the log: an offer's way and back costs as much as its bytes."""
+    door_request_bytes: int = 512 * 1024 * 1024
+    """One request by door: a quarter of a second to two, so that its progress and the next request overlap."""
+    door_credit_bytes: int = 1024 * 1024 * 1024
+    """Bytes asked for by door and not verified, per source and partition."""
+    door_rest_s: float = 5.0
+    """A door that failed rests so long, and the log takes over; twice as long after each more failure."""
+    door_rest_max_s: float = 600.0
     report_s: float = 2.0
     """A changing transfer reports itself this often."""
     plans_open_max: int = 64

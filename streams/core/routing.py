@@ -1,4 +1,5 @@
-"""The home's choice: which source serves an intent, or why it is refused. Pure: the catalogue is an argument."""
+"""Which source serves an intent, or why it is refused: the home's choice. By which carrier a source is asked: the
+destination's, when it plans a transfer. Pure: catalogue and doors are arguments."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from streams.core import records as m
+from streams.core.channel import DOOR
 from streams.core.names import Site, Text
 
 
@@ -47,6 +49,13 @@ def decide(
     else:
         source = min(found.per_site, key=lambda s: (-found.per_site[s][0], s not in alive, s in places, s))
     return m.IntentDecided(body.intent, 1, m.Verdict.ACCEPTED, body, source, 0, body.priority)
+
+
+def routes(source: Site, doors: Collection[Site], *, whole: bool) -> tuple[m.Route, ...]:
+    """How a source is asked, where not by the log. `doors`: sites with an open door. `whole`: of files, not parts."""
+    if not whole or source not in doors:
+        return ()
+    return (m.Route(source, DOOR, Text(f"{source} has a door")),)
 
 
 def _refused(body: m.TransferIntent, text: str) -> m.IntentDecided:

@@ -73,6 +73,11 @@ def chunks_to(site: Site) -> str:
     return f"chunks-to-{site}"
 
 
+def is_chunks(base: str) -> bool:
+    """Whether a topic's base name is one that `chunks_to` gives."""
+    return base.startswith("chunks-to-")
+
+
 def remote(origin: Site, topic: str) -> str:
     """Name of `origin`'s topic at any other site."""
     return f"{origin}.{topic}"

@@ -24,6 +24,7 @@ from enum import StrEnum
 from typing import Any
 
 from streams.core import records as m
+from streams.core.channel import DOOR, LOG
 from streams.core.manifest import ManifestIndex
 from streams.core.names import ManifestId, Site
 from streams.core.ranges import EMPTY, Ranges
@@ -51,6 +52,7 @@ class Outstanding:
     ranges: Ranges
     until_ms: int
     unread: Ranges = EMPTY
+    plane: str = LOG
 
     def to_come(self, manifest: ManifestIndex) -> Ranges:
         return self.ranges - manifest.line.ranges_of(self.unread) if self.unread else self.ranges
@@ -90,6 +92,23 @@ class SourceRow:
     reason: m.Reason | None = None
     """Why it could not read, as it said last, at `reason_ms`."""
     reason_ms: int = 0
+    by_door: Ranges = EMPTY
+    """Numbers that were asked by door."""
+    door_failed: Ranges = EMPTY
+    """Numbers of which its door brought nothing more, as was said last at `door_failed_ms`."""
+    door_failed_ms: int = 0
+    lapsed: Ranges = EMPTY
+    """Numbers whose lease ended, the last at `lapsed_ms`; by whatever carrier, since that may be heard later."""
+    lapsed_ms: int = 0
+
+    @property
+    def door_failures(self) -> int:
+        return (self.door_failed | (self.lapsed & self.by_door)).size
+
+    @property
+    def door_failed_at_ms(self) -> int:
+        """When its door failed last; a lapse of another carrier meanwhile makes it later."""
+        return max(self.door_failed_ms, self.lapsed_ms if self.lapsed & self.by_door else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +123,7 @@ class TransferRow:
     decision_no: int = 0
     verdict: m.Verdict = m.Verdict.ACCEPTED
     priority: int = 5
+    routes: tuple[m.Route, ...] = ()
     reason: m.Reason | None = None
     attempt: int = 0
     lost: int = 0
@@ -220,7 +240,7 @@ def _at_attempt(row: TransferRow, attempt: int, endpoint: str) -> TransferRow:
 
 def _planned(row: TransferRow, msg: m.TransferPlanned, _: ManifestIndex | None) -> TransferRow:
     if msg.decision_no > row.decision_no:
-        return replace(row, decision_no=msg.decision_no, priority=msg.priority)
+        return replace(row, decision_no=msg.decision_no, priority=msg.priority, routes=msg.routes)
     return row
 
 
@@ -289,11 +309,15 @@ def _requested(row: TransferRow, msg: m.ChunksRequested, _: ManifestIndex | None
     source = row.source_row(msg.source)
     if msg.request_no <= source.requested:
         return row
-    waiting = [*source.outstanding, Outstanding(msg.request_no, msg.attempt, msg.ranges, msg.until_ms)]
+    asked = Outstanding(msg.request_no, msg.attempt, msg.ranges, msg.until_ms, plane=msg.plane)
+    waiting = [*source.outstanding, asked]
     for failed in source.early:
         waiting = _without(waiting, failed)
     early = tuple(f for f in source.early if f.request_no > msg.request_no)
-    return _with_source(row, replace(source, requested=msg.request_no, outstanding=tuple(waiting), early=early))
+    by_door = source.by_door | Ranges.of(msg.request_no) if msg.plane == DOOR else source.by_door
+    return _with_source(
+        row, replace(source, requested=msg.request_no, outstanding=tuple(waiting), early=early, by_door=by_door)
+    )
 
 
 def _without(asked: Iterable[Outstanding], failed: FailedRequest) -> list[Outstanding]:
@@ -309,7 +333,10 @@ def _without(asked: Iterable[Outstanding], failed: FailedRequest) -> list[Outsta
 
 def _expired(row: TransferRow, msg: m.LeaseExpired, _: ManifestIndex | None) -> TransferRow:
     source = row.source_row(msg.source)
-    return row if msg.request_no <= source.expired else _with_source(row, replace(source, expired=msg.request_no))
+    lapsed, lapsed_ms = source.lapsed | Ranges.of(msg.request_no), max(source.lapsed_ms, msg.at_ms)
+    return _with_source(
+        row, replace(source, expired=max(source.expired, msg.request_no), lapsed=lapsed, lapsed_ms=lapsed_ms)
+    )
 
 
 def _source_failed(row: TransferRow, msg: m.SourceFailed, _: ManifestIndex | None) -> TransferRow:
@@ -322,6 +349,9 @@ def _source_failed(row: TransferRow, msg: m.SourceFailed, _: ManifestIndex | Non
         source = replace(source, outstanding=tuple(_without(source.outstanding, said)))
     if msg.items:
         source = replace(source, unread=merge_unread(source.unread, Unread(msg.at_ms, msg.items)))
+    elif msg.plane == DOOR:
+        failed, failed_ms = source.door_failed | Ranges.of(msg.request_no), max(source.door_failed_ms, msg.at_ms)
+        source = replace(source, door_failed=failed, door_failed_ms=failed_ms)
     elif source.failed is None or (msg.request_no, msg.at_ms) > (source.failed.request_no, source.failed.at_ms):
         source = replace(source, failed=said)
     known = (source.reason_ms, _in_order(source.reason)) if source.reason is not None else None

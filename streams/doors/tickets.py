@@ -21,6 +21,8 @@ from streams.core.records import RequestedItem
 ITEMS_MAX = 50_000
 """Of all tickets, at about 400 bytes an item."""
 UNUSED_S = 60.0
+SENT_S = 5.0
+"""One of which everything has left ends so long after its last use: what is asked again is asked soon."""
 LIFE_S = 3600.0
 
 
@@ -118,10 +120,17 @@ class Tickets:
     def __len__(self) -> int:
         return len(self._tickets)
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is answered just now."""
+        with self._lock:
+            return any(ticket.using for ticket in self._tickets.values())
+
     def _is_over(self, ticket: Ticket, now_s: float) -> bool:
         if now_s >= ticket.until_s:
             return True
-        return not ticket.using and (now_s - ticket.used_s >= UNUSED_S)
+        unused_s = UNUSED_S if ticket.ranges - ticket.sent else SENT_S
+        return not ticket.using and now_s - ticket.used_s >= unused_s
 
     def _take(self, word: str) -> Ticket | None:
         ticket = self._tickets.pop(word, None)

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -238,10 +239,20 @@ def worker_environment(state: Path, site: plan.SitePlan, number: int) -> dict[st
         "T2G_SITE_CONFIG": str(state / site.name / "site.toml"),
         "T2G_DATADIR": str(state / site.name / f"worker-{number}"),
         "T2G_WEB_PORT": str(site.worker_port(number)),
+        **_door(state / site.name / "site.toml"),
         # glibc's arena per thread would triple a worker's memory.
         "MALLOC_ARENA_MAX": "2",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _door(site_toml: Path) -> dict[str, str]:
+    """A local site's workers have doors, at free ports, unless its own file says otherwise."""
+    try:
+        own = tomllib.loads(site_toml.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}  # the worker says what is wrong with it
+    return {} if "door" in own else {"T2G_DOOR_HOST": "127.0.0.1"}
 
 
 def is_healthy(port: int) -> bool:

@@ -132,13 +132,13 @@ class Publisher(Closing):
     def _lanes(self) -> tuple[SequencedProducer, ...]:
         return tuple(lane for lane in (self._lane, self._chunks) if lane is not None)
 
-    def announce(self, *, api: str = "", endpoints: tuple[str, ...] = (), every_s: int = 30) -> None:
+    def announce(self, *, api: str = "", door: str = "", endpoints: tuple[str, ...] = (), every_s: int = 30) -> None:
         """Say that this writer lives, and its last numbers; another `every_s` later is expected.
 
         One SiteAnnounced of control, one of payload if any was sent, and a closing one for each incarnation that ended
         since: its numbers end there.
         """
-        say = partial(self._announce, api=api, endpoints=endpoints, every_s=every_s)
+        say = partial(self._announce, api=api, door=door, endpoints=endpoints, every_s=every_s)
         self._say_past(say)
         say(self._control.incarnation, self._control.acknowledged())
         if self._chunks is not None:

@@ -59,7 +59,7 @@ class SiteEntry:
     replication: int = 0
 
 
-ROW_FORMAT = 2
+ROW_FORMAT = 3
 """Raised when the fields of a worker's rows change: the journals are folded anew into tables of that format."""
 _FORMATS_APART = 10_000
 
@@ -119,6 +119,12 @@ class Settings:
     path_rules: PathRules | None = None
     stores: tuple[Store, ...] = ()
     chunk_queue_bytes: int = CHUNK_QUEUE_BYTES
+    door_host: str = ""
+    """Where planes open their doors; none where it is empty."""
+    door_port: int = 0
+    """0: any that is free. Workers of one machine need one each, as T2G_DOOR_PORT."""
+    door_rate: int = 0
+    """Bytes a second that leave a plane's door; 0: as many as can."""
     policy: Policy = field(default_factory=Policy)
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False, hash=False)
     values: tuple[Value, ...] = field(default=(), repr=False, compare=False)
@@ -320,6 +326,9 @@ def load_settings(
         path_rules=_path_rules(reading),
         stores=read_stores(reading),
         chunk_queue_bytes=_int(reading.take("chunk_queue_bytes", CHUNK_QUEUE_BYTES)),
+        door_host=str(reading.take("door.host", "")),
+        door_port=_int(reading.take("door.port", 0)),
+        door_rate=_int(reading.take("door.rate", 0)),
         policy=_policy(reading, registry),
         secrets=_secrets(reading, registry, site),
         values=tuple(reading.values),

@@ -126,6 +126,9 @@ NODE: dict[str, Callable[[object, Path], object]] = {
     "endpoint.url": _url,
     "endpoint.rules": _rules,
     "chunk_queue_bytes": _whole(1 << 20, 1 << 30),
+    "door.host": _host,
+    "door.port": _whole(0, 65535),
+    "door.rate": _whole(0, _BIG),
     **{f"policy.{f.name}": _policy_kind(f.name, f.default) for f in fields(Policy) if f.name != "credit_bytes"},
 }
 SHARED: dict[str, Callable[[object, Path], int]] = {

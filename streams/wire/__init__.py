@@ -35,6 +35,7 @@ from streams.core.records import (
     ManifestWritten,
     Message,
     Origin,
+    Route,
     TransferIntent,
     TransferPlanned,
     limits,
@@ -216,7 +217,12 @@ def decode_stored(cls: type[M], framed: bytes) -> M:
 
 
 def planned(
-    manifest: ManifestId, destination: Destination, decision_no: int, priority: int, body: bytes
+    manifest: ManifestId,
+    destination: Destination,
+    decision_no: int,
+    priority: int,
+    routes: tuple[Route, ...],
+    body: bytes,
 ) -> TransferPlanned | Framed:
     """A TransferPlanned around the framed ManifestWritten `body`, which passed the gate: its bytes are not made anew.
 
@@ -225,24 +231,41 @@ def planned(
     version = _BY_CLASS[TransferPlanned]
     if not body.startswith(_BY_CLASS[ManifestWritten].frame):
         written = decode_stored(ManifestWritten, body)
-        return TransferPlanned(manifest, destination, decision_no, priority, written)
+        return TransferPlanned(manifest, destination, decision_no, priority, routes, written)
     key = manifest.encode()
     value = bytearray(version.frame)
     for text in (key, destination.encode()):
         value += packed(len(text)) + text
-    value += packed(decision_no) + packed(priority) + memoryview(body)[_FRAME.size :]
+    value += packed(decision_no) + packed(priority)
+    if routes:
+        value += packed(len(routes))
+        for route in routes:
+            for text in (route.site.encode(), route.plane.encode(), route.why.encode()):
+                value += packed(len(text)) + text
+    value += packed(0) + memoryview(body)[_FRAME.size :]
     return Framed(TransferPlanned, topics.TRANSFERS, key, bytes(value))
 
 
 def body_of(planned: bytes) -> bytes:
     """The framed ManifestWritten inside a framed TransferPlanned that passed the gate; see `planned`."""
-    at = _FRAME.size
-    for _ in range(2):
-        length, at = manifest_bytes.long(planned, at)
-        at += length
+    at = _texts_end(planned, _FRAME.size, 2)
     for _ in range(2):
         _, at = manifest_bytes.long(planned, at)
+    count = 0
+    if planned.startswith(_BY_CLASS[TransferPlanned].frame):  # earlier ones have no routes
+        count, at = manifest_bytes.long(planned, at)
+    while count:
+        at = _texts_end(planned, at, 3 * count)
+        count, at = manifest_bytes.long(planned, at)
     return _BY_CLASS[ManifestWritten].frame + planned[at:]
+
+
+def _texts_end(value: bytes, at: int, count: int) -> int:
+    """Behind so many texts."""
+    for _ in range(count):
+        length, at = manifest_bytes.long(value, at)
+        at += length
+    return at
 
 
 def chunk_headers(header: ChunkHeader, origin: Origin) -> list[tuple[str, bytes]]:

@@ -7,7 +7,7 @@ catalogue is catalogue_tasks.py's.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 import structlog
@@ -15,12 +15,12 @@ import structlog
 from streams import wire
 from streams.core import commands as c
 from streams.core import records as m
-from streams.core.channel import carrier_of
 from streams.core.completion import replicas_of
 from streams.core.intent import IntentRow
 from streams.core.manifest import Manifest
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.policy import Policy
+from streams.core.routing import routes
 from streams.errors import Transfer2goError, WireError
 from streams.planes import orders
 from streams.wire import Framed, planned
@@ -91,10 +91,12 @@ class Effects:
         rows: Bodies,
         now_ms: Callable[[], int],
         aside: Callable[[Callable[[], None]], bool] = at_once,
+        doors: Callable[[], Collection[Site]] = tuple,
     ) -> None:
+        """`doors`: the sites that have an open door."""
         self.here, self.policy = here, policy
         self.publisher, self.plane, self.consulted, self.rows = publisher, plane, consulted, rows
-        self.now_ms, self.aside = now_ms, aside
+        self.now_ms, self.aside, self.doors = now_ms, aside, doors
         self.lost: deque[c.Command] = deque()
         """Commands whose records the publisher gave up, told on its thread; no more than its buffer held."""
         self._broken: Exception | None = None
@@ -143,7 +145,7 @@ class Effects:
             case c.RequestChunks():
                 self._request(command)
             case c.ExpireLease():
-                self._say(command, m.LeaseExpired(command.manifest, command.source, command.request_no))
+                self._say(command, m.LeaseExpired(command.manifest, command.source, command.request_no, self.now_ms()))
             case c.FixCompletion():
                 self._say(command, m.TransferClosed(command.manifest, command.completion, acknowledged=False))
             case c.CloseTransfer():
@@ -157,7 +159,9 @@ class Effects:
     def _plan(self, command: c.PlanTransfer) -> None:
         body = self.rows.waiting_body(command.manifest, command.source)
         if body is not None:
-            self._say(command, planned(command.manifest, self.here, command.decision_no, command.priority, body))
+            ways = routes(command.source, self.doors(), whole=command.whole)
+            number, priority = command.decision_no, command.priority
+            self._say(command, planned(command.manifest, self.here, number, priority, ways, body))
             return
         # The row fell back behind its end, or `waiting` lost it. The transfer answers a decision as it answers a plan:
         # closed, with its last word; open, with its state.
@@ -191,7 +195,7 @@ class Effects:
                 source=command.source,
                 request_no=command.request_no,
                 attempt=command.attempt,
-                plane=carrier_of(command.source, command.manifest),
+                plane=command.plane,
                 items=manifest.requested(command.ranges),
                 ranges=command.ranges,
                 until_ms=self.now_ms() + int(self.policy.lease_s * 1000),

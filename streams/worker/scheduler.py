@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from streams.core import commands as c
 from streams.core import records as m
-from streams.core.channel import Channel
+from streams.core.channel import DOOR, LOG, Channel
 from streams.core.credit import Credit
 from streams.core.intent import IntentRow
 from streams.core.manifest import ManifestIndex
@@ -90,7 +90,8 @@ class Scheduler:
         self.do, self.now_ms, self._elapsed_s = do, now_ms, elapsed_s
         self.owned: dict[int, _Partition] = {}
         self.admission = Admission()
-        self.credit = Credit(policy.credit_bytes, int(policy.lease_s * 1000), partitions)
+        credit_bytes = {LOG: policy.credit_bytes, DOOR: policy.door_credit_bytes}
+        self.credit = Credit(credit_bytes, int(policy.lease_s * 1000), partitions)
         self.soon = asyncio.Event()
         """Set when something fell due at once."""
         self.asked: dict[ManifestId, int] = {}
@@ -213,7 +214,7 @@ class Scheduler:
                 self.fall_due(partition, row.manifest)
             return
         part_here = row.manifest in self.admission.opened
-        owed = owed_transfer(row, index, self.here, self.policy, part_here=part_here)
+        owed = owed_transfer(row, index, self.here, self.policy, part_here=part_here, now_ms=self.now_ms())
         requests = [o for o in owed if isinstance(o.command, c.RequestChunks)]
         others = [o for o in owed if not isinstance(o.command, c.RequestChunks) and self._has_room(row, o, partition)]
         self._carry_out(partition, row.manifest, others)
@@ -279,11 +280,18 @@ class Scheduler:
     def note_credit(self, row: TransferRow, index: ManifestIndex | None) -> None:
         """Takes in what the row has outstanding."""
         manifest, unit = row.manifest, index.unit_bytes if index is not None else 1
-        held = dict.fromkeys(self.credit.sources(manifest), (0, 0))
+        held = dict.fromkeys(self.credit.channels(manifest), (0, 0))
+
+        def add(source: Site, plane: str, size: int, items: int) -> None:
+            channel = self.credit.channel(source, plane, manifest)
+            size_before, items_before = held.get(channel, (0, 0))
+            held[channel] = size_before + size, items_before + items
+
         for source in row.sources:
-            to_come = [o.to_come(index) - row.verified if index is not None else o.ranges for o in source.outstanding]
-            items = sum(index.line.count_in(ranges) for ranges in to_come) if index is not None else len(to_come)
-            held[source.source] = unit * sum(ranges.size for ranges in to_come), items
+            for asked in source.outstanding:
+                to_come = asked.to_come(index) - row.verified if index is not None else asked.ranges
+                items = index.line.count_in(to_come) if index is not None else 1
+                add(source.source, asked.plane, unit * to_come.size, items)
         until = [o.until_ms for s in row.sources for o in s.outstanding]
         if until:
             self.asked[manifest] = min(until) - int(self.policy.lease_s * 1000)
@@ -294,12 +302,11 @@ class Scheduler:
             if not self._is_settling(request) or request.request_no <= row.source_row(asked_of).requested:
                 del unheard[asked_of]
             else:
-                size, items = held.get(asked_of, (0, 0))
-                held[asked_of] = size + request.bytes, items + request.items
+                add(asked_of, request.plane, request.bytes, request.items)
         if not unheard:
             self._unheard.pop(manifest, None)
-        for asked_of, (size, items) in held.items():
-            self._to_grant |= dict.fromkeys(self.credit.note(asked_of, manifest, size, items, self.now_ms()))
+        for channel, (size, count) in held.items():
+            self._to_grant |= dict.fromkeys(self.credit.note(channel, manifest, size, count, self.now_ms()))
 
     # carrying out
 

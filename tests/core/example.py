@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from streams.core import records as m
+from streams.core.channel import DOOR, LOG
 from streams.core.manifest import Manifest, digest
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges
@@ -112,8 +113,11 @@ def chain(count: int, *, source_no: int = 0, source: Site = C, ends: bool = True
     return out
 
 
-def planned(manifest: m.ManifestWritten, number: int = 1, priority: int = 5) -> m.TransferPlanned:
-    return m.TransferPlanned(manifest.manifest, B, number, priority, manifest)
+def planned(
+    manifest: m.ManifestWritten, number: int = 1, priority: int = 5, *, doors: tuple[Site, ...] = ()
+) -> m.TransferPlanned:
+    routes = tuple(m.Route(site, DOOR, Text("it has a door")) for site in doors)
+    return m.TransferPlanned(manifest.manifest, B, number, priority, routes, manifest)
 
 
 def told(
@@ -152,20 +156,23 @@ def requested(
     attempt: int = 1,
     until_ms: int = 9_000,
     of: m.ManifestWritten | None = None,
+    plane: str = LOG,
 ) -> m.ChunksRequested:
     manifest = Manifest(of or written())
     return m.ChunksRequested(
-        manifest.body.manifest, B, source, number, attempt, "log", manifest.requested(ranges), ranges, until_ms
+        manifest.body.manifest, B, source, number, attempt, plane, manifest.requested(ranges), ranges, until_ms
     )
 
 
-def expired(number: int, source: Site = C, manifest: ManifestId = MANIFEST) -> m.LeaseExpired:
-    return m.LeaseExpired(manifest, source, number)
+def expired(number: int, source: Site = C, manifest: ManifestId = MANIFEST, at_ms: int = 0) -> m.LeaseExpired:
+    return m.LeaseExpired(manifest, source, number, at_ms)
 
 
-def source_failed(number: int, items: Ranges = EMPTY, at_ms: int = 5_000, source: Site = C) -> m.SourceFailed:
+def source_failed(
+    number: int, items: Ranges = EMPTY, at_ms: int = 5_000, source: Site = C, plane: str = LOG
+) -> m.SourceFailed:
     why = m.Reason(m.Scope.SOURCE, m.FailureClass.TRANSIENT, "read", Text("the store is away"))
-    return m.SourceFailed(MANIFEST, source, number, "log", items, why, at_ms)
+    return m.SourceFailed(MANIFEST, source, number, plane, items, why, at_ms)
 
 
 def reported(

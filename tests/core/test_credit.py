@@ -8,7 +8,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.channel import LOG, Channel
+from streams.core.channel import DOOR, LOG, Channel
 from streams.core.commands import ExpireLease, RequestChunks
 from streams.core.credit import ITEMS_MAX, Credit, _Items
 from streams.core.names import IntentId, ManifestId, Site
@@ -31,16 +31,22 @@ HERE, THERE = manifests(0, 6), manifests(1, 6)
 
 
 def ask(
-    manifest: ManifestId, size: int, priority: int = 5, source: Site = x.C, no: int = 1, items: int = 1
+    manifest: ManifestId,
+    size: int,
+    priority: int = 5,
+    source: Site = x.C,
+    no: int = 1,
+    items: int = 1,
+    plane: str = LOG,
 ) -> RequestChunks:
-    return RequestChunks(manifest, source, no, 1, Ranges([(0, size)]), size, priority, items)
+    return RequestChunks(manifest, source, no, 1, Ranges([(0, size)]), size, priority, items, plane)
 
 
 def credit_of(held: dict[Channel, dict[ManifestId, int]] | None = None, credit_bytes: int = CREDIT) -> Credit:
-    credit = Credit(credit_bytes, LEASE_MS, PARTITIONS)
-    for (source, _, _), rows in (held or {}).items():
+    credit = Credit({LOG: credit_bytes, DOOR: 2 * credit_bytes}, LEASE_MS, PARTITIONS)
+    for channel, rows in (held or {}).items():
         for manifest, size in rows.items():
-            credit.note(source, manifest, size, 1, 0)
+            credit.note(channel, manifest, size, 1, 0)
     return credit
 
 
@@ -97,11 +103,13 @@ def test_among_equal_shares_who_waits_longest_goes_first_whatever_was_asked_sinc
     channels = want(credit, [ask(HERE[1], 60)]) + want(credit, [ask(HERE[0], 60)])
     want(credit, [ask(HERE[1], 70, no=2)])  # its row changed; it keeps its place
     assert granted(credit, channels) == []
-    assert credit.note(x.C, HERE[5], 0, 0, 1) == [Channel(x.C, LOG, 0)], "room is made where somebody waits"
+    assert credit.note(Channel(x.C, LOG, 0), HERE[5], 0, 0, 1) == [Channel(x.C, LOG, 0)], (
+        "room is made where somebody waits"
+    )
     want(credit, [ask(HERE[2], 60)])
     assert granted(credit, [Channel(x.C, LOG, 0)]) == [ask(HERE[1], 70, no=2)]
     want(credit, [ask(HERE[3], 60, 9)])
-    credit.note(x.C, HERE[1], 0, 0, 2)
+    credit.note(Channel(x.C, LOG, 0), HERE[1], 0, 0, 2)
     assert granted(credit, [Channel(x.C, LOG, 0)]) == [ask(HERE[3], 60, 9)], "but for who is more urgent"
 
 
@@ -127,11 +135,11 @@ def test_a_partition_that_goes_takes_its_channels_along() -> None:
 
 def test_a_lease_lasts_while_its_channel_moves_but_not_for_ever() -> None:
     credit = credit_of({Channel(x.C, LOG, 0): {HERE[0]: 60, HERE[1]: 60}})
-    lease = ExpireLease(HERE[0], x.C, 1)
+    lease = ExpireLease(HERE[0], x.C, 1, LOG)
     assert credit.lease_end(lease, 5_000) == 5_000
-    credit.note(x.C, HERE[1], 10, 1, 4_900)
+    credit.note(Channel(x.C, LOG, 0), HERE[1], 10, 1, 4_900)
     assert credit.lease_end(lease, 5_000) == 5_900
-    credit.note(x.C, HERE[1], 5, 1, 90_000)
+    credit.note(Channel(x.C, LOG, 0), HERE[1], 5, 1, 90_000)
     assert credit.lease_end(lease, 5_000) == 5_000 + (LEASES_MAX - 1) * LEASE_MS
 
 
@@ -153,7 +161,7 @@ def test_a_thousand_that_queue_are_all_granted_in_slices_of_one() -> None:
         before_s = time.thread_time()
         order.append(done.manifest)
         left[done.manifest] -= 1
-        made = credit.note(x.C, done.manifest, 0, 0, 1)
+        made = credit.note(credit.channel(x.C, LOG, done.manifest), done.manifest, 0, 0, 1)
         again = [replace(done, request_no=done.request_no + 1)] if left[done.manifest] else []
         channels = credit.want(done.manifest, again)
         under_way += granted(credit, list(dict.fromkeys([*channels, *made])))
@@ -189,7 +197,7 @@ def test_a_single_file_goes_at_once_beside_a_million_and_once_only() -> None:
     assert granted(credit, want(credit, [ask(two, 10)])) == [], "of the same intent: it has its share"
     large = ask(of_intent(9, 1, 1)[0], MiB, items=1_000)
     assert granted(credit, want(credit, [large])) == []
-    made = credit.note(x.C, million[0].manifest, 0, 0, 1)
+    made = credit.note(credit.channel(x.C, LOG, million[0].manifest), million[0].manifest, 0, 0, 1)
     assert made[0] == Channel(x.C, LOG, 1), "whose intent has nothing goes before those that have, in whatever channel"
     assert granted(credit, made)[0] == large
 
@@ -231,9 +239,9 @@ def test_no_channel_is_over_credit_unless_it_was_empty(
     sent = granted(credit, want(credit, due))
     assert len({r.id for r in sent}) == len(sent)
     assert set(sent) <= set(due)
-    for key in {credit.channel(r.source, r.manifest) for r in due}:
+    for key in {credit.channel(r.source, r.plane, r.manifest) for r in due}:
         before = sum(held.get(key, {}).values())
-        mine = [r for r in sent if credit.channel(r.source, r.manifest) == key]
+        mine = [r for r in sent if credit.channel(r.source, r.plane, r.manifest) == key]
         assert credit.outstanding(key) == before + sum(r.bytes for r in mine)
         if credit.outstanding(key) > CREDIT and mine:
             assert before == 0
@@ -250,9 +258,9 @@ def test_nobody_is_overtaken_by_a_lower_priority_of_its_channel(
     credit = credit_of(held)
     sent = granted(credit, want(credit, due))
     for r in sent:
-        key = credit.channel(r.source, r.manifest)
+        key = credit.channel(r.source, r.plane, r.manifest)
         for other in due:
-            if other not in sent and credit.channel(other.source, other.manifest) == key:
+            if other not in sent and credit.channel(other.source, other.plane, other.manifest) == key:
                 assert other.priority <= r.priority
 
 
@@ -263,9 +271,9 @@ def test_what_is_counted_is_what_is_noted(steps: list[tuple[int, ManifestId, int
     for what, manifest, size in steps:
         match what:
             case 0:
-                credit.note(x.C, manifest, size, 1, 1)
+                credit.note(Channel(x.C, LOG, 0), manifest, size, 1, 1)
             case 1:
-                credit.note(x.C, manifest, 0, 0, 1)
+                credit.note(Channel(x.C, LOG, 0), manifest, 0, 0, 1)
             case 2:
                 credit.want(manifest, [ask(manifest, size)])
             case 3:
@@ -277,5 +285,5 @@ def test_what_is_counted_is_what_is_noted(steps: list[tuple[int, ManifestId, int
             assert use.used == sum(use.outstanding.values())
             of_source = credit._items.get(x.C, _Items())
             assert of_source.used == sum(of_source.outstanding.values()) == sum(of_source.by_intent.values())
-            assert set(of_source.outstanding) == set(use.outstanding)
+            assert {manifest for manifest, _ in of_source.outstanding} == set(use.outstanding)
             assert set(credit._of) == {*use.outstanding, *use.queue}

@@ -12,6 +12,7 @@ from streams.core import completion as completions
 from streams.core import intent as intents
 from streams.core import records as m
 from streams.core import transfer as transfers
+from streams.core.channel import DOOR, LOG
 from streams.core.manifest import Manifest, digest
 from streams.core.names import ManifestId, Site
 from streams.core.owed import owed_intent, owed_transfer, report, waits_for
@@ -48,7 +49,7 @@ def of_intent(row: intents.IntentRow, here: Site, *, replan: Ranges = EMPTY) -> 
 
 
 def of_transfer(row: transfers.TransferRow, *, part_here: bool = True, of: Manifest = WRITTEN) -> list[c.Owed]:
-    return owed_transfer(row, of.index, x.B, POLICY, part_here=part_here)
+    return owed_transfer(row, of.index, x.B, POLICY, part_here=part_here, now_ms=0)
 
 
 def commands(owed: list[c.Owed]) -> list[c.Command]:
@@ -129,7 +130,7 @@ def owed_by(case: Case, facts: tuple[m.Message, ...]) -> list[c.Command]:
     owed = (
         of_intent(row, case.here)
         if isinstance(row, intents.IntentRow)
-        else owed_transfer(row, LINE, case.here, POLICY, part_here=case.part_here)
+        else owed_transfer(row, LINE, case.here, POLICY, part_here=case.part_here, now_ms=0)
     )
     return [o.command for o in owed if isinstance(o.command, case.command) and o.due_ms <= case.at_ms]
 
@@ -280,7 +281,7 @@ def test_plans_are_few_at_a_time() -> None:
     chain = x.chain(7)
     row = intent(x.body(), x.decided(priority=8), *chain)
     plans = commands(of_intent(row, x.B))
-    assert plans == [c.PlanTransfer(w.manifest, x.C, 1, 8) for w in chain[:3]], "plans_open_max = 3"
+    assert plans == [c.PlanTransfer(w.manifest, x.C, 1, 8, whole=True) for w in chain[:3]], "plans_open_max = 3"
     row = intents.fold(row, x.reported(chain[1].manifest), x.B)
     assert [p.manifest.no for p in commands(of_intent(row, x.B)) if isinstance(p, c.PlanTransfer)] == [0, 2]
     row = intents.fold(row, x.completed(chain[1].manifest), x.B)
@@ -318,7 +319,8 @@ def test_after_an_assignment_a_cancelled_transfer_is_planned_again_to_be_stopped
     """Its row may be lost; its answer, which knows the first decision only, has it told the last one."""
     row = intent(x.body(), DATA, ONE, x.reported(number=2), CANCELLED)
     assert commands(of_intent(row, x.B)) == []
-    assert commands(of_intent(row, x.B, replan=Ranges([(0, 9)]))) == [c.PlanTransfer(x.MANIFEST, x.C, 1, 5)]
+    plan = c.PlanTransfer(x.MANIFEST, x.C, 1, 5, whole=False)
+    assert commands(of_intent(row, x.B, replan=Ranges([(0, 9)]))) == [plan]
     row = intents.fold(row, x.completed(cancelled=Ranges.of(0, 1)), x.B)
     assert commands(of_intent(row, x.B, replan=Ranges([(0, 9)]))) == []
 
@@ -336,7 +338,7 @@ def test_a_site_that_only_reads_along_owes_nothing() -> None:
 def test_what_another_destination_reports_is_its_own_affair() -> None:
     both = x.body(destinations=(x.B, x.A))
     row = intent(both, x.decided(wish=both), ONE, x.reported(destination=x.A), x.completed(destination=x.A))
-    assert commands(of_intent(row, x.B)) == [c.PlanTransfer(x.MANIFEST, x.C, 1, 5)]
+    assert commands(of_intent(row, x.B)) == [c.PlanTransfer(x.MANIFEST, x.C, 1, 5, whole=True)]
 
 
 # Transfers.
@@ -344,8 +346,10 @@ def test_what_another_destination_reports_is_its_own_affair() -> None:
 
 def test_nothing_is_owed_before_the_plan_nor_after_the_close() -> None:
     new = transfers.fold(None, x.opened(), None)
-    assert owed_transfer(new, None, x.B, POLICY, part_here=True) == []
-    assert owed_transfer(transfer(), None, x.B, POLICY, part_here=True) == [], "a row whose manifest is not stored"
+    assert owed_transfer(new, None, x.B, POLICY, part_here=True, now_ms=0) == []
+    assert owed_transfer(transfer(), None, x.B, POLICY, part_here=True, now_ms=0) == [], (
+        "a row whose manifest is not stored"
+    )
     assert of_transfer(transfer(x.closed())) == []
 
 
@@ -364,13 +368,51 @@ def test_a_lost_part_is_opened_as_the_next_attempt_with_nothing_verified() -> No
     assert commands(of_transfer(row)) == [c.OpenPart(x.MANIFEST, 2, EMPTY, EMPTY, EMPTY)]
 
 
+def ways(row: transfers.TransferRow, now_ms: int, policy: Policy) -> list[tuple[str, int]]:
+    """Carrier and bytes of each request that is owed."""
+    owed = owed_transfer(row, LINE, x.B, policy, part_here=True, now_ms=now_ms)
+    return [(o.command.plane, o.command.bytes) for o in owed if isinstance(o.command, c.RequestChunks)]
+
+
+def test_a_site_with_a_door_is_asked_by_it_for_more_at_once() -> None:
+    policy = replace(POLICY, door_bytes_min=150, door_request_bytes=100)
+    row = transfers.fold(transfers.fold(None, x.planned(ONE, doors=(x.C,)), LINE), x.opened(), LINE)
+    assert ways(row, 0, policy) == [(DOOR, 100)]
+    assert ways(row, 0, replace(policy, door_bytes_min=151)) == [(LOG, 60)], "so little comes by the log"
+    other = transfers.fold(transfers.fold(None, x.planned(ONE, doors=(x.A,)), LINE), x.opened(), LINE)
+    assert ways(other, 0, policy) == [(LOG, 60)], "another site's door"
+
+
+@pytest.mark.parametrize("ends", ["failed", "lapsed"])
+def test_a_door_that_fails_rests_longer_each_time_and_the_log_takes_over(ends: str) -> None:
+    policy = replace(POLICY, door_bytes_min=1, door_request_bytes=100)
+    row = transfers.fold(transfers.fold(None, x.planned(ONE, doors=(x.C,)), LINE), x.opened(), LINE)
+    at_ms = 1_000
+    for number, rest_ms in enumerate((5_000, 10_000, 20_000), 1):
+        row = transfers.fold(row, x.requested(number, Ranges([(0, 100)]), plane=DOOR), LINE)
+        said = x.source_failed(number, at_ms=at_ms, plane=DOOR) if ends == "failed" else x.expired(number, at_ms=at_ms)
+        for _ in range(2):  # said again, it counts once
+            row = transfers.fold(row, said, LINE)
+        assert ways(row, at_ms, policy) == ways(row, at_ms + rest_ms - 1, policy) == [(LOG, 60)]
+        at_ms += rest_ms
+        assert ways(row, at_ms, policy) == [(DOOR, 100)]
+
+
+def test_what_fails_by_the_log_does_not_make_a_door_rest() -> None:
+    policy = replace(POLICY, door_bytes_min=1, door_request_bytes=100)
+    row = transfers.fold(transfers.fold(None, x.planned(ONE, doors=(x.C,)), LINE), x.opened(), LINE)
+    row = transfers.fold(row, x.requested(1, Ranges([(0, 60)])), LINE)
+    row = transfers.fold(row, x.expired(1, at_ms=9_000), LINE)
+    assert ways(row, 9_000, policy) == [(DOOR, 100)]
+
+
 def test_requests_go_out_in_order_up_to_two_in_flight() -> None:
     row = transfer(x.opened(), x.progress(Ranges([(10, 20)])))
     (command,) = commands(of_transfer(row))
-    assert command == c.RequestChunks(x.MANIFEST, x.C, 1, 1, Ranges([(0, 10), (20, 70)]), 60, 5, 1)
+    assert command == c.RequestChunks(x.MANIFEST, x.C, 1, 1, Ranges([(0, 10), (20, 70)]), 60, 5, 1, LOG)
     row = transfers.fold(row, x.requested(1, command.ranges), LINE)
     _lease, command = commands(of_transfer(row))
-    assert command == c.RequestChunks(x.MANIFEST, x.C, 2, 1, Ranges([(70, 130)]), 60, 5, 2)
+    assert command == c.RequestChunks(x.MANIFEST, x.C, 2, 1, Ranges([(70, 130)]), 60, 5, 2, LOG)
     row = transfers.fold(row, x.requested(2, command.ranges), LINE)
     assert all(isinstance(k, c.ExpireLease) for k in commands(of_transfer(row))), "two are in flight"
     row = transfers.fold(row, x.progress(Ranges([(0, 70)])), LINE)
@@ -578,6 +620,17 @@ def test_replicas_are_what_was_sealed_by_dataset() -> None:
             True,
             True,
             "S_C to answer request 2 (S_C left requests up to 1 unanswered)",
+        ),
+        (
+            (
+                x.opened(),
+                x.requested(1, Ranges([(0, 60)]), plane=DOOR),
+                x.requested(2, Ranges([(60, 90)]), plane=DOOR),
+                x.source_failed(1, plane=DOOR),
+            ),
+            True,
+            True,
+            "S_C to answer request 2 by door (the door of S_C failed 1 ×, at last: the store is away)",
         ),
         ((x.told(2, m.Verdict.CANCELLED),), True, True, "its part files to be dropped"),
         ((x.progress(WHOLE, Ranges.of(0, 1)),), True, True, "its completion to be acknowledged by the broker"),

@@ -20,7 +20,7 @@ from agents.families import intent_topics, request_topics, transfer_topics
 from streams import wire
 from streams.core import records as m
 from streams.core import topics
-from streams.core.channel import LOG
+from streams.core.channel import DOOR, LOG
 from streams.core.commands import WriteManifests
 from streams.core.intent import IntentRow
 from streams.core.manifest import Manifest, digest
@@ -55,6 +55,11 @@ POLICY = Policy(
     undecided_s=10.0,
     look_s=0.5,
     renew_s=2.0,
+    door_bytes_min=300,
+    door_request_bytes=900,
+    door_credit_bytes=1800,
+    door_rest_s=2.0,
+    door_rest_max_s=30.0,
 )
 GROWING = Dataset("/Sim/Growing/RAW")
 """What open intents ask for; the others' files are in another."""
@@ -115,10 +120,14 @@ class World:
         self.listed: dict[tuple[Site, Lfn], File] = {}
         """What the catalogue says is there."""
         self.logs: dict[tuple[Site, str, int], list[Record]] = defaultdict(list)
-        self.payload: dict[tuple[Site, str, int], list[m.ChunkHeader]] = defaultdict(list)
+        self.payload: dict[tuple[Site, str, int], list[m.ChunkHeader | m.ChunksOffered]] = defaultdict(list)
         self.at_close: dict[IntentId, frozenset[Lfn]] = {}
         """What was listed when an open intent was asked to take no more."""
         self.asked: dict[IntentId, m.TransferIntent] = {}
+        self.doors = frozenset(name for name in self.names if self.rng.random() < 0.5)
+        """Sites that have a door."""
+        self.fetched = 0
+        """Offers of which something came."""
         self.sites = {name: SimSite(self, name) for name in self.names}
         self._us = 0
         self.readers: list[Beside] = []
@@ -335,6 +344,7 @@ class SimPlane:
         self.parts: dict[ManifestId, Part] = {}
         self.positions: dict[tuple[str, int], int] = {}
         self.served: set[tuple[object, ...]] = set()
+        self.tickets: dict[str, m.ChunksRequested] = {}
         self.stopped: set[ManifestId] = set()
         world = self.site.world
         self.growing = OpenIntents(
@@ -460,6 +470,9 @@ class SimPlane:
         part = self.parts.get(header.manifest)
         if part is None or header.destination != self.site.name:
             return True
+        if isinstance(header, m.ChunksOffered):
+            self._fetch(header, part)
+            return True
         unread = [s for s in header.segments if s.reason is not None and s.reason.failure_class == "transient"]
         if not world.chance(0.02):  # else: a corrupted chunk, dropped
             starts = part.manifest.line.starts
@@ -470,11 +483,44 @@ class SimPlane:
             if segment.reason is not None and segment not in unread and segment.item not in part.bad:
                 part.failed = merge_failed(part.failed, [m.FailedItems(Ranges.of(segment.item), segment.reason)])
         if header.last or world.rng.random() < 0.2:
-            world.fuse()
-            part.synced = part.written
-            self.site.parts_on_disk[header.manifest, part.attempt] = part.synced
-            self._seal(header.manifest, part)
+            self._synced(header.manifest, part)
         return True
+
+    def _fetch(self, offer: m.ChunksOffered, part: Part) -> None:
+        """What comes from a door: all, half and then nothing, or nothing; and nothing after its plane began anew."""
+        world, key = self.site.world, offer.manifest
+
+        def failed(items: Ranges, why: m.Reason) -> None:
+            self._publish(m.SourceFailed(key, offer.source, offer.request_no, DOOR, items, why, world.now_ms))
+
+        source = world.sites[offer.source]
+        request = source.plane.tickets.get(offer.doors[0].ticket) if offer.doors else None
+        if request is None:
+            failed(EMPTY, offer.reason or AWAY)
+            return
+        if world.chance(0.05):
+            return  # it stalls, and whoever pulled died: the lease ends
+        world.fetched += 1
+        came = offer.ranges.first(offer.ranges.size // 2) if world.chance(0.15) else offer.ranges
+        items = {item.no: item for item in request.items}
+        lacking = Ranges.of(*(no for no, item in items.items() if source.plane._missing(item) is not None))
+        away = Ranges.of(*(no for no in items if world.chance(0.1))) - lacking
+        part.written = part.written | (came - part.manifest.line.ranges_of(lacking | away))
+        for no in (lacking - part.bad).numbers():
+            why = source.plane._missing(items[no])
+            assert why is not None
+            part.failed = merge_failed(part.failed, [m.FailedItems(Ranges.of(no), why)])
+        if came != offer.ranges:
+            failed(EMPTY, AWAY)
+        elif away:
+            failed(away, AWAY)
+        self._synced(key, part)
+
+    def _synced(self, key: ManifestId, part: Part) -> None:
+        self.site.world.fuse()
+        part.synced = part.written
+        self.site.parts_on_disk[key, part.attempt] = part.synced
+        self._seal(key, part)
 
     def _say_unread(self, topic: str, header: m.ChunkHeader, unread: list[m.Segment]) -> None:
         """What the source cannot read now: of the whole rest of the request, or these items of it."""
@@ -493,6 +539,9 @@ class SimPlane:
         if key in self.served or request.until_ms <= world.now_ms:
             return
         self.served.add(key)
+        if request.plane == DOOR:
+            self._offer(request)
+            return
         away = {item.no for item in request.items if world.chance(0.1)}
         spans = [(a, min(a + 150, stop)) for start, stop in request.ranges for a in range(start, stop, 150)]
         for number, (start, stop) in enumerate(spans):
@@ -519,6 +568,21 @@ class SimPlane:
             request.manifest, self.site.name, request.destination, request.request_no, request.ranges, 0
         )
         self.publisher.send(done)
+
+    def _offer(self, request: m.ChunksRequested) -> None:
+        world, here = self.site.world, self.site.name
+        ticket = f"{self.writer}-{len(self.tickets)}"
+        closed = AWAY if world.chance(0.1) else None
+        doors = () if closed is not None else (m.OfferedDoor("t2g", "http://door", ticket),)
+        self.tickets[ticket] = request
+        offer = m.ChunksOffered(
+            request.manifest, request.destination, here, request.request_no, request.ranges, 0, doors, closed
+        )
+        world.fuse()
+        partition = topics.partition_of(request.manifest, PARTITIONS)
+        world.payload[here, topics.chunks_to(request.destination.site), partition].append(offer)
+        told = m.ChunksServed(request.manifest, here, request.destination, request.request_no, EMPTY, 0, DOOR)
+        self.publisher.send(told)
 
     def _missing(self, item: m.RequestedItem) -> m.Reason | None:
         if item.lfn in self.site.world.files[self.site.name]:
@@ -556,7 +620,14 @@ class SimSite:
         self.publisher = SimPublisher(self, f"worker-{self.seats}")
         turns = Turns(rows.Tables(**self.tables), self.name)
         self.effects = Effects(
-            self.name, POLICY, self.publisher, self.plane, SimConsulting(self), turns, lambda: self.world.now_ms
+            self.name,
+            POLICY,
+            self.publisher,
+            self.plane,
+            SimConsulting(self),
+            turns,
+            lambda: self.world.now_ms,
+            doors=lambda: self.world.doors,
         )
         self.scheduler = Scheduler(
             self.name, POLICY, PARTITIONS, self.effects, lambda: self.world.now_ms, self._elapsed_s

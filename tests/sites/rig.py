@@ -60,7 +60,8 @@ def until(done: Callable[[], object], what: str, timeout_s: float = PATIENCE_S, 
 
 def noise(size: int, seed: object) -> bytes:
     """Bytes that do not compress, the same for the same seed."""
-    return random.Random(str(seed)).randbytes(size)
+    source, piece = random.Random(str(seed)), 64 << 20  # more than 256 MB at once it cannot
+    return b"".join(source.randbytes(min(piece, size - at)) for at in range(0, size, piece))
 
 
 def adler(content: bytes) -> str:

@@ -9,94 +9,24 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from streams.client.producer import IntentHandle
 from streams.core import records as m
 from streams.core import topics
-from streams.federation import plan
 from streams.kafka.admin import JOURNAL_RECORD_BYTES_MAX
-from tests.sites.rig import A, B, Ear, NamesWatch, Rig, Spot, completions, noise, until
+from tests.sites.blows import BIG_BYTES, RECOVERY_S, struck, told
+from tests.sites.rig import A, B, Rig, Spot, until
 
 pytestmark = [pytest.mark.sites, pytest.mark.timeout(400)]
-
-BIG_BYTES = 40_000_000
-RECOVERY_S = 150.0
-
-
-@dataclass
-class Blow:
-    """A transfer caught in the middle: what is on its way, and when it was struck (monotonic and epoch seconds)."""
-
-    handle: IntentHandle
-    ear: Ear
-    synced: int
-    at_s: float = field(default_factory=time.monotonic)
-    epoch_s: float = field(default_factory=time.time)
-
-    def first_new_progress(self, after_epoch_s: float) -> float:
-        """When (epoch) more was synced at B than before the blow, of what was heard after a moment."""
-        at_s, _ = self.ear.until(
-            lambda w: _of(w, self.handle) and w.verified.size > self.synced,
-            "progress after the blow",
-            RECOVERY_S,
-            self.at_s + max(0.0, after_epoch_s - self.epoch_s),
-        )
-        return self.epoch_s + at_s - self.at_s
-
-
-def _of(message: m.Message, handle: IntentHandle) -> bool:
-    return isinstance(message, m.TransferProgress) and message.manifest.intent == handle.id
-
-
-@contextmanager
-def struck(rig: Rig, spot: Spot, strike: Callable[[], object], big_bytes: int = BIG_BYTES) -> Iterator[Blow]:
-    """Sends a big file and two small ones, strikes in the middle, and holds the outcome to what it must be."""
-    files = {
-        spot.lfn("big"): noise(big_bytes, spot),
-        spot.lfn("z/small"): noise(300, spot),
-        spot.lfn("zero"): b"",
-    }
-    rig.register(files, spot.block())
-    big = rig.path(B, spot.lfn("big"))
-    with (
-        rig.ear(B, topics.CHUNK_EVENTS) as ear,
-        NamesWatch({rig.path(B, lfn): content for lfn, content in files.items()}) as names,
-    ):
-        handle = rig.publish([spot.block()])
-        _, progress = ear.until(lambda w: _of(w, handle) and w.verified.size > 300, "some of the file is synced at B")
-        blow = Blow(handle, ear, progress.verified.size)
-        strike()
-        assert progress.verified.size < big_bytes
-        assert not big.exists(), "the blow came too late: the file was there"
-        yield blow
-        rig.wait_done(handle, RECOVERY_S)
-        print(f"the whole file was there {time.monotonic() - blow.at_s:.1f} s after the kill")
-    rig.assert_arrived(files)
-    assert not names.wrong
-    assert names.looks > 100
-    said = completions(rig.facts(B, topics.COMPLETIONS, key=handle.id), handle.id)
-    assert len(set(said)) == 1, "a completion said again is the same"
-    rig.audit()
-
-
-def _told(name: str, blow: Blow, back: plan.FederationPart) -> None:
-    """Prints how long the part took to come back, and the transfer to go on."""
-    ready_s = time.time() - blow.epoch_s
-    progress_s = blow.first_new_progress(back.created) - blow.epoch_s
-    print(f"\n{name}: ready again {ready_s:.1f} s after the kill, more synced at {B} after {progress_s:.1f} s")
 
 
 def test_destination_worker(rig: Rig, spot: Spot) -> None:
     """The worker that owns the transfer dies with its plane; its successor resumes the attempt from what is synced."""
     before = rig.part(f"{B}-worker-0")
     with struck(rig, spot, lambda: rig.kill(before.name)) as blow:
-        _told(before.name, blow, rig.until_back(before))
+        told(before.name, blow, rig.until_back(before))
         assert {p.attempt for p in blow.ear.messages(m.TransferProgress)} == {1}, "the same part files go on"
 
 
@@ -115,7 +45,7 @@ def test_source_worker(rig: Rig, spot: Spot) -> None:
     """The worker whose plane serves: leases run out, and its successor serves what is asked again."""
     before = rig.part("T1_A-worker-0")
     with struck(rig, spot, lambda: rig.kill(before.name)) as blow:
-        _told(before.name, blow, rig.until_back(before))
+        told(before.name, blow, rig.until_back(before))
 
 
 def test_source_plane(rig: Rig, spot: Spot) -> None:
@@ -132,7 +62,7 @@ def test_mirror(rig: Rig, spot: Spot) -> None:
     """MirrorMaker in the middle of payload and requests."""
     before = rig.part("mirror")
     with struck(rig, spot, lambda: rig.kill(before.name)) as blow:
-        _told(before.name, blow, rig.until_back(before))
+        told(before.name, blow, rig.until_back(before))
 
 
 @pytest.mark.skipif(os.environ.get("T2G_TEST_BROKERS") == "containers", reason="a container is no process of ours")
@@ -141,7 +71,7 @@ def test_broker(rig: Rig, spot: Spot, site: str) -> None:
     """A broker, the source's or the destination's: clients come back to it, or their workers are started again."""
     before = rig.part(f"{site}-broker")
     with struck(rig, spot, lambda: rig.kill(before.name)) as blow:
-        _told(before.name, blow, rig.until_back(before))
+        told(before.name, blow, rig.until_back(before))
 
 
 @pytest.mark.parametrize("name", [f"{B}-broker", "mirror"])

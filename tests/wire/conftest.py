@@ -63,7 +63,7 @@ SMALL: tuple[Any, ...] = (
     m.IntentAsked(INTENT, m.Asked.CANCEL, Text("")),
     m.IntentDecided(INTENT, 1, m.Verdict.REFUSED, SMALL_INTENT, None, 0, 5),
     SMALL_MANIFEST,
-    m.TransferPlanned(MANIFEST, C, 1, 5, SMALL_MANIFEST),
+    m.TransferPlanned(MANIFEST, C, 1, 5, (), SMALL_MANIFEST),
     m.TransferDecided(MANIFEST, 1, m.Verdict.CANCELLED, 5),
     m.PartOpened(MANIFEST, 0, "default", Ranges()),
     m.PartLost(MANIFEST, 0, REASON),
@@ -75,6 +75,7 @@ SMALL: tuple[Any, ...] = (
     ),
     m.TransferProgress(MANIFEST, C, 0, "default", Ranges(), Ranges()),
     m.ChunksServed(MANIFEST, B, C, 1, Ranges(), 0),
+    m.ChunksOffered(MANIFEST, C, B, 1, Ranges.of(0), 0, (), REASON),
     m.TransferReported(INTENT, MANIFEST, C, 1, "active", 0, 0, 0, 0, 0, Text("")),
     SMALL_COMPLETION,
     m.FilesHeld(DATASET, B, (m.HeldFile(LFN, BLOCK, 0, Adler32("00000001"), ""),)),
@@ -102,11 +103,11 @@ RICH: tuple[Any, ...] = (
     m.IntentAsked(INTENT, m.Asked.PRIORITY, Text("Zoë"), 0),
     m.IntentDecided(INTENT, 300, m.Verdict.ACCEPTED, RICH_INTENT, B, 2, 9, REASON),
     RICH_MANIFEST,
-    m.TransferPlanned(RICH_MANIFEST.manifest, C, 300, 0, RICH_MANIFEST),
+    m.TransferPlanned(RICH_MANIFEST.manifest, C, 300, 0, (m.Route(B, "door", Text("both offer one")),), RICH_MANIFEST),
     m.TransferDecided(MANIFEST, 300, m.Verdict.SUPERSEDED, 9, REASON),
     m.PartOpened(MANIFEST, 70, "bulk", Ranges([(0, 1), (3, 4), (10, 1000)]), FAILED, LANDED),
     m.PartLost(MANIFEST, 70, REASON),
-    m.LeaseExpired(MANIFEST, B, 300),
+    m.LeaseExpired(MANIFEST, B, 300, 1_800_000_000_000),
     m.SourceFailed(MANIFEST, B, 300, "log", Ranges([(0, 1), (3, 1000)]), REASON, 1_800_000_000_000),
     m.TransferClosed(MANIFEST, RICH_COMPLETION, False),
     m.ChunksRequested(
@@ -124,7 +125,19 @@ RICH: tuple[Any, ...] = (
     m.TransferProgress(
         MANIFEST, C, 70, "bulk", Ranges([(0, 100), (1 << 40, 1 << 41)]), Ranges([(0, 1), (3, 4)]), FAILED, LANDED
     ),
-    m.ChunksServed(MANIFEST, B, C, 300, Ranges([(0, 100), (200, 300)]), 1 << 40),
+    m.ChunksServed(MANIFEST, B, C, 300, Ranges([(0, 100), (200, 300)]), 1 << 40, "door"),
+    m.ChunksOffered(
+        MANIFEST,
+        C,
+        B,
+        300,
+        Ranges([(0, 100), (1 << 40, 1 << 41)]),
+        1_800_000_000_000,
+        (
+            m.OfferedDoor("t2g", "http://127.0.0.1:6067", "0123456789abcdefghijklmnopqrstuvwxyz-_ABCDE"),
+            m.OfferedDoor("t2g", "https://door.example.org:6067/t2g", "t"),
+        ),
+    ),
     m.TransferReported(
         INTENT, MANIFEST, C, 300, "active", 5, 1 << 40, 3, 2, 1000, Text("the source"), REASON, m.Unit.ENTRIES
     ),
@@ -151,6 +164,7 @@ RICH: tuple[Any, ...] = (
         5,
         True,
         (m.LastSequence("manifests", 7, 300), m.LastSequence("chunk-requests-to-T2_B", 0, 0)),
+        "https://[::1]:6067",
     ),
     m.DeadLetter(Text("malformed Avro…"), "T2_B.manifests", 7, 1 << 40, b"\x00\xff", bytes(range(256)), "T2_B"),
 )

@@ -8,6 +8,7 @@ import pytest
 
 from streams.core import commands as c
 from streams.core import records as m
+from streams.core.channel import LOG
 from streams.core.manifest import digest
 from streams.core.names import Text
 from streams.core.policy import LEASES_MAX, Policy
@@ -25,13 +26,13 @@ COMMANDS: list[c.Command] = [
     c.DecideIntent(x.INTENT),
     c.PublishDecision(x.decided(2)),
     c.WriteManifests(x.body(), 0, 0, "", ""),
-    c.PlanTransfer(x.MANIFEST, x.C, 1, 5),
+    c.PlanTransfer(x.MANIFEST, x.C, 1, 5, whole=True),
     c.DecideTransfer(x.told(2)),
     c.ReportTransfer(x.reported()),
     c.OpenPart(x.MANIFEST, 1, EMPTY, EMPTY, EMPTY),
     c.StopPart(x.MANIFEST, 1, m.Reason(m.Scope.POLICY, m.FailureClass.PERMANENT, "decide", Text("cancelled"))),
-    c.RequestChunks(x.MANIFEST, x.C, 1, 1, Ranges([(0, 150)]), 150, 5, 2),
-    c.ExpireLease(x.MANIFEST, x.C, 1),
+    c.RequestChunks(x.MANIFEST, x.C, 1, 1, Ranges([(0, 150)]), 150, 5, 2, LOG),
+    c.ExpireLease(x.MANIFEST, x.C, 1, LOG),
     c.FixCompletion(x.MANIFEST, x.completed()),
     c.CloseTransfer(x.MANIFEST, x.completed()),
     c.RepeatCompletion(x.completed()),

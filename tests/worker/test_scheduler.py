@@ -7,16 +7,15 @@ from itertools import pairwise
 
 import pytest
 
-from streams.core import channel
 from streams.core import commands as c
 from streams.core import records as m
-from streams.core.channel import LOG, Channel
+from streams.core.channel import DOOR, LOG, Channel
 from streams.core.policy import Policy
 from streams.core.ranges import Ranges
 from streams.core.topics import partition_of
 from streams.core.transfer import State
 from streams.planes import orders
-from streams.worker import admission, effects
+from streams.worker import admission
 from streams.worker import scheduler as scheduler
 from streams.worker.scheduler import IDLE_MS, OPEN_SETTLE_MS, SENT_REMEMBERED, SLICE_S, Scheduler
 from tests.core import example as x
@@ -78,17 +77,18 @@ def test_a_lane_is_never_over_its_credit() -> None:
     assert in_flight(rig, manifests) == held(rig) == 100
 
 
-def test_carriers_share_no_credit_and_a_request_names_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    rig, manifests = Rig(policy=SMALL), same_lane(4, lengths=(150,))
-    by_echo = {written.manifest for written in manifests[2:]}
-    for user in (channel, effects):
-        monkeypatch.setattr(user, "carrier_of", lambda source, manifest: "echo" if manifest in by_echo else LOG)
-    opened(rig, manifests)
+def test_carriers_share_no_credit_and_a_request_names_its_own() -> None:
+    rig = Rig(policy=replace(SMALL, door_bytes_min=1, door_request_bytes=50, door_credit_bytes=100))
+    manifests = same_lane(4, lengths=(150,))
+    for n, written in enumerate(manifests):
+        rig.hear(x.planned(written, doors=(x.C,) if n >= 2 else ()))
+    for written in manifests:
+        rig.opened(written.manifest)
     asked = rig.take(m.ChunksRequested)
     assert requests(asked) == [(written.manifest, 1) for written in manifests]
-    assert [request.plane for request in asked] == [LOG, LOG, "echo", "echo"]
+    assert [request.plane for request in asked] == [LOG, LOG, DOOR, DOOR]
     key = _partition(manifests[0])
-    assert [rig.scheduler.credit.outstanding(Channel(x.C, carrier, key)) for carrier in (LOG, "echo")] == [100, 100]
+    assert [rig.scheduler.credit.outstanding(Channel(x.C, carrier, key)) for carrier in (LOG, DOOR)] == [100, 100]
 
 
 def test_a_request_in_flight_to_the_log_uses_credit_too() -> None:

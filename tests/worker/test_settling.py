@@ -16,7 +16,7 @@ from tests.worker.rig import DONE, ONE, PARTLY, Rig
 
 def test_a_whole_buffer_that_is_given_up_is_heard_of_in_slices() -> None:
     rig = Rig()
-    rig.effects.lost.extend(c.PlanTransfer(x.MANIFEST, x.C, 1, 5) for _ in range(100))
+    rig.effects.lost.extend(c.PlanTransfer(x.MANIFEST, x.C, 1, 5, whole=True) for _ in range(100))
     elapsed = iter(range(10_000))
     rig.scheduler._elapsed_s = lambda: next(elapsed) * SLICE_S / 10
     assert rig.dispatcher.tick(), "more is due"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from streams.core import records as m
-from streams.core.channel import carrier_of
+from streams.core.channel import LOG
 from streams.core.names import ManifestId
 from streams.core.readers.claims import NameClaim, standing, taken_over
 from streams.core.readers.ordered import OrderedReader
@@ -88,7 +88,7 @@ class ReaderProcess:
             source=ask.source,
             request_no=self._request_no,
             attempt=self.attempt,
-            plane=carrier_of(ask.source, manifest.body.manifest),
+            plane=LOG,
             items=manifest.requested(ask.ranges),
             ranges=ask.ranges,
             until_ms=now_ms + self._lease_ms,

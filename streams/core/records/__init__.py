@@ -10,7 +10,15 @@ machine: the audit's ledger imports records, and judges the machines.
 
 from __future__ import annotations
 
-from streams.core.records.chunks import ChunkHeader, ChunksRequested, ChunksServed, RequestedItem, Segment
+from streams.core.records.chunks import (
+    ChunkHeader,
+    ChunksOffered,
+    ChunksRequested,
+    ChunksServed,
+    OfferedDoor,
+    RequestedItem,
+    Segment,
+)
 from streams.core.records.intents import IntentAsked, IntentDecided, TransferIntent
 from streams.core.records.manifests import Item, ManifestWritten, item_fault
 from streams.core.records.registry import (
@@ -32,6 +40,7 @@ from streams.core.records.transfers import (
     LeaseExpired,
     PartLost,
     PartOpened,
+    Route,
     SourceFailed,
     TransferClosed,
     TransferDecided,
@@ -56,6 +65,7 @@ Message = (
     | ChunksRequested
     | TransferProgress
     | ChunksServed
+    | ChunksOffered
     | TransferReported
     | CompletionRecord
     | FilesHeld
@@ -67,6 +77,7 @@ Message = (
 __all__ = [
     "Asked",
     "ChunkHeader",
+    "ChunksOffered",
     "ChunksRequested",
     "ChunksServed",
     "CompletionRecord",
@@ -85,11 +96,13 @@ __all__ = [
     "LeaseExpired",
     "ManifestWritten",
     "Message",
+    "OfferedDoor",
     "Origin",
     "PartLost",
     "PartOpened",
     "Reason",
     "RequestedItem",
+    "Route",
     "Row",
     "Scope",
     "Segment",

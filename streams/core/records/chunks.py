@@ -1,4 +1,4 @@
-"""Records of chunks on their way: what a source is asked for, what it served, and the header of a payload."""
+"""Records of chunks on their way: what a source is asked for, what it offers or served, and the header of a payload."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from streams.core.records import field_checks
 from streams.core.records.limits import POSITION_MAX
 from streams.core.records.registry import Row, checked, record
 from streams.core.records.values import Reason
+
+DOORS_MAX = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,54 @@ class ChunksRequested:
     ranges: Ranges
     until_ms: int
     capability: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedDoor:
+    """A door that gives what is offered to who holds the ticket. `kind`: what is spoken there."""
+
+    kind: str
+    url: str
+    ticket: str
+
+
+def _offered(o: ChunksOffered) -> str | None:
+    if bool(o.doors) == (o.reason is not None):
+        return "doors: needs either a door or a reason"
+    if len(o.doors) > DOORS_MAX:
+        return f"doors: {len(o.doors)}, over {DOORS_MAX}"
+    for n, door in enumerate(o.doors):
+        if not field_checks.is_http(door.url):
+            return f"doors[{n}].url: not an http address"
+        if (why := field_checks.word(f"doors[{n}].kind", door.kind)) is not None:
+            return why
+    if not o.ranges:
+        return "ranges: empty"
+    return field_checks.from_one("request_no", o.request_no) or field_checks.within("ranges", o.ranges, POSITION_MAX)
+
+
+@record(
+    topic=lambda r: topics.chunks_to(r.destination.site),
+    is_in=topics.is_chunks,
+    key=lambda r: r.manifest,
+    author=lambda r: r.source,
+    check=_offered,
+)
+@dataclass(frozen=True, slots=True)
+class ChunksOffered:
+    """Where a request's bytes can be fetched, or why they cannot: stands in a payload topic in the payload's place.
+
+    `until_ms`: at most, by the source's clock. A ticket is worth what it offers, to whoever has read it.
+    """
+
+    manifest: ManifestId
+    destination: Destination
+    source: Site
+    request_no: int
+    ranges: Ranges
+    until_ms: int
+    doors: tuple[OfferedDoor, ...]
+    reason: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +177,11 @@ class ChunkHeader:
 
 
 def _served(s: ChunksServed) -> str | None:
-    return field_checks.from_one("request_no", s.request_no) or field_checks.within("ranges", s.ranges, POSITION_MAX)
+    return (
+        field_checks.from_one("request_no", s.request_no)
+        or field_checks.within("ranges", s.ranges, POSITION_MAX)
+        or field_checks.word("plane", s.plane)
+    )
 
 
 @record(topic=topics.CHUNK_EVENTS, key=lambda r: r.manifest, author=lambda r: r.source, check=_served)
@@ -139,3 +193,4 @@ class ChunksServed:
     request_no: int
     ranges: Ranges
     bytes: int
+    plane: str = "log"

@@ -11,10 +11,15 @@ from streams.core.records.values import FailedItems, Landed
 PRIORITY_MAX = 9
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _WORD_CHARS_MAX = 128
+_HTTP = re.compile(r"https?://[A-Za-z0-9.\[\]:_-]+(?:/[A-Za-z0-9._/-]*)?")
 
 
 def word(name: str, text: str) -> str | None:
     return None if 0 < len(text) <= _WORD_CHARS_MAX else f"{name}: must have 1 to {_WORD_CHARS_MAX} characters"
+
+
+def is_http(address: str) -> bool:
+    return _HTTP.fullmatch(address) is not None
 
 
 def priority(number: int) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from streams.core import topics
@@ -10,8 +9,6 @@ from streams.core.names import Site, Text
 from streams.core.records import field_checks
 from streams.core.records.limits import KEY_BYTES_MAX, VALUE_BYTES_MAX
 from streams.core.records.registry import checked, record
-
-_API = re.compile(r"https?://[A-Za-z0-9.\[\]:_-]+(?:/[A-Za-z0-9._/-]*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +21,10 @@ class LastSequence:
 def _announced(a: SiteAnnounced) -> str | None:
     if a.site in a.peers:
         return "peers: name the site itself"
-    if a.api and not _API.fullmatch(a.api):
+    if a.api and not field_checks.is_http(a.api):
         return "api: not an http address"
+    if a.door and not field_checks.is_http(a.door):
+        return "door: not an http address"
     if len(set(a.peers)) != len(a.peers):
         return "peers: one is named twice"
     return (
@@ -39,7 +38,10 @@ def _announced(a: SiteAnnounced) -> str | None:
 @record(topic=topics.ANNOUNCEMENTS, key=lambda r: r.site, author=lambda r: r.site, check=_announced)
 @dataclass(frozen=True, slots=True)
 class SiteAnnounced:
-    """A writer of a site is alive or, `closing`, says its last numbers. `api` is its http address, "" if none."""
+    """A writer of a site is alive or, `closing`, says its last numbers.
+
+    `api` is its http address, and `door` that of its plane's door; "" if none.
+    """
 
     site: Site
     writer: str
@@ -52,6 +54,7 @@ class SiteAnnounced:
     every_s: int
     closing: bool
     sequences: tuple[LastSequence, ...]
+    door: str = ""
 
 
 def _dead(d: DeadLetter) -> str | None:

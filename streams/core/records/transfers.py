@@ -14,6 +14,8 @@ from streams.core.records.manifests import ManifestWritten, manifest_fault
 from streams.core.records.registry import Row, record
 from streams.core.records.values import Ended, FailedItems, Landed, Reason, Unit, Verdict
 
+ROUTES_MAX = 64
+
 
 def _planned(p: TransferPlanned) -> str | None:
     inside = manifest_fault(p.body)
@@ -21,7 +23,21 @@ def _planned(p: TransferPlanned) -> str | None:
         return f"body.{inside}"
     if p.manifest != p.body.manifest:
         return "manifest: not that of the body"
+    if len({route.site for route in p.routes}) != len(p.routes) or len(p.routes) > ROUTES_MAX:
+        return f"routes: over {ROUTES_MAX}, or a site is named twice"
+    for n, route in enumerate(p.routes):
+        if (why := field_checks.word(f"routes[{n}].plane", route.plane)) is not None:
+            return why
     return field_checks.from_one("decision_no", p.decision_no) or field_checks.priority(p.priority)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """By which carrier a site is asked, and why."""
+
+    site: Site
+    plane: str
+    why: Text
 
 
 @record(
@@ -33,10 +49,13 @@ def _planned(p: TransferPlanned) -> str | None:
 )
 @dataclass(frozen=True, slots=True)
 class TransferPlanned:
+    """`routes`: of the sites that are asked by another carrier than the log, in the order in which they are asked."""
+
     manifest: ManifestId
     destination: Destination
     decision_no: int
     priority: int
+    routes: tuple[Route, ...]
     body: ManifestWritten
 
 
@@ -93,9 +112,12 @@ class PartLost:
 )
 @dataclass(frozen=True, slots=True)
 class LeaseExpired:
+    """`at_ms`: when it was found, by the destination's clock; 0 where an earlier release did not say."""
+
     manifest: ManifestId
     source: Site
     request_no: int
+    at_ms: int = 0
 
 
 def _source_failed(f: SourceFailed) -> str | None:

@@ -6,10 +6,11 @@ Not here: what a carrier is (carrier.py), what is read (source/), how it is writ
 
 from __future__ import annotations
 
-from streams.planes.carriers import log
+from streams.planes.carriers import door, log
 from streams.planes.carriers.carrier import Carrier
 
 CARRIERS: dict[str, Carrier] = {
     log.CARRIER.name: log.CARRIER,
+    door.CARRIER.name: door.CARRIER,
 }
 """By the name that requests have."""

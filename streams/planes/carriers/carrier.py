@@ -32,6 +32,10 @@ class SourceSide(CarrierSide, Protocol):
     def busy(self) -> bool:
         """Whether anybody is served just now."""
 
+    @property
+    def address(self) -> str:
+        """Where it can be connected to, which its site announces; "" for nowhere."""
+
     def serve(self, request: ChunksRequested) -> None:
         """Take a request; waits for nothing. Its destination side gets bytes, or reasons; its end is a ChunksServed."""
 

@@ -22,7 +22,7 @@ from confluent_kafka import Message as Record
 
 from streams import wire
 from streams.core.channel import LOG
-from streams.core.records import DeadLetter
+from streams.core.records import ChunksOffered, DeadLetter
 from streams.core.topics import LogPartition, chunks_to, remote
 from streams.errors import WireError
 from streams.kafka import client
@@ -192,11 +192,18 @@ class PayloadReader:
         payload = record.value()
         headers: list[tuple[str, bytes | None]] = record.headers() or []  # type: ignore[assignment]
         try:
+            if any(name == wire.FINGERPRINT for name, _ in headers):
+                return self._hear_offer(wire.decode(topic, key, payload, headers, self._here))
             heard = wire.decode_chunk(topic, key, payload, headers, self._here)
         except WireError as error:
             return self._refuse(record, error)
         assert isinstance(payload, bytes)
         return self._destination.take(LOG, key, heard.origin.site, heard.header, payload)
+
+    def _hear_offer(self, heard: wire.Heard) -> None:
+        """What stands in the payload's place and is none."""
+        assert isinstance(heard.message, ChunksOffered)
+        self._destination.offered(heard.message)
 
     def _pass(self, key: bytes, place: LogPartition, offset: int) -> None:
         firsts = self._passed.get(key)

@@ -23,6 +23,7 @@ from streams.core.names import ManifestId, Site, Text, shown
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.records import (
     ChunkHeader,
+    ChunksOffered,
     FailureClass,
     ManifestWritten,
     Message,
@@ -100,6 +101,7 @@ class DestinationPlane:
         self._landings: dict[bytes, Landing] = {}
         self._wake = Condition()
         self._rounds = Lock()
+        self._take_offer: Callable[[ChunksOffered], None] = lambda _: None
         self._saying = Lock()
         """Held while it is said that parts are open or lost: in this order they get into the log."""
         self._table = Lock()
@@ -286,6 +288,26 @@ class DestinationPlane:
             return False
         self._took(landing, landing.take_line(start, view), LINE_UNSYNCED_BYTES_MAX, last=last)
         return True
+
+    def wanted(self, key: bytes, ranges: Ranges) -> Ranges:
+        """What an open transfer lacks of these ranges. Where it lacks nothing, who asked does not know: told again."""
+        landing = self._landings.get(key)
+        if landing is None or landing.lost is not None:
+            return EMPTY
+        progress = landing.progress
+        with progress.lock:
+            lacks = ranges - progress.written - progress.line.ranges_of(progress.over)
+            progress.news |= not lacks
+        self._nudge(landing)
+        return lacks
+
+    def take_offers(self, take: Callable[[ChunksOffered], None]) -> None:
+        """Who fetches what is offered in the payload's place."""
+        self._take_offer = take
+
+    def offered(self, offer: ChunksOffered) -> None:
+        if offer.destination == self._here:
+            self._take_offer(offer)
 
     def source_failed(
         self, carrier: str, key: bytes, source: Site, request_no: int, items: Ranges, reason: Reason

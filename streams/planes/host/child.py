@@ -61,6 +61,8 @@ STORAGE_FIRST_S = 2.0
 STORAGE_SAID_S = 60.0
 PUBLISH_S = 30.0
 ANNOUNCE_S = 30
+LOOK_S = 0.5
+"""Between two looks whether there is something new to announce."""
 CLOSE_S = 2.0
 _SWITCH_S = 0.001
 """Python's thread switch interval: the default of 5 ms is a hop's latency for every thread that waits."""
@@ -262,11 +264,18 @@ class Child:
 
     def run_announcements(self) -> None:
         while self.running:
+            door = self.door()
             try:
-                self.publisher.announce(endpoints=tuple(self.settings.endpoints), every_s=ANNOUNCE_S)
+                self.publisher.announce(endpoints=tuple(self.settings.endpoints), every_s=ANNOUNCE_S, door=door)
             except Transfer2goError as error:
                 log.warning("not announced: %s", error)
-            time.sleep(ANNOUNCE_S)
+            until_s = time.monotonic() + ANNOUNCE_S
+            while self.running and time.monotonic() < until_s and self.door() == door:
+                time.sleep(LOOK_S)
+
+    def door(self) -> str:
+        """The address at which this plane can be connected to."""
+        return next((source.address for source in self.sources.values() if source.address), "")
 
     def run(self, pipe: BinaryIO) -> None:
         threads: tuple[tuple[str, Callable[[], None]], ...] = (

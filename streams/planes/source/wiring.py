@@ -63,6 +63,11 @@ class Sources(NamedTuple):
         """Whether anybody is served just now."""
         return any(source.busy for _, source in self.all())
 
+    @property
+    def address(self) -> str:
+        """Payload needs no address: it goes through the log."""
+        return ""
+
     def close(self) -> None:
         for _, source in self.all():
             source.close()

@@ -19,6 +19,7 @@ from itertools import islice
 from threading import Condition
 from typing import Protocol
 
+from streams.core.channel import DOOR
 from streams.core.manifest import ItemLayout
 from streams.core.names import ManifestId, Site
 from streams.core.ranges import EMPTY, Ranges
@@ -28,8 +29,6 @@ from streams.planes.reasons import reason_of
 
 log = logging.getLogger(__name__)
 
-DOOR = "door"
-"""The word that stands in requests (`plane`)."""
 PIECE_BYTES = 64 * 1024 * 1024
 PIECE_BYTES_MIN = 8 * 1024 * 1024
 AHEAD = 2

@@ -1,0 +1,62 @@
+"""The destination's side: offers that came through the log, and the pulls that fetch what they offer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from urllib.parse import urlsplit
+
+from streams.core.channel import DOOR
+from streams.core.names import Text
+from streams.core.ranges import EMPTY
+from streams.core.records import ChunksOffered, FailureClass, Message, OfferedDoor, Reason, Scope
+from streams.planes.carriers.door.offers import KIND
+from streams.planes.carriers.door.pulls import Address, Offer, Pulls
+from streams.planes.destination.coordinator import DestinationPlane
+from streams.settings import Settings
+
+
+class DoorDestination:
+    def __init__(
+        self, settings: Settings, destination: DestinationPlane, dead_letter: Callable[[Message], None]
+    ) -> None:
+        self._destination, self._pulls = destination, Pulls(destination)
+        destination.take_offers(self.offered)
+
+    def threads(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        return self._pulls.threads()
+
+    def assign(self, partitions: Mapping[int, int | None]) -> None:
+        """Offers come with the payload, whose carrier knows where it begins."""
+
+    def opened(self, key: bytes) -> None:
+        """As above."""
+
+    def close(self) -> None:
+        self._pulls.close()
+
+    def offered(self, offer: ChunksOffered) -> None:
+        """Fetch it, or say why it cannot be fetched. On the payload's thread; waits for nothing."""
+        key = offer.manifest.encode()
+        found = next(((a, door.ticket) for door in offer.doors if (a := _address(door)) is not None), None)
+        reason = offer.reason
+        if reason is None and found is None:
+            text = Text(f"no door of {offer.source} speaks what is spoken here")
+            reason = Reason(Scope.DESTINATION, FailureClass.PERMANENT, "read", text)
+        if reason is not None:
+            self._destination.source_failed(DOOR, key, offer.source, offer.request_no, EMPTY, reason)
+            return
+        assert found is not None
+        wanted = self._destination.wanted(key, offer.ranges)
+        if wanted:
+            self._pulls.offered(Offer(offer.manifest, offer.source, offer.request_no, wanted, *found))
+
+
+def _address(door: OfferedDoor) -> Address | None:
+    """Where to connect; None where another language is spoken."""
+    parts = urlsplit(door.url)
+    if door.kind != KIND or parts.scheme != "http":
+        return None
+    try:
+        return (parts.hostname, parts.port or 80) if parts.hostname else None
+    except ValueError:  # no such port
+        return None

@@ -1,0 +1,199 @@
+"""The source's side: a door, and the tickets to it that are offered in the log.
+
+A request becomes a ticket for what it asks for, and an offer in the payload's place. When the ticket is over, what left
+is told. A request that finds no room among the tickets waits; what a door cannot give at all is refused in an offer's
+place, so that its destination asks otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
+from threading import Condition
+
+from streams.core.channel import DOOR
+from streams.core.names import Destination, ManifestId, Text
+from streams.core.records import (
+    ChunksOffered,
+    ChunksRequested,
+    ChunksServed,
+    FailureClass,
+    Message,
+    OfferedDoor,
+    Reason,
+    Scope,
+)
+from streams.doors.server import Door
+from streams.doors.tickets import ITEMS_MAX, LIFE_S, Ticket, Tickets
+from streams.errors import Transfer2goError
+from streams.kafka.publish import wall_ms
+from streams.planes.source.open_files import OpenFileCache
+from streams.planes.source.server import SendChunk
+from streams.settings import Settings
+from streams.storage.endpoint import ReadableStorage
+
+log = logging.getLogger(__name__)
+
+KIND = "t2g"
+RETRY_S = 2.0
+ROOM_S = 0.5
+"""Between two looks whether there is room for one more ticket."""
+
+_Asked = tuple[ManifestId, Destination, int]
+"""A request: transfer, who asks, number."""
+
+
+class DoorSource:
+    def __init__(
+        self,
+        settings: Settings,
+        storage: ReadableStorage,
+        send_chunk: SendChunk,
+        publish: Callable[[Message], None],
+        open_files: OpenFileCache,
+    ) -> None:
+        self._settings, self._storage, self._publish = settings, storage, publish
+        self._tickets = Tickets()
+        self._door: Door | None = None
+        self._wake = Condition()
+        self._requests: deque[ChunksRequested] = deque()
+        self._items = 0
+        """Of the requests that wait."""
+        self._over: deque[tuple[_Asked, Ticket]] = deque()
+        self._offers: dict[_Asked, ChunksOffered] = {}
+        """Of tickets that are good, by what they answer."""
+        self._running = True
+
+    @property
+    def address(self) -> str:
+        """Where the door is; "" while it is not open."""
+        door, host = self._door, self._settings.door_host
+        if door is None:
+            return ""
+        return f"http://[{host}]:{door.port}" if ":" in host else f"http://{host}:{door.port}"
+
+    @property
+    def busy(self) -> bool:
+        return self._tickets.busy
+
+    def serve(self, request: ChunksRequested) -> None:
+        with self._wake:
+            if self._items + len(request.items) > 2 * ITEMS_MAX:
+                log.warning("a request of %s is dropped: too many wait; it is asked again", request.destination)
+                return
+            self._requests.append(request)
+            self._items += len(request.items)
+            self._wake.notify()
+
+    def threads(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        yield "offers", self.run
+
+    def close(self) -> None:
+        with self._wake:
+            self._running = False
+            self._wake.notify()
+        if self._door is not None:
+            self._door.close()
+
+    # the thread
+
+    def run(self) -> None:
+        """Until `close`. Nothing that is asked can end it."""
+        if self._settings.door_host:
+            self._open()
+        while self._running:
+            try:
+                self._work()
+            except Exception:
+                log.exception("a request to the door was skipped")
+
+    def _open(self) -> None:
+        said = ""
+        while self._running and self._door is None:
+            try:
+                self._door = Door(
+                    self._storage,
+                    self._tickets,
+                    self._settings.door_host,
+                    self._settings.door_port,
+                    rate=self._settings.door_rate,
+                )
+            except Transfer2goError as error:
+                if str(error) != said:
+                    said = str(error)
+                    log.warning("the door is not open and is tried again: %s", said)
+                time.sleep(RETRY_S)
+        if self._door is not None:
+            for name, work in self._door.threads():
+                threading.Thread(target=work, name=name, daemon=True).start()
+
+    def _work(self) -> None:
+        with self._wake:
+            while self._running and not self._requests and not self._over:
+                self._wake.wait()
+            over = self._over.popleft() if self._over else None
+            request = self._requests.popleft() if over is None and self._requests else None
+            if request is not None:
+                self._items -= len(request.items)
+        if over is not None:
+            self._told(*over)
+        elif request is not None and not self._answered(request):
+            with self._wake:
+                self._requests.appendleft(request)
+                self._items += len(request.items)
+                self._wake.wait(ROOM_S)
+
+    def _answered(self, request: ChunksRequested) -> bool:
+        """False while there is no room for its ticket."""
+        asked = request.manifest, request.destination, request.request_no
+        known = self._offers.get(asked)
+        if known is not None:
+            self._publish(known)
+            return True
+        if (why := self._why_not(request)) is not None:
+            self._publish(self._offer(request, reason=why))
+            return True
+        try:
+            over = partial(self._is_over, asked)
+            ticket = self._tickets.make(request.items, request.ranges, request.destination, over)
+        except ValueError as error:
+            self._publish(self._offer(request, reason=_reason(FailureClass.PERMANENT, f"not a request: {error}")))
+            return True
+        if ticket is None:
+            return False
+        offer = self._offers[asked] = self._offer(request, OfferedDoor(KIND, self.address, ticket))
+        self._publish(offer)
+        return True
+
+    def _why_not(self, request: ChunksRequested) -> Reason | None:
+        if self._door is None:
+            return _reason(FailureClass.TRANSIENT, f"{self._settings.here} has no open door")
+        if any(item.selection for item in request.items):
+            return _reason(FailureClass.PERMANENT, "a door gives whole files")
+        return None
+
+    def _offer(self, request: ChunksRequested, *doors: OfferedDoor, reason: Reason | None = None) -> ChunksOffered:
+        until_ms = wall_ms() + int(LIFE_S * 1000)
+        here, no = self._settings.here, request.request_no
+        return ChunksOffered(
+            request.manifest, request.destination, here, no, request.ranges, until_ms, doors, reason=reason
+        )
+
+    def _is_over(self, asked: _Asked, ticket: Ticket) -> None:
+        with self._wake:
+            self._over.append((asked, ticket))
+            self._wake.notify()
+
+    def _told(self, asked: _Asked, ticket: Ticket) -> None:
+        self._offers.pop(asked, None)
+        manifest, destination, no = asked
+        sent = ticket.sent & ticket.ranges
+        self._publish(ChunksServed(manifest, self._settings.here, destination, no, sent, sent.size, DOOR))
+
+
+def _reason(failure_class: FailureClass, text: str) -> Reason:
+    return Reason(Scope.SOURCE, failure_class, "read", Text(text[:400]))

@@ -1,0 +1,96 @@
+"""Files by door between real sites: whole and recorded as by the log, and whatever of it is killed in the middle."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from streams.core import records as m
+from streams.core import topics
+from streams.core.channel import DOOR
+from tests.sites.blows import Blow, struck, told
+from tests.sites.rig import A, B, Rig, Spot, noise, until
+
+pytestmark = [pytest.mark.sites, pytest.mark.timeout(400)]
+
+BIG_BYTES = 600_000_000
+"""Two requests: the first is synced here and there while the second is under way."""
+
+
+def _by_door(rig: Rig, blow: Blow) -> None:
+    """What was asked, was asked by door."""
+    key = blow.handle.id
+    asked = [r for r in rig.facts(B, topics.requests_to(A)) if r.manifest.intent == key]
+    assert DOOR in {request.plane for request in asked}
+
+
+def test_a_large_file_crosses_by_door_and_its_bytes_are_in_no_topic(rig: Rig, spot: Spot) -> None:
+    files = {spot.lfn("big"): noise(BIG_BYTES, spot), spot.lfn("small"): noise(1_000, spot)}
+    rig.register(files, spot.block())
+    before = rig.ends(A, topics.chunks_to(B))
+    started = time.monotonic()
+    handle = rig.publish([spot.block()])
+    rig.wait_done(handle)
+    print(f"\n{BIG_BYTES / 1e6:.0f} MB in {time.monotonic() - started:.1f} s")
+    rig.assert_arrived(files)
+    (manifest,) = rig.facts(A, topics.MANIFESTS, key=handle.id)
+    (plan,) = [f for f in rig.facts(B, topics.TRANSFERS, key=manifest.manifest) if isinstance(f, m.TransferPlanned)]
+    assert [(route.site, route.plane) for route in plan.routes] == [(A, DOOR)]
+    more = sum(end - before[place] for place, end in rig.ends(A, topics.chunks_to(B)).items())
+    asked = rig.facts(B, topics.requests_to(A), key=manifest.manifest)
+    assert more == len(asked) == 2, "an offer for each request"
+    ear = rig.ear(A, topics.CHUNK_EVENTS)
+    with ear:
+        served = until(
+            lambda: [
+                f for f in rig.facts(A, topics.CHUNK_EVENTS, key=manifest.manifest) if isinstance(f, m.ChunksServed)
+            ][1:],
+            "what left by the door is told",
+        )
+    assert {one.plane for one in served} == {DOOR}
+    rig.audit()
+
+
+def test_source_plane(rig: Rig, spot: Spot) -> None:
+    """Its tickets end with it: its successor offers anew, under the same numbers."""
+    worker = rig.part("T1_A-worker-0")
+    plane = rig.plane_pid(worker.name)
+    with struck(rig, spot, lambda: os.kill(plane, signal.SIGKILL), BIG_BYTES) as blow:
+        until(lambda: rig.plane_pid(worker.name) != plane, "another plane runs")
+        _by_door(rig, blow)
+
+
+def test_destination_plane(rig: Rig, spot: Spot) -> None:
+    worker = rig.part(f"{B}-worker-0")
+    plane = rig.plane_pid(worker.name)
+    with struck(rig, spot, lambda: os.kill(plane, signal.SIGKILL), BIG_BYTES) as blow:
+        until(lambda: rig.plane_pid(worker.name) != plane, "another plane runs")
+        blow.first_new_progress(blow.epoch_s)
+        _by_door(rig, blow)
+
+
+@pytest.mark.parametrize("name", [f"{A}-worker-0", f"{B}-worker-0"])
+def test_worker(rig: Rig, spot: Spot, name: str) -> None:
+    before = rig.part(name)
+    with struck(rig, spot, lambda: rig.kill(name), BIG_BYTES) as blow:
+        told(name, blow, rig.until_back(before))
+        _by_door(rig, blow)
+
+
+def test_bytes_go_on_while_the_mirror_stands_still(rig: Rig, spot: Spot) -> None:
+    """Of what was offered before; what is told of them waits for the mirror."""
+    mirror = rig.part("mirror").pid
+    with struck(rig, spot, lambda: os.kill(mirror, signal.SIGSTOP), BIG_BYTES) as blow:
+        try:
+            blow.ear.until(
+                lambda w: (
+                    isinstance(w, m.TransferProgress) and w.manifest.intent == blow.handle.id and w.sealed.size > 1
+                ),
+                "the big file is sealed while nothing is mirrored",
+                30,
+            )
+        finally:
+            os.kill(mirror, signal.SIGCONT)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
 import click
 
@@ -16,7 +18,7 @@ from streams.cli.command import Verb, json_option, leave
 from streams.cli.lagging import mirror_lag, uncarried
 from streams.cli.up import is_local
 from streams.client import worker_api
-from streams.client.announcements import LiveWriter
+from streams.client.announcements import Announcements, LiveWriter
 from streams.core.names import Site
 from streams.errors import NeverWorks, Temporary, Transfer2goError
 from streams.federation import artifacts, broker, java
@@ -26,6 +28,7 @@ from streams.wire.release import RELEASE
 
 CLOCK_S_MAX = 5.0
 BEHIND_S_MAX = 30.0
+DOOR_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Check:
 @json_option
 @click.pass_obj
 def doctor(settings: Settings, as_json: bool) -> None:
-    """Check Java, artifacts, disk, schemas, and of every site: broker, topics, clock, mirrors, workers.
+    """Check Java, artifacts, disk, schemas, and of every site: broker, topics, clock, mirrors, workers, doors.
 
     Exit 0: nothing failed; else that of the first failure (5: it may pass, 7: it will not).
     """
@@ -175,6 +178,29 @@ def _workers(settings: Settings, site: Site) -> Iterator[Check]:
         yield Check(f"{site} workers", "ok", f"{len(alive)} alive")
     yield _release(settings, site)
     yield _clock(site, alive, now_ms)
+    yield _doors(site, known, now_ms)
+
+
+def _doors(site: Site, known: Announcements, now_ms: int) -> Check:
+    """Whether this machine can connect to them, as the workers of its site must: a firewall shows here."""
+    name, doors = f"{site} doors", sorted({w.door for w in known.alive(site, now_ms, role="plane") if w.door})
+    if not doors:
+        return Check(name, "ok", "none is open: its files go by the log")
+    closed = [f"{door} cannot be reached from here: {why}" for door in doors if (why := _unreachable(door))]
+    if closed:
+        return Check(name, "warn", "; ".join(closed) + "; files go by the log while that is so")
+    return Check(name, "ok", f"{', '.join(doors)} can be reached from here")
+
+
+def _unreachable(door: str) -> str:
+    """Why; "" where somebody listens."""
+    try:
+        parts = urlsplit(door)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname or "", port), DOOR_S).close()
+    except (OSError, ValueError) as error:
+        return getattr(error, "strerror", None) or str(error)
+    return ""
 
 
 def _release(settings: Settings, site: Site) -> Check:

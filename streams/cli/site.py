@@ -54,6 +54,7 @@ def _row(settings: Settings, entry: SiteEntry) -> dict[str, Any]:
         "workers": sum(1 for w in alive if w.role == "worker"),
         "endpoints": sorted({e for w in alive for e in w.endpoints}),
         "apis": [w.api for w in alive if w.api],
+        "doors": [w.door for w in alive if w.door],
         "last_heard": screen.moment(max((w.at_ms for w in known.announced(entry.name)), default=None)),
         "cluster": cluster,
     }

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from streams.core.channel import Channel, channel_of
+from streams.core.channel import DOOR, Channel, channel_of
 from streams.core.commands import ExpireLease, RequestChunks
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.policy import LEASES_MAX
@@ -69,6 +69,8 @@ class _Use:
     queue: dict[ManifestId, _Waiting] = field(default_factory=dict)
     moved_ms: int = 0
     """When payload was last verified: what else was asked of the channel is on its way, behind that."""
+    moved_of: dict[ManifestId, int] = field(default_factory=dict)
+    """The same, of each transfer that has something outstanding."""
 
 
 class Credit:
@@ -122,7 +124,9 @@ class Credit:
         items_before = of_source.used
         of_source.note(manifest, channel.carrier, items if size else 0)
         if size < before:
-            use.moved_ms = now_ms
+            use.moved_ms = use.moved_of[manifest] = now_ms
+        if not size:
+            use.moved_of.pop(manifest, None)
         if of_source.full and of_source.used < items_before:
             of_source.full = False
             return self._with_queues(source)
@@ -225,7 +229,12 @@ class Credit:
         Asking while a slow link still brings what was asked before would only make its queue longer.
         """
         use = self._uses.get(self.channel(lease.source, lease.plane, lease.manifest))
-        moved_ms = 0 if use is None else use.moved_ms
+        if use is None:
+            return until_ms
+        if lease.plane == DOOR:
+            # Nothing stands before its bytes: it lasts while they come, however slowly, and no longer.
+            return max(until_ms, use.moved_of.get(lease.manifest, 0) + self.lease_ms)
+        moved_ms = use.moved_ms
         return max(until_ms, min(moved_ms + self.lease_ms, until_ms + (LEASES_MAX - 1) * self.lease_ms))
 
     def _let_go(self, manifest: ManifestId, channel: Channel, use: _Use) -> None:

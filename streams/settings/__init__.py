@@ -123,6 +123,12 @@ class Settings:
     """Where planes open their doors; none where it is empty."""
     door_port: int = 0
     """0: any that is free. Workers of one machine need one each, as T2G_DOOR_PORT."""
+    door_cert: Path | None = None
+    """PEM file of the door's certificate, and of those that signed it: with one, the door speaks https."""
+    door_key: Path | None = None
+    """PEM file of its key, where that is not in the same file."""
+    door_ca: Path | None = None
+    """PEM file of whom peers' doors are believed by; the system's where there is none."""
     door_rate: int = 0
     """Bytes a second that leave a plane's door; 0: as many as can."""
     policy: Policy = field(default_factory=Policy)
@@ -328,6 +334,9 @@ def load_settings(
         chunk_queue_bytes=_int(reading.take("chunk_queue_bytes", CHUNK_QUEUE_BYTES)),
         door_host=str(reading.take("door.host", "")),
         door_port=_int(reading.take("door.port", 0)),
+        door_cert=_path_or_none(reading.take("door.cert", None)),
+        door_key=_path_or_none(reading.take("door.key", None)),
+        door_ca=_path_or_none(reading.take("door.ca", None)),
         door_rate=_int(reading.take("door.rate", 0)),
         policy=_policy(reading, registry),
         secrets=_secrets(reading, registry, site),
@@ -341,6 +350,10 @@ def load_settings(
 def _int(value: object) -> int:
     assert isinstance(value, int)
     return value
+
+
+def _path_or_none(value: object) -> Path | None:
+    return value if isinstance(value, Path) else None
 
 
 def _own_file(reading: Reading, state: Path) -> Site | None:

@@ -128,6 +128,9 @@ NODE: dict[str, Callable[[object, Path], object]] = {
     "chunk_queue_bytes": _whole(1 << 20, 1 << 30),
     "door.host": _host,
     "door.port": _whole(0, 65535),
+    "door.cert": _path,
+    "door.key": _path,
+    "door.ca": _path,
     "door.rate": _whole(0, _BIG),
     **{f"policy.{f.name}": _policy_kind(f.name, f.default) for f in fields(Policy) if f.name != "credit_bytes"},
 }

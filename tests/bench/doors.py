@@ -32,7 +32,7 @@ from streams.core.ranges import EMPTY, Ranges
 from streams.core.records import Item, ManifestWritten, Message, TransferProgress, Unit
 from streams.doors.server import Door
 from streams.doors.tickets import Tickets
-from streams.planes.carriers.door.pulls import Offer, Pulls
+from streams.planes.carriers.door.pulls import Address, Offer, Pulls
 from streams.planes.destination.coordinator import DestinationPlane
 from streams.planes.orders import Open
 from streams.storage.posix import PosixEndpoint
@@ -132,7 +132,7 @@ def pull(source: Path, root: Path, port: int, words: list[str], connections: int
         for _ in destination.begin(Open(body.manifest, encode(body), 1, EMPTY, EMPTY, EMPTY)) or ():
             pass
         total = Manifest(body).line.total
-        pulls.offered(Offer(body.manifest, A, 1, Ranges([(0, total)]), (HERE, port), word))
+        pulls.offered(Offer(body.manifest, A, 1, Ranges([(0, total)]), Address(HERE, port), word))
 
     def whole() -> bool:
         sealed = {one.manifest: one.sealed for one in told if isinstance(one, TransferProgress)}

@@ -231,6 +231,20 @@ shares = st.dictionaries(
 )
 
 
+def test_a_lease_of_a_door_lasts_while_its_own_transfer_moves() -> None:
+    channel = Channel(x.C, DOOR, 0)
+    credit = credit_of({channel: {HERE[0]: 60, HERE[1]: 60}})
+    lease = ExpireLease(HERE[0], x.C, 1, DOOR)
+    credit.note(channel, HERE[1], 10, 1, 4_900)
+    assert credit.lease_end(lease, 5_000) == 5_000, "another's bytes prove nothing of it"
+    for now_ms, left in ((4_900, 50), (90_000, 40), (900_000, 30)):
+        credit.note(channel, HERE[0], left, 1, now_ms)
+        assert credit.lease_end(lease, 5_000) == max(5_000, now_ms + LEASE_MS)
+    credit.note(channel, HERE[0], 0, 0, 990_000)
+    assert credit.lease_end(lease, 5_000) == 5_000
+    assert credit._uses[channel].moved_of.keys() == {HERE[1]}
+
+
 @given(requests, shares)
 def test_no_channel_is_over_credit_unless_it_was_empty(
     due: list[RequestChunks], held: dict[Channel, dict[ManifestId, int]]

@@ -30,13 +30,14 @@ from streams.core.records import (
     TransferProgress,
 )
 from streams.doors import tickets
-from streams.planes.carriers.door import offers
+from streams.planes.carriers.door import offers, pulls
 from streams.planes.carriers.door.fetching import DoorDestination
 from streams.planes.carriers.door.offers import DoorSource
 from streams.planes.destination.coordinator import DestinationPlane
 from streams.planes.source.open_files import OpenFileCache
 from streams.settings import Registry, Settings, SiteEntry
 from streams.storage.posix import PosixEndpoint
+from tests.certificates import self_signed
 from tests.doors.conftest import HERE
 from tests.planes.stage import PARTITIONS, A, B, manifest_of, open_order, put
 
@@ -46,7 +47,7 @@ MIB = 1 << 20
 class Ways:
     """A source with a door and a destination; what the source says in the payload's place is kept, and handed over."""
 
-    def __init__(self, root: Path, sizes: tuple[int, ...], *, door_host: str = HERE) -> None:
+    def __init__(self, root: Path, sizes: tuple[int, ...], *, door_host: str = HERE, **door: Path) -> None:
         self.files = {f"/data/f{n:04}": os.urandom(size) for n, size in enumerate(sizes)}
         self.root_a, self.root_b = root / "a", root / "b"
         put(self.root_a, self.files)
@@ -55,7 +56,7 @@ class Ways:
         self.manifest = Manifest(self.body)
         self.whole = Ranges([(0, self.manifest.line.total)])
         registry = Registry(tuple(SiteEntry(site, "127.0.0.1:1") for site in (A, B)))
-        self.settings = Settings(registry, A, root, root, root, root, door_host=door_host)
+        self.settings = Settings(registry, A, root, root, root, root, door_host=door_host, **door)
         self.endpoint_a, self.endpoint_b = PosixEndpoint(str(self.root_a)), PosixEndpoint(str(self.root_b))
         self.said, self.told = list[Message](), list[Message]()
         self.destination = DestinationPlane(B, PARTITIONS, self.endpoint_b, self.told.append)
@@ -183,8 +184,46 @@ def test_parts_of_files_are_not_given(ways_of: Callable[..., Ways]) -> None:
     assert (offer.reason.failure_class, offer.reason.text) == (FailureClass.PERMANENT, "a door gives whole files")
 
 
+def test_a_door_with_a_certificate_speaks_https(ways_of: Callable[..., Ways], tmp_path: Path) -> None:
+    certificate = self_signed(tmp_path / "door.pem")
+    ways = ways_of(3 * MIB, 0, 5_000, door_cert=certificate, door_ca=certificate)
+    (offer,) = ways.ask(ways.request())
+    assert offer.doors[0].url.startswith("https://")
+    ways.destination.offered(offer)
+    ways.wait_whole()
+    assert ways.failed() == []
+
+
+@pytest.mark.parametrize("ca", [None, "another.pem", "rubbish.pem"])
+def test_a_certificate_that_nobody_signed_whom_we_believe(
+    ways_of: Callable[..., Ways], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca: str | None
+) -> None:
+    monkeypatch.setattr(pulls, "RETRIES_S", (0.01,))
+    self_signed(tmp_path / "another.pem")
+    (tmp_path / "rubbish.pem").write_text("no certificate")
+    believed = {} if ca is None else {"door_ca": tmp_path / ca}
+    ways = ways_of(1_000, door_cert=self_signed(tmp_path / "door.pem"), **believed)
+    (offer,) = ways.ask(ways.request())
+    ways.destination.offered(offer)
+    wait(ways.failed, ways.told)
+    assert {one.reason.failure_class for one in ways.failed()} == {FailureClass.AUTH}
+
+
+def test_a_certificate_that_cannot_be_read_opens_no_door(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = tmp_path / "a"
+    root.mkdir()
+    settings = Settings(
+        Registry(), A, root, root, root, root, door_host=HERE, door_cert=tmp_path / "no.pem", door_key=tmp_path / "no"
+    )
+    source = DoorSource(settings, PosixEndpoint(str(root)), _no_payload, lambda _: None, OpenFileCache())
+    _run(source)
+    wait(lambda: "the door's certificate cannot be used" in caplog.text, caplog)
+    assert source.address == ""
+    source.close()
+
+
 @pytest.mark.parametrize(
-    "door", [OfferedDoor("t2g", "https://a:1", "t"), OfferedDoor("other", "http://a:1", "t")], ids=["tls", "kind"]
+    "door", [OfferedDoor("t2g", "http:///t2g", "t"), OfferedDoor("other", "http://a:1", "t")], ids=["nowhere", "kind"]
 )
 def test_a_door_that_speaks_something_else_is_refused(ways_of: Callable[..., Ways], door: OfferedDoor) -> None:
     ways = ways_of(1_000)

@@ -19,7 +19,7 @@ from streams.core.records import ManifestWritten, Message, PartLost, SourceFaile
 from streams.doors.server import Door
 from streams.doors.tickets import Tickets
 from streams.planes.carriers.door import pulls as pulls_module
-from streams.planes.carriers.door.pulls import Offer, Pulls
+from streams.planes.carriers.door.pulls import Address, Offer, Pulls
 from streams.planes.destination.coordinator import DestinationPlane
 from streams.storage.posix import PosixEndpoint
 from tests.doors.conftest import HERE, running
@@ -72,7 +72,7 @@ class Ends:
 
     def offer(self, number: int = 1, port: int | None = None, ranges: Ranges | None = None, word: str = "") -> Offer:
         wanted = ranges or Ranges([(0, self.total)])
-        address = HERE, port or self.door.port
+        address = Address(HERE, port or self.door.port)
         return Offer(self.body.manifest, A, number, wanted, address, word or self.word(wanted))
 
     def sealed(self) -> Ranges:
@@ -282,7 +282,7 @@ def test_a_transfer_that_is_let_go_is_fetched_no_more(ends_of: Callable[..., End
 def test_an_offer_of_a_transfer_that_is_not_open_is_dropped(ends_of: Callable[..., Ends]):
     ends = ends_of(1000)
     other = manifest_of(ends.root_a, ends.files)
-    ends.pulls.offered(Offer(other.manifest, A, 1, Ranges([(0, 1000)]), (HERE, ends.door.port), ends.word()))
+    ends.pulls.offered(Offer(other.manifest, A, 1, Ranges([(0, 1000)]), Address(HERE, ends.door.port), ends.word()))
     ends.wait(lambda: not ends.pulls.busy)
     assert not ends.failed()
 

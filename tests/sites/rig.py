@@ -60,8 +60,9 @@ def until(done: Callable[[], object], what: str, timeout_s: float = PATIENCE_S, 
 
 def noise(size: int, seed: object) -> bytes:
     """Bytes that do not compress, the same for the same seed."""
-    source, piece = random.Random(str(seed)), 64 << 20  # more than 256 MB at once it cannot
-    return b"".join(source.randbytes(min(piece, size - at)) for at in range(0, size, piece))
+    piece = random.Random(str(seed)).randbytes(min(size, 64 << 20))  # it takes 4 s for a GB, and cannot at once
+    pieces = [piece, *(at.to_bytes(8, "big") + piece[8:] for at in range(len(piece), size, len(piece) or 1))]
+    return b"".join(pieces)[:size]
 
 
 def adler(content: bytes) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from streams.core.channel import DOOR
 from streams.core.names import Text
 from streams.core.ranges import EMPTY
 from streams.core.records import ChunksOffered, FailureClass, Message, OfferedDoor, Reason, Scope
+from streams.doors.client import DoorFault
 from streams.planes.carriers.door.offers import KIND
 from streams.planes.carriers.door.pulls import Address, Offer, Pulls
 from streams.planes.destination.coordinator import DestinationPlane
@@ -19,7 +23,8 @@ class DoorDestination:
     def __init__(
         self, settings: Settings, destination: DestinationPlane, dead_letter: Callable[[Message], None]
     ) -> None:
-        self._destination, self._pulls = destination, Pulls(destination)
+        self._destination = destination
+        self._pulls = Pulls(destination, tls=partial(_tls, settings.door_ca))
         destination.take_offers(self.offered)
 
     def threads(self) -> Iterator[tuple[str, Callable[[], None]]]:
@@ -54,9 +59,18 @@ class DoorDestination:
 def _address(door: OfferedDoor) -> Address | None:
     """Where to connect; None where another language is spoken."""
     parts = urlsplit(door.url)
-    if door.kind != KIND or parts.scheme != "http":
+    usual = {"http": 80, "https": 443}.get(parts.scheme)
+    if door.kind != KIND or usual is None:
         return None
     try:
-        return (parts.hostname, parts.port or 80) if parts.hostname else None
+        return Address(parts.hostname, parts.port or usual, parts.scheme == "https") if parts.hostname else None
     except ValueError:  # no such port
         return None
+
+
+def _tls(ca: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except OSError as error:  # ssl.SSLError is one
+        why = f"who signs doors' certificates cannot be read: {error.strerror or error}"
+        raise DoorFault(why, str(ca), failure_class="auth") from error

@@ -8,6 +8,7 @@ place, so that its destination asks otherwise.
 from __future__ import annotations
 
 import logging
+import ssl
 import threading
 import time
 from collections import deque
@@ -29,7 +30,7 @@ from streams.core.records import (
 )
 from streams.doors.server import Door
 from streams.doors.tickets import ITEMS_MAX, LIFE_S, Ticket, Tickets
-from streams.errors import Transfer2goError
+from streams.errors import NeverWorks, Transfer2goError
 from streams.kafka.publish import wall_ms
 from streams.planes.source.open_files import OpenFileCache
 from streams.planes.source.server import SendChunk
@@ -74,7 +75,8 @@ class DoorSource:
         door, host = self._door, self._settings.door_host
         if door is None:
             return ""
-        return f"http://[{host}]:{door.port}" if ":" in host else f"http://{host}:{door.port}"
+        scheme = "https" if self._settings.door_cert is not None else "http"
+        return f"{scheme}://[{host}]:{door.port}" if ":" in host else f"{scheme}://{host}:{door.port}"
 
     @property
     def busy(self) -> bool:
@@ -120,6 +122,7 @@ class DoorSource:
                     self._tickets,
                     self._settings.door_host,
                     self._settings.door_port,
+                    tls=self._tls(),
                     rate=self._settings.door_rate,
                 )
             except Transfer2goError as error:
@@ -130,6 +133,18 @@ class DoorSource:
         if self._door is not None:
             for name, work in self._door.threads():
                 threading.Thread(target=work, name=name, daemon=True).start()
+
+    def _tls(self) -> ssl.SSLContext | None:
+        cert, key = self._settings.door_cert, self._settings.door_key
+        if cert is None:
+            return None
+        try:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(cert, key)
+        except OSError as error:  # ssl.SSLError is one
+            why = f"the door's certificate cannot be used: {error.strerror or error}"
+            raise NeverWorks(why, str(cert), "correct [door] cert and key") from error
+        return context
 
     def _work(self) -> None:
         with self._wake:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from threading import Condition
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from streams.core.channel import DOOR
 from streams.core.manifest import ItemLayout
@@ -41,7 +41,13 @@ RETRIES_S = (0.2, 1.0, 3.0)
 """Between tries that brought nothing; then the source has failed."""
 PHASE = "read"
 
-Address = tuple[str, int]
+
+class Address(NamedTuple):
+    """Of a door; `tls`: whether it speaks https."""
+
+    host: str
+    port: int
+    tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +113,16 @@ class Pulls:
         self,
         destination: Landings,
         *,
-        tls: ssl.SSLContext | None = None,
+        tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
         connections: int = CONNECTIONS,
         of_link: int = OF_LINK,
         stall_s: float = 30.0,
     ) -> None:
         self._destination = destination
-        self._tls, self._connections, self._of_link, self._stall_s = tls, connections, of_link, stall_s
+        """`tls`: made when the first door speaks https; StorageError where that cannot be spoken."""
+        self._make_tls = tls
+        self._tls: ssl.SSLContext | None = None
+        self._connections, self._of_link, self._stall_s = connections, of_link, stall_s
         self._wake = Condition()
         self._doors: dict[Address, _Door] = {}
         self._pulls: dict[tuple[bytes, Site], list[_Pull]] = {}
@@ -160,7 +169,7 @@ class Pulls:
             try:
                 self._work(address, first)
             except Exception:
-                log.exception("the connection to the door %s:%d is given up", *address)
+                log.exception("the connection to the door %s:%d is given up", *address[:2])
                 time.sleep(RETRIES_S[0])
             finally:
                 with self._wake:
@@ -186,7 +195,8 @@ class Pulls:
 
                 try:
                     if connection is None or connection.closed:
-                        connection = DoorConnection(*address, tls=self._tls, stall_s=self._stall_s)
+                        tls = self._tls_of(address)
+                        connection = DoorConnection(address.host, address.port, tls=tls, stall_s=self._stall_s)
                     for later in islice(mine, connection.waiting, None):
                         connection.ask(later.pull.offer.word, later.start, later.stop)
                     connection.receive(buffer, sink)
@@ -208,6 +218,14 @@ class Pulls:
             if connection is not None:
                 connection.close()
             self._put_back(address, mine)
+
+    def _tls_of(self, address: Address) -> ssl.SSLContext | None:
+        if not address.tls:
+            return None
+        with self._wake:
+            if self._tls is None:
+                self._tls = self._make_tls()
+            return self._tls
 
     def _first(self) -> tuple[Address | None, _Piece | None]:
         """A piece of a door that has a place for one more connection, which is taken. Waits; None at the end."""

@@ -274,4 +274,4 @@ def test_every_seed_ends_well(start: int) -> None:
             fetched += one(seed, stale=seed % 2 == 0)
         except Exception as failure:
             raise AssertionError(f"seed {seed}: {failure} (again: T2G_SIM_SEED={seed})") from failure
-    assert SEEDS or fetched > BATCH // 2, "nothing comes by door any more"
+    assert SEEDS or fetched > 10, "nothing comes by door any more"

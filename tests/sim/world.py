@@ -124,7 +124,7 @@ class World:
         self.at_close: dict[IntentId, frozenset[Lfn]] = {}
         """What was listed when an open intent was asked to take no more."""
         self.asked: dict[IntentId, m.TransferIntent] = {}
-        self.doors = frozenset(name for name in self.names if self.rng.random() < 0.5)
+        self.doors = frozenset(name for name in self.names if self.rng.random() < 0.75)
         """Sites that have a door."""
         self.fetched = 0
         """Offers of which something came."""
@@ -300,8 +300,9 @@ class SimPublisher:
         self.waiting.append((name, partition, record, on_ack))
 
     def flush(self, count: int | None = None) -> bool:
-        sent, self.waiting = self.waiting[:count], self.waiting[len(self.waiting[:count]) :]
-        for name, partition, record, on_ack in sent:
+        sent = len(self.waiting[:count])
+        for _ in range(sent):  # one by one: an acknowledgement may end the process, and what is behind may still go
+            name, partition, record, on_ack = self.waiting.pop(0)
             self.site.world.logs[self.site.name, name, partition].append(record)
             if on_ack is not None:
                 on_ack(None)
@@ -352,7 +353,7 @@ class SimPlane:
             POLICY,
             SimCutting(self.site),
             lambda: SimListing(self.site),
-            self._publish,
+            self.publisher.send,  # of a chain nothing follows what was dropped
             self.site.own_manifests,
             lambda: world.now_ms / 1000,
             lambda: world.now_ms,

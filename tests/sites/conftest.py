@@ -32,6 +32,7 @@ POLICIES = {
     "T2G_POLICY_REPORT_S": "0.3",
     "T2G_POLICY_REQUEST_BYTES": str(2 << 20),
     "T2G_POLICY_DOOR_BYTES_MIN": str(200_000_000),  # what tests send otherwise goes by the log
+    "T2G_POLICY_DOOR_REQUEST_BYTES": str(64 << 20),
 }
 _REAPER = """
 import sys

@@ -65,6 +65,7 @@ class CatalogueViews:
 
     def __init__(self, settings: Settings, view: View) -> None:
         self.settings, self.view = settings, view
+        self._doors, self._doors_ms = frozenset[Site](), 0
 
     def catch_up(self, timeout_s: float) -> bool:
         return self.view.catch_up(timeout_s)
@@ -81,7 +82,12 @@ class CatalogueViews:
         return tuple({a.site for a in self.view.sites.alive(None, wall_ms(), role="worker")})
 
     def doors(self) -> frozenset[Site]:
-        return frozenset(a.site for a in self.view.sites.alive(None, wall_ms(), role="plane") if a.door)
+        """Who has an open door, as of a second ago at most: it is asked for each plan, on the loop."""
+        now_ms = wall_ms()
+        if not 0 <= now_ms - self._doors_ms < 1000:
+            self._doors_ms = now_ms
+            self._doors = frozenset(a.site for a in self.view.sites.alive(None, now_ms, role="plane") if a.door)
+        return self._doors
 
 
 class SiteWorker:

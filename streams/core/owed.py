@@ -20,6 +20,9 @@ from streams.core.policy import Policy
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.transfer import STOPPED, SourceRow, State, TransferRow
 
+DOUBLED_MAX = 30
+"""A door's rest doubles at most so often: no number of failures may be more than a time can be."""
+
 
 def _reason(text: str, scope: m.Scope = m.Scope.POLICY, phase: str = "decide") -> m.Reason:
     return m.Reason(scope, m.FailureClass.PERMANENT, phase, Text(text))
@@ -154,7 +157,8 @@ def _carrier(row: TransferRow, source: SourceRow, manifest: ManifestIndex, polic
     route = next((route.plane for route in row.routes if route.site == source.source), LOG)
     if route != DOOR or manifest.unit is not m.Unit.BYTES or row.total < policy.door_bytes_min:
         return LOG
-    rests_s = min(policy.door_rest_max_s, policy.door_rest_s * 2 ** max(0, source.door_failures - 1))
+    doubled = min(max(0, source.door_failures - 1), DOUBLED_MAX)
+    rests_s = min(policy.door_rest_max_s, policy.door_rest_s * 2**doubled)
     rests = source.door_failures and now_ms < source.door_failed_at_ms + rests_s * 1000
     return LOG if rests else DOOR
 
@@ -195,7 +199,7 @@ def _requests(row: TransferRow, manifest: ManifestIndex, policy: Policy, now_ms:
     return out
 
 
-def _last(source: SourceRow) -> str:
+def _why_last(source: SourceRow) -> str:
     return f", at last: {source.reason.text}" if source.reason and source.door_failed else ""
 
 
@@ -223,7 +227,7 @@ def waits_for(row: TransferRow, *, part_here: bool, granted: bool) -> str:
     why = [
         *(f"{s.source} left requests up to {s.expired} unanswered" for s in row.sources if s.expired),
         *(f"{s.source} could not read: {s.reason.text}" for s in row.sources if s.reason and (s.failed or s.unread)),
-        *(f"the door of {s.source} failed {s.door_failures} ×{_last(s)}" for s in row.sources if s.door_failures),
+        *(f"the door of {s.source} failed {s.door_failures} ×{_why_last(s)}" for s in row.sources if s.door_failures),
     ]
     return f"{text} ({'; '.join(why)})" if why else text
 

@@ -54,6 +54,7 @@ class Tickets:
         self._lock = Lock()
         self._tickets: dict[str, Ticket] = {}
         self._items = 0
+        self._using = 0
 
     def make(
         self,
@@ -87,6 +88,7 @@ class Tickets:
             if ticket is None or self._is_over(ticket, now_s):
                 return None
             ticket.using += 1
+            self._using += 1
             return ticket
 
     def sent(self, ticket: Ticket, start: int, stop: int) -> bool:
@@ -99,6 +101,7 @@ class Tickets:
     def leave(self, ticket: Ticket) -> None:
         with self._lock:
             ticket.using -= 1
+            self._using -= 1
             ticket.used_s = self._clock()
 
     def end(self, word: str) -> None:
@@ -123,8 +126,7 @@ class Tickets:
     @property
     def busy(self) -> bool:
         """Whether anything is answered just now."""
-        with self._lock:
-            return any(ticket.using for ticket in self._tickets.values())
+        return self._using > 0
 
     def _is_over(self, ticket: Ticket, now_s: float) -> bool:
         if now_s >= ticket.until_s:

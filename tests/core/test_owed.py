@@ -398,6 +398,15 @@ def test_a_door_that_fails_rests_longer_each_time_and_the_log_takes_over(ends: s
         assert ways(row, at_ms, policy) == [(DOOR, 100)]
 
 
+def test_no_number_of_failures_is_too_many_for_a_rest() -> None:
+    policy = replace(POLICY, door_bytes_min=1, door_request_bytes=100)
+    row = transfers.fold(transfers.fold(None, x.planned(ONE, doors=(x.C,)), LINE), x.opened(), LINE)
+    source = replace(row.source_row(x.C), requested=5_000, door_failed=Ranges([(1, 5_001)]), door_failed_ms=1_000)
+    row = replace(row, sources=(source,))
+    assert ways(row, 600_999, policy) == [(LOG, 60)]
+    assert ways(row, 601_000, policy) == [(DOOR, 100)]
+
+
 def test_what_fails_by_the_log_does_not_make_a_door_rest() -> None:
     policy = replace(POLICY, door_bytes_min=1, door_request_bytes=100)
     row = transfers.fold(transfers.fold(None, x.planned(ONE, doors=(x.C,)), LINE), x.opened(), LINE)

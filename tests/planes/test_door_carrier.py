@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -47,7 +48,9 @@ MIB = 1 << 20
 class Ways:
     """A source with a door and a destination; what the source says in the payload's place is kept, and handed over."""
 
-    def __init__(self, root: Path, sizes: tuple[int, ...], *, door_host: str = HERE, **door: Path) -> None:
+    def __init__(
+        self, root: Path, sizes: tuple[int, ...], *, door_host: str = HERE, opens: bool = True, **door: Any
+    ) -> None:
         self.files = {f"/data/f{n:04}": os.urandom(size) for n, size in enumerate(sizes)}
         self.root_a, self.root_b = root / "a", root / "b"
         put(self.root_a, self.files)
@@ -61,7 +64,7 @@ class Ways:
         self.said, self.told = list[Message](), list[Message]()
         self.destination = DestinationPlane(B, PARTITIONS, self.endpoint_b, self.told.append)
         self.fetching = DoorDestination(replace(self.settings, site=B), self.destination, self.told.append)
-        self.source = self.another_source()
+        self.source = self.another_source(opens=opens and bool(door_host))
         for side in (self.destination, self.fetching):
             _run(side)
         steps = self.destination.begin(open_order(self.body))
@@ -69,10 +72,10 @@ class Ways:
         for _ in steps:
             pass
 
-    def another_source(self) -> DoorSource:
+    def another_source(self, *, opens: bool = True) -> DoorSource:
         source = DoorSource(self.settings, self.endpoint_a, _no_payload, self.said.append, OpenFileCache())
         _run(source)
-        if self.settings.door_host:
+        if opens:
             wait(lambda: source.address, self.said)
         return source
 
@@ -220,6 +223,21 @@ def test_a_certificate_that_cannot_be_read_opens_no_door(tmp_path: Path, caplog:
     wait(lambda: "the door's certificate cannot be used" in caplog.text, caplog)
     assert source.address == ""
     source.close()
+
+
+def test_while_a_door_cannot_open_what_is_asked_is_refused(
+    ways_of: Callable[..., Ways], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offers, "RETRY_S", 0.05)
+    with socket.create_server((HERE, 0)) as taken:
+        ways = ways_of(1_000, door_port=taken.getsockname()[1], opens=False)
+        (offer,) = ways.ask(ways.request())
+        assert offer.reason is not None
+        assert offer.reason.text == "T1_A has no open door"
+    wait(lambda: ways.source.address, ways.said)
+    (offer,) = ways.ask(ways.request(2))
+    ways.destination.offered(offer)
+    ways.wait_whole()
 
 
 @pytest.mark.parametrize(

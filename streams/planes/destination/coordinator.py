@@ -294,10 +294,7 @@ class DestinationPlane:
         landing = self._landings.get(key)
         if landing is None or landing.lost is not None:
             return EMPTY
-        progress = landing.progress
-        with progress.lock:
-            lacks = ranges - progress.written - progress.line.ranges_of(progress.over)
-            progress.news |= not lacks
+        lacks = landing.progress.lacking(ranges)
         self._nudge(landing)
         return lacks
 

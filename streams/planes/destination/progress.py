@@ -103,6 +103,13 @@ class LandingProgress:
             self.news = True
             return True
 
+    def lacking(self, ranges: Ranges) -> Ranges:
+        """What is not here of these ranges. Where that is nothing, whoever offers them does not know: news again."""
+        with self.lock:
+            lacks = ranges - self.written - self.line.ranges_of(self.over)
+            self.news |= not lacks
+            return lacks
+
     def heard_again(self, order: Open) -> bool:
         """False if the order knows more of the disk than we do."""
         with self.lock:

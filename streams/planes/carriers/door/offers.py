@@ -67,6 +67,8 @@ class DoorSource:
         self._over: deque[tuple[_Asked, Ticket]] = deque()
         self._offers: dict[_Asked, ChunksOffered] = {}
         """Of tickets that are good, by what they answer."""
+        self._again_s, self._said = 0.0, ""
+        """When to try again to open the door, and why it could not be opened."""
         self._running = True
 
     @property
@@ -105,34 +107,34 @@ class DoorSource:
 
     def run(self) -> None:
         """Until `close`. Nothing that is asked can end it."""
-        if self._settings.door_host:
-            self._open()
         while self._running:
             try:
+                self._open()
                 self._work()
             except Exception:
                 log.exception("a request to the door was skipped")
 
+    @property
+    def _opens(self) -> bool:
+        """Whether there is to be a door, and is none yet. What is asked meanwhile is refused."""
+        return self._door is None and bool(self._settings.door_host)
+
     def _open(self) -> None:
-        said = ""
-        while self._running and self._door is None:
-            try:
-                self._door = Door(
-                    self._storage,
-                    self._tickets,
-                    self._settings.door_host,
-                    self._settings.door_port,
-                    tls=self._tls(),
-                    rate=self._settings.door_rate,
-                )
-            except Transfer2goError as error:
-                if str(error) != said:
-                    said = str(error)
-                    log.warning("the door is not open and is tried again: %s", said)
-                time.sleep(RETRY_S)
-        if self._door is not None:
-            for name, work in self._door.threads():
-                threading.Thread(target=work, name=name, daemon=True).start()
+        """Try, if it is time."""
+        if not self._opens or time.monotonic() < self._again_s:
+            return
+        host, port, rate = self._settings.door_host, self._settings.door_port, self._settings.door_rate
+        try:
+            door = Door(self._storage, self._tickets, host, port, tls=self._tls(), rate=rate)
+        except Transfer2goError as error:
+            self._again_s = time.monotonic() + RETRY_S
+            if str(error) != self._said:
+                self._said = str(error)
+                log.warning("the door is not open and is tried again: %s", error)
+            return
+        for name, work in door.threads():
+            threading.Thread(target=work, name=name, daemon=True).start()
+        self._door = door
 
     def _tls(self) -> ssl.SSLContext | None:
         cert, key = self._settings.door_cert, self._settings.door_key
@@ -148,8 +150,8 @@ class DoorSource:
 
     def _work(self) -> None:
         with self._wake:
-            while self._running and not self._requests and not self._over:
-                self._wake.wait()
+            if self._running and not self._requests and not self._over:
+                self._wake.wait(RETRY_S if self._opens else None)
             over = self._over.popleft() if self._over else None
             request = self._requests.popleft() if over is None and self._requests else None
             if request is not None:

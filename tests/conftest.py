@@ -22,17 +22,23 @@ FAULTS = (
     "test_full_tables",
     "test_killed",
     "test_s3",
-    "test_third_site",
     "test_workers",
 )
 """Modules of tests/sites that have a federation of their own in two processes: half of the time. Fewer tests than the
 others', so that one process alone comes to them last."""
-ALONE = ("test_federation_alone", "test_upgrade")
+ALONE = ("test_many_sites", "test_federation_alone", "test_upgrade")
 """Modules of tests/sites that start federations of their own."""
 ORDER = ("federation", "faults", *ALONE)
 """Of groups, in several processes: the longest first."""
 LINES_MAX = 600
 """Of a module. Many lines are a question, no fault, and no reason to cut one idea in two."""
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """librdkafka's mock broker answers a waiting fetch when its time is over, not when something comes."""
+    monkeypatch.setattr("streams.views.view._IDLE_MS", 100)
+    monkeypatch.setattr("streams.planes.carriers.log.FETCH_WAIT_MS", 500)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

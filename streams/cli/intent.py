@@ -13,15 +13,17 @@ import click
 from streams import waits
 from streams.cli import outcomes, piped, screen, upgrading
 from streams.cli.command import Noun, at_site, json_option, leave
+from streams.cli.lagging import holdups
 from streams.cli.silences import of_sites, unheld
 from streams.cli.telling import TOLD_S
 from streams.cli.text_format import text_options, with_options
-from streams.cli.words import explain, holdup, waiting
+from streams.cli.words import QUIET_S, carriers, explain, holdup, waiting
 from streams.client.follower import history, topics_of_intents
 from streams.client.intent_snapshot import IntentFold, Snapshot
 from streams.client.producer import BEAT_S, IntentHandle, Outcome, TransferClient
 from streams.client.request import Until
 from streams.client.worker_api import WorkerApi
+from streams.core.channel import CARRIERS
 from streams.core.names import IntentId, Site, shown
 from streams.core.selections.entries import EventSelection
 from streams.errors import NotFound, UsageError
@@ -58,6 +60,11 @@ def intent() -> None:
     "--until",
     metavar="TIME|COUNT|close",
     help="Stay open: move what is registered later too, to a time (as --deadline), so many files, or `intent close`.",
+)
+@click.option(
+    "--plane",
+    type=click.Choice(CARRIERS),
+    help="Bytes come this way and no other, however long that takes; else each destination chooses.",
 )
 @click.option("--key", metavar="TEXT", help="Idempotency key: the same key and wish is the same intent.")
 @click.option("--wait", "wait", is_flag=True, help="Follow it to its end and exit by how it ended.")
@@ -140,10 +147,10 @@ class _Standing:
         if seen != self._seen:
             self._seen, self._since_s = seen, now_s
         if now_s - self._since_s < TOLD_S or snapshot.ended:
-            return what
+            return what or carriers(snapshot)
         if not what and (held_up := holdup(snapshot)):
             what = f"waits for {held_up}"
-        return f"{what}, since {screen.clock(self._since_s)}" if what else ""
+        return f"{what}, since {screen.clock(self._since_s)}" if what else carriers(snapshot)
 
 
 def follow(settings: Settings, handle: IntentHandle, timeout_s: float | None) -> Outcome:
@@ -364,10 +371,20 @@ def explain_intent(settings: Settings, name: str) -> None:
     if not snapshot.ended:
         if words := unheld(settings, snapshot):
             lines.append(words[0].upper() + words[1:] + ".")
+        if snapshot.last_ms is not None and now_ms - snapshot.last_ms >= 1000 * QUIET_S:
+            lines += _late_mirrors(settings, snapshot, now_ms)
         lines += of_sites(settings, _sites_of(snapshot), now_ms)
         lines += upgrading.faults(settings, {settings.here: _sites_of(snapshot)})
     for line in lines:
         screen.put(line)
+
+
+def _late_mirrors(settings: Settings, snapshot: Snapshot, now_ms: int) -> list[str]:
+    home = snapshot.intent.home
+    source = snapshot.decision.source if snapshot.decision is not None else None
+    places = dict.fromkeys(arrivals.destination.site for arrivals in snapshot.destinations if arrivals.left)
+    found = [holdups(settings, source or home, place, home, now_ms) for place in places]
+    return list(dict.fromkeys(line for lines in found for line in lines))
 
 
 def _sites_of(snapshot: Snapshot) -> list[Site]:

@@ -87,6 +87,7 @@ def as_object(snapshot: Snapshot, *, short: bool) -> dict[str, object]:
                         "state": r.state,
                         "verified": r.verified,
                         "total": r.total,
+                        "planes": list(r.planes),
                         "waits_for": r.waits_for,
                         "reason": None if r.reason is None else asdict(r.reason),
                     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import fields
 
 from streams.cli.screen import clock, duration, moment, size
@@ -43,7 +44,8 @@ def line(fact: m.Message) -> str:
             more = f" +{len(fact.selectors) - 3}" if len(fact.selectors) > 3 else ""
             source = f" from {fact.source}" if fact.source else ""
             to = " ".join(fact.destinations)
-            return f"{fact.requester} asks {names}{more}{source} → {to}, priority {fact.priority}"
+            way = f", by {fact.plane} only" if fact.plane else ""
+            return f"{fact.requester} asks {names}{more}{source} → {to}, priority {fact.priority}{way}"
         case m.IntentAsked():
             value = f" {fact.priority}" if fact.priority is not None else ""
             return f"{fact.asked_by} asks: {fact.asked}{value}"
@@ -70,7 +72,8 @@ def line(fact: m.Message) -> str:
         case m.DeadLetter():
             return f"refused {fact.topic}[{fact.partition}]@{fact.offset}: {fact.reason}"
         case m.TransferPlanned():
-            ways = "".join(f", by {route.plane}: {route.why}" for route in fact.routes)
+            ways = f", by {fact.plane} only" if fact.plane else ""
+            ways += "".join(f", by {route.plane}: {route.why}" for route in fact.routes)
             return f"planned at {fact.destination}: {len(fact.body.items)} items, priority {fact.priority}{ways}"
         case m.TransferDecided():
             return f"decision {fact.decision_no}: {fact.verdict}, priority {fact.priority}{because(fact.reason)}"
@@ -107,7 +110,7 @@ def line(fact: m.Message) -> str:
         case m.TransferReported():
             waits = f", waits for {fact.waits_for}" if fact.waits_for else ""
             return (
-                f"{fact.destination}: {fact.state}, {fact.verified}/{fact.total} verified, "
+                f"{fact.destination}: {fact.state}, {fact.verified}/{fact.total} verified{_by(fact.planes)}, "
                 f"{fact.sealed}/{fact.items} sealed, {fact.failed} failed{waits}{because(fact.reason)}"
             )
         case m.CompletionRecord():
@@ -130,6 +133,16 @@ def chunk_line(header: m.ChunkHeader) -> str:
         f"to {header.destination}, request {header.request_no}: [{header.start},{header.stop}) "
         f"in {len(header.segments)} segments, {size(total)}{faults}{last}"
     )
+
+
+def carriers(snapshot: Snapshot) -> str:
+    """By which carriers the open transfers of an intent move; "" while none does."""
+    return _by({plane for a in snapshot.destinations for report in a.open for plane in report.planes}).strip()
+
+
+def _by(planes: Iterable[str]) -> str:
+    named = " and ".join(sorted(planes))
+    return f" by {named}" if named else ""
 
 
 def waiting(snapshot: Snapshot) -> str:
@@ -166,6 +179,8 @@ def explain(snapshot: Snapshot, now_ms: int) -> list[str]:
         lines.append(
             f"Its deadline is {moment(body.deadline_ms)}, " + (f"in {duration(left)}." if left > 0 else "passed.")
         )
+    if body is not None and body.plane is not None and not snapshot.ended:
+        lines.append(f"Its bytes come by {body.plane} and no other way, as it was asked for.")
     for arrivals in snapshot.destinations if snapshot.files else ():
         lines += _at_destination(arrivals, snapshot, now_ms)
     return lines + _silence(snapshot, now_ms)
@@ -250,7 +265,7 @@ def _at_destination(arrivals: Arrivals, snapshot: Snapshot, now_ms: int) -> list
         waits = f"waits for {report.waits_for}" if report.waits_for else "is at work"
         lines.append(
             f"  manifest {report.manifest.no}: {report.state}, {report.sealed:,}/{report.items:,} files, "
-            f"{size(report.verified)} of {size(report.total)}; {waits}{because(report.reason)}"
+            f"{size(report.verified)} of {size(report.total)}{_by(report.planes)}; {waits}{because(report.reason)}"
         )
     if (words := not_come(arrivals)) and snapshot.state is State.ACTIVE:
         lines.append(f"  {words}")

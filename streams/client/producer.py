@@ -192,6 +192,7 @@ class TransferClient(Closing):
         objects: str | ObjectSelection | None = None,
         format: str | None = None,
         until: Until | None = None,
+        plane: str | None = None,
     ) -> IntentHandle:
         """Ask for files, blocks or datasets at the sites `to`; returns when the broker has acknowledged.
 
@@ -201,6 +202,7 @@ class TransferClient(Closing):
         keys of ROOT files or members of archives, each landing as a file of its own.
         With `until` it stays open: what is registered later is moved too, to a time, until so many items are taken
         (those that fail count), or, for "close", until `close_intake`. With `source` too, nothing need be there yet.
+        With `plane` ("log", "door") the bytes come that way and no other: where it cannot be had, the intent waits.
         With `idempotency_key` the id follows from home, requester and key: publishing the same again changes nothing.
         Raises UsageError, NotFound (an unknown site), NeverWorks (the key stands for another body), Temporary.
         """
@@ -218,6 +220,7 @@ class TransferClient(Closing):
             objects=objects,
             format=format,
             until=until,
+            plane=plane,
         )
         self._follower.start()
         watched = self._follower.watch(body.intent)

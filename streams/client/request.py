@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 from streams.core import records as m
 from streams.core.names import Destination, IntentId, Text
 from streams.core.records import fault
+from streams.core.routing import plane_fault
 from streams.core.selections.entries import EventSelection
 from streams.core.selections.objects import ObjectSelection
 from streams.core.selections.parts import ENTRIES, OBJECTS, canonical
@@ -37,6 +38,7 @@ def wish(
     objects: str | ObjectSelection | None = None,
     format: str | None = None,
     until: Until | None = None,
+    plane: str | None = None,
 ) -> m.TransferIntent:
     """An intent of the settings' site, as `TransferClient.publish` describes it. Raises UsageError or NotFound."""
     chosen = tuple(dict.fromkeys(parse(s) if isinstance(s, str) else s for s in _listed(selectors, "selectors")))
@@ -55,7 +57,10 @@ def wish(
         open=until is not None,
         until_ms=until_ms,
         until_items=until_items,
+        plane=plane,
     )
+    if (why := plane_fault(plane, body.selection)) is not None:
+        raise UsageError(why, next="leave the plane out, and each destination chooses")
     if (why := fault(body)) is not None:
         raise UsageError(f"not an intent: {why}", next="see `transfer2go intent add --help`")
     return body

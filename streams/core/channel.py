@@ -15,6 +15,8 @@ LOG = "log"
 DOOR = "door"
 """The carrier whose source offers a ticket in the log; the destination fetches the bytes from its door."""
 
+CARRIERS = (LOG, DOOR)
+
 
 class Channel(NamedTuple):
     source: Site

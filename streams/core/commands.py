@@ -82,6 +82,8 @@ class PlanTransfer(Published):
     priority: int
     whole: bool
     """Of whole files: no entries, no objects."""
+    plane: str | None = None
+    """The carrier that the intent insists on."""
 
     @property
     def id(self) -> tuple[object, ...]:

@@ -93,8 +93,8 @@ def _at_destination(row: IntentRow, here: Site, policy: Policy, replan: Ranges) 
         room = max(0, policy.plans_open_max - sum(told.manifests.size for told in row.told))
         for no in (again | to_plan.first(room)).numbers():
             manifest = ManifestId.of(row.intent, chain.source_no, no)
-            whole = row.body is not None and row.body.selection is None
-            out.append(c.Owed(c.PlanTransfer(manifest, decision.source, number, decision.priority, whole)))
+            plane, whole = (row.body.plane, row.body.selection is None) if row.body is not None else (None, False)
+            out.append(c.Owed(c.PlanTransfer(manifest, decision.source, number, decision.priority, whole, plane)))
     for told in row.told:
         if told.decision_no >= decision.decision_no:
             continue
@@ -153,14 +153,24 @@ def owed_transfer(
     return [*out, *_requests(row, manifest, policy, now_ms)]
 
 
-def _carrier(row: TransferRow, source: SourceRow, manifest: ManifestIndex, policy: Policy, now_ms: int) -> str:
-    route = next((route.plane for route in row.routes if route.site == source.source), LOG)
-    if route != DOOR or manifest.unit is not m.Unit.BYTES or row.total < policy.door_bytes_min:
-        return LOG
-    doubled = min(max(0, source.door_failures - 1), DOUBLED_MAX)
-    rests_s = min(policy.door_rest_max_s, policy.door_rest_s * 2**doubled)
-    rests = source.door_failures and now_ms < source.door_failed_at_ms + rests_s * 1000
-    return LOG if rests else DOOR
+def _carrier(
+    row: TransferRow, source: SourceRow, manifest: ManifestIndex, policy: Policy, now_ms: int
+) -> tuple[str, int]:
+    """By which carrier a holder is asked, and from when on (ms).
+
+    While a door rests the log takes over, unless the intent insists on doors: then the request waits.
+    """
+    if row.plane is None:
+        route = next((route.plane for route in row.routes if route.site == source.source), LOG)
+        if route != DOOR or manifest.unit is not m.Unit.BYTES or row.total < policy.door_bytes_min:
+            return LOG, 0
+    elif row.plane != DOOR:
+        return row.plane, 0
+    rested_ms = 0
+    if source.door_failures:
+        doubled = min(source.door_failures - 1, DOUBLED_MAX)
+        rested_ms = source.door_failed_at_ms + int(1000 * min(policy.door_rest_max_s, policy.door_rest_s * 2**doubled))
+    return (LOG, 0) if row.plane is None and now_ms < rested_ms else (DOOR, rested_ms)
 
 
 def _requests(row: TransferRow, manifest: ManifestIndex, policy: Policy, now_ms: int) -> list[c.Owed]:
@@ -185,7 +195,7 @@ def _requests(row: TransferRow, manifest: ManifestIndex, policy: Policy, now_ms:
             theirs = theirs - again
             groups.append((max(failed_ms, unread.at_ms + retry_ms), again))
         number = max(source.requested, source.expired) + 1
-        plane = _carrier(row, source, manifest, policy, now_ms)
+        plane, from_ms = _carrier(row, source, manifest, policy, now_ms)
         size_max = policy.door_request_bytes if plane == DOOR else policy.request_bytes
         for due_ms, ranges in ((failed_ms, theirs), *groups):
             first = ranges.first(max(1, size_max // manifest.unit_bytes))
@@ -195,7 +205,7 @@ def _requests(row: TransferRow, manifest: ManifestIndex, policy: Policy, now_ms:
                 asked = c.RequestChunks(
                     row.manifest, held.holder, number, row.attempt, first, size, row.priority, items, plane
                 )
-                out.append(c.Owed(asked, due_ms))
+                out.append(c.Owed(asked, max(due_ms, from_ms)))
     return out
 
 
@@ -229,6 +239,8 @@ def waits_for(row: TransferRow, *, part_here: bool, granted: bool) -> str:
         *(f"{s.source} could not read: {s.reason.text}" for s in row.sources if s.reason and (s.failed or s.unread)),
         *(f"the door of {s.source} failed {s.door_failures} ×{_why_last(s)}" for s in row.sources if s.door_failures),
     ]
+    if row.plane is not None and not asked:
+        why.append(f"the intent insists on the {row.plane}")
     return f"{text} ({'; '.join(why)})" if why else text
 
 
@@ -251,4 +263,5 @@ def report(
         waits_for=Text(waiting[:400]),
         reason=next((group.reason for group in row.failed if group.items - row.sealed), row.reason),
         unit=manifest.unit if manifest is not None else m.Unit.BYTES,
+        planes=row.planes,
     )

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from streams.core import records as m
-from streams.core.channel import DOOR
-from streams.core.names import Site, Text
+from streams.core.channel import CARRIERS, DOOR, LOG
+from streams.core.names import Site, Text, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,8 @@ def decide(
     strangers = sorted({*places, *([body.source] if body.source else [])}.difference(sites))
     if strangers:
         return _refused(body, f"no site {strangers[0]} in this federation")
+    if (why := plane_fault(body.plane, body.selection)) is not None:
+        return _refused(body, why)
     if body.open and body.source is not None:
         return m.IntentDecided(body.intent, 1, m.Verdict.ACCEPTED, body, body.source, 0, body.priority)
     if found.unknown and not waited:
@@ -49,6 +51,15 @@ def decide(
     else:
         source = min(found.per_site, key=lambda s: (-found.per_site[s][0], s not in alive, s in places, s))
     return m.IntentDecided(body.intent, 1, m.Verdict.ACCEPTED, body, source, 0, body.priority)
+
+
+def plane_fault(plane: str | None, selection: str | None) -> str | None:
+    """Why an intent's bytes cannot come by the carrier that it insists on, if they cannot."""
+    if plane not in (None, *CARRIERS):
+        return f"no plane {shown(plane or '', 60)}: {' and '.join(CARRIERS)} are known"
+    if plane == DOOR and selection is not None:
+        return f"parts of files go by the {LOG} only, not by {DOOR}"
+    return None
 
 
 def routes(source: Site, doors: Collection[Site], *, whole: bool) -> tuple[m.Route, ...]:

@@ -123,6 +123,8 @@ class TransferRow:
     decision_no: int = 0
     verdict: m.Verdict = m.Verdict.ACCEPTED
     priority: int = 5
+    plane: str | None = None
+    """The carrier that the intent insists on."""
     routes: tuple[m.Route, ...] = ()
     reason: m.Reason | None = None
     attempt: int = 0
@@ -153,6 +155,12 @@ class TransferRow:
         for group in self.failed:
             out = out | group.items
         return out
+
+    @property
+    def planes(self) -> tuple[str, ...]:
+        """The carriers by which its bytes were asked for so far, in alphabetical order."""
+        by_log = any(source.requested > source.by_door.size for source in self.sources)
+        return (DOOR,) * any(source.by_door for source in self.sources) + (LOG,) * by_log
 
     def excused(self, manifest: ManifestIndex) -> Ranges:
         """Intervals that need no bytes any more: of items sealed or failed."""
@@ -240,7 +248,7 @@ def _at_attempt(row: TransferRow, attempt: int, endpoint: str) -> TransferRow:
 
 def _planned(row: TransferRow, msg: m.TransferPlanned, _: ManifestIndex | None) -> TransferRow:
     if msg.decision_no > row.decision_no:
-        return replace(row, decision_no=msg.decision_no, priority=msg.priority, routes=msg.routes)
+        return replace(row, decision_no=msg.decision_no, priority=msg.priority, plane=msg.plane, routes=msg.routes)
     return row
 
 

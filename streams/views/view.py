@@ -46,7 +46,7 @@ log = logging.getLogger("streams.views")
 
 FORMAT = 2
 """Raised when the layout in rows.py changes: older views are folded anew."""
-INTENTS_FORMAT = 2
+INTENTS_FORMAT = 3
 """Raised when the layout in intent_rows.py or the fold of intents changes: only these are folded anew."""
 _RECORDS_MAX = 32
 _FILES_MAX = 500
@@ -54,9 +54,14 @@ _FILES_MAX = 500
 other thread has the interpreter, the agents' loop neither."""
 _INTENTS_RECORDS_MAX = 256
 _INTENTS_AGE_MS = 200
-"""The broker answers a fetch of intents' facts when so long has passed, however many there are. Each fact by itself
-cost the broker a fetch and the agents' loop the interpreter, for a view that people look at (seen in a burst of small
-intents: a sixth of a worker's interpreter, and two to three times the readers' fetches at each broker)."""
+"""While facts of intents come, the broker answers a fetch of them when so long has passed, however many there are. Each
+fact by itself cost the broker a fetch and the agents' loop the interpreter, for a view that people look at (seen in a
+burst of small intents: a sixth of a worker's interpreter, and two to three times the readers' fetches at each broker).
+"""
+_IDLE_MS = 5000
+"""While none come, a fetch is answered by the next one, or after so long: each names every partition, and costs the
+broker 1 to 3 ms."""
+_QUIET_S = 10.0
 _POLL_S = 0.25
 _AGAIN_S = 0.1
 _AGAIN_REFUSED_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0)
@@ -206,8 +211,7 @@ class View:
                 self._moved.notify_all()
 
     def _read_holdings(self) -> None:
-        # What waits to be caught up hears of the end behind a mirror's marker only when a fetch comes back empty.
-        with self._consumer({"fetch.wait.max.ms": 100}) as consumer:
+        with self._consumer({"fetch.wait.max.ms": _IDLE_MS}) as consumer:
             if not self._belong(consumer):
                 return
             self._follow(consumer, self._places, _RECORDS_MAX, self._hear)
@@ -223,9 +227,18 @@ class View:
             )
         if self._stopping.is_set() or self.progress.fault:
             return
-        with self._consumer({"fetch.wait.max.ms": _INTENTS_AGE_MS, "fetch.min.bytes": 4 << 20}) as consumer:
-            gathered = self._intent_changes.take
-            self._follow(consumer, self._intent_places, _INTENTS_RECORDS_MAX, self._hear_intent, gathered)
+        with (
+            self._consumer({"fetch.wait.max.ms": _INTENTS_AGE_MS, "fetch.min.bytes": 4 << 20}) as gathering,
+            self._consumer({"fetch.wait.max.ms": _IDLE_MS}) as waiting,
+        ):
+            while not self._stopping.is_set():
+                self._follow_intents(gathering, until=lambda _, quiet_s: quiet_s > _QUIET_S)
+                self._follow_intents(waiting, until=lambda records, _: records > 0)
+
+    def _follow_intents(self, consumer: Consumer, until: Callable[[int, float], bool]) -> None:
+        take, hear = self._intent_changes.take, self._hear_intent
+        self._follow(consumer, self._intent_places, _INTENTS_RECORDS_MAX, hear, take, until)
+        consumer.unassign()
 
     @contextmanager
     def _consumer(self, fetching: dict[str, Any]) -> Iterator[Consumer]:
@@ -233,7 +246,7 @@ class View:
         config |= {
             "fetch.max.bytes": 4 << 20,
             "queued.max.messages.kbytes": 4 << 10,
-            "topic.metadata.refresh.interval.ms": 5000,
+            "topic.metadata.refresh.interval.ms": 30_000,
         }
         consumer = client.make_consumer(config | fetching)
         try:
@@ -248,18 +261,29 @@ class View:
         most: int,
         hear: Callable[[Any, Changes], None],
         gathered: Callable[[], layout.Rows] = dict,
+        until: Callable[[int, float], bool] = lambda records, quiet_s: False,
     ) -> None:
-        """Reads places until stopped, `most` records a batch. `gathered`: rows that hearing kept back until its end."""
+        """Reads places until stopped, `most` records a batch. `gathered`: rows that hearing kept back until its end.
+
+        `until`: of how many records were heard, and for how many seconds none was, whether that is enough.
+        """
         consumer.assign([TopicPartition(*place, self._offset(place)) for place in places])
-        while not self._stopping.is_set():
+        records, heard_s = 0, time.monotonic()
+        while not self._stopping.is_set() and not until(records, time.monotonic() - heard_s):
             first = consumer.poll(_POLL_S)
-            if first is not None:
-                self._apply([first, *consumer.consume(most - 1, timeout=0)], hear, gathered)
+            if first is None:
+                continue
+            batch = [first, *consumer.consume(most - 1, timeout=0)]
+            if heard := sum(message.error() is None for message in batch):
+                records, heard_s = records + heard, time.monotonic()
+            self._apply(batch, hear, gathered)
 
     def _offset(self, place: LogPartition) -> int:
+        """The next to read: behind the last record that was applied, or the last end that was heard of."""
         row = self._db.get(rows.offset_key(*place))
-        offset = OFFSET_BEGINNING if row is None else int(row)
         with self._moved:
+            known = self._reached.get(place, OFFSET_BEGINNING)
+            offset = max(known, OFFSET_BEGINNING if row is None else int(row))
             self._reached[place] = max(0, offset)
         return offset
 

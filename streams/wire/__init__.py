@@ -108,6 +108,7 @@ class _Version:
         self.number = number
         self.written = written
         self.newest = newest
+        self.fields = frozenset(field["name"] for field in written["fields"])
         self.fingerprint = schemas.fingerprint_of(written)
         self.frame = _FRAME.pack(0, number)
         self.build = avro.reader(cls)
@@ -221,6 +222,7 @@ def planned(
     destination: Destination,
     decision_no: int,
     priority: int,
+    plane: str | None,
     routes: tuple[Route, ...],
     body: bytes,
 ) -> TransferPlanned | Framed:
@@ -231,12 +233,13 @@ def planned(
     version = _BY_CLASS[TransferPlanned]
     if not body.startswith(_BY_CLASS[ManifestWritten].frame):
         written = decode_stored(ManifestWritten, body)
-        return TransferPlanned(manifest, destination, decision_no, priority, routes, written)
+        return TransferPlanned(manifest, destination, decision_no, priority, plane, routes, written)
     key = manifest.encode()
     value = bytearray(version.frame)
     for text in (key, destination.encode()):
         value += packed(len(text)) + text
     value += packed(decision_no) + packed(priority)
+    value += packed(0) if plane is None else packed(1) + packed(len(plane)) + plane.encode()
     if routes:
         value += packed(len(routes))
         for route in routes:
@@ -251,8 +254,12 @@ def body_of(planned: bytes) -> bytes:
     at = _texts_end(planned, _FRAME.size, 2)
     for _ in range(2):
         _, at = manifest_bytes.long(planned, at)
+    fields = _version(planned).fields
+    if "plane" in fields:
+        given, at = manifest_bytes.long(planned, at)
+        at = _texts_end(planned, at, given)
     count = 0
-    if planned.startswith(_BY_CLASS[TransferPlanned].frame):  # earlier ones have no routes
+    if "routes" in fields:
         count, at = manifest_bytes.long(planned, at)
     while count:
         at = _texts_end(planned, at, 3 * count)

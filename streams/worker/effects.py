@@ -159,9 +159,9 @@ class Effects:
     def _plan(self, command: c.PlanTransfer) -> None:
         body = self.rows.waiting_body(command.manifest, command.source)
         if body is not None:
-            ways = routes(command.source, self.doors(), whole=command.whole)
-            number, priority = command.decision_no, command.priority
-            self._say(command, planned(command.manifest, self.here, number, priority, ways, body))
+            plane, number, priority = command.plane, command.decision_no, command.priority
+            ways = () if plane is not None else routes(command.source, self.doors(), whole=command.whole)
+            self._say(command, planned(command.manifest, self.here, number, priority, plane, ways, body))
             return
         # The row fell back behind its end, or `waiting` lost it. The transfer answers a decision as it answers a plan:
         # closed, with its last word; open, with its state.

@@ -50,9 +50,11 @@ def body(
     priority: int = 5,
     deadline_ms: int | None = None,
     files: Iterable[int] = (0, 1),
+    plane: str | None = None,
 ) -> m.TransferIntent:
     selectors = tuple(Selector(Kind.FILE, lfn(n)) for n in files)
-    return m.TransferIntent(intent, Text("ann"), selectors, tuple(destinations), source, priority, deadline_ms)
+    to = tuple(destinations)
+    return m.TransferIntent(intent, Text("ann"), selectors, to, source, priority, deadline_ms, plane=plane)
 
 
 def decided(
@@ -114,10 +116,15 @@ def chain(count: int, *, source_no: int = 0, source: Site = C, ends: bool = True
 
 
 def planned(
-    manifest: m.ManifestWritten, number: int = 1, priority: int = 5, *, doors: tuple[Site, ...] = ()
+    manifest: m.ManifestWritten,
+    number: int = 1,
+    priority: int = 5,
+    *,
+    doors: tuple[Site, ...] = (),
+    plane: str | None = None,
 ) -> m.TransferPlanned:
     routes = tuple(m.Route(site, DOOR, Text("it has a door")) for site in doors)
-    return m.TransferPlanned(manifest.manifest, B, number, priority, routes, manifest)
+    return m.TransferPlanned(manifest.manifest, B, number, priority, plane, routes, manifest)
 
 
 def told(

@@ -398,6 +398,32 @@ def test_a_door_that_fails_rests_longer_each_time_and_the_log_takes_over(ends: s
         assert ways(row, at_ms, policy) == [(DOOR, 100)]
 
 
+def test_an_intent_that_insists_on_doors_waits_for_one_that_rests() -> None:
+    policy = replace(POLICY, door_bytes_min=1_000, door_request_bytes=100)
+    row = transfers.fold(transfers.fold(None, x.planned(ONE, plane=DOOR), LINE), x.opened(), LINE)
+    assert ways(row, 0, policy) == [(DOOR, 100)], "however small it is, and whether or not its source has said so"
+    row = transfers.fold(row, x.requested(1, Ranges([(0, 100)]), plane=DOOR), LINE)
+    row = transfers.fold(row, x.source_failed(1, at_ms=1_000, plane=DOOR), LINE)
+    (owed,) = owed_transfer(row, LINE, x.B, policy, part_here=True, now_ms=1_001)
+    assert isinstance(owed.command, c.RequestChunks)
+    assert (owed.command.plane, owed.due_ms) == (DOOR, 6_000)
+    said = waits_for(row, part_here=True, granted=True)
+    assert "the door of S_C failed 1 ×" in said
+    assert said.endswith("the intent insists on the door)")
+
+
+def test_an_intent_that_insists_on_the_log_is_asked_for_by_no_door() -> None:
+    policy = replace(POLICY, door_bytes_min=1, door_request_bytes=100)
+    planned = x.planned(ONE, doors=(x.C,), plane=LOG)
+    row = transfers.fold(transfers.fold(None, planned, LINE), x.opened(), LINE)
+    assert ways(row, 0, policy) == [(LOG, 60)]
+
+
+def test_a_plan_says_on_which_plane_its_intent_insists() -> None:
+    row = intent(x.body(plane="door"), x.decided(wish=x.body(plane="door")), ONE)
+    assert commands(of_intent(row, x.B)) == [c.PlanTransfer(x.MANIFEST, x.C, 1, 5, whole=True, plane="door")]
+
+
 def test_no_number_of_failures_is_too_many_for_a_rest() -> None:
     policy = replace(POLICY, door_bytes_min=1, door_request_bytes=100)
     row = transfers.fold(transfers.fold(None, x.planned(ONE, doors=(x.C,)), LINE), x.opened(), LINE)

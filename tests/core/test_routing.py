@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -55,6 +56,13 @@ def test_accepted_as_asked() -> None:
 @pytest.mark.parametrize("wish", [x.body(destinations=(x.B, Site("T9"))), x.body(source=Site("T9"))])
 def test_an_unknown_site_is_refused_at_once(wish: m.TransferIntent) -> None:
     assert "no site T9" in refusal(verdict(found(0, ("/store/x",)), wish))
+
+
+def test_a_plane_that_nobody_has_is_refused_at_once() -> None:
+    assert refusal(verdict(found(), x.body(plane="post"))) == "no plane post: log and door are known"
+    part = replace(x.body(plane="door"), selection="entries:Events[0:1]{x}")
+    assert refusal(verdict(found(), part)) == "parts of files go by the log only, not by door"
+    assert source(verdict(found(), x.body(plane="door"))) == x.C
 
 
 def test_an_unknown_name_is_undecided_until_waited() -> None:

@@ -15,9 +15,10 @@ import structlog
 import world as sim
 
 from streams import wire
+from streams.core import credit, topics
 from streams.core import intent as intents
 from streams.core import records as m
-from streams.core import topics
+from streams.core.channel import DOOR, LOG
 from streams.core.manifest import digest
 from streams.core.names import Adler32, Destination, IntentId, Lfn, Site, Text
 from streams.core.ranges import EMPTY, Ranges
@@ -65,6 +66,9 @@ def scenario(seed: int, *, stale: bool = True) -> sim.World:
         )
         if chance.random() < 0.3:
             body = replace(body, selection="entries:t{x}")
+        elif (insists := random.Random(f"{seed} {intent}").random()) < 0.2:
+            # On doors only where every site has one: what cannot be had is waited for without an end.
+            body = replace(body, plane=DOOR if insists < 0.1 and world.doors == set(world.names) else LOG)
         asked: list[m.Message] = [body] * chance.choice((1, 1, 2))
         if chance.random() < 0.15:
             asked.append(m.IntentAsked(intent, m.Asked.CANCEL, Text("sim")))
@@ -275,3 +279,34 @@ def test_every_seed_ends_well(start: int) -> None:
         except Exception as failure:
             raise AssertionError(f"seed {seed}: {failure} (again: T2G_SIM_SEED={seed})") from failure
     assert SEEDS or fetched > 10, "nothing comes by door any more"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_payload_that_waits_for_its_mirror_is_sent_once_and_a_probe_a_lease(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe, leases = 10, 5
+    monkeypatch.setattr(credit, "PROBE_BYTES", probe)
+    world = sim.World(seed, (Site("S0"), Site("S1")), faults=False)
+    world.doors = frozenset()
+    chance = random.Random(seed)
+    sizes = [chance.choice((100, 400, 1300)) for _ in range(chance.randrange(1, 9))]
+    chosen = tuple(Selector(Kind.FILE, f"/store/sim/f{n}") for n in range(len(sizes)))
+    for selector, size in zip(chosen, sizes, strict=True):
+        world.register(Site("S0"), sim.File(Lfn(selector.name), size, Adler32("00000001")))
+    intent = IntentId(f"S0.{uuid.UUID(int=seed)}")
+    produce(world, Site("S0"), [m.TransferIntent(intent, Text("sim"), chosen, (Site("S1"),))], chance)
+    payload = [flow for flow in world.flows if flow.source in world.payload.values()]
+    stands = chance.randrange(600)
+    world.run(stands)
+    world.flows[:] = [flow for flow in world.flows if not any(flow is other for other in payload)]
+    until_ms = world.now_ms + leases * int(1000 * sim.POLICY.lease_s)
+    while world.now_ms < until_ms:
+        world.run(20)
+    world.flows.extend(payload)
+    assert world.settle(3000)
+    check(world)
+    places = [(Site("S0"), topics.chunks_to(Site("S1")), number) for number in range(sim.PARTITIONS)]
+    sent = sum(header.stop - header.start for place in places for header in world.payload[place])
+    in_flight = sim.POLICY.credit_bytes * sim.PARTITIONS
+    assert sent <= sum(sizes) + in_flight + (leases + 1) * probe * sim.PARTITIONS

@@ -42,6 +42,7 @@ RICH_INTENT = m.TransferIntent(
     True,
     1_900_000_000_000,
     7,
+    "log",
 )
 SMALL_MANIFEST = m.ManifestWritten(INTENT, B, 0, 0, "", "", m.Unit.BYTES, (WHOLE,), True)
 RICH_MANIFEST = m.ManifestWritten(
@@ -63,7 +64,7 @@ SMALL: tuple[Any, ...] = (
     m.IntentAsked(INTENT, m.Asked.CANCEL, Text("")),
     m.IntentDecided(INTENT, 1, m.Verdict.REFUSED, SMALL_INTENT, None, 0, 5),
     SMALL_MANIFEST,
-    m.TransferPlanned(MANIFEST, C, 1, 5, (), SMALL_MANIFEST),
+    m.TransferPlanned(MANIFEST, C, 1, 5, None, (), SMALL_MANIFEST),
     m.TransferDecided(MANIFEST, 1, m.Verdict.CANCELLED, 5),
     m.PartOpened(MANIFEST, 0, "default", Ranges()),
     m.PartLost(MANIFEST, 0, REASON),
@@ -103,7 +104,9 @@ RICH: tuple[Any, ...] = (
     m.IntentAsked(INTENT, m.Asked.PRIORITY, Text("Zoë"), 0),
     m.IntentDecided(INTENT, 300, m.Verdict.ACCEPTED, RICH_INTENT, B, 2, 9, REASON),
     RICH_MANIFEST,
-    m.TransferPlanned(RICH_MANIFEST.manifest, C, 300, 0, (m.Route(B, "door", Text("both offer one")),), RICH_MANIFEST),
+    m.TransferPlanned(
+        RICH_MANIFEST.manifest, C, 300, 0, "door", (m.Route(B, "door", Text("both offer one")),), RICH_MANIFEST
+    ),
     m.TransferDecided(MANIFEST, 300, m.Verdict.SUPERSEDED, 9, REASON),
     m.PartOpened(MANIFEST, 70, "bulk", Ranges([(0, 1), (3, 4), (10, 1000)]), FAILED, LANDED),
     m.PartLost(MANIFEST, 70, REASON),
@@ -139,7 +142,20 @@ RICH: tuple[Any, ...] = (
         ),
     ),
     m.TransferReported(
-        INTENT, MANIFEST, C, 300, "active", 5, 1 << 40, 3, 2, 1000, Text("the source"), REASON, m.Unit.ENTRIES
+        INTENT,
+        MANIFEST,
+        C,
+        300,
+        "active",
+        5,
+        1 << 40,
+        3,
+        2,
+        1000,
+        Text("the source"),
+        REASON,
+        m.Unit.ENTRIES,
+        ("door", "log"),
     ),
     RICH_COMPLETION,
     m.FilesHeld(

@@ -22,6 +22,7 @@ def _intent(i: TransferIntent) -> str | None:
         or field_checks.some("destinations", i.destinations, SITES_MAX)
         or _part(i)
         or _growth(i)
+        or (None if i.plane is None else field_checks.word("plane", i.plane))
     )
 
 
@@ -55,7 +56,8 @@ class TransferIntent:
     """A producer's wish. `priority` 0…9, higher first; the same intent id with the same body changes nothing.
 
     `selection` is a part of each file, in the words of core/selections/parts.py; `format` what entries land as. An
-    `open` intent takes what is registered later, until one of `until_…` or a close.
+    `open` intent takes what is registered later, until one of `until_…` or a close. `plane`: the one carrier that its
+    bytes may come by; None: each destination chooses.
     """
 
     intent: IntentId
@@ -70,6 +72,7 @@ class TransferIntent:
     open: bool = False
     until_ms: int | None = None
     until_items: int | None = None
+    plane: str | None = None
 
 
 def _asked(a: IntentAsked) -> str | None:

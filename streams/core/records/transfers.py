@@ -15,6 +15,7 @@ from streams.core.records.registry import Row, record
 from streams.core.records.values import Ended, FailedItems, Landed, Reason, Unit, Verdict
 
 ROUTES_MAX = 64
+PLANES_MAX = 16
 
 
 def _planned(p: TransferPlanned) -> str | None:
@@ -25,6 +26,8 @@ def _planned(p: TransferPlanned) -> str | None:
         return "manifest: not that of the body"
     if len({route.site for route in p.routes}) != len(p.routes) or len(p.routes) > ROUTES_MAX:
         return f"routes: over {ROUTES_MAX}, or a site is named twice"
+    if p.plane is not None and (why := field_checks.word("plane", p.plane)) is not None:
+        return why
     for n, route in enumerate(p.routes):
         if (why := field_checks.word(f"routes[{n}].plane", route.plane)) is not None:
             return why
@@ -49,12 +52,15 @@ class Route:
 )
 @dataclass(frozen=True, slots=True)
 class TransferPlanned:
-    """`routes`: of the sites that are asked by another carrier than the log, in the order in which they are asked."""
+    """`plane`: the carrier that the intent insists on. Else `routes`: of the sites that are asked by another carrier
+    than the log, in the order in which they are asked.
+    """
 
     manifest: ManifestId
     destination: Destination
     decision_no: int
     priority: int
+    plane: str | None
     routes: tuple[Route, ...]
     body: ManifestWritten
 
@@ -188,7 +194,11 @@ def _reported(r: TransferReported) -> str | None:
         return "items: fewer than sealed and failed together"
     if (r.items and r.verified > r.total) or r.total > POSITION_MAX:
         return "verified: more than total, or total too large"
-    return field_checks.word("state", r.state)
+    if len(r.planes) > PLANES_MAX or list(r.planes) != sorted(set(r.planes)):
+        return f"planes: over {PLANES_MAX}, or not in order, each once"
+    return next(filter(None, (field_checks.word("planes", plane) for plane in r.planes)), None) or field_checks.word(
+        "state", r.state
+    )
 
 
 @record(
@@ -196,7 +206,10 @@ def _reported(r: TransferReported) -> str | None:
 )
 @dataclass(frozen=True, slots=True)
 class TransferReported:
-    """A transfer's state in numbers, for its intent. `verified` and `total` in units; `sealed`, `failed` in items."""
+    """A transfer's state in numbers, for its intent. `verified` and `total` in units; `sealed`, `failed` in items.
+
+    `planes`: the carriers by which its bytes were asked for so far.
+    """
 
     intent: IntentId
     manifest: ManifestId
@@ -211,6 +224,7 @@ class TransferReported:
     waits_for: Text
     reason: Reason | None = None
     unit: Unit = Unit.BYTES
+    planes: tuple[str, ...] = ()
 
 
 def _completion(c: CompletionRecord) -> str | None:

@@ -1,8 +1,13 @@
 """Who may ask next: credit, queues and leases of the channels by which payload comes. Pure; times are arguments.
 
 Credit bounds the bytes asked for and not verified on a channel (channel.py): a payload partition keeps only five times
-that. Requests that find no room wait in their channel's queue, in memory, and are
-granted from it in its order whenever room is made, whoever made it: who is asked together with whom plays no part.
+that. Requests that find no room wait in their channel's queue, in memory, and are granted from it in its order whenever
+room is made, whoever made it: who is asked together with whom plays no part.
+
+Where a lease ended and nothing has come since, the bytes are lost, or stand behind a mirror that stands still: nobody
+can say. Asking for them again would send them a second time behind the first, and once more each lease. So until
+something comes, one small request a lease is made there, a probe. It asks for the last of the bytes that are missing:
+a partition keeps its order, so whatever was sent before has arrived when they have.
 
 Beside bytes, the items asked of a source are bounded: a small file takes a millisecond at the source and another where
 it lands, whatever its size, and what is asked later waits for all that was asked before. A request of few items of an
@@ -17,9 +22,9 @@ finds no room in its channel stays first there: else small requests would keep a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from streams.core.channel import DOOR, Channel, channel_of
+from streams.core.channel import DOOR, LOG, Channel, channel_of
 from streams.core.commands import ExpireLease, RequestChunks
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.policy import LEASES_MAX
@@ -27,6 +32,7 @@ from streams.core.policy import LEASES_MAX
 ITEMS_MAX = 2_500
 """Asked of a source and not verified, by one worker: two full manifests and the next, some seconds of tiny files."""
 FEW_ITEMS = 64
+PROBE_BYTES = 256 * 1024
 
 
 @dataclass(slots=True)
@@ -71,6 +77,19 @@ class _Use:
     """When payload was last verified: what else was asked of the channel is on its way, behind that."""
     moved_of: dict[ManifestId, int] = field(default_factory=dict)
     """The same, of each transfer that has something outstanding."""
+    stalled: bool = False
+    """A lease ended, and all that was asked since has not come."""
+
+
+def _probe(request: RequestChunks) -> RequestChunks:
+    """The same request, for its last bytes alone."""
+    units = request.ranges.size
+    few = max(1, PROBE_BYTES * units // max(1, request.bytes))
+    if few >= units:
+        return request
+    return replace(
+        request, ranges=request.ranges - request.ranges.first(units - few), bytes=request.bytes * few // units
+    )
 
 
 class Credit:
@@ -83,6 +102,8 @@ class Credit:
         self._items: dict[Site, _Items] = {}
         self._of: dict[ManifestId, set[Channel]] = {}
         """Channels in which a transfer has something outstanding or waits."""
+        self._lapses: dict[ManifestId, int] = {}
+        """How many requests of a transfer nobody answered, so far."""
         self._places = 0
 
     def channel(self, source: Site, carrier: str, manifest: ManifestId) -> Channel:
@@ -102,8 +123,16 @@ class Credit:
         use = self._uses.get(channel)
         return [] if use is None else list(use.queue)
 
-    def note(self, channel: Channel, manifest: ManifestId, size: int, items: int, now_ms: int) -> list[Channel]:
-        """Takes in what a transfer has outstanding on a channel: bytes and items.
+    def lapsed(self, manifest: ManifestId, lapses: int) -> bool:
+        """Whether leases of a transfer ended since this was asked last, of `lapses` in all."""
+        known = self._lapses.get(manifest, lapses)
+        self._lapses[manifest] = lapses
+        return lapses > known
+
+    def note(
+        self, channel: Channel, manifest: ManifestId, size: int, items: int, now_ms: int, *, lapsed: bool = False
+    ) -> list[Channel]:
+        """Takes in what a transfer has outstanding on a channel: bytes and items. `lapsed`: a lease of it ended.
 
         The channels in which somebody waits for the room that this made, whose turn is next first.
         """
@@ -123,8 +152,11 @@ class Credit:
         of_source = self._items.setdefault(source, _Items())
         items_before = of_source.used
         of_source.note(manifest, channel.carrier, items if size else 0)
-        if size < before:
+        if size < before and lapsed:
+            use.stalled = channel.carrier == LOG
+        elif size < before:
             use.moved_ms = use.moved_of[manifest] = now_ms
+            use.stalled &= use.used > 0
         if not size:
             use.moved_of.pop(manifest, None)
         if of_source.full and of_source.used < items_before:
@@ -168,6 +200,8 @@ class Credit:
         if use is None or not use.queue:
             return None
         first = self._first(channel, use).request
+        if use.stalled:
+            return None if use.used else _probe(first)
         if use.used and use.used + first.bytes > self.credit_bytes[channel.carrier]:
             return None
         return first if self._has_items(first) else None
@@ -208,6 +242,7 @@ class Credit:
             self._uses[channel].queue.pop(manifest, None)
             made += self.note(channel, manifest, 0, 0, now_ms)
         self._of.pop(manifest, None)
+        self._lapses.pop(manifest, None)
         return made
 
     def drop(self, partition: int) -> None:
@@ -222,6 +257,7 @@ class Credit:
                 channels.discard(channel)
                 if not channels:
                     self._of.pop(manifest, None)
+                    self._lapses.pop(manifest, None)
 
     def lease_end(self, lease: ExpireLease, until_ms: int) -> int:
         """When a request is asked again.

@@ -305,8 +305,10 @@ class Scheduler:
                 add(asked_of, request.plane, request.bytes, request.items)
         if not unheard:
             self._unheard.pop(manifest, None)
+        lapsed = self.credit.lapsed(manifest, sum(source.lapsed.size for source in row.sources))
         for channel, (size, count) in held.items():
-            self._to_grant |= dict.fromkeys(self.credit.note(channel, manifest, size, count, self.now_ms()))
+            made = self.credit.note(channel, manifest, size, count, self.now_ms(), lapsed=lapsed)
+            self._to_grant |= dict.fromkeys(made)
 
     # carrying out
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streams.core.channel import DOOR, LOG, Channel
 from streams.core.commands import ExpireLease, RequestChunks
-from streams.core.credit import ITEMS_MAX, Credit, _Items
+from streams.core.credit import ITEMS_MAX, PROBE_BYTES, Credit, _Items
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.policy import LEASES_MAX
 from streams.core.ranges import Ranges
@@ -243,6 +243,50 @@ def test_a_lease_of_a_door_lasts_while_its_own_transfer_moves() -> None:
     credit.note(channel, HERE[0], 0, 0, 990_000)
     assert credit.lease_end(lease, 5_000) == 5_000
     assert credit._uses[channel].moved_of.keys() == {HERE[1]}
+
+
+def test_where_nothing_comes_the_last_bytes_are_asked_for_once_a_lease_and_all_again_when_they_came() -> None:
+    channel, size = Channel(x.C, LOG, 0), 10 * PROBE_BYTES
+    credit = credit_of(credit_bytes=100 * PROBE_BYTES)
+    for manifest in HERE[:2]:
+        want(credit, [ask(manifest, size)])
+        first = credit.next(channel)
+        assert first is not None
+        credit.grant(first)
+    assert not credit.lapsed(HERE[0], 3), "those of before it was known count not"
+    assert credit.lapsed(HERE[0], 4)
+    credit.note(channel, HERE[0], 0, 0, 5_000, lapsed=True)
+    want(credit, [ask(HERE[0], size, no=2)])
+    assert credit.next(channel) is None, "what else was asked there may still come"
+    credit.note(channel, HERE[1], 0, 0, 5_100, lapsed=True)
+    for number in (2, 3):
+        want(credit, [ask(HERE[0], size, no=number), ask(HERE[1], size, no=number)])
+        probe = credit.next(channel)
+        assert probe is not None
+        whole = ask(probe.manifest, size, no=number)
+        assert probe == replace(whole, ranges=Ranges([(9 * PROBE_BYTES, size)]), bytes=PROBE_BYTES)
+        credit.grant(probe)
+        assert credit.next(channel) is None
+        credit.note(channel, probe.manifest, 0, 0, 6_000 * number, lapsed=True)
+    want(credit, [ask(HERE[0], size, no=4), ask(HERE[1], size, no=4)])
+    probe = credit.next(channel)
+    assert probe is not None
+    credit.grant(probe)
+    assert credit.note(channel, probe.manifest, 0, 0, 30_000) == [channel], (
+        "it came: all before it has come, or is lost"
+    )
+    (other,) = {HERE[0], HERE[1]} - {probe.manifest}
+    first = credit.next(channel)
+    assert first is not None
+    assert (first.manifest, first.bytes) == (other, size)
+
+
+def test_a_door_has_no_probe() -> None:
+    channel = Channel(x.C, DOOR, 0)
+    credit = credit_of({channel: {HERE[0]: 60}})
+    credit.note(channel, HERE[0], 0, 0, 5_000, lapsed=True)
+    want(credit, [ask(HERE[0], 150, no=2, plane=DOOR)])
+    assert credit.next(channel) == ask(HERE[0], 150, no=2, plane=DOOR)
 
 
 @given(requests, shares)

@@ -274,7 +274,7 @@ def _faust_app(settings: Settings) -> SiteApp:
         datadir=str(datadir),
         processing_guarantee="at_least_once",
         consumer_auto_offset_reset="earliest",
-        consumer_metadata_max_age_ms=5000,
+        consumer_metadata_max_age_ms=30_000,
         topic_disable_leader=True,
         topic_partitions=settings.registry.partitions,
         topic_replication_factor=1,

@@ -45,5 +45,7 @@ def mirror_properties(settings: Settings, target: str | None, replication: int) 
         only = settings.entry(target).name
         flows = [flow for flow in flows if flow.target == only]
     bootstraps = {str(entry.name): entry.bootstrap for entry in registry.sites}
+    most = next(flag for flag in mirrors.heap(len(flows)) if flag.startswith("-Xmx"))
+    screen.put(f'# Start it with KAFKA_HEAP_OPTS="{most}" at least, which {len(flows)} flows need.')
     for key, value in mirrors.properties(bootstraps, flows, replication=replication).items():
         screen.put(f"{key} = {value}")

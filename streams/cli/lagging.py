@@ -1,40 +1,48 @@
 """How far copies are behind originals, and workers behind topics. Read-only.
 
 A mirror renumbers offsets but keeps timestamps and the order of each partition. So the last record of a copy is looked
-up at the origin by its time and found by its writer's number; what stands behind it has not arrived.
+up at the origin by its time and found by its writer's number; what stands behind it has not arrived. Nobody writes
+transactions there, so offsets count records.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 
 from streams.auditing.replaying import worker_group
+from streams.cli.screen import duration
 from streams.core import topics
 from streams.core.names import Site
 from streams.core.topics import LogPartition
-from streams.errors import Temporary
-from streams.kafka.reader import LogReader, Record, committed_offsets
+from streams.errors import Temporary, Transfer2goError
+from streams.kafka.reader import ANSWER_S, LogReader, Record, committed_offsets, record_of
 from streams.kafka.replay import end_offsets, replay
 from streams.settings import Settings
 
-UNCARRIED_MS = 30_000
-"""A mirror that runs has found a topic within 10 s, however new."""
+UNCARRIED_MS = 60_000
+"""A mirror that runs has found a topic within 35 s, however new."""
 _ORIGIN = "t2g-origin"
-_COUNTED_MAX = 50
+LATE_S = 3.0
+_NAMED_MAX = 3
 _WINDOW = 8
-"""Offsets looked at first from the end of a copy: a record and the markers of a few transactions."""
+"""Offsets looked at first from the end of a copy, whose last may be markers of an earlier release's transactions."""
+_WAIT_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class FlowLag:
-    """A topic of `origin` at `site`: records not arrived, and seconds from the last arrived to the last written."""
+    """A topic of `origin` at `site`: records not arrived, and seconds from the last arrived to the last written.
+
+    `since_ms`: when the first that has not arrived was written.
+    """
 
     origin: Site
     site: Site
     topic: str
     records: int
     behind_s: float
+    since_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,36 +55,82 @@ class Behind:
 
 
 def mirror_lag(settings: Settings, site: Site) -> list[FlowLag]:
+    return [lag for peer in settings.registry.peers_of(site) for lag in flow_lag(settings, peer, site)]
+
+
+def flow_lag(settings: Settings, origin: Site, site: Site) -> list[FlowLag]:
+    """Of each topic that is mirrored from `origin` to `site`. Reads a few records a partition, however late it is."""
     bases = topics.mirrored(site, target_is_auditor=settings.entry(site).auditor)
-    return [flow for peer in settings.registry.peers_of(site) for flow in _flows(settings, peer, site, bases)]
-
-
-def _flows(settings: Settings, origin: Site, site: Site, bases: Iterable[str]) -> list[FlowLag]:
     copies = _last_records(settings, site, [topics.remote(origin, base) for base in bases])
-    flows: list[FlowLag] = []
-    for base in bases:
-        records, behind_s = 0, 0.0
-        large = base.startswith("chunks-to-")
-        with LogReader(settings, origin) as reader:
-            places = reader.partitions_of([base])
-            ends = reader.end_offsets(places)
-            begins = reader.begin_offsets(places)
-            of_place = {place: copies.get((topics.remote(origin, base), place[1])) for place in places}
-            starts = {
-                place: begins[place] if copy is None else reader.offsets_at([place], copy.timestamp_ms)[place]
-                for place, copy in of_place.items()
-            }
-        for place in places:
-            if starts[place] >= ends[place]:
+    flows = {base: FlowLag(origin, site, base, 0, 0.0) for base in bases}
+    with LogReader(settings, origin, large_records=True) as reader:
+        places = reader.partitions_of(bases)
+        begins, ends = reader.begin_offsets(places), reader.end_offsets(places)
+        for place, end in ends.items():
+            copy = copies.get((topics.remote(origin, place[0]), place[1]))
+            start = begins[place] if copy is None else _behind(reader, place, copy, end)
+            if start >= end:
                 continue
-            copy = of_place[place]
-            missing = _after(settings, origin, place, starts[place], copy, large)
-            records += len(missing)
-            if missing:
-                since = copy.timestamp_ms if copy is not None else missing[0]
-                behind_s = max(behind_s, (missing[-1] - since) / 1000)
-        flows.append(FlowLag(origin, site, base, records, behind_s))
-    return flows
+            first_ms, last_ms = (_first(reader, place, offset).timestamp_ms for offset in (start, end - 1))
+            arrived_ms = copy.timestamp_ms if copy is not None else first_ms
+            flow = flows[place[0]]
+            flows[place[0]] = replace(
+                flow,
+                records=flow.records + end - start,
+                behind_s=max(flow.behind_s, (last_ms - arrived_ms) / 1000),
+                since_ms=min(first_ms, flow.since_ms or first_ms),
+            )
+    return list(flows.values())
+
+
+def _behind(reader: LogReader, place: LogPartition, copy: Record, end: int) -> int:
+    """The offset at `place` behind the record that `copy` is a copy of; of those of its time, if it is not there."""
+    start = reader.offsets_at([place], copy.timestamp_ms)[place]
+    if start >= end:
+        return end
+    reader.assign({place: start})
+    deadline = time.monotonic() + ANSWER_S
+    while time.monotonic() < deadline:
+        for message in reader.batch(_WAIT_S):
+            record = record_of(message)
+            if _identity(record) == _identity(copy):
+                return record.offset + 1
+            if record.timestamp_ms > copy.timestamp_ms or record.offset >= end - 1:
+                return start
+    return start
+
+
+def _first(reader: LogReader, place: LogPartition, offset: int) -> Record:
+    """The record at an offset, or the next. Temporary when it does not come."""
+    reader.assign({place: offset})
+    deadline = time.monotonic() + ANSWER_S
+    while time.monotonic() < deadline:
+        for message in reader.batch(_WAIT_S):
+            return record_of(message)
+    raise Temporary(f"{place[0]} [{place[1]}] gives no record", where=reader.where)
+
+
+def holdups(settings: Settings, source: Site, destination: Site, home: Site, now_ms: int) -> list[str]:
+    """Mirrors that an intent waits for, in words: between its source, a destination and its home.
+
+    One whose first missing record is younger than LATE_S is at work. What a cluster would say that does not answer is
+    left out: it is told of elsewhere.
+    """
+    pairs = {(source, destination), (destination, source), (home, destination), (destination, home), (source, home)}
+    lines: list[str] = []
+    for origin, site in sorted(pair for pair in pairs if pair[0] != pair[1]):
+        try:
+            lags = flow_lag(settings, origin, site)
+        except Transfer2goError:
+            continue
+        late = [lag for lag in lags if lag.since_ms is not None and now_ms - lag.since_ms >= LATE_S * 1000]
+        if late:
+            named = ", ".join(f"{lag.topic} by {lag.records:,}" for lag in late[:_NAMED_MAX])
+            more = f" and {len(late) - _NAMED_MAX} more topics" if len(late) > _NAMED_MAX else ""
+            since_s = (now_ms - min(lag.since_ms or now_ms for lag in late)) / 1000
+            total = f"{sum(lag.records for lag in late):,} records, for {duration(since_s)}"
+            lines.append(f"The mirror from {origin} to {site} is behind by {total}: {named}{more}.")
+    return lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,20 +174,6 @@ def _filled(reader: LogReader, names: list[str], before_ms: int | None = None) -
     return {place[0] for place in places if until[place] > begins[place]}
 
 
-def _after(
-    settings: Settings, origin: Site, place: LogPartition, start: int, copy: Record | None, large: bool
-) -> list[int]:
-    """Times of the records at `place` behind the one that `copy` is a copy of."""
-    times: list[int] = []
-    topic, partition = place
-    for record in replay(settings, origin, [topic], partitions=[partition], start={place: start}, large_records=large):
-        if copy is not None and _identity(record) == _identity(copy):
-            times = []
-        else:
-            times.append(record.timestamp_ms)
-    return times
-
-
 def _identity(record: Record) -> bytes:
     """The origin header: writer, incarnation, number; the value where a record has none."""
     return next((bytes(v or b"") for name, v in record.headers or () if name == _ORIGIN), record.value or b"")
@@ -164,14 +204,5 @@ def worker_lag(settings: Settings, site: Site) -> list[Behind]:
     ends = end_offsets(settings, site, names) if names else {}
     sums: dict[str, int] = dict.fromkeys(names, 0)
     for place, end in ends.items():
-        sums[place[0]] += _unread(settings, site, place, committed.get(place, 0), end)
+        sums[place[0]] += max(0, end - committed.get(place, 0))
     return [Behind(site, topic, count) for topic, count in sums.items()]
-
-
-def _unread(settings: Settings, site: Site, place: LogPartition, start: int, end: int) -> int:
-    """Records from `start` to `end`. Few are counted one by one: a mirror's transaction markers take offsets too."""
-    if not 0 < end - start <= _COUNTED_MAX:
-        return max(0, end - start)
-    topic, partition = place
-    counted = replay(settings, site, [topic], partitions=[partition], start={place: start})
-    return sum(1 for _ in counted)

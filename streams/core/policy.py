@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 RECORD_BYTES_MAX = 512 * 1024
 """A record over this is refused: Faust dies on puts and sends near 1 MB and commits past them (docs/PLATFORM.md)."""
+JOURNAL_RECORD_BYTES_MAX = 2 * 1024 * 1024
+"""What a broker takes in a journal: what was refused stands in dead letters whole, with words."""
 HEADER_BYTES_MAX = 8 * 1024
 """Headers over this are refused; a chunk header of many small segments stays below it."""
 PAYLOAD_BYTES_MAX = 8 * 1024 * 1024

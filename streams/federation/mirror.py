@@ -14,17 +14,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from streams.core.names import Site
+from streams.core.policy import JOURNAL_RECORD_BYTES_MAX
 from streams.core.topics import chunks_to, mirrored
 from streams.federation.broker import RECORD_BYTES_MAX
 from streams.federation.java import LIGHT
 
 MAIN_CLASS = "org.apache.kafka.connect.mirror.MirrorMaker"
 _MIB = 1024 * 1024
-_PAYLOAD_TASKS = 2
-_FETCH_BYTES = 8 * _MIB
-IDLE_WAIT_MS = "2000"
-"""A broker answers at once when there is news; without, each of a mirror's dozen readers asks again after so long."""
-_BUFFER_BYTES = 16 * _MIB
+IDLE_WAIT_MS = "10000"
+"""A broker answers at once when there is news; without, each of a mirror's readers (five a flow) asks again after so
+long. Each asking costs both some 0.2 ms."""
+_BACKOFF_MS = "1000"
+"""How often each flow's worker looks up while nothing is to do (two threads): ten times a second by default."""
+_JOURNAL_BUFFER_BYTES = 4 * _MIB
+_WORKERS_BYTES = 10 * _MIB
+"""Of a flow: two Connect workers with five readers and three writers each (seen: 8 MB)."""
+_FEW_FLOWS = 2
 _FACTORS = (
     "replication.factor",
     "config.storage.replication.factor",
@@ -68,14 +73,44 @@ def mesh(auditors: Mapping[Site, bool]) -> list[Flow]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What a flow may use of the memory of its mirror process."""
+
+    payload_tasks: int
+    fetch_bytes: int
+    buffer_bytes: int
+    """Of a payload producer: at least a record. What it took once it keeps."""
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of a flow, while its process lives: workers and clients, and the producers' buffers."""
+        return _WORKERS_BYTES + self.payload_tasks * self.buffer_bytes + _JOURNAL_BUFFER_BYTES
+
+    @property
+    def moving_bytes(self) -> int:
+        """Of a flow, for milliseconds: what its payload consumers have fetched, and fetch."""
+        return self.payload_tasks * 2 * self.fetch_bytes
+
+
+def sizes(flows: int) -> Sizes:
+    """Of a process with so many flows: many of them share what a few may have each."""
+    if flows <= _FEW_FLOWS:
+        return Sizes(payload_tasks=2, fetch_bytes=8 * _MIB, buffer_bytes=16 * _MIB)
+    return Sizes(payload_tasks=1, fetch_bytes=4 * _MIB, buffer_bytes=10 * _MIB)
+
+
 def heap(flows: int) -> tuple[str, ...]:
-    """Flags of a mirror process: what `flows` fetch and buffer at most, and what the framework needs.
+    """Flags of a mirror process: what `flows` keep, what they move, and what the framework needs.
 
     Batches live for milliseconds; where the young generation is too small for them they crowd the old one, and the
-    whole heap is collected three times a second.
+    whole heap is collected three times a second. The old one must hold what is kept: with 256 MB a mirror of 20 flows
+    collected all the time, and ended in the middle of 200 MB to four sites.
     """
-    moving = _PAYLOAD_TASKS * (2 * _FETCH_BYTES + _BUFFER_BYTES) // _MIB * flows
-    return ("-Xms64m", f"-Xmx{256 + moving}m", f"-Xmn{moving}m", "-XX:SurvivorRatio=2", *LIGHT)
+    each = sizes(flows)
+    kept = 128 + flows * each.kept_bytes // _MIB
+    moving = max(128, flows * each.moving_bytes // _MIB)
+    return ("-Xms64m", f"-Xmx{kept + moving}m", f"-Xmn{moving}m", "-XX:SurvivorRatio=2", *LIGHT)
 
 
 def properties(bootstraps: Mapping[str, str], flows: Sequence[Flow], *, replication: int = 1) -> dict[str, str]:
@@ -89,17 +124,18 @@ def properties(bootstraps: Mapping[str, str], flows: Sequence[Flow], *, replicat
         "sync.topic.acls.enabled": "false",
         "sync.topic.configs.enabled": "false",
         "refresh.groups.enabled": "false",
-        "refresh.topics.interval.seconds": "5",
+        "refresh.topics.interval.seconds": "30",  # each connector asks both clusters for all their topics
         "plugin.discovery": "service_load",  # the usual scan of every class costs 5 s and 300 MB
     }
+    each = sizes(len(flows))
     for site in aliases:
-        lines |= _worker(site) | _journal_clients(site)
+        lines |= _worker(site) | _journal_clients(site, each)
     for flow in flows:
         lines |= _connector(flow.source, flow.target, flow.journals, tasks=1)
         if flow.payload:
             aliases[flow.payload_alias] = bootstraps[flow.target]
-            lines |= _worker(flow.payload_alias) | _payload_clients(flow) | _group_of_its_own(flow.payload_alias)
-            lines |= _connector(flow.source, flow.payload_alias, flow.payload, tasks=_PAYLOAD_TASKS)
+            lines |= _worker(flow.payload_alias) | _payload_clients(flow, each) | _group_of_its_own(flow.payload_alias)
+            lines |= _connector(flow.source, flow.payload_alias, flow.payload, tasks=each.payload_tasks)
     lines |= {f"{alias}.bootstrap.servers": servers for alias, servers in aliases.items()}
     for source in aliases:
         for target in aliases:
@@ -128,34 +164,37 @@ def _worker(alias: str) -> dict[str, str]:
         f"{alias}.offset.storage.partitions": "1",
         f"{alias}.status.storage.partitions": "1",
         f"{alias}.scheduled.rebalance.max.delay.ms": "0",
+        f"{alias}.fetch.max.wait.ms": IDLE_WAIT_MS,
+        f"{alias}.retry.backoff.ms": _BACKOFF_MS,
         f"{alias}.session.timeout.ms": "6000",
-        f"{alias}.heartbeat.interval.ms": "1500",
+        f"{alias}.heartbeat.interval.ms": "2000",
         f"{alias}.producer.max.request.size": str(RECORD_BYTES_MAX),
     }
 
 
-def _journal_clients(site: str) -> dict[str, str]:
+def _journal_clients(site: str, each: Sizes) -> dict[str, str]:
     """A lone fact goes at once; a batch of them shares what is on its way."""
     return {
         f"{site}.producer.linger.ms": "0",
         f"{site}.producer.batch.size": "131072",
-        f"{site}.producer.buffer.memory": str(_BUFFER_BYTES),
+        f"{site}.producer.buffer.memory": str(_JOURNAL_BUFFER_BYTES),
+        f"{site}.producer.max.request.size": str(JOURNAL_RECORD_BYTES_MAX + _MIB),
         f"{site}.consumer.max.poll.records": "2000",
         f"{site}.consumer.fetch.max.wait.ms": IDLE_WAIT_MS,
-        f"{site}.consumer.fetch.max.bytes": str(_FETCH_BYTES),
+        f"{site}.consumer.fetch.max.bytes": str(each.fetch_bytes),
         f"{site}.consumer.max.partition.fetch.bytes": str(_MIB),
     }
 
 
-def _payload_clients(flow: Flow) -> dict[str, str]:
+def _payload_clients(flow: Flow, each: Sizes) -> dict[str, str]:
     """Few large requests. A record larger than a limit here still passes, alone in its request."""
     alias = flow.payload_alias
     consumer = f"{flow.source}->{alias}.source.consumer"  # without "source." the source's journal settings win
     return {
         f"{alias}.producer.linger.ms": "5",
         f"{alias}.producer.batch.size": str(_MIB),
-        f"{alias}.producer.buffer.memory": str(_BUFFER_BYTES),
-        f"{consumer}.fetch.max.bytes": str(_FETCH_BYTES),
+        f"{alias}.producer.buffer.memory": str(each.buffer_bytes),
+        f"{consumer}.fetch.max.bytes": str(each.fetch_bytes),
         f"{consumer}.fetch.max.wait.ms": IDLE_WAIT_MS,
         f"{alias}.consumer.fetch.max.wait.ms": IDLE_WAIT_MS,
         f"{consumer}.max.partition.fetch.bytes": str(4 * _MIB),

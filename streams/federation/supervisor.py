@@ -111,14 +111,15 @@ class Supervisor:
         return part
 
     def _look_at_mirror(self) -> None:
-        """Ends a mirror one of whose tasks has failed: Connect would leave it so."""
+        """Restarts tasks of the mirror that failed: Connect would leave them so."""
         part = self.parts.get("mirror")
         if part is None or part.popen is None or self.mirror_tasks is None:
             return
-        if failed := self.mirror_tasks.failed(part.started_ms):
-            part.kill(f"started again since {failed}")
-            _say(f"mirror {part.why}")
-            self.note()
+        for failed in self.mirror_tasks.failed(part.started_ms):
+            if self.mirror_tasks.restart(failed, time.monotonic()):
+                part.why = f"restarted, since {failed.words}"
+                _say(f"mirror: {part.why}")
+                self.note()
 
     def worker(self, site: plan.SitePlan, number: int) -> RunningPart:
         environment = worker_environment(self.state, site, number)

@@ -20,6 +20,7 @@ from confluent_kafka.admin import (
 
 from streams import waits
 from streams.core.names import Site
+from streams.core.policy import JOURNAL_RECORD_BYTES_MAX
 from streams.core.topics import Retention, Topic, wanted
 from streams.errors import NeverWorks, Temporary
 from streams.kafka import client
@@ -30,7 +31,6 @@ SEGMENT_BYTES = 64 * 1024 * 1024
 """Retention deletes closed segments only: small ones keep payload topics near their bound."""
 CREDITS_KEPT = 5
 """Payload kept per partition, in credits: what is in flight here and in the mirror, what lags, and the open segment."""
-JOURNAL_RECORD_BYTES_MAX = 2 * 1024 * 1024
 _KEEPING = frozenset({"cleanup.policy", "retention.ms", "retention.bytes"})
 ANY_TIME = 2**63 - 1
 """Of `message.timestamp.after.max.ms`: however far ahead of the broker's clock a record is dated."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -299,7 +300,9 @@ def test_sites_are_listed_with_what_answers(run: Run, hand: Hand) -> None:
 
 
 def test_a_mirrors_configuration_for_the_sites_at_hand(run: Run, hand: Hand) -> None:
-    lines = dict(line.split(" = ", 1) for line in run("config", "mirror").stdout.splitlines())
+    first, *said = run("config", "mirror").stdout.splitlines()
+    assert re.fullmatch(r'# Start it with KAFKA_HEAP_OPTS="-Xmx\d+m" at least, which \d+ flows need\.', first)
+    lines = dict(line.split(" = ", 1) for line in said)
     assert lines["T1_A->T2_B.topics"].split(",") == [t for t in topics.mirrored(B) if t != topics.chunks_to(B)]
     assert lines["T1_A->T2_B-payload-of-T1_A.topics"] == topics.chunks_to(B)
     assert lines["T2_B.bootstrap.servers"] == hand.settings.entry(A).bootstrap

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from streams.core.names import Site
+from streams.core.policy import JOURNAL_RECORD_BYTES_MAX
 from streams.core.topics import chunks_to, mirrored, remote, wanted
 from streams.federation import broker, mirror
 from streams.federation.broker import Broker
@@ -66,7 +67,8 @@ def test_worker_settings_stand_under_every_alias() -> None:
     for alias in lines["clusters"].split(", "):
         assert lines[f"{alias}.exactly.once.source.support"] == "disabled"
         assert lines[f"{alias}.plugin.discovery"] == "service_load"
-        assert int(lines[f"{alias}.producer.max.request.size"]) > 8 * 1024 * 1024
+        largest = 8 * 1024 * 1024 if "-payload-of-" in alias else JOURNAL_RECORD_BYTES_MAX
+        assert int(lines[f"{alias}.producer.max.request.size"]) > largest
         assert int(lines[f"{alias}.producer.buffer.memory"]) >= int(lines[f"{alias}.producer.max.request.size"])
 
 
@@ -92,7 +94,7 @@ def test_the_default_policy_and_no_checkpoints() -> None:
     assert not [key for key in lines if "replication.policy" in key]
     assert lines["emit.checkpoints.enabled"] == lines["emit.heartbeats.enabled"] == "false"
     assert "emit.offset-syncs.enabled" not in lines, "MirrorSourceConnector refuses to start without"
-    assert lines["refresh.topics.interval.seconds"] == "5"
+    assert lines["refresh.topics.interval.seconds"] == "30"
 
 
 def test_copies_are_the_topics_that_are_provisioned() -> None:
@@ -105,8 +107,14 @@ def test_copies_are_the_topics_that_are_provisioned() -> None:
 
 
 def test_heap_grows_with_the_flows() -> None:
-    assert mirror.heap(2)[1] == "-Xmx384m"
-    assert mirror.heap(6)[1] == "-Xmx640m"
+    """One that idles with 20 flows keeps 268 MB, and beside that there must be room for what it moves."""
+    for flows in (2, 6, 20, 58):
+        _, most, young, *_ = mirror.heap(flows)
+        each = mirror.sizes(flows)
+        old = int(most[4:-1]) - int(young[4:-1])
+        assert old >= 60 + flows * (8 + (each.payload_tasks * each.buffer_bytes + (4 << 20) >> 20))
+        assert int(young[4:-1]) >= flows * each.payload_tasks * 2 * each.fetch_bytes >> 20
+    assert mirror.heap(58)[1] == "-Xmx1984m"
 
 
 def test_a_broker_listens_on_loopback_only_and_takes_large_records(tmp_path: Path) -> None:

@@ -1,0 +1,98 @@
+"""Five sites, each with its broker and worker, one mirror for all; one stands still and comes back, a sixth joins."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from streams.core import records as m
+from streams.core.channel import LOG
+from streams.core.names import Site
+from streams.federation import local
+from streams.settings import load_settings
+from tests.sites.conftest import CREDIT_BYTES, POLICIES
+from tests.sites.rig import A, B, C, Rig, Spot, noise, until
+
+pytestmark = [pytest.mark.sites, pytest.mark.timeout(400)]
+
+D, E, F = Site("T2_D"), Site("T2_E"), Site("T2_F")
+FIVE = (A, B, C, D, E)
+
+
+@pytest.fixture(scope="module")
+def five(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    state = tmp_path_factory.mktemp("five") / "state"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in POLICIES.items():
+            patch.setenv(name, value)
+        rig = Rig(state)
+        try:
+            local.up(state, load_settings(need_federation=False).cache, FIVE, credit_bytes=CREDIT_BYTES)
+            yield rig
+        finally:
+            rig.close()
+            local.down(state, purge=True)
+
+
+def test_one_site_feeds_four_in_the_log_and_every_site_feeds_the_next(five: Rig, spot: Spot) -> None:
+    files = {spot.lfn("big.dat"): noise(12_000_000, spot), spot.lfn("empty.dat"): b"", spot.lfn("one.dat"): b"1"}
+    five.register(files, spot.block())
+    handles = [five.publish([spot.block()], FIVE[1:], plane=LOG)]
+    expected = [(files, site) for site in FIVE[1:]]
+    for site, following in zip(FIVE, (*FIVE[1:], A), strict=True):
+        own = Spot(f"{spot.name}-{site}")
+        some = {own.lfn("some.dat"): noise(300_000, site)}
+        five.register(some, own.block(), at=site)
+        handles.append(five.publish([own.block()], [following], home=site))
+        expected.append((some, following))
+    for handle in handles:
+        five.wait_done(handle)
+    for some, site in expected:
+        five.assert_arrived(some, at=site)
+    assert five.part("mirror").restarts == 0, five.part("mirror").why
+
+
+def test_a_site_that_stands_still_holds_up_no_other(five: Rig, spot: Spot) -> None:
+    """Longer than its broker's session and its worker's: it goes on where it was, or begins anew."""
+    still = [five.part(f"{C}-broker"), five.part(f"{C}-worker-0")]
+    files = {spot.lfn("big.dat"): noise(6_000_000, spot)}
+    five.register(files, spot.block())
+    for part in still:
+        os.kill(part.pid, signal.SIGSTOP)
+    try:
+        both = five.publish([spot.block()], [C, D], plane=LOG)
+        until(lambda: five.path(D, spot.lfn("big.dat")).exists(), f"{D} has it while {C} stands still")
+        five.wait_done(five.publish([spot.block()], [E], home=B))
+    finally:
+        for part in still:
+            os.kill(part.pid, signal.SIGCONT)
+    five.wait_done(both)
+    for site in (C, D, E):
+        five.assert_arrived(files, at=site)
+
+
+def test_a_sixth_site_joins_knows_what_was_there_and_receives_from_two(five: Rig, spot: Spot) -> None:
+    """What is under way when it comes goes on."""
+    blocks = {A: {spot.lfn("from-a.dat"): noise(20_000_000, spot)}, B: {spot.lfn("from-b.dat"): noise(200_000, spot)}}
+    for site, files in blocks.items():
+        five.register(files, spot.block(f"from-{site[-1]}"), at=site)
+    under_way = five.publish([spot.block("from-A")], [E], plane=LOG)
+    local.up(five.state, load_settings(need_federation=False).cache, (*FIVE, F))
+    six = Rig(five.state)
+    try:
+        assert six.sites == (*FIVE, F)
+        held = next(fact for fact in six.facts(B, "replicas") if isinstance(fact, m.FilesHeld)).files[0]
+        until(
+            lambda: any(r["site"] == B and r["bytes"] == held.bytes for r in six.ask(F, f"/api/where?lfn={held.lfn}")),
+            f"{F} knows what {B} held before it came",
+        )
+        for site, files in blocks.items():
+            six.wait_done(six.publish([spot.block(f"from-{site[-1]}")], [F], home=site))
+            six.assert_arrived(files, at=F)
+        six.wait_done(under_way)
+        six.audit()
+    finally:
+        six.close()

@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from streams.core.channel import DOOR, LOG
 from streams.core.records import TransferProgress
 from streams.core.topics import CHUNK_EVENTS
 from streams.federation import local
@@ -29,6 +30,7 @@ from tests.bench import limit
 from tests.bench.audit_reading import INTENTS, audit_reading
 from tests.bench.csv_reading import ROWS, csv_reading
 from tests.bench.entries import EVENTS, Entries
+from tests.bench.mesh import Mesh
 from tests.bench.present import Present
 from tests.bench.rig import A, B, Rig
 from tests.bench.start import Start
@@ -36,10 +38,6 @@ from tests.bench.tiny import FILES, tiny
 from tests.kafka.tailing import tail
 
 MB = 1e6
-
-
-ALONE = ("csv", "audit")
-"""Parts that need no federation."""
 
 
 class Bench:
@@ -54,13 +52,21 @@ class Bench:
         extra = "  ".join(f"{k} {v}" for k, v in more.items())
         print(f"{workload:<58} {value:>10.3f} {unit:<9} reach {reach:<18} {'yes' if ok else 'NO'}  {extra}", flush=True)
 
-    def against_limit(self, name: str, count: int, size: int, floor: float, files_per_s: float | None = None) -> None:
+    def against_limit(
+        self,
+        name: str,
+        count: int,
+        size: int,
+        floor: float,
+        files_per_s: float | None = None,
+        plane: str | None = None,
+    ) -> None:
         """Rounds of product and limit in turn; the median of the rounds' ratios is what counts."""
         product, bare, total = [], [], count * size
         for _ in range(self.rounds):
             block = self.rig.make(f"n{count}", count, size)
             with self.rig.weighed():
-                took, manifests = self.rig.send(block)
+                took, manifests = self.rig.send(block, plane)
             self.rig.free(block)
             product.append(took)
             lines = self._lines(manifests, count, size)
@@ -163,37 +169,42 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="t2g-bench-") as folder:
         rig = Rig(Path(folder) / "state", load_settings(need_federation=False).cache)
         bench = Bench(rig, rounds, big)
-        try:
-            if said.only not in ALONE:
+        entries = cache(lambda: Entries(rig, rounds, EVENTS // 10 if said.quick else EVENTS, bench.row))
+        sites_parts = {
+            "latency": lambda: bench.latency(20),
+            "intents": lambda: bench.many_intents(100),
+            "events": bench.events,
+            "small": lambda: bench.against_limit("2,000 files of 64 KiB in one intent", 2000, 65536, 0.6, 1000),
+            "big": lambda: bench.against_limit("a 1 GB file, in the log", 1, big, 0.8, plane=LOG),
+            "four": lambda: bench.against_limit("four files of 1 GB at once, in the log", 4, big, 0.8, plane=LOG),
+            "door": lambda: bench.against_limit("a 1 GB file, by door", 1, big, 1.0, plane=DOOR),
+            "restart": bench.restart,
+            "memory": bench.memory,
+            "entries": lambda: entries().landing(),
+            "first-batch": lambda: entries().first_batch(11),
+            "columns": lambda: entries().columns(),
+            "thousand": lambda: bench.many_intents(1000),
+            "tiny": lambda: tiny(rig, bench.row, 20_000 if said.quick else FILES),
+            "present": lambda: Present(rig, bench.row, 1_000 if said.quick else 10_000, big, rounds).run(),
+            "start": lambda: Start(rig, bench.row, 0.05 if said.quick else 1.0).run(),
+        }
+        mesh = Rig(Path(folder) / "mesh", rig.cache)
+        other_parts = {
+            "csv": lambda: csv_reading(Path(folder) / "x.csv", ROWS // 10 if said.quick else ROWS, rounds, bench.row),
+            "audit": lambda: audit_reading(INTENTS // 10 if said.quick else INTENTS, rounds, bench.row),
+            "mesh": lambda: Mesh(mesh, bench.row, rounds, big // 5, 10.0 if said.quick else 60.0).run(),
+        }
+        wanted = [part for name, part in sites_parts.items() if said.only in ("", name)]
+        if wanted:
+            try:
                 rig.up()
-            parts = {
-                "latency": lambda: bench.latency(20),
-                "intents": lambda: bench.many_intents(100),
-                "events": bench.events,
-                "small": lambda: bench.against_limit("2,000 files of 64 KiB in one intent", 2000, 65536, 0.6, 1000),
-                "big": lambda: bench.against_limit("a 1 GB file", 1, big, 0.8),
-                "four": lambda: bench.against_limit("four files of 1 GB at once", 4, big, 0.8),
-                "restart": bench.restart,
-                "memory": bench.memory,
-                "entries": lambda: entries().landing(),
-                "first-batch": lambda: entries().first_batch(11),
-                "columns": lambda: entries().columns(),
-                "csv": lambda: csv_reading(
-                    Path(folder) / "x.csv", ROWS // 10 if said.quick else ROWS, rounds, bench.row
-                ),
-                "audit": lambda: audit_reading(INTENTS // 10 if said.quick else INTENTS, rounds, bench.row),
-                "thousand": lambda: bench.many_intents(1000),
-                "tiny": lambda: tiny(rig, bench.row, 20_000 if said.quick else FILES),
-                "present": lambda: Present(rig, bench.row, 1_000 if said.quick else 10_000, big, rounds).run(),
-                "start": lambda: Start(rig, bench.row, 0.05 if said.quick else 1.0).run(),
-            }
-            entries = cache(lambda: Entries(rig, rounds, EVENTS // 10 if said.quick else EVENTS, bench.row))
-            for name, part in parts.items():
-                if said.only in ("", name):
+                for part in wanted:
                     part()
-        finally:
-            if said.only not in ALONE:
+            finally:
                 rig.down()
+        for name, part in other_parts.items():
+            if said.only in ("", name):
+                part()
     keep(bench.rows, rounds, said.quick or bool(said.only))
 
 

@@ -31,6 +31,7 @@ class Present:
             under_way = not handle.snapshot().ended
             assert under_way or self.files < FILES, "all was read back before the other site was served"
             assert handle.wait(timeout_s=WAIT_S).done
+            self.rig.free(block)
         ratio = statistics.median(b / a for a, b in zip(alone, beside, strict=True))
         name = f"served beside an ask for {self.files:,} files of 1 MB that are there"
         rates = {"alone MB/s": [round(r) for r in alone], "beside MB/s": [round(r) for r in beside]}

@@ -91,17 +91,17 @@ class Rig:
         """Unlinks what lies of a block at both sites: a whole bench would need some 75 GB."""
         folder = block.partition("#")[2]
         shutil.rmtree(self.state / "bench" / folder)
-        for site in (A, B):
-            shutil.rmtree(self.state / site / "storage" / "store" / "bench" / folder, ignore_errors=True)
+        for storage in self.state.glob("*/storage"):
+            shutil.rmtree(storage / "store" / "bench" / folder, ignore_errors=True)
 
-    def publish(self, what: str) -> IntentHandle:
+    def publish(self, what: str, plane: str | None = None) -> IntentHandle:
         assert self.client is not None
-        return self.client.publish([what], to=[B])
+        return self.client.publish([what], to=[B], plane=plane)
 
-    def send(self, what: str) -> tuple[float, list[str]]:
+    def send(self, what: str, plane: str | None = None) -> tuple[float, list[str]]:
         """Seconds from the intent to its last completion at home, and its manifests' ids."""
         start = time.monotonic()
-        handle = self.publish(what)
+        handle = self.publish(what, plane)
         outcome = handle.wait(timeout_s=WAIT_S)
         took = time.monotonic() - start
         assert outcome.done, outcome

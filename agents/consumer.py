@@ -30,14 +30,27 @@ LOST_S = 10.0
 """How long a record may be open behind acknowledged ones: it reached no stream, and only a start delivers it again."""
 
 
+BEGIN_MS, USUAL_MS, IDLE_MS = 500, 1500, 5000
+"""How long the broker may keep a fetch that finds nothing; what comes is answered at once. A position that is set
+meanwhile waits for the answer: so they are short while a worker begins. Each names every partition, which costs both
+sides some milliseconds: so they are long while nothing comes."""
+BEGIN_S, QUIET_S = 20.0, 30.0
+"""Since positions were set, and since a record was heard."""
+
+
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """Where positions are set and records fetched, each in one step: none comes between the parts of another."""
 
     position_no = 0
     """How often positions were set, by an assignment or a seek."""
+    _positioned_s = _heard_s = float("-inf")
+
+    def _positioned(self) -> None:
+        self.position_no += 1
+        self._positioned_s = time.monotonic()
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        self.position_no += 1
+        self._positioned()
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
@@ -54,11 +67,21 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         begins = await consumer.beginning_offsets(fresh) if fresh else {}
         for tp, offset in {**begins, **offsets}.items():
             consumer.seek(tp, offset)
-        self.position_no += 1
+        self._positioned()
         return offsets
 
-    async def _fetch_records(self, *args: Any, **options: Any) -> tuple[Any, int]:
-        return await super()._fetch_records(*args, **options), self.position_no
+    async def _fetch_records(self, consumer: Any, *args: Any, **options: Any) -> tuple[Any, int]:
+        records = await super()._fetch_records(consumer, *args, **options)
+        consumer._fetcher._fetch_max_wait_ms = self._wait_ms(bool(records), time.monotonic())
+        return records, self.position_no
+
+    def _wait_ms(self, heard: bool, now_s: float) -> int:
+        """What the next fetch may wait."""
+        if heard:
+            self._heard_s = now_s
+        if now_s - self._positioned_s < BEGIN_S:
+            return BEGIN_MS
+        return USUAL_MS if now_s - max(self._positioned_s, self._heard_s) < QUIET_S else IDLE_MS
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]

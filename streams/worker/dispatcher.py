@@ -175,7 +175,7 @@ class Dispatcher:
 
         First, what its open transfers have under way is noted: requests use credit before anybody is granted more, and
         the plane reads payload from the oldest on. Only then the partition is awake, and every open row falls due:
-        each is read again when it is asked, and each open intent plans its open transfers once more.
+        each is read again when it is asked, and each open intent plans once more those whose rows are not here.
         """
         tables, asked = self.turns.tables, list[ManifestId]()
         yield from self.turns.note_leftovers(partition)

@@ -85,9 +85,13 @@ class Scheduler:
         do: Doing,
         now_ms: Callable[[], int],
         elapsed_s: Callable[[], float] = time.monotonic,
+        keeps: Callable[[ManifestId, int], bool] = lambda manifest, decision_no: False,
     ) -> None:
+        """`keeps`: whether an open transfer's row, under this decision or a later one, and its body stand in this
+        worker's tables.
+        """
         self.here, self.policy, self.partitions = here, policy, partitions
-        self.do, self.now_ms, self._elapsed_s = do, now_ms, elapsed_s
+        self.do, self.now_ms, self._elapsed_s, self._keeps = do, now_ms, elapsed_s, keeps
         self.owned: dict[int, _Partition] = {}
         self.admission = Admission()
         credit_bytes = {LOG: policy.credit_bytes, DOOR: policy.door_credit_bytes}
@@ -201,10 +205,18 @@ class Scheduler:
         replan = EMPTY
         if row.intent in self._replan:
             left, open_now = self._replan[row.intent], row.told_of(row.chain.source_no)
-            replan = self._replan[row.intent] = open_now if left is None else left & open_now
+            replan = self._replan[row.intent] = self._not_kept(row, open_now) if left is None else left & open_now
             if not replan:
                 del self._replan[row.intent]
         self._carry_out(partition, row.intent, owed_intent(row, self.here, self.policy, replan=replan))
+
+    def _not_kept(self, row: IntentRow, open_now: Ranges) -> Ranges:
+        """Of open transfers those whose rows this worker does not have: another's, or lost. A plan is 200 KB."""
+        if not row.accepted:
+            return open_now
+        names = {no: ManifestId.of(row.intent, row.chain.source_no, no) for no in open_now.numbers()}
+        own = {no: name for no, name in names.items() if self.partition(name) in self.owned}
+        return open_now - Ranges((no, no + 1) for no, name in own.items() if self._keeps(name, row.decision_no))
 
     def ask_transfer(self, partition: int, row: TransferRow, index: ManifestIndex | None) -> None:
         """Carries out what the transfer owes now; its requests take their place in their channels' queues."""

@@ -364,6 +364,14 @@ class Turns:
     def transfer_row(self, manifest: ManifestId) -> transfers.TransferRow | None:
         return self._row(manifest, self.tables.transfers.get(manifest), rows.transfer_row)
 
+    def keeps(self, manifest: ManifestId, decision_no: int) -> bool:
+        """Whether an open transfer has all that a plan would bring: its row, under that decision, and its body."""
+        row = self.transfer_row(manifest)
+        if row is None or row.state in (transfers.State.NEW, transfers.State.CLOSED) or row.decision_no < decision_no:
+            return False
+        stored = self.tables.manifests.get
+        return stored(rows.index_key(manifest)) is not None or stored(manifest) is not None
+
     def index(self, manifest: ManifestId) -> ManifestIndex | None:
         """The index of a stored manifest."""
         known = self._indexes.get(manifest)

@@ -300,3 +300,12 @@ class _Died(Exception):
 
 def _died(what: str, **_: object) -> None:
     raise _Died(what)
+
+
+def test_fetches_are_short_while_a_worker_begins_and_long_while_nothing_comes() -> None:
+    thread = consuming.ConsumerThread.__new__(consuming.ConsumerThread)
+    thread._positioned_s = 100.0
+    waits = [thread._wait_ms(False, 100.0 + s) for s in (0, consuming.BEGIN_S, consuming.QUIET_S)]
+    assert waits == [consuming.BEGIN_MS, consuming.USUAL_MS, consuming.IDLE_MS]
+    assert thread._wait_ms(True, 500.0) == consuming.USUAL_MS
+    assert thread._wait_ms(False, 500.0 + consuming.QUIET_S) == consuming.IDLE_MS

@@ -449,7 +449,7 @@ class SimPlane:
             part.sealed = part.sealed | Ranges.of(n)
         self.publisher.send(
             m.TransferProgress(
-                key, self.site.name, part.attempt, "default", part.synced, part.sealed, (), self._landed(part)
+                key, self.site.name, part.attempt, "default", part.synced, part.sealed, part.said, self._landed(part)
             )
         )
 
@@ -631,7 +631,7 @@ class SimSite:
             doors=lambda: self.world.doors,
         )
         self.scheduler = Scheduler(
-            self.name, POLICY, PARTITIONS, self.effects, lambda: self.world.now_ms, self._elapsed_s
+            self.name, POLICY, PARTITIONS, self.effects, lambda: self.world.now_ms, self._elapsed_s, turns.keeps
         )
         self.dispatcher = Dispatcher(
             self.name, turns, self.scheduler, self.effects, self.plane, lambda: self.world.now_ms

@@ -200,12 +200,14 @@ class Rig:
         self.catalogue = Catalogue(self.log)
         self.effects = Effects(self.here, self.policy, self.log, self.plane, self.catalogue, self.turns, now)
         self.elapsed_s = 0.0
-        self.scheduler = Scheduler(self.here, self.policy, PARTITIONS, self._carry_out, now, lambda: self.elapsed_s)
+        self.scheduler = Scheduler(
+            self.here, self.policy, PARTITIONS, self._carry_out, now, lambda: self.elapsed_s, self.turns.keeps
+        )
         self.dispatcher = _Dispatcher(self, self.here, self.turns, self.scheduler, self.effects, self.plane, now)
         for partition in range(PARTITIONS):
             self.scheduler.own(partition)
-            if awake:
-                self.wake(partition)
+        for partition in range(PARTITIONS if awake else 0):
+            self.wake(partition)
         self.plane.told.clear()
 
     def _carry_out(self, command: c.Command) -> bool:

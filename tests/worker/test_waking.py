@@ -337,6 +337,25 @@ def test_an_open_transfer_is_planned_again_until_it_answers() -> None:
     assert rig.scheduler._replan == {}
 
 
+def test_an_open_transfer_that_is_kept_is_not_planned_again() -> None:
+    rig = Rig()
+    chain = x.chain(4)
+    rig.hear(x.body(), x.decided(), *chain)
+    rig.hear(*map(x.planned, chain), *(x.reported(written.manifest) for written in chain))
+    rig.turns.tables.transfers.delete(chain[1].manifest)
+    rig.turns.tables.manifests.delete(chain[2].manifest)
+    rig.sit()
+    assert [p.manifest for p in rig.take(m.TransferPlanned)] == [w.manifest for w in chain[1:3]]
+
+
+def test_one_that_is_kept_under_an_older_decision_is_planned_again() -> None:
+    rig = Rig()
+    rig.hear(x.body(), x.decided(), ONE, x.planned(ONE), x.reported(), x.decided(2, priority=9))
+    rig.hear(x.reported(number=2))
+    rig.sit()
+    assert [(p.manifest, p.decision_no) for p in rig.take(m.TransferPlanned)] == [(ONE.manifest, 2)]
+
+
 def test_what_a_partition_planned_again_goes_with_it() -> None:
     rig = Rig()
     rig.hear(x.body(), x.decided(), ONE, x.reported())

@@ -21,12 +21,13 @@ FAULTS = (
     "test_doors",
     "test_full_tables",
     "test_killed",
+    "test_many_sites",
     "test_s3",
     "test_workers",
 )
 """Modules of tests/sites that have a federation of their own in two processes: half of the time. Fewer tests than the
 others', so that one process alone comes to them last."""
-ALONE = ("test_many_sites", "test_federation_alone", "test_upgrade")
+ALONE = ("test_federation_alone", "test_upgrade")
 """Modules of tests/sites that start federations of their own."""
 ORDER = ("federation", "faults", *ALONE)
 """Of groups, in several processes: the longest first."""

@@ -1,4 +1,4 @@
-"""Five sites, each with its broker and worker, one mirror for all; one stands still and comes back, a sixth joins."""
+"""Three sites join the running two, one of the five stands still and comes back, a sixth joins. Run last."""
 
 from __future__ import annotations
 
@@ -13,31 +13,25 @@ from streams.core.channel import LOG
 from streams.core.names import Site
 from streams.federation import local
 from streams.settings import load_settings
-from tests.sites.conftest import CREDIT_BYTES, POLICIES
 from tests.sites.rig import A, B, C, Rig, Spot, noise, until
 
-pytestmark = [pytest.mark.sites, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.sites, pytest.mark.changes_federation, pytest.mark.timeout(400)]
 
 D, E, F = Site("T2_D"), Site("T2_E"), Site("T2_F")
 FIVE = (A, B, C, D, E)
 
 
 @pytest.fixture(scope="module")
-def five(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    state = tmp_path_factory.mktemp("five") / "state"
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in POLICIES.items():
-            patch.setenv(name, value)
-        rig = Rig(state)
-        try:
-            local.up(state, load_settings(need_federation=False).cache, FIVE, credit_bytes=CREDIT_BYTES)
-            yield rig
-        finally:
-            rig.close()
-            local.down(state, purge=True)
+def five(federation: Rig) -> Iterator[Rig]:
+    """The session's federation with three sites beside A and B."""
+    local.up(federation.state, load_settings(need_federation=False).cache, FIVE)
+    rig = Rig(federation.state)
+    yield rig
+    rig.close()
 
 
-def test_one_site_feeds_four_in_the_log_and_every_site_feeds_the_next(five: Rig, spot: Spot) -> None:
+def test_one_site_feeds_four_in_the_log_and_every_site_feeds_the_next(rig: Rig, five: Rig, spot: Spot) -> None:
+    """`rig`: what an earlier test broke is waited for."""
     files = {spot.lfn("big.dat"): noise(12_000_000, spot), spot.lfn("empty.dat"): b"", spot.lfn("one.dat"): b"1"}
     five.register(files, spot.block())
     handles = [five.publish([spot.block()], FIVE[1:], plane=LOG)]

@@ -27,7 +27,7 @@ from streams.federation import artifacts, class_archive, java, plan, process, pu
 
 DEFAULT_SITES = ("T1_A", "T2_B", "T2_C", "T2_D", "T2_E", "T2_F", "T2_G", "T2_H")
 CREDIT_BYTES = 128 * 1024 * 1024
-UP_S = 180.0
+UP_S = 420.0
 DOWN_S = 60.0
 DISK_FREE_BYTES_MIN = 2_000_000_000
 _supervisors: list[subprocess.Popen[bytes]] = []

@@ -30,6 +30,8 @@ from streams.federation.process import RunningPart
 from streams.settings import load_settings
 
 PARTS_READY_S = 90.0
+FLOW_READY_S = 3.0
+"""More for each flow of the mirror: its two Connect workers take a second of a core, and a machine may be busy."""
 RELOAD_AGAIN_S = 10.0
 
 
@@ -131,7 +133,9 @@ class Supervisor:
         for part in parts:
             if part.popen is None:
                 part.start()
-        deadline = time.monotonic() + PARTS_READY_S
+        sites = len(self.record.sites)
+        ready_s = PARTS_READY_S + FLOW_READY_S * sites * (sites - 1)
+        deadline = time.monotonic() + ready_s
         waiting = list(parts)
         before = {part.name: part.restarts for part in parts}
         while waiting and not self.stopping:
@@ -144,14 +148,14 @@ class Supervisor:
                 elif part.restarts - before[part.name] >= 3:
                     raise Temporary(f"{part.name} does not stay up: {part.why}", str(part.log), "read that log")
             if waiting and time.monotonic() > deadline:
-                self._say_late(waiting)
+                self._say_late(waiting, ready_s)
             time.sleep(0.05)
 
-    def _say_late(self, waiting: list[RunningPart]) -> None:
+    def _say_late(self, waiting: list[RunningPart], ready_s: float) -> None:
         """Raises Temporary, unless all that is waited for are workers that read their tables."""
         names = ", ".join(part.name for part in waiting)
         if not all(part.recovers and part.popen is not None for part in waiting):
-            raise Temporary(f"not ready within {PARTS_READY_S:.0f} s: {names}", str(waiting[0].log), "read that log")
+            raise Temporary(f"not ready within {ready_s:.0f} s: {names}", str(waiting[0].log), "read that log")
         if self.record.step != (step := f"waiting for {names} to read its tables"):
             self.publish(step)
 

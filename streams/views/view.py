@@ -58,9 +58,9 @@ _INTENTS_AGE_MS = 200
 fact by itself cost the broker a fetch and the agents' loop the interpreter, for a view that people look at (seen in a
 burst of small intents: a sixth of a worker's interpreter, and two to three times the readers' fetches at each broker).
 """
-_IDLE_MS = 5000
-"""While none come, a fetch is answered by the next one, or after so long: each names every partition, and costs the
-broker 1 to 3 ms."""
+_IDLE_MS = 1000
+"""While none come, a fetch is answered by the next one, or after so long. Each names every partition, and costs the
+broker 1 to 3 ms; but a partition that is not ready when the first goes out is heard of only behind its answer."""
 _QUIET_S = 10.0
 _POLL_S = 0.25
 _AGAIN_S = 0.1
@@ -232,10 +232,16 @@ class View:
             self._consumer({"fetch.wait.max.ms": _IDLE_MS}) as waiting,
         ):
             while not self._stopping.is_set():
-                self._follow_intents(gathering, until=lambda _, quiet_s: quiet_s > _QUIET_S)
-                self._follow_intents(waiting, until=lambda records, _: records > 0)
+                self._follow_intents(gathering, waiting, lambda _, quiet_s: quiet_s > _QUIET_S)
+                self._follow_intents(waiting, gathering, lambda records, _: records > 0)
 
-    def _follow_intents(self, consumer: Consumer, until: Callable[[int, float], bool]) -> None:
+    def _follow_intents(self, consumer: Consumer, other: Consumer, enough: Callable[[int, float], bool]) -> None:
+        """By one of two readers, until that is `enough` (see `_follow`). What the other has to log is fetched too."""
+
+        def until(records: int, quiet_s: float) -> bool:
+            other.poll(0)
+            return enough(records, quiet_s)
+
         take, hear = self._intent_changes.take, self._hear_intent
         self._follow(consumer, self._intent_places, _INTENTS_RECORDS_MAX, hear, take, until)
         consumer.unassign()

@@ -394,6 +394,8 @@ def test_a_door_that_fails_rests_longer_each_time_and_the_log_takes_over(ends: s
         for _ in range(2):  # said again, it counts once
             row = transfers.fold(row, said, LINE)
         assert ways(row, at_ms, policy) == ways(row, at_ms + rest_ms - 1, policy) == [(LOG, 60)]
+        (owed,) = owed_transfer(row, LINE, x.B, policy, part_here=True, now_ms=at_ms)
+        assert owed.due_ms <= at_ms, "at once"
         at_ms += rest_ms
         assert ways(row, at_ms, policy) == [(DOOR, 100)]
 

@@ -18,9 +18,11 @@ from streams.kafka.admin import provision
 from streams.kafka.publish import Publisher
 from streams.registration.replica_writer import ReplicaWriter
 from streams.settings import Settings, load_settings
+from streams.views.view import _IDLE_MS as IDLE_MS
 from streams.views.view import View
 from tests.kafka.broker_process import BrokerProcess
 from tests.views.journal import DATASET, PARTITIONS, A, B, held, holds, settings_for
+from tests.views.test_intents import body, named
 
 pytestmark = pytest.mark.sites
 
@@ -90,6 +92,31 @@ def test_catches_up_behind_the_marks_of_a_mirrors_transactions(broker: BrokerPro
     assert time.monotonic() - begun < 20
     assert [len(view.catalogue.where(Lfn(f"/store/{n}"))) for n in range(3)] == [1, 1, 1]
     assert next(view.catalogue.datasets()).known.files == 3
+
+
+def test_what_comes_while_readers_wait_is_applied_at_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker answers a waiting fetch when there is news. Of intents the second reader waits, and the first again."""
+    monkeypatch.setattr("streams.views.view._IDLE_MS", IDLE_MS)
+    monkeypatch.setattr("streams.views.view._QUIET_S", 0.5)
+    view = View(settings, settings.datadir, lambda letter: pytest.fail(letter.reason))
+    view.start()
+    try:
+        with Publisher(settings, A, "test", "cli") as publisher:
+            assert view.catch_up(20)
+            for number in range(4):
+                time.sleep(1.0)  # the readers have begun to wait
+                begun = time.monotonic()
+                publisher.send(body(number))
+                publisher.send(holds(A, held(f"/store/soon{number}")))
+                assert publisher.flush(10) == 0
+                assert view.catch_up_intent(named(number), 10)
+                assert view.catch_up(10)
+                assert time.monotonic() - begun < 2.5, (
+                    "a wait that was under way when a partition was ready, and a batch"
+                )
+                assert view.intents.snapshot(named(number)) is not None
+    finally:
+        view.stop()
 
 
 def test_goes_on_after_the_broker_was_away(broker: BrokerProcess, settings: Settings, view: View) -> None:

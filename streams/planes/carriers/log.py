@@ -34,7 +34,7 @@ from streams.settings import Settings
 log = logging.getLogger(__name__)
 
 POLL_S = 0.05
-FETCH_WAIT_MS = 2000
+FETCH_WAIT_MS = 1000
 RESOLVE_S = 5.0
 RETRY_S = 0.5
 COMPLAIN_S = 10.0

@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from contextlib import suppress
 from types import FrameType
 
@@ -66,17 +67,18 @@ def _kill_group(pid: int) -> None:
 
 
 def _kill_children() -> None:
-    """What the command left behind is this process's by now."""
-    with suppress(OSError):
+    """What the command left behind is this process's by now. Waited for until there is none: the list of children may
+    leave out one that is dying.
+    """
+    with suppress(OSError):  # ChildProcessError: none is left
         while True:
             with open(f"/proc/self/task/{os.getpid()}/children") as file:
                 children = file.read().split()
-            if not children:
-                return
             for child in children:
                 with suppress(ProcessLookupError):
                     os.kill(int(child), signal.SIGKILL)
-            os.waitpid(-1, 0)
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                time.sleep(0.001)
 
 
 def _die_of(number: int) -> None:

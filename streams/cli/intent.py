@@ -383,8 +383,7 @@ def _late_mirrors(settings: Settings, snapshot: Snapshot, now_ms: int) -> list[s
     home = snapshot.intent.home
     source = snapshot.decision.source if snapshot.decision is not None else None
     places = dict.fromkeys(arrivals.destination.site for arrivals in snapshot.destinations if arrivals.left)
-    found = [holdups(settings, source or home, place, home, now_ms) for place in places]
-    return list(dict.fromkeys(line for lines in found for line in lines))
+    return holdups(settings, source or home, places, home, now_ms)
 
 
 def _sites_of(snapshot: Snapshot) -> list[Site]:

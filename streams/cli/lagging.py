@@ -8,7 +8,9 @@ transactions there, so offsets count records.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from streams.auditing.replaying import worker_group
 from streams.cli.screen import duration
@@ -25,6 +27,7 @@ UNCARRIED_MS = 60_000
 _ORIGIN = "t2g-origin"
 LATE_S = 3.0
 _NAMED_MAX = 3
+_LOOKED_MAX = 5
 _WINDOW = 8
 """Offsets looked at first from the end of a copy, whose last may be markers of an earlier release's transactions."""
 _WAIT_S = 0.2
@@ -110,15 +113,17 @@ def _first(reader: LogReader, place: LogPartition, offset: int) -> Record:
     raise Temporary(f"{place[0]} [{place[1]}] gives no record", where=reader.where)
 
 
-def holdups(settings: Settings, source: Site, destination: Site, home: Site, now_ms: int) -> list[str]:
-    """Mirrors that an intent waits for, in words: between its source, a destination and its home.
+def holdups(settings: Settings, source: Site, destinations: Iterable[Site], home: Site, now_ms: int) -> list[str]:
+    """Mirrors that an intent waits for, in words: between its source, its destinations and its home.
 
     One whose first missing record is younger than LATE_S is at work. What a cluster would say that does not answer is
-    left out: it is told of elsewhere.
+    left out: it is told of elsewhere. Of many destinations some are looked at: each takes a second.
     """
-    pairs = {(source, destination), (destination, source), (home, destination), (destination, home), (source, home)}
+    pairs = {(source, home): None, (home, source): None}
+    for place in islice(destinations, _LOOKED_MAX):
+        pairs |= dict.fromkeys([(source, place), (place, source), (home, place), (place, home)])
     lines: list[str] = []
-    for origin, site in sorted(pair for pair in pairs if pair[0] != pair[1]):
+    for origin, site in (pair for pair in pairs if pair[0] != pair[1]):
         try:
             lags = flow_lag(settings, origin, site)
         except Transfer2goError:

@@ -257,7 +257,9 @@ class Credit:
                 channels.discard(channel)
                 if not channels:
                     self._of.pop(manifest, None)
-                    self._lapses.pop(manifest, None)
+        # Also of transfers that have nothing outstanding now.
+        kept = {m: n for m, n in self._lapses.items() if self.channel(m.intent.home, LOG, m).key != partition}
+        self._lapses = kept
 
     def lease_end(self, lease: ExpireLease, until_ms: int) -> int:
         """When a request is asked again.

@@ -97,7 +97,7 @@ class MirrorTasks:
         """
         asked = self._asked.get(task.topic, _Asked(0, float("-inf")))
         waited_s = now_s - asked.at_s
-        if waited_s < AGAIN_S[min(max(asked.times - 1, 0), len(AGAIN_S) - 1)] and asked.times:
+        if asked.times and waited_s < AGAIN_S[min(asked.times, len(AGAIN_S)) - 1]:
             return False
         times = asked.times + 1 if waited_s < _FORGIVEN_S else 1
         self._asked[task.topic] = _Asked(times, now_s)

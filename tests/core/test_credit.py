@@ -281,6 +281,16 @@ def test_where_nothing_comes_the_last_bytes_are_asked_for_once_a_lease_and_all_a
     assert (first.manifest, first.bytes) == (other, size)
 
 
+def test_what_is_known_of_lapses_goes_with_the_partition() -> None:
+    credit = credit_of()
+    credit.lapsed(HERE[0], 1)
+    credit.lapsed(THERE[0], 1)
+    credit.drop(0)
+    assert credit._lapses == {THERE[0]: 1}
+    credit.forget(THERE[0], 0)
+    assert credit._lapses == {}
+
+
 def test_a_door_has_no_probe() -> None:
     channel = Channel(x.C, DOOR, 0)
     credit = credit_of({channel: {HERE[0]: 60}})

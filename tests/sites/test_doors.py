@@ -10,7 +10,7 @@ import pytest
 
 from streams.core import records as m
 from streams.core import topics
-from streams.core.channel import DOOR
+from streams.core.channel import DOOR, LOG
 from streams.core.ranges import Ranges
 from tests.sites.blows import Blow, struck, told
 from tests.sites.rig import A, B, Rig, Spot, noise, until
@@ -51,6 +51,20 @@ def test_a_large_file_crosses_by_door_and_its_bytes_are_in_no_topic(rig: Rig, sp
     until(lambda: len(served()) >= 4, "what left by the door is told")
     assert {one.plane for one in served()} == {DOOR}
     rig.audit()
+
+
+def test_an_intent_gets_the_plane_that_it_insists_on(rig: Rig, spot: Spot) -> None:
+    """However small: by door what would go by the log, an empty file too; and by the log as it says."""
+    for plane in (DOOR, LOG):
+        own = Spot(f"{spot.name}-{plane}")
+        files = {own.lfn("small"): noise(100_000, own), own.lfn("empty"): b""}
+        rig.register(files, own.block())
+        handle = rig.publish([own.block()], plane=plane)
+        rig.wait_done(handle)
+        rig.assert_arrived(files)
+        (manifest,) = rig.facts(A, topics.MANIFESTS, key=handle.id)
+        asked = rig.facts(B, topics.requests_to(A), key=manifest.manifest)
+        assert {request.plane for request in asked} == {plane}
 
 
 def test_source_plane(rig: Rig, spot: Spot) -> None:

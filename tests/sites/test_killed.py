@@ -84,7 +84,7 @@ def test_payload_that_waits_for_a_mirror_is_not_sent_again_each_lease(rig: Rig, 
     with struck(rig, spot, lambda: os.kill(mirror, signal.SIGSTOP)) as blow:
         try:
             time.sleep(leases * lease_s + 2)
-            late = holdups(rig.settings(A), A, B, A, time.time_ns() // 1_000_000)
+            late = holdups(rig.settings(A), A, [B], A, time.time_ns() // 1_000_000)
         finally:
             os.kill(mirror, signal.SIGCONT)
     assert any(line.startswith(f"The mirror from {A} to {B} is behind by ") for line in late), late

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,8 +13,9 @@ from dataclasses import dataclass, field
 from streams.client.producer import IntentHandle
 from streams.core import records as m
 from streams.core import topics
+from streams.core.channel import LOG
 from streams.federation import plan
-from tests.sites.rig import B, Ear, NamesWatch, Rig, Spot, completions, noise
+from tests.sites.rig import A, B, Ear, NamesWatch, Rig, Spot, completions, noise
 
 BIG_BYTES = 40_000_000
 RECOVERY_S = 150.0
@@ -26,6 +30,12 @@ class Blow:
     synced: int
     at_s: float = field(default_factory=time.monotonic)
     epoch_s: float = field(default_factory=time.time)
+
+    @classmethod
+    def of(cls, handle: IntentHandle, ear: Ear) -> Blow:
+        """As soon as some of it is synced."""
+        _, progress = ear.until(lambda w: _of(w, handle) and w.verified.size > 300, "some of it is synced at B")
+        return cls(handle, ear, progress.verified.size)
 
     def first_new_progress(self, after_epoch_s: float) -> float:
         """When (epoch) more was synced at B than before the blow, of what was heard after a moment."""
@@ -43,7 +53,51 @@ def _of(message: m.Message, handle: IntentHandle) -> bool:
 
 
 @contextmanager
-def struck(rig: Rig, spot: Spot, strike: Callable[[], object], big_bytes: int = BIG_BYTES) -> Iterator[Blow]:
+def caught(rig: Rig, ear: Ear, publish: Callable[[], IntentHandle]) -> Iterator[Blow]:
+    """A transfer by the log with a part of it synced at B and the rest not: inside, the plane of A stands still.
+
+    The planes take turns to get there, and credit bounds what each does in its turn: however late this process gets
+    its processor, it finds the middle of whatever is larger than the credit. `ear` is `ear_at_destination`'s.
+    """
+    source, destination = rig.plane_pid(f"{A}-worker-0"), rig.plane_pid(f"{B}-worker-0")
+
+    def heard(at: Ear, kind: type) -> None:
+        at.until(lambda w: isinstance(w, kind) and w.manifest.intent == handle.id, kind.__name__)
+
+    with rig.ear(A, topics.CHUNK_EVENTS) as ear_at_source:
+        try:
+            os.kill(destination, signal.SIGSTOP)
+            handle = publish()
+            heard(ear, m.TransferPlanned)
+            os.kill(source, signal.SIGSTOP)
+            os.kill(destination, signal.SIGCONT)
+            heard(ear, m.ChunksRequested)
+            os.kill(destination, signal.SIGSTOP)
+            os.kill(source, signal.SIGCONT)
+            heard(ear_at_source, m.ChunksServed)
+            os.kill(source, signal.SIGSTOP)
+            os.kill(destination, signal.SIGCONT)
+            yield Blow.of(handle, ear)
+        finally:
+            for plane in (source, destination):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(plane, signal.SIGCONT)
+
+
+@contextmanager
+def _running(_: Rig, ear: Ear, publish: Callable[[], IntentHandle]) -> Iterator[Blow]:
+    """As `caught`, of a file so large that it lasts: a door serves only while its plane runs."""
+    yield Blow.of(publish(), ear)
+
+
+def ear_at_destination(rig: Rig) -> Ear:
+    return rig.ear(B, topics.TRANSFERS, topics.requests_to(A), topics.CHUNK_EVENTS)
+
+
+@contextmanager
+def struck(
+    rig: Rig, spot: Spot, strike: Callable[[], object], big_bytes: int = BIG_BYTES, plane: str = LOG
+) -> Iterator[Blow]:
     """Sends a big file and two small ones, strikes in the middle, and holds the outcome to what it must be."""
     files = {
         spot.lfn("big"): noise(big_bytes, spot),
@@ -52,23 +106,23 @@ def struck(rig: Rig, spot: Spot, strike: Callable[[], object], big_bytes: int = 
     }
     rig.register(files, spot.block())
     big = rig.path(B, spot.lfn("big"))
+    in_the_middle = caught if plane == LOG else _running
+    in_the_middle = caught if plane == LOG else _running
     with (
-        rig.ear(B, topics.CHUNK_EVENTS) as ear,
+        ear_at_destination(rig) as ear,
         NamesWatch({rig.path(B, lfn): content for lfn, content in files.items()}) as names,
     ):
-        handle = rig.publish([spot.block()])
-        _, progress = ear.until(lambda w: _of(w, handle) and w.verified.size > 300, "some of the file is synced at B")
-        blow = Blow(handle, ear, progress.verified.size)
-        strike()
-        assert progress.verified.size < big_bytes
-        assert not big.exists(), "the blow came too late: the file was there"
+        with in_the_middle(rig, ear, lambda: rig.publish([spot.block()])) as blow:
+            strike()
+            assert blow.synced < big_bytes
+            assert not big.exists(), "the blow came too late: the file was there"
         yield blow
-        rig.wait_done(handle, RECOVERY_S)
+        rig.wait_done(blow.handle, RECOVERY_S)
         print(f"the whole file was there {time.monotonic() - blow.at_s:.1f} s after the kill")
     rig.assert_arrived(files)
     assert not names.wrong
     assert names.looks > 100
-    said = completions(rig.facts(B, topics.COMPLETIONS, key=handle.id), handle.id)
+    said = completions(rig.facts(B, topics.COMPLETIONS, key=blow.handle.id), blow.handle.id)
     assert len(set(said)) == 1, "a completion said again is the same"
     rig.audit()
 

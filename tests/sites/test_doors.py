@@ -71,7 +71,7 @@ def test_source_plane(rig: Rig, spot: Spot) -> None:
     """Its tickets end with it: its successor offers anew, under the same numbers."""
     worker = rig.part("T1_A-worker-0")
     plane = rig.plane_pid(worker.name)
-    with struck(rig, spot, lambda: os.kill(plane, signal.SIGKILL), BIG_BYTES) as blow:
+    with struck(rig, spot, lambda: os.kill(plane, signal.SIGKILL), BIG_BYTES, DOOR) as blow:
         until(lambda: rig.plane_pid(worker.name) != plane, "another plane runs")
         _by_door(rig, blow)
 
@@ -79,7 +79,7 @@ def test_source_plane(rig: Rig, spot: Spot) -> None:
 def test_destination_plane(rig: Rig, spot: Spot) -> None:
     worker = rig.part(f"{B}-worker-0")
     plane = rig.plane_pid(worker.name)
-    with struck(rig, spot, lambda: os.kill(plane, signal.SIGKILL), BIG_BYTES) as blow:
+    with struck(rig, spot, lambda: os.kill(plane, signal.SIGKILL), BIG_BYTES, DOOR) as blow:
         until(lambda: rig.plane_pid(worker.name) != plane, "another plane runs")
         blow.first_new_progress(blow.epoch_s)
         _by_door(rig, blow)
@@ -88,7 +88,7 @@ def test_destination_plane(rig: Rig, spot: Spot) -> None:
 @pytest.mark.parametrize("name", [f"{A}-worker-0", f"{B}-worker-0"])
 def test_worker(rig: Rig, spot: Spot, name: str) -> None:
     before = rig.part(name)
-    with struck(rig, spot, lambda: rig.kill(name), BIG_BYTES) as blow:
+    with struck(rig, spot, lambda: rig.kill(name), BIG_BYTES, DOOR) as blow:
         told(name, blow, rig.until_back(before))
         _by_door(rig, blow)
 
@@ -96,7 +96,7 @@ def test_worker(rig: Rig, spot: Spot, name: str) -> None:
 def test_bytes_go_on_while_the_mirror_stands_still(rig: Rig, spot: Spot) -> None:
     """All that was offered before comes; the next request waits for the mirror."""
     mirror = rig.part("mirror").pid
-    with struck(rig, spot, lambda: os.kill(mirror, signal.SIGSTOP), BIG_BYTES) as blow:
+    with struck(rig, spot, lambda: os.kill(mirror, signal.SIGSTOP), BIG_BYTES, DOOR) as blow:
         try:
             time.sleep(1)  # what it had sent is there now
             (manifest,) = rig.facts(B, topics.remote(A, topics.MANIFESTS), key=blow.handle.id)

@@ -7,6 +7,7 @@ the window and fences nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -23,6 +24,8 @@ QUIET = ("aiokafka", "faust.tables", "faust.stores", "faust.transport", "faust.a
 """Their INFO is a page per rebalance; what they warn of is shown."""
 STALL_S = 4.0
 """Longer than any turn, shorter than a session (10 s)."""
+LOOK_S, QUIET_S = 0.05, 1.0
+"""Between looks of the guard while there are turns, and the most while there are none."""
 GC_THRESHOLDS = (20_000, 20, 50)
 """Allocations before a collection of the youngest, and collections of each generation before one of the next."""
 SWITCH_S = 0.0005
@@ -70,20 +73,32 @@ class StallGuard:
 
     def __init__(self) -> None:
         self.longest_s = 0.0
-        """The longest that the loop kept a tick waiting since the tables were last recovered."""
+        """The longest that the loop kept a look waiting since the tables were last recovered."""
         self._last: float | None = None
+        self._due_s = float("inf")
+        """When the loop should have come to the next look."""
+        self._turn = asyncio.Event()
 
     def check(self) -> None:
-        """Called at every turn: exits when the last tick is too long ago."""
-        if self._last is not None and (stood := time.monotonic() - self._last) > STALL_S:
+        """Called at the beginning of every turn: exits when the last look is too long ago."""
+        now = time.monotonic()
+        if self._last is not None and (stood := now - self._last - QUIET_S) > STALL_S:
             die("stood still; another worker may own these partitions", seconds=round(stood, 1))
+        if not self._turn.is_set():
+            self._turn.set()
+            self._due_s = min(self._due_s, now + LOOK_S)
 
-    async def tick(self, every_s: float = 0.05) -> NoReturn:
-        """Runs for ever beside the agents."""
+    async def tick(self) -> NoReturn:
+        """Looks for ever, beside the agents: each 50 ms while there are turns, since a look costs a loop its sleep."""
         while True:
             self.check()
             now = time.monotonic()
-            if self._last is not None:
-                self.longest_s = max(self.longest_s, now - self._last - every_s)
+            self.longest_s = max(self.longest_s, now - self._due_s)
             self._last = now
-            await asyncio.sleep(every_s)
+            self._turn.clear()
+            self._due_s = now + LOOK_S
+            await asyncio.sleep(LOOK_S)
+            if not self._turn.is_set():
+                self._due_s = time.monotonic() + QUIET_S
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._turn.wait(), QUIET_S)

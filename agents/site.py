@@ -47,8 +47,8 @@ CHANGELOG_SEGMENT_BYTES = 32 * 1024 * 1024
 """Small, since compaction passes by the segment that is written to, and a take-over reads it all."""
 CHANGELOG_LINGER_S = 0.05
 """Nobody waits for a changelog but the next commit, once a second: fewer requests, of more partitions each."""
-TICK_S = 0.25
-"""Due rows are asked this often at least; at once when something falls due at once."""
+TICK_S = 1.0
+"""Due rows are looked for this often at least: at once when one falls due, and the clock may be set forward."""
 
 
 @cache
@@ -198,9 +198,12 @@ class SiteWorker:
         """Asks due rows for ever, in slices; what the environment breaks ends the process."""
         while True:
             due = self.scheduler.next_due_ms()
-            wait_s = TICK_S if due is None else min(TICK_S, max(0.0, (due - wall_ms()) / 1000))
+            now_ms = wall_ms()
+            wait_s = TICK_S if due is None else min(TICK_S, max(0.0, (due - now_ms) / 1000))
+            self.scheduler.looks_at_ms = now_ms + int(wait_s * 1000)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.scheduler.soon.wait(), wait_s)
+            self.guard.check()
             try:
                 while self.dispatcher.tick():
                     await asyncio.sleep(SLICE_S)  # as long for hearing as for asking, or neither would come to an end

@@ -97,7 +97,9 @@ class Scheduler:
         credit_bytes = {LOG: policy.credit_bytes, DOOR: policy.door_credit_bytes}
         self.credit = Credit(credit_bytes, int(policy.lease_s * 1000), partitions)
         self.soon = asyncio.Event()
-        """Set when something fell due at once."""
+        """Set when something falls due before `looks_at_ms`."""
+        self.looks_at_ms = 0
+        """When whoever waits for `soon` looks again by himself; what is due at once is due before it."""
         self.asked: dict[ManifestId, int] = {}
         """Since when the oldest open request of a transfer waits."""
         self._slice_end_s = 0.0
@@ -410,5 +412,5 @@ class Scheduler:
             return
         owned.at[key] = at_ms
         heapq.heappush(owned.due, (at_ms, key))
-        if at_ms <= self.now_ms() and owned.awake:
+        if owned.awake and (at_ms < self.looks_at_ms or at_ms <= self.now_ms()):
             self.soon.set()

@@ -560,6 +560,15 @@ def test_what_is_due_at_once_wakes_the_loop() -> None:
     assert scheduler.soon.is_set()
 
 
+def test_what_is_due_before_the_loop_would_look_wakes_it() -> None:
+    scheduler, _ = scheduler_of([1_000])
+    scheduler.looks_at_ms = 1_500
+    scheduler._at(3, "later", 1_500)
+    assert not scheduler.soon.is_set()
+    scheduler._at(3, "sooner", 1_499)
+    assert scheduler.soon.is_set()
+
+
 def test_the_loop_sleeps_again_when_all_that_was_due_is_asked_and_not_before() -> None:
     rig = Rig()
     rig.hear(x.planned(x.written()), x.body(), x.decided())

@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, Message
 from mode.utils.queues import FlowControlEvent
 
+from agents import membership
 from agents.deliveries import Deliveries
 from agents.process import die
 
@@ -49,8 +51,18 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self.position_no += 1
         self._positioned_s = time.monotonic()
 
+    async def on_start(self) -> None:
+        await super().on_start()
+        if not self.app.client_only:
+            await membership.succeed(self._datadir, self._ensure_consumer()._coordinator)
+
+    @property
+    def _datadir(self) -> Path:
+        return Path(self.app.conf.datadir)
+
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         self._positioned()
+        membership.note(self._datadir, self._ensure_consumer()._coordinator)
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:

@@ -7,6 +7,7 @@ The audit afterwards allows facts said twice and no gap.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 
@@ -31,6 +32,8 @@ def test_destination_worker(rig: Rig, spot: Spot) -> None:
     with struck(rig, spot, lambda: rig.kill(before.name)) as blow:
         told(before.name, blow, rig.until_back(before))
         assert {p.attempt for p in blow.ear.messages(m.TransferProgress)} == {1}, "the same part files go on"
+    said = (rig.state / "logs" / f"{before.name}.log").read_text()
+    assert re.search(r"the worker before this one left its group.*NoError", said), "its session is not waited for"
 
 
 def test_destination_plane(rig: Rig, spot: Spot) -> None:

@@ -1,7 +1,10 @@
-"""What Faust lacks (docs/PLATFORM.md): a flush that flushes, a death that is one. What it hears is consumer.py's.
+"""What Faust lacks (docs/PLATFORM.md): a flush that flushes, a death that is one, a start without a sleep.
+
+What it hears is consumer.py's.
 
 a changelog produce slower than 0.1 s let the offset be committed ahead      → `flush` waits for the last one
 a producer that died, or any crashed service, committed past what it lost    → the process exits at once (75)
+a second is slept before tables are opened, for agents that declare some late → they are opened at once: ours stand
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import sys
 from typing import Any
 
 import faust
+from faust.tables.manager import TableManager
 from faust.transport.producer import ProducerBuffer
 
 from agents import consumer
@@ -46,10 +50,17 @@ class DurableApp(faust.App):  # type: ignore[misc]
         die("the worker crashed", why=f"{type(reason).__name__}: {reason}")
 
 
+async def _open_tables(self: TableManager) -> None:
+    if not self.should_stop:
+        await self._update_channels()
+        await self.recovery.start()
+
+
 def install() -> None:
-    """Replaces the flush of every producer buffer and the consumers, and has the loop go before other threads; once per
-    process.
+    """Replaces the flush of every producer buffer, the consumers and the start of the tables, and has the loop go
+    before other threads; once per process.
     """
     sys.setswitchinterval(SWITCH_S)
     ProducerBuffer.flush, ProducerBuffer._send_pending = _flush, _send_counted
+    TableManager.on_start = _open_tables
     consumer.install()

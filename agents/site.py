@@ -164,7 +164,7 @@ class SiteWorker:
             self._loop.call_soon_threadsafe(self.dispatcher.plane_restarted)
 
     def open(self) -> None:
-        """Take the data directory and see that the topics are there; blocks. Before anything of Faust's starts.
+        """Take the data directory, see that the topics are there, start plane and view; blocks. Before Faust starts.
 
         Raises NeverWorks when another worker has the directory, or topics or settings do not fit; else Temporary.
         """
@@ -174,14 +174,14 @@ class SiteWorker:
         admin.check(settings, [settings.here])
         admin.create_topics(settings, settings.here, self.changelogs)
         self.publisher.open()
+        self.keeper.start()  # a plane takes as long to start as Faust does to join and recover
+        self.view.start()
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.api.start()
         self.completions.start()
         self.catalogue_tasks.start()
-        self.keeper.start()
-        self.view.start()
         await asyncio.to_thread(self._refuse_other_registry)
 
     def _refuse_other_registry(self) -> None:

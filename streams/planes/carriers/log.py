@@ -2,8 +2,10 @@
 
 That is which partitions, from where on, and whom a record concerns. What a record means is not known here.
 
-Only the payload thread touches the consumer: `offsets_for_times` never returns while another thread polls (seen with
-2.16.1). `assign` returns when it is known where each partition begins, so that what is asked for afterwards cannot be
+Only the payload thread touches the consumers: `offsets_for_times` never returns while another thread polls (seen with
+2.16.1). Where topics begin and end is asked by a consumer of its own, that fetches nothing: a broker answers a
+connection's requests one by one, and each question would stand behind a fetch that waits for news (a worker that was
+started again read payload 8 s later). `assign` returns when it is known where each partition begins, so that what is asked for afterwards cannot be
 missed. A record of a transfer that is not open here yet is passed over and remembered: when it opens, the reader goes
 back to the first one.
 """
@@ -69,6 +71,7 @@ class PayloadReader:
         self._consumer: Consumer = client.make_consumer(
             {**config, "enable.partition.eof": False, "fetch.wait.max.ms": FETCH_WAIT_MS}
         )
+        self._asking: Consumer = client.make_consumer(config)
         self._changes: deque[_Change] = deque()
         self._rewinds: deque[bytes] = deque()
         self._next: dict[LogPartition, int] = {}
@@ -154,10 +157,10 @@ class PayloadReader:
         if not new:
             return begins
         try:
-            found = self._consumer.offsets_for_times([TopicPartition(topic, p, _LATEST) for p in new], RESOLVE_S)
+            found = self._asking.offsets_for_times([TopicPartition(topic, p, _LATEST) for p in new], RESOLVE_S)
             timed = [TopicPartition(topic, p, at) for p, at in new.items() if at is not None]
             if timed:
-                found += self._consumer.offsets_for_times(timed, RESOLVE_S)
+                found += self._asking.offsets_for_times(timed, RESOLVE_S)
         except KafkaException as error:
             if error.args[0].code() not in _UNKNOWN:
                 raise

@@ -28,7 +28,7 @@ def receiver(tmp_path: Path) -> Receiver:
 
 def heir_of(receiver: Receiver) -> Receiver:
     """Of a plane that ended: the kernel let go of its locks."""
-    receiver.half.keep({})
+    receiver.half.leave(range(64))
     return receiver.crash()
 
 
@@ -112,7 +112,7 @@ def test_verified_entries_that_are_gone_lose_the_attempt(receiver: Receiver) -> 
         assert lost.reason.failure_class is FailureClass.TRANSIENT
         assert "verified entries are gone" in lost.reason.text
         heir.open(body, 2)
-        heir.half.keep({})
+        heir.half.leave(range(64))
 
 
 def test_what_an_earlier_landing_sealed_is_told_on(receiver: Receiver) -> None:
@@ -126,7 +126,7 @@ def test_what_an_earlier_landing_sealed_is_told_on(receiver: Receiver) -> None:
     other.open(body)
     other.take([record(body, 1, TABLES["/store/d/b.root"], 0, 300)])
     other.sync()
-    other.half.keep({})
+    other.half.leave(range(64))
     receiver.open(body, verified=other.last(TransferProgress).verified)
     receiver.take([record(body, 1, TABLES["/store/d/b.root"], 300, 700)])
     receiver.sync()

@@ -260,7 +260,7 @@ def test_a_stop_ends_an_opening_that_is_under_way(
     assert not (receiver.root / "store/steps/0").exists()
 
 
-@pytest.mark.parametrize("gone", ["forget", "keep"])
+@pytest.mark.parametrize("gone", ["forget", "leave"])
 def test_an_opening_that_concerns_nobody_any_more_ends_without_a_word(
     receiver: Receiver, begun: tuple[ManifestWritten, Iterator[None]], gone: str
 ) -> None:
@@ -268,7 +268,7 @@ def test_an_opening_that_concerns_nobody_any_more_ends_without_a_word(
     if gone == "forget":
         receiver.half.forget(body.manifest)
     else:
-        receiver.half.keep({})
+        receiver.half.leave(range(64))
     assert list(steps) == []
     receiver.sync()
     assert receiver.told == []
@@ -427,7 +427,8 @@ def test_waiting_openings_have_a_bound_and_it_is_said_once(
     assert len(caplog.records) == 1
 
 
-def test_assignments_that_wait_become_one_that_keeps_what_all_keep() -> None:
+def test_assignments_that_wait_become_the_last_which_leaves_what_any_of_them_took_away() -> None:
+    """What came, also what was given one by one while another was carried out, is nobody else's."""
     assignments, seen = Assignments(), []
     for partitions in ({0: None, 1: None, 2: 5}, {1: None}, {1: None, 2: None, 3: 7}):
         assignments.put(Assign(partitions))
@@ -436,8 +437,8 @@ def test_assignments_that_wait_become_one_that_keeps_what_all_keep() -> None:
         seen.append(("assign", partitions))
         assignments.close()
 
-    assignments.run(lambda kept: seen.append(("keep", kept)), assign)  # type: ignore[arg-type]
-    assert seen == [("keep", {1}), ("assign", {1: None, 2: None, 3: 7})]
+    assignments.run(lambda left: seen.append(("leave", left)), assign)  # type: ignore[arg-type]
+    assert seen == [("leave", {0, 2}), ("assign", {1: None, 2: None, 3: 7})]
     assert assignments.done == assignments.ordered == 3
 
 
@@ -528,17 +529,19 @@ def test_a_file_of_the_right_name_and_size_is_known_to_be_read_back(receiver: Re
 
 def test_an_assignment_that_failed_is_carried_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streams.planes.host.order_queues.AGAIN_S", 0.01)
-    assignments, kept, given = Assignments(), list[set[int]](), list[dict[int, int | None]]()
+    assignments, left, given = Assignments(), list[frozenset[int]](), list[dict[int, int | None]]()
 
-    def keep(partitions: set[int]) -> None:
-        kept.append(partitions)
-        if len(kept) == 1:
+    def leave(partitions: frozenset[int]) -> None:
+        left.append(partitions)
+        if len(left) == 2:
             raise OSError("no descriptor left")
 
-    thread = threading.Thread(target=assignments.run, args=(keep, given.append))
+    thread = threading.Thread(target=assignments.run, args=(leave, given.append))
     thread.start()
     assignments.put(Assign({1: None, 2: None}))
     wait_until(lambda: assignments.done == 1)
-    assert (kept, given) == ([{1, 2}, {1, 2}], [{1: None, 2: None}])
+    assignments.put(Assign({1: None}))
+    wait_until(lambda: assignments.done == 2)
+    assert (left, given) == ([frozenset(), {2}, {2}], [{1: None, 2: None}, {1: None}])
     assignments.close()
     thread.join(10)

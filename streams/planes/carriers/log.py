@@ -5,9 +5,9 @@ That is which partitions, from where on, and whom a record concerns. What a reco
 Only the payload thread touches the consumers: `offsets_for_times` never returns while another thread polls (seen with
 2.16.1). Where topics begin and end is asked by a consumer of its own, that fetches nothing: a broker answers a
 connection's requests one by one, and each question would stand behind a fetch that waits for news (a worker that was
-started again read payload 8 s later). `assign` returns when it is known where each partition begins, so that what is asked for afterwards cannot be
-missed. A record of a transfer that is not open here yet is passed over and remembered: when it opens, the reader goes
-back to the first one.
+started again read payload 8 s later). `assign` returns when it is known where each partition begins, so that what is
+asked for afterwards cannot be missed. A record of a transfer that is not open here yet is passed over and remembered:
+when it opens, the reader goes back to the first one.
 """
 
 from __future__ import annotations

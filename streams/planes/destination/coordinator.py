@@ -216,11 +216,11 @@ class DestinationPlane:
         if opening is not None:
             opening.release(_GONE, discard=False)
 
-    def keep(self, partitions: Container[int]) -> None:
-        """Let go of the transfers of other partitions: another worker's plane writes them now."""
+    def leave(self, partitions: Container[int]) -> None:
+        """Let go of the transfers of partitions: another worker's plane writes them now."""
 
         def elsewhere(key: bytes) -> bool:
-            return partition_of(key, self._partitions) not in partitions
+            return partition_of(key, self._partitions) in partitions
 
         with self._table:
             moved = [key for key in self._openings if elsewhere(key)]

@@ -212,7 +212,7 @@ class Child:
         for side in self.sides():
             for name, work in side.threads():
                 _thread(name, work)
-        _thread("assign", partial(self.assignments.run, destination.keep, *(one.assign for one in self.receivers)))
+        _thread("assign", partial(self.assignments.run, destination.leave, *(one.assign for one in self.receivers)))
 
     def sides(self) -> Iterator[CarrierSide]:
         if self.destination is not None:

@@ -47,25 +47,33 @@ class _OrderQueue:
 
 
 class Assignments(_OrderQueue):
-    """Assign orders. Those that come while one is carried out become one: it keeps what all of them keep."""
+    """Assign orders. Those that come while one is carried out become one, the last; what any took away is left.
+
+    What is ordered of a partition that one gives may come before it is carried out; so it is not what all give that
+    counts (of a worker that woke 8 partitions one by one, the first opening was let go as another worker's, and came
+    again 10 s later).
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._newest: Assign | None = None
-        self._kept: set[int] = set()
+        self._given: frozenset[int] = frozenset()
+        """Partitions of the order that was put last."""
+        self._left: frozenset[int] = frozenset()
+        """Partitions that were taken away and are not left yet."""
         self.ordered = 0
         self.done = 0
         """Two counts: of orders put, and of those carried out."""
 
     def put(self, order: Assign) -> None:
         with self._wake:
-            kept = set(order.partitions)
-            self._kept = kept if self._newest is None else self._kept & kept
-            self._newest = order
+            given = frozenset(order.partitions)
+            self._left |= self._given - given
+            self._newest, self._given = order, given
             self.ordered += 1
             self._wake.notify_all()
 
-    def run(self, keep: Callable[[set[int]], None], *assigns: Callable[[dict[int, int | None]], None]) -> None:
+    def run(self, leave: Callable[[frozenset[int]], None], *assigns: Callable[[dict[int, int | None]], None]) -> None:
         """A thread: until `close`."""
         while True:
             with self._wake:
@@ -73,17 +81,17 @@ class Assignments(_OrderQueue):
                     self._wake.wait()
                 if not self._running:
                     return
-                order, kept, number = self._newest, self._kept, self.ordered
-                self._newest = None
+                order, left, number = self._newest, self._left, self.ordered
+                self._newest, self._left = None, frozenset()
             assert order is not None
             try:
-                keep(kept)
+                leave(left)
                 for assign in assigns:
                     assign(order.partitions)
             except Exception:
                 log.exception("an assignment was not carried out as a whole, and is tried again")
                 with self._wake:
-                    self._kept = kept if self._newest is None else self._kept & kept
+                    self._left |= left
                     self._newest = self._newest or order
                     if self._running:
                         self._wake.wait(AGAIN_S)

@@ -12,6 +12,7 @@ from streams.core import commands as c
 from streams.core import records as m
 from streams.core.channel import DOOR, LOG
 from streams.core.completion import completion
+from streams.core.door_rests import DoorRests, rest_ms
 from streams.core.intent import IntentRow
 from streams.core.intent import State as IntentState
 from streams.core.manifest import ManifestIndex
@@ -19,9 +20,6 @@ from streams.core.names import ManifestId, Site, Text
 from streams.core.policy import Policy
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.transfer import STOPPED, SourceRow, State, TransferRow
-
-DOUBLED_MAX = 30
-"""A door's rest doubles at most so often: no number of failures may be more than a time can be."""
 
 
 def _reason(text: str, scope: m.Scope = m.Scope.POLICY, phase: str = "decide") -> m.Reason:
@@ -123,11 +121,19 @@ def owed_intent(row: IntentRow, here: Site, policy: Policy, *, replan: Ranges = 
 
 
 def owed_transfer(
-    row: TransferRow, manifest: ManifestIndex | None, here: Site, policy: Policy, *, part_here: bool, now_ms: int
+    row: TransferRow,
+    manifest: ManifestIndex | None,
+    here: Site,
+    policy: Policy,
+    *,
+    part_here: bool,
+    now_ms: int,
+    rests: DoorRests | None = None,
 ) -> list[c.Owed]:
     """What the destination owes for a transfer. `part_here`: the worker's present plane has opened the part.
 
     `now_ms`: only a door that rests asks for the time: until it may be tried again, its site is asked by the log.
+    `rests`: what other transfers saw of doors.
     """
     if row.state in (State.NEW, State.CLOSED) or manifest is None:
         return []
@@ -150,11 +156,11 @@ def owed_transfer(
     if not out and (row.verified | row.excused(manifest)).covers(0, row.total):
         # Everything is on disk and nothing sealed it, or the seal was not heard: opening again finds out.
         return [c.Owed(part)]
-    return [*out, *_requests(row, manifest, policy, now_ms)]
+    return [*out, *_requests(row, manifest, policy, now_ms, rests)]
 
 
 def _carrier(
-    row: TransferRow, source: SourceRow, manifest: ManifestIndex, policy: Policy, now_ms: int
+    row: TransferRow, source: SourceRow, manifest: ManifestIndex, policy: Policy, now_ms: int, rests: DoorRests | None
 ) -> tuple[str, int]:
     """By which carrier a holder is asked, and from when on (ms).
 
@@ -166,14 +172,15 @@ def _carrier(
             return LOG, 0
     elif row.plane != DOOR:
         return row.plane, 0
-    rested_ms = 0
+    rested_ms = rests.until_ms(source.source) if rests is not None else 0
     if source.door_failures:
-        doubled = min(source.door_failures - 1, DOUBLED_MAX)
-        rested_ms = source.door_failed_at_ms + int(1000 * min(policy.door_rest_max_s, policy.door_rest_s * 2**doubled))
+        rested_ms = max(rested_ms, source.door_failed_at_ms + rest_ms(source.door_failures, policy))
     return (LOG, 0) if row.plane is None and now_ms < rested_ms else (DOOR, rested_ms)
 
 
-def _requests(row: TransferRow, manifest: ManifestIndex, policy: Policy, now_ms: int) -> list[c.Owed]:
+def _requests(
+    row: TransferRow, manifest: ManifestIndex, policy: Policy, now_ms: int, rests: DoorRests | None
+) -> list[c.Owed]:
     """The next numbered request to each holder that has a place free, the earliest due first.
 
     What a holder could not read is asked for again `source_retry_s` after it said so, and meanwhile the rest is.
@@ -195,7 +202,7 @@ def _requests(row: TransferRow, manifest: ManifestIndex, policy: Policy, now_ms:
             theirs = theirs - again
             groups.append((max(failed_ms, unread.at_ms + retry_ms), again))
         number = max(source.requested, source.expired) + 1
-        plane, from_ms = _carrier(row, source, manifest, policy, now_ms)
+        plane, from_ms = _carrier(row, source, manifest, policy, now_ms, rests)
         size_max = policy.door_request_bytes if plane == DOOR else policy.request_bytes
         for due_ms, ranges in ((failed_ms, theirs), *groups):
             first = ranges.first(max(1, size_max // manifest.unit_bytes))

@@ -22,6 +22,7 @@ from streams.core import commands as c
 from streams.core import records as m
 from streams.core.channel import DOOR, LOG, Channel
 from streams.core.credit import Credit
+from streams.core.door_rests import DoorRests
 from streams.core.intent import IntentRow
 from streams.core.manifest import ManifestIndex
 from streams.core.names import IntentId, ManifestId, Site
@@ -96,6 +97,7 @@ class Scheduler:
         self.admission = Admission()
         credit_bytes = {LOG: policy.credit_bytes, DOOR: policy.door_credit_bytes}
         self.credit = Credit(credit_bytes, int(policy.lease_s * 1000), partitions)
+        self.door_rests = DoorRests(policy)
         self.soon = asyncio.Event()
         """Set when something falls due before `looks_at_ms`."""
         self.looks_at_ms = 0
@@ -228,7 +230,8 @@ class Scheduler:
                 self.fall_due(partition, row.manifest)
             return
         part_here = row.manifest in self.admission.opened
-        owed = owed_transfer(row, index, self.here, self.policy, part_here=part_here, now_ms=self.now_ms())
+        now_ms, rests = self.now_ms(), self.door_rests
+        owed = owed_transfer(row, index, self.here, self.policy, part_here=part_here, now_ms=now_ms, rests=rests)
         requests = [o for o in owed if isinstance(o.command, c.RequestChunks)]
         others = [o for o in owed if not isinstance(o.command, c.RequestChunks) and self._has_room(row, o, partition)]
         self._carry_out(partition, row.manifest, others)
@@ -302,6 +305,8 @@ class Scheduler:
             held[channel] = size_before + size, items_before + items
 
         for source in row.sources:
+            if source.door_failures:
+                self.door_rests.note(source.source, source.door_failed_at_ms, row.manifest)
             for asked in source.outstanding:
                 to_come = asked.to_come(index) - row.verified if index is not None else asked.ranges
                 items = index.line.count_in(to_come) if index is not None else 1

@@ -13,6 +13,7 @@ from streams.core import intent as intents
 from streams.core import records as m
 from streams.core import transfer as transfers
 from streams.core.channel import DOOR, LOG
+from streams.core.door_rests import DoorRests
 from streams.core.manifest import Manifest, digest
 from streams.core.names import ManifestId, Site
 from streams.core.owed import owed_intent, owed_transfer, report, waits_for
@@ -398,6 +399,22 @@ def test_a_door_that_fails_rests_longer_each_time_and_the_log_takes_over(ends: s
         assert owed.due_ms <= at_ms, "at once"
         at_ms += rest_ms
         assert ways(row, at_ms, policy) == [(DOOR, 100)]
+
+
+def test_a_door_that_failed_others_rests_for_a_transfer_that_never_tried_it() -> None:
+    policy = replace(POLICY, door_bytes_min=1, door_request_bytes=100)
+    rests = DoorRests(policy)
+    rests.note(x.C, 1_000, x.MANIFEST)
+    row = transfers.fold(transfers.fold(None, x.planned(ONE, doors=(x.C,)), LINE), x.opened(), LINE)
+    insists = transfers.fold(transfers.fold(None, x.planned(ONE, plane=DOOR), LINE), x.opened(), LINE)
+
+    def asked(row: transfers.TransferRow, now_ms: int) -> list[tuple[str, int]]:
+        owed = owed_transfer(row, LINE, x.B, policy, part_here=True, now_ms=now_ms, rests=rests)
+        return [(o.command.plane, o.due_ms) for o in owed if isinstance(o.command, c.RequestChunks)]
+
+    assert [plane for plane, _ in asked(row, 5_999)] == [LOG]
+    assert [plane for plane, _ in asked(row, 6_000)] == [DOOR]
+    assert asked(insists, 5_999) == [(DOOR, 6_000)]
 
 
 def test_an_intent_that_insists_on_doors_waits_for_one_that_rests() -> None:

@@ -91,6 +91,27 @@ def test_carriers_share_no_credit_and_a_request_names_its_own() -> None:
     assert [rig.scheduler.credit.outstanding(Channel(x.C, carrier, key)) for carrier in (LOG, DOOR)] == [100, 100]
 
 
+def test_a_door_that_failed_one_transfer_rests_for_the_others_of_its_site() -> None:
+    policy = replace(SMALL, door_bytes_min=1, door_request_bytes=50, door_credit_bytes=1_000, credit_bytes=1_000)
+    rig = Rig(policy=policy)
+    first, second, third = same_lane(3, lengths=(150,))
+
+    def asked(written: m.ManifestWritten) -> m.ChunksRequested:
+        """What is asked for as soon as the part is open."""
+        rig.hear(x.planned(written, doors=(x.C,)))
+        rig.opened(written.manifest)
+        (request,) = [r for r in rig.take(m.ChunksRequested) if r.manifest == written.manifest]
+        return request
+
+    request = asked(first)
+    assert request.plane == DOOR
+    failed = x.source_failed(request.request_no, at_ms=rig.now_ms, plane=DOOR)
+    rig.hear(request, replace(failed, manifest=first.manifest))
+    assert asked(second).plane == LOG, "it need not find out by itself"
+    rig.after(policy.door_rest_s)
+    assert asked(third).plane == DOOR
+
+
 def test_a_request_in_flight_to_the_log_uses_credit_too() -> None:
     """A row that is folded between sending and hearing its own request does not give that request's credit away."""
     rig = Rig(policy=SMALL)

@@ -107,6 +107,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "streams.core.names",
         "streams.core.policy",
     },
+    "streams.core.door_rests": {"streams.core.names", "streams.core.policy"},
     # Its decision is a record.
     # Readers: destinations that keep nothing. Their rows know the intent's and the manifest's, and no other machine's.
     "streams.core.readers": FACTS
@@ -264,6 +265,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # What a worker answers of its views: in threads of its own, beside the rest.
     "streams.worker.api": {"streams.client", "streams.settings", "streams.views", "structlog"} | ANY_CORE,
     "agents.dead_letters": {"streams.core", "streams.errors", "structlog"},
+    # What Faust's client of Kafka has no word for.
+    "agents.membership": {"aiokafka", "structlog"},
     "agents": {"faust", "mode", "structlog", "streams"},
 }
 NEVER = {

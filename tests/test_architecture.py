@@ -94,6 +94,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "streams.core.channel",
         "streams.core.commands",
         "streams.core.completion",
+        "streams.core.door_rests",
         "streams.core.intent",
         "streams.core.manifest",
         "streams.core.policy",

@@ -91,9 +91,9 @@ class DoorConnection(Closing):
     def close(self) -> None:
         self._socket.close()
 
-    def ask(self, word: str, start: int, stop: int) -> None:
-        """Ask, with a ticket's word, for `[start, stop)` of its line; it comes behind what was asked before."""
-        self._send(heads.request(LINE, self.where, word, start, stop))
+    def ask(self, token: str, start: int, stop: int) -> None:
+        """Ask, with a ticket's token, for `[start, stop)` of its line; it comes behind what was asked before."""
+        self._send(heads.request(LINE, self.where, token, start, stop))
         self._asked.append((start, stop))
 
     def receive(self, buffer: memoryview, sink: Sink) -> None:
@@ -118,9 +118,9 @@ class DoorConnection(Closing):
                 raise fault
             at += count
 
-    def sums(self, word: str, start: int, stop: int) -> list[BlockSums]:
+    def sums(self, token: str, start: int, stop: int) -> list[BlockSums]:
         """Of the blocks of `[start, stop)`, which is of one item and starts at a block of it."""
-        self._send(heads.request(SUMS, self.where, word, start, stop))
+        self._send(heads.request(SUMS, self.where, token, start, stop))
         answer = self._head()
         if answer.status != 200:
             self._refused(answer)

@@ -18,7 +18,7 @@ END = b"\r\n\r\n"
 _RANGE = re.compile(rb"bytes=([0-9]{1,19})-([0-9]{1,19})")
 _CONTENT_RANGE = re.compile(rb"bytes ([0-9]{1,19})-([0-9]{1,19})/(?:[0-9]{1,19}|\*)")
 _LENGTH = re.compile(rb"[0-9]{1,19}")
-_WORD = re.compile(r"[A-Za-z0-9_-]{20,100}")
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{20,100}")
 _ONCE = (b"authorization", b"content-length", b"content-range", b"host", b"range", b"transfer-encoding")
 _REASONS = {
     200: "OK",
@@ -50,7 +50,7 @@ class Asked:
 
     what: str
     lfn: str
-    word: str
+    token: str
     """The ticket's; "" where none was shown."""
     span: tuple[int, int] | None
     head_only: bool
@@ -111,14 +111,14 @@ def parse_request(head: bytes) -> Asked:
         raise BadHead(400, f"{found.twice.decode()} is said twice")
     if b"transfer-encoding" in found.headers or found.headers.get(b"content-length", b"0") != b"0":
         raise BadHead(400, "a request has no body here")
-    what, lfn, word = _target(found.target)
+    what, lfn, token = _target(found.target)
     shown = found.headers.get(b"authorization", b"").decode("latin-1")
     if shown.startswith("Bearer "):
-        word = shown.removeprefix("Bearer ").strip()
+        token = shown.removeprefix("Bearer ").strip()
     return Asked(
         what,
         lfn,
-        word if _WORD.fullmatch(word) else "",
+        token if _TOKEN.fullmatch(token) else "",
         _span(found.headers.get(b"range")),
         method == b"HEAD",
         _goes_on(found, parser.get_http_version()),
@@ -149,10 +149,10 @@ def _span(header: bytes | None) -> tuple[int, int] | None:
     return int(found[1]), int(found[2]) + 1
 
 
-def request(target: str, host: str, word: str, start: int, stop: int) -> bytes:
+def request(target: str, host: str, token: str, start: int, stop: int) -> bytes:
     """The head of a request for `[start, stop)`."""
     return (
-        f"GET {target} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {word}\r\n"
+        f"GET {target} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n"
         f"Range: bytes={start}-{stop - 1}\r\n\r\n"
     ).encode("ascii")
 

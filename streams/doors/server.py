@@ -244,7 +244,7 @@ class _Connection:
 
     def _answer_asked(self, asked: Asked, sending: Sending) -> None:
         tickets = self._door.tickets
-        ticket = tickets.enter(asked.word) if asked.word else None
+        ticket = tickets.enter(asked.token) if asked.token else None
         if ticket is None:
             return self._refuse(asked, 401, "no ticket opens this, or it has ended")
         try:

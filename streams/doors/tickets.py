@@ -63,7 +63,7 @@ class Tickets:
         destination: Destination,
         over: Callable[[Ticket], None],
     ) -> str | None:
-        """The word that opens these ranges; None where there is no room for so many items now.
+        """The token that opens these ranges; None where there is no room for so many items now.
 
         ValueError for ranges that the items do not own: a request that no gate would pass.
         """
@@ -72,19 +72,19 @@ class Tickets:
         owned = sum(length for start, stop in ranges for _, _, length in ticket.line.pieces(start, stop))
         if owned != ranges.size:
             raise ValueError(f"the items own {owned} of {ranges.size} positions")
-        word = secrets.token_urlsafe(32)
+        token = secrets.token_urlsafe(32)
         with self._lock:
             if self._items + len(items) > ITEMS_MAX:
                 return None
             self._items += len(items)
-            self._tickets[word] = ticket
-        return word
+            self._tickets[token] = ticket
+        return token
 
-    def enter(self, word: str) -> Ticket | None:
-        """The ticket, for one answer; `leave` follows. None for a word that opens nothing, or nothing more."""
+    def enter(self, token: str) -> Ticket | None:
+        """The ticket, for one answer; `leave` follows. None for a token that opens nothing, or nothing more."""
         now_s = self._clock()
         with self._lock:
-            ticket = self._tickets.get(word)
+            ticket = self._tickets.get(token)
             if ticket is None or self._is_over(ticket, now_s):
                 return None
             ticket.using += 1
@@ -104,10 +104,10 @@ class Tickets:
             self._using -= 1
             ticket.used_s = self._clock()
 
-    def end(self, word: str) -> None:
+    def end(self, token: str) -> None:
         """Let nothing more leave on it; an answer that is under way ends at its next step."""
         with self._lock:
-            ticket = self._take(word)
+            ticket = self._take(token)
         if ticket is not None:
             ticket.over(ticket)
 
@@ -115,8 +115,8 @@ class Tickets:
         """End what is over by itself. To be called every few seconds."""
         now_s = self._clock()
         with self._lock:
-            due = [word for word, ticket in self._tickets.items() if self._is_over(ticket, now_s)]
-            ended = [ticket for word in due if (ticket := self._take(word)) is not None]
+            due = [token for token, ticket in self._tickets.items() if self._is_over(ticket, now_s)]
+            ended = [ticket for token in due if (ticket := self._take(token)) is not None]
         for ticket in ended:
             ticket.over(ticket)
 
@@ -134,8 +134,8 @@ class Tickets:
         unused_s = UNUSED_S if ticket.ranges - ticket.sent else SENT_S
         return not ticket.using and now_s - ticket.used_s >= unused_s
 
-    def _take(self, word: str) -> Ticket | None:
-        ticket = self._tickets.pop(word, None)
+    def _take(self, token: str) -> Ticket | None:
+        ticket = self._tickets.pop(token, None)
         if ticket is not None:
             ticket.ended = True
             self._items -= len(ticket.items)

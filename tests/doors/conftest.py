@@ -42,9 +42,9 @@ class Stage:
 
     def ticket(self, *spans: tuple[int, int]) -> str:
         ranges = Ranges(spans or [(0, len(self.line))])
-        word = self.tickets.make(self.items, ranges, THERE, self.ended.append)
-        assert word is not None
-        return word
+        token = self.tickets.make(self.items, ranges, THERE, self.ended.append)
+        assert token is not None
+        return token
 
     def connect(self, tls: ssl.SSLContext | None = None) -> DoorConnection:
         return DoorConnection(HERE, self.door.port, tls=tls)
@@ -53,7 +53,7 @@ class Stage:
         return self.root / self.items[number].lfn[1:]
 
 
-def pull(connection: DoorConnection, word: str, *spans: tuple[int, int]) -> dict[int, bytes]:
+def pull(connection: DoorConnection, token: str, *spans: tuple[int, int]) -> dict[int, bytes]:
     """What came at which position; all spans are asked for at once."""
     came: dict[int, bytes] = {}
 
@@ -61,7 +61,7 @@ def pull(connection: DoorConnection, word: str, *spans: tuple[int, int]) -> dict
         came[at] = bytes(view)
 
     for span in spans:
-        connection.ask(word, *span)
+        connection.ask(token, *span)
     for _ in spans:
         connection.receive(memoryview(bytearray(BUFFER_BYTES)), take)
     return came

@@ -33,11 +33,11 @@ def trusting(certificate: Path) -> ssl.SSLContext:
 def test_large_and_small_files_cross(stage_of: StageOf, tmp_path: Path):
     certificate = self_signed(tmp_path / "door.pem")
     stage = stage_of([5 * MIB + 7, *[300] * 200, 2 * MIB], tls=of_door(certificate))
-    word = stage.ticket()
+    token = stage.ticket()
     with stage.connect(trusting(certificate)) as connection:
         half = len(stage.line) // 2
-        assert joined(pull(connection, word, (0, half), (half, len(stage.line)))) == stage.line
-    stage.tickets.end(word)
+        assert joined(pull(connection, token, (0, half), (half, len(stage.line)))) == stage.line
+    stage.tickets.end(token)
     assert stage.ended[0].sent == Ranges([(0, len(stage.line))])
 
 
@@ -54,15 +54,15 @@ def test_who_does_not_speak_tls(stage_of: StageOf, tmp_path: Path):
     certificate = self_signed(tmp_path / "door.pem")
     quick = DoorLimits(head_s=0.5, idle_s=1.5)
     stage = stage_of([100], tls=of_door(certificate), limits=quick)
-    word = stage.ticket()
+    token = stage.ticket()
     with stage.connect() as connection, pytest.raises(DoorFault):
-        pull(connection, word, (0, 100))
+        pull(connection, token, (0, 100))
     with socket.create_connection((HERE, stage.door.port), timeout=5) as silent:
         began = time.monotonic()
         assert silent.recv(1) == b""
         assert time.monotonic() - began < 4
     with stage.connect(trusting(certificate)) as connection:
-        assert joined(pull(connection, word, (0, 100))) == stage.line
+        assert joined(pull(connection, token, (0, 100))) == stage.line
 
 
 def test_a_door_without_tls_is_not_asked_in_tls(stage_of: StageOf, tmp_path: Path):

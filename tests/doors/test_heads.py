@@ -79,9 +79,9 @@ def test_what_is_refused(raw: bytes, status: int):
     assert b"HTTP/1.1 %d " % status in heads.refusal(status, refused.value.why, close=True)
 
 
-@pytest.mark.parametrize("word", ["short", "w" * 101, "with blank " * 4, "../" * 10])
-def test_what_is_no_ticket_is_none(word: str):
-    assert heads.parse_request(head(f"Authorization: Bearer {word}")).word == ""
+@pytest.mark.parametrize("token", ["short", "w" * 101, "with blank " * 4, "../" * 10])
+def test_what_is_no_ticket_is_none(token: str):
+    assert heads.parse_request(head(f"Authorization: Bearer {token}")).token == ""
 
 
 @pytest.mark.parametrize(

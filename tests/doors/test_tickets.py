@@ -25,18 +25,18 @@ class Clock:
 def made(clock: Clock) -> tuple[Tickets, str, list[Ticket]]:
     ended: list[Ticket] = []
     kept = Tickets(clock)
-    word = kept.make(ITEMS, Ranges([(100, 200)]), THERE, ended.append)
-    assert word is not None
-    return kept, word, ended
+    token = kept.make(ITEMS, Ranges([(100, 200)]), THERE, ended.append)
+    assert token is not None
+    return kept, token, ended
 
 
 def test_a_word_is_random_and_opens_one_ticket():
-    kept, word, _ = made(Clock())
+    kept, token, _ = made(Clock())
     other = kept.make(ITEMS, Ranges([(100, 110)]), THERE, lambda _: None)
     assert other is not None
-    assert len(word) == 43
-    assert word != other
-    first, second = kept.enter(word), kept.enter(other)
+    assert len(token) == 43
+    assert token != other
+    first, second = kept.enter(token), kept.enter(other)
     assert first is not None
     assert second is not None
     assert first.ranges == Ranges([(100, 200)])
@@ -51,9 +51,9 @@ def test_positions_that_no_item_owns_have_no_ticket():
 
 def test_it_ends_a_minute_after_its_last_use():
     clock = Clock()
-    kept, word, ended = made(clock)
+    kept, token, ended = made(clock)
     clock.now_s += tickets.UNUSED_S - 1
-    ticket = kept.enter(word)
+    ticket = kept.enter(token)
     assert ticket is not None
     clock.now_s += 10 * tickets.UNUSED_S
     kept.end_due()
@@ -63,7 +63,7 @@ def test_it_ends_a_minute_after_its_last_use():
     kept.end_due()
     assert not ended
     clock.now_s += 1
-    assert kept.enter(word) is None
+    assert kept.enter(token) is None
     kept.end_due()
     assert ended == [ticket]
     assert len(kept) == 0
@@ -71,23 +71,23 @@ def test_it_ends_a_minute_after_its_last_use():
 
 def test_it_ends_an_hour_after_it_was_made():
     clock = Clock()
-    kept, word, ended = made(clock)
-    ticket = kept.enter(word)
+    kept, token, ended = made(clock)
+    ticket = kept.enter(token)
     assert ticket is not None
     clock.now_s += tickets.LIFE_S
-    assert kept.enter(word) is None
+    assert kept.enter(token) is None
     kept.end_due()
     assert ended == [ticket]
     assert not kept.sent(ticket, 100, 110), "the answer that is under way ends"
 
 
 def test_what_left_is_known_and_an_ended_ticket_goes_no_further():
-    kept, word, ended = made(Clock())
-    ticket = kept.enter(word)
+    kept, token, ended = made(Clock())
+    ticket = kept.enter(token)
     assert ticket is not None
     assert kept.sent(ticket, 100, 120)
-    kept.end(word)
-    kept.end(word)
+    kept.end(token)
+    kept.end(token)
     assert not kept.sent(ticket, 120, 130), "but what left, left"
     assert ended == [ticket]
     assert ticket.sent == Ranges([(100, 130)])
@@ -96,8 +96,8 @@ def test_what_left_is_known_and_an_ended_ticket_goes_no_further():
 def test_there_is_room_for_so_many_items(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tickets, "ITEMS_MAX", 5)
     kept = Tickets()
-    words = [kept.make(ITEMS, Ranges([(100, 101)]), THERE, lambda _: None) for _ in range(3)]
-    assert words[2] is None
-    assert words[0] is not None
-    kept.end(words[0])
+    tokens = [kept.make(ITEMS, Ranges([(100, 101)]), THERE, lambda _: None) for _ in range(3)]
+    assert tokens[2] is None
+    assert tokens[0] is not None
+    kept.end(tokens[0])
     assert kept.make(ITEMS, Ranges([(100, 101)]), THERE, lambda _: None) is not None

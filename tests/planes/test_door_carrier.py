@@ -289,7 +289,7 @@ def test_what_is_there_is_not_fetched_again_and_told_again(ways_of: Callable[...
     ways.destination.offered(first)
     wait(lambda: len(ways.told) > known, ways.told)
     assert isinstance(ways.told[-1], TransferProgress)
-    (ticket,) = (t for word, t in ways.source._tickets._tickets.items() if word == second.doors[0].ticket)
+    (ticket,) = (t for token, t in ways.source._tickets._tickets.items() if token == second.doors[0].ticket)
     assert ticket.sent == Ranges([(1_000, 3_000)])
 
 

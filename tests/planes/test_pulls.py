@@ -64,16 +64,16 @@ class Ends:
         self.endpoint_a.close()
         self.endpoint_b.close()
 
-    def word(self, ranges: Ranges | None = None) -> str:
+    def token(self, ranges: Ranges | None = None) -> str:
         wanted = ranges or Ranges([(0, self.total)])
-        word = self.tickets.make(self.manifest.requested(wanted), wanted, B_DESTINATION, lambda _: None)
-        assert word is not None
-        return word
+        token = self.tickets.make(self.manifest.requested(wanted), wanted, B_DESTINATION, lambda _: None)
+        assert token is not None
+        return token
 
-    def offer(self, number: int = 1, port: int | None = None, ranges: Ranges | None = None, word: str = "") -> Offer:
+    def offer(self, number: int = 1, port: int | None = None, ranges: Ranges | None = None, token: str = "") -> Offer:
         wanted = ranges or Ranges([(0, self.total)])
         address = Address(HERE, port or self.door.port)
-        return Offer(self.body.manifest, A, number, wanted, address, word or self.word(wanted))
+        return Offer(self.body.manifest, A, number, wanted, address, token or self.token(wanted))
 
     def sealed(self) -> Ranges:
         told = [one.sealed for one in self.told if isinstance(one, TransferProgress)]
@@ -146,9 +146,9 @@ def test_two_connections_write_one_file_and_nothing_is_read_back(
 
 def test_an_item_that_is_gone_fails_and_the_others_come(ends_of: Callable[..., Ends]):
     ends = ends_of(1000, 2000, 3000, 1000)
-    word = ends.word()
+    token = ends.token()
     (ends.root_a / "data/f0001").unlink()
-    ends.pulls.offered(ends.offer(word=word))
+    ends.pulls.offered(ends.offer(token=token))
     ends.wait(lambda: ends.sealed() == Ranges.of(0, 2, 3))
     (*_, progress) = [one for one in ends.told if isinstance(one, TransferProgress)]
     (failed,) = progress.failed
@@ -194,7 +194,7 @@ def test_a_door_that_nobody_opens_is_tried_and_given_up(ends_of: Callable[..., E
 def test_a_ticket_that_ended_ends_the_request_at_once(ends_of: Callable[..., Ends]):
     ends = ends_of(1000)
     began = time.monotonic()
-    ends.pulls.offered(ends.offer(4, word="x" * 43))
+    ends.pulls.offered(ends.offer(4, token="x" * 43))
     ends.wait(lambda: ends.failed())
     assert time.monotonic() - began < 2
     assert ends.failed()[0].reason.failure_class == "auth"
@@ -264,7 +264,7 @@ def test_a_door_that_never_brings_anything_is_given_up(ends_of: Callable[..., En
 
 def test_a_door_that_begins_anew_offers_the_same_number_again(ends_of: Callable[..., Ends]):
     ends = ends_of(10 * MIB)
-    first = ends.offer(1, word="x" * 43)
+    first = ends.offer(1, token="x" * 43)
     ends.pulls.offered(first)
     ends.pulls.offered(ends.offer(1))
     ends.wait_whole()
@@ -282,7 +282,7 @@ def test_a_transfer_that_is_let_go_is_fetched_no_more(ends_of: Callable[..., End
 def test_an_offer_of_a_transfer_that_is_not_open_is_dropped(ends_of: Callable[..., Ends]):
     ends = ends_of(1000)
     other = manifest_of(ends.root_a, ends.files)
-    ends.pulls.offered(Offer(other.manifest, A, 1, Ranges([(0, 1000)]), Address(HERE, ends.door.port), ends.word()))
+    ends.pulls.offered(Offer(other.manifest, A, 1, Ranges([(0, 1000)]), Address(HERE, ends.door.port), ends.token()))
     ends.wait(lambda: not ends.pulls.busy)
     assert not ends.failed()
 

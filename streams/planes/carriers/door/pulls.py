@@ -52,14 +52,14 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """`ranges` of a manifest's line can be had at a door with the ticket `word`."""
+    """`ranges` of a manifest's line can be had at a door with the ticket `token`."""
 
     manifest: ManifestId
     source: Site
     request_no: int
     ranges: Ranges
     address: Address
-    word: str
+    token: str
 
 
 class Landings(Protocol):
@@ -198,7 +198,7 @@ class Pulls:
                         tls = self._tls_of(address)
                         connection = DoorConnection(address.host, address.port, tls=tls, stall_s=self._stall_s)
                     for later in islice(mine, connection.waiting, None):
-                        connection.ask(later.pull.offer.word, later.start, later.stop)
+                        connection.ask(later.pull.offer.token, later.start, later.stop)
                     connection.receive(buffer, sink)
                     mine.popleft()
                 except _Gone:

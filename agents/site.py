@@ -32,9 +32,9 @@ from streams.views.view import View
 from streams.worker import rows
 from streams.worker.api import USUAL_PORT, Api, Vitals
 from streams.worker.catalogue_tasks import CatalogueTasks
-from streams.worker.completions import Completions
 from streams.worker.dispatcher import Dispatcher
 from streams.worker.effects import Effects
+from streams.worker.large_manifests import LargeManifests
 from streams.worker.scheduler import SLICE_S, Scheduler
 from streams.worker.turn import Turns
 
@@ -106,7 +106,7 @@ class SiteWorker:
         self.turns = Turns(rows.Tables(**self.tables), here)
         views = CatalogueViews(settings, self.view)
         self.catalogue_tasks = CatalogueTasks(views, settings.policy, self.publisher.send)
-        self.completions = Completions()
+        self.large_manifests = LargeManifests()
         self.effects = Effects(
             here,
             settings.policy,
@@ -115,7 +115,7 @@ class SiteWorker:
             self.catalogue_tasks,
             self.turns,
             wall_ms,
-            self.completions,
+            self.large_manifests,
             views.doors,
         )
         self.scheduler = Scheduler(here, settings.policy, partitions, self.effects, wall_ms, keeps=self.turns.keeps)
@@ -180,7 +180,7 @@ class SiteWorker:
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.api.start()
-        self.completions.start()
+        self.large_manifests.start()
         self.catalogue_tasks.start()
         await asyncio.to_thread(self._refuse_other_registry)
 
@@ -226,7 +226,7 @@ class SiteWorker:
     def stop(self) -> None:
         self.api.stop()
         self.catalogue_tasks.stop()
-        self.completions.stop()
+        self.large_manifests.stop()
         self.keeper.stop()
         self.publisher.close(5.0)
         self.view.stop()

@@ -32,9 +32,14 @@ ENVIRONMENT = (TableFailed, OSError, MemoryError)
 """No record's fault and no command's: the worker ends, commits nothing past it, and is started again."""
 
 LARGE_BYTES = 8_000
-"""A manifest of some hundred files: closing a larger one takes milliseconds, and is done by a thread."""
+"""A manifest of some hundred files: what says a larger one's items takes milliseconds, and is made by a thread."""
+
+DECODED_MAX = 16
 
 Acknowledged = Callable[[Exception | None], None]
+
+
+_OfManifest = c.RequestChunks | c.CloseTransfer
 
 
 class Sending(Protocol):
@@ -71,9 +76,13 @@ class Bodies(Protocol):
 
     def manifest(self, manifest: ManifestId) -> Manifest | None: ...
 
+    def known_manifest(self, manifest: ManifestId) -> Manifest | None: ...
 
-def at_once(act: Callable[[], None]) -> bool:
-    """In place of a thread (completions.Completions)."""
+    def remember_manifest(self, key: ManifestId, manifest: Manifest, size: int) -> Manifest: ...
+
+
+def at_once(act: Callable[[], bool]) -> bool:
+    """In place of a thread (large_manifests.LargeManifests)."""
     act()
     return True
 
@@ -90,7 +99,7 @@ class Effects:
         consulted: Consulted,
         rows: Bodies,
         now_ms: Callable[[], int],
-        aside: Callable[[Callable[[], None]], bool] = at_once,
+        aside: Callable[[Callable[[], bool]], bool] = at_once,
         doors: Callable[[], Collection[Site]] = tuple,
     ) -> None:
         """`doors`: the sites that have an open door."""
@@ -101,6 +110,8 @@ class Effects:
         """Commands whose records the publisher gave up, told on its thread; no more than its buffer held."""
         self._broken: Exception | None = None
         """What the environment broke aside."""
+        self._decoded: deque[tuple[ManifestId, Manifest, int]] = deque(maxlen=DECODED_MAX)
+        """Manifests that were decoded aside, for the loop to remember: only it touches what it remembers."""
 
     def __call__(self, command: c.Command) -> bool:
         """Carries `command` out; False when it cannot be taken now. What the environment breaks is raised."""
@@ -143,13 +154,13 @@ class Effects:
                 body = self.rows.body(command.manifest)
                 return self.plane.tell(orders.Stop(command.manifest, command.attempt, command.reason, body))
             case c.RequestChunks():
-                self._request(command)
+                return self._with_manifest(command, lambda manifest: self._request(command, manifest))
             case c.ExpireLease():
                 self._say(command, m.LeaseExpired(command.manifest, command.source, command.request_no, self.now_ms()))
             case c.FixCompletion():
                 self._say(command, m.TransferClosed(command.manifest, command.completion, acknowledged=False))
             case c.CloseTransfer():
-                return self._close(command)
+                return self._with_manifest(command, lambda manifest: self._close(command, manifest))
             case c.ServeChunks(request):
                 return self.plane.tell(orders.Serve(request))
             case _:
@@ -182,11 +193,41 @@ class Effects:
         log.warning("the body of an open transfer is not kept here", manifest=manifest, mend="transfer2go rebuild")
         return True
 
-    def _request(self, command: c.RequestChunks) -> None:
-        manifest = self.rows.manifest(command.manifest)
-        if manifest is None:
-            self._missing(command.manifest)
-            return
+    def _with_manifest(self, command: _OfManifest, say: Callable[[Manifest], bool]) -> bool:
+        """Has what a command of a manifest says be said: here and now, or by the thread where the manifest is large."""
+        while self._decoded:
+            self.rows.remember_manifest(*self._decoded.popleft())
+        body = self.rows.body(command.manifest)
+        if body is None:
+            return self._missing(command.manifest)
+        if len(body) <= LARGE_BYTES:
+            manifest = self.rows.manifest(command.manifest)
+            assert manifest is not None
+            return say(manifest)
+        known = self.rows.known_manifest(command.manifest)
+        return self.aside(lambda: self._say_aside(command, known, body, say))
+
+    def _say_aside(
+        self, command: _OfManifest, known: Manifest | None, body: bytes, say: Callable[[Manifest], bool]
+    ) -> bool:
+        """From a thread, which must live on: what is not taken is owed again."""
+
+        def act() -> bool:
+            manifest = known if known is not None else Manifest(wire.decode_stored(m.ManifestWritten, body))
+            if known is None:
+                self._decoded.append((command.manifest, manifest, len(body)))
+            return say(manifest)
+
+        taken = False
+        try:
+            taken = self._carried_out(command, act)
+        except ENVIRONMENT as error:
+            self._broken = error
+        if not taken:
+            self.lost.append(command)
+        return taken
+
+    def _request(self, command: c.RequestChunks, manifest: Manifest) -> bool:
         self._say(
             command,
             m.ChunksRequested(
@@ -201,33 +242,10 @@ class Effects:
                 until_ms=self.now_ms() + int(self.policy.lease_s * 1000),
             ),
         )
+        return True
 
-    def _close(self, command: c.CloseTransfer) -> bool:
+    def _close(self, command: c.CloseTransfer, manifest: Manifest) -> bool:
         """Completion and replicas first; TransferClosed only when the broker has them all."""
-        body = self.rows.body(command.manifest)
-        if body is None:
-            return self._missing(command.manifest)
-        if len(body) > LARGE_BYTES:
-            return self.aside(lambda: self._say_closing(command, body))
-        manifest = self.rows.manifest(command.manifest)
-        assert manifest is not None
-        return self._say_all(command, manifest)
-
-    def _say_closing(self, command: c.CloseTransfer, body: bytes) -> None:
-        """From a thread, which must live on: what fails is owed again."""
-
-        def close() -> bool:
-            return self._say_all(command, Manifest(wire.decode_stored(m.ManifestWritten, body)))
-
-        taken = False
-        try:
-            taken = self._carried_out(command, close)
-        except ENVIRONMENT as error:
-            self._broken = error
-        if not taken:
-            self.lost.append(command)
-
-    def _say_all(self, command: c.CloseTransfer, manifest: Manifest) -> bool:
         held = replicas_of(command.completion, manifest, self.here)
         waiting = 1 + len(held)
 

@@ -387,7 +387,7 @@ class Turns:
         return self._index_of(manifest, Manifest(wire.decode_stored(m.ManifestWritten, body)), len(body))
 
     def _index_of(self, key: ManifestId, manifest: Manifest, size: int) -> ManifestIndex:
-        return self._remember(key, self._remember_body(key, manifest, size).index)
+        return self._remember(key, self.remember_manifest(key, manifest, size).index)
 
     def _remember(self, manifest: ManifestId, index: ManifestIndex) -> ManifestIndex:
         self._indexes[manifest] = index
@@ -401,16 +401,21 @@ class Turns:
 
     def manifest(self, manifest: ManifestId) -> Manifest | None:
         """A stored manifest, decoded."""
-        known = self._bodies.get(manifest)
-        if known is not None:
-            self._bodies.move_to_end(manifest)
-            return known[0]
-        raw = self.body(manifest)
-        if raw is None:
-            return None
-        return self._remember_body(manifest, Manifest(wire.decode_stored(m.ManifestWritten, raw)), len(raw))
+        known, raw = self.known_manifest(manifest), None
+        if known is None and (raw := self.body(manifest)) is not None:
+            known = self.remember_manifest(manifest, Manifest(wire.decode_stored(m.ManifestWritten, raw)), len(raw))
+        return known
 
-    def _remember_body(self, key: ManifestId, manifest: Manifest, size: int) -> Manifest:
+    def known_manifest(self, manifest: ManifestId) -> Manifest | None:
+        """One that is decoded already."""
+        known = self._bodies.get(manifest)
+        if known is None:
+            return None
+        self._bodies.move_to_end(manifest)
+        return known[0]
+
+    def remember_manifest(self, key: ManifestId, manifest: Manifest, size: int) -> Manifest:
+        """Keeps one decoded while there is room, by the bytes of its body."""
         self._bodies_bytes += size - self._bodies.pop(key, (None, 0))[1]
         self._bodies[key] = (manifest, size)
         while self._bodies_bytes > BODIES_BYTES_MAX and len(self._bodies) > 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 import pytest
@@ -12,7 +11,6 @@ from streams.core import transfer as transfers
 from streams.core.ranges import Ranges
 from streams.planes import orders
 from streams.worker import dispatcher as dispatcher
-from streams.worker.completions import WAITING_MAX, Completions
 from streams.worker.effects import at_once
 from streams.worker.scheduler import RECORD_SETTLE_MS
 from tests.core import example as x
@@ -43,7 +41,7 @@ def test_a_large_manifest_is_closed_off_the_loop() -> None:
     large = x.written(items=[x.item(n, 10) for n in range(200)])
     done = x.progress(Ranges([(0, 2000)]), Ranges([(0, 200)]))
     rig.hear(x.planned(large))
-    aside: list[Callable[[], None]] = []
+    aside: list[Callable[[], bool]] = []
     rig.effects.aside = lambda act: len(aside) < 1 and not aside.append(act)
     rig.hear(done)
     assert rig.take(m.CompletionRecord) == []
@@ -81,18 +79,6 @@ def test_what_the_environment_breaks_aside_is_raised_by_the_next_command(error: 
     rig.log.broken = None
     with pytest.raises(type(error)):
         rig.after(0)
-
-
-def test_the_thread_that_closes_goes_on_in_order_and_ends_behind_what_waits() -> None:
-    closing, done, hold = Completions(), list[int](), threading.Event()
-    closing.start()
-    assert closing(lambda: (hold.wait(10), None)[1])
-    taken = [closing(lambda n=n: done.append(n)) for n in range(WAITING_MAX + 2)]  # type: ignore[misc]
-    assert taken[: WAITING_MAX - 1] == [True] * (WAITING_MAX - 1)
-    assert not taken[-1], "more waits than it holds"
-    hold.set()
-    closing.stop()
-    assert done == [n for n, took in enumerate(taken) if took]
 
 
 def test_a_manifest_of_nothing_closes_at_once() -> None:

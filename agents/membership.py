@@ -43,15 +43,15 @@ def _noted(datadir: Path, group: str) -> str:
 async def succeed(datadir: Path, coordinator: Any) -> None:
     """Has the last worker of this directory leave the group, before this one joins.
 
-    One that the group does not know has left it before.
+    One that the group does not know has left it before. Where it cannot be asked, what joins next says why.
     """
     before = _noted(datadir, coordinator.group_id)
     if not before:
         return
-    await coordinator.ensure_coordinator_known()
     try:
+        await coordinator.ensure_coordinator_known()
         answer = await coordinator._send_req(LeaveGroupRequest(coordinator.group_id, before))
         error = for_code(answer.error_code)
     except KafkaError as failed:
         error = type(failed)
-    log.info("the worker before this one left its group", member=before, error=error.__name__)
+    log.info("the group is asked to let the worker before this one go", member=before, answer=error.__name__)

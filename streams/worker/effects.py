@@ -35,6 +35,7 @@ LARGE_BYTES = 8_000
 """A manifest of some hundred files: what says a larger one's items takes milliseconds, and is made by a thread."""
 
 DECODED_MAX = 16
+"""Of manifests that a thread decoded and the loop has not taken over: older ones are decoded again."""
 
 Acknowledged = Callable[[Exception | None], None]
 

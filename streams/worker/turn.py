@@ -401,10 +401,13 @@ class Turns:
 
     def manifest(self, manifest: ManifestId) -> Manifest | None:
         """A stored manifest, decoded."""
-        known, raw = self.known_manifest(manifest), None
-        if known is None and (raw := self.body(manifest)) is not None:
-            known = self.remember_manifest(manifest, Manifest(wire.decode_stored(m.ManifestWritten, raw)), len(raw))
-        return known
+        known = self.known_manifest(manifest)
+        if known is not None:
+            return known
+        raw = self.body(manifest)
+        if raw is None:
+            return None
+        return self.remember_manifest(manifest, Manifest(wire.decode_stored(m.ManifestWritten, raw)), len(raw))
 
     def known_manifest(self, manifest: ManifestId) -> Manifest | None:
         """One that is decoded already."""

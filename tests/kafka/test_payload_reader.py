@@ -20,7 +20,7 @@ A = Site("T1_A")
 
 @pytest.fixture
 def reader(real: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[PayloadReader]:
-    """It reads nothing yet."""
+    """It reads nothing yet, and waits for news as long as in use; other tests have that shorter."""
     monkeypatch.setattr("streams.planes.carriers.log.FETCH_WAIT_MS", FETCH_WAIT_MS)
     admin.provision(real, [A])
     found = PayloadReader(real, cast(Any, None), lambda _: None)

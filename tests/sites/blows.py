@@ -107,7 +107,6 @@ def struck(
     rig.register(files, spot.block())
     big = rig.path(B, spot.lfn("big"))
     in_the_middle = caught if plane == LOG else _running
-    in_the_middle = caught if plane == LOG else _running
     with (
         ear_at_destination(rig) as ear,
         NamesWatch({rig.path(B, lfn): content for lfn, content in files.items()}) as names,

@@ -33,7 +33,7 @@ def test_destination_worker(rig: Rig, spot: Spot) -> None:
         told(before.name, blow, rig.until_back(before))
         assert {p.attempt for p in blow.ear.messages(m.TransferProgress)} == {1}, "the same part files go on"
     said = (rig.state / "logs" / f"{before.name}.log").read_text()
-    assert re.search(r"the worker before this one left its group.*NoError", said), "its session is not waited for"
+    assert re.search(r"let the worker before this one go.*NoError", said), "its session is not waited for"
 
 
 def test_destination_plane(rig: Rig, spot: Spot) -> None:

@@ -17,7 +17,7 @@ from streams.events.provenance import Provenance
 from streams.events.spool import Spool
 from streams.storage.endpoint import PartFileLost
 from tests.events.landing_tables import bits, jagged, payload, seal
-from tests.storage.disks import ext4_image, mounted, power_cut, tmpfs
+from tests.storage.disks import CUTS_MAX, ext4_image, mounted, power_cut, tmpfs
 
 TABLE = jagged(20_000)
 STEP = 1_000
@@ -97,18 +97,23 @@ def test_what_was_reported_outlives_a_power_cut(tmp_path: Path) -> None:
     image = ext4_image(tmp_path / "image", 60)
     about = Provenance("/store/x.root", "Events", 0, len(TABLE))
     half = len(TABLE) // 2
-    with mounted(tmp_path / "disk", "-o", "loop", str(image)) as disk, Spool(str(disk / "x.part")) as spool:
-        for start in range(half, len(TABLE), STEP):
-            spool.add(start, start + STEP, payload(TABLE, start, start + STEP))
-        with power_cut(image, tmp_path, "unsynced") as after:
-            assert not (after / "x.part").exists(), "else this test would prove nothing"
+    with mounted(tmp_path / "disk", "-o", "loop", str(image)) as disk, ExitStack() as stack:
+        for n in range(CUTS_MAX):
+            spool = stack.enter_context(Spool(str(disk / f"x{n}.part")))
+            for start in range(half, len(TABLE), STEP):
+                spool.add(start, start + STEP, payload(TABLE, start, start + STEP))
+            with power_cut(image, tmp_path, f"unsynced{n}") as after:
+                if not (after / f"x{n}.part").exists():
+                    break
+        else:
+            pytest.fail("power cuts lose nothing here: the rest of this test would prove nothing")
         durable = spool.sync()
         assert durable == Ranges([(half, len(TABLE))])
         for start in range(0, half, STEP):
             spool.add(start, start + STEP, payload(TABLE, start, start + STEP))
         with (
             power_cut(image, tmp_path, "synced") as after,
-            Spool(str(after / "x.part"), verified=durable) as resumed,
+            Spool(str(after / f"x{n}.part"), verified=durable) as resumed,
         ):
             got = pa.Table.from_batches(list(resumed.read(half, len(TABLE))))
             assert bits(got) == bits(TABLE.slice(half))

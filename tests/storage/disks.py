@@ -18,6 +18,8 @@ import pytest
 from tests.system_tools import PLACES, tool
 
 MB = 1_000_000
+CUTS_MAX = 5
+"""Tries to cut power before anything is synced: any process here may sync all disks at any time, and some tests do."""
 
 
 @contextmanager

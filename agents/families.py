@@ -1,4 +1,4 @@
-"""The Faust agents, one a topic family: each hands its records to the dispatcher and never yields.
+"""The Faust agents, one a topic family: each hands its records to the dispatcher, and never yields within a turn.
 
 A record is acknowledged when the next one is taken: after its turn and, if it was refused, its dead letter. What the
 environment breaks ends the process with nothing committed past the record.
@@ -8,6 +8,7 @@ Topics are listed by name, own and every peer's copies: a pattern does not work 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,6 +19,9 @@ from agents.process import StallGuard, die
 from streams.core import topics
 from streams.core.names import Site
 from streams.worker.dispatcher import Dispatcher
+
+LARGE_BYTES = 32_768
+"""Of a record that a thread decodes: the loop would be held for 10 ms and more, by a full manifest for 30."""
 
 
 def intent_topics(peers: Iterable[Site]) -> list[str]:
@@ -48,11 +52,16 @@ def register(
 
     async def hear(stream: Any) -> None:
         async for event in stream.events():
-            guard.check()
             msg = event.message
-            headers = msg.headers.items() if isinstance(msg.headers, dict) else msg.headers or ()
+            headers = list(msg.headers.items() if isinstance(msg.headers, dict) else msg.headers or ())
             try:
-                letter = dispatcher.hear(msg.topic, msg.partition, msg.offset, msg.key, msg.value, list(headers))
+                decoded = None
+                if len(msg.value or b"") > LARGE_BYTES:
+                    decoded = await asyncio.to_thread(dispatcher.decode, msg.topic, msg.key, msg.value, headers)
+                guard.check()
+                letter = dispatcher.hear(
+                    msg.topic, msg.partition, msg.offset, msg.key, msg.value, headers, decoded=decoded
+                )
                 if letter is not None:
                     await dead_letters.publish(letter, publisher)
             except Exception as error:  # noqa: BLE001

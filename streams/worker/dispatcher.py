@@ -32,6 +32,10 @@ from streams.worker.turn import Turns
 
 log = structlog.get_logger(__name__)
 
+Headers = Sequence[tuple[str, bytes | None]] | None
+Decoded = wire.Heard | WireError
+"""A record behind the gate: read, or refused."""
+
 STEPS_BETWEEN = 500
 """Keys of a scan between two steps of waking."""
 REOPENED_MS = 60_000
@@ -58,6 +62,13 @@ class Dispatcher:
         """Requests of others not yet served: memory only, their leases cover a loss."""
         self.counts = {"applied": 0, "dead": 0}
 
+    def decode(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> Decoded:
+        """What the gate makes of a record; a state of nothing changes, so that any thread may ask."""
+        try:
+            return wire.decode(topic, key, value, headers, self.here)
+        except WireError as refusal:
+            return refusal
+
     def hear(
         self,
         topic: str,
@@ -65,7 +76,9 @@ class Dispatcher:
         offset: int,
         key: bytes | None,
         value: bytes | None,
-        headers: Sequence[tuple[str, bytes | None]] | None,
+        headers: Headers,
+        *,
+        decoded: Decoded | None = None,
     ) -> m.DeadLetter | None:
         """One record of a journal this site's agents read; its dead letter if it is refused.
 
@@ -73,7 +86,9 @@ class Dispatcher:
         """
         self.scheduler.begin_slice()
         try:
-            heard = wire.decode(topic, key, value, headers, self.here)
+            heard = decoded or self.decode(topic, key, value, headers)
+            if isinstance(heard, WireError):
+                raise heard
             refused = self._turn(topic, partition, heard, value or b"")
             if refused is None:
                 self.counts["applied"] += 1

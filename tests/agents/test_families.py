@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
@@ -155,3 +156,41 @@ def test_headers_are_heard_as_faust_hands_them_over() -> None:
     stream = Stream([{**record, "headers": dict(record["headers"])}, {**record, "headers": record["headers"]}])
     asyncio.run(agent_of(rig, publisher)(stream))
     assert rig.dispatcher.counts == {"applied": 2, "dead": 0}
+
+
+def test_a_large_record_is_decoded_beside_the_loop_and_heard_on_it_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig, publisher = Rig(x.A), Publisher()
+    full = x.written(items=[x.item(n, 100) for n in range(1000)])
+    records = [rig.record(x.body()), rig.record(full), {**rig.record(full), "key": b"another"}, rig.record(x.decided())]
+    decode, turn = rig.dispatcher.decode, rig.dispatcher._turn
+    where: list[tuple[str, int, str]] = []
+    here = threading.get_ident()
+
+    def decoding(topic: str, key: bytes | None, value: bytes | None, headers: Any) -> Any:
+        where.append(("decode", len(value or b""), "loop" if threading.get_ident() == here else "thread"))
+        return decode(topic, key, value, headers)
+
+    def turning(topic: str, partition: int, heard: Any, value: bytes) -> str | None:
+        where.append(("turn", len(value), "loop" if threading.get_ident() == here else "thread"))
+        return turn(topic, partition, heard, value)
+
+    monkeypatch.setattr(rig.dispatcher, "decode", decoding)
+    monkeypatch.setattr(rig.dispatcher, "_turn", turning)
+
+    async def story() -> None:
+        hearing = asyncio.create_task(agent_of(rig, publisher)(Stream(records)))
+        while not publisher.acks:
+            await asyncio.sleep(0.01)
+        publisher.acks[0](None)
+        await asyncio.wait_for(hearing, 5)
+
+    asyncio.run(story())
+    sizes = [len(record["value"]) for record in records]
+    assert sizes[1] > families.LARGE_BYTES > max(sizes[0], sizes[3])
+    assert where == [
+        *(("decode", sizes[0], "loop"), ("turn", sizes[0], "loop")),
+        *(("decode", sizes[1], "thread"), ("turn", sizes[1], "loop")),
+        ("decode", sizes[2], "thread"),
+        *(("decode", sizes[3], "loop"), ("turn", sizes[3], "loop")),
+    ]
+    assert rig.dispatcher.counts == {"applied": 3, "dead": 1}

@@ -118,7 +118,9 @@ class SiteWorker:
             self.large_manifests,
             views.doors,
         )
-        self.scheduler = Scheduler(here, settings.policy, partitions, self.effects, wall_ms, keeps=self.turns.keeps)
+        self.scheduler = Scheduler(
+            here, settings.policy, partitions, self.effects, wall_ms, keeps=self.turns.keeps, doors=views.doors
+        )
         self.dispatcher = Dispatcher(here, self.turns, self.scheduler, self.effects, self.plane, wall_ms)
         self.guard = process.StallGuard()
         read = families.register(self.app, self.dispatcher, self.publisher, self.guard, here, settings.peers)

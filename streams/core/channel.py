@@ -28,3 +28,11 @@ class Channel(NamedTuple):
 def channel_of(source: Site, carrier: str, manifest: ManifestId, partitions: int) -> Channel:
     """Where a transfer's requests are counted."""
     return Channel(source, carrier, partition_of(manifest, partitions))
+
+
+class Giver(NamedTuple):
+    """Of bytes: who was asked for them, by which carrier, under which number."""
+
+    source: Site
+    carrier: str
+    request_no: int

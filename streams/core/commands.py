@@ -148,6 +148,19 @@ class StopPart:
 
 
 @dataclass(frozen=True, slots=True)
+class FailItems:
+    """Destination's plane: these items will never come, from anybody; the next progress tells it."""
+
+    extinguished_by: ClassVar[tuple[type, ...]] = (m.TransferProgress, m.PartLost)
+    manifest: ManifestId
+    failed: tuple[m.FailedItems, ...]
+
+    @property
+    def id(self) -> tuple[object, ...]:
+        return ("fail", self.manifest, self.failed)
+
+
+@dataclass(frozen=True, slots=True)
 class RequestChunks(Published):
     """Destination: ask `source` for ranges, under the next number; effects add the items and the lease's end."""
 
@@ -243,6 +256,7 @@ Command = (
     | ReportTransfer
     | OpenPart
     | StopPart
+    | FailItems
     | RequestChunks
     | ExpireLease
     | FixCompletion

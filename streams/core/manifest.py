@@ -15,7 +15,7 @@ from functools import cached_property
 from itertools import accumulate
 
 from streams.core.names import Site
-from streams.core.ranges import Ranges
+from streams.core.ranges import EMPTY, Ranges
 from streams.core.records import FailedItems, Item, ManifestWritten, Reason, RequestedItem, Unit
 
 
@@ -99,7 +99,8 @@ class Held:
 class ManifestIndex:
     """What folding and asking need of a manifest; some 10 kB of a full one, whose items are 20 times that.
 
-    `lengths` of its items in the manifest's unit; `sizes` their bytes, empty where these are the lengths.
+    `lengths` of its items in the manifest's unit; `sizes` their bytes, empty where these are the lengths. `others`:
+    which items further sites hold, by site.
     """
 
     unit: Unit
@@ -108,6 +109,7 @@ class ManifestIndex:
     holders: tuple[Held, ...]
     unobtainable: tuple[FailedItems, ...]
     sha256: str
+    others: tuple[Held, ...] = ()
 
     @cached_property
     def line(self) -> ItemLayout:
@@ -125,6 +127,18 @@ class ManifestIndex:
             return 1
         pairs = zip(self.sizes or self.lengths, self.lengths, strict=True)
         return max((-(-size // length) for size, length in pairs if length), default=1) or 1
+
+    @cached_property
+    def candidates(self) -> tuple[Held, ...]:
+        """Every site that may be asked, with the items that it holds: holders first, then others, by name."""
+        known = {held.holder: held.items for held in self.holders}
+        for held in self.others:
+            known[held.holder] = known.get(held.holder, EMPTY) | held.items
+        return tuple(Held(site, items) for site, items in known.items())
+
+    def holder_items(self, site: Site) -> Ranges:
+        """Items of which it is the holder, whom to ask first."""
+        return next((held.items for held in self.holders if held.holder == site), EMPTY)
 
     def bytes_of(self, items: Ranges) -> int:
         """Bytes of these items, as the source estimated them where they are entries."""
@@ -147,16 +161,20 @@ class Manifest:
         lengths = array("q", (item.length for item in self.items))
         sizes = array("q", (item.bytes for item in self.items))
         holders: dict[Site, list[int]] = {}
+        others: dict[Site, list[int]] = {}
         for number, item in enumerate(self.items):
             if item.holder is not None:
                 holders.setdefault(item.holder, []).append(number)
+            for site in item.others:
+                others.setdefault(site, []).append(number)
         return ManifestIndex(
             self.body.unit,
             lengths,
             array("q") if sizes == lengths else sizes,
-            tuple(Held(holder, Ranges.of(*holders[holder])) for holder in sorted(holders)),
+            _held(holders),
             self.unobtainable,
             self.sha256,
+            _held(others),
         )
 
     @cached_property
@@ -176,13 +194,24 @@ class Manifest:
                 groups.setdefault(item.reason, []).append(number)
         return tuple(FailedItems(Ranges.of(*numbers), reason) for reason, numbers in groups.items())
 
-    def requested(self, ranges: Ranges) -> tuple[RequestedItem, ...]:
-        """Self-contained descriptions of the items a request for `ranges` touches."""
+    def requested(self, ranges: Ranges, source: Site) -> tuple[RequestedItem, ...]:
+        """Self-contained descriptions of the items a request for `ranges` touches. A version binds only its holder."""
         return tuple(
-            RequestedItem(n, item.lfn, self.line.starts[n], item.length, item.version, item.selection)
+            RequestedItem(
+                n,
+                item.lfn,
+                self.line.starts[n],
+                item.length,
+                item.version if item.holder == source else "",
+                item.selection,
+            )
             for n in self.line.items_in(ranges)
             for item in (self.items[n],)
         )
+
+
+def _held(by_site: dict[Site, list[int]]) -> tuple[Held, ...]:
+    return tuple(Held(site, Ranges.of(*by_site[site])) for site in sorted(by_site))
 
 
 def digest(body: ManifestWritten) -> str:

@@ -6,20 +6,22 @@ carries its time, so that a caller knows when to ask again.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from streams.core import commands as c
 from streams.core import records as m
-from streams.core.channel import DOOR, LOG
+from streams.core.channel import LOG
 from streams.core.completion import completion
-from streams.core.door_rests import DoorRests, rest_ms
+from streams.core.door_rests import DoorRests
 from streams.core.intent import IntentRow
 from streams.core.intent import State as IntentState
 from streams.core.manifest import ManifestIndex
 from streams.core.names import ManifestId, Site, Text
 from streams.core.policy import Policy
 from streams.core.ranges import EMPTY, Ranges
-from streams.core.transfer import STOPPED, SourceRow, State, TransferRow
+from streams.core.sources import never, requests, tried_in_words
+from streams.core.transfer import STOPPED, State, TransferRow
 
 
 def _reason(text: str, scope: m.Scope = m.Scope.POLICY, phase: str = "decide") -> m.Reason:
@@ -129,11 +131,12 @@ def owed_transfer(
     part_here: bool,
     now_ms: int,
     rests: DoorRests | None = None,
+    doors: Collection[Site] = (),
 ) -> list[c.Owed]:
     """What the destination owes for a transfer. `part_here`: the worker's present plane has opened the part.
 
-    `now_ms`: only a door that rests asks for the time: until it may be tried again, its site is asked by the log.
-    `rests`: what other transfers saw of doors.
+    `now_ms`: only who may be passed by asks for the time (sources.py). `rests`: what other transfers saw of doors.
+    `doors`: the sites that have an open one now.
     """
     if row.state in (State.NEW, State.CLOSED) or manifest is None:
         return []
@@ -156,68 +159,9 @@ def owed_transfer(
     if not out and (row.verified | row.excused(manifest)).covers(0, row.total):
         # Everything is on disk and nothing sealed it, or the seal was not heard: opening again finds out.
         return [c.Owed(part)]
-    return [*out, *_requests(row, manifest, policy, now_ms, rests)]
-
-
-def _carrier(
-    row: TransferRow, source: SourceRow, manifest: ManifestIndex, policy: Policy, now_ms: int, rests: DoorRests | None
-) -> tuple[str, int]:
-    """By which carrier a holder is asked, and from when on (ms).
-
-    While a door rests the log takes over, unless the intent insists on doors: then the request waits.
-    """
-    if row.plane is None:
-        route = next((route.plane for route in row.routes if route.site == source.source), LOG)
-        if route != DOOR or manifest.unit is not m.Unit.BYTES or row.total < policy.door_bytes_min:
-            return LOG, 0
-    elif row.plane != DOOR:
-        return row.plane, 0
-    rested_ms = rests.until_ms(source.source) if rests is not None else 0
-    if source.door_failures:
-        rested_ms = max(rested_ms, source.door_failed_at_ms + rest_ms(source.door_failures, policy))
-    return (LOG, 0) if row.plane is None and now_ms < rested_ms else (DOOR, rested_ms)
-
-
-def _requests(
-    row: TransferRow, manifest: ManifestIndex, policy: Policy, now_ms: int, rests: DoorRests | None
-) -> list[c.Owed]:
-    """The next numbered request to each holder that has a place free, the earliest due first.
-
-    What a holder could not read is asked for again `source_retry_s` after it said so, and meanwhile the rest is.
-    """
-    missing = Ranges([(0, row.total)]) - row.verified - row.excused(manifest) - row.outstanding(manifest)
-    if not missing:
-        return []
-    retry_ms = int(policy.source_retry_s * 1000)
-    out: list[c.Owed] = []
-    for held in manifest.holders:
-        source = row.source_row(held.holder)
-        if len(source.outstanding) >= policy.requests_in_flight:
-            continue
-        theirs = missing if len(manifest.holders) == 1 else missing & manifest.line.ranges_of(held.items)
-        failed_ms = source.failed.at_ms + retry_ms if source.failed is not None else 0
-        groups: list[tuple[int, Ranges]] = []
-        for unread in source.unread:
-            again = theirs & manifest.line.ranges_of(unread.items)
-            theirs = theirs - again
-            groups.append((max(failed_ms, unread.at_ms + retry_ms), again))
-        number = max(source.requested, source.expired) + 1
-        plane, from_ms = _carrier(row, source, manifest, policy, now_ms, rests)
-        size_max = policy.door_request_bytes if plane == DOOR else policy.request_bytes
-        for due_ms, ranges in ((failed_ms, theirs), *groups):
-            first = ranges.first(max(1, size_max // manifest.unit_bytes))
-            if first:
-                size = first.size * manifest.unit_bytes
-                items = manifest.line.count_in(first)
-                asked = c.RequestChunks(
-                    row.manifest, held.holder, number, row.attempt, first, size, row.priority, items, plane
-                )
-                out.append(c.Owed(asked, max(due_ms, from_ms)))
-    return out
-
-
-def _why_last(source: SourceRow) -> str:
-    return f", at last: {source.reason.text}" if source.reason and source.door_failed else ""
+    if lost := never(row, manifest, here):
+        out.append(c.Owed(c.FailItems(row.manifest, lost)))
+    return [*out, *requests(row, manifest, here, policy, now_ms, rests, doors)]
 
 
 def waits_for(row: TransferRow, *, part_here: bool, granted: bool) -> str:
@@ -241,11 +185,7 @@ def waits_for(row: TransferRow, *, part_here: bool, granted: bool) -> str:
     failing = [f"{s.source} to be asked again" for s in row.sources if (s.failed or s.unread) and not s.outstanding]
     idle = "its items to be sealed" if granted else "credit of its partition"
     text = ", ".join(asked or failing) or idle
-    why = [
-        *(f"{s.source} left requests up to {s.expired} unanswered" for s in row.sources if s.expired),
-        *(f"{s.source} could not read: {s.reason.text}" for s in row.sources if s.reason and (s.failed or s.unread)),
-        *(f"the door of {s.source} failed {s.door_failures} ×{_why_last(s)}" for s in row.sources if s.door_failures),
-    ]
+    why = list(tried_in_words(row))
     if row.plane is not None and not asked:
         why.append(f"the intent insists on the {row.plane}")
     return f"{text} ({'; '.join(why)})" if why else text

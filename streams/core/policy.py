@@ -18,6 +18,8 @@ LEASES_MAX = 10
 """A lease outlived by what else comes through its partition ends after so many times its length all the same."""
 MANIFEST_ITEMS_MAX = 1000
 """Items of a manifest: about 200 KB encoded, well under RECORD_BYTES_MAX."""
+OTHERS_MAX = 8
+"""Further holders of an item that its manifest names."""
 CODECS = ("lz4", "zstd", "none")
 
 

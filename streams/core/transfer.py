@@ -97,9 +97,15 @@ class SourceRow:
     door_failed: Ranges = EMPTY
     """Numbers of which its door brought nothing more, as was said last at `door_failed_ms`."""
     door_failed_ms: int = 0
+    bad: tuple[m.FailedItems, ...] = ()
+    """Items that it will never give, as it said, or that were not the file when they had come from it alone."""
     lapsed: Ranges = EMPTY
     """Numbers whose lease ended, the last at `lapsed_ms`; by whatever carrier, since that may be heard later."""
     lapsed_ms: int = 0
+
+    @property
+    def bad_items(self) -> Ranges:
+        return all_items(self.bad)
 
     @property
     def door_failures(self) -> int:
@@ -151,10 +157,7 @@ class TransferRow:
 
     @property
     def failed_items(self) -> Ranges:
-        out = EMPTY
-        for group in self.failed:
-            out = out | group.items
-        return out
+        return all_items(self.failed)
 
     @property
     def planes(self) -> tuple[str, ...]:
@@ -189,6 +192,13 @@ TransferMessage = (
     | m.ChunksRequested
     | m.TransferProgress
 )
+
+
+def all_items(groups: Iterable[m.FailedItems]) -> Ranges:
+    out = EMPTY
+    for group in groups:
+        out = out | group.items
+    return out
 
 
 def merge_failed(*groups: Iterable[m.FailedItems]) -> tuple[m.FailedItems, ...]:
@@ -355,7 +365,9 @@ def _source_failed(row: TransferRow, msg: m.SourceFailed, _: ManifestIndex | Non
         source = replace(source, early=tuple(early))
     else:
         source = replace(source, outstanding=tuple(_without(source.outstanding, said)))
-    if msg.items:
+    if msg.items and msg.reason.failure_class is not m.FailureClass.TRANSIENT:
+        source = replace(source, bad=merge_failed(source.bad, (m.FailedItems(msg.items, msg.reason),)))
+    elif msg.items:
         source = replace(source, unread=merge_unread(source.unread, Unread(msg.at_ms, msg.items)))
     elif msg.plane == DOOR:
         failed, failed_ms = source.door_failed | Ranges.of(msg.request_no), max(source.door_failed_ms, msg.at_ms)
@@ -425,6 +437,7 @@ def _settled(row: TransferRow, manifest: ManifestIndex) -> TransferRow:
                 if o.request_no > s.expired and o.attempt >= live and bool(o.to_come(manifest) - have)
             ),
             unread=tuple(Unread(u.at_ms, rest) for u in s.unread if (rest := u.items - over)),
+            bad=tuple(m.FailedItems(rest, b.reason) for b in s.bad if (rest := b.items - over)),
         )
         for s in row.sources
     )

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from streams.core.commands import WriteManifests
 from streams.core.names import ManifestId
 from streams.core.ranges import Ranges
-from streams.core.records import ChunksRequested, Reason
+from streams.core.records import ChunksRequested, FailedItems, Reason
 from streams.settings import Settings
 
 _LENGTH = struct.Struct(">I")
@@ -71,6 +71,14 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Fail:
+    """Nobody will ever give these items of an open transfer: the next progress says so."""
+
+    manifest_id: ManifestId
+    failed: tuple[FailedItems, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Forget:
     """The transfer is closed: keep nothing of it in memory."""
 
@@ -91,7 +99,7 @@ class Write:
     command: WriteManifests
 
 
-Order = Start | Assign | Open | Stop | Forget | Serve | Write
+Order = Start | Assign | Open | Stop | Fail | Forget | Serve | Write
 
 
 def pack(order: Order) -> bytes:

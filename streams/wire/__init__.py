@@ -17,7 +17,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import wraps
+from functools import cache, wraps
 from io import BytesIO
 from typing import Any, ParamSpec, TypeVar, get_args
 
@@ -264,7 +264,15 @@ def body_of(planned: bytes) -> bytes:
     while count:
         at = _texts_end(planned, at, 3 * count)
         count, at = manifest_bytes.long(planned, at)
-    return _BY_CLASS[ManifestWritten].frame + planned[at:]
+    return _frame_of_body(_version(planned).number) + planned[at:]
+
+
+@cache
+def _frame_of_body(number: int) -> bytes:
+    """The frame of the ManifestWritten that a TransferPlanned of this schema id holds."""
+    fields = {field["name"]: field["type"] for field in _BY_ID[number].written["fields"]}
+    inside = schemas.fingerprint_of(fields["body"])
+    return next(v.frame for v in _BY_ID.values() if v.cls is ManifestWritten and v.fingerprint == inside)
 
 
 def _texts_end(value: bytes, at: int, count: int) -> int:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from streams.core.chain import Link
 from streams.core.names import Dataset, IntentId, Site
+from streams.core.policy import OTHERS_MAX
 from streams.core.records import Unit
 from streams.core.varint import varint
 
@@ -27,7 +28,7 @@ class Outline(NamedTuple):
 
 
 def read(framed: bytes, start: int, place: str = "") -> Outline:
-    """The outline of the ManifestWritten (schema id 1342177285) whose Avro begins at `start`.
+    """The outline of the ManifestWritten (schema id 1342177322) whose Avro begins at `start`.
 
     Raises ValueError or IndexError when these bytes are none, InvalidName for a head's name that is not legal.
     """
@@ -119,12 +120,29 @@ def _items(b: bytes, at: int, count: int, lines: list[bytes], datasets: set[byte
             why, at = _reason(b, at)
         else:
             at += 1
+        if b[at]:
+            at = _behind_others(b, at)
+        else:
+            at += 1
         units += length >> 1
         size += bytes_ >> 1
         datasets.add(names[1])
         words = (b"%d" % (length >> 1), b"%d" % (bytes_ >> 1), adler32, version, holder, why)
         lines.append(b"\t".join((*names, *words)))
     return units, size, at
+
+
+def _behind_others(b: bytes, at: int) -> int:
+    """Where the next item begins: other holders are no part of the digest."""
+    count, at = long(b, at)
+    if count > OTHERS_MAX:
+        raise ValueError(f"{count} other holders")
+    for _ in range(count):
+        _, at = _bytes(b, at)
+    end, at = long(b, at)
+    if end:
+        raise ValueError("more than one block of other holders")
+    return at
 
 
 def _reason(b: bytes, at: int) -> tuple[bytes, int]:

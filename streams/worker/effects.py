@@ -154,6 +154,8 @@ class Effects:
             case c.StopPart():
                 body = self.rows.body(command.manifest)
                 return self.plane.tell(orders.Stop(command.manifest, command.attempt, command.reason, body))
+            case c.FailItems(manifest, failed):
+                return self.plane.tell(orders.Fail(manifest, failed))
             case c.RequestChunks():
                 return self._with_manifest(command, lambda manifest: self._request(command, manifest))
             case c.ExpireLease():
@@ -238,7 +240,7 @@ class Effects:
                 request_no=command.request_no,
                 attempt=command.attempt,
                 plane=command.plane,
-                items=manifest.requested(command.ranges),
+                items=manifest.requested(command.ranges, command.source),
                 ranges=command.ranges,
                 until_ms=self.now_ms() + int(self.policy.lease_s * 1000),
             ),

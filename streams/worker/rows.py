@@ -98,6 +98,7 @@ def encode_index(index: ManifestIndex) -> bytes:
         "holders": [avro.writer(Held)(held) for held in index.holders],
         "unobtainable": [avro.writer(FailedItems)(group) for group in index.unobtainable],
         "sha256": index.sha256,
+        "others": [avro.writer(Held)(held) for held in index.others],
     }
     return json.dumps(plain, separators=(",", ":")).encode()
 
@@ -113,4 +114,5 @@ def manifest_index(raw: bytes | None) -> ManifestIndex | None:
         tuple(avro.reader(Held)(held) for held in plain["holders"]),
         tuple(avro.reader(FailedItems)(group) for group in plain["unobtainable"]),
         plain["sha256"],
+        tuple(avro.reader(Held)(held) for held in plain["others"]),
     )

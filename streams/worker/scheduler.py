@@ -15,7 +15,7 @@ import asyncio
 import heapq
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from streams.core import commands as c
@@ -87,12 +87,13 @@ class Scheduler:
         now_ms: Callable[[], int],
         elapsed_s: Callable[[], float] = time.monotonic,
         keeps: Callable[[ManifestId, int], bool] = lambda manifest, decision_no: False,
+        doors: Callable[[], Collection[Site]] = tuple,
     ) -> None:
         """`keeps`: whether an open transfer's row, under this decision or a later one, and its body stand in this
-        worker's tables.
+        worker's tables. `doors`: the sites that have an open door.
         """
         self.here, self.policy, self.partitions = here, policy, partitions
-        self.do, self.now_ms, self._elapsed_s, self._keeps = do, now_ms, elapsed_s, keeps
+        self.do, self.now_ms, self._elapsed_s, self._keeps, self._doors = do, now_ms, elapsed_s, keeps, doors
         self.owned: dict[int, _Partition] = {}
         self.admission = Admission()
         credit_bytes = {LOG: policy.credit_bytes, DOOR: policy.door_credit_bytes}
@@ -161,7 +162,7 @@ class Scheduler:
     def plane_restarted(self) -> None:
         """Every open row is due at once: its part is open nowhere."""
         self.admission.clear()
-        for command_id in [k for k in self._sent if k[0] in ("open", "stop", "write", "serve")]:
+        for command_id in [k for k in self._sent if k[0] in ("open", "stop", "fail", "write", "serve")]:
             del self._sent[command_id]
         now = self.now_ms()
         for number, partition in self.owned.items():
@@ -230,8 +231,16 @@ class Scheduler:
                 self.fall_due(partition, row.manifest)
             return
         part_here = row.manifest in self.admission.opened
-        now_ms, rests = self.now_ms(), self.door_rests
-        owed = owed_transfer(row, index, self.here, self.policy, part_here=part_here, now_ms=now_ms, rests=rests)
+        owed = owed_transfer(
+            row,
+            index,
+            self.here,
+            self.policy,
+            part_here=part_here,
+            now_ms=self.now_ms(),
+            rests=self.door_rests,
+            doors=self._doors(),
+        )
         requests = [o for o in owed if isinstance(o.command, c.RequestChunks)]
         others = [o for o in owed if not isinstance(o.command, c.RequestChunks) and self._has_room(row, o, partition)]
         self._carry_out(partition, row.manifest, others)

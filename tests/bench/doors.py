@@ -104,7 +104,7 @@ def serve(root: Path) -> None:
     for body in manifests_of(root):
         manifest = Manifest(body)
         whole = Ranges([(0, manifest.line.total)])
-        words.append(tickets.make(manifest.requested(whole), whole, Destination(B), lambda _: None))
+        words.append(tickets.make(manifest.requested(whole, A), whole, Destination(B), lambda _: None))
     print(json.dumps({"port": door.port, "words": words}), flush=True)
     for _ in sys.stdin:
         print(json.dumps({"cpu_s": cpu_s()}), flush=True)

@@ -37,9 +37,11 @@ def failed(text: str, *items: int) -> m.FailedItems:
     return m.FailedItems(Ranges.of(*items), reason(text))
 
 
-def item(number: int, length: int, *, holder: Site | None = C, why: m.Reason | None = None) -> m.Item:
-    adler32 = None if why else Adler32(f"{number:08x}")
-    return m.Item(lfn(number), DATASET, BLOCK, lfn(number), "", length, length, adler32, f"v{number}", holder, why)
+def item(
+    number: int, length: int, *, holder: Site | None = C, why: m.Reason | None = None, others: tuple[Site, ...] = ()
+) -> m.Item:
+    adler32, version = None if why else Adler32(f"{number:08x}"), f"v{number}"
+    return m.Item(lfn(number), DATASET, BLOCK, lfn(number), "", length, length, adler32, version, holder, why, others)
 
 
 def body(
@@ -167,7 +169,7 @@ def requested(
 ) -> m.ChunksRequested:
     manifest = Manifest(of or written())
     return m.ChunksRequested(
-        manifest.body.manifest, B, source, number, attempt, plane, manifest.requested(ranges), ranges, until_ms
+        manifest.body.manifest, B, source, number, attempt, plane, manifest.requested(ranges, source), ranges, until_ms
     )
 
 
@@ -176,9 +178,14 @@ def expired(number: int, source: Site = C, manifest: ManifestId = MANIFEST, at_m
 
 
 def source_failed(
-    number: int, items: Ranges = EMPTY, at_ms: int = 5_000, source: Site = C, plane: str = LOG
+    number: int,
+    items: Ranges = EMPTY,
+    at_ms: int = 5_000,
+    source: Site = C,
+    plane: str = LOG,
+    why: m.Reason | None = None,
 ) -> m.SourceFailed:
-    why = m.Reason(m.Scope.SOURCE, m.FailureClass.TRANSIENT, "read", Text("the store is away"))
+    why = why or m.Reason(m.Scope.SOURCE, m.FailureClass.TRANSIENT, "read", Text("the store is away"))
     return m.SourceFailed(MANIFEST, source, number, plane, items, why, at_ms)
 
 

@@ -75,7 +75,7 @@ def test_an_empty_manifest_has_an_empty_line() -> None:
 def test_a_request_is_enough_to_serve_it(case: tuple[list[int], int, int]) -> None:
     lengths, start, stop = case
     manifest = Manifest(x.written(items=[x.item(n, length) for n, length in enumerate(lengths)]))
-    asked = manifest.requested(Ranges([(start, stop)]))
+    asked = manifest.requested(Ranges([(start, stop)]), x.C)
     served = [(item.no, offset + k) for item, offset, n in RequestLine(asked).pieces(start, stop) for k in range(n)]
     assert served == units(lengths)[start:stop], "without the manifest, the same pieces as with it"
     for item in asked:

@@ -99,6 +99,11 @@ CASES = [
     ),
     Case(c.StopPart, (x.planned(ONE), x.told(2, m.Verdict.CANCELLED)), (x.lost(stopped=True),)),
     Case(c.StopPart, (x.planned(ONE), x.opened(), x.told(2, m.Verdict.SUPERSEDED)), (x.lost(stopped=True),)),
+    Case(
+        c.FailItems,
+        (x.planned(ONE), x.opened(), x.source_failed(1, Ranges.of(0), why=x.reason("gone"))),
+        (x.progress(failed=(x.failed("gone", 0),)), x.lost()),
+    ),
     Case(c.RequestChunks, (x.planned(ONE), x.opened()), (x.requested(1, Ranges([(0, 60)])),)),
     Case(
         c.ExpireLease,

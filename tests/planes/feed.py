@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from streams import wire
 from streams.core.channel import LOG
+from streams.core.names import Site
 from streams.core.ranges import Ranges
 from streams.core.records import ChunkHeader, ChunksRequested, ChunksServed, ManifestWritten, Message, Origin
 from streams.kafka.publish import wall_ms
@@ -100,9 +101,9 @@ class Receiver:
         for _ in self.half.begin(open_order(body, attempt, **known)) or ():
             pass
 
-    def take(self, records: Iterable[Record]) -> None:
+    def take(self, records: Iterable[Record], source: Site = A) -> None:
         for header, payload in records:
-            self.half.take(LOG, header.manifest.encode(), A, header, payload)
+            self.half.take(LOG, header.manifest.encode(), source, header, payload)
 
     def sync(self) -> None:
         self.half.sync(list(self.half._landings.values()))

@@ -105,7 +105,7 @@ def request_of(
     manifest = Manifest(body)
     wanted = Ranges([(0, manifest.line.total)]) if ranges is None else ranges
     until_ms = int((time.time() + lease_s) * 1000)
-    return ChunksRequested(body.manifest, B, A, request_no, 1, LOG, manifest.requested(wanted), wanted, until_ms)
+    return ChunksRequested(body.manifest, B, A, request_no, 1, LOG, manifest.requested(wanted, A), wanted, until_ms)
 
 
 M = TypeVar("M")

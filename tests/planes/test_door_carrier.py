@@ -81,7 +81,7 @@ class Ways:
 
     def request(self, number: int = 1, ranges: Ranges | None = None) -> ChunksRequested:
         wanted = self.whole if ranges is None else ranges
-        items = self.manifest.requested(wanted)
+        items = self.manifest.requested(wanted, A)
         return ChunksRequested(self.body.manifest, Destination(B), A, number, 1, DOOR, items, wanted, 0)
 
     def ask(self, *requests: ChunksRequested) -> list[ChunksOffered]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from streams.core.channel import LOG, Giver
 from streams.core.manifest import Manifest
 from streams.core.names import Destination
 from streams.core.ranges import Ranges
@@ -66,7 +67,7 @@ class Ends:
 
     def token(self, ranges: Ranges | None = None) -> str:
         wanted = ranges or Ranges([(0, self.total)])
-        token = self.tickets.make(self.manifest.requested(wanted), wanted, B_DESTINATION, lambda _: None)
+        token = self.tickets.make(self.manifest.requested(wanted, A), wanted, B_DESTINATION, lambda _: None)
         assert token is not None
         return token
 
@@ -128,7 +129,7 @@ def test_the_log_and_a_door_bring_parts_of_one_file(ends_of: Callable[..., Ends]
     ends = ends_of(20 * MIB)
     key = ends.body.manifest.encode()
     content = ends.files["/data/f0000"]
-    assert ends.destination.take_line(key, 3 * MIB, memoryview(content)[3 * MIB : 9 * MIB], last=True)
+    assert ends.destination.take_line(key, Giver(A, LOG, 1), 3 * MIB, memoryview(content)[3 * MIB : 9 * MIB], last=True)
     ends.pulls.offered(ends.offer())
     ends.wait_whole()
 

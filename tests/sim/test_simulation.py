@@ -45,9 +45,10 @@ def decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def scenario(seed: int, *, stale: bool = True) -> sim.World:
-    """Two or three sites, one to three intents over a dozen files; some files missing, unknown, or there already."""
+    """Two to four sites, one to three intents over a dozen files; some missing, unknown, spoilt, or there already."""
     chance = random.Random(seed * 7919 + 1)
-    world = sim.World(seed, tuple(Site(f"S{n}") for n in range(chance.choice((2, 2, 3)))), stale=stale)
+    count = chance.choice((2, 2, 3)) + (seed % 4 == 1)
+    world = sim.World(seed, tuple(Site(f"S{n}") for n in range(count)), stale=stale)
     lfns = [Lfn(f"/store/sim/f{n}") for n in range(chance.randrange(1, 9))]
     for lfn in lfns:
         file = sim.File(lfn, chance.choice((0, 1, 100, 400, 1300)), Adler32(f"{chance.getrandbits(32):08x}"))
@@ -56,6 +57,10 @@ def scenario(seed: int, *, stale: bool = True) -> sim.World:
             world.register(holder, file, on_disk=chance.random() < 0.95)
             if chance.random() < 0.1:
                 world.register(chance.choice(world.names), file)
+            copies = random.Random(f"{seed} {lfn}")
+            if copies.random() < 0.2 + 0.6 * (seed % 4 == 1):  # more of them, many of which are spoilt or gone
+                for site in sorted({holder, *copies.sample(world.names, copies.randrange(1, len(world.names)))}):
+                    world.register(site, file, on_disk=copies.random() < 0.7, spoilt=copies.random() < 0.5)
     for _ in range(chance.randrange(1, 4)):
         home = chance.choice(world.names)
         intent = IntentId(f"{home}.{uuid.UUID(int=chance.getrandbits(128))}")
@@ -152,10 +157,13 @@ def check(world: sim.World) -> None:
         if destination.consumer:  # it keeps nothing: see test_readers.py
             continue
         landed = [(one.bytes, one.adler32) for one in done.landed]
-        items = _items(world, done)
+        written = _written(world, done)
+        items = [written.items[n] for n in done.sealed.numbers()]
+        _check_failed(world, destination.site, written, done)
         became = [(file.size, file.adler32) for file in map(sim.became, items) if items[0].adler32 is None]
         assert landed == became, "I2: what landed is not what is told"
         for item in items:
+            assert (Site(destination), item.target) not in world.spoilt, "I2: completed but not the file"
             there = world.files[Site(destination)].get(item.target)
             assert there is not None, "I2: completed but not there"
             assert there == sim.became(item), "I2: completed but not there"
@@ -198,7 +206,19 @@ def _check_done(
             assert done.sealed.size + failed.size + done.cancelled.size == done.items, "I1: an item counted twice"
 
 
-def _items(world: sim.World, done: m.CompletionRecord) -> list[m.Item]:
+def _check_failed(world: sim.World, here: Site, written: m.ManifestWritten, done: m.CompletionRecord) -> None:
+    """An item fails for want of a source only where no site that the manifest names ever had the file."""
+    for group in done.failed:
+        if group.reason.scope is not m.Scope.SOURCE:
+            continue
+        for item in (written.items[n] for n in group.items.numbers()):
+            if item.holder is None or item.selection:
+                continue
+            for site in {item.holder, *item.others} - {here}:
+                assert (site, item.lfn) in world.lacked, f"{item.lfn} failed at {here}, and {site} has it"
+
+
+def _written(world: sim.World, done: m.CompletionRecord) -> m.ManifestWritten:
     for (site, name, _), log in world.logs.items():
         if name != topics.MANIFESTS:
             continue
@@ -206,7 +226,7 @@ def _items(world: sim.World, done: m.CompletionRecord) -> list[m.Item]:
             written = wire.decode(name, record.key, record.value, record.headers, site).message
             assert isinstance(written, m.ManifestWritten)
             if written.manifest == done.manifest and digest(written) == done.manifest_sha256:
-                return [written.items[n] for n in done.sealed.numbers()]
+                return written
     raise AssertionError("a completion of a manifest nobody wrote")
 
 

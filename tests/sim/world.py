@@ -12,7 +12,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -65,6 +65,7 @@ GROWING = Dataset("/Sim/Growing/RAW")
 """What open intents ask for; the others' files are in another."""
 
 
+DIFFERS = m.Reason(m.Scope.SOURCE, m.FailureClass.DATA_BAD, "seal", Text("checksum differs"))
 AWAY = m.Reason(m.Scope.SOURCE, m.FailureClass.TRANSIENT, "read", Text("the store is away"))
 
 
@@ -119,6 +120,10 @@ class World:
         """What is on each disk under its final name."""
         self.listed: dict[tuple[Site, Lfn], File] = {}
         """What the catalogue says is there."""
+        self.spoilt: set[tuple[Site, Lfn]] = set()
+        """Copies whose bytes are not the file's."""
+        self.lacked: set[tuple[Site, Lfn]] = set()
+        """What a site never had, or had spoilt, when it was registered."""
         self.logs: dict[tuple[Site, str, int], list[Record]] = defaultdict(list)
         self.payload: dict[tuple[Site, str, int], list[m.ChunkHeader | m.ChunksOffered]] = defaultdict(list)
         self.at_close: dict[IntentId, frozenset[Lfn]] = {}
@@ -146,10 +151,15 @@ class World:
         if self.chance(0.004):
             raise Crash
 
-    def register(self, site: Site, file: File, *, on_disk: bool = True) -> None:
+    def register(self, site: Site, file: File, *, on_disk: bool = True, spoilt: bool = False) -> None:
+        """A copy that a site says it has; `on_disk`: whether it has one, `spoilt`: whether its bytes are others."""
         self.listed[site, file.lfn] = file
         if on_disk:
             self.files[site][file.lfn] = file
+        if spoilt and file.size and on_disk:
+            self.spoilt.add((site, file.lfn))
+        if file.lfn not in self.files[site] or (site, file.lfn) in self.spoilt:
+            self.lacked.add((site, file.lfn))
 
     @cached_property
     def flows(self) -> list[Flow]:
@@ -318,6 +328,20 @@ class Part:
     sealed: Ranges = EMPTY
     failed: tuple[m.FailedItems, ...] = ()
     """Of every progress, not only the first: a lost report is healed by the next."""
+    resumed: Ranges = EMPTY
+    """What an earlier process brought: of whom is not known."""
+    spoilt: Ranges = EMPTY
+    """Bytes of spoilt copies."""
+    givers: dict[int, dict[tuple[Site, str], int]] = field(default_factory=lambda: defaultdict(dict))
+
+    def take(self, spoilt: set[tuple[Site, Lfn]], source: Site, plane: str, number: int, came: Ranges) -> None:
+        """What comes of a source; what is there already is not written again."""
+        line, new = self.manifest.line, came - self.written
+        self.written = self.written | new
+        for n in line.items_in(new):
+            self.givers[n][source, plane] = number
+            if (source, self.manifest.items[n].lfn) in spoilt:
+                self.spoilt = self.spoilt | (new & Ranges([line.span(n)]))
 
     @property
     def said(self) -> tuple[m.FailedItems, ...]:
@@ -401,6 +425,11 @@ class SimPlane:
                 self.publisher.send(m.PartLost(manifest, attempt, reason))
             case orders.Forget(manifest):
                 self.parts.pop(manifest, None)
+            case orders.Fail(manifest, failed):
+                if (part := self.parts.get(manifest)) is not None:
+                    left = (m.FailedItems(group.items - part.sealed - part.bad, group.reason) for group in failed)
+                    part.failed = merge_failed(part.failed, (group for group in left if group.items))
+                    self._seal(manifest, part)
             case orders.Serve(request):
                 self._serve(request)
             case orders.Write(command):
@@ -418,7 +447,8 @@ class SimPlane:
                 why = m.Reason(m.Scope.DESTINATION, m.FailureClass.TRANSIENT, "open", Text("part file gone"))
                 self.publisher.send(m.PartLost(key, order.attempt, why))
                 return
-            part = self.parts[key] = Part(manifest, order.attempt)
+            part = self.parts[key] = Part(manifest, order.attempt, resumed=order.verified)
+            part.spoilt = self.site.spoilt_on_disk.get((key, order.attempt), EMPTY) & order.verified
             self.site.parts_on_disk.setdefault((key, order.attempt), EMPTY)
         part.synced = part.written = part.synced | order.verified
         part.failed = merge_failed(part.failed, self._present(part))
@@ -432,7 +462,7 @@ class SimPlane:
             there = self.site.world.files[self.site.name].get(item.target)
             if there is None or item.reason is not None:
                 continue
-            if there == became(item):
+            if there == became(item) and (self.site.name, item.target) not in self.site.world.spoilt:
                 part.sealed = part.sealed | Ranges.of(n)
             else:
                 other = other | Ranges.of(n)
@@ -441,10 +471,14 @@ class SimPlane:
 
     def _seal(self, key: ManifestId, part: Part) -> None:
         line, world = part.manifest.line, self.site.world
+        wrong: list[int] = []
         for n, item in enumerate(part.manifest.items):
             if n in part.sealed or n in part.bad or item.reason is not None or not part.synced.covers(*line.span(n)):
                 continue
             world.fuse()
+            if part.spoilt & Ranges([line.span(n)]):
+                wrong.append(n)
+                continue
             assert world.files[self.site.name].setdefault(item.target, became(item)) == became(item)
             part.sealed = part.sealed | Ranges.of(n)
         self.publisher.send(
@@ -452,6 +486,29 @@ class SimPlane:
                 key, self.site.name, part.attempt, "default", part.synced, part.sealed, part.said, self._landed(part)
             )
         )
+        if wrong:
+            self._wrong(key, part, wrong)
+
+    def _wrong(self, key: ManifestId, part: Part, wrong: list[int]) -> None:
+        """Items that were not the file: they fail where nobody else has them, else their givers are blamed."""
+        shared = [n for n in wrong if part.manifest.items[n].others]
+        alone = Ranges.of(*(n for n in wrong if n not in shared))
+        part.failed = merge_failed(part.failed, [m.FailedItems(alone, DIFFERS)] if alone else [])
+        if not shared:
+            self._seal(key, part)
+            return
+        for n in shared:
+            if part.resumed & Ranges([part.manifest.line.span(n)]):
+                continue
+            givers = part.givers[n]
+            one = len({source for source, _ in givers}) == 1
+            why = DIFFERS if one else replace(DIFFERS, failure_class=m.FailureClass.TRANSIENT)
+            for (source, plane), number in givers.items():
+                now_ms = self.site.world.now_ms
+                self._publish(m.SourceFailed(key, source, number, plane, Ranges.of(n), why, now_ms))
+        self.parts.pop(key)
+        self.site.parts_on_disk.pop((key, part.attempt), None)
+        self._publish(m.PartLost(key, part.attempt, DIFFERS))
 
     def _landed(self, part: Part) -> tuple[m.Landed, ...]:
         if part.manifest.body.unit is m.Unit.BYTES:
@@ -474,15 +531,18 @@ class SimPlane:
         if isinstance(header, m.ChunksOffered):
             self._fetch(header, part)
             return True
+        source = topics.split(place[0])[0] or self.site.name
         unread = [s for s in header.segments if s.reason is not None and s.reason.failure_class == "transient"]
         if not world.chance(0.02):  # else: a corrupted chunk, dropped
             starts = part.manifest.line.starts
             lacking = Ranges((starts[s.item] + s.offset, starts[s.item] + s.offset + s.length) for s in unread)
-            part.written = part.written | (Ranges([(header.start, header.stop)]) - lacking)
-        self._say_unread(place[0], header, unread)
+            gone = Ranges.of(*(s.item for s in header.segments if s.reason is not None and s not in unread))
+            came = Ranges([(header.start, header.stop)]) - lacking - part.manifest.line.ranges_of(gone)
+            part.take(world.spoilt, source, LOG, header.request_no, came)
+        self._say_unread(source, header, unread)
         for segment in header.segments:
-            if segment.reason is not None and segment not in unread and segment.item not in part.bad:
-                part.failed = merge_failed(part.failed, [m.FailedItems(Ranges.of(segment.item), segment.reason)])
+            if segment.reason is not None and segment not in unread:
+                self._never(part, source, LOG, header.request_no, segment.item, segment.reason)
         if header.last or world.rng.random() < 0.2:
             self._synced(header.manifest, part)
         return True
@@ -506,11 +566,12 @@ class SimPlane:
         items = {item.no: item for item in request.items}
         lacking = Ranges.of(*(no for no, item in items.items() if source.plane._missing(item) is not None))
         away = Ranges.of(*(no for no in items if world.chance(0.1))) - lacking
-        part.written = part.written | (came - part.manifest.line.ranges_of(lacking | away))
-        for no in (lacking - part.bad).numbers():
+        came = came - part.manifest.line.ranges_of(lacking | away)
+        part.take(world.spoilt, offer.source, DOOR, offer.request_no, came)
+        for no in lacking.numbers():
             why = source.plane._missing(items[no])
             assert why is not None
-            part.failed = merge_failed(part.failed, [m.FailedItems(Ranges.of(no), why)])
+            self._never(part, offer.source, DOOR, offer.request_no, no, why)
         if came != offer.ranges:
             failed(EMPTY, AWAY)
         elif away:
@@ -521,16 +582,26 @@ class SimPlane:
         self.site.world.fuse()
         part.synced = part.written
         self.site.parts_on_disk[key, part.attempt] = part.synced
+        self.site.spoilt_on_disk[key, part.attempt] = part.spoilt
         self._seal(key, part)
 
-    def _say_unread(self, topic: str, header: m.ChunkHeader, unread: list[m.Segment]) -> None:
+    def _never(self, part: Part, source: Site, plane: str, number: int, item: int, why: m.Reason) -> None:
+        """A source will never give an item: it fails where nobody else has it."""
+        if item in part.bad or item in part.sealed:
+            return
+        if part.manifest.items[item].others:
+            key, now_ms = part.manifest.body.manifest, self.site.world.now_ms
+            self._publish(m.SourceFailed(key, source, number, plane, Ranges.of(item), why, now_ms))
+        else:
+            part.failed = merge_failed(part.failed, [m.FailedItems(Ranges.of(item), why)])
+
+    def _say_unread(self, source: Site, header: m.ChunkHeader, unread: list[m.Segment]) -> None:
         """What the source cannot read now: of the whole rest of the request, or these items of it."""
         if not unread:
             return
         assert unread[0].reason is not None
         rest = header.last and len(unread) == len(header.segments)
         items = EMPTY if rest else Ranges.of(*(segment.item for segment in unread))
-        source = topics.split(topic)[0] or self.site.name
         now_ms, why = self.site.world.now_ms, unread[0].reason
         self._publish(m.SourceFailed(header.manifest, source, header.request_no, LOG, items, why, now_ms))
 
@@ -606,6 +677,7 @@ class SimSite:
         owners = {"waiting": intent_of}
         self.tables = {table: Store(world, owners.get(table, rows.owner_of)) for table in rows.NAMES}
         self.parts_on_disk: dict[tuple[ManifestId, int], Ranges] = {}
+        self.spoilt_on_disk: dict[tuple[ManifestId, int], Ranges] = {}
         self.read = [*intent_topics(self.peers), *transfer_topics(name, self.peers), *request_topics(name, self.peers)]
         self.committed: dict[tuple[str, int], int] = defaultdict(int)
         places = [(topic, partition) for topic in self.read for partition in range(PARTITIONS)]
@@ -631,7 +703,14 @@ class SimSite:
             doors=lambda: self.world.doors,
         )
         self.scheduler = Scheduler(
-            self.name, POLICY, PARTITIONS, self.effects, lambda: self.world.now_ms, self._elapsed_s, turns.keeps
+            self.name,
+            POLICY,
+            PARTITIONS,
+            self.effects,
+            lambda: self.world.now_ms,
+            self._elapsed_s,
+            turns.keeps,
+            lambda: self.world.doors,
         )
         self.dispatcher = Dispatcher(
             self.name, turns, self.scheduler, self.effects, self.plane, lambda: self.world.now_ms
@@ -803,7 +882,14 @@ class SimSite:
                 return m.Item(lfn, dataset, block, target, selection, 0, 0, None, "", None, why)
             length = max(1, file.size)
             return m.Item(lfn, dataset, block, target, selection, length, 2 * length, None, file.version, holders[0])
-        return m.Item(lfn, dataset, block, lfn, "", file.size, file.size, file.adler32, file.version, holders[0])
+        same = {
+            s for s in holders if (copy := self.world.listed[s, lfn]).adler32 == file.adler32 and copy.size == file.size
+        }
+        others = tuple(sorted(same - {holders[0]}))
+        version = file.version
+        return m.Item(
+            lfn, dataset, block, lfn, "", file.size, file.size, file.adler32, version, holders[0], None, others
+        )
 
 
 def block_of(lfn: str) -> Block:

@@ -22,7 +22,9 @@ LFN = Lfn("/store/data/Run2026A/SingleMuon/NANOAOD/v1/000/0001.root")
 SHA256 = "0123456789abcdef" * 4
 REASON = m.Reason(m.Scope.SOURCE, m.FailureClass.DATA_BAD, "read", Text("crc32c differs: fetched again … 3×"))
 
-WHOLE = m.Item(LFN, DATASET, BLOCK, LFN, "", 4096, 4096, Adler32("00ab12cd"), "4096,1700000000000000001,77", B)
+WHOLE = m.Item(
+    LFN, DATASET, BLOCK, LFN, "", 4096, 4096, Adler32("00ab12cd"), "4096,1700000000000000001,77", B, None, (A, C)
+)
 CUT = "entries:Events[0:100]{nMuon}"
 PART = m.Item(LFN, DATASET, BLOCK, Lfn(f"{LFN}.0123456789ab.parquet"), CUT, 100, 999, None, "v", B)
 OTHER_PART = replace(PART, target=Lfn(f"{LFN}.ba9876543210.parquet"), selection="entries:Events[100:200]", holder=C)

@@ -16,6 +16,7 @@ from streams.errors import WireError
 INTENT = IntentId("T1_A.0b5f6d6e-5a4e-4a55-8f10-0123456789ab")
 HERE, SOURCE = Site("T1_A"), Site("T2_B")
 TOPIC = "T2_B.manifests"
+OTHERS = [Site(f"T3_{n}_{'x' * n}") for n in range(9)]
 GONE = m.Reason(m.Scope.SOURCE, m.FailureClass.PERMANENT, "plan", Text("gone, été"))
 
 
@@ -26,7 +27,10 @@ def item(chance: random.Random, number: int) -> m.Item:
     if chance.random() < 0.2:
         return m.Item(lfn, dataset, Block(f"{dataset}#b"), lfn, "", 0, size, Adler32("00000001"), "", None, GONE)
     version = "v" * chance.choice([0, 5, 63, 64, 300])
-    return m.Item(lfn, dataset, Block(f"{dataset}#b"), lfn, "", size, size, Adler32("0000000a"), version, SOURCE)
+    others = tuple(sorted(chance.sample(OTHERS, chance.choice([0, 0, 1, 2, 8]))))
+    return m.Item(
+        lfn, dataset, Block(f"{dataset}#b"), lfn, "", size, size, Adler32("0000000a"), version, SOURCE, None, others
+    )
 
 
 def manifest(seed: int) -> m.ManifestWritten:

@@ -31,6 +31,7 @@ COMMANDS: list[c.Command] = [
     c.ReportTransfer(x.reported()),
     c.OpenPart(x.MANIFEST, 1, EMPTY, EMPTY, EMPTY),
     c.StopPart(x.MANIFEST, 1, m.Reason(m.Scope.POLICY, m.FailureClass.PERMANENT, "decide", Text("cancelled"))),
+    c.FailItems(x.MANIFEST, (x.failed("gone", 0),)),
     c.RequestChunks(x.MANIFEST, x.C, 1, 1, Ranges([(0, 150)]), 150, 5, 2, LOG),
     c.ExpireLease(x.MANIFEST, x.C, 1, LOG),
     c.FixCompletion(x.MANIFEST, x.completed()),

@@ -89,7 +89,7 @@ class ReaderProcess:
             request_no=self._request_no,
             attempt=self.attempt,
             plane=LOG,
-            items=manifest.requested(ask.ranges),
+            items=manifest.requested(ask.ranges, ask.source),
             ranges=ask.ranges,
             until_ms=now_ms + self._lease_ms,
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from streams.core import topics
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, ManifestId, Site
-from streams.core.policy import MANIFEST_ITEMS_MAX
+from streams.core.policy import MANIFEST_ITEMS_MAX, OTHERS_MAX
 from streams.core.records import field_checks
 from streams.core.records.limits import NUMBER_MAX, POSITION_MAX
 from streams.core.records.registry import Row, record
@@ -18,7 +18,8 @@ class Item:
     """One thing to move: `length` in the manifest's unit, `target` the LFN it lands under, `holder` whom to ask.
 
     `version` is opaque and binds only the holder that wrote it ("" when another site wrote the manifest).
-    `selection` is empty for a whole file. An item nobody holds has a `reason`, and length 0.
+    `selection` is empty for a whole file. An item nobody holds has a `reason`, and length 0. `others`: further sites
+    that hold a file of this size and adler32, by name; what the catalogue said then, and no part of the digest.
     """
 
     lfn: Lfn
@@ -32,12 +33,15 @@ class Item:
     version: str
     holder: Site | None
     reason: Reason | None = None
+    others: tuple[Site, ...] = ()
 
 
 def item_fault(i: Item, in_bytes: bool) -> str | None:
     """Why an item of a manifest (`in_bytes`: counted in bytes) contradicts itself, or None."""
     if not i.block.startswith(i.dataset + "#"):
         return "block: not of the item's dataset"
+    if i.others and (why := _others_fault(i)) is not None:
+        return f"others: {why}"
     if i.reason is not None:
         return "length: an item with a reason has length 0" if i.length else None
     if i.holder is None:
@@ -50,6 +54,16 @@ def item_fault(i: Item, in_bytes: bool) -> str | None:
     if not in_bytes or i.length != i.bytes:
         return "length: of a whole file, must be its bytes"
     return "target: a whole file lands under its own name" if i.target != i.lfn else None
+
+
+def _others_fault(i: Item) -> str | None:
+    if len(i.others) > OTHERS_MAX:
+        return f"{len(i.others)}, over {OTHERS_MAX}"
+    if i.reason is not None or i.selection:
+        return "of a whole file only"
+    if list(i.others) != sorted({*i.others} - {i.holder}):
+        return "each once, by name, without the holder"
+    return None
 
 
 def manifest_fault(w: ManifestWritten) -> str | None:

@@ -141,8 +141,9 @@ class SourceFailed:
     which it refused one that it does not have.
 
     No `items`: nothing more comes of request `request_no`, and of no other. With `items` (numbers within the manifest):
-    these cannot be had there now, and the rest of the request goes on. `at_ms`: when the destination's plane heard it,
-    by its clock; the source may be asked again after a back-off read from it.
+    these cannot be had there now, and the rest of the request goes on; with a reason that is not transient, never. Of
+    items that came whole and were not the file, who gave them is said so too. `at_ms`: when the destination's plane
+    heard it, by its clock; the source may be asked again after a back-off read from it.
     """
 
     manifest: ManifestId

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from threading import Condition, Lock
 
 from streams import wire
+from streams.core.channel import Giver
 from streams.core.manifest import ItemLayout
 from streams.core.names import ManifestId, Site, Text, shown
 from streams.core.ranges import EMPTY, Ranges
@@ -38,7 +39,8 @@ from streams.errors import StorageError, WireError
 from streams.kafka.publish import wall_ms
 from streams.planes.destination.landing import Landing, Lent
 from streams.planes.destination.part_files import ByteParts, PartFiles, WithoutLibraries
-from streams.planes.orders import Open, Stop
+from streams.planes.destination.unread import UnreadFact
+from streams.planes.orders import Fail, Open, Stop
 from streams.planes.reasons import reason_of
 from streams.storage.endpoint import Endpoint
 
@@ -209,6 +211,15 @@ class DestinationPlane:
         left = Open(order.manifest_id, framed, order.attempt, EMPTY, EMPTY, EMPTY)
         Landing(body, left, self._files_of(body.unit), self._endpoint.root).release(order.reason, discard=True)
 
+    def fail(self, order: Fail) -> None:
+        """The worker owes it again while the transfer is not open here."""
+        landing = self._landings.get(order.manifest_id.encode())
+        if landing is not None:
+            for group in order.failed:
+                for item in group.items.numbers():
+                    landing.fail(item, group.reason)
+            self._nudge(landing)
+
     def forget(self, manifest_id: ManifestId) -> None:
         opening = self._end_opening(manifest_id.encode())
         with self._rounds:
@@ -266,11 +277,8 @@ class DestinationPlane:
         landing = self._landings.get(key)
         if landing is None or header.destination != self._here:
             return
-        taken, unread = landing.take(source, header, payload)
-        for said in unread:
-            self._publish(
-                SourceFailed(landing.id, said.source, said.request_no, carrier, said.items, said.reason, self._now_ms())
-            )
+        taken, unread = landing.take(Giver(source, carrier, header.request_no), header, payload)
+        self._say_unread(landing, carrier, unread)
         self._took(landing, taken, UNSYNCED_BYTES_MAX, last=header.last)
 
     def layout(self, key: bytes) -> ItemLayout | None:
@@ -278,7 +286,7 @@ class DestinationPlane:
         landing = self._landings.get(key)
         return landing.progress.line if landing is not None and landing.lost is None else None
 
-    def take_line(self, key: bytes, start: int, view: memoryview, *, last: bool = False) -> bool:
+    def take_line(self, key: bytes, giver: Giver, start: int, view: memoryview, *, last: bool = False) -> bool:
         """Bytes of the line from `start` on, of any thread; False once the transfer is not open here any more.
 
         Waits while too much is not synced yet. `last`: nobody brings more of what was asked for.
@@ -286,7 +294,7 @@ class DestinationPlane:
         landing = self._landings.get(key)
         if landing is None or landing.lost is not None:
             return False
-        self._took(landing, landing.take_line(start, view), LINE_UNSYNCED_BYTES_MAX, last=last)
+        self._took(landing, landing.take_line(giver, start, view), LINE_UNSYNCED_BYTES_MAX, last=last)
         return True
 
     def wanted(self, key: bytes, ranges: Ranges) -> Ranges:
@@ -309,20 +317,26 @@ class DestinationPlane:
     def source_failed(
         self, carrier: str, key: bytes, source: Site, request_no: int, items: Ranges, reason: Reason
     ) -> None:
-        """A source cannot give now what it was asked for: these items, or, of none, anything of the request.
+        """A source cannot give what it was asked for: these items, or, of none, anything of the request.
 
-        Items that it will never give fail here.
+        Items that it will never give fail here, where nobody else has them.
         """
         landing = self._landings.get(key)
         if landing is None:
             return
         if items and reason.failure_class is not FailureClass.TRANSIENT:
-            for item in items.numbers():
-                landing.fail(item, reason)
+            others = landing.never_given(items, reason)
             self._nudge(landing)
-        else:
-            said = SourceFailed(landing.id, source, request_no, carrier, items, reason, self._now_ms())
-            self._publish(said)
+            if not others:
+                return
+            items = others
+        self._say_unread(landing, carrier, [UnreadFact(source, request_no, items, reason)])
+
+    def _say_unread(self, landing: Landing, carrier: str, facts: Iterable[UnreadFact]) -> None:
+        for said in facts:
+            self._publish(
+                SourceFailed(landing.id, said.source, said.request_no, carrier, said.items, said.reason, self._now_ms())
+            )
 
     def _took(self, landing: Landing, taken: int, unsynced_bytes_max: int, *, last: bool) -> None:
         now = self._clock()
@@ -444,6 +458,8 @@ class DestinationPlane:
             self._publish(told)
         if landing.lost is not None:
             why = landing.lost
+            for giver, items, reason in landing.blame():
+                self._say_unread(landing, giver.carrier, [UnreadFact(giver.source, giver.request_no, items, reason)])
             self._let_go(landing.id.encode(), discard=True)
             with self._saying:
                 self._publish(PartLost(landing.id, landing.attempt, why))

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from streams.core.channel import Giver
 from streams.core.names import Adler32, Site
 from streams.core.ranges import Ranges
-from streams.core.records import ChunkHeader, FailureClass, Landed, ManifestWritten, Reason, Segment, Unit
+from streams.core.records import ChunkHeader, FailureClass, Landed, ManifestWritten, Reason, Scope, Segment, Unit
 from streams.errors import StorageError, WireError
 from streams.planes.destination.part_files import HeldPart, PartFiles
 from streams.planes.destination.progress import LandingProgress
-from streams.planes.destination.unread import UnreadAnswers, UnreadFact
+from streams.planes.destination.unread import UnreadAnswers, UnreadFact, together
 from streams.planes.orders import Open
 from streams.planes.reasons import reason_of
 from streams.storage.checksums import Buffer, crc32c
@@ -70,7 +71,13 @@ class Landing:
         self._held: dict[int, HeldPart] = {}
         self._dirty: dict[int, HeldPart] = {}
         self._complained: set[int] = set()
-        self._unread = UnreadAnswers()
+        self._unread, self._never = UnreadAnswers(), UnreadAnswers()
+        """What sources cannot read now; what they never will, of items that others have."""
+        self._resumed = order.verified
+        self._givers: dict[int, dict[tuple[Site, str], int]] = {}
+        """Of items that others have: who gave bytes of them in this attempt, and under which number at last."""
+        self._bad: dict[int, Reason] = {}
+        """Whole items that were not what the manifest says."""
 
     @property
     def news(self) -> bool:
@@ -163,23 +170,36 @@ class Landing:
 
     # taking bytes (payload thread)
 
-    def take(self, source: Site, header: ChunkHeader, payload: bytes) -> tuple[int, list[UnreadFact]]:
-        """Write what is new of a record; bytes written, and what its source cannot read now.
+    def take(self, giver: Giver, header: ChunkHeader, payload: bytes) -> tuple[int, list[UnreadFact]]:
+        """Write what is new of a record; bytes written, and what its source cannot read now or, of others' too, never.
 
         Bad segments are counted and skipped: they come again.
         """
         taken = at = 0
         unread: dict[int, Reason] = {}
+        never: dict[int, Reason] = {}
         alone = len(header.segments) == 1
         for segment in header.segments:
             if self.lost is not None:
                 break
             piece = payload if alone else payload[at : at + segment.size]
             at += segment.size
-            taken += self._take(header, segment, piece, unread)
-        return taken, self._unread.heard(source, header, unread) if self.lost is None else []
+            taken += self._take(giver, header, segment, piece, unread, never)
+        if self.lost is not None:
+            return taken, []
+        said = self._unread.heard(giver.source, header, unread)
+        said += [fact for fact in self._never.heard(giver.source, header, never) if fact.items]
+        return taken, said
 
-    def _take(self, header: ChunkHeader, segment: Segment, piece: bytes, unread: dict[int, Reason]) -> int:
+    def _take(
+        self,
+        giver: Giver,
+        header: ChunkHeader,
+        segment: Segment,
+        piece: bytes,
+        unread: dict[int, Reason],
+        never: dict[int, Reason],
+    ) -> int:
         line, item = self.progress.line, segment.item
         if item >= line.count:
             return self._refuse(header, f"item {item} is not in the manifest")
@@ -193,17 +213,26 @@ class Landing:
         if segment.reason is not None:
             if segment.reason.failure_class is FailureClass.TRANSIENT:
                 unread.setdefault(item, segment.reason)
+            elif self._items[item].others:
+                never.setdefault(item, segment.reason)
             else:
                 self.fail(item, segment.reason)
             return 0
         if crc32c(piece) != segment.crc32c:
             return self._refuse(header, f"item {item}: crc32c of [{start}, {stop}) differs")
+        self._note(item, giver)
         try:
             return self.write(item, segment.offset, segment.length, piece)
         except WireError as error:
             return self._refuse(header, f"item {item}: {error.what}")
 
-    def take_line(self, start: int, view: memoryview) -> int:
+    def _note(self, item: int, giver: Giver) -> None:
+        """Who gives bytes of an item that others have too."""
+        if self._items[item].others:
+            with self._lock:
+                self._givers.setdefault(item, {})[giver.source, giver.carrier] = giver.request_no
+
+    def take_line(self, giver: Giver, start: int, view: memoryview) -> int:
         """Write what is new of the line's bytes from `start` on; bytes written. Of several threads at once."""
         taken = 0
         self.sync_bytes = LINE_SYNC_BYTES
@@ -215,6 +244,7 @@ class Landing:
                 self.progress.news = True  # whoever asked for it does not know: tell again
                 continue
             part = view[piece.position - start : stop - start]
+            self._note(piece.item, giver)
             taken += self.write(piece.item, piece.offset, piece.length, part)
         return taken
 
@@ -274,6 +304,34 @@ class Landing:
             held.part.close()
         self._discard_part(item, self.attempt)
 
+    def never_given(self, items: Ranges, reason: Reason) -> Ranges:
+        """A source will never give these items: those that nobody else has fail; the others."""
+        others = Ranges.of(*(n for n in items.numbers() if n < len(self._items) and self._items[n].others))
+        for item in (items - others).numbers():
+            self.fail(item, reason)
+        return others - self.progress.over
+
+    def blame(self) -> Iterator[tuple[Giver, Ranges, Reason]]:
+        """Who gave the items that were not the file: for good where it was one alone, else all of them for now.
+
+        Of an item that an earlier process had a part of nobody is blamed: the next attempt knows.
+        """
+        with self._lock:
+            bad, self._bad = self._bad, {}
+            givers = {item: dict(self._givers.get(item, {})) for item in bad}
+        found: dict[tuple[Site, str, bool], dict[int, int]] = {}
+        for item in bad:
+            if self._resumed & Ranges([self.progress.line.span(item)]):
+                continue
+            alone = len({source for source, _ in givers[item]}) == 1
+            for (source, carrier), request_no in givers[item].items():
+                found.setdefault((source, carrier, alone), {})[item] = request_no
+        for (source, carrier, alone), items in found.items():
+            reason = together([bad[item] for item in items])
+            if not alone:
+                reason = replace(reason, failure_class=FailureClass.TRANSIENT)
+            yield Giver(source, carrier, max(items.values())), Ranges.of(*items), reason
+
     def broke(self, item: int, error: StorageError, phase: str) -> None:
         """An item's storage operation failed: sealed by another, failed, lost, or worth another try."""
         if self.lost is not None or item in self.progress.over:
@@ -326,8 +384,12 @@ class Landing:
         for held, sealed in zip(lent.whole, seals, strict=True):
             if isinstance(sealed, SealedFile):
                 self._sealed(held.item, sealed)
+            elif sealed.failure_class == "data-bad" and self._items[held.item].others and self.lost is None:
+                self._bad[held.item] = reason_of(sealed, "seal", Scope.SOURCE)
             else:
                 self._failed(held, sealed, "seal")
+        if self._bad:  # what of the attempt is not sealed begins anew, since what was told as verified is not
+            self.lost = self.lost or next(iter(self._bad.values()))
 
     def ahead(self, lent: Lent) -> bool:
         """Do of later seals what can be done now, which may take long; whether something has to be tried again."""

@@ -61,7 +61,7 @@ class UnreadAnswers:
         said: list[UnreadFact] = []
         if answers.waiting and (header.last or not unread):
             items = Ranges.of(*answers.waiting)
-            answers.reason = _together(list(answers.waiting.values()))
+            answers.reason = together(list(answers.waiting.values()))
             answers.told |= items
             answers.waiting.clear()
             said.append(UnreadFact(source, header.request_no, items, answers.reason))
@@ -71,7 +71,8 @@ class UnreadAnswers:
         return said
 
 
-def _together(reasons: list[Reason]) -> Reason:
+def together(reasons: list[Reason]) -> Reason:
+    """One for many items."""
     first = reasons[0]
     if all(one == first for one in reasons):
         return first

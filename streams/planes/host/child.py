@@ -7,10 +7,10 @@ The process ends when the pipe closes, within seconds and whatever it was doing:
 order is logged and skipped.
 
 Threads: main reads the pipe and waits for nothing else; `storage` opens the storage; `assign` and `ends` carry out
-Assign, Stop and Forget; `open-N` open parts and read back what is there already; `sync` makes durable, seals and tells;
-`refusing` answers what nobody serves; `listing` and `entry-listing` write manifests. Carriers name theirs: `payload`
-reads and writes; `files` serves files, `keys-STORE` those of a store, `entries` and `objects` what is inside files.
-Publishers and librdkafka have their own.
+Assign, Stop, Forget and Fail; `open-N` open parts and read back what is there already; `sync` makes durable, seals and
+tells; `refusing` answers what nobody serves; `listing` and `entry-listing` write manifests. Carriers name theirs:
+`payload` reads and writes; `files` serves files, `keys-STORE` those of a store, `entries` and `objects` what is inside
+files. Publishers and librdkafka have their own.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from streams.planes.destination.coordinator import DestinationPlane
 from streams.planes.host.order_queues import OPENERS, Assignments, Ends, Openings
 from streams.planes.inventory.manifest_writer import ManifestWriter, opens_files
 from streams.planes.inventory.open_intents import CatalogueListing
-from streams.planes.orders import Assign, Forget, Open, Serve, Start, Stop, Write, read_order
+from streams.planes.orders import Assign, Fail, Forget, Open, Serve, Start, Stop, Write, read_order
 from streams.planes.reasons import reason_of
 from streams.planes.source.open_files import OpenFileCache
 from streams.planes.source.server import SourceServer
@@ -122,7 +122,7 @@ class Child:
             case Assign():
                 self.assigned = order.partitions
                 self.assignments.put(order)
-            case Stop() | Forget():
+            case Stop() | Forget() | Fail():
                 self.ends.put(order)
             case Serve():
                 source = self.sources.get(order.request.plane) or self.refusing
@@ -172,11 +172,14 @@ class Child:
         # where this site keeps its files is nobody else's business
         return f"the source's storage cannot be opened: {self.fault.what}"
 
-    def end(self, order: Stop | Forget) -> None:
+    def end(self, order: Stop | Forget | Fail) -> None:
         destination = self.destination
         if isinstance(order, Forget):
             if destination is not None:
                 destination.forget(order.manifest_id)
+        elif isinstance(order, Fail):
+            if destination is not None:
+                destination.fail(order)
         elif destination is not None:
             destination.stop(order)
         else:

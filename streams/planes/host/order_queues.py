@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from threading import Condition
 
 from streams.core.names import ManifestId
-from streams.planes.orders import Assign, Forget, Open, Stop
+from streams.planes.orders import Assign, Fail, Forget, Open, Stop
 
 log = logging.getLogger(__name__)
 
@@ -100,17 +100,20 @@ class Assignments(_OrderQueue):
 
 
 class Ends(_OrderQueue):
-    """Stop and Forget, one of a transfer: the one that came last."""
+    """What ends a transfer or items of it, one order of a transfer: the last that came, and none of items before one of
+    all of it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._waiting: dict[ManifestId, Stop | Forget] = {}
+        self._waiting: dict[ManifestId, Stop | Forget | Fail] = {}
         self._bytes = 0
         self._under_way: ManifestId | None = None
 
-    def put(self, order: Stop | Forget) -> None:
+    def put(self, order: Stop | Forget | Fail) -> None:
         with self._wake:
             known = self._waiting.get(order.manifest_id)
+            if isinstance(order, Fail) and isinstance(known, Stop | Forget):
+                return
             more = _bytes_of(order) - (_bytes_of(known) if known is not None else 0)
             if self._waiting and (self._bytes + more > ENDS_BYTES_MAX or len(self._waiting) >= ENDS_MAX):
                 log.warning("%s is not ended now: too many that end wait", order.manifest_id)
@@ -124,7 +127,7 @@ class Ends(_OrderQueue):
         with self._wake:
             return manifest in self._waiting or manifest == self._under_way
 
-    def run(self, carry_out: Callable[[Stop | Forget], None]) -> None:
+    def run(self, carry_out: Callable[[Stop | Forget | Fail], None]) -> None:
         """A thread: until `close`."""
         while True:
             with self._wake:
@@ -239,5 +242,5 @@ class Openings(_OrderQueue):
                 self._wake.wait(min(left_s, LOOK_S))
 
 
-def _bytes_of(order: Stop | Forget) -> int:
+def _bytes_of(order: Stop | Forget | Fail) -> int:
     return len(order.manifest or b"") if isinstance(order, Stop) else 0

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from streams.core.commands import WriteManifests
 from streams.core.manifest import digest
 from streams.core.names import IntentId, Lfn, Site, Text
-from streams.core.policy import MANIFEST_ITEMS_MAX, Policy
+from streams.core.policy import MANIFEST_ITEMS_MAX, OTHERS_MAX, Policy
 from streams.core.records import FailureClass, Item, ManifestWritten, Message, Reason, Scope
 from streams.core.selections import parts
 from streams.planes.inventory.chain_recovery import Replayed
@@ -178,7 +178,10 @@ class ManifestWriter:
             return self._entry_items().item(Lfn(file.lfn), block, held_in, selection, suffix)
         held = next((one for one in file.replicas if one.site == self._here), file.replicas[0])
         version = held.version if held.site == self._here else ""
-        return Item(file.lfn, dataset, block, file.lfn, "", held.bytes, held.bytes, held.adler32, version, held.site)
+        same = {one.site for one in file.replicas if (one.bytes, one.adler32) == (held.bytes, held.adler32)}
+        others = tuple(sorted(same - {held.site})[:OTHERS_MAX])
+        size = held.bytes
+        return Item(file.lfn, dataset, block, file.lfn, "", size, size, held.adler32, version, held.site, None, others)
 
     def _entry_items(self) -> EntryItems:
         if self._entries is None:

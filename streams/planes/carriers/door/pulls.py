@@ -19,7 +19,7 @@ from itertools import islice
 from threading import Condition
 from typing import NamedTuple, Protocol
 
-from streams.core.channel import DOOR
+from streams.core.channel import DOOR, Giver
 from streams.core.manifest import ItemLayout
 from streams.core.names import ManifestId, Site
 from streams.core.ranges import EMPTY, Ranges
@@ -67,7 +67,7 @@ class Landings(Protocol):
 
     def layout(self, key: bytes) -> ItemLayout | None: ...
 
-    def take_line(self, key: bytes, start: int, view: memoryview, *, last: bool = False) -> bool: ...
+    def take_line(self, key: bytes, giver: Giver, start: int, view: memoryview, *, last: bool = False) -> bool: ...
 
     def source_failed(
         self, carrier: str, key: bytes, source: Site, request_no: int, items: Ranges, reason: Reason
@@ -91,6 +91,10 @@ class _Pull:
     not_before_s: float = 0.0
     unread: dict[Reason, Ranges] = field(default_factory=dict)
     """Items that the door could not read for now, and that nobody was told of."""
+
+    @property
+    def giver(self) -> Giver:
+        return Giver(self.offer.source, DOOR, self.offer.request_no)
 
 
 @dataclass(eq=False, slots=True)
@@ -267,7 +271,7 @@ class Pulls:
         if pull.ended:
             raise _Gone
         rest = pull.missing - Ranges([(at, at + len(view))])
-        if not self._destination.take_line(pull.key, at, view, last=not rest):
+        if not self._destination.take_line(pull.key, pull.giver, at, view, last=not rest):
             raise _Gone
         with self._wake:
             pull.tries = 0

@@ -1,0 +1,227 @@
+"""Which holder is asked for which part of a transfer, by which carrier, and when. Pure.
+
+An item has candidates: the holder that its manifest names, then the others that held the same file. Those whose doors
+are open come first, and share what is large, each taking the next piece; then the holder's log, then the logs of the
+others. A candidate is passed by while it rests: its door failed, its log left a request unanswered, or it cannot read
+the item now. What nobody can be asked for at once is asked of whom it is due at first; what somebody will never give
+is never asked of him again, and where that holds of all, the item fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+
+from streams.core import commands as c
+from streams.core import records as m
+from streams.core.channel import DOOR, LOG
+from streams.core.door_rests import DoorRests, rest_ms
+from streams.core.manifest import Held, ManifestIndex
+from streams.core.names import Site, Text
+from streams.core.policy import Policy
+from streams.core.ranges import EMPTY, Ranges
+from streams.core.transfer import SourceRow, TransferRow, merge_failed
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    source: SourceRow
+    plane: str
+    free: bool
+    """Whether one more request has a place."""
+    passed_until_ms: int
+    """While there is somebody else."""
+    gives: tuple[tuple[int, Ranges], ...]
+    """(from when, what)."""
+
+    def now(self, now_ms: int) -> Ranges:
+        if self.passed_until_ms > now_ms:
+            return EMPTY
+        out = EMPTY
+        for due_ms, ranges in self.gives:
+            if due_ms <= now_ms:
+                out = out | ranges
+        return out
+
+
+def requests(
+    row: TransferRow,
+    manifest: ManifestIndex,
+    here: Site,
+    policy: Policy,
+    now_ms: int,
+    rests: DoorRests | None,
+    doors: Collection[Site],
+) -> list[c.Owed]:
+    """The next numbered request to each candidate that is asked and has a place free.
+
+    What a candidate could not read is asked of it again `source_retry_s` after it said so, and meanwhile the rest is.
+    `doors`: sites that have an open door now; whether the holder had one was written into the plan.
+    """
+    left = Ranges([(0, row.total)]) - row.verified - row.excused(manifest) - row.outstanding(manifest)
+    if not left:
+        return []
+    found = [
+        candidate
+        for held in _held(manifest, here)
+        if (candidate := _candidate(row, held, manifest, left, policy, now_ms, rests, doors)) is not None
+    ]
+    found.sort(key=lambda candidate: candidate.plane != DOOR)
+    out: list[c.Owed] = []
+    if len(found) > 1:
+        left = _at_once(row, manifest, policy, found, left, now_ms, out)
+    dues = ((due_ms, n, ranges) for n, candidate in enumerate(found) for due_ms, ranges in candidate.gives)
+    for due_ms, n, ranges in sorted(dues, key=lambda due: due[:2]):
+        theirs = ranges & left
+        left = left - theirs
+        if theirs and found[n].free:
+            out.append(c.Owed(_request(row, manifest, policy, found[n], theirs), due_ms))
+    return out
+
+
+def _at_once(
+    row: TransferRow,
+    manifest: ManifestIndex,
+    policy: Policy,
+    found: list[_Candidate],
+    left: Ranges,
+    now_ms: int,
+    out: list[c.Owed],
+) -> Ranges:
+    """Asks of several candidates what each may be asked for now; what is left for later."""
+    # Where bytes of several do not make the file nobody can be blamed: what is in doubt is asked of one alone.
+    doubtful = EMPTY
+    for source in row.sources:
+        for unread in source.unread:
+            doubtful = doubtful | manifest.line.ranges_of(unread.items)
+    taken = EMPTY
+    for candidate in found:
+        theirs = candidate.now(now_ms) & left
+        if not theirs:
+            continue
+        if candidate.plane == DOOR:
+            taken, left = taken | theirs, left - (theirs & doubtful)
+            if candidate.free:
+                asked = _request(row, manifest, policy, candidate, theirs)
+                out.append(c.Owed(asked))
+                left = left - asked.ranges
+        else:
+            theirs = theirs - taken
+            left = left - theirs
+            if theirs and candidate.free:
+                out.append(c.Owed(_request(row, manifest, policy, candidate, theirs)))
+    return left - taken
+
+
+def never(row: TransferRow, manifest: ManifestIndex, here: Site) -> tuple[m.FailedItems, ...]:
+    """Items that no candidate will ever give, with what the last of them said."""
+    if not any(source.bad for source in row.sources):
+        return ()
+    possible, bad = EMPTY, EMPTY
+    candidates = _held(manifest, here)
+    for held in candidates:
+        theirs = row.source_row(held.holder).bad_items
+        possible, bad = possible | (held.items - theirs), bad | theirs
+    lost = bad - possible - row.sealed - row.failed_items
+    out: list[m.FailedItems] = []
+    for held in reversed(candidates):
+        for group in row.source_row(held.holder).bad:
+            if items := group.items & lost:
+                text = f"no holder can give it; at last {held.holder}: {group.reason.text}"
+                out.append(m.FailedItems(items, replace(group.reason, text=Text(text[:400]))))
+                lost = lost - items
+    return merge_failed(out)
+
+
+def _held(manifest: ManifestIndex, here: Site) -> list[Held]:
+    """Who may be asked: of this site itself only what it is the holder of."""
+    return [held for held in manifest.candidates if held.holder != here or manifest.holder_items(here)]
+
+
+def _candidate(
+    row: TransferRow,
+    held: Held,
+    manifest: ManifestIndex,
+    missing: Ranges,
+    policy: Policy,
+    now_ms: int,
+    rests: DoorRests | None,
+    doors: Collection[Site],
+) -> _Candidate | None:
+    source = row.source_row(held.holder)
+    all_here = len(manifest.candidates) == 1 and not source.bad
+    theirs = missing if all_here else missing & manifest.line.ranges_of(held.items - source.bad_items)
+    if not theirs:
+        return None
+    plane, from_ms = _carrier(row, source, manifest, policy, now_ms, rests, doors)
+    retry_ms = int(policy.source_retry_s * 1000)
+    failed_ms = max(from_ms, source.failed.at_ms + retry_ms if source.failed is not None else 0)
+    gives: list[tuple[int, Ranges]] = []
+    for unread in source.unread:
+        again = theirs & manifest.line.ranges_of(unread.items)
+        theirs = theirs - again
+        if again:
+            gives.append((max(failed_ms, unread.at_ms + retry_ms), again))
+    if theirs:
+        gives.insert(0, (failed_ms, theirs))
+    lapses = (source.lapsed - source.by_door).size if plane == LOG else 0
+    passed_until_ms = source.lapsed_ms + rest_ms(lapses, policy) if lapses else 0
+    free = len(source.outstanding) < policy.requests_in_flight
+    return _Candidate(source, plane, free, passed_until_ms, tuple(gives))
+
+
+def _carrier(
+    row: TransferRow,
+    source: SourceRow,
+    manifest: ManifestIndex,
+    policy: Policy,
+    now_ms: int,
+    rests: DoorRests | None,
+    doors: Collection[Site],
+) -> tuple[str, int]:
+    """By which carrier a candidate is asked, and from when on (ms).
+
+    While a door rests the log takes over, unless the intent insists on doors: then the request waits.
+    """
+    site = source.source
+    if row.plane is None:
+        planned = any(route.site == site and route.plane == DOOR for route in row.routes)
+        if not planned and (manifest.holder_items(site) or site not in doors):
+            return LOG, 0
+        if manifest.unit is not m.Unit.BYTES or row.total < policy.door_bytes_min:
+            return LOG, 0
+    elif row.plane != DOOR:
+        return row.plane, 0
+    rested_ms = rests.until_ms(site) if rests is not None else 0
+    if source.door_failures:
+        rested_ms = max(rested_ms, source.door_failed_at_ms + rest_ms(source.door_failures, policy))
+    return (LOG, 0) if row.plane is None and now_ms < rested_ms else (DOOR, rested_ms)
+
+
+def _request(
+    row: TransferRow, manifest: ManifestIndex, policy: Policy, candidate: _Candidate, ranges: Ranges
+) -> c.RequestChunks:
+    """For the first of these ranges."""
+    source, plane = candidate.source, candidate.plane
+    size_max = policy.door_request_bytes if plane == DOOR else policy.request_bytes
+    first = ranges.first(max(1, size_max // manifest.unit_bytes))
+    size, items = first.size * manifest.unit_bytes, manifest.line.count_in(first)
+    number = max(source.requested, source.expired) + 1
+    return c.RequestChunks(row.manifest, source.source, number, row.attempt, first, size, row.priority, items, plane)
+
+
+def tried_in_words(row: TransferRow) -> Iterator[str]:
+    """What is known of sources that failed a transfer."""
+    for s in row.sources:
+        if s.expired:
+            yield f"{s.source} left requests up to {s.expired} unanswered"
+    for s in row.sources:
+        if s.reason and (s.failed or s.unread):
+            yield f"{s.source} could not read: {s.reason.text}"
+    for s in row.sources:
+        if s.bad:
+            yield f"{s.source} cannot give {s.bad_items.size} items: {s.bad[0].reason.text}"
+    for s in row.sources:
+        if s.door_failures:
+            why_last = f", at last: {s.reason.text}" if s.reason and s.door_failed else ""
+            yield f"the door of {s.source} failed {s.door_failures} ×{why_last}"

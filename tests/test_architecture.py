@@ -98,6 +98,16 @@ MAY_IMPORT: dict[str, set[str]] = {
         "streams.core.intent",
         "streams.core.manifest",
         "streams.core.policy",
+        "streams.core.sources",
+        "streams.core.transfer",
+    },
+    "streams.core.sources": FACTS
+    | {
+        "streams.core.channel",
+        "streams.core.commands",
+        "streams.core.door_rests",
+        "streams.core.manifest",
+        "streams.core.policy",
         "streams.core.transfer",
     },
     # On the log, a channel is a payload partition. Credit's limits come as arguments.
@@ -273,7 +283,12 @@ MAY_IMPORT: dict[str, set[str]] = {
 NEVER = {
     "streams": {"agents", "faust", "streams.cli"},
     "streams.core": {"streams.wire", "streams.wire.avro", "streams.settings"},
-    "streams.core.ledger": {"streams.core.intent", "streams.core.transfer", "streams.core.owed"},
+    "streams.core.ledger": {
+        "streams.core.intent",
+        "streams.core.transfer",
+        "streams.core.owed",
+        "streams.core.sources",
+    },
     "agents": {"streams.cli", "streams.federation", "streams.demo", "streams.client.producer"},
 }
 CALLED_BY_NOBODY = {

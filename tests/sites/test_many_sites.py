@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from streams.core import records as m
-from streams.core.channel import LOG
+from streams.core import topics
+from streams.core.channel import DOOR, LOG
 from streams.core.names import Site
 from streams.federation import local
 from streams.settings import load_settings
@@ -66,6 +67,50 @@ def test_a_site_that_stands_still_holds_up_no_other(five: Rig, spot: Spot) -> No
     five.wait_done(both)
     for site in (C, D, E):
         five.assert_arrived(files, at=site)
+
+
+def test_what_one_holder_cannot_give_or_gives_wrong_comes_from_the_next(five: Rig, spot: Spot) -> None:
+    """By door and by log; of what is wrong the site that gave it is named."""
+    for plane in (DOOR, LOG):
+        own = Spot(f"{spot.name}-{plane}")
+        names = ("gone", "changed", "wrong", "right")
+        files = {own.lfn(name): noise(3_000_000 if name == "wrong" else 100_000, f"{own}{name}") for name in names}
+        five.register(files, own.block())
+        five.wait_done(five.publish([own.block()], [B]))
+        for lfn in files:
+            until(
+                lambda lfn=lfn: B in {r["site"] for r in five.ask(A, f"/api/where?lfn={lfn}")},
+                f"{A} knows {lfn} at {B}",
+            )
+        gone, changed, wrong = (five.path(A, own.lfn(name)) for name in names[:3])
+        seen = wrong.stat()
+        try:
+            gone.rename(f"{gone}.away")
+            changed.write_bytes(b"x" * 100_000)
+            with wrong.open("r+b") as file:  # as a disk does it: no stat tells
+                file.seek(1_000_000)
+                file.write(b"spoilt")
+            os.utime(wrong, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+            handle = five.publish([own.block()], [C], plane=plane)
+            five.wait_done(handle)
+            five.assert_arrived(files, at=C)
+            (manifest,) = five.facts(A, topics.MANIFESTS, key=handle.id)
+            said = [f for f in five.facts(C, topics.TRANSFERS, key=manifest.manifest) if isinstance(f, m.SourceFailed)]
+            of = {manifest.items[n].lfn: one for one in said for n in one.items.numbers()}
+            assert set(of) == {own.lfn(name) for name in names[:3]}
+            assert {(one.source, one.plane) for one in of.values()} == {(A, plane)}
+            assert of[own.lfn("wrong")].reason.failure_class is m.FailureClass.DATA_BAD
+            asked = five.facts(C, topics.requests_to(B), key=manifest.manifest)
+            assert {request.plane for request in asked} == {plane}
+        finally:
+            gone.with_name(f"{gone.name}.away").rename(gone)
+            for path, name in ((changed, "changed"), (wrong, "wrong")):
+                path.write_bytes(files[own.lfn(name)])
+
+
+def _holds(rig: Rig, lfn: str, site: Site) -> bool:
+    """Whether A's view knows it."""
+    return site in {found["site"] for found in rig.ask(A, f"/api/where?lfn={lfn}")}
 
 
 def test_a_sixth_site_joins_knows_what_was_there_and_receives_from_two(five: Rig, spot: Spot) -> None:

@@ -64,7 +64,7 @@ def requests(
     found = [
         candidate
         for held in _held(manifest, here)
-        if (candidate := _candidate(row, held, manifest, left, policy, now_ms, rests, doors)) is not None
+        for candidate in _candidates(row, held, manifest, left, policy, now_ms, rests, doors)
     ]
     found.sort(key=lambda candidate: candidate.plane != DOOR)
     out: list[c.Owed] = []
@@ -89,18 +89,13 @@ def _at_once(
     out: list[c.Owed],
 ) -> Ranges:
     """Asks of several candidates what each may be asked for now; what is left for later."""
-    # Where bytes of several do not make the file nobody can be blamed: what is in doubt is asked of one alone.
-    doubtful = EMPTY
-    for source in row.sources:
-        for unread in source.unread:
-            doubtful = doubtful | manifest.line.ranges_of(unread.items)
     taken = EMPTY
     for candidate in found:
         theirs = candidate.now(now_ms) & left
         if not theirs:
             continue
         if candidate.plane == DOOR:
-            taken, left = taken | theirs, left - (theirs & doubtful)
+            taken = taken | theirs
             if candidate.free:
                 asked = _request(row, manifest, policy, candidate, theirs)
                 out.append(c.Owed(asked))
@@ -115,18 +110,19 @@ def _at_once(
 
 def never(row: TransferRow, manifest: ManifestIndex, here: Site) -> tuple[m.FailedItems, ...]:
     """Items that no candidate will ever give, with what the last of them said."""
-    if not any(source.bad for source in row.sources):
+    if not any(_never_of(row, source) for source in row.sources):
         return ()
     possible, bad = EMPTY, EMPTY
     candidates = _held(manifest, here)
     for held in candidates:
-        theirs = row.source_row(held.holder).bad_items
+        theirs = _never_of(row, row.source_row(held.holder))
         possible, bad = possible | (held.items - theirs), bad | theirs
     lost = bad - possible - row.sealed - row.failed_items
     out: list[m.FailedItems] = []
     for held in reversed(candidates):
-        for group in row.source_row(held.holder).bad:
-            if items := group.items & lost:
+        source = row.source_row(held.holder)
+        for group in (*source.bad, *([m.FailedItems(source.doubted, source.reason)] if source.reason else [])):
+            if items := group.items & lost & _never_of(row, source):
                 text = f"no holder can give it; at last {held.holder}: {group.reason.text}"
                 out.append(m.FailedItems(items, replace(group.reason, text=Text(text[:400]))))
                 lost = lost - items
@@ -138,7 +134,12 @@ def _held(manifest: ManifestIndex, here: Site) -> list[Held]:
     return [held for held in manifest.candidates if held.holder != here or manifest.holder_items(here)]
 
 
-def _candidate(
+def _never_of(row: TransferRow, source: SourceRow) -> Ranges:
+    """Items that a source will never give; where only doors may be asked, also what its door gave wrong."""
+    return source.bad_items | source.doubted if row.plane == DOOR else source.bad_items
+
+
+def _candidates(
     row: TransferRow,
     held: Held,
     manifest: ManifestIndex,
@@ -147,13 +148,31 @@ def _candidate(
     now_ms: int,
     rests: DoorRests | None,
     doors: Collection[Site],
-) -> _Candidate | None:
+) -> Iterator[_Candidate]:
+    """What one site may be asked for: by its door what it did not give wrong by it, the rest by log."""
     source = row.source_row(held.holder)
-    all_here = len(manifest.candidates) == 1 and not source.bad
-    theirs = missing if all_here else missing & manifest.line.ranges_of(held.items - source.bad_items)
+    all_here = len(manifest.candidates) == 1 and not source.bad and not source.doubted
+    items = held.items - _never_of(row, source)
+    theirs = missing if all_here else missing & manifest.line.ranges_of(items)
     if not theirs:
-        return None
+        return
     plane, from_ms = _carrier(row, source, manifest, policy, now_ms, rests, doors)
+    if plane == DOOR and (doubted := theirs & manifest.line.ranges_of(source.doubted)):
+        yield _candidate(row, source, manifest, doubted, policy, LOG, 0)
+        theirs = theirs - doubted
+    if theirs:
+        yield _candidate(row, source, manifest, theirs, policy, plane, from_ms)
+
+
+def _candidate(
+    row: TransferRow,
+    source: SourceRow,
+    manifest: ManifestIndex,
+    theirs: Ranges,
+    policy: Policy,
+    plane: str,
+    from_ms: int,
+) -> _Candidate:
     retry_ms = int(policy.source_retry_s * 1000)
     failed_ms = max(from_ms, source.failed.at_ms + retry_ms if source.failed is not None else 0)
     gives: list[tuple[int, Ranges]] = []
@@ -221,6 +240,8 @@ def tried_in_words(row: TransferRow) -> Iterator[str]:
     for s in row.sources:
         if s.bad:
             yield f"{s.source} cannot give {s.bad_items.size} items: {s.bad[0].reason.text}"
+        if s.doubted:
+            yield f"{s.doubted.size} items from {s.source} were not the file, and come again by log"
     for s in row.sources:
         if s.door_failures:
             why_last = f", at last: {s.reason.text}" if s.reason and s.door_failed else ""

@@ -33,6 +33,10 @@ STOPPED = "stop"
 """Phase of a PartLost that answers a StopPart: the plane will seal nothing more."""
 
 
+WRONG = "seal"
+"""Phase of a SourceFailed whose items came whole and were not the file."""
+
+
 class State(StrEnum):
     NEW = "new"
     PLANNED = "planned"
@@ -99,6 +103,8 @@ class SourceRow:
     door_failed_ms: int = 0
     bad: tuple[m.FailedItems, ...] = ()
     """Items that it will never give, as it said, or that were not the file when they had come from it alone."""
+    doubted: Ranges = EMPTY
+    """Items that came whole, by its door or of several, and were not the file: by log each piece is checked."""
     lapsed: Ranges = EMPTY
     """Numbers whose lease ended, the last at `lapsed_ms`; by whatever carrier, since that may be heard later."""
     lapsed_ms: int = 0
@@ -365,7 +371,9 @@ def _source_failed(row: TransferRow, msg: m.SourceFailed, _: ManifestIndex | Non
         source = replace(source, early=tuple(early))
     else:
         source = replace(source, outstanding=tuple(_without(source.outstanding, said)))
-    if msg.items and msg.reason.failure_class is not m.FailureClass.TRANSIENT:
+    if msg.items and msg.reason.failure_class is m.FailureClass.TRANSIENT and msg.reason.phase == WRONG:
+        source = replace(source, doubted=source.doubted | msg.items)
+    elif msg.items and msg.reason.failure_class is not m.FailureClass.TRANSIENT:
         source = replace(source, bad=merge_failed(source.bad, (m.FailedItems(msg.items, msg.reason),)))
     elif msg.items:
         source = replace(source, unread=merge_unread(source.unread, Unread(msg.at_ms, msg.items)))
@@ -438,6 +446,7 @@ def _settled(row: TransferRow, manifest: ManifestIndex) -> TransferRow:
             ),
             unread=tuple(Unread(u.at_ms, rest) for u in s.unread if (rest := u.items - over)),
             bad=tuple(m.FailedItems(rest, b.reason) for b in s.bad if (rest := b.items - over)),
+            doubted=s.doubted - over,
         )
         for s in row.sources
     )

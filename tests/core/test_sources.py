@@ -35,6 +35,7 @@ MANY = x.written(items=[x.item(0, 100, others=(D, E)), x.item(1, 50, others=(D,)
 MANIFEST = Manifest(MANY)
 GONE = x.reason("gone")
 BAD = m.Reason(m.Scope.SOURCE, m.FailureClass.DATA_BAD, "seal", Text("checksum differs"))
+WRONG = m.Reason(m.Scope.SOURCE, m.FailureClass.TRANSIENT, transfers.WRONG, Text("checksum differs"))
 ROUTES = (m.Route(x.C, DOOR, Text("S_C has a door")),)
 
 Asked = tuple[Site, str, int, tuple[tuple[int, int], ...], int]
@@ -172,16 +173,35 @@ def test_what_the_holder_alone_had_fails_with_its_own_last_word() -> None:
     assert [lost.items for lost in failing(found)] == [Ranges.of(2)]
 
 
-def test_bytes_of_several_that_do_not_make_the_file_are_asked_of_one_alone() -> None:
+def test_what_came_wrong_by_a_door_comes_from_another_or_by_log_where_each_piece_is_checked() -> None:
+    wrong = (x.source_failed(1, Ranges.of(0), plane=DOOR, why=WRONG), x.lost(), x.opened(attempt=2))
+    found = row(*wrong, routes=ROUTES)
+    assert asked(found, doors=(x.C, E)) == [
+        (x.C, DOOR, 1, ((100, 160),), 0),
+        (E, DOOR, 1, ((0, 60),), 0),
+    ]
+    assert [one[:2] + one[3:4] for one in asked(found, doors=(x.C,))] == [
+        (x.C, DOOR, ((100, 160),)),
+        (x.C, LOG, ((0, 60),)),
+    ]
+    insists = replace(found, plane=DOOR)
+    assert [(one[0], one[3]) for one in asked(insists)] == [
+        (x.C, ((100, 160),)),
+        (D, ((0, 60),)),
+        (E, ((60, 100),)),
+    ], "where only doors may be asked, those of others"
+
+
+def test_bytes_of_several_that_do_not_make_the_file_come_by_the_log_of_one() -> None:
     mixed = (
-        x.source_failed(1, Ranges.of(0), at_ms=5_000, source=x.C, plane=DOOR),
-        x.source_failed(1, Ranges.of(0), at_ms=5_000, source=E, plane=DOOR),
+        x.source_failed(1, Ranges.of(0), plane=DOOR, why=WRONG),
+        x.source_failed(1, Ranges.of(0), source=E, plane=DOOR, why=WRONG),
         x.lost(),
         x.opened(attempt=2),
     )
     found = row(*mixed, routes=ROUTES)
-    later = asked(found, now_ms=60_000, doors=(x.C, E))
-    assert later == [(x.C, DOOR, 1, ((0, 60),), 0)], "nor is anybody else asked for its rest"
+    got = [one[:2] + one[3:4] for one in asked(found, doors=(x.C, E))]
+    assert got == [(x.C, DOOR, ((100, 160),)), (x.C, LOG, ((0, 60),))]
 
 
 def test_a_site_is_not_asked_of_what_it_is_to_have_itself() -> None:
@@ -211,6 +231,8 @@ FACTS: tuple[transfers.TransferMessage, ...] = (
     x.source_failed(1, Ranges.of(0, 1), source=D, why=BAD),
     x.source_failed(1, source=D, plane=DOOR),
     x.source_failed(1, Ranges.of(0), source=E, why=GONE),
+    x.source_failed(2, Ranges.of(0), plane=DOOR, why=WRONG),
+    x.source_failed(1, Ranges.of(1), source=D, plane=DOOR, why=WRONG),
     x.expired(1, at_ms=9_000),
     x.progress(Ranges([(0, 100)]), Ranges.of(1)),
     x.progress(failed=(x.failed("gone", 0),)),

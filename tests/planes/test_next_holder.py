@@ -25,7 +25,7 @@ from streams.core.records import (
     SourceFailed,
     TransferProgress,
 )
-from streams.core.transfer import TransferRow, fold
+from streams.core.transfer import WRONG, TransferRow, fold
 from streams.planes.orders import Fail
 from tests.planes.feed import Receiver, Sender, listed
 from tests.planes.stage import A, request_of
@@ -169,6 +169,20 @@ def test_of_several_givers_each_is_passed_by_for_a_while_and_nobody_for_good(
     ]
     assert {one.reason.failure_class for one in (first, second)} == {FailureClass.TRANSIENT}
     assert isinstance(lost, PartLost)
+
+
+def test_what_a_door_gave_wrong_is_doubted_where_nobody_else_has_it_too(receiver: Receiver, tmp_path: Path) -> None:
+    """No piece of it was checked on its way; by log it is, and then its source is sure to be wrong."""
+    body = listed(tmp_path / "a", FILES)
+    key = body.manifest.encode()
+    receiver.open(body)
+    receiver.half.take_line(key, Giver(A, DOOR, 3), 0, memoryview(bytes(10_000)))
+    receiver.sync()
+    one, lost = said(receiver)
+    assert isinstance(one, SourceFailed)
+    assert (one.items, one.reason.failure_class, one.reason.phase) == (Ranges.of(0), FailureClass.TRANSIENT, WRONG)
+    assert isinstance(lost, PartLost)
+    assert row_of(receiver, body).source_row(A).doubted == Ranges.of(0)
 
 
 def test_nobody_is_blamed_for_what_an_earlier_process_took(sender: Sender, receiver: Receiver, tmp_path: Path) -> None:

@@ -334,13 +334,15 @@ class Part:
     """Bytes of spoilt copies."""
     givers: dict[int, dict[tuple[Site, str], int]] = field(default_factory=lambda: defaultdict(dict))
 
-    def take(self, spoilt: set[tuple[Site, Lfn]], source: Site, plane: str, number: int, came: Ranges) -> None:
-        """What comes of a source; what is there already is not written again."""
+    def take(
+        self, spoilt: set[tuple[Site, Lfn]], source: Site, plane: str, number: int, came: Ranges, flipped: int = -1
+    ) -> None:
+        """What comes of a source, an item of it with a bit flipped on its way; what is there is not written again."""
         line, new = self.manifest.line, came - self.written
         self.written = self.written | new
         for n in line.items_in(new):
             self.givers[n][source, plane] = number
-            if (source, self.manifest.items[n].lfn) in spoilt:
+            if n == flipped or (source, self.manifest.items[n].lfn) in spoilt:
                 self.spoilt = self.spoilt | (new & Ranges([line.span(n)]))
 
     @property
@@ -490,25 +492,28 @@ class SimPlane:
             self._wrong(key, part, wrong)
 
     def _wrong(self, key: ManifestId, part: Part, wrong: list[int]) -> None:
-        """Items that were not the file: they fail where nobody else has them, else their givers are blamed."""
-        shared = [n for n in wrong if part.manifest.items[n].others]
-        alone = Ranges.of(*(n for n in wrong if n not in shared))
+        """Items that were not the file: they fail where nothing can bring them, else their givers are told of."""
+        again = [n for n in wrong if self._may_come_again(part, n)]
+        alone = Ranges.of(*(n for n in wrong if n not in again))
         part.failed = merge_failed(part.failed, [m.FailedItems(alone, DIFFERS)] if alone else [])
-        if not shared:
+        if not again:
             self._seal(key, part)
             return
-        for n in shared:
+        for n in again:
             if part.resumed & Ranges([part.manifest.line.span(n)]):
                 continue
-            givers = part.givers[n]
-            one = len({source for source, _ in givers}) == 1
-            why = DIFFERS if one else replace(DIFFERS, failure_class=m.FailureClass.TRANSIENT)
-            for (source, plane), number in givers.items():
+            sure = [plane for _, plane in part.givers[n]] == [LOG]
+            why = DIFFERS if sure else replace(DIFFERS, failure_class=m.FailureClass.TRANSIENT)
+            for (source, plane), number in part.givers[n].items():
                 now_ms = self.site.world.now_ms
                 self._publish(m.SourceFailed(key, source, number, plane, Ranges.of(n), why, now_ms))
         self.parts.pop(key)
         self.site.parts_on_disk.pop((key, part.attempt), None)
         self._publish(m.PartLost(key, part.attempt, DIFFERS))
+
+    def _may_come_again(self, part: Part, n: int) -> bool:
+        unknown = bool(part.resumed & Ranges([part.manifest.line.span(n)]))
+        return unknown or bool(part.manifest.items[n].others) or DOOR in {plane for _, plane in part.givers[n]}
 
     def _landed(self, part: Part) -> tuple[m.Landed, ...]:
         if part.manifest.body.unit is m.Unit.BYTES:
@@ -567,7 +572,8 @@ class SimPlane:
         lacking = Ranges.of(*(no for no, item in items.items() if source.plane._missing(item) is not None))
         away = Ranges.of(*(no for no in items if world.chance(0.1))) - lacking
         came = came - part.manifest.line.ranges_of(lacking | away)
-        part.take(world.spoilt, offer.source, DOOR, offer.request_no, came)
+        flipped = world.rng.choice(list(items)) if world.chance(0.15) else -1
+        part.take(world.spoilt, offer.source, DOOR, offer.request_no, came, flipped)
         for no in lacking.numbers():
             why = source.plane._missing(items[no])
             assert why is not None

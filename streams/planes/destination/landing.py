@@ -15,6 +15,7 @@ from streams.core.channel import Giver
 from streams.core.names import Adler32, Site
 from streams.core.ranges import Ranges
 from streams.core.records import ChunkHeader, FailureClass, Landed, ManifestWritten, Reason, Scope, Segment, Unit
+from streams.core.transfer import WRONG
 from streams.errors import StorageError, WireError
 from streams.planes.destination.part_files import HeldPart, PartFiles
 from streams.planes.destination.progress import LandingProgress
@@ -75,7 +76,9 @@ class Landing:
         """What sources cannot read now; what they never will, of items that others have."""
         self._resumed = order.verified
         self._givers: dict[int, dict[tuple[Site, str], int]] = {}
-        """Of items that others have: who gave bytes of them in this attempt, and under which number at last."""
+        """Of items that others have, and of what came by line: who gave bytes in this attempt, and the last number."""
+        self._unchecked: set[int] = set()
+        """Items with bytes that came by line: nothing compared a checksum before the whole."""
         self._bad: dict[int, Reason] = {}
         """Whole items that were not what the manifest says."""
 
@@ -220,17 +223,19 @@ class Landing:
             return 0
         if crc32c(piece) != segment.crc32c:
             return self._refuse(header, f"item {item}: crc32c of [{start}, {stop}) differs")
-        self._note(item, giver)
+        self._note(item, giver, checked=True)
         try:
             return self.write(item, segment.offset, segment.length, piece)
         except WireError as error:
             return self._refuse(header, f"item {item}: {error.what}")
 
-    def _note(self, item: int, giver: Giver) -> None:
-        """Who gives bytes of an item that others have too."""
-        if self._items[item].others:
+    def _note(self, item: int, giver: Giver, *, checked: bool) -> None:
+        """Who gives bytes of an item that others have too, or that nothing checked on their way."""
+        if self._items[item].others or not checked:
             with self._lock:
                 self._givers.setdefault(item, {})[giver.source, giver.carrier] = giver.request_no
+                if not checked:
+                    self._unchecked.add(item)
 
     def take_line(self, giver: Giver, start: int, view: memoryview) -> int:
         """Write what is new of the line's bytes from `start` on; bytes written. Of several threads at once."""
@@ -244,7 +249,7 @@ class Landing:
                 self.progress.news = True  # whoever asked for it does not know: tell again
                 continue
             part = view[piece.position - start : stop - start]
-            self._note(piece.item, giver)
+            self._note(piece.item, giver, checked=False)
             taken += self.write(piece.item, piece.offset, piece.length, part)
         return taken
 
@@ -312,7 +317,7 @@ class Landing:
         return others - self.progress.over
 
     def blame(self) -> Iterator[tuple[Giver, Ranges, Reason]]:
-        """Who gave the items that were not the file: for good where it was one alone, else all of them for now.
+        """Who gave the items that were not the file: for good where it was one alone and all was checked on its way.
 
         Of an item that an earlier process had a part of nobody is blamed: the next attempt knows.
         """
@@ -323,14 +328,14 @@ class Landing:
         for item in bad:
             if self._resumed & Ranges([self.progress.line.span(item)]):
                 continue
-            alone = len({source for source, _ in givers[item]}) == 1
+            sure = len({source for source, _ in givers[item]}) == 1 and item not in self._unchecked
             for (source, carrier), request_no in givers[item].items():
-                found.setdefault((source, carrier, alone), {})[item] = request_no
-        for (source, carrier, alone), items in found.items():
+                found.setdefault((source, carrier, sure), {})[item] = request_no
+        for (source, carrier, sure), items in found.items():
             reason = together([bad[item] for item in items])
-            if not alone:
+            if not sure:
                 reason = replace(reason, failure_class=FailureClass.TRANSIENT)
-            yield Giver(source, carrier, max(items.values())), Ranges.of(*items), reason
+            yield Giver(source, carrier, max(items.values())), Ranges.of(*items), replace(reason, phase=WRONG)
 
     def broke(self, item: int, error: StorageError, phase: str) -> None:
         """An item's storage operation failed: sealed by another, failed, lost, or worth another try."""
@@ -384,12 +389,17 @@ class Landing:
         for held, sealed in zip(lent.whole, seals, strict=True):
             if isinstance(sealed, SealedFile):
                 self._sealed(held.item, sealed)
-            elif sealed.failure_class == "data-bad" and self._items[held.item].others and self.lost is None:
-                self._bad[held.item] = reason_of(sealed, "seal", Scope.SOURCE)
+            elif sealed.failure_class == "data-bad" and self._may_come_again(held.item):
+                self._bad[held.item] = reason_of(sealed, WRONG, Scope.SOURCE)
             else:
                 self._failed(held, sealed, "seal")
         if self._bad:  # what of the attempt is not sealed begins anew, since what was told as verified is not
             self.lost = self.lost or next(iter(self._bad.values()))
+
+    def _may_come_again(self, item: int) -> bool:
+        """An item that was not the file: from another holder, or by log what came unchecked."""
+        unknown = bool(self._resumed & Ranges([self.progress.line.span(item)]))
+        return self.lost is None and (item in self._unchecked or unknown or bool(self._items[item].others))
 
     def ahead(self, lent: Lent) -> bool:
         """Do of later seals what can be done now, which may take long; whether something has to be tried again."""

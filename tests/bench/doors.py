@@ -3,8 +3,9 @@
     python -m tests.bench.doors [--rounds N] [--size BYTES] [--disk DIRECTORY]
 
 Beside it, in the same rounds: a C program that receives, checks by zlib's adler32 and writes with one buffer of 1 MiB
-(where a C compiler is), `cp` and a sync for the disk, and `rsync -a` and `xrdcp` where they are installed; what is
-missing is said. Two processes each: who sends, who receives. Ratios are of one round's two, their median counts.
+(where a C compiler is), `cp` and a sync for the disk, and `xrdcp`, `rsync` and `rclone` where they are installed
+(peers.py); what is missing is said. The mover verifies adler32 and has all on disk at its end; to a disk its peers are
+synced behind. Two processes each: who sends, who receives. Ratios are of one round's two, their median counts.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from streams.planes.destination.coordinator import DestinationPlane
 from streams.planes.orders import Open
 from streams.storage.posix import PosixEndpoint
 from streams.wire import encode
+from tests.bench.peers import peers
 
 A, B = Site("T1_A"), Site("T2_B")
 DATASET = Dataset("/Bench/Doors/RAW")
@@ -191,12 +193,13 @@ def compare(name: str, source: Path, target: Path, rounds: int, receiver: Path |
     count = sum(path.is_file() for path in source.rglob("*"))
     rates: dict[str, list[float]] = {}
     cpus: dict[str, list[float]] = {}
+    verify: dict[str, str] = {}
 
-    def note(who: str, seconds: float, cpu: float) -> None:
-        rates.setdefault(who, []).append(size / seconds / 1e6)
-        cpus.setdefault(who, []).append(cpu / size * 1e9)
+    def note(who: str, seconds: float, cpu: float, part: float = 1.0) -> None:
+        rates.setdefault(who, []).append(part * size / seconds / 1e6)
+        cpus.setdefault(who, []).append(cpu / (part * size) * 1e9)
 
-    with serving(source) as (said, used):
+    with serving(source) as (said, used), peers(source, source.parent / f"peers-of-{source.name}") as others:
         for _ in range(rounds):
             for connections in (1, 2, 4):
                 command = [sys.executable, "-m", "tests.bench.doors", "pull", str(source), str(fresh(target))]
@@ -213,15 +216,20 @@ def compare(name: str, source: Path, target: Path, rounds: int, receiver: Path |
                 note("C: recv, adler32, pwrite", seconds, cpu + used())
             copy = ["cp", "-r", f"{source}/.", str(fresh(target))]
             note("cp" + (" and sync" if disk else ""), *timed(["sh", "-c", " ".join(copy) + f"; sync -f {target}"]))
-            if shutil.which("rsync"):
-                note("rsync -a", *timed(["rsync", "-a", f"{source}/", f"{fresh(target)}/"]))
+            for peer in others:
+                note(peer.name, *peer.run(fresh(target), synced=disk), (peer.files or count) / count)
+                verify[peer.name] = peer.says
     print(f"{name}: {count} files, {size / 1e9:.2f} GB, {rounds} rounds")
     best = "mover, 2 connections"
     for who, found in rates.items():
         ratio = statistics.median(own / other for own, other in zip(rates[best], found, strict=True))
         cpu = statistics.median(cpus[who])
         files = f"  {statistics.median(found) * 1e6 / size * count:7.0f} files/s" if count > 1 else ""
-        print(f"  {who:<28} {statistics.median(found):7.0f} MB/s{files}  {cpu:5.2f} CPU s/GB  mover/it {ratio:5.2f}")
+        print(
+            f"  {who:<28} {statistics.median(found):7.0f} MB/s{files}  {cpu:5.2f} CPU s/GB  mover/it {ratio:5.2f}"
+            f"{f'  verifies {verify[who]}' if who in verify else ''}",
+            flush=True,
+        )
 
 
 def make(root: Path, sizes: list[int]) -> None:
@@ -245,9 +253,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=2_000_000_000)
     parser.add_argument("--disk", default=tempfile.gettempdir())
     asked = parser.parse_args()
-    missing = [tool for tool in ("cc", "rsync", "xrdcp", "rclone") if shutil.which(tool) is None]
+    missing = [tool for tool in ("cc", "rsync", "xrootd", "xrdcp", "rclone") if shutil.which(tool) is None]
     print(f"not here: {', '.join(missing) or 'nothing'}; zlib {zlib.ZLIB_RUNTIME_VERSION}, {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory(dir="/dev/shm") as memory, tempfile.TemporaryDirectory(dir=asked.disk) as disk:
+        Path(memory).chmod(0o755)  # some servers do not run as root
         receiver = Path(memory) / "receive"
         built = (
             shutil.which("cc")

@@ -45,6 +45,7 @@ class Supervisor:
         self.reload = False
         self._reload_s = 0.0
         """When to bring up again what a reload could not."""
+        self._inode = state.stat().st_ino
 
     def publish(self, step: str | None = None, **changes: object) -> None:
         """Says how it stands. Raises Temporary on a full disk."""
@@ -55,6 +56,8 @@ class Supervisor:
 
     def note(self, step: str | None = None, **changes: object) -> None:
         """Says how it stands, if it can: on a full disk what runs goes on."""
+        if self.state_is_gone():
+            return  # a directory made anew would look like a federation
         try:
             self.publish(step, **changes)
         except Temporary as error:
@@ -159,6 +162,15 @@ class Supervisor:
         if self.record.step != (step := f"waiting for {names} to read its tables"):
             self.publish(step)
 
+    def state_is_gone(self) -> bool:
+        """Whether the state directory was removed, or another stands in its place."""
+        try:
+            return self.state.stat().st_ino != self._inode
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False  # it cannot be asked now
+
     def watch(self) -> None:
         """Starts again what ended, and cuts logs that grew too long."""
         for part in self.parts.values():
@@ -180,8 +192,11 @@ class Supervisor:
             _say(f"{part.name} {part.why}")
 
     def run(self) -> None:
-        """Watches until told to stop; a part that is ready again is said so."""
+        """Watches until told to stop, or its directory is removed; a part that is ready again is said so."""
         while not self.stopping:
+            if self.state_is_gone():  # `down` finds nothing to end there: all would be started again for ever
+                _say(f"{self.state} is gone: what ran there ends")
+                return
             if self.reload and time.monotonic() >= self._reload_s:
                 self._try_reload()
             self.watch()

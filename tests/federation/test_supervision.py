@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -88,6 +89,23 @@ def test_what_asks_to_be_started_again_every_time_is_started_ever_more_slowly_an
     assert said == [
         f"{after}{when}; last line: no space left" for when in ("", *(f", starts in {n} s" for n in (1, 2, 4)))
     ]
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_federation_whose_directory_is_removed_ends_and_leaves_nothing_there(tmp_path: Path, *, anew: bool) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    one = part(state, "worker", *SLEEPS)
+    found = watching(state, one)
+    pid = one.popen.pid if one.popen is not None else 0
+    shutil.rmtree(state)
+    if anew:
+        (tmp_path / "other").mkdir()  # or it would have the inode of the one that was removed
+        state.mkdir()
+    found.run()
+    found.stop_all()
+    assert not psutil.pid_exists(pid)
+    assert list(state.iterdir()) == [] if anew else not state.exists()
 
 
 def test_stop_ends_all_even_the_stubborn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

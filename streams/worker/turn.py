@@ -115,8 +115,7 @@ class Turns:
             self._forget(partition, row)
         self._put(table, msg.intent, row, is_open=owes(row, self.here))
         for early in taken:
-            # Behind the put: heard again on the row as it was, the fact needs them once more.
-            self._drop_early(early)
+            self.tables.waiting.delete(early)
         self._forget_some(partition)
         return IntentTurn(row)
 
@@ -195,7 +194,11 @@ class Turns:
         return current and msg.no < row.chain.next_no
 
     def _advanced(self, row: intents.IntentRow) -> tuple[intents.IntentRow, list[str]]:
-        """The row after those waiting manifests that count now, and the early keys that nobody needs behind it."""
+        """The row after those waiting manifests that count now, and the early keys whose bodies nobody needs here.
+
+        Their links stay until the intent ends. Two tables have two changelogs: the put of a row may die with a worker,
+        and the end of a link live on: heard again, the decision found no chain, and the row never ended (seen).
+        """
         table, taken = self.tables.waiting, list[str]()
         while row.decision is not None and row.decision.source is not None and not row.chain.last:
             key = waiting_key(row.next_manifest, row.decision.source)

@@ -96,20 +96,17 @@ def manifests_of(root: Path) -> list[ManifestWritten]:
 
 
 def serve(root: Path) -> None:
-    """The source: a door whose tickets are for everything below `root`. Ends with its standard input."""
+    """The source: a door, and for each line of its standard input tickets for everything below `root`."""
     sys.setswitchinterval(0.001)
     endpoint, tickets = PosixEndpoint(str(root)), Tickets()
     door = Door(endpoint, tickets, HERE)
     for name, work in door.threads():
         threading.Thread(target=work, name=name, daemon=True).start()
-    words = []
-    for body in manifests_of(root):
-        manifest = Manifest(body)
-        whole = Ranges([(0, manifest.line.total)])
-        words.append(tickets.make(manifest.requested(whole, A), whole, Destination(B), lambda _: None))
-    print(json.dumps({"port": door.port, "words": words}), flush=True)
-    for _ in sys.stdin:
-        print(json.dumps({"cpu_s": cpu_s()}), flush=True)
+    found = [(manifest, Ranges([(0, manifest.line.total)])) for manifest in map(Manifest, manifests_of(root))]
+    print(json.dumps({"port": door.port}), flush=True)
+    for _ in sys.stdin:  # a ticket ends 5 s behind its last byte: each run needs its own
+        words = [tickets.make(one.requested(whole, A), whole, Destination(B), lambda _: None) for one, whole in found]
+        print(json.dumps({"cpu_s": cpu_s(), "words": words}), flush=True)
 
 
 def pull(source: Path, root: Path, port: int, words: list[str], connections: int) -> None:
@@ -153,7 +150,7 @@ def cpu_s() -> float:
 
 @contextlib.contextmanager
 def serving(root: Path) -> Iterator[tuple[dict[str, object], Callable[[], float]]]:
-    """The port and tickets of a source, and what it used of the processor since the last time it was asked."""
+    """The port and new tickets of a source, and what it used of the processor since the last time it was asked."""
     command = [sys.executable, "-m", "tests.bench.doors", "serve", str(root)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -163,8 +160,9 @@ def serving(root: Path) -> Iterator[tuple[dict[str, object], Callable[[], float]
         def used() -> float:
             process.stdin.write("\n")
             process.stdin.flush()
-            spent = float(json.loads(process.stdout.readline())["cpu_s"])
-            since, used.last = spent - used.last, spent
+            now = json.loads(process.stdout.readline())
+            said["words"] = now["words"]
+            since, used.last = float(now["cpu_s"]) - used.last, float(now["cpu_s"])
             return since
 
         used.last = 0.0
@@ -203,15 +201,14 @@ def compare(name: str, source: Path, target: Path, rounds: int, receiver: Path |
         for _ in range(rounds):
             for connections in (1, 2, 4):
                 command = [sys.executable, "-m", "tests.bench.doors", "pull", str(source), str(fresh(target))]
-                words = json.dumps(said["words"])
-                command += [str(said["port"]), words, str(connections)]
                 used()
+                command += [str(said["port"]), json.dumps(said["words"]), str(connections)]
                 out = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
                 note(f"mover, {connections} connections", out["s"], out["cpu_s"] + used())
             if receiver is not None and count == 1:
+                used()
                 word = said["words"][0]  # type: ignore[index]
                 head = f"GET /t2g/1/line HTTP/1.1\r\nAuthorization: Bearer {word}\r\nRange: bytes=0-{size - 1}\r\n\r\n"
-                used()
                 seconds, cpu = timed([str(receiver), str(said["port"]), head, str(fresh(target) / "f"), str(size)])
                 note("C: recv, adler32, pwrite", seconds, cpu + used())
             copy = ["cp", "-r", f"{source}/.", str(fresh(target))]

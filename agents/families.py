@@ -20,7 +20,7 @@ from streams.core import topics
 from streams.core.names import Site
 from streams.worker.dispatcher import Dispatcher
 
-LARGE_BYTES = 32_768
+ASIDE_BYTES = 32_768
 """Of a record that a thread decodes: the loop would be held for 10 ms and more, by a full manifest for 30."""
 
 
@@ -56,7 +56,7 @@ def register(
             headers = list(msg.headers.items() if isinstance(msg.headers, dict) else msg.headers or ())
             try:
                 decoded = None
-                if len(msg.value or b"") > LARGE_BYTES:
+                if len(msg.value or b"") > ASIDE_BYTES:
                     decoded = await asyncio.to_thread(dispatcher.decode, msg.topic, msg.key, msg.value, headers)
                 guard.check()
                 letter = dispatcher.hear(

@@ -7,8 +7,8 @@ from dataclasses import replace
 from streams.core import records as m
 from streams.core.manifest import Manifest, ManifestIndex
 from streams.core.names import Dataset, Destination, Site, Text
-from streams.core.ranges import EMPTY, Ranges
-from streams.core.transfer import TransferRow, merge_failed
+from streams.core.ranges import Ranges
+from streams.core.transfer import TransferRow, all_items, merge_failed
 
 REASONS_MAX = 32
 """Distinct reasons kept in a completion; the rest share one."""
@@ -18,15 +18,11 @@ def completion(row: TransferRow, manifest: ManifestIndex, here: Destination) -> 
     """The last word of a complete row: a pure function of it."""
     failed = merge_failed(m.FailedItems(f.items - row.sealed, f.reason) for f in row.failed)
     if len(failed) > REASONS_MAX:
-        rest = EMPTY
-        for group in failed[REASONS_MAX - 1 :]:
-            rest = rest | group.items
+        rest = all_items(failed[REASONS_MAX - 1 :])
         like = failed[REASONS_MAX - 1].reason
         words = f"{len(failed) - REASONS_MAX + 1} other reasons, among them: {like.text}"
         failed = (*failed[: REASONS_MAX - 1], m.FailedItems(rest, replace(like, text=Text(words[:400]))))
-    lost = EMPTY
-    for group in failed:
-        lost = lost | group.items
+    lost = all_items(failed)
     cancelled = Ranges([(0, row.items)]) - row.sealed - lost
     landed = tuple(one for one in row.landed if one.item in row.sealed)
     of_entries = manifest.unit is m.Unit.ENTRIES

@@ -20,7 +20,7 @@ from streams.core.manifest import ManifestIndex
 from streams.core.names import ManifestId, Site, Text
 from streams.core.policy import Policy
 from streams.core.ranges import EMPTY, Ranges
-from streams.core.sources import never, requests, tried_in_words
+from streams.core.sources import requests, tried_in_words, unobtainable
 from streams.core.transfer import STOPPED, State, TransferRow
 
 
@@ -159,7 +159,7 @@ def owed_transfer(
     if not out and (row.verified | row.excused(manifest)).covers(0, row.total):
         # Everything is on disk and nothing sealed it, or the seal was not heard: opening again finds out.
         return [c.Owed(part)]
-    if lost := never(row, manifest, here):
+    if lost := unobtainable(row, manifest, here):
         out.append(c.Owed(c.FailItems(row.manifest, lost)))
     return [*out, *requests(row, manifest, here, policy, now_ms, rests, doors)]
 

@@ -69,7 +69,7 @@ def requests(
     found.sort(key=lambda candidate: candidate.plane != DOOR)
     out: list[c.Owed] = []
     if len(found) > 1:
-        left = _at_once(row, manifest, policy, found, left, now_ms, out)
+        out, left = _at_once(row, manifest, policy, found, left, now_ms)
     dues = ((due_ms, n, ranges) for n, candidate in enumerate(found) for due_ms, ranges in candidate.gives)
     for due_ms, n, ranges in sorted(dues, key=lambda due: due[:2]):
         theirs = ranges & left
@@ -86,9 +86,9 @@ def _at_once(
     found: list[_Candidate],
     left: Ranges,
     now_ms: int,
-    out: list[c.Owed],
-) -> Ranges:
-    """Asks of several candidates what each may be asked for now; what is left for later."""
+) -> tuple[list[c.Owed], Ranges]:
+    """What each of several candidates may be asked for now, and what is left for later."""
+    out: list[c.Owed] = []
     taken = EMPTY
     for candidate in found:
         theirs = candidate.now(now_ms) & left
@@ -105,24 +105,25 @@ def _at_once(
             left = left - theirs
             if theirs and candidate.free:
                 out.append(c.Owed(_request(row, manifest, policy, candidate, theirs)))
-    return left - taken
+    return out, left - taken
 
 
-def never(row: TransferRow, manifest: ManifestIndex, here: Site) -> tuple[m.FailedItems, ...]:
+def unobtainable(row: TransferRow, manifest: ManifestIndex, here: Site) -> tuple[m.FailedItems, ...]:
     """Items that no candidate will ever give, with what the last of them said."""
-    if not any(_never_of(row, source) for source in row.sources):
+    if not any(_unobtainable_from(row, source) for source in row.sources):
         return ()
     possible, bad = EMPTY, EMPTY
     candidates = _held(manifest, here)
     for held in candidates:
-        theirs = _never_of(row, row.source_row(held.holder))
+        theirs = _unobtainable_from(row, row.source_row(held.holder))
         possible, bad = possible | (held.items - theirs), bad | theirs
     lost = bad - possible - row.sealed - row.failed_items
     out: list[m.FailedItems] = []
     for held in reversed(candidates):
         source = row.source_row(held.holder)
-        for group in (*source.bad, *([m.FailedItems(source.doubted, source.reason)] if source.reason else [])):
-            if items := group.items & lost & _never_of(row, source):
+        wrong = replace(source.reason, failure_class=m.FailureClass.DATA_BAD) if source.reason is not None else None
+        for group in (*source.bad, *([m.FailedItems(source.doubted, wrong)] if wrong is not None else [])):
+            if items := group.items & lost & _unobtainable_from(row, source):
                 text = f"no holder can give it; at last {held.holder}: {group.reason.text}"
                 out.append(m.FailedItems(items, replace(group.reason, text=Text(text[:400]))))
                 lost = lost - items
@@ -134,7 +135,7 @@ def _held(manifest: ManifestIndex, here: Site) -> list[Held]:
     return [held for held in manifest.candidates if held.holder != here or manifest.holder_items(here)]
 
 
-def _never_of(row: TransferRow, source: SourceRow) -> Ranges:
+def _unobtainable_from(row: TransferRow, source: SourceRow) -> Ranges:
     """Items that a source will never give; where only doors may be asked, also what its door gave wrong."""
     return source.bad_items | source.doubted if row.plane == DOOR else source.bad_items
 
@@ -152,7 +153,7 @@ def _candidates(
     """What one site may be asked for: by its door what it did not give wrong by it, the rest by log."""
     source = row.source_row(held.holder)
     all_here = len(manifest.candidates) == 1 and not source.bad and not source.doubted
-    items = held.items - _never_of(row, source)
+    items = held.items - _unobtainable_from(row, source)
     theirs = missing if all_here else missing & manifest.line.ranges_of(items)
     if not theirs:
         return
@@ -239,10 +240,14 @@ def tried_in_words(row: TransferRow) -> Iterator[str]:
             yield f"{s.source} could not read: {s.reason.text}"
     for s in row.sources:
         if s.bad:
-            yield f"{s.source} cannot give {s.bad_items.size} items: {s.bad[0].reason.text}"
+            yield f"{s.source} cannot give {_count(s.bad_items)}: {s.bad[0].reason.text}"
         if s.doubted:
-            yield f"{s.doubted.size} items from {s.source} were not the file, and come again by log"
+            yield f"{s.source} gave {_count(s.doubted)} wrong, to come again by log"
     for s in row.sources:
         if s.door_failures:
             why_last = f", at last: {s.reason.text}" if s.reason and s.door_failed else ""
             yield f"the door of {s.source} failed {s.door_failures} ×{why_last}"
+
+
+def _count(items: Ranges) -> str:
+    return "1 item" if items.size == 1 else f"{items.size} items"

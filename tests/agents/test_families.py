@@ -186,7 +186,7 @@ def test_a_large_record_is_decoded_beside_the_loop_and_heard_on_it_in_order(monk
 
     asyncio.run(story())
     sizes = [len(record["value"]) for record in records]
-    assert sizes[1] > families.LARGE_BYTES > max(sizes[0], sizes[3])
+    assert sizes[1] > families.ASIDE_BYTES > max(sizes[0], sizes[3])
     assert where == [
         *(("decode", sizes[0], "loop"), ("turn", sizes[0], "loop")),
         *(("decode", sizes[1], "thread"), ("turn", sizes[1], "loop")),

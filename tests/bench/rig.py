@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from streams.client.producer import IntentHandle, TransferClient
 from streams.core.names import Block, Site
@@ -109,10 +110,10 @@ class Rig:
         assert chain is not None
         return took, [f"{handle.id}.0.{n}" for n in range(64)]
 
-    def health(self, site: Site) -> dict[str, object]:
+    def health(self, site: Site) -> dict[str, Any]:
         port = next(p.port for p in local.status(self.state) if p.name == f"{site}-worker-0")
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=5) as answer:
-            found: dict[str, object] = json.load(answer)
+            found: dict[str, Any] = json.load(answer)
         return found
 
     def events(self) -> int:

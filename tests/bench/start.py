@@ -194,7 +194,7 @@ class Start:
         if wanted:  # rows are asked after it is awake, and again; the first start must leave them open
             time.sleep(ASKED_S)
             later = self.rig.health(B)
-            health["longest_stall_s"] = max(health["longest_stall_s"], later["longest_stall_s"])  # type: ignore[type-var]
+            health["longest_stall_s"] = max(health["longest_stall_s"], later["longest_stall_s"])
         return awake_s, asked_s, health, memory
 
     def _awake(self) -> dict[str, Any]:

@@ -192,6 +192,17 @@ def test_what_came_wrong_by_a_door_comes_from_another_or_by_log_where_each_piece
     ], "where only doors may be asked, those of others"
 
 
+def test_what_the_only_holder_gave_wrong_by_a_door_fails_where_nothing_but_doors_may_bring_it() -> None:
+    wrong = (x.source_failed(1, Ranges.of(2), plane=DOOR, why=WRONG), x.lost(), x.opened(attempt=2))
+    found = row(*wrong, routes=ROUTES)
+    assert failing(found) == ()
+    assert f"{x.C} gave 1 item wrong, to come again by log" in waits_for(found, part_here=True, granted=True)
+    (lost,) = failing(replace(found, plane=DOOR))
+    assert lost.items == Ranges.of(2)
+    assert lost.reason.failure_class is m.FailureClass.DATA_BAD
+    assert lost.reason.text == f"no holder can give it; at last {x.C}: checksum differs"
+
+
 def test_bytes_of_several_that_do_not_make_the_file_come_by_the_log_of_one() -> None:
     mixed = (
         x.source_failed(1, Ranges.of(0), plane=DOOR, why=WRONG),
@@ -219,7 +230,7 @@ def test_an_intent_that_insists_on_the_log_is_asked_for_by_no_door() -> None:
 
 def test_explain_says_what_a_holder_will_not_give() -> None:
     found = row(x.requested(1, Ranges([(0, 60)]), of=MANY), x.source_failed(1, Ranges.of(0), why=GONE))
-    assert f"{x.C} cannot give 1 items: gone" in waits_for(found, part_here=True, granted=True)
+    assert f"{x.C} cannot give 1 item: gone" in waits_for(found, part_here=True, granted=True)
 
 
 FACTS: tuple[transfers.TransferMessage, ...] = (

@@ -13,6 +13,7 @@ from confluent_kafka import Producer
 from streams.core.topics import wanted
 from streams.planes.host.plane_process import PlaneProcess
 from streams.settings import Settings
+from tests.planes.feed import Receiver, Sender
 from tests.planes.stage import ALL, A, B, Clusters, Listener, Mirror, settings_of
 
 
@@ -59,3 +60,17 @@ def stage(clusters: Clusters, tmp_path: Path) -> Iterator[Stage]:
     yield Stage(a, b, listener, mirror, settings_a, settings_b, tmp_path / A / "storage", tmp_path / B / "storage")
     for end in (a.stop, b.stop, listener.close, mirror.close):
         end()
+
+
+@pytest.fixture
+def sender(tmp_path: Path) -> Iterator[Sender]:
+    """A's source half over `a`, without Kafka."""
+    one = Sender(tmp_path / "a")
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def receiver(tmp_path: Path) -> Receiver:
+    """B's destination half over `b`, without Kafka."""
+    return Receiver(tmp_path / "b")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,18 +27,6 @@ from tests.planes.stage import manifest_of, request_of
 
 NOISE = random.Random(7)
 SIZES = (0, 1, 100, 4096, 65536, 65537, 300_000)
-
-
-@pytest.fixture
-def sender(tmp_path: Path) -> Iterator[Sender]:
-    one = Sender(tmp_path / "a")
-    yield one
-    one.close()
-
-
-@pytest.fixture
-def receiver(tmp_path: Path) -> Receiver:
-    return Receiver(tmp_path / "b")
 
 
 def some_files() -> dict[str, bytes]:

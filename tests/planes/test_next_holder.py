@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-
-import pytest
 
 from streams.core.channel import DOOR, LOG, Giver
 from streams.core.manifest import Manifest
@@ -34,18 +31,6 @@ NOISE = random.Random(9)
 D, E = Site("T3_D"), Site("T3_E")
 FILES = {f"/store/f{n}": NOISE.randbytes(10_000) for n in range(3)}
 GONE = Reason(Scope.SOURCE, FailureClass.PERMANENT, "read", Text("no such file"))
-
-
-@pytest.fixture
-def sender(tmp_path: Path) -> Iterator[Sender]:
-    one = Sender(tmp_path / "a")
-    yield one
-    one.close()
-
-
-@pytest.fixture
-def receiver(tmp_path: Path) -> Receiver:
-    return Receiver(tmp_path / "b")
 
 
 def shared(body: ManifestWritten, *numbers: int) -> ManifestWritten:
@@ -110,7 +95,8 @@ def test_a_door_says_it_alike(receiver: Receiver, tmp_path: Path) -> None:
     receiver.half.source_failed(DOOR, body.manifest.encode(), A, 7, Ranges.of(0, 1), GONE)
     receiver.sync()
     (one,) = said(receiver)
-    assert one == replace(one, source=A, request_no=7, plane=DOOR, items=Ranges.of(0), reason=GONE)  # type: ignore[call-arg]
+    assert isinstance(one, SourceFailed)
+    assert one == SourceFailed(body.manifest, A, 7, DOOR, Ranges.of(0), GONE, one.at_ms)
     assert receiver.last(TransferProgress).failed == (FailedItems(Ranges.of(1), GONE),)
 
 
@@ -163,10 +149,10 @@ def test_of_several_givers_each_is_passed_by_for_a_while_and_nobody_for_good(
     receiver.half.take_line(key, Giver(E, LOG, 4), 5_000, memoryview(bytes(5_000)))
     receiver.sync()
     first, second, lost = said(receiver)
-    assert [(one.source, one.plane, one.request_no, one.items) for one in (first, second)] == [  # type: ignore[union-attr]
-        (A, DOOR, 3, Ranges.of(0)),
-        (E, LOG, 4, Ranges.of(0)),
-    ]
+    assert isinstance(first, SourceFailed)
+    assert isinstance(second, SourceFailed)
+    assert (first.source, first.plane, first.request_no, first.items) == (A, DOOR, 3, Ranges.of(0))
+    assert (second.source, second.plane, second.request_no, second.items) == (E, LOG, 4, Ranges.of(0))
     assert {one.reason.failure_class for one in (first, second)} == {FailureClass.TRANSIENT}
     assert isinstance(lost, PartLost)
 

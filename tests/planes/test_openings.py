@@ -228,11 +228,6 @@ def test_a_storage_that_hangs_is_said_by_both_halves(
 
 
 @pytest.fixture
-def receiver(tmp_path: Path) -> Receiver:
-    return Receiver(tmp_path / "b")
-
-
-@pytest.fixture
 def begun(
     receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[ManifestWritten, Iterator[None]]:

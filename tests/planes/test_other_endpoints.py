@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-
-import pytest
 
 from streams.core.path_rules import PathRules
 from streams.core.ranges import Ranges
@@ -30,12 +27,6 @@ def ruled(root: Path) -> Endpoint:
     root.mkdir(exist_ok=True)
     rules = PathRules.configured([{"lfn": "/+store/mc/(.*)", "pfn": f"{root}/sim/$1"}, {"prefix": str(root)}])
     return open_endpoint(root.as_uri(), name="default", rules=rules)
-
-
-@pytest.fixture
-def sender(tmp_path: Path) -> Iterator[Sender]:
-    with closing(Sender(tmp_path / "a")) as made:
-        yield made
 
 
 def test_files_land_and_are_sent_on_where_rules_place_them(sender: Sender, tmp_path: Path) -> None:

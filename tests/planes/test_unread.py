@@ -67,11 +67,6 @@ def sender(tmp_path: Path) -> Iterator[Sender]:
     one.close()
 
 
-@pytest.fixture
-def receiver(tmp_path: Path) -> Receiver:
-    return Receiver(tmp_path / "b")
-
-
 def moody(sender: Sender, *unread: int, error: Callable[[], Exception] = lambda: StorageError("hung", "/x")) -> Moody:
     supply = sender.source._supply
     assert isinstance(supply, Moody)

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from streams.cli import holdings, piped, screen
+from streams.cli import repair as repairing
 from streams.cli.command import Noun, at_site, json_option, leave
+from streams.cli.repair import Damaged
 from streams.client.worker_api import WorkerApi
-from streams.core.names import Block, Lfn, Site
+from streams.core.names import Block, Dataset, IntentId, Lfn, Site
 from streams.core.selectors import Kind, Selector, parse
-from streams.errors import NotFound, PartlyDone, Temporary, TransferFailed, UsageError
+from streams.errors import NotFound, PartlyDone, StorageError, Temporary, TransferFailed, UsageError
 from streams.kafka.publish import Publisher, writer_of
 from streams.registration.discovery import Renaming
-from streams.registration.registering import Registration, register, verify
+from streams.registration.registering import Checked, Registration, register, verify
 from streams.settings import Settings
+from streams.storage import open_named
+from streams.storage.endpoint import Endpoint
 
 
 @click.group(cls=Noun)
@@ -200,42 +206,129 @@ def _where(settings: Settings, lfn: Lfn) -> list[dict[str, Any]]:
 
 @file.command("verify")
 @click.argument("names", nargs=-1, required=True, metavar="LFN|BLOCK|DATASET…")
+@click.option("--repair", is_flag=True, help="Say of damaged files from where they can be repaired.")
+@click.option("--execute", is_flag=True, help="With --repair: do it.")
 @json_option
 @click.pass_obj
-def verify_files(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:
+def verify_files(settings: Settings, names: tuple[str, ...], repair: bool, execute: bool, as_json: bool) -> None:
     """Read this site's replicas back from its disk and compare size and adler32 with the journals.
 
-    Exit 0: all as expected; 8: some not; 6: none.
+    With --repair a damaged or missing file is one that is lost here: the log hears so, and it is asked for again. It
+    stays where it is until a whole one takes its place; of its blocks only those that differ cross. Nothing is done
+    without --execute. Files that others hold and that lie damaged under their names here are repaired too.
+
+    Exit 0: all as expected, or being repaired; 8: some not; 6: none, or one that cannot be repaired.
     """
+    if execute and not repair:
+        raise UsageError("--execute without --repair", next="files are only read back then, at once")
     settings = at_site(settings)
-    expected = [one for name in names for one in expected_at(settings, parse(name))]
-    good = bad = total = 0
+    expected = {one.lfn: one for name in names for one in _expected(settings, parse(name), repair=repair)}
+    total, bad = 0, list[tuple[Checked, Damaged | None]]()
     progress = screen.ProgressLine(f"reading back at {settings.here}")
-    size = sum(bytes_ for _, bytes_, _ in expected)
-    for checked in verify(settings, expected):
-        good, bad, total = good + (not checked.why), bad + bool(checked.why), total + checked.bytes
-        progress.show(good + bad, len(expected), total, size)
+    size = sum(one.bytes for one in expected.values())
+    asked = [(one.lfn, one.bytes, one.adler32) for one in expected.values()]
+    for count, checked in enumerate(verify(settings, asked), 1):
+        total += checked.bytes
+        progress.show(count, len(expected), total, size)
+        if checked.why:
+            bad.append((checked, expected[checked.lfn].damaged(checked)))
         with piped.to_its_end():
-            if as_json:
-                screen.put_json({"lfn": checked.lfn, "bytes": checked.bytes, "ok": not checked.why, "why": checked.why})
-            elif checked.why:
+            if as_json and not (checked.why and repair):
+                _put_checked(checked)
+            elif checked.why and not repair:
                 screen.put(f"{checked.lfn}: {checked.why}")
     progress.close()
+    left = _repaired(settings, bad, execute, as_json) if repair else len(bad)
+    good = len(expected) - len(bad)
     if not as_json:
         when = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         screen.put(
             f"{good:,} of {len(expected):,} files ({screen.size(total)}) are whole at {settings.here}, read {when}"
         )
+        if repair and bad and not execute:
+            screen.say("nothing is repaired without --execute")
+    if repair and execute:
+        leave(TransferFailed.exit_code if left else 0)
     leave(0 if not bad else PartlyDone.exit_code if good else TransferFailed.exit_code)
 
 
-def expected_at(settings: Settings, chosen: Selector) -> list[tuple[Lfn, int, str]]:
-    """(LFN, bytes, adler32) of this site's replicas, as its journals say. NotFound when there is none."""
-    mine = [
-        (found.lfn, found.replicas[0].bytes, str(found.replicas[0].adler32))
-        for found in holdings.files(settings, settings.here, chosen, prefer=settings.here)
-        if found.replicas[0].site == settings.here
-    ]
-    if not mine:
+def _repaired(settings: Settings, bad: Sequence[tuple[Checked, Damaged | None]], execute: bool, as_json: bool) -> int:
+    """Says what is, or would be, done for each; how many are not repaired."""
+    left = 0
+
+    def say(checked: Checked, damaged: Damaged | None, intent: IntentId | None) -> None:
+        nonlocal left
+        left += intent is None
+        with piped.to_its_end():
+            if as_json:
+                _put_checked(checked, sources=list(damaged.others) if damaged else [], intent=intent)
+            else:
+                screen.put(f"{checked.lfn}: {checked.why}: {_remedy(damaged, intent)}")
+
+    damaged = [one for _, one in bad if one is not None]
+    of = {one.lfn: checked for checked, one in bad if one is not None}
+    for checked, one in bad:
+        if one is None or not execute:
+            say(checked, one, None)
+    if execute and damaged:
+        repairing.repair(settings, damaged, lambda one, intent: say(of[one.lfn], one, intent))
+    return left
+
+
+def _remedy(damaged: Damaged | None, intent: IntentId | None) -> str:
+    if damaged is None:
+        return "it cannot be judged now, and is left"
+    if not damaged.others:
+        return "no other site holds it"
+    sites = " or ".join(damaged.others)
+    return f"would be repaired from {sites}" if intent is None else f"is repaired from {sites} by {intent}"
+
+
+def _put_checked(checked: Checked, **more: Any) -> None:
+    screen.put_json({"lfn": checked.lfn, "bytes": checked.bytes, "ok": not checked.why, "why": checked.why, **more})
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """A file that should be on this site's disk. `held`: as this site says; else only others do."""
+
+    lfn: Lfn
+    dataset: Dataset
+    bytes: int
+    adler32: str
+    held: bool
+    others: tuple[Site, ...]
+
+    def damaged(self, checked: Checked) -> Damaged | None:
+        if not checked.damaged:
+            return None
+        return Damaged(self.lfn, self.dataset, checked.why, checked.version, self.held, self.others)
+
+
+def _expected(settings: Settings, chosen: Selector, *, repair: bool) -> list[Expected]:
+    """This site's replicas, as its journals say. NotFound when there is none.
+
+    With `repair` also what it does not hold any more and has a file of.
+    """
+    found: list[Expected] = []
+    with ExitStack() as stack:
+        store = stack.enter_context(open_named(settings.endpoints)) if repair and settings.endpoint_url else None
+        for file in holdings.files(settings, settings.here, chosen, prefer=settings.here):
+            first = file.replicas[0]
+            held = first.site == settings.here
+            if not held and (store is None or not _there(store, file.lfn)):
+                continue
+            same = (other for other in file.replicas if (other.bytes, other.adler32) == (first.bytes, first.adler32))
+            others = tuple(other.site for other in same if other.site != settings.here)
+            found.append(Expected(file.lfn, first.dataset, first.bytes, str(first.adler32), held, others))
+    if not found:
         raise NotFound(f"{settings.here} holds nothing of {chosen.name}", next="see `transfer2go file where`")
-    return mine
+    return found
+
+
+def _there(store: Endpoint, lfn: Lfn) -> bool:
+    try:
+        store.stat(lfn)
+    except StorageError:
+        return False
+    return True

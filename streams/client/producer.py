@@ -193,6 +193,7 @@ class TransferClient(Closing):
         format: str | None = None,
         until: Until | None = None,
         plane: str | None = None,
+        repair: bool = False,
     ) -> IntentHandle:
         """Ask for files, blocks or datasets at the sites `to`; returns when the broker has acknowledged.
 
@@ -203,6 +204,8 @@ class TransferClient(Closing):
         With `until` it stays open: what is registered later is moved too, to a time, until so many items are taken
         (those that fail count), or, for "close", until `close_intake`. With `source` too, nothing need be there yet.
         With `plane` ("log", "door") the bytes come that way and no other: where it cannot be had, the intent waits.
+        With `repair` a destination replaces what it has under these names, if it is another file; what is right of it
+        need not come. Whole files only.
         With `idempotency_key` the id follows from home, requester and key: publishing the same again changes nothing.
         Raises UsageError, NotFound (an unknown site), NeverWorks (the key stands for another body), Temporary.
         """
@@ -221,6 +224,7 @@ class TransferClient(Closing):
             format=format,
             until=until,
             plane=plane,
+            repair=repair,
         )
         self._follower.start()
         watched = self._follower.watch(body.intent)

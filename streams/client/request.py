@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 from streams.core import records as m
 from streams.core.names import Destination, IntentId, Text
 from streams.core.records import fault
-from streams.core.routing import plane_fault
+from streams.core.routing import plane_fault, repair_fault
 from streams.core.selections.entries import EventSelection
 from streams.core.selections.objects import ObjectSelection
 from streams.core.selections.parts import ENTRIES, OBJECTS, canonical
@@ -39,6 +39,7 @@ def wish(
     format: str | None = None,
     until: Until | None = None,
     plane: str | None = None,
+    repair: bool = False,
 ) -> m.TransferIntent:
     """An intent of the settings' site, as `TransferClient.publish` describes it. Raises UsageError or NotFound."""
     chosen = tuple(dict.fromkeys(parse(s) if isinstance(s, str) else s for s in _listed(selectors, "selectors")))
@@ -58,9 +59,12 @@ def wish(
         until_ms=until_ms,
         until_items=until_items,
         plane=plane,
+        repair=repair,
     )
     if (why := plane_fault(plane, body.selection)) is not None:
         raise UsageError(why, next="leave the plane out, and each destination chooses")
+    if (why := repair_fault(body)) is not None:
+        raise UsageError(why, next="leave out what is asked for beside names and sites")
     if (why := fault(body)) is not None:
         raise UsageError(f"not an intent: {why}", next="see `transfer2go intent add --help`")
     return body

@@ -84,6 +84,7 @@ class PlanTransfer(Published):
     """Of whole files: no entries, no objects."""
     plane: str | None = None
     """The carrier that the intent insists on."""
+    repair: bool = False
 
     @property
     def id(self) -> tuple[object, ...]:
@@ -127,6 +128,8 @@ class OpenPart:
     verified: Ranges
     sealed: Ranges
     failed: Ranges
+    repair: bool = False
+    """Whether another file under a target is replaced."""
 
     @property
     def id(self) -> tuple[object, ...]:

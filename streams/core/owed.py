@@ -93,8 +93,10 @@ def _at_destination(row: IntentRow, here: Site, policy: Policy, replan: Ranges) 
         room = max(0, policy.plans_open_max - sum(told.manifests.size for told in row.told))
         for no in (again | to_plan.first(room)).numbers():
             manifest = ManifestId.of(row.intent, chain.source_no, no)
-            plane, whole = (row.body.plane, row.body.selection is None) if row.body is not None else (None, False)
-            out.append(c.Owed(c.PlanTransfer(manifest, decision.source, number, decision.priority, whole, plane)))
+            plan = c.PlanTransfer(manifest, decision.source, number, decision.priority, whole=False)
+            if (body := row.body) is not None:
+                plan = replace(plan, whole=body.selection is None, plane=body.plane, repair=body.repair)
+            out.append(c.Owed(plan))
     for told in row.told:
         if told.decision_no >= decision.decision_no:
             continue
@@ -153,7 +155,7 @@ def owed_transfer(
         for source in row.sources
         for request in source.outstanding
     ]
-    part = c.OpenPart(row.manifest, row.live_attempt, row.verified, row.sealed, row.failed_items)
+    part = c.OpenPart(row.manifest, row.live_attempt, row.verified, row.sealed, row.failed_items, row.repair)
     if row.state is State.PLANNED or not part_here:
         return [c.Owed(part), *out]
     if not out and (row.verified | row.excused(manifest)).covers(0, row.total):

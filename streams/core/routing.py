@@ -33,8 +33,10 @@ def decide(
     strangers = sorted({*places, *([body.source] if body.source else [])}.difference(sites))
     if strangers:
         return _refused(body, f"no site {strangers[0]} in this federation")
-    if (why := plane_fault(body.plane, body.selection)) is not None:
+    if (why := plane_fault(body.plane, body.selection) or repair_fault(body)) is not None:
         return _refused(body, why)
+    if body.repair:
+        found = Holders(found.files, {s: n for s, n in found.per_site.items() if s not in places}, found.unknown)
     if body.open and body.source is not None:
         return m.IntentDecided(body.intent, 1, m.Verdict.ACCEPTED, body, body.source, 0, body.priority)
     if found.unknown and not waited:
@@ -59,6 +61,13 @@ def plane_fault(plane: str | None, selection: str | None) -> str | None:
         return f"no plane {shown(plane or '', 60)}: {' and '.join(CARRIERS)} are known"
     if plane == DOOR and selection is not None:
         return f"parts of files go by the {LOG} only, not by {DOOR}"
+    return None
+
+
+def repair_fault(body: m.TransferIntent) -> str | None:
+    """Why what a destination has cannot be repaired so. What it has is damaged, so nothing of it is its own source."""
+    if body.repair and (body.selection is not None or body.open or any(d.consumer for d in body.destinations)):
+        return "whole files that a site has can be repaired, and nothing else"
     return None
 
 

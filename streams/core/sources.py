@@ -5,6 +5,9 @@ are open come first, and share what is large, each taking the next piece; then t
 others. A candidate is passed by while it rests: its door failed, its log left a request unanswered, or it cannot read
 the item now. What nobody can be asked for at once is asked of whom it is due at first; what somebody will never give
 is never asked of him again, and where that holds of all, the item fails.
+
+What came wrong comes from one candidate alone, so that it is known who gave it: first from one that did not give it
+before, else by the same door, where sums tell what is right of what is here; what came wrong twice comes by log.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ class _Candidate:
     """While there is somebody else."""
     gives: tuple[tuple[int, Ranges], ...]
     """(from when, what)."""
+    again: bool = False
+    """Whether it gave this wrong before."""
 
     def now(self, now_ms: int) -> Ranges:
         if self.passed_until_ms > now_ms:
@@ -66,7 +71,7 @@ def requests(
         for held in _held(manifest, here)
         for candidate in _candidates(row, held, manifest, left, policy, now_ms, rests, doors)
     ]
-    found.sort(key=lambda candidate: candidate.plane != DOOR)
+    found.sort(key=lambda candidate: (candidate.plane != DOOR, candidate.again))
     out: list[c.Owed] = []
     if len(found) > 1:
         out, left = _at_once(row, manifest, policy, found, left, now_ms)
@@ -89,9 +94,13 @@ def _at_once(
 ) -> tuple[list[c.Owed], Ranges]:
     """What each of several candidates may be asked for now, and what is left for later."""
     out: list[c.Owed] = []
-    taken = EMPTY
+    taken, alone = EMPTY, EMPTY
+    for source in row.sources:
+        alone = alone | manifest.line.ranges_of(source.doubted)
     for candidate in found:
         theirs = candidate.now(now_ms) & left
+        if candidate.plane == DOOR:
+            theirs = theirs - (taken & alone)
         if not theirs:
             continue
         if candidate.plane == DOOR:
@@ -122,7 +131,7 @@ def unobtainable(row: TransferRow, manifest: ManifestIndex, here: Site) -> tuple
     for held in reversed(candidates):
         source = row.source_row(held.holder)
         wrong = replace(source.reason, failure_class=m.FailureClass.DATA_BAD) if source.reason is not None else None
-        for group in (*source.bad, *([m.FailedItems(source.doubted, wrong)] if wrong is not None else [])):
+        for group in (*source.bad, *([m.FailedItems(source.wrong_twice, wrong)] if wrong is not None else [])):
             if items := group.items & lost & _unobtainable_from(row, source):
                 text = f"no holder can give it; at last {held.holder}: {group.reason.text}"
                 out.append(m.FailedItems(items, replace(group.reason, text=Text(text[:400]))))
@@ -136,8 +145,8 @@ def _held(manifest: ManifestIndex, here: Site) -> list[Held]:
 
 
 def _unobtainable_from(row: TransferRow, source: SourceRow) -> Ranges:
-    """Items that a source will never give; where only doors may be asked, also what its door gave wrong."""
-    return source.bad_items | source.doubted if row.plane == DOOR else source.bad_items
+    """Items that a source will never give; where only doors may be asked, also what its door gave wrong twice."""
+    return source.bad_items | source.wrong_twice if row.plane == DOOR else source.bad_items
 
 
 def _candidates(
@@ -150,17 +159,20 @@ def _candidates(
     rests: DoorRests | None,
     doors: Collection[Site],
 ) -> Iterator[_Candidate]:
-    """What one site may be asked for: by its door what it did not give wrong by it, the rest by log."""
+    """What one site may be asked for: by its door what it did not give wrong twice by it, that by log."""
     source = row.source_row(held.holder)
-    all_here = len(manifest.candidates) == 1 and not source.bad and not source.doubted
+    all_here = len(manifest.candidates) == 1 and not source.bad and not source.wrong
     items = held.items - _unobtainable_from(row, source)
     theirs = missing if all_here else missing & manifest.line.ranges_of(items)
     if not theirs:
         return
     plane, from_ms = _carrier(row, source, manifest, policy, now_ms, rests, doors)
-    if plane == DOOR and (doubted := theirs & manifest.line.ranges_of(source.doubted)):
-        yield _candidate(row, source, manifest, doubted, policy, LOG, 0)
-        theirs = theirs - doubted
+    if plane == DOOR and (twice := theirs & manifest.line.ranges_of(source.wrong_twice)):
+        yield _candidate(row, source, manifest, twice, policy, LOG, 0)
+        theirs = theirs - twice
+    if plane == DOOR and (again := theirs & manifest.line.ranges_of(source.doubted)):
+        yield replace(_candidate(row, source, manifest, again, policy, plane, from_ms), again=True)
+        theirs = theirs - again
     if theirs:
         yield _candidate(row, source, manifest, theirs, policy, plane, from_ms)
 
@@ -241,8 +253,10 @@ def tried_in_words(row: TransferRow) -> Iterator[str]:
     for s in row.sources:
         if s.bad:
             yield f"{s.source} cannot give {_count(s.bad_items)}: {s.bad[0].reason.text}"
-        if s.doubted:
-            yield f"{s.source} gave {_count(s.doubted)} wrong, to come again by log"
+        if once := s.doubted - s.wrong_twice:
+            yield f"{s.source} gave {_count(once)} wrong, of which what differs is to come again"
+        if s.wrong_twice:
+            yield f"{s.source} gave {_count(s.wrong_twice)} wrong twice, to come again by log"
     for s in row.sources:
         if s.door_failures:
             why_last = f", at last: {s.reason.text}" if s.reason and s.door_failed else ""

@@ -80,6 +80,14 @@ class FailedRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class WrongItems:
+    """Items that came whole, `request_no` being the last that brought of them, and were not the file."""
+
+    request_no: int
+    items: Ranges
+
+
+@dataclass(frozen=True, slots=True)
 class SourceRow:
     """What was asked of one source; numbers count per source from 1."""
 
@@ -103,8 +111,8 @@ class SourceRow:
     door_failed_ms: int = 0
     bad: tuple[m.FailedItems, ...] = ()
     """Items that it will never give, as it said, or that were not the file when they had come from it alone."""
-    doubted: Ranges = EMPTY
-    """Items that came whole, by its door or of several, and were not the file: by log each piece is checked."""
+    wrong: tuple[WrongItems, ...] = ()
+    """What came by its door, or of several, unchecked on its way or of nobody knows whom; by request."""
     lapsed: Ranges = EMPTY
     """Numbers whose lease ended, the last at `lapsed_ms`; by whatever carrier, since that may be heard later."""
     lapsed_ms: int = 0
@@ -112,6 +120,22 @@ class SourceRow:
     @property
     def bad_items(self) -> Ranges:
         return all_items(self.bad)
+
+    @property
+    def doubted(self) -> Ranges:
+        """Items that came wrong from it, once at least: it may have them, and they may have changed on their way."""
+        out = EMPTY
+        for wrong in self.wrong:
+            out = out | wrong.items
+        return out
+
+    @property
+    def wrong_twice(self) -> Ranges:
+        """Items of several such requests: by log, each piece is checked."""
+        once, out = EMPTY, EMPTY
+        for wrong in self.wrong:
+            out, once = out | (once & wrong.items), once | wrong.items
+        return out
 
     @property
     def door_failures(self) -> int:
@@ -138,6 +162,8 @@ class TransferRow:
     plane: str | None = None
     """The carrier that the intent insists on."""
     routes: tuple[m.Route, ...] = ()
+    repair: bool = False
+    """Whether another file under a target is replaced."""
     reason: m.Reason | None = None
     attempt: int = 0
     lost: int = 0
@@ -249,6 +275,13 @@ def merge_unread(known: Iterable[Unread], new: Unread) -> tuple[Unread, ...]:
     return tuple(Unread(at_ms, out[at_ms]) for at_ms in sorted(out))
 
 
+def _merge_wrong(known: Iterable[WrongItems], new: WrongItems) -> tuple[WrongItems, ...]:
+    """One for each request, by number."""
+    out = {one.request_no: one.items for one in known}
+    out[new.request_no] = out.get(new.request_no, EMPTY) | new.items
+    return tuple(WrongItems(number, out[number]) for number in sorted(out))
+
+
 def _in_order(reason: m.Reason | None) -> tuple[str, ...]:
     return () if reason is None else (reason.scope, reason.failure_class, reason.phase, reason.text)
 
@@ -264,7 +297,14 @@ def _at_attempt(row: TransferRow, attempt: int, endpoint: str) -> TransferRow:
 
 def _planned(row: TransferRow, msg: m.TransferPlanned, _: ManifestIndex | None) -> TransferRow:
     if msg.decision_no > row.decision_no:
-        return replace(row, decision_no=msg.decision_no, priority=msg.priority, plane=msg.plane, routes=msg.routes)
+        return replace(
+            row,
+            decision_no=msg.decision_no,
+            priority=msg.priority,
+            plane=msg.plane,
+            routes=msg.routes,
+            repair=msg.repair,
+        )
     return row
 
 
@@ -372,7 +412,7 @@ def _source_failed(row: TransferRow, msg: m.SourceFailed, _: ManifestIndex | Non
     else:
         source = replace(source, outstanding=tuple(_without(source.outstanding, said)))
     if msg.items and msg.reason.failure_class is m.FailureClass.TRANSIENT and msg.reason.phase == WRONG:
-        source = replace(source, doubted=source.doubted | msg.items)
+        source = replace(source, wrong=_merge_wrong(source.wrong, WrongItems(msg.request_no, msg.items)))
     elif msg.items and msg.reason.failure_class is not m.FailureClass.TRANSIENT:
         source = replace(source, bad=merge_failed(source.bad, (m.FailedItems(msg.items, msg.reason),)))
     elif msg.items:
@@ -446,7 +486,7 @@ def _settled(row: TransferRow, manifest: ManifestIndex) -> TransferRow:
             ),
             unread=tuple(Unread(u.at_ms, rest) for u in s.unread if (rest := u.items - over)),
             bad=tuple(m.FailedItems(rest, b.reason) for b in s.bad if (rest := b.items - over)),
-            doubted=s.doubted - over,
+            wrong=tuple(WrongItems(w.request_no, rest) for w in s.wrong if (rest := w.items - over)),
         )
         for s in row.sources
     )

@@ -119,7 +119,7 @@ class DoorConnection(Closing):
             at += count
 
     def sums(self, token: str, start: int, stop: int) -> list[BlockSums]:
-        """Of the blocks of `[start, stop)`, which is of one item and starts at a block of it."""
+        """Of the blocks of `[start, stop)`, which is of one item, from `start` on."""
         self._send(heads.request(SUMS, self.where, token, start, stop))
         answer = self._head()
         if answer.status != 200:

@@ -23,7 +23,7 @@ def sums_of(view: memoryview) -> BlockSums:
 
 
 def block_sums(reader: Reader, start: int, stop: int) -> list[BlockSums]:
-    """Of `[start, stop)` of a file in blocks from its start on, the last one shorter. Raises what reading raises."""
+    """Of `[start, stop)` of a file, in blocks from `start` on, the last one shorter. Raises what reading raises."""
     found: list[BlockSums] = []
     buffer = memoryview(bytearray(min(_READ_BYTES, max(1, stop - start))))
     for block in range(start, stop, BLOCK_BYTES):

@@ -55,6 +55,8 @@ class Open:
     verified: Ranges
     sealed: Ranges
     failed: Ranges
+    repair: bool = False
+    """Whether another file under a target is replaced."""
 
 
 @dataclass(frozen=True, slots=True)

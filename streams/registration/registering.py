@@ -25,7 +25,7 @@ from streams.registration.discovery import Named, Renaming, find, name, place_of
 from streams.registration.replica_writer import ReplicaWriter
 from streams.settings import Settings
 from streams.storage import open_named
-from streams.storage.endpoint import Endpoint
+from streams.storage.endpoint import Endpoint, FileMissing
 from streams.storage.posix_place import measure
 
 FAULTS_KEPT = 1000
@@ -157,11 +157,17 @@ def register(
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A replica read back from disk. `why` is empty when size and checksum are those expected."""
+    """A replica read back from disk. `why` is empty when size and checksum are those expected.
+
+    `damaged`: whether it is sure that the file is another one, or gone, and not only that it cannot be read now;
+    `version`: of what was found, "" of nothing.
+    """
 
     lfn: Lfn
     bytes: int
     why: str = ""
+    damaged: bool = False
+    version: str = ""
 
 
 def verify(
@@ -178,11 +184,14 @@ def verify(
             try:
                 stat = store.stat(lfn)
                 if stat.bytes != size:
-                    return Checked(lfn, stat.bytes, f"has {stat.bytes} bytes, not {size} ({store.pfn(lfn)})")
+                    why = f"has {stat.bytes} bytes, not {size} ({store.pfn(lfn)})"
+                    return Checked(lfn, stat.bytes, why, True, stat.version)
                 found = store.checksum(lfn, stat.version)
             except StorageError as error:
-                return Checked(lfn, 0, str(error))
-            return Checked(lfn, size, "" if found == adler else f"has adler32 {found}, not {adler} ({store.pfn(lfn)})")
+                return Checked(lfn, 0, str(error), isinstance(error, FileMissing))
+            if found == adler:
+                return Checked(lfn, size, version=stat.version)
+            return Checked(lfn, size, f"has adler32 {found}, not {adler} ({store.pfn(lfn)})", True, stat.version)
 
         yield from _in_threads(check, expected, _THREADS)
 

@@ -59,7 +59,7 @@ class SiteEntry:
     replication: int = 0
 
 
-ROW_FORMAT = 5
+ROW_FORMAT = 6
 """Raised when the fields of a worker's rows change: the journals are folded anew into tables of that format."""
 _FORMATS_APART = 10_000
 

@@ -25,8 +25,13 @@ found by `find_keys`.
    the name durable. The same bytes already there is a success (`already`).
 What is made of a part and is no copy of it (entries) is written in the room beside the target, `open_beside`; the same
 rules hold for it. Where files are on no disk there is no such room: a permanent failure.
+6. Of a part whose bytes are not the file, most are right. `leave_seed` keeps them for the part of another tag, which
+   takes them over with `take_seed`: none of them counts until `adopt` has compared it. Not after a failed sync: what
+   can be read may not be what the disk has.
+7. A damaged file is repaired by a part that `replaces` it: both change places in one step, so that the name is never
+   without a file, and the damaged one is deleted.
 A whole file under its final name that this contract put there is never deleted or changed by it. The only files ever
-deleted are an item's own parts: by `discard`, and by a seal that ended (already there, different file, bad data).
+deleted besides are an item's own parts: by `discard`, and by a seal that ended (already there, different file).
 
 **Walking.** `walk` names what is on the disk below the root, known or not, and `dated` says when a name last changed;
 keys of a store are no part of it. Nothing is opened but directories. `path_of` and `lfn_of` translate between LFNs and
@@ -66,6 +71,10 @@ _TAG = re.compile(r"[0-9a-f]{16}-(?:0|[1-9][0-9]{0,9})")
 
 class FileMissing(StorageError):
     """No such file (permanent)."""
+
+
+class DifferentFile(StorageError):
+    """Under the final name is a file that is not the one that is wanted (permanent)."""
 
 
 class PartFileLost(StorageError):
@@ -201,12 +210,24 @@ class Part(Closing, ABC):
         """Take bytes whose checksum agreed already. What is covered is skipped; beyond the end is data-bad."""
 
     @abstractmethod
+    def adopt(self, offset: int, stop: int, is_right: Callable[[memoryview], bool]) -> bool:
+        """Take `[offset, stop)` as written if it is there, in a part that took over a seed, and is right.
+
+        What is covered already stays. The predicate is given all of it, in memory: a block, not more.
+        """
+
+    @abstractmethod
     def sync(self) -> Ranges:
         """Make it durable; returns the ranges (of the file's bytes) that are. Any failure is `PartFileLost`."""
 
     @abstractmethod
     def seal(self) -> SealedFile:
-        """Give the file its final name. Transient while bytes are missing; `PartFileLost` data-bad if adlers differ."""
+        """Give the file its final name. Transient while bytes are missing; `PartFileLost` data-bad if adlers differ:
+        then the part stays, to be discarded or left as a seed."""
+
+    @abstractmethod
+    def leave_seed(self) -> bool:
+        """Close, and leave what is written as a seed of this tag, durably; where that cannot be, discard: False."""
 
     @abstractmethod
     def discard(self) -> None:
@@ -335,8 +356,17 @@ class WritableStorage(ABC):
         adler32: str | None,
         verified: Iterable[tuple[int, int]] = (),
         preallocate: bool = False,
+        replaces: bool = False,
     ) -> Part:
-        """Create or resume a part. `verified`: half-open ranges that an earlier process synced and reported."""
+        """Create or resume a part. `verified`: half-open ranges that an earlier process synced and reported.
+
+        `replaces`: what is under the final name now is damaged: it may be adopted from, and the seal puts the part in
+        its place, unless another file took it meanwhile.
+        """
+
+    @abstractmethod
+    def take_seed(self, lfn: str, left: str, tag: str) -> bool:
+        """Make the seed that the tag `left` has the part of `tag`, to be opened; False where there is none."""
 
     @abstractmethod
     def sync_group(self, parts: Sequence[Part]) -> list[Ranges | StorageError]:
@@ -395,10 +425,13 @@ def other_version(version: str, opened: FileStat, when: str, where: str) -> Stor
     return data_bad(f"the file {what}", where, "register it again")
 
 
-def different_file(what: str, pfn: str) -> StorageError:
+def different_file(what: str, pfn: str) -> DifferentFile:
     """Something else than what is wanted has the final name."""
-    return permanent(
-        f"a different file is already at the destination: {what}", pfn, "remove it there, or choose another destination"
+    return DifferentFile(
+        f"a different file is already at the destination: {what}",
+        pfn,
+        "remove it there, or choose another destination",
+        failure_class="permanent",
     )
 
 

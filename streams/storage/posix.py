@@ -21,6 +21,7 @@ from streams.storage.endpoint import (
     Beside,
     Dated,
     Endpoint,
+    FileMissing,
     FileStat,
     OnDisk,
     Part,
@@ -31,7 +32,7 @@ from streams.storage.endpoint import (
     checked_tag,
     outside,
 )
-from streams.storage.posix_beside import PART_KINDS, PosixBeside, part_name
+from streams.storage.posix_beside import PART_KINDS, SEED, PosixBeside, part_name
 from streams.storage.posix_part import PosixPart
 from streams.storage.posix_reader import READ_FLAGS, PosixReader, file_stat, require_regular
 from streams.storage.tree import DirectoryTree
@@ -143,6 +144,7 @@ class PosixEndpoint(Endpoint):
         adler32: str | None,
         verified: Iterable[tuple[int, int]] = (),
         preallocate: bool = False,
+        replaces: bool = False,
     ) -> PosixPart:
         ranges = Ranges(verified)
         part = PosixPart(self, lfn, checked_tag(tag), self.path(lfn), bytes=bytes, adler32=adler32)
@@ -155,6 +157,9 @@ class PosixEndpoint(Endpoint):
                 if preallocate:
                     _preallocate(fd, bytes)
                 part.attach(fd, ranges)
+                if replaces:
+                    with suppress(FileMissing):
+                        part.replace(self.open_reader(lfn))
             except BaseException:
                 os.close(fd)
                 raise
@@ -162,6 +167,18 @@ class PosixEndpoint(Endpoint):
             raise oserrors.writing(error, part.pfn) from error
         self.fds.adopt(part, fd)
         return part
+
+    def take_seed(self, lfn: str, left: str, tag: str) -> bool:
+        directory = os.path.dirname(self.path(lfn))
+        seed, part = part_name(checked_tag(left), SEED), part_name(checked_tag(tag))
+        try:
+            with self.tree.directory(directory) as fd:
+                os.rename(seed, part, src_dir_fd=fd, dst_dir_fd=fd)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise oserrors.writing(error, self.pfn(lfn)) from error
+        return True
 
     def sync_group(self, parts: Sequence[Part]) -> list[Ranges | StorageError]:
         return posix_group.sync_parts(self, self._mine(parts))

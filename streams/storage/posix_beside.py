@@ -11,8 +11,9 @@ from streams.storage import oserrors
 from streams.storage.endpoint import Beside
 from streams.storage.tree import DirectoryTree
 
-PART_KINDS = ("part", "final.part")
-"""A part of bytes, or a spool of entries; the file that grows from the spool."""
+SEED = "seed.part"
+PART_KINDS = ("part", "final.part", SEED)
+"""A part of bytes, or a spool of entries; the file that grows from the spool; a part that was not the file."""
 
 
 class PosixBeside(Beside):

@@ -119,7 +119,7 @@ def _name_all(
 def _name(store: PosixStore, directory_fd: int, part: PosixPart, adler: str) -> SealedFile | StorageError:
     try:
         part.still_as_verified()
-        store.tree.rename_noreplace(directory_fd, part.part_name, part.name)
+        part.take_name(directory_fd)
     except FileExistsError:
         what = "something that is not a readable file is already at the destination"
         return _look_at_target(store, part, permanent(what, part.pfn), adler)
@@ -136,7 +136,7 @@ def _look_at_target(
 ) -> SealedFile | StorageError:
     """The last word on a part that could not be named: another writer of the item may have sealed it.
 
-    Deletes the part if nothing can become of it.
+    Deletes the part if nothing can become of it, not even a seed.
     """
     if failure.failure_class != "permanent" and not isinstance(failure, PartFileLost):
         return failure
@@ -144,8 +144,10 @@ def _look_at_target(
     if there is True and adler is not None:
         _ended(part, failure)
         return SealedFile(part.lfn, part.bytes, adler, already=True)
-    if isinstance(there, StorageError):
+    if isinstance(there, StorageError) and not part.still_replaces:
         failure = there
+    if failure is part.lost and failure.failure_class == "data-bad":
+        return failure  # most of its bytes are right
     ended = failure.failure_class in ("permanent", "data-bad") or isinstance(failure, PartFileLost)
     return _ended(part, failure) if ended else failure
 

@@ -24,17 +24,17 @@ from __future__ import annotations
 import errno
 import os
 import stat as modes
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from threading import Condition
 from typing import Protocol
 
 from streams.core.ranges import Ranges
-from streams.errors import StorageError, data_bad
+from streams.errors import StorageError, data_bad, permanent
 from streams.storage import oserrors, syscalls
 from streams.storage.checksums import AdlerRanges, Buffer, adler32, adler32_hex
 from streams.storage.endpoint import READ_BYTES, FileStat, Part, PartFileLost, SealedFile
-from streams.storage.posix_beside import part_name
+from streams.storage.posix_beside import SEED, part_name
 from streams.storage.posix_reader import PosixReader
 from streams.storage.tree import DirectoryTree
 from streams.storage.writeback import Disk, OpenFds
@@ -43,6 +43,7 @@ UNCACHED_BYTES_MIN = 8 * 1024 * 1024
 """Of a file: nobody reads a large one back from memory at once, and new pages are what its writing costs most (2 GB in
 2.0 s of CPU through the page cache, in 0.3 s past it). Of a small one each write would be a transfer of its own."""
 
+_CANNOT_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 SHARED = modes.S_IXUSR
 """In the mode of a part: several processes may have written to it."""
 
@@ -72,6 +73,7 @@ class PosixPart(Part):
         self.adler32 = adler32
         self.directory, self.name = os.path.split(path)
         self.part_name = part_name(tag)
+        self._tag = tag
         self.part_path = os.path.join(self.directory, self.part_name)
         self.pfn = os.path.join(store.root, path)
         self.unsynced = False
@@ -91,8 +93,14 @@ class PosixPart(Part):
         self.writes = 0
         """Begun and ended: the same before and after a sync if nothing was written beside it."""
         self.lost: PartFileLost | None = None
+        self._replaced: PosixReader | None = None
+        """The damaged file under the final name, whose place this part takes."""
 
     # opening
+
+    def replace(self, damaged: PosixReader) -> None:
+        """Take over a reader of the file whose place this part is to take."""
+        self._replaced = damaged
 
     def attach(self, fd: int, verified: Iterable[tuple[int, int]]) -> None:
         """Take over the open file; it stays the caller's to close if this raises."""
@@ -170,6 +178,36 @@ class PosixPart(Part):
         finally:
             self._wrote(gaps, written, mtime_ns)
 
+    def adopt(self, offset: int, stop: int, is_right: Callable[[memoryview], bool]) -> bool:
+        self._still_usable()
+        gaps = self._reserve(offset, stop)
+        if not gaps:
+            return True
+        found: list[tuple[int, int, int]] = []
+        mtime_ns = 0
+        try:
+            fd = self._store.fds.acquire(self)
+            try:
+                self._still_ours(writing=len(gaps))
+                block = memoryview(_block_of(fd, offset, stop))
+                right = len(block) == stop - offset and is_right(block)
+                if not right and self._replaced is not None:
+                    block = memoryview(_block_of(self._replaced.descriptor, offset, stop))
+                    if len(block) == stop - offset and is_right(block):
+                        right = True
+                        for start, end in gaps:
+                            self._pwrite_all(fd, block[start - offset : end - offset], start)
+                mtime_ns = os.fstat(fd).st_mtime_ns
+            finally:
+                self._store.fds.release(self)
+            if right:
+                found = [(start, end, adler32(block[start - offset : end - offset])) for start, end in gaps]
+        except OSError as error:
+            raise self._failed(error) from error
+        finally:
+            self._wrote(gaps, found, mtime_ns)
+        return bool(found)
+
     def _reserve(self, start: int, stop: int) -> list[tuple[int, int]]:
         """What of `[start, stop)` this thread is to write; none of it is written by another meanwhile.
 
@@ -178,6 +216,7 @@ class PosixPart(Part):
         with self._lock:
             while any(a < stop and start < b for a, b in self._writing):
                 self._lock.wait()
+            self._still_usable()
             gaps = self._adlers.uncovered(start, stop)
             if gaps:
                 self._writing += gaps
@@ -209,11 +248,35 @@ class PosixPart(Part):
             raise answer
         return answer
 
+    def leave_seed(self) -> bool:
+        if self.lost is None or self.lost.failure_class == "data-bad":
+            try:
+                self._leave_seed()
+                return True
+            except (OSError, StorageError):
+                pass  # all of it comes again
+        self.discard()
+        return False
+
+    def _leave_seed(self) -> None:
+        with self._lock:
+            # whoever writes still would write into the next part, which has this file
+            self.lost = self.lost or PartFileLost("the part was left as a seed", self.pfn)
+            while self._writing:
+                self._lock.wait()
+        self.fdatasync()
+        if self.unsynced and self._disk_failures != self.disk.failures:
+            raise PartFileLost("the disk failed while the part was being written out", self.pfn)
+        self._still_ours()
+        with self._store.tree.directory(self.directory) as directory:
+            os.rename(self.part_name, part_name(self._tag, SEED), src_dir_fd=directory, dst_dir_fd=directory)
+        self.close()
+
     def discard(self) -> None:
         self.close()
         try:
             stat = self._store.tree.lstat(self.part_path)
-            if (stat.st_dev, stat.st_ino) == self._identity:
+            if (stat.st_dev, stat.st_ino) in (self._identity, self._identity_of_replaced):
                 self._store.unlink_part(self.directory, self.part_name)
         except FileNotFoundError:
             pass
@@ -223,6 +286,12 @@ class PosixPart(Part):
 
     def close(self) -> None:
         self._store.fds.drop(self)
+        if self._replaced is not None:
+            self._replaced.close()
+
+    @property
+    def _identity_of_replaced(self) -> tuple[int, int] | None:
+        return None if self._replaced is None else (self._replaced.device, self._replaced.inode)
 
     # steps of a group, driven by the endpoint
 
@@ -275,6 +344,44 @@ class PosixPart(Part):
         if stat.st_mode & SHARED:
             with self._store.tree.directory(self.directory) as fd, suppress(PermissionError):
                 os.chmod(self.part_name, modes.S_IMODE(stat.st_mode) & ~SHARED, dir_fd=fd)
+
+    @property
+    def still_replaces(self) -> bool:
+        """Whether the final name leads to the file whose place this part is to take."""
+        damaged = self._identity_of_replaced
+        if damaged is None:
+            return False
+        try:
+            stat = self._store.tree.lstat(os.path.join(self.directory, self.name))
+        except OSError:
+            return False
+        return (stat.st_dev, stat.st_ino) == damaged
+
+    def take_name(self, directory: int) -> None:
+        """Give the part, verified, its final name, in its open directory. FileExistsError where another file has it.
+
+        The place of the file that it replaces is taken only while the name leads to that one; who put another one there
+        between the two calls has it put back. A crash before the damaged file is deleted leaves it under the part's
+        name, beside a whole file, which `present` finds.
+        """
+        tree, damaged = self._store.tree, self._identity_of_replaced
+        if damaged is None or _identity_at(directory, self.name) != damaged:
+            return tree.rename_noreplace(directory, self.part_name, self.name)
+        try:
+            syscalls.rename_exchange(directory, self.part_name, self.name)
+        except OSError as error:
+            if error.errno not in _CANNOT_EXCHANGE:
+                raise
+            what = "this filesystem lets no two names change places, so the damaged file stays"
+            raise permanent(what, self.pfn, "move it away, and ask for the file") from error
+        if _identity_at(directory, self.part_name) != damaged:
+            syscalls.rename_exchange(directory, self.part_name, self.name)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self.name)
+        if _identity_at(directory, self.name) != self._identity:
+            raise StorageError("another process took the file's name while it was being sealed", self.pfn)
+        if (failure := tree.fsync_directories([self.directory])[self.directory]) is not None:
+            raise failure
+        return os.unlink(self.part_name, dir_fd=directory)
 
     def _whole_adler(self) -> str:
         stat = self._still_ours()
@@ -332,6 +439,25 @@ class PosixPart(Part):
     def _failed(self, error: OSError) -> StorageError:
         failure = oserrors.writing(error, self.pfn)
         return self._lose(failure) if isinstance(failure, PartFileLost) else failure
+
+
+def _identity_at(directory: int, name: str) -> tuple[int, int] | None:
+    try:
+        stat = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return stat.st_dev, stat.st_ino
+
+
+def _block_of(fd: int, start: int, stop: int) -> bytes:
+    """Shorter where the file ends."""
+    block = os.pread(fd, stop - start, start)
+    while block and len(block) < stop - start:
+        more = os.pread(fd, stop - start - len(block), start + len(block))
+        if not more:
+            break
+        block += more
+    return block
 
 
 def _adler_of(fd: int, start: int, stop: int) -> int:

@@ -97,6 +97,9 @@ class RoutedEndpoint(Endpoint):
     def open_part(self, lfn: str, tag: str, **asked: Any) -> Part:
         return self._writable(lfn).open_part(lfn, tag, **asked)
 
+    def take_seed(self, lfn: str, left: str, tag: str) -> bool:
+        return self._store(lfn) is None and self._home.take_seed(lfn, left, tag)
+
     def sync_group(self, parts: Sequence[Part]) -> list[Ranges | StorageError]:
         return self._home.sync_group(parts)
 

@@ -15,6 +15,7 @@ import struct
 from typing import Any
 
 _RENAME_NOREPLACE = 1
+_RENAME_EXCHANGE = 2
 _FALLOC_KEEP_SIZE = 1
 _RWF_DONTCACHE = 0x80  # Linux ≥ 6.14, where the filesystem takes part
 _SYS_OPENAT2 = 437  # the same number on every architecture Linux got it on
@@ -72,6 +73,12 @@ def open_beneath(directory_fd: int, path: str, flags: int, mode: int = 0) -> int
 def rename_noreplace(old_fd: int, old: str, new_fd: int, new: str) -> None:
     """Rename between two directories; FileExistsError if the new name is taken, by whatever."""
     _call(_renameat2, old_fd, os.fsencode(old), new_fd, os.fsencode(new), _RENAME_NOREPLACE)
+
+
+def rename_exchange(directory_fd: int, one: str, other: str) -> None:
+    """Two names of a directory change places, in one step."""
+    names = os.fsencode(one), os.fsencode(other)
+    _call(_renameat2, directory_fd, names[0], directory_fd, names[1], _RENAME_EXCHANGE)
 
 
 def lock_open_file(fd: int) -> bool:

@@ -225,6 +225,8 @@ def planned(
     plane: str | None,
     routes: tuple[Route, ...],
     body: bytes,
+    *,
+    repair: bool = False,
 ) -> TransferPlanned | Framed:
     """A TransferPlanned around the framed ManifestWritten `body`, which passed the gate: its bytes are not made anew.
 
@@ -233,7 +235,7 @@ def planned(
     version = _BY_CLASS[TransferPlanned]
     if not body.startswith(_BY_CLASS[ManifestWritten].frame):
         written = decode_stored(ManifestWritten, body)
-        return TransferPlanned(manifest, destination, decision_no, priority, plane, routes, written)
+        return TransferPlanned(manifest, destination, decision_no, priority, plane, routes, repair, written)
     key = manifest.encode()
     value = bytearray(version.frame)
     for text in (key, destination.encode()):
@@ -245,7 +247,7 @@ def planned(
         for route in routes:
             for text in (route.site.encode(), route.plane.encode(), route.why.encode()):
                 value += packed(len(text)) + text
-    value += packed(0) + memoryview(body)[_FRAME.size :]
+    value += packed(0) + bytes([repair]) + memoryview(body)[_FRAME.size :]
     return Framed(TransferPlanned, topics.TRANSFERS, key, bytes(value))
 
 
@@ -264,6 +266,7 @@ def body_of(planned: bytes) -> bytes:
     while count:
         at = _texts_end(planned, at, 3 * count)
         count, at = manifest_bytes.long(planned, at)
+    at += "repair" in fields
     return _frame_of_body(_version(planned).number) + planned[at:]
 
 

@@ -175,7 +175,8 @@ class Effects:
         if body is not None:
             plane, number, priority = command.plane, command.decision_no, command.priority
             ways = () if plane is not None else routes(command.source, self.doors(), whole=command.whole)
-            self._say(command, planned(command.manifest, self.here, number, priority, plane, ways, body))
+            plan = planned(command.manifest, self.here, number, priority, plane, ways, body, repair=command.repair)
+            self._say(command, plan)
             return
         # The row fell back behind its end, or `waiting` lost it. The transfer answers a decision as it answers a plan:
         # closed, with its last word; open, with its state.
@@ -188,8 +189,8 @@ class Effects:
         body = self.rows.body(command.manifest)
         if body is None:
             return self._missing(command.manifest)
-        order = orders.Open(command.manifest, body, command.attempt, command.verified, command.sealed, command.failed)
-        return self.plane.tell(order)
+        of, done = command.manifest, (command.verified, command.sealed, command.failed)
+        return self.plane.tell(orders.Open(of, body, command.attempt, *done, command.repair))
 
     def _missing(self, manifest: ManifestId) -> bool:
         """A body that its table lost comes with the next plan; until then asking settles as if it were sent."""

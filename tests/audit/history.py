@@ -289,8 +289,8 @@ class Federation(World):
     def transfer(self, manifest: m.ManifestWritten, site: Site, *, close: bool = True) -> m.CompletionRecord:
         """All steps of a transfer in which item 0 is already there and items with a reason fail."""
         worker, plane, name = self.workers[site], self.planes[site], manifest.manifest
-        worker.say(m.TransferPlanned(name, site, 1, 5, None, (), manifest))
-        worker.say(m.TransferPlanned(name, site, 1, 5, None, (), manifest))
+        worker.say(m.TransferPlanned(name, site, 1, 5, None, (), False, manifest))
+        worker.say(m.TransferPlanned(name, site, 1, 5, None, (), False, manifest))
         self.report(name, site, "planned")
         plane.say(m.PartOpened(name, 1, "disk", Ranges.of(0)))
         total = sum(i.length for i in manifest.items)

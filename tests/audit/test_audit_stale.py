@@ -40,7 +40,7 @@ def unserved(world: Federation) -> None:
     body = world.ask(1, B)
     world.decide(body)
     (manifest,) = world.write(body, (item("a", 100),))
-    world.workers[B].say(m.TransferPlanned(manifest.manifest, B, 1, 5, None, (), manifest))
+    world.workers[B].say(m.TransferPlanned(manifest.manifest, B, 1, 5, None, (), False, manifest))
     name = ManifestId.of(body.intent, 0, 0)
     for words in ("a place", f"{A} to answer request 7"):
         world.workers[B].say(m.TransferReported(body.intent, name, B, 1, "planned", 0, 100, 0, 0, 1, Text(words)))

@@ -318,7 +318,7 @@ def test_what_an_open_transfer_lands_is_not_dark(stage: Build) -> None:
     world = Federation()
     manifest = brought(world, 1)
     for no in (1, 1):
-        world.workers[B].say(m.TransferPlanned(manifest.manifest, B, no, 5, None, (), manifest))
+        world.workers[B].say(m.TransferPlanned(manifest.manifest, B, no, 5, None, (), False, manifest))
     world.mirror()
     at.play(world)
     store = disk(at, B)
@@ -337,7 +337,7 @@ def test_what_an_open_transfer_lands_is_not_dark(stage: Build) -> None:
     assert run(at, "storage").exit_code == EXIT_CLEAN, "its last word is fixed, and its parts may still go"
     say(at, m.TransferClosed(done.manifest, done))
     # A plan heard again opens nothing.
-    say(at, m.TransferPlanned(manifest.manifest, B, 1, 5, None, (), manifest))
+    say(at, m.TransferPlanned(manifest.manifest, B, 1, 5, None, (), False, manifest))
     told = json.loads(run(at, "storage", "--json").stdout)
     assert told["exit_code"] == EXIT_BROKEN
     assert sorted(found["words"].split(" ")[0] for found in told["findings"]) == sorted(
@@ -419,7 +419,7 @@ def test_what_an_open_transfer_lands_by_path_rules_is_not_dark(stage: Build) -> 
     at = stage(A, B)
     world = Federation()
     manifest = brought(world, 1)
-    world.workers[B].say(m.TransferPlanned(manifest.manifest, B, 1, 5, None, (), manifest))
+    world.workers[B].say(m.TransferPlanned(manifest.manifest, B, 1, 5, None, (), False, manifest))
     world.mirror()
     at.play(world)
     root = disk(at, B).parent

@@ -30,7 +30,12 @@ def run(tree: Path, only: str, quick: bool) -> dict[str, tuple[float, str]]:
     if done.returncode:
         raise SystemExit(f"{only} at {tree} ended with {done.returncode}:\n{done.stderr[-2000:]}")
     rows = (ROW.match(line) for line in done.stdout.splitlines())
-    return {row["name"].strip(): (float(row["value"]), row["unit"]) for row in rows if row is not None}
+    return {_named(row["name"]): (float(row["value"]), row["unit"]) for row in rows if row is not None}
+
+
+def _named(row: str) -> str:
+    """By what older commits call it, which had no doors and so said no way."""
+    return row.strip().replace(", in the log", "").replace("1,000 intents", "1000 intents")
 
 
 def better(new: float, old: float, unit: str) -> float:

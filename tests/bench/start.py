@@ -136,7 +136,7 @@ class Start:
             for no in range(PER_INTENT):
                 written = replace(first, no=no, prev_sha256=index.sha256 if no else "")
                 manifest, framed = written.manifest, wire.encode(written)
-                transfer = transfers.fold(None, m.TransferPlanned(manifest, B, 1, 5, None, (), written), index)
+                transfer = transfers.fold(None, m.TransferPlanned(manifest, B, 1, 5, None, (), False, written), index)
                 yield "waiting", intent, waiting_key(manifest, A), framed
                 yield "manifests", manifest, manifest, framed
                 yield "manifests", manifest, rows.index_key(manifest), rows.encode_index(index)

@@ -126,7 +126,7 @@ def planned(
     plane: str | None = None,
 ) -> m.TransferPlanned:
     routes = tuple(m.Route(site, DOOR, Text("it has a door")) for site in doors)
-    return m.TransferPlanned(manifest.manifest, B, number, priority, plane, routes, manifest)
+    return m.TransferPlanned(manifest.manifest, B, number, priority, plane, routes, False, manifest)
 
 
 def told(

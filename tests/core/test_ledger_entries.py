@@ -47,7 +47,7 @@ def completion(manifest: m.ManifestWritten, site: Destination, **change: object)
 
 def land(world: Federation, manifest: m.ManifestWritten, done: m.CompletionRecord, held: tuple[m.Landed, ...]) -> None:
     name, worker, plane = manifest.manifest, world.workers[B], world.planes[B]
-    worker.say(m.TransferPlanned(name, B, 1, 5, None, (), manifest))
+    worker.say(m.TransferPlanned(name, B, 1, 5, None, (), False, manifest))
     plane.say(m.PartOpened(name, 1, "disk", EMPTY))
     plane.say(m.TransferProgress(name, B, 1, "disk", Ranges([(0, 200)]), BOTH, (), LANDED))
     files = tuple(

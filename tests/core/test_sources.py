@@ -173,37 +173,49 @@ def test_what_the_holder_alone_had_fails_with_its_own_last_word() -> None:
     assert [lost.items for lost in failing(found)] == [Ranges.of(2)]
 
 
-def test_what_came_wrong_by_a_door_comes_from_another_or_by_log_where_each_piece_is_checked() -> None:
+def test_what_came_wrong_by_a_door_comes_from_one_other_alone_or_from_it_again() -> None:
     wrong = (x.source_failed(1, Ranges.of(0), plane=DOOR, why=WRONG), x.lost(), x.opened(attempt=2))
     found = row(*wrong, routes=ROUTES)
     assert asked(found, doors=(x.C, E)) == [
         (x.C, DOOR, 1, ((100, 160),), 0),
         (E, DOOR, 1, ((0, 60),), 0),
     ]
+    assert asked(found, doors=(x.C, D, E))[:2] == [(x.C, DOOR, 1, ((100, 160),), 0), (D, DOOR, 1, ((0, 60),), 0)]
+    assert {one[0] for one in asked(found, doors=(x.C, D, E)) if one[3][0][0] < 100} == {D}, "shared with nobody"
+    assert [one[:2] + one[3:4] for one in asked(found, doors=(x.C,))] == [
+        (x.C, DOOR, ((100, 160),)),
+        (x.C, DOOR, ((0, 60),)),
+    ]
+    insists = replace(found, plane=DOOR)
+    assert [(one[0], one[3]) for one in asked(insists)] == [(x.C, ((100, 160),)), (D, ((0, 60),))]
+
+
+def test_what_came_wrong_twice_comes_by_log_where_each_piece_is_checked() -> None:
+    once = x.source_failed(1, Ranges.of(0), plane=DOOR, why=WRONG)
+    twice = (once, once, x.lost(), x.source_failed(3, Ranges.of(0), plane=DOOR, why=WRONG), x.lost(2), x.opened(3))
+    found = row(*twice, routes=ROUTES)
     assert [one[:2] + one[3:4] for one in asked(found, doors=(x.C,))] == [
         (x.C, DOOR, ((100, 160),)),
         (x.C, LOG, ((0, 60),)),
     ]
-    insists = replace(found, plane=DOOR)
-    assert [(one[0], one[3]) for one in asked(insists)] == [
-        (x.C, ((100, 160),)),
-        (D, ((0, 60),)),
-        (E, ((60, 100),)),
-    ], "where only doors may be asked, those of others"
+    assert f"{x.C} gave 1 item wrong twice, to come again by log" in waits_for(found, part_here=True, granted=True)
 
 
-def test_what_the_only_holder_gave_wrong_by_a_door_fails_where_nothing_but_doors_may_bring_it() -> None:
-    wrong = (x.source_failed(1, Ranges.of(2), plane=DOOR, why=WRONG), x.lost(), x.opened(attempt=2))
-    found = row(*wrong, routes=ROUTES)
+def test_what_the_only_holder_gave_wrong_twice_fails_where_nothing_but_doors_may_bring_it() -> None:
+    once = (x.source_failed(1, Ranges.of(2), plane=DOOR, why=WRONG), x.lost(), x.opened(attempt=2))
+    found = row(*once, routes=ROUTES)
+    said = f"{x.C} gave 1 item wrong, of which what differs is to come again"
+    assert said in waits_for(found, part_here=True, granted=True)
+    assert failing(replace(found, plane=DOOR)) == ()
+    found = row(*once, x.source_failed(2, Ranges.of(2), plane=DOOR, why=WRONG), routes=ROUTES)
     assert failing(found) == ()
-    assert f"{x.C} gave 1 item wrong, to come again by log" in waits_for(found, part_here=True, granted=True)
     (lost,) = failing(replace(found, plane=DOOR))
     assert lost.items == Ranges.of(2)
     assert lost.reason.failure_class is m.FailureClass.DATA_BAD
     assert lost.reason.text == f"no holder can give it; at last {x.C}: checksum differs"
 
 
-def test_bytes_of_several_that_do_not_make_the_file_come_by_the_log_of_one() -> None:
+def test_bytes_of_several_that_do_not_make_the_file_come_of_one_alone() -> None:
     mixed = (
         x.source_failed(1, Ranges.of(0), plane=DOOR, why=WRONG),
         x.source_failed(1, Ranges.of(0), source=E, plane=DOOR, why=WRONG),
@@ -212,7 +224,7 @@ def test_bytes_of_several_that_do_not_make_the_file_come_by_the_log_of_one() -> 
     )
     found = row(*mixed, routes=ROUTES)
     got = [one[:2] + one[3:4] for one in asked(found, doors=(x.C, E))]
-    assert got == [(x.C, DOOR, ((100, 160),)), (x.C, LOG, ((0, 60),))]
+    assert got == [(x.C, DOOR, ((100, 160),)), (x.C, DOOR, ((0, 60),))]
 
 
 def test_a_site_is_not_asked_of_what_it_is_to_have_itself() -> None:
@@ -243,6 +255,7 @@ FACTS: tuple[transfers.TransferMessage, ...] = (
     x.source_failed(1, source=D, plane=DOOR),
     x.source_failed(1, Ranges.of(0), source=E, why=GONE),
     x.source_failed(2, Ranges.of(0), plane=DOOR, why=WRONG),
+    x.source_failed(3, Ranges.of(0, 2), plane=DOOR, why=WRONG),
     x.source_failed(1, Ranges.of(1), source=D, plane=DOOR, why=WRONG),
     x.expired(1, at_ms=9_000),
     x.progress(Ranges([(0, 100)]), Ranges.of(1)),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from confluent_kafka import Producer
 from streams.core.topics import wanted
 from streams.planes.host.plane_process import PlaneProcess
 from streams.settings import Settings
+from tests.planes.ends import Ends
 from tests.planes.feed import Receiver, Sender
 from tests.planes.stage import ALL, A, B, Clusters, Listener, Mirror, settings_of
 
@@ -74,3 +77,12 @@ def sender(tmp_path: Path) -> Iterator[Sender]:
 def receiver(tmp_path: Path) -> Receiver:
     """B's destination half over `b`, without Kafka."""
     return Receiver(tmp_path / "b")
+
+
+@pytest.fixture
+def ends_of(tmp_path: Path) -> Iterator[Callable[..., Ends]]:
+    """A door at one end and a destination at the other, of files with these sizes."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *sizes: stack.enter_context(
+            Ends(tmp_path, {f"/data/f{n:04}": os.urandom(size) for n, size in enumerate(sizes)})
+        )

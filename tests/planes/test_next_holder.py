@@ -6,6 +6,8 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from streams.core.channel import DOOR, LOG, Giver
 from streams.core.manifest import Manifest
 from streams.core.names import Site, Text
@@ -23,6 +25,7 @@ from streams.core.records import (
     TransferProgress,
 )
 from streams.core.transfer import WRONG, TransferRow, fold
+from streams.planes.destination.landing import Landing, Lent
 from streams.planes.orders import Fail
 from tests.planes.feed import Receiver, Sender, listed
 from tests.planes.stage import A, request_of
@@ -125,7 +128,6 @@ def test_who_alone_gave_a_file_that_is_not_the_file_is_blamed_and_all_of_a_round
     assert (one.source, one.items, one.reason.failure_class) == (A, Ranges.of(0, 1), FailureClass.DATA_BAD)
     assert "checksum differs" in one.reason.text
     assert receiver.bytes_of("/store/f2") == FILES["/store/f2"], "what was right is kept"
-    assert receiver.leftovers() == []
     row = row_of(receiver, body)
     assert row.source_row(A).bad_items == Ranges.of(0, 1)
     assert (row.live_attempt, row.verified, row.sealed) == (2, EMPTY, Ranges.of(2))
@@ -137,6 +139,7 @@ def test_who_alone_gave_a_file_that_is_not_the_file_is_blamed_and_all_of_a_round
     receiver.take(sender.serve(request_of(unversioned(body), 2)), source=D)
     receiver.sync()
     assert receiver.last(TransferProgress).sealed == Ranges.of(0, 1, 2)
+    assert receiver.leftovers() == []
 
 
 def test_of_several_givers_each_is_passed_by_for_a_while_and_nobody_for_good(
@@ -155,6 +158,29 @@ def test_of_several_givers_each_is_passed_by_for_a_while_and_nobody_for_good(
     assert (second.source, second.plane, second.request_no, second.items) == (E, LOG, 4, Ranges.of(0))
     assert {one.reason.failure_class for one in (first, second)} == {FailureClass.TRANSIENT}
     assert isinstance(lost, PartLost)
+
+
+def test_what_became_whole_meanwhile_is_sealed_before_the_attempt_ends(
+    receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = listed(tmp_path / "a", FILES)
+    key, giver, rounds = body.manifest.encode(), Giver(A, DOOR, 3), list[int]()
+    receiver.open(body)
+    receiver.half.take_line(key, giver, 0, memoryview(bytes(10_000)))
+    real = receiver.half._make_durable
+
+    def slow(landings: list[Landing], lent: list[Lent]) -> None:
+        if not rounds:
+            receiver.half.take_line(key, giver, 10_000, memoryview(FILES["/store/f1"] + FILES["/store/f2"][:500]))
+        rounds.append(1)
+        real(landings, lent)
+
+    monkeypatch.setattr(receiver.half, "_make_durable", slow)
+    receiver.sync()
+    assert receiver.last(TransferProgress).sealed == Ranges.of(1)
+    assert receiver.last(PartLost).attempt == 1
+    (seed,) = receiver.leftovers()
+    assert seed.name.endswith("-1.seed.part"), "of what was wrong; what had begun is small, and comes again"
 
 
 def test_what_a_door_gave_wrong_is_doubted_where_nobody_else_has_it_too(receiver: Receiver, tmp_path: Path) -> None:

@@ -3,107 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
 from streams.core.channel import LOG, Giver
-from streams.core.manifest import Manifest
-from streams.core.names import Destination
 from streams.core.ranges import Ranges
-from streams.core.records import ManifestWritten, Message, PartLost, SourceFailed, TransferProgress
+from streams.core.records import PartLost, SourceFailed, TransferProgress
 from streams.doors.server import Door
-from streams.doors.tickets import Tickets
 from streams.planes.carriers.door import pulls as pulls_module
 from streams.planes.carriers.door.pulls import Address, Offer, Pulls
-from streams.planes.destination.coordinator import DestinationPlane
-from streams.storage.posix import PosixEndpoint
 from tests.doors.conftest import HERE, running
-from tests.planes.stage import PARTITIONS, A, B, manifest_of, open_order, put
-
-MIB = 1 << 20
-
-
-class Ends:
-    """A source's door and a destination that pulls from it."""
-
-    def __init__(self, root: Path, files: dict[str, bytes]) -> None:
-        self.files, self.told = files, list[Message]()
-        self.root_a, self.root_b = root / "a", root / "b"
-        put(self.root_a, files)
-        self.root_b.mkdir()
-        self.body: ManifestWritten = manifest_of(self.root_a, files)
-        self.manifest = Manifest(self.body)
-        self.total = self.manifest.line.total
-        self.endpoint_a, self.endpoint_b = PosixEndpoint(str(self.root_a)), PosixEndpoint(str(self.root_b))
-        self.tickets = Tickets()
-        self.door = Door(self.endpoint_a, self.tickets, HERE)
-        self.destination = DestinationPlane(B, PARTITIONS, self.endpoint_b, self.told.append)
-        self.pulls = Pulls(self.destination, stall_s=1)
-        self._stack = contextlib.ExitStack()
-
-    def __enter__(self) -> Ends:
-        self._stack.enter_context(running(self.door))
-        for side in (self.destination, self.pulls):
-            for name, work in side.threads():
-                threading.Thread(target=work, name=name, daemon=True).start()
-        steps = self.destination.begin(open_order(self.body))
-        assert steps is not None
-        for _ in steps:
-            pass
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-        self.pulls.close()
-        self.destination.close()
-        self.endpoint_a.close()
-        self.endpoint_b.close()
-
-    def token(self, ranges: Ranges | None = None) -> str:
-        wanted = ranges or Ranges([(0, self.total)])
-        token = self.tickets.make(self.manifest.requested(wanted, A), wanted, B_DESTINATION, lambda _: None)
-        assert token is not None
-        return token
-
-    def offer(self, number: int = 1, port: int | None = None, ranges: Ranges | None = None, token: str = "") -> Offer:
-        wanted = ranges or Ranges([(0, self.total)])
-        address = Address(HERE, port or self.door.port)
-        return Offer(self.body.manifest, A, number, wanted, address, token or self.token(wanted))
-
-    def sealed(self) -> Ranges:
-        told = [one.sealed for one in self.told if isinstance(one, TransferProgress)]
-        return told[-1] if told else Ranges()
-
-    def failed(self) -> list[SourceFailed]:
-        return [one for one in self.told if isinstance(one, SourceFailed)]
-
-    def wait(self, what: Callable[[], object], wait_s: float = 20) -> None:
-        until = time.monotonic() + wait_s
-        while not what():
-            assert time.monotonic() < until, self.told
-            time.sleep(0.01)
-
-    def wait_whole(self) -> None:
-        self.wait(lambda: self.sealed().covers(0, len(self.files)))
-        for lfn, content in self.files.items():
-            assert (self.root_b / lfn[1:]).read_bytes() == content
-
-
-B_DESTINATION = Destination(B)
-
-
-@pytest.fixture
-def ends_of(tmp_path: Path) -> Iterator[Callable[..., Ends]]:
-    with contextlib.ExitStack() as stack:
-        yield lambda *sizes: stack.enter_context(
-            Ends(tmp_path, {f"/data/f{n:04}": os.urandom(size) for n, size in enumerate(sizes)})
-        )
+from tests.planes.ends import MIB, Ends
+from tests.planes.stage import A, manifest_of
 
 
 def test_large_and_small_files_cross_by_the_door(ends_of: Callable[..., Ends]):

@@ -331,7 +331,12 @@ class Part:
     resumed: Ranges = EMPTY
     """What an earlier process brought: of whom is not known."""
     spoilt: Ranges = EMPTY
-    """Bytes of spoilt copies."""
+    """Bytes of spoilt copies, and what flipped."""
+    seed: Ranges = EMPTY
+    """What the attempt before had written where data were wrong, but what was wrong."""
+    adopted: Ranges = EMPTY
+    summed: dict[tuple[int, Site], Ranges] = field(default_factory=lambda: defaultdict(Ranges))
+    """Of items that had a seed: of what their sources said sums."""
     givers: dict[int, dict[tuple[Site, str], int]] = field(default_factory=lambda: defaultdict(dict))
 
     def take(
@@ -342,8 +347,13 @@ class Part:
         self.written = self.written | new
         for n in line.items_in(new):
             self.givers[n][source, plane] = number
-            if n == flipped or (source, self.manifest.items[n].lfn) in spoilt:
-                self.spoilt = self.spoilt | (new & Ranges([line.span(n)]))
+            of_item, differs = new & Ranges([line.span(n)]), (source, self.manifest.items[n].lfn) in spoilt
+            if plane == DOOR and self.seed & Ranges([line.span(n)]):
+                self.summed[n, source] = self.summed[n, source] | of_item
+                right = EMPTY if differs else of_item & self.seed
+                self.adopted, of_item = self.adopted | right, of_item - right
+            if n == flipped or differs:
+                self.spoilt = self.spoilt | of_item
 
     @property
     def said(self) -> tuple[m.FailedItems, ...]:
@@ -450,6 +460,8 @@ class SimPlane:
                 self.publisher.send(m.PartLost(key, order.attempt, why))
                 return
             part = self.parts[key] = Part(manifest, order.attempt, resumed=order.verified)
+            if not order.verified:
+                part.seed = self.site.seeds_on_disk.pop((key, order.attempt), EMPTY)
             part.spoilt = self.site.spoilt_on_disk.get((key, order.attempt), EMPTY) & order.verified
             self.site.parts_on_disk.setdefault((key, order.attempt), EMPTY)
         part.synced = part.written = part.synced | order.verified
@@ -485,7 +497,15 @@ class SimPlane:
             part.sealed = part.sealed | Ranges.of(n)
         self.publisher.send(
             m.TransferProgress(
-                key, self.site.name, part.attempt, "default", part.synced, part.sealed, part.said, self._landed(part)
+                key,
+                self.site.name,
+                part.attempt,
+                "default",
+                part.synced,
+                part.sealed,
+                part.said,
+                self._landed(part),
+                part.adopted & part.synced,
             )
         )
         if wrong:
@@ -500,16 +520,27 @@ class SimPlane:
             self._seal(key, part)
             return
         for n in again:
-            if part.resumed & Ranges([part.manifest.line.span(n)]):
-                continue
-            sure = [plane for _, plane in part.givers[n]] == [LOG]
-            why = DIFFERS if sure else replace(DIFFERS, failure_class=m.FailureClass.TRANSIENT)
+            span = part.manifest.line.span(n)
+            differ = {s for s, _ in part.givers[n] if self._copy_differs(part, n, s)}
+            resumed = bool(part.resumed & Ranges([span]))
+            checked = not resumed and [plane for _, plane in part.givers[n]] == [LOG]
             for (source, plane), number in part.givers[n].items():
+                if source not in differ and (differ or resumed):
+                    continue
+                sure = checked or source in differ
+                why = DIFFERS if sure else replace(DIFFERS, failure_class=m.FailureClass.TRANSIENT)
                 now_ms = self.site.world.now_ms
                 self._publish(m.SourceFailed(key, source, number, plane, Ranges.of(n), why, now_ms))
         self.parts.pop(key)
         self.site.parts_on_disk.pop((key, part.attempt), None)
+        if not self.site.world.chance(0.2):
+            self.site.seeds_on_disk[key, part.attempt + 1] = part.written - part.spoilt
         self._publish(m.PartLost(key, part.attempt, DIFFERS))
+
+    def _copy_differs(self, part: Part, n: int, source: Site) -> bool:
+        """Whether by its own sums a source's copy is not the file."""
+        spoilt = (source, part.manifest.items[n].lfn) in self.site.world.spoilt
+        return spoilt and part.summed[n, source].covers(*part.manifest.line.span(n))
 
     def _may_come_again(self, part: Part, n: int) -> bool:
         unknown = bool(part.resumed & Ranges([part.manifest.line.span(n)]))
@@ -684,6 +715,8 @@ class SimSite:
         self.tables = {table: Store(world, owners.get(table, rows.owner_of)) for table in rows.NAMES}
         self.parts_on_disk: dict[tuple[ManifestId, int], Ranges] = {}
         self.spoilt_on_disk: dict[tuple[ManifestId, int], Ranges] = {}
+        self.seeds_on_disk: dict[tuple[ManifestId, int], Ranges] = {}
+        """By the attempt that may adopt from it."""
         self.read = [*intent_topics(self.peers), *transfer_topics(name, self.peers), *request_topics(name, self.peers)]
         self.committed: dict[tuple[str, int], int] = defaultdict(int)
         places = [(topic, partition) for topic in self.read for partition in range(PARTITIONS)]

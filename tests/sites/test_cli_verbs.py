@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from streams.cli import root
+from streams.core import records as m
+from streams.core import topics
 from tests.sites.rig import A, B, Rig, Spot, noise, until
 
 pytestmark = [pytest.mark.sites, pytest.mark.timeout(600)]
@@ -64,6 +67,56 @@ def test_the_tour_register_add_wait_look_verify(run: Run, rig: Rig, spot: Spot, 
     verified = run("file", "verify", spot.block(), "--site", B)
     assert verified.exit_code == 0
     assert "2 of 2 files" in verified.stdout
+
+
+def test_a_damaged_replica_is_repaired_and_what_is_right_of_it_does_not_cross_again(
+    run: Run, rig: Rig, spot: Spot
+) -> None:
+    lfn, gone, only = (spot.lfn(name) for name in ("large", "gone", "only"))
+    files = {lfn: noise(40_000_000, lfn), gone: noise(1_000, gone)}
+    rig.register(files, spot.block())
+    rig.wait_done(rig.publish([spot.block()]))
+    rig.register({only: noise(2_000, only)}, spot.block(), at=B)
+    damage(rig.path(B, lfn), 20_000_000)
+    damage(rig.path(B, only), 0)
+    rig.path(B, gone).unlink()
+    read = run("file", "verify", spot.block(), "--site", B)
+    assert (read.exit_code, len(read.stdout.splitlines())) == (6, 4), read.output
+    shown = run("file", "verify", spot.block(), "--site", B, "--repair")
+    assert shown.exit_code == 6, shown.output
+    assert f"would be repaired from {A}" in shown.stdout
+    assert "no other site holds it" in shown.stdout
+    assert "nothing is repaired without --execute" in shown.stderr
+    assert not [fact for fact in rig.facts(B, topics.REPLICAS, key=spot.dataset) if isinstance(fact, m.FilesLost)]
+    old = rig.path(B, lfn).stat()
+    done = run("file", "verify", spot.block(), "--site", B, "--repair", "--execute", "--json")
+    assert done.exit_code == 6, "one that nobody else holds"
+    told = {row["lfn"]: row for row in map(json.loads, done.stdout.splitlines())}
+    assert (told[lfn]["sources"], told[only]["sources"], told[only]["intent"]) == ([A], [], None)
+    for name in (lfn, gone):
+        rig.wait_done(rig.client(B).intent(told[name]["intent"]))
+    rig.assert_arrived(files)
+    assert rig.path(B, lfn).stat().st_ino != old.st_ino
+    assert rig.path(B, only).read_bytes() != noise(2_000, only), "it stays as it is"
+    lost = [fact for fact in rig.facts(B, topics.REPLICAS, key=spot.dataset) if isinstance(fact, m.FilesLost)]
+    assert {(name, fact.reason.phase) for fact in lost for name in fact.lfns} == {
+        (name, "verify") for name in (lfn, gone, only)
+    }
+    (manifest,) = rig.facts(A, topics.MANIFESTS, key=told[lfn]["intent"])
+    progress = rig.facts(B, topics.CHUNK_EVENTS, key=manifest.manifest)
+    assert max(one.adopted.size for one in progress if isinstance(one, m.TransferProgress)) >= 40_000_000 - (8 << 20)
+    again = run("file", "verify", lfn, gone, "--site", B, "--repair", "--execute")
+    assert (again.exit_code, "2 of 2 files" in again.stdout) == (0, True), again.output
+    rig.audit()
+
+
+def damage(path: Path, at: int) -> None:
+    """Some bytes, as a disk does it: no stat tells."""
+    seen = path.stat()
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(b"damaged")
+    os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
 
 
 def test_an_intent_that_waits_is_explained_and_cancelled(run: Run, rig: Rig, spot: Spot) -> None:

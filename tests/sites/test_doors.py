@@ -114,3 +114,37 @@ def test_bytes_go_on_while_the_mirror_stands_still(rig: Rig, spot: Spot) -> None
             )
         finally:
             os.kill(mirror, signal.SIGCONT)
+
+
+def test_a_door_that_is_closed_in_the_middle_leaves_the_rest_to_the_log_and_serves_again_when_it_opens(
+    rig: Rig, spot: Spot
+) -> None:
+    """Its worker is started again without one, and once more with one."""
+    own, worker = rig.state / A / "site.toml", rig.part(f"{A}-worker-0")
+    text = own.read_text()
+
+    def close() -> None:
+        own.write_text(f"{text}\n[door]\n")
+        rig.kill(worker.name)
+
+    try:
+        with struck(rig, spot, close, BIG_BYTES, DOOR) as blow:
+            told(worker.name, blow, rig.until_back(worker))
+        asked = [r for r in rig.facts(B, topics.requests_to(A)) if r.manifest.intent == blow.handle.id]
+        assert {request.plane for request in asked} == {DOOR, LOG}
+    finally:
+        own.write_text(text)
+        closed = rig.part(worker.name)
+        rig.kill(worker.name)
+        rig.until_back(closed)
+
+    def served_by_door() -> bool:
+        again = Spot(f"{spot.name}-{time.time_ns()}")
+        files = {again.lfn("big"): noise(9_000_000, again)}
+        rig.register(files, again.block())
+        handle = rig.publish([again.block()])
+        rig.wait_done(handle)
+        rig.assert_arrived(files)
+        return {r.plane for r in rig.facts(B, topics.requests_to(A)) if r.manifest.intent == handle.id} == {DOOR}
+
+    until(served_by_door, "files come by door again")

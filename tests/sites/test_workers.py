@@ -14,7 +14,9 @@ import pytest
 from streams import wire
 from streams.client.producer import IntentHandle
 from streams.core import topics
+from streams.core.names import ManifestId
 from streams.federation import local
+from tests.sites.blows import Blow, ear_at_destination
 from tests.sites.rig import B, Rig, Spot, completions, noise, until
 
 pytestmark = [pytest.mark.sites, pytest.mark.timeout(400)]
@@ -115,6 +117,33 @@ def test_a_worker_that_stood_still_past_its_session_wakes(rig: Rig, spot: Spot) 
     assert "stood still" in (rig.state / "logs" / f"{stopped.name}.log").read_text()
     traffic.assert_arrived()
     rig.audit()
+
+
+def test_a_plane_that_pulled_by_door_wakes_when_its_transfer_is_another_workers(rig: Rig, spot: Spot) -> None:
+    """What it still writes goes nowhere, or is what its successor writes; the file is whole, and said once."""
+    local.set_workers(rig.state, B, 2)
+    until(lambda: _have_all(rig, 2), "each partition has one owner of the two")
+    files = {spot.lfn("big"): noise(260_000_000, spot)}
+    rig.register(files, spot.block())
+    with ear_at_destination(rig) as ear:
+        handle = rig.publish([spot.block()])
+        partition = topics.partition_of(ManifestId.of(handle.id, 0, 0), rig.settings().registry.partitions)
+        owner = next(worker for worker in (0, 1) if partition in _owned(rig, worker))
+        stopped, plane = rig.part(f"{B}-worker-{owner}"), rig.plane_pid(f"{B}-worker-{owner}")
+        Blow.of(handle, ear)
+        for pid in (plane, stopped.pid):
+            os.kill(pid, signal.SIGSTOP)
+    try:
+        until(lambda: len(_owned(rig, 1 - owner)) == rig.settings().registry.partitions, "the other worker owns all")
+        rig.wait_done(handle, RECOVERY_S)
+    finally:
+        for pid in (plane, stopped.pid):
+            os.kill(pid, signal.SIGCONT)
+    rig.until_back(stopped)
+    rig.assert_arrived(files)
+    assert len(set(completions(rig.facts(B, topics.COMPLETIONS, key=handle.id), handle.id))) == 1
+    rig.audit()
+    rig.assert_no_parts(files)
 
 
 def test_the_second_worker_leaves(rig: Rig, spot: Spot) -> None:

@@ -18,7 +18,16 @@ import pytest
 from streams.core.ranges import Ranges
 from streams.errors import StorageError, Transfer2goError
 from streams.storage.checksums import adler32, adler32_hex
-from streams.storage.endpoint import Endpoint, FileMissing, PartFileLost, ReadableStorage, SealedFile, Wanted, part_tag
+from streams.storage.endpoint import (
+    DifferentFile,
+    Endpoint,
+    FileMissing,
+    PartFileLost,
+    ReadableStorage,
+    SealedFile,
+    Wanted,
+    part_tag,
+)
 
 LFN = "/store/data/Run1/file.root"
 ELSEWHERE = [
@@ -280,13 +289,125 @@ class WriteContract:
             assert caught.value.failure_class == "data-bad"
             with pytest.raises(PartFileLost):
                 part.write(0, b"a")
-        assert backdoor.get(LFN) is None
+            assert backdoor.get(LFN) is None
+            part.discard()
+        assert backdoor.parts() == []
+
+    # what was not the file, and mostly right
+
+    def test_a_seed_gives_what_is_right_of_it_and_counts_for_nothing_else(
+        self, endpoint: Endpoint, backdoor: Backdoor
+    ) -> None:
+        with endpoint.open_part(LFN, tag(attempt=1), bytes=6, adler32=adler_of(b"abcdef")) as part:
+            part.write(0, b"abXdef")
+            with pytest.raises(PartFileLost):
+                part.seal()
+            assert part.leave_seed()
+        assert endpoint.take_seed(LFN, tag(attempt=1), tag(attempt=2))
+        assert not endpoint.take_seed(LFN, tag(attempt=1), tag(attempt=2)), "it is taken"
+        with endpoint.open_part(LFN, tag(attempt=2), bytes=6, adler32=adler_of(b"abcdef")) as part:
+            assert part.covered == Ranges()
+            assert part.adopt(0, 2, lambda block: bytes(block) == b"ab")
+            assert not part.adopt(2, 4, lambda block: bytes(block) == b"cd")
+            assert part.adopt(4, 6, lambda block: bytes(block) == b"ef")
+            assert part.covered == Ranges([(0, 2), (4, 6)])
+            assert part.sync() == Ranges([(0, 2), (4, 6)])
+            part.write(0, b"ZZcdZZ")
+            assert part.adopt(0, 6, lambda block: False), "all of it is there"
+            assert part.seal() == SealedFile(LFN, 6, adler_of(b"abcdef"), already=False)
+        assert backdoor.get(LFN) == b"abcdef"
+        assert backdoor.parts() == []
+
+    def test_of_a_seed_that_is_shorter_nothing_is_adopted_behind_its_end(self, endpoint: Endpoint) -> None:
+        with endpoint.open_part(LFN, tag(attempt=1), bytes=6, adler32=None) as part:
+            part.write(0, b"abc")
+            assert part.leave_seed()
+            with pytest.raises(PartFileLost, match="seed"):
+                part.write(3, b"def")
+        assert endpoint.take_seed(LFN, tag(attempt=1), tag(attempt=2))
+        with endpoint.open_part(LFN, tag(attempt=2), bytes=6, adler32=None) as part:
+            assert not part.adopt(2, 6, lambda _: True)
+            assert part.adopt(0, 3, lambda _: True)
+            assert part.covered == Ranges([(0, 3)])
+
+    def test_where_none_was_left_there_is_no_seed_and_one_is_deleted_with_its_tag(
+        self, endpoint: Endpoint, backdoor: Backdoor
+    ) -> None:
+        assert not endpoint.take_seed(LFN, tag(attempt=1), tag(attempt=2))
+        with endpoint.open_part(LFN, tag(attempt=1), bytes=6, adler32=None) as part:
+            part.write(0, b"abc")
+            backdoor.remove_parts()
+            assert not part.leave_seed()
+        with endpoint.open_part(LFN, tag(attempt=1), bytes=6, adler32=None) as part:
+            part.write(0, b"abc")
+            assert part.leave_seed()
+        assert len(backdoor.parts()) == 1
+        assert endpoint.discard(LFN, tag(attempt=1))
         assert backdoor.parts() == []
 
     def test_without_an_expected_checksum_the_seal_tells_it(self, endpoint: Endpoint) -> None:
         with endpoint.open_part(LFN, tag(), bytes=6, adler32=None) as part:
             part.write(0, b"abcdef")
             assert part.seal().adler32 == adler_of(b"abcdef")
+
+    # taking the place of a damaged file
+
+    def test_a_damaged_file_gives_what_is_right_of_it_and_then_its_place(
+        self, endpoint: Endpoint, backdoor: Backdoor
+    ) -> None:
+        backdoor.put(LFN, b"abXdefgh")
+        with endpoint.open_reader(LFN) as reading:
+            with endpoint.open_part(LFN, tag(), bytes=8, adler32=adler_of(b"abcdefgh"), replaces=True) as part:
+                assert part.adopt(0, 2, lambda block: bytes(block) == b"ab")
+                assert not part.adopt(2, 4, lambda block: bytes(block) == b"cd")
+                part.write(2, b"cd")
+                verified = part.sync()
+            assert backdoor.get(LFN) == b"abXdefgh", "the name keeps its file until the part is whole"
+            with endpoint.open_part(
+                LFN, tag(), bytes=8, adler32=adler_of(b"abcdefgh"), verified=verified, replaces=True
+            ) as part:
+                assert part.adopt(4, 8, lambda block: bytes(block) == b"efgh")
+                assert part.seal() == SealedFile(LFN, 8, adler_of(b"abcdefgh"), already=False)
+            assert reading.stat.bytes == 8
+        assert backdoor.get(LFN) == b"abcdefgh"
+        assert backdoor.parts() == []
+
+    def test_what_took_the_place_of_a_damaged_file_meanwhile_stays(
+        self, endpoint: Endpoint, backdoor: Backdoor
+    ) -> None:
+        backdoor.put(LFN, b"abXdef")
+        with endpoint.open_part(LFN, tag(), bytes=6, adler32=adler_of(b"abcdef"), replaces=True) as part:
+            part.write(0, b"abcdef")
+            backdoor.remove(LFN)
+            backdoor.put(LFN, b"other!")
+            with pytest.raises(DifferentFile):
+                part.seal()
+        assert backdoor.get(LFN) == b"other!"
+        assert backdoor.parts() == []
+
+    def test_where_the_damaged_file_went_away_a_part_gets_the_name(
+        self, endpoint: Endpoint, backdoor: Backdoor
+    ) -> None:
+        backdoor.put(LFN, b"abXdef")
+        with endpoint.open_part(LFN, tag(1), bytes=6, adler32=adler_of(b"abcdef"), replaces=True) as part:
+            part.write(0, b"abcdef")
+            backdoor.remove(LFN)
+            part.seal()
+        assert backdoor.get(LFN) == b"abcdef"
+        with endpoint.open_part("/store/new", tag(2), bytes=6, adler32=adler_of(b"abcdef"), replaces=True) as part:
+            part.write(0, b"abcdef")
+            part.seal()
+        assert backdoor.get("/store/new") == b"abcdef"
+
+    def test_bad_data_leaves_a_damaged_file_where_it_is(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+        backdoor.put(LFN, b"abXdef")
+        with endpoint.open_part(LFN, tag(), bytes=6, adler32=adler_of(b"abcdef"), replaces=True) as part:
+            part.write(0, b"abcdeX")
+            with pytest.raises(PartFileLost, match="checksum differs"):
+                part.seal()
+            part.discard()
+        assert backdoor.get(LFN) == b"abXdef"
+        assert backdoor.parts() == []
 
     # never replacing
 
@@ -453,6 +574,7 @@ class WriteContract:
             assert isinstance(answers[n], SealedFile), answers[n]
             assert backdoor.get(lfns[n]) == contents[n]
         assert backdoor.get(lfns[5]) is None
+        parts[5].discard()
         assert len(backdoor.parts()) == 1
         wanted = [Wanted(lfn, len(content), adler_of(content)) for lfn, content in zip(lfns, contents, strict=True)]
         there = endpoint.present_group(wanted)

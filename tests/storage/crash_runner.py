@@ -1,19 +1,22 @@
 """Kills a writer by SIGKILL before and after every system call that matters, and lets a successor finish the job.
 
-Run as a process of its own (it forks): `python crash_runner.py DIRECTORY modern|no-renameat2`; prints the number of
-crash points and exits 0, or dies with the assertion. Used by test_posix_crash.py.
+Run as a process of its own (it forks): `python crash_runner.py DIRECTORY modern|no-renameat2|repair`; prints the number
+of crash points and exits 0, or dies with the assertion. Used by test_posix_crash.py. `repair`: under each final name is
+a damaged file from the beginning, some of whose bytes are right.
 """
 
 from __future__ import annotations
 
 import errno
 import json
+import operator
 import os
 import random
 import shutil
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +24,13 @@ from streams.core.ranges import Ranges
 from streams.errors import StorageError
 from streams.storage import syscalls
 from streams.storage.checksums import adler32, adler32_hex
-from streams.storage.endpoint import PartFileLost, SealedFile, part_tag
+from streams.storage.endpoint import DifferentFile, PartFileLost, SealedFile, part_tag
 from streams.storage.posix import PosixEndpoint
 
 MANIFEST = "T1_A.0f0e1d9e-0000-4000-8000-000000000000.0.0"
 FILES = {f"/store/d{n % 3}/f{n}": random.Random(n).randbytes(3_000 * (n % 4) + n) for n in range(10)}
 PIECE_BYTES = 2_500
+DAMAGED = {lfn: bytes(byte ^ (at % 4_000 < 10) for at, byte in enumerate(content)) for lfn, content in FILES.items()}
 
 
 class Steps:
@@ -63,13 +67,19 @@ def transfer(root: str, journal: str, attempts: dict[str, int]) -> None:
         parts = []
         for item, (lfn, content) in enumerate(FILES.items()):
             adler = adler32_hex(adler32(content))
-            if endpoint.present(lfn, len(content), adler):
-                endpoint.discard(lfn, part_tag(MANIFEST, item, attempts[lfn]))
-                continue
+            replaces = False
+            try:
+                if endpoint.present(lfn, len(content), adler):
+                    endpoint.discard(lfn, part_tag(MANIFEST, item, attempts[lfn]))
+                    continue
+            except DifferentFile:
+                replaces = True
             while True:
                 tag = part_tag(MANIFEST, item, attempts[lfn])
                 try:
-                    part = endpoint.open_part(lfn, tag, bytes=len(content), adler32=adler, verified=verified[lfn])
+                    part = endpoint.open_part(
+                        lfn, tag, bytes=len(content), adler32=adler, verified=verified[lfn], replaces=replaces
+                    )
                     break
                 except PartFileLost:
                     attempts[lfn], verified[lfn] = attempts[lfn] + 1, Ranges()
@@ -79,7 +89,9 @@ def transfer(root: str, journal: str, attempts: dict[str, int]) -> None:
             for part in parts:
                 pieces = [span for span in range(0, part.bytes, PIECE_BYTES) if span // PIECE_BYTES % 2 == half]
                 for at in pieces:
-                    part.write(at, FILES[part.lfn][at : at + PIECE_BYTES])
+                    piece = FILES[part.lfn][at : at + PIECE_BYTES]
+                    if not part.adopt(at, at + len(piece), partial(operator.eq, piece)):
+                        part.write(at, piece)
             for part, synced in zip(parts, endpoint.sync_group(parts), strict=True):
                 assert isinstance(synced, Ranges), synced
                 os.write(report, json.dumps([part.lfn, attempts[part.lfn], synced.spans]).encode() + b"\n")
@@ -88,12 +100,13 @@ def transfer(root: str, journal: str, attempts: dict[str, int]) -> None:
         os.close(report)
 
 
-def inspect(root: Path, *, finished: bool) -> None:
-    """Under a final name there are only whole files, at every instant."""
+def inspect(root: Path, variant: str, *, finished: bool) -> None:
+    """Under a final name there are only whole files, at every instant; or the damaged one that is to be replaced."""
     for lfn, content in FILES.items():
-        path = root / lfn.lstrip("/")
-        assert not path.exists() or path.read_bytes() == content, f"{lfn} is wrong under its final name"
-        assert path.exists() or not finished, f"{lfn} is missing"
+        path, damaged = root / lfn.lstrip("/"), variant == "repair"
+        known = [content, DAMAGED[lfn]] if damaged and not finished else [content]
+        assert not path.exists() or path.read_bytes() in known, f"{lfn} is wrong under its final name"
+        assert path.exists() or not (finished or damaged), f"{lfn} is missing"
     if finished:
         assert list(root.rglob(".t2g-*")) == [], "a part stays behind"
 
@@ -115,6 +128,10 @@ def crash_at(directory: Path, fatal: int, after: bool, variant: str) -> bool:
     root, journal = directory / "root", str(directory / "journal")
     shutil.rmtree(directory, ignore_errors=True)
     root.mkdir(parents=True)
+    for lfn, content in DAMAGED.items() if variant == "repair" else ():
+        path = root / lfn.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
     def doomed() -> None:
         steps = Steps(fatal, after)
@@ -123,18 +140,19 @@ def crash_at(directory: Path, fatal: int, after: bool, variant: str) -> bool:
         for module, name in (
             (os, "pwrite"), (os, "fdatasync"), (os, "fsync"), (os, "mkdir"), (os, "link"), (os, "unlink"),
             (syscalls, "open_beneath"), (syscalls, "syncfs"), (syscalls, "rename_noreplace"),
+            (syscalls, "rename_exchange"),
         ):  # fmt: skip
             steps.wrap(module, name)
         transfer(str(root), journal, dict.fromkeys(FILES, 0))
 
     code = in_a_child(doomed)
     assert code in (0, -signal.SIGKILL), code
-    inspect(root, finished=code == 0)
+    inspect(root, variant, finished=code == 0)
     if code == 0:
         return False
     attempts = dict.fromkeys(FILES, 0)
     assert in_a_child(lambda: transfer(str(root), journal, attempts)) == 0
-    inspect(root, finished=True)
+    inspect(root, variant, finished=True)
     return True
 
 

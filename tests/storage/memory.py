@@ -141,12 +141,22 @@ class MemoryEndpoint(Endpoint):
         adler32: str | None,
         verified: Iterable[tuple[int, int]] = (),
         preallocate: bool = False,
+        replaces: bool = False,
     ) -> MemoryPart:
         name, ranges = (self._checked(lfn), checked_tag(tag)), Ranges(verified)
         with self.lock:
             if ranges and name not in self.parts:
                 raise PartFileLost("the part is gone", self.pfn(lfn))
-            return MemoryPart(self, lfn, tag, self.parts.setdefault(name, Blob()), bytes, adler32, ranges)
+            part = MemoryPart(self, lfn, tag, self.parts.setdefault(name, Blob()), bytes, adler32, ranges)
+            part.replaced = self.files.get(lfn) if replaces else None
+            return part
+
+    def take_seed(self, lfn: str, left: str, tag: str) -> bool:
+        with self.lock:
+            blob = self.parts.pop((self._checked(lfn), _seed(left)), None)
+            if blob is not None:
+                self.parts[lfn, checked_tag(tag)] = blob
+            return blob is not None
 
     def sync_group(self, parts: Sequence[Part]) -> list[Ranges | StorageError]:
         return [_answer(part.sync) for part in parts]
@@ -162,8 +172,9 @@ class MemoryEndpoint(Endpoint):
         return [None for _ in lfns]
 
     def discard(self, lfn: str, tag: str) -> bool:
+        names = [(self._checked(lfn), checked_tag(tag)), (lfn, _seed(tag))]
         with self.lock:
-            return self.parts.pop((self._checked(lfn), checked_tag(tag)), None) is not None
+            return len([1 for name in names if self.parts.pop(name, None) is not None]) > 0
 
     def _checked(self, lfn: str) -> str:
         if len(lfn) > LFN_BYTES_MAX or not lfn.startswith("/") or not lfn.isprintable():
@@ -227,6 +238,7 @@ class MemoryPart(Part):
         self._store, self._blob, self._serial = store, blob, blob.serial
         self._adlers = AdlerRanges()
         self._lost: PartFileLost | None = None
+        self.replaced: Blob | None = None
         for start, stop in verified:
             if stop > min(bytes, len(blob.content)):
                 what = f"the part is shorter ({len(blob.content)} bytes) than what was verified"
@@ -253,6 +265,23 @@ class MemoryPart(Part):
                 self._blob.touch()
             self._serial = self._blob.serial
 
+    def adopt(self, offset: int, stop: int, is_right: Callable[[memoryview], bool]) -> bool:
+        with self._store.lock:
+            self._still_ours()
+            gaps = self._adlers.uncovered(offset, stop)
+            for blob in (self._blob, self.replaced) if gaps else ():
+                block = b"" if blob is None else bytes(blob.content[offset:stop])
+                if len(block) == stop - offset and is_right(memoryview(block)):
+                    break
+            else:
+                return not gaps
+            if blob is self._blob:
+                for start, end in gaps:
+                    self._adlers.add(start, end, adler32(block[start - offset : end - offset]))
+        if blob is not self._blob:
+            self.write(offset, block)
+        return True
+
     def sync(self) -> Ranges:
         if self._lost is not None:
             raise self._lost
@@ -264,10 +293,18 @@ class MemoryPart(Part):
                 adler = self._verified()
             except StorageError as error:
                 return self._ended(error, self.adler32)
-            if self.lfn in self._store.files:
+            if self._store.files.get(self.lfn) not in (None, self.replaced):
                 return self._ended(different_file("it came meanwhile", self._pfn), adler)
             self._store.files[self.lfn] = self._store.parts.pop((self.lfn, self.tag))
             return SealedFile(self.lfn, self.bytes, adler, already=False)
+
+    def leave_seed(self) -> bool:
+        with self._store.lock:
+            if self._store.parts.get((self.lfn, self.tag)) is not self._blob:
+                return False
+            self._store.parts[self.lfn, _seed(self.tag)] = self._store.parts.pop((self.lfn, self.tag))
+            self._lost = self._lost or PartFileLost("the part was left as a seed", self._pfn)
+            return True
 
     def discard(self) -> None:
         with self._store.lock:
@@ -313,10 +350,17 @@ class MemoryPart(Part):
         if failure.failure_class == "transient" and not isinstance(failure, PartFileLost):
             raise failure
         (there,) = self._store.present_group([Wanted(self.lfn, self.bytes, adler)])
+        if there is False and failure is self._lost and failure.failure_class == "data-bad":
+            raise failure  # most of its bytes are right
         self.discard()
         if there is True and adler is not None:
             return SealedFile(self.lfn, self.bytes, adler, already=True)
-        raise there if isinstance(there, StorageError) else failure
+        replaces = self.replaced is not None and self._store.files.get(self.lfn) is self.replaced
+        raise there if isinstance(there, StorageError) and not replaces else failure
+
+
+def _seed(tag: str) -> str:
+    return f"{checked_tag(tag)}.seed"
 
 
 _T = TypeVar("_T")

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("variant", ["modern", "no-renameat2"])
+@pytest.mark.parametrize("variant", ["modern", "no-renameat2", "repair"])
 def test_kill_9_at_every_step(tmp_path: Path, variant: str) -> None:
     """In memory where that exists: a killed process loses nothing written, so hundreds of real syncs prove no more."""
     memory = Path("/dev/shm")

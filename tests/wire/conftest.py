@@ -45,6 +45,7 @@ RICH_INTENT = m.TransferIntent(
     1_900_000_000_000,
     7,
     "log",
+    True,
 )
 SMALL_MANIFEST = m.ManifestWritten(INTENT, B, 0, 0, "", "", m.Unit.BYTES, (WHOLE,), True)
 RICH_MANIFEST = m.ManifestWritten(
@@ -66,7 +67,7 @@ SMALL: tuple[Any, ...] = (
     m.IntentAsked(INTENT, m.Asked.CANCEL, Text("")),
     m.IntentDecided(INTENT, 1, m.Verdict.REFUSED, SMALL_INTENT, None, 0, 5),
     SMALL_MANIFEST,
-    m.TransferPlanned(MANIFEST, C, 1, 5, None, (), SMALL_MANIFEST),
+    m.TransferPlanned(MANIFEST, C, 1, 5, None, (), False, SMALL_MANIFEST),
     m.TransferDecided(MANIFEST, 1, m.Verdict.CANCELLED, 5),
     m.PartOpened(MANIFEST, 0, "default", Ranges()),
     m.PartLost(MANIFEST, 0, REASON),
@@ -107,7 +108,7 @@ RICH: tuple[Any, ...] = (
     m.IntentDecided(INTENT, 300, m.Verdict.ACCEPTED, RICH_INTENT, B, 2, 9, REASON),
     RICH_MANIFEST,
     m.TransferPlanned(
-        RICH_MANIFEST.manifest, C, 300, 0, "door", (m.Route(B, "door", Text("both offer one")),), RICH_MANIFEST
+        RICH_MANIFEST.manifest, C, 300, 0, "door", (m.Route(B, "door", Text("both offer one")),), True, RICH_MANIFEST
     ),
     m.TransferDecided(MANIFEST, 300, m.Verdict.SUPERSEDED, 9, REASON),
     m.PartOpened(MANIFEST, 70, "bulk", Ranges([(0, 1), (3, 4), (10, 1000)]), FAILED, LANDED),
@@ -128,7 +129,15 @@ RICH: tuple[Any, ...] = (
         "capability",
     ),
     m.TransferProgress(
-        MANIFEST, C, 70, "bulk", Ranges([(0, 100), (1 << 40, 1 << 41)]), Ranges([(0, 1), (3, 4)]), FAILED, LANDED
+        MANIFEST,
+        C,
+        70,
+        "bulk",
+        Ranges([(0, 100), (1 << 40, 1 << 41)]),
+        Ranges([(0, 1), (3, 4)]),
+        FAILED,
+        LANDED,
+        Ranges([(50, 100)]),
     ),
     m.ChunksServed(MANIFEST, B, C, 300, Ranges([(0, 100), (200, 300)]), 1 << 40, "door"),
     m.ChunksOffered(

@@ -125,7 +125,7 @@ def test_defaults_are_those_of_the_dataclass(cls: type) -> None:
     schema = defaults(raw(cls.__name__))[cls.__name__]
     for field in dataclasses.fields(cls):
         if field.default is not dataclasses.MISSING:
-            wanted = list(field.default) if isinstance(field.default, tuple) else field.default
+            wanted = list(field.default) if isinstance(field.default, tuple | Ranges) else field.default
             assert schema[field.name] == wanted, field.name
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from streams.core import topics
 from streams.core.names import Destination, IntentId, ManifestId, Site, Text
 from streams.core.policy import MANIFEST_ITEMS_MAX
-from streams.core.ranges import Ranges
+from streams.core.ranges import EMPTY, Ranges
 from streams.core.records import field_checks
 from streams.core.records.limits import POSITION_MAX
 from streams.core.records.manifests import ManifestWritten, manifest_fault
@@ -53,7 +53,7 @@ class Route:
 @dataclass(frozen=True, slots=True)
 class TransferPlanned:
     """`plane`: the carrier that the intent insists on. Else `routes`: of the sites that are asked by another carrier
-    than the log, in the order in which they are asked.
+    than the log, in the order in which they are asked. `repair`: as the intent says.
     """
 
     manifest: ManifestId
@@ -62,6 +62,7 @@ class TransferPlanned:
     priority: int
     plane: str | None
     routes: tuple[Route, ...]
+    repair: bool
     body: ManifestWritten
 
 
@@ -159,6 +160,7 @@ def _progress(p: TransferProgress) -> str | None:
     return (
         field_checks.word("endpoint", p.endpoint)
         or field_checks.within("verified", p.verified, POSITION_MAX)
+        or field_checks.within("adopted", p.adopted, POSITION_MAX)
         or field_checks.apart(MANIFEST_ITEMS_MAX, [("sealed", p.sealed)], p.failed)
         or field_checks.in_order(p.landed, p.sealed)
     )
@@ -173,7 +175,10 @@ def _progress(p: TransferProgress) -> str | None:
 )
 @dataclass(frozen=True, slots=True)
 class TransferProgress:
-    """Ranges written *and synced*, items sealed under their final names, items that cannot arrive."""
+    """Ranges written *and synced*, items sealed under their final names, items that cannot arrive.
+
+    `adopted`: ranges that an earlier attempt had brought, and a source's checksums confirmed: they did not come again.
+    """
 
     manifest: ManifestId
     destination: Destination
@@ -183,6 +188,7 @@ class TransferProgress:
     sealed: Ranges
     failed: tuple[FailedItems, ...] = ()
     landed: tuple[Landed, ...] = ()
+    adopted: Ranges = EMPTY
 
 
 def _reported(r: TransferReported) -> str | None:

@@ -297,6 +297,33 @@ class DestinationPlane:
         self._took(landing, landing.take_line(giver, start, view), LINE_UNSYNCED_BYTES_MAX, last=last)
         return True
 
+    def seeds(self, key: bytes, ranges: Ranges) -> Ranges:
+        """Of these positions, those of items of which an earlier attempt left bytes that may be right."""
+        landing = self._landings.get(key)
+        return EMPTY if landing is None else landing.seeds(ranges)
+
+    def adopt(
+        self,
+        key: bytes,
+        giver: Giver,
+        start: int,
+        stop: int,
+        adler32: int,
+        is_right: Callable[[memoryview], bool],
+        *,
+        last: bool = False,
+    ) -> bool:
+        """Whether what an earlier attempt left of these positions, all of one item, is right; then it is written.
+
+        `adler32`: of what the giver has there. `last`: as of `take_line`.
+        """
+        landing = self._landings.get(key)
+        if landing is None or landing.lost is not None:
+            return False
+        taken = landing.adopt(giver, start, stop, adler32, is_right)
+        self._took(landing, taken, LINE_UNSYNCED_BYTES_MAX, last=last)
+        return taken > 0
+
     def wanted(self, key: bytes, ranges: Ranges) -> Ranges:
         """What an open transfer lacks of these ranges. Where it lacks nothing, who asked does not know: told again."""
         landing = self._landings.get(key)
@@ -428,6 +455,7 @@ class DestinationPlane:
         except Exception as error:
             log.exception("a sync round failed")
             _give_up(alive, error)
+        self._seal_last(alive)
         self._say_all(landings)
         try:  # only now: progress need not wait for it, what is taken meanwhile should
             failed = [landing for landing, one in zip(alive, lent, strict=True) if landing.ahead(one)]
@@ -435,6 +463,14 @@ class DestinationPlane:
             log.exception("a sync round failed")
             _give_up(failed := alive, error)
         self._say_all(failed)
+
+    def _seal_last(self, landings: list[Landing]) -> None:
+        """Of attempts that end since data were wrong: seal what is whole, which else would come again."""
+        last = [(landing, lent) for landing in landings if (lent := landing.lend_last()).whole]
+        try:
+            self._make_durable([landing for landing, _ in last], [lent for _, lent in last])
+        except Exception:
+            log.exception("what was whole of an attempt that ends was not sealed")
 
     def _make_durable(self, landings: list[Landing], lent: list[Lent]) -> None:
         for files in dict.fromkeys(landing.files for landing in landings):
@@ -460,7 +496,9 @@ class DestinationPlane:
             why = landing.lost
             for giver, items, reason in landing.blame():
                 self._say_unread(landing, giver.carrier, [UnreadFact(giver.source, giver.request_no, items, reason)])
-            self._let_go(landing.id.encode(), discard=True)
+            self._landings.pop(landing.id.encode(), None)
+            landing.give_up(why)
+            self._settled_bytes(landing.unsynced_bytes)
             with self._saying:
                 self._publish(PartLost(landing.id, landing.attempt, why))
         elif landing.news and not landing.urgent and landing.last_at == _NEVER:  # a seal failed in passing

@@ -73,10 +73,21 @@ class EntryParts:
     def reads_back(self, item: Item) -> bool:
         return isinstance(self._there(item), SealedFile)
 
-    def open(self, item: Item, tag: str, verified: Iterable[tuple[int, int]], *, preallocate: bool) -> EntryPart:
+    def open(
+        self, item: Item, tag: str, verified: Iterable[tuple[int, int]], *, preallocate: bool, replaces: bool
+    ) -> EntryPart:
         part = EntryPart(self._room, item, tag, Ranges(verified))
         part.open()
         return part
+
+    def adopt(self, held: HeldPart, offset: int, length: int, is_right: Callable[[memoryview], bool]) -> bool:
+        return False  # no source has sums of what is written here
+
+    def leave_seed(self, held: HeldPart) -> None:
+        held.part.discard()
+
+    def take_seed(self, item: Item, left: str, tag: str) -> bool:
+        return False
 
     def discard(self, item: Item, tag: str) -> None:
         self._endpoint.discard(item.target, tag)

@@ -8,12 +8,12 @@ What is known in intervals is progress.py's. Nothing here waits, reads a clock o
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from streams.core.channel import Giver
 from streams.core.names import Adler32, Site
-from streams.core.ranges import Ranges
+from streams.core.ranges import EMPTY, Ranges
 from streams.core.records import ChunkHeader, FailureClass, Landed, ManifestWritten, Reason, Scope, Segment, Unit
 from streams.core.transfer import WRONG
 from streams.errors import StorageError, WireError
@@ -22,8 +22,8 @@ from streams.planes.destination.progress import LandingProgress
 from streams.planes.destination.unread import UnreadAnswers, UnreadFact, together
 from streams.planes.orders import Open
 from streams.planes.reasons import reason_of
-from streams.storage.checksums import Buffer, crc32c
-from streams.storage.endpoint import PartFileLost, SealedFile, part_tag
+from streams.storage.checksums import AdlerRanges, Buffer, adler32_hex, crc32c
+from streams.storage.endpoint import DifferentFile, PartFileLost, SealedFile, part_tag
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,9 @@ STEP_BYTES = 256 * 1024 * 1024
 """Of files that may be there already, and then are read back in one step of an opening: about a second of a disk."""
 SYNC_BYTES = 32 * 1024 * 1024
 """Not synced: then it is synced. A request's size on the log, so usually its last record comes first."""
+SEED_BYTES_MIN = 8 * 1024 * 1024
+"""Of a file, beside those that were not what they should be, of which a new attempt adopts what is right. Of a smaller
+one the sums would take longer than its bytes."""
 LINE_SYNC_BYTES = 256 * 1024 * 1024
 """The same of one whose bytes come by the line, which is faster than a disk is asked to tell."""
 _NEVER = float("inf")
@@ -74,13 +77,22 @@ class Landing:
         self._complained: set[int] = set()
         self._unread, self._never = UnreadAnswers(), UnreadAnswers()
         """What sources cannot read now; what they never will, of items that others have."""
-        self._resumed = order.verified
+        self._resumed, self._failed_before = order.verified, order.failed
         self._givers: dict[int, dict[tuple[Site, str], int]] = {}
         """Of items that others have, and of what came by line: who gave bytes in this attempt, and the last number."""
         self._unchecked: set[int] = set()
         """Items with bytes that came by line: nothing compared a checksum before the whole."""
         self._bad: dict[int, Reason] = {}
         """Whole items that were not what the manifest says."""
+        self._wrong: set[int] = set()
+        """The same, told or not."""
+        self._seeds: set[int] = set()
+        """Items of which an earlier attempt left bytes that may be right."""
+        self._repair = order.repair
+        self._replaced: set[int] = set()
+        """Items of which another file has the place."""
+        self._sums: dict[tuple[int, Site], AdlerRanges] = {}
+        """Of items with such bytes: what sources said their own bytes have."""
 
     @property
     def news(self) -> bool:
@@ -95,6 +107,9 @@ class Landing:
         In steps: after each the caller may look after others; True: the next one reads back a file of more than
         STEP_BYTES. Once `lost` is set it ends with the step it is in.
         """
+        if self.attempt > 1:
+            for item in self._failed_before.numbers():
+                self._discard_part(item, self.attempt - 1)
         for items in self._in_steps():
             if self._items[items[0]].bytes > STEP_BYTES and self.files.reads_back(self._items[items[0]]):
                 yield True
@@ -122,19 +137,25 @@ class Landing:
         there = {n: one for n, one in zip(items, answers, strict=True) if isinstance(one, SealedFile)}
         for item in there:  # its writer may have died before it could
             self._discard_part(item, self.attempt)
+            if self.attempt > 1:
+                self._discard_part(item, self.attempt - 1)
         landed = [one for item, sealed in there.items() if (one := self._landed(item, sealed)) is not None]
         self.progress.found(Ranges.of(*there), landed)
         for item, answer in zip(items, answers, strict=True):
-            if isinstance(answer, StorageError):
+            if isinstance(answer, DifferentFile) and self._repair:
+                self._seeds.add(item)
+                self._replaced.add(item)
+            elif isinstance(answer, StorageError):
                 self._broke_at_open(item, answer)
             if self.lost is None and item not in self.progress.over:
                 self._open_item(item)
 
     def _open_item(self, item: int) -> None:
+        durable = bool(self.progress.durable_of(item))
         if self.attempt > 1:
-            self._discard_part(item, self.attempt - 1)
+            self._take_seed(item, durable)
         big = self.files.reserves and self._items[item].bytes >= PREALLOCATE_BYTES_MIN
-        if self._items[item].length and not big and not self.progress.durable_of(item):
+        if self._items[item].length and not big and not durable and item not in self._seeds:
             return  # its part is made when its first bytes come: a thousand are not needed at once
         try:
             held = self._hold(item, preallocate=big)
@@ -143,6 +164,16 @@ class Landing:
         else:
             if self.progress.whole(item):
                 self._dirty[item] = held
+
+    def _take_seed(self, item: int, durable: bool) -> None:
+        """Take over what the attempt before left to adopt from; what else is left of it is deleted."""
+        left, tag = (part_tag(self.id, item, attempt) for attempt in (self.attempt - 1, self.attempt))
+        try:
+            if not durable and self.files.take_seed(self._items[item], left, tag):
+                self._seeds.add(item)
+        except StorageError as error:
+            log.warning("%s item %d: all of it comes again: %s", self.id, item, error)
+        self._discard_part(item, self.attempt - 1)
 
     def _broke_at_open(self, item: int, error: StorageError) -> None:
         if error.failure_class == "transient":
@@ -160,16 +191,38 @@ class Landing:
 
     def release(self, why: Reason, *, discard: bool) -> None:
         """Take no more bytes; close the parts, for whoever resumes the attempt, or delete them."""
-        with self._lock:
-            self.lost = self.lost or why
-            held, self._held = self._held, {}
-            self._dirty.clear()
-        for one in held.values():
+        for one in self._taken_out(why):
             one.part.close()
         if discard:
             for item in range(self.progress.line.count):
                 if item not in self.progress.sealed:
                     self._discard_part(item, self.attempt)
+                    if self.attempt > 1:  # this attempt may never have been opened
+                        self._discard_part(item, self.attempt - 1)
+
+    def give_up(self, why: Reason) -> None:
+        """The attempt is over: delete its parts, but leave to the next what it may adopt from, if data were wrong."""
+        left = set()
+        for one in self._taken_out(why):
+            large = bool(self._wrong) and self._items[one.item].bytes >= SEED_BYTES_MIN
+            if one.item in self._wrong or large:
+                left.add(one.item)
+                try:
+                    self.files.leave_seed(one)
+                except StorageError as error:
+                    log.warning("%s item %d: its part stays behind: %s", self.id, one.item, error)
+            else:
+                one.part.close()
+        for item in range(self.progress.line.count):
+            if item not in self.progress.sealed and item not in left:
+                self._discard_part(item, self.attempt)
+
+    def _taken_out(self, why: Reason) -> Iterable[HeldPart]:
+        with self._lock:
+            self.lost = self.lost or why
+            held, self._held = self._held, {}
+            self._dirty.clear()
+        return held.values()
 
     # taking bytes (payload thread)
 
@@ -253,6 +306,34 @@ class Landing:
             taken += self.write(piece.item, piece.offset, piece.length, part)
         return taken
 
+    def seeds(self, ranges: Ranges) -> Ranges:
+        """Of these positions, those of items of which an earlier attempt left bytes that may be right."""
+        return ranges & self.progress.line.ranges_of(Ranges.of(*self._seeds)) if self._seeds else EMPTY
+
+    def adopt(self, giver: Giver, start: int, stop: int, adler32: int, is_right: Callable[[memoryview], bool]) -> int:
+        """Count `[start, stop)` of the line, all of one item, as written, if what an earlier attempt left is right.
+
+        `adler32`: of what the giver has there. Returns the bytes that count from now on. Of several threads at once.
+        """
+        (piece,) = self.progress.line.pieces(start, stop)
+        item, end = piece.item, piece.offset + piece.length
+        with self._lock:
+            sums = self._sums.setdefault((item, giver.source), AdlerRanges())
+            if sums.uncovered(piece.offset, end) == [(piece.offset, end)]:
+                sums.add(piece.offset, end, adler32)
+        if self.lost is not None or item in self.progress.over:
+            return 0
+        self._note(item, giver, checked=False)
+        try:
+            held = self._held.get(item) or self._hold(item)
+            if not self.files.adopt(held, piece.offset, piece.length, is_right):
+                return 0
+        except StorageError as error:
+            self.broke(item, error, "write")
+            return 0
+        self.progress.adopted(start, stop)
+        return self._wrote(held, start, stop, piece.length)
+
     def write(self, item: int, offset: int, length: int, piece: Buffer) -> int:
         """Write `[offset, offset + length)` of an item, whatever carried it, checked already; bytes written.
 
@@ -265,12 +346,15 @@ class Landing:
         except StorageError as error:
             self.broke(item, error, "write")
             return 0
+        return self._wrote(held, start, start + length, len(piece))
+
+    def _wrote(self, held: HeldPart, start: int, stop: int, size: int) -> int:
         with self._lock:
-            if not self.progress.wrote(item, start, start + length) or self.lost is not None:
+            if not self.progress.wrote(held.item, start, stop) or self.lost is not None:
                 return 0
-            self._dirty[item] = held
-            self.unsynced_bytes += len(piece)
-        return len(piece)
+            self._dirty[held.item] = held
+            self.unsynced_bytes += size
+        return size
 
     def _hold(self, item: int, *, preallocate: bool = False) -> HeldPart:
         """Open an item's part, resuming what is durable of it."""
@@ -281,7 +365,8 @@ class Landing:
             if item in self._held:
                 return self._held[item]  # another thread brought its first bytes
             tag, verified = part_tag(self.id, item, self.attempt), self.progress.durable_of(item)
-            part = self.files.open(wanted, tag, verified, preallocate=preallocate)
+            replaces = item in self._replaced
+            part = self.files.open(wanted, tag, verified, preallocate=preallocate, replaces=replaces)
             if self._of_entries:  # a spool may hold more than was told
                 self.progress.resumed(item, part.covered)
             held = self._held[item] = HeldPart(item, part)
@@ -317,25 +402,32 @@ class Landing:
         return others - self.progress.over
 
     def blame(self) -> Iterator[tuple[Giver, Ranges, Reason]]:
-        """Who gave the items that were not the file: for good where it was one alone and all was checked on its way.
+        """Who gave the items that were not the file: for good where it was one alone and all was checked on its way, or
+        where by its own sums its copy is not the file.
 
-        Of an item that an earlier process had a part of nobody is blamed: the next attempt knows.
+        Else nobody is blamed of an item that an earlier process had a part of: the next attempt knows.
         """
         with self._lock:
             bad, self._bad = self._bad, {}
             givers = {item: dict(self._givers.get(item, {})) for item in bad}
         found: dict[tuple[Site, str, bool], dict[int, int]] = {}
         for item in bad:
-            if self._resumed & Ranges([self.progress.line.span(item)]):
-                continue
-            sure = len({source for source, _ in givers[item]}) == 1 and item not in self._unchecked
+            differ = {source for source, _ in givers[item] if self._copy_differs(item, source)}
+            resumed = bool(self._resumed & Ranges([self.progress.line.span(item)]))
+            checked = not resumed and len({source for source, _ in givers[item]}) == 1 and item not in self._unchecked
             for (source, carrier), request_no in givers[item].items():
-                found.setdefault((source, carrier, sure), {})[item] = request_no
+                if source in differ or not (differ or resumed):
+                    found.setdefault((source, carrier, checked or source in differ), {})[item] = request_no
         for (source, carrier, sure), items in found.items():
             reason = together([bad[item] for item in items])
             if not sure:
                 reason = replace(reason, failure_class=FailureClass.TRANSIENT)
             yield Giver(source, carrier, max(items.values())), Ranges.of(*items), replace(reason, phase=WRONG)
+
+    def _copy_differs(self, item: int, source: Site) -> bool:
+        sums = self._sums.get((item, source))
+        whole = sums.whole(self._items[item].length) if sums is not None else None
+        return whole is not None and adler32_hex(whole) != self._items[item].adler32
 
     def broke(self, item: int, error: StorageError, phase: str) -> None:
         """An item's storage operation failed: sealed by another, failed, lost, or worth another try."""
@@ -365,6 +457,12 @@ class Landing:
 
     # sync rounds (sync thread)
 
+    def lend_last(self) -> Lent:
+        """What is whole of an attempt that ends since data were wrong: it need not come again."""
+        with self._lock:
+            dirty = list(self._dirty.values()) if self._wrong else []
+            return Lent([held for held in dirty if self.progress.whole(held.item)], [], 0)
+
     def lend(self) -> Lent:
         """What is to be synced or sealed now. Whole items take no more writes."""
         with self._lock:
@@ -391,6 +489,7 @@ class Landing:
                 self._sealed(held.item, sealed)
             elif sealed.failure_class == "data-bad" and self._may_come_again(held.item):
                 self._bad[held.item] = reason_of(sealed, WRONG, Scope.SOURCE)
+                self._wrong.add(held.item)
             else:
                 self._failed(held, sealed, "seal")
         if self._bad:  # what of the attempt is not sealed begins anew, since what was told as verified is not
@@ -399,7 +498,8 @@ class Landing:
     def _may_come_again(self, item: int) -> bool:
         """An item that was not the file: from another holder, or by log what came unchecked."""
         unknown = bool(self._resumed & Ranges([self.progress.line.span(item)]))
-        return self.lost is None and (item in self._unchecked or unknown or bool(self._items[item].others))
+        going = self.lost is None or bool(self._bad)
+        return going and (item in self._unchecked or unknown or bool(self._items[item].others))
 
     def ahead(self, lent: Lent) -> bool:
         """Do of later seals what can be done now, which may take long; whether something has to be tried again."""

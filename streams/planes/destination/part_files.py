@@ -6,7 +6,7 @@ Not here: the answer for entries (entry_parts.py), what is known in intervals (p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -48,7 +48,19 @@ class PartFiles(Protocol):
     def reads_back(self, item: Item) -> bool:
         """Whether `present` reads a whole file to answer: something of its name and size is there."""
 
-    def open(self, item: Item, tag: str, verified: Iterable[tuple[int, int]], *, preallocate: bool) -> FilePart: ...
+    def open(
+        self, item: Item, tag: str, verified: Iterable[tuple[int, int]], *, preallocate: bool, replaces: bool
+    ) -> FilePart:
+        """Create or resume a part. `replaces`: it takes the place of the file that is there, and may adopt from it."""
+
+    def adopt(self, held: HeldPart, offset: int, length: int, is_right: Callable[[memoryview], bool]) -> bool:
+        """Take `[offset, offset + length)` as written, if it is there from an earlier attempt and right; whether."""
+
+    def leave_seed(self, held: HeldPart) -> None:
+        """Let go of a part that is not to be used as it is: what of it is right need not come again. Else discard."""
+
+    def take_seed(self, item: Item, left: str, tag: str) -> bool:
+        """Make what was left so under one tag the part of another; whether there was anything."""
 
     def discard(self, item: Item, tag: str) -> None:
         """Delete the files of a part that is not open."""
@@ -95,10 +107,23 @@ class ByteParts:
         except StorageError:  # `present` says so
             return False
 
-    def open(self, item: Item, tag: str, verified: Iterable[tuple[int, int]], *, preallocate: bool) -> FilePart:
+    def open(
+        self, item: Item, tag: str, verified: Iterable[tuple[int, int]], *, preallocate: bool, replaces: bool
+    ) -> FilePart:
+        size, adler = item.bytes, item.adler32
         return self._endpoint.open_part(
-            item.target, tag, bytes=item.bytes, adler32=item.adler32, verified=verified, preallocate=preallocate
+            item.target, tag, bytes=size, adler32=adler, verified=verified, preallocate=preallocate, replaces=replaces
         )
+
+    def adopt(self, held: HeldPart, offset: int, length: int, is_right: Callable[[memoryview], bool]) -> bool:
+        right: bool = held.part.adopt(offset, offset + length, is_right)
+        return right
+
+    def leave_seed(self, held: HeldPart) -> None:
+        held.part.leave_seed()
+
+    def take_seed(self, item: Item, left: str, tag: str) -> bool:
+        return self._endpoint.take_seed(item.target, left, tag)
 
     def discard(self, item: Item, tag: str) -> None:
         self._endpoint.discard(item.target, tag)

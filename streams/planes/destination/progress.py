@@ -36,6 +36,7 @@ class LandingProgress:
         self.over = order.sealed | order.failed | unobtainable
         self.news = False
         self._present = EMPTY
+        self._adopted = EMPTY
         self._failed: dict[int, Reason] = {}
         self._landed: dict[int, Landed] = {}
 
@@ -56,6 +57,11 @@ class LandingProgress:
                 return False
             self.written |= Ranges([(start, stop)])
             return True
+
+    def adopted(self, start: int, stop: int) -> None:
+        """Positions of the line that an earlier attempt brought."""
+        with self.lock:
+            self._adopted |= Ranges([(start, stop)])
 
     def made_durable(self, item: int, ranges: Ranges) -> None:
         """`ranges` are offsets in the item."""
@@ -140,8 +146,9 @@ class LandingProgress:
                 return None
             self.news = False
             failed = grouped(self._failed)
+            landed, adopted = self._all_landed(), self._adopted & self.synced
             return TransferProgress(
-                self.id, here, self.attempt, endpoint, self.synced, self.sealed, failed, self._all_landed()
+                self.id, here, self.attempt, endpoint, self.synced, self.sealed, failed, landed, adopted
             )
 
     def _all_landed(self) -> tuple[Landed, ...]:

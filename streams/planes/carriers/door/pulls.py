@@ -1,9 +1,10 @@
 """The pull engine: what doors offer is fetched over a few connections, and handed to the destination as it comes.
 
 An offer is cut into pieces of its line; a thread has one connection at a time, and a piece asked for ahead beside the
-one that it receives. A fault of a connection is tried again a few times, from the position that was reached; what a
-door says of an item is that item's; then the source has failed this request, which the destination makes a fact. An
-offer of what another offer of the same source brings takes its place.
+one that it receives. Where an earlier attempt left bytes, the door's sums are asked for first, and only the blocks that
+differ are fetched; of a door without sums all. A fault of a connection is tried again a few times, from the position
+that was reached; what a door says of an item is that item's; then the source has failed this request, which the
+destination makes a fact. An offer of what another offer of the same source brings takes its place.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from threading import Condition
 from typing import NamedTuple, Protocol
@@ -25,12 +27,15 @@ from streams.core.names import ManifestId, Site
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.records import FailureClass, Reason, Scope
 from streams.doors.client import BUFFER_BYTES, DoorConnection, DoorFault
+from streams.doors.sums import BLOCK_BYTES, BlockSums, sums_of
 from streams.planes.reasons import reason_of
 
 log = logging.getLogger(__name__)
 
 PIECE_BYTES = 64 * 1024 * 1024
 PIECE_BYTES_MIN = 8 * 1024 * 1024
+SUMS_BYTES = 128 * 1024 * 1024
+"""Of which sums are asked for at once: a door reads them within the second."""
 AHEAD = 2
 """Pieces asked for on a connection, the one that is received included."""
 OF_LINK = 4
@@ -40,6 +45,8 @@ KEEP_S = 10.0
 RETRIES_S = (0.2, 1.0, 3.0)
 """Between tries that brought nothing; then the source has failed."""
 PHASE = "read"
+_NO_SUMS = (400, 404, 405, 416, 501)
+"""What a door answers that has files and no sums."""
 
 
 class Address(NamedTuple):
@@ -68,6 +75,20 @@ class Landings(Protocol):
     def layout(self, key: bytes) -> ItemLayout | None: ...
 
     def take_line(self, key: bytes, giver: Giver, start: int, view: memoryview, *, last: bool = False) -> bool: ...
+
+    def seeds(self, key: bytes, ranges: Ranges) -> Ranges: ...
+
+    def adopt(
+        self,
+        key: bytes,
+        giver: Giver,
+        start: int,
+        stop: int,
+        adler32: int,
+        is_right: Callable[[memoryview], bool],
+        *,
+        last: bool = False,
+    ) -> bool: ...
 
     def source_failed(
         self, carrier: str, key: bytes, source: Site, request_no: int, items: Ranges, reason: Reason
@@ -102,6 +123,8 @@ class _Piece:
     pull: _Pull
     start: int
     stop: int
+    sums: bool = False
+    """Whether what is here is compared with the door's sums: then it is all of one item."""
 
 
 @dataclass(eq=False)
@@ -147,6 +170,8 @@ class Pulls:
     def offered(self, offer: Offer) -> None:
         """Fetch it, in place of what the same source offered of these ranges before. Any thread; waits for nothing."""
         pull = _Pull(offer, offer.manifest.encode(), offer.ranges)
+        layout = self._destination.layout(pull.key)
+        seeds = self._destination.seeds(pull.key, offer.ranges) if layout is not None else EMPTY
         with self._wake:
             known = self._pulls.setdefault((pull.key, offer.source), [])
             for older in list(known):
@@ -158,7 +183,9 @@ class Pulls:
                     self._end(older)
             self._pulls.setdefault((pull.key, offer.source), []).append(pull)
             door = self._doors.setdefault(offer.address, _Door())
-            door.pieces += _pieces(pull, pull.missing, self._of_link)
+            seeds = pull.missing & seeds
+            door.pieces += _sums_pieces(pull, seeds, layout)
+            door.pieces += _pieces(pull, pull.missing - seeds, self._of_link)
             self._settle(pull)
             self._wake.notify_all()
 
@@ -201,9 +228,14 @@ class Pulls:
                     if connection is None or connection.closed:
                         tls = self._tls_of(address)
                         connection = DoorConnection(address.host, address.port, tls=tls, stall_s=self._stall_s)
-                    for later in islice(mine, connection.waiting, None):
-                        connection.ask(later.pull.offer.token, later.start, later.stop)
-                    connection.receive(buffer, sink)
+                    if piece.sums:  # nothing is asked ahead of it, nor behind it
+                        self._compare(connection, piece)
+                    else:
+                        for later in islice(mine, connection.waiting, None):
+                            if later.sums:
+                                break
+                            connection.ask(later.pull.offer.token, later.start, later.stop)
+                        connection.receive(buffer, sink)
                     mine.popleft()
                 except _Gone:
                     if connection is not None:
@@ -279,6 +311,35 @@ class Pulls:
             self._settle(pull)
         self._say_unread(pull)
 
+    def _compare(self, connection: DoorConnection, piece: _Piece) -> None:
+        """Adopt the blocks of an earlier attempt that are as the door's, and have the others fetched."""
+        pull, differ = piece.pull, EMPTY
+        if pull.ended or self._destination.layout(pull.key) is None:
+            raise _Gone
+        try:
+            sums = connection.sums(pull.offer.token, piece.start, piece.stop)
+        except DoorFault as fault:
+            if fault.item is not None or fault.status not in _NO_SUMS:
+                raise
+            sums, differ = [], Ranges([(piece.start, piece.stop)])
+        for start, known in zip(range(piece.start, piece.stop, BLOCK_BYTES), sums, strict=False):
+            block = Ranges([(start, min(start + BLOCK_BYTES, piece.stop))])
+            last = not pull.missing - block
+            if pull.ended:
+                raise _Gone
+            if self._destination.adopt(
+                pull.key, pull.giver, *block.spans[0], known.adler32, partial(_is_block, known), last=last
+            ):
+                with self._wake:
+                    pull.tries = 0
+                    pull.missing = pull.missing - block
+            else:
+                differ = differ | block
+        with self._wake:
+            self._again(pull, differ)
+            self._settle(pull)
+        self._say_unread(pull)
+
     def _drop(self, piece: _Piece) -> None:
         with self._wake:
             self._end(piece.pull)
@@ -312,8 +373,7 @@ class Pulls:
             if pull.tries < len(RETRIES_S):
                 pull.not_before_s = time.monotonic() + RETRIES_S[pull.tries]
                 pull.tries += 1
-                self._doors[pull.offer.address].pieces.extendleft(reversed(list(_pieces(pull, left, self._of_link))))
-                self._wake.notify_all()
+                self._again(pull, left, sums=piece.sums)
                 return None
         return self._source_failed(pull, reason)
 
@@ -326,10 +386,8 @@ class Pulls:
             if for_now:
                 pull.unread[reason] = pull.unread.get(reason, EMPTY) | Ranges.of(item)
             pull.missing = pull.missing - of_item
-            again = _pieces(pull, left - of_item, self._of_link)
-            self._doors[pull.offer.address].pieces.extendleft(reversed(list(again)))
+            self._again(pull, left - of_item)
             self._settle(pull)
-            self._wake.notify_all()
         if not for_now:
             self._say(pull, Ranges.of(item), reason)
         self._say_unread(pull)
@@ -356,6 +414,13 @@ class Pulls:
         self._say(pull, EMPTY, reason)
 
     # with the lock held
+
+    def _again(self, pull: _Pull, ranges: Ranges, *, sums: bool = False) -> None:
+        """Fetch, or compare, these next."""
+        again = [_Piece(pull, *span, sums=True) for span in ranges] if sums else _pieces(pull, ranges, self._of_link)
+        if not pull.ended:
+            self._doors[pull.offer.address].pieces.extendleft(reversed(list(again)))
+        self._wake.notify_all()
 
     def _end(self, pull: _Pull) -> None:
         """Fetch nothing more of it; what is under way is dropped as it comes."""
@@ -389,6 +454,19 @@ def _ready(door: _Door, now_s: float) -> tuple[_Piece | None, float | None]:
             return piece, None
         soonest = piece.pull.not_before_s if soonest is None else min(soonest, piece.pull.not_before_s)
     return None, soonest
+
+
+def _sums_pieces(pull: _Pull, ranges: Ranges, layout: ItemLayout | None) -> Iterator[_Piece]:
+    for start, stop in ranges:
+        assert layout is not None
+        for piece in layout.pieces(start, stop):
+            end = piece.position + piece.length
+            for at in range(piece.position, end, SUMS_BYTES):
+                yield _Piece(pull, at, min(at + SUMS_BYTES, end), sums=True)
+
+
+def _is_block(known: BlockSums, block: memoryview) -> bool:
+    return sums_of(block) == known
 
 
 def _pieces(pull: _Pull, ranges: Ranges, connections: int) -> Iterator[_Piece]:

@@ -140,6 +140,9 @@ class Dispatcher:
     def _transfer(self, partition: int, msg: transfers.TransferMessage, value: bytes, writer: str) -> None:
         if isinstance(msg, m.PartOpened) and writer == self.plane.writer:
             self.scheduler.admission.opened.add(msg.manifest)
+        if isinstance(msg, m.LeaseExpired):
+            # Maybe the plane has the part no more, and could not say so while the broker was away: it is asked.
+            self.scheduler.admission.opened.discard(msg.manifest)
         turned = self.turns.transfer(msg, value)
         row, index = turned.row, turned.index
         if isinstance(msg, m.TransferPlanned | m.TransferDecided) and self.scheduler.is_awake(partition):

@@ -13,7 +13,7 @@ from pathlib import Path
 from streams.core.manifest import Manifest
 from streams.core.names import Destination
 from streams.core.ranges import EMPTY, Ranges
-from streams.core.records import ManifestWritten, Message, SourceFailed, TransferProgress
+from streams.core.records import ManifestWritten, Message, PartOpened, SourceFailed, TransferProgress
 from streams.doors.server import Door
 from streams.doors.tickets import Tickets
 from streams.planes.carriers.door.pulls import Address, Offer, Pulls
@@ -58,8 +58,9 @@ class Ends:
     def framed(self) -> bytes:
         return open_order(self.body).manifest
 
-    def open(self, attempt: int = 1, **known: Ranges) -> None:
-        for _ in self.destination.begin(open_order(self.body, attempt, sealed=self.sealed(), **known)) or ():
+    def open(self, attempt: int = 1, *, repair: bool = False, **known: Ranges) -> None:
+        order = open_order(self.body, attempt, sealed=self.sealed(), repair=repair, **known)
+        for _ in self.destination.begin(order) or ():
             pass
 
     def restart(self, attempt: int, **known: Ranges) -> None:
@@ -91,6 +92,9 @@ class Ends:
         wanted = ranges or Ranges([(0, self.total)])
         address = Address(HERE, port or self.door.port)
         return Offer(self.body.manifest, A, number, wanted, address, token or self.token(wanted))
+
+    def opened(self, attempt: int) -> PartOpened:
+        return next(one for one in self.told if isinstance(one, PartOpened) and one.attempt == attempt)
 
     def progress(self) -> list[TransferProgress]:
         return [one for one in self.told if isinstance(one, TransferProgress)]

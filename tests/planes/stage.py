@@ -95,8 +95,9 @@ def open_order(
     verified: Ranges = EMPTY,
     sealed: Ranges = EMPTY,
     failed: Ranges = EMPTY,
+    repair: bool = False,
 ) -> Open:
-    return Open(body.manifest, wire.encode(body), attempt, verified, sealed, failed)
+    return Open(body.manifest, wire.encode(body), attempt, verified, sealed, failed, repair)
 
 
 def request_of(

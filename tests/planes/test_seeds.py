@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from streams.core.channel import DOOR, LOG
+from streams.core.names import Text
 from streams.core.ranges import EMPTY, Ranges
-from streams.core.records import FailureClass, PartLost
+from streams.core.records import FailureClass, PartLost, Reason, Scope
 from streams.core.transfer import WRONG
 from streams.doors.client import DoorConnection, DoorFault
 from streams.doors.sums import BLOCK_BYTES
@@ -20,6 +21,7 @@ from tests.planes.ends import MIB, Ends, FlippingWay
 from tests.planes.feed import Sender
 from tests.planes.stage import A, request_of
 
+GONE = Reason(Scope.AGENT, FailureClass.TRANSIENT, "stop", Text("begun anew"))
 HEADS = 64 * 1024
 """What a door says beside the bytes asked for: heads, and the sums of few blocks."""
 
@@ -190,6 +192,45 @@ def test_a_plane_that_was_killed_behind_its_progress_goes_on_with_what_it_adopte
         ends.restart(2, verified=Ranges([(0, 30 * MIB)]))
         ends.pulls.offered(ends.offer(3, way.port, Ranges([(30 * MIB, 100 * MIB)])))
         ends.wait_whole()
+
+
+def test_a_damaged_file_is_a_seed_and_stays_until_the_whole_one_takes_its_place(ends_of: Callable[..., Ends]) -> None:
+    ends = ends_of(40 * MIB, 1000)
+    ends.destination.stop(Stop(ends.body.manifest, 1, GONE, ends.framed))
+    damaged = ends.files["/data/f0000"][: 12 * MIB] + b"damaged" + ends.files["/data/f0000"][12 * MIB + 7 :]
+    target = ends.root_b / "data/f0000"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(damaged)
+    ends.open(2)
+    assert [failed.items for failed in ends.opened(2).failed] == [Ranges.of(0)], "another file is not replaced unasked"
+    ends.destination.stop(Stop(ends.body.manifest, 2, GONE, ends.framed))
+    ends.open(3, repair=True)
+    assert ends.opened(3).failed == ()
+    with flipping(ends, -1) as way:
+        ends.pulls.offered(ends.offer(1, way.port))
+        ends.wait_whole()
+        assert BLOCK_BYTES <= way.passed <= BLOCK_BYTES + HEADS
+    assert adopted(ends, 3).size == 40 * MIB - BLOCK_BYTES
+    assert leftovers(ends) == []
+
+
+def test_a_repair_whose_source_is_wrong_leaves_the_damaged_file(ends_of: Callable[..., Ends]) -> None:
+    ends = ends_of(20 * MIB)
+    ends.destination.stop(Stop(ends.body.manifest, 1, GONE, ends.framed))
+    target = ends.root_b / "data/f0000"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(b"damaged")
+    ends.open(2, repair=True)
+    with flipping(ends, MIB) as way:
+        ends.pulls.offered(ends.offer(1, way.port))
+        lost(ends, 2)
+        assert target.read_bytes() == b"damaged"
+        before = way.passed
+        ends.open(3, repair=True)
+        ends.pulls.offered(ends.offer(2, way.port))
+        ends.wait_whole()
+        assert way.passed - before <= BLOCK_BYTES + HEADS, "the attempt before is the better seed"
+    assert leftovers(ends) == []
 
 
 def spoil(path: Path, at: int) -> None:

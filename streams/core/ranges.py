@@ -17,8 +17,15 @@ class Ranges:
     spans: tuple[Span, ...]
 
     def __init__(self, spans: Iterable[Span] = ()) -> None:
+        ordered = sorted(spans)
+        if len(ordered) == 1:  # most often by far
+            ((start, stop),) = ordered
+            if start < 0 or stop < start:
+                raise ValueError(f"not a half-open range: [{start}, {stop})")
+            object.__setattr__(self, "spans", ((start, stop),) if start < stop else ())
+            return
         merged: list[list[int]] = []
-        for start, stop in sorted(spans):
+        for start, stop in ordered:
             if start < 0 or stop < start:
                 raise ValueError(f"not a half-open range: [{start}, {stop})")
             if start == stop:

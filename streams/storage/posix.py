@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from threading import Lock
 from urllib.parse import SplitResult, unquote
 
@@ -39,6 +40,7 @@ from streams.storage.tree import DirectoryTree
 from streams.storage.writeback import Disk, OpenFds
 
 OPEN_PARTS_MAX = 128
+PATHS_KEPT = 4096
 _PART_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
@@ -69,6 +71,7 @@ class PosixEndpoint(Endpoint):
         self._given = os.path.normpath(root).rstrip("/") + "/"
         """The root as it was named, which is how rules name it."""
         self._rules = rules
+        self._path_of = lru_cache(PATHS_KEPT)(self._checked_path)  # a file is asked for several times, soon
         self._disks: dict[int, Disk] = {}
         self._lock = Lock()
 
@@ -86,6 +89,9 @@ class PosixEndpoint(Endpoint):
 
     def path(self, lfn: str) -> str:
         """The PFN relative to the root. No segment is empty, `.`, `..` or hidden; nothing that is no name passes."""
+        return self._path_of(lfn)
+
+    def _checked_path(self, lfn: str) -> str:
         if len(lfn) > LFN_BYTES_MAX or not lfn.startswith("/") or not _is_path(lfn[1:]):
             raise outside(lfn)
         if self._rules is None:
@@ -153,10 +159,12 @@ class PosixEndpoint(Endpoint):
             try:
                 # nothing will be written to an empty file, yet it must be synced
                 part.unsynced = bytes == 0
-                self._refuse_second_name(fd, part)
+                stat = os.fstat(fd)
+                self._refuse_second_name(stat, part)
                 if preallocate:
                     _preallocate(fd, bytes)
-                part.attach(fd, ranges)
+                    stat = os.fstat(fd)
+                part.attach(fd, stat, ranges)
                 if replaces:
                     with suppress(FileMissing):
                         part.replace(self.open_reader(lfn))
@@ -248,9 +256,8 @@ class PosixEndpoint(Endpoint):
             self.tree.make_directory(part.directory)
             return self.tree.open(part.part_path, _PART_FLAGS | os.O_CREAT)
 
-    def _refuse_second_name(self, fd: int, part: PosixPart) -> None:
+    def _refuse_second_name(self, stat: os.stat_result, part: PosixPart) -> None:
         """A part has one name. Two are left by a crash between link and unlink of a seal, or are somebody's trick."""
-        stat = os.fstat(fd)
         require_regular(stat, os.path.join(self.root, part.part_path))
         if stat.st_nlink == 1:
             return

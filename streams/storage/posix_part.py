@@ -102,9 +102,8 @@ class PosixPart(Part):
         """Take over a reader of the file whose place this part is to take."""
         self._replaced = damaged
 
-    def attach(self, fd: int, verified: Iterable[tuple[int, int]]) -> None:
+    def attach(self, fd: int, stat: os.stat_result, verified: Iterable[tuple[int, int]]) -> None:
         """Take over the open file; it stays the caller's to close if this raises."""
-        stat = os.fstat(fd)
         for start, stop in Ranges(verified):
             if stop > min(self.bytes, stat.st_size):
                 raise PartFileLost(f"the part is shorter ({stat.st_size} bytes) than what was verified", self.pfn)

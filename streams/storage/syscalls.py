@@ -18,6 +18,7 @@ _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 _FALLOC_KEEP_SIZE = 1
 _RWF_DONTCACHE = 0x80  # Linux ≥ 6.14, where the filesystem takes part
+_WHOLE_FILE = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 _SYS_OPENAT2 = 437  # the same number on every architecture Linux got it on
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_BENEATH = 0x08
@@ -86,9 +87,8 @@ def lock_open_file(fd: int) -> bool:
 
     Raises OSError where the filesystem knows no such locks.
     """
-    lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, lock)
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _WHOLE_FILE)
     except (BlockingIOError, PermissionError):
         return False
     return True

@@ -8,7 +8,7 @@ What is known in intervals is progress.py's. Nothing here waits, reads a clock o
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from streams.core.channel import Giver
@@ -441,7 +441,7 @@ class Landing:
         elif not isinstance(error, PartFileLost):
             log.warning("%s item %d: %s; tried again", self.id, item, error)
         elif (there := self._there(item)) is not None:
-            self._sealed(item, there)
+            self._sealed({item: there})
         else:
             self.lost = reason_of(error, phase)
 
@@ -484,14 +484,16 @@ class Landing:
                 self._failed(held, synced, "sync")
             else:
                 self.progress.made_durable(held.item, synced)
+        good: dict[int, SealedFile] = {}
         for held, sealed in zip(lent.whole, seals, strict=True):
             if isinstance(sealed, SealedFile):
-                self._sealed(held.item, sealed)
+                good[held.item] = sealed
             elif sealed.failure_class == "data-bad" and self._may_come_again(held.item):
                 self._bad[held.item] = reason_of(sealed, WRONG, Scope.SOURCE)
                 self._wrong.add(held.item)
             else:
                 self._failed(held, sealed, "seal")
+        self._sealed(good)
         if self._bad:  # what of the attempt is not sealed begins anew, since what was told as verified is not
             self.lost = self.lost or next(iter(self._bad.values()))
 
@@ -528,10 +530,12 @@ class Landing:
         if held.item not in self.progress.over and self.lost is None:
             self._dirty[held.item] = held  # to be tried again
 
-    def _sealed(self, item: int, sealed: SealedFile) -> None:
+    def _sealed(self, sealed: Mapping[int, SealedFile]) -> None:
+        landed = [one for item, file in sealed.items() if (one := self._landed(item, file)) is not None]
         with self._lock:
-            self.progress.seal(item, self._landed(item, sealed))
-            self._dirty.pop(item, None)
-            held = self._held.pop(item, None)
-        if held is not None:
-            held.part.close()
+            self.progress.seal(Ranges.of(*sealed), landed)
+            for item in sealed:
+                self._dirty.pop(item, None)
+            held = [part for item in sealed if (part := self._held.pop(item, None)) is not None]
+        for part in held:
+            part.part.close()

@@ -45,6 +45,8 @@ class LandingProgress:
 
     def durable_of(self, item: int) -> list[tuple[int, int]]:
         """Durable ranges of an item, as offsets in it."""
+        if not self.synced:
+            return []
         first, last = self.line.span(item)
         return [(a - first, b - first) for a, b in self.synced & Ranges([(first, last)])]
 
@@ -77,16 +79,16 @@ class LandingProgress:
         with self.lock:
             self.written |= Ranges((a + first, b + first) for a, b in ranges)
 
-    def seal(self, item: int, landed: Landed | None = None) -> None:
+    def seal(self, items: Ranges, landed: Iterable[Landed] = ()) -> None:
+        """Under their final names."""
         with self.lock:
-            if landed is not None:
-                self._landed[item] = landed
-            span = Ranges([self.line.span(item)])
-            self.written |= span
-            self.synced |= span
-            self.sealed |= Ranges.of(item)
-            self.over |= Ranges.of(item)
-            self.news = True
+            self._landed.update((one.item, one) for one in landed)
+            held = self.line.ranges_of(items)
+            self.written |= held
+            self.synced |= held
+            self.sealed |= items
+            self.over |= items
+            self.news |= bool(items)
 
     def found(self, items: Ranges, landed: Iterable[Landed] = ()) -> None:
         """Whole at the destination when the part was opened: PartOpened tells it."""

@@ -21,7 +21,6 @@ from streams.core import records as m
 from streams.core.ledger import Ledger
 from streams.core.ledger.findings import FindingList, Invariant, Judgement, LogPosition
 from streams.core.ledger.stale import Staleness
-from streams.core.manifest import digest
 from streams.core.names import Site
 from streams.core.sampling import Sample
 from streams.errors import Transfer2goError, WireError
@@ -144,7 +143,6 @@ class _Reading:
         refuse(settings, self._found)
         self.ledger = Ledger(
             settings.registry.names,
-            digest,
             partitions=settings.registry.partitions,
             read=self.readable,
             auditors=[entry.name for entry in settings.registry.sites if entry.auditor],

@@ -13,7 +13,7 @@ from streams.core import topics
 from streams.core.ledger import Ledger
 from streams.core.ledger.findings import FindingList, Judgement, LogPosition
 from streams.core.manifest import digest
-from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, ManifestId, Site, Text
+from streams.core.names import Adler32, Block, Dataset, Destination, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.selectors import Kind, Selector
 from streams.errors import WireError
@@ -25,6 +25,7 @@ START_MS = 1_700_000_000_000
 LATER_MS = START_MS + 3_600_000
 DATASET = Dataset("/P/R/AOD")
 BLOCK = Block("/P/R/AOD#b")
+OTHER_ADLER = Adler32("0000beef")
 WHY = m.Reason(m.Scope.SOURCE, m.FailureClass.PERMANENT, "read", Text("gone"))
 
 
@@ -166,7 +167,7 @@ class World:
         read: Iterable[Site] | None = None,
         release: int = 1,
     ) -> Ledger:
-        made = Ledger(self.sites, digest, partitions=PARTITIONS, read=read, auditors=self.auditors, release=release)
+        made = Ledger(self.sites, partitions=PARTITIONS, read=read, auditors=self.auditors, release=release)
         readable = set(self.sites if read is None else read)
         for place, rec in self.facts() if facts is None else facts:
             if place.site in readable:
@@ -231,7 +232,7 @@ def judged(
     sites: Iterable[Site], logs: Mapping[tuple[Site, str, int], Sequence[Rec]], partitions: int, now_ms: int = 10**15
 ) -> Judgement:
     """The judgement over journals that stand whole; by default long after they were written."""
-    ledger, findings = Ledger(sites, digest, partitions=partitions), FindingList(now_ms)
+    ledger, findings = Ledger(sites, partitions=partitions), FindingList(now_ms)
     for key, log in sorted(logs.items()):
         for offset, rec in enumerate(log):
             hear(ledger, LogPosition(*key, offset), rec)
@@ -261,6 +262,7 @@ class Federation(World):
         self.cli = self.writer(A, "cli", "cli")
         self.workers = {site: self.writer(site, "worker-0", "worker") for site in self.sites}
         self.planes = {site: self.writer(site, "plane-0", "plane") for site in self.sites}
+        self.registered: set[m.Item] = set()
         for worker in self.workers.values():
             worker.announce()
 
@@ -275,9 +277,21 @@ class Federation(World):
         self.workers[A].say(decided)
         return decided
 
+    def register(self, items: Iterable[m.Item]) -> None:
+        """Say of the files of a manifest that A holds them, once each; of a part that it holds what it is of."""
+        new = [item for item in items if item.holder == A and item not in self.registered]
+        self.registered.update(new)
+        by_dataset: dict[Dataset, dict[Lfn, m.Item]] = {}
+        for item in new:
+            by_dataset.setdefault(item.dataset, {})[item.lfn] = item
+        for dataset, items_of in by_dataset.items():
+            held = (m.HeldFile(i.lfn, i.block, i.bytes, i.adler32 or OTHER_ADLER, "v1") for i in items_of.values())
+            self.cli.say(m.FilesHeld(dataset, A, tuple(held)))
+
     def write(self, body: m.TransferIntent, *lists: tuple[m.Item, ...]) -> list[m.ManifestWritten]:
         written: list[m.ManifestWritten] = []
         before = ""
+        self.register(item for items in lists for item in items)
         for no, items in enumerate(lists):
             last = no == len(lists) - 1
             made = m.ManifestWritten(body.intent, A, 0, no, before, "c", m.Unit.BYTES, items, last)
@@ -293,20 +307,27 @@ class Federation(World):
         worker.say(m.TransferPlanned(name, site, 1, 5, None, (), False, manifest))
         self.report(name, site, "planned")
         plane.say(m.PartOpened(name, 1, "disk", Ranges.of(0)))
-        total = sum(i.length for i in manifest.items)
         lacking = Ranges.of(*(n for n, i in enumerate(manifest.items) if i.reason is not None))
         everything = Ranges([(0, len(manifest.items))])
-        starts = [sum(i.length for i in manifest.items[:n]) for n in range(len(manifest.items))]
-        asked = [
-            m.RequestedItem(n, i.lfn, starts[n], i.length, i.version) for n, i in enumerate(manifest.items) if i.length
-        ]
-        ranges = Ranges([(0, total)])
-        worker.say(m.ChunksRequested(name, site, A, 1, 1, "log", tuple(asked), ranges, START_MS + 20_000))
-        self.planes[A].say(m.ChunksServed(name, A, site, 1, ranges, total))
+        total = self.bring(manifest, site)
         sealed = everything - lacking
         plane.say(m.TransferProgress(name, site, 1, "disk", Ranges([(0, total)]), EMPTY))
         plane.say(m.TransferProgress(name, site, 1, "disk", Ranges([(0, total)]), sealed - Ranges.of(0)))
         return self.complete(manifest, site, sealed, lacking, close=close)
+
+    def bring(self, manifest: m.ManifestWritten, destination: Destination, *, request_no: int = 1) -> int:
+        """All of a manifest asked for and served; its length."""
+        name, total = manifest.manifest, sum(i.length for i in manifest.items)
+        starts = [sum(i.length for i in manifest.items[:n]) for n in range(len(manifest.items))]
+        asked = [
+            m.RequestedItem(n, i.lfn, starts[n], i.length, i.version) for n, i in enumerate(manifest.items) if i.length
+        ]
+        ranges, until_ms = Ranges([(0, total)]), START_MS + 20_000
+        if total:
+            request = m.ChunksRequested(name, destination, A, request_no, 1, "log", tuple(asked), ranges, until_ms)
+            self.workers[destination.site].say(request)
+            self.planes[A].say(m.ChunksServed(name, A, destination, request_no, ranges, total))
+        return total
 
     def report(self, name: ManifestId, site: Site, state: str) -> None:
         self.workers[site].say(m.TransferReported(name.intent, name, site, 1, state, 0, 0, 0, 0, 5, Text("")))

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from streams.auditing.replaying import EXIT_BROKEN, EXIT_CLEAN, audit
 from streams.cli.audit import audit as command
 from streams.core import records as m
+from streams.core import topics
 from streams.core.ledger.findings import Judgement, LogPosition, Severity
 from streams.core.ledger.stale import Staleness
 from streams.core.names import ManifestId, Text
@@ -141,3 +142,31 @@ def test_the_command_tells_a_note_or_a_finding(stage: Build) -> None:
     (words,) = [f["words"] for f in json.loads(shown.stdout)["findings"]]
     assert "since 2023-11-14T22:1" in words
     assert CliRunner().invoke(command, ["--stale", "1000000000"], obj=at.settings).exit_code == EXIT_CLEAN
+
+
+def test_an_open_transfer_without_news_beside_one_that_has_some() -> None:
+    """Its intent is not silent, and no word is of it."""
+
+    def half(world: Federation) -> None:
+        body = world.ask(1, B)
+        world.decide(body)
+        first, second = world.write(body, (item("a", 100),), (item("b", 100),))
+        world.workers[B].say(m.TransferPlanned(first.manifest, B, 1, 5, None, (), first))
+        name = first.manifest
+        world.workers[B].say(
+            m.TransferReported(body.intent, name, B, 1, "planned", 0, 100, 0, 0, 1, Text(f"{A} to answer request 7"))
+        )
+        world.clock_ms += HOUR_MS
+        world.transfer(second, B)
+
+    world = of(half)
+    place = world.where(B, topics.REPORTS)[0]
+    told = [f for f in judged(world, HOUR_MS + HOUR_MS // 2, is_finding=True).broken if "heard of it" in f.words]
+    (finding,) = told
+    assert finding.words.startswith(f"{A}.00000000-0000-0000-0000-000000000001.0.0 at {B} is open and nothing has been")
+    assert f"the last was TransferReported, and it waits for {A} to answer request 7" in finding.words
+    assert finding.records == (place,)
+    later = judged(world, 3 * HOUR_MS, is_finding=True).broken
+    assert [f.words.split(" is open")[0] for f in later if "heard of it" in f.words] == [
+        "T1_A.00000000-0000-0000-0000-000000000001"
+    ], "silent as a whole, it is told once"

@@ -74,6 +74,11 @@ def disk(at: Stage, site: Site) -> Path:
     return storage / "store"
 
 
+def filled(store: Path) -> None:
+    for name, content in CONTENTS.items():
+        (store / name).write_bytes(content)
+
+
 def held(site: Site, **contents: bytes) -> m.FilesHeld:
     files = (m.HeldFile(Lfn(f"/store/{name}"), BLOCK, len(c), adler(c), "") for name, c in contents.items())
     return m.FilesHeld(DATASET, site, tuple(files))
@@ -93,16 +98,16 @@ def brought(world: Federation, number: int, names: tuple[str, ...] = ("a", "b", 
 def delivered(at: Stage, *then: m.Message) -> Path:
     """A's files, registered there, have come to B by a transfer; both disks are here. `then`: what B says more."""
     world = Federation()
-    world.workers[A].say(held(A, **CONTENTS))
+    world.cli.say(held(A, **CONTENTS))
     world.transfer(brought(world, 1), B)
+    registrar = world.writer(B, "register", "cli")
     for fact in then:
-        world.workers[B].say(fact)
+        registrar.say(fact)
     world.close()
     world.mirror()
     at.play(world)
     for store in (disk(at, A), disk(at, B)):
-        for name, content in CONTENTS.items():
-            (store / name).write_bytes(content)
+        filled(store)
     return at.settings.state / B / "storage" / "store"
 
 
@@ -110,8 +115,9 @@ def say(at: Stage, *facts: m.Message) -> None:
     """B says more, as of now."""
     world = Federation()
     world.logs.clear()
+    registrar = world.writer(B, "register", "cli")
     for fact in facts:
-        world.workers[B].say(fact)
+        registrar.say(fact)
     at.play(world)
 
 
@@ -322,7 +328,7 @@ def test_what_an_open_transfer_lands_is_not_dark(stage: Build) -> None:
     world.mirror()
     at.play(world)
     store = disk(at, B)
-    disk(at, A)
+    filled(disk(at, A))
     parts = [store / f".t2g-{part_tag(manifest.manifest, 1, 3)}.{kind}" for kind in ("part", "final.part")]
     for path in (*parts, store / "a"):
         path.write_bytes(b"hello")
@@ -423,7 +429,7 @@ def test_what_an_open_transfer_lands_by_path_rules_is_not_dark(stage: Build) -> 
     world.mirror()
     at.play(world)
     root = disk(at, B).parent
-    disk(at, A)
+    filled(disk(at, A))
     ruled(at, B, root)
     (root / "kept").mkdir()
     for name in (f".t2g-{part_tag(manifest.manifest, 1, 3)}.part", "a"):

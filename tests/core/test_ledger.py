@@ -10,9 +10,10 @@ import pytest
 from streams import wire
 from streams.core import records as m
 from streams.core import topics
+from streams.core.ledger.digests import sha256_of
 from streams.core.ledger.findings import Invariant, Judgement, LogPosition, Severity
 from streams.core.manifest import digest
-from streams.core.names import Destination, IntentId, ManifestId, Site, Text
+from streams.core.names import Destination, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges
 from tests.audit.history import (
     LATER_MS,
@@ -229,6 +230,7 @@ def test_sealed_items_that_no_plane_sealed_are_a_lie() -> None:
     world.decide(body)
     (manifest,) = world.write(body, (item("a", 100), item("b", 200)))
     world.planes[B].say(m.PartOpened(manifest.manifest, 1, "disk", EMPTY))
+    world.bring(manifest, B)
     world.planes[B].say(m.TransferProgress(manifest.manifest, B, 1, "disk", Ranges([(0, 100)]), Ranges.of(0)))
     world.complete(manifest, B, Ranges([(0, 2)]))
     world.close()
@@ -327,7 +329,12 @@ def test_a_file_held_that_differs_from_its_item(change: dict[str, object], words
     world.forge(place, replace(held, files=(replace(held.files[0], **change),)))  # type: ignore[arg-type]
     world.close()
     world.mirror()
-    assert only(world.judge(), I2, words)[0] == place
+    broken = world.judge().broken
+    (finding,) = (f for f in broken if f.invariant is I2)
+    assert words in finding.words
+    assert finding.records[0] == place
+    contents = [f for f in broken if f is not finding]  # what A holds under the name is another content
+    assert [f.invariant for f in contents] == ([] if "lfn" in change else [I4])
 
 
 def test_a_missing_manifest_and_a_broken_chain() -> None:
@@ -475,6 +482,8 @@ def test_progress_of_an_older_attempt_is_noted_not_broken() -> None:
     progress = world.decoded(*world.records(B, topics.CHUNK_EVENTS)[0]).message
     assert isinstance(progress, m.TransferProgress)
     late = world.writer(B, "late", "plane")
+    for attempt in (2, 3):
+        late.say(m.PartOpened(progress.manifest, attempt, "disk", EMPTY))
     late.say(replace(progress, attempt=3))
     place = late.say(replace(progress, attempt=2))
     judgement = world.judge()
@@ -524,6 +533,7 @@ def test_a_forged_header_does_not_cost_memory() -> None:
 
 
 def growing(world: Federation, number: int = 7) -> m.TransferIntent:
+    world.register(item(f"grown-{name}", 100) for name in "abcdz")
     body = replace(body_of(IntentId(f"{A}.{UUID(int=number)}"), B), open=True)
     world.cli.say(body)
     world.decide(body)
@@ -534,7 +544,7 @@ def manifest_of(
     body: m.TransferIntent, no: int, before: m.ManifestWritten | None, *names: str, last: bool = False
 ) -> m.ManifestWritten:
     prev = "" if before is None else digest(before)
-    items = tuple(item(name, 100) for name in names)
+    items = tuple(item(f"grown-{name}", 100) for name in names)
     return m.ManifestWritten(body.intent, A, 0, no, prev, str(no), m.Unit.BYTES, items, last)
 
 
@@ -585,3 +595,21 @@ def test_a_chain_that_nothing_continues_is_named() -> None:
     world.mirror()
     judgement = world.judge()
     assert any("does not continue the digest" in words for _, words in found(judgement)), found(judgement)
+
+
+def test_the_ledger_s_own_digest_is_that_of_the_machines() -> None:
+    """Computed apart, so that a fault in one shows: over every field that either takes in."""
+    whole = healthy()
+    place = whole.where(A, topics.MANIFESTS)[1]
+    first = whole.decoded(place, whole.at(place)).message
+    assert isinstance(first, m.ManifestWritten)
+    part = replace(first.items[0], target=Lfn("/store/t"), selection="objects:h*", adler32=None, others=())
+    variants = [
+        first,
+        replace(first, source=B, source_no=3, no=9, prev_sha256="e" * 64, unit=m.Unit.ENTRIES, last=False),
+        replace(first, cursor="else", items=(part,)),
+        replace(first, items=tuple(replace(one, length=7, bytes=8, version="v/2", holder=B) for one in first.items)),
+        replace(first, items=()),
+    ]
+    assert len({sha256_of(one) for one in variants}) == len(variants)
+    assert [sha256_of(one) for one in variants] == [digest(one) for one in variants]

@@ -35,6 +35,7 @@ def asked(world: Federation, *destinations: Destination) -> m.ManifestWritten:
     world.forge(place, body)
     world.decide(body)
     manifest = m.ManifestWritten(body.intent, A, 0, 0, "", "", m.Unit.ENTRIES, (entries("a"), entries("b")), True)
+    world.register(manifest.items)
     world.planes[A].say(manifest)
     return manifest
 
@@ -49,6 +50,7 @@ def land(world: Federation, manifest: m.ManifestWritten, done: m.CompletionRecor
     name, worker, plane = manifest.manifest, world.workers[B], world.planes[B]
     worker.say(m.TransferPlanned(name, B, 1, 5, None, (), False, manifest))
     plane.say(m.PartOpened(name, 1, "disk", EMPTY))
+    world.bring(manifest, B)
     plane.say(m.TransferProgress(name, B, 1, "disk", Ranges([(0, 200)]), BOTH, (), LANDED))
     files = tuple(
         m.HeldFile(item.target, item.block, one.bytes, one.adler32, "", item.lfn, item.selection)
@@ -64,6 +66,7 @@ def read(world: Federation, manifest: m.ManifestWritten, upto: int) -> None:
     """A consumer's way: its progress and its last word, no files and no closing."""
     writer = world.writer(Site(READER.site), "stream-1", "consumer")
     sealed = Ranges([(0, upto)])
+    world.bring(manifest, READER)
     writer.say(m.TransferProgress(manifest.manifest, READER, 1, "stream", Ranges([(0, upto * 100)]), sealed))
     writer.say(completion(manifest, READER, bytes=2000, landed=()))
 
@@ -123,6 +126,20 @@ def test_a_consumer_s_bytes_are_those_of_the_manifest() -> None:
     world = Federation()
     manifest = asked(world, READER)
     writer = world.writer(Site(READER.site), "stream-1", "consumer")
+    world.bring(manifest, READER)
     writer.say(m.TransferProgress(manifest.manifest, READER, 1, "stream", Ranges([(0, 200)]), BOTH))
     writer.say(completion(manifest, READER, bytes=1999, landed=()))
     only(judged(world), I1, "it says 1999 bytes, its sealed items have 2000")
+
+
+def test_what_landed_is_held_to_the_word_of_its_plane() -> None:
+    """Completion and replica agree with each other, and with nothing that the plane said."""
+    world = Federation()
+    manifest = asked(world, B)
+    lie = (m.Landed(0, 111, Adler32("0000cccc")), LANDED[1])
+    land(world, manifest, completion(manifest, B, landed=lie), lie)
+    judgement = judged(world)
+    only(judgement, I2, "item 0 landed with 111 bytes and adler32 0000cccc, its plane said 111 bytes and 0000aaaa")
+    plane = world.where(B, topics.CHUNK_EVENTS, lambda said: isinstance(said, m.TransferProgress))
+    replica = world.where(B, topics.REPLICAS)
+    assert judgement.broken[0].records == (*world.where(B, topics.COMPLETIONS), *plane, *replica)

@@ -33,6 +33,10 @@ def held(
     return m.FilesHeld(dataset, site, (file,), manifest)
 
 
+def registrar(world: Federation, site: Site) -> Writer:
+    return world.writer(site, "register", "cli")
+
+
 def announced(release: int) -> Federation:
     """A healthy federation whose workers announce that release again, with their last numbers."""
     world = healthy()
@@ -157,9 +161,9 @@ OTHER = Dataset("/P/R/OTHER")
 def test_one_name_with_two_contents_names_both_records() -> None:
     for lie in (held(DATASET, B, size=6), held(OTHER, A, adler="0000000b"), held(OTHER, B, size=9)):
         world = healthy()
-        first = world.workers[A].say(held(DATASET, A))
-        world.workers[B].say(held(DATASET, B, lfn="/store/y"))
-        other = world.workers[lie.site].say(lie)
+        first = registrar(world, A).say(held(DATASET, A))
+        registrar(world, B).say(held(DATASET, B, lfn="/store/y"))
+        other = registrar(world, lie.site).say(lie)
         world.mirror()
         (finding,) = world.judge().broken
         assert finding.invariant is I4
@@ -169,13 +173,13 @@ def test_one_name_with_two_contents_names_both_records() -> None:
 
 def test_the_last_word_of_each_site_counts() -> None:
     world = healthy()
-    world.workers[A].say(held(DATASET, A, size=4))
-    world.workers[A].say(held(DATASET, A))  # registered anew
-    world.workers[B].say(held(DATASET, B, size=7))
-    world.workers[B].say(m.FilesLost(DATASET, B, (Lfn("/store/x"),), WHY))
+    registrar(world, A).say(held(DATASET, A, size=4))
+    registrar(world, A).say(held(DATASET, A))  # registered anew
+    registrar(world, B).say(held(DATASET, B, size=7))
+    registrar(world, B).say(m.FilesLost(DATASET, B, (Lfn("/store/x"),), WHY))
     world.mirror()
     assert broken(world.judge()) == []
-    world.workers[B].say(held(DATASET, B, size=7))
+    registrar(world, B).say(held(DATASET, B, size=7))
     world.mirror()
     assert [i for i, _ in broken(world.judge())] == [I4]
 
@@ -203,7 +207,7 @@ def test_what_was_written_while_the_audit_read_is_no_finding() -> None:
     """The manifest, or what gave up the other content, may stand behind the ends that were noted."""
     nobody = ManifestId.of(IntentId(f"{A}.00000000-0000-0000-0000-000000000077"), 0, 0)
     world = healthy()
-    world.workers[A].say(held(DATASET, A))
+    registrar(world, A).say(held(DATASET, A))
     began_ms = world.clock_ms
     world.workers[B].say(held(DATASET, B, size=9, manifest=nobody))
     world.mirror()

@@ -51,6 +51,7 @@ def _old_attempt(world: Federation) -> None:
     progress = world.decoded(*world.records(B, topics.CHUNK_EVENTS)[0]).message
     assert isinstance(progress, m.TransferProgress)
     late = world.writer(B, "late", "plane")
+    late.say(m.PartOpened(progress.manifest, 3, "disk", EMPTY))
     late.say(replace(progress, attempt=3))
     late.say(replace(progress, attempt=2))
 

@@ -126,6 +126,8 @@ class World:
         """What a site never had, or had spoilt, when it was registered."""
         self.logs: dict[tuple[Site, str, int], list[Record]] = defaultdict(list)
         self.payload: dict[tuple[Site, str, int], list[m.ChunkHeader | m.ChunksOffered]] = defaultdict(list)
+        self.registered: dict[tuple[Site, str, int], int] = defaultdict(int)
+        """The next number of who registers files."""
         self.at_close: dict[IntentId, frozenset[Lfn]] = {}
         """What was listed when an open intent was asked to take no more."""
         self.asked: dict[IntentId, m.TransferIntent] = {}
@@ -154,12 +156,23 @@ class World:
     def register(self, site: Site, file: File, *, on_disk: bool = True, spoilt: bool = False) -> None:
         """A copy that a site says it has; `on_disk`: whether it has one, `spoilt`: whether its bytes are others."""
         self.listed[site, file.lfn] = file
+        self._say_held(site, file)
         if on_disk:
             self.files[site][file.lfn] = file
         if spoilt and file.size and on_disk:
             self.spoilt.add((site, file.lfn))
         if file.lfn not in self.files[site] or (site, file.lfn) in self.spoilt:
             self.lacked.add((site, file.lfn))
+
+    def _say_held(self, site: Site, file: File) -> None:
+        """As who registers it does, who is no part of the site's workers."""
+        block = block_of(file.lfn)
+        said = m.FilesHeld(block.dataset, site, (m.HeldFile(file.lfn, block, file.size, file.adler32, file.version),))
+        framed = wire.framed(said)
+        place = site, framed.topic, topics.partition_of(framed.key, PARTITIONS)
+        origin = m.Origin(site, "register", f"register-{site}", self.registered[place], self.now_ms)
+        self.registered[place] += 1
+        self.logs[place].append(Record(framed.key, framed.value, tuple(wire.headers(framed.cls, origin))))
 
     @cached_property
     def flows(self) -> list[Flow]:
@@ -383,6 +396,7 @@ class SimPlane:
         self.served: set[tuple[object, ...]] = set()
         self.tickets: dict[str, m.ChunksRequested] = {}
         self.stopped: set[ManifestId] = set()
+        self.served_to_tell: list[m.ChunksServed] = []
         world = self.site.world
         self.growing = OpenIntents(
             self.site.name,
@@ -402,6 +416,10 @@ class SimPlane:
 
     def step(self) -> bool:
         try:
+            if self.served_to_tell:  # waits for room, as the plane does
+                self.publisher.send(self.served_to_tell[0])
+                self.served_to_tell.pop(0)
+                return True
             if self.queue:
                 self._obey(self.queue.pop(0))
                 return True
@@ -605,6 +623,7 @@ class SimPlane:
         came = came - part.manifest.line.ranges_of(lacking | away)
         flipped = world.rng.choice(list(items)) if world.chance(0.15) else -1
         part.take(world.spoilt, offer.source, DOOR, offer.request_no, came, flipped)
+        source.plane._is_served(request, came, DOOR)
         for no in lacking.numbers():
             why = source.plane._missing(items[no])
             assert why is not None
@@ -673,10 +692,9 @@ class SimPlane:
             world.fuse()
             partition = topics.partition_of(request.manifest, PARTITIONS)
             world.payload[self.site.name, topics.chunks_to(request.destination.site), partition].append(header)
-        done = m.ChunksServed(
-            request.manifest, self.site.name, request.destination, request.request_no, request.ranges, 0
-        )
-        self.publisher.send(done)
+        gone = Ranges((item.start, item.start + item.length) for item in request.items if item.no in away)
+        sent = request.ranges - gone
+        self._is_served(request, sent, LOG)
 
     def _offer(self, request: m.ChunksRequested) -> None:
         world, here = self.site.world, self.site.name
@@ -690,8 +708,11 @@ class SimPlane:
         world.fuse()
         partition = topics.partition_of(request.manifest, PARTITIONS)
         world.payload[here, topics.chunks_to(request.destination.site), partition].append(offer)
-        told = m.ChunksServed(request.manifest, here, request.destination, request.request_no, EMPTY, 0, DOOR)
-        self.publisher.send(told)
+
+    def _is_served(self, request: m.ChunksRequested, sent: Ranges, plane: str) -> None:
+        here, to, number = self.site.name, request.destination, request.request_no
+        told = m.ChunksServed(request.manifest, here, to, number, sent, sent.size, plane)
+        self.served_to_tell.append(told)
 
     def _missing(self, item: m.RequestedItem) -> m.Reason | None:
         if item.lfn in self.site.world.files[self.site.name]:

@@ -5,17 +5,20 @@
     judge                  Judgement: findings, what waits, what cannot be checked from here
 
 Parts: findings (values) · coverage (what was read) · spans · numbering (numbers and contents) · copies (I7) · journals,
-dead_letters, odd_records (I6) · claims (rows) · transfers, intents (I1, I2, I4) · files (replicas) · clocks · stale
-(open intents without news). Memory: 9 bytes a record, about 7 KB an intent, 24 bytes an item, 24 a replica. The gate
-has checked each record before: whose word it is, and that it does not contradict itself.
+dead_letters, odd_records (I6) · claims, traces, digests (rows) · transfers, intents, decisions (I1, I2, I4) · links,
+landed (I2: bytes) · files, origins (replicas) · clocks · stale (what is open without news). Memory: 9 bytes a record,
+about 8 KB an intent, 24 bytes an item, 28 a replica. The gate has checked each record before: whose word it is, and
+that it does not contradict itself.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from streams.core import records as m
-from streams.core.ledger.claims import Claims, Digest
+from streams.core.ledger.claims import Claims
 from streams.core.ledger.clocks import judge_clocks
 from streams.core.ledger.copies import CopyJudge, GapJudge, Number, Whereabouts, judge_conflicts, wanted
 from streams.core.ledger.coverage import Coverage
@@ -25,11 +28,16 @@ from streams.core.ledger.findings import FindingList, Invariant, Judgement, LogP
 from streams.core.ledger.intents import IntentJudge
 from streams.core.ledger.journals import GRACE_MS, Journal, PartitionId, Reached, RefusedRecord
 from streams.core.ledger.journals import judge as judge_journal
+from streams.core.ledger.links import LinkJudge, Lives
 from streams.core.ledger.numbering import LastAnnounced, Stream, StreamId
 from streams.core.ledger.odd_records import OddRecords
+from streams.core.ledger.origins import OriginJudge
 from streams.core.ledger.stale import Staleness
-from streams.core.names import Site
+from streams.core.names import ManifestId, Site
 from streams.core.topics import split
+
+_BY_PLANES = m.ChunksServed | m.PartOpened | m.PartLost | m.ManifestWritten
+"""Facts that only planes write, and no process beside them."""
 
 
 class Ledger:
@@ -38,7 +46,6 @@ class Ledger:
     def __init__(
         self,
         sites: Iterable[Site],
-        digest: Digest,
         *,
         partitions: int,
         read: Iterable[Site] | None = None,
@@ -48,7 +55,8 @@ class Ledger:
         self._sites = frozenset(sites)
         self._coverage = Coverage(self._sites if read is None else read)
         self._copies = CopyJudge(self._sites, auditors, self._coverage)
-        self._claims = Claims(digest)
+        self._claims = Claims()
+        self._lives = Lives()
         self._journals: dict[PartitionId, Journal] = {}
         self._streams: dict[StreamId, Stream] = {}
         self._closed: set[tuple[Site, str]] = set()
@@ -57,6 +65,7 @@ class Ledger:
         self._odd_records = OddRecords(partitions)
         self._replicas = ReplicaJudge()
         self._releases: dict[tuple[Site, str], int] = {}
+        self._roles: dict[tuple[Site, str], str] = {}
         self._alive_ms: dict[Site, int] = {}
         self._wanted: frozenset[Number] = frozenset()
         self._where = Whereabouts()
@@ -86,12 +95,14 @@ class Ledger:
         is_first = self._stand(journal, stream, origin.seq)
         if is_new or journal.is_original:
             stream.date(place, origin.at_ms, logged_ms)
-            self._claims.fold(place, origin, message, content, logged_ms)
+            self._claims.fold(place, origin, message, content, logged_ms, journal.is_original)
             if isinstance(message, m.SiteAnnounced):
                 self._announced(place, origin, message, logged_ms)
                 self._releases[message.site, message.incarnation] = self._release if release is None else release
             elif isinstance(message, m.FilesHeld | m.FilesLost):
-                self._replicas.hear(place, origin.at_ms, message)
+                self._replicas.hear(place, origin, message)
+            elif isinstance(message, _BY_PLANES):
+                self._lives.saw(origin.site, origin.writer, origin.at_ms)
         if journal.is_original:
             journal.date(place, logged_ms)
             how = journal.judge_class(message, content)
@@ -214,15 +225,26 @@ class Ledger:
                 how = "not read whole" if site in self._coverage.read else "not read"
                 findings.cannot(invariant, f"journals of {site}: {how}")
         staleness = staleness or Staleness()
-        intents = IntentJudge(self._sites, whole, reached, findings, now_ms, staleness)
+        otherwise = partial(self._came_otherwise, {})
+        links = LinkJudge(self._sites, whole, self._claims.sites, self._lives, otherwise, findings)
+        intents = IntentJudge(self._sites, whole, reached, findings, now_ms, staleness, links)
         counts = intents.judge_all(self._claims)
         partitions = self._judge_journals(intents.contradicting, reached, findings)
         self._dead_letters.judge(self._journals, self._claims, self._releases, now_ms - GRACE_MS, findings)
         self._replicas.judge(self._claims, whole, whole == self._sites, findings)
+        OriginJudge(self._replicas, self._roles, whole, findings).judge(self._claims)
         judge_clocks(self._streams.values(), self._journals.values(), findings)
         self._odd_records.judge(self._coverage.read, findings)
         self._judge_streams(now_ms, findings)
         return findings.close(partitions, counts)
+
+    def _came_otherwise(self, seals: dict[Site, Counter[int]], site: Site, name: int, manifest: ManifestId) -> bool:
+        """Whether the site has a file of this name (a hash) by another record than those of the transfer."""
+        if self._replicas.has(site, name, manifest):
+            return True
+        if site not in seals:
+            seals[site] = self._claims.seals_of(site)
+        return seals[site][name] > 1
 
     def _judge_journals(
         self, contradicting: Mapping[LogPosition, RefusedRecord], reached: Reached, findings: FindingList
@@ -244,6 +266,9 @@ class Ledger:
             judge_conflicts(stream, self._where, findings)
 
     def _announced(self, place: LogPosition, origin: m.Origin, message: m.SiteAnnounced, logged_ms: int) -> None:
+        self._roles[message.site, message.incarnation] = message.role
+        if message.role == "plane":
+            self._lives.saw(message.site, message.writer, origin.at_ms)
         if message.role == "worker":  # somebody reads the journals of this site
             self._alive_ms[origin.site] = max(logged_ms, self._alive_ms.get(origin.site, 0))
         for last in message.sequences:

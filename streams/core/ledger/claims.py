@@ -7,18 +7,18 @@ and for a manifest's items 24 bytes each, so that a million files fit beside eac
 from __future__ import annotations
 
 from array import array
-from collections import defaultdict
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from itertools import accumulate
+from typing import Generic, TypeVar, get_args
 
 from streams.core import records as m
+from streams.core.ledger.digests import sha256_of
 from streams.core.ledger.findings import LogPosition
+from streams.core.ledger.traces import SiteNumbers, Step, Trace
 from streams.core.names import Destination, IntentId, ManifestId, Site
 from streams.core.ranges import EMPTY, Ranges
-
-Digest = Callable[[m.ManifestWritten], str]
-"""sha256 (hex) of a manifest's meaning; given from outside, since the ledger imports none of what it judges."""
 
 T = TypeVar("T")
 VARIANTS_MAX = 8
@@ -129,7 +129,11 @@ def name_hash(name: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ManifestClaim:
-    """What the audit keeps of a ManifestWritten. `lacking`: items with a reason, which can never arrive."""
+    """What the audit keeps of a ManifestWritten. `lacking`: items with a reason, which can never arrive.
+
+    `files`: what lands. `lengths`: of the items on the manifest's line. `lfns`: names of what is read, as hashes.
+    `holders`: who holds which items first, `others`: who else.
+    """
 
     source: Site
     sha256: str
@@ -138,10 +142,19 @@ class ManifestClaim:
     files: Files
     lacking: Ranges
     in_entries: bool = False
+    lengths: array[int] = field(default_factory=lambda: array("Q"))
+    lfns: array[int] = field(default_factory=lambda: array("Q"))
+    holders: tuple[tuple[Site, Ranges], ...] = ()
+    others: tuple[tuple[Site, Ranges], ...] = ()
 
     @property
     def items(self) -> int:
         return len(self.files.names)
+
+    @property
+    def starts(self) -> list[int]:
+        """Where each item begins on the line, and where the line ends."""
+        return list(accumulate(self.lengths, initial=0))
 
     def bytes_of(self, items: Ranges) -> int:
         """Sum of the sizes of `items`, those past the end left out."""
@@ -156,6 +169,7 @@ class DecisionClaim:
     source: Site | None
     source_no: int
     body: m.TransferIntent
+    priority: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,22 +195,85 @@ class ReportClaim:
     waits_for: str
 
 
+@dataclass(frozen=True, slots=True)
+class LandedWord:
+    """What a plane said of the files that items became, as far as no record said it before: three numbers an item."""
+
+    place: LogPosition
+    items: array[int]
+    """Item, bytes, adler32."""
+
+
 @dataclass(slots=True)
 class TransferClaims:
-    """A manifest at one destination. `evidence`: items that planes said are sealed or present."""
+    """A manifest at one destination. `evidence`: items that planes said are sealed or present.
+
+    Of what follows `report` all is of originals only. `present`: items that planes found there; `verified`: positions
+    that they told of; `attempts`: those that were opened; `told`: those of which anything was told.
+    """
 
     completions: Words[m.CompletionRecord] = field(default_factory=Words)
     closed: Words[m.CompletionRecord] = field(default_factory=Words)
     held: Words[Files] = field(default_factory=lambda: Words(HELD_MAX))
     planned: LogPosition | None = None
+    heard: LastHeard | None = None
     evidence: Ranges = EMPTY
     report: ReportClaim | None = None
+    present: Ranges = EMPTY
+    verified: Ranges = EMPTY
+    sealed: Ranges = EMPTY
+    attempts: Ranges = EMPTY
+    told: Ranges = EMPTY
+    trace: Trace | None = None
+    landed: list[LandedWord] | None = None
+
+    def traced(self) -> Trace:
+        if self.trace is None:
+            self.trace = Trace()
+        return self.trace
 
 
 @dataclass(slots=True)
 class ManifestClaims:
     written: Words[ManifestClaim] = field(default_factory=Words)
     transfers: defaultdict[Destination, TransferClaims] = field(default_factory=lambda: defaultdict(TransferClaims))
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """The last IntentAsked of its kind in its partition, of originals only. `priority`: where that is asked for."""
+
+    place: LogPosition
+    at_ms: int
+    priority: int | None = None
+
+
+@dataclass(slots=True)
+class Askings:
+    """What somebody asked of an intent later."""
+
+    cancel: Asking | None = None
+    close: Asking | None = None
+    priority: Asking | None = None
+    priorities: set[int] = field(default_factory=set)
+    """All that were asked for, in copies too."""
+    kinds: set[m.Asked] = field(default_factory=set)
+    """What was asked for, in copies too."""
+
+    def add(self, message: m.IntentAsked, place: LogPosition, at_ms: int, is_original: bool) -> None:
+        self.kinds.add(message.asked)
+        if message.priority is not None:
+            self.priorities.add(message.priority)
+        if not is_original:
+            return
+        asking = Asking(place, at_ms, message.priority)
+        match message.asked:
+            case m.Asked.CANCEL:
+                self.cancel = self.cancel or asking
+            case m.Asked.CLOSE:
+                self.close = self.close or asking
+            case m.Asked.PRIORITY:
+                self.priority = asking
 
 
 @dataclass(slots=True)
@@ -207,17 +284,39 @@ class IntentClaims:
     manifests: dict[tuple[int, int], ManifestClaims] = field(default_factory=dict)
     """By (source_no, no)."""
     heard: LastHeard | None = None
+    askings: Askings | None = None
 
     @property
     def decision(self) -> Claim[DecisionClaim] | None:
         return self.decisions[max(self.decisions)].first if self.decisions else None
 
+    def open_transfers(self) -> Iterator[tuple[int, int, Destination, TransferClaims | None]]:
+        """(source_no, no, destination) of the decided chain without a last word; None: nothing was said of it."""
+        if self.decision is None:
+            return
+        decided = self.decision.word
+        for (source_no, no), manifest in sorted(self.manifests.items()):
+            for destination in decided.body.destinations if source_no == decided.source_no else ():
+                transfer = manifest.transfers.get(destination)
+                if transfer is None or not transfer.completions:
+                    yield source_no, no, destination, transfer
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether the last manifest of the decided chain is written."""
+        decision = self.decision
+        return decision is not None and any(
+            said.word.last
+            for (source_no, _), manifest in self.manifests.items()
+            if source_no == decision.word.source_no and (said := manifest.written.first) is not None
+        )
+
 
 class Claims:
-    def __init__(self, digest: Digest) -> None:
+    def __init__(self) -> None:
         self.intents: defaultdict[IntentId, IntentClaims] = defaultdict(IntentClaims)
+        self.sites = SiteNumbers()
         self._manifests: dict[ManifestId, ManifestClaims] = {}
-        self._digest = digest
 
     def manifest(self, manifest: ManifestId) -> ManifestClaims:
         found = self._manifests.get(manifest)
@@ -230,16 +329,40 @@ class Claims:
         """The manifest's row, if anything was said of it."""
         return self._manifests.get(manifest)
 
-    def fold(self, place: LogPosition, origin: m.Origin, message: m.Message, content: int, logged_ms: int) -> None:
+    def seals_of(self, site: Site) -> Counter[int]:
+        """How many transfers say of each name (a hash) that it is sealed or was found at the site."""
+        found: Counter[int] = Counter()
+        for row in self._manifests.values():
+            written = row.written.first
+            if written is None or (transfer := row.transfers.get(site)) is None:
+                continue
+            names = written.word.files.names
+            for start, stop in transfer.evidence:
+                found.update(names[start:stop])
+        return found
+
+    def fold(
+        self,
+        place: LogPosition,
+        origin: m.Origin,
+        message: m.Message,
+        content: int,
+        logged_ms: int,
+        is_original: bool,
+    ) -> None:
         """Enter a fact; the same fact again, from another copy or number, changes nothing but its best proof.
 
-        `logged_ms`: when its log took it.
+        `logged_ms`: when its log took it. `is_original`: it stands where it was written.
         """
         at_ms = origin.at_ms
         if (intent := _intent_of(message)) is not None:
             heard, asked = LastHeard(logged_ms, place, type(message).__name__), self.intents[intent]
             if heard.later(asked.heard):
                 asked.heard = heard
+            if isinstance(message, _OF_TRANSFER):
+                row = self._transfer(message, origin.site)
+                if heard.later(row.heard):
+                    row.heard = heard
         match message:
             case m.TransferReported():
                 row = self.manifest(message.manifest).transfers[message.destination]
@@ -249,9 +372,35 @@ class Claims:
             case m.TransferProgress():
                 row = self.manifest(message.manifest).transfers[message.destination]
                 row.evidence = row.evidence | message.sealed
+                if is_original:
+                    self._told(row, place, message, at_ms)
+                    _landed(row, place, message.landed)
             case m.PartOpened():
                 row = self.manifest(message.manifest).transfers[origin.site]
                 row.evidence = row.evidence | message.present
+                if is_original:
+                    row.present = row.present | message.present
+                    row.attempts = row.attempts | Ranges.of(message.attempt)
+                    _landed(row, place, message.landed)
+            case m.ChunksRequested() if is_original:
+                step = Step.ASKED if message.plane == _LOG else Step.ASKED_OF_DOOR
+                trace, source = self._transfer(message, origin.site).traced(), self.sites.number(message.source)
+                for start, stop in message.ranges:
+                    trace.add(step, source, place, message.request_no, at_ms, start, stop)
+            case m.ChunksServed() if is_original:
+                trace, source = self._transfer(message, origin.site).traced(), self.sites.number(message.source)
+                for start, stop in message.ranges or ((0, 0),):
+                    trace.add(Step.SERVED, source, place, message.request_no, at_ms, start, stop)
+            case m.LeaseExpired() if is_original:
+                trace, source = self._transfer(message, origin.site).traced(), self.sites.number(message.source)
+                trace.add(Step.LAPSED, source, place, message.request_no, at_ms)
+            case m.PartLost() if is_original:
+                trace = self._transfer(message, origin.site).traced()
+                trace.add(Step.LOST, self.sites.number(origin.site), place, message.attempt, at_ms)
+            case m.IntentAsked():
+                asked = self.intents[message.intent]
+                asked.askings = asked.askings or Askings()
+                asked.askings.add(message, place, at_ms, is_original)
             case m.TransferIntent():
                 self.intents[message.intent].bodies.add(content, place, at_ms, lambda: message)
             case m.IntentDecided():
@@ -259,7 +408,7 @@ class Claims:
                 said = asked.decisions.setdefault(message.decision_no, Words())
                 said.add(content, place, at_ms, lambda: _decided(message, asked.bodies))
             case m.ManifestWritten():
-                self.manifest(message.manifest).written.add(content, place, at_ms, lambda: self._written(message))
+                self.manifest(message.manifest).written.add(content, place, at_ms, lambda: _written(message))
             case m.TransferPlanned():
                 row = self.manifest(message.manifest).transfers[message.destination]
                 if row.planned is None or place.rank < row.planned.rank:
@@ -276,16 +425,84 @@ class Claims:
             case _:
                 pass
 
-    def _written(self, message: m.ManifestWritten) -> ManifestClaim:
-        return ManifestClaim(
-            message.source,
-            self._digest(message),
-            message.prev_sha256,
-            message.last,
-            Files.of_items(message.items),
-            Ranges.of(*(n for n, item in enumerate(message.items) if item.reason is not None)),
-            message.unit is m.Unit.ENTRIES,
-        )
+    def _transfer(self, message: _OfTransfer, writer: Site) -> TransferClaims:
+        destination = getattr(message, "destination", None) or writer
+        return self.manifest(message.manifest).transfers[destination]
+
+    def _told(self, row: TransferClaims, place: LogPosition, message: m.TransferProgress, at_ms: int) -> None:
+        """Enter what no progress said before, with the record that says so."""
+        verified, sealed = message.verified - row.verified, message.sealed - row.sealed
+        is_first = message.attempt not in row.told and bool(message.verified or message.sealed)
+        if not (verified or sealed or is_first):
+            return
+        trace, by, attempt = row.traced(), self.sites.number(message.destination.site), message.attempt
+        if is_first:
+            row.told = row.told | Ranges.of(attempt)
+            trace.add(Step.TOLD, by, place, attempt, at_ms)
+        for start, stop in verified:
+            trace.add(Step.VERIFIED, by, place, attempt, at_ms, start, stop)
+        for start, stop in sealed:
+            trace.add(Step.SEALED, by, place, attempt, at_ms, start, stop)
+        row.verified, row.sealed = row.verified | verified, row.sealed | sealed
+
+
+_LOG = "log"
+"""The carrier of which the log itself has the payload."""
+
+_OfTransfer = (
+    m.TransferPlanned
+    | m.TransferDecided
+    | m.PartOpened
+    | m.PartLost
+    | m.LeaseExpired
+    | m.SourceFailed
+    | m.TransferClosed
+    | m.ChunksRequested
+    | m.ChunksServed
+    | m.TransferProgress
+    | m.TransferReported
+    | m.CompletionRecord
+)
+_OF_TRANSFER = get_args(_OfTransfer)
+"""What is heard of a transfer: at its destination, or of it where the record says."""
+
+
+def _landed(row: TransferClaims, place: LogPosition, landed: tuple[m.Landed, ...]) -> None:
+    """Enter what no record said before of what items became."""
+    if not landed:
+        return
+    words = row.landed if row.landed is not None else []
+    known = {tuple(word.items[at : at + 3]) for word in words for at in range(0, len(word.items), 3)}
+    new = [one for one in ((each.item, each.bytes, int(each.adler32, 16)) for each in landed) if one not in known]
+    if new:
+        row.landed = [*words, LandedWord(place, array("Q", [number for one in new for number in one]))]
+
+
+def _written(message: m.ManifestWritten) -> ManifestClaim:
+    items = message.items
+    files = Files.of_items(items)
+    lengths = array("Q", [item.length for item in items])
+    whole = all(item.lfn == item.target for item in items)
+    return ManifestClaim(
+        message.source,
+        sha256_of(message),
+        message.prev_sha256,
+        message.last,
+        files,
+        Ranges.of(*(n for n, item in enumerate(items) if item.reason is not None)),
+        message.unit is m.Unit.ENTRIES,
+        files.bytes if lengths == files.bytes else lengths,
+        files.names if whole else array("Q", [name_hash(item.lfn) for item in items]),
+        _by_site((n, item.holder) for n, item in enumerate(items) if item.holder is not None),
+        _by_site((n, site) for n, item in enumerate(items) for site in item.others),
+    )
+
+
+def _by_site(items: Iterable[tuple[int, Site]]) -> tuple[tuple[Site, Ranges], ...]:
+    found: dict[Site, list[int]] = {}
+    for number, site in items:
+        found.setdefault(site, []).append(number)
+    return tuple((site, Ranges.of(*numbers)) for site, numbers in found.items())
 
 
 def _intent_of(message: m.Message) -> IntentId | None:
@@ -297,4 +514,5 @@ def _intent_of(message: m.Message) -> IntentId | None:
 
 
 def _decided(message: m.IntentDecided, bodies: Words[m.TransferIntent]) -> DecisionClaim:
-    return DecisionClaim(message.verdict, message.source, message.source_no, bodies.shared(message.body))
+    body = bodies.shared(message.body)
+    return DecisionClaim(message.verdict, message.source, message.source_no, body, message.priority)

@@ -1,12 +1,13 @@
 """Replicas over all sites: one name has one content, and each comes from a registration or a transfer.
 
-Names are hashes here: 24 bytes a replica. A second reading gives the names that findings tell.
+Names are hashes here: 28 bytes a replica. A second reading gives the names that findings tell.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Collection, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -22,7 +23,7 @@ _LOST = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class Said:
     """One FilesHeld or FilesLost: its files are those from `start` on."""
 
     place: LogPosition
@@ -31,22 +32,25 @@ class _Said:
     dataset: Dataset
     manifest: ManifestId | None
     start: int
+    incarnation: str
+    is_loss: bool = False
 
 
 class ReplicaJudge:
     """What sites said they hold and gave up, in each journal's order."""
 
     def __init__(self) -> None:
-        self._said: list[_Said] = []
+        self._said: list[Said] = []
         self._names, self._bytes, self._adlers, self._by = array("Q"), array("Q"), array("I"), array("I")
         self._conflicts: list[tuple[int, int]] = []
         """Two files of one name and different contents that stand beside each other."""
         self._more = self._count = 0
+        self._order = array("I")
         self._asked: dict[LogPosition, set[int]] = {}
         self._lfns: dict[int, str] = {}
 
-    def hear(self, place: LogPosition, at_ms: int, message: m.FilesHeld | m.FilesLost) -> None:
-        """The next record of its journal, and when it was written; a copy counts where the original is not read."""
+    def hear(self, place: LogPosition, origin: m.Origin, message: m.FilesHeld | m.FilesLost) -> None:
+        """The next record of its journal, and who wrote it; a copy counts where the original is not read."""
         by, start = len(self._said), len(self._names)
         if isinstance(message, m.FilesHeld):
             manifest = message.manifest
@@ -58,7 +62,10 @@ class ReplicaJudge:
             self._names.extend(name_hash(lfn) for lfn in message.lfns)
             self._bytes.extend([_LOST] * len(message.lfns))
             self._adlers.extend([0] * len(message.lfns))
-        self._said.append(_Said(place, at_ms, message.site, message.dataset, manifest, start))
+        is_loss = isinstance(message, m.FilesLost)
+        self._said.append(
+            Said(place, origin.at_ms, message.site, message.dataset, manifest, start, origin.incarnation, is_loss)
+        )
         self._by.extend([by] * (len(self._names) - len(self._by)))
 
     def asked(self, claims: Claims, read: Collection[Site]) -> Iterator[PartitionId]:
@@ -74,7 +81,7 @@ class ReplicaJudge:
         converted: dict[int, bool] = {}
         names, by = self._names, self._by
         self._count = 0
-        for _, group in groupby(sorted(range(len(names)), key=names.__getitem__), key=names.__getitem__):
+        for _, group in groupby(self.in_order(), key=names.__getitem__):
             self._count += 1
             files = list(group)
             if len(files) == 1:
@@ -84,6 +91,9 @@ class ReplicaJudge:
                 said = self._said[by[file]]
                 if "." in said.place.topic and said.site in read:
                     continue
+                before = last.get((said.site, said.dataset))
+                if before is not None and self._replaces(before, file, claims, converted):
+                    self._conflict(before, file)
                 last[said.site, said.dataset] = file
             standing = sorted(
                 (file for file in last.values() if self._bytes[file] != _LOST),
@@ -92,10 +102,52 @@ class ReplicaJudge:
             other = next((file for file in standing[1:] if self._content(file) != self._content(standing[0])), None)
             if other is None or any(self._is_converted(by[file], claims, converted) for file in standing):
                 continue
-            if len(self._conflicts) < FINDINGS_MAX:
-                self._conflicts.append((standing[0], other))
-            else:
-                self._more += 1
+            self._conflict(standing[0], other)
+
+    def _conflict(self, one: int, other: int) -> None:
+        if len(self._conflicts) < FINDINGS_MAX:
+            self._conflicts.append((one, other))
+        else:
+            self._more += 1
+
+    def _replaces(self, before: int, file: int, claims: Claims, converted: dict[int, bool]) -> bool:
+        """Whether a transfer says it gave a name another content than one before it: a name is given once."""
+        one, other = self._said[self._by[before]].manifest, self._said[self._by[file]].manifest
+        if one is None or other is None or one == other or self._content(before) == self._content(file):
+            return False
+        return not any(self._is_converted(self._by[each], claims, converted) for each in (before, file))
+
+    # what other judges ask
+
+    @property
+    def said(self) -> Sequence[Said]:
+        return self._said
+
+    def in_order(self) -> array[int]:
+        """Numbers of all files by the hash of their name, and of one name in the order in which they were heard."""
+        if len(self._order) != len(self._names):
+            self._order = array("I", sorted(range(len(self._names)), key=self._names.__getitem__))
+        return self._order
+
+    def of_name(self, name: int) -> Iterator[tuple[Said, int, int, bool]]:
+        """(record, bytes, adler32, whether it is held) of each original word on a name, by its hash."""
+        order, names = self.in_order(), self._names
+        at = bisect_left(order, name, key=names.__getitem__)
+        while at < len(order) and names[order[at]] == name:
+            file = order[at]
+            said, (size, adler) = self._said[self._by[file]], self._content(file)
+            if "." not in said.place.topic:
+                yield said, size, adler, size != _LOST
+            at += 1
+
+    def names_of(self, number: int) -> array[int]:
+        """Hashes of the names in the record of this number."""
+        stop = self._said[number + 1].start if number + 1 < len(self._said) else len(self._names)
+        return self._names[self._said[number].start : stop]
+
+    def has(self, site: Site, name: int, manifest: ManifestId) -> bool:
+        """Whether the site says that it holds the name by another record than those of this transfer."""
+        return any(said.site == site and held and said.manifest != manifest for said, _, _, held in self.of_name(name))
 
     def _content(self, file: int) -> tuple[int, int]:
         return self._bytes[file], self._adlers[file]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from streams.core.names import Site
 
 FINDINGS_MAX = 10_000
-"""Findings kept of one invariant; the rest are counted only, so that a ruined log cannot exhaust the memory."""
+"""Findings kept of one invariant, and so many notes; the rest are counted only: a ruined log exhausts no memory."""
 CLOCK_TOLERANCE_MS = 300_000
 """A record dated so much after the auditor's own time was dated by a wrong clock."""
 
@@ -150,7 +150,7 @@ class FindingList:
     found: Counter[Invariant] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
-    _kept: Counter[Invariant] = field(default_factory=Counter)
+    _kept: Counter[tuple[Invariant, Severity]] = field(default_factory=Counter)
     _waiting: Counter[tuple[Invariant, str]] = field(default_factory=Counter)
     _unchecked: Counter[tuple[Invariant, str]] = field(default_factory=Counter)
 
@@ -187,8 +187,9 @@ class FindingList:
         self._unchecked[invariant, words] += count
 
     def _keep(self, finding: Finding) -> None:
-        self._kept[finding.invariant] += 1
-        if self._kept[finding.invariant] <= FINDINGS_MAX:
+        kind = finding.invariant, finding.severity
+        self._kept[kind] += 1
+        if self._kept[kind] <= FINDINGS_MAX:
             self.findings.append(finding)
 
     def close(self, partitions: tuple[PartitionCount, ...], counts: IntentCounts) -> Judgement:

@@ -9,8 +9,10 @@ from collections import Counter
 
 from streams.core import records as m
 from streams.core.ledger.claims import Claim, Claims, IntentClaims, ManifestClaim, ManifestClaims
+from streams.core.ledger.decisions import DecisionJudge
 from streams.core.ledger.findings import FindingList, IntentCounts, Invariant, LogPosition
 from streams.core.ledger.journals import Reached, RefusedRecord
+from streams.core.ledger.links import LinkJudge
 from streams.core.ledger.stale import Staleness, judge_stale
 from streams.core.ledger.transfers import TransferJudge
 from streams.core.names import IntentId, ManifestId, Site
@@ -30,8 +32,10 @@ class IntentJudge:
         findings: FindingList,
         now_ms: int,
         staleness: Staleness,
+        links: LinkJudge,
     ) -> None:
         self._now_ms, self._staleness = now_ms, staleness
+        self._links, self._decisions = links, DecisionJudge(read, reached, findings)
         self._sites, self._read, self._reached, self._findings = sites, read, reached, findings
         self._counts: Counter[str] = Counter()
         self.contradicting: dict[LogPosition, RefusedRecord] = {}
@@ -52,6 +56,7 @@ class IntentJudge:
             for site, transfer in sorted(manifest.transfers.items()):
                 manifest_id = ManifestId.of(intent, source_no, no)
                 TransferJudge(self._sites, self._read, self._findings, manifest_id, site, transfer).judge(row, manifest)
+                self._links.judge(manifest_id, site, transfer, manifest)
                 if (done := transfer.completions.first) is not None:
                     self._counts["completions"] += 1
                     self._counts["files"] += done.word.sealed.size
@@ -61,6 +66,7 @@ class IntentJudge:
         if state not in ("undecided", "refused"):
             self._counts["accepted"] += 1
         grows = state == "open" and self._grows(row)
+        self._decisions.judge(intent, row, state == "open" and not (row.is_listed and self._idle(row)), grows)
         if state == "open":
             self._findings.wait(_I1, "intents that take what comes" if grows else "intents open")
         if state == "undecided" or (state == "open" and not (grows and self._idle(row))):
@@ -68,24 +74,11 @@ class IntentJudge:
 
     def _grows(self, row: IntentClaims) -> bool:
         """Whether it was asked to stay open and its last manifest is not written, which is nobody's fault."""
-        decision = row.decision
-        if decision is None or not decision.word.body.open:
-            return False
-        written = (
-            r.written.first for (source_no, _), r in row.manifests.items() if source_no == decision.word.source_no
-        )
-        return not any(said is not None and said.word.last for said in written)
+        return row.decision is not None and row.decision.word.body.open and not row.is_listed
 
     def _idle(self, row: IntentClaims) -> bool:
         """Whether all that it has taken so far has ended."""
-        decision = row.decision
-        assert decision is not None
-        return all(
-            (transfer := manifest.transfers.get(site)) is not None and bool(transfer.completions)
-            for (source_no, _), manifest in row.manifests.items()
-            if source_no == decision.word.source_no
-            for site in decision.word.body.destinations
-        )
+        return next(row.open_transfers(), None) is None
 
     def _bodies(self, intent: IntentId, row: IntentClaims) -> None:
         """Whether what was decided was asked, and who lost when two bodies were asked under one id."""

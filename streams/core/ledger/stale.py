@@ -1,4 +1,4 @@
-"""Open intents of which nothing has been heard for long: since when, what was heard last, and what they wait for.
+"""Open intents and transfers of which nothing was heard for long: since when, what was last, and what they wait for.
 
 Times are those of the log, never the words of a writer. One that waits for its user is not looked at.
 """
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streams.core.ledger.claims import IntentClaims
+from streams.core.ledger.claims import IntentClaims, LastHeard, TransferClaims
 from streams.core.ledger.findings import FindingList, Invariant
-from streams.core.names import IntentId
+from streams.core.names import IntentId, ManifestId
 
 _NAMED_MAX = 3
 """Transfers whose wait is told."""
@@ -24,16 +24,44 @@ class Staleness:
 
 
 def judge_stale(intent: IntentId, row: IntentClaims, now_ms: int, staleness: Staleness, findings: FindingList) -> None:
-    """Of an intent that is open or undecided."""
+    """Of an intent that is open or undecided; where it has news itself, of each open transfer that has none."""
     heard = row.heard
-    if heard is None or now_ms - findings.past(heard.logged_ms) < staleness.after_ms:
+    if heard is None:
         return
-    age = f"({(now_ms - heard.logged_ms) // 60_000} min)" if heard.logged_ms <= now_ms else "(by a wrong clock)"
-    words = (
-        f"{intent} is open and nothing has been heard of it since {findings.moment(heard.logged_ms)} "
-        f"{age}; the last was {heard.kind}, and it waits for {_waits_for(intent, row)}"
-    )
+    if not _is_silent(heard, now_ms, staleness, findings):
+        _judge_transfers(intent, row, now_ms, staleness, findings)
+        return
+    words = f"{intent} is open and {_since(heard, now_ms, findings)}, and it waits for {_waits_for(intent, row)}"
     (findings.find if staleness.is_finding else findings.note)(Invariant.CONSERVATION, words, heard.place)
+
+
+def _judge_transfers(
+    intent: IntentId, row: IntentClaims, now_ms: int, staleness: Staleness, findings: FindingList
+) -> None:
+    tell = findings.find if staleness.is_finding else findings.note
+    for source_no, no, destination, transfer in row.open_transfers():
+        heard = None if transfer is None else transfer.heard
+        if heard is not None and _is_silent(heard, now_ms, staleness, findings):
+            words = (
+                f"{ManifestId.of(intent, source_no, no)} at {destination} is open and "
+                f"{_since(heard, now_ms, findings)}, and it waits for {_wait_of(transfer)}"
+            )
+            tell(Invariant.CONSERVATION, words, heard.place)
+
+
+def _is_silent(heard: LastHeard, now_ms: int, staleness: Staleness, findings: FindingList) -> bool:
+    return now_ms - findings.past(heard.logged_ms) >= staleness.after_ms
+
+
+def _since(heard: LastHeard, now_ms: int, findings: FindingList) -> str:
+    age = f"({(now_ms - heard.logged_ms) // 60_000} min)" if heard.logged_ms <= now_ms else "(by a wrong clock)"
+    since = findings.moment(heard.logged_ms)
+    return f"nothing has been heard of it since {since} {age}; the last was {heard.kind}"
+
+
+def _wait_of(transfer: TransferClaims | None) -> str:
+    told = transfer.report.waits_for if transfer is not None and transfer.report is not None else ""
+    return "its plan" if transfer is None or transfer.planned is None else told or "an end it has not told of"
 
 
 def _waits_for(intent: IntentId, row: IntentClaims) -> str:
@@ -41,21 +69,11 @@ def _waits_for(intent: IntentId, row: IntentClaims) -> str:
     decision = row.decision
     if decision is None:
         return f"the decision of {intent.home}"
-    said: list[str] = []
-    more = 0
-    for (source_no, no), manifest in sorted(row.manifests.items()):
-        if source_no != decision.word.source_no:
-            continue
-        for destination in decision.word.body.destinations:
-            transfer = manifest.transfers.get(destination)
-            if transfer is not None and transfer.completions:
-                continue
-            if len(said) == _NAMED_MAX:
-                more += 1
-                continue
-            told = transfer.report.waits_for if transfer is not None and transfer.report is not None else ""
-            what = "its plan" if transfer is None or transfer.planned is None else told or "an end it has not told of"
-            said.append(f"{what} (manifest {no} at {destination})")
+    said = [
+        f"{_wait_of(transfer)} (manifest {no} at {destination})"
+        for _, no, destination, transfer in row.open_transfers()
+    ]
     if not said:
         return f"the manifests of {decision.word.source}"
-    return ", ".join(said) + (f" and {more} more" if more else "")
+    more = len(said) - _NAMED_MAX
+    return ", ".join(said[:_NAMED_MAX]) + (f" and {more} more" if more > 0 else "")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from streams.core import records as m
 from streams.core.ledger.claims import Claim, Files, IntentClaims, ManifestClaim, ManifestClaims, TransferClaims
 from streams.core.ledger.findings import FindingList, Invariant
+from streams.core.ledger.landed import judge_landed
 from streams.core.names import Destination, ManifestId, Site
 from streams.core.ranges import EMPTY, Ranges
 
@@ -32,12 +33,15 @@ class TransferJudge:
         self._one_effect()
         if completion is None:
             self._unfinished()
+            self._meant_for(intent)
         else:
             self._decided(intent, written, completion)
             self._adds_up(completion, row.written.ranked)
             self._evidence(completion)
             if not self.site.consumer:  # which is its own last word, and keeps no files
                 self._closed(completion)
+                if self.site.site in self.read:
+                    judge_landed(self.manifest, self.site, self.transfer, completion, self.findings)
         if written is not None and not self.site.consumer:
             self._catalogue(written, completion)
 
@@ -60,6 +64,18 @@ class TransferJudge:
         self.findings.check(_I1)
         words = f"{self.manifest} closed at {self.site} as {closed.word.ended}, but its completion is nowhere"
         self.findings.miss(_I1, words, closed.at_ms, closed.place)
+
+    def _meant_for(self, intent: IntentClaims) -> None:
+        """Work for who is no destination of the intent, before any completion says so."""
+        heard = self.transfer.heard
+        accepted = [
+            d for words in intent.decisions.values() for d in words.ranked if d.word.verdict is not m.Verdict.REFUSED
+        ]
+        if heard is None or not accepted or self.manifest.intent.home not in self.read:
+            return
+        if all(self.site not in d.word.body.destinations for d in accepted):
+            words = f"{heard.kind} of {self.manifest} at {self.site}, which is no destination of its intent"
+            self.findings.find(_I4, words, heard.place, accepted[0].place)
 
     def _decided(
         self, intent: IntentClaims, written: Claim[ManifestClaim] | None, completion: Claim[m.CompletionRecord]
@@ -169,6 +185,9 @@ class TransferJudge:
                 what = f"items {_some(extra)} of {self.manifest} are held at {self.site}"
                 words = f"{what}, its completion does not list them"
                 self.findings.find(_I2, words, held.place, completion.place)
+            elif completion is None and self.site.site in self.read and (extra := here - self.transfer.evidence):
+                words = f"items {_some(extra)} of {self.manifest} are held at {self.site}, no plane sealed them"
+                self.findings.miss(_I2, words, held.at_ms, held.place)
         if completion is not None and self.transfer.closed and self.site in self.read:
             untold = completion.word.sealed - told - _without_adler(items)
             if untold:

@@ -19,8 +19,10 @@ from streams.auditing.disks import disks_reachable
 from streams.auditing.storage import StorageTally, check_storage
 from streams.core import records as m
 from streams.core.ledger import Ledger
+from streams.core.ledger.cuts import digest_of
 from streams.core.ledger.findings import FindingList, Invariant, Judgement, LogPosition
 from streams.core.ledger.stale import Staleness
+from streams.core.ledger.trees import leaf_of
 from streams.core.names import Site
 from streams.core.sampling import Sample
 from streams.errors import Transfer2goError, WireError
@@ -53,6 +55,8 @@ class AuditReport:
     """Whether notes count as findings."""
     disks_unread: tuple[Site, ...] = ()
     """Sites whose disks are in reach and were not asked for."""
+    digest: str = ""
+    """Of all that was read, as `audit digest` tells it."""
 
     @property
     def is_complete(self) -> bool:
@@ -113,6 +117,7 @@ def audit(
         left_out=tuple(site for site in settings.registry.names if site not in chosen),
         strict=strict,
         disks_unread=() if storage else tuple(disks_reachable(settings, chosen)),
+        digest=digest_of(reading.ledger.roots()),
     )
 
 
@@ -221,7 +226,7 @@ class _Reading:
             return
         self.records += 1
         headers = record.headers or ()
-        whole = hash((record.key, record.value, *headers))
+        whole = leaf_of(record.key, record.value, headers)
         if "." in place.topic:
             known = origin_of(headers)
             if known is not None and self.ledger.copy(place, known, whole):

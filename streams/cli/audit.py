@@ -15,7 +15,7 @@ import click
 
 from streams.auditing.replaying import EXIT_CLEAN, STALE_S, AuditReport
 from streams.auditing.replaying import audit as run_audit
-from streams.cli import audit_storage, piped
+from streams.cli import audit_digest, audit_storage, piped
 from streams.cli.command import ActingNoun, acting_settings, json_option, leave
 from streams.cli.screen import duration, put, put_json, say, size, table
 from streams.core.ledger.findings import Invariant, PartitionCount, Remark
@@ -81,6 +81,7 @@ def audit(
 
 
 audit.add_command(audit_storage.storage_verb)
+audit.add_command(audit_digest.digest_verb)
 
 
 def as_object(report: AuditReport) -> dict[str, Any]:
@@ -95,6 +96,7 @@ def as_object(report: AuditReport) -> dict[str, Any]:
         "disks_unread": list(report.disks_unread),
         "unseen": list(judgement.unseen),
         "records": report.records,
+        "digest": report.digest,
         "seconds": round(report.seconds, 3),
         "records_per_s": round(rate(report)),
         "counts": asdict(judgement.counts),
@@ -149,6 +151,7 @@ def show(report: AuditReport) -> None:
         f"{report.records:,} records of {len(report.sites)} sites read in {duration(report.seconds)}, "
         f"{rate(report):,.0f} records/s"
     )
+    put(f"digest {report.digest} (`audit digest`)")
     if report.storage is not None:
         audit_storage.put_tally(report.storage)
     for line in judgement.unseen:

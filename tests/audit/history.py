@@ -12,6 +12,7 @@ from streams.core import records as m
 from streams.core import topics
 from streams.core.ledger import Ledger
 from streams.core.ledger.findings import FindingList, Judgement, LogPosition
+from streams.core.ledger.trees import leaf_of
 from streams.core.manifest import digest
 from streams.core.names import Adler32, Block, Dataset, Destination, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges
@@ -218,7 +219,7 @@ def locate(ledger: Ledger, place: LogPosition, rec: Rec) -> None:
 
 
 def hear(ledger: Ledger, place: LogPosition, rec: Rec) -> None:
-    whole = hash((rec.key, rec.value, rec.headers))
+    whole = leaf_of(rec.key, rec.value, rec.headers)
     try:
         heard = decode_once(place.topic, rec.key, rec.value, rec.headers, place.site)
     except WireError as error:

@@ -4,11 +4,11 @@
     wanted / locate        a second, narrow reading that finds the records which prove a gap
     judge                  Judgement: findings, what waits, what cannot be checked from here
 
-Parts: findings (values) · coverage (what was read) · spans · numbering (numbers and contents) · copies (I7) · journals,
-dead_letters, odd_records (I6) · claims, traces, digests (rows) · transfers, intents, decisions (I1, I2, I4) · links,
-landed (I2: bytes) · files, origins (replicas) · clocks · stale (what is open without news). Memory: 9 bytes a record,
-about 8 KB an intent, 24 bytes an item, 28 a replica. The gate has checked each record before: whose word it is, and
-that it does not contradict itself.
+Parts: findings (values) · coverage (what was read) · spans · numbering (numbers and contents) · copies (I7) · trees,
+orders, cuts (I7: a copy's order; the digest) · journals, dead_letters, odd_records (I6) · claims, traces, digests
+(rows) · transfers, intents, decisions (I1, I2, I4) · links, landed (I2: bytes) · files, origins (replicas) · clocks ·
+stale (what is open without news). Memory: 5 bytes a record, about 8 KB an intent, 24 bytes an item, 28 a replica. The
+gate has checked each record before: whose word it is, and that it does not contradict itself.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from streams.core.ledger.claims import Claims
 from streams.core.ledger.clocks import judge_clocks
 from streams.core.ledger.copies import CopyJudge, GapJudge, Number, Whereabouts, judge_conflicts, wanted
 from streams.core.ledger.coverage import Coverage
+from streams.core.ledger.cuts import JournalId, JournalRoot
 from streams.core.ledger.dead_letters import DeadLetters
 from streams.core.ledger.files import ReplicaJudge
 from streams.core.ledger.findings import FindingList, Invariant, Judgement, LogPosition, PartitionCount
@@ -31,12 +32,14 @@ from streams.core.ledger.journals import judge as judge_journal
 from streams.core.ledger.links import LinkJudge, Lives
 from streams.core.ledger.numbering import LastAnnounced, Stream, StreamId
 from streams.core.ledger.odd_records import OddRecords
+from streams.core.ledger.orders import OrderJudge
 from streams.core.ledger.origins import OriginJudge
 from streams.core.ledger.stale import Staleness
 from streams.core.names import ManifestId, Site
 from streams.core.topics import split
 
-_BY_PLANES = m.ChunksServed | m.PartOpened | m.PartLost | m.ManifestWritten
+_OF_FILES = (m.FilesHeld, m.FilesLost)
+_BY_PLANES = frozenset((m.ChunksServed, m.PartOpened, m.PartLost, m.ManifestWritten))
 """Facts that only planes write, and no process beside them."""
 
 
@@ -63,6 +66,7 @@ class Ledger:
         self._dead_letters = DeadLetters(release)
         self._release = release
         self._odd_records = OddRecords(partitions)
+        self._orders = OrderJudge(self._streams, self._coverage.has)
         self._replicas = ReplicaJudge()
         self._releases: dict[tuple[Site, str], int] = {}
         self._roles: dict[tuple[Site, str], str] = {}
@@ -76,33 +80,34 @@ class Ledger:
         origin: m.Origin,
         message: m.Message,
         content: int,
-        record: int,
+        leaf: bytes,
         logged_ms: int | None = None,
         release: int | None = None,
     ) -> None:
         """Fold a record that passed the gate.
 
-        `content`, `record`: 64-bit hashes of its value, and of key, value and headers together; any hash that is the
-        same all through one audit. `logged_ms`: when the log took it; its writer's word where that is not known.
-        `release`: of who announces itself; today's where that is not known.
+        `content`: a 64-bit hash of its value, any that is the same all through one audit. `leaf`: the hash of key,
+        value and headers together, as trees.py makes it. `logged_ms`: when the log took it; its writer's word where
+        that is not known. `release`: of who announces itself; today's where that is not known.
         """
         journal = self._next(place)
         if journal is None:
             return
         logged_ms = origin.at_ms if logged_ms is None else logged_ms
         stream = self._stream(journal, origin)
-        is_new = stream.note(origin.seq, record)
-        is_first = self._stand(journal, stream, origin.seq)
+        is_new = stream.note(origin.seq, hash(leaf))
+        is_first = self._stand(journal, stream, origin.seq, leaf)
         if is_new or journal.is_original:
             stream.date(place, origin.at_ms, logged_ms)
             self._claims.fold(place, origin, message, content, logged_ms, journal.is_original)
-            if isinstance(message, m.SiteAnnounced):
+            kind = type(message)
+            if kind in _BY_PLANES:
+                self._lives.saw(origin.site, origin.writer, origin.at_ms)
+            elif isinstance(message, _OF_FILES):
+                self._replicas.hear(place, origin, message)
+            elif isinstance(message, m.SiteAnnounced):
                 self._announced(place, origin, message, logged_ms)
                 self._releases[message.site, message.incarnation] = self._release if release is None else release
-            elif isinstance(message, m.FilesHeld | m.FilesLost):
-                self._replicas.hear(place, origin, message)
-            elif isinstance(message, _BY_PLANES):
-                self._lives.saw(origin.site, origin.writer, origin.at_ms)
         if journal.is_original:
             journal.date(place, logged_ms)
             how = journal.judge_class(message, content)
@@ -112,16 +117,16 @@ class Ledger:
             if isinstance(message, m.DeadLetter):
                 self._dead_letters.bury(place, origin, message)
 
-    def copy(self, place: LogPosition, origin: m.Origin, record: int) -> bool:
+    def copy(self, place: LogPosition, origin: m.Origin, leaf: bytes) -> bool:
         """Fold a copy of a record heard at another site, without its message; False, and nothing folded, if unknown."""
         journal = self._journal(place)
         if journal.is_original or origin.site != journal.writer:
             return False
         stream = self._stream(journal, origin)
-        if not stream.knows(origin.seq, record):
+        if not stream.knows(origin.seq, hash(leaf)):
             return False
         if self._next(place) is not None:
-            self._stand(journal, stream, origin.seq)
+            self._stand(journal, stream, origin.seq, leaf)
         return True
 
     def lose(self, site: Site, topic: str | None = None) -> None:
@@ -160,12 +165,12 @@ class Ledger:
         reason: str,
         at_ms: int,
         origin: m.Origin | None,
-        record: int,
+        leaf: bytes,
         speaks_for: Site | None = None,
     ) -> None:
         """Fold a record that the gate refused: some worker must have written a dead letter for it.
 
-        `origin`: its own, where legible, so that its number is not missed; `record` as in `hear`. `speaks_for`: the
+        `origin`: its own, where legible, so that its number is not missed; `leaf` as in `hear`. `speaks_for`: the
         site in whose name it was written, if that is not its writer's.
         """
         journal = self._next(place)
@@ -177,8 +182,9 @@ class Ledger:
         if origin is not None and origin.site == journal.writer:
             stream = self._stream(journal, origin)
             journal.stand(stream, origin.seq)
-            stream.note(origin.seq, record)
-            stream.refused[place.site].add(origin.seq)
+            stream.note(origin.seq, hash(leaf))
+            if stream.refused[place.site].add(origin.seq) and origin.seq not in stream.copies[place.site]:
+                journal.tree.append(leaf)
 
     def wanted(self) -> Mapping[PartitionId, set[Number]]:
         """Partitions to read once more, and the numbers to `locate` there; empty when nothing is amiss."""
@@ -186,6 +192,7 @@ class Ledger:
         found = wanted(gaps, self._streams, self._last())
         self._wanted = frozenset(number for numbers in found.values() for number in numbers)
         for partition in (
+            *self._orders.asked(self._journals),
             *self._dead_letters.asked(self._journals),
             *self._replicas.asked(self._claims, self._coverage.read),
         ):
@@ -201,9 +208,23 @@ class Ledger:
         """
         self._dead_letters.locate(place, content, message)
         self._replicas.locate(place, message)
-        stream = StreamId(origin.site, origin.incarnation, split(place.topic)[1], place.partition)
+        writer, base = split(place.topic)
+        stream = StreamId(origin.site, origin.incarnation, base, place.partition)
+        if origin.site == (writer or place.site):
+            self._orders.locate(place, stream, origin.seq)
         if (stream, origin.seq) in self._wanted:
             self._where.add(stream, origin.seq, place, origin.at_ms)
+
+    def roots(self) -> list[JournalRoot]:
+        """Of each journal, by its original where that was read, else by its longest copy."""
+        best: dict[JournalId, Journal] = {}
+        for _, journal in sorted(self._journals.items()):
+            name = JournalId(journal.writer, journal.base, journal.partition)
+            known = best.get(name)
+            longer = known is not None and not known.is_original and journal.tree.size > known.tree.size
+            if journal.tree.size and (known is None or journal.is_original or longer):
+                best[name] = journal
+        return [JournalRoot(name, one.tree.size, one.tree.root.hex()) for name, one in sorted(best.items())]
 
     def judge(
         self,
@@ -264,6 +285,7 @@ class Ledger:
             judge.judge(gap)
         for _, stream in sorted(self._streams.items()):
             judge_conflicts(stream, self._where, findings)
+        self._orders.judge(self._journals, findings)
 
     def _announced(self, place: LogPosition, origin: m.Origin, message: m.SiteAnnounced, logged_ms: int) -> None:
         self._roles[message.site, message.incarnation] = message.role
@@ -282,10 +304,12 @@ class Ledger:
         """The last record of every mirrored partition."""
         return {key: last for key, journal in self._journals.items() if (last := journal.last) is not None}
 
-    def _stand(self, journal: Journal, stream: Stream, seq: int) -> bool:
+    def _stand(self, journal: Journal, stream: Stream, seq: int, leaf: bytes) -> bool:
         """Enter that the number stands in this partition; whether it did not before."""
         journal.stand(stream, seq)
         if stream.copies[journal.site].add(seq):
+            if stream.id.site == journal.writer and seq not in stream.refused.get(journal.site, ()):
+                journal.tree.append(leaf)
             return True
         journal.repeats += 1
         return False

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Generic, TypeVar, get_args
+from typing import Generic, NamedTuple, TypeVar, get_args
 
 from streams.core import records as m
 from streams.core.ledger.digests import sha256_of
@@ -172,8 +172,7 @@ class DecisionClaim:
     priority: int = 5
 
 
-@dataclass(frozen=True, slots=True)
-class LastHeard:
+class LastHeard(NamedTuple):
     """The record of an intent that came last: when its log took it (ms of the epoch), where it stands, its kind."""
 
     logged_ms: int
@@ -235,6 +234,9 @@ class TransferClaims:
 
 @dataclass(slots=True)
 class ManifestClaims:
+    """`of`: its intent's row."""
+
+    of: IntentClaims
     written: Words[ManifestClaim] = field(default_factory=Words)
     transfers: defaultdict[Destination, TransferClaims] = field(default_factory=lambda: defaultdict(TransferClaims))
 
@@ -321,8 +323,9 @@ class Claims:
     def manifest(self, manifest: ManifestId) -> ManifestClaims:
         found = self._manifests.get(manifest)
         if found is None:
-            found = self._manifests[manifest] = ManifestClaims()
-            self.intents[manifest.intent].manifests[manifest.source_no, manifest.no] = found
+            intent = self.intents[manifest.intent]
+            found = self._manifests[manifest] = ManifestClaims(intent)
+            intent.manifests[manifest.source_no, manifest.no] = found
         return found
 
     def known(self, manifest: ManifestId) -> ManifestClaims | None:
@@ -354,80 +357,91 @@ class Claims:
 
         `logged_ms`: when its log took it. `is_original`: it stands where it was written.
         """
-        at_ms = origin.at_ms
-        if (intent := _intent_of(message)) is not None:
-            heard, asked = LastHeard(logged_ms, place, type(message).__name__), self.intents[intent]
-            if heard.later(asked.heard):
-                asked.heard = heard
-            if isinstance(message, _OF_TRANSFER):
-                row = self._transfer(message, origin.site)
-                if heard.later(row.heard):
-                    row.heard = heard
+        kind, at_ms = type(message), origin.at_ms
+        if kind in _OF_TRANSFER:
+            told: _OfTransfer = message  # type: ignore[assignment]
+            manifest = self.manifest(told.manifest)
+            row = manifest.transfers[getattr(told, "destination", None) or origin.site]
+            heard = LastHeard(logged_ms, place, kind.__name__)
+            if heard.later(row.heard):
+                row.heard = heard
+            if heard.later(manifest.of.heard):
+                manifest.of.heard = heard
+            self._of_transfer(row, place, told, content, logged_ms, at_ms)
+            if is_original:
+                self._trace(row, place, origin, told)
+            return
+        intent = _intent_of(message)
+        if intent is None:
+            return
+        heard, asked = LastHeard(logged_ms, place, kind.__name__), self.intents[intent]
+        if heard.later(asked.heard):
+            asked.heard = heard
         match message:
-            case m.TransferReported():
-                row = self.manifest(message.manifest).transfers[message.destination]
-                report = ReportClaim((logged_ms, place.offset), message.waits_for)
-                if row.report is None or row.report.order <= report.order:
-                    row.report = report
-            case m.TransferProgress():
-                row = self.manifest(message.manifest).transfers[message.destination]
-                row.evidence = row.evidence | message.sealed
-                if is_original:
-                    self._told(row, place, message, at_ms)
-                    _landed(row, place, message.landed)
-            case m.PartOpened():
-                row = self.manifest(message.manifest).transfers[origin.site]
-                row.evidence = row.evidence | message.present
-                if is_original:
-                    row.present = row.present | message.present
-                    row.attempts = row.attempts | Ranges.of(message.attempt)
-                    _landed(row, place, message.landed)
-            case m.ChunksRequested() if is_original:
-                step = Step.ASKED if message.plane == _LOG else Step.ASKED_OF_DOOR
-                trace, source = self._transfer(message, origin.site).traced(), self.sites.number(message.source)
-                for start, stop in message.ranges:
-                    trace.add(step, source, place, message.request_no, at_ms, start, stop)
-            case m.ChunksServed() if is_original:
-                trace, source = self._transfer(message, origin.site).traced(), self.sites.number(message.source)
-                for start, stop in message.ranges or ((0, 0),):
-                    trace.add(Step.SERVED, source, place, message.request_no, at_ms, start, stop)
-            case m.LeaseExpired() if is_original:
-                trace, source = self._transfer(message, origin.site).traced(), self.sites.number(message.source)
-                trace.add(Step.LAPSED, source, place, message.request_no, at_ms)
-            case m.PartLost() if is_original:
-                trace = self._transfer(message, origin.site).traced()
-                trace.add(Step.LOST, self.sites.number(origin.site), place, message.attempt, at_ms)
             case m.IntentAsked():
-                asked = self.intents[message.intent]
                 asked.askings = asked.askings or Askings()
                 asked.askings.add(message, place, at_ms, is_original)
             case m.TransferIntent():
-                self.intents[message.intent].bodies.add(content, place, at_ms, lambda: message)
+                asked.bodies.add(content, place, at_ms, lambda: message)
             case m.IntentDecided():
-                asked = self.intents[message.intent]
                 said = asked.decisions.setdefault(message.decision_no, Words())
                 said.add(content, place, at_ms, lambda: _decided(message, asked.bodies))
             case m.ManifestWritten():
                 self.manifest(message.manifest).written.add(content, place, at_ms, lambda: _written(message))
-            case m.TransferPlanned():
-                row = self.manifest(message.manifest).transfers[message.destination]
-                if row.planned is None or place.rank < row.planned.rank:
-                    row.planned = place
-            case m.TransferClosed() if message.acknowledged:
-                row = self.manifest(message.manifest).transfers[origin.site]
-                row.closed.add(content, place, at_ms, lambda: row.completions.shared(message.completion))
-            case m.CompletionRecord():
-                row = self.manifest(message.manifest).transfers[message.destination]
-                row.completions.add(content, place, at_ms, lambda: row.closed.shared(message))
             case m.FilesHeld() if message.manifest is not None:
                 row = self.manifest(message.manifest).transfers[message.site]
                 row.held.add(content, place, at_ms, lambda: Files.of_held(message.files))
             case _:
                 pass
 
-    def _transfer(self, message: _OfTransfer, writer: Site) -> TransferClaims:
-        destination = getattr(message, "destination", None) or writer
-        return self.manifest(message.manifest).transfers[destination]
+    def _of_transfer(
+        self, row: TransferClaims, place: LogPosition, told: _OfTransfer, content: int, logged_ms: int, at_ms: int
+    ) -> None:
+        match told:
+            case m.TransferPlanned():
+                if row.planned is None or place.rank < row.planned.rank:
+                    row.planned = place
+            case m.TransferReported():
+                report = ReportClaim((logged_ms, place.offset), told.waits_for)
+                if row.report is None or row.report.order <= report.order:
+                    row.report = report
+            case m.TransferProgress():
+                row.evidence = row.evidence | told.sealed
+            case m.PartOpened():
+                row.evidence = row.evidence | told.present
+            case m.CompletionRecord():
+                row.completions.add(content, place, at_ms, lambda: row.closed.shared(told))
+            case m.TransferClosed() if told.acknowledged:
+                row.closed.add(content, place, at_ms, lambda: row.completions.shared(told.completion))
+            case _:
+                pass
+
+    def _trace(self, row: TransferClaims, place: LogPosition, origin: m.Origin, told: _OfTransfer) -> None:
+        """What an original says of bytes on their way."""
+        at_ms = origin.at_ms
+        match told:
+            case m.TransferProgress():
+                self._told(row, place, told, at_ms)
+                _landed(row, place, told.landed)
+            case m.ChunksRequested():
+                step = Step.ASKED if told.plane == _LOG else Step.ASKED_OF_DOOR
+                trace, source = row.traced(), self.sites.number(told.source)
+                for start, stop in told.ranges:
+                    trace.add(step, source, place, told.request_no, at_ms, start, stop)
+            case m.ChunksServed():
+                trace, source = row.traced(), self.sites.number(told.source)
+                for start, stop in told.ranges or ((0, 0),):
+                    trace.add(Step.SERVED, source, place, told.request_no, at_ms, start, stop)
+            case m.PartOpened():
+                row.present = row.present | told.present
+                row.attempts = row.attempts | Ranges.of(told.attempt)
+                _landed(row, place, told.landed)
+            case m.LeaseExpired():
+                row.traced().add(Step.LAPSED, self.sites.number(told.source), place, told.request_no, at_ms)
+            case m.PartLost():
+                row.traced().add(Step.LOST, self.sites.number(origin.site), place, told.attempt, at_ms)
+            case _:
+                pass
 
     def _told(self, row: TransferClaims, place: LogPosition, message: m.TransferProgress, at_ms: int) -> None:
         """Enter what no progress said before, with the record that says so."""
@@ -463,7 +477,7 @@ _OfTransfer = (
     | m.TransferReported
     | m.CompletionRecord
 )
-_OF_TRANSFER = get_args(_OfTransfer)
+_OF_TRANSFER = frozenset(get_args(_OfTransfer))
 """What is heard of a transfer: at its destination, or of it where the record says."""
 
 

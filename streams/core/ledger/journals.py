@@ -13,6 +13,7 @@ from streams.core import records as m
 from streams.core.ledger.findings import FindingList, Invariant, LogPosition, PartitionCount
 from streams.core.ledger.numbering import Class, ClockReading, Stream, StreamId
 from streams.core.ledger.spans import SpanSet
+from streams.core.ledger.trees import JournalTree
 from streams.core.names import Site
 
 GRACE_MS = 60_000
@@ -43,6 +44,8 @@ class Journal:
     next_offset: int = 0
     records: int = 0
     repeats: int = 0
+    tree: JournalTree = field(default_factory=JournalTree)
+    """Of its records in the order in which each number first stands here."""
     refused: SpanSet = field(default_factory=SpanSet)
     samples: dict[int, RefusedRecord] = field(default_factory=dict)
     first_stream: Stream | None = None
@@ -54,6 +57,10 @@ class Journal:
     streams: dict[str, Stream] = field(default_factory=dict)
     latest: dict[int, int] = field(default_factory=dict)
     """Of each row and fact, by hash: the highest number heard, and 32 bits of its content below it."""
+
+    @property
+    def key(self) -> PartitionId:
+        return self.site, self.topic, self.partition
 
     @property
     def is_original(self) -> bool:

@@ -1,7 +1,9 @@
 """What a writer numbered: one `Stream` per (site, incarnation, topic, partition), its contents and its copies.
 
 No row, no journal. Numbers come from a header that anybody can forge, so nothing here grows with a number's value:
-contents stand in a dense array (9 bytes a record) only while numbers stay close to those already seen.
+contents stand in a dense array (5 bytes a record) only while numbers stay close to those already seen. That a copy is
+its original, byte for byte and in its order, is the word of their trees (orders.py); the 32 bits kept here say of a
+number that comes again whether it means the same, by a hash that nobody can foresee.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from streams.core.names import Site
 from streams.core.ranges import EMPTY, Ranges
 
 _JUMP_MAX = 64
-_CONTENT_MASK = (1 << 64) - 1
+_CONTENT_MASK = (1 << 32) - 1
 CONFLICTS_MAX = 100
 """Contradictory numbers kept of one stream."""
 
@@ -86,7 +88,7 @@ class Stream:
         self.ahead: ClockReading | None = None
         """By how much its writer's date was ahead of the log's, at most."""
         self.conflicts: set[int] = set()
-        self._contents = array("Q")
+        self._contents = array("I")
         self._classes = bytearray()
         self._far: dict[int, tuple[int, int]] = {}
 
@@ -107,6 +109,10 @@ class Stream:
         """Numbers that stand at `site`, refused or not."""
         found = self.copies[site].ranges if site in self.copies else EMPTY
         return found | self.refused[site].ranges if site in self.refused else found
+
+    def stands(self, site: Site, seq: int) -> bool:
+        """Whether the number stands at `site`, refused or not."""
+        return any(site in of and seq in of[site] for of in (self.copies, self.refused))
 
     @property
     def last(self) -> int:
@@ -179,5 +185,5 @@ class Stream:
 
 
 def _tagged(content: int) -> int:
-    """64 bits, never 0: 0 stands for not seen."""
+    """32 bits, never 0: 0 stands for not seen."""
     return (content & _CONTENT_MASK) or 1

@@ -47,6 +47,11 @@ class SpanSet:
             stops.insert(at, number + 1)
         return True
 
+    def touches(self, start: int, stop: int) -> bool:
+        """Whether any number of `[start, stop)` is in the set."""
+        at = bisect_right(self._starts, stop - 1)
+        return start < stop and at > 0 and self._stops[at - 1] > start
+
     def __contains__(self, number: int) -> bool:
         at = bisect_right(self._starts, number)
         return at > 0 and number < self._stops[at - 1]

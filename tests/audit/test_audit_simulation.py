@@ -22,9 +22,11 @@ from streams import wire
 from streams.core import records as m
 from streams.core import topics
 from streams.core.ledger.findings import Invariant
+from streams.core.names import Lfn, Site
 from streams.core.ranges import Ranges
 from tests.audit.history import Rec, judged
 from tests.sim import test_simulation as simulation
+from tests.sim import world as sim
 from tests.sim.world import PARTITIONS
 
 SEEDS = range(7000, 7012)
@@ -137,4 +139,119 @@ def test_broken_once_it_is_found(hurt: Callable[[random.Random, Logs], Invariant
         wanted = hurt(random.Random(seed), logs)
         found = {f.invariant for f in judged(sites, logs, PARTITIONS).broken}
         assert wanted in found, f"seed {seed}: {found}"
+    assert tried >= 5
+
+
+Place = tuple[str, str, int, int]
+
+
+def _said(logs: Logs, base: str, cls: type[m.Message]) -> list[tuple[Place, Rec, m.Message]]:
+    """Originals of one kind in the topics of this name, each with its place."""
+    found = []
+    for (site, topic, partition), n, rec in _records(logs, base):
+        if "." not in topic:
+            said = wire.decode(topic, rec.key, rec.value, rec.headers, Site(site)).message
+            if isinstance(said, cls):
+                found.append(((site, topic, partition, n), rec, said))
+    return found
+
+
+def _rewrite(logs: Logs, rec: Rec, lie: m.Message) -> None:
+    """The same lie in the original and in every copy."""
+    for log in logs.values():
+        for n, other in enumerate(log):
+            if (other.value, other.headers) == (rec.value, rec.headers):
+                log[n] = replace(other, value=wire.encode(lie))
+
+
+def tell_past_the_end(chance: random.Random, logs: Logs) -> tuple[Invariant, Place] | None:
+    told = [one for one in _said(logs, topics.CHUNK_EVENTS, m.TransferProgress) if not one[2].destination.consumer]
+    written = {one[2].manifest for one in _said(logs, topics.MANIFESTS, m.ManifestWritten)}
+    place, rec, said = chance.choice([one for one in told if one[2].manifest in written])
+    assert isinstance(said, m.TransferProgress)
+    _rewrite(logs, rec, replace(said, verified=said.verified | Ranges([(10**9, 10**9 + 5)])))
+    return Invariant.NO_LIE, place
+
+
+def open_nothing(chance: random.Random, logs: Logs) -> tuple[Invariant, Place] | None:
+    """An attempt that nobody can have ordered, let alone opened."""
+    told = [one for one in _said(logs, topics.CHUNK_EVENTS, m.TransferProgress) if one[2].verified]
+    if not told:
+        return None
+    place, rec, said = chance.choice(told)
+    assert isinstance(said, m.TransferProgress)
+    _rewrite(logs, rec, replace(said, attempt=77))
+    return Invariant.NO_LIE, place
+
+
+def serve_unasked(chance: random.Random, logs: Logs) -> tuple[Invariant, Place] | None:
+    served = [one for one in _said(logs, topics.CHUNK_EVENTS, m.ChunksServed) if one[2].ranges]
+    if not served:
+        return None
+    place, rec, said = chance.choice(served)
+    assert isinstance(said, m.ChunksServed)
+    _rewrite(logs, rec, replace(said, ranges=said.ranges | Ranges([(10**9, 10**9 + 5)])))
+    return Invariant.NO_LIE, place
+
+
+def cancel_unasked(chance: random.Random, logs: Logs) -> tuple[Invariant, Place] | None:
+    asked = {one[2].intent for one in _said(logs, topics.INTENTS, m.IntentAsked) if one[2].asked is m.Asked.CANCEL}
+    decided = [one for one in _said(logs, topics.DECISIONS, m.IntentDecided) if one[2].intent not in asked]
+    if not decided:
+        return None
+    place, rec, said = chance.choice(decided)
+    assert isinstance(said, m.IntentDecided)
+    _rewrite(logs, rec, replace(said, verdict=m.Verdict.CANCELLED, reason=sim.DIFFERS))
+    return Invariant.CONSERVATION, place
+
+
+def hold_nothing(chance: random.Random, logs: Logs) -> tuple[Invariant, Place] | None:
+    """A site never said it holds a file of which a manifest names it as the holder."""
+    written = _said(logs, topics.MANIFESTS, m.ManifestWritten)
+    first = {said: place for place, _, said in reversed(written)}  # one that is said again proves no more
+    named = [(place, item) for said, place in sorted(first.items(), key=lambda one: one[1]) for item in said.items]
+    named = [(place, item) for place, item in named if item.holder is not None]
+    if not named:
+        return None
+    place, item = chance.choice(named)
+    for _, rec, said in _said(logs, topics.REPLICAS, m.FilesHeld):
+        assert isinstance(said, m.FilesHeld)
+        if said.site == item.holder and any(file.lfn == item.lfn for file in said.files):
+            files = tuple(replace(f, lfn=Lfn(f"{f.lfn}-else")) if f.lfn == item.lfn else f for f in said.files)
+            _rewrite(logs, rec, replace(said, files=files))
+    return Invariant.NO_LIE, place
+
+
+def swap_in_a_copy(chance: random.Random, logs: Logs) -> tuple[Invariant, Place] | None:
+    """In one whose mirror never repeated anything."""
+    whole = []
+    for key, log in sorted(logs.items()):
+        numbers = [(origin(rec).incarnation, origin(rec).seq) for rec in log]
+        if "." in key[1] and len(log) > 1 and len(set(numbers)) == len(numbers):
+            whole.append(key)
+    if not whole:
+        return None
+    key = chance.choice(whole)
+    at = chance.randrange(len(logs[key]) - 1)
+    logs[key][at], logs[key][at + 1] = logs[key][at + 1], logs[key][at]
+    return Invariant.NO_GAP, (*key, at)
+
+
+@pytest.mark.parametrize(
+    "lie", [tell_past_the_end, open_nothing, serve_unasked, cancel_unasked, hold_nothing, swap_in_a_copy]
+)
+def test_a_lie_that_is_told_alike_everywhere_is_found_with_its_record(
+    lie: Callable[[random.Random, Logs], tuple[Invariant, Place] | None],
+) -> None:
+    tried = 0
+    for seed in SEEDS:
+        sites, logs = finished(seed)
+        told = lie(random.Random(seed), logs)
+        if told is None:
+            continue
+        tried += 1
+        invariant, place = told
+        found = judged(sites, logs, PARTITIONS).broken
+        named = [f for f in found if f.invariant is invariant and place in [tuple(record) for record in f.records]]
+        assert named, f"seed {seed}: {place} is not in {[(f.words, f.records) for f in found]}"
     assert tried >= 5

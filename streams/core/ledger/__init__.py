@@ -7,7 +7,7 @@
 Parts: findings (values) · coverage (what was read) · spans · numbering (numbers and contents) · copies (I7) · trees,
 orders, cuts (I7: a copy's order; the digest) · journals, dead_letters, odd_records (I6) · claims, traces, digests
 (rows) · transfers, intents, decisions (I1, I2, I4) · links, landed (I2: bytes) · files, origins (replicas) · clocks ·
-stale (what is open without news). Memory: 5 bytes a record, about 8 KB an intent, 24 bytes an item, 28 a replica. The
+stale (what is open without news). Memory: 5 bytes a record, about 9 KB an intent, 24 bytes an item, 28 a replica. The
 gate has checked each record before: whose word it is, and that it does not contradict itself.
 """
 

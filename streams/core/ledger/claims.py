@@ -10,6 +10,7 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import accumulate
 from typing import Generic, NamedTuple, TypeVar, get_args
 
@@ -42,13 +43,13 @@ class Claim(Generic[T]):
 class Words(Generic[T]):
     """The different words said on one matter, by content; each keeps its lowest-ranking place.
 
-    Nearly always there is one: a list of one is a third of a dict of one.
+    Nearly always there is one, and often none: a tuple of one is a fifth of a dict of one, and one of none is nothing.
     """
 
     __slots__ = ("_meant", "_most", "_said")
 
     def __init__(self, most: int = VARIANTS_MAX) -> None:
-        self._said: list[Claim[T]] = []
+        self._said: tuple[Claim[T], ...] = ()
         self._most = most
         self._meant: Claim[T] | None = None
 
@@ -59,7 +60,7 @@ class Words(Generic[T]):
                     said.place, said.at_ms = place, at_ms
                 return
         if len(self._said) < self._most:
-            self._said.append(Claim(content, word(), place, at_ms))
+            self._said = (*self._said, Claim(content, word(), place, at_ms))
 
     def shared(self, word: T) -> T:
         return next((said.word for said in self._said if said.word == word), word)
@@ -406,9 +407,9 @@ class Claims:
                 if row.report is None or row.report.order <= report.order:
                     row.report = report
             case m.TransferProgress():
-                row.evidence = row.evidence | told.sealed
+                row.evidence = _shared(row.evidence | told.sealed)
             case m.PartOpened():
-                row.evidence = row.evidence | told.present
+                row.evidence = _shared(row.evidence | told.present)
             case m.CompletionRecord():
                 row.completions.add(content, place, at_ms, lambda: row.closed.shared(told))
             case m.TransferClosed() if told.acknowledged:
@@ -433,8 +434,8 @@ class Claims:
                 for start, stop in told.ranges or ((0, 0),):
                     trace.add(Step.SERVED, source, place, told.request_no, at_ms, start, stop)
             case m.PartOpened():
-                row.present = row.present | told.present
-                row.attempts = row.attempts | Ranges.of(told.attempt)
+                row.present = _shared(row.present | told.present)
+                row.attempts = _shared(row.attempts | Ranges.of(told.attempt))
                 _landed(row, place, told.landed)
             case m.LeaseExpired():
                 row.traced().add(Step.LAPSED, self.sites.number(told.source), place, told.request_no, at_ms)
@@ -451,13 +452,13 @@ class Claims:
             return
         trace, by, attempt = row.traced(), self.sites.number(message.destination.site), message.attempt
         if is_first:
-            row.told = row.told | Ranges.of(attempt)
+            row.told = _shared(row.told | Ranges.of(attempt))
             trace.add(Step.TOLD, by, place, attempt, at_ms)
         for start, stop in verified:
             trace.add(Step.VERIFIED, by, place, attempt, at_ms, start, stop)
         for start, stop in sealed:
             trace.add(Step.SEALED, by, place, attempt, at_ms, start, stop)
-        row.verified, row.sealed = row.verified | verified, row.sealed | sealed
+        row.verified, row.sealed = _shared(row.verified | verified), _shared(row.sealed | sealed)
 
 
 _LOG = "log"
@@ -503,7 +504,7 @@ def _written(message: m.ManifestWritten) -> ManifestClaim:
         message.prev_sha256,
         message.last,
         files,
-        Ranges.of(*(n for n, item in enumerate(items) if item.reason is not None)),
+        _shared(Ranges.of(*(n for n, item in enumerate(items) if item.reason is not None))),
         message.unit is m.Unit.ENTRIES,
         files.bytes if lengths == files.bytes else lengths,
         files.names if whole else array("Q", [name_hash(item.lfn) for item in items]),
@@ -516,7 +517,13 @@ def _by_site(items: Iterable[tuple[int, Site]]) -> tuple[tuple[Site, Ranges], ..
     found: dict[Site, list[int]] = {}
     for number, site in items:
         found.setdefault(site, []).append(number)
-    return tuple((site, Ranges.of(*numbers)) for site, numbers in found.items())
+    return tuple((site, _shared(Ranges.of(*numbers))) for site, numbers in found.items())
+
+
+@lru_cache(4096)
+def _shared(ranges: Ranges) -> Ranges:
+    """One of all that are equal: of most transfers the same few."""
+    return ranges
 
 
 def _intent_of(message: m.Message) -> IntentId | None:

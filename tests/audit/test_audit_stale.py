@@ -151,7 +151,7 @@ def test_an_open_transfer_without_news_beside_one_that_has_some() -> None:
         body = world.ask(1, B)
         world.decide(body)
         first, second = world.write(body, (item("a", 100),), (item("b", 100),))
-        world.workers[B].say(m.TransferPlanned(first.manifest, B, 1, 5, None, (), first))
+        world.workers[B].say(m.TransferPlanned(first.manifest, B, 1, 5, None, (), False, first))
         name = first.manifest
         world.workers[B].say(
             m.TransferReported(body.intent, name, B, 1, "planned", 0, 100, 0, 0, 1, Text(f"{A} to answer request 7"))

@@ -10,7 +10,7 @@ import pytest
 from streams.core import records as m
 from streams.core import topics
 from streams.core.ledger.findings import Invariant, Judgement, LogPosition
-from streams.core.names import Destination, Site
+from streams.core.names import Destination, Site, Text
 from streams.core.ranges import EMPTY, Ranges
 from tests.audit.history import LATER_MS, START_MS, A, B, C, Federation, item
 
@@ -29,7 +29,7 @@ class Transfer:
         self.world.decide(body)
         (self.manifest,) = self.world.write(body, (item("a", 100), item("b", 200)))
         self.name = self.manifest.manifest
-        self.world.workers[B].say(m.TransferPlanned(self.name, B, 1, 5, None, (), self.manifest))
+        self.world.workers[B].say(m.TransferPlanned(self.name, B, 1, 5, None, (), False, self.manifest))
 
     def open(self, attempt: int = 1, present: Ranges = EMPTY) -> LogPosition:
         return self.world.planes[B].say(m.PartOpened(self.name, attempt, "disk", present))
@@ -48,8 +48,15 @@ class Transfer:
     ) -> LogPosition:
         return self.world.planes[source].say(m.ChunksServed(self.name, source, to, number, ranges, ranges.size, plane))
 
-    def tell(self, verified: Ranges = WHOLE, sealed: Ranges = BOTH, attempt: int = 1) -> LogPosition:
-        return self.world.planes[B].say(m.TransferProgress(self.name, B, attempt, "disk", verified, sealed))
+    def tell(
+        self, verified: Ranges = WHOLE, sealed: Ranges = BOTH, attempt: int = 1, adopted: Ranges = EMPTY
+    ) -> LogPosition:
+        told = m.TransferProgress(self.name, B, attempt, "disk", verified, sealed, adopted=adopted)
+        return self.world.planes[B].say(told)
+
+    def lose(self, attempt: int = 1) -> LogPosition:
+        why = m.Reason(m.Scope.SOURCE, m.FailureClass.DATA_BAD, "seal", Text("checksum differs"))
+        return self.world.planes[B].say(m.PartLost(self.name, attempt, why))
 
     def end(self, sealed: Ranges = BOTH) -> Judgement:
         self.world.complete(self.manifest, B, sealed, BOTH - sealed)
@@ -83,6 +90,29 @@ def test_what_was_there_already_need_not_come() -> None:
     one.open(present=BOTH)
     one.tell()
     assert one.end().findings == ()
+
+
+def test_what_an_earlier_attempt_brought_is_adopted_and_need_not_be_served_again() -> None:
+    one = Transfer()
+    one.open()
+    one.ask(plane="door")
+    one.serve(plane="door")
+    one.tell(WHOLE, EMPTY)
+    one.lose()
+    one.open(2)
+    one.ask(WHOLE, 2)
+    one.serve(Ranges([(200, 300)]), 2)
+    one.tell(attempt=2, adopted=Ranges([(0, 200)]))
+    assert one.end().findings == ()
+
+
+def test_nothing_is_adopted_where_nothing_was() -> None:
+    one = Transfer()
+    one.open()
+    one.ask()
+    one.serve(Ranges([(200, 300)]))
+    told = one.tell(adopted=Ranges([(0, 200)]))
+    the_only(one.end(), "positions 0…199 are told as adopted, and nothing was there to adopt from", told)
 
 
 def test_progress_past_the_end_of_its_manifest() -> None:

@@ -183,7 +183,7 @@ def test_a_replica_that_no_plane_sealed() -> None:
     """By a transfer that is still open: its completion would be held to the plane."""
     world, manifest = written(item("a", 100))
     worker = world.workers[B]
-    worker.say(m.TransferPlanned(manifest.manifest, B, 1, 5, None, (), manifest))
+    worker.say(m.TransferPlanned(manifest.manifest, B, 1, 5, None, (), False, manifest))
     world.planes[B].say(m.PartOpened(manifest.manifest, 1, "disk", EMPTY))
     file = m.HeldFile(Lfn("/store/a"), BLOCK, 100, Adler32("0000abcd"), "")
     place = worker.say(m.FilesHeld(DATASET, B, (file,), manifest.manifest))

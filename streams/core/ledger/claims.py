@@ -209,7 +209,8 @@ class TransferClaims:
     """A manifest at one destination. `evidence`: items that planes said are sealed or present.
 
     Of what follows `report` all is of originals only. `present`: items that planes found there; `verified`: positions
-    that they told of; `attempts`: those that were opened; `told`: those of which anything was told.
+    that they told of; `attempts`: those opened; `told`: those of which anything was told. `adopted`: what need
+    not have come, being there from before; `adopted_first`: the same of an attempt with none before it.
     """
 
     completions: Words[m.CompletionRecord] = field(default_factory=Words)
@@ -224,6 +225,8 @@ class TransferClaims:
     sealed: Ranges = EMPTY
     attempts: Ranges = EMPTY
     told: Ranges = EMPTY
+    adopted: Ranges = EMPTY
+    adopted_first: Ranges = EMPTY
     trace: Trace | None = None
     landed: list[LandedWord] | None = None
 
@@ -423,6 +426,10 @@ class Claims:
         match told:
             case m.TransferProgress():
                 self._told(row, place, told, at_ms)
+                if told.adopted:
+                    row.adopted = _shared(row.adopted | told.adopted)
+                    if told.attempt <= 1:
+                        row.adopted_first = _shared(row.adopted_first | told.adopted)
                 _landed(row, place, told.landed)
             case m.ChunksRequested():
                 step = Step.ASKED if told.plane == _LOG else Step.ASKED_OF_DOOR

@@ -5,7 +5,8 @@ What it cannot prove: that bytes which were served are those that were verified 
 how much a door gave, since its source counts what has left and not what arrived; anything of a site that was not read;
 of a consumer, what it worked on beside what it asked for. A source that dies between sending and saying so leaves bytes
 without its word: a note, unless it is known to have lived on, as its plane's other records tell. What is at the
-destination already, by an earlier record, need not come.
+destination already, by an earlier record, need not come; nor what is adopted of an earlier attempt, or of a file that
+was there: its source's sums are in no record.
 """
 
 from __future__ import annotations
@@ -115,7 +116,11 @@ class _OneLink:
         if never:
             never = self._not_otherwise(never)
             self._tell(never, f"{self.title}: positions {{}} are verified, and were never asked for")
-        self._unserved((come & _together(asked)) - _together(served), served)
+        self._tell(
+            self._not_otherwise(self.transfer.adopted_first & come),
+            f"{self.title}: positions {{}} are told as adopted, and nothing was there to adopt from",
+        )
+        self._unserved((come & _together(asked)) - _together(served) - self.transfer.adopted, served)
 
     def _line(self, items: Ranges) -> Ranges:
         """The positions that items own."""

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
 from pathlib import Path
 from threading import Condition, Event, Lock, Thread
+from types import MappingProxyType
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
@@ -58,10 +59,13 @@ _INTENTS_AGE_MS = 200
 fact by itself cost the broker a fetch and the agents' loop the interpreter, for a view that people look at (seen in a
 burst of small intents: a sixth of a worker's interpreter, and two to three times the readers' fetches at each broker).
 """
-_IDLE_MS = 1000
+_IDLE_MS = 5000
 """While none come, a fetch is answered by the next one, or after so long. Each names every partition, and costs the
-broker 1 to 3 ms; but a partition that is not ready when the first goes out is heard of only behind its answer."""
+broker 3 to 7 ms; but a partition that is not ready when the first goes out is heard of only behind its answer: until
+then another reader goes on, whose fetches wait `_SOON_MS`."""
+_SOON_MS = 200
 _QUIET_S = 10.0
+"""Longer than a wait: the last fetch of a reader that was let go is answered when it is needed again."""
 _POLL_S = 0.25
 _AGAIN_S = 0.1
 _AGAIN_REFUSED_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0)
@@ -191,6 +195,10 @@ class View:
                 lambda: not self.alive or self._has_reached(ends), max(0.0, until - time.monotonic())
             ) and self._has_reached(ends)
 
+    def _stands_where_it_did(self) -> bool:
+        """Whether replicas and announcements are read as far as they went at the start."""
+        return self._waits_for is not None and self._has_reached(self._waits_for)
+
     def _has_reached(self, ends: dict[LogPartition, int]) -> bool:
         return all(self._reached.get(place, 0) >= end for place, end in ends.items())
 
@@ -211,20 +219,26 @@ class View:
                 self._moved.notify_all()
 
     def _read_holdings(self) -> None:
-        with self._consumer({"fetch.wait.max.ms": _IDLE_MS}) as consumer:
-            if not self._belong(consumer):
-                return
-            self._follow(consumer, self._places, _RECORDS_MAX, self._hear)
+        with self._consumer({"fetch.wait.max.ms": _IDLE_MS}) as waiting:
+            with self._consumer({"fetch.wait.max.ms": _SOON_MS}) as first:
+                if not self._belong(first):
+                    return
+                both_s = float("inf")
+
+                def until(_: int, __: float) -> bool:
+                    nonlocal both_s
+                    if both_s == float("inf") and self._stands_where_it_did():
+                        self._assign(waiting, self._places)
+                        both_s = time.monotonic()
+                    return time.monotonic() - both_s > _both_s()
+
+                self._assign(first, self._places)
+                self._follow(first, _RECORDS_MAX, self._hear, until=until)
+            self._follow(waiting, _RECORDS_MAX, self._hear, heard=self._heard(self._places))
 
     def _read_intents(self) -> None:
         with self._moved:
-            self._moved.wait_for(
-                lambda: (
-                    self._stopping.is_set()
-                    or self.progress.fault
-                    or (self._waits_for is not None and self._has_reached(self._waits_for))
-                )
-            )
+            self._moved.wait_for(lambda: self._stopping.is_set() or self.progress.fault or self._stands_where_it_did())
         if self._stopping.is_set() or self.progress.fault:
             return
         with (
@@ -232,19 +246,40 @@ class View:
             self._consumer({"fetch.wait.max.ms": _IDLE_MS}) as waiting,
         ):
             while not self._stopping.is_set():
-                self._follow_intents(gathering, waiting, lambda _, quiet_s: quiet_s > _QUIET_S)
-                self._follow_intents(waiting, gathering, lambda records, _: records > 0)
+                self._gather_intents(gathering, waiting)
+                self._wait_for_intents(waiting, gathering)
 
-    def _follow_intents(self, consumer: Consumer, other: Consumer, enough: Callable[[int, float], bool]) -> None:
-        """By one of two readers, until that is `enough` (see `_follow`). What the other has to log is fetched too."""
+    def _gather_intents(self, gathering: Consumer, waiting: Consumer) -> None:
+        """Until none have come for a while, and the other reader can go on."""
+        both = False
 
-        def until(records: int, quiet_s: float) -> bool:
-            other.poll(0)
-            return enough(records, quiet_s)
+        def until(_: int, quiet_s: float) -> bool:
+            nonlocal both
+            if both and quiet_s < _QUIET_S:
+                waiting.unassign()
+                both = False
+            elif not both and quiet_s > _QUIET_S:
+                self._assign(waiting, self._intent_places)
+                both = True
+            if not both:
+                waiting.poll(0)  # what it has to log
+            return both and quiet_s > _QUIET_S + _both_s()
 
+        self._assign(gathering, self._intent_places)
         take, hear = self._intent_changes.take, self._hear_intent
-        self._follow(consumer, self._intent_places, _INTENTS_RECORDS_MAX, hear, take, until)
-        consumer.unassign()
+        self._follow(gathering, _INTENTS_RECORDS_MAX, hear, take, until)
+        gathering.unassign()
+
+    def _wait_for_intents(self, waiting: Consumer, gathering: Consumer) -> None:
+        """Until one comes."""
+
+        def until(records: int, _: float) -> bool:
+            gathering.poll(0)
+            return records > 0
+
+        take, hear, heard = self._intent_changes.take, self._hear_intent, self._heard(self._intent_places)
+        self._follow(waiting, _INTENTS_RECORDS_MAX, hear, take, until, heard)
+        waiting.unassign()
 
     @contextmanager
     def _consumer(self, fetching: dict[str, Any]) -> Iterator[Consumer]:
@@ -263,26 +298,35 @@ class View:
     def _follow(
         self,
         consumer: Consumer,
-        places: Sequence[LogPartition],
         most: int,
         hear: Callable[[Any, Changes], None],
         gathered: Callable[[], layout.Rows] = dict,
         until: Callable[[int, float], bool] = lambda records, quiet_s: False,
+        heard: Mapping[LogPartition, int] = MappingProxyType({}),
     ) -> None:
-        """Reads places until stopped, `most` records a batch. `gathered`: rows that hearing kept back until its end.
+        """Reads what is assigned until stopped, `most` records a batch. `gathered`: rows that hearing kept back until
+        its end.
 
         `until`: of how many records were heard, and for how many seconds none was, whether that is enough.
+        `heard`: what stands before these offsets another reader had.
         """
-        consumer.assign([TopicPartition(*place, self._offset(place)) for place in places])
         records, heard_s = 0, time.monotonic()
         while not self._stopping.is_set() and not until(records, time.monotonic() - heard_s):
             first = consumer.poll(_POLL_S)
             if first is None:
                 continue
             batch = [first, *consumer.consume(most - 1, timeout=0)]
-            if heard := sum(message.error() is None for message in batch):
-                records, heard_s = records + heard, time.monotonic()
+            batch = [message for message in batch if not _is_of(heard, message)]
+            if news := sum(message.error() is None for message in batch):
+                records, heard_s = records + news, time.monotonic()
             self._apply(batch, hear, gathered)
+
+    def _assign(self, consumer: Consumer, places: Sequence[LogPartition]) -> None:
+        consumer.assign([TopicPartition(*place, self._offset(place)) for place in places])
+
+    def _heard(self, places: Sequence[LogPartition]) -> dict[LogPartition, int]:
+        with self._moved:
+            return {place: self._reached.get(place, 0) for place in places}
 
     def _offset(self, place: LogPartition) -> int:
         """The next to read: behind the last record that was applied, or the last end that was heard of."""
@@ -423,6 +467,19 @@ class View:
 
 _OURS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError, Transfer2goError)
 """Not what RocksDB's binding raises, a plain Exception."""
+
+
+def _both_s() -> float:
+    """So long two readers go on: by then the first fetch of the one that waits was answered."""
+    return _IDLE_MS / 1000 + 1
+
+
+def _is_of(heard: Mapping[LogPartition, int], message: Any) -> bool:
+    """Whether a record, or the end of a partition, stands before these offsets."""
+    error = message.error()
+    if error is not None and error.code() != KafkaError._PARTITION_EOF:
+        return False
+    return bool(message.offset() < heard.get((message.topic(), message.partition()), 0))
 
 
 class _Stopped(Exception):

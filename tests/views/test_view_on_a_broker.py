@@ -103,8 +103,8 @@ def test_what_comes_while_readers_wait_is_applied_at_once(settings: Settings, mo
     try:
         with Publisher(settings, A, "test", "cli") as publisher:
             assert view.catch_up(20)
-            for number in range(4):
-                time.sleep(1.0)  # the readers have begun to wait
+            for number, idle_s in enumerate((1.0, 0.0, 2.0, 8.0, 0.5)):
+                time.sleep(idle_s)  # one reader goes on, both do, the other waits
                 begun = time.monotonic()
                 publisher.send(body(number))
                 publisher.send(holds(A, held(f"/store/soon{number}")))

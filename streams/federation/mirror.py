@@ -203,10 +203,15 @@ def _payload_clients(flow: Flow, each: Sizes) -> dict[str, str]:
 
 def _group_of_its_own(alias: str) -> dict[str, str]:
     """Named after the source alone by default, which both connectors of a flow share."""
-    kinds = ("config", "offset", "status")
+    names = {"config": "mm2-configs", "offset": "mm2-offset", "status": "mm2-status"}
     return {f"{alias}.group.id": alias} | {
-        f"{alias}.{kind}.storage.topic": f"mm2-{kind}.{alias}.internal" for kind in kinds
+        f"{alias}.{kind}.storage.topic": f"{name}.{alias}.internal" for kind, name in names.items()
     }
+
+
+def config_topic(status_topic: str) -> str:
+    """Where the worker whose tasks are told of there hears what it shall run."""
+    return status_topic.replace("mm2-status.", "mm2-configs.", 1)
 
 
 def status_topics(flows: Iterable[Flow]) -> dict[str, frozenset[str]]:

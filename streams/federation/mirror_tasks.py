@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
 
+from streams.federation.mirror import config_topic
+
 LOOK_S = 0.5
 AGAIN_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """How long a failed task is given to run again before it is restarted once more."""
@@ -102,8 +104,7 @@ class MirrorTasks:
         times = asked.times + 1 if waited_s < _FORGIVEN_S else 1
         self._asked[task.topic] = _Asked(times, now_s)
         servers = next(servers for servers, names in self._topics.items() if task.topic in names)
-        config = task.topic.replace("mm2-status.", "mm2-configs.", 1)
-        return _written(servers, config, *_RESTART)
+        return _written(servers, config_topic(task.topic), *_RESTART)
 
     def close(self) -> None:
         self._stop.set()

@@ -89,6 +89,14 @@ def test_every_flow_says_how_its_tasks_are() -> None:
     assert all(len(topics) == 4 for topics in found.values()), "journals and payload of two peers"
 
 
+def test_every_flow_hears_what_its_tasks_shall_do() -> None:
+    """MirrorMaker calls the topic so by itself where nothing is said: of journals."""
+    lines = settings(SITES)
+    told = {mirror.config_topic(topic) for topics in mirror.status_topics(mesh(SITES)).values() for topic in topics}
+    own = {value for key, value in lines.items() if key.endswith(".config.storage.topic")}
+    assert told == own | {f"mm2-configs.{site}.internal" for site in SITES}
+
+
 def test_the_default_policy_and_no_checkpoints() -> None:
     lines = settings(SITES)
     assert not [key for key in lines if "replication.policy" in key]

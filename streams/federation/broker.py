@@ -93,6 +93,7 @@ def server_properties(broker: Broker) -> dict[str, str]:
         "num.network.threads": "2",
         "num.io.threads": "4",
         "background.threads": "2",
+        "group.coordinator.threads": "1",
         # After kill -9 the node's own old registration must expire before it is let in again.
         "broker.heartbeat.interval.ms": "1000",
         "broker.session.timeout.ms": "3000",
@@ -110,7 +111,9 @@ def format_if_new(broker: Broker, jvm: Jvm) -> bool:
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
     if cluster_id.startswith("-"):  # would be read as an option
         cluster_id = "A" + cluster_id[1:]
-    command = jvm.command("kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(broker.properties_path))
+    command = jvm.command(
+        "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(broker.properties_path), flags=HEAP
+    )
     ended = subprocess.run(command, env=jvm.environment(), capture_output=True, text=True, timeout=120, check=False)
     if ended.returncode:
         last = (ended.stderr or ended.stdout).strip().splitlines()[-1:] or [f"exit code {ended.returncode}"]

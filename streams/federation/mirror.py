@@ -22,10 +22,10 @@ from streams.federation.java import LIGHT
 MAIN_CLASS = "org.apache.kafka.connect.mirror.MirrorMaker"
 _MIB = 1024 * 1024
 IDLE_WAIT_MS = "10000"
-"""A broker answers at once when there is news; without, each of a mirror's readers (five a flow) asks again after so
-long. Each asking costs both some 0.2 ms."""
-_BACKOFF_MS = "1000"
-"""How often each flow's worker looks up while nothing is to do (two threads): ten times a second by default."""
+"""A broker answers at once when there is news; without, each task's reader asks again after so long. Each asking costs
+both some 0.2 ms."""
+_WORKER_WAIT_MS = "25000"
+"""The same of the workers' own readers, three a connector, of one partition each; their requests may last 30 s."""
 _JOURNAL_BUFFER_BYTES = 4 * _MIB
 _WORKERS_BYTES = 10 * _MIB
 """Of a flow: two Connect workers with five readers and three writers each (seen: 8 MB)."""
@@ -35,7 +35,6 @@ _FACTORS = (
     "config.storage.replication.factor",
     "offset.storage.replication.factor",
     "status.storage.replication.factor",
-    "offset-syncs.topic.replication.factor",
     "checkpoints.topic.replication.factor",
     "heartbeats.topic.replication.factor",
 )
@@ -93,6 +92,21 @@ class Sizes:
         return self.payload_tasks * 2 * self.fetch_bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Beats:
+    """How often the workers of a mirror look up while nothing is to do: two threads each."""
+
+    backoff_ms: int
+    heartbeat_ms: int
+    session_ms: int
+    """So long a killed mirror's place in its groups holds up the next one."""
+
+
+def beats(flows: int) -> Beats:
+    """Of a process with so many flows: while many of them start, a killed mirror's sessions run out anyway."""
+    return Beats(1000, 2000, 6000) if flows <= _FEW_FLOWS else Beats(3000, 5000, 15000)
+
+
 def sizes(flows: int) -> Sizes:
     """Of a process with so many flows: many of them share what a few may have each."""
     if flows <= _FEW_FLOWS:
@@ -119,6 +133,7 @@ def properties(bootstraps: Mapping[str, str], flows: Sequence[Flow], *, replicat
     lines = dict.fromkeys(_FACTORS, str(replication)) | {
         "emit.heartbeats.enabled": "false",
         "emit.checkpoints.enabled": "false",
+        "emit.offset-syncs.enabled": "false",  # refused beside any "offset-syncs.topic" setting
         "heartbeats.replication.enabled": "false",
         "sync.group.offsets.enabled": "false",
         "sync.topic.acls.enabled": "false",
@@ -127,14 +142,15 @@ def properties(bootstraps: Mapping[str, str], flows: Sequence[Flow], *, replicat
         "refresh.topics.interval.seconds": "30",  # each connector asks both clusters for all their topics
         "plugin.discovery": "service_load",  # the usual scan of every class costs 5 s and 300 MB
     }
-    each = sizes(len(flows))
+    each, often = sizes(len(flows)), beats(len(flows))
     for site in aliases:
-        lines |= _worker(site) | _journal_clients(site, each)
+        lines |= _worker(site, often) | _journal_clients(site, each)
     for flow in flows:
         lines |= _connector(flow.source, flow.target, flow.journals, tasks=1)
         if flow.payload:
             aliases[flow.payload_alias] = bootstraps[flow.target]
-            lines |= _worker(flow.payload_alias) | _payload_clients(flow, each) | _group_of_its_own(flow.payload_alias)
+            lines |= _worker(flow.payload_alias, often) | _payload_clients(flow, each)
+            lines |= _group_of_its_own(flow.payload_alias)
             lines |= _connector(flow.source, flow.payload_alias, flow.payload, tasks=each.payload_tasks)
     lines |= {f"{alias}.bootstrap.servers": servers for alias, servers in aliases.items()}
     for source in aliases:
@@ -149,7 +165,7 @@ def _connector(source: str, alias: str, topics: Sequence[str], *, tasks: int) ->
     return {f"{flow}.enabled": "true", f"{flow}.topics": ",".join(topics), f"{flow}.tasks.max": str(tasks)}
 
 
-def _worker(alias: str) -> dict[str, str]:
+def _worker(alias: str, often: Beats) -> dict[str, str]:
     """No transactions: every reader bears repeats, since each record has its writer's number.
 
     A transaction costs six writes a poll, ends its task where it ends too late, and a broker that stood still longer
@@ -164,10 +180,11 @@ def _worker(alias: str) -> dict[str, str]:
         f"{alias}.offset.storage.partitions": "1",
         f"{alias}.status.storage.partitions": "1",
         f"{alias}.scheduled.rebalance.max.delay.ms": "0",
-        f"{alias}.fetch.max.wait.ms": IDLE_WAIT_MS,
-        f"{alias}.retry.backoff.ms": _BACKOFF_MS,
-        f"{alias}.session.timeout.ms": "6000",
-        f"{alias}.heartbeat.interval.ms": "2000",
+        f"{alias}.fetch.max.wait.ms": _WORKER_WAIT_MS,
+        f"{alias}.retry.backoff.ms": str(often.backoff_ms),
+        f"{alias}.retry.backoff.max.ms": str(often.backoff_ms),
+        f"{alias}.session.timeout.ms": str(often.session_ms),
+        f"{alias}.heartbeat.interval.ms": str(often.heartbeat_ms),
         f"{alias}.producer.max.request.size": str(RECORD_BYTES_MAX),
     }
 

@@ -101,7 +101,8 @@ def test_the_default_policy_and_no_checkpoints() -> None:
     lines = settings(SITES)
     assert not [key for key in lines if "replication.policy" in key]
     assert lines["emit.checkpoints.enabled"] == lines["emit.heartbeats.enabled"] == "false"
-    assert "emit.offset-syncs.enabled" not in lines, "MirrorSourceConnector refuses to start without"
+    assert lines["emit.offset-syncs.enabled"] == "false"
+    assert not [key for key in lines if "offset-syncs.topic" in key], "MirrorSourceConnector refuses to start with it"
     assert lines["refresh.topics.interval.seconds"] == "30"
 
 

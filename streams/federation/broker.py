@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import shutil
+import socket
 import subprocess
 import uuid
 from dataclasses import dataclass
@@ -141,6 +142,11 @@ def is_ready(bootstrap: str, timeout_s: float = 2.0, *, cluster_id: str = "") ->
 
     Without it a stranger that took the port first would be taken for ours.
     """
+    host, _, port = bootstrap.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout_s).close()
+    except OSError:
+        return False  # at once, where the client would try again until its time is over
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "socket.timeout.ms": 2000})
     try:
         found = admin.list_topics(timeout=timeout_s)

@@ -16,6 +16,7 @@ import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ PARTS_READY_S = 90.0
 FLOW_READY_S = 3.0
 """More for each flow of the mirror: its two Connect workers take a second of a core, and a machine may be busy."""
 RELOAD_AGAIN_S = 10.0
+_FORMATS = 3
+"""At once."""
 
 
 class Supervisor:
@@ -67,8 +70,8 @@ class Supervisor:
         """Starts what is not running yet, in order; raises Temporary when a part does not become ready."""
         self.publish("starting brokers")
         brokers = [self._broker(site) for site in self.record.sites]
-        for site in self.record.sites:
-            broker.format_if_new(site.broker(self.state), self.jvm)
+        with ThreadPoolExecutor(_FORMATS) as formats:  # each is a Java's start
+            list(formats.map(lambda site: broker.format_if_new(site.broker(self.state), self.jvm), self.record.sites))
         self._start_and_wait(brokers)
         self.publish("creating topics")
         from streams.kafka import admin  # confluent-kafka is loaded only when there is a broker to ask

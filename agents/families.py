@@ -51,6 +51,7 @@ def register(
     """Declares the agents; returns every topic they read."""
 
     async def hear(stream: Any) -> None:
+        changelogs = app.producer.changelogs
         async for event in stream.events():
             msg = event.message
             headers = list(msg.headers.items() if isinstance(msg.headers, dict) else msg.headers or ())
@@ -58,6 +59,7 @@ def register(
                 decoded = None
                 if len(msg.value or b"") > ASIDE_BYTES:
                     decoded = await asyncio.to_thread(dispatcher.decode, msg.topic, msg.key, msg.value, headers)
+                await changelogs.room()
                 guard.check()
                 letter = dispatcher.hear(
                     msg.topic, msg.partition, msg.offset, msg.key, msg.value, headers, decoded=decoded

@@ -18,7 +18,7 @@ import structlog
 from faust import auth
 from faust.cli.agents import agents as agents_command
 
-from agents import families, faust_fixes, process, tables
+from agents import changelogs, families, faust_fixes, process, tables
 from agents.assignment import Assignment
 from streams.core import records as m
 from streams.core.names import Site
@@ -45,8 +45,6 @@ DEAD_LETTER_S = 35.0
 """Longer than the publisher keeps trying."""
 CHANGELOG_SEGMENT_BYTES = 32 * 1024 * 1024
 """Small, since compaction passes by the segment that is written to, and a take-over reads it all."""
-CHANGELOG_LINGER_S = 0.05
-"""Nobody waits for a changelog but the next commit, once a second: fewer requests, of more partitions each."""
 TICK_S = 1.0
 """Due rows are looked for this often at least: at once when one falls due, and the clock may be set forward."""
 
@@ -287,7 +285,7 @@ def _faust_app(settings: Settings) -> SiteApp:
         broker_heartbeat_interval=3.0,
         broker_commit_interval=1.0,
         producer_acks=-1,
-        producer_linger=CHANGELOG_LINGER_S,
+        producer_max_batch_size=changelogs.BUILDER_BYTES,
         table_standby_replicas=0,
         stream_wait_empty=True,
         web_host=settings.web_host,

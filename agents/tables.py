@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import faust
+from faust.types import TP
 
 from streams.core.topics import partition_of
 from streams.errors import WireError
@@ -24,10 +25,14 @@ TABLE_OPTIONS = {
 
 
 class FaustTable:
-    """One table. Outside a turn only `get` and `keys` work; a put there is Faust's TypeError."""
+    """One table. Outside a turn only `get` and `keys` work; a put there is Faust's TypeError.
+
+    What is put goes into the database and to the changelogs (changelogs.py), past the layers that Faust has for it.
+    """
 
     def __init__(self, app: faust.App, name: str, partitions: int, owner_of: Callable[[str], str]) -> None:
-        self.partitions, self.owner_of = partitions, owner_of
+        self.app, self.partitions, self.owner_of = app, partitions, owner_of
+        self._places: dict[int, TP] = {}
         self.table = app.Table(
             name,
             partitions=partitions,
@@ -46,13 +51,30 @@ class FaustTable:
     def put(self, key: str, row: bytes) -> None:
         if len(row) > rows.ROW_BYTES_MAX:
             raise WireError(f"a row of {len(row):,} bytes, over {rows.ROW_BYTES_MAX:,}")
-        with _environment("written"):
-            self.table[key.encode()] = row
+        self._write(key, row)
 
     def delete(self, key: str) -> None:
         if self.get(key) is not None:
-            with _environment("written"):
-                del self.table[key.encode()]
+            self._write(key, None)
+
+    def _write(self, key: str, row: bytes | None) -> None:
+        with _environment("written"):
+            raw = key.encode()
+            partition = self.table.partition_for_key(raw)  # that of the fact at hand; none outside a turn
+            database = self.table.data._db_for_partition(partition)
+            if row is None:
+                database.delete(raw)
+            else:
+                database.put(raw, row)
+            place = self._places.get(partition)
+            if place is None:
+                place = self._places[partition] = TP(self.table.changelog_topic_name, partition)
+            self.app.producer.changelogs.put(place, raw, row, self._persisted)
+
+    def _persisted(self, place: TP, offset: int) -> None:
+        """The database has what the changelog has up to an offset. One that went to another worker is not touched."""
+        if self._database(place.partition) is not None:
+            self.table.data.set_persisted_offset(place, offset)
 
     def keys(self, partition: int, prefix: str) -> Iterator[str]:
         """Keys of a partition this worker owns that begin so, in order; what is put meanwhile is not seen."""

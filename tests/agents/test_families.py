@@ -7,10 +7,12 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
 from agents import families
+from agents.changelogs import Changelogs
 from agents.families import intent_topics, request_topics, transfer_topics
 from agents.process import StallGuard
 from streams.core import records, topics
@@ -90,7 +92,8 @@ def agent_of(rig: Rig, publisher: Publisher) -> Callable[[Any], Any]:
         assert concurrency == 1, "records of a partition are heard in their order"
         return lambda hear: agents.update({name: hear})
 
-    app: Any = SimpleNamespace(topic=lambda *names, **_: names, agent=agent)
+    producer = SimpleNamespace(changelogs=Changelogs(MagicMock()))
+    app: Any = SimpleNamespace(topic=lambda *names, **_: names, agent=agent, producer=producer)
     read = families.register(app, rig.dispatcher, publisher, StallGuard(), rig.here, (x.B, x.C))
     assert set(agents) == {"intents", "transfers", "requests"}
     assert {*intent_topics((x.B, x.C)), *transfer_topics(x.A, (x.B, x.C)), *request_topics(x.A, (x.B, x.C))} == read

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from faust.stores.rocksdb import RocksDBOptions
+from faust.types import TP
 
-from agents import tables
+from agents import changelogs, tables
 from streams.core import topics
 from streams.errors import WireError
 from streams.worker import rows, turn
@@ -26,19 +27,27 @@ ELSEWHERE = next(
 )
 
 
-class Store(dict[bytes, bytes]):
-    """Faust's table, whose partitions are databases."""
+class Store:
+    """Faust's table, whose partitions are databases; the fact at hand lies in the partition of the key."""
+
+    changelog_topic_name = "changelog"
 
     def __init__(self, databases: dict[int, Any]) -> None:
-        self.data = SimpleNamespace(_dbs=databases)
+        self.data = SimpleNamespace(_dbs=databases, _db_for_partition=databases.__getitem__)
+        self.data.set_persisted_offset = lambda place, offset: self.persisted.append((place, offset))
+        self.persisted: list[tuple[TP, int]] = []
 
-    def __setitem__(self, key: bytes, value: bytes) -> None:
-        of = rows.owner_of(key.decode())
-        self.data._dbs[topics.partition_of(of, PARTITIONS)].put(key, value)
+    def partition_for_key(self, key: bytes) -> int:
+        return topics.partition_of(rows.owner_of(key.decode()), PARTITIONS)
 
-    def __delitem__(self, key: bytes) -> None:
-        of = rows.owner_of(key.decode())
-        self.data._dbs[topics.partition_of(of, PARTITIONS)].delete(key)
+
+class Changelogs:
+    def __init__(self) -> None:
+        self.puts: list[tuple[TP, bytes, bytes | None]] = []
+
+    def put(self, place: TP, key: bytes, row: bytes | None, persisted: changelogs.Persisted) -> None:
+        self.puts.append((place, key, row))
+        persisted(place, len(self.puts))
 
 
 @pytest.fixture
@@ -48,7 +57,7 @@ def table(tmp_path: Path) -> tables.FaustTable:
     assert options.pop("driver") == "rocksdict"
     databases = {n: RocksDBOptions(**options, use_rocksdict=True).open(tmp_path / str(n)) for n in (PARTITION, OTHER)}
     store = Store(databases)
-    app: Any = SimpleNamespace(Table=lambda *_, **__: store)
+    app: Any = SimpleNamespace(Table=lambda *_, **__: store, producer=SimpleNamespace(changelogs=Changelogs()))
     return tables.FaustTable(app, "transfers", PARTITIONS, rows.owner_of)
 
 
@@ -60,6 +69,8 @@ class Broken:
 
     def put(self, _key: bytes, _value: bytes) -> None:
         raise Exception("IO error: No space left on device")
+
+    delete = get
 
     def keys(self, *, from_key: bytes) -> Iterator[bytes]:
         yield from_key + b"one"
@@ -78,6 +89,30 @@ def test_a_row_is_read_from_its_own_partition(table: tables.FaustTable) -> None:
     table.table.data._dbs.clear()
     assert table.get(rows.open_key(x.MANIFEST)) is None, "not owned"
     assert list(table.keys(PARTITION, rows.OPEN)) == []
+
+
+def test_what_is_put_or_deleted_goes_to_the_changelog_of_its_partition(table: tables.FaustTable) -> None:
+    table.put(x.MANIFEST, b"row")
+    table.put(ELSEWHERE, b"other")
+    table.delete(x.MANIFEST)
+    table.delete(x.MANIFEST)
+    mine, other = TP("changelog", PARTITION), TP("changelog", OTHER)
+    assert table.app.producer.changelogs.puts == [
+        (mine, x.MANIFEST.encode(), b"row"),
+        (other, ELSEWHERE.encode(), b"other"),
+        (mine, x.MANIFEST.encode(), None),
+    ]
+    assert table.table.persisted == [(mine, 1), (other, 2), (mine, 3)]
+    del table.table.data._dbs[OTHER]
+    table._persisted(other, 9)
+    assert (other, 9) not in table.table.persisted, "a partition that went to another worker is not opened again"
+
+
+def test_what_the_database_does_not_take_is_not_in_the_changelog(table: tables.FaustTable) -> None:
+    table.table.data._dbs[PARTITION] = Broken()
+    with pytest.raises(rows.TableFailed):
+        table.put(x.MANIFEST, b"row")
+    assert table.app.producer.changelogs.puts == []
 
 
 def test_keys_that_begin_so_come_in_order_as_they_were_at_the_first(table: tables.FaustTable) -> None:

@@ -14,8 +14,12 @@ a stream written in Python acknowledges what it passes by unheard         → wh
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Coroutine, Generator, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +42,11 @@ meanwhile waits for the answer: so they are short while a worker begins. Each na
 sides some milliseconds: so they are long while nothing comes."""
 BEGIN_S, QUIET_S = 20.0, 30.0
 """Since positions were set, and since a record was heard."""
+PACE_S = 0.025
+BUSY_RECORDS, HALF_S = 60.0, 0.25
+"""A fetch follows one that brought records no sooner than PACE_S behind it while many come: some 170 a second and more,
+counted with a weight that halves each HALF_S. Asked for at once, each record has a fetch of its own, which names every
+partition. What comes one by one, as the facts of an intent alone do, is asked for at once."""
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -46,6 +55,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     position_no = 0
     """How often positions were set, by an assignment or a seek."""
     _positioned_s = _heard_s = float("-inf")
+    _recent, _counted_s = 0.0, float("-inf")
 
     def _positioned(self) -> None:
         self.position_no += 1
@@ -53,6 +63,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     async def on_start(self) -> None:
         await super().on_start()
+        self._pace(self._ensure_consumer()._fetcher)
         if not self.app.client_only:
             await membership.succeed(self._datadir, self._ensure_consumer()._coordinator)
 
@@ -84,8 +95,28 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     async def _fetch_records(self, consumer: Any, *args: Any, **options: Any) -> tuple[Any, int]:
         records = await super()._fetch_records(consumer, *args, **options)
-        consumer._fetcher._fetch_max_wait_ms = self._wait_ms(bool(records), time.monotonic())
+        now_s = time.monotonic()
+        consumer._fetcher._fetch_max_wait_ms = self._wait_ms(bool(records), now_s)
+        self._recent = self._still_counted(now_s) + sum(map(len, records.values()))
+        self._counted_s = now_s
         return records, self.position_no
+
+    def _still_counted(self, now_s: float) -> float:
+        """Records heard lately."""
+        return self._recent * math.pow(0.5, (now_s - self._counted_s) / HALF_S)
+
+    def _pace(self, fetcher: Any) -> None:
+        fetch = fetcher._proc_fetch_request
+
+        async def paced(*args: Any) -> bool:
+            found: bool = await fetch(*args)
+            if found and self._still_counted(time.monotonic()) >= BUSY_RECORDS:
+                for waiter in fetcher._fetch_waiters:  # what came is delivered meanwhile
+                    fetcher._notify(waiter)
+                await asyncio.sleep(PACE_S)
+            return found
+
+        fetcher._proc_fetch_request = paced
 
     def _wait_ms(self, heard: bool, now_s: float) -> int:
         """What the next fetch may wait."""
@@ -159,6 +190,22 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Offsets that were never fetched hold nothing up."""
 
+    async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:
+        """As a service's. Faust makes four tasks to hand a record over, so that one which waits ends with the flow:
+        what can be handed over at once needs none of them.
+        """
+        first, *others = coros
+        if timeout is not None or not all(map(inspect.iscoroutine, coros)):
+            return await super().wait_first(*coros, timeout=timeout)
+        begun: _Begun | None = None
+        try:
+            begun = _Begun(first)
+        finally:
+            if begun is None or begun.done:
+                for other in others:
+                    other.close()
+        return None if begun.done else await super().wait_first(begun, *others)
+
     async def verify_all_partitions_active(self) -> None:
         """Faust's look for lagging streams, a third of an idle worker: what reached none is found at each commit."""
 
@@ -204,6 +251,30 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             self._committed_offset.update(taken)
         self.app.monitor.on_tp_commit(taken)
         return True
+
+
+class _Begun(Awaitable[None]):
+    """A coroutine that has run up to where it waits for something the first time; awaited, it goes on there."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        self._coroutine, self.done = coroutine, False
+        try:
+            self._waits_for = coroutine.send(None)
+        except StopIteration:
+            self.done = True
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        while True:
+            try:
+                answer = yield self._waits_for
+            except BaseException as error:  # noqa: BLE001  also that it is cancelled
+                step = partial(self._coroutine.throw, error)
+            else:
+                step = partial(self._coroutine.send, answer)
+            try:
+                self._waits_for = step()
+            except StopIteration:
+                return
 
 
 class _NeverRead(dict[TP, int | None]):

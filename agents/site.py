@@ -7,7 +7,7 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -240,6 +240,11 @@ class SiteApp(faust_fixes.DurableApp):
     @property
     def is_worker(self) -> bool:
         return not (self.client_only or self.producer_only)
+
+    def on_init_dependencies(self) -> Iterable[Any]:
+        services: Iterable[Any] = super().on_init_dependencies()
+        self.sensors.remove(self.monitor)  # its counts, which nobody reads, are kept at every step of every record
+        return services
 
     async def on_first_start(self) -> None:
         if self.is_worker:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -309,3 +310,87 @@ def test_fetches_are_short_while_a_worker_begins_and_long_while_nothing_comes() 
     assert waits == [consuming.BEGIN_MS, consuming.USUAL_MS, consuming.IDLE_MS]
     assert thread._wait_ms(True, 500.0) == consuming.USUAL_MS
     assert thread._wait_ms(False, 500.0 + consuming.QUIET_S) == consuming.IDLE_MS
+
+
+def test_while_many_records_come_a_fetch_waits_for_more_and_a_lone_one_does_not() -> None:
+    async def run(records: int) -> tuple[float, bool]:
+        thread = consuming.ConsumerThread.__new__(consuming.ConsumerThread)
+        fetcher = MagicMock()
+        told = asyncio.get_running_loop().create_future()
+        fetcher._fetch_waiters = {told}
+        fetcher._notify = lambda waiter: waiter.set_result(None)
+
+        async def fetch(*_: object) -> bool:
+            return True
+
+        fetcher._proc_fetch_request = fetch
+        thread._pace(fetcher)
+        thread._recent, thread._counted_s = float(records), time.monotonic()
+        begun_s = time.monotonic()
+        assert await fetcher._proc_fetch_request("assignment", 1, "request")
+        return time.monotonic() - begun_s, told.done()
+
+    took_s, told = asyncio.run(run(int(consuming.BUSY_RECORDS) + 20))
+    assert took_s >= consuming.PACE_S
+    assert told, "what came is delivered meanwhile"
+    took_s, _ = asyncio.run(run(14))
+    assert took_s < consuming.PACE_S
+
+
+def test_what_many_records_are_is_forgotten_soon() -> None:
+    thread = consuming.ConsumerThread.__new__(consuming.ConsumerThread)
+    thread._recent, thread._counted_s = 1000.0, 50.0
+    assert thread._still_counted(50.0) == 1000.0
+    assert thread._still_counted(50.0 + consuming.HALF_S) == 500.0
+    assert thread._still_counted(52.0) < consuming.BUSY_RECORDS
+
+
+@pytest.mark.parametrize("steps", [0, 1, 5])
+def test_a_delivery_that_waits_goes_on_where_it_waited(steps: int) -> None:
+    seen: list[int] = []
+
+    async def delivery() -> None:
+        for step in range(steps):
+            await asyncio.sleep(0.001 if step % 2 else 0)
+            seen.append(step)
+
+    async def run() -> bool:
+        begun = consuming._Begun(delivery())
+        at_once = begun.done
+        if not at_once:
+            await asyncio.ensure_future(begun)
+        return at_once
+
+    assert asyncio.run(run()) is (steps == 0)
+    assert seen == list(range(steps))
+
+
+def test_a_delivery_that_is_held_up_ends_with_the_flow_and_a_fault_of_one_is_raised() -> None:
+    ended: list[str] = []
+
+    async def held_up() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    async def faulty(late: bool) -> None:
+        if late:
+            await asyncio.sleep(0)
+        raise ValueError("faulty")
+
+    async def run() -> None:
+        service: Any = consuming.Consumer.__new__(consuming.Consumer)
+        service.loop = asyncio.get_running_loop()
+        service._stopped, service._crashed = asyncio.Event(), asyncio.Event()
+        suspended = asyncio.Event()
+        service.loop.call_later(0.01, suspended.set)
+        await asyncio.wait_for(service.wait_first(held_up(), suspended.wait()), 5)
+        await asyncio.sleep(0)
+        assert ended == ["cancelled"]
+        for late in (False, True):
+            with pytest.raises(ValueError, match="faulty"):
+                await service.wait_first(faulty(late), asyncio.Event().wait())
+
+    asyncio.run(run())

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, wraps
+from functools import cache, lru_cache, wraps
 from io import BytesIO
 from typing import Any, ParamSpec, TypeVar, get_args
 
@@ -56,6 +57,8 @@ _BYTES_MAX: dict[type, int] = {
     Origin: CHUNK_HEADER_BYTES_MAX,
     ChunkHeader: CHUNK_HEADER_BYTES_MAX,
 }
+REMEMBERED_MAX, REMEMBERED_BYTES_MAX = 2048, 1024
+"""Records that are kept decoded, and the largest of them: some 10 MB."""
 _FRAME = struct.Struct(">bi")
 _LINE_CHARS = 399
 
@@ -307,7 +310,17 @@ def _refusing(read: Callable[P, T]) -> Callable[P, T]:
 
 @_refusing
 def decode(topic: str, key: bytes | None, value: bytes | None, headers: Headers | None, here: Site) -> Heard:
-    """The record that stands in `topic` of `here`'s cluster. WireError, and nothing else, when it is refused."""
+    """The record that stands in `topic` of `here`'s cluster. WireError, and nothing else, when it is refused.
+
+    In a worker agents and view hear the same facts one after the other: a small one is decoded once.
+    """
+    if value is not None and len(value) <= REMEMBERED_BYTES_MAX:
+        with suppress(TypeError):  # what has no hash is not remembered
+            return _remembered(topic, key, value, tuple(headers or ()), here)
+    return _decoded(topic, key, value, headers, here)
+
+
+def _decoded(topic: str, key: bytes | None, value: bytes | None, headers: Headers | None, here: Site) -> Heard:
     if value is None:
         raise _refusal("no value: a tombstone means nothing in a journal")
     found = _headers(headers, FINGERPRINT, ORIGIN)
@@ -329,6 +342,9 @@ def decode(topic: str, key: bytes | None, value: bytes | None, headers: Headers 
     if author is not None and author != origin.site:
         raise _refusal(f"{version.cls.__name__} is the word of {author}, not of {origin.site}", author)
     return Heard(message, origin)
+
+
+_remembered = lru_cache(REMEMBERED_MAX)(_decoded)
 
 
 @_refusing

@@ -675,3 +675,19 @@ def test_an_older_version_can_be_written() -> None:
     both = version(ours, theirs)
     assert both.encode(m.LastSequence("t", 3, 0)) == frame(7, b"\x02t\x06")
     assert both.decode(frame(7, b"\x02t\x06")) == m.LastSequence("t", 3, 0)
+
+
+def test_a_small_record_is_decoded_once_and_judged_by_where_it_stands(record: Any, report: Any) -> None:
+    """Agents and view of a worker hear the same facts; what is kept decoded is found by all that the gate looks at."""
+    first = record(report).decode()
+    assert record(report).decode().message is first.message
+    odd = record(report, headers=[(name, bytearray(held)) for name, held in record(report).headers])
+    assert odd.decode() == first, "what has no hash is decoded by itself"
+    for change in (
+        {"topic": "completion-records"},
+        {"key": b"another"},
+        {"value": record(report).value[:-1]},
+        {"headers": record(report).headers[:1]},
+        {"here": FOREIGN},
+    ):
+        refused(record(report, **change))

@@ -42,11 +42,12 @@ meanwhile waits for the answer: so they are short while a worker begins. Each na
 sides some milliseconds: so they are long while nothing comes."""
 BEGIN_S, QUIET_S = 20.0, 30.0
 """Since positions were set, and since a record was heard."""
-PACE_S = 0.025
-BUSY_RECORDS, HALF_S = 60.0, 0.25
-"""A fetch follows one that brought records no sooner than PACE_S behind it while many come: some 170 a second and more,
-counted with a weight that halves each HALF_S. Asked for at once, each record has a fetch of its own, which names every
-partition. What comes one by one, as the facts of an intent alone do, is asked for at once."""
+BUSY_RECORDS, FLOOD_RECORDS, HALF_S = 60.0, 2000.0, 0.25
+PACE_S, PACE_MAX_S = 0.000125, 0.05
+"""A fetch follows one that brought records later while many come: PACE_S for each that came lately, which are counted
+with a weight that halves each HALF_S. 200 a second make it 9 ms, 1,000 make it 45. Asked for at once, each record has a
+fetch of its own, which names every partition. What comes one by one, as the facts of a lone intent do, is asked for at
+once; so is what comes by thousands, as a changelog that is read again: no fetch would be spared."""
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -110,10 +111,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
         async def paced(*args: Any) -> bool:
             found: bool = await fetch(*args)
-            if found and self._still_counted(time.monotonic()) >= BUSY_RECORDS:
+            recent = self._still_counted(time.monotonic())
+            if found and BUSY_RECORDS <= recent < FLOOD_RECORDS:
                 for waiter in fetcher._fetch_waiters:  # what came is delivered meanwhile
                     fetcher._notify(waiter)
-                await asyncio.sleep(PACE_S)
+                await asyncio.sleep(min(PACE_MAX_S, PACE_S * recent))
             return found
 
         fetcher._proc_fetch_request = paced

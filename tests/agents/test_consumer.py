@@ -330,11 +330,14 @@ def test_while_many_records_come_a_fetch_waits_for_more_and_a_lone_one_does_not(
         assert await fetcher._proc_fetch_request("assignment", 1, "request")
         return time.monotonic() - begun_s, told.done()
 
-    took_s, told = asyncio.run(run(int(consuming.BUSY_RECORDS) + 20))
-    assert took_s >= consuming.PACE_S
+    took_s, told = asyncio.run(run(200))
+    assert 0.02 <= took_s < consuming.PACE_MAX_S
     assert told, "what came is delivered meanwhile"
-    took_s, _ = asyncio.run(run(14))
-    assert took_s < consuming.PACE_S
+    took_s, _ = asyncio.run(run(1_000))
+    assert consuming.PACE_MAX_S <= took_s < 1.0
+    for records in (14, 100_000):
+        _, told = asyncio.run(run(records))
+        assert not told, "it did not wait"
 
 
 def test_what_many_records_are_is_forgotten_soon() -> None:

@@ -133,7 +133,7 @@ class World:
         self.asked: dict[IntentId, m.TransferIntent] = {}
         self.doors = frozenset(name for name in self.names if self.rng.random() < 0.75)
         """Sites that have a door."""
-        self.fetched = 0
+        self.fetched = self.repaired = 0
         """Offers of which something came."""
         self.sites = {name: SimSite(self, name) for name in self.names}
         self._us = 0
@@ -346,7 +346,8 @@ class Part:
     spoilt: Ranges = EMPTY
     """Bytes of spoilt copies, and what flipped."""
     seed: Ranges = EMPTY
-    """What the attempt before had written where data were wrong, but what was wrong."""
+    """What the attempt before had written where data were wrong, or a damaged file has, but what of it is wrong."""
+    repair: bool = False
     adopted: Ranges = EMPTY
     summed: dict[tuple[int, Site], Ranges] = field(default_factory=lambda: defaultdict(Ranges))
     """Of items that had a seed: of what their sources said sums."""
@@ -477,7 +478,7 @@ class SimPlane:
                 why = m.Reason(m.Scope.DESTINATION, m.FailureClass.TRANSIENT, "open", Text("part file gone"))
                 self.publisher.send(m.PartLost(key, order.attempt, why))
                 return
-            part = self.parts[key] = Part(manifest, order.attempt, resumed=order.verified)
+            part = self.parts[key] = Part(manifest, order.attempt, resumed=order.verified, repair=order.repair)
             if not order.verified:
                 part.seed = self.site.seeds_on_disk.pop((key, order.attempt), EMPTY)
             part.spoilt = self.site.spoilt_on_disk.get((key, order.attempt), EMPTY) & order.verified
@@ -494,8 +495,12 @@ class SimPlane:
             there = self.site.world.files[self.site.name].get(item.target)
             if there is None or item.reason is not None:
                 continue
-            if there == became(item) and (self.site.name, item.target) not in self.site.world.spoilt:
+            spoilt = (self.site.name, item.target) in self.site.world.spoilt
+            if there == became(item) and not spoilt:
                 part.sealed = part.sealed | Ranges.of(n)
+            elif part.repair and there == became(item):
+                start, stop = part.manifest.line.span(n)
+                part.seed = part.seed | Ranges([(start, (start + stop) // 2)])
             else:
                 other = other | Ranges.of(n)
         why = m.Reason(m.Scope.DESTINATION, m.FailureClass.PERMANENT, "seal", Text("another file is there"))
@@ -513,6 +518,9 @@ class SimPlane:
                 continue
             assert world.files[self.site.name].setdefault(item.target, became(item)) == became(item)
             part.sealed = part.sealed | Ranges.of(n)
+            if part.repair:
+                world.repaired += (self.site.name, item.target) in world.spoilt
+                world.spoilt.discard((self.site.name, item.target))
         self.publisher.send(
             m.TransferProgress(
                 key,

@@ -11,12 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 
-from streams import wire
-from streams.core import records as m
+from streams.auditing.origins import origin_of
 from streams.core.ledger.findings import FindingList, Invariant
 from streams.core.names import Site
 from streams.core.topics import ANNOUNCEMENTS, TO_EVERY_PEER, Retention, split
-from streams.errors import InvalidName, NeverWorks, NotAllowed, WireError
+from streams.errors import InvalidName, NeverWorks, NotAllowed
 from streams.kafka import admin
 from streams.kafka.replay import replay
 from streams.settings import Settings
@@ -171,14 +170,3 @@ def unseen(settings: Settings, found: Iterable[Journals]) -> tuple[list[str], se
 def _some(names: list[str]) -> str:
     shown = ", ".join(names[:_NAMED_MAX])
     return f"{shown} and {len(names) - _NAMED_MAX} more journals" if len(names) > _NAMED_MAX else f"{shown}"
-
-
-def origin_of(headers: wire.Headers) -> m.Origin | None:
-    """The origin header alone, if there is a legal one."""
-    for name, value in headers:
-        if name == wire.ORIGIN and value is not None:
-            try:
-                return wire.decode_value(m.Origin, value)
-            except WireError:
-                return None
-    return None

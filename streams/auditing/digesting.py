@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streams.auditing.coverage import Journals, find_journals, origin_of, refuse
+from streams.auditing.coverage import Journals, find_journals, refuse
+from streams.auditing.origins import origin_of
 from streams.core.ledger.cuts import JournalId, JournalRoot, JournalRoots, digest_of
 from streams.core.ledger.trees import leaf_of
 from streams.core.names import Site

@@ -14,22 +14,23 @@ from datetime import UTC, datetime
 from functools import partial
 
 from streams import wire
-from streams.auditing.coverage import Journals, find_journals, kept_otherwise, origin_of, refuse, refuse_unkept, unseen
+from streams.auditing.coverage import Journals, find_journals, kept_otherwise, refuse, refuse_unkept, unseen
 from streams.auditing.disks import disks_reachable
+from streams.auditing.entering import enter
+from streams.auditing.origins import origin_of
 from streams.auditing.storage import StorageTally, check_storage
 from streams.core import records as m
 from streams.core.ledger import Ledger
 from streams.core.ledger.cuts import digest_of
 from streams.core.ledger.findings import FindingList, Invariant, Judgement, LogPosition
 from streams.core.ledger.stale import Staleness
-from streams.core.ledger.trees import leaf_of
 from streams.core.names import Site
 from streams.core.sampling import Sample
 from streams.errors import Transfer2goError, WireError
 from streams.kafka.reader import Record, committed_offsets
 from streams.kafka.replay import begin_offsets, end_offsets, replay
 from streams.settings import Settings
-from streams.wire.release import RELEASE, release_of
+from streams.wire.release import RELEASE
 
 EXIT_CLEAN, EXIT_BROKEN, EXIT_INCOMPLETE = 0, 1, 5
 """A broken invariant is "other" in the table: trying again does not mend it, and it says nothing of what was asked."""
@@ -225,22 +226,7 @@ class _Reading:
         if place.offset >= found.ends[place.topic, place.partition]:
             return
         self.records += 1
-        headers = record.headers or ()
-        whole = leaf_of(record.key, record.value, headers)
-        if "." in place.topic:
-            known = origin_of(headers)
-            if known is not None and self.ledger.copy(place, known, whole):
-                return
-        try:
-            heard = wire.decode(place.topic, record.key, record.value, headers, found.site)
-        except WireError as error:
-            speaks_for = None if error.speaks_for is None else Site(error.speaks_for)
-            origin = origin_of(headers)
-            self.ledger.refuse(place, error.what, record.timestamp_ms, origin, whole, speaks_for)
-        else:
-            release = release_of(headers) if isinstance(heard.message, m.SiteAnnounced) else None
-            content = hash(record.value)
-            self.ledger.hear(place, heard.origin, heard.message, content, whole, record.timestamp_ms, release)
+        enter(self.ledger, place, record)
 
     def look_up(self) -> None:
         """Find the records that gaps, contradictions, letters and contents speak of."""

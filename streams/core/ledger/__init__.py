@@ -308,7 +308,7 @@ class Ledger:
         """Enter that the number stands in this partition; whether it did not before."""
         journal.stand(stream, seq)
         if stream.copies[journal.site].add(seq):
-            if stream.id.site == journal.writer and seq not in stream.refused.get(journal.site, ()):
+            if stream.id.site == journal.writer and not (stream.refused and seq in stream.refused[journal.site]):
                 journal.tree.append(leaf)
             return True
         journal.repeats += 1
@@ -324,7 +324,7 @@ class Ledger:
 
     def _next(self, place: LogPosition) -> Journal | None:
         """The record's journal, or None if it was folded already: partitions are read in order."""
-        journal = self._journal(place)
+        journal = self._journals.get(place[:3]) or self._journal(place)
         if place.offset < journal.next_offset:
             return None
         journal.next_offset = place.offset + 1

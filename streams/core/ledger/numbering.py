@@ -129,15 +129,20 @@ class Stream:
 
     def note(self, seq: int, content: int) -> bool:
         """Remember what `seq` stands for. Whether this content was new under it; a second one is a conflict."""
-        content, before = _tagged(content), self._content(seq)
+        content = _tagged(content)
+        grown = seq + 1 - len(self._contents)
+        if grown == 1 and not self._far:  # nearly always
+            self._contents.append(content)
+            self._classes.append(0)
+            return True
+        before = self._content(seq)
         if before:
             if before != content and len(self.conflicts) < CONFLICTS_MAX:
                 self.conflicts.add(seq)
             return before != content
-        if seq > len(self._contents) + _JUMP_MAX:
+        if grown > _JUMP_MAX + 1:
             self._far[seq] = (content, Class.UNREAD)
             return True
-        grown = seq + 1 - len(self._contents)
         if grown > 0:
             self._contents.extend([0] * grown)
             self._classes.extend(bytes(grown))

@@ -45,7 +45,8 @@ def line(fact: m.Message) -> str:
             source = f" from {fact.source}" if fact.source else ""
             to = " ".join(fact.destinations)
             way = f", by {fact.plane} only" if fact.plane else ""
-            return f"{fact.requester} asks {names}{more}{source} → {to}, priority {fact.priority}{way}"
+            asks = "has repaired" if fact.repair else "asks"
+            return f"{fact.requester} {asks} {names}{more}{source} → {to}, priority {fact.priority}{way}"
         case m.IntentAsked():
             value = f" {fact.priority}" if fact.priority is not None else ""
             return f"{fact.asked_by} asks: {fact.asked}{value}"
@@ -74,6 +75,7 @@ def line(fact: m.Message) -> str:
         case m.TransferPlanned():
             ways = f", by {fact.plane} only" if fact.plane else ""
             ways += "".join(f", by {route.plane}: {route.why}" for route in fact.routes)
+            ways += ", in place of damaged files" if fact.repair else ""
             return f"planned at {fact.destination}: {len(fact.body.items)} items, priority {fact.priority}{ways}"
         case m.TransferDecided():
             return f"decision {fact.decision_no}: {fact.verdict}, priority {fact.priority}{because(fact.reason)}"
@@ -181,6 +183,8 @@ def explain(snapshot: Snapshot, now_ms: int) -> list[str]:
         )
     if body is not None and body.plane is not None and not snapshot.ended:
         lines.append(f"Its bytes come by {body.plane} and no other way, as it was asked for.")
+    if body is not None and body.repair and not snapshot.ended:
+        lines.append("Damaged files at its destinations keep their names until whole ones take their place.")
     for arrivals in snapshot.destinations if snapshot.files else ():
         lines += _at_destination(arrivals, snapshot, now_ms)
     return lines + _silence(snapshot, now_ms)

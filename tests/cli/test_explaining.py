@@ -18,8 +18,8 @@ FILES = written(INTENT, [10, 20], last=False)
 CAME = m.TransferReported(INTENT, FILES.manifest, READER, 1, "active", 0, 30, 0, 0, 2, Text(f"{READER} to read on"))
 
 
-def explained(*facts: m.Message, destination: Destination = READER, now_ms: int = 2000) -> str:
-    body = replace(BODY, destinations=(destination,), selection="entries:E")
+def explained(*facts: m.Message, destination: Destination = READER, now_ms: int = 2000, repair: bool = False) -> str:
+    body = replace(BODY, destinations=(destination,), selection=None if repair else "entries:E", repair=repair)
     accepted = m.IntentDecided(INTENT, 1, m.Verdict.ACCEPTED, body, B, 0, 5)
     fold = IntentFold(INTENT)
     for fact in (body, accepted, *facts):
@@ -53,3 +53,9 @@ def test_an_intent_that_nobody_speaks_of_is_said() -> None:
     last = written(INTENT, [5], no=1, prev=completed(FILES, READER).manifest_sha256)
     ended = (completed(FILES, READER), last, completed(last, READER))
     assert "Nothing has been heard" not in explained(FILES, *ended, now_ms=10_000_000)
+
+
+def test_what_is_repaired_keeps_its_name_meanwhile() -> None:
+    words = "keep their names until whole ones take their place"
+    assert words in explained(FILES, destination=Destination(B), repair=True)
+    assert words not in explained(FILES, destination=Destination(B))

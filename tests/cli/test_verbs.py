@@ -176,6 +176,11 @@ def test_register_list_where_verify(run: Run, hand: Hand, tmp_path: Path) -> Non
     assert broken.exit_code == 8
     assert "/store/x/a.root: has adler32" in broken.stdout
     assert run("file", "verify", "/store/x/a.root").exit_code == 6
+    assert run("file", "verify", BLOCK, "--execute").exit_code == 2
+    hopeless = run("file", "verify", BLOCK, "--repair")
+    assert (hopeless.exit_code, "no other site holds it" in hopeless.stdout) == (8, True)
+    assert "nothing is repaired without --execute" in hopeless.stderr
+    assert rows(run("file", "where", "/store/x/a.root", "--json"))[0]["site"] == "T1_A", "nothing was said"
 
 
 def test_register_refuses_other_content_under_a_name_another_site_holds(run: Run, hand: Hand, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from streams.core import records as m
-from streams.core.names import Site
+from streams.core.names import Destination, Site
 from streams.core.records import fault
 from streams.core.routing import Holders, decide
 from tests.core import example as x
@@ -124,3 +124,18 @@ def test_an_open_intent_that_names_its_source_needs_nothing_there() -> None:
     assert "name the source" in refusal(verdict(nothing, x.growing(source=None), waited=True))
     assert source(verdict(found(), x.growing(source=None))) == x.C
     assert "no site T9" in refusal(verdict(nothing, x.growing(source=Site("T9"))))
+
+
+def test_what_a_site_has_repaired_comes_from_another() -> None:
+    """However much it is said to hold itself: of that it is known that it is damaged."""
+    repair = replace(x.body(), repair=True)
+    assert source(verdict(found(S_B=5, S_C=1), repair)) == x.C
+    assert verdict(found(S_B=5), repair) is None, "mirrors lag"
+    assert "no site holds a file" in refusal(verdict(found(S_B=5), repair, waited=True))
+    assert "no site holds" not in refusal(verdict(found(S_B=5), replace(repair, source=Site("T9"))))
+    for wish in (
+        replace(repair, selection="objects:h*"),
+        replace(repair, open=True),
+        replace(repair, destinations=(Destination("S_B/reader"),), selection="entries:E"),
+    ):
+        assert "whole files that a site has can be repaired" in refusal(verdict(found(), wish))

@@ -231,6 +231,8 @@ def test_a_source_that_did_not_say_what_it_served() -> None:
     (note,) = judgement.notes
     assert "no source says that it served them" in note.words
     assert note.records == (place,)
+    meanwhile = one.world.judge(now_ms=START_MS)
+    assert not [found for found in meanwhile.findings if "no source says" in found.words]
 
     one = Transfer()
     one.world.clock_ms += HOUR_MS

@@ -76,24 +76,23 @@ class Idle:
             TopicPartition(name, p) for name, topic in known.items() for p in topic.partitions if "_" not in name[:2]
         ]
         print(f"{len(known)} topics, {len(places)} partitions")
-        self.alone = self.row("a broker alone")
-        for count, wait_ms, size in (
-            (1, 100, 16),
-            (1, 100, 160),
-            (1, 500, 160),
-            (1, 5000, 160),
-            (4, 500, 160),
-            (16, 5000, 160),
-            (16, 500, 1),
-        ):
+        self._measure_alone()
+        for count, wait_ms, size in ((1, 100, 16), (1, 100, 160), (4, 500, 160), (16, 5000, 160), (16, 500, 1)):
             with self.fetchers(count, wait_ms, places[:size]):
                 fetches = count * 1000 / wait_ms
                 self.row(f"{count} fetchers of {size} partitions that wait {wait_ms} ms: a fetch a second", fetches)
+        self._measure_alone()
         self._records()
+        self._measure_alone()
         names = [f"idle-{number}" for number in range(MORE_TOPICS)]
         for made in admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in names]).values():
             made.result(60)
         self.row(f"{MORE_TOPICS} topics of {PARTITIONS} partitions more: a topic", MORE_TOPICS)
+
+    def _measure_alone(self) -> None:
+        """Before each kind of rows: what Java has compiled meanwhile is cheaper than before."""
+        self.alone = 0.0
+        self.alone = self.row("a broker alone")
 
     def _records(self) -> None:
         plain = Producer({"bootstrap.servers": self.bootstrap, "enable.idempotence": True, "linger.ms": 0})

@@ -126,6 +126,9 @@ class Mesh:
         self.row(f"{name}: payload sent twice, at most", most, "share", "<= 0.05", most <= 0.05)
         mirror = next(part for part in local.status(self.rig.state) if part.name == "mirror")
         self.row(f"{name}: mirrors started anew", mirror.restarts, "times", "0", not mirror.restarts, why=mirror.why)
+        said = (self.rig.state / "supervisor.log").read_text()
+        failed = said.count("mirror: restarted, since task")
+        self.row(f"{name}: tasks of mirrors that failed", failed, "times", "0", not failed)
 
     def _limit(self, peers: tuple[Site, ...], number: int) -> float:
         """Seconds of bare producers and consumers, one of each a destination, all at once."""

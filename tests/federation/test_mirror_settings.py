@@ -72,6 +72,18 @@ def test_worker_settings_stand_under_every_alias() -> None:
         assert int(lines[f"{alias}.producer.buffer.memory"]) >= int(lines[f"{alias}.producer.max.request.size"])
 
 
+@pytest.mark.parametrize(("count", "session_ms"), [(2, 6000), (3, 15000)])
+def test_workers_of_many_flows_look_up_less_often(count: int, session_ms: int) -> None:
+    """A worker that misses two beats is still in its group, and one read of its topics ends before its request does."""
+    lines = settings(SITES[:count])
+    for alias in lines["clusters"].split(", "):
+        assert int(lines[f"{alias}.session.timeout.ms"]) == session_ms
+        assert int(lines[f"{alias}.heartbeat.interval.ms"]) * 3 <= session_ms
+        assert lines[f"{alias}.retry.backoff.ms"] == lines[f"{alias}.retry.backoff.max.ms"]
+        assert int(lines[f"{alias}.retry.backoff.ms"]) < int(lines[f"{alias}.heartbeat.interval.ms"])
+        assert int(lines[f"{alias}.fetch.max.wait.ms"]) < 30_000
+
+
 def test_records_keep_their_order_without_transactions() -> None:
     """Connect's own default is one request in flight and no idempotence."""
     lines = settings(SITES)

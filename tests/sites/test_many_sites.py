@@ -112,11 +112,6 @@ def _holds(rig: Rig, lfn: str, site: Site) -> bool:
     return site in {found["site"] for found in rig.ask(A, f"/api/where?lfn={lfn}")}
 
 
-def _holds(rig: Rig, lfn: str, site: Site) -> bool:
-    """Whether A's view knows it."""
-    return site in {found["site"] for found in rig.ask(A, f"/api/where?lfn={lfn}")}
-
-
 def test_a_sixth_site_joins_knows_what_was_there_and_receives_from_two(five: Rig, spot: Spot) -> None:
     """What is under way when it comes goes on."""
     blocks = {A: {spot.lfn("from-a.dat"): noise(20_000_000, spot)}, B: {spot.lfn("from-b.dat"): noise(200_000, spot)}}

@@ -123,7 +123,7 @@ def test_what_the_environment_breaks_is_raised_and_the_record_heard_again_is_app
 
 def test_memory_that_is_short_at_the_gate_is_no_fault_of_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig()
-    record = rig.record(x.body())
+    record = rig.record(x.body(files=[5, 7, 11]))  # one that this process has not decoded before
     with monkeypatch.context() as patch:
         patch.setattr("streams.wire.fastavro.schemaless_reader", raises(MemoryError()))
         with pytest.raises(MemoryError):

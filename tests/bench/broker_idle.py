@@ -25,6 +25,8 @@ from tests.bench.rig import A, B
 SECONDS, SETTLE_S = 20.0, 8.0
 PARTITIONS = 8
 MORE_TOPICS = 100
+MADE_S = 60.0
+"""After topics were made a broker has work with them for a while."""
 A_SECOND = 10
 
 
@@ -87,6 +89,7 @@ class Idle:
         names = [f"idle-{number}" for number in range(MORE_TOPICS)]
         for made in admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in names]).values():
             made.result(60)
+        time.sleep(MADE_S)
         self.row(f"{MORE_TOPICS} topics of {PARTITIONS} partitions more: a topic", MORE_TOPICS)
 
     def _measure_alone(self) -> None:

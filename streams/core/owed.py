@@ -155,15 +155,18 @@ def owed_transfer(
         for source in row.sources
         for request in source.outstanding
     ]
-    part = c.OpenPart(row.manifest, row.live_attempt, row.verified, row.sealed, row.failed_items, row.repair)
     if row.state is State.PLANNED or not part_here:
-        return [c.Owed(part), *out]
+        return [c.Owed(open_part(row)), *out]
     if not out and (row.verified | row.excused(manifest)).covers(0, row.total):
         # Everything is on disk and nothing sealed it, or the seal was not heard: opening again finds out.
-        return [c.Owed(part)]
+        return [c.Owed(open_part(row))]
     if lost := unobtainable(row, manifest, here):
         out.append(c.Owed(c.FailItems(row.manifest, lost)))
     return [*out, *requests(row, manifest, here, policy, now_ms, rests, doors)]
+
+
+def open_part(row: TransferRow) -> c.OpenPart:
+    return c.OpenPart(row.manifest, row.live_attempt, row.verified, row.sealed, row.failed_items, row.repair)
 
 
 def waits_for(row: TransferRow, *, part_here: bool, granted: bool) -> str:

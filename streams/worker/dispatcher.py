@@ -140,9 +140,6 @@ class Dispatcher:
     def _transfer(self, partition: int, msg: transfers.TransferMessage, value: bytes, writer: str) -> None:
         if isinstance(msg, m.PartOpened) and writer == self.plane.writer:
             self.scheduler.admission.opened.add(msg.manifest)
-        if isinstance(msg, m.LeaseExpired):
-            # Maybe the plane has the part no more, and could not say so while the broker was away: it is asked.
-            self.scheduler.admission.opened.discard(msg.manifest)
         turned = self.turns.transfer(msg, value)
         row, index = turned.row, turned.index
         if isinstance(msg, m.TransferPlanned | m.TransferDecided) and self.scheduler.is_awake(partition):
@@ -150,6 +147,8 @@ class Dispatcher:
             self.scheduler.answer(row, index, msg.decision_no)
         if isinstance(msg, m.PartLost):
             self.scheduler.part_gone(msg.manifest)
+        if isinstance(msg, m.LeaseExpired) and self.scheduler.is_awake(partition):
+            self.scheduler.doubt_part(row)
         self.scheduler.ask_transfer(partition, row, index)
         if row.state is transfers.State.CLOSED:
             self.scheduler.closed(row.manifest)

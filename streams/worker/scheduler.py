@@ -26,7 +26,7 @@ from streams.core.door_rests import DoorRests
 from streams.core.intent import IntentRow
 from streams.core.manifest import ManifestIndex
 from streams.core.names import IntentId, ManifestId, Site
-from streams.core.owed import owed_intent, owed_transfer, report, waits_for
+from streams.core.owed import open_part, owed_intent, owed_transfer, report, waits_for
 from streams.core.policy import Policy
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.topics import partition_of
@@ -287,6 +287,12 @@ class Scheduler:
         said = self._state_of(row, index, decision_no)
         if self.do(c.ReportTransfer(said)):
             self._reported[row.manifest] = (self.now_ms(), said)
+
+    def doubt_part(self, row: TransferRow) -> None:
+        """Nothing came for a lease. Maybe the plane has the part no more, and what it said of that was dropped while
+        the broker was away: told to open it again, it says how it is."""
+        if row.state is State.ACTIVE and row.manifest in self.admission.opened:
+            self.do(open_part(row))
 
     def closed(self, manifest: ManifestId) -> None:
         """The transfer is over."""

@@ -78,12 +78,12 @@ def test_a_bit_that_flips_on_its_way_costs_a_block(ends_of: Callable[..., Ends])
 
 
 def test_of_a_large_file_beside_it_what_had_come_is_adopted_too(ends_of: Callable[..., Ends]) -> None:
-    ends = ends_of(20 * MIB, 1000, 40 * MIB)
-    first = 20 * MIB + 1000
+    ends = ends_of(16 * MIB, 1000, 40 * MIB)
+    first = 16 * MIB + 1000
     ends.pulls.offered(ends.offer(1, ranges=Ranges([(first, first + 30 * MIB)])))
     ends.wait(lambda: any(one.verified.size == 30 * MIB for one in ends.progress()))
     with flipping(ends, MIB) as way:
-        ends.pulls.offered(ends.offer(2, way.port, Ranges([(0, 20 * MIB)])))
+        ends.pulls.offered(ends.offer(2, way.port, Ranges([(0, 16 * MIB)])))
         lost(ends)
         assert [one.items for one in ends.failed()] == [Ranges.of(0)]
         before = way.passed

@@ -121,10 +121,11 @@ def test_a_door_that_is_closed_in_the_middle_leaves_the_rest_to_the_log_and_serv
 ) -> None:
     """Its worker is started again without one, and once more with one."""
     own, worker = rig.state / A / "site.toml", rig.part(f"{A}-worker-0")
-    text = own.read_text()
+    text, plane = own.read_text(), rig.plane_pid(worker.name)
 
     def close() -> None:
         own.write_text(f"{text}\n[door]\n")
+        os.kill(plane, signal.SIGKILL)  # which else serves what is left of its tickets while it ends
         rig.kill(worker.name)
 
     try:

@@ -103,8 +103,9 @@ def test_columns_of_two_trees_land_as_parquet_with_a_replica_that_says_what_it_i
         (held,) = [
             file
             for record in rig.facts(B, topics.REPLICAS)
+            if isinstance(record, m.FilesHeld)
             for file in record.files
-            if isinstance(record, m.FilesHeld) and file.lfn == item.target
+            if file.lfn == item.target
         ]
         assert (held.part_of, held.selection) == (item.lfn, item.selection)
         assert held.bytes == target.stat().st_size

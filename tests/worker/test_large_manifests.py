@@ -95,7 +95,6 @@ def test_what_was_decoded_aside_is_decoded_once(monkeypatch: pytest.MonkeyPatch)
         assert request.request_no == number
         assert len(decoded) == 1
         rig.hear(request, m.LeaseExpired(LARGE.manifest, x.C, number, rig.now_ms))
-        rig.opened(LARGE.manifest)
         rig.after(0)
 
 

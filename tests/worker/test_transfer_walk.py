@@ -93,7 +93,6 @@ def test_a_lease_is_proposed_to_expire_and_the_range_asked_again() -> None:
     rig.forget()
     rig.hear(lease)
     assert [order.attempt for order in rig.take(orders.Open)] == [1], "the plane may have lost it, and its word of that"
-    rig.opened()
     (asked,) = rig.take(m.ChunksRequested)
     assert (asked.request_no, asked.ranges) == (2, WHOLE)
 

@@ -45,7 +45,7 @@ def line(fact: m.Message) -> str:
             source = f" from {fact.source}" if fact.source else ""
             to = " ".join(fact.destinations)
             way = f", by {fact.plane} only" if fact.plane else ""
-            asks = "has repaired" if fact.repair else "asks"
+            asks = "asks to repair" if fact.repair else "asks"
             return f"{fact.requester} {asks} {names}{more}{source} → {to}, priority {fact.priority}{way}"
         case m.IntentAsked():
             value = f" {fact.priority}" if fact.priority is not None else ""

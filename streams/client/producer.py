@@ -204,8 +204,8 @@ class TransferClient(Closing):
         With `until` it stays open: what is registered later is moved too, to a time, until so many items are taken
         (those that fail count), or, for "close", until `close_intake`. With `source` too, nothing need be there yet.
         With `plane` ("log", "door") the bytes come that way and no other: where it cannot be had, the intent waits.
-        With `repair` a destination replaces what it has under these names, if it is another file; what is right of it
-        need not come. Whole files only.
+        With `repair` this client's own site, the one destination, replaces what it has under these names, if it is
+        another file; what is right of it need not come. Whole files only.
         With `idempotency_key` the id follows from home, requester and key: publishing the same again changes nothing.
         Raises UsageError, NotFound (an unknown site), NeverWorks (the key stands for another body), Temporary.
         """

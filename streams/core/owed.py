@@ -95,7 +95,9 @@ def _at_destination(row: IntentRow, here: Site, policy: Policy, replan: Ranges) 
             manifest = ManifestId.of(row.intent, chain.source_no, no)
             plan = c.PlanTransfer(manifest, decision.source, number, decision.priority, whole=False)
             if (body := row.body) is not None:
-                plan = replace(plan, whole=body.selection is None, plane=body.plane, repair=body.repair)
+                # Another site's decision replaces no file of this one, whatever it says.
+                repair = body.repair and row.intent.home == here
+                plan = replace(plan, whole=body.selection is None, plane=body.plane, repair=repair)
             out.append(c.Owed(plan))
     for told in row.told:
         if told.decision_no >= decision.decision_no:

@@ -35,7 +35,7 @@ def decide(
         return _refused(body, f"no site {strangers[0]} in this federation")
     if (why := plane_fault(body.plane, body.selection) or repair_fault(body)) is not None:
         return _refused(body, why)
-    if body.repair:
+    if body.repair:  # what the site has is damaged, and no source
         found = Holders(found.files, {s: n for s, n in found.per_site.items() if s not in places}, found.unknown)
     if body.open and body.source is not None:
         return m.IntentDecided(body.intent, 1, m.Verdict.ACCEPTED, body, body.source, 0, body.priority)
@@ -65,10 +65,13 @@ def plane_fault(plane: str | None, selection: str | None) -> str | None:
 
 
 def repair_fault(body: m.TransferIntent) -> str | None:
-    """Why what a destination has cannot be repaired so. What it has is damaged, so nothing of it is its own source."""
-    if body.repair and (body.selection is not None or body.open or any(d.consumer for d in body.destinations)):
+    """Why what a destination has cannot be repaired so. Files are replaced: only their site itself may ask for that."""
+    if not body.repair:
+        return None
+    if body.selection is not None or body.open or any(d.consumer for d in body.destinations):
         return "whole files that a site has can be repaired, and nothing else"
-    return None
+    stranger = next((d for d in body.destinations if d.site != body.intent.home), None)
+    return None if stranger is None else f"files of {stranger} are repaired where {stranger} itself asks for it"
 
 
 def routes(source: Site, doors: Collection[Site], *, whole: bool) -> tuple[m.Route, ...]:

@@ -167,7 +167,7 @@ class PosixEndpoint(Endpoint):
                 part.attach(fd, stat, ranges)
                 if replaces:
                     with suppress(FileMissing):
-                        part.replace(self.open_reader(lfn))
+                        part.replace(self.stat(lfn).version)
             except BaseException:
                 os.close(fd)
                 raise

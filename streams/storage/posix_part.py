@@ -35,7 +35,7 @@ from streams.storage import oserrors, syscalls
 from streams.storage.checksums import AdlerRanges, Buffer, adler32, adler32_hex
 from streams.storage.endpoint import READ_BYTES, FileStat, Part, PartFileLost, SealedFile
 from streams.storage.posix_beside import SEED, part_name
-from streams.storage.posix_reader import PosixReader
+from streams.storage.posix_reader import PosixReader, file_stat
 from streams.storage.tree import DirectoryTree
 from streams.storage.writeback import Disk, OpenFds
 
@@ -93,14 +93,14 @@ class PosixPart(Part):
         self.writes = 0
         """Begun and ended: the same before and after a sync if nothing was written beside it."""
         self.lost: PartFileLost | None = None
-        self._replaced: PosixReader | None = None
-        """The damaged file under the final name, whose place this part takes."""
+        self._replaced: str | None = None
+        """Version of the damaged file under the final name, whose place this part takes."""
 
     # opening
 
-    def replace(self, damaged: PosixReader) -> None:
-        """Take over a reader of the file whose place this part is to take."""
-        self._replaced = damaged
+    def replace(self, version: str) -> None:
+        """Of the file under the final name, whose place this part is to take."""
+        self._replaced = version
 
     def attach(self, fd: int, stat: os.stat_result, verified: Iterable[tuple[int, int]]) -> None:
         """Take over the open file; it stays the caller's to close if this raises."""
@@ -190,8 +190,8 @@ class PosixPart(Part):
                 self._still_ours(writing=len(gaps))
                 block = memoryview(_block_of(fd, offset, stop))
                 right = len(block) == stop - offset and is_right(block)
-                if not right and self._replaced is not None:
-                    block = memoryview(_block_of(self._replaced.descriptor, offset, stop))
+                if not right:
+                    block = memoryview(self._block_of_replaced(offset, stop))
                     if len(block) == stop - offset and is_right(block):
                         right = True
                         for start, end in gaps:
@@ -275,7 +275,7 @@ class PosixPart(Part):
         self.close()
         try:
             stat = self._store.tree.lstat(self.part_path)
-            if (stat.st_dev, stat.st_ino) in (self._identity, self._identity_of_replaced):
+            if (stat.st_dev, stat.st_ino) == self._identity or file_stat(stat).version == self._replaced:
                 self._store.unlink_part(self.directory, self.part_name)
         except FileNotFoundError:
             pass
@@ -285,12 +285,16 @@ class PosixPart(Part):
 
     def close(self) -> None:
         self._store.fds.drop(self)
-        if self._replaced is not None:
-            self._replaced.close()
 
-    @property
-    def _identity_of_replaced(self) -> tuple[int, int] | None:
-        return None if self._replaced is None else (self._replaced.device, self._replaced.inode)
+    def _block_of_replaced(self, start: int, stop: int) -> bytes:
+        """Of the file whose place this part takes; nothing where it is not that one any more, or is shorter."""
+        if self._replaced is None:
+            return b""
+        try:
+            with self._store.open_reader(self.lfn, self._replaced) as damaged:
+                return damaged.pread(start, stop - start) if stop <= damaged.stat.bytes else b""
+        except StorageError:
+            return b""
 
     # steps of a group, driven by the endpoint
 
@@ -347,14 +351,13 @@ class PosixPart(Part):
     @property
     def still_replaces(self) -> bool:
         """Whether the final name leads to the file whose place this part is to take."""
-        damaged = self._identity_of_replaced
-        if damaged is None:
+        if self._replaced is None:
             return False
         try:
             stat = self._store.tree.lstat(os.path.join(self.directory, self.name))
         except OSError:
             return False
-        return (stat.st_dev, stat.st_ino) == damaged
+        return file_stat(stat).version == self._replaced
 
     def take_name(self, directory: int) -> None:
         """Give the part, verified, its final name, in its open directory. FileExistsError where another file has it.
@@ -363,8 +366,8 @@ class PosixPart(Part):
         between the two calls has it put back. A crash before the damaged file is deleted leaves it under the part's
         name, beside a whole file, which `present` finds.
         """
-        tree, damaged = self._store.tree, self._identity_of_replaced
-        if damaged is None or _identity_at(directory, self.name) != damaged:
+        tree, damaged = self._store.tree, self._replaced
+        if damaged is None or _version_at(directory, self.name) != damaged:
             return tree.rename_noreplace(directory, self.part_name, self.name)
         try:
             syscalls.rename_exchange(directory, self.part_name, self.name)
@@ -373,10 +376,11 @@ class PosixPart(Part):
                 raise
             what = "this filesystem lets no two names change places, so the damaged file stays"
             raise permanent(what, self.pfn, "move it away, and ask for the file") from error
-        if _identity_at(directory, self.part_name) != damaged:
+        if _version_at(directory, self.part_name) != damaged:
             syscalls.rename_exchange(directory, self.part_name, self.name)
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self.name)
-        if _identity_at(directory, self.name) != self._identity:
+        named = os.stat(self.name, dir_fd=directory, follow_symlinks=False)
+        if (named.st_dev, named.st_ino) != self._identity:
             raise StorageError("another process took the file's name while it was being sealed", self.pfn)
         if (failure := tree.fsync_directories([self.directory])[self.directory]) is not None:
             raise failure
@@ -440,12 +444,11 @@ class PosixPart(Part):
         return self._lose(failure) if isinstance(failure, PartFileLost) else failure
 
 
-def _identity_at(directory: int, name: str) -> tuple[int, int] | None:
+def _version_at(directory: int, name: str) -> str | None:
     try:
-        stat = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        return file_stat(os.stat(name, dir_fd=directory, follow_symlinks=False)).version
     except FileNotFoundError:
         return None
-    return stat.st_dev, stat.st_ino
 
 
 def _block_of(fd: int, start: int, stop: int) -> bytes:

@@ -35,7 +35,7 @@ class PosixReader(Reader):
             stat = self._fstat()
             require_regular(stat, pfn)
             self.stat = file_stat(stat)
-            self.device, self.inode = stat.st_dev, stat.st_ino
+            self.device = stat.st_dev
             if version is not None:
                 self._same(version, SINCE_LISTED)
         except BaseException:

@@ -294,6 +294,15 @@ def test_plans_are_few_at_a_time() -> None:
     assert [p.manifest.no for p in commands(of_intent(row, x.B)) if isinstance(p, c.PlanTransfer)] == [0, 2, 3]
 
 
+def test_only_its_own_sites_intent_replaces_a_file() -> None:
+    """Whatever another home decided: a name with other content there would replace a good file here."""
+    wish = replace(x.body(destinations=(x.A, x.B)), repair=True)
+    row = intent(wish, x.decided(wish=wish), ONE)
+    for site, replaces in ((x.A, True), (x.B, False)):
+        (plan,) = (p for p in commands(of_intent(row, site)) if isinstance(p, c.PlanTransfer))
+        assert plan.repair is replaces
+
+
 def test_the_room_of_a_destination_is_its_own() -> None:
     """A row holds what its own site's destination told, so other destinations take nothing of it."""
     wish = x.body(destinations=(x.B, x.A))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from streams.core import records as m
-from streams.core.names import Destination, Site
+from streams.core.names import Destination, IntentId, Site
 from streams.core.records import fault
 from streams.core.routing import Holders, decide
 from tests.core import example as x
@@ -128,7 +128,7 @@ def test_an_open_intent_that_names_its_source_needs_nothing_there() -> None:
 
 def test_what_a_site_has_repaired_comes_from_another() -> None:
     """However much it is said to hold itself: of that it is known that it is damaged."""
-    repair = replace(x.body(), repair=True)
+    repair = replace(x.body(destinations=(x.B,)), intent=IntentId(f"{x.B}.{x.INTENT.partition('.')[2]}"), repair=True)
     assert source(verdict(found(S_B=5, S_C=1), repair)) == x.C
     assert verdict(found(S_B=5), repair) is None, "mirrors lag"
     assert "no site holds a file" in refusal(verdict(found(S_B=5), repair, waited=True))
@@ -139,3 +139,8 @@ def test_what_a_site_has_repaired_comes_from_another() -> None:
         replace(repair, destinations=(Destination("S_B/reader"),), selection="entries:E"),
     ):
         assert "whole files that a site has can be repaired" in refusal(verdict(found(), wish))
+
+
+def test_no_site_has_the_files_of_another_replaced() -> None:
+    wish = replace(x.body(destinations=(x.A, x.B)), repair=True)
+    assert refusal(verdict(found(), wish)) == "files of S_B are repaired where S_B itself asks for it"

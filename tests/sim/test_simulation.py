@@ -75,7 +75,9 @@ def scenario(seed: int, *, stale: bool = True) -> sim.World:
             # On doors only where every site has one: what cannot be had is waited for without an end.
             body = replace(body, plane=DOOR if insists < 0.1 and world.doors == set(world.names) else LOG)
         if body.selection is None and (repairs := random.Random(f"{intent} repair")).random() < 0.6:
-            body = replace(body, repair=True)
+            if repairs.random() < 0.9:  # else it is refused: another site's files are not replaced
+                to = (Destination(home),)
+            body = replace(body, repair=True, destinations=to)
             for site, lfn in ((site, lfn) for site in to for lfn in chosen):
                 known = next((file for (_, name), file in world.listed.items() if name == lfn), None)
                 if repairs.random() < 0.3 and known is not None and lfn not in world.files[site]:

@@ -57,8 +57,8 @@ class TransferIntent:
 
     `selection` is a part of each file, in the words of core/selections/parts.py; `format` what entries land as. An
     `open` intent takes what is registered later, until one of `until_…` or a close. `plane`: the one carrier that its
-    bytes may come by; None: each destination chooses. `repair`: of a destination that has damaged files under these
-    names, which are replaced; what of them is right need not come.
+    bytes may come by; None: each destination chooses. `repair`: of the home itself, which has damaged files under
+    these names; they are replaced, and what of them is right need not come.
     """
 
     intent: IntentId

@@ -37,7 +37,8 @@ class RunningPart:
 
     name: str
     command: list[str]
-    environment: Mapping[str, str]
+    environment: Callable[[], Mapping[str, str]]
+    """Asked at each start: its configuration may have changed since the last."""
     log: Path
     probe: Callable[[], bool]
     popen: subprocess.Popen[bytes] | None = None
@@ -59,7 +60,7 @@ class RunningPart:
         with self.log.open("ab") as out:
             self.popen = subprocess.Popen(
                 self.command,
-                env=dict(self.environment),
+                env=dict(self.environment()),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,

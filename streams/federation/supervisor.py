@@ -15,9 +15,10 @@ import time
 import tomllib
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,12 @@ class Supervisor:
         return self.parts.setdefault(part.name, part)
 
     def _part(
-        self, name: str, command: list[str], environment: dict[str, str], probe: Callable[[], bool], **traits: Any
+        self,
+        name: str,
+        command: list[str],
+        environment: Callable[[], Mapping[str, str]],
+        probe: Callable[[], bool],
+        **traits: Any,
     ) -> RunningPart:
         log = self.state / "logs" / f"{name}.log"
         return self.add(RunningPart(name, command, environment, log, probe, **traits))
@@ -98,7 +104,7 @@ class Supervisor:
         return self._part(
             f"{site.name}-broker",
             command,
-            self.jvm.environment(),
+            self.jvm.environment,
             lambda: broker.is_ready(node.bootstrap, cluster_id=node.cluster_id),
         )
 
@@ -114,7 +120,7 @@ class Supervisor:
             self.mirror_tasks = MirrorTasks({bootstraps[site]: names for site, names in topics.items()})
         tasks = self.mirror_tasks
         # Its connectors end one after the other, in 8 s; what they mirrored and had not noted is fenced or repeated.
-        part = self._part("mirror", command, self.jvm.environment(), lambda: False, killable=True)
+        part = self._part("mirror", command, self.jvm.environment, lambda: False, killable=True)
         part.probe = lambda: tasks.running(part.started_ms)
         return part
 
@@ -130,7 +136,7 @@ class Supervisor:
                 self.note()
 
     def worker(self, site: plan.SitePlan, number: int) -> RunningPart:
-        environment = worker_environment(self.state, site, number)
+        environment = partial(worker_environment, self.state, site, number)
         command = [sys.executable, "-m", "faust", "-A", "agents", "worker", "-l", "info"]
         port = site.worker_port(number)
         return self._part(f"{site.name}-worker-{number}", command, environment, lambda: is_healthy(port), recovers=True)

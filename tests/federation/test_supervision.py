@@ -44,7 +44,24 @@ def watching(state: Path, *parts: RunningPart) -> Supervisor:
 
 
 def part(state: Path, name: str, *command: str) -> RunningPart:
-    return RunningPart(name, [*command], dict(os.environ), state / "logs" / f"{name}.log", lambda: True)
+    return RunningPart(name, [*command], lambda: os.environ, state / "logs" / f"{name}.log", lambda: True)
+
+
+def test_a_part_that_is_started_again_gets_the_configuration_of_now(tmp_path: Path) -> None:
+    """A local worker has a door unless its site's own file speaks of doors; the file may change while it runs."""
+    site = plan.SitePlan(Site("T1_A"), 20_000, 1)
+    own = tmp_path / site.name / "site.toml"
+    own.parent.mkdir()
+    own.write_text("")
+    found = watching(tmp_path)
+    worker = found.worker(site, 0)
+    worker.command = [sys.executable, "-S", "-c", "import os; print(os.environ.get('T2G_DOOR_HOST'), flush=True)"]
+    for text in ("", "[door]\n"):
+        own.write_text(text)
+        worker.start()
+        assert worker.popen is not None
+        worker.popen.wait(10)
+    assert worker.log.read_text().split() == ["127.0.0.1", "None"]
 
 
 def test_what_asks_to_be_started_again_is_at_once(tmp_path: Path) -> None:

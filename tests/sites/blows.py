@@ -85,9 +85,23 @@ def caught(rig: Rig, ear: Ear, publish: Callable[[], IntentHandle]) -> Iterator[
 
 
 @contextmanager
-def _running(_: Rig, ear: Ear, publish: Callable[[], IntentHandle]) -> Iterator[Blow]:
-    """As `caught`, of a file so large that it lasts: a door serves only while its plane runs."""
-    yield Blow.of(publish(), ear)
+def _caught_by_door(rig: Rig, ear: Ear, publish: Callable[[], IntentHandle]) -> Iterator[Blow]:
+    """As `caught`. A door's credit is larger than the file: its plane runs for moments, until some is synced at B."""
+    source = rig.plane_pid(f"{A}-worker-0")
+    try:
+        handle = publish()
+        ear.until(lambda w: isinstance(w, m.ChunksRequested) and w.manifest.intent == handle.id, "it is asked for")
+        for _ in range(100):
+            os.kill(source, signal.SIGSTOP)
+            time.sleep(0.2)  # the destination tells what it synced
+            if any(_of(w, handle) and w.verified.size > 300 for w in ear.messages()):
+                break
+            os.kill(source, signal.SIGCONT)
+            time.sleep(0.02)
+        yield Blow.of(handle, ear)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(source, signal.SIGCONT)
 
 
 def ear_at_destination(rig: Rig) -> Ear:
@@ -106,7 +120,7 @@ def struck(
     }
     rig.register(files, spot.block())
     big = rig.path(B, spot.lfn("big"))
-    in_the_middle = caught if plane == LOG else _running
+    in_the_middle = caught if plane == LOG else _caught_by_door
     with (
         ear_at_destination(rig) as ear,
         NamesWatch({rig.path(B, lfn): content for lfn, content in files.items()}) as names,

@@ -399,21 +399,27 @@ class Rig:
         assert answer, f"{topic} of {site} did not take the record"
         return answer[0]
 
+    def _last_of_mirror(self) -> str:
+        """What its log ended with."""
+        return "\n".join((self.state / "logs" / "mirror.log").read_text(errors="replace").splitlines()[-20:])
+
     def audit(self, timeout_s: float = AUDIT_S) -> AuditReport:
         """The audit of all sites with their disks, which must be clean; asked again while something only waits."""
-        deadline = time.monotonic() + timeout_s
+        began, looks = time.monotonic(), []
         while True:
             with self._looked_at.known():
                 report = audit(self.settings(), storage=True)
             waits = [r for r in report.judgement.waiting if "written while the audit was reading" not in r.words]
-            if report.judgement.broken or not waits or time.monotonic() > deadline:
+            after_s = time.monotonic() - began
+            looks.append(f"{after_s:.1f} s, of them {report.seconds:.1f} s of reading: {waits}")
+            if report.judgement.broken or not waits or after_s > timeout_s:
                 break
             time.sleep(0.5)
         assert not report.judgement.broken, "\n".join(
             f"{f.invariant} {f.words} {[str(r) for r in f.records]}" for f in report.judgement.broken[:10]
         )
         assert report.exit_code == 0
-        assert not waits, waits
+        assert not waits, "\n".join([*looks, *map(str, self.record.parts), self._last_of_mirror()])
         return report
 
 

@@ -109,7 +109,9 @@ class Upgrade:
         port = site_plan.worker_port(0)
         environment = worker_environment(self.state, site_plan, 0) | {"PYTHONPATH": str(tree)}
         command = ["env", "-C", str(tree), *WORKER]
-        part = RunningPart(f"{site}-by-hand", command, environment, self.state / "logs" / f"{site}-by-hand.log", bool)
+        part = RunningPart(
+            f"{site}-by-hand", command, lambda: environment, self.state / "logs" / f"{site}-by-hand.log", bool
+        )
         over = threading.Event()
 
         def watch() -> None:

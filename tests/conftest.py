@@ -22,7 +22,6 @@ FAULTS = (
     "test_full_tables",
     "test_killed",
     "test_many_sites",
-    "test_s3",
     "test_workers",
 )
 """Modules of tests/sites that have a federation of their own in two processes: half of the time. Fewer tests than the

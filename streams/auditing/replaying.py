@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -27,8 +28,8 @@ from streams.core.ledger.stale import Staleness
 from streams.core.names import Site
 from streams.core.sampling import Sample
 from streams.errors import Transfer2goError, WireError
-from streams.kafka.reader import Record, committed_offsets
-from streams.kafka.replay import begin_offsets, end_offsets, replay
+from streams.kafka.reader import LogReader, Record, committed_offsets
+from streams.kafka.replay import replay
 from streams.settings import Settings
 from streams.wire.release import RELEASE
 
@@ -179,18 +180,27 @@ class _Reading:
                 self.ledger.lose(journals.site)
 
     def note_ends(self) -> None:
-        """How far workers got, then the ends of the copies, then those of the originals."""
+        """How far workers got, then the ends of the copies, then those of the originals.
 
-        def copies(found: Journals) -> None:
-            found.ends.update(end_offsets(self.settings, found.site, found.copies))
+        What is written between the two looks is in flight: whatever takes time is done before the first.
+        """
+        readers: dict[Site, LogReader] = {}
 
-        def own(found: Journals) -> None:
-            found.ends.update(end_offsets(self.settings, found.site, found.own))
-            found.begins.update(begin_offsets(self.settings, found.site, found.present))
+        def ends(found: Journals, topics: Iterable[str]) -> None:
+            wanted = set(topics)
+            places = [place for place in found.begins if place[0] in wanted]
+            found.ends.update(readers[found.site].end_offsets(places))
 
-        self._each(self._note_committed)
-        self._each(copies)
-        self._each(own)
+        with ExitStack() as opened:
+
+            def connect(found: Journals) -> None:
+                reader = readers[found.site] = opened.enter_context(LogReader(self.settings, found.site))
+                found.begins.update(reader.begin_offsets(reader.partitions_of(found.present)))
+
+            self._each(self._note_committed)
+            self._each(connect)
+            self._each(lambda found: ends(found, found.copies))
+            self._each(lambda found: ends(found, found.own))
 
     def _note_committed(self, found: Journals) -> None:
         site = found.site

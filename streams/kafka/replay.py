@@ -99,11 +99,6 @@ def end_offsets(settings: Settings, site: str, topics: Iterable[str]) -> dict[Lo
         return reader.end_offsets(_places(reader, topics, None))
 
 
-def begin_offsets(settings: Settings, site: str, topics: Iterable[str]) -> dict[LogPartition, int]:
-    with LogReader(settings, site) as reader:
-        return reader.begin_offsets(_places(reader, topics, None))
-
-
 def _places(reader: LogReader, topics: Iterable[str], partitions: Iterable[int] | None) -> list[LogPartition]:
     wanted = None if partitions is None else set(partitions)
     return [place for place in reader.partitions_of(topics) if wanted is None or place[1] in wanted]

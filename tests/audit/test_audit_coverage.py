@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from streams.core.ledger.findings import Invariant
 from streams.core.names import Site
 from streams.errors import NeverWorks, NotAllowed, Temporary, Transfer2goError
 from streams.kafka import admin
+from streams.kafka.reader import LogPartition, LogReader
 from streams.settings import Settings
 from tests.audit.conftest import Stage
 from tests.audit.history import LATER_MS, A, B, C, Log, World, healthy
@@ -151,7 +152,7 @@ def test_a_journal_that_begins_late_is_told_with_its_offsets(stage: Build) -> No
 
 
 @pytest.mark.parametrize("error", [Temporary("gone"), NeverWorks("no such certificate"), NotAllowed("no")])
-@pytest.mark.parametrize("step", ["find_journals", "begin_offsets", "kept_otherwise"])
+@pytest.mark.parametrize("step", ["find_journals", "LogReader", "kept_otherwise"])
 def test_a_site_that_cannot_be_read_is_told_and_the_others_are_judged(
     stage: Build, monkeypatch: pytest.MonkeyPatch, error: Transfer2goError, step: str
 ) -> None:
@@ -168,6 +169,34 @@ def test_a_site_that_cannot_be_read_is_told_and_the_others_are_judged(
     report = audit(at.settings, now_ms=LATER_MS)
     assert dict(report.unreachable) == {B: error.what}
     assert (report.sites, report.exit_code) == ((A,), EXIT_INCOMPLETE)
+
+
+def test_nothing_stands_between_the_two_looks_at_the_ends(stage: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written between the copies' ends and the originals' is told as in flight."""
+    at = stage(A, B)
+    at.play(healthy())
+    done: list[tuple[str, str]] = []
+
+    class Noted(LogReader):
+        def __init__(self, settings: Settings, site: Site) -> None:
+            done.append(("connect", site))
+            self.site = site
+            super().__init__(settings, site)
+
+        def begin_offsets(self, places: Iterable[LogPartition]) -> dict[LogPartition, int]:
+            done.append(("begins", self.site))
+            return super().begin_offsets(places)
+
+        def end_offsets(self, places: Iterable[LogPartition]) -> dict[LogPartition, int]:
+            places = list(places)
+            (kind,) = {"copies" if "." in topic else "own" for topic, _ in places}
+            done.append((kind, self.site))
+            return super().end_offsets(places)
+
+    monkeypatch.setattr(module, "LogReader", Noted)
+    assert audit(at.settings, now_ms=LATER_MS).exit_code == EXIT_CLEAN
+    ready = [(step, site) for site in (A, B) for step in ("connect", "begins")]
+    assert done == [*ready, ("copies", A), ("copies", B), ("own", A), ("own", B)]
 
 
 def test_brokers_that_tell_no_settings_leave_it_said(stage: Build, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,6 +115,7 @@ class SiteWorker:
             wall_ms,
             self.large_manifests,
             views.doors,
+            settings.registry.regions,
         )
         self.scheduler = Scheduler(
             here, settings.policy, partitions, self.effects, wall_ms, keeps=self.turns.keeps, doors=views.doors

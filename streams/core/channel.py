@@ -16,6 +16,8 @@ DOOR = "door"
 """The carrier whose source offers a ticket in the log; the destination fetches the bytes from its door."""
 
 CARRIERS = (LOG, DOOR)
+RELAY = "relay"
+"""Of a route, not a carrier: by the door of a destination that gets the same before."""
 
 
 class Channel(NamedTuple):

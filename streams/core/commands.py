@@ -85,6 +85,8 @@ class PlanTransfer(Published):
     plane: str | None = None
     """The carrier that the intent insists on."""
     repair: bool = False
+    destinations: tuple[Site, ...] = ()
+    """All sites that get it."""
 
     @property
     def id(self) -> tuple[object, ...]:

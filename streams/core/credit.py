@@ -77,6 +77,8 @@ class _Use:
     """When payload was last verified: what else was asked of the channel is on its way, behind that."""
     moved_of: dict[ManifestId, int] = field(default_factory=dict)
     """The same, of each transfer that has something outstanding."""
+    waits_of: dict[ManifestId, int] = field(default_factory=dict)
+    """When it was last heard that a transfer's source waits itself."""
     stalled: bool = False
     """A lease ended, and all that was asked since has not come."""
 
@@ -159,6 +161,7 @@ class Credit:
             use.stalled &= use.used > 0
         if not size:
             use.moved_of.pop(manifest, None)
+            use.waits_of.pop(manifest, None)
         if of_source.full and of_source.used < items_before:
             of_source.full = False
             return self._with_queues(source)
@@ -271,9 +274,17 @@ class Credit:
             return until_ms
         if lease.plane == DOOR:
             # Nothing stands before its bytes: it lasts while they come, however slowly, and no longer.
-            return max(until_ms, use.moved_of.get(lease.manifest, 0) + self.lease_ms)
+            moved_ms = use.moved_of.get(lease.manifest, 0)
+            said_ms = min(use.waits_of.get(lease.manifest, 0), until_ms + (LEASES_MAX - 2) * self.lease_ms)
+            return max(until_ms, moved_ms + self.lease_ms, said_ms + self.lease_ms if said_ms else 0)
         moved_ms = use.moved_ms
         return max(until_ms, min(moved_ms + self.lease_ms, until_ms + (LEASES_MAX - 1) * self.lease_ms))
+
+    def note_waiting(self, channel: Channel, manifest: ManifestId, now_ms: int) -> None:
+        """Who was asked has nothing yet, and says so: its lease goes on, up to as many leases as by log."""
+        use = self._uses.get(channel)
+        if use is not None and manifest in use.outstanding:
+            use.waits_of[manifest] = now_ms
 
     def _let_go(self, manifest: ManifestId, channel: Channel, use: _Use) -> None:
         if manifest in use.outstanding or manifest in use.queue:

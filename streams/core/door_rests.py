@@ -32,19 +32,19 @@ class _Failed:
 
 
 class DoorRests:
-    """What one worker's transfers saw of doors; one entry a site."""
+    """What one worker's transfers saw of doors. Two entries a site: as a holder of files, and as a relay."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._failed: dict[Site, _Failed] = {}
+        self._failed: dict[tuple[Site, bool], _Failed] = {}
 
-    def note(self, site: Site, at_ms: int, transfer: ManifestId) -> None:
+    def note(self, site: Site, at_ms: int, transfer: ManifestId, *, relay: bool = False) -> None:
         """The site's door failed a transfer then. Said again, or of an older failure, it changes nothing.
 
         What fails before a rest is over was under way when it began: that is one failure with the last. And where one
         transfer fails by itself, time after time, the fault may be its own: others wait for the first rest only.
         """
-        known = self._failed.get(site)
+        known = self._failed.get((site, relay))
         failures = 1
         if known is not None:
             since_ms, rested_ms = at_ms - known.at_ms, rest_ms(known.failures, self._policy)
@@ -52,9 +52,9 @@ class DoorRests:
                 return
             if since_ms <= WELL_AFTER * rested_ms:
                 failures = known.failures + (since_ms >= rested_ms and transfer != known.transfer)
-        self._failed[site] = _Failed(failures, at_ms, transfer)
+        self._failed[site, relay] = _Failed(failures, at_ms, transfer)
 
-    def until_ms(self, site: Site) -> int:
+    def until_ms(self, site: Site, *, relay: bool = False) -> int:
         """When its door may be tried again; 0 where none failed."""
-        known = self._failed.get(site)
+        known = self._failed.get((site, relay))
         return 0 if known is None else known.at_ms + rest_ms(known.failures, self._policy)

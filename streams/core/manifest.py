@@ -136,6 +136,10 @@ class ManifestIndex:
             known[held.holder] = known.get(held.holder, EMPTY) | held.items
         return tuple(Held(site, items) for site, items in known.items())
 
+    def holds(self, site: Site) -> bool:
+        """Whether it may be asked for what it held when the manifest was written."""
+        return any(held.holder == site for held in self.candidates)
+
     def holder_items(self, site: Site) -> Ranges:
         """Items of which it is the holder, whom to ask first."""
         return next((held.items for held in self.holders if held.holder == site), EMPTY)

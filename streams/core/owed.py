@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from streams.core import commands as c
 from streams.core import records as m
-from streams.core.channel import LOG
+from streams.core.channel import LOG, RELAY
 from streams.core.completion import completion
 from streams.core.door_rests import DoorRests
 from streams.core.intent import IntentRow
@@ -97,7 +97,8 @@ def _at_destination(row: IntentRow, here: Site, policy: Policy, replan: Ranges) 
             if (body := row.body) is not None:
                 # Another site's decision replaces no file of this one, whatever it says.
                 repair = body.repair and row.intent.home == here
-                plan = replace(plan, whole=body.selection is None, plane=body.plane, repair=repair)
+                sites = tuple(d.site for d in body.destinations if not d.consumer)
+                plan = replace(plan, whole=body.selection is None, plane=body.plane, repair=repair, destinations=sites)
             out.append(c.Owed(plan))
     for told in row.told:
         if told.decision_no >= decision.decision_no:
@@ -184,8 +185,10 @@ def waits_for(row: TransferRow, *, part_here: bool, granted: bool) -> str:
         return "its part files to be dropped"
     if row.state is State.PLANNED or not part_here:
         return "its part files to be opened"
+    before = {route.site for route in row.routes if route.plane == RELAY}
     asked = [
-        f"{s.source} to answer request {o.request_no}{'' if o.plane == LOG else f' by {o.plane}'}"
+        f"{s.source}{', which gets it before,' if s.source in before else ''} to answer request {o.request_no}"
+        f"{'' if o.plane == LOG else f' by {o.plane}'}"
         for s in row.sources
         for o in s.outstanding
     ]

@@ -43,6 +43,8 @@ class Policy:
     """One request by door: a quarter of a second to two, so that its progress and the next request overlap."""
     door_credit_bytes: int = 1024 * 1024 * 1024
     """Bytes asked for by door and not verified, per source and partition."""
+    relays_max: int = 8
+    """Destinations of the same intent that may be asked in the source's place, the nearest before this one; 0: none."""
     door_rest_s: float = 5.0
     """A door that failed rests so long, and the log takes over; twice as long after each more failure."""
     door_rest_max_s: float = 600.0

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from streams.core import records as m
-from streams.core.channel import CARRIERS, DOOR, LOG
+from streams.core.channel import CARRIERS, DOOR, LOG, RELAY
 from streams.core.names import Site, Text, shown
 
 
@@ -74,11 +74,44 @@ def repair_fault(body: m.TransferIntent) -> str | None:
     return None if stranger is None else f"files of {stranger} are repaired where {stranger} itself asks for it"
 
 
-def routes(source: Site, doors: Collection[Site], *, whole: bool) -> tuple[m.Route, ...]:
-    """How a source is asked, where not by the log. `doors`: sites with an open door. `whole`: of files, not parts."""
-    if not whole or source not in doors:
+def chain(source: Site, destinations: Collection[Site], regions: Mapping[Site, str]) -> tuple[Site, ...]:
+    """The order in which the destinations of an intent get the same bytes: each may ask those before it for them.
+
+    The source's region first, so that bytes enter another one once; then by region and name. Everybody who has the
+    decision computes the same, so that nobody waits for who waits for him.
+    """
+    near = regions.get(source, "")
+
+    def place(site: Site) -> tuple[bool, str, Site]:
+        region = regions.get(site, "")
+        return region != near, region, site
+
+    return tuple(sorted({*destinations} - {source}, key=place))
+
+
+def relays(
+    here: Site, source: Site, destinations: Collection[Site], regions: Mapping[Site, str], count_max: int
+) -> tuple[Site, ...]:
+    """Destinations that may be asked in the source's place: those before this one in the chain, the nearest first."""
+    ordered = chain(source, destinations, regions)
+    before = ordered[: ordered.index(here)] if here in ordered else ()
+    return before[::-1][:count_max]
+
+
+def routes(
+    source: Site, doors: Collection[Site], *, whole: bool, plane: str | None = None, before: Collection[Site] = ()
+) -> tuple[m.Route, ...]:
+    """Who is asked otherwise than by the log, in this order.
+
+    `doors`: sites with an open door. `whole`: of files, not parts. `plane`: what the intent insists on. `before`:
+    relays, the nearest first.
+    """
+    if not whole or plane not in (None, DOOR):
         return ()
-    return (m.Route(source, DOOR, Text(f"{source} has a door")),)
+    out = [m.Route(site, RELAY, Text(f"{site} gets it before, and has a door")) for site in before if site in doors]
+    if plane is None and source in doors:
+        out.append(m.Route(source, DOOR, Text(f"{source} has a door")))
+    return tuple(out)
 
 
 def _refused(body: m.TransferIntent, text: str) -> m.IntentDecided:

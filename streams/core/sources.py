@@ -2,7 +2,9 @@
 
 An item has candidates: the holder that its manifest names, then the others that held the same file. Those whose doors
 are open come first, and share what is large, each taking the next piece; then the holder's log, then the logs of the
-others. A candidate is passed by while it rests: its door failed, its log left a request unanswered, or it cannot read
+others. Before them all comes a relay: another destination that gets the same, and gives what it has so far. One alone
+is asked, the first of the plan's routes that did not fail this transfer, so that about one copy leaves the source. A
+candidate is passed by while it rests: its door failed, its log left a request unanswered, or it cannot read
 the item now. What nobody can be asked for at once is asked of whom it is due at first; what somebody will never give
 is never asked of him again, and where that holds of all, the item fails.
 
@@ -17,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from streams.core import commands as c
 from streams.core import records as m
-from streams.core.channel import DOOR, LOG
+from streams.core.channel import DOOR, LOG, RELAY
 from streams.core.door_rests import DoorRests, rest_ms
 from streams.core.manifest import Held, ManifestIndex
 from streams.core.names import Site, Text
@@ -66,6 +68,28 @@ def requests(
     left = Ranges([(0, row.total)]) - row.verified - row.excused(manifest) - row.outstanding(manifest)
     if not left:
         return []
+    relay = _relay(row, manifest, policy, now_ms, rests, doors)
+    if relay is not None and (theirs := left - manifest.line.ranges_of(_never_again(relay))):
+        # What it has no place for now is its all the same: asked of the source too, it would leave that twice.
+        asked = _Candidate(relay, DOOR, len(relay.outstanding) < policy.requests_in_flight, 0, ())
+        first = [c.Owed(_request(row, manifest, policy, asked, theirs))] if asked.free else []
+        return first + _of_holders(row, manifest, here, policy, now_ms, rests, doors, left - theirs)
+    return _of_holders(row, manifest, here, policy, now_ms, rests, doors, left)
+
+
+def _of_holders(
+    row: TransferRow,
+    manifest: ManifestIndex,
+    here: Site,
+    policy: Policy,
+    now_ms: int,
+    rests: DoorRests | None,
+    doors: Collection[Site],
+    left: Ranges,
+) -> list[c.Owed]:
+    """Requests for what is left to those that the manifest names."""
+    if not left:
+        return []
     found = [
         candidate
         for held in _held(manifest, here)
@@ -82,6 +106,45 @@ def requests(
         if theirs and found[n].free:
             out.append(c.Owed(_request(row, manifest, policy, found[n], theirs), due_ms))
     return out
+
+
+def relays_of(row: TransferRow, manifest: ManifestIndex) -> tuple[Site, ...]:
+    """Sites that are asked in the holders' place, in this order. A holder is asked as one."""
+    return tuple(route.site for route in row.routes if route.plane == RELAY and not manifest.holds(route.site))
+
+
+def _relay(
+    row: TransferRow,
+    manifest: ManifestIndex,
+    policy: Policy,
+    now_ms: int,
+    rests: DoorRests | None,
+    doors: Collection[Site],
+) -> SourceRow | None:
+    """Whom to ask in the holders' place. One that failed this transfer is not asked again: the next may be nearer."""
+    if not _by_door(row, manifest, policy):
+        return None
+    for site in relays_of(row, manifest):
+        source = row.source_row(site)
+        rested = rests is None or rests.until_ms(site, relay=True) <= now_ms
+        if site in doors and rested and not source.door_failures:
+            return source
+    return None
+
+
+def _never_again(relay: SourceRow) -> Ranges:
+    """Items that a relay could not give, or gave wrong: who held them is asked."""
+    out = relay.bad_items | relay.doubted
+    for unread in relay.unread:
+        out = out | unread.items
+    return out
+
+
+def _by_door(row: TransferRow, manifest: ManifestIndex, policy: Policy) -> bool:
+    """Whether doors may bring the transfer at all."""
+    if manifest.unit is not m.Unit.BYTES or row.plane not in (None, DOOR):
+        return False
+    return row.plane == DOOR or row.total >= policy.door_bytes_min
 
 
 def _at_once(
@@ -220,7 +283,7 @@ def _carrier(
         planned = any(route.site == site and route.plane == DOOR for route in row.routes)
         if not planned and (manifest.holder_items(site) or site not in doors):
             return LOG, 0
-        if manifest.unit is not m.Unit.BYTES or row.total < policy.door_bytes_min:
+        if not _by_door(row, manifest, policy):
             return LOG, 0
     elif row.plane != DOOR:
         return row.plane, 0

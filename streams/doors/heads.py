@@ -31,7 +31,9 @@ _REASONS = {
     409: "Conflict",
     410: "Gone",
     416: "Range Not Satisfiable",
+    425: "Too Early",
     431: "Request Header Fields Too Large",
+    501: "Not Implemented",
     503: "Service Unavailable",
 }
 

@@ -19,6 +19,9 @@ from streams.storage.endpoint import ReadableStorage, Reader
 STEP_BYTES = 1024 * 1024
 """Sent before it is asked again whether the ticket holds, the file is the same, and the rate allows more."""
 
+WAIT_S = 5.0
+"""For the next byte of what is still to come: less than who asked waits in silence."""
+
 
 class ItemFault(Exception):
     """An item that cannot be read: which, and why."""
@@ -26,6 +29,10 @@ class ItemFault(Exception):
     def __init__(self, item: RequestedItem, error: StorageError) -> None:
         super().__init__(str(error))
         self.item, self.error = item, error
+
+
+class NotYet(Exception):
+    """The first byte that is asked for is to come: asked again, it may be there."""
 
 
 class BrokenOff(OSError):
@@ -48,40 +55,48 @@ class Sending:
         self._may_go = may_go
         self._wait = wait
         self._buffer: memoryview | None = None
-        self._last: tuple[str, str, Reader] | None = None
-        """What was read last: a large file is asked for in many ranges."""
+        self._last: tuple[object, str, str, Reader] | None = None
+        """What was read last, and how it was opened: a large file is asked for in many ranges."""
 
     def close(self) -> None:
         if self._last is not None:
-            self._last[2].close()
+            self._last[3].close()
             self._last = None
 
-    def open(self, item: RequestedItem) -> Reader:
+    def open(self, ticket: Ticket, item: RequestedItem) -> Reader:
         """A reader of the item's version and length. Raises ItemFault."""
         try:
-            if self._last is not None and self._last[:2] == (item.lfn, item.version):
-                self._last[2].check()
-                return self._last[2]
+            if self._last is not None and self._last[:3] == (ticket.open, item.lfn, item.version):
+                self._last[3].check()
+                return self._last[3]
             self.close()
-            reader = self._storage.open_reader(item.lfn, item.version or None)
-            self._last = item.lfn, item.version, reader
+            if ticket.open is not None:
+                reader = ticket.open(item)
+            else:
+                reader = self._storage.open_reader(item.lfn, item.version or None)
+            self._last = ticket.open, item.lfn, item.version, reader
             if reader.stat.bytes != item.length:
                 what = f"the file has {reader.stat.bytes:,} bytes where {item.length:,} were registered"
                 raise data_bad(what, item.lfn, "register it again")
         except StorageError as error:
             self.close()
             raise ItemFault(item, error) from error
-        return self._last[2]
+        return self._last[3]
 
     def send(self, head: bytes, ticket: Ticket, start: int, stop: int) -> None:
-        """The head, then `[start, stop)` of the line. ItemFault before anything is sent; after that OSError only."""
+        """The head, then `[start, stop)` of the line. Before it ItemFault and NotYet; then OSError only."""
         pieces = list(ticket.line.pieces(start, stop))
-        self.open(pieces[0][0])
+        first, offset, length = pieces[0]
+        try:
+            if length and not self.open(ticket, first).ready(offset, 1, WAIT_S):
+                raise NotYet
+        except StorageError as error:
+            raise ItemFault(first, error) from error
         self._cork(True)
         self._outlet.sendall(head)
         for item, offset, length in pieces:
             try:
-                reader = self.open(item)
+                reader = self.open(ticket, item)
                 self._send_piece(reader, ticket, item.start, offset, length)
             except (ItemFault, StorageError) as error:
                 raise BrokenOff(f"item {item.no}: {error}") from error
@@ -90,7 +105,9 @@ class Sending:
     def _send_piece(self, reader: Reader, ticket: Ticket, first: int, offset: int, length: int) -> None:
         stop = offset + length
         while offset < stop:
-            count = min(STEP_BYTES, stop - offset)
+            count = reader.ready(offset, min(STEP_BYTES, stop - offset), WAIT_S)
+            if not count:
+                raise BrokenOff(f"nothing more of it came within {WAIT_S:.0f} s")
             self._wait(count)
             reader.check()
             sent = self._send_step(reader, offset, count)

@@ -22,7 +22,7 @@ from streams.core.records import RequestedItem
 from streams.doors import heads
 from streams.doors.heads import Asked, BadHead
 from streams.doors.pace import Pace
-from streams.doors.sending import ItemFault, Sending
+from streams.doors.sending import ItemFault, NotYet, Sending
 from streams.doors.sums import BLOCK_BYTES, block_sums
 from streams.doors.tickets import Ticket, Tickets
 from streams.errors import NeverWorks, StorageError, Temporary
@@ -258,6 +258,8 @@ class _Connection:
             return sending.send(head, ticket, start, stop)
         except BadHead as error:
             return self._refuse(asked, error.status, error.why)
+        except NotYet:
+            return self._refuse(asked, 425, "nothing of it is here yet")
         except ItemFault as fault:
             return self._refuse(asked, _status(fault.error), fault.error.what, fault.item.no, fault.error)
         finally:
@@ -268,7 +270,9 @@ class _Connection:
         if len(pieces) != 1:
             raise BadHead(416, "sums are of one item")
         item, offset, length = pieces[0]
-        reader = sending.open(item)
+        reader = sending.open(ticket, item)
+        if reader.ready(offset, length, 0.0) < length:
+            raise BadHead(501, "no sums of what is still to come")
         try:
             sums = block_sums(reader, offset, offset + length)
         except StorageError as error:

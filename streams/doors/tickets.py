@@ -17,6 +17,7 @@ from streams.core.manifest import RequestLine
 from streams.core.names import Destination
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.records import RequestedItem
+from streams.storage.endpoint import Reader
 
 ITEMS_MAX = 50_000
 """Of all tickets, at about 400 bytes an item."""
@@ -37,6 +38,8 @@ class Ticket:
     """Called once, by whoever found it over, with no lock held."""
     until_s: float
     used_s: float
+    open: Callable[[RequestedItem], Reader] | None = None
+    """How its items are opened, where not as files of the storage."""
     sent: Ranges = EMPTY
     """What left, at least once."""
     ended: bool = False
@@ -62,13 +65,14 @@ class Tickets:
         ranges: Ranges,
         destination: Destination,
         over: Callable[[Ticket], None],
+        open: Callable[[RequestedItem], Reader] | None = None,
     ) -> str | None:
         """The token that opens these ranges; None where there is no room for so many items now.
 
         ValueError for ranges that the items do not own: a request that no gate would pass.
         """
         now_s = self._clock()
-        ticket = Ticket(items, ranges, destination, over, now_s + LIFE_S, now_s)
+        ticket = Ticket(items, ranges, destination, over, now_s + LIFE_S, now_s, open)
         owned = sum(length for start, stop in ranges for _, _, length in ticket.line.pieces(start, stop))
         if owned != ranges.size:
             raise ValueError(f"the items own {owned} of {ranges.size} positions")

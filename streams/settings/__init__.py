@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -50,18 +51,23 @@ class BadSettings(NeverWorks):
 
 @dataclass(frozen=True, slots=True)
 class SiteEntry:
-    """A line of the registry. `replication` 0 means min(3, brokers of the cluster)."""
+    """A line of the registry. `replication` 0 means min(3, brokers of the cluster).
+
+    `region`: a word that sites near each other share; "" for none.
+    """
 
     name: Site
     bootstrap: str
     auditor: bool = False
     kafka: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
     replication: int = 0
+    region: str = ""
 
 
 ROW_FORMAT = 6
 """Raised when the fields of a worker's rows change: the journals are folded anew into tables of that format."""
 _FORMATS_APART = 10_000
+_REGION = re.compile(r"[A-Za-z0-9_.-]{0,40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,13 @@ class Registry:
     def digest(self) -> str:
         """sha256 (hex) of what workers of one site must agree on before they share its partitions."""
         words = [*sorted(self.names), str(self.partitions), str(self.generation)]
+        words += [f"{site} {region}" for site, region in sorted(self.regions.items())]
         return hashlib.sha256("\n".join(words).encode()).hexdigest()
+
+    @property
+    def regions(self) -> Mapping[Site, str]:
+        """Of the sites that have one."""
+        return {entry.name: entry.region for entry in self.sites if entry.region}
 
     @property
     def generation(self) -> int:
@@ -196,7 +208,7 @@ def _site_entry(reading: Reading, name: str, table: object, origin: str) -> Site
     except InvalidName as e:
         reading.faults.append(f"{origin}: {shown}: {e}")
         return None
-    known = {"bootstrap", "auditor", "kafka", "replication"}
+    known = {"bootstrap", "auditor", "kafka", "region", "replication"}
     for key in table.keys() - known:
         reading.faults.append(f"{origin}: {shown}: {unknown(key, known)}")
     bootstrap, auditor = table.get("bootstrap"), table.get("auditor", False)
@@ -209,6 +221,9 @@ def _site_entry(reading: Reading, name: str, table: object, origin: str) -> Site
     if not isinstance(replication, int) or not 0 <= replication <= 100:
         reading.faults.append(f"{origin}: {shown}.replication = {replication!r}: want 0 (automatic) or a count")
         replication = 0
+    region = table.get("region", "")
+    if not isinstance(region, str) or not _REGION.fullmatch(region):
+        reading.faults.append(f"{origin}: {shown}.region = {region!r}: want at most 40 letters, digits, '_', '-', '.'")
     kafka = table.get("kafka", {})
     if not isinstance(kafka, dict):
         reading.faults.append(f"{origin}: {shown}.kafka must be a table")
@@ -216,7 +231,9 @@ def _site_entry(reading: Reading, name: str, table: object, origin: str) -> Site
     client = reading.client_settings(dict(flat(kafka)), origin, f"{shown}.kafka")
     reading.values.append(Value(f"{shown}.bootstrap", str(bootstrap), origin))
     reading.values.append(Value(f"{shown}.auditor", str(auditor), origin if "auditor" in table else "default"))
-    return SiteEntry(site, str(bootstrap), auditor is True, client, replication)
+    if "region" in table:
+        reading.values.append(Value(f"{shown}.region", str(region), origin))
+    return SiteEntry(site, str(bootstrap), auditor is True, client, replication, str(region))
 
 
 def _secrets(reading: Reading, registry: Registry, site: Site | None) -> dict[str, dict[str, str]]:

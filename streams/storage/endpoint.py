@@ -170,6 +170,10 @@ class Reader(Closing, ABC):
     def check(self) -> None:
         """Raises StorageError if the file is no longer this version. Where `readinto` alone reads, it looks itself."""
 
+    def ready(self, offset: int, count: int, wait_s: float) -> int:
+        """How many of these bytes can be read by now, waiting up to `wait_s` for the first: of a whole file all."""
+        return count
+
     def begin(self) -> bool:
         """Ask for what will be read soon, from the front, without waiting; False where nothing has to be waited for."""
         return False
@@ -214,6 +218,13 @@ class Part(Closing, ABC):
         """Take `[offset, stop)` as written if it is there, in a part that took over a seed, and is right.
 
         What is covered already stays. The predicate is given all of it, in memory: a block, not more.
+        """
+
+    @abstractmethod
+    def open_reader(self) -> Reader:
+        """Of what is covered, while more is written and after the seal; no version binds it.
+
+        Transient where its file has the part's name no more. Any thread.
         """
 
     @abstractmethod

@@ -35,7 +35,7 @@ from streams.storage import oserrors, syscalls
 from streams.storage.checksums import AdlerRanges, Buffer, adler32, adler32_hex
 from streams.storage.endpoint import READ_BYTES, FileStat, Part, PartFileLost, SealedFile
 from streams.storage.posix_beside import SEED, part_name
-from streams.storage.posix_reader import PosixReader, file_stat
+from streams.storage.posix_reader import PosixPartReader, PosixReader, file_stat
 from streams.storage.tree import DirectoryTree
 from streams.storage.writeback import Disk, OpenFds
 
@@ -93,6 +93,8 @@ class PosixPart(Part):
         self.writes = 0
         """Begun and ended: the same before and after a sync if nothing was written beside it."""
         self.lost: PartFileLost | None = None
+        self._read = False
+        """Whether somebody reads it while it grows: then it is written through the page cache."""
         self._replaced: str | None = None
         """Version of the damaged file under the final name, whose place this part takes."""
 
@@ -234,6 +236,21 @@ class PosixPart(Part):
                 self._adlers.add(start, end, adler)
             self.writes += 1
             self._lock.notify_all()
+
+    def open_reader(self) -> PosixPartReader:
+        try:
+            fd = self._store.tree.open(self.part_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            raise StorageError("the part is gone, or was sealed", self.pfn) from None
+        except OSError as error:
+            raise oserrors.reading(error, self.pfn) from error
+        self._read = True
+        reader = PosixPartReader(fd, self.lfn, self.pfn, self.bytes)
+        stat = os.fstat(fd)
+        if (stat.st_dev, stat.st_ino) != self._identity:
+            reader.close()
+            raise StorageError("another file has the part's name", self.pfn)
+        return reader
 
     def sync(self) -> Ranges:
         (answer,) = self._store.sync_group([self])
@@ -426,7 +443,8 @@ class PosixPart(Part):
         return stat
 
     def _pwrite_all(self, fd: int, view: memoryview, offset: int) -> None:
-        pwrite = self.disk.uncached.pwrite if self.bytes >= UNCACHED_BYTES_MIN else os.pwrite
+        uncached = self.bytes >= UNCACHED_BYTES_MIN and not self._read
+        pwrite = self.disk.uncached.pwrite if uncached else os.pwrite
         while view.nbytes:
             written = pwrite(fd, view, offset)
             if written <= 0:

@@ -147,6 +147,8 @@ class Dispatcher:
             self.scheduler.answer(row, index, msg.decision_no)
         if isinstance(msg, m.PartLost):
             self.scheduler.part_gone(msg.manifest)
+        if isinstance(msg, m.TransferProgress):
+            self.scheduler.note_waiting(row, index)
         if isinstance(msg, m.LeaseExpired) and self.scheduler.is_awake(partition):
             self.scheduler.doubt_part(row)
         self.scheduler.ask_transfer(partition, row, index)

@@ -7,7 +7,8 @@ catalogue is catalogue_tasks.py's.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 import structlog
@@ -20,7 +21,7 @@ from streams.core.intent import IntentRow
 from streams.core.manifest import Manifest
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.policy import Policy
-from streams.core.routing import routes
+from streams.core.routing import relays, routes
 from streams.errors import Transfer2goError, WireError
 from streams.planes import orders
 from streams.wire import Framed, planned
@@ -35,6 +36,7 @@ LARGE_BYTES = 8_000
 """A manifest of some hundred files: what says a larger one's items takes milliseconds, and is made by a thread."""
 
 DECODED_MAX = 16
+NO_REGIONS: Mapping[Site, str] = MappingProxyType({})
 """Of manifests that a thread decoded and the loop has not taken over: older ones are decoded again."""
 
 Acknowledged = Callable[[Exception | None], None]
@@ -102,11 +104,12 @@ class Effects:
         now_ms: Callable[[], int],
         aside: Callable[[Callable[[], bool]], bool] = at_once,
         doors: Callable[[], Collection[Site]] = tuple,
+        regions: Mapping[Site, str] = NO_REGIONS,
     ) -> None:
-        """`doors`: the sites that have an open door."""
+        """`doors`: the sites that have an open door. `regions`: of those that have one."""
         self.here, self.policy = here, policy
         self.publisher, self.plane, self.consulted, self.rows = publisher, plane, consulted, rows
-        self.now_ms, self.aside, self.doors = now_ms, aside, doors
+        self.now_ms, self.aside, self.doors, self.regions = now_ms, aside, doors, regions
         self.lost: deque[c.Command] = deque()
         """Commands whose records the publisher gave up, told on its thread; no more than its buffer held."""
         self._broken: Exception | None = None
@@ -174,7 +177,9 @@ class Effects:
         body = self.rows.waiting_body(command.manifest, command.source)
         if body is not None:
             plane, number, priority = command.plane, command.decision_no, command.priority
-            ways = () if plane is not None else routes(command.source, self.doors(), whole=command.whole)
+            source, most = command.source, self.policy.relays_max
+            before = relays(self.here, source, command.destinations, self.regions, most)
+            ways = routes(source, self.doors(), whole=command.whole, plane=plane, before=before)
             plan = planned(command.manifest, self.here, number, priority, plane, ways, body, repair=command.repair)
             self._say(command, plan)
             return

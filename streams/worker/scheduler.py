@@ -29,6 +29,7 @@ from streams.core.names import IntentId, ManifestId, Site
 from streams.core.owed import open_part, owed_intent, owed_transfer, report, waits_for
 from streams.core.policy import Policy
 from streams.core.ranges import EMPTY, Ranges
+from streams.core.sources import relays_of
 from streams.core.topics import partition_of
 from streams.core.transfer import State, TransferRow
 from streams.worker.admission import Admission
@@ -244,6 +245,8 @@ class Scheduler:
         )
         requests = [o for o in owed if isinstance(o.command, c.RequestChunks)]
         others = [o for o in owed if not isinstance(o.command, c.RequestChunks) and self._has_room(row, o, partition)]
+        if any(isinstance(o.command, c.FailItems) and self._was_in_vain(o.command) for o in others):
+            self.doubt_part(row)
         self._carry_out(partition, row.manifest, others)
         self._want(partition, row.manifest, requests)
         if row.state is not State.CLOSED:
@@ -289,8 +292,8 @@ class Scheduler:
             self._reported[row.manifest] = (self.now_ms(), said)
 
     def doubt_part(self, row: TransferRow) -> None:
-        """Nothing came for a lease. Maybe the plane has the part no more, and what it said of that was dropped while
-        the broker was away: told to open it again, it says how it is."""
+        """Nothing came for a lease, or items that are to fail do not. Maybe the plane has the part no more, and what it
+        said of that was dropped while the broker was away: told to open it again, it says how it is."""
         if row.state is State.ACTIVE and row.manifest in self.admission.opened:
             self.do(open_part(row))
 
@@ -305,6 +308,11 @@ class Scheduler:
         if owned is not None:
             owned.at.pop(manifest, None)
         self.grant()
+
+    def note_waiting(self, row: TransferRow, index: ManifestIndex | None) -> None:
+        """Its plane tells of it: while a relay has nothing yet, that is all that can be told."""
+        for site in relays_of(row, index) if index is not None else ():
+            self.credit.note_waiting(self.credit.channel(site, DOOR, row.manifest), row.manifest, self.now_ms())
 
     def part_gone(self, manifest: ManifestId) -> None:
         """The plane holds the part no more: there is room for others."""
@@ -322,7 +330,8 @@ class Scheduler:
 
         for source in row.sources:
             if source.door_failures:
-                self.door_rests.note(source.source, source.door_failed_at_ms, row.manifest)
+                relay = index is not None and source.source in relays_of(row, index)
+                self.door_rests.note(source.source, source.door_failed_at_ms, row.manifest, relay=relay)
             for asked in source.outstanding:
                 to_come = asked.to_come(index) - row.verified if index is not None else asked.ranges
                 items = index.line.count_in(to_come) if index is not None else 1
@@ -350,6 +359,10 @@ class Scheduler:
     def _is_settling(self, command: c.Command) -> bool:
         sent = self._sent.get(command.id)
         return sent is not None and sent.at_ms + self._settle_ms(command) > self.now_ms()
+
+    def _was_in_vain(self, command: c.Command) -> bool:
+        """Whether it was sent, and is owed still after its time."""
+        return command.id in self._sent and not self._is_settling(command)
 
     def _settled(self, partition: int, key: RowKey, command: c.Command) -> bool:
         if not self._is_settling(command):

@@ -23,9 +23,9 @@ HOUR_MS = 3_600_000
 class Transfer:
     """A manifest of two files of 100 and 200 bytes, at B, of which each step is said by itself."""
 
-    def __init__(self, *sites: Site) -> None:
+    def __init__(self, *sites: Site, destinations: tuple[Site, ...] = (B,)) -> None:
         self.world = Federation(*sites)
-        body = self.world.ask(1, B)
+        body = self.world.ask(1, *destinations)
         self.world.decide(body)
         (self.manifest,) = self.world.write(body, (item("a", 100), item("b", 200)))
         self.name = self.manifest.manifest
@@ -290,6 +290,34 @@ def test_asked_of_a_site_that_is_not_named() -> None:
     one.serve(source=C)
     one.tell()
     the_only(one.end(), f"{C} is asked for positions 0…299, and is not named as their holder", place)
+
+
+def test_another_destination_may_be_asked_by_door_and_by_nothing_else() -> None:
+    """It gives on what it gets itself."""
+    for plane in ("door", "log"):
+        one = Transfer(A, B, C, destinations=(B, C))
+        one.open()
+        place = one.ask(source=C, plane=plane)
+        one.serve(source=C, plane=plane)
+        one.tell()
+        judged = one.end()
+        named = [f for f in judged.broken if "is not named as their holder" in f.words]
+        assert [f.records[0] for f in named] == ([] if plane == "door" else [place])
+
+
+def test_who_gets_it_cannot_be_told_where_decisions_were_not_read() -> None:
+    one = Transfer(A, B, C, destinations=(B, C))
+    one.open()
+    one.ask(source=C, plane="door")
+    one.serve(source=C, plane="door")
+    one.tell()
+    one.world.close()
+    one.world.mirror()
+    for key in [key for key in one.world.logs if topics.split(key[1])[1] == topics.DECISIONS]:
+        one.world.logs[key].clear()
+    judged = one.world.judge(read=(B, C))
+    assert not [f for f in judged.broken if "is not named as their holder" in f.words]
+    assert any("its decisions were not read" in r.words for r in judged.unchecked)
 
 
 def test_further_holders_are_named_by_the_manifest() -> None:

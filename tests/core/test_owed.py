@@ -287,7 +287,9 @@ def test_plans_are_few_at_a_time() -> None:
     chain = x.chain(7)
     row = intent(x.body(), x.decided(priority=8), *chain)
     plans = commands(of_intent(row, x.B))
-    assert plans == [c.PlanTransfer(w.manifest, x.C, 1, 8, whole=True) for w in chain[:3]], "plans_open_max = 3"
+    assert plans == [c.PlanTransfer(w.manifest, x.C, 1, 8, whole=True, destinations=(x.B,)) for w in chain[:3]], (
+        "plans_open_max = 3"
+    )
     row = intents.fold(row, x.reported(chain[1].manifest), x.B)
     assert [p.manifest.no for p in commands(of_intent(row, x.B)) if isinstance(p, c.PlanTransfer)] == [0, 2]
     row = intents.fold(row, x.completed(chain[1].manifest), x.B)
@@ -353,7 +355,7 @@ def test_a_site_that_only_reads_along_owes_nothing() -> None:
 def test_what_another_destination_reports_is_its_own_affair() -> None:
     both = x.body(destinations=(x.B, x.A))
     row = intent(both, x.decided(wish=both), ONE, x.reported(destination=x.A), x.completed(destination=x.A))
-    assert commands(of_intent(row, x.B)) == [c.PlanTransfer(x.MANIFEST, x.C, 1, 5, whole=True)]
+    assert commands(of_intent(row, x.B)) == [c.PlanTransfer(x.MANIFEST, x.C, 1, 5, whole=True, destinations=(x.B, x.A))]
 
 
 # Transfers.
@@ -454,7 +456,9 @@ def test_an_intent_that_insists_on_the_log_is_asked_for_by_no_door() -> None:
 
 def test_a_plan_says_on_which_plane_its_intent_insists() -> None:
     row = intent(x.body(plane="door"), x.decided(wish=x.body(plane="door")), ONE)
-    assert commands(of_intent(row, x.B)) == [c.PlanTransfer(x.MANIFEST, x.C, 1, 5, whole=True, plane="door")]
+    assert commands(of_intent(row, x.B)) == [
+        c.PlanTransfer(x.MANIFEST, x.C, 1, 5, whole=True, plane="door", destinations=(x.B,))
+    ]
 
 
 def test_no_number_of_failures_is_too_many_for_a_rest() -> None:

@@ -35,6 +35,7 @@ def source(
     _: SendChunk,
     publish: Callable[[Message], None],
     open_files: OpenFileCache,
+    destination: DestinationPlane,
 ) -> Sources:
     """The usual servers, whose records go over the socket instead of into payload topics."""
 
@@ -47,7 +48,7 @@ def source(
             time.sleep(min(wait_s, AGAIN_S))
             raise Temporary(f"nobody listens at {header.destination}: {error}") from error
 
-    return sources(settings, storage, send, publish, open_files)
+    return sources(settings, storage, send, publish, open_files, destination)
 
 
 class EchoDestination:

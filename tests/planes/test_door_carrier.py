@@ -64,6 +64,7 @@ class Ways:
         self.said, self.told = list[Message](), list[Message]()
         self.destination = DestinationPlane(B, PARTITIONS, self.endpoint_b, self.told.append)
         self.fetching = DoorDestination(replace(self.settings, site=B), self.destination, self.told.append)
+        self.at_source = DestinationPlane(A, PARTITIONS, self.endpoint_a, self.said.append)
         self.source = self.another_source(opens=opens and bool(door_host))
         for side in (self.destination, self.fetching):
             _run(side)
@@ -73,7 +74,9 @@ class Ways:
             pass
 
     def another_source(self, *, opens: bool = True) -> DoorSource:
-        source = DoorSource(self.settings, self.endpoint_a, _no_payload, self.said.append, OpenFileCache())
+        source = DoorSource(
+            self.settings, self.endpoint_a, _no_payload, self.said.append, OpenFileCache(), self.at_source
+        )
         _run(source)
         if opens:
             wait(lambda: source.address, self.said)
@@ -218,7 +221,9 @@ def test_a_certificate_that_cannot_be_read_opens_no_door(tmp_path: Path, caplog:
     settings = Settings(
         Registry(), A, root, root, root, root, door_host=HERE, door_cert=tmp_path / "no.pem", door_key=tmp_path / "no"
     )
-    source = DoorSource(settings, PosixEndpoint(str(root)), _no_payload, lambda _: None, OpenFileCache())
+    endpoint = PosixEndpoint(str(root))
+    destination = DestinationPlane(A, PARTITIONS, endpoint, lambda _: None)
+    source = DoorSource(settings, endpoint, _no_payload, lambda _: None, OpenFileCache(), destination)
     _run(source)
     wait(lambda: "the door's certificate cannot be used" in caplog.text, caplog)
     assert source.address == ""

@@ -53,6 +53,19 @@ def load(
     return load_settings(environ={"T2G_STATE": str(state), **(environ or {})}, files=files, **flags)
 
 
+def test_a_region_is_a_word_that_all_sites_must_have_alike(state: Path) -> None:
+    plain = load(state).registry
+    text = SITES.replace("auditor = true", 'auditor = true\nregion = "east-1"')
+    (state / "sites.toml").write_text(text)
+    found = load(state).registry
+    assert (found.entry("T2_B").region, found.regions) == ("east-1", {"T2_B": "east-1"})
+    assert (plain.regions, plain.digest == found.digest) == ({}, False)
+    for wrong in ("7", '"two words"', f'"{"x" * 41}"'):
+        (state / "sites.toml").write_text(text.replace('"east-1"', wrong))
+        with pytest.raises(BadSettings, match=r"sites.T2_B.region = .*: want at most 40 letters"):
+            load(state)
+
+
 def test_a_site_reads_its_registry_and_its_own_file(state: Path) -> None:
     settings = load(state, environ={"T2G_SITE_CONFIG": str(state / "T1_A" / "site.toml")})
     assert (settings.site, settings.here, settings.peers) == ("T1_A", "T1_A", ("T2_B",))

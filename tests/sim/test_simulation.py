@@ -47,7 +47,7 @@ def decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def scenario(seed: int, *, stale: bool = True) -> sim.World:
     """Two to four sites, one to three intents over a dozen files; some missing, unknown, spoilt, or there already."""
     chance = random.Random(seed * 7919 + 1)
-    count = chance.choice((2, 2, 3)) + (seed % 4 == 1)
+    count = chance.choice((2, 2, 3)) + (seed % 4 in (1, 3))
     world = sim.World(seed, tuple(Site(f"S{n}") for n in range(count)), stale=stale)
     lfns = [Lfn(f"/store/sim/f{n}") for n in range(chance.randrange(1, 9))]
     for lfn in lfns:
@@ -61,11 +61,16 @@ def scenario(seed: int, *, stale: bool = True) -> sim.World:
             if copies.random() < 0.2 + 0.6 * (seed % 4 == 1):  # more of them, many of which are spoilt or gone
                 for site in sorted({holder, *copies.sample(world.names, copies.randrange(1, len(world.names)))}):
                     world.register(site, file, on_disk=copies.random() < 0.7, spoilt=copies.random() < 0.5)
+    fans_out = seed % 4 == 3
+    if fans_out:
+        world.doors = frozenset(world.names)
     for _ in range(chance.randrange(1, 4)):
         home = chance.choice(world.names)
         intent = IntentId(f"{home}.{uuid.UUID(int=chance.getrandbits(128))}")
         chosen = chance.sample(lfns, chance.randrange(1, len(lfns) + 1))
         to = tuple(chance.sample(world.names, chance.randrange(1, len(world.names) + 1)))
+        if fans_out and chance.random() < 0.7:
+            to = world.names
         body = m.TransferIntent(
             intent, Text("sim"), tuple(Selector(Kind.FILE, lfn) for lfn in chosen), to, None, chance.randrange(10)
         )
@@ -301,15 +306,17 @@ def one(seed: int, *, stale: bool) -> sim.World:
 
 @pytest.mark.parametrize("start", SEEDS or range(0, COUNT, BATCH))
 def test_every_seed_ends_well(start: int) -> None:
-    fetched = repaired = 0
+    fetched = repaired = relayed = 0
     for seed in [start] if SEEDS else range(start, start + BATCH):
         try:
             world = one(seed, stale=seed % 2 == 0)
             fetched, repaired = fetched + world.fetched, repaired + world.repaired
+            relayed += world.relayed
         except Exception as failure:
             raise AssertionError(f"seed {seed}: {failure} (again: T2G_SIM_SEED={seed})") from failure
     assert SEEDS or fetched > 10, "nothing comes by door any more"
     assert SEEDS or repaired, "nothing is repaired any more"
+    assert SEEDS or relayed, "nothing comes from a relay any more"
 
 
 @pytest.mark.parametrize("seed", range(20))

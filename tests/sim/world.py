@@ -133,7 +133,7 @@ class World:
         self.asked: dict[IntentId, m.TransferIntent] = {}
         self.doors = frozenset(name for name in self.names if self.rng.random() < 0.75)
         """Sites that have a door."""
-        self.fetched = self.repaired = 0
+        self.fetched = self.repaired = self.relayed = 0
         """Offers of which something came."""
         self.sites = {name: SimSite(self, name) for name in self.names}
         self._us = 0
@@ -398,6 +398,8 @@ class SimPlane:
         self.tickets: dict[str, m.ChunksRequested] = {}
         self.stopped: set[ManifestId] = set()
         self.served_to_tell: list[m.ChunksServed] = []
+        self.waiting: list[m.ChunksOffered] = []
+        """Of relays that have not all of it yet."""
         world = self.site.world
         self.growing = OpenIntents(
             self.site.name,
@@ -582,6 +584,8 @@ class SimPlane:
     def _read(self) -> bool:
         world = self.site.world
         behind = [k for k, at in self.positions.items() if at < len(world.payload[self.site.name, k[0], k[1]])]
+        if self.waiting and (not behind or world.rng.random() < 0.2):
+            return self._ask_again(self.waiting.pop(0))
         if not behind:
             return False
         place = world.rng.choice(behind)
@@ -623,6 +627,9 @@ class SimPlane:
             return
         if world.chance(0.05):
             return  # it stalls, and whoever pulled died: the lease ends
+        if not part.manifest.index.holds(offer.source):
+            self._fetch_from_relay(offer, part, source, request)
+            return
         world.fetched += 1
         came = offer.ranges.first(offer.ranges.size // 2) if world.chance(0.15) else offer.ranges
         items = {item.no: item for item in request.items}
@@ -641,6 +648,53 @@ class SimPlane:
         elif away:
             failed(away, AWAY)
         self._synced(key, part)
+
+    def _fetch_from_relay(
+        self, offer: m.ChunksOffered, part: Part, source: SimSite, request: m.ChunksRequested
+    ) -> bool:
+        """What another destination has of it by now, wrong bytes too; the rest is waited for. Whether anything came."""
+        world, key, line = self.site.world, offer.manifest, part.manifest.line
+        theirs = source.plane.parts.get(key)
+        if theirs is not None:
+            there, spoilt = theirs.written | line.ranges_of(theirs.sealed), theirs.spoilt
+            never = offer.ranges & line.ranges_of(theirs.bad)
+        else:
+            files = world.files[source.name]
+            have = [n for n, item in enumerate(part.manifest.items) if files.get(item.target) == became(item)]
+            wrong = Ranges.of(*(n for n in have if (source.name, part.manifest.items[n].target) in world.spoilt))
+            there, spoilt = line.ranges_of(Ranges.of(*have)), line.ranges_of(wrong)
+            never = offer.ranges - there
+        came = (offer.ranges & there) - part.written
+        if came:
+            world.relayed += 1
+            seed, part.seed = part.seed, EMPTY  # it has no sums of what is still to come
+            flipped = world.rng.choice([item.no for item in request.items]) if world.chance(0.05) else -1
+            part.take(set(), offer.source, DOOR, offer.request_no, came, flipped)
+            part.spoilt, part.seed = part.spoilt | (came & spoilt), seed
+            source.plane._is_served(request, came, DOOR)
+            self._synced(key, part)
+        if never - part.written or world.chance(0.1):
+            self._publish(m.SourceFailed(key, offer.source, offer.request_no, DOOR, EMPTY, AWAY, world.now_ms))
+        elif offer.ranges - part.written:
+            self.waiting.append(offer)
+        return bool(came)
+
+    def _ask_again(self, offer: m.ChunksOffered) -> bool:
+        """A relay that had not all of it; that it waits still is told now and then. Whether anything came."""
+        world, part = self.site.world, self.parts.get(offer.manifest)
+        source = world.sites[offer.source]
+        request = source.plane.tickets.get(offer.doors[0].ticket)
+        if part is None:
+            return True
+        if request is None:
+            why = m.SourceFailed(offer.manifest, offer.source, offer.request_no, DOOR, EMPTY, AWAY, world.now_ms)
+            self._publish(why)
+            return True
+        if self._fetch_from_relay(offer, part, source, request):
+            return True
+        if world.chance(0.3):
+            self._seal(offer.manifest, part)
+        return offer not in self.waiting
 
     def _synced(self, key: ManifestId, part: Part) -> None:
         self.site.world.fuse()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
+from streams.client.producer import IntentHandle
 from streams.core import records as m
 from streams.core import topics
 from streams.core.channel import DOOR, LOG
@@ -105,6 +107,54 @@ def test_what_one_holder_cannot_give_or_gives_wrong_comes_from_the_next(five: Ri
             gone.with_name(f"{gone.name}.away").rename(gone)
             for path, name in ((changed, "changed"), (wrong, "wrong")):
                 path.write_bytes(files[own.lfn(name)])
+
+
+def _sent(rig: Rig, handle: IntentHandle, site: Site = A) -> int:
+    """Bytes of an intent that left a site, by its own word."""
+    (manifest,) = rig.facts(A, topics.MANIFESTS, key=handle.id)
+    said = rig.facts(site, topics.CHUNK_EVENTS, key=manifest.manifest)
+    return sum(one.bytes for one in said if isinstance(one, m.ChunksServed))
+
+
+def test_four_sites_get_a_file_by_door_and_one_copy_leaves_its_source(five: Rig, spot: Spot) -> None:
+    """Each gets it from the one before it, while that gets it."""
+    files = {spot.lfn("big.dat"): noise(150_000_000, spot), spot.lfn("small.dat"): noise(50_000, "small")}
+    five.register(files, spot.block())
+    handle = five.publish([spot.block()], FIVE[1:], plane=DOOR)
+    five.wait_done(handle)
+    for site in FIVE[1:]:
+        five.assert_arrived(files, at=site)
+    size = sum(map(len, files.values()))
+    until(lambda: _sent(five, handle) >= size, "what left is told")
+    assert _sent(five, handle) <= 1.1 * size
+    for giver, site in pairwise(FIVE[1:]):
+        asked = [r for r in five.facts(site, topics.requests_to(giver)) if r.manifest.intent == handle.id]
+        assert asked, f"{site} gets it from {giver}"
+
+
+def test_the_first_of_a_chain_dies_in_the_middle_and_at_most_one_more_copy_leaves_the_source(
+    five: Rig, spot: Spot
+) -> None:
+    files = {spot.lfn("big.dat"): noise(300_000_000, spot)}
+    five.register(files, spot.block())
+    first, plane = five.part(f"{B}-worker-0"), five.plane_pid(f"{B}-worker-0")
+    source = five.plane_pid(f"{A}-worker-0")
+    with five.ear(C, topics.CHUNK_EVENTS) as ear:
+        handle = five.publish([spot.block()], FIVE[1:], plane=DOOR)
+        ear.until(
+            lambda w: isinstance(w, m.TransferProgress) and w.manifest.intent == handle.id and bool(w.verified),
+            f"{C} has some of it from {B}",
+        )
+        os.kill(source, signal.SIGSTOP)  # however busy the machine: the rest is to come
+        os.kill(plane, signal.SIGKILL)
+        five.kill(first.name)
+        os.kill(source, signal.SIGCONT)
+    five.until_back(first)
+    five.wait_done(handle)
+    for site in FIVE[1:]:
+        five.assert_arrived(files, at=site)
+    assert _sent(five, handle) <= 2.1 * 300_000_000
+    five.audit()
 
 
 def _holds(rig: Rig, lfn: str, site: Site) -> bool:

@@ -493,6 +493,36 @@ class WriteContract:
             part.seal()
         assert backdoor.get(LFN) is None
 
+    def test_a_part_is_read_while_it_grows_and_once_it_is_the_file(self, endpoint: Endpoint) -> None:
+        content = noise(9_000_000, seed=4)
+        part = endpoint.open_part(LFN, tag(), bytes=len(content), adler32=adler_of(content), preallocate=True)
+        part.write(1_000, content[1_000:2_000_000])
+        with part.open_reader() as reader:
+            assert reader.stat.bytes == len(content)
+            assert reader.pread(1_000, 5_000) == content[1_000:6_000]
+            part.write(0, content[:1_000])
+            part.write(2_000_000, content[2_000_000:])
+            reader.check()
+            assert reader.pread(0, 3_000_000) == content[:3_000_000]
+            part.seal()
+            reader.check()
+            assert reader.pread(8_000_000, 1_000_000) == content[8_000_000:]
+            with pytest.raises(StorageError, match="gone, or was sealed") as raised:
+                part.open_reader()
+            assert raised.value.failure_class == "transient"
+
+    def test_a_part_that_somebody_else_has_the_name_of_is_not_read(
+        self, endpoint: Endpoint, backdoor: Backdoor
+    ) -> None:
+        part = endpoint.open_part(LFN, tag(), bytes=6, adler32=None)
+        part.write(0, b"abcdef")
+        backdoor.remove_parts()
+        with endpoint.open_part(LFN, tag(), bytes=6, adler32=None) as other:
+            other.write(0, b"ABCDEF")
+            with pytest.raises(StorageError):
+                part.open_reader()
+        part.close()
+
     def test_a_part_that_is_gone_is_lost(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
         with pytest.raises(PartFileLost, match="gone"):
             endpoint.open_part(LFN, tag(), bytes=6, adler32=None, verified=[(0, 3)])

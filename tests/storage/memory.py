@@ -228,6 +228,24 @@ class MemoryReader(Reader):
         pass
 
 
+class MemoryPartReader(Reader):
+    """Of a part's blob, which is the file's once it is sealed."""
+
+    def __init__(self, lock: RLock, lfn: str, blob: Blob, bytes: int) -> None:
+        self._lock, self._blob = lock, blob
+        self.lfn, self.stat = lfn, FileStat(bytes, "")
+
+    def readinto(self, offset: int, view: memoryview) -> None:
+        with self._lock:
+            there = len(self._blob.content)
+            if offset + view.nbytes > there:
+                raise permanent(f"bytes up to {offset + view.nbytes} were asked of a part of {there}", _ROOT + self.lfn)
+            view[:] = self._blob.content[offset : offset + view.nbytes]
+
+    def close(self) -> None:
+        pass
+
+
 class MemoryPart(Part):
     """Two of one tag share its bytes, as two processes share a file: each notices what the other wrote."""
 
@@ -281,6 +299,12 @@ class MemoryPart(Part):
         if blob is not self._blob:
             self.write(offset, block)
         return True
+
+    def open_reader(self) -> MemoryPartReader:
+        with self._store.lock:
+            if self._store.parts.get((self.lfn, self.tag)) is not self._blob:
+                raise StorageError("the part is gone, or was sealed", self._pfn)
+            return MemoryPartReader(self._store.lock, self.lfn, self._blob, self.bytes)
 
     def sync(self) -> Ranges:
         if self._lost is not None:

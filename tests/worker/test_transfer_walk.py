@@ -5,6 +5,7 @@ from __future__ import annotations
 from streams import wire
 from streams.core import records as m
 from streams.core import transfer as transfers
+from streams.core.names import Text
 from streams.core.policy import LEASES_MAX
 from streams.core.ranges import Ranges
 from streams.planes import orders
@@ -95,6 +96,23 @@ def test_a_lease_is_proposed_to_expire_and_the_range_asked_again() -> None:
     assert [order.attempt for order in rig.take(orders.Open)] == [1], "the plane may have lost it, and its word of that"
     (asked,) = rig.take(m.ChunksRequested)
     assert (asked.request_no, asked.ranges) == (2, WHOLE)
+
+
+def test_items_that_are_to_fail_and_do_not_ask_whether_the_part_is_there() -> None:
+    """Nothing is under way then, so no lease ends; and the plane's word that it lost the part may be lost."""
+    rig = Rig()
+    rig.hear(x.planned(ONE))
+    rig.opened()
+    rig.hear(*rig.take(m.ChunksRequested))
+    gone = m.Reason(m.Scope.SOURCE, m.FailureClass.PERMANENT, "read", Text("gone"))
+    rig.forget()
+    rig.hear(x.source_failed(1, Ranges.of(0, 1), why=gone))
+    assert [order.failed[0].items for order in rig.take(orders.Fail)] == [Ranges.of(0, 1)]
+    assert rig.take(orders.Open) == []
+    rig.forget()
+    rig.after(rig.policy.settle_s + 1)
+    assert len(rig.take(orders.Fail)) == 1
+    assert [order.attempt for order in rig.take(orders.Open)] == [1]
 
 
 def test_a_lease_lasts_while_payload_of_its_partition_comes_but_not_for_ever() -> None:

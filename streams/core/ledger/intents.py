@@ -51,12 +51,15 @@ class IntentJudge:
         self._findings.check(_I1)
         self._bodies(intent, row)
         self._chain(intent, row)
+        decided = [claim.word.body for words in row.decisions.values() for claim in words.ranked]
+        gets = frozenset(d.site for body in decided for d in body.destinations if not d.consumer)
+        known = gets if decided or intent.home in self._read else None
         for (source_no, no), manifest in sorted(row.manifests.items()):
             self._counts["manifests"] += 1
             for site, transfer in sorted(manifest.transfers.items()):
                 manifest_id = ManifestId.of(intent, source_no, no)
                 TransferJudge(self._sites, self._read, self._findings, manifest_id, site, transfer).judge(row, manifest)
-                self._links.judge(manifest_id, site, transfer, manifest)
+                self._links.judge(manifest_id, site, transfer, manifest, known)
                 if (done := transfer.completions.first) is not None:
                     self._counts["completions"] += 1
                     self._counts["files"] += done.word.sealed.size

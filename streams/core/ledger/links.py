@@ -60,7 +60,15 @@ class LinkJudge:
     came_otherwise: Callable[[Site, int, ManifestId], bool]
     findings: FindingList
 
-    def judge(self, manifest: ManifestId, site: Destination, transfer: TransferClaims, row: ManifestClaims) -> None:
+    def judge(
+        self,
+        manifest: ManifestId,
+        site: Destination,
+        transfer: TransferClaims,
+        row: ManifestClaims,
+        gets: frozenset[Site] | None,
+    ) -> None:
+        """`gets`: sites to which the intent brings it, of which each may ask another; None where nobody can tell."""
         if site.site not in self.read:
             if site.site in self.sites:
                 self.findings.cannot(_I2, f"what {site.site} asked for and verified: not read")
@@ -69,7 +77,7 @@ class LinkJudge:
         if not meant:  # nobody wrote it, or several did and none is followed: told under I1
             return
         self.findings.check(_I2)
-        _OneLink(self, manifest, site, transfer, meant).judge()
+        _OneLink(self, manifest, site, transfer, meant, gets).judge()
 
 
 def _meant(transfer: TransferClaims, row: ManifestClaims) -> list[Claim[ManifestClaim]]:
@@ -92,7 +100,9 @@ class _OneLink:
         site: Destination,
         transfer: TransferClaims,
         meant: list[Claim[ManifestClaim]],
+        gets: frozenset[Site] | None,
     ) -> None:
+        self.gets = gets
         self.of, self.findings = of, of.findings
         self.manifest, self.site, self.transfer = manifest, site, transfer
         self.meant, self.written = meant[0], meant
@@ -167,7 +177,7 @@ class _OneLink:
                 self.findings.note(_I2, f"{words} or could not say so: it was next", self._where(row))
 
     def _sources(self) -> None:
-        """Requests to who is not named as holding what is asked for."""
+        """Requests to who is not named as holding what is asked for, and does not get it as well: by door, a relay."""
         names: dict[Site, Ranges] = {}
         for word in (one.word for one in self.written):
             for site, items in (*word.holders, *word.others):
@@ -175,7 +185,9 @@ class _OneLink:
         lines = {site: self._line(items) for site, items in names.items()}
         for row in self._of(Step.ASKED, Step.ASKED_OF_DOOR):
             extra = Ranges([(row.start, row.stop)]) - lines.get(row.by, EMPTY)
-            if extra:
+            if extra and row.step is Step.ASKED_OF_DOOR and self.gets is None:
+                self.findings.cannot(_I2, f"whether {row.by} gets {self.manifest} too: its decisions were not read")
+            elif extra and not (row.step is Step.ASKED_OF_DOOR and row.by in (self.gets or ())):
                 words = (
                     f"{self.title}: {row.by} is asked for positions {_some(extra)}, and is not named as their holder"
                 )

@@ -53,7 +53,10 @@ class DestinationSide(CarrierSide, Protocol):
 @dataclass(frozen=True, slots=True)
 class Carrier:
     name: str
-    source: Callable[[Settings, ReadableStorage, SendChunk, Callable[[Message], None], OpenFileCache], SourceSide]
-    """Of the site's settings and storage, the way into payload topics, the way into journals, and files kept open."""
+    source: Callable[
+        [Settings, ReadableStorage, SendChunk, Callable[[Message], None], OpenFileCache, DestinationPlane], SourceSide
+    ]
+    """Of the site's settings and storage, the way into payload topics, the way into journals, files kept open, and the
+    half that knows what is on its way here."""
     destination: Callable[[Settings, DestinationPlane, Callable[[Message], None]], DestinationSide]
     """Of the site's settings, the half that takes what comes, and the way into journals."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Condition, Lock
 
@@ -30,6 +30,7 @@ from streams.core.records import (
     Message,
     PartLost,
     Reason,
+    RequestedItem,
     Scope,
     SourceFailed,
     Unit,
@@ -39,10 +40,11 @@ from streams.errors import StorageError, WireError
 from streams.kafka.publish import wall_ms
 from streams.planes.destination.landing import Landing, Lent
 from streams.planes.destination.part_files import ByteParts, PartFiles, WithoutLibraries
+from streams.planes.destination.relay import GrowingItem
 from streams.planes.destination.unread import UnreadFact
 from streams.planes.orders import Fail, Open, Stop
 from streams.planes.reasons import reason_of
-from streams.storage.endpoint import Endpoint
+from streams.storage.endpoint import Endpoint, Reader
 
 log = logging.getLogger(__name__)
 
@@ -332,6 +334,35 @@ class DestinationPlane:
         lacks = landing.progress.lacking(ranges)
         self._nudge(landing)
         return lacks
+
+    def is_relay(self, key: bytes, site: Site) -> bool:
+        """Whether an open transfer comes from a site that gets it too, and held nothing of it."""
+        landing = self._landings.get(key)
+        return landing is not None and not landing.holds(site)
+
+    def waits(self, key: bytes) -> None:
+        """Who was asked for an open transfer has nothing yet: told as progress that is none, or its lease would end."""
+        landing = self._landings.get(key)
+        if landing is not None and landing.lost is None:
+            landing.progress.news = True
+            self._nudge(landing)
+
+    def gives(self, manifest: ManifestId, items: Sequence[RequestedItem]) -> bool:
+        """Whether what others ask of a transfer to this site is on its way here, or is here."""
+        landing = self._landings.get(manifest.encode())
+        if landing is not None:
+            return landing.lost is None
+        try:
+            return all(self._endpoint.stat(item.lfn).bytes == item.length for item in items[:1])
+        except StorageError:
+            return False
+
+    def open_reader(self, manifest: ManifestId, item: RequestedItem) -> Reader:
+        """Of an item of a transfer to this site, for who gets it from here. It may still be growing."""
+        landing = self._landings.get(manifest.encode())
+        if landing is not None:
+            return GrowingItem(landing, item, self._here)
+        return self._endpoint.open_reader(item.lfn)
 
     def take_offers(self, take: Callable[[ChunksOffered], None]) -> None:
         """Who fetches what is offered in the payload's place."""

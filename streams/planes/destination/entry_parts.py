@@ -36,7 +36,16 @@ from streams.events.writing import Sealing, kind_fault
 from streams.planes.destination.part_files import HeldPart
 from streams.storage import oserrors
 from streams.storage.checksums import Buffer
-from streams.storage.endpoint import Beside, Endpoint, FileMissing, PartFileLost, SealedFile, Wanted, different_file
+from streams.storage.endpoint import (
+    Beside,
+    Endpoint,
+    FileMissing,
+    PartFileLost,
+    Reader,
+    SealedFile,
+    Wanted,
+    different_file,
+)
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +100,9 @@ class EntryParts:
 
     def discard(self, item: Item, tag: str) -> None:
         self._endpoint.discard(item.target, tag)
+
+    def open_reader(self, item: Item, held: HeldPart | None) -> Reader:
+        raise permanent("entries are given on by who has the files", item.target)
 
     def write(self, held: HeldPart, offset: int, length: int, payload: Buffer) -> None:
         held.part.write(offset, length, bytes(payload))

@@ -14,7 +14,17 @@ from dataclasses import dataclass, replace
 from streams.core.channel import Giver
 from streams.core.names import Adler32, Site
 from streams.core.ranges import EMPTY, Ranges
-from streams.core.records import ChunkHeader, FailureClass, Landed, ManifestWritten, Reason, Scope, Segment, Unit
+from streams.core.records import (
+    ChunkHeader,
+    FailureClass,
+    Landed,
+    ManifestWritten,
+    Reason,
+    RequestedItem,
+    Scope,
+    Segment,
+    Unit,
+)
 from streams.core.transfer import WRONG
 from streams.errors import StorageError, WireError
 from streams.planes.destination.part_files import HeldPart, PartFiles
@@ -23,7 +33,7 @@ from streams.planes.destination.unread import UnreadAnswers, UnreadFact, togethe
 from streams.planes.orders import Open
 from streams.planes.reasons import reason_of
 from streams.storage.checksums import AdlerRanges, Buffer, adler32_hex, crc32c
-from streams.storage.endpoint import DifferentFile, PartFileLost, SealedFile, part_tag
+from streams.storage.endpoint import DifferentFile, PartFileLost, Reader, SealedFile, part_tag
 
 log = logging.getLogger(__name__)
 
@@ -186,6 +196,25 @@ class Landing:
             self.files.discard(self._items[item], part_tag(self.id, item, attempt))
         except StorageError as error:
             log.warning("%s item %d: a part of attempt %d stays behind: %s", self.id, item, attempt, error)
+
+    # being read (threads of a door)
+
+    def open_reader(self, item: int) -> Reader:
+        """Of an item's part, or of its file. Transient while it has neither."""
+        with self._lock:
+            held = self._held.get(item)
+        if held is None and item not in self.progress.sealed:
+            raise StorageError("nothing of it is here yet", self._items[item].target)
+        return self.files.open_reader(self._items[item], held)
+
+    def has(self, item: RequestedItem) -> bool:
+        """Whether the item of this number is that file."""
+        own = self._items[item.no] if item.no < len(self._items) else None
+        return own is not None and (own.lfn, own.length) == (item.lfn, item.length)
+
+    def holds(self, site: Site) -> bool:
+        """Whether the manifest says that a site has any of the items."""
+        return any(site == item.holder or site in item.others for item in self._items)
 
     # letting go (any thread)
 

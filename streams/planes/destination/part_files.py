@@ -14,7 +14,7 @@ from streams.core.ranges import Ranges
 from streams.core.records import Item
 from streams.errors import StorageError, WireError, permanent
 from streams.storage.checksums import Buffer
-from streams.storage.endpoint import Endpoint, SealedFile, Wanted
+from streams.storage.endpoint import Endpoint, Reader, SealedFile, Wanted
 
 
 class FilePart(Protocol):
@@ -64,6 +64,9 @@ class PartFiles(Protocol):
 
     def discard(self, item: Item, tag: str) -> None:
         """Delete the files of a part that is not open."""
+
+    def open_reader(self, item: Item, held: HeldPart | None) -> Reader:
+        """Of an open part, or of the file that it became. Transient while it is neither."""
 
     def write(self, held: HeldPart, offset: int, length: int, payload: Buffer) -> None:
         """Take `[offset, offset + length)`, whose checksum agreed already. WireError for a payload that is refused.
@@ -127,6 +130,10 @@ class ByteParts:
 
     def discard(self, item: Item, tag: str) -> None:
         self._endpoint.discard(item.target, tag)
+
+    def open_reader(self, item: Item, held: HeldPart | None) -> Reader:
+        reader: Reader = self._endpoint.open_reader(item.target) if held is None else held.part.open_reader()
+        return reader
 
     def write(self, held: HeldPart, offset: int, length: int, payload: Buffer) -> None:
         if len(payload) != length:

@@ -43,6 +43,11 @@ class LandingProgress:
     def whole(self, item: int) -> bool:
         return self.written.covers(*self.line.span(item))
 
+    def reached(self, start: int, stop: int) -> int:
+        """How many positions from `start` on are written."""
+        missing = Ranges([(start, stop)]) - self.written
+        return (missing.spans[0][0] if missing else stop) - start
+
     def durable_of(self, item: int) -> list[tuple[int, int]]:
         """Durable ranges of an item, as offsets in it."""
         if not self.synced:

@@ -210,7 +210,9 @@ class Child:
         settings, send, publish = self.settings, self.publisher.send_chunk, self.publish
         destination = DestinationPlane(settings.here, settings.registry.partitions, endpoint, publish)
         self.receivers = [one.destination(settings, destination, publish) for one in CARRIERS.values()]
-        serving = [one.source(settings, endpoint, send, publish, self.open_files) for one in CARRIERS.values()]
+        serving = [
+            one.source(settings, endpoint, send, publish, self.open_files, destination) for one in CARRIERS.values()
+        ]
         self.destination, self.sources = destination, dict(zip(CARRIERS, serving, strict=True))
         for side in self.sides():
             for name, work in side.threads():

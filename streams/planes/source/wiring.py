@@ -109,7 +109,9 @@ def sources(
     send_chunk: SendChunk,
     publish: Callable[[Message], None],
     open_files: OpenFileCache,
+    _destination: object = None,
 ) -> Sources:
+    """What is on its way here is given by the door alone."""
     size, codec = settings.registry.payload_bytes, settings.policy.payload_codec
     # What the client queues for the broker bounds a record too, and is mostly smaller than the broker's bound.
     record_bytes = min(PAYLOAD_BYTES_MAX, max(settings.chunk_queue_bytes, 5 * size)) - RECORD_ROOM_BYTES

@@ -53,7 +53,8 @@ class DoorDestination:
         assert found is not None
         wanted = self._destination.wanted(key, offer.ranges)
         if wanted:
-            self._pulls.offered(Offer(offer.manifest, offer.source, offer.request_no, wanted, *found))
+            relay = self._destination.is_relay(key, offer.source)
+            self._pulls.offered(Offer(offer.manifest, offer.source, offer.request_no, wanted, *found, relay))
 
 
 def _address(door: OfferedDoor) -> Address | None:

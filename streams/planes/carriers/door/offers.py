@@ -2,7 +2,8 @@
 
 A request becomes a ticket for what it asks for, and an offer in the payload's place. When the ticket is over, what left
 is told. A request that finds no room among the tickets waits; what a door cannot give at all is refused in an offer's
-place, so that its destination asks otherwise.
+place, so that its destination asks otherwise. What is asked of no version is given as it is here, or as it comes while
+it is on its way here: a relay. That may be asked a moment before it knows that it is one, so such a request waits.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from threading import Condition
+from typing import Protocol
 
 from streams.core.channel import DOOR
 from streams.core.names import Destination, ManifestId, Text
@@ -26,6 +28,7 @@ from streams.core.records import (
     Message,
     OfferedDoor,
     Reason,
+    RequestedItem,
     Scope,
 )
 from streams.doors.server import Door
@@ -35,7 +38,7 @@ from streams.kafka.publish import wall_ms
 from streams.planes.source.open_files import OpenFileCache
 from streams.planes.source.server import SendChunk
 from streams.settings import Settings
-from streams.storage.endpoint import ReadableStorage
+from streams.storage.endpoint import ReadableStorage, Reader
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +47,21 @@ RETRY_S = 2.0
 ROOM_S = 0.5
 """Between two looks whether there is room for one more ticket."""
 
+EARLY_S = 3.0
+"""Sites hear of one decision within moments of each other: a request for what is not here by then is early no more."""
+EARLY_LOOK_S = 0.05
+EARLY_MAX = 1000
+
 _Asked = tuple[ManifestId, Destination, int]
 """A request: transfer, who asks, number."""
+
+
+class OnTheWay(Protocol):
+    """What of the destination's half knows what comes to this site (coordinator.DestinationPlane)."""
+
+    def gives(self, manifest: ManifestId, items: Sequence[RequestedItem]) -> bool: ...
+
+    def open_reader(self, manifest: ManifestId, item: RequestedItem) -> Reader: ...
 
 
 class DoorSource:
@@ -56,14 +72,18 @@ class DoorSource:
         send_chunk: SendChunk,
         publish: Callable[[Message], None],
         open_files: OpenFileCache,
+        destination: OnTheWay,
     ) -> None:
         self._settings, self._storage, self._publish = settings, storage, publish
+        self._destination = destination
         self._tickets = Tickets()
         self._door: Door | None = None
         self._wake = Condition()
         self._requests: deque[ChunksRequested] = deque()
         self._items = 0
         """Of the requests that wait."""
+        self._early: list[tuple[float, ChunksRequested]] = []
+        """Requests for what is not here, and until when they wait for it."""
         self._over: deque[tuple[_Asked, Ticket]] = deque()
         self._offers: dict[_Asked, ChunksOffered] = {}
         """Of tickets that are good, by what they answer."""
@@ -151,18 +171,35 @@ class DoorSource:
     def _work(self) -> None:
         with self._wake:
             if self._running and not self._requests and not self._over:
-                self._wake.wait(RETRY_S if self._opens else None)
+                self._wake.wait(EARLY_LOOK_S if self._early else RETRY_S if self._opens else None)
             over = self._over.popleft() if self._over else None
             request = self._requests.popleft() if over is None and self._requests else None
             if request is not None:
                 self._items -= len(request.items)
         if over is not None:
             self._told(*over)
+        elif request is not None and self._is_early(request) and len(self._early) < EARLY_MAX:
+            self._early.append((time.monotonic() + EARLY_S, request))
         elif request is not None and not self._answered(request):
             with self._wake:
                 self._requests.appendleft(request)
                 self._items += len(request.items)
                 self._wake.wait(ROOM_S)
+
+        if self._early:
+            self._look_at_early()
+
+    def _is_early(self, request: ChunksRequested) -> bool:
+        whole = not any(item.version or item.selection for item in request.items)
+        return whole and not self._destination.gives(request.manifest, request.items)
+
+    def _look_at_early(self) -> None:
+        """Answer what is early no more: with a ticket, or with one to what it will find missing."""
+        now_s, early = time.monotonic(), self._early
+        self._early = []
+        for until_s, request in early:
+            if (now_s < until_s and self._is_early(request)) or not self._answered(request):
+                self._early.append((until_s, request))
 
     def _answered(self, request: ChunksRequested) -> bool:
         """False while there is no room for its ticket."""
@@ -176,7 +213,9 @@ class DoorSource:
             return True
         try:
             over = partial(self._is_over, asked)
-            ticket = self._tickets.make(request.items, request.ranges, request.destination, over)
+            versioned = any(item.version for item in request.items)
+            opened = None if versioned else partial(self._destination.open_reader, request.manifest)
+            ticket = self._tickets.make(request.items, request.ranges, request.destination, over, opened)
         except ValueError as error:
             self._publish(self._offer(request, reason=_reason(FailureClass.PERMANENT, f"not a request: {error}")))
             return True

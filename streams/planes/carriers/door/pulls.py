@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from threading import Condition
@@ -23,7 +23,7 @@ from typing import NamedTuple, Protocol
 
 from streams.core.channel import DOOR, Giver
 from streams.core.manifest import ItemLayout
-from streams.core.names import ManifestId, Site
+from streams.core.names import ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.records import FailureClass, Reason, Scope
 from streams.doors.client import BUFFER_BYTES, DoorConnection, DoorFault
@@ -44,7 +44,12 @@ KEEP_S = 10.0
 """A connection without work is kept so long: less than a door keeps it."""
 RETRIES_S = (0.2, 1.0, 3.0)
 """Between tries that brought nothing; then the source has failed."""
+SILENT_S = 10.0
+"""A relay says so while it has nothing itself: one that says nothing for so long is left."""
+WAITS_S = 120.0
+"""A relay that has had nothing for so long is left, whatever it says."""
 PHASE = "read"
+_NOT_YET = 425
 _NO_SUMS = (400, 404, 405, 416, 501)
 """What a door answers that has files and no sums."""
 
@@ -67,6 +72,8 @@ class Offer:
     ranges: Ranges
     address: Address
     token: str
+    relay: bool = False
+    """Of a site that gets it too: it may have to be waited for, and what it does not have others do."""
 
 
 class Landings(Protocol):
@@ -90,6 +97,8 @@ class Landings(Protocol):
         last: bool = False,
     ) -> bool: ...
 
+    def waits(self, key: bytes) -> None: ...
+
     def source_failed(
         self, carrier: str, key: bytes, source: Site, request_no: int, items: Ranges, reason: Reason
     ) -> None: ...
@@ -110,6 +119,8 @@ class _Pull:
     tries: int = 0
     """Since it last brought something."""
     not_before_s: float = 0.0
+    waits_since_s: float = 0.0
+    """Since when its door has had nothing of it; 0 while something comes."""
     unread: dict[Reason, Ranges] = field(default_factory=dict)
     """Items that the door could not read for now, and that nobody was told of."""
 
@@ -227,7 +238,8 @@ class Pulls:
                 try:
                     if connection is None or connection.closed:
                         tls = self._tls_of(address)
-                        connection = DoorConnection(address.host, address.port, tls=tls, stall_s=self._stall_s)
+                        stall_s = min(self._stall_s, SILENT_S) if piece.pull.offer.relay else self._stall_s
+                        connection = DoorConnection(address.host, address.port, tls=tls, stall_s=stall_s)
                     if piece.sums:  # nothing is asked ahead of it, nor behind it
                         self._compare(connection, piece)
                     else:
@@ -306,7 +318,7 @@ class Pulls:
         if not self._destination.take_line(pull.key, pull.giver, at, view, last=not rest):
             raise _Gone
         with self._wake:
-            pull.tries = 0
+            pull.tries, pull.waits_since_s = 0, 0.0
             pull.missing = pull.missing - Ranges([(at, at + len(view))])
             self._settle(pull)
         self._say_unread(pull)
@@ -357,15 +369,19 @@ class Pulls:
         """Of a piece that came as far as `reached`: its item, its source, or one more try."""
         pull = piece.pull
         reason = reason_of(fault, PHASE, Scope.SOURCE)
+        if pull.offer.relay:  # what it will never have, others have
+            reason = replace(reason, failure_class=FailureClass.TRANSIENT)
         layout = self._destination.layout(pull.key)
         if layout is None:
             return self._drop(piece)
         left = Ranges([(reached, piece.stop)])
-        if fault.item is not None and 0 <= fault.item < layout.count:
+        if fault.status == _NOT_YET and pull.offer.relay:
+            return self._waits(pull, left, reason)
+        if fault.item is not None and 0 <= fault.item < layout.count and not pull.offer.relay:
             of_item = Ranges([layout.span(fault.item)])
             if left & of_item:
                 return self._item_failed(pull, fault.item, of_item, left, reason)
-        if fault.status in (401, 403, 416):
+        if fault.status in (401, 403, 416) or (fault.status == 404 and pull.offer.relay):
             return self._source_failed(pull, reason)
         with self._wake:
             if pull.ended:
@@ -376,6 +392,21 @@ class Pulls:
                 self._again(pull, left, sums=piece.sums)
                 return None
         return self._source_failed(pull, reason)
+
+    def _waits(self, pull: _Pull, left: Ranges, reason: Reason) -> None:
+        """Its door has nothing of it yet: asked again at once, since the door itself waits before it says so."""
+        now_s = time.monotonic()
+        with self._wake:
+            if pull.ended:
+                return None
+            pull.waits_since_s = pull.waits_since_s or now_s
+            waited_s = now_s - pull.waits_since_s
+            if waited_s < WAITS_S:
+                self._again(pull, left, last=True)
+        if waited_s < WAITS_S:
+            return self._destination.waits(pull.key)
+        text = Text(f"{pull.offer.source} has waited for it itself for {waited_s:.0f} s")
+        return self._source_failed(pull, replace(reason, text=text))
 
     def _item_failed(self, pull: _Pull, item: int, of_item: Ranges, left: Ranges, reason: Reason) -> None:
         """The item cannot be had there, now or at all; the rest of its piece is asked for again."""
@@ -415,11 +446,15 @@ class Pulls:
 
     # with the lock held
 
-    def _again(self, pull: _Pull, ranges: Ranges, *, sums: bool = False) -> None:
-        """Fetch, or compare, these next."""
+    def _again(self, pull: _Pull, ranges: Ranges, *, sums: bool = False, last: bool = False) -> None:
+        """Fetch, or compare, these next; or last of what its door has."""
         again = [_Piece(pull, *span, sums=True) for span in ranges] if sums else _pieces(pull, ranges, self._of_link)
         if not pull.ended:
-            self._doors[pull.offer.address].pieces.extendleft(reversed(list(again)))
+            pieces = self._doors[pull.offer.address].pieces
+            if last:
+                pieces.extend(again)
+            else:
+                pieces.extendleft(reversed(list(again)))
         self._wake.notify_all()
 
     def _end(self, pull: _Pull) -> None:

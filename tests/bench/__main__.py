@@ -33,6 +33,7 @@ from tests.bench.csv_reading import ROWS, csv_reading
 from tests.bench.entries import EVENTS, Entries
 from tests.bench.mesh import Mesh
 from tests.bench.present import Present
+from tests.bench.relays import Relays
 from tests.bench.rig import A, B, Rig
 from tests.bench.start import Start
 from tests.bench.tiny import FILES, tiny
@@ -201,11 +202,12 @@ def main() -> None:
             "present": lambda: Present(rig, bench.row, 1_000 if said.quick else 10_000, big, rounds).run(),
             "start": lambda: Start(rig, bench.row, 0.05 if said.quick else 1.0).run(),
         }
-        mesh = Rig(Path(folder) / "mesh", rig.cache)
+        mesh, relays = (Rig(Path(folder) / name, rig.cache) for name in ("mesh", "relays"))
         other_parts = {
             "csv": lambda: csv_reading(Path(folder) / "x.csv", ROWS // 10 if said.quick else ROWS, rounds, bench.row),
             "audit": lambda: audit_reading(INTENTS // 10 if said.quick else INTENTS, rounds, bench.row),
             "mesh": lambda: Mesh(mesh, bench.row, rounds, big // 5, 10.0 if said.quick else 60.0).run(),
+            "relays": lambda: Relays(relays, bench.row, rounds, big).run(),
         }
         wanted = [part for name, part in sites_parts.items() if said.only in ("", name)]
         if wanted:

@@ -118,7 +118,14 @@ class SiteWorker:
             settings.registry.regions,
         )
         self.scheduler = Scheduler(
-            here, settings.policy, partitions, self.effects, wall_ms, keeps=self.turns.keeps, doors=views.doors
+            here,
+            settings.policy,
+            partitions,
+            self.effects,
+            wall_ms,
+            keeps=self.turns.keeps,
+            doors=views.doors,
+            link_rates=settings.link_rates,
         )
         self.dispatcher = Dispatcher(here, self.turns, self.scheduler, self.effects, self.plane, wall_ms)
         self.guard = process.StallGuard()

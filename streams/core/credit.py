@@ -83,6 +83,15 @@ class _Use:
     """A lease ended, and all that was asked since has not come."""
 
 
+def _cut(request: RequestChunks, bytes_max: int) -> RequestChunks:
+    """The same request, for its first bytes alone: one unit at least."""
+    units = request.ranges.size
+    few = max(1, bytes_max * units // max(1, request.bytes))
+    if few >= units:
+        return request
+    return replace(request, ranges=request.ranges.first(few), bytes=max(1, request.bytes * few // units))
+
+
 def _probe(request: RequestChunks) -> RequestChunks:
     """The same request, for its last bytes alone."""
     units = request.ranges.size
@@ -97,9 +106,15 @@ def _probe(request: RequestChunks) -> RequestChunks:
 class Credit:
     """The channels of the partitions a worker owns. One request a transfer and channel waits at a time."""
 
-    def __init__(self, credit_bytes: Mapping[str, int], lease_ms: int, partitions: int) -> None:
-        """`credit_bytes`: of a channel, by its carrier."""
-        self.credit_bytes, self.lease_ms, self.partitions = credit_bytes, lease_ms, partitions
+    def __init__(
+        self,
+        credit_bytes: Mapping[str, int],
+        lease_ms: int,
+        partitions: int,
+        rates: Mapping[Site, int] | None = None,
+    ) -> None:
+        """`credit_bytes`: of a channel, by its carrier. `rates`: bytes a second from a site's doors, where bounded."""
+        self.credit_bytes, self.lease_ms, self.partitions, self.rates = credit_bytes, lease_ms, partitions, rates or {}
         self._uses: dict[Channel, _Use] = {}
         self._items: dict[Site, _Items] = {}
         self._of: dict[ManifestId, set[Channel]] = {}
@@ -205,9 +220,19 @@ class Credit:
         first = self._first(channel, use).request
         if use.stalled:
             return None if use.used else _probe(first)
-        if use.used and use.used + first.bytes > self.credit_bytes[channel.carrier]:
+        credit = self._credit(channel)
+        if credit < self.credit_bytes[channel.carrier]:
+            first = _cut(first, credit // 2)  # two at once, so that one is on its way while the next is asked for
+        if use.used and use.used + first.bytes > credit:
             return None
         return first if self._has_items(first) else None
+
+    def _credit(self, channel: Channel) -> int:
+        """Bytes. Of a bounded link what half a lease brings, in all partitions: more would lapse waiting."""
+        credit, rate = self.credit_bytes[channel.carrier], self.rates.get(channel.source, 0)
+        if channel.carrier != DOOR or not rate:
+            return credit
+        return max(1, min(credit, rate * self.lease_ms // 2000 // self.partitions))
 
     def _first(self, channel: Channel, use: _Use) -> _Waiting:
         return min(use.queue.values(), key=lambda one: self._order(channel, one))

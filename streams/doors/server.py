@@ -21,7 +21,7 @@ from threading import Event, Lock, Thread
 from streams.core.records import RequestedItem
 from streams.doors import heads
 from streams.doors.heads import Asked, BadHead
-from streams.doors.pace import Pace
+from streams.doors.pace import SharedPace
 from streams.doors.sending import ItemFault, NotYet, Sending
 from streams.doors.sums import BLOCK_BYTES, block_sums
 from streams.doors.tickets import Ticket, Tickets
@@ -61,14 +61,15 @@ class Door:
         *,
         tls: ssl.SSLContext | None = None,
         rate: float = 0.0,
+        share: Callable[[], float] = lambda: 1.0,
         limits: DoorLimits | None = None,
     ) -> None:
-        """`rate`: bytes a second of all connections together; 0: no bound."""
+        """`rate`: bytes a second of all connections together; 0: no bound. `share`: what of it is this door's now."""
         self.tickets = tickets
         self._storage = storage
         self._tls = tls
         self._limits = limits or DoorLimits()
-        self._pace, self._pacing = Pace(rate, time.monotonic()), Lock()
+        self._pace, self._share = SharedPace(rate), share
         self._lock = Lock()
         self._connections: set[_Connection] = set()
         self._closed = Event()
@@ -152,8 +153,7 @@ class Door:
 
     def _wait(self, count: int) -> None:
         """Until so many bytes may go."""
-        with self._pacing:
-            wait_s = self._pace.wait_s(count, time.monotonic())
+        wait_s = self._pace.wait_s(count, self._share())
         if wait_s and self._closed.wait(wait_s):
             raise OSError("the door is closed")
 

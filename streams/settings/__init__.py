@@ -26,6 +26,7 @@ from streams.core.path_rules import PathRules
 from streams.core.policy import Policy
 from streams.core.store_names import Store
 from streams.errors import InvalidName, NeverWorks, NotFound, UsageError, did_you_mean
+from streams.settings.links import read_links
 from streams.settings.parsing import NODE, SHARED, Reading, Value, flat, unknown
 from streams.settings.stores import read_stores, variable
 
@@ -141,6 +142,8 @@ class Settings:
     """PEM file of its key, where that is not in the same file."""
     door_ca: Path | None = None
     """PEM file of whom peers' doors are believed by; the system's where there is none."""
+    link_rates: Mapping[Site, int] = field(default_factory=dict, hash=False)
+    """Bytes a second that come from the doors of a site, of those that have a bound."""
     door_rate: int = 0
     """Bytes a second that leave a plane's door; 0: as many as can."""
     policy: Policy = field(default_factory=Policy)
@@ -348,6 +351,7 @@ def load_settings(
         endpoint_url=str(reading.take("endpoint.url", "")),
         path_rules=_path_rules(reading),
         stores=read_stores(reading),
+        link_rates=read_links(reading, registry.names),
         chunk_queue_bytes=_int(reading.take("chunk_queue_bytes", CHUNK_QUEUE_BYTES)),
         door_host=str(reading.take("door.host", "")),
         door_port=_int(reading.take("door.port", 0)),

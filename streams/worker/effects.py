@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from types import MappingProxyType
 from typing import Protocol
 
 import structlog
@@ -36,7 +35,6 @@ LARGE_BYTES = 8_000
 """A manifest of some hundred files: what says a larger one's items takes milliseconds, and is made by a thread."""
 
 DECODED_MAX = 16
-NO_REGIONS: Mapping[Site, str] = MappingProxyType({})
 """Of manifests that a thread decoded and the loop has not taken over: older ones are decoded again."""
 
 Acknowledged = Callable[[Exception | None], None]
@@ -104,12 +102,12 @@ class Effects:
         now_ms: Callable[[], int],
         aside: Callable[[Callable[[], bool]], bool] = at_once,
         doors: Callable[[], Collection[Site]] = tuple,
-        regions: Mapping[Site, str] = NO_REGIONS,
+        regions: Mapping[Site, str] | None = None,
     ) -> None:
         """`doors`: the sites that have an open door. `regions`: of those that have one."""
         self.here, self.policy = here, policy
         self.publisher, self.plane, self.consulted, self.rows = publisher, plane, consulted, rows
-        self.now_ms, self.aside, self.doors, self.regions = now_ms, aside, doors, regions
+        self.now_ms, self.aside, self.doors, self.regions = now_ms, aside, doors, regions or {}
         self.lost: deque[c.Command] = deque()
         """Commands whose records the publisher gave up, told on its thread; no more than its buffer held."""
         self._broken: Exception | None = None

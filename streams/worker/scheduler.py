@@ -15,7 +15,7 @@ import asyncio
 import heapq
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from streams.core import commands as c
@@ -90,16 +90,17 @@ class Scheduler:
         elapsed_s: Callable[[], float] = time.monotonic,
         keeps: Callable[[ManifestId, int], bool] = lambda manifest, decision_no: False,
         doors: Callable[[], Collection[Site]] = tuple,
+        link_rates: Mapping[Site, int] | None = None,
     ) -> None:
         """`keeps`: whether an open transfer's row, under this decision or a later one, and its body stand in this
-        worker's tables. `doors`: the sites that have an open door.
+        worker's tables. `doors`: the sites that have an open door. `link_rates`: bytes a second from their doors.
         """
         self.here, self.policy, self.partitions = here, policy, partitions
         self.do, self.now_ms, self._elapsed_s, self._keeps, self._doors = do, now_ms, elapsed_s, keeps, doors
         self.owned: dict[int, _Partition] = {}
         self.admission = Admission()
         credit_bytes = {LOG: policy.credit_bytes, DOOR: policy.door_credit_bytes}
-        self.credit = Credit(credit_bytes, int(policy.lease_s * 1000), partitions)
+        self.credit = Credit(credit_bytes, int(policy.lease_s * 1000), partitions, link_rates)
         self.door_rests = DoorRests(policy)
         self.soon = asyncio.Event()
         """Set when something falls due before `looks_at_ms`."""

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from streams.core.channel import DOOR, LOG
-from streams.core.records import TransferProgress
-from streams.core.topics import CHUNK_EVENTS
+from streams.core.records import LeaseExpired, TransferProgress
+from streams.core.topics import CHUNK_EVENTS, TRANSFERS
 from streams.federation import local
 from streams.federation.process import QUICK_S
+from streams.kafka.replay import replay
 from streams.settings import load_settings
 from streams.wire import decode
 from tests.bench import limit
@@ -34,7 +35,7 @@ from tests.bench.entries import EVENTS, Entries
 from tests.bench.mesh import Mesh
 from tests.bench.present import Present
 from tests.bench.relays import Relays
-from tests.bench.rig import A, B, Rig
+from tests.bench.rig import WAIT_S, A, B, Rig
 from tests.bench.start import Start
 from tests.bench.tiny import FILES, tiny
 from tests.kafka.tailing import tail
@@ -82,6 +83,34 @@ class Bench:
         if files_per_s is not None:
             rate = count / statistics.median(product)
             self.row(f"{name}: files", rate, "files/s", f">= {files_per_s:.0f}", rate >= files_per_s)
+
+    def link_rate(self, count: int, size: int, rate: int) -> None:
+        """So many intents of a file each, all at once, over a link that is bounded at its destination."""
+        own = self.rig.state / B / "site.toml"
+        text = own.read_text()
+        shares, lapsed = [], 0
+        try:
+            own.write_text(f"{text}\n[links.{A}]\nrate = {rate}\n")
+            self.rig.without_workers(lambda: 0.0)
+            for _ in range(self.rounds):
+                blocks = [self.rig.make("rate", 1, size) for _ in range(count)]
+                began_s = time.monotonic()
+                handles = [self.rig.publish(block, DOOR) for block in blocks]
+                assert all(handle.wait(timeout_s=WAIT_S).done for handle in handles)
+                shares.append(count * size / (time.monotonic() - began_s) / rate)
+                intents = {handle.id for handle in handles}
+                for record in replay(self.rig.settings(B), B, [TRANSFERS]):
+                    said = decode(record.topic, record.key, record.value, record.headers, B).message
+                    lapsed += isinstance(said, LeaseExpired) and said.manifest.intent in intents
+                for block in blocks:
+                    self.rig.free(block)
+        finally:
+            own.write_text(text)
+            self.rig.without_workers(lambda: 0.0)
+        share = statistics.median(shares)
+        name = f"{count} files of {size / MB:.0f} MB over a link of {rate / MB:.0f} MB/s"
+        self.row(f"{name}: of the rate", share, "ratio", "0.95-1.0", 0.95 <= share <= 1.0, rounds=shares)
+        self.row(f"{name}: leases that ended", lapsed, "leases", "0", not lapsed)
 
     def _lines(self, manifests: list[str], count: int, size: int) -> list[tuple[str, int]]:
         """(key, bytes) of each manifest the product made of these files: 1,000 items or 1 GB each."""
@@ -191,6 +220,7 @@ def main() -> None:
             "small": lambda: bench.against_limit("2,000 files of 64 KiB in one intent", 2000, 65536, 0.6, 1000),
             "big": lambda: bench.against_limit("a 1 GB file, in the log", 1, big, 0.8, plane=LOG),
             "four": lambda: bench.against_limit("four files of 1 GB at once, in the log", 4, big, 0.8, plane=LOG),
+            "rate": lambda: bench.link_rate(20, big // 10, 100_000_000),
             "door": lambda: bench.against_limit("a 1 GB file, by door", 1, big, 1.0, plane=DOOR),
             "restart": bench.restart,
             "memory": bench.memory,

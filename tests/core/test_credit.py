@@ -72,6 +72,32 @@ def asked(due: list[RequestChunks], held: dict[Channel, dict[ManifestId, int]] |
     return granted(credit, want(credit, due))
 
 
+def test_of_a_bounded_link_half_a_lease_is_asked_for_in_all_partitions_together() -> None:
+    """In two pieces, so that one is on its way while the next is asked for; what waits longer would lapse."""
+    rate = 16 * PARTITIONS * 2000 // LEASE_MS  # 16 bytes of each partition in half a lease
+    credit = Credit({LOG: CREDIT, DOOR: CREDIT}, LEASE_MS, PARTITIONS, {x.C: rate})
+    (channel,) = credit.want(HERE[0], [ask(HERE[0], CREDIT, plane=DOOR)])
+    first = credit.next(channel)
+    assert first is not None
+    assert (first.bytes, first.ranges) == (8, Ranges([(0, 8)]))
+    credit.grant(first)
+    credit.want(HERE[0], [replace(ask(HERE[0], CREDIT - 8, no=2, plane=DOOR), ranges=Ranges([(8, CREDIT)]))])
+    second = credit.next(channel)
+    assert second is not None
+    assert second.ranges == Ranges([(8, 16)])
+    credit.grant(second)
+    credit.want(HERE[0], [ask(HERE[0], CREDIT, no=3, plane=DOOR)])
+    assert credit.next(channel) is None
+    (by_log,) = credit.want(HERE[1], [ask(HERE[1], CREDIT)])
+    whole = credit.next(by_log)
+    assert whole is not None
+    assert whole.bytes == CREDIT, "the log has no such bound"
+    (other,) = credit.want(HERE[2], [ask(HERE[2], CREDIT, source=x.A, plane=DOOR)])
+    free = credit.next(other)
+    assert free is not None
+    assert free.bytes == CREDIT
+
+
 def test_all_that_fits_goes() -> None:
     due = [ask(HERE[0], 50), ask(HERE[1], 50), ask(THERE[0], 100), ask(HERE[2], 100, source=x.A)]
     assert set(asked(due)) == set(due), "channels do not share"

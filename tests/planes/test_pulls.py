@@ -222,6 +222,23 @@ def test_a_door_with_places_for_all_is_left_for_another(ends_of: Callable[..., E
             thread.join(5)
 
 
+@pytest.mark.parametrize(("share", "at_least_s"), [(1.0, 1.5), (0.5, 3.0)])
+def test_the_rate_of_a_link_holds_over_its_connections_and_a_part_of_the_workers_has_a_part_of_it(
+    ends_of: Callable[..., Ends], share: float, at_least_s: float
+):
+    ends = ends_of(16 * MIB)
+    ends.destination.share = share
+    engine = Pulls(ends.destination, rates={A: 8 * MIB})
+    for _, work in engine.threads():
+        threading.Thread(target=work, daemon=True).start()
+    began_s = time.monotonic()
+    engine.offered(ends.offer())
+    ends.wait_whole()
+    took_s = time.monotonic() - began_s
+    engine.close()
+    assert at_least_s < took_s < at_least_s + 5, "the first pieces go at once"
+
+
 def test_a_closed_engine_leaves_no_thread(ends_of: Callable[..., Ends]):
     ends = ends_of(1000)
     engine = Pulls(ends.destination)

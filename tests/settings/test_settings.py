@@ -66,6 +66,23 @@ def test_a_region_is_a_word_that_all_sites_must_have_alike(state: Path) -> None:
             load(state)
 
 
+def test_links_have_rates(state: Path) -> None:
+    own = state / "T1_A" / "site.toml"
+    own.write_text(f"{SITE}\n[links.T2_B]\nrate = 100_000_000\n")
+    settings = load(state, environ={"T2G_SITE_CONFIG": str(own)})
+    assert settings.link_rates == {"T2_B": 100_000_000}
+    assert load(state).link_rates == {}
+    for text, why in (
+        ("[links.T2_B]\nrate = 99_999", "want bytes a second, 100000 or more"),
+        ('[links.T2_B]\nrate = "fast"', "want bytes a second"),
+        ("[links.T2_C]\nrate = 1_000_000", "no such site"),
+        ("[links.T2_B]\nspeed = 1_000_000", "is not a setting of a link, which has a rate"),
+    ):
+        own.write_text(f"{SITE}\n{text}\n")
+        with pytest.raises(BadSettings, match=why):
+            load(state, environ={"T2G_SITE_CONFIG": str(own)})
+
+
 def test_a_site_reads_its_registry_and_its_own_file(state: Path) -> None:
     settings = load(state, environ={"T2G_SITE_CONFIG": str(state / "T1_A" / "site.toml")})
     assert (settings.site, settings.here, settings.peers) == ("T1_A", "T1_A", ("T2_B",))

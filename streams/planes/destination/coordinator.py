@@ -114,6 +114,8 @@ class DestinationPlane:
         self._waiting = 0
         """Threads that wait for room."""
         self._running = True
+        self.share = 1.0
+        """Of the site's partitions, what is this worker's: so much of its rates is this plane's."""
 
     # orders
 

@@ -121,6 +121,8 @@ class Child:
         match order:
             case Assign():
                 self.assigned = order.partitions
+                if self.destination is not None:
+                    self.destination.share = self.share
                 self.assignments.put(order)
             case Stop() | Forget() | Fail():
                 self.ends.put(order)
@@ -185,6 +187,10 @@ class Child:
         else:
             self.publish(PartLost(order.manifest_id, order.attempt, order.reason))
 
+    @property
+    def share(self) -> float:
+        return len(self.assigned) / self.settings.registry.partitions
+
     # the storage
 
     def run_storage(self) -> None:
@@ -209,6 +215,7 @@ class Child:
     def begin(self, endpoint: Endpoint) -> None:
         settings, send, publish = self.settings, self.publisher.send_chunk, self.publish
         destination = DestinationPlane(settings.here, settings.registry.partitions, endpoint, publish)
+        destination.share = self.share
         self.receivers = [one.destination(settings, destination, publish) for one in CARRIERS.values()]
         serving = [
             one.source(settings, endpoint, send, publish, self.open_files, destination) for one in CARRIERS.values()

@@ -24,7 +24,7 @@ class DoorDestination:
         self, settings: Settings, destination: DestinationPlane, dead_letter: Callable[[Message], None]
     ) -> None:
         self._destination = destination
-        self._pulls = Pulls(destination, tls=partial(_tls, settings.door_ca))
+        self._pulls = Pulls(destination, tls=partial(_tls, settings.door_ca), rates=settings.link_rates)
         destination.take_offers(self.offered)
 
     def threads(self) -> Iterator[tuple[str, Callable[[], None]]]:

@@ -59,6 +59,9 @@ _Asked = tuple[ManifestId, Destination, int]
 class OnTheWay(Protocol):
     """What of the destination's half knows what comes to this site (coordinator.DestinationPlane)."""
 
+    @property
+    def share(self) -> float: ...
+
     def gives(self, manifest: ManifestId, items: Sequence[RequestedItem]) -> bool: ...
 
     def open_reader(self, manifest: ManifestId, item: RequestedItem) -> Reader: ...
@@ -145,7 +148,7 @@ class DoorSource:
             return
         host, port, rate = self._settings.door_host, self._settings.door_port, self._settings.door_rate
         try:
-            door = Door(self._storage, self._tickets, host, port, tls=self._tls(), rate=rate)
+            door = Door(self._storage, self._tickets, host, port, tls=self._tls(), rate=rate, share=self._share)
         except Transfer2goError as error:
             self._again_s = time.monotonic() + RETRY_S
             if str(error) != self._said:
@@ -155,6 +158,9 @@ class DoorSource:
         for name, work in door.threads():
             threading.Thread(target=work, name=name, daemon=True).start()
         self._door = door
+
+    def _share(self) -> float:
+        return self._destination.share
 
     def _tls(self) -> ssl.SSLContext | None:
         cert, key = self._settings.door_cert, self._settings.door_key

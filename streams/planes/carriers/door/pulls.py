@@ -13,7 +13,7 @@ import logging
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -27,6 +27,7 @@ from streams.core.names import ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.records import FailureClass, Reason, Scope
 from streams.doors.client import BUFFER_BYTES, DoorConnection, DoorFault
+from streams.doors.pace import SharedPace
 from streams.doors.sums import BLOCK_BYTES, BlockSums, sums_of
 from streams.planes.reasons import reason_of
 
@@ -78,6 +79,9 @@ class Offer:
 
 class Landings(Protocol):
     """What of the destination's half takes lines (coordinator.DestinationPlane)."""
+
+    @property
+    def share(self) -> float: ...
 
     def layout(self, key: bytes) -> ItemLayout | None: ...
 
@@ -155,9 +159,12 @@ class Pulls:
         connections: int = CONNECTIONS,
         of_link: int = OF_LINK,
         stall_s: float = 30.0,
+        rates: Mapping[Site, int] | None = None,
     ) -> None:
         self._destination = destination
-        """`tls`: made when the first door speaks https; StorageError where that cannot be spoken."""
+        """`tls`: made when the first door speaks https; StorageError where that cannot be spoken. `rates`: bytes a
+        second from a site to all planes here."""
+        self._paces = {site: SharedPace(rate) for site, rate in (rates or {}).items()}
         self._make_tls = tls
         self._tls: ssl.SSLContext | None = None
         self._connections, self._of_link, self._stall_s = connections, of_link, stall_s
@@ -312,6 +319,8 @@ class Pulls:
 
     def _came(self, piece: _Piece, at: int, view: memoryview) -> None:
         pull = piece.pull
+        if (pace := self._paces.get(pull.offer.source)) is not None:
+            time.sleep(pace.wait_s(len(view), self._destination.share))
         if pull.ended:
             raise _Gone
         rest = pull.missing - Ranges([(at, at + len(view))])

@@ -134,6 +134,8 @@ class Settings:
     chunk_queue_bytes: int = CHUNK_QUEUE_BYTES
     door_host: str = ""
     """Where planes open their doors; none where it is empty."""
+    door_announce: str = ""
+    """HOST or HOST:PORT at which peers reach the door, where that is not where it listens."""
     door_port: int = 0
     """0: any that is free. Workers of one machine need one each, as T2G_DOOR_PORT."""
     door_cert: Path | None = None
@@ -354,6 +356,7 @@ def load_settings(
         link_rates=read_links(reading, registry.names),
         chunk_queue_bytes=_int(reading.take("chunk_queue_bytes", CHUNK_QUEUE_BYTES)),
         door_host=str(reading.take("door.host", "")),
+        door_announce=str(reading.take("door.announce", "")),
         door_port=_int(reading.take("door.port", 0)),
         door_cert=_path_or_none(reading.take("door.cert", None)),
         door_key=_path_or_none(reading.take("door.key", None)),

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from streams.core.names import Site
 from streams.core.path_rules import PathRules
@@ -75,6 +76,17 @@ def _host(raw: object, base: Path) -> str:
     return host
 
 
+def _announced(raw: object, base: Path) -> str:
+    parts = urlsplit(f"//{text(raw, base)}")
+    try:
+        whole = bool(parts.hostname) and parts.netloc == str(raw) and "@" not in parts.netloc and parts.port != 0
+    except ValueError:  # no such port
+        whole = False
+    if not whole:
+        raise ValueError("want HOST or HOST:PORT, as peers reach it")
+    return str(raw)
+
+
 def _path(raw: object, base: Path) -> Path:
     if not isinstance(raw, str | Path) or not str(raw):
         raise ValueError("want a path")
@@ -127,6 +139,7 @@ NODE: dict[str, Callable[[object, Path], object]] = {
     "endpoint.rules": _rules,
     "chunk_queue_bytes": _whole(1 << 20, 1 << 30),
     "door.host": _host,
+    "door.announce": _announced,
     "door.port": _whole(0, 65535),
     "door.cert": _path,
     "door.key": _path,

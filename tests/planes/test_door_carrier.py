@@ -215,6 +215,18 @@ def test_a_certificate_that_nobody_signed_whom_we_believe(
     assert {one.reason.failure_class for one in ways.failed()} == {FailureClass.AUTH}
 
 
+@pytest.mark.parametrize(
+    ("announce", "told"),
+    [("door.example", "http://door.example:{}"), ("[::1]:7", "http://[::1]:7"), ("x:9", "http://x:9")],
+)
+def test_a_door_is_announced_where_peers_reach_it(ways_of: Callable[..., Ways], announce: str, told: str) -> None:
+    ways = ways_of(1_000, door_announce=announce)
+    (offer,) = ways.ask(ways.request())
+    assert ways.source._door is not None
+    expected = told.format(ways.source._door.port)
+    assert (ways.source.address, [door.url for door in offer.doors]) == (expected, [expected])
+
+
 def test_a_certificate_that_cannot_be_read_opens_no_door(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = tmp_path / "a"
     root.mkdir()

@@ -66,6 +66,17 @@ def test_a_region_is_a_word_that_all_sites_must_have_alike(state: Path) -> None:
             load(state)
 
 
+def test_a_door_is_announced_as_host_and_port(state: Path) -> None:
+    own = state / "T1_A" / "site.toml"
+    for good in ("door.example.org", "door.example.org:8443", "[2001:db8::1]:8443", "10.0.0.1"):
+        own.write_text(f'{SITE}\n[door]\nannounce = "{good}"\n')
+        assert load(state, environ={"T2G_SITE_CONFIG": str(own)}).door_announce == good
+    for bad in ("", "http://door", "door:0", "door:99999", "door:x", "me@door", "door/path", "::1"):
+        own.write_text(f'{SITE}\n[door]\nannounce = "{bad}"\n')
+        with pytest.raises(BadSettings, match="want HOST or HOST:PORT"):
+            load(state, environ={"T2G_SITE_CONFIG": str(own)})
+
+
 def test_links_have_rates(state: Path) -> None:
     own = state / "T1_A" / "site.toml"
     own.write_text(f"{SITE}\n[links.T2_B]\nrate = 100_000_000\n")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import time
 
 import pytest
@@ -12,6 +14,8 @@ from streams.core import records as m
 from streams.core import topics
 from streams.core.channel import DOOR, LOG
 from streams.core.ranges import Ranges
+from streams.doors.sums import BLOCK_BYTES
+from tests.planes.ends import FlippingWay
 from tests.sites.blows import Blow, struck, told
 from tests.sites.rig import A, B, Rig, Spot, noise, until
 
@@ -19,6 +23,12 @@ pytestmark = [pytest.mark.sites, pytest.mark.timeout(400)]
 
 BIG_BYTES = 260_000_000
 """Four requests, two of them under way at once."""
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
 
 
 def _by_door(rig: Rig, blow: Blow) -> None:
@@ -114,6 +124,36 @@ def test_bytes_go_on_while_the_mirror_stands_still(rig: Rig, spot: Spot) -> None
             )
         finally:
             os.kill(mirror, signal.SIGCONT)
+
+
+def test_a_bit_that_flips_on_the_way_costs_its_block(rig: Rig, spot: Spot) -> None:
+    """A's door is announced where a proxy listens, which flips one."""
+    own, worker = rig.state / A / "site.toml", rig.part(f"{A}-worker-0")
+    text, port = own.read_text(), free_port()
+    files = {spot.lfn("big"): noise(64_000_000, spot)}
+    with contextlib.closing(FlippingWay(port, 3_000_000)) as way:
+        try:
+            own.write_text(f'{text}\n[door]\nhost = "127.0.0.1"\nport = {port}\nannounce = "127.0.0.1:{way.port}"\n')
+            rig.kill(worker.name)
+            rig.until_back(worker)
+            rig.register(files, spot.block())
+            handle = rig.publish([spot.block()], plane=DOOR)
+            rig.wait_done(handle)
+            rig.assert_arrived(files)
+            (manifest,) = rig.facts(A, topics.MANIFESTS, key=handle.id)
+            said = [f for f in rig.facts(B, topics.TRANSFERS, key=manifest.manifest) if isinstance(f, m.SourceFailed)]
+            assert [(one.source, one.items) for one in said] == [(A, Ranges.of(0))]
+            assert "checksum differs" in said[0].reason.text
+            assert 64_000_000 < way.passed < 64_000_000 + 2 * BLOCK_BYTES, "the block that differed came again"
+            told = [p for p in rig.facts(B, topics.CHUNK_EVENTS) if isinstance(p, m.TransferProgress)]
+            adopted = max(p.adopted.size for p in told if p.manifest == manifest.manifest)
+            assert adopted >= 64_000_000 - BLOCK_BYTES
+        finally:
+            own.write_text(text)
+            again = rig.part(worker.name)
+            rig.kill(worker.name)
+            rig.until_back(again)
+    rig.audit()
 
 
 def test_a_door_that_is_closed_in_the_middle_leaves_the_rest_to_the_log_and_serves_again_when_it_opens(

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from threading import Condition
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from streams.core.channel import DOOR
 from streams.core.names import Destination, ManifestId, Text
@@ -97,11 +98,13 @@ class DoorSource:
     @property
     def address(self) -> str:
         """Where the door is; "" while it is not open."""
-        door, host = self._door, self._settings.door_host
+        door, settings = self._door, self._settings
         if door is None:
             return ""
-        scheme = "https" if self._settings.door_cert is not None else "http"
-        return f"{scheme}://[{host}]:{door.port}" if ":" in host else f"{scheme}://{host}:{door.port}"
+        scheme = "https" if settings.door_cert is not None else "http"
+        host = f"[{settings.door_host}]" if ":" in settings.door_host else settings.door_host
+        said = settings.door_announce or host
+        return f"{scheme}://{said}" if urlsplit(f"//{said}").port is not None else f"{scheme}://{said}:{door.port}"
 
     @property
     def busy(self) -> bool:

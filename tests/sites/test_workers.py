@@ -13,11 +13,13 @@ import pytest
 
 from streams import wire
 from streams.client.producer import IntentHandle
+from streams.core import records as m
 from streams.core import topics
-from streams.core.names import ManifestId
+from streams.core.channel import DOOR
+from streams.core.names import ManifestId, Site
 from streams.federation import local
 from tests.sites.blows import Blow, ear_at_destination
-from tests.sites.rig import B, Rig, Spot, completions, noise, until
+from tests.sites.rig import A, B, Rig, Spot, completions, noise, until
 
 pytestmark = [pytest.mark.sites, pytest.mark.timeout(400)]
 
@@ -70,12 +72,12 @@ def _one_worker_again(federation: Rig) -> Iterator[None]:
     local.set_workers(federation.state, B, 1)
 
 
-def _owned(rig: Rig, worker: int) -> list[int]:
-    return list(rig.ask(B, "/api/health", worker)["partitions"])
+def _owned(rig: Rig, worker: int, site: Site = B) -> list[int]:
+    return list(rig.ask(site, "/api/health", worker)["partitions"])
 
 
-def _have_all(rig: Rig, workers: int) -> bool:
-    owned = [_owned(rig, worker) for worker in range(workers)]
+def _have_all(rig: Rig, workers: int, site: Site = B) -> bool:
+    owned = [_owned(rig, worker, site) for worker in range(workers)]
     return all(owned) and sorted(chain(*owned)) == list(range(rig.settings().registry.partitions))
 
 
@@ -144,6 +146,51 @@ def test_a_plane_that_pulled_by_door_wakes_when_its_transfer_is_another_workers(
     assert len(set(completions(rig.facts(B, topics.COMPLETIONS, key=handle.id), handle.id))) == 1
     rig.audit()
     rig.assert_no_parts(files)
+
+
+def _served_by(rig: Rig, handles: list[IntentHandle]) -> set[str]:
+    """Writers of A that said they served these."""
+    ids = {handle.id for handle in handles}
+    records = (wire.decode(r.topic, r.key, r.value, r.headers, A) for r in rig.records(A, topics.CHUNK_EVENTS))
+    of = [heard for heard in records if isinstance(heard.message, m.ChunksServed)]
+    return {heard.origin.writer for heard in of if heard.message.manifest.intent in ids}
+
+
+def test_files_by_door_between_two_workers_at_each_end(rig: Rig, spot: Spot) -> None:
+    """Each asks, and serves, what is of its partitions; one at each end is killed."""
+    for site in (A, B):
+        local.set_workers(rig.state, site, 2)
+    try:
+        until(lambda: _have_all(rig, 2) and _have_all(rig, 2, A), "each partition has one owner of the two")
+        files: dict[str, bytes] = {}
+
+        def publish() -> IntentHandle:
+            name = f"n{len(files)}"
+            files[spot.lfn(name)] = noise(9_000_000, (spot, name))
+            rig.register({spot.lfn(name): files[spot.lfn(name)]}, spot.block(name))
+            return rig.publish([spot.block(name)], plane=DOOR)
+
+        def owner(handle: IntentHandle) -> int:
+            place = topics.partition_of(ManifestId.of(handle.id, 0, 0), rig.settings().registry.partitions)
+            return next(worker for worker in (0, 1) if place in _owned(rig, worker, A))
+
+        handles: list[IntentHandle] = []
+        while len({owner(handle) for handle in handles}) < 2:
+            assert len(handles) < 40, "partitions are drawn"
+            handles.append(publish())
+        for handle in handles:
+            rig.wait_done(handle)
+        until(lambda: len(_served_by(rig, handles)) == 2, "a door of each worker gave some")
+        killed = [rig.kill(f"{A}-worker-0"), rig.kill(f"{B}-worker-1")]
+        handles += [publish() for _ in range(6)]
+        for part in killed:
+            rig.until_back(part)
+        for handle in handles:
+            rig.wait_done(handle, RECOVERY_S)
+        rig.assert_arrived(files)
+        rig.audit()
+    finally:
+        local.set_workers(rig.state, A, 1)
 
 
 def test_the_second_worker_leaves(rig: Rig, spot: Spot) -> None:

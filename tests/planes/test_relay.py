@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -262,6 +263,24 @@ def test_bytes_that_come_end_the_wait(chain_of: Callable[..., Chain], monkeypatc
         chain.comes(at, at + MIB, last=at == 8 * MIB)
     chain.wait_whole(chain.c)
     assert not chain.failed_at_c()
+
+
+def test_one_that_says_nothing_is_left_before_its_lease_ends(
+    chain_of: Callable[..., Chain], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process stands still: connections are made, and nobody answers."""
+    monkeypatch.setattr(pulls, "SILENT_S", 0.5)
+    chain = chain_of(9 * MIB)
+    chain.open(chain.b, chain.c)
+    chain.ask()
+    wait(chain.offered, chain.b.said)
+    with socket.create_server((HERE, 0)) as silent:
+        (door,) = chain.offered()[-1].doors
+        moved = replace(door, url=f"http://{HERE}:{silent.getsockname()[1]}")
+        began_s = time.monotonic()
+        chain.c.fetching.offered(replace(chain.offered()[-1], doors=(moved,)))
+        wait(chain.failed_at_c, chain.c.told)
+    assert time.monotonic() - began_s < 4, "not tried as often as a door that holds files"
 
 
 def test_a_door_that_has_files_of_its_own_gives_no_growing_one_by_version(chain_of: Callable[..., Chain]) -> None:

@@ -123,6 +123,8 @@ class _Pull:
     tries: int = 0
     """Since it last brought something."""
     not_before_s: float = 0.0
+    heard_s: float = field(default_factory=time.monotonic)
+    """When its door gave something last, or said that it waits."""
     waits_since_s: float = 0.0
     """Since when its door has had nothing of it; 0 while something comes."""
     unread: dict[Reason, Ranges] = field(default_factory=dict)
@@ -327,7 +329,7 @@ class Pulls:
         if not self._destination.take_line(pull.key, pull.giver, at, view, last=not rest):
             raise _Gone
         with self._wake:
-            pull.tries, pull.waits_since_s = 0, 0.0
+            pull.tries, pull.waits_since_s, pull.heard_s = 0, 0.0, time.monotonic()
             pull.missing = pull.missing - Ranges([(at, at + len(view))])
             self._settle(pull)
         self._say_unread(pull)
@@ -390,7 +392,8 @@ class Pulls:
             of_item = Ranges([layout.span(fault.item)])
             if left & of_item:
                 return self._item_failed(pull, fault.item, of_item, left, reason)
-        if fault.status in (401, 403, 416) or (fault.status == 404 and pull.offer.relay):
+        silent = pull.offer.relay and time.monotonic() - pull.heard_s >= SILENT_S
+        if silent or fault.status in (401, 403, 416) or (fault.status == 404 and pull.offer.relay):
             return self._source_failed(pull, reason)
         with self._wake:
             if pull.ended:
@@ -408,7 +411,7 @@ class Pulls:
         with self._wake:
             if pull.ended:
                 return None
-            pull.waits_since_s = pull.waits_since_s or now_s
+            pull.waits_since_s, pull.heard_s = pull.waits_since_s or now_s, now_s
             waited_s = now_s - pull.waits_since_s
             if waited_s < WAITS_S:
                 self._again(pull, left, last=True)

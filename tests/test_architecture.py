@@ -89,6 +89,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.core.transfer": FACTS | {"streams.core.channel", "streams.core.manifest"},
     "streams.core.completion": FACTS | {"streams.core.manifest", "streams.core.transfer"},
     "streams.core.chain": FACTS | {"streams.core.manifest"},
+    "streams.core.keeping": FACTS | {"streams.core.chain", "streams.core.selectors"},
     "streams.core.owed": FACTS
     | {
         "streams.core.channel",

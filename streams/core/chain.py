@@ -1,5 +1,7 @@
 """A chain of manifests: which one counts, now or later, and those that outran the one that they continue. Pure, no I/O.
 
+How a number and a digest continue a chain at all (`succession`) is the same for steps of keeping (keeping/chains.py).
+
 Manifests of one `source_no` continue each other by digest. A mirror may bring them before the decision that names their
 source, or before their predecessor: they are kept in a store, and taken from it when their turn has come. What is kept
 is a `Link`; its body is the keeper's business.
@@ -15,6 +17,25 @@ from typing import Generic, Protocol, TypeVar
 from streams.core.manifest import digest
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.records import ManifestWritten
+
+
+class Succession(StrEnum):
+    """How something numbered that names its predecessor by digest stands to the end of a chain."""
+
+    NEXT = "next"
+    TAKEN = "taken"
+    """Its number was given before."""
+    AHEAD = "ahead"
+    """It leaves out a number."""
+    ASTRAY = "astray"
+    """It is the next, behind another predecessor."""
+
+
+def succession(next_no: int, sha256: str, no: int, prev_sha256: str) -> Succession:
+    """`next_no`, `sha256`: the number that comes next in the chain, and the digest of its last."""
+    if no != next_no:
+        return Succession.TAKEN if no < next_no else Succession.AHEAD
+    return Succession.NEXT if prev_sha256 == sha256 else Succession.ASTRAY
 
 
 class Counts(StrEnum):
@@ -132,9 +153,13 @@ def counts(chain: Chain, decided: Decided | None, link: Placed) -> Counts:
         return Counts.LATER
     if decided.source_no > link.source_no or decided.source != link.source or chain.last:
         return Counts.NEVER
-    if link.no != chain.next_no:
-        return Counts.LATER if link.no > chain.next_no else Counts.NEVER
-    return Counts.NOW if link.prev_sha256 == chain.sha256 else Counts.NEVER
+    match succession(chain.next_no, chain.sha256, link.no, link.prev_sha256):
+        case Succession.NEXT:
+            return Counts.NOW
+        case Succession.AHEAD:
+            return Counts.LATER
+        case _:
+            return Counts.NEVER
 
 
 def continued(chain: Chain, link: Link) -> Chain:

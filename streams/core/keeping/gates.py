@@ -1,0 +1,258 @@
+"""Whether a site may do something about what it keeps: None, or why not, in words. Pure.
+
+Every gate is asked of a view, and what it allows is a step with the number behind the view's last: where the view
+missed a step of the site's own chain, the step is void. What a number does not guard is written at the gate.
+
+An order of looking is part of the rules. Before an ask, a promise or a removal: note the chain's last number, let the
+plane look at the file under its lock, let the view reach the ends of the site's journals as they are then, ask the
+gate, publish behind the noted number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from streams.core.keeping.chains import ASKS_OPEN_MAX, ChainRow, CountedRemoval, OpenAsk
+from streams.core.keeping.steps import NotedClaim, ReliedOn
+from streams.core.keeping.words import NEVER_HELD, ReplicaRow
+from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, Site
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedFile:
+    """What the plane found under a name; `adler32` None: not read back."""
+
+    bytes: int
+    adler32: Adler32 | None
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class OtherDataset:
+    """The same LFN at the same endpoint in another dataset: its row there, and the live claim of that chain on it."""
+
+    dataset: Dataset
+    replica: ReplicaRow
+    claim: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FileHere:
+    """A file at an endpoint of this site: what the catalogue says, what the plane found, what other datasets say."""
+
+    lfn: Lfn
+    block: Block
+    endpoint: str
+    bytes: int
+    adler32: Adler32
+    replica: ReplicaRow = NEVER_HELD
+    found: PlacedFile | None = None
+    others: tuple[OtherDataset, ...] = ()
+
+
+def why_not_here(file: FileHere) -> str | None:
+    """Why a site cannot speak for a file: it does not hold it whole, in this dataset and no other, or it is going."""
+    if file.replica.removal is not None:
+        return f"its removal no {file.replica.removal.no} is going on"
+    for other in file.others:
+        if other.replica.removal is not None:
+            return f"its removal no {other.replica.removal.no} in {other.dataset} is going on"
+        if other.replica.held or other.claim:
+            return f"it is also in {other.dataset}"
+    if not file.replica.held:
+        return f"it is not held in {file.block.dataset}"
+    if file.found is None:
+        return "it is not on the disk"
+    if file.found.bytes != file.bytes:
+        return f"it has {file.found.bytes} bytes on the disk and {file.bytes} in the catalogue"
+    if file.found.adler32 is not None and file.found.adler32 != file.adler32:
+        return f"its adler32 is {file.found.adler32} on the disk and {file.adler32} in the catalogue"
+    return None
+
+
+def why_no_step(chain: ChainRow) -> str | None:
+    """Why nothing this site says in the chain would count."""
+    if chain.dispute is None:
+        return None
+    return (
+        f"the chain of {chain.site} about {chain.dataset} is disputed: its step {chain.dispute.no} continues what "
+        "never counted; settle it"
+    )
+
+
+def why_no_claim(chain: ChainRow, claim: NotedClaim) -> str | None:
+    """Why a claim cannot be noted now."""
+    if (why := why_no_step(chain)) is not None:
+        return why
+    return f"{claim.claim} is noted already" if chain.claim(claim.claim) == claim else None
+
+
+def why_no_claim_end(chain: ChainRow, claim: str, transfers_open: int, words_unheard: int) -> str | None:
+    """Why a claim cannot end now. Both numbers are of transfers to this site under the claim."""
+    if (why := why_no_step(chain)) is not None:
+        return why
+    if chain.claim(claim) is None:
+        return f"{claim} is not noted"
+    if transfers_open:
+        return f"{transfers_open} transfers under {claim} are open"
+    return f"the words of {words_unheard} files under {claim} are not heard yet" if words_unheard else None
+
+
+def why_no_plan(chain: ChainRow, claim: NotedClaim) -> str | None:
+    """Why a transfer under a claim is not planned yet. A consumer needs no claim, and nobody asks for it here."""
+    return None if chain.claim(claim.claim) == claim else f"its claim {claim.claim} is not noted yet"
+
+
+def why_no_part(chain: ChainRow, claim: str, file: FileHere, word: str) -> str | None:
+    """Why a part of a file is not opened now, in a view that may lag.
+
+    A view that shows the claim shows every step before it, so the removals that counted before. Those that come later
+    do not count while the claim lives.
+    """
+    live = chain.claim(claim)
+    if live is None:
+        return f"its claim {claim} is not noted, or this view has not heard it"
+    if not live.lands:
+        return f"nothing lands under {claim}, the claim of a move's source"
+    if not live.covers(file.endpoint, file.block, file.lfn):
+        return f"{claim} does not cover it"
+    if word in file.replica.taken:
+        return "it landed by this transfer and was removed since"
+    if file.replica.removal is not None:
+        return f"its removal no {file.replica.removal.no} has not ended"
+    for other in file.others:
+        if other.replica.removal is not None:
+            return f"its removal no {other.replica.removal.no} in {other.dataset} has not ended"
+        if other.replica.held:
+            return f"it is here in {other.dataset}: another chain may be removing it"
+    return None
+
+
+def why_no_ask(chain: ChainRow, *, copies: int, asked: Collection[Site]) -> str | None:
+    """Why no ask can be made in the chain now."""
+    if (why := why_no_step(chain)) is not None:
+        return why
+    if len(chain.asks) >= ASKS_OPEN_MAX:
+        return f"{len(chain.asks)} asks are open, of {ASKS_OPEN_MAX}"
+    return f"{copies} promises are needed, and {len(asked)} sites could give one" if len(asked) < copies else None
+
+
+def why_no_leaving(chain: ChainRow, file: FileHere, cause: IntentId | None) -> str | None:
+    """Why this file cannot be asked for in an ask of this cause.
+
+    Words and other datasets are guarded by no number of this chain: the order of looking guards them (see above).
+    """
+    if (claim := chain.protecting(file.endpoint, file.block, file.lfn, cause)) is not None:
+        return f"it is claimed by {claim.claim}"
+    if any(ask.endpoint == file.endpoint for ask in chain.asks_for(file.lfn)):
+        return "it is asked for already"
+    return why_not_here(file)
+
+
+def why_no_promise(chain: ChainRow, asker: ChainRow, ask: OpenAsk, file: FileHere) -> str | None:
+    """Why this site does not promise to keep a file that another would remove. `asker`: that site's chain, as heard."""
+    here = chain.site
+    if (why := why_no_step(chain) or why_no_step(asker)) is not None:
+        return why
+    open_ask = asker.ask(ask.no)
+    if open_ask is None or open_ask.sha256 != ask.sha256 or open_ask.file(file.lfn) is None:
+        return f"{asker.site} asks for it no more"
+    if here not in ask.asked:
+        return f"{asker.site} did not ask {here}"
+    own = chain.asks_for(file.lfn)
+    if any(not one.copies for one in own):
+        return f"{here} removes it for good"
+    if own and (why := why_not_the_leaver(here, asker.site)) is not None:
+        return why
+    return why_not_here(file)
+
+
+def why_not_the_leaver(here: Site, asker: Site) -> str | None:
+    """Of two sites that would both remove a file one must give in, or both refuse for ever. Safety does not need it."""
+    return None if here < asker else f"{here} would remove it too, and the lesser of both names keeps it"
+
+
+def promises_for(
+    chain: ChainRow, ask: OpenAsk, lfn: Lfn, chains: Mapping[Site, ChainRow], holders: Collection[Site]
+) -> tuple[ReliedOn, ...]:
+    """Promises to this very ask that a removal may rely on, one a site: of sound chains, of sites shown as holders."""
+    out: list[ReliedOn] = []
+    for site in sorted(chains):
+        if site == chain.site or site not in holders or chains[site].disputed:
+            continue
+        given = (one.no for one in chains[site].promises if one.answers(chain.site, ask) and lfn in one.promised)
+        if (no := next(given, None)) is not None:
+            out.append(ReliedOn(site, no))
+    return tuple(out)
+
+
+def why_no_removal(
+    chain: ChainRow,
+    ask: OpenAsk,
+    lfn: Lfn,
+    *,
+    process: str,
+    now_ms: int,
+    promises: Collection[ReliedOn],
+    stand_ins: Collection[FileHere] = (),
+) -> str | None:
+    """Why a site does not decide yet to remove a file of its own ask.
+
+    `stand_ins`: other endpoints of the site, where its policy lets them count, looked at after the ask was made.
+    """
+    if (why := why_no_step(chain)) is not None:
+        return why
+    open_ask = chain.ask(ask.no)
+    if open_ask is None or open_ask.file(lfn) is None:
+        return "it is asked for no more"
+    if ask.process != process:
+        return "another process asked for it, and may not know what has become of the ask"
+    if (claim := chain.protecting(ask.endpoint, ask.block, lfn, ask.cause)) is not None:
+        return f"it is claimed by {claim.claim}"
+    if now_ms < ask.not_before_ms:
+        return f"not before {ask.not_before_ms}"
+    for other in stand_ins:
+        if other.endpoint == ask.endpoint:
+            return f"{other.endpoint} cannot stand for itself"
+        if (why := why_not_here(other)) is not None:
+            return f"{other.endpoint}: {why}"
+    have = len({promise.site for promise in promises}) + len({other.endpoint for other in stand_ins})
+    return f"{have} of {ask.copies} other copies are promised" if have < ask.copies else None
+
+
+def why_no_loss(chain: ChainRow, lfn: Lfn) -> str | None:
+    """Why a site does not say yet, outside the chain, that it has lost a file.
+
+    An ask may rely on it at another endpoint of the site: the own chain orders removals, so what ends one stands there.
+    """
+    if not (own := chain.asks_for(lfn)):
+        return None
+    return f"its ask no {own[0].no} is open and must end first"
+
+
+def why_no_unlink(
+    removal: CountedRemoval, found_version: str | None, *, ordered_by: str, worker: str, locked: bool
+) -> str | None:
+    """Why an executor does not unlink, asked between looking and unlinking, under the lock of the name.
+
+    `ordered_by`: the process that told it to. `worker`: the process above it now, "" when that is gone.
+    """
+    if not locked:
+        return "the lock of the name is not held"
+    if ordered_by != worker:
+        return "the process that ordered it is gone"
+    if found_version is None:
+        return "it is gone already"
+    if found_version != removal.version:
+        return f"another file is there: version {found_version}, not {removal.version}"
+    return None
+
+
+def why_no_exchange(opened_on_version: str, found_version: str | None, *, locked: bool) -> str | None:
+    """Why a repair does not put the whole file in the damaged one's place, asked under the lock of the name."""
+    if not locked:
+        return "the lock of the name is not held"
+    if found_version is None:
+        return "nothing is there to be replaced"
+    return None if found_version == opened_on_version else "another file is there since the repair began"

@@ -12,7 +12,7 @@ What a step does is decided by its place in the chain alone:
 
 - A claim that is noted aborts the open asks for what it protects, and while it lives no ask opens for that.
 - A promise aborts the site's own open asks for the files promised.
-- A removal counts for a file while its ask is open for it.
+- A removal counts for a file while its ask is open for it: so never for what a live claim protects.
 - A step of another process aborts the open asks of those before: an ask does not outlive the process that made it.
 """
 
@@ -113,11 +113,15 @@ class CountedRemoval:
 
 @dataclass(frozen=True, slots=True)
 class Dispute:
-    """The first step of another history: its number and digest, and what it continues that never counted here."""
+    """The first step of another history: its number and digest, and what it continues that never counted here.
+
+    `highest_no`: of all steps heard since, of either history; who settles the chain takes a number above it.
+    """
 
     no: int
     sha256: str
     prev_sha256: str
+    highest_no: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,11 +202,16 @@ def _claims(row: ChainRow, step: ClaimDecided, _: str) -> tuple[ChainRow, tuple[
     claims = {claim.claim: claim for claim in row.claims if claim.claim not in step.ended}
     claims |= {claim.claim: claim for claim in step.noted}
     row = replace(row, claims=tuple(claims[name] for name in sorted(claims)))
-    protected = replace(row, claims=step.noted).protecting
+    return abort_protected(row, step.noted), ()
+
+
+def abort_protected(row: ChainRow, noted: tuple[NotedClaim, ...]) -> ChainRow:
+    """Claims that are noted end the open asks for what they protect: one may bring a file that no ask has named."""
+    protecting = replace(row, claims=noted).protecting
     return replace(
         row,
-        asks=_without(row.asks, lambda ask, file: protected(ask.endpoint, ask.block, file.lfn, ask.cause) is not None),
-    ), ()
+        asks=_without(row.asks, lambda ask, file: bool(protecting(ask.endpoint, ask.block, file.lfn, ask.cause))),
+    )
 
 
 def _asked(row: ChainRow, step: LeaveAsked, sha256: str) -> tuple[ChainRow, tuple[CountedRemoval, ...]]:
@@ -247,21 +256,14 @@ def _removed(row: ChainRow, step: RemovalDecided, _: str) -> tuple[ChainRow, tup
     if ask is None:
         return row, ()
     removals: list[CountedRemoval] = []
-    stand_ins: set[tuple[str, Lfn]] = set()
     if step.at_ms >= ask.not_before_ms:
         for group in step.removed:
             for lfn in group.lfns:
                 file = ask.file(lfn)
-                if file is None or row.protecting(ask.endpoint, ask.block, lfn, ask.cause) is not None:
-                    continue
-                removals.append(CountedRemoval(step.no, lfn, ask.endpoint, file.version, file.words))
-                stand_ins.update((endpoint, lfn) for endpoint in group.endpoints)
+                if file is not None:
+                    removals.append(CountedRemoval(step.no, lfn, ask.endpoint, file.version, file.words))
     over = {removal.lfn for removal in removals} | {kept.lfn for kept in step.kept}
-    # An own endpoint that stands for a promise does what a promise does.
-    asks = _without(
-        row.asks,
-        lambda a, file: (a.no == step.ask_no and file.lfn in over) or (a.endpoint, file.lfn) in stand_ins,
-    )
+    asks = _without(row.asks, lambda one, file: one.no == ask.no and file.lfn in over)
     return replace(row, asks=asks), tuple(removals)
 
 
@@ -300,21 +302,23 @@ def _numbered(row: ChainRow, step: KeepingStep, sha256: str) -> FoldedStep:
             what = of_taken_number(row, step, sha256)
     if what is not StepHeard.DISPUTES:
         return FoldedStep(row, what)
-    dispute = Dispute(step.no, sha256, step.prev_sha256)
+    dispute = Dispute(step.no, sha256, step.prev_sha256, max(row.no, step.no))
     return FoldedStep(replace(row, state=ChainState.DISPUTED, dispute=dispute), what)
 
 
 def _settling(row: ChainRow, step: ChainSettled, sha256: str) -> FoldedStep:
-    if step.no > row.no:
+    if step.no > (row.no if row.dispute is None else row.dispute.highest_no):
         return _counted(row, step, sha256, ())
     # Without digests of before, a repeat of the other history is passed over and opens no new dispute.
     first = row.no - len(row.digests) + 1
-    again = step.no >= first and row.digests[step.no - first] == sha256
+    again = row.no >= step.no >= first and row.digests[step.no - first] == sha256
     return FoldedStep(row, StepHeard.AGAIN if again else StepHeard.PASSED)
 
 
-def _passed(row: ChainRow, _step: KeepingStep, _: str) -> FoldedStep:
-    return FoldedStep(row, StepHeard.PASSED)
+def _passed(row: ChainRow, step: KeepingStep, _: str) -> FoldedStep:
+    assert row.dispute is not None
+    highest_no = max(row.dispute.highest_no, step.no)
+    return FoldedStep(replace(row, dispute=replace(row.dispute, highest_no=highest_no)), StepHeard.PASSED)
 
 
 Handler = Callable[[ChainRow, Any, str], FoldedStep]

@@ -89,13 +89,16 @@ def answers_owed(chain: ChainRow, chains: Iterable[ChainRow]) -> list[AnswerAsk]
 def decisions_owed(
     chain: ChainRow,
     chains: Mapping[Site, ChainRow],
-    replicas: Mapping[Lfn, ReplicaRow],
+    still_here: Collection[Lfn],
     holders: Mapping[Lfn, Collection[Site]],
     *,
     process: str,
     now_ms: int,
 ) -> list[DecideAsk]:
-    """What becomes of the site's own open asks. `replicas`: rows of their files here; `holders`: as the view shows."""
+    """What becomes of the site's own open asks.
+
+    `still_here`: their files that are held and that no look has missed. `holders`: sites that the view shows as such.
+    """
     out: list[DecideAsk] = []
     if chain.disputed:
         return out
@@ -104,8 +107,8 @@ def decisions_owed(
         kept: list[KeptFile] = []
         for file in ask.files:
             promises = gates.promises_for(chain, ask, file.lfn, chains, holders.get(file.lfn, ()))
-            why = gates.why_no_removal(chain, ask, file.lfn, process=process, now_ms=now_ms, promises=promises)
-            end = _why_it_ends(chain.site, chains, ask, file.lfn, replicas.get(file.lfn), process, now_ms)
+            why = gates.why_no_removal(chain, ask, file.lfn, now_ms=now_ms, promises=promises)
+            end = _why_it_ends(chain.site, chains, ask, file.lfn, file.lfn in still_here, process, now_ms)
             if why is None and end is None:
                 removed.setdefault(promises[: ask.copies], []).append(file.lfn)
             elif end is not None:
@@ -121,15 +124,15 @@ def _why_it_ends(
     chains: Mapping[Site, ChainRow],
     ask: OpenAsk,
     lfn: Lfn,
-    replica: ReplicaRow | None,
+    still_here: bool,
     process: str,
     now_ms: int,
 ) -> str | None:
     """Why an ask ends as kept for a file; None while it may still be promised, or can be decided."""
     if ask.process != process:
         return "the process that asked for it is gone"
-    if replica is None or not replica.held:
-        return "it is not held here any more"
+    if not still_here:
+        return "it is not here any more"
     refused: dict[Site, str] = {}
     promised: set[Site] = set()
     last_ms = ask.at_ms

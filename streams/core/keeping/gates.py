@@ -51,17 +51,27 @@ class FileHere:
     others: tuple[OtherDataset, ...] = ()
 
 
-def why_not_here(file: FileHere) -> str | None:
-    """Why a site cannot speak for a file: it does not hold it whole, in this dataset and no other, or it is going."""
-    if file.replica.removal is not None:
-        return f"its removal no {file.replica.removal.no} is going on"
+def why_it_goes(file: FileHere) -> str | None:
+    """Whether a removal of the file is going on, in whatever chain of the site."""
+    rows = [(f"its removal no {{}} in {other.dataset}", other.replica) for other in file.others]
+    for words, row in [("its removal no {}", file.replica), *rows]:
+        if row.removal is not None:
+            return f"{words.format(row.removal.no)} has not ended"
+    return None
+
+
+def why_not_of_this_dataset(file: FileHere) -> str | None:
+    """A holder is counted per (dataset, LFN): a promise in one chain ends no ask in another."""
     for other in file.others:
-        if other.replica.removal is not None:
-            return f"its removal no {other.replica.removal.no} in {other.dataset} is going on"
         if other.replica.held or other.claim:
             return f"it is also in {other.dataset}"
-    if not file.replica.held:
-        return f"it is not held in {file.block.dataset}"
+    return None if file.replica.held else f"it is not held in {file.block.dataset}"
+
+
+def why_not_here(file: FileHere) -> str | None:
+    """Why a site cannot speak for a file: it does not hold it whole, in this dataset and no other, or it is going."""
+    if (why := why_it_goes(file) or why_not_of_this_dataset(file)) is not None:
+        return why
     if file.found is None:
         return "it is not on the disk"
     if file.found.bytes != file.bytes:
@@ -77,7 +87,7 @@ def why_no_step(chain: ChainRow) -> str | None:
         return None
     return (
         f"the chain of {chain.site} about {chain.dataset} is disputed: its step {chain.dispute.no} continues what "
-        "never counted; settle it"
+        f"never counted; settle it, with a number above {chain.dispute.highest_no}"
     )
 
 
@@ -99,34 +109,38 @@ def why_no_claim_end(chain: ChainRow, claim: str, transfers_open: int, words_unh
     return f"the words of {words_unheard} files under {claim} are not heard yet" if words_unheard else None
 
 
-def why_no_plan(chain: ChainRow, claim: NotedClaim) -> str | None:
+def claim_shown(chain: ChainRow, claim: str) -> NotedClaim | None:
+    """The live claim of this name, where the view shows it: then it shows every step before it too."""
+    return chain.claim(claim)
+
+
+def why_no_plan(chain: ChainRow, claim: str) -> str | None:
     """Why a transfer under a claim is not planned yet. A consumer needs no claim, and nobody asks for it here."""
-    return None if chain.claim(claim.claim) == claim else f"its claim {claim.claim} is not noted yet"
+    shown = claim_shown(chain, claim)
+    return f"its claim {claim} is not noted, or this view has not heard it" if shown is None else None
 
 
 def why_no_part(chain: ChainRow, claim: str, file: FileHere, word: str) -> str | None:
     """Why a part of a file is not opened now, in a view that may lag.
 
-    A view that shows the claim shows every step before it, so the removals that counted before. Those that come later
-    do not count while the claim lives.
+    A view that shows the claim shows the removals that counted before it. Those that come later do not count while the
+    claim lives. Removals of other chains of the site no number guards: a part that finds the file there adopts it only
+    where the gate is open once more, in a view that has since reached the ends of the site's journals, and the same
+    version is there still. An ask minds the claims of all chains, so one of the two sees the other.
     """
-    live = chain.claim(claim)
+    live = claim_shown(chain, claim)
     if live is None:
-        return f"its claim {claim} is not noted, or this view has not heard it"
+        return why_no_plan(chain, claim)
     if not live.lands:
         return f"nothing lands under {claim}, the claim of a move's source"
     if not live.covers(file.endpoint, file.block, file.lfn):
         return f"{claim} does not cover it"
     if word in file.replica.taken:
         return "it landed by this transfer and was removed since"
-    if file.replica.removal is not None:
-        return f"its removal no {file.replica.removal.no} has not ended"
-    for other in file.others:
-        if other.replica.removal is not None:
-            return f"its removal no {other.replica.removal.no} in {other.dataset} has not ended"
-        if other.replica.held:
-            return f"it is here in {other.dataset}: another chain may be removing it"
-    return None
+    if (why := why_it_goes(file)) is not None:
+        return why
+    other = next((other for other in file.others if other.replica.held), None)
+    return None if other is None else f"it is here in {other.dataset}: another chain may be removing it"
 
 
 def why_no_ask(chain: ChainRow, *, copies: int, asked: Collection[Site]) -> str | None:
@@ -192,24 +206,20 @@ def why_no_removal(
     ask: OpenAsk,
     lfn: Lfn,
     *,
-    process: str,
     now_ms: int,
     promises: Collection[ReliedOn],
     stand_ins: Collection[FileHere] = (),
 ) -> str | None:
     """Why a site does not decide yet to remove a file of its own ask.
 
-    `stand_ins`: other endpoints of the site, where its policy lets them count, looked at after the ask was made.
+    `stand_ins`: other endpoints of the site, where its policy lets them count, looked at behind the chain's last
+    number: no removal and no end of an ask stands between the look and the decision.
     """
     if (why := why_no_step(chain)) is not None:
         return why
     open_ask = chain.ask(ask.no)
     if open_ask is None or open_ask.file(lfn) is None:
         return "it is asked for no more"
-    if ask.process != process:
-        return "another process asked for it, and may not know what has become of the ask"
-    if (claim := chain.protecting(ask.endpoint, ask.block, lfn, ask.cause)) is not None:
-        return f"it is claimed by {claim.claim}"
     if now_ms < ask.not_before_ms:
         return f"not before {ask.not_before_ms}"
     for other in stand_ins:

@@ -140,7 +140,8 @@ class RemovalDecided(ChainStep):
 class ChainSettled(ChainStep):
     """An operator's word after histories parted: whatever was said before counts no more, this is the next step.
 
-    Its number is above all that any site has heard of the chain; its predecessor may be unknown elsewhere.
+    Its number is above all that any site has heard of the chain, of whatever history, or it does not count there. Its
+    predecessor may be unknown elsewhere.
     """
 
 

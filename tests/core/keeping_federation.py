@@ -334,7 +334,7 @@ class Federation:
     def decide(self, local: Local, promises: tuple[tuple[int, Given], ...]) -> Local:
         ask = local.chain.asks[0]
         shown = {self.names[n]: given.row for n, given in promises}
-        relied = gates.promises_for(local.chain, ask, LFN, shown, self.names)
+        relied = gates.promises_for(LFN, gates.answers_to(local.chain.site, ask, shown), self.names)
         if len(relied) < len(promises) or gates.why_no_removal(local.chain, ask, LFN, now_ms=0, promises=relied):
             return local
         group = RemovedFiles((LFN,), relied)

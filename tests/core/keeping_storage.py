@@ -198,7 +198,7 @@ class StorageSite:
         for n, name in enumerate(self.names):
             if n != dataset:
                 chain = self.histories[state.chains[n]].rows[seen[n][0]]
-                claim = chain.protecting(DISK, Block(f"{name}#1"), LFN, None)
+                claim = chain.covered.protecting(DISK, Block(f"{name}#1"), LFN, None)
                 others.append(OtherDataset(name, self.replica(state, n, *seen[n]), claim.claim if claim else ""))
         found = PlacedFile(1, ADLER32, f"v{version}") if version else None
         replica = self.replica(state, dataset, *seen[dataset])

@@ -94,6 +94,10 @@ def steps_behind(row: ChainRow) -> tuple[KeepingStep, ...]:
     return (note(row, WHOLE), ask(row, 3), promise(row, ASKER, 1), removal(row, 1, 1), settle(row))
 
 
+def relied(lfn: Lfn, shown: dict[Any, ChainRow], holders: list[Any], asked: OpenAsk) -> tuple[ReliedOn, ...]:
+    return gates.promises_for(lfn, gates.answers_to(A, asked, shown), holders)
+
+
 # The table.
 
 
@@ -161,8 +165,8 @@ def test_a_site_put_back_is_told_and_settled_and_its_old_history_disputes_no_mor
     assert fold(peer, note(held, ended=("a",), process="q")).heard is StepHeard.VOID
     disputed = fold(peer, second).row
     assert disputed.disputed
-    assert gates.promises_for(ONE, ONE.asks[0], x.lfn(1), {B: peer}, [B]), "it stood before"
-    assert not gates.promises_for(ONE, ONE.asks[0], x.lfn(1), {B: disputed}, [B]), "and counts no more"
+    assert relied(x.lfn(1), {B: peer}, [B], ONE.asks[0]), "it stood before"
+    assert not relied(x.lfn(1), {B: disputed}, [B], ONE.asks[0]), "and counts no more"
     assert "settle it, with a number above 3" in (gates.why_no_promise(ONE, disputed, ONE.asks[0], here()) or "")
     word = settle(own, no=9)
     for row in (disputed, own):
@@ -393,18 +397,19 @@ def test_a_promise_counts_once_a_site_of_holders_for_the_very_ask() -> None:
     b = ChainRow(B, x.DATASET)
     b = after(b, first := promise(b, ONE, 1))
     b = after(b, promise(b, ONE, 1))
-    assert gates.promises_for(ONE, ONE.asks[0], x.lfn(1), {B: b}, [B]) == (ReliedOn(B, first.no),)
-    assert gates.promises_for(ONE, ONE.asks[0], x.lfn(2), {B: b}, [B]) == ()
-    assert gates.promises_for(ONE, ONE.asks[0], x.lfn(1), {B: b}, [C]) == ()
+    assert relied(x.lfn(1), {B: b}, [B], ONE.asks[0]) == (ReliedOn(B, first.no),)
+    assert relied(x.lfn(2), {B: b}, [B], ONE.asks[0]) == ()
+    assert relied(x.lfn(1), {B: b}, [C], ONE.asks[0]) == ()
     other = replace(ONE.asks[0], sha256=x.SHA256)
-    assert gates.promises_for(ONE, other, x.lfn(1), {B: b}, [B]) == (), "an ask is more than its number"
+    assert relied(x.lfn(1), {B: b}, [B], other) == (), "an ask is more than its number"
 
 
 def test_why_a_claim_is_not_noted_or_ended() -> None:
     noted = after(EMPTY, note(EMPTY, WHOLE))
     assert gates.why_no_claim(EMPTY, WHOLE) is None
     assert gates.why_no_claim(noted, WHOLE) == "whole is noted already"
-    assert gates.why_no_claim(noted, replace(WHOLE, endpoint=BUFFER)) is None
+    assert gates.why_no_claim(noted, replace(WHOLE, endpoint=BUFFER)) == "whole is noted already"
+    assert after(noted, note(noted, replace(WHOLE, endpoint=BUFFER))).claims == (WHOLE,), "a claim is what it was"
     assert "disputed" in (gates.why_no_claim(PARTED, WHOLE) or "")
     assert gates.why_no_claim_end(EMPTY, "whole", 0, 0) == "whole is not noted"
     assert gates.why_no_claim_end(noted, "whole", 2, 0) == "2 transfers under whole are open"
@@ -457,18 +462,18 @@ BOTH = (x.lfn(1), x.lfn(2))
 def decisions(row: ChainRow, *others: ChainRow, there: Sequence[Lfn] = BOTH, **k: Any) -> list[duties.DecideAsk]:
     shown = {other.site: other for other in others}
     holders = {lfn: list(shown) for lfn in BOTH}
-    return duties.decisions_owed(row, shown, there, holders, **{"process": "p", "now_ms": 0, **k})
+    return list(duties.decisions_owed(row, shown, there, holders, **{"process": "p", "now_ms": 0, **k}))
 
 
 def test_an_ask_is_answered_once() -> None:
-    owed = duties.answers_owed(EMPTY, [ASKER])
+    owed = list(duties.answers_owed(EMPTY, [ASKER]))
     assert owed == [duties.AnswerAsk(B, ASKER.asks[0], BOTH)]
     some = after(EMPTY, promise(EMPTY, ASKER, 1))
     assert [answer.lfns for answer in duties.answers_owed(some, [ASKER])] == [(x.lfn(2),)]
-    assert duties.answers_owed(after(some, promise(some, ASKER, refused=(2,))), [ASKER]) == []
-    assert duties.answers_owed(ChainRow(C, x.DATASET), [ASKER]) == [], "who is not asked"
-    assert duties.answers_owed(PARTED, [ASKER]) == []
-    assert duties.answers_owed(EMPTY, [replace(ASKER, state=ChainState.DISPUTED)]) == []
+    assert list(duties.answers_owed(after(some, promise(some, ASKER, refused=(2,))), [ASKER])) == []
+    assert list(duties.answers_owed(ChainRow(C, x.DATASET), [ASKER])) == [], "who is not asked"
+    assert list(duties.answers_owed(PARTED, [ASKER])) == []
+    assert list(duties.answers_owed(EMPTY, [replace(ASKER, state=ChainState.DISPUTED)])) == []
     assert KeepPromised in duties.AnswerAsk.extinguished_by
 
 
@@ -629,6 +634,6 @@ def test_what_stands_after_any_history(case: tuple[list[Fact], list[Fact]]) -> N
         assert len({a.process for a in row.asks}) <= 1, "of one process"
         asked = [(a.endpoint, file.lfn) for a in row.asks for file in a.files]
         assert len(asked) == len(set(asked))
-        assert not any(row.protecting(a.endpoint, a.block, f.lfn, a.cause) for a in row.asks for f in a.files)
+        assert not any(row.covered.protecting(a.endpoint, a.block, f.lfn, a.cause) for a in row.asks for f in a.files)
         assert row.digests[-1:] == ((row.sha256,) if row.no else ())
         assert (row.state is ChainState.DISPUTED) == (row.dispute is not None)

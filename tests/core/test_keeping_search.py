@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from streams.core.keeping import chains, gates
-from streams.core.keeping.chains import ChainRow, GivenPromise, StepHeard
+from streams.core.keeping.chains import ChainRow, CoveredNames, GivenPromise, StepHeard
 from streams.core.keeping.gates import FileHere
 from streams.core.keeping.steps import ChainStep, NotedClaim
 from streams.core.selectors import Kind, Selector
@@ -204,7 +204,7 @@ def a_claim_aborts_nothing(patch: Patch) -> World[Any]:
 
 
 def an_ask_opens_under_a_claim(patch: Patch) -> World[Any]:
-    patch.setattr(ChainRow, "protecting", nothing_refused)
+    patch.setattr(CoveredNames, "protecting", nothing_refused)
     return StorageSite()
 
 

@@ -18,9 +18,10 @@ What a step does is decided by its place in the chain alone:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from streams.core.chain import Succession, succession
@@ -35,9 +36,11 @@ from streams.core.keeping.steps import (
     LeavingFile,
     NotedClaim,
     RemovalDecided,
+    names_of,
     step_sha256,
 )
-from streams.core.names import Block, Dataset, IntentId, Lfn, Site
+from streams.core.names import Block, Dataset, IntentId, Lfn, Site, Text
+from streams.core.selectors import Kind
 
 ASKS_OPEN_MAX = 16
 """Open asks of a chain: with FILES_MAX files each, what a site remembers of another's wishes."""
@@ -64,7 +67,7 @@ class StepHeard(StrEnum):
     DISPUTES = "disputes"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OpenAsk:
     """An ask and the files that it is still open for; `at_ms` by the asking site's clock."""
 
@@ -80,11 +83,12 @@ class OpenAsk:
     not_before_ms: int
     copies: int
 
-    def file(self, lfn: Lfn) -> LeavingFile | None:
-        return next((file for file in self.files if file.lfn == lfn), None)
+    @cached_property
+    def by_lfn(self) -> dict[Lfn, LeavingFile]:
+        return {file.lfn: file for file in self.files}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GivenPromise:
     """What the step `no` of this chain answered to an ask of another."""
 
@@ -95,6 +99,14 @@ class GivenPromise:
     ask_sha256: str
     promised: tuple[Lfn, ...]
     refused: tuple[KeptFile, ...]
+
+    @cached_property
+    def keeps(self) -> frozenset[Lfn]:
+        return frozenset(self.promised)
+
+    @cached_property
+    def refusals(self) -> dict[Lfn, Text]:
+        return {kept.lfn: kept.reason for kept in self.refused}
 
     def answers(self, asker: Site, ask: OpenAsk) -> bool:
         return (self.asker, self.ask_no, self.ask_sha256) == (asker, ask.no, ask.sha256)
@@ -124,7 +136,25 @@ class Dispute:
     highest_no: int
 
 
-@dataclass(frozen=True, slots=True)
+class CoveredNames:
+    """Claims by what they cover: a step of 1,000 files asks each of thousands of claims once."""
+
+    def __init__(self, claims: Iterable[NotedClaim]) -> None:
+        self._by_name: dict[tuple[str, Kind, str], list[NotedClaim]] = {}
+        for claim in claims:
+            for selector in claim.selectors:
+                self._by_name.setdefault((claim.endpoint, selector.kind, selector.name), []).append(claim)
+
+    def protecting(self, endpoint: str, block: Block, lfn: Lfn, cause: IntentId | None) -> NotedClaim | None:
+        """One that keeps a file from asks of this cause."""
+        for kind, name in names_of(block, lfn):
+            for claim in self._by_name.get((endpoint, kind, name), ()):
+                if claim.protects_from(cause):
+                    return claim
+        return None
+
+
+@dataclass(frozen=True)
 class ChainRow:
     """The fold of one chain. `no`, `sha256`: its last step that counted. `digests`: of the last ones, that is the last.
 
@@ -154,11 +184,12 @@ class ChainRow:
 
     def asks_for(self, lfn: Lfn) -> tuple[OpenAsk, ...]:
         """The open ones of a file, of any endpoint."""
-        return tuple(ask for ask in self.asks if ask.file(lfn) is not None)
+        return tuple(ask for ask in self.asks if lfn in ask.by_lfn)
 
-    def protecting(self, endpoint: str, block: Block, lfn: Lfn, cause: IntentId | None) -> NotedClaim | None:
-        """A live claim that keeps a file from asks of this cause."""
-        return next((c for c in self.claims if c.covers(endpoint, block, lfn) and c.protects_from(cause)), None)
+    @cached_property
+    def covered(self) -> CoveredNames:
+        """What its live claims cover."""
+        return CoveredNames(self.claims)
 
     @property
     def next_head(self) -> tuple[Site, Dataset, int, str]:
@@ -199,15 +230,16 @@ def _without(asks: Collection[OpenAsk], over: Callable[[OpenAsk, LeavingFile], b
 
 
 def _claims(row: ChainRow, step: ClaimDecided, _: str) -> tuple[ChainRow, tuple[CountedRemoval, ...]]:
-    claims = {claim.claim: claim for claim in row.claims if claim.claim not in step.ended}
-    claims |= {claim.claim: claim for claim in step.noted}
+    live = {claim.claim: claim for claim in row.claims if claim.claim not in step.ended}
+    # A live claim is what it was: under fewer names it would leave files that land under it.
+    claims = {claim.claim: claim for claim in step.noted} | live
     row = replace(row, claims=tuple(claims[name] for name in sorted(claims)))
     return abort_protected(row, step.noted), ()
 
 
 def abort_protected(row: ChainRow, noted: tuple[NotedClaim, ...]) -> ChainRow:
     """Claims that are noted end the open asks for what they protect: one may bring a file that no ask has named."""
-    protecting = replace(row, claims=noted).protecting
+    protecting = CoveredNames(noted).protecting
     return replace(
         row,
         asks=_without(row.asks, lambda ask, file: bool(protecting(ask.endpoint, ask.block, file.lfn, ask.cause))),
@@ -221,7 +253,7 @@ def _asked(row: ChainRow, step: LeaveAsked, sha256: str) -> tuple[ChainRow, tupl
     files = tuple(
         file
         for file in step.files
-        if file.lfn not in asked and row.protecting(step.endpoint, step.block, file.lfn, step.cause) is None
+        if file.lfn not in asked and row.covered.protecting(step.endpoint, step.block, file.lfn, step.cause) is None
     )
     ask = OpenAsk(
         step.no,
@@ -259,8 +291,7 @@ def _removed(row: ChainRow, step: RemovalDecided, _: str) -> tuple[ChainRow, tup
     if step.at_ms >= ask.not_before_ms:
         for group in step.removed:
             for lfn in group.lfns:
-                file = ask.file(lfn)
-                if file is not None:
+                if (file := ask.by_lfn.get(lfn)) is not None:
                     removals.append(CountedRemoval(step.no, lfn, ask.endpoint, file.version, file.words))
     over = {removal.lfn for removal in removals} | {kept.lfn for kept in step.kept}
     asks = _without(row.asks, lambda one, file: one.no == ask.no and file.lfn in over)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from streams.core.keeping import gates
-from streams.core.keeping.chains import ChainRow, CountedRemoval, OpenAsk
+from streams.core.keeping.chains import ChainRow, CountedRemoval, GivenPromise, OpenAsk
 from streams.core.keeping.steps import (
     ClaimDecided,
     KeepPromised,
@@ -69,21 +69,19 @@ def claims_owed(chain: ChainRow, wanted: Collection[NotedClaim], over: Collectio
     return NoteClaims(noted, ended) if noted or ended else None
 
 
-def answers_owed(chain: ChainRow, chains: Iterable[ChainRow]) -> list[AnswerAsk]:
+def answers_owed(chain: ChainRow, chains: Iterable[ChainRow]) -> Iterator[AnswerAsk]:
     """What this site has to say to asks that name it. `chains`: of the same dataset, at the other sites."""
-    out: list[AnswerAsk] = []
     if chain.disputed:
-        return out
+        return
     for asker in chains:
         for ask in asker.asks:
             if asker.site == chain.site or asker.disputed or chain.site not in ask.asked:
                 continue
             given = [one for one in chain.promises if one.answers(asker.site, ask)]
-            said = {lfn for one in given for lfn in (*one.promised, *(kept.lfn for kept in one.refused))}
+            said = {lfn for one in given for lfn in (*one.keeps, *one.refusals)}
             lfns = tuple(file.lfn for file in ask.files if file.lfn not in said)
             if lfns:
-                out.append(AnswerAsk(asker.site, ask, lfns))
-    return out
+                yield AnswerAsk(asker.site, ask, lfns)
 
 
 def decisions_owed(
@@ -94,36 +92,34 @@ def decisions_owed(
     *,
     process: str,
     now_ms: int,
-) -> list[DecideAsk]:
-    """What becomes of the site's own open asks.
+) -> Iterator[DecideAsk]:
+    """What becomes of the site's own open asks, one by one: each may have 1,000 files.
 
     `still_here`: their files that are held and that no look has missed. `holders`: sites that the view shows as such.
     """
-    out: list[DecideAsk] = []
     if chain.disputed:
-        return out
+        return
     for ask in chain.asks:
         removed: dict[tuple[ReliedOn, ...], list[Lfn]] = {}
         kept: list[KeptFile] = []
+        answers = gates.answers_to(chain.site, ask, chains)
         for file in ask.files:
-            promises = gates.promises_for(chain, ask, file.lfn, chains, holders.get(file.lfn, ()))
+            promises = gates.promises_for(file.lfn, answers, holders.get(file.lfn, ()))
             why = gates.why_no_removal(chain, ask, file.lfn, now_ms=now_ms, promises=promises)
-            end = _why_it_ends(chain.site, chains, ask, file.lfn, file.lfn in still_here, process, now_ms)
+            end = _why_it_ends(ask, file.lfn, answers, file.lfn in still_here, process, now_ms)
             if why is None and end is None:
                 removed.setdefault(promises[: ask.copies], []).append(file.lfn)
             elif end is not None:
                 kept.append(KeptFile(file.lfn, Text(end[:400])))
         if removed or kept:
             groups = tuple(RemovedFiles(tuple(lfns), promises) for promises, lfns in removed.items())
-            out.append(DecideAsk(ask.no, groups, tuple(kept)))
-    return out
+            yield DecideAsk(ask.no, groups, tuple(kept))
 
 
 def _why_it_ends(
-    here: Site,
-    chains: Mapping[Site, ChainRow],
     ask: OpenAsk,
     lfn: Lfn,
+    answers: Mapping[Site, tuple[GivenPromise, ...]],
     still_here: bool,
     process: str,
     now_ms: int,
@@ -137,15 +133,13 @@ def _why_it_ends(
     promised: set[Site] = set()
     last_ms = ask.at_ms
     for site in ask.asked:
-        for given in chains[site].promises if site in chains else ():
-            if not given.answers(here, ask):
-                continue
-            if lfn in given.promised:
+        for given in answers.get(site, ()):
+            if lfn in given.keeps:
                 promised.add(site)
                 # A clock that is ahead postpones nothing.
                 last_ms = max(last_ms, given.at_ms if given.at_ms <= now_ms else last_ms)
-            if (reason := next((kept.reason for kept in given.refused if kept.lfn == lfn), None)) is not None:
-                refused[site] = reason
+            if lfn in given.refusals:
+                refused[site] = given.refusals[lfn]
     if len(set(ask.asked) - (refused.keys() - promised)) < ask.copies:
         return "; ".join(f"{site}: {refused[site]}" for site in sorted(refused))
     if now_ms >= last_ms + ASK_ENDS_MS:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from streams.core.keeping.chains import ASKS_OPEN_MAX, ChainRow, CountedRemoval, OpenAsk
+from streams.core.keeping.chains import ASKS_OPEN_MAX, ChainRow, CountedRemoval, GivenPromise, OpenAsk
 from streams.core.keeping.steps import NotedClaim, ReliedOn
 from streams.core.keeping.words import NEVER_HELD, ReplicaRow
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, Site
@@ -95,7 +95,7 @@ def why_no_claim(chain: ChainRow, claim: NotedClaim) -> str | None:
     """Why a claim cannot be noted now."""
     if (why := why_no_step(chain)) is not None:
         return why
-    return f"{claim.claim} is noted already" if chain.claim(claim.claim) == claim else None
+    return None if chain.claim(claim.claim) is None else f"{claim.claim} is noted already"
 
 
 def why_no_claim_end(chain: ChainRow, claim: str, transfers_open: int, words_unheard: int) -> str | None:
@@ -157,7 +157,7 @@ def why_no_leaving(chain: ChainRow, file: FileHere, cause: IntentId | None) -> s
 
     Words and other datasets are guarded by no number of this chain: the order of looking guards them (see above).
     """
-    if (claim := chain.protecting(file.endpoint, file.block, file.lfn, cause)) is not None:
+    if (claim := chain.covered.protecting(file.endpoint, file.block, file.lfn, cause)) is not None:
         return f"it is claimed by {claim.claim}"
     if any(ask.endpoint == file.endpoint for ask in chain.asks_for(file.lfn)):
         return "it is asked for already"
@@ -170,7 +170,7 @@ def why_no_promise(chain: ChainRow, asker: ChainRow, ask: OpenAsk, file: FileHer
     if (why := why_no_step(chain) or why_no_step(asker)) is not None:
         return why
     open_ask = asker.ask(ask.no)
-    if open_ask is None or open_ask.sha256 != ask.sha256 or open_ask.file(file.lfn) is None:
+    if open_ask is None or open_ask.sha256 != ask.sha256 or file.lfn not in open_ask.by_lfn:
         return f"{asker.site} asks for it no more"
     if here not in ask.asked:
         return f"{asker.site} did not ask {here}"
@@ -187,16 +187,23 @@ def why_not_the_leaver(here: Site, asker: Site) -> str | None:
     return None if here < asker else f"{here} would remove it too, and the lesser of both names keeps it"
 
 
+def answers_to(asker: Site, ask: OpenAsk, chains: Mapping[Site, ChainRow]) -> dict[Site, tuple[GivenPromise, ...]]:
+    """What other sites, by name, said to this very ask, where their chains are sound."""
+    return {
+        site: tuple(given for given in chains[site].promises if given.answers(asker, ask))
+        for site in sorted(chains)
+        if site != asker and not chains[site].disputed
+    }
+
+
 def promises_for(
-    chain: ChainRow, ask: OpenAsk, lfn: Lfn, chains: Mapping[Site, ChainRow], holders: Collection[Site]
+    lfn: Lfn, answers: Mapping[Site, tuple[GivenPromise, ...]], holders: Collection[Site]
 ) -> tuple[ReliedOn, ...]:
-    """Promises to this very ask that a removal may rely on, one a site: of sound chains, of sites shown as holders."""
+    """Promises of a file that its removal may rely on, one a site, of sites that the view still shows as holders."""
     out: list[ReliedOn] = []
-    for site in sorted(chains):
-        if site == chain.site or site not in holders or chains[site].disputed:
-            continue
-        given = (one.no for one in chains[site].promises if one.answers(chain.site, ask) and lfn in one.promised)
-        if (no := next(given, None)) is not None:
+    for site, given in answers.items():
+        no = next((one.no for one in given if lfn in one.keeps), None)
+        if no is not None and site in holders:
             out.append(ReliedOn(site, no))
     return tuple(out)
 
@@ -218,7 +225,7 @@ def why_no_removal(
     if (why := why_no_step(chain)) is not None:
         return why
     open_ask = chain.ask(ask.no)
-    if open_ask is None or open_ask.file(lfn) is None:
+    if open_ask is None or lfn not in open_ask.by_lfn:
         return "it is asked for no more"
     if now_ms < ask.not_before_ms:
         return f"not before {ask.not_before_ms}"

@@ -35,6 +35,11 @@ class ChainStep:
     reason: Text
 
 
+def names_of(block: Block, lfn: Lfn) -> tuple[tuple[Kind, str], ...]:
+    """What a claim may call a file by."""
+    return (Kind.DATASET, block.partition("#")[0]), (Kind.BLOCK, block), (Kind.FILE, lfn)
+
+
 @dataclass(frozen=True, slots=True)
 class NotedClaim:
     """Names at one endpoint that somebody has a right to. `claim`: the intent, manifest or registration it is of.
@@ -50,12 +55,8 @@ class NotedClaim:
     intent: IntentId | None = None
 
     def covers(self, endpoint: str, block: Block, lfn: Lfn) -> bool:
-        return endpoint == self.endpoint and any(
-            (s.kind is Kind.DATASET and s.name == block.dataset)
-            or (s.kind is Kind.BLOCK and s.name == block)
-            or (s.kind is Kind.FILE and s.name == lfn)
-            for s in self.selectors
-        )
+        names = names_of(block, lfn)
+        return endpoint == self.endpoint and any((s.kind, s.name) in names for s in self.selectors)
 
     def protects_from(self, cause: IntentId | None) -> bool:
         """Whether files that it covers stay, though this intent asks to leave them."""

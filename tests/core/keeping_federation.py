@@ -337,6 +337,10 @@ class Federation:
         relied = gates.promises_for(LFN, gates.answers_to(local.chain.site, ask, shown), self.names)
         if len(relied) < len(promises) or gates.why_no_removal(local.chain, ask, LFN, now_ms=0, promises=relied):
             return local
+        for (_, given), named in zip(promises, relied, strict=True):
+            stands = next(one for one in given.row.promises if one.no == named.no)
+            assert named.site == given.row.site
+            assert stands.answers(local.chain.site, ask)
         group = RemovedFiles((LFN,), relied)
         after = self.say(local, RemovalDecided(*_fields(self.head(local)), ask.no, (group,)))
         return after if len(after.orders) > len(local.orders) else local

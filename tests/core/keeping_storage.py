@@ -126,7 +126,8 @@ class StorageSite:
     """The file is there at first, as version 1, in dataset 0, unless it is `empty`.
 
     `asks`, `promises`: how many, of each dataset. `adopts_caught_up`: whether a part that finds the file there asks its
-    gate once more.
+    gate once more. `falls_back`: whether a transfer that is over may be planned again, its row being one of before;
+    then `opens_caught_up`: whether its part's gate is asked of a view that does not lag.
     """
 
     wishes: tuple[Wish, ...] = (Wish(),)
@@ -137,6 +138,8 @@ class StorageSite:
     workers: int = 1
     empty: bool = False
     adopts_caught_up: bool = True
+    falls_back: bool = False
+    opens_caught_up: bool = False
 
     def __post_init__(self) -> None:
         self.names = [Dataset(f"/Muon/Run{n + 1}/RAW") for n in range(self.datasets)]
@@ -289,6 +292,9 @@ class StorageSite:
                 if gates.why_no_claim_end(row, name, 0, 0) is None:
                     step = ClaimDecided(*_head(row), (), (name,))
                     yield f"{name}: its claim ends", self.counted(at(Phase.OVER), wish.dataset, step)
+            case Phase.OVER:
+                if self.falls_back:
+                    yield f"{name}: its row falls back", at(Phase.PLANNED)
 
     def never_claimed(self, state: State, n: int) -> bool:
         rows = self.histories[state.chains[self.wishes[n].dataset]].rows
@@ -308,6 +314,9 @@ class StorageSite:
     def may_open(self, state: State, n: int) -> bool:
         """Whether the gate opens on some state of the journals that a lagging view may show."""
         wish = self.wishes[n]
+        if self.opens_caught_up:
+            now = self.file(state, wish.dataset, state.version, self.now(state))
+            return gates.why_no_part(self.row(state, wish.dataset), f"i{n}", now, f"wi{n}") is None
         far = [product(range(steps + 1), range(facts + 1)) for steps, facts in self.now(state)]
         return any(
             gates.why_no_part(

@@ -67,6 +67,10 @@ BY_NAME: dict[str, tuple[Callable[[], World[Any]], int]] = {
     "one site, one intent, two removals": (lambda: StorageEnds(asks=(2,)), 1_644),
     "one site, a removal and a promise": (lambda: StorageEnds(promises=(1,)), 1_901),
     "one site, a repair, two removals": (lambda: StorageEnds((Wish(repairs=True),), asks=(2,)), 1_650),
+    "one site, an intent whose row falls back": (
+        lambda: StorageEnds(falls_back=True, opens_caught_up=True, asks=(2,)),
+        2_111,
+    ),
     "one site, two datasets, both wanted": (
         lambda: StorageEnds((Wish(0), Wish(1)), 2, (1, 0), (0, 0), empty=True),
         1_253,
@@ -245,6 +249,11 @@ def a_file_is_adopted_on_a_lagging_view(patch: Patch) -> World[Any]:
     return StorageSite((Wish(1),), 2, (1, 0), (0, 0), adopts_caught_up=False)
 
 
+def a_row_that_fell_back_opens_on_a_lagging_view(patch: Patch) -> World[Any]:
+    """Such a view shows the claim, and neither its end nor that the word was taken back: the file comes once more."""
+    return StorageSite(falls_back=True)
+
+
 def an_ask_minds_no_claim_of_another_chain(patch: Patch) -> World[Any]:
     guarded = gates.why_not_of_this_dataset
 
@@ -296,6 +305,7 @@ PLANTED: dict[Callable[[Patch], World[Any]], int] = {
     a_loss_takes_back_later_words: 17,
     a_part_is_opened_on_a_lagging_view: 11,
     a_file_is_adopted_on_a_lagging_view: 11,
+    a_row_that_fell_back_opens_on_a_lagging_view: 19,
     an_ask_minds_no_claim_of_another_chain: 18,
     a_file_is_exchanged_without_the_lock: 11,
     a_loss_is_said_while_an_own_ask_is_open: 6,

@@ -127,6 +127,9 @@ def why_no_part(chain: ChainRow, claim: str, file: FileHere, word: str) -> str |
     claim lives. Removals of other chains of the site no number guards: a part that finds the file there adopts it only
     where the gate is open once more, in a view that has since reached the ends of the site's journals, and the same
     version is there still. An ask minds the claims of all chains, so one of the two sees the other.
+
+    A worker that has slept may open what is over: its view shows neither the claim's end nor that `word` was taken
+    back, and the file comes again, known to no catalogue. So its view must first reach the ends of the journals.
     """
     live = claim_shown(chain, claim)
     if live is None:

@@ -31,9 +31,11 @@ ANY_LEAVER: dict[str, Callable[[], World[Any]]] = {
     "two sites, two asks each, all that may happen, once": lambda: Federation(
         2, asks=2, budget=Budget(1, 1, 0, 1), by_name=False
     ),
-    "four sites, an ask each, a disk put back": lambda: Federation(4, budget=Budget(restores=1), by_name=False),
-    "three sites, two asks each, a disk put back": lambda: Federation(
-        3, asks=2, budget=Budget(restores=1), by_name=False
+    "three sites, a disk put back, an accident": lambda: Federation(
+        3, budget=Budget(accidents=1, restores=1), by_name=False
+    ),
+    "three sites, two copies, two asks each, a disk put back": lambda: Federation(
+        3, copies=2, asks=2, budget=Budget(restores=1), by_name=False
     ),
     "two sites, two asks each, a disk put back twice": lambda: Federation(
         2, asks=2, budget=Budget(restores=2), by_name=False

@@ -159,15 +159,22 @@ class Federation:
 
     def local_key(self, local: Local, order: tuple[int, ...]) -> Hashable:
         """What of a site matters for what follows; other sites are renamed by `order`."""
-        row = local.replica
         return (
-            (local.version, local.landed, local.process, local.accident, row.said, row.taken, row.removal is None),
+            (local.version, local.landed, local.process, local.accident),
+            self._replica_key(local.replica),
             self._chain_key(local.chain, local.asks),
             len(local.asks),
             frozenset((order[given.asker], given.ask) for given in local.given),
-            frozenset((o.process, o.removal.version, o.removal.words, o.removal == row.removal) for o in local.orders),
-            tuple((self._chain_key(p.chain, local.asks), p.replica.said, p.replica.taken) for p in local.past),
+            tuple(sorted(self._order_key(one, local) for one in local.orders)),
+            tuple((self._chain_key(past.chain, local.asks), self._replica_key(past.replica)) for past in local.past),
         )
+
+    def _replica_key(self, row: ReplicaRow) -> Hashable:
+        going = row.removal and (row.removal.version, row.removal.words)
+        return row.said, row.taken, going
+
+    def _order_key(self, order: Order, local: Local) -> tuple[int, str, tuple[str, ...], bool]:
+        return order.process, order.removal.version, order.removal.words, order.removal == local.replica.removal
 
     def _chain_key(self, chain: ChainRow, asks: tuple[ChainRow, ...]) -> Hashable:
         made = [row.sha256 for row in asks]

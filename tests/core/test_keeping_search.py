@@ -7,7 +7,7 @@ against. What the worlds do, and which states they call alike, they say themselv
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -63,6 +63,9 @@ BY_NAME: dict[str, tuple[Callable[[], World[Any]], int]] = {
     "three sites, a copy comes back": (lambda: Ends(3, budget=Budget(regains=1)), 6_264),
     "two sites, an accident, a copy comes back, a start": (lambda: Ends(2, budget=Budget(1, 1, 1)), 2_854),
     "two sites, a dataset each": (lambda: Apart(2), 9),
+    "two sites, a worker that comes too late": (lambda: Ends(2, budget=Budget(races=1)), 54),
+    "one site, one intent, one removal": (StorageEnds, 143),
+    "one site and dataset, a file that is found is adopted at once": (lambda: StorageEnds(adopts_caught_up=False), 136),
     "one site, two intents, one removal": (lambda: StorageEnds((Wish(), Wish())), 3_902),
     "one site, one intent, two removals": (lambda: StorageEnds(asks=(2,)), 1_644),
     "one site, a removal and a promise": (lambda: StorageEnds(promises=(1,)), 1_901),
@@ -75,12 +78,13 @@ BY_NAME: dict[str, tuple[Callable[[], World[Any]], int]] = {
         lambda: StorageEnds((Wish(0), Wish(1)), 2, (1, 0), (0, 0), empty=True),
         1_253,
     ),
+    "one site, two datasets, the other wanted": (lambda: StorageEnds((Wish(1),), 2, (1, 0), (0, 0)), 171),
     "one site, two datasets, a repair": (lambda: StorageEnds((Wish(1, True),), 2, (1, 0), (0, 0), workers=2), 1_644),
     "one site, two datasets, a removal and a promise": (
         lambda: StorageEnds((Wish(1),), 2, (1, 0), (0, 1), executors=1, workers=2),
         10_084,
     ),
-    "one site, two endpoints": (lambda: StandIns(), 1_333),
+    "one site, two endpoints": (StandIns, 1_333),
 }
 
 
@@ -99,6 +103,36 @@ def test_no_interleaving_is_bad(name: str) -> None:
     found = search(world())
     assert not found.fault, found.history
     assert found.states == states
+
+
+class EachApart(Federation):
+    """No two states are alike; what would be is kept in `alike`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.alike: set[Hashable] = set()
+
+    def key(self, state: federation.State) -> Hashable:
+        self.alike.add(super().key(state))
+        return state
+
+
+ALIKE: dict[str, dict[str, Any]] = {
+    "three sites": {"sites": 3},
+    "two asks each": {"sites": 2, "asks": 2},
+    "a disk put back": {"sites": 2, "budget": Budget(restores=1)},
+    "an accident, a copy comes back": {"sites": 2, "budget": Budget(regains=1, accidents=1)},
+}
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_states_called_alike_are_alike(name: str, monkeypatch: Patch) -> None:
+    """All states are searched, and the classes that they fall into are those of the search that merges them."""
+    any_leaver_promises(monkeypatch)
+    every = EachApart(**ALIKE[name], by_name=False)
+    found, merged = search(every), search(Federation(**ALIKE[name], by_name=False))
+    assert (found.fault, merged.fault) == ("", "")
+    assert len(every.alike) == merged.states < found.states
 
 
 # Guards taken away.

@@ -513,6 +513,9 @@ def test_claims_and_removals_are_owed_until_they_are_done() -> None:
     assert duties.claims_owed(PARTED, [WHOLE], ["whole"]) is None
     assert duties.removals_owed([GOING, HELD]) == [duties.RemoveFile(GOING.removal)]  # type: ignore[arg-type]
     assert duties.removals_owed([words.lost(GOING, ("w",), 2)]) == []
+    going = [removed.removal for removed in duties.removals_owed([GOING])]
+    assert list(duties.claims_that_wait(noted, going)) == [(WHOLE, going[0])]
+    assert list(duties.claims_that_wait(EMPTY, going)) == []
 
 
 # Any order between topics, and any repeats.

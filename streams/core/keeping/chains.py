@@ -117,6 +117,7 @@ class CountedRemoval:
     """A file that goes by the step `no`: what the executor needs."""
 
     no: int
+    block: Block
     lfn: Lfn
     endpoint: str
     version: str
@@ -292,7 +293,7 @@ def _removed(row: ChainRow, step: RemovalDecided, _: str) -> tuple[ChainRow, tup
         for group in step.removed:
             for lfn in group.lfns:
                 if (file := ask.by_lfn.get(lfn)) is not None:
-                    removals.append(CountedRemoval(step.no, lfn, ask.endpoint, file.version, file.words))
+                    removals.append(CountedRemoval(step.no, ask.block, lfn, ask.endpoint, file.version, file.words))
     over = {removal.lfn for removal in removals} | {kept.lfn for kept in step.kept}
     asks = _without(row.asks, lambda one, file: one.no == ask.no and file.lfn in over)
     return replace(row, asks=asks), tuple(removals)

@@ -150,3 +150,11 @@ def _why_it_ends(
 def removals_owed(replicas: Iterable[ReplicaRow]) -> list[RemoveFile]:
     """What the executor owes: removals that counted and have not ended."""
     return [RemoveFile(row.removal) for row in replicas if row.removal is not None]
+
+
+def claims_that_wait(chain: ChainRow, going: Iterable[CountedRemoval]) -> Iterator[tuple[NotedClaim, CountedRemoval]]:
+    """Claims under which a file cannot land before its removal has ended; of several on one file the first."""
+    for removal in going:
+        claim = chain.covered.protecting(removal.endpoint, removal.block, removal.lfn, None)
+        if claim is not None and claim.lands:
+            yield claim, removal

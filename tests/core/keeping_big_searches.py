@@ -1,6 +1,23 @@
 """Searches that are too large for every run: `python -m tests.core.keeping_big_searches [WORDS OF A NAME …]`.
 
-Each prints its states, what is wrong, if anything is, and the processor's seconds.
+Each prints its states, what is wrong, if anything is, and the processor's seconds. Seen beside other work on a machine
+of two cores, all of them hold; the largest takes 1 GB:
+
+    three sites, two asks each, a copy comes back            149,371 states   28 s
+    four sites, an ask each, a copy comes back                69,091          15 s
+    four sites, two copies, an ask each, an accident          49,235           8 s
+    three sites, a disk put back, a copy comes back           87,759           8 s
+    three sites, a disk put back, an accident                104,870           9 s
+    two sites, two asks each, all that may happen, once      930,629         175 s
+    two sites, two asks each, a disk put back twice           47,991           8 s
+    one site, two intents, two removals                       66,810           8 s
+    one site, two workers, a removal and a promise            50,351           6 s
+    one site, two datasets, a removal in each                 46,000           4 s
+    one site, two datasets, a removal and a promise           45,959           5 s
+    one site, two datasets, both wanted, two removals         39,911           8 s
+    one site, two datasets, a repair and a removal in each    54,015           5 s
+
+Four sites with an ask each, of which one has its disk put back, did not end within ten minutes.
 """
 
 from __future__ import annotations
@@ -33,9 +50,6 @@ ANY_LEAVER: dict[str, Callable[[], World[Any]]] = {
     ),
     "three sites, a disk put back, an accident": lambda: Federation(
         3, budget=Budget(accidents=1, restores=1), by_name=False
-    ),
-    "three sites, two copies, two asks each, a disk put back": lambda: Federation(
-        3, copies=2, asks=2, budget=Budget(restores=1), by_name=False
     ),
     "two sites, two asks each, a disk put back twice": lambda: Federation(
         2, asks=2, budget=Budget(restores=2), by_name=False

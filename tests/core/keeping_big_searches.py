@@ -3,12 +3,12 @@
 Each prints its states, what is wrong, if anything is, and the processor's seconds. Seen beside other work on a machine
 of two cores, all of them hold; the largest takes 1 GB:
 
-    three sites, two asks each, a copy comes back            149,371 states   28 s
+    three sites, two asks each, a copy comes back            149,371 states   31 s
     four sites, an ask each, a copy comes back                69,091          15 s
     four sites, two copies, an ask each, an accident          49,235           8 s
     three sites, a disk put back, a copy comes back           87,759           8 s
     three sites, a disk put back, an accident                104,870           9 s
-    two sites, two asks each, all that may happen, once      930,629         175 s
+    two sites, two asks each, all that may happen, once      984,750         266 s
     two sites, two asks each, a disk put back twice           47,991           8 s
     one site, two intents, two removals                       66,810           8 s
     one site, two workers, a removal and a promise            50,351           6 s

@@ -137,6 +137,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "streams.core.routing": {"streams.core.channel", "streams.core.names", "streams.core.records"},
     "streams.core.sampling": {"streams.core.names", "streams.errors"},
+    # What a tree is, and nothing else of the ledger.
+    "streams.core.sealing": FACTS | {"streams.core.ledger.cuts", "streams.core.topics"},
     # NEVER intent, transfer, owed: the ledger judges them.
     "streams.core.ledger": FACTS | {"streams.core.topics"},
     # The gate, and its reflection over the facts' type hints.
@@ -147,6 +149,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Values and layers apart from what they mean; platformdirs knows where users keep files.
     "streams.settings": {"platformdirs"} | ANY_CORE,
     "streams.settings.parsing": ANY_CORE,
+    "streams.settings.public_keys": set(),
+    # Signing: the only room that imports the library of keys.
+    "streams.keys": {"cryptography"} | ANY_CORE,
     "streams.settings.stores": {"streams.settings.parsing"} | ANY_CORE,
     # Announcements say the release of their writer, and views keep it.
     "streams.kafka": {"confluent_kafka", "streams.settings", "streams.wire"} | ANY_CORE,
@@ -289,6 +294,7 @@ NEVER = {
         "streams.core.intent",
         "streams.core.transfer",
         "streams.core.owed",
+        "streams.core.sealing",
         "streams.core.sources",
     },
     "agents": {"streams.cli", "streams.federation", "streams.demo", "streams.client.producer"},

@@ -70,6 +70,10 @@ def line(fact: m.Message) -> str:
             api = f", API {fact.api}" if fact.api else ""
             door = f", door {fact.door}" if fact.door else ""
             return f"{fact.role} {fact.writer} of {fact.site} {state}{api}{door}, {len(fact.sequences)} sequences"
+        case m.JournalsSealed():
+            records = sum(one.size for one in fact.journals)
+            by = f", signed by {fact.certificate.kid}" if fact.certificate else ", unsigned"
+            return f"seal {fact.no} of {fact.site}: {len(fact.journals)} journals, {records:,} records{by}"
         case m.DeadLetter():
             return f"refused {fact.topic}[{fact.partition}]@{fact.offset}: {fact.reason}"
         case m.TransferPlanned():

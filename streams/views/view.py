@@ -110,7 +110,7 @@ class View:
         self.progress = ReadProgress()
         self._settings, self._here = settings, settings.here
         self._on_refused, self._on_fault = on_refused, on_fault
-        self._places = self._places_of(topics.REPLICAS, topics.ANNOUNCEMENTS)
+        self._places = self._places_of(topics.REPLICAS, topics.ANNOUNCEMENTS, topics.SEALS)
         self._intent_places = self._places_of(*topics.OF_INTENTS)
         self._intent_changes: IntentChanges
         self._waits_for: dict[LogPartition, int] | None = None

@@ -70,7 +70,7 @@ def test_what_a_mirror_copies() -> None:
     """What every peer keeps of a site, and what goes to one."""
     to_all = {
         *("transfer-intents", "manifests", "transfer-reports", "completion-records", "replicas"),
-        *("site-announcements", "intent-decisions"),
+        *("site-announcements", "intent-decisions", "journal-seals"),
     }
     assert set(topics.mirrored(x.B)) == {*to_all, "chunk-requests-to-S_B", "chunks-to-S_B"}
     assert set(topics.mirrored(x.B, target_is_auditor=True)) == {*topics.mirrored(x.B), "chunk-events"}
@@ -117,6 +117,7 @@ MESSAGES: tuple[m.Message, ...] = (
     m.FilesHeld(x.DATASET, x.B, ()),
     m.FilesLost(x.DATASET, x.B, (), x.reason()),
     m.SiteAnnounced(x.A, "w", "i", "worker", "", "", (), (), 5, False, ()),
+    m.JournalsSealed(x.A, 0, "", 0, (m.SealedJournal(x.A, "manifests", 0, 1, bytes(32)),), None, b""),
     m.DeadLetter(x.body().requester, "manifests", 0, 0, b"k", b"", ""),
 )
 

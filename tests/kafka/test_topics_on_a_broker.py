@@ -62,7 +62,7 @@ def _settings_of(settings: Settings, topic: str) -> dict[str, Any]:
 
 
 def test_every_wanted_topic_is_created_once_and_the_check_agrees(empty: Settings) -> None:
-    assert faults(empty, A) == ["none of the 23 topics exists at T1_A; run `transfer2go topic create`"]
+    assert faults(empty, A) == ["none of the 25 topics exists at T1_A; run `transfer2go topic create`"]
     (first,) = provision(empty, [A])
     wanted = {topic.name for topic in topics.wanted(A, [B])}
     assert set(first.created) == wanted

@@ -302,12 +302,12 @@ def test_a_view_ahead_of_its_journal_is_folded_anew(journal: Journal, settings: 
 
 def test_a_peers_topic_that_comes_later(journal: Journal, tmp_path: Path) -> None:
     other = Journal()
-    other.touch(topics.REPLICAS, topics.ANNOUNCEMENTS)
+    other.touch(topics.REPLICAS, topics.ANNOUNCEMENTS, topics.SEALS)
     other.say(holds(A, held("/store/y")))
     with viewing(settings_for(other.bootstrap, tmp_path)) as view:
         assert not view.catch_up(1)
         other.say(holds(B, held("/store/x")), site=B)
-        other.touch(topics.remote(B, topics.ANNOUNCEMENTS))
+        other.touch(topics.remote(B, topics.ANNOUNCEMENTS), topics.remote(B, topics.SEALS))
         other.flush()
         until = time.monotonic() + 30
         while not view.catch_up(5):

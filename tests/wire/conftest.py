@@ -85,6 +85,7 @@ SMALL: tuple[Any, ...] = (
     m.FilesHeld(DATASET, B, (m.HeldFile(LFN, BLOCK, 0, Adler32("00000001"), ""),)),
     m.FilesLost(DATASET, B, (LFN,), REASON),
     m.SiteAnnounced(A, "w", "i", "cli", "", "", (), (), 1, False, ()),
+    m.JournalsSealed(A, 0, "", 0, (m.SealedJournal(A, "manifests", 0, 1, bytes(32)),), None, b""),
     m.DeadLetter(Text("unknown schema id 7"), "manifests", 0, 0, b"", b"", ""),
 )
 RICH: tuple[Any, ...] = (
@@ -192,6 +193,20 @@ RICH: tuple[Any, ...] = (
         True,
         (m.LastSequence("manifests", 7, 300), m.LastSequence("chunk-requests-to-T2_B", 0, 0)),
         "https://[::1]:6067",
+    ),
+    m.JournalsSealed(
+        A,
+        300,
+        SHA256,
+        1_800_000_000_000,
+        (
+            m.SealedJournal(A, "chunk-requests-to-T2_B", 7, 1 << 40, bytes(range(32))),
+            m.SealedJournal(B, "completion-records", 0, 1, b"\xff" * 32),
+        ),
+        m.Certificate(
+            A, "630dcd2966c43366", bytes(range(32)), "sealer", 1_700_000_000_000, 1_900_000_000_000, b"\x5a" * 64
+        ),
+        b"\xa5" * 64,
     ),
     m.DeadLetter(Text("malformed Avro…"), "T2_B.manifests", 7, 1 << 40, b"\x00\xff", bytes(range(256)), "T2_B"),
 )

@@ -201,7 +201,7 @@ def test_word_of_another_site(record: Any, messages: list[Any]) -> None:
             forgery.headers = wire.headers(message, replace(forgery.origin, site=FOREIGN))
             assert f"is the word of {m.author(message)}, not of T9_FOREIGN" in refused(forgery)
             checked += 1
-    assert checked == 2 * 15
+    assert checked == 2 * 16
 
 
 @pytest.mark.parametrize(
@@ -221,6 +221,7 @@ def test_word_of_another_site(record: Any, messages: list[Any]) -> None:
         ("FilesHeld", "T2_B"),
         ("FilesLost", "T2_B"),
         ("SiteAnnounced", "T1_A"),
+        ("JournalsSealed", "T1_A"),
     ],
 )
 def test_author(samples: Any, name: str, author: str) -> None:
@@ -457,6 +458,28 @@ FIELDS: list[tuple[str, str, Any, str]] = [
     ("SiteAnnounced", "every_s", 0, "every_s: 0 is not at least 1"),
     ("SiteAnnounced", "role", "", "role: must have"),
     ("SiteAnnounced", "sequences__0__seq", -1, "sequences[0].seq: -1 is negative"),
+    ("JournalsSealed", "no", -1, "no: -1 is negative"),
+    ("JournalsSealed", "no", 0, "prev_sha256: there is no seal before number 0"),
+    ("JournalsSealed", "prev_sha256", "", "prev_sha256: not 64 lower-case hex digits"),
+    ("JournalsSealed", "journals", [], "journals: 0 given, must be 1 to 1000"),
+    ("JournalsSealed", "journals__0__root", bytes(31), "journals[0].root: 31 bytes, must be 32"),
+    ("JournalsSealed", "journals__0__size", 0, "journals[0].size: 0 is not at least 1"),
+    ("JournalsSealed", "journals__0__size", -1, "journals[0].size: -1 is negative"),
+    ("JournalsSealed", "journals__0__partition", -1, "journals[0].partition: -1 is negative"),
+    ("JournalsSealed", "journals__0__topic", "", "journals[0].topic: must have"),
+    ("JournalsSealed", "journals__0__topic", "journal-seals", "journals[0].topic: not of a journal that is sealed"),
+    ("JournalsSealed", "journals__0__topic", "chunks-to-T2_B", "journals[0].topic: not of a journal"),
+    ("JournalsSealed", "journals__0__topic", "T2_B.manifests", "journals[0].topic: not of a journal"),
+    ("JournalsSealed", "journals__0__site", "T2_C", "journals[1]: not in ascending order"),
+    ("JournalsSealed", "journals__0__site", "a b", "journals[0].site: not a legal site"),
+    ("JournalsSealed", "signature", b"", "signature: 0 bytes, must be 64"),
+    ("JournalsSealed", "certificate", None, "signature: without a certificate"),
+    ("JournalsSealed", "certificate__site", "T2_B", "certificate.site: T2_B, of a seal of T1_A"),
+    ("JournalsSealed", "certificate__kid", "0", "certificate.kid: not that of the public key"),
+    ("JournalsSealed", "certificate__public_key", b"", "certificate.public_key: 0 bytes, must be 32"),
+    ("JournalsSealed", "certificate__signature", b"", "certificate.signature: 0 bytes, must be 64"),
+    ("JournalsSealed", "certificate__not_after_ms", 0, "certificate.not_after_ms: not after"),
+    ("JournalsSealed", "certificate__kind", "", "certificate.kind: must have"),
     ("DeadLetter", "reason", "\x00", "reason: not a legal text"),
     ("DeadLetter", "value", bytes(64 * 1024 + 1), "value or key: over"),
     ("DeadLetter", "topic", "", "topic: must have"),

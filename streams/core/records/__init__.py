@@ -34,6 +34,7 @@ from streams.core.records.registry import (
     topic_of,
 )
 from streams.core.records.replicas import FilesHeld, FilesLost, HeldFile
+from streams.core.records.seals import SEALER, Certificate, JournalsSealed, SealedJournal
 from streams.core.records.sites import DeadLetter, LastSequence, Origin, SiteAnnounced
 from streams.core.records.transfers import (
     CompletionRecord,
@@ -71,11 +72,14 @@ Message = (
     | FilesHeld
     | FilesLost
     | SiteAnnounced
+    | JournalsSealed
     | DeadLetter
 )
 
 __all__ = [
+    "SEALER",
     "Asked",
+    "Certificate",
     "ChunkHeader",
     "ChunksOffered",
     "ChunksRequested",
@@ -91,6 +95,7 @@ __all__ = [
     "IntentAsked",
     "IntentDecided",
     "Item",
+    "JournalsSealed",
     "Landed",
     "LastSequence",
     "LeaseExpired",
@@ -105,6 +110,7 @@ __all__ = [
     "Route",
     "Row",
     "Scope",
+    "SealedJournal",
     "Segment",
     "SiteAnnounced",
     "SourceFailed",

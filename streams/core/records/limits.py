@@ -7,6 +7,8 @@ FILES_MAX = 1000
 NAMES_MAX = 1000
 """Selectors of an intent; more is a dataset, a block, or another intent."""
 SITES_MAX = 1000
+SEALED_JOURNALS_MAX = 1000
+"""Of one seal: some 64 KB; more are the next one's."""
 NUMBER_MAX = 999_999_999
 """Of source_no and no: what a manifest id can hold."""
 POSITION_MAX = 1 << 62

@@ -18,6 +18,7 @@ NOUNS = {
     "schema": "Record schemas: list, show",
     "dlq": "Dead letters: list, show, requeue",
     "audit": "Replay the topics of all sites, check the invariants; storage: the disks alone",
+    "key": "Keys of a site: init, issue, list, show",
     "rebuild": "Fold every table anew from the journals",
     "config": "Configuration: show, mirror",
 }

@@ -13,7 +13,7 @@ import os
 import socket
 import tomllib
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -208,6 +208,25 @@ def _table_version(path: Path) -> int:
         return 1
 
 
+def _key_lines(path: Path) -> dict[str, str]:
+    """What the file which is to be written anew says of each site's keys: people write that."""
+    try:
+        sites = tomllib.loads(path.read_text()).get("sites", {})
+        return {name: _key_lines_of(table) for name, table in sites.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _key_lines_of(table: Mapping[str, Any]) -> str:
+    lines = ""
+    if isinstance(root := table.get("root_key"), str):
+        lines += f"root_key = {json.dumps(root)}\n"
+    if isinstance(revoked := table.get("revoked_keys"), dict):
+        keys = (f"{json.dumps(kid)} = {since.isoformat()}" for kid, since in revoked.items())
+        lines += f"revoked_keys = {{ {', '.join(keys)} }}\n"
+    return lines
+
+
 def says(path: Path, text: str) -> bool:
     """Whether a file of settings holds all that `text` sets: whoever runs the site may have added his own to it."""
     try:
@@ -219,10 +238,10 @@ def says(path: Path, text: str) -> bool:
 
 
 def site_files(state: Path, record: FederationRecord) -> Iterator[tuple[Path, str]]:
-    version = _table_version(state / "sites.toml")
+    version, keys = _table_version(state / "sites.toml"), _key_lines(state / "sites.toml")
     lines = [MARK, "partitions = 8\n", f"table_version = {version}\n", f"credit_bytes = {record.credit_bytes}\n"]
     for site in record.sites:
-        lines.append(f'\n[sites.{site.name}]\nbootstrap = "{site.broker(state).bootstrap}"\n')
+        lines.append(f'\n[sites.{site.name}]\nbootstrap = "{site.broker(state).bootstrap}"\n{keys.get(site.name, "")}')
     yield state / "sites.toml", "".join(lines)
     for site in record.sites:
         url = (state / site.name / "storage").resolve().as_uri()

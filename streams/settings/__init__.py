@@ -28,6 +28,7 @@ from streams.core.store_names import Store
 from streams.errors import InvalidName, NeverWorks, NotFound, UsageError, did_you_mean
 from streams.settings.links import read_links
 from streams.settings.parsing import NODE, SHARED, Reading, Value, flat, unknown
+from streams.settings.public_keys import public_key_of, public_key_text, revoked_keys_of
 from streams.settings.stores import read_stores, variable
 
 _APP = "transfer2go"
@@ -63,6 +64,10 @@ class SiteEntry:
     kafka: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
     replication: int = 0
     region: str = ""
+    root_key: bytes = b""
+    """Public half of the key that certifies this site's keys; empty where none is pinned."""
+    revoked_keys: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """Names of keys, and since when (ms of the epoch) they are revoked."""
 
 
 ROW_FORMAT = 6
@@ -148,6 +153,8 @@ class Settings:
     """Bytes a second that come from the doors of a site, of those that have a bound."""
     door_rate: int = 0
     """Bytes a second that leave a plane's door; 0: as many as can."""
+    keys: Path = Path("keys")
+    """Where this site's working keys are."""
     policy: Policy = field(default_factory=Policy)
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False, hash=False)
     values: tuple[Value, ...] = field(default=(), repr=False, compare=False)
@@ -213,7 +220,7 @@ def _site_entry(reading: Reading, name: str, table: object, origin: str) -> Site
     except InvalidName as e:
         reading.faults.append(f"{origin}: {shown}: {e}")
         return None
-    known = {"bootstrap", "auditor", "kafka", "region", "replication"}
+    known = {"bootstrap", "auditor", "kafka", "region", "replication", "root_key", "revoked_keys"}
     for key in table.keys() - known:
         reading.faults.append(f"{origin}: {shown}: {unknown(key, known)}")
     bootstrap, auditor = table.get("bootstrap"), table.get("auditor", False)
@@ -233,12 +240,22 @@ def _site_entry(reading: Reading, name: str, table: object, origin: str) -> Site
     if not isinstance(kafka, dict):
         reading.faults.append(f"{origin}: {shown}.kafka must be a table")
         kafka = {}
+    root_key, revoked = b"", dict[str, int]()
+    try:
+        root_key = public_key_of(table["root_key"]) if "root_key" in table else b""
+        revoked = revoked_keys_of(table.get("revoked_keys", {}))
+    except ValueError as error:
+        which = "root_key" if "root_key" in table and not root_key else "revoked_keys"
+        reading.faults.append(f"{origin}: {shown}.{which}: {error}")
     client = reading.client_settings(dict(flat(kafka)), origin, f"{shown}.kafka")
     reading.values.append(Value(f"{shown}.bootstrap", str(bootstrap), origin))
     reading.values.append(Value(f"{shown}.auditor", str(auditor), origin if "auditor" in table else "default"))
     if "region" in table:
         reading.values.append(Value(f"{shown}.region", str(region), origin))
-    return SiteEntry(site, str(bootstrap), auditor is True, client, replication, str(region))
+    if root_key:
+        reading.values.append(Value(f"{shown}.root_key", public_key_text(root_key), origin))
+    named = str(region)
+    return SiteEntry(site, str(bootstrap), auditor is True, client, replication, named, root_key, revoked)
 
 
 def _secrets(reading: Reading, registry: Registry, site: Site | None) -> dict[str, dict[str, str]]:
@@ -347,6 +364,7 @@ def load_settings(
         state=state,
         cache=cache,
         sites_path=sites_path,
+        keys=Path(str(reading.take("keys", state / site / "keys" if site else state / "keys"))),
         datadir=Path(str(reading.take("datadir", state / site / "worker-0" if site else state / "client"))),
         web_host=str(reading.take("web_host", "127.0.0.1")),
         web_port=_int(reading.take("web_port", 0)),

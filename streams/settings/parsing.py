@@ -133,6 +133,7 @@ NODE: dict[str, Callable[[object, Path], object]] = {
     "site": _site,
     "site_config": _path,
     "datadir": _path,
+    "keys": _path,
     "web_host": _host,
     "web_port": _whole(0, 65535),
     "endpoint.url": _url,

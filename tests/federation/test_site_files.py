@@ -21,3 +21,14 @@ def test_a_file_that_says_more_is_kept_and_one_that_says_else_is_not(tmp_path: P
     ):
         path.write_text(text)
         assert plan.says(path, WRITTEN) is kept, text
+
+
+def test_what_a_person_wrote_of_keys_is_kept(tmp_path: Path) -> None:
+    record = plan.planned(["T1_A", "T2_B"], None, workers=1, credit_bytes=1 << 20, home=str(tmp_path))
+    ours = dict(plan.site_files(tmp_path, record))[tmp_path / "sites.toml"]
+    keys = 'root_key = "ed25519:xyz"\nrevoked_keys = { "0123456789abcdef" = 2026-01-31T12:00:00+00:00 }\n'
+    (tmp_path / "sites.toml").write_text(ours + keys)
+    again = dict(plan.site_files(tmp_path, record))[tmp_path / "sites.toml"]
+    assert again == ours + keys
+    (tmp_path / "sites.toml").write_text("sites = 7")
+    assert dict(plan.site_files(tmp_path, record))[tmp_path / "sites.toml"] == ours

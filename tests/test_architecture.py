@@ -260,7 +260,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.registration.replica_writer": KAFKA | ANY_CORE,
     # The audit: replay, gate, ledger; files read back where it may. Replicas are folded into a database of a moment, as
     # catalogues are; what the disks show stands beside them there.
-    "streams.auditing": {"rocksdict", "streams.storage", "streams.views"} | KAFKA | ANY_CORE,
+    # Seals are signed and verified.
+    "streams.auditing": {"rocksdict", "streams.keys", "streams.storage", "streams.views"} | KAFKA | ANY_CORE,
     "streams.auditing.coverage": {"streams.auditing.origins"} | KAFKA | ANY_CORE,
     "streams.auditing.origins": {"streams.wire"} | ANY_CORE,
     "streams.auditing.replicas": {"rocksdict", "streams.views"} | KAFKA | ANY_CORE,

@@ -1,8 +1,10 @@
 """The audit: every journal of every site through the gate into the ledger, and, if asked, a look at the disks.
 
-Nothing is judged here (core/ledger does that) and nothing is ever written. Ends are noted first, the copies' before the
-originals', so that whatever a copy holds was read at its origin too. A copy that is bit for bit a record already heard
-is not decoded again. Gaps and contradictions are looked up in a second reading of the few partitions they stand in.
+Nothing is judged here (core/ledger does that) and nothing is ever written. Ends are noted first, those of seals before
+the copies' and these before the originals', so that what is sealed was read, and whatever a copy holds was read at its
+origin too. Seals are also read first, since trees keep roots of sizes that they were told of only. A copy that is bit
+for bit a record already heard is not decoded again. Gaps and contradictions are looked up in a second reading of the
+few partitions they stand in.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from streams.auditing.coverage import Journals, find_journals, kept_otherwise, r
 from streams.auditing.disks import disks_reachable
 from streams.auditing.entering import enter
 from streams.auditing.origins import origin_of
+from streams.auditing.pinned_keys import seals_of
 from streams.auditing.storage import StorageTally, check_storage
 from streams.core import records as m
 from streams.core.ledger import Ledger
@@ -27,6 +30,7 @@ from streams.core.ledger.findings import FindingList, Invariant, Judgement, LogP
 from streams.core.ledger.stale import Staleness
 from streams.core.names import Site
 from streams.core.sampling import Sample
+from streams.core.topics import SEALS, split
 from streams.errors import Transfer2goError, WireError
 from streams.kafka.reader import LogReader, Record, committed_offsets
 from streams.kafka.replay import replay
@@ -136,6 +140,14 @@ def worker_group(settings: Settings, site: Site) -> str:
     return f"transfer2go-{site}-v{settings.registry.generation}"
 
 
+def _seals(topics: Iterable[str]) -> list[str]:
+    return [topic for topic in topics if split(topic)[1] == SEALS]
+
+
+def _but_seals(topics: Iterable[str]) -> list[str]:
+    return [topic for topic in topics if split(topic)[1] != SEALS]
+
+
 class _Reading:
     """One pass over all journals, and a narrow second one."""
 
@@ -154,6 +166,7 @@ class _Reading:
             read=self.readable,
             auditors=[entry.name for entry in settings.registry.sites if entry.auditor],
             release=RELEASE,
+            seals=seals_of(settings),
         )
 
     @property
@@ -180,7 +193,7 @@ class _Reading:
                 self.ledger.lose(journals.site)
 
     def note_ends(self) -> None:
-        """How far workers got, then the ends of the copies, then those of the originals.
+        """How far workers got, then the ends of the seals, of the copies, of the originals.
 
         What is written between the two looks is in flight: whatever takes time is done before the first.
         """
@@ -199,8 +212,9 @@ class _Reading:
 
             self._each(self._note_committed)
             self._each(connect)
-            self._each(lambda found: ends(found, found.copies))
-            self._each(lambda found: ends(found, found.own))
+            self._each(lambda found: ends(found, _seals(found.present)))
+            self._each(lambda found: ends(found, _but_seals(found.copies)))
+            self._each(lambda found: ends(found, _but_seals(found.own)))
 
     def _note_committed(self, found: Journals) -> None:
         site = found.site
@@ -220,8 +234,10 @@ class _Reading:
             self.ledger.lose(site, topic)
 
     def read(self) -> None:
-        self._each(lambda found: self._replay(found, found.own))
-        self._each(lambda found: self._replay(found, found.copies))
+        self._each(lambda found: self._replay(found, _seals(found.own)))
+        self._each(lambda found: self._replay(found, _seals(found.copies)))
+        self._each(lambda found: self._replay(found, _but_seals(found.own)))
+        self._each(lambda found: self._replay(found, _but_seals(found.copies)))
         self.ledger.lose_renewed(self.findings)
 
     def _replay(self, found: Journals, topics: list[str]) -> None:

@@ -30,6 +30,7 @@ PROMISES: Mapping[Invariant, str] = {
     Invariant.NOT_SILENT: "no record ends silently",
     Invariant.NO_GAP: "no unseen gap",
     Invariant.CLOCK: "no record is dated after the audit",
+    Invariant.SEAL: "journals are as they were sealed",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 from uuid import UUID
 
 from streams import wire
@@ -12,12 +13,14 @@ from streams.core import records as m
 from streams.core import topics
 from streams.core.ledger import Ledger
 from streams.core.ledger.findings import FindingList, Judgement, LogPosition
+from streams.core.ledger.seals import PinnedKey, Seals
 from streams.core.ledger.trees import leaf_of
 from streams.core.manifest import digest
 from streams.core.names import Adler32, Block, Dataset, Destination, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.selectors import Kind, Selector
 from streams.errors import WireError
+from streams.keys.ed25519 import is_signed
 from streams.wire.release import release_of
 
 A, B, C = Site("T1_A"), Site("T2_B"), Site("T2_C")
@@ -158,7 +161,7 @@ class World:
         return sorted(self.logs)
 
     def facts(self) -> Iterator[tuple[LogPosition, Rec]]:
-        for (site, topic, partition), log in sorted(self.logs.items()):
+        for (site, topic, partition), log in sorted(self.logs.items(), key=seals_first):
             for offset, rec in log:
                 yield LogPosition(site, topic, partition, offset), rec
 
@@ -167,8 +170,12 @@ class World:
         facts: Iterable[tuple[LogPosition, Rec]] | None = None,
         read: Iterable[Site] | None = None,
         release: int = 1,
+        keys: Mapping[Site, PinnedKey] | None = None,
     ) -> Ledger:
-        made = Ledger(self.sites, partitions=PARTITIONS, read=read, auditors=self.auditors, release=release)
+        seals = Seals(keys, is_signed)
+        made = Ledger(
+            self.sites, partitions=PARTITIONS, read=read, auditors=self.auditors, release=release, seals=seals
+        )
         readable = set(self.sites if read is None else read)
         for place, rec in self.facts() if facts is None else facts:
             if place.site in readable:
@@ -183,15 +190,22 @@ class World:
         now_ms: int = LATER_MS,
         committed: dict[tuple[Site, str, int], int] | None = None,
         release: int = 1,
+        keys: Mapping[Site, PinnedKey] | None = None,
     ) -> Judgement:
         """Read, look up, judge: as the audit does, over lists."""
-        made = self.ledger(facts, read, release)
+        made = self.ledger(facts, read, release, keys)
         for key in made.wanted():
             for offset, rec in self.logs[key]:
                 locate(made, LogPosition(*key, offset), rec)
         findings = FindingList(now_ms)
         made.lose_renewed(findings)
         return made.judge(now_ms, committed=committed, findings=findings)
+
+
+def seals_first(one: tuple[tuple[Site, str, int], Any]) -> tuple[int, tuple[Site, str, int]]:
+    """An order of journals: seals as the audit reads them, originals before copies, then all else."""
+    writer, base = topics.split(one[0][1])
+    return 2 if base != topics.SEALS else writer is not None, one[0]
 
 
 decode_once = lru_cache(maxsize=4096)(wire.decode)
@@ -230,11 +244,16 @@ def hear(ledger: Ledger, place: LogPosition, rec: Rec) -> None:
 
 
 def judged(
-    sites: Iterable[Site], logs: Mapping[tuple[Site, str, int], Sequence[Rec]], partitions: int, now_ms: int = 10**15
+    sites: Iterable[Site],
+    logs: Mapping[tuple[Site, str, int], Sequence[Rec]],
+    partitions: int,
+    now_ms: int = 10**15,
+    read: Iterable[Site] | None = None,
 ) -> Judgement:
     """The judgement over journals that stand whole; by default long after they were written."""
-    ledger, findings = Ledger(sites, partitions=partitions), FindingList(now_ms)
-    for key, log in sorted(logs.items()):
+    ledger, findings = Ledger(sites, partitions=partitions, read=read), FindingList(now_ms)
+    logs = logs if read is None else {key: log for key, log in logs.items() if key[0] in set(read)}
+    for key, log in sorted(logs.items(), key=seals_first):
         for offset, rec in enumerate(log):
             hear(ledger, LogPosition(*key, offset), rec)
     ledger.lose_renewed(findings)

@@ -171,6 +171,10 @@ def test_a_site_that_cannot_be_read_is_told_and_the_others_are_judged(
     assert (report.sites, report.exit_code) == ((A,), EXIT_INCOMPLETE)
 
 
+def _split(place: LogPartition) -> tuple[str | None, str]:
+    return topics.split(place[0])
+
+
 def test_nothing_stands_between_the_two_looks_at_the_ends(stage: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written between the copies' ends and the originals' is told as in flight."""
     at = stage(A, B)
@@ -189,14 +193,15 @@ def test_nothing_stands_between_the_two_looks_at_the_ends(stage: Build, monkeypa
 
         def end_offsets(self, places: Iterable[LogPartition]) -> dict[LogPartition, int]:
             places = list(places)
-            (kind,) = {"copies" if "." in topic else "own" for topic, _ in places}
-            done.append((kind, self.site))
+            kinds = {"seals" if base == topics.SEALS else "copies" if of else "own" for of, base in map(_split, places)}
+            done.append((kinds.pop(), self.site))
+            assert not kinds
             return super().end_offsets(places)
 
     monkeypatch.setattr(module, "LogReader", Noted)
     assert audit(at.settings, now_ms=LATER_MS).exit_code == EXIT_CLEAN
     ready = [(step, site) for site in (A, B) for step in ("connect", "begins")]
-    assert done == [*ready, ("copies", A), ("copies", B), ("own", A), ("own", B)]
+    assert done == [*ready, *((kind, site) for kind in ("seals", "copies", "own") for site in (A, B))]
 
 
 def test_brokers_that_tell_no_settings_leave_it_said(stage: Build, monkeypatch: pytest.MonkeyPatch) -> None:

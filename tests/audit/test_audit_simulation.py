@@ -25,6 +25,7 @@ from streams.core.ledger.findings import Invariant
 from streams.core.names import Lfn, Site
 from streams.core.ranges import Ranges
 from tests.audit.history import Rec, judged
+from tests.audit.sealing import sealed
 from tests.sim import test_simulation as simulation
 from tests.sim import world as sim
 from tests.sim.world import PARTITIONS
@@ -258,3 +259,140 @@ def test_a_lie_that_is_told_alike_everywhere_is_found_with_its_record(
         named = [f for f in found if f.invariant is invariant and place in [tuple(record) for record in f.records]]
         assert named, f"seed {seed}: {place} is not in {[(f.words, f.records) for f in found]}"
     assert tried >= 5
+
+
+# what only seals tell
+
+
+def seals_say(
+    chance: random.Random, sites: tuple[str, ...], logs: Logs, change: Callable[[Logs], None]
+) -> tuple[Site, ...]:
+    """Seals of all sites, and the same journals changed behind their backs; the sites."""
+    names = tuple(Site(name) for name in sites)
+    sealed(names, logs, PARTITIONS, chance)  # type: ignore[arg-type]
+    change(logs)
+    return names
+
+
+def _of_a_journal(logs: Logs, chance: random.Random, base: str | None = None) -> tuple[tuple[str, str, int], int, Rec]:
+    """A record of a site's own journal: of this topic, or any that is sealed."""
+    own = [
+        (key, n, rec)
+        for key, log in sorted(logs.items())
+        if "." not in key[1] and not topics.is_chunks(key[1]) and key[1] != topics.SEALS and base in (None, key[1])
+        for n, rec in enumerate(log)
+    ]
+    return chance.choice(own)
+
+
+def _gone(logs: Logs, gone: Callable[[Rec], bool]) -> None:
+    for key, log in logs.items():
+        logs[key] = [rec for rec in log if not gone(rec)]
+
+
+def _number(rec: Rec) -> tuple[str, int]:
+    return origin(rec).incarnation, origin(rec).seq
+
+
+def _same_journal(key: tuple[str, str, int], other: tuple[str, str, int]) -> bool:
+    """Whether `other` is the journal `key` or a copy of it."""
+    writer, base = topics.split(other[1])
+    return (writer or other[0], base, other[2]) == key
+
+
+def rewrite_the_past(chance: random.Random, logs: Logs) -> tuple[str, str, int]:
+    """Another time of writing, in the journal and in every copy."""
+    key, _, rec = _of_a_journal(logs, chance)
+    for other, log in logs.items():
+        if _same_journal(key, other):
+            for n, one in enumerate(log):
+                if _number(one) == _number(rec):
+                    said = replace(origin(one), at_ms=origin(one).at_ms + 1)
+                    heads = tuple((h, wire.encode(said) if h == wire.ORIGIN else v) for h, v in one.headers)
+                    log[n] = replace(one, headers=heads)
+    return key
+
+
+def cut_a_tail(chance: random.Random, logs: Logs) -> tuple[str, str, int]:
+    """The last records of a journal, and all that its copies have of them."""
+    key, at, _ = _of_a_journal(logs, chance)
+    kept = {_number(rec) for rec in logs[key][:at]}
+    for other in [other for other in logs if _same_journal(key, other)]:
+        logs[other] = [rec for rec in logs[other] if _number(rec) in kept]
+    return key
+
+
+def lose_a_producer(chance: random.Random, logs: Logs) -> tuple[str, str, int]:
+    """Every record of an incarnation, everywhere; nobody announces one here, so its numbers are not missed."""
+    key, _, rec = _of_a_journal(logs, chance)
+    incarnation = origin(rec).incarnation
+    _gone(logs, lambda one: origin(one).incarnation == incarnation)
+    return key
+
+
+def lose_what_was_asked(chance: random.Random, logs: Logs) -> tuple[str, str, int]:
+    key, _, rec = _of_a_journal(logs, chance, topics.INTENTS)
+    _gone(logs, lambda one: one.value == rec.value)
+    return key
+
+
+def lose_a_registration(chance: random.Random, logs: Logs) -> tuple[str, str, int]:
+    key, _, rec = _of_a_journal(logs, chance, topics.REPLICAS)
+    _gone(logs, lambda one: one.value == rec.value)
+    return key
+
+
+@pytest.mark.parametrize(
+    "lie", [rewrite_the_past, cut_a_tail, lose_a_producer, lose_what_was_asked, lose_a_registration]
+)
+def test_a_past_that_was_sealed_cannot_be_changed(lie: Callable[[random.Random, Logs], tuple[str, str, int]]) -> None:
+    """Everywhere alike, so that no copy differs: the site's own seals and those of its peers tell."""
+    for seed in SEEDS:
+        names, logs = finished(seed)
+        chance, told = random.Random(seed), []
+        sites = seals_say(chance, names, logs, lambda logs, chance=chance, told=told: told.append(lie(chance, logs)))
+        ((site, topic, partition),) = told
+        found = [f for f in judged(sites, logs, PARTITIONS).broken if f.invariant is Invariant.SEAL]
+        named = [f for f in found if f"{site} {topic}[{partition}]" in f.words]
+        assert named, f"seed {seed}: {told} is not in {[f.words for f in found]}"
+        assert all(any(place.topic.endswith(topics.SEALS) for place in f.records) for f in named)
+
+
+def test_two_histories_are_told_by_an_auditor_who_reads_one_cluster() -> None:
+    tried = 0
+    for seed in SEEDS:
+        names, logs = finished(seed)
+        chance = random.Random(seed)
+        shared = [
+            (key, n, rec)
+            for key, log in sorted(logs.items())
+            if "." in key[1] and topics.split(key[1])[1] in topics.TO_EVERY_PEER
+            for n, rec in enumerate(log)
+        ]
+        if len(names) < 3 or not shared:
+            continue
+        tried += 1
+        key, _, rec = chance.choice(shared)
+        other = next(Site(name) for name in sorted(names) if name not in (key[0], topics.split(key[1])[0]))
+        for n, one in enumerate(logs[key]):
+            if _number(one) == _number(rec):
+                logs[key][n] = replace(one, headers=(*one.headers, ("seen", b"")))
+        sites = seals_say(chance, names, logs, lambda _: None)
+        found = [f for f in judged(sites, logs, PARTITIONS, read=[other]).broken if f.invariant is Invariant.SEAL]
+        writer, base = topics.split(key[1])
+        words = f"{writer} showed {other} and {key[0]} two histories"
+        assert any(words in f.words and f"{base}[{key[2]}]" in f.words for f in found), [f.words for f in found]
+    assert tried >= 5
+
+
+def test_sealed_and_not_changed_it_is_clean() -> None:
+    """By whoever reads all, and by who reads one cluster."""
+    for seed in SEEDS:
+        names, logs = finished(seed)
+        sites = seals_say(random.Random(seed), names, logs, lambda _: None)
+        whole = judged(sites, logs, PARTITIONS)
+        assert [f.words for f in whole.broken] == []
+        assert whole.checked[Invariant.SEAL] > 0
+        for site in sites:
+            alone = judged(sites, logs, PARTITIONS, read=[site])
+            assert [f.words for f in alone.broken if f.invariant is Invariant.SEAL] == []

@@ -25,6 +25,7 @@ from streams.core.ranges import EMPTY, Ranges
 from streams.core.selectors import Kind, Selector
 from streams.worker import rows
 from tests.audit.history import Rec, decode_once, judged
+from tests.audit.sealing import sealed
 
 SEEDS = [int(os.environ["T2G_SIM_SEED"])] if "T2G_SIM_SEED" in os.environ else None
 COUNT = int(os.environ.get("T2G_SIM_SEEDS", "1000"))
@@ -269,8 +270,9 @@ def replayed(world: sim.World, name: Site, chance: random.Random) -> dict[str, d
 
 
 def audited(world: sim.World) -> None:
-    """The audit's ledger finds nothing in what a healed federation wrote, and every record has an end."""
+    """The audit's ledger finds nothing in what a healed federation wrote and sealed, and every record has an end."""
     logs = {key: [Rec(r.key, r.value, r.headers, 0) for r in log] for key, log in world.logs.items()}
+    sealed(world.names, logs, sim.PARTITIONS, random.Random(world.seed))
     judgement = judged(world.names, logs, sim.PARTITIONS)
     assert [f.words for f in judgement.broken] == [], "the audit cries wolf"
     assert judgement.unseen == ()

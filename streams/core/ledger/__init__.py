@@ -4,10 +4,13 @@
     wanted / locate        a second, narrow reading that finds the records which prove a gap
     judge                  Judgement: findings, what waits, what cannot be checked from here
 
+What is sealed is heard first, since a tree keeps no root of a size that it has passed.
+
 Parts: findings (values) · coverage (what was read) · spans · numbering (numbers and contents) · copies (I7) · trees,
-orders, cuts (I7: a copy's order; the digest) · journals, dead_letters, odd_records (I6) · claims, traces, digests
-(rows) · transfers, intents, decisions (I1, I2, I4) · links, landed (I2: bytes) · files, origins (replicas) · clocks ·
-stale (what is open without news). Memory: 5 bytes a record, about 9 KB an intent, 24 bytes an item, 28 a replica. The
+orders, cuts (I7: a copy's order; the digest) · seals, sealed_sizes (what was sealed) · journals, dead_letters,
+odd_records (I6) · claims, traces, digests (rows) · transfers, intents, decisions (I1, I2, I4) · links, landed (I2:
+bytes) · files, origins (replicas) · clocks · stale (what is open without news). Memory: 5 bytes a record, about 9 KB
+an intent, 24 bytes an item, 28 a replica, 50 a seal and as many for each journal in it. The
 gate has checked each record before: whose word it is, and that it does not contradict itself.
 """
 
@@ -30,13 +33,14 @@ from streams.core.ledger.intents import IntentJudge
 from streams.core.ledger.journals import GRACE_MS, Journal, PartitionId, Reached, RefusedRecord
 from streams.core.ledger.journals import judge as judge_journal
 from streams.core.ledger.links import LinkJudge, Lives
-from streams.core.ledger.numbering import LastAnnounced, Stream, StreamId
+from streams.core.ledger.numbering import ClockReading, LastAnnounced, Stream, StreamId
 from streams.core.ledger.odd_records import OddRecords
 from streams.core.ledger.orders import OrderJudge
 from streams.core.ledger.origins import OriginJudge
+from streams.core.ledger.seals import Seals
 from streams.core.ledger.stale import Staleness
 from streams.core.names import ManifestId, Site
-from streams.core.topics import split
+from streams.core.topics import SEALS, is_chunks, split
 
 _OF_FILES = (m.FilesHeld, m.FilesLost)
 _BY_PLANES = frozenset((m.ChunksServed, m.PartOpened, m.PartLost, m.ManifestWritten))
@@ -54,7 +58,9 @@ class Ledger:
         read: Iterable[Site] | None = None,
         auditors: Iterable[Site] = (),
         release: int = 1,
+        seals: Seals | None = None,
     ) -> None:
+        """`seals`: knows the keys that sites have pinned."""
         self._sites = frozenset(sites)
         self._coverage = Coverage(self._sites if read is None else read)
         self._copies = CopyJudge(self._sites, auditors, self._coverage)
@@ -66,6 +72,7 @@ class Ledger:
         self._dead_letters = DeadLetters(release)
         self._release = release
         self._odd_records = OddRecords(partitions)
+        self._seals = Seals() if seals is None else seals
         self._orders = OrderJudge(self._streams, self._coverage.has)
         self._replicas = ReplicaJudge()
         self._releases: dict[tuple[Site, str], int] = {}
@@ -96,7 +103,7 @@ class Ledger:
         logged_ms = origin.at_ms if logged_ms is None else logged_ms
         stream = self._stream(journal, origin)
         is_new = stream.note(origin.seq, hash(leaf))
-        is_first = self._stand(journal, stream, origin.seq, leaf)
+        is_first = self._stand(journal, stream, origin.seq, leaf, place.offset)
         if is_new or journal.is_original:
             stream.date(place, origin.at_ms, logged_ms)
             self._claims.fold(place, origin, message, content, logged_ms, journal.is_original)
@@ -108,6 +115,8 @@ class Ledger:
             elif isinstance(message, m.SiteAnnounced):
                 self._announced(place, origin, message, logged_ms)
                 self._releases[message.site, message.incarnation] = self._release if release is None else release
+            elif isinstance(message, m.JournalsSealed):
+                self._seals.hear(place, message, logged_ms)
         if journal.is_original:
             journal.date(place, logged_ms)
             how = journal.judge_class(message, content)
@@ -126,7 +135,7 @@ class Ledger:
         if not stream.knows(origin.seq, hash(leaf)):
             return False
         if self._next(place) is not None:
-            self._stand(journal, stream, origin.seq, leaf)
+            self._stand(journal, stream, origin.seq, leaf, place.offset)
         return True
 
     def lose(self, site: Site, topic: str | None = None) -> None:
@@ -184,7 +193,7 @@ class Ledger:
             journal.stand(stream, origin.seq)
             stream.note(origin.seq, hash(leaf))
             if stream.refused[place.site].add(origin.seq) and origin.seq not in stream.copies[place.site]:
-                journal.tree.append(leaf)
+                journal.grow(leaf, place.offset)
 
     def wanted(self) -> Mapping[PartitionId, set[Number]]:
         """Partitions to read once more, and the numbers to `locate` there; empty when nothing is amiss."""
@@ -257,6 +266,7 @@ class Ledger:
         judge_clocks(self._streams.values(), self._journals.values(), findings)
         self._odd_records.judge(self._coverage.read, findings)
         self._judge_streams(now_ms, findings)
+        self._seals.judge(self._sites, self._coverage.has, self._latest(), now_ms - GRACE_MS, findings)
         return findings.close(partitions, counts)
 
     def _came_otherwise(self, seals: dict[Site, Counter[int]], site: Site, name: int, manifest: ManifestId) -> bool:
@@ -300,16 +310,25 @@ class Ledger:
         if message.closing:
             self._closed.add((message.site, message.incarnation))
 
+    def _latest(self) -> dict[Site, ClockReading]:
+        """When the log of each site took the last record of its own journals, but for its seals."""
+        found: dict[Site, ClockReading] = {}
+        for _, journal in sorted(self._journals.items()):
+            dated = journal.dated if journal.is_original and journal.base != SEALS else None
+            if dated is not None and (journal.site not in found or dated.at_ms > found[journal.site].at_ms):
+                found[journal.site] = dated
+        return found
+
     def _last(self) -> dict[PartitionId, Number]:
         """The last record of every mirrored partition."""
         return {key: last for key, journal in self._journals.items() if (last := journal.last) is not None}
 
-    def _stand(self, journal: Journal, stream: Stream, seq: int, leaf: bytes) -> bool:
+    def _stand(self, journal: Journal, stream: Stream, seq: int, leaf: bytes, offset: int) -> bool:
         """Enter that the number stands in this partition; whether it did not before."""
         journal.stand(stream, seq)
         if stream.copies[journal.site].add(seq):
             if stream.id.site == journal.writer and not (stream.refused and seq in stream.refused[journal.site]):
-                journal.tree.append(leaf)
+                journal.grow(leaf, offset)
             return True
         journal.repeats += 1
         return False
@@ -320,6 +339,8 @@ class Ledger:
         if found is None:
             writer, base = split(place.topic)
             found = self._journals[key] = Journal(place.site, place.topic, place.partition, writer or place.site, base)
+            if base != SEALS and not is_chunks(base):
+                found.walk = self._seals.walk(place.site, JournalId(found.writer, base, place.partition), found.tree)
         return found
 
     def _next(self, place: LogPosition) -> Journal | None:

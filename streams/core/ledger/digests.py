@@ -1,6 +1,6 @@
-"""The digest of a manifest, computed by the ledger itself: a fault in the machine's own would else be judged right.
+"""Digests of manifests and seals, computed by the ledger itself: a machine's own fault would else be judged right.
 
-Held to the machine's by a test of the ledger, over every field that either takes in.
+Held to the machines' by tests of the ledger, over every field that either takes in.
 """
 
 from __future__ import annotations
@@ -46,3 +46,24 @@ def _why(reason: m.Reason | None) -> str:
     if reason is None:
         return ""
     return "/".join((reason.scope.value, reason.failure_class.value, reason.phase, reason.text))
+
+
+def certified(certificate: m.Certificate) -> bytes:
+    """What a root key signed of a working key."""
+    text = f"transfer2go certificate 1\n{certificate.site}\n{certificate.kid}\n{certificate.public_key.hex()}\n"
+    return f"{text}{certificate.kind}\n{certificate.not_before_ms}\n{certificate.not_after_ms}".encode()
+
+
+def sealed(seal: m.JournalsSealed) -> bytes:
+    """What a sealer signed: all of a seal but its signature."""
+    text = f"transfer2go seal 1\n{seal.site}\n{seal.no}\n{seal.prev_sha256}\n{seal.sealed_ms}"
+    for one in seal.journals:
+        text += f"\n{one.site}\t{one.topic}\t{one.partition}\t{one.size}\t{one.root.hex()}"
+    if seal.certificate is None:
+        return text.encode()
+    return b"\n".join((text.encode(), certified(seal.certificate), seal.certificate.signature.hex().encode()))
+
+
+def seal_sha256(seal: m.JournalsSealed) -> bytes:
+    """What the next seal of the chain names (32 bytes): over what was signed and the signature."""
+    return hashlib.sha256(b"%b\n%b" % (sealed(seal), seal.signature.hex().encode())).digest()

@@ -44,6 +44,8 @@ class Invariant(StrEnum):
     NO_GAP = "I7"
     CLOCK = "clock"
     """No record is dated after the audit: every other check that asks how old something is leans on it."""
+    SEAL = "seal"
+    """Journals and copies are as they were sealed, and each site's seals are one chain."""
 
 
 class Severity(StrEnum):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from streams.core import records as m
 from streams.core.ledger.findings import FindingList, Invariant, LogPosition, PartitionCount
 from streams.core.ledger.numbering import Class, ClockReading, Stream, StreamId
+from streams.core.ledger.sealed_sizes import SealWalk
 from streams.core.ledger.spans import SpanSet
 from streams.core.ledger.trees import JournalTree
 from streams.core.names import Site
@@ -46,6 +47,8 @@ class Journal:
     repeats: int = 0
     tree: JournalTree = field(default_factory=JournalTree)
     """Of its records in the order in which each number first stands here."""
+    walk: SealWalk | None = None
+    """Past the sizes that were sealed of it."""
     refused: SpanSet = field(default_factory=SpanSet)
     samples: dict[int, RefusedRecord] = field(default_factory=dict)
     first_stream: Stream | None = None
@@ -71,6 +74,12 @@ class Journal:
         if self.first_stream is None:
             self.first_stream, self.first_seq = stream, seq
         self.last_stream, self.last_seq = stream, seq
+
+    def grow(self, leaf: bytes, offset: int) -> None:
+        """A number stands here for the first time."""
+        self.tree.append(leaf)
+        if self.walk is not None and self.tree.size >= self.walk.next:
+            self.walk.reach(offset)
 
     def date(self, place: LogPosition, logged_ms: int) -> None:
         if self.dated is None or logged_ms > self.dated.at_ms:

@@ -5,17 +5,18 @@ The ledger judges seals by code of its own; both share what a tree and its root 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 
 from streams.core import records as m
-from streams.core.ledger.cuts import JournalId, JournalRoot
+from streams.core.ledger.cuts import JournalId
+from streams.core.ledger.trees import JournalTree
 from streams.core.names import Site
 from streams.core.topics import SEALS
 
 OWN_MS = 60_000
 """A site's own journals are sealed so often, where they changed."""
-COPIES_MS = 600_000
+COPIES_MS = 10 * OWN_MS
 """Its copies of its peers' journals."""
 
 
@@ -42,10 +43,13 @@ def digest_of(seal: m.JournalsSealed) -> str:
 
 
 class SealChain:
-    """A site's seals, one behind the other: what was sealed of each journal, and what is due."""
+    """A site's seals, one behind the other: what was sealed of each journal, and what is due.
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
+    `own_every_ms`: of its own journals; of its copies ten times that.
+    """
+
+    def __init__(self, site: Site, *, own_every_ms: int = OWN_MS) -> None:
+        self._site, self._own_every_ms = site, own_every_ms
         self._no, self._prev_sha256 = 0, ""
         self._sealed: dict[JournalId, int] = {}
         self._own_ms: int | None = None
@@ -63,24 +67,24 @@ class SealChain:
         for one in seal.journals:
             self._sealed[JournalId(one.site, one.topic, one.partition)] = one.size
 
-    def due(self, now_ms: int, journals: Iterable[JournalRoot]) -> list[m.SealedJournal]:
+    def due(self, now_ms: int, trees: Mapping[JournalId, JournalTree]) -> list[m.SealedJournal]:
         """What to seal now, ascending: own journals and copies that have grown, when it is time for them.
 
-        `journals`: those of the site's cluster. Each is due once: what is returned counts as sealed at `now_ms`. A
-        clock that went back is followed.
+        `trees`: of all journals of the site's cluster. Asked again before it is time, it gives nothing. A clock that
+        went back is followed.
         """
-        own = _is_due(self._own_ms, now_ms, OWN_MS)
-        copies = _is_due(self._copies_ms, now_ms, COPIES_MS)
+        own = _is_due(self._own_ms, now_ms, self._own_every_ms)
+        copies = _is_due(self._copies_ms, now_ms, self._own_every_ms * (COPIES_MS // OWN_MS))
         self._own_ms = now_ms if own else self._own_ms
         self._copies_ms = now_ms if copies else self._copies_ms
         if not own and not copies:
             return []
         return [
-            m.SealedJournal(*journal, size, bytes.fromhex(root))
-            for journal, size, root in sorted(journals)
+            m.SealedJournal(*journal, tree.size, tree.root)
+            for journal, tree in sorted(trees.items(), key=lambda one: one[0])
             if (own if journal.site == self._site else copies)
             and journal.topic != SEALS
-            and size > self._sealed.get(journal, 0)
+            and tree.size > self._sealed.get(journal, 0)
         ]
 
     def next(

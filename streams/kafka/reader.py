@@ -68,7 +68,8 @@ class LogReader(Closing):
     """One consumer of one site's cluster; used by one thread.
 
     Records of open and aborted transactions are seen: ours use none, and who repeats a record is known by its number.
-    `large_records`: payload topics; records are handed over one by one and little is prefetched.
+    `large_records`: payload topics; records are handed over one by one and little is prefetched. `fetch_wait_ms`: so
+    long a broker waits for news before it answers that there is none.
     """
 
     def __init__(
@@ -78,10 +79,13 @@ class LogReader(Closing):
         *,
         large_records: bool = False,
         away_s: float = 10.0,
+        fetch_wait_ms: int | None = None,
     ) -> None:
         self.where = client.cluster(settings, site)
         self._away_s, self._large = away_s, large_records
         config = client.consumer_config(settings, site, large_records=large_records)
+        if fetch_wait_ms is not None:
+            config["fetch.wait.max.ms"] = fetch_wait_ms
         self._complaints: client.Complaints = config["error_cb"]
         self._consumer = client.make_consumer(config)
 

@@ -32,9 +32,10 @@ class SteadyReader(Closing):
         *,
         large_records: bool = False,
         away_s: float = 10.0,
+        fetch_wait_ms: int | None = None,
     ) -> None:
         self._settings, self._site = settings, site
-        self._large, self._away_s = large_records, away_s
+        self._large, self._away_s, self._fetch_wait_ms = large_records, away_s, fetch_wait_ms
         self._next = dict(starts or {})
         self._reader: LogReader | None = None
         self._gone_s: float | None = None
@@ -90,7 +91,13 @@ class SteadyReader(Closing):
 
     def _open(self) -> LogReader:
         if self._reader is None:
-            self._reader = LogReader(self._settings, self._site, large_records=self._large, away_s=self._away_s)
+            self._reader = LogReader(
+                self._settings,
+                self._site,
+                large_records=self._large,
+                away_s=self._away_s,
+                fetch_wait_ms=self._fetch_wait_ms,
+            )
             self._reader.assign(self._next)
         return self._reader
 

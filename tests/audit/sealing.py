@@ -12,7 +12,7 @@ from streams import wire
 from streams.auditing.origins import origin_of
 from streams.core import records as m
 from streams.core import topics
-from streams.core.ledger.cuts import JournalRoots
+from streams.core.ledger.cuts import ClusterTrees
 from streams.core.ledger.findings import LogPosition
 from streams.core.ledger.trees import leaf_of
 from streams.core.names import Site
@@ -26,16 +26,16 @@ class Sealer:
 
     def __init__(self, site: Site, key: WorkingKey | None = None) -> None:
         self.site, self.key = site, key
-        self.roots, self.chain = JournalRoots(), SealChain(site)
+        self.cluster, self.chain = ClusterTrees(site), SealChain(site)
 
     def hear(self, topic: str, partition: int, rec: Rec) -> None:
         if not topics.is_chunks(topics.split(topic)[1]):
             leaf = leaf_of(rec.key, rec.value, rec.headers)
-            self.roots.hear(self.site, topic, partition, origin_of(rec.headers), leaf)
+            self.cluster.hear(topic, partition, 0, origin_of(rec.headers), leaf)
 
     def seal(self, now_ms: int) -> Iterator[m.JournalsSealed]:
         """What is due by then; it counts as published."""
-        due = self.chain.due(now_ms, self.roots.roots())
+        due = self.chain.due(now_ms, self.cluster.trees)
         for at in range(0, len(due), 1000):
             body = self.chain.next(now_ms, due[at : at + 1000], self.key and self.key.certificate)
             seal = replace(body, signature=self.key.sign(signed_bytes(body))) if self.key else body

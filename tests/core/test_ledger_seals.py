@@ -13,7 +13,7 @@ import pytest
 from streams.core import records as m
 from streams.core import topics
 from streams.core.ledger import digests
-from streams.core.ledger.cuts import JournalId, JournalRoot
+from streams.core.ledger.cuts import JournalId
 from streams.core.ledger.findings import Finding, Invariant, Judgement, LogPosition, Severity
 from streams.core.ledger.seals import PinnedKey, Seals
 from streams.core.ledger.trees import JournalTree, leaf_of
@@ -444,8 +444,11 @@ def test_what_is_due_when() -> None:
     chain, own, copy = SealChain(A), JournalId(A, "manifests", 0), JournalId(B, "manifests", 0)
 
     def due(now_ms: int, size: int) -> list[tuple[Site, int]]:
-        journals = [JournalRoot(one, size, "00" * 32) for one in (copy, own, JournalId(A, topics.SEALS, 1))]
-        found = chain.due(now_ms, journals)
+        trees = {one: JournalTree() for one in (copy, own, JournalId(A, topics.SEALS, 1))}
+        for tree in trees.values():
+            for _ in range(size):
+                tree.append(bytes(32))
+        found = chain.due(now_ms, trees)
         if found:
             chain.take(chain.next(now_ms, found, None))
         return [(one.site, one.size) for one in found]
@@ -470,5 +473,5 @@ def test_a_chain_goes_on_behind_what_is_in_the_log() -> None:
         assert isinstance(seal, m.JournalsSealed)
         again.take(seal)
     assert again.next_no == sealed.sealers[A].chain.next_no == 3
-    assert again.due(0, sealed.sealers[A].roots.roots()) == []
+    assert again.due(0, sealed.sealers[A].cluster.trees) == []
     assert again.next(0, (), None) == sealed.sealers[A].chain.next(0, (), None)

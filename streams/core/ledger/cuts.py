@@ -8,11 +8,12 @@ are left out. The digest is over the journals that every site holds: whoever rea
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from typing import NamedTuple
 
 from streams.core import records as m
+from streams.core.ledger.sealed_sizes import SealWalk
 from streams.core.ledger.spans import SpanSet
 from streams.core.ledger.trees import JournalTree
 from streams.core.names import Site
@@ -47,35 +48,75 @@ def digest_of(journals: Iterable[JournalRoot]) -> str:
     return summed.hexdigest()
 
 
+class _Grown:
+    """A journal as it stands at a site."""
+
+    __slots__ = ("journal", "seen", "tree", "walk")
+
+    def __init__(self, journal: JournalId, tree: JournalTree, walk: SealWalk | None) -> None:
+        self.journal, self.tree, self.walk = journal, tree, walk
+        self.seen: defaultdict[str, SpanSet] = defaultdict(SpanSet)
+
+
+class ClusterTrees:
+    """Trees of one site's cluster: of its own journals, and of its copies of its peers'.
+
+    `marks`: sizes at which roots of a journal are kept. `walk`: who is told of what a tree has come to.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        *,
+        marks: Callable[[JournalId], Iterable[int]] = lambda _: (),
+        walk: Callable[[Site, JournalId, JournalTree], SealWalk] | None = None,
+    ) -> None:
+        self.site = site
+        self.trees: dict[JournalId, JournalTree] = {}
+        self._marks, self._walk = marks, walk
+        self._by_place: dict[tuple[str, int], _Grown] = {}
+
+    def hear(self, topic: str, partition: int, offset: int, origin: m.Origin | None, leaf: bytes) -> None:
+        """The next record of a partition; `topic` as it is named here. Each number of a writer counts once."""
+        grown = self._by_place.get((topic, partition))
+        if grown is None:
+            grown = self._by_place[topic, partition] = self._new(topic, partition)
+        if origin is None or origin.site != grown.journal.site or not grown.seen[origin.incarnation].add(origin.seq):
+            return
+        tree, walk = grown.tree, grown.walk
+        if tree.size == 0:
+            self.trees[grown.journal] = tree
+        tree.append(leaf)
+        if walk is not None and tree.size >= walk.next:
+            walk.reach(offset)
+
+    def _new(self, topic: str, partition: int) -> _Grown:
+        writer, base = split(topic)
+        journal = JournalId(writer or self.site, base, partition)
+        tree = JournalTree(self._marks(journal))
+        return _Grown(journal, tree, None if self._walk is None else self._walk(self.site, journal, tree))
+
+
 class JournalRoots:
     """Trees of the journals that are read, originals and copies. `at`: sizes at which roots are wanted."""
 
     def __init__(self, at: Mapping[JournalId, int] | None = None) -> None:
         self._at = at
-        self._trees: dict[tuple[Site, JournalId], JournalTree] = {}
-        self._seen: defaultdict[tuple[Site, JournalId], defaultdict[str, SpanSet]]
-        self._seen = defaultdict(lambda: defaultdict(SpanSet))
+        self._clusters: dict[Site, ClusterTrees] = {}
 
     def hear(self, site: Site, topic: str, partition: int, origin: m.Origin | None, leaf: bytes) -> None:
         """The next record of a partition at a site; `topic` as it is named there."""
-        writer, base = split(topic)
-        journal = JournalId(writer or site, base, partition)
-        if (
-            origin is None
-            or origin.site != journal.site
-            or not self._seen[site, journal][origin.incarnation].add(origin.seq)
-        ):
-            return
-        tree = self._trees.get((site, journal))
-        if tree is None:
-            marks = () if self._at is None else (self._at.get(journal, 0),)
-            tree = self._trees[site, journal] = JournalTree(marks)
-        tree.append(leaf)
+        if (cluster := self._clusters.get(site)) is None:
+            at = self._at
+            marks = (lambda _: ()) if at is None else (lambda journal: (at.get(journal, 0),))
+            cluster = self._clusters[site] = ClusterTrees(site, marks=marks)
+        cluster.hear(topic, partition, 0, origin, leaf)
 
     def roots(self) -> list[JournalRoot]:
         """Of each journal, by its original where that was read, else by its longest copy; at the wanted sizes."""
         best: dict[JournalId, tuple[Site, JournalTree]] = {}
-        for (site, journal), tree in sorted(self._trees.items(), key=lambda one: one[0]):
+        read = [(site, *one) for site, cluster in sorted(self._clusters.items()) for one in cluster.trees.items()]
+        for site, journal, tree in read:
             known = best.get(journal)
             if known is None or site == journal.site or (known[0] != journal.site and tree.size > known[1].size):
                 best[journal] = site, tree

@@ -124,20 +124,25 @@ class Seals:
         self._more_faults = 0
         self._certified: dict[m.Certificate, bool] = {}
 
-    def hear(self, place: LogPosition, seal: m.JournalsSealed, logged_ms: int) -> None:
-        """The next record of a partition of seals. `logged_ms`: when its log took it."""
+    def hear(self, place: LogPosition, seal: m.JournalsSealed, logged_ms: int) -> bool:
+        """The next record of a partition of seals. `logged_ms`: when its log took it.
+
+        Whether it is its site's word: not made by a wrong key, nor the second of its number.
+        """
         chain = self._chains.get(seal.site)
         digest = seal_sha256(seal)
         at = None if chain is None else chain.find(seal.no)
-        if digest in self._faults or (chain is not None and at is not None and chain.digest(at) == digest):
-            return
+        if digest in self._faults:
+            return False
+        if chain is not None and at is not None and chain.digest(at) == digest:
+            return True
         if (why := self._fault(seal, logged_ms)) is not None:
             self._blame(place, digest, f"{SealName(seal.site, seal.no)}: {why}")
-            return
+            return False
         if chain is not None and at is not None:
             if len(chain.twice) < FAULTS_MAX:
                 chain.twice.setdefault(seal.no, place)
-            return
+            return False
         if chain is None:
             chain = self._chains[seal.site] = _Chain()
         chain.add(seal.no, digest, bytes.fromhex(seal.prev_sha256), place)
@@ -145,10 +150,11 @@ class Seals:
         if seal.certificate is None:
             chain.unsigned += 1
             if seal.site in self._keys:
-                return  # anybody may have written it: it accuses nobody
+                return True  # anybody may have written it: it accuses nobody
         elif seal.site not in self._keys:
             chain.unpinned += 1
         self._enter(seal)
+        return True
 
     def _enter(self, seal: m.JournalsSealed) -> None:
         name = SealName(seal.site, seal.no)
@@ -204,9 +210,12 @@ class Seals:
         latest: Mapping[Site, ClockReading],
         young_ms: int,
         findings: FindingList,
+        *,
+        lengths: bool = True,
     ) -> None:
         """`sites`: of the federation. `has`: whether a journal or copy was read whole. `latest`: when the log of a site
-        took the last record of its own journals. `young_ms`: what was sealed since may not have come to a copy yet."""
+        took the last record of its own journals. `young_ms`: what was sealed since may not have come to a copy yet.
+        Without `lengths` nothing is said of what is shorter than sealed, as while reading goes on."""
         for site in sorted(sites | self._chains.keys()):
             self._judge_chain(site, latest.get(site), findings)
         for place, words in self._faults.values():
@@ -218,7 +227,7 @@ class Seals:
             findings.find(_SEAL, words, self._place(after), self._place(before))
         for journal, known in sorted(self._sealed.items()):
             if known.sizes:
-                _JournalJudge(self, journal, known, sites, has, young_ms, findings).judge()
+                _JournalJudge(self, journal, known, sites, has, young_ms, findings).judge(lengths)
 
     def _place(self, seal: SealName | None) -> LogPosition | None:
         return None if seal is None else self._chains[seal.site].place(seal.no)
@@ -269,7 +278,7 @@ class _JournalJudge:
     def _is_read(self, site: Site) -> bool:
         return self.has(site, self._topic_at(site))
 
-    def judge(self) -> None:
+    def judge(self, lengths: bool) -> None:
         walks = sorted((walk for walk in self.known.walks if self._is_read(walk.site)), key=lambda walk: walk.site)
         origin_read = self._is_read(self.journal.site)
         self.findings.check(_SEAL, len(self.known.sizes))
@@ -282,7 +291,8 @@ class _JournalJudge:
                 if self._is_theirs(walk.site, sealer, origin_read):
                     self._contradicts(walk.site, what)
         sizes = {walk.site: walk.tree.size for walk in walks}
-        self._lengths(sizes, origin_read)
+        if lengths:
+            self._lengths(sizes, origin_read)
         if not origin_read:
             self._rivals(max(sizes.values(), default=0))
 

@@ -20,6 +20,7 @@ from streams.core.records.chunks import (
     Segment,
 )
 from streams.core.records.intents import IntentAsked, IntentDecided, TransferIntent
+from streams.core.records.limits import SEALED_JOURNALS_MAX
 from streams.core.records.manifests import Item, ManifestWritten, item_fault
 from streams.core.records.registry import (
     Row,
@@ -77,6 +78,7 @@ Message = (
 )
 
 __all__ = [
+    "SEALED_JOURNALS_MAX",
     "SEALER",
     "Asked",
     "Certificate",

@@ -1,0 +1,207 @@
+"""`audit follow` over a cluster: seals that go on behind those in the log, and what is found while reading."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from streams.auditing.following import SealsMade, follow
+from streams.auditing.replaying import EXIT_BROKEN, EXIT_CLEAN, audit
+from streams.cli.audit import audit as command
+from streams.core import records as m
+from streams.core import topics
+from streams.core.ledger.findings import Finding, Invariant
+from streams.core.names import Site
+from streams.errors import NeverWorks, NotAllowed, NotFound, Temporary
+from streams.kafka.publish import Publisher
+from streams.kafka.replay import replay
+from streams.keys import files
+from streams.settings import Settings
+from tests.audit.conftest import Stage
+from tests.audit.history import A, B, Federation, Rec, healthy
+from tests.audit.sealing import SealedWorld
+
+Build = Callable[..., Stage]
+PASSPHRASE = "correct horse"
+YEAR_MS = 366 * 86_400_000
+
+
+class _Enough(Exception):
+    pass
+
+
+def sealing(settings: Settings, seals: int = 1, every_s: float = 1.0) -> list[Finding]:
+    """Follow until so many seals are made; what was found."""
+    found: list[Finding] = []
+
+    def made(told: SealsMade) -> None:
+        if told.seals >= seals:
+            raise _Enough
+
+    with pytest.raises(_Enough):
+        follow(settings, every_s=every_s, on_finding=found.append, made=made)
+    return found
+
+
+def pin(stage: Stage, tmp_path: Path, site: Site = A) -> files.WorkingKey:
+    """A root key of the site pinned, and a sealer's key where the site looks for it."""
+    root = files.make_root(tmp_path / "offline" / f"{site}.json", site, PASSPHRASE)
+    settings = stage.settings
+    entries = tuple(
+        replace(entry, root_key=root.public) if entry.name == site else entry for entry in settings.registry.sites
+    )
+    keys = tmp_path / site / "keys"
+    stage.settings = replace(settings, registry=replace(settings.registry, sites=entries), keys=keys)
+    return files.issue(root, keys, m.SEALER, 0, 2**45)
+
+
+def seals_in(settings: Settings, site: Site) -> list[tuple[Rec, m.JournalsSealed]]:
+    from streams import wire
+
+    found = []
+    for record in replay(settings, site, [topics.SEALS]):
+        seal = wire.decode(record.topic, record.key, record.value, record.headers, site).message
+        assert isinstance(seal, m.JournalsSealed)
+        headers = tuple(record.headers or ())
+        found.append((Rec(record.key, record.value, headers, record.timestamp_ms), seal))
+    return found
+
+
+def test_seals_go_on_behind_those_in_the_log(stage: Build, tmp_path: Path) -> None:
+    at, world = stage(A, B), healthy(A, B)
+    key = pin(at, tmp_path)
+    at.play(world)
+    assert sealing(at.settings) == []
+    ((_, first),) = seals_in(at.settings, A)
+    assert {one.site for one in first.journals} == {A, B}, "the first of a start has copies too"
+    assert first.certificate == key.certificate
+    with Publisher(at.settings, A, "w", "cli") as other:
+        other.announce()
+    assert sealing(at.settings) == []
+    _, (_, second) = seals_in(at.settings, A)
+    assert second.no == 1
+    assert {one.topic for one in second.journals} == {topics.ANNOUNCEMENTS}
+    report = audit(at.settings)
+    assert [f.words for f in report.judgement.broken if f.invariant is Invariant.SEAL] == []
+    assert report.judgement.checked[Invariant.SEAL] > 10
+
+
+def test_what_was_rewritten_is_told_at_the_next_start_and_by_the_audit(stage: Build, tmp_path: Path) -> None:
+    at, world = stage(A, B), healthy(A, B)
+    key = pin(at, tmp_path)
+    at.play(world)
+    sealing(at.settings)
+    ((rec, _),) = seals_in(at.settings, A)
+    other, changed = stage(A, B), healthy(A, B)
+    other.settings = replace(
+        other.settings,
+        keys=at.settings.keys,
+        registry=replace(
+            other.settings.registry,
+            sites=tuple(
+                replace(one, root_key=at.settings.entry(one.name).root_key) for one in other.settings.registry.sites
+            ),
+        ),
+    )
+    place = changed.where(A, topics.INTENTS)[0]
+    gone = changed.at(place)
+    changed.workers[A].announce()
+    for where in changed.partitions():
+        changed.logs[where] = [(o, r) for o, r in changed.logs[where] if r != gone]
+    for where in ((A, topics.SEALS), (B, f"{A}.{topics.SEALS}")):
+        changed.append(*where, topics.partition_of(A, 4), rec)
+    other.play(changed)
+    found = sealing(other.settings)
+    (told,) = found
+    assert told.words.startswith(f"{A} {topics.INTENTS}[{place.partition}] is shorter than sealed")
+    report = audit(other.settings)
+    assert report.exit_code == EXIT_BROKEN
+    assert any(f.words == told.words for f in report.judgement.broken)
+    assert key.certificate.site == A
+
+
+def test_one_process_seals_for_a_site(stage: Build, tmp_path: Path) -> None:
+    at, world = stage(A, B), healthy(A, B)
+    pin(at, tmp_path)
+    at.play(world)
+
+    def second(_: SealsMade) -> None:
+        with pytest.raises(Temporary, match="another `audit follow` of T1_A"):
+            follow(at.settings, on_finding=lambda _: None)
+        raise _Enough
+
+    with pytest.raises(_Enough):
+        follow(at.settings, every_s=1.0, on_finding=lambda _: None, made=second)
+    elsewhere = replace(at.settings, keys=tmp_path / "machine" / "keys")
+    files.issue(files.unlock_root(tmp_path / "offline" / f"{A}.json", PASSPHRASE), elsewhere.keys, m.SEALER, 0, 2**45)
+
+    def meanwhile(told: SealsMade) -> None:
+        if told.seals == 1:
+            with Publisher(at.settings, A, "w", "cli") as other:
+                other.announce()
+            sealing(elsewhere)
+
+    with pytest.raises(NeverWorks, match="another process seals for T1_A: it made seal 2"):
+        follow(at.settings, every_s=1.0, on_finding=lambda _: None, made=meanwhile)
+
+
+def test_no_key_may_sign(stage: Build, tmp_path: Path) -> None:
+    at = stage(A, B)
+    at.play(healthy(A, B))
+    key = pin(at, tmp_path)
+    key.path.unlink()
+    with pytest.raises(NotFound, match="no sealer key of T1_A"):
+        follow(at.settings, on_finding=lambda _: None)
+    root = files.unlock_root(tmp_path / "offline" / f"{A}.json", PASSPHRASE)
+    files.issue(root, at.settings.keys, m.SEALER, 0, YEAR_MS)
+    with pytest.raises(NotAllowed, match="its time is over"):
+        follow(at.settings, on_finding=lambda _: None)
+    assert seals_in(at.settings, A) == []
+
+
+def test_unsigned_where_nobody_pinned_a_key(stage: Build, tmp_path: Path) -> None:
+    at = stage(A, B)
+    at.settings = replace(at.settings, keys=tmp_path / "keys")
+    at.play(healthy(A, B))
+    said: list[str] = []
+    with pytest.raises(_Enough):
+        follow(at.settings, every_s=1.0, on_finding=lambda _: None, tell=said.append, made=_enough)
+    assert said[0] == f"sites.toml pins no root_key of {A}: its seals are unsigned"
+    ((_, seal),) = seals_in(at.settings, A)
+    assert (seal.certificate, seal.signature) == (None, b"")
+
+
+def _enough(_: SealsMade) -> None:
+    raise _Enough
+
+
+def test_the_audit_s_words(stage: Build) -> None:
+    """Places included; a wrong seal is not clean, and who reads one cluster finds two histories."""
+    at, world = stage(A, B), healthy(A, B)
+    sealed = SealedWorld(world)
+    sealed.seal()
+    at.play(world)
+    clean = CliRunner().invoke(command, ["--json"], obj=at.settings)
+    told = json.loads(clean.stdout)
+    assert told["invariants"]["seal"]["findings"] == 0
+    assert told["invariants"]["seal"]["checked"] > 20
+    assert clean.exit_code == EXIT_CLEAN
+    (_, seal) = sorted(seals_in(at.settings, A), key=lambda one: one[1].no)[-1]
+    _forge(at, replace(seal, no=seal.no + 1, prev_sha256="0" * 64))
+    broken = CliRunner().invoke(command, [], obj=at.settings)
+    assert broken.exit_code == EXIT_BROKEN
+    assert f"seal broken: seal 1 of {A} does not continue seal 0 of {A}" in broken.stdout
+    assert f"{A} {topics.SEALS}[" in broken.stdout
+
+
+def _forge(at: Stage, seal: m.JournalsSealed) -> None:
+    world = Federation(A, B)
+    world.logs.clear()
+    place = world.writer(A, "intruder", "cli").say(seal)
+    assert place.offset == 0
+    at.play(world)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from streams import wire
 from streams.auditing.coverage import find_journals, refuse
-from streams.auditing.origins import origin_of
+from streams.auditing.origins import number_of
 from streams.auditing.pinned_keys import seals_of
 from streams.core import records as m
 from streams.core.ledger.cuts import ClusterTrees
@@ -65,21 +65,20 @@ class ClusterSeals:
 
     def hear(self, record: Record) -> m.JournalsSealed | None:
         """The next record of its partition; a seal that is its site's word is returned."""
+        topic, partition, offset, logged_ms, key, value, found = record
+        headers = found or ()
         self.records += 1
-        headers = record.headers or ()
-        writer, base = split(record.topic)
-        if base != SEALS:
-            leaf = leaf_of(record.key, record.value, headers)
-            self.trees.hear(record.topic, record.partition, record.offset, origin_of(headers), leaf)
+        if not topic.endswith(SEALS):
+            self.trees.hear(topic, partition, offset, number_of(headers), leaf_of(key, value, headers))
             return None
         try:
-            seal = wire.decode(record.topic, record.key, record.value, headers, self.site).message
+            seal = wire.decode(topic, key, value, headers, self.site).message
         except WireError:  # a worker buries it
             self.refused += 1
             return None
         assert isinstance(seal, m.JournalsSealed)
-        is_good = self.seals.hear(LogPosition(self.site, *record[:3]), seal, record.timestamp_ms)
-        return seal if is_good and writer is None else None
+        is_good = self.seals.hear(LogPosition(self.site, topic, partition, offset), seal, logged_ms)
+        return seal if is_good and topic == SEALS else None
 
     def news(self, now_ms: int, *, lengths: bool) -> list[Finding]:
         """Findings that were not told yet. `lengths`: all that stood there has been read."""

@@ -16,6 +16,8 @@ HEADS_MAX = 4096
 _FRAME_BYTES = 5
 _STRINGS = 3
 _heads: dict[bytes, tuple[Site, str, str]] = {}
+_last: tuple[bytes, tuple[Site, str, str]] = (b"\xff", (Site("NOBODY"), "", ""))
+"""The writer of the record before: mostly of this one too."""
 
 
 def origin_of(headers: wire.Headers) -> m.Origin | None:
@@ -26,20 +28,55 @@ def origin_of(headers: wire.Headers) -> m.Origin | None:
     return None
 
 
+def number_of(headers: wire.Headers) -> tuple[Site, str, int] | None:
+    """Site, incarnation and number of the origin, if there is a legal one: what a tree counts by."""
+    for name, value in headers:
+        if name == wire.ORIGIN and value is not None:
+            head, (site, _, incarnation) = _last
+            if value.startswith(head):
+                try:
+                    seq, end = _long(value, len(head))
+                    time = value[end:]
+                    # what _long takes, of the usual length: no byte but the last ends it, even, no longer than need be
+                    if 1 < len(time) < 10 and 0 < time[-1] < 0x80 <= min(time[:-1]) and not time[0] & 1:
+                        return site, incarnation, seq
+                except (IndexError, ValueError):  # no origin, most likely: the gate says
+                    pass
+            origin = _fast(value) or _by_the_gate(value)
+            return None if origin is None else (origin.site, origin.incarnation, origin.seq)
+    return None
+
+
 def _fast(framed: bytes) -> m.Origin | None:
+    numbers = _numbers(framed)
+    if numbers is None:
+        return None
+    writer, seq, at_ms = numbers
+    return m.Origin(*writer, seq, at_ms)
+
+
+def _numbers(framed: bytes) -> tuple[tuple[Site, str, str], int, int] | None:
+    """Who wrote, number and time, of a writer that is known."""
+    global _last
+    head, writer = _last
     try:
-        at = _FRAME_BYTES
-        for _ in range(_STRINGS):
-            length, at = _long(framed, at)
-            at += length
-        writer = _heads.get(framed[:at])
-        if writer is None:
-            return None
+        if framed.startswith(head):
+            at = len(head)
+        else:
+            at = _FRAME_BYTES
+            for _ in range(_STRINGS):
+                length, at = _long(framed, at)
+                at += length
+            head = framed[:at]
+            known = _heads.get(head)
+            if known is None:
+                return None
+            _last = head, writer = head, known
         seq, end = _long(framed, at)
         at_ms, end = _long(framed, end)
     except (IndexError, ValueError):
         return None
-    return m.Origin(*writer, seq, at_ms) if end == len(framed) else None
+    return (writer, seq, at_ms) if end == len(framed) else None
 
 
 def _long(data: bytes, at: int) -> tuple[int, int]:
@@ -65,6 +102,7 @@ def _long(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _by_the_gate(framed: bytes) -> m.Origin | None:
+    global _last
     try:
         origin = wire.decode_value(m.Origin, framed)
     except WireError:
@@ -78,7 +116,9 @@ def _by_the_gate(framed: bytes) -> m.Origin | None:
         return origin
     if len(_heads) >= HEADS_MAX:
         _heads.clear()
+        _last = (b"\xff", _last[1])
     _heads[framed[:at]] = origin.site, origin.writer, origin.incarnation
     if _fast(framed) != origin:  # of another layout
         del _heads[framed[:at]]
+        _last = (b"\xff", _last[1])
     return origin

@@ -9,7 +9,7 @@ from itertools import pairwise
 from uuid import UUID
 
 from streams import wire
-from streams.auditing.origins import origin_of
+from streams.auditing.origins import number_of
 from streams.core import records as m
 from streams.core import topics
 from streams.core.ledger.cuts import ClusterTrees
@@ -31,7 +31,7 @@ class Sealer:
     def hear(self, topic: str, partition: int, rec: Rec) -> None:
         if not topics.is_chunks(topics.split(topic)[1]):
             leaf = leaf_of(rec.key, rec.value, rec.headers)
-            self.cluster.hear(topic, partition, 0, origin_of(rec.headers), leaf)
+            self.cluster.hear(topic, partition, 0, number_of(rec.headers), leaf)
 
     def seal(self, now_ms: int) -> Iterator[m.JournalsSealed]:
         """What is due by then; it counts as published."""

@@ -14,7 +14,7 @@ from streams.core import records as m
 from streams.core import topics
 from streams.core.ledger import digests
 from streams.core.ledger.cuts import JournalId
-from streams.core.ledger.findings import Finding, Invariant, Judgement, LogPosition, Severity
+from streams.core.ledger.findings import Finding, FindingList, IntentCounts, Invariant, Judgement, LogPosition, Severity
 from streams.core.ledger.seals import PinnedKey, Seals
 from streams.core.ledger.trees import JournalTree, leaf_of
 from streams.core.names import Site, Text
@@ -435,6 +435,18 @@ def test_memory_is_bounded_whatever_is_sealed() -> None:
     assert known.sizes[-1] == 1000
     assert known.left_out == 1000 - len(known.sizes)
     assert all(int.from_bytes(known.root(at), "big") == known.sizes[at] - 1 for at in range(len(known.sizes)))
+
+
+def test_a_million_names_of_journals_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.core.ledger.seals.JOURNALS_MAX", 50)
+    other = Seals()
+    for no in range(3):
+        entries = tuple(m.SealedJournal(A, f"t{no}-{at}", 0, 1, bytes(32)) for at in range(30))
+        other.hear(LogPosition(A, topics.SEALS, 0, no), m.JournalsSealed(A, no, "", 0, entries, None, b""), 0)
+    findings = FindingList(1000)
+    other.judge(frozenset([A]), lambda *_: False, {}, 0, findings)
+    told = {remark.words: remark.count for remark in findings.close((), IntentCounts()).unchecked}
+    assert told["sealed sizes of more journals than are kept"] == 40
 
 
 # the chain

@@ -19,6 +19,9 @@ from streams.core.ledger.trees import JournalTree
 from streams.core.names import Site
 from streams.core.topics import TO_EVERY_PEER, split
 
+WriterNumber = tuple[Site, str, int]
+"""Of a record: its site, the incarnation of its writer, and its number."""
+
 
 class JournalId(NamedTuple):
     """Of a site's own topic, whose name it has there."""
@@ -51,10 +54,10 @@ def digest_of(journals: Iterable[JournalRoot]) -> str:
 class _Grown:
     """A journal as it stands at a site."""
 
-    __slots__ = ("journal", "seen", "tree", "walk")
+    __slots__ = ("journal", "seen", "site", "tree", "walk")
 
     def __init__(self, journal: JournalId, tree: JournalTree, walk: SealWalk | None) -> None:
-        self.journal, self.tree, self.walk = journal, tree, walk
+        self.journal, self.site, self.tree, self.walk = journal, journal.site, tree, walk
         self.seen: defaultdict[str, SpanSet] = defaultdict(SpanSet)
 
 
@@ -76,16 +79,14 @@ class ClusterTrees:
         self._marks, self._walk = marks, walk
         self._by_place: dict[tuple[str, int], _Grown] = {}
 
-    def hear(self, topic: str, partition: int, offset: int, origin: m.Origin | None, leaf: bytes) -> None:
+    def hear(self, topic: str, partition: int, offset: int, number: WriterNumber | None, leaf: bytes) -> None:
         """The next record of a partition; `topic` as it is named here. Each number of a writer counts once."""
         grown = self._by_place.get((topic, partition))
         if grown is None:
             grown = self._by_place[topic, partition] = self._new(topic, partition)
-        if origin is None or origin.site != grown.journal.site or not grown.seen[origin.incarnation].add(origin.seq):
+        if number is None or number[0] != grown.site or not grown.seen[number[1]].add(number[2]):
             return
         tree, walk = grown.tree, grown.walk
-        if tree.size == 0:
-            self.trees[grown.journal] = tree
         tree.append(leaf)
         if walk is not None and tree.size >= walk.next:
             walk.reach(offset)
@@ -93,7 +94,7 @@ class ClusterTrees:
     def _new(self, topic: str, partition: int) -> _Grown:
         writer, base = split(topic)
         journal = JournalId(writer or self.site, base, partition)
-        tree = JournalTree(self._marks(journal))
+        tree = self.trees[journal] = JournalTree(self._marks(journal))
         return _Grown(journal, tree, None if self._walk is None else self._walk(self.site, journal, tree))
 
 
@@ -110,12 +111,18 @@ class JournalRoots:
             at = self._at
             marks = (lambda _: ()) if at is None else (lambda journal: (at.get(journal, 0),))
             cluster = self._clusters[site] = ClusterTrees(site, marks=marks)
-        cluster.hear(topic, partition, 0, origin, leaf)
+        number = None if origin is None else (origin.site, origin.incarnation, origin.seq)
+        cluster.hear(topic, partition, 0, number, leaf)
 
     def roots(self) -> list[JournalRoot]:
         """Of each journal, by its original where that was read, else by its longest copy; at the wanted sizes."""
         best: dict[JournalId, tuple[Site, JournalTree]] = {}
-        read = [(site, *one) for site, cluster in sorted(self._clusters.items()) for one in cluster.trees.items()]
+        read = [
+            (site, *one)
+            for site, cluster in sorted(self._clusters.items())
+            for one in cluster.trees.items()
+            if one[1].size
+        ]
         for site, journal, tree in read:
             known = best.get(journal)
             if known is None or site == journal.site or (known[0] != journal.site and tree.size > known[1].size):

@@ -30,6 +30,8 @@ from streams.core.topics import TO_EVERY_PEER, remote
 _SEAL = Invariant.SEAL
 FAULTS_MAX = 1000
 """Faults of single seals that are named; the others are counted."""
+JOURNALS_MAX = 200_000
+"""Journals that seals may name, a kilobyte each: 59 sites have 5,000 a cluster."""
 STALE_MS = 3_600_000
 """Records so much younger than the last seal of their site: does anybody still seal?"""
 _NEVER = 1 << 63
@@ -121,7 +123,7 @@ class Seals:
         self._faults: dict[bytes, tuple[LogPosition, str]] = {}
         """Of seals that are nobody's word, by their digest."""
         self._shrunk: list[tuple[JournalId, SealName, int, SealName, int]] = []
-        self._more_faults = 0
+        self._more_faults = self._beyond = 0
         self._certified: dict[m.Certificate, bool] = {}
 
     def hear(self, place: LogPosition, seal: m.JournalsSealed, logged_ms: int) -> bool:
@@ -161,6 +163,9 @@ class Seals:
         for one in seal.journals:
             journal = JournalId(one.site, one.topic, one.partition)
             if (known := self._sealed.get(journal)) is None:
+                if len(self._sealed) >= JOURNALS_MAX:
+                    self._beyond += 1
+                    continue
                 known = self._sealed[journal] = SealedSizes(self._sizes_max)
             last_no, last_size = self._last.get((seal.site, journal), (-1, 0))
             if seal.no > last_no:
@@ -222,6 +227,8 @@ class Seals:
             findings.find(_SEAL, words, place)
         if self._more_faults:
             findings.find(_SEAL, f"{self._more_faults} more seals that are not as their sites' keys say")
+        if self._beyond:
+            findings.cannot(_SEAL, "sealed sizes of more journals than are kept", self._beyond)
         for journal, before, size, after, less in self._shrunk:
             words = f"{after} has {less} records of {journal}, {before} had {size}: sizes never shrink"
             findings.find(_SEAL, words, self._place(after), self._place(before))

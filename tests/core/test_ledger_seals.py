@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import random
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from streams.core import records as m
 from streams.core import topics
@@ -20,7 +24,7 @@ from streams.core.ledger.trees import JournalTree, leaf_of
 from streams.core.names import Site, Text
 from streams.core.sealing import COPIES_MS, OWN_MS, SealChain, certified_bytes, digest_of, signed_bytes
 from streams.keys import files
-from tests.audit.history import START_MS, A, B, C, Federation, Rec, healthy
+from tests.audit.history import START_MS, A, B, C, Federation, Rec, healthy, seals_first
 from tests.audit.sealing import SealedWorld
 
 SEAL = Invariant.SEAL
@@ -385,6 +389,34 @@ def test_read_twice_it_says_the_same() -> None:
     facts = list(sealed.world.facts())
     once = sealed.world.judge(facts, now_ms=later(sealed))
     assert sealed.world.judge([*facts, *facts], now_ms=later(sealed)).findings == once.findings
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.randoms(use_true_random=False), st.sampled_from(["clean", "rewritten", "shorter"]))
+def test_any_order_of_the_other_journals_and_any_repeats_say_the_same(chance: random.Random, how: str) -> None:
+    world = _world(how)
+    keys = sorted({place[:3] for place, _ in world.facts()}, key=lambda key: seals_first((key, None)))
+    seals = [key for key in keys if topics.split(key[1])[1] == topics.SEALS]
+    others = [key for key in keys if key not in seals]
+    twice = chance.sample(others, len(others) // 3)
+    chance.shuffle(others)
+    facts = [(LogPosition(*key, offset), rec) for key in (*seals, *others, *twice) for offset, rec in world.logs[key]]
+    found = seals_of(world.judge(facts, now_ms=world.clock_ms + 3_000_000))
+    assert found == seals_of(world.judge(now_ms=world.clock_ms + 3_000_000))
+    assert bool(found) == (how != "clean")
+
+
+@cache
+def _world(how: str) -> Federation:
+    sealed = grown(A, B)
+    place = sealed_partition(sealed, A, topics.INTENTS)[-1]
+    if how == "rewritten":
+        rewrite(sealed.world, place)
+    elif how == "shorter":
+        rec = sealed.world.at(place)
+        for key, log in sealed.world.logs.items():
+            sealed.world.logs[key] = [(o, r) for o, r in log if r != rec]
+    return sealed.world
 
 
 # what is shared with nobody

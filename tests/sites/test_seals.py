@@ -1,4 +1,4 @@
-"""Seals of a real site: made and mirrored while files move, believed by the pinned key; a forged one is named."""
+"""Seals of a real site, by a follower that is killed while files move, and goes on; a forged seal is named."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def following(settings: Settings, out: Path) -> Iterator[subprocess.Popen[bytes]
         try:
             yield process
         finally:
-            process.send_signal(signal.SIGTERM)
+            process.terminate()
             try:
                 process.wait(30)
             except subprocess.TimeoutExpired:
@@ -88,17 +88,21 @@ def is_sealed(rig: Rig, ends: Mapping[tuple[str, int], int]) -> bool:
 def test_a_site_seals_and_a_forged_seal_is_named(rig: Rig, spot: Spot, tmp_path: Path) -> None:
     settings = pinned(rig, tmp_path)
     copy = topics.remote(A, topics.SEALS)
-    with following(settings, tmp_path / "found") as process:
-        for turn in ("one", "two"):
+    for turn in ("one", "two"):
+        with following(settings, tmp_path / turn) as process:
             rig.register({spot.lfn(turn): noise(300_000, turn)}, spot.block(turn))
             rig.wait_done(rig.publish([spot.block(turn)]))
             wanted = {place: end for place, end in rig.ends(A, *SHARED).items() if end}
             until(
-                lambda wanted=wanted: process.poll() is not None or is_sealed(rig, wanted),
+                lambda wanted=wanted, process=process: process.poll() is not None or is_sealed(rig, wanted),
                 "what was written is sealed, and B has the seals",
             )
-        assert process.poll() is None
-    assert (process.returncode, (tmp_path / "found").read_text()) == (0, "")
+            assert process.poll() is None
+            if turn == "one":
+                process.kill()
+                process.wait(30)
+        assert process.returncode == (-signal.SIGKILL if turn == "one" else 0)
+        assert (tmp_path / turn).read_text() == ""
     before, broken = of_seals(settings)
     assert broken == []
     assert before > 12, "two seals at least, and their journals"

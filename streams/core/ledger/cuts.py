@@ -54,10 +54,11 @@ def digest_of(journals: Iterable[JournalRoot]) -> str:
 class _Grown:
     """A journal as it stands at a site."""
 
-    __slots__ = ("journal", "seen", "site", "tree", "walk")
+    __slots__ = ("journal", "seen", "site", "size", "tree", "walk")
 
     def __init__(self, journal: JournalId, tree: JournalTree, walk: SealWalk | None) -> None:
         self.journal, self.site, self.tree, self.walk = journal, journal.site, tree, walk
+        self.size = 0
         self.seen: defaultdict[str, SpanSet] = defaultdict(SpanSet)
 
 
@@ -86,9 +87,9 @@ class ClusterTrees:
             grown = self._by_place[topic, partition] = self._new(topic, partition)
         if number is None or number[0] != grown.site or not grown.seen[number[1]].add(number[2]):
             return
-        tree, walk = grown.tree, grown.walk
-        tree.append(leaf)
-        if walk is not None and tree.size >= walk.next:
+        grown.tree.append(leaf)
+        size = grown.size = grown.size + 1
+        if (walk := grown.walk) is not None and size >= walk.next:
             walk.reach(offset)
 
     def _new(self, topic: str, partition: int) -> _Grown:

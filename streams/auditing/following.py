@@ -24,7 +24,7 @@ from streams.core.ledger.trees import leaf_of
 from streams.core.names import Site
 from streams.core.sealing import OWN_MS, SealChain, signed_bytes
 from streams.core.topics import SEALS, LogPartition, split
-from streams.errors import NeverWorks, Temporary, WireError
+from streams.errors import NeverWorks, NotFound, Temporary, WireError
 from streams.kafka.publish import Publisher
 from streams.kafka.reader import LogReader, Record
 from streams.kafka.replay import replay
@@ -152,6 +152,8 @@ def _read_all(settings: Settings, cluster: ClusterSeals, tell: Tell) -> dict[Log
     """Seals first, then every journal; where to read on."""
     found = find_journals(settings, cluster.site)
     refuse(settings, [found])
+    if SEALS in found.missing:
+        raise NotFound(f"no topic {SEALS} at {cluster.site}", next="run `transfer2go topic create`")
     for name in found.missing:
         tell(f"{cluster.site} has no {name}: run `transfer2go topic create`")
     with LogReader(settings, cluster.site) as reader:
@@ -217,7 +219,10 @@ class _Sealing:
 
     def _hear(self, record: Record) -> None:
         seal = self.cluster.hear(record)
-        if seal is None or seal.no < self.cluster.chain.next_no or seal == self._pending:
+        if seal is None or seal.no < self.cluster.chain.next_no:
+            return
+        if seal == self._pending:  # it is in the log, whatever became of its acknowledgement
+            self._taken(seal)
             return
         if seal.certificate is None and self.key is not None:
             return  # an intruder's: this follower's seal of that number will show it
@@ -234,10 +239,12 @@ class _Sealing:
             some, self._waiting = self._waiting[:most], self._waiting[most:]
             self._pending = self._signed(some)
         if self._is_in_the_log(self._pending):
-            self.cluster.chain.take(self._pending)
-            self._seals, self._journals = self._seals + 1, self._journals + len(self._pending.journals)
-            self._pending = None
-            self.made(SealsMade(self.cluster.records, self._seals, self._journals))
+            self._taken(self._pending)
+
+    def _taken(self, seal: m.JournalsSealed) -> None:
+        self.cluster.chain.take(seal)
+        self._seals, self._journals, self._pending = self._seals + 1, self._journals + len(seal.journals), None
+        self.made(SealsMade(self.cluster.records, self._seals, self._journals))
 
     def _signed(self, journals: list[m.SealedJournal]) -> m.JournalsSealed:
         now_ms, site = _now_ms(), self.cluster.site

@@ -20,6 +20,7 @@ from streams.core.names import Site
 from streams.errors import NeverWorks, NotAllowed, NotFound, Temporary
 from streams.kafka.publish import Publisher
 from streams.kafka.replay import replay
+from streams.kafka.steady import SteadyReader
 from streams.keys import files
 from streams.settings import Settings
 from tests.audit.conftest import Stage
@@ -162,6 +163,34 @@ def test_no_key_may_sign(stage: Build, tmp_path: Path) -> None:
     with pytest.raises(NotAllowed, match="its time is over"):
         follow(at.settings, on_finding=lambda _: None)
     assert seals_in(at.settings, A) == []
+
+
+@pytest.mark.parametrize("heard_back", [False, True])
+def test_a_seal_whose_acknowledgement_is_lost_is_never_made_otherwise(
+    stage: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heard_back: bool
+) -> None:
+    """It is sent again as it is, until it is acknowledged or stands in the log."""
+    at = stage(A, B)
+    pin(at, tmp_path)
+    at.play(healthy(A, B))
+    tried: list[m.Message] = []
+    send = Publisher.send
+
+    def sent(publisher: Publisher, said: m.Message, on_ack: Callable[[Exception | None], None] | None = None) -> None:
+        is_seal = isinstance(said, m.JournalsSealed)
+        tried.extend([said] if is_seal else [])
+        send(publisher, said, None if is_seal and (heard_back or len(tried) < 3) else on_ack)
+
+    monkeypatch.setattr(Publisher, "send", sent)
+    if not heard_back:
+        monkeypatch.setattr(SteadyReader, "batch", lambda *_: [])
+    assert sealing(at.settings) == []
+    stands = [seal for _, seal in seals_in(at.settings, A)]
+    assert stands == tried
+    assert len(set(stands)) == 1
+    assert heard_back or len(stands) == 3
+    found = [f.words for f in audit(at.settings).judgement.broken if f.invariant is Invariant.SEAL]
+    assert found == []
 
 
 def test_unsigned_where_nobody_pinned_a_key(stage: Build, tmp_path: Path) -> None:

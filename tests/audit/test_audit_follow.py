@@ -92,22 +92,14 @@ def test_seals_go_on_behind_those_in_the_log(stage: Build, tmp_path: Path) -> No
     assert report.judgement.checked[Invariant.SEAL] > 10
 
 
-def test_what_was_rewritten_is_told_at_the_next_start_and_by_the_audit(stage: Build, tmp_path: Path) -> None:
-    at, world = stage(A, B), healthy(A, B)
-    key = pin(at, tmp_path)
-    at.play(world)
-    sealing(at.settings)
+def behind_its_back(stage: Build, at: Stage) -> tuple[Stage, str]:
+    """The same federation, sealed as in `at`, where what was asked is gone everywhere; the journal that was cut."""
     ((rec, _),) = seals_in(at.settings, A)
     other, changed = stage(A, B), healthy(A, B)
+    roots = {entry.name: entry.root_key for entry in at.settings.registry.sites}
+    entries = tuple(replace(one, root_key=roots[one.name]) for one in other.settings.registry.sites)
     other.settings = replace(
-        other.settings,
-        keys=at.settings.keys,
-        registry=replace(
-            other.settings.registry,
-            sites=tuple(
-                replace(one, root_key=at.settings.entry(one.name).root_key) for one in other.settings.registry.sites
-            ),
-        ),
+        other.settings, keys=at.settings.keys, registry=replace(other.settings.registry, sites=entries)
     )
     place = changed.where(A, topics.INTENTS)[0]
     gone = changed.at(place)
@@ -117,13 +109,42 @@ def test_what_was_rewritten_is_told_at_the_next_start_and_by_the_audit(stage: Bu
     for where in ((A, topics.SEALS), (B, f"{A}.{topics.SEALS}")):
         changed.append(*where, topics.partition_of(A, 4), rec)
     other.play(changed)
-    found = sealing(other.settings)
-    (told,) = found
-    assert told.words.startswith(f"{A} {topics.INTENTS}[{place.partition}] is shorter than sealed")
+    return other, f"{A} {topics.INTENTS}[{place.partition}]"
+
+
+def test_what_was_cut_is_told_at_the_next_start_and_by_the_audit(stage: Build, tmp_path: Path) -> None:
+    at = stage(A, B)
+    pin(at, tmp_path)
+    at.play(healthy(A, B))
+    sealing(at.settings)
+    other, journal = behind_its_back(stage, at)
+    (told,) = sealing(other.settings)
+    assert told.words.startswith(f"{journal} is shorter than sealed")
     report = audit(other.settings)
     assert report.exit_code == EXIT_BROKEN
     assert any(f.words == told.words for f in report.judgement.broken)
-    assert key.certificate.site == A
+
+
+def test_each_finding_is_a_json_line(stage: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = stage(A, B)
+    pin(at, tmp_path)
+    at.play(healthy(A, B))
+    sealing(at.settings)
+    other, journal = behind_its_back(stage, at)
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        if "seals of" in line:
+            raise KeyboardInterrupt  # as Ctrl-C and SIGTERM do
+
+    monkeypatch.setattr("streams.cli.screen.say", say)
+    told = CliRunner().invoke(command, ["follow", "--every", "1"], obj=other.settings)
+    assert (told.exit_code, said[-1]) == (0, "stopped"), told.output
+    (line,) = map(json.loads, told.stdout.splitlines())
+    assert line["words"].startswith(f"{journal} is shorter than sealed")
+    assert (line["invariant"], line["severity"]) == ("seal", "broken")
+    assert [record["topic"] for record in line["records"]] == [topics.SEALS]
 
 
 def test_one_process_seals_for_a_site(stage: Build, tmp_path: Path) -> None:

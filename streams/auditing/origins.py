@@ -16,8 +16,6 @@ HEADS_MAX = 4096
 _FRAME_BYTES = 5
 _STRINGS = 3
 _heads: dict[bytes, tuple[Site, str, str]] = {}
-_last: tuple[bytes, tuple[Site, str, str]] = (b"\xff", (Site("NOBODY"), "", ""))
-"""The writer of the record before: mostly of this one too."""
 
 
 def origin_of(headers: wire.Headers) -> m.Origin | None:
@@ -32,51 +30,48 @@ def number_of(headers: wire.Headers) -> tuple[Site, str, int] | None:
     """Site, incarnation and number of the origin, if there is a legal one: what a tree counts by."""
     for name, value in headers:
         if name == wire.ORIGIN and value is not None:
-            head, (site, _, incarnation) = _last
-            if value.startswith(head):
-                try:
-                    seq, end = _long(value, len(head))
-                    time = value[end:]
-                    # what _long takes, of the usual length: no byte but the last ends it, even, no longer than need be
-                    if 1 < len(time) < 10 and 0 < time[-1] < 0x80 <= min(time[:-1]) and not time[0] & 1:
-                        return site, incarnation, seq
-                except (IndexError, ValueError):  # no origin, most likely: the gate says
-                    pass
-            origin = _fast(value) or _by_the_gate(value)
-            return None if origin is None else (origin.site, origin.incarnation, origin.seq)
+            found = _number(value)
+            if found is None and (origin := _fast(value) or _by_the_gate(value)) is not None:
+                return origin.site, origin.incarnation, origin.seq
+            return found
+    return None
+
+
+def _number(framed: bytes) -> tuple[Site, str, int] | None:
+    """Of a writer that is known, whose names are short and whose time has the usual length; of others None."""
+    try:
+        site = framed[_FRAME_BYTES]
+        at = _FRAME_BYTES + 1 + (site >> 1)
+        writer = framed[at]
+        at += 1 + (writer >> 1)
+        incarnation = framed[at]
+        at += 1 + (incarnation >> 1)
+        if (site | writer | incarnation) & 0x81 or (known := _heads.get(framed[:at])) is None:
+            return None
+        seq, at = _long(framed, at)
+        time = framed[at:]
+        # what _long takes: no byte but the last ends it, it is even, and no longer than need be
+        if 1 < len(time) < 10 and 0 < time[-1] < 0x80 <= min(time[:-1]) and not time[0] & 1:
+            return known[0], known[2], seq
+    except (IndexError, ValueError):  # no origin, most likely: the gate says
+        pass
     return None
 
 
 def _fast(framed: bytes) -> m.Origin | None:
-    numbers = _numbers(framed)
-    if numbers is None:
-        return None
-    writer, seq, at_ms = numbers
-    return m.Origin(*writer, seq, at_ms)
-
-
-def _numbers(framed: bytes) -> tuple[tuple[Site, str, str], int, int] | None:
-    """Who wrote, number and time, of a writer that is known."""
-    global _last
-    head, writer = _last
     try:
-        if framed.startswith(head):
-            at = len(head)
-        else:
-            at = _FRAME_BYTES
-            for _ in range(_STRINGS):
-                length, at = _long(framed, at)
-                at += length
-            head = framed[:at]
-            known = _heads.get(head)
-            if known is None:
-                return None
-            _last = head, writer = head, known
+        at = _FRAME_BYTES
+        for _ in range(_STRINGS):
+            length, at = _long(framed, at)
+            at += length
+        writer = _heads.get(framed[:at])
+        if writer is None:
+            return None
         seq, end = _long(framed, at)
         at_ms, end = _long(framed, end)
     except (IndexError, ValueError):
         return None
-    return (writer, seq, at_ms) if end == len(framed) else None
+    return m.Origin(*writer, seq, at_ms) if end == len(framed) else None
 
 
 def _long(data: bytes, at: int) -> tuple[int, int]:
@@ -102,7 +97,6 @@ def _long(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _by_the_gate(framed: bytes) -> m.Origin | None:
-    global _last
     try:
         origin = wire.decode_value(m.Origin, framed)
     except WireError:
@@ -116,9 +110,7 @@ def _by_the_gate(framed: bytes) -> m.Origin | None:
         return origin
     if len(_heads) >= HEADS_MAX:
         _heads.clear()
-        _last = (b"\xff", _last[1])
     _heads[framed[:at]] = origin.site, origin.writer, origin.incarnation
     if _fast(framed) != origin:  # of another layout
         del _heads[framed[:at]]
-        _last = (b"\xff", _last[1])
     return origin

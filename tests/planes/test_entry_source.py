@@ -381,10 +381,10 @@ def test_what_nobody_takes_from_the_shelf_is_closed(root: Path) -> None:
     assert open_files._kept is not None
     entries = open_files._kept[1]
     until = time.monotonic() + 5
-    while open_files._kept is not None and time.monotonic() < until:
+    while not entries._file.closed and time.monotonic() < until:  # taken from the shelf a moment before
         time.sleep(0.01)
-    assert open_files.take(item.lfn, item.version, item.selection) is None
     assert entries._file.closed
+    assert open_files.take(item.lfn, item.version, item.selection) is None
 
 
 def test_damaged_files_end_as_entries_or_reasons_and_never_end_the_thread(root: Path, caplog) -> None:  # type: ignore[no-untyped-def]

@@ -148,7 +148,7 @@ class Supervisor:
         sites = len(self.record.sites)
         ready_s = PARTS_READY_S + FLOW_READY_S * sites * (sites - 1)
         deadline = time.monotonic() + ready_s
-        waiting = list(parts)
+        waiting, anew = list(parts), False
         before = {part.name: part.restarts for part in parts}
         while waiting and not self.stopping:
             self.watch()
@@ -160,7 +160,15 @@ class Supervisor:
                 elif part.restarts - before[part.name] >= 3:
                     raise Temporary(f"{part.name} does not stay up: {part.why}", str(part.log), "read that log")
             if waiting and time.monotonic() > deadline:
-                self._say_late(waiting, ready_s)
+                late = [part for part in waiting if not part.recovers and part.popen is not None]
+                if late and not anew and all(part.killable for part in late):
+                    # A mirror of many flows was seen not to come to all of its tasks, once in some twenty starts.
+                    anew, deadline = True, time.monotonic() + ready_s
+                    for part in late:
+                        part.kill(f"started anew, since it was not ready within {ready_s:.0f} s")
+                        _say(f"{part.name}: {part.why}")
+                else:
+                    self._say_late(waiting, ready_s)
             time.sleep(0.05)
 
     def _say_late(self, waiting: list[RunningPart], ready_s: float) -> None:

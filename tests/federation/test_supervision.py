@@ -64,6 +64,24 @@ def test_a_part_that_is_started_again_gets_the_configuration_of_now(tmp_path: Pa
     assert worker.log.read_text().split() == ["127.0.0.1", "None"]
 
 
+def test_a_part_that_may_be_killed_and_is_not_ready_in_time_is_started_anew_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.federation.supervisor.PARTS_READY_S", 0.3)
+    late = part(tmp_path, "mirror", *SLEEPS)
+    late.killable, late.probe = True, lambda: late.restarts == 1
+    found = watching(tmp_path, late)
+    try:
+        found._start_and_wait([late])
+        assert (late.state, late.restarts) == ("ready", 1)
+        late.probe = lambda: False
+        with pytest.raises(Temporary, match="not ready within 0 s: mirror"):
+            found._start_and_wait([late])
+        assert late.restarts == 2
+    finally:
+        process.stop([late])
+
+
 def test_what_asks_to_be_started_again_is_at_once(tmp_path: Path) -> None:
     one = part(tmp_path, "worker", "/bin/sh", "-c", "echo bye; exit 75")
     found = watching(tmp_path, one)

@@ -68,28 +68,15 @@ def requests(
     left = Ranges([(0, row.total)]) - row.verified - row.excused(manifest) - row.outstanding(manifest)
     if not left:
         return []
+    first: list[c.Owed] = []
     relay = _relay(row, manifest, policy, now_ms, rests, doors)
     if relay is not None and (theirs := left - manifest.line.ranges_of(_never_again(relay))):
         # What it has no place for now is its all the same: asked of the source too, it would leave that twice.
         asked = _Candidate(relay, DOOR, len(relay.outstanding) < policy.requests_in_flight, 0, ())
         first = [c.Owed(_request(row, manifest, policy, asked, theirs))] if asked.free else []
-        return first + _of_holders(row, manifest, here, policy, now_ms, rests, doors, left - theirs)
-    return _of_holders(row, manifest, here, policy, now_ms, rests, doors, left)
-
-
-def _of_holders(
-    row: TransferRow,
-    manifest: ManifestIndex,
-    here: Site,
-    policy: Policy,
-    now_ms: int,
-    rests: DoorRests | None,
-    doors: Collection[Site],
-    left: Ranges,
-) -> list[c.Owed]:
-    """Requests for what is left to those that the manifest names."""
-    if not left:
-        return []
+        left = left - theirs
+        if not left:
+            return first
     found = [
         candidate
         for held in _held(manifest, here)
@@ -105,7 +92,7 @@ def _of_holders(
         left = left - theirs
         if theirs and found[n].free:
             out.append(c.Owed(_request(row, manifest, policy, found[n], theirs), due_ms))
-    return out
+    return first + out
 
 
 def relays_of(row: TransferRow, manifest: ManifestIndex) -> tuple[Site, ...]:

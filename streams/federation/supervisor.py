@@ -162,7 +162,7 @@ class Supervisor:
             if waiting and time.monotonic() > deadline:
                 late = [part for part in waiting if not part.recovers and part.popen is not None]
                 if late and not anew and all(part.killable for part in late):
-                    # A mirror of many flows was seen not to come to all of its tasks, once in some twenty starts.
+                    # A mirror of thirty flows was seen not to come to all of its tasks.
                     anew, deadline = True, time.monotonic() + ready_s
                     for part in late:
                         part.kill(f"started anew, since it was not ready within {ready_s:.0f} s")

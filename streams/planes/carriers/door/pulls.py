@@ -41,6 +41,8 @@ AHEAD = 2
 """Pieces asked for on a connection, the one that is received included."""
 OF_LINK = 4
 CONNECTIONS = 16
+STEP_S, STEP_BYTES_MIN = 0.1, 64 * 1024
+"""Of a bounded link so much is taken at once: a door breaks off where nothing is taken for half a minute."""
 KEEP_S = 10.0
 """A connection without work is kept so long: less than a door keeps it."""
 RETRIES_S = (0.2, 1.0, 3.0)
@@ -256,7 +258,7 @@ class Pulls:
                             if later.sums:
                                 break
                             connection.ask(later.pull.offer.token, later.start, later.stop)
-                        connection.receive(buffer, sink)
+                        connection.receive(self._buffer_for(piece, buffer), sink)
                     mine.popleft()
                 except _Gone:
                     if connection is not None:
@@ -321,8 +323,6 @@ class Pulls:
 
     def _came(self, piece: _Piece, at: int, view: memoryview) -> None:
         pull = piece.pull
-        if (pace := self._paces.get(pull.offer.source)) is not None:
-            time.sleep(pace.wait_s(len(view), self._destination.share))
         if pull.ended:
             raise _Gone
         rest = pull.missing - Ranges([(at, at + len(view))])
@@ -333,6 +333,15 @@ class Pulls:
             pull.missing = pull.missing - Ranges([(at, at + len(view))])
             self._settle(pull)
         self._say_unread(pull)
+        if (pace := self._paces.get(pull.offer.source)) is not None:  # behind the bytes: what is gone waits for none
+            time.sleep(pace.wait_s(len(view), self._destination.share))
+
+    def _buffer_for(self, piece: _Piece, buffer: memoryview) -> memoryview:
+        """Of a bounded link so little that its door need not wait long for this end to take more."""
+        pace = self._paces.get(piece.pull.offer.source)
+        if pace is None:
+            return buffer
+        return buffer[: max(STEP_BYTES_MIN, int(pace.rate * self._destination.share * STEP_S))]
 
     def _compare(self, connection: DoorConnection, piece: _Piece) -> None:
         """Adopt the blocks of an earlier attempt that are as the door's, and have the others fetched."""

@@ -19,6 +19,7 @@ found by `find_keys`.
 1. `present`: maybe the file is there already (then `discard` the own tag: a crash may have left its part); a different
    file there is a permanent failure.
 2. `open_part(lfn, tag, …)`, the tag from `part_tag`. With `verified` ranges it must find them, else `PartFileLost`.
+   Of a file that comes in one piece `write_part` is this and the next step.
 3. `write` in any order. A byte is taken once: what is covered already is skipped, so checksum and disk agree.
 4. `sync`, or `sync_group` for many: returns what is durable; only that may be reported as progress.
 5. `seal`, or `seal_group` for many: syncs, compares size and adler32, gives the final name without replacing, makes
@@ -374,6 +375,16 @@ class WritableStorage(ABC):
         `replaces`: what is under the final name now is damaged: it may be adopted from, and the seal puts the part in
         its place, unless another file took it meanwhile.
         """
+
+    def write_part(self, lfn: str, tag: str, content: Buffer, *, adler32: str | None) -> Part:
+        """A part of which nothing was told yet, with all of its bytes: as `open_part` and one `write`."""
+        part = self.open_part(lfn, tag, bytes=len(content), adler32=adler32)
+        try:
+            part.write(0, content)
+        except BaseException:
+            part.close()
+            raise
+        return part
 
     @abstractmethod
     def take_seed(self, lfn: str, left: str, tag: str) -> bool:

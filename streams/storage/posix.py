@@ -18,6 +18,7 @@ from streams.core.path_rules import PathRules
 from streams.core.ranges import Ranges
 from streams.errors import NeverWorks, StorageError
 from streams.storage import oserrors, posix_group, posix_place, posix_walk, syscalls
+from streams.storage.checksums import Buffer
 from streams.storage.endpoint import (
     Beside,
     Dated,
@@ -176,6 +177,24 @@ class PosixEndpoint(Endpoint):
         self.fds.adopt(part, fd)
         return part
 
+    def write_part(self, lfn: str, tag: str, content: Buffer, *, adler32: str | None) -> Part:
+        part = PosixPart(self, lfn, checked_tag(tag), self.path(lfn), bytes=len(content), adler32=adler32)
+        try:
+            fd = self._create_part_file(part, os.O_EXCL)
+        except FileExistsError:  # of a process that died, or was stopped
+            return super().write_part(lfn, tag, content, adler32=adler32)
+        except OSError as error:
+            raise oserrors.writing(error, part.pfn) from error
+        try:
+            part.fill(fd, content)
+        except BaseException as error:
+            os.close(fd)
+            if isinstance(error, OSError):
+                raise oserrors.writing(error, part.pfn) from error
+            raise
+        self.fds.adopt(part, fd)
+        return part
+
     def take_seed(self, lfn: str, left: str, tag: str) -> bool:
         directory = os.path.dirname(self.path(lfn))
         seed, part = part_name(checked_tag(left), SEED), part_name(checked_tag(tag))
@@ -250,11 +269,15 @@ class PosixEndpoint(Endpoint):
                 return self.tree.open(part.part_path, _PART_FLAGS)
             except FileNotFoundError:
                 raise PartFileLost("the part file is gone", part.pfn) from None
+        return self._create_part_file(part)
+
+    def _create_part_file(self, part: PosixPart, exclusive: int = 0) -> int:
+        flags = _PART_FLAGS | os.O_CREAT | exclusive
         try:
-            return self.tree.open(part.part_path, _PART_FLAGS | os.O_CREAT)
+            return self.tree.open(part.part_path, flags)
         except FileNotFoundError:
             self.tree.make_directory(part.directory)
-            return self.tree.open(part.part_path, _PART_FLAGS | os.O_CREAT)
+            return self.tree.open(part.part_path, flags)
 
     def _refuse_second_name(self, stat: os.stat_result, part: PosixPart) -> None:
         """A part has one name. Two are left by a crash between link and unlink of a seal, or are somebody's trick."""

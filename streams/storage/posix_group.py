@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from streams.core.ranges import Ranges
 from streams.errors import StorageError, permanent
@@ -82,43 +82,43 @@ def _sync_each(members: Iterable[PosixPart]) -> list[PosixPart]:
 
 def seal_parts(store: PosixStore, parts: Sequence[PosixPart]) -> list[SealedFile | StorageError]:
     answers: dict[int, SealedFile | StorageError] = {}
-    adlers: dict[int, str] = {}
-    for at, part in enumerate(parts):
-        try:
-            adlers[at] = part.verify()
-        except StorageError as error:
-            answers[at] = _look_at_target(store, part, error, part.adler32)
-    good = list(adlers)
-    for at, synced in zip(good, sync_parts(store, [parts[at] for at in good]), strict=True):
-        if isinstance(synced, StorageError):
-            answers[at] = _look_at_target(store, parts[at], synced, adlers[at])
     by_directory: dict[str, list[int]] = defaultdict(list)
-    for at in good:
-        if at not in answers:
+    for at, synced in enumerate(sync_parts(store, parts)):
+        if isinstance(synced, StorageError):
+            answers[at] = _look_at_target(store, parts[at], synced, parts[at].adler32)
+        else:
             by_directory[parts[at].directory].append(at)
     for directory, members in by_directory.items():
-        answers.update(_name_all(store, directory, [(at, parts[at], adlers[at]) for at in members]))
+        answers.update(_name_all(store, directory, [(at, parts[at]) for at in members]))
     _make_names_durable(store, parts, answers)
     return [answers[at] for at in range(len(parts))]
 
 
 def _name_all(
-    store: PosixStore, directory: str, members: Sequence[tuple[int, PosixPart, str]]
+    store: PosixStore, directory: str, members: Sequence[tuple[int, PosixPart]]
 ) -> dict[int, SealedFile | StorageError]:
     answers: dict[int, SealedFile | StorageError] = {}
     with ExitStack() as stack:
         try:
             fd = stack.enter_context(store.tree.directory(directory))
         except OSError as error:
-            return {at: oserrors.writing(error, part.pfn) for at, part, _ in members}
-        for at, part, adler in members:
-            answers[at] = _name(store, fd, part, adler)
+            return {at: oserrors.writing(error, part.pfn) for at, part in members}
+        for at, part in members:
+            answers[at] = _name(store, fd, part)
     return answers
 
 
-def _name(store: PosixStore, directory_fd: int, part: PosixPart, adler: str) -> SealedFile | StorageError:
+def _name(store: PosixStore, directory_fd: int, part: PosixPart) -> SealedFile | StorageError:
+    """`verify` looks last who has the part, so nothing stands between that and the name."""
+    adler = part.adler32
     try:
-        part.still_as_verified()
+        verified = adler = part.verify()
+        if part.shared:
+            part.unsynced = True
+            (synced,) = sync_parts(store, [part])
+            if isinstance(synced, StorageError):
+                raise synced
+            part.still_as_verified()
         part.take_name(directory_fd)
     except FileExistsError:
         what = "something that is not a readable file is already at the destination"
@@ -128,7 +128,7 @@ def _name(store: PosixStore, directory_fd: int, part: PosixPart, adler: str) -> 
     except StorageError as error:
         return _look_at_target(store, part, error, adler)
     part.close()
-    return SealedFile(part.lfn, part.bytes, adler, already=False)
+    return SealedFile(part.lfn, part.bytes, verified, already=False)
 
 
 def _look_at_target(
@@ -199,7 +199,11 @@ def present(store: PosixStore, wanted: Sequence[Wanted]) -> list[bool | StorageE
     each = len(wanted) < SYNCFS_FILES_MIN
     answers: list[bool | StorageError] = []
     found: dict[int, tuple[str, Disk]] = {}
+    absent = _absent(store, wanted)
     for at, one in enumerate(wanted):
+        if at in absent:
+            answers.append(False)
+            continue
         try:
             device = _matching(store, one, fsync=each)
             if device is not None:
@@ -216,6 +220,29 @@ def present(store: PosixStore, wanted: Sequence[Wanted]) -> list[bool | StorageE
         if failure is not None:
             answers[at] = oserrors.naming(failure, store.pfn(wanted[at].lfn))
     return answers
+
+
+def _absent(store: PosixStore, wanted: Sequence[Wanted]) -> set[int]:
+    """Of which nothing has the name: most often by far, and half as dear to see as to fail to open it."""
+    by_directory: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for at, one in enumerate(wanted):
+        with suppress(StorageError):  # who opens it says so
+            directory, name = os.path.split(store.path(one.lfn))
+            by_directory[directory].append((at, name))
+    absent: set[int] = set()
+    for directory, members in by_directory.items():
+        try:
+            with store.tree.directory(directory) as fd:
+                for at, name in members:
+                    try:
+                        os.stat(name, dir_fd=fd, follow_symlinks=False)
+                    except FileNotFoundError:
+                        absent.add(at)
+        except FileNotFoundError:
+            absent.update(at for at, _ in members)
+        except OSError:  # as above
+            continue
+    return absent
 
 
 def _matching(store: PosixStore, wanted: Wanted, *, fsync: bool) -> int | None:

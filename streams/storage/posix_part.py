@@ -115,6 +115,19 @@ class PosixPart(Part):
         self._share(fd, stat)
         self.disk = self._store.disk_of(stat.st_dev, self.directory)
 
+    def fill(self, fd: int, content: Buffer) -> None:
+        """Take over the file, made by this process just now, and write all of it; it stays the caller's to close if
+        this raises. That its name leads to it is known from its making."""
+        stat = os.fstat(fd)
+        self.attach(fd, stat, ())
+        self.unsynced = True
+        self._disk_failures = self.disk.failures
+        view = memoryview(content).cast("B")
+        self._pwrite_all(fd, view, 0)
+        self._mtime_ns = os.fstat(fd).st_mtime_ns
+        self._adlers.add(0, self.bytes, adler32(view))
+        self.writes += 2
+
     def reopen(self) -> int:
         """For the descriptor cache: the same file again, or `PartFileLost`."""
         try:
@@ -356,8 +369,13 @@ class PosixPart(Part):
             )
         return whole
 
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may have written to it: what they wrote is nobody's to sync but who seals it."""
+        return self._shared
+
     def still_as_verified(self) -> None:
-        """Nobody wrote to it since `verify`. It is no part any more: the mark of a shared one goes."""
+        """Nobody wrote to a shared part since `verify`. It is no part any more: its mark goes."""
         stat = self._still_ours()
         if stat.st_mtime_ns != self._mtime_ns:
             raise StorageError("another process wrote to the part while it was being sealed", self.pfn)

@@ -12,6 +12,7 @@ from streams.core.names import Lfn
 from streams.core.ranges import Ranges
 from streams.core.store_names import AskedKeys, Store
 from streams.errors import StorageError, UsageError, permanent
+from streams.storage.checksums import Buffer
 from streams.storage.endpoint import (
     Beside,
     Dated,
@@ -96,6 +97,9 @@ class RoutedEndpoint(Endpoint):
 
     def open_part(self, lfn: str, tag: str, **asked: Any) -> Part:
         return self._writable(lfn).open_part(lfn, tag, **asked)
+
+    def write_part(self, lfn: str, tag: str, content: Buffer, *, adler32: str | None) -> Part:
+        return self._writable(lfn).write_part(lfn, tag, content, adler32=adler32)
 
     def take_seed(self, lfn: str, left: str, tag: str) -> bool:
         return self._store(lfn) is None and self._home.take_seed(lfn, left, tag)

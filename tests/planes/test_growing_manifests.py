@@ -20,6 +20,7 @@ from streams.core.policy import Policy
 from streams.core.records import FilesHeld, FilesLost, HeldFile, ManifestWritten, Message, TransferIntent
 from streams.core.selectors import parse
 from streams.errors import Temporary
+from streams.planes.inventory import open_intents
 from streams.planes.inventory.manifest_writer import ManifestWriter
 from streams.planes.inventory.open_intents import UNHEARD_S
 from streams.planes.source.open_files import OpenFileCache
@@ -116,7 +117,7 @@ class Desk:
 
     def hear(self) -> None:
         """The worker folds its journal: of each number, the first that continues the chain counts."""
-        for one in self.journal:
+        for one in [one for one in self.journal if one.intent == INTENT]:
             want = self.command
             if (one.no, one.prev_sha256) == (want.no, want.prev_sha256) and not (self.heard and self.heard[-1].last):
                 self.heard.append(one)
@@ -195,6 +196,27 @@ def test_blocks_of_few_files_share_manifests(desk: Desk) -> None:
         desk.hold(*names(5, 10 * block), block=f"b{block:03}", size=1)
     desk.turn()
     assert [len(one.items) for one in desk.heard] == [1000, 500]
+
+
+def test_names_of_files_are_forgotten_with_the_intent_that_took_them(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_intents, "SPARE_MAX", 3)
+    other = replace(desk.body, intent=IntentId("T1_A.00000000-0000-0000-0000-000000000008"))
+    desk.body = replace(desk.body, selectors=(parse(f"{DATASET}#late"),))
+    desk.hold(*names(50))
+    desk.hold(*names(3, 100), block="late")
+    desk.writer.write(WriteManifests(other, 0, 0, "", ""))
+    desk.turn()
+    desk.turn()
+    growing = desk.writer.growing
+    assert len(growing._numbers) == 53
+    desk.turn(1000.0)
+    assert len(growing._numbers) == 3
+    desk.hold(*names(2, 98), block="late")
+    assert desk.turn() == 1
+    assert desk.checked() == [*names(3, 100), *names(2, 98)]
+    assert len(growing._numbers) == 5
 
 
 def test_looks_keep_their_distance(desk: Desk) -> None:

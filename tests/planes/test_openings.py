@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from streams.core.commands import WriteManifests
-from streams.core.names import ManifestId, Text
+from streams.core.names import IntentId, ManifestId, Text
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.records import (
     ChunksServed,
@@ -34,7 +34,7 @@ from streams.planes.destination.coordinator import part_files
 from streams.planes.host import child as child_module
 from streams.planes.host import order_queues
 from streams.planes.host.child import Child
-from streams.planes.host.order_queues import LONG_S, OPENERS, REST, SLICE_S, Assignments, Ends, Openings
+from streams.planes.host.order_queues import LONG_S, OPENERS, REST, SLICE_S, Assignments, Ends, Openings, Writes
 from streams.planes.orders import Assign, Forget, Open, Serve, Start, Stop, Write
 from streams.storage.endpoint import Endpoint, Wanted
 from streams.storage.posix import PosixEndpoint
@@ -456,6 +456,32 @@ def test_ends_wait_once_for_each_transfer_and_have_a_bound(monkeypatch: pytest.M
 
     ends.run(carry_out)
     assert seen == [stop, Forget(order(2).manifest_id)]
+
+
+def written(intent: str, names: int, no: int = 0) -> WriteManifests:
+    chosen = tuple(Selector(Kind.FILE, f"/store/{n:04}") for n in range(names))
+    body = Intent(IntentId(f"T1_A.00000000-0000-0000-0000-{intent:>012}"), Text("me"), chosen, (B,))
+    return WriteManifests(body, 0, no, "", "")
+
+
+def test_manifests_to_be_written_wait_once_for_each_chain_and_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order_queues, "WRITES_BYTES_MAX", 1000)
+    writes = Writes()
+    for no in range(3):  # of a chain that is told again the last counts
+        writes.put(written("1", 60, no))
+    writes.put(written("2", 60))
+    writes.put(written("3", 10))
+    waiting = list(iter(lambda: writes.get(0.0), None))
+    assert waiting == [written("1", 60, 2), written("3", 10)]
+    writes.put(written("2", 500))
+    assert writes.get(None) == written("2", 500), "what alone is more than the bound can be written, too"
+
+    monkeypatch.setattr(order_queues, "WRITES_MAX", 2)
+    for n in range(4):
+        writes.put(written(str(n), 1))
+    assert len(list(iter(lambda: writes.get(0.0), None))) == 2
+    threading.Timer(0.05, writes.close).start()
+    assert writes.get(None) is None
 
 
 def test_a_file_that_is_read_back_for_long_holds_one_opener_only() -> None:

@@ -247,6 +247,36 @@ class WriteContract:
             assert not part.seal().already
         assert backdoor.get(LFN) == content
 
+    def test_a_part_of_one_piece(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+        content = noise(70_000)
+        with endpoint.write_part(LFN, tag(), memoryview(content), adler32=adler_of(content)) as part:
+            assert part.covered == Ranges([(0, 70_000)])
+            assert backdoor.get(LFN) is None
+            part.write(0, noise(70_000, seed=8))  # what is covered is skipped
+            assert part.sync() == part.covered
+            assert part.seal() == SealedFile(LFN, 70_000, adler_of(content), already=False)
+        assert backdoor.get(LFN) == content
+        assert backdoor.parts() == []
+
+    def test_a_part_of_one_piece_over_what_a_process_left_that_died(
+        self, endpoint: Endpoint, backdoor: Backdoor
+    ) -> None:
+        content = noise(70_000)
+        with endpoint.open_part(LFN, tag(), bytes=len(content), adler32=adler_of(content)) as left:
+            left.write(0, noise(100, seed=8))
+        with endpoint.write_part(LFN, tag(), content, adler32=adler_of(content)) as part:
+            part.seal()
+        assert backdoor.get(LFN) == content
+
+    def test_a_part_of_one_piece_that_is_not_the_file(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+        with endpoint.write_part(LFN, tag(), b"other", adler32=adler_of(b"right")) as part:
+            with pytest.raises(PartFileLost, match="differs") as caught:
+                part.seal()
+            assert caught.value.failure_class == "data-bad"
+            part.discard()
+        assert backdoor.get(LFN) is None
+        assert backdoor.parts() == []
+
     def test_a_byte_is_taken_once(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
         """Else the checksum kept in memory would not be that of the disk."""
         with endpoint.open_part(LFN, tag(), bytes=6, adler32=adler_of(b"abcdef")) as part:

@@ -209,6 +209,39 @@ def test_a_stopped_predecessor_that_opens_the_part_behind_us_is_seen(endpoint: P
     zombie.close()
 
 
+@pytest.mark.parametrize("first", ["whole", "opened"])
+def test_of_a_part_of_one_piece_a_second_process_is_seen(endpoint: PosixEndpoint, first: str):
+    """Whoever made it: the other's bytes come behind ours, and our seal reads them."""
+    content = b"abcdef" * BLOCK
+
+    def whole() -> PosixPart:
+        return endpoint.write_part(LFN, TAG, content, adler32=adler32_hex(adler32(content)))
+
+    if first == "whole":
+        ours, zombie = whole(), opened(endpoint, content)
+    else:
+        zombie = opened(endpoint, content)
+        ours = whole()
+    zombie.write(0, b"X" * BLOCK)
+    with pytest.raises(PartFileLost, match="checksum differs"):
+        ours.seal()
+    zombie.close()
+
+
+def test_what_another_process_wrote_is_synced_by_who_seals_it(endpoint: PosixEndpoint, monkeypatch: pytest.MonkeyPatch):
+    content, synced = b"abcdef" * BLOCK, []
+    ours, other = opened(endpoint, content), opened(endpoint, content)
+    ours.write(0, content[:BLOCK])
+    ours.sync()
+    other.write(BLOCK, content[BLOCK:])
+    ours._adlers.add(BLOCK, len(content), None)  # as who resumes what was told of
+    real = os.fdatasync
+    monkeypatch.setattr(os, "fdatasync", lambda fd: (synced.append(fd), real(fd)))
+    ours.seal()
+    assert len(synced) == 1
+    other.close()
+
+
 def test_a_shared_part_whose_bytes_are_right_is_sealed_without_its_mark(
     endpoint: PosixEndpoint, read_back: list[tuple[int, int]]
 ):

@@ -89,6 +89,9 @@ class EntryParts:
         part.open()
         return part
 
+    def open_whole(self, item: Item, tag: str, payload: Buffer) -> EntryPart | None:
+        return None  # a spool has more to look at
+
     def adopt(self, held: HeldPart, offset: int, length: int, is_right: Callable[[memoryview], bool]) -> bool:
         return False  # no source has sums of what is written here
 

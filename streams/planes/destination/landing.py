@@ -88,10 +88,10 @@ class Landing:
         self._unread, self._never = UnreadAnswers(), UnreadAnswers()
         """What sources cannot read now; what they never will, of items that others have."""
         self._resumed, self._failed_before = order.verified, order.failed
-        self._givers: dict[int, dict[tuple[Site, str], int]] = {}
-        """Of items that others have, and of what came by line: who gave bytes in this attempt, and the last number."""
-        self._unchecked: set[int] = set()
-        """Items with bytes that came by line: nothing compared a checksum before the whole."""
+        self._came: dict[Giver, Ranges] = {}
+        """Of items that others have, and of what came by line: who gave which positions in this attempt."""
+        self._unchecked = EMPTY
+        """What came by line: nothing compared a checksum before the whole."""
         self._bad: dict[int, Reason] = {}
         """Whole items that were not what the manifest says."""
         self._wrong: set[int] = set()
@@ -305,24 +305,35 @@ class Landing:
             return 0
         if crc32c(piece) != segment.crc32c:
             return self._refuse(header, f"item {item}: crc32c of [{start}, {stop}) differs")
-        self._note(item, giver, checked=True)
+        if self._items[item].others:
+            self._note(giver, start, stop, checked=True)
         try:
             return self.write(item, segment.offset, segment.length, piece)
         except WireError as error:
             return self._refuse(header, f"item {item}: {error.what}")
 
-    def _note(self, item: int, giver: Giver, *, checked: bool) -> None:
-        """Who gives bytes of an item that others have too, or that nothing checked on their way."""
-        if self._items[item].others or not checked:
-            with self._lock:
-                self._givers.setdefault(item, {})[giver.source, giver.carrier] = giver.request_no
-                if not checked:
-                    self._unchecked.add(item)
+    def _note(self, giver: Giver, start: int, stop: int, *, checked: bool) -> None:
+        """Who gives positions of items that others have too, or that nothing checked on their way."""
+        came = Ranges([(start, stop)])
+        with self._lock:
+            self._came[giver] = self._came.get(giver, EMPTY) | came
+            if not checked:
+                self._unchecked |= came
+
+    def _givers(self, item: int) -> dict[tuple[Site, str], int]:
+        """Who gave any of an item that is noted, by carrier, and the last number of each."""
+        of_item, found = Ranges([self.progress.line.span(item)]), dict[tuple[Site, str], int]()
+        for giver, came in self._came.items():
+            if came & of_item:
+                name = giver.source, giver.carrier
+                found[name] = max(found.get(name, 0), giver.request_no)
+        return found
 
     def take_line(self, giver: Giver, start: int, view: memoryview) -> int:
         """Write what is new of the line's bytes from `start` on; bytes written. Of several threads at once."""
         taken = 0
         self.sync_bytes = LINE_SYNC_BYTES
+        self._note(giver, start, start + len(view), checked=False)
         for piece in self.progress.line.pieces(start, start + len(view)):
             if self.lost is not None:
                 break
@@ -331,7 +342,6 @@ class Landing:
                 self.progress.news = True  # whoever asked for it does not know: tell again
                 continue
             part = view[piece.position - start : stop - start]
-            self._note(piece.item, giver, checked=False)
             taken += self.write(piece.item, piece.offset, piece.length, part)
         return taken
 
@@ -352,7 +362,7 @@ class Landing:
                 sums.add(piece.offset, end, adler32)
         if self.lost is not None or item in self.progress.over:
             return 0
-        self._note(item, giver, checked=False)
+        self._note(giver, start, stop, checked=False)
         try:
             held = self._held.get(item) or self._hold(item)
             if not self.files.adopt(held, piece.offset, piece.length, is_right):
@@ -368,9 +378,12 @@ class Landing:
 
         Offsets are in the manifest's unit. WireError for a piece that cannot be these.
         """
-        start = self.progress.line.span(item)[0] + offset
+        first, last = self.progress.line.span(item)
+        start = first + offset
         try:
-            held = self._held.get(item) or self._hold(item)
+            held = self._held.get(item)
+            if held is None:
+                held = self._hold(item, whole=piece if length == last - first else None)
             self.files.write(held, offset, length, piece)
         except StorageError as error:
             self.broke(item, error, "write")
@@ -385,8 +398,8 @@ class Landing:
             self.unsynced_bytes += size
         return size
 
-    def _hold(self, item: int, *, preallocate: bool = False) -> HeldPart:
-        """Open an item's part, resuming what is durable of it."""
+    def _hold(self, item: int, *, preallocate: bool = False, whole: Buffer | None = None) -> HeldPart:
+        """Open an item's part, resuming what is durable of it. `whole`: all of the item, to be written at once."""
         wanted = self._items[item]
         with self._lock:
             if self.lost is not None or item in self.progress.over:
@@ -395,7 +408,11 @@ class Landing:
                 return self._held[item]  # another thread brought its first bytes
             tag, verified = part_tag(self.id, item, self.attempt), self.progress.durable_of(item)
             replaces = item in self._replaced
-            part = self.files.open(wanted, tag, verified, preallocate=preallocate, replaces=replaces)
+            part = None
+            if whole is not None and not verified and not replaces:
+                part = self.files.open_whole(wanted, tag, whole)
+            if part is None:
+                part = self.files.open(wanted, tag, verified, preallocate=preallocate, replaces=replaces)
             if self._of_entries:  # a spool may hold more than was told
                 self.progress.resumed(item, part.covered)
             held = self._held[item] = HeldPart(item, part)
@@ -438,12 +455,13 @@ class Landing:
         """
         with self._lock:
             bad, self._bad = self._bad, {}
-            givers = {item: dict(self._givers.get(item, {})) for item in bad}
+            givers = {item: self._givers(item) for item in bad}
         found: dict[tuple[Site, str, bool], dict[int, int]] = {}
         for item in bad:
             differ = {source for source, _ in givers[item] if self._copy_differs(item, source)}
             resumed = bool(self._resumed & Ranges([self.progress.line.span(item)]))
-            checked = not resumed and len({source for source, _ in givers[item]}) == 1 and item not in self._unchecked
+            alone = len({source for source, _ in givers[item]}) == 1
+            checked = not resumed and alone and not self._unchecked & Ranges([self.progress.line.span(item)])
             for (source, carrier), request_no in givers[item].items():
                 if source in differ or not (differ or resumed):
                     found.setdefault((source, carrier, checked or source in differ), {})[item] = request_no
@@ -528,9 +546,9 @@ class Landing:
 
     def _may_come_again(self, item: int) -> bool:
         """An item that was not the file: from another holder, or by log what came unchecked."""
-        unknown = bool(self._resumed & Ranges([self.progress.line.span(item)]))
+        unknown = bool((self._resumed | self._unchecked) & Ranges([self.progress.line.span(item)]))
         going = self.lost is None or bool(self._bad)
-        return going and (item in self._unchecked or unknown or bool(self._items[item].others))
+        return going and (unknown or bool(self._items[item].others))
 
     def ahead(self, lent: Lent) -> bool:
         """Do of later seals what can be done now, which may take long; whether something has to be tried again."""

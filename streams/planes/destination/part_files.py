@@ -53,6 +53,9 @@ class PartFiles(Protocol):
     ) -> FilePart:
         """Create or resume a part. `replaces`: it takes the place of the file that is there, and may adopt from it."""
 
+    def open_whole(self, item: Item, tag: str, payload: Buffer) -> FilePart | None:
+        """Create a part of which nothing is durable, with all of its item in it; None where that is no one step."""
+
     def adopt(self, held: HeldPart, offset: int, length: int, is_right: Callable[[memoryview], bool]) -> bool:
         """Take `[offset, offset + length)` as written, if it is there from an earlier attempt and right; whether."""
 
@@ -117,6 +120,11 @@ class ByteParts:
         return self._endpoint.open_part(
             item.target, tag, bytes=size, adler32=adler, verified=verified, preallocate=preallocate, replaces=replaces
         )
+
+    def open_whole(self, item: Item, tag: str, payload: Buffer) -> FilePart | None:
+        if len(payload) != item.bytes:
+            return None  # `write` refuses it
+        return self._endpoint.write_part(item.target, tag, payload, adler32=item.adler32)
 
     def adopt(self, held: HeldPart, offset: int, length: int, is_right: Callable[[memoryview], bool]) -> bool:
         right: bool = held.part.adopt(offset, offset + length, is_right)

@@ -18,7 +18,6 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-import queue
 import resource
 import sys
 import threading
@@ -29,7 +28,6 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from streams.core.commands import WriteManifests
 from streams.core.names import IntentId, shown
 from streams.core.records import ChunksRequested, ManifestWritten, Message, PartLost
 from streams.core.topics import MANIFESTS, partition_of
@@ -39,7 +37,7 @@ from streams.kafka.replay import replay
 from streams.planes.carriers import CARRIERS
 from streams.planes.carriers.carrier import CarrierSide, DestinationSide, SourceSide
 from streams.planes.destination.coordinator import DestinationPlane
-from streams.planes.host.order_queues import OPENERS, Assignments, Ends, Openings
+from streams.planes.host.order_queues import OPENERS, Assignments, Ends, Openings, Writes
 from streams.planes.inventory.manifest_writer import ManifestWriter, opens_files
 from streams.planes.inventory.open_intents import CatalogueListing
 from streams.planes.orders import Assign, Fail, Forget, Open, Serve, Start, Stop, Write, read_order
@@ -54,7 +52,6 @@ from streams.wire import decode
 
 log = logging.getLogger("streams.planes.host.child")
 
-WRITES_MAX = 1024
 STORAGE_RETRY_S = 2.0
 STORAGE_FIRST_S = 2.0
 """Orders wait so long for a storage that answers; later ones are told that it does not."""
@@ -77,7 +74,7 @@ class Child:
         self.publisher = Publisher(start.settings, start.settings.here, start.writer, "plane")
         self.assignments, self.ends = Assignments(), Ends()
         self.openings = Openings(lambda: any(source.busy for source in self.sources.values()))
-        self.writes: dict[bool, queue.Queue[WriteManifests]] = {of: queue.Queue(WRITES_MAX) for of in (False, True)}
+        self.writes = {of: Writes() for of in (False, True)}
         """Whether manifests are of entries, whose files are opened one by one: whole files do not wait for that."""
         self.open_files = OpenFileCache()
         self.running = True
@@ -130,11 +127,7 @@ class Child:
                 source = self.sources.get(order.request.plane) or self.refusing
                 source.serve(order.request)
             case Write():
-                writes = self.writes[opens_files(order.command)]
-                if writes.full():
-                    log.warning("manifests of %s are not written: too many commands wait", order.command.body.intent)
-                else:
-                    writes.put(order.command)
+                self.writes[opens_files(order.command)].put(order.command)
             case Open():
                 self.open(order)
             case _:
@@ -259,9 +252,7 @@ class Child:
             partial(_manifests_of, settings),
         )
         while self.running:
-            command = None
-            with suppress(queue.Empty):
-                command = commands.get(timeout=writer.growing.idle_s())
+            command = commands.get(writer.growing.idle_s())
             of = command.body.intent if command is not None else "open intents"
             try:
                 if command is not None:
@@ -321,7 +312,7 @@ class Child:
     def close(self) -> None:
         """Say the last numbers, if the broker is there; parts stay as they are."""
         self.running = False
-        for waiting in (self.assignments, self.ends, self.openings, self.refusing):
+        for waiting in (self.assignments, self.ends, self.openings, *self.writes.values(), self.refusing):
             waiting.close()
         for side in self.sides():
             side.close()

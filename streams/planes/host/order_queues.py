@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from threading import Condition
 
-from streams.core.names import ManifestId
+from streams.core.commands import WriteManifests
+from streams.core.names import IntentId, ManifestId
 from streams.planes.orders import Assign, Fail, Forget, Open, Stop
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,9 @@ OPENS_BYTES_MAX = 32 * 1024 * 1024
 """Framed manifests of orders that wait to be opened or are being opened: 140 full ones."""
 ENDS_BYTES_MAX = 8 * 1024 * 1024
 ENDS_MAX = 4096
+WRITES_BYTES_MAX = 8 * 1024 * 1024
+"""Names in what intents ask for whose manifests are to be written."""
+WRITES_MAX = 1024
 LOOK_S = 0.05
 AGAIN_S = 1.0
 
@@ -145,6 +149,37 @@ class Ends(_OrderQueue):
                 log.exception("%s was not ended", order.manifest_id)
 
 
+class Writes(_OrderQueue):
+    """Manifests to be written, one command of a chain: the last that came, in the place of the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: dict[tuple[IntentId, int], WriteManifests] = {}
+        self._bytes = 0
+
+    def put(self, command: WriteManifests) -> None:
+        chain = command.body.intent, command.source_no
+        with self._wake:
+            known = self._waiting.get(chain)
+            more = _names_bytes(command) - (_names_bytes(known) if known is not None else 0)
+            if self._waiting and (self._bytes + more > WRITES_BYTES_MAX or len(self._waiting) >= WRITES_MAX):
+                log.warning("manifests of %s are not written now: too many that are to be written wait", chain[0])
+                return
+            self._waiting[chain] = command
+            self._bytes += more
+            self._wake.notify_all()
+
+    def get(self, wait_s: float | None) -> WriteManifests | None:
+        """The next; None where none comes within `wait_s`, or before `close`."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._waiting or not self._running, wait_s)
+            if not self._waiting:
+                return None
+            command = self._waiting.pop(next(iter(self._waiting)))
+            self._bytes -= _names_bytes(command)
+            return command
+
+
 @dataclass(eq=False, slots=True)
 class _Waiting:
     name: ManifestId
@@ -240,6 +275,10 @@ class Openings(_OrderQueue):
                 if not self._running:
                     return
                 self._wake.wait(min(left_s, LOOK_S))
+
+
+def _names_bytes(command: WriteManifests) -> int:
+    return sum(len(selector.name) for selector in command.body.selectors)
 
 
 def _bytes_of(order: Stop | Forget | Fail) -> int:

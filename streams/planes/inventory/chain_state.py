@@ -6,6 +6,7 @@ All of it is memory: the journal of manifests and the catalogue bring it back. N
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -36,8 +37,19 @@ class FileNumbers:
     def known(self, lfn: str) -> int | None:
         return self._numbers.get(_short(lfn))
 
-    def clear(self) -> None:
-        self._numbers.clear()
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def keep(self, taken: Iterable[TakenFiles]) -> None:
+        """Forget the files that none of these has. Numbers begin anew; these are told theirs."""
+        taken = list(taken)
+        anew: dict[int, int] = {}
+        for files in taken:
+            for number in files:
+                anew.setdefault(number, len(anew))
+        self._numbers = {name: anew[number] for name, number in self._numbers.items() if number in anew}
+        for files in taken:
+            files.renumber(anew)
 
 
 def name_in_chain(item: Item) -> str:
@@ -59,6 +71,17 @@ class TakenFiles:
     def __contains__(self, number: int) -> bool:
         byte = number >> 3
         return byte < len(self._bits) and bool(self._bits[byte] & 1 << (number & 7))
+
+    def __iter__(self) -> Iterator[int]:
+        for at, byte in enumerate(self._bits):
+            if byte:
+                yield from (at << 3 | bit for bit in range(8) if byte & 1 << bit)
+
+    def renumber(self, anew: Mapping[int, int]) -> None:
+        numbers = [anew[number] for number in self]
+        self.count, self._bits = 0, bytearray()
+        for number in numbers:
+            self.add(number)
 
     def add(self, number: int) -> bool:
         """Whether it is new."""

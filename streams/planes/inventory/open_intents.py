@@ -48,6 +48,8 @@ SHARE = 4
 FRESH_S = 0.2
 """Looks that come together share what they see of the catalogue: to make it new costs more than most looks."""
 PAGE = 1000
+SPARE_MAX = 10_000
+"""Names of files that are kept beside twice those of the open intents: those of intents that ended are forgotten."""
 
 
 class CatalogueListing(Protocol):
@@ -178,8 +180,10 @@ class OpenIntents:
         oldest_s = now_s - 3 * self._policy.renew_s
         for key in [key for key, chain in self._chains.items() if chain.told_s < oldest_s]:
             del self._chains[key]
-        if not self._chains and not self._reading.busy:
-            self._numbers.clear()
+        taken = [chain.taken for chain in self._chains.values()]
+        many = len(self._numbers) > SPARE_MAX + 2 * sum(files.count for files in taken)
+        if many and not self._reading.busy:  # what is being read has numbers too
+            self._numbers.keep(taken)
 
     # looking
 

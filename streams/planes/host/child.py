@@ -312,8 +312,10 @@ class Child:
     def close(self) -> None:
         """Say the last numbers, if the broker is there; parts stay as they are."""
         self.running = False
-        for waiting in (self.assignments, self.ends, self.openings, *self.writes.values(), self.refusing):
+        for waiting in (self.assignments, self.ends, self.openings, self.refusing):
             waiting.close()
+        for writes in self.writes.values():
+            writes.close()
         for side in self.sides():
             side.close()
         self.publisher.close(CLOSE_S)

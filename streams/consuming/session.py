@@ -61,6 +61,8 @@ class ReaderSession:
         self._retry_ms = int(settings.policy.source_retry_s * 1000)
         self._partitions = settings.registry.partitions
         self.known = Known(intent)
+        self._of_intent = f"{intent}.".encode()
+        """What keys begin with that are its manifests."""
         self._process: ReaderProcess | None = None
         self._publisher = Publisher(
             settings, site, writer_name(socket.gethostname(), os.getpid(), time.time_ns() // 1000), "consumer"
@@ -258,7 +260,7 @@ class ReaderSession:
         # under way
         places = [(topics.CHUNK_EVENTS, partition) for partition in self._partitions_of(bodies)]
         destination, exclusive = process.reader.destination, process.reader.exclusive
-        first = next((b for b in bodies if (destination, b.manifest) not in self.known.completed), None)
+        first = next((b for b in bodies if not self.known.row.is_closed(b.manifest, destination)), None)
         self._note(places + ([] if first is None else self._payload_places(first.manifest)))
         found = self._told(process, bodies) if at_start or not exclusive else {}
         for claim in process.enter(bodies, found, at_start=at_start):
@@ -289,7 +291,7 @@ class ReaderSession:
 
     def _progress(self, process: ReaderProcess, record: Record) -> tuple[m.TransferProgress, str] | None:
         """What somebody of this name said of the way through one of its manifests, and who."""
-        if (record.key or b"").decode("ascii", "replace") not in self.known.manifests:
+        if not (record.key or b"").startswith(self._of_intent):
             return None
         try:
             heard = wire.decode(record.topic, record.key, record.value, record.headers, self._site)

@@ -36,9 +36,9 @@ def test_what_a_broker_loses_is_told_again(cluster: Settings, forgetful: type[Fo
         found.begin(pool)
         with found.news:
             pool.assigned(range(pool.slots))
+            (row,) = pool.open.values()
         _work(found, pool)
         assert not forgetful.losses
-        (row,) = pool.rows.values()
         said = source.completions()
         assert {repr(word) for word in said} == {repr(row.completion)}
         assert (said[0].sealed, said[0].failed) == (Ranges.of(0, 1), (m.FailedItems(Ranges.of(2), GONE),))

@@ -42,25 +42,28 @@ class OrderedReader(IntentReader[ReaderRow]):
 
     # what is heard
 
-    def enter(self, body: m.ManifestWritten, told: Sequence[m.TransferProgress], attempt: int) -> None:
+    def _row(self, body: m.ManifestWritten) -> ReaderRow:
+        return ReaderRow(body, self.destination, self.endpoint)
+
+    def _enter(self, row: ReaderRow, told: Sequence[m.TransferProgress], attempt: int) -> None:
         self._attempt = attempt
-        row = self.rows[body.manifest] = ReaderRow(body, self.destination, self.endpoint)
         self._unclaimed.append(row)
         for said in told:
             # a position that is given stands for what earlier processes said: they may have been ahead of it
             self.hear_progress(said if self._given is None else replace(said, verified=EMPTY, sealed=EMPTY))
-        if self._is_completed(body.manifest):
+        window = self._windows[row.id] = FetchWindow(row.manifest, row.given_up)
+        if self._is_completed(row.id):
             row.close()
+            self.let_go(row)
             return
-        self.open[body.manifest] = row
-        window = self._windows[body.manifest] = FetchWindow(row.manifest, row.given_up)
-        window.at = self._begin(body, row)
+        window.at = self._begin(row)
         row.own = Ranges([(0, window.at)])
 
-    def _begin(self, body: m.ManifestWritten, row: ReaderRow) -> int:
+    def _begin(self, row: ReaderRow) -> int:
         if self._given is None:
             return min(row.total, row.verified.spans[0][1]) if row.verified else 0
         source_no, no, at = self._given
+        body = row.manifest.body
         if (body.source_no, body.no) == (source_no, no):
             return min(row.total, at)
         return row.total if (body.source_no, body.no) < (source_no, no) else 0
@@ -84,7 +87,7 @@ class OrderedReader(IntentReader[ReaderRow]):
         if self.stopped:
             return None
         for manifest, window in self._windows.items():
-            row, over = self.rows[manifest], window.over
+            row, over = self.open[manifest], window.over
             if row.fails_unheard(window.at):
                 self._fails_unheard = True
                 return None
@@ -102,7 +105,7 @@ class OrderedReader(IntentReader[ReaderRow]):
         for manifest, window in self._windows.items():
             if not window.over and window.untouched:
                 return
-            self.rows[manifest].own = Ranges([(0, window.at)])
+            self.open[manifest].own = Ranges([(0, window.at)])
 
     def fail(self, manifest: ManifestId, item: int, reason: m.Reason) -> None:
         for window in self.windows(manifest):
@@ -161,7 +164,7 @@ class OrderedReader(IntentReader[ReaderRow]):
         for manifest, window in self._windows.items():
             refused = window.refused_next
             words = f"{self.destination} to read on" if refused is None else window.waits_for(retry_ms)
-            yield self.rows[manifest], words, None if refused is None else refused.reason
+            yield self.open[manifest], words, None if refused is None else refused.reason
 
     def waits_for(self, retry_ms: int = RETRY_MS) -> str:
         if self._fails_unheard:

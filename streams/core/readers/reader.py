@@ -25,10 +25,12 @@ class Known:
 
     def __init__(self, intent: IntentId) -> None:
         self.row = IntentRow(intent)
-        self.manifests: dict[ManifestId, m.ManifestWritten] = {}
-        """In the order of their chain, which is the order in which they come to count."""
+        self.counted = 0
+        """Manifests that count."""
+        self.new: dict[ManifestId, m.ManifestWritten] = {}
+        """Those that nobody took in yet, in the order of their chain, which is the order in which they come to count."""
         self.written_ms: dict[ManifestId, int] = {}
-        self.completed: set[tuple[Destination, ManifestId]] = set()
+        """When these were written."""
         self._early: Memory[Link] = Memory()
         self._bodies: dict[str, tuple[m.ManifestWritten, int]] = {}
         """By digest: of manifests that count later, with when they were written."""
@@ -44,13 +46,17 @@ class Known:
                 self.row = machine.fold(self.row, message)
                 self._count(chains.waited(self.row.chain, self.row.decision, self._early)[1])
             case m.CompletionRecord():
-                self.completed.add((message.destination, message.manifest))
                 self.row = machine.fold(self.row, message)
+
+    def taken(self, manifest: ManifestId) -> None:
+        """Who reads it keeps it from now on."""
+        self.new.pop(manifest, None)
+        self.written_ms.pop(manifest, None)
 
     def _count(self, links: list[Link]) -> None:
         for link in links:
-            body, self.written_ms[link.manifest] = self._bodies.pop(link.sha256)
-            self.manifests[link.manifest] = body
+            self.new[link.manifest], self.written_ms[link.manifest] = self._bodies.pop(link.sha256)
+            self.counted += 1
             self.row = machine.follow(self.row, link)
 
 
@@ -67,10 +73,14 @@ class IntentReader(ABC, Generic[Row]):
 
     def __init__(self, known: Known, destination: Destination) -> None:
         self.known, self.destination = known, destination
-        self.rows: dict[ManifestId, Row] = {}
-        """Manifests that were entered."""
         self.open: dict[ManifestId, Row] = {}
-        """Those whose last word is not heard."""
+        """Manifests that were entered and whose last word is not heard."""
+        self.entered = 0
+        """Manifests, those that ended included: of these only what failed is kept."""
+        self._lost: list[tuple[Lfn, m.Reason]] = []
+        """Of manifests that ended."""
+        self._read_some = False
+        """Whether anything of one that ended did not fail."""
         self._has_come = False
 
     # the intent
@@ -86,11 +96,11 @@ class IntentReader(ABC, Generic[Row]):
     @property
     def all_known(self) -> bool:
         """Whether no manifest will be written that is not entered."""
-        return self.known.row.chain.last and len(self.rows) == len(self.known.manifests)
+        return self.known.row.chain.last and self.entered == self.known.counted
 
     def new(self) -> list[m.ManifestWritten]:
         """Manifests that count and are not entered yet."""
-        return [body for manifest, body in self.known.manifests.items() if manifest not in self.rows]
+        return list(self.known.new.values())
 
     def check_end(self, missed: str) -> None:
         """Raises unless everything arrived: NeverWorks, TransferFailed or PartlyDone. `missed`: what was not done."""
@@ -103,13 +113,13 @@ class IntentReader(ABC, Generic[Row]):
         if failed := self.failed():
             lfn, reason = failed[0]
             more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
-            some = any(len(row.lost) < len(row.manifest.items) for row in self.rows.values())
+            some = self._read_some or any(_read_some(row) for row in self.open.values())
             kind = PartlyDone if some else TransferFailed
             raise kind(f"{missed}: {lfn}: {reason.text}{more}", where=str(self.destination))
 
     def failed(self) -> list[tuple[Lfn, m.Reason]]:
         """Files that could not be read, or not all of them, so far."""
-        return [(row.lfn(item), reason) for row in self.rows.values() for item, reason in row.lost.items()]
+        return self._lost + [lost for row in self.open.values() for lost in _lost(row)]
 
     def waits_to_begin(self) -> str:
         """Whom it waits for while nothing of a manifest is known, "" once all is."""
@@ -120,15 +130,24 @@ class IntentReader(ABC, Generic[Row]):
 
     # what is heard
 
-    @abstractmethod
     def enter(self, body: m.ManifestWritten, told: Sequence[m.TransferProgress], attempt: int) -> None:
         """Takes a manifest in; `told` is what counts of what the log says of the way through it, in order."""
+        row = self.open[body.manifest] = self._row(body)
+        self.entered += 1
+        self.known.taken(body.manifest)
+        self._enter(row, told, attempt)
+
+    @abstractmethod
+    def _row(self, body: m.ManifestWritten) -> Row: ...
+
+    @abstractmethod
+    def _enter(self, row: Row, told: Sequence[m.TransferProgress], attempt: int) -> None: ...
 
     def hear_progress(self, said: m.TransferProgress) -> None:
         """The next record of a manifest's partition that counts. NeverWorks for one of another kind of reader."""
         if said.endpoint != self.endpoint:
             raise NeverWorks(self.read_otherwise(said.endpoint), next="publish an intent for a name of its own")
-        if (row := self.rows.get(said.manifest)) is not None:
+        if (row := self.open.get(said.manifest)) is not None:
             row.hear(said)
 
     @abstractmethod
@@ -170,11 +189,13 @@ class IntentReader(ABC, Generic[Row]):
         return out
 
     def _is_completed(self, manifest: ManifestId) -> bool:
-        return (self.destination, manifest) in self.known.completed
+        return self.known.row.is_closed(manifest, self.destination)
 
     def let_go(self, row: Row) -> None:
         """Its last word was heard."""
         del self.open[row.id]
+        self._lost += _lost(row)
+        self._read_some |= _read_some(row)
 
     @abstractmethod
     def owed(self, row: Row) -> m.TransferProgress | m.CompletionRecord | None:
@@ -192,3 +213,11 @@ class IntentReader(ABC, Generic[Row]):
     @abstractmethod
     def _stands(self, retry_ms: int) -> Iterable[tuple[ReaderRow, str, m.Reason | None]]:
         """Rows that this process speaks for, what each waits for, and why."""
+
+
+def _lost(row: ReaderRow) -> Iterable[tuple[Lfn, m.Reason]]:
+    return [(row.lfn(item), reason) for item, reason in row.lost.items()]
+
+
+def _read_some(row: ReaderRow) -> bool:
+    return len(row.lost) < len(row.manifest.items)

@@ -101,12 +101,15 @@ class SharedReader(IntentReader[SharedRow]):
         """Items that their source could not read when this process asked last: no hand is held up by them."""
         self._retry_ms = RETRY_MS
         self._later: set[tuple[ManifestId, Range]] = set()
+        self._ended = 0, 0
+        """Ranges that are done, and all, of manifests that ended."""
 
     # what is heard
 
-    def enter(self, body: m.ManifestWritten, told: Sequence[m.TransferProgress], attempt: int) -> None:
-        row = SharedRow(body, self.destination, self.endpoint, self.slots)
-        self.rows[body.manifest] = self.open[body.manifest] = row
+    def _row(self, body: m.ManifestWritten) -> SharedRow:
+        return SharedRow(body, self.destination, self.endpoint, self.slots)
+
+    def _enter(self, row: SharedRow, told: Sequence[m.TransferProgress], attempt: int) -> None:
         for said in told:
             self.hear_progress(said)
 
@@ -150,6 +153,15 @@ class SharedReader(IntentReader[SharedRow]):
                 refused = self.refused[row.id, item]
                 yield row, refused.words(row.lfn(item), retry_ms), refused.reason
 
+    def _is_at_work(self, manifest: ManifestId) -> bool:
+        row = self.open.get(manifest)
+        return row is not None and not row.closed
+
+    def let_go(self, row: SharedRow) -> None:
+        super().let_go(row)
+        self._ended = self._ended[0] + row.done, self._ended[1] + len(row.ranges)
+        self._later = {(manifest, part) for manifest, part in self._later if manifest != row.id}
+
     # what this process works on
 
     def assigned(self, mine: Collection[int]) -> None:
@@ -168,7 +180,7 @@ class SharedReader(IntentReader[SharedRow]):
             if not hand.busy and (refused := hand.window.refused.get(hand.part.item)) is not None:
                 self.refused[hand.row.id, hand.part.item] = refused
                 self.drop(hand)
-        self.refused = {key: refused for key, refused in self.refused.items() if not self.rows[key[0]].closed}
+        self.refused = {key: refused for key, refused in self.refused.items() if self._is_at_work(key[0])}
         self.hands = [hand for hand in self.hands if hand.busy or hand.is_open]
         taken: list[Hand] = []
         while len(self.hands) < HANDS_MAX and not self.stopped and (found := self._next(now_ms)) is not None:
@@ -226,7 +238,7 @@ class SharedReader(IntentReader[SharedRow]):
         """Whether nothing is left for anybody, and the last words are heard."""
         if self.state is State.REFUSED:
             return True
-        entered = len(self.rows) == len(self.known.manifests)
+        entered = self.entered == self.known.counted
         return entered and (self.state is State.CANCELLED or self.known.row.chain.last) and not self.open
 
     @property
@@ -237,17 +249,18 @@ class SharedReader(IntentReader[SharedRow]):
     @property
     def counts(self) -> tuple[int, int]:
         """Ranges that are done, and all that are known."""
-        rows = self.rows.values()
-        return sum(row.done for row in rows), sum(len(row.ranges) for row in rows)
+        done, known = self._ended
+        rows = self.open.values()
+        return done + sum(row.done for row in rows), known + sum(len(row.ranges) for row in rows)
 
     @property
     def waits_for(self) -> str:
         """What must come before there is anything to do, "" once there is."""
-        if self.known.row.decision is None or not self.rows:
+        if self.known.row.decision is None or not self.entered:
             return self.waits_to_begin()
         if not self.hands:
             for (manifest, item), refused in self.refused.items():
-                row = self.rows[manifest]
-                if not row.closed and item not in row.failed:
+                row = self.open.get(manifest)
+                if row is not None and not row.closed and item not in row.failed:
                     return refused.words(row.lfn(item), self._retry_ms)
         return ""

@@ -12,12 +12,12 @@ from streams.core import records as m
 from streams.core.intent import State
 from streams.core.manifest import digest
 from streams.core.names import Block, Dataset, Destination, IntentId, Lfn, ManifestId, Site, Text
-from streams.core.ranges import Ranges
+from streams.core.ranges import EMPTY, Ranges
 from streams.core.readers.ordered import OrderedReader
 from streams.core.readers.reader import Known
 from streams.core.readers.window import Ask, FetchWindow
 from streams.core.selectors import Kind, Selector
-from streams.errors import NeverWorks, UsageError
+from streams.errors import NeverWorks, PartlyDone, UsageError
 
 A, ZPEAK = Site("T1_A"), Destination("T2_B/zpeak")
 INTENT = IntentId("T1_A.0b5f6d6e-5a4e-4a55-8f10-0123456789ab")
@@ -213,7 +213,7 @@ def test_other_items_are_asked_for_while_one_cannot_be_read() -> None:
     found.take(*payload(window, 0, 30, AWAY, request_no=7), 0, LEASE_MS)
     assert not found.asks(1, LEASE_MS, RETRY_MS), "what is put off keeps its room"
     serve(found, window, Ranges([(30, 100)]), cut=10)
-    assert found.rows
+    assert found.open
     again = [ranges for _, _, ranges in found.asks(RETRY_MS, LEASE_MS, RETRY_MS)]
     assert again == [Ranges([(0, 30)])]
     small = ordered((item(0, 10), item(1, 100), item(2, 100)), ahead_bytes=1200)
@@ -301,15 +301,16 @@ def test_only_what_was_worked_on_is_told() -> None:
 def test_a_later_process_goes_on_where_the_log_says() -> None:
     first = ordered((item(0, 20),), (item(1, 20),))
     told = m.TransferProgress(
-        next(iter(first.rows)), ZPEAK, 1, "stream", Ranges([(0, 12)]), Ranges(), (m.FailedItems(Ranges.of(0), GONE),)
+        next(iter(first.open)), ZPEAK, 1, "stream", Ranges([(0, 12)]), Ranges(), (m.FailedItems(Ranges.of(0), GONE),)
     )
     later = OrderedReader(first.known, ZPEAK, 10_000, None)
-    for body in later.new():
+    bodies = [row.manifest.body for row in first.open.values()]
+    for body in bodies:
         later.enter(body, [told] if body.no == 0 else [], 2)
     assert [ranges for _, _, ranges in later.asks(0, LEASE_MS)] == [Ranges([(0, 20)])], "what failed stays failed"
     assert later.failed() == [(Lfn("/store/0.root"), GONE)]
     whole = OrderedReader(first.known, ZPEAK, 10_000, None)
-    for body in whole.new():
+    for body in bodies:
         whole.enter(body, [replace(told, failed=())] if body.no == 0 else [], 2)
     assert [r for window, _, r in whole.asks(0, LEASE_MS) if window.manifest.body.no == 0] == [Ranges([(12, 20)])]
 
@@ -352,6 +353,28 @@ def test_a_position_of_another_intent_is_refused() -> None:
         ordered((item(0, 1),), position="here")
 
 
+def test_of_manifests_that_ended_only_what_failed_is_kept() -> None:
+    first = ordered(*[(item(n, 20),) for n in range(50)])
+    assert not first.known.new, "who reads it keeps it"
+    found = OrderedReader(first.known, ZPEAK, 10_000, None)
+    for body in [row.manifest.body for row in first.open.values()]:
+        failed = (m.FailedItems(Ranges.of(0), GONE),) if body.no == 7 else ()
+        done = EMPTY if failed else Ranges([(0, 20)])
+        found.enter(body, [m.TransferProgress(body.manifest, ZPEAK, 1, "stream", done, EMPTY, failed)], 2)
+    assert len(found.open) == 50
+    for word in found.tells():
+        assert isinstance(word, m.CompletionRecord)
+        found.known.hear(word, 0)
+    assert not found.tells()
+    assert not found.open
+    assert not found._windows
+    assert not found.known.written_ms
+    assert found.over
+    assert found.failed() == [(Lfn("/store/7.root"), GONE)]
+    with pytest.raises(PartlyDone, match=r"/store/7\.root"):
+        found.check_end("not all could be read")
+
+
 def test_a_cancelled_intent_is_over_and_told_as_cancelled() -> None:
     found = ordered((item(0, 20),))
     body = found.known.row.body
@@ -366,7 +389,7 @@ def test_a_cancelled_intent_is_over_and_told_as_cancelled() -> None:
 
 def test_a_name_that_workers_share_is_not_read_as_a_stream() -> None:
     found = ordered((item(0, 10),))
-    (row,) = found.rows.values()
+    (row,) = found.open.values()
     known, body = found.known, row.manifest.body
     theirs = m.TransferProgress(row.id, ZPEAK, 1, "pool", Ranges([(5, 10)]), Ranges())
     with pytest.raises(NeverWorks, match="workers share T2_B/zpeak"):

@@ -87,6 +87,8 @@ class Worker:
         self.heard = len(world.log)
         for body in self.pool.new():
             self.pool.enter(body, [said for said in world.log if said.manifest == body.manifest], 1)
+        self.rows = dict(self.pool.open)
+        """Those that ended since too."""
         self.at: tuple[Hand, str] | None = None
         self.said: dict[tuple[type, ManifestId], m.Message] = {}
 
@@ -157,14 +159,16 @@ def finish(world: World, bad: frozenset[int]) -> Worker:
 def check(world: World, last: Worker) -> None:
     """One output for each confirmed range, one last word for each manifest, whoever says it."""
     assert len(world.booked) == len(set(world.booked.values()))
-    for row in last.pool.rows.values():
+    assert len(last.rows) == sum(isinstance(fact, m.ManifestWritten) for fact in world.known)
+    assert not last.pool.open
+    for row in last.rows.values():
         assert row.completion is not None
         words = {repr(said) for said in world.said if said.manifest == row.id}
         assert words == {repr(row.completion)}
         done = {part for manifest, part in world.booked.values() if manifest == row.id}
         sealed = row.completion.sealed
         assert {part for part in row.ranges if part.item in sealed} <= done
-        again = Worker(world, 1000, frozenset()).pool.rows[row.id]
+        again = Worker(world, 1000, frozenset()).rows[row.id]
         assert again.completion == row.completion, "who comes late hears the same"
 
 
@@ -273,7 +277,7 @@ def told(row: SharedRow, own: Ranges = EMPTY, failed: tuple[m.FailedItems, ...] 
 def test_the_first_failure_in_the_log_counts_and_a_sealed_item_cannot_fail() -> None:
     world = World(facts((64, 64)))
     one, two = Worker(world, 1, frozenset()), Worker(world, 2, frozenset())
-    row = one.pool.rows[ManifestId.of(INTENT, 0, 0)]
+    row = one.rows[ManifestId.of(INTENT, 0, 0)]
     why = [m.Reason(m.Scope.AGENT, m.FailureClass.PERMANENT, "work", Text(text)) for text in "zab"]
     first = m.FailedItems(Ranges.of(0), why[0])
     world.tell(told(row, failed=(first,)))
@@ -285,7 +289,7 @@ def test_the_first_failure_in_the_log_counts_and_a_sealed_item_cannot_fail() -> 
     two.hear(4)
     for worker in (one, two):
         worker.tell()
-        found = worker.pool.rows[row.id].completion
+        found = worker.rows[row.id].completion
         assert found is not None
         assert (found.failed, found.sealed, found.ended) == ((first,), Ranges.of(1), m.Ended.PARTLY)
 
@@ -293,7 +297,7 @@ def test_the_first_failure_in_the_log_counts_and_a_sealed_item_cannot_fail() -> 
 def test_a_stop_fences_what_comes_after_it() -> None:
     world = World(facts((128,)))
     worker = Worker(world, 0, frozenset())
-    row = worker.pool.rows[ManifestId.of(INTENT, 0, 0)]
+    row = worker.rows[ManifestId.of(INTENT, 0, 0)]
     world.tell(told(row, Ranges([(0, 64)])))
     worker.pool.known.hear(cancelled(), 0)
     worker.tell()

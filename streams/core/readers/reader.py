@@ -28,7 +28,7 @@ class Known:
         self.counted = 0
         """Manifests that count."""
         self.new: dict[ManifestId, m.ManifestWritten] = {}
-        """Those that nobody took in yet, in the order of their chain, which is the order in which they come to count."""
+        """Those that nobody took in yet, in the order of their chain, in which they come to count."""
         self.written_ms: dict[ManifestId, int] = {}
         """When these were written."""
         self._early: Memory[Link] = Memory()

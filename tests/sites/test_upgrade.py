@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tarfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -53,15 +53,15 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tree of the release before."""
     folder = tmp_path_factory.mktemp("old")
     archived = subprocess.run(
-        ["git", "archive", "--format=tar", "-o", str(folder / "old.tar"), OLD],
+        ["git", "archive", "--format=zip", "-o", str(folder / "old.zip"), OLD],
         cwd=ROOT,
         capture_output=True,
         check=False,
     )
     if archived.returncode:
         pytest.skip(f"this clone has no commit {OLD[:7]}: {archived.stderr.decode().strip()}")
-    with tarfile.open(folder / "old.tar") as tar:
-        tar.extractall(folder / "tree", filter="data")
+    with zipfile.ZipFile(folder / "old.zip") as archive:
+        archive.extractall(folder / "tree")
     return folder / "tree"
 
 

@@ -62,6 +62,26 @@ def test_what_was_written_and_never_told_need_not_come_again(receiver: Receiver)
     arrived(heir, body, tables)
 
 
+@pytest.mark.parametrize("told", [0, 3])
+def test_what_was_written_and_never_told_is_told_when_only_that_comes_again(receiver: Receiver, told: int) -> None:
+    """Less is asked for at once than the spool may hold: of what is asked for nothing is new, and all of it counts."""
+    tables = {"/store/a.root": flat(900)}
+    body = manifest_of(tables)
+    receiver.open(body)
+    came = records(body, tables, 100)
+    receiver.take(came[:told])
+    receiver.sync()
+    receiver.take(came[told:8])
+    heir = heir_of(receiver)
+    heir.open(body, verified=Ranges([(0, 100 * told)]))
+    heir.take(came[told : told + 2])
+    heir.sync()
+    assert heir.last(TransferProgress).verified == Ranges([(0, 800)])
+    heir.take(came[8:])
+    heir.sync()
+    arrived(heir, body, tables)
+
+
 def test_an_item_that_is_whole_already_is_sealed_at_once(receiver: Receiver) -> None:
     tables = {"/store/a.root": flat(900), "/store/empty.root": flat(0)}
     body = manifest_of(tables)

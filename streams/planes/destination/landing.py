@@ -413,9 +413,12 @@ class Landing:
                 part = self.files.open_whole(wanted, tag, whole)
             if part is None:
                 part = self.files.open(wanted, tag, verified, preallocate=preallocate, replaces=replaces)
-            if self._of_entries:  # a spool may hold more than was told
-                self.progress.resumed(item, part.covered)
             held = self._held[item] = HeldPart(item, part)
+            if self._of_entries and (untold := part.covered - Ranges(verified)):
+                # A spool may hold more than was told. Of what is asked for next nothing may be new then, and who asks
+                # would never hear that it is here: the next round tells.
+                self.progress.resumed(item, untold)
+                self._dirty[item] = held
         return held
 
     def _refuse(self, header: ChunkHeader, why: str) -> int:

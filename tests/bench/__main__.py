@@ -34,6 +34,7 @@ from tests.bench.csv_reading import ROWS, csv_reading
 from tests.bench.entries import EVENTS, Entries
 from tests.bench.mesh import Mesh
 from tests.bench.present import Present
+from tests.bench.product_peers import ProductPeers
 from tests.bench.relays import Relays
 from tests.bench.rig import WAIT_S, A, B, Rig
 from tests.bench.start import Start
@@ -238,6 +239,7 @@ def main() -> None:
             "audit": lambda: audit_reading(INTENTS // 10 if said.quick else INTENTS, rounds, bench.row),
             "mesh": lambda: Mesh(mesh, bench.row, rounds, big // 5, 10.0 if said.quick else 60.0).run(),
             "relays": lambda: Relays(relays, bench.row, rounds, big).run(),
+            "peers": lambda: ProductPeers(rig.cache, Path(folder), bench.row, rounds, 2 * big).run(),
         }
         wanted = [part for name, part in sites_parts.items() if said.only in ("", name)]
         if wanted:

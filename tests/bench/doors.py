@@ -3,9 +3,10 @@
     python -m tests.bench.doors [--rounds N] [--size BYTES] [--disk DIRECTORY]
 
 Beside it, in the same rounds: a C program that receives, checks by zlib's adler32 and writes with one buffer of 1 MiB
-(where a C compiler is), `cp` and a sync for the disk, and `xrdcp`, `rsync` and `rclone` where they are installed
-(peers.py); what is missing is said. The mover verifies adler32 and has all on disk at its end; to a disk its peers are
-synced behind. Two processes each: who sends, who receives. Ratios are of one round's two, their median counts.
+(where a C compiler is), `cp` and a sync for the disk, and `xrdcp`, `rsync`, `rclone` and `curl` where they are
+installed (peers.py); what is missing is said. Then a quarter of the bytes, and the small files, over a link of 20 ms
+(delay.py). The mover verifies adler32 and has all on disk at its end; to a disk its peers are synced behind. Two
+processes each: who sends, who receives. Ratios are of one round's two, their median counts.
 """
 
 from __future__ import annotations
@@ -38,12 +39,14 @@ from streams.planes.destination.coordinator import DestinationPlane
 from streams.planes.orders import Open
 from streams.storage.posix import PosixEndpoint
 from streams.wire import encode
+from tests.bench.delay import limit_mb_s, through
 from tests.bench.peers import peers
 
 A, B = Site("T1_A"), Site("T2_B")
 DATASET = Dataset("/Bench/Doors/RAW")
 HERE = "127.0.0.1"
 PARTITIONS = 4
+ROUND_TRIP_S = 0.02
 RECEIVE = r"""
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -186,7 +189,16 @@ def timed(command: list[str]) -> tuple[float, float]:
     return time.perf_counter() - began, cpu
 
 
-def compare(name: str, source: Path, target: Path, rounds: int, receiver: Path | None, disk: bool) -> None:
+def compare(
+    name: str,
+    source: Path,
+    target: Path,
+    rounds: int,
+    receiver: Path | None = None,
+    *,
+    disk: bool = False,
+    round_trip_s: float = 0.0,
+) -> None:
     size = sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
     count = sum(path.is_file() for path in source.rglob("*"))
     rates: dict[str, list[float]] = {}
@@ -197,27 +209,32 @@ def compare(name: str, source: Path, target: Path, rounds: int, receiver: Path |
         rates.setdefault(who, []).append(part * size / seconds / 1e6)
         cpus.setdefault(who, []).append(cpu / (part * size) * 1e9)
 
-    with serving(source) as (said, used), peers(source, source.parent / f"peers-of-{source.name}") as others:
+    with (
+        serving(source) as (said, used),
+        through(int(said["port"]), round_trip_s) as port,  # type: ignore[call-overload]
+        peers(source, source.parent / f"peers-of-{source.name}", round_trip_s) as others,
+    ):
         for _ in range(rounds):
             for connections in (1, 2, 4):
                 command = [sys.executable, "-m", "tests.bench.doors", "pull", str(source), str(fresh(target))]
                 used()
-                command += [str(said["port"]), json.dumps(said["words"]), str(connections)]
+                command += [str(port), json.dumps(said["words"]), str(connections)]
                 out = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
                 note(f"mover, {connections} connections", out["s"], out["cpu_s"] + used())
             if receiver is not None and count == 1:
                 used()
                 word = said["words"][0]  # type: ignore[index]
                 head = f"GET /t2g/1/line HTTP/1.1\r\nAuthorization: Bearer {word}\r\nRange: bytes=0-{size - 1}\r\n\r\n"
-                seconds, cpu = timed([str(receiver), str(said["port"]), head, str(fresh(target) / "f"), str(size)])
+                seconds, cpu = timed([str(receiver), str(port), head, str(fresh(target) / "f"), str(size)])
                 note("C: recv, adler32, pwrite", seconds, cpu + used())
-            copy = ["cp", "-r", f"{source}/.", str(fresh(target))]
-            note("cp" + (" and sync" if disk else ""), *timed(["sh", "-c", " ".join(copy) + f"; sync -f {target}"]))
+            if not round_trip_s:
+                copy = ["cp", "-r", f"{source}/.", str(fresh(target))]
+                note("cp" + (" and sync" if disk else ""), *timed(["sh", "-c", " ".join(copy) + f"; sync -f {target}"]))
             for peer in others:
                 note(peer.name, *peer.run(fresh(target), synced=disk), (peer.files or count) / count)
                 verify[peer.name] = peer.says
     print(f"{name}: {count} files, {size / 1e9:.2f} GB, {rounds} rounds")
-    best = "mover, 2 connections"
+    best = "mover, 4 connections" if round_trip_s else "mover, 2 connections"
     for who, found in rates.items():
         ratio = statistics.median(own / other for own, other in zip(rates[best], found, strict=True))
         cpu = statistics.median(cpus[who])
@@ -250,7 +267,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=2_000_000_000)
     parser.add_argument("--disk", default=tempfile.gettempdir())
     asked = parser.parse_args()
-    missing = [tool for tool in ("cc", "rsync", "xrootd", "xrdcp", "rclone") if shutil.which(tool) is None]
+    missing = [
+        tool for tool in ("cc", "rsync", "xrootd", "xrdcp", "rclone", "curl", "nginx") if shutil.which(tool) is None
+    ]
     print(f"not here: {', '.join(missing) or 'nothing'}; zlib {zlib.ZLIB_RUNTIME_VERSION}, {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory(dir="/dev/shm") as memory, tempfile.TemporaryDirectory(dir=asked.disk) as disk:
         Path(memory).chmod(0o755)  # some servers do not run as root
@@ -263,12 +282,18 @@ def main() -> None:
         )
         one, many = Path(memory) / "one", Path(memory) / "many"
         make(one, [asked.size])
-        compare("memory to memory", one, Path(memory) / "to", asked.rounds, receiver if built else None, disk=False)
+        compare("memory to memory", one, Path(memory) / "to", asked.rounds, receiver if built else None)
         shutil.rmtree(Path(memory) / "to")
-        compare("memory to a disk", one, Path(disk) / "to", asked.rounds, None, disk=True)
+        compare("memory to a disk", one, Path(disk) / "to", asked.rounds, disk=True)
         make(many, [65536] * 2000)
-        compare("small files, memory", many, Path(memory) / "to", asked.rounds, None, disk=False)
-        compare("small files, to a disk", many, Path(disk) / "to", asked.rounds, None, disk=True)
+        compare("small files, memory", many, Path(memory) / "to", asked.rounds)
+        compare("small files, to a disk", many, Path(disk) / "to", asked.rounds, disk=True)
+        shutil.rmtree(one)
+        make(one, [asked.size // 4])
+        limit = limit_mb_s(ROUND_TRIP_S, asked.size // 4)
+        print(f"a link of {ROUND_TRIP_S * 1000:.0f} ms, which itself gives a bare socket {limit:.0f} MB/s")
+        compare("over that link", one, Path(memory) / "to", asked.rounds, round_trip_s=ROUND_TRIP_S)
+        compare("small files over that link", many, Path(memory) / "to", asked.rounds, round_trip_s=ROUND_TRIP_S)
     return None
 
 

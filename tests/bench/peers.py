@@ -18,6 +18,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.bench.delay import through
+
 HERE = "127.0.0.1"
 READY_S = 10.0
 ONE_BY_ONE = 100
@@ -55,8 +57,10 @@ class Peer:
 
 
 def _cpu_s(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system + times.children_user + times.children_system)
+    """Of it, of those that it has ended, and of those that it has still."""
+    alive = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+    ended = process.cpu_times()
+    return float(sum(one.user + one.system for one in alive) + ended.children_user + ended.children_system)
 
 
 def _children_cpu_s() -> float:
@@ -87,30 +91,49 @@ def _server(command: list[str], port: int, log: Path) -> Iterator[psutil.Process
             process.terminate()
 
 
+@dataclass(frozen=True)
+class Served:
+    """What peers serve: `names` below `root`, over a link with a round trip. `scratch` is theirs."""
+
+    root: Path
+    names: list[str]
+    scratch: Path
+    round_trip_s: float
+    stack: contextlib.ExitStack
+
+    def start(self, command: Callable[[int], list[str]], log: str) -> tuple[psutil.Process, int]:
+        """A server, given its port; and the port at which it is reached over the link."""
+        port = _port()
+        server = self.stack.enter_context(_server(command(port), port, self.scratch / log))
+        return server, self.stack.enter_context(through(port, self.round_trip_s))
+
+
 @contextlib.contextmanager
-def peers(root: Path, scratch: Path) -> Iterator[list[Peer]]:
-    """Those that are installed, serving what is below `root`; `scratch` is theirs."""
+def peers(root: Path, scratch: Path, round_trip_s: float = 0.0) -> Iterator[list[Peer]]:
+    """Those that are installed, serving what is below `root`, over a link with that round trip."""
     scratch.mkdir(exist_ok=True)
     scratch.chmod(0o777)
     names = sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
     with contextlib.ExitStack() as stack:
-        yield [
-            *_xrdcp(root, names, scratch, stack),
-            *_rsync(root, scratch, stack),
-            *_rclone(root, names, scratch, stack),
-        ]
+        served = Served(root, names, scratch, round_trip_s, stack)
+        yield [*_xrdcp(served), *_rsync(served), *_rclone(served), *_curl(served)]
 
 
-def _xrdcp(root: Path, names: list[str], scratch: Path, stack: contextlib.ExitStack) -> Iterator[Peer]:
+def _xrdcp(served: Served) -> Iterator[Peer]:
     if shutil.which("xrdcp") is None or shutil.which("xrootd") is None:
         return
-    port, config = _port(), scratch / "xrootd.cfg"
-    config.write_text(
-        f"xrd.port {port}\nall.export /\noss.localroot {root}\nxrootd.chksum max 2 adler32\n"
-        f"all.adminpath {scratch}\nall.pidpath {scratch}\nxrd.network nodnr\n"
-    )
-    as_user = ["-R", "nobody"] if os.geteuid() == 0 else []
-    server = stack.enter_context(_server(["xrootd", *as_user, "-c", str(config)], port, scratch / "xrootd.log"))
+    names, scratch = served.names, served.scratch
+
+    def command(port: int) -> list[str]:
+        config = scratch / "xrootd.cfg"
+        config.write_text(
+            f"xrd.port {port}\nall.export /\noss.localroot {served.root}\nxrootd.chksum max 2 adler32\n"
+            f"all.adminpath {scratch}\nall.pidpath {scratch}\nxrd.network nodnr\n"
+        )
+        as_user = ["-R", "nobody"] if os.geteuid() == 0 else []
+        return ["xrootd", *as_user, "-c", str(config)]
+
+    server, port = served.start(command, "xrootd.log")
     url = f"root://{HERE}:{port}/"
     checked = ["xrdcp", "--silent", "--cksum", "adler32:source"]
     whole = "adler32 of the whole, the server's against what it received"
@@ -132,26 +155,62 @@ def _xrdcp(root: Path, names: list[str], scratch: Path, stack: contextlib.ExitSt
     )
 
 
-def _rsync(root: Path, scratch: Path, stack: contextlib.ExitStack) -> Iterator[Peer]:
+def _rsync(served: Served) -> Iterator[Peer]:
     if shutil.which("rsync") is None:
         return
-    port, config = _port(), scratch / "rsyncd.conf"
-    config.write_text(f"use chroot = no\n[data]\npath = {root}\nread only = yes\n")
-    command = ["rsync", "--daemon", "--no-detach", f"--address={HERE}", f"--port={port}", f"--config={config}"]
-    server = stack.enter_context(_server(command, port, scratch / "rsync.log"))
+
+    def command(port: int) -> list[str]:
+        config = served.scratch / "rsyncd.conf"
+        config.write_text(f"use chroot = no\n[data]\npath = {served.root}\nread only = yes\n")
+        return ["rsync", "--daemon", "--no-detach", f"--address={HERE}", f"--port={port}", f"--config={config}"]
+
+    server, port = served.start(command, "rsync.log")
     says = "its own checksum of each file, as it is received"
     yield Peer("rsync -aW", says, lambda to: ["rsync", "-aW", f"rsync://{HERE}:{port}/data/", f"{to}/"], server)
 
 
-def _rclone(root: Path, names: list[str], scratch: Path, stack: contextlib.ExitStack) -> Iterator[Peer]:
+def _rclone(served: Served) -> Iterator[Peer]:
     if shutil.which("rclone") is None:
         return
-    port = _port()
-    command = ["rclone", "serve", "http", "--addr", f"{HERE}:{port}", "--read-only", str(root)]
-    server = stack.enter_context(_server(command, port, scratch / "rclone.log"))
-    given = {"RCLONE_CONFIG": str(scratch / "rclone.conf"), "RCLONE_HTTP_URL": f"http://{HERE}:{port}"}
-    (scratch / "rclone.conf").touch()
-    name, more = "rclone --transfers 16", ["--transfers", "16"]
-    if len(names) == 1:
-        name, more = "rclone, 4 streams", ["--multi-thread-streams", "4", "--multi-thread-cutoff", "64M"]
-    yield Peer(name, "size", lambda to: ["rclone", "copy", *more, ":http:", str(to)], server, given)
+    config = served.scratch / "rclone.conf"
+    config.touch()
+    server, port = served.start(
+        lambda port: ["rclone", "serve", "http", "--addr", f"{HERE}:{port}", "--read-only", str(served.root)],
+        "rclone.log",
+    )
+    given = {"RCLONE_CONFIG": str(config), "RCLONE_HTTP_URL": f"http://{HERE}:{port}"}
+    if len(served.names) == 1:
+        more = "--multi-thread-streams 4 --multi-thread-cutoff 64M"
+        yield Peer("rclone, 4 streams", *_checked(f"rclone copy {more} :http: $0", served), server, given)
+        return
+    transfers = "64" if served.round_trip_s else "16"
+    command = ["rclone", "copy", "--transfers", transfers, ":http:"]
+    yield Peer(f"rclone --transfers {transfers}", "size", lambda to: [*command, str(to)], server, given)
+
+
+def _curl(served: Served) -> Iterator[Peer]:
+    """Of one file: nobody moves thousands so."""
+    if len(served.names) > 1 or shutil.which("curl") is None or shutil.which("nginx") is None:
+        return
+    (name,) = served.names
+
+    def command(port: int) -> list[str]:
+        config, scratch = served.scratch / "nginx.conf", served.scratch
+        user = "user root;" if os.geteuid() == 0 else ""
+        config.write_text(
+            f"{user} daemon off; worker_processes 2; pid {scratch}/nginx.pid; error_log {scratch}/nginx.log;\n"
+            f"events {{}}\nhttp {{ access_log off; sendfile on;\n"
+            f"server {{ listen {HERE}:{port}; root {served.root}; }} }}\n"
+        )
+        return ["nginx", "-c", str(config), "-e", str(scratch / "nginx.log")]
+
+    server, port = served.start(command, "nginx-out.log")
+    yield Peer("curl", *_checked(f"curl -s -f -o $0/{Path(name).name} http://{HERE}:{port}/{name}", served), server)
+
+
+def _checked(copy: str, served: Served) -> tuple[str, Callable[[Path], list[str]]]:
+    """A command that does not compare checksums, and reading back what came for its adler32, as the others do it."""
+    if shutil.which("xrdadler32") is None:
+        return "size", lambda to: ["sh", "-c", copy, str(to)]
+    read_back = f'{copy} && find "$0" -type f -exec xrdadler32 {{}} +'
+    return "adler32, read back behind it", lambda to: ["sh", "-c", read_back, str(to)]

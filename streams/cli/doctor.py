@@ -23,6 +23,7 @@ from streams.core.names import Site
 from streams.errors import NeverWorks, Temporary, Transfer2goError
 from streams.federation import artifacts, broker, java
 from streams.kafka import admin
+from streams.running.command import is_installed
 from streams.settings import Settings
 from streams.wire.release import RELEASE
 
@@ -69,6 +70,7 @@ def _checks(settings: Settings) -> Iterator[Check]:
     yield _checked("Java", lambda: "{0.version} at {0.path}".format(java.find_java()))
     yield _artifacts(settings)
     yield _disk(settings)
+    yield from _tools(settings)
     yield _checked("schemas", lambda: f"{len(schemas.ids())} records, ids {min(schemas.names()):#x} and up")
     if not settings.registry.sites:
         yield Check("federation", "warn", f"none yet ({settings.sites_path} does not exist); run `transfer2go up`")
@@ -96,6 +98,17 @@ def _artifacts(settings: Settings) -> Check:
         return f"{len(listed)} Kafka jars, every sha256 as listed"
 
     return _checked("artifacts", sums)
+
+
+def _tools(settings: Settings) -> Iterator[Check]:
+    """Whether the programs of the tools on this site's links are on this machine: its workers run them."""
+    for site, link in sorted(settings.link_tools.items()):
+        program, name = link.tool.command[0], f"tool {link.tool.name}"
+        if is_installed(program):
+            yield Check(name, "ok", f"{program} is installed; it brings files from {site}")
+        else:
+            words = f"{program} is not installed here; files from {site} come by door or log, or wait for it"
+            yield Check(name, "warn", words)
 
 
 def _disk(settings: Settings) -> Check:

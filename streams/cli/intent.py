@@ -63,7 +63,7 @@ def intent() -> None:
 )
 @click.option(
     "--plane",
-    type=click.Choice(CARRIERS),
+    metavar=f"{'|'.join(CARRIERS)}|TOOL",
     help="Bytes come this way and no other, however long that takes; else each destination chooses.",
 )
 @click.option("--key", metavar="TEXT", help="Idempotency key: the same key and wish is the same intent.")

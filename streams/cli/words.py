@@ -8,7 +8,7 @@ from dataclasses import fields
 from streams.cli.screen import clock, duration, moment, size
 from streams.client.intent_snapshot import Arrivals, Snapshot
 from streams.core import records as m
-from streams.core.channel import LOG
+from streams.core.channel import LOG, plane_in_words
 from streams.core.intent import State
 from streams.core.ranges import Ranges
 
@@ -44,7 +44,7 @@ def line(fact: m.Message) -> str:
             more = f" +{len(fact.selectors) - 3}" if len(fact.selectors) > 3 else ""
             source = f" from {fact.source}" if fact.source else ""
             to = " ".join(fact.destinations)
-            way = f", by {fact.plane} only" if fact.plane else ""
+            way = f", by {plane_in_words(fact.plane)} only" if fact.plane else ""
             asks = "asks to repair" if fact.repair else "asks"
             return f"{fact.requester} {asks} {names}{more}{source} → {to}, priority {fact.priority}{way}"
         case m.IntentAsked():
@@ -77,8 +77,8 @@ def line(fact: m.Message) -> str:
         case m.DeadLetter():
             return f"refused {fact.topic}[{fact.partition}]@{fact.offset}: {fact.reason}"
         case m.TransferPlanned():
-            ways = f", by {fact.plane} only" if fact.plane else ""
-            ways += "".join(f", by {route.plane}: {route.why}" for route in fact.routes)
+            ways = f", by {plane_in_words(fact.plane)} only" if fact.plane else ""
+            ways += "".join(f", by {plane_in_words(route.plane)}: {route.why}" for route in fact.routes)
             ways += ", in place of damaged files" if fact.repair else ""
             return f"planned at {fact.destination}: {len(fact.body.items)} items, priority {fact.priority}{ways}"
         case m.TransferDecided():
@@ -97,7 +97,7 @@ def line(fact: m.Message) -> str:
             return f"{'closed' if fact.acknowledged else 'last word fixed'}: {fact.completion.ended}"
         case m.ChunksRequested():
             until = moment(fact.until_ms)
-            way = "" if fact.plane == LOG else f" by {fact.plane}"
+            way = "" if fact.plane == LOG else f" by {plane_in_words(fact.plane)}"
             what = f"{spans(fact.ranges)} of {len(fact.items)} items{way}"
             return f"request {fact.request_no} to {fact.source} for {what}, until {until}"
         case m.TransferProgress():
@@ -147,7 +147,7 @@ def carriers(snapshot: Snapshot) -> str:
 
 
 def _by(planes: Iterable[str]) -> str:
-    named = " and ".join(sorted(planes))
+    named = " and ".join(map(plane_in_words, sorted(planes)))
     return f" by {named}" if named else ""
 
 
@@ -186,7 +186,7 @@ def explain(snapshot: Snapshot, now_ms: int) -> list[str]:
             f"Its deadline is {moment(body.deadline_ms)}, " + (f"in {duration(left)}." if left > 0 else "passed.")
         )
     if body is not None and body.plane is not None and not snapshot.ended:
-        lines.append(f"Its bytes come by {body.plane} and no other way, as it was asked for.")
+        lines.append(f"Its bytes come by {plane_in_words(body.plane)} and no other way, as it was asked for.")
     if body is not None and body.repair and not snapshot.ended:
         lines.append("Damaged files at its destinations keep their names until whole ones take their place.")
     for arrivals in snapshot.destinations if snapshot.files else ():

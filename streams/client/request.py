@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Literal, TypeVar
 
 from streams.core import records as m
+from streams.core.channel import CARRIERS, is_tool_name, tool_of, tool_plane
 from streams.core.names import Destination, IntentId, Text
 from streams.core.records import fault
 from streams.core.routing import plane_fault, repair_fault
@@ -15,7 +16,7 @@ from streams.core.selections.entries import EventSelection
 from streams.core.selections.objects import ObjectSelection
 from streams.core.selections.parts import ENTRIES, OBJECTS, canonical
 from streams.core.selectors import Selector, parse
-from streams.errors import UsageError
+from streams.errors import UsageError, did_you_mean
 from streams.settings import Settings
 
 _T = TypeVar("_T")
@@ -58,16 +59,25 @@ def wish(
         open=until is not None,
         until_ms=until_ms,
         until_items=until_items,
-        plane=plane,
+        plane=_plane(plane),
         repair=repair,
     )
-    if (why := plane_fault(plane, body.selection)) is not None:
+    if (why := plane_fault(body.plane, body.selection)) is not None:
         raise UsageError(why, next="leave the plane out, and each destination chooses")
     if (why := repair_fault(body)) is not None:
         raise UsageError(why, next="leave out what is asked for beside names and sites")
     if (why := fault(body)) is not None:
         raise UsageError(f"not an intent: {why}", next="see `transfer2go intent add --help`")
     return body
+
+
+def _plane(named: str | None) -> str | None:
+    """Any name that is no carrier is that of a tool, which the destinations may have: this site need not know it."""
+    if named is None or named in CARRIERS or tool_of(named) is not None or not is_tool_name(named):
+        return named
+    if hint := did_you_mean(named, CARRIERS):
+        raise UsageError(f"no plane {named}", next=f"{hint} A tool so named is {tool_plane(named)}")
+    return tool_plane(named)
 
 
 def _part(entries: str | EventSelection | None, objects: str | ObjectSelection | None) -> str | None:

@@ -188,6 +188,23 @@ class RequestChunks(Published):
 
 
 @dataclass(frozen=True, slots=True)
+class BringByTool:
+    """Destination's plane: have a tool bring what was asked for so. It is told again until the request is over."""
+
+    extinguished_by: ClassVar[tuple[type, ...]] = (m.TransferProgress, m.SourceFailed, m.LeaseExpired, m.PartLost)
+    manifest: ManifestId
+    source: Site
+    request_no: int
+    attempt: int
+    plane: str
+    ranges: Ranges
+
+    @property
+    def id(self) -> tuple[object, ...]:
+        return ("bring", self.manifest, self.source, self.request_no)
+
+
+@dataclass(frozen=True, slots=True)
 class ExpireLease(Published):
     """Destination's clock: propose that a request was not answered in time."""
 
@@ -263,6 +280,7 @@ Command = (
     | StopPart
     | FailItems
     | RequestChunks
+    | BringByTool
     | ExpireLease
     | FixCompletion
     | CloseTransfer

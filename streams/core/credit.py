@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from streams.core.channel import DOOR, LOG, Channel, channel_of
+from streams.core.channel import DOOR, LOG, TOOL, Channel, carrier_of, channel_of
 from streams.core.commands import ExpireLease, RequestChunks
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.policy import LEASES_MAX
@@ -221,7 +221,7 @@ class Credit:
         if use.stalled:
             return None if use.used else _probe(first)
         credit = self._credit(channel)
-        if credit < self.credit_bytes[channel.carrier]:
+        if credit < self.credit_bytes[carrier_of(channel.carrier)]:
             first = _cut(first, credit // 2)  # two at once, so that one is on its way while the next is asked for
         if use.used and use.used + first.bytes > credit:
             return None
@@ -229,7 +229,7 @@ class Credit:
 
     def _credit(self, channel: Channel) -> int:
         """Bytes. Of a bounded link what half a lease brings, in all partitions: more would lapse waiting."""
-        credit, rate = self.credit_bytes[channel.carrier], self.rates.get(channel.source, 0)
+        credit, rate = self.credit_bytes[carrier_of(channel.carrier)], self.rates.get(channel.source, 0)
         if channel.carrier != DOOR or not rate:
             return credit
         return max(1, min(credit, rate * self.lease_ms // 2000 // self.partitions))
@@ -297,16 +297,17 @@ class Credit:
         use = self._uses.get(self.channel(lease.source, lease.plane, lease.manifest))
         if use is None:
             return until_ms
-        if lease.plane == DOOR:
+        if lease.plane != LOG:
             # Nothing stands before its bytes: it lasts while they come, however slowly, and no longer.
-            moved_ms = use.moved_of.get(lease.manifest, 0)
-            said_ms = min(use.waits_of.get(lease.manifest, 0), until_ms + (LEASES_MAX - 2) * self.lease_ms)
+            moved_ms, said_ms = use.moved_of.get(lease.manifest, 0), use.waits_of.get(lease.manifest, 0)
+            if carrier_of(lease.plane) != TOOL:  # a tool ends at its own time, and its plane says so
+                said_ms = min(said_ms, until_ms + (LEASES_MAX - 2) * self.lease_ms)
             return max(until_ms, moved_ms + self.lease_ms, said_ms + self.lease_ms if said_ms else 0)
         moved_ms = use.moved_ms
         return max(until_ms, min(moved_ms + self.lease_ms, until_ms + (LEASES_MAX - 1) * self.lease_ms))
 
     def note_waiting(self, channel: Channel, manifest: ManifestId, now_ms: int) -> None:
-        """Who was asked has nothing yet, and says so: its lease goes on, up to as many leases as by log."""
+        """Who was asked has nothing yet, and says so: its lease goes on, of a door for as many leases as by log."""
         use = self._uses.get(channel)
         if use is not None and manifest in use.outstanding:
             use.waits_of[manifest] = now_ms

@@ -6,12 +6,12 @@ carries its time, so that a caller knows when to ask again.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from streams.core import commands as c
 from streams.core import records as m
-from streams.core.channel import LOG, RELAY
+from streams.core.channel import LOG, RELAY, plane_in_words, tool_of
 from streams.core.completion import completion
 from streams.core.door_rests import DoorRests
 from streams.core.intent import IntentRow
@@ -22,6 +22,8 @@ from streams.core.policy import Policy
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.sources import requests, tried_in_words, unobtainable
 from streams.core.transfer import STOPPED, State, TransferRow
+
+NO_TOOLS: Mapping[Site, str] = {}
 
 
 def _reason(text: str, scope: m.Scope = m.Scope.POLICY, phase: str = "decide") -> m.Reason:
@@ -137,11 +139,12 @@ def owed_transfer(
     now_ms: int,
     rests: DoorRests | None = None,
     doors: Collection[Site] = (),
+    tools: Mapping[Site, str] = NO_TOOLS,
 ) -> list[c.Owed]:
     """What the destination owes for a transfer. `part_here`: the worker's present plane has opened the part.
 
     `now_ms`: only who may be passed by asks for the time (sources.py). `rests`: what other transfers saw of doors.
-    `doors`: the sites that have an open one now.
+    `doors`: the sites that have an open one now. `tools`: those on this site's links, by the link's other end.
     """
     if row.state in (State.NEW, State.CLOSED) or manifest is None:
         return []
@@ -165,7 +168,12 @@ def owed_transfer(
         return [c.Owed(open_part(row))]
     if lost := unobtainable(row, manifest, here):
         out.append(c.Owed(c.FailItems(row.manifest, lost)))
-    return [*out, *requests(row, manifest, here, policy, now_ms, rests, doors)]
+    for source in row.sources:
+        for o in source.outstanding:
+            if tool_of(o.plane) is not None:
+                bring = c.BringByTool(row.manifest, source.source, o.request_no, o.attempt, o.plane, o.ranges)
+                out.append(c.Owed(bring))
+    return [*out, *requests(row, manifest, here, policy, now_ms, rests, doors, tools)]
 
 
 def open_part(row: TransferRow) -> c.OpenPart:
@@ -187,7 +195,9 @@ def waits_for(row: TransferRow, *, part_here: bool, granted: bool) -> str:
         return "its part files to be opened"
     before = {route.site for route in row.routes if route.plane == RELAY}
     asked = [
-        f"{s.source}{', which gets it before,' if s.source in before else ''} to answer request {o.request_no}"
+        f"{plane_in_words(o.plane)} to bring request {o.request_no} from {s.source}"
+        if tool_of(o.plane) is not None
+        else f"{s.source}{', which gets it before,' if s.source in before else ''} to answer request {o.request_no}"
         f"{'' if o.plane == LOG else f' by {o.plane}'}"
         for s in row.sources
         for o in s.outstanding
@@ -197,7 +207,7 @@ def waits_for(row: TransferRow, *, part_here: bool, granted: bool) -> str:
     text = ", ".join(asked or failing) or idle
     why = list(tried_in_words(row))
     if row.plane is not None and not asked:
-        why.append(f"the intent insists on the {row.plane}")
+        why.append(f"the intent insists on {'the ' if tool_of(row.plane) is None else ''}{plane_in_words(row.plane)}")
     return f"{text} ({'; '.join(why)})" if why else text
 
 

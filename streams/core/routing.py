@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from streams.core import records as m
-from streams.core.channel import CARRIERS, DOOR, LOG, RELAY
+from streams.core.channel import CARRIERS, DOOR, LOG, RELAY, plane_in_words, tool_of, tool_plane
 from streams.core.names import Site, Text, shown
 
 
@@ -57,10 +57,10 @@ def decide(
 
 def plane_fault(plane: str | None, selection: str | None) -> str | None:
     """Why an intent's bytes cannot come by the carrier that it insists on, if they cannot."""
-    if plane not in (None, *CARRIERS):
-        return f"no plane {shown(plane or '', 60)}: {' and '.join(CARRIERS)} are known"
-    if plane == DOOR and selection is not None:
-        return f"parts of files go by the {LOG} only, not by {DOOR}"
+    if plane not in (None, *CARRIERS) and tool_of(plane) is None:
+        return f"no plane {shown(plane or '', 60)}: {', '.join(CARRIERS)} and {tool_plane('NAME')} are known"
+    if plane not in (None, LOG) and selection is not None:
+        return f"parts of files go by the {LOG} only, not by {plane_in_words(plane or '')}"
     return None
 
 
@@ -99,18 +99,26 @@ def relays(
 
 
 def routes(
-    source: Site, doors: Collection[Site], *, whole: bool, plane: str | None = None, before: Collection[Site] = ()
+    source: Site,
+    doors: Collection[Site],
+    tools: Mapping[Site, str],
+    *,
+    whole: bool,
+    plane: str | None = None,
+    before: Collection[Site] = (),
 ) -> tuple[m.Route, ...]:
     """Who is asked otherwise than by the log, in this order.
 
-    `doors`: sites with an open door. `whole`: of files, not parts. `plane`: what the intent insists on. `before`:
-    relays, the nearest first.
+    `doors`: sites with an open door. `tools`: by site, the tool on the link from there. `whole`: of files, not parts.
+    `plane`: what the intent insists on. `before`: relays, the nearest first.
     """
     if not whole or plane not in (None, DOOR):
         return ()
     out = [m.Route(site, RELAY, Text(f"{site} gets it before, and has a door")) for site in before if site in doors]
     if plane is None and source in doors:
         out.append(m.Route(source, DOOR, Text(f"{source} has a door")))
+    elif plane is None and source in tools:
+        out.append(m.Route(source, tool_plane(tools[source]), Text(f"it is put on the link from {source}")))
     return tuple(out)
 
 

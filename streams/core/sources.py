@@ -1,12 +1,13 @@
 """Which holder is asked for which part of a transfer, by which carrier, and when. Pure.
 
 An item has candidates: the holder that its manifest names, then the others that held the same file. Those whose doors
-are open come first, and share what is large, each taking the next piece; then the holder's log, then the logs of the
-others. Before them all comes a relay: another destination that gets the same, and gives what it has so far. One alone
-is asked, the first of the plan's routes that did not fail this transfer, so that about one copy leaves the source. A
-candidate is passed by while it rests: its door failed, its log left a request unanswered, or it cannot read
-the item now. What nobody can be asked for at once is asked of whom it is due at first; what somebody will never give
-is never asked of him again, and where that holds of all, the item fails.
+are open come first, and share what is large, each taking the next piece; then those on whose links here a tool is put,
+of which each fetches whole files; then the holder's log, then the logs of the others. Before them all comes a relay:
+another destination that gets the same, and gives what it has so far. One alone is asked, the first of the plan's routes
+that did not fail this transfer, so that about one copy leaves the source. A candidate is passed by while it rests: its
+door or tool failed, its log left a request unanswered, or it cannot read the item now. What nobody can be asked for at
+once is asked of whom it is due at first; what somebody will never give is never asked of him again, and where that
+holds of all, the item fails.
 
 What came wrong comes from one candidate alone, so that it is known who gave it: first from one that did not give it
 before, else by the same door, where sums tell what is right of what is here; what came wrong twice comes by log.
@@ -14,18 +15,21 @@ before, else by the same door, where sums tell what is right of what is here; wh
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from streams.core import commands as c
 from streams.core import records as m
-from streams.core.channel import DOOR, LOG, RELAY
+from streams.core.channel import DOOR, LOG, RELAY, TOOL, carrier_of, tool_of, tool_plane
 from streams.core.door_rests import DoorRests, rest_ms
 from streams.core.manifest import Held, ManifestIndex
 from streams.core.names import Site, Text
 from streams.core.policy import Policy
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.transfer import SourceRow, TransferRow, merge_failed
+
+_ORDER = {DOOR: 0, TOOL: 1, LOG: 2}
+"""Of candidates, by carrier. A log costs the brokers of two sites."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +63,13 @@ def requests(
     now_ms: int,
     rests: DoorRests | None,
     doors: Collection[Site],
+    tools: Mapping[Site, str],
 ) -> list[c.Owed]:
     """The next numbered request to each candidate that is asked and has a place free.
 
     What a candidate could not read is asked of it again `source_retry_s` after it said so, and meanwhile the rest is.
-    `doors`: sites that have an open door now; whether the holder had one was written into the plan.
+    `doors`: sites that have an open door now; whether the holder had one was written into the plan. `tools`: by site,
+    the tool that this site's settings have put on the link from there.
     """
     left = Ranges([(0, row.total)]) - row.verified - row.excused(manifest) - row.outstanding(manifest)
     if not left:
@@ -80,9 +86,9 @@ def requests(
     found = [
         candidate
         for held in _held(manifest, here)
-        for candidate in _candidates(row, held, manifest, left, policy, now_ms, rests, doors)
+        for candidate in _candidates(row, held, manifest, left, policy, now_ms, rests, doors, tools)
     ]
-    found.sort(key=lambda candidate: (candidate.plane != DOOR, candidate.again))
+    found.sort(key=lambda candidate: (_ORDER[carrier_of(candidate.plane)], candidate.again))
     out: list[c.Owed] = []
     if len(found) > 1:
         out, left = _at_once(row, manifest, policy, found, left, now_ms)
@@ -113,7 +119,7 @@ def _relay(
         return None
     for site in relays_of(row, manifest):
         source = row.source_row(site)
-        rested = rests is None or rests.until_ms(site, relay=True) <= now_ms
+        rested = rests is None or rests.until_ms(site, way=RELAY) <= now_ms
         if site in doors and rested and not source.door_failures:
             return source
     return None
@@ -195,8 +201,8 @@ def _held(manifest: ManifestIndex, here: Site) -> list[Held]:
 
 
 def _unobtainable_from(row: TransferRow, source: SourceRow) -> Ranges:
-    """Items that a source will never give; where only doors may be asked, also what its door gave wrong twice."""
-    return source.bad_items | source.wrong_twice if row.plane == DOOR else source.bad_items
+    """Items that a source will never give; where the log may not be asked, also what came wrong twice."""
+    return source.bad_items if row.plane in (None, LOG) else source.bad_items | source.wrong_twice
 
 
 def _candidates(
@@ -208,19 +214,20 @@ def _candidates(
     now_ms: int,
     rests: DoorRests | None,
     doors: Collection[Site],
+    tools: Mapping[Site, str],
 ) -> Iterator[_Candidate]:
-    """What one site may be asked for: by its door what it did not give wrong twice by it, that by log."""
+    """What one site may be asked for: by its door or a tool what did not come wrong twice so, that by log."""
     source = row.source_row(held.holder)
     all_here = len(manifest.candidates) == 1 and not source.bad and not source.wrong
     items = held.items - _unobtainable_from(row, source)
     theirs = missing if all_here else missing & manifest.line.ranges_of(items)
     if not theirs:
         return
-    plane, from_ms = _carrier(row, source, manifest, policy, now_ms, rests, doors)
-    if plane == DOOR and (twice := theirs & manifest.line.ranges_of(source.wrong_twice)):
+    plane, from_ms = _carrier(row, source, manifest, policy, now_ms, rests, doors, tools)
+    if plane != LOG and (twice := theirs & manifest.line.ranges_of(source.wrong_twice)):
         yield _candidate(row, source, manifest, twice, policy, LOG, 0)
         theirs = theirs - twice
-    if plane == DOOR and (again := theirs & manifest.line.ranges_of(source.doubted)):
+    if plane != LOG and (again := theirs & manifest.line.ranges_of(source.doubted)):
         yield replace(_candidate(row, source, manifest, again, policy, plane, from_ms), again=True)
         theirs = theirs - again
     if theirs:
@@ -246,7 +253,7 @@ def _candidate(
             gives.append((max(failed_ms, unread.at_ms + retry_ms), again))
     if theirs:
         gives.insert(0, (failed_ms, theirs))
-    lapses = (source.lapsed - source.by_door).size if plane == LOG else 0
+    lapses = (source.lapsed - source.by_door - source.by_tool).size if plane == LOG else 0
     passed_until_ms = source.lapsed_ms + rest_ms(lapses, policy) if lapses else 0
     free = len(source.outstanding) < policy.requests_in_flight
     return _Candidate(source, plane, free, passed_until_ms, tuple(gives))
@@ -260,33 +267,58 @@ def _carrier(
     now_ms: int,
     rests: DoorRests | None,
     doors: Collection[Site],
+    tools: Mapping[Site, str],
 ) -> tuple[str, int]:
     """By which carrier a candidate is asked, and from when on (ms).
 
-    While a door rests the log takes over, unless the intent insists on doors: then the request waits.
+    While a door rests a tool takes over, and while that rests the log, unless the intent insists: then it waits.
     """
-    site = source.source
-    if row.plane is None:
+    for plane in _ways(row, source.source, manifest, policy, doors, tools):
+        rested_ms = _rested_ms(source, carrier_of(plane), policy, rests)
+        if row.plane is not None or now_ms >= rested_ms:
+            return plane, rested_ms
+    return LOG, 0
+
+
+def _ways(
+    row: TransferRow,
+    site: Site,
+    manifest: ManifestIndex,
+    policy: Policy,
+    doors: Collection[Site],
+    tools: Mapping[Site, str],
+) -> Iterator[str]:
+    """How a site may be asked otherwise than by log, in this order."""
+    if row.plane is not None:
+        yield row.plane
+    elif manifest.unit is m.Unit.BYTES and row.total >= policy.door_bytes_min:
         planned = any(route.site == site and route.plane == DOOR for route in row.routes)
-        if not planned and (manifest.holder_items(site) or site not in doors):
-            return LOG, 0
-        if not _by_door(row, manifest, policy):
-            return LOG, 0
-    elif row.plane != DOOR:
-        return row.plane, 0
-    rested_ms = rests.until_ms(site) if rests is not None else 0
-    if source.door_failures:
-        rested_ms = max(rested_ms, source.door_failed_at_ms + rest_ms(source.door_failures, policy))
-    return (LOG, 0) if row.plane is None and now_ms < rested_ms else (DOOR, rested_ms)
+        if planned or (site in doors and not manifest.holder_items(site)):
+            yield DOOR
+        if site in tools:
+            yield tool_plane(tools[site])
+
+
+def _rested_ms(source: SourceRow, carrier: str, policy: Policy, rests: DoorRests | None) -> int:
+    """Until when a carrier rests at a source; 0 where it did not fail."""
+    if carrier not in (DOOR, TOOL):
+        return 0
+    rested_ms = rests.until_ms(source.source, way=carrier) if rests is not None else 0
+    failures, failed_ms = source.door_failures, source.door_failed_at_ms
+    if carrier == TOOL:
+        failures, failed_ms = source.tool_failures, source.tool_failed_at_ms
+    return max(rested_ms, failed_ms + rest_ms(failures, policy)) if failures else rested_ms
 
 
 def _request(
     row: TransferRow, manifest: ManifestIndex, policy: Policy, candidate: _Candidate, ranges: Ranges
 ) -> c.RequestChunks:
-    """For the first of these ranges."""
+    """For the first of these ranges. A tool brings whole files, so it is asked for all that is missing of each."""
     source, plane = candidate.source, candidate.plane
-    size_max = policy.door_request_bytes if plane == DOOR else policy.request_bytes
+    size_max = policy.request_bytes if plane == LOG else policy.door_request_bytes
     first = ranges.first(max(1, size_max // manifest.unit_bytes))
+    if carrier_of(plane) == TOOL:
+        first = ranges & manifest.line.ranges_of(Ranges.of(*manifest.line.items_in(first)))
     size, items = first.size * manifest.unit_bytes, manifest.line.count_in(first)
     number = max(source.requested, source.expired) + 1
     return c.RequestChunks(row.manifest, source.source, number, row.attempt, first, size, row.priority, items, plane)
@@ -306,11 +338,17 @@ def tried_in_words(row: TransferRow) -> Iterator[str]:
         if once := s.doubted - s.wrong_twice:
             yield f"{s.source} gave {_count(once)} wrong, of which what differs is to come again"
         if s.wrong_twice:
-            yield f"{s.source} gave {_count(s.wrong_twice)} wrong twice, to come again by log"
+            again = "to come again by log" if row.plane in (None, LOG) else "not to be asked for again"
+            yield f"{s.source} gave {_count(s.wrong_twice)} wrong twice, {again}"
     for s in row.sources:
         if s.door_failures:
             why_last = f", at last: {s.reason.text}" if s.reason and s.door_failed else ""
             yield f"the door of {s.source} failed {s.door_failures} ×{why_last}"
+    for s in row.sources:
+        if s.tool_failures:
+            why_last = f", at last: {s.reason.text}" if s.reason and s.tool_failed else ""
+            names = " and ".join(filter(None, map(tool_of, s.tools)))
+            yield f"tool {names} failed {s.tool_failures} × to bring files of {s.source}{why_last}"
 
 
 def _count(items: Ranges) -> str:

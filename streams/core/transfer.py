@@ -24,7 +24,7 @@ from enum import StrEnum
 from typing import Any
 
 from streams.core import records as m
-from streams.core.channel import DOOR, LOG
+from streams.core.channel import DOOR, LOG, tool_of
 from streams.core.manifest import ManifestIndex
 from streams.core.names import ManifestId, Site
 from streams.core.ranges import EMPTY, Ranges
@@ -116,6 +116,13 @@ class SourceRow:
     lapsed: Ranges = EMPTY
     """Numbers whose lease ended, the last at `lapsed_ms`; by whatever carrier, since that may be heard later."""
     lapsed_ms: int = 0
+    by_tool: Ranges = EMPTY
+    """Numbers that this site has a tool bring."""
+    tool_failed: Ranges = EMPTY
+    """Numbers of which a tool brings nothing more, as was said last at `tool_failed_ms`."""
+    tool_failed_ms: int = 0
+    tools: tuple[str, ...] = ()
+    """As requests named them, in alphabetical order."""
 
     @property
     def bad_items(self) -> Ranges:
@@ -145,6 +152,15 @@ class SourceRow:
     def door_failed_at_ms(self) -> int:
         """When its door failed last; a lapse of another carrier meanwhile makes it later."""
         return max(self.door_failed_ms, self.lapsed_ms if self.lapsed & self.by_door else 0)
+
+    @property
+    def tool_failures(self) -> int:
+        return (self.tool_failed | (self.lapsed & self.by_tool)).size
+
+    @property
+    def tool_failed_at_ms(self) -> int:
+        """As of its door."""
+        return max(self.tool_failed_ms, self.lapsed_ms if self.lapsed & self.by_tool else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +210,9 @@ class TransferRow:
     @property
     def planes(self) -> tuple[str, ...]:
         """The carriers by which its bytes were asked for so far, in alphabetical order."""
-        by_log = any(source.requested > source.by_door.size for source in self.sources)
-        return (DOOR,) * any(source.by_door for source in self.sources) + (LOG,) * by_log
+        by_log = any(source.requested > source.by_door.size + source.by_tool.size for source in self.sources)
+        tools = sorted({tool for source in self.sources for tool in source.tools})
+        return (DOOR,) * any(source.by_door for source in self.sources) + (LOG,) * by_log + tuple(tools)
 
     def excused(self, manifest: ManifestIndex) -> Ranges:
         """Intervals that need no bytes any more: of items sealed or failed."""
@@ -378,10 +395,13 @@ def _requested(row: TransferRow, msg: m.ChunksRequested, _: ManifestIndex | None
     for failed in source.early:
         waiting = _without(waiting, failed)
     early = tuple(f for f in source.early if f.request_no > msg.request_no)
-    by_door = source.by_door | Ranges.of(msg.request_no) if msg.plane == DOOR else source.by_door
-    return _with_source(
-        row, replace(source, requested=msg.request_no, outstanding=tuple(waiting), early=early, by_door=by_door)
-    )
+    source = replace(source, requested=msg.request_no, outstanding=tuple(waiting), early=early)
+    if msg.plane == DOOR:
+        source = replace(source, by_door=source.by_door | Ranges.of(msg.request_no))
+    elif tool_of(msg.plane) is not None:
+        tools = tuple(sorted({*source.tools, msg.plane}))
+        source = replace(source, by_tool=source.by_tool | Ranges.of(msg.request_no), tools=tools)
+    return _with_source(row, source)
 
 
 def _without(asked: Iterable[Outstanding], failed: FailedRequest) -> list[Outstanding]:
@@ -420,6 +440,9 @@ def _source_failed(row: TransferRow, msg: m.SourceFailed, _: ManifestIndex | Non
     elif msg.plane == DOOR:
         failed, failed_ms = source.door_failed | Ranges.of(msg.request_no), max(source.door_failed_ms, msg.at_ms)
         source = replace(source, door_failed=failed, door_failed_ms=failed_ms)
+    elif tool_of(msg.plane) is not None:
+        failed, failed_ms = source.tool_failed | Ranges.of(msg.request_no), max(source.tool_failed_ms, msg.at_ms)
+        source = replace(source, tool_failed=failed, tool_failed_ms=failed_ms)
     elif source.failed is None or (msg.request_no, msg.at_ms) > (source.failed.request_no, source.failed.at_ms):
         source = replace(source, failed=said)
     known = (source.reason_ms, _in_order(source.reason)) if source.reason is not None else None

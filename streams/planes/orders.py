@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from streams.core.commands import WriteManifests
-from streams.core.names import ManifestId
+from streams.core.names import ManifestId, Site
 from streams.core.ranges import Ranges
 from streams.core.records import ChunksRequested, FailedItems, Reason
 from streams.settings import Settings
@@ -95,13 +95,28 @@ class Serve:
 
 
 @dataclass(frozen=True, slots=True)
+class Bring:
+    """Have the tool on the link from `source` bring these ranges of a transfer whose parts are open for `attempt`.
+
+    `plane`: as the request named it. Told again until the request is over.
+    """
+
+    manifest_id: ManifestId
+    source: Site
+    request_no: int
+    attempt: int
+    plane: str
+    ranges: Ranges
+
+
+@dataclass(frozen=True, slots=True)
 class Write:
     """Write the manifests of an intent whose source is this site."""
 
     command: WriteManifests
 
 
-Order = Start | Assign | Open | Stop | Fail | Forget | Serve | Write
+Order = Start | Assign | Open | Stop | Fail | Forget | Serve | Bring | Write
 
 
 def pack(order: Order) -> bytes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from streams.core import records as m
 from streams.core.readers.ranges import Meant
-from streams.pools.running import RunningCommand
+from streams.running.command import RunningCommand
 from streams.storage.endpoint import PlacedFile
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from streams.kafka.publish import wall_ms
 from streams.pools import outputs, scratch
 from streams.pools.group_slots import GroupSlots, slots_of
 from streams.pools.job import Job, RangeOutcome
-from streams.pools.running import RunningCommand
+from streams.running.command import RunningCommand
 from streams.settings import Settings
 from streams.storage import open_named
 from streams.storage.endpoint import Endpoint, PlacedFile

@@ -30,6 +30,7 @@ from streams.settings.links import read_links
 from streams.settings.parsing import NODE, SHARED, Reading, Value, flat, unknown
 from streams.settings.public_keys import public_key_of, public_key_text, revoked_keys_of
 from streams.settings.stores import read_stores, variable
+from streams.settings.tools import LinkTool, read_tools
 
 _APP = "transfer2go"
 CHUNK_QUEUE_BYTES = 1320 * 1024
@@ -70,7 +71,7 @@ class SiteEntry:
     """Names of keys, and since when (ms of the epoch) they are revoked."""
 
 
-ROW_FORMAT = 6
+ROW_FORMAT = 7
 """Raised when the fields of a worker's rows change: the journals are folded anew into tables of that format."""
 _FORMATS_APART = 10_000
 _REGION = re.compile(r"[A-Za-z0-9_.-]{0,40}")
@@ -151,6 +152,8 @@ class Settings:
     """PEM file of whom peers' doors are believed by; the system's where there is none."""
     link_rates: Mapping[Site, int] = field(default_factory=dict, hash=False)
     """Bytes a second that come from the doors of a site, of those that have a bound."""
+    link_tools: Mapping[Site, LinkTool] = field(default_factory=dict, hash=False)
+    """Of sites from which a tool may bring files."""
     door_rate: int = 0
     """Bytes a second that leave a plane's door; 0: as many as can."""
     keys: Path = Path("keys")
@@ -358,6 +361,7 @@ def load_settings(
         raise NotFound(
             "no federation here", where=f"{sites_path} does not exist", next="run `transfer2go up` or set T2G_SITES"
         )
+    links = read_links(reading, registry.names, read_tools(reading))
     settings = Settings(
         registry=registry,
         site=site,
@@ -371,7 +375,8 @@ def load_settings(
         endpoint_url=str(reading.take("endpoint.url", "")),
         path_rules=_path_rules(reading),
         stores=read_stores(reading),
-        link_rates=read_links(reading, registry.names),
+        link_rates=links.rates,
+        link_tools=links.tools,
         chunk_queue_bytes=_int(reading.take("chunk_queue_bytes", CHUNK_QUEUE_BYTES)),
         door_host=str(reading.take("door.host", "")),
         door_announce=str(reading.take("door.announce", "")),

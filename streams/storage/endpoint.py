@@ -25,7 +25,8 @@ found by `find_keys`.
 5. `seal`, or `seal_group` for many: syncs, compares size and adler32, gives the final name without replacing, makes
    the name durable. The same bytes already there is a success (`already`).
 What is made of a part and is no copy of it (entries) is written in the room beside the target, `open_beside`; the same
-rules hold for it. Where files are on no disk there is no such room: a permanent failure.
+rules hold for it. A program that is not ours writes in a directory of its own beside the target, `open_workroom`; what
+it wrote is read back and written to a part. Where files are on no disk there is no such room: a permanent failure.
 6. Of a part whose bytes are not the file, most are right. `leave_seed` keeps them for the part of another tag, which
    takes them over with `take_seed`: none of them counts until `adopt` has compared it. Not after a failed sync: what
    can be read may not be what the disk has.
@@ -274,6 +275,28 @@ class Beside(ABC):
     def close(self) -> None: ...
 
 
+class Workroom(Closing, ABC):
+    """A directory beside a target, in which a program that is not ours writes a file: what it wrote is read from there
+    and written to a part, as any bytes. It bears an item's tag, and `WritableStorage.discard` deletes it too.
+    """
+
+    lfn: str
+    path: str
+    """Where the program is to write its file. Nothing is there yet."""
+
+    @abstractmethod
+    def used(self) -> int:
+        """Bytes of all files in it, now."""
+
+    @abstractmethod
+    def open_reader(self) -> Reader:
+        """Of the file. StorageError where there is none, or no regular one: transient, or permanent for a link."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Delete it with all that is in it."""
+
+
 class ReadableStorage(Closing, ABC):
     """Files of one storage as who reads sees them."""
 
@@ -401,6 +424,10 @@ class WritableStorage(ABC):
     @abstractmethod
     def open_beside(self, lfn: str, tag: str) -> Beside:
         """Room beside `lfn`, whose directory is made. StorageError (permanent) where there is no disk."""
+
+    @abstractmethod
+    def open_workroom(self, lfn: str, tag: str) -> Workroom:
+        """An empty directory for a program, beside `lfn`. StorageError (permanent) where there is no disk."""
 
     @abstractmethod
     def settle_names(self, lfns: Sequence[str]) -> list[StorageError | None]:

@@ -31,12 +31,14 @@ from streams.storage.endpoint import (
     PlacedFile,
     SealedFile,
     Wanted,
+    Workroom,
     checked_tag,
     outside,
 )
 from streams.storage.posix_beside import PART_KINDS, SEED, PosixBeside, part_name
 from streams.storage.posix_part import PosixPart
 from streams.storage.posix_reader import READ_FLAGS, PosixReader, file_stat, require_regular
+from streams.storage.posix_workroom import PosixWorkroom, remove
 from streams.storage.tree import DirectoryTree
 from streams.storage.writeback import Disk, OpenFds
 
@@ -221,6 +223,7 @@ class PosixEndpoint(Endpoint):
                     with suppress(FileNotFoundError):
                         os.unlink(part_name(checked_tag(tag), kind), dir_fd=fd)
                         found += 1
+            found += remove(fd, tag)
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -229,6 +232,9 @@ class PosixEndpoint(Endpoint):
 
     def open_beside(self, lfn: str, tag: str) -> Beside:
         return PosixBeside(self.tree, lfn, checked_tag(tag), self.path(lfn))
+
+    def open_workroom(self, lfn: str, tag: str) -> Workroom:
+        return PosixWorkroom(self.tree, lfn, checked_tag(tag), self.path(lfn))
 
     def settle_names(self, lfns: Sequence[str]) -> list[StorageError | None]:
         directories = [os.path.dirname(self.path(lfn)) for lfn in lfns]

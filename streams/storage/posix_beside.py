@@ -12,6 +12,8 @@ from streams.storage.endpoint import Beside
 from streams.storage.tree import DirectoryTree
 
 SEED = "seed.part"
+WORKROOM = "tool"
+"""A directory in which a program writes."""
 PART_KINDS = ("part", "final.part", SEED)
 """A part of bytes, or a spool of entries; the file that grows from the spool; a part that was not the file."""
 

@@ -17,7 +17,7 @@ from streams.core.names import Lfn
 from streams.errors import InvalidName
 from streams.storage import oserrors
 from streams.storage.endpoint import Dated, OnDisk
-from streams.storage.posix_beside import PART_KINDS
+from streams.storage.posix_beside import PART_KINDS, WORKROOM
 from streams.storage.posix_reader import file_stat
 from streams.storage.tree import DirectoryTree
 
@@ -25,7 +25,9 @@ _DEPTH_MAX = 256
 """Two descriptors are open for each level; names with so many segments are nobody's."""
 _GONE = {errno.ENOENT, errno.ENOTDIR}
 _OF_THE_FILESYSTEM = "lost+found"
-_PART = re.compile(rf"\.t2g-([0-9a-f]{{16}})-[0-9]{{1,10}}\.(?:{'|'.join(map(re.escape, PART_KINDS))})")
+_PART = re.compile(
+    rf"\.t2g-([0-9a-f]{{16}})-[0-9]{{1,10}}\.(?:(?:{'|'.join(map(re.escape, PART_KINDS))})\Z|{WORKROOM}/.)"
+)
 
 Refuse = Callable[[str, str], None]
 """(path below the root, why)"""
@@ -119,7 +121,8 @@ def _leads_to_directory(entry: Any) -> bool:
 
 
 def _on_disk(path: str, lfn_of: LfnOf) -> OnDisk:
-    part = _PART.fullmatch(os.path.basename(path))
+    at = path.rfind("/.t2g-") + 1
+    part = _PART.match(path, at)
     item = part[1] if part else ""
     try:
         return OnDisk(path, None if item else lfn_of(path), item)

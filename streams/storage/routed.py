@@ -26,6 +26,7 @@ from streams.storage.endpoint import (
     Reader,
     SealedFile,
     Wanted,
+    Workroom,
 )
 from streams.storage.s3 import S3Files
 
@@ -112,6 +113,9 @@ class RoutedEndpoint(Endpoint):
 
     def open_beside(self, lfn: str, tag: str) -> Beside:
         return self._writable(lfn).open_beside(lfn, tag)
+
+    def open_workroom(self, lfn: str, tag: str) -> Workroom:
+        return self._writable(lfn).open_workroom(lfn, tag)
 
     def settle_names(self, lfns: Sequence[str]) -> list[StorageError | None]:
         return self._home.settle_names(lfns)

@@ -20,6 +20,7 @@ from streams.core import commands as c
 from streams.core import intent as intents
 from streams.core import records as m
 from streams.core import transfer as transfers
+from streams.core.channel import tool_of
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.policy import LEASES_MAX
 from streams.core.topics import split
@@ -162,6 +163,8 @@ class Dispatcher:
         The lease is the longest that there is: the destination waits while the payload before it is on its way. A
         request that it repeats comes under another number, and ends this one (planes/source/server.py).
         """
+        if tool_of(request.plane) is not None:
+            return  # its destination has it brought: it names this site for the books alone
         if self.scheduler.is_awake(partition):
             lease_ms = max(0, request.until_ms - sent_ms)
             request = replace(request, until_ms=self.now_ms() + LEASES_MAX * lease_ms)
@@ -204,6 +207,7 @@ class Dispatcher:
             if row is not None and row.state is not transfers.State.CLOSED:
                 asked.append(manifest)
                 self.scheduler.note_credit(row, self.turns.index(manifest))
+                self.scheduler.note_tools(row)
             yield
         if partition not in self.scheduler.owned:
             return

@@ -103,11 +103,13 @@ class Effects:
         aside: Callable[[Callable[[], bool]], bool] = at_once,
         doors: Callable[[], Collection[Site]] = tuple,
         regions: Mapping[Site, str] | None = None,
+        tools: Mapping[Site, str] | None = None,
     ) -> None:
-        """`doors`: the sites that have an open door. `regions`: of those that have one."""
+        """`doors`: the sites that have an open door. `regions`: of those that have one. `tools`: of this site's links."""
         self.here, self.policy = here, policy
         self.publisher, self.plane, self.consulted, self.rows = publisher, plane, consulted, rows
         self.now_ms, self.aside, self.doors, self.regions = now_ms, aside, doors, regions or {}
+        self.tools = tools or {}
         self.lost: deque[c.Command] = deque()
         """Commands whose records the publisher gave up, told on its thread; no more than its buffer held."""
         self._broken: Exception | None = None
@@ -159,6 +161,8 @@ class Effects:
                 return self.plane.tell(orders.Fail(manifest, failed))
             case c.RequestChunks():
                 return self._with_manifest(command, lambda manifest: self._request(command, manifest))
+            case c.BringByTool(manifest, source, request_no, attempt, plane, ranges):
+                return self.plane.tell(orders.Bring(manifest, source, request_no, attempt, plane, ranges))
             case c.ExpireLease():
                 self._say(command, m.LeaseExpired(command.manifest, command.source, command.request_no, self.now_ms()))
             case c.FixCompletion():
@@ -177,7 +181,7 @@ class Effects:
             plane, number, priority = command.plane, command.decision_no, command.priority
             source, most = command.source, self.policy.relays_max
             before = relays(self.here, source, command.destinations, self.regions, most)
-            ways = routes(source, self.doors(), whole=command.whole, plane=plane, before=before)
+            ways = routes(source, self.doors(), self.tools, whole=command.whole, plane=plane, before=before)
             plan = planned(command.manifest, self.here, number, priority, plane, ways, body, repair=command.repair)
             self._say(command, plan)
             return

@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 
 from streams.core import commands as c
 from streams.core import records as m
-from streams.core.channel import DOOR, LOG, Channel
+from streams.core.channel import DOOR, LOG, RELAY, TOOL, Channel, tool_of
 from streams.core.credit import Credit
 from streams.core.door_rests import DoorRests
 from streams.core.intent import IntentRow
 from streams.core.manifest import ManifestIndex
 from streams.core.names import IntentId, ManifestId, Site
-from streams.core.owed import open_part, owed_intent, owed_transfer, report, waits_for
+from streams.core.owed import NO_TOOLS, open_part, owed_intent, owed_transfer, report, waits_for
 from streams.core.policy import Policy
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.sources import relays_of
@@ -91,15 +91,18 @@ class Scheduler:
         keeps: Callable[[ManifestId, int], bool] = lambda manifest, decision_no: False,
         doors: Callable[[], Collection[Site]] = tuple,
         link_rates: Mapping[Site, int] | None = None,
+        tools: Mapping[Site, str] = NO_TOOLS,
     ) -> None:
         """`keeps`: whether an open transfer's row, under this decision or a later one, and its body stand in this
         worker's tables. `doors`: the sites that have an open door. `link_rates`: bytes a second from their doors.
+        `tools`: those on this site's links.
         """
         self.here, self.policy, self.partitions = here, policy, partitions
         self.do, self.now_ms, self._elapsed_s, self._keeps, self._doors = do, now_ms, elapsed_s, keeps, doors
         self.owned: dict[int, _Partition] = {}
         self.admission = Admission()
-        credit_bytes = {LOG: policy.credit_bytes, DOOR: policy.door_credit_bytes}
+        self._tools = tools
+        credit_bytes = {LOG: policy.credit_bytes, DOOR: policy.door_credit_bytes, TOOL: policy.door_credit_bytes}
         self.credit = Credit(credit_bytes, int(policy.lease_s * 1000), partitions, link_rates)
         self.door_rests = DoorRests(policy)
         self.soon = asyncio.Event()
@@ -165,7 +168,7 @@ class Scheduler:
     def plane_restarted(self) -> None:
         """Every open row is due at once: its part is open nowhere."""
         self.admission.clear()
-        for command_id in [k for k in self._sent if k[0] in ("open", "stop", "fail", "write", "serve")]:
+        for command_id in [k for k in self._sent if k[0] in ("open", "stop", "fail", "write", "serve", "bring")]:
             del self._sent[command_id]
         now = self.now_ms()
         for number, partition in self.owned.items():
@@ -243,6 +246,7 @@ class Scheduler:
             now_ms=self.now_ms(),
             rests=self.door_rests,
             doors=self._doors(),
+            tools=self._tools,
         )
         requests = [o for o in owed if isinstance(o.command, c.RequestChunks)]
         others = [o for o in owed if not isinstance(o.command, c.RequestChunks) and self._has_room(row, o, partition)]
@@ -311,9 +315,17 @@ class Scheduler:
         self.grant()
 
     def note_waiting(self, row: TransferRow, index: ManifestIndex | None) -> None:
-        """Its plane tells of it: while a relay has nothing yet, that is all that can be told."""
+        """Its plane tells of it: while a relay has nothing yet, or a tool works, that is all that can be told."""
         for site in relays_of(row, index) if index is not None else ():
             self.credit.note_waiting(self.credit.channel(site, DOOR, row.manifest), row.manifest, self.now_ms())
+        self.note_tools(row)
+
+    def note_tools(self, row: TransferRow) -> None:
+        """What tools are to bring of a transfer is under way, or told to a plane at once: its leases count from now."""
+        for source in row.sources:
+            for plane in {o.plane for o in source.outstanding if tool_of(o.plane) is not None}:
+                channel = self.credit.channel(source.source, plane, row.manifest)
+                self.credit.note_waiting(channel, row.manifest, self.now_ms())
 
     def part_gone(self, manifest: ManifestId) -> None:
         """The plane holds the part no more: there is room for others."""
@@ -332,7 +344,10 @@ class Scheduler:
         for source in row.sources:
             if source.door_failures:
                 relay = index is not None and source.source in relays_of(row, index)
-                self.door_rests.note(source.source, source.door_failed_at_ms, row.manifest, relay=relay)
+                way = RELAY if relay else DOOR
+                self.door_rests.note(source.source, source.door_failed_at_ms, row.manifest, way=way)
+            if source.tool_failures:
+                self.door_rests.note(source.source, source.tool_failed_at_ms, row.manifest, way=TOOL)
             for asked in source.outstanding:
                 to_come = asked.to_come(index) - row.verified if index is not None else asked.ranges
                 items = index.line.count_in(to_come) if index is not None else 1

@@ -134,7 +134,7 @@ def test_one_whose_door_closed_is_not_asked() -> None:
 
 def test_what_failed_another_transfer_rests_as_a_relay_and_serves_as_a_holder() -> None:
     rests = DoorRests(POLICY)
-    rests.note(R, 1_000, MANIFEST.body.manifest, relay=True)
+    rests.note(R, 1_000, MANIFEST.body.manifest, way=RELAY)
     assert asked(row(), now_ms=2_000, rests=rests)[0][0] == S
     assert rests.until_ms(R) == 0
     rests.note(S, 1_000, MANIFEST.body.manifest)

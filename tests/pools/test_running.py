@@ -17,7 +17,7 @@ from streams.core.names import Lfn
 from streams.core.readers.ranges import Meant
 from streams.pools.job import VARIABLES, Job, filled
 from streams.pools.outputs import fault_of
-from streams.pools.running import TAIL_BYTES, CommandEnd, RunningCommand
+from streams.running.command import TAIL_BYTES, CommandEnd, RunningCommand
 from streams.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -97,7 +97,7 @@ def test_a_killed_worker_leaves_no_command(tmp_path: Path, number: int) -> None:
     told = tmp_path / "pids"
     script = f"sleep 600 & echo $! >> {told}; echo $$ >> {told}; trap '' TERM; wait"
     start = f"RunningCommand(['sh', '-c', {script!r}], {{}})"
-    code = f"import time; from streams.pools.running import RunningCommand; {start}; time.sleep(600)"
+    code = f"import time; from streams.running.command import RunningCommand; {start}; time.sleep(600)"
     worker = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
     try:
         left = pids(told, 2)

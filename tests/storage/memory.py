@@ -33,6 +33,7 @@ from streams.storage.endpoint import (
     Reader,
     SealedFile,
     Wanted,
+    Workroom,
     checked_tag,
     different_file,
     other_version,
@@ -167,6 +168,9 @@ class MemoryEndpoint(Endpoint):
     def open_beside(self, lfn: str, tag: str) -> Beside:
         what = "entries are written into files on disk, and this storage has none"
         raise permanent(what, self.pfn(lfn), "ask for whole files")
+
+    def open_workroom(self, lfn: str, tag: str) -> Workroom:
+        raise permanent("a program writes files on disk, and this storage has none", self.pfn(lfn))
 
     def settle_names(self, lfns: Sequence[str]) -> list[StorageError | None]:
         return [None for _ in lfns]

@@ -433,6 +433,8 @@ class Claims:
                 _landed(row, place, told.landed)
             case m.ChunksRequested():
                 step = Step.ASKED if told.plane == _LOG else Step.ASKED_OF_DOOR
+                if told.plane.startswith(_TOOL):
+                    step = Step.ASKED_OF_TOOL
                 trace, source = row.traced(), self.sites.number(told.source)
                 for start, stop in told.ranges:
                     trace.add(step, source, place, told.request_no, at_ms, start, stop)
@@ -470,6 +472,8 @@ class Claims:
 
 _LOG = "log"
 """The carrier of which the log itself has the payload."""
+_TOOL = "tool-"
+"""What begins the word for a tool."""
 
 _OfTransfer = (
     m.TransferPlanned

@@ -2,11 +2,11 @@
 
 Each step is held to the one before by the positions themselves, in whatever order journals are read.
 What it cannot prove: that bytes which were served are those that were verified (their checksums say so, at the planes);
-how much a door gave, since its source counts what has left and not what arrived; anything of a site that was not read;
-of a consumer, what it worked on beside what it asked for. A source that dies between sending and saying so leaves bytes
-without its word: a note, unless it is known to have lived on, as its plane's other records tell. What is at the
-destination already, by an earlier record, need not come; nor what is adopted of an earlier attempt, or of a file that
-was there: its source's sums are in no record.
+how much a door gave, since its source counts what has left and not what arrived; who served what a tool brought, since
+nobody says so; anything of a site that was not read; of a consumer, what it worked on beside what it asked for. A
+source that dies between sending and saying so leaves bytes without its word: a note, unless it is known to have lived
+on, as its plane's other records tell. What is at the destination already, by an earlier record, need not come; nor what
+is adopted of an earlier attempt, or of a file that was there: its source's sums are in no record.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from streams.core.ledger.claims import Claim, ManifestClaim, ManifestClaims, TransferClaims
 from streams.core.ledger.findings import CLOCK_TOLERANCE_MS, FindingList, Invariant, LogPosition
-from streams.core.ledger.traces import SiteNumbers, Step, TraceRow, place_of
+from streams.core.ledger.traces import ASKED, SiteNumbers, Step, TraceRow, place_of
 from streams.core.names import Destination, ManifestId, Site
 from streams.core.ranges import EMPTY, Ranges
 
@@ -146,7 +146,7 @@ class _OneLink:
         """What is said of positions or items that the manifest does not have: a finding each, and no more of it."""
         total, items = self.starts[-1], len(self.starts) - 1
         found = False
-        for row in self._of(Step.ASKED, Step.ASKED_OF_DOOR, Step.SERVED, Step.VERIFIED, Step.SEALED):
+        for row in self._of(*ASKED, Step.SERVED, Step.VERIFIED, Step.SEALED):
             end, what = (items, "items") if row.step is Step.SEALED else (total, "positions")
             if row.stop > end:
                 words = (
@@ -183,7 +183,7 @@ class _OneLink:
             for site, items in (*word.holders, *word.others):
                 names[site] = names.get(site, EMPTY) | items
         lines = {site: self._line(items) for site, items in names.items()}
-        for row in self._of(Step.ASKED, Step.ASKED_OF_DOOR):
+        for row in self._of(*ASKED):
             extra = Ranges([(row.start, row.stop)]) - lines.get(row.by, EMPTY)
             if extra and row.step is Step.ASKED_OF_DOOR and self.gets is None:
                 self.findings.cannot(_I2, f"whether {row.by} gets {self.manifest} too: its decisions were not read")
@@ -194,7 +194,7 @@ class _OneLink:
                 self.findings.find(_I2, words, self._where(row), self.meant.place)
 
     def _asked(self) -> dict[Site, Ranges]:
-        return _by_site(self._of(Step.ASKED, Step.ASKED_OF_DOOR))
+        return _by_site(self._of(*ASKED))
 
     def _served(self) -> dict[Site, Ranges]:
         return _by_site(self._of(Step.SERVED))
@@ -246,10 +246,13 @@ class _OneLink:
         less = EMPTY
         proof: list[LogPosition] = []
         answered = {(row.by, row.number): row for row in self._of(Step.SERVED)}
-        by_door = unread = unsure = EMPTY
-        for row in self._of(Step.ASKED, Step.ASKED_OF_DOOR):
+        by_door = unread = unsure = by_tool = EMPTY
+        for row in self._of(*ASKED):
             theirs = Ranges([(row.start, row.stop)]) & positions
             if not theirs:
+                continue
+            if row.step is Step.ASKED_OF_TOOL:
+                by_tool = by_tool | theirs
                 continue
             answer = answered.get((row.by, row.number))
             if row.by not in self.of.read:
@@ -262,6 +265,8 @@ class _OneLink:
                 less = less | theirs
                 proof += [self._where(row), *([] if answer is None else [self._where(answer)])]
                 open_to[row.by] = open_to.get(row.by, EMPTY) | theirs
+        unread, by_door = unread - by_tool, by_door - by_tool
+        less, unsure = less - by_tool, unsure - by_tool
         if unread:
             self.findings.cannot(_I2, "what sources that were not read served")
         if by_door - unread:
@@ -294,9 +299,7 @@ class _OneLink:
                 row.step is Step.LAPSED and row.by == request.by and row.number >= request.number
             ):
                 return False
-            again = (
-                row.step in (Step.ASKED, Step.ASKED_OF_DOOR) and row.by == request.by and row.number > request.number
-            )
+            again = row.step in ASKED and row.by == request.by and row.number > request.number
             if again and row.start < request.stop and request.start < row.stop:
                 return False
         return self.of.lives.lived_on(request.by, request.at_ms)
@@ -305,6 +308,7 @@ class _OneLink:
 _WORDS = {
     Step.ASKED: "asked for",
     Step.ASKED_OF_DOOR: "asked for",
+    Step.ASKED_OF_TOOL: "asked for",
     Step.SERVED: "served",
     Step.VERIFIED: "verified",
     Step.SEALED: "sealed",

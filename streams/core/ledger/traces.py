@@ -36,6 +36,11 @@ class Step(IntEnum):
     """Given up by the destination: number of the request."""
     LOST = 7
     """Part files: attempt."""
+    ASKED_OF_TOOL = 8
+    """As ASKED, of a program of the destination's: the source that is named serves nothing, and says nothing."""
+
+
+ASKED = (Step.ASKED, Step.ASKED_OF_DOOR, Step.ASKED_OF_TOOL)
 
 
 class TraceRow(NamedTuple):
@@ -91,7 +96,7 @@ class Trace:
 
 def place_of(row: TraceRow, destination: Destination) -> LogPosition:
     """Where the row's record stands at its origin."""
-    if row.step in (Step.ASKED, Step.ASKED_OF_DOOR):
+    if row.step in ASKED:
         return LogPosition(destination.site, requests_to(row.by), row.partition, row.offset)
     if row.step in (Step.LAPSED, Step.LOST):
         return LogPosition(destination.site, TRANSFERS, row.partition, row.offset)

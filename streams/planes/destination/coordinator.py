@@ -26,6 +26,7 @@ from streams.core.records import (
     ChunkHeader,
     ChunksOffered,
     FailureClass,
+    Item,
     ManifestWritten,
     Message,
     PartLost,
@@ -42,9 +43,9 @@ from streams.planes.destination.landing import Landing, Lent
 from streams.planes.destination.part_files import ByteParts, PartFiles, WithoutLibraries
 from streams.planes.destination.relay import GrowingItem
 from streams.planes.destination.unread import UnreadFact
-from streams.planes.orders import Fail, Open, Stop
+from streams.planes.orders import Bring, Fail, Open, Stop
 from streams.planes.reasons import reason_of
-from streams.storage.endpoint import Endpoint, Reader
+from streams.storage.endpoint import Endpoint, Reader, Workroom, part_tag
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +107,7 @@ class DestinationPlane:
         self._wake = Condition()
         self._rounds = Lock()
         self._take_offer: Callable[[ChunksOffered], None] = lambda _: None
+        self._take_bring: Callable[[Bring], None] = lambda _: None
         self._saying = Lock()
         """Held while it is said that parts are open or lost: in this order they get into the log."""
         self._table = Lock()
@@ -285,10 +287,29 @@ class DestinationPlane:
         self._say_unread(landing, carrier, unread)
         self._took(landing, taken, UNSYNCED_BYTES_MAX, last=header.last)
 
-    def layout(self, key: bytes) -> ItemLayout | None:
-        """Where the items of an open transfer stand on its line; None of one that is not open."""
+    def layout(self, key: bytes, attempt: int | None = None) -> ItemLayout | None:
+        """Where the items of an open transfer stand on its line; None of one that is not open, or not this attempt."""
+        landing = self._open_landing(key, attempt)
+        return None if landing is None else landing.progress.line
+
+    def _open_landing(self, key: bytes, attempt: int | None) -> Landing | None:
         landing = self._landings.get(key)
-        return landing.progress.line if landing is not None and landing.lost is None else None
+        if landing is None or landing.lost is not None:
+            return None
+        return landing if attempt in (None, landing.attempt) else None
+
+    def item(self, key: bytes, number: int, attempt: int) -> Item | None:
+        """Of an open transfer."""
+        landing = self._open_landing(key, attempt)
+        return None if landing is None else landing.item(number)
+
+    def workroom(self, key: bytes, number: int, attempt: int) -> Workroom | None:
+        """A directory in which a program may write an item of an open transfer, beside its target. StorageError."""
+        item = self.item(key, number, attempt)
+        if item is None:
+            return None
+        tag = part_tag(ManifestId(key.decode()), number, attempt)
+        return self._endpoint.open_workroom(item.target, tag)
 
     def take_line(self, key: bytes, giver: Giver, start: int, view: memoryview, *, last: bool = False) -> bool:
         """Bytes of the line from `start` on, of any thread; False once the transfer is not open here any more.
@@ -369,6 +390,13 @@ class DestinationPlane:
     def take_offers(self, take: Callable[[ChunksOffered], None]) -> None:
         """Who fetches what is offered in the payload's place."""
         self._take_offer = take
+
+    def take_brings(self, take: Callable[[Bring], None]) -> None:
+        """Who has tools bring what is asked for so."""
+        self._take_bring = take
+
+    def bring(self, order: Bring) -> None:
+        self._take_bring(order)
 
     def offered(self, offer: ChunksOffered) -> None:
         if offer.destination == self._here:

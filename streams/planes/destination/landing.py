@@ -17,6 +17,7 @@ from streams.core.ranges import EMPTY, Ranges
 from streams.core.records import (
     ChunkHeader,
     FailureClass,
+    Item,
     Landed,
     ManifestWritten,
     Reason,
@@ -196,6 +197,9 @@ class Landing:
             self.files.discard(self._items[item], part_tag(self.id, item, attempt))
         except StorageError as error:
             log.warning("%s item %d: a part of attempt %d stays behind: %s", self.id, item, attempt, error)
+
+    def item(self, number: int) -> Item | None:
+        return self._items[number] if number < len(self._items) else None
 
     # being read (threads of a door)
 

@@ -9,8 +9,8 @@ order is logged and skipped.
 Threads: main reads the pipe and waits for nothing else; `storage` opens the storage; `assign` and `ends` carry out
 Assign, Stop, Forget and Fail; `open-N` open parts and read back what is there already; `sync` makes durable, seals and
 tells; `refusing` answers what nobody serves; `listing` and `entry-listing` write manifests. Carriers name theirs:
-`payload` reads and writes; `files` serves files, `keys-STORE` those of a store, `entries` and `objects` what is inside
-files. Publishers and librdkafka have their own.
+`payload` reads and writes; `tool-N` run tools; `files` serves files, `keys-STORE` those of a store, `entries` and
+`objects` what is inside files. Publishers and librdkafka have their own.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from streams.planes.destination.coordinator import DestinationPlane
 from streams.planes.host.order_queues import OPENERS, Assignments, Ends, Openings, Writes
 from streams.planes.inventory.manifest_writer import ManifestWriter, opens_files
 from streams.planes.inventory.open_intents import CatalogueListing
-from streams.planes.orders import Assign, Fail, Forget, Open, Serve, Start, Stop, Write, read_order
+from streams.planes.orders import Assign, Bring, Fail, Forget, Open, Serve, Start, Stop, Write, read_order
 from streams.planes.reasons import reason_of
 from streams.planes.source.open_files import OpenFileCache
 from streams.planes.source.server import SourceServer
@@ -126,6 +126,9 @@ class Child:
             case Serve():
                 source = self.sources.get(order.request.plane) or self.refusing
                 source.serve(order.request)
+            case Bring():
+                if self.destination is not None:
+                    self.destination.bring(order)
             case Write():
                 self.writes[opens_files(order.command)].put(order.command)
             case Open():

@@ -1,4 +1,4 @@
-"""One run of a worker's command: started, watched, stopped, and how it ended in words. Entries and Kafka are not known.
+"""One run of a command: started, watched, stopped, and how it ended in words. What it is for is not known.
 
 What it says (stderr, and stdout unless that is wanted) is read away as it comes, and the end of it kept.
 """
@@ -6,18 +6,19 @@ What it says (stderr, and stdout unless that is wanted) is read away as it comes
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from streams.core.names import shown
-from streams.pools import reaper
+from streams.running import reaper
 
 TAIL_BYTES = 4096
 LINE_CHARS = 200
@@ -48,6 +49,15 @@ class CommandEnd:
         return f"{how}: {self.tail}" if self.tail else how
 
 
+def is_installed(program: str) -> bool:
+    """Whether a command may begin with it here, as a name or a path."""
+    return shutil.which(program) is not None
+
+
+def _own(names: Collection[str] | None) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if names is None or name in names}
+
+
 def _signal(number: int) -> str:
     try:
         return signal.Signals(number).name
@@ -58,7 +68,8 @@ def _signal(number: int) -> str:
 class RunningCommand:
     """A command at work, with `variables` in its environment. `stop` it, or ask `ended` until it says how.
 
-    Start it on a thread that lives as long as the process: the command ends when that thread does.
+    `inherits`: which of this process's variables it has too, all of them for None. Start it on a thread that lives
+    as long as the process: the command ends when that thread does.
     """
 
     def __init__(
@@ -69,6 +80,7 @@ class RunningCommand:
         stdin: str | None = None,
         stdout: str | None = None,
         timeout_s: float | None = None,
+        inherits: Collection[str] | None = None,
     ) -> None:
         self._timeout_s, self._started_s = timeout_s, time.monotonic()
         self._ended: CommandEnd | None = None
@@ -85,7 +97,7 @@ class RunningCommand:
                     stdin=feed,
                     stdout=said,
                     stderr=writes,
-                    env={**os.environ, **variables},
+                    env={**_own(inherits), **variables},
                     start_new_session=True,
                 )
         except BaseException:

@@ -105,7 +105,8 @@ class Effects:
         regions: Mapping[Site, str] | None = None,
         tools: Mapping[Site, str] | None = None,
     ) -> None:
-        """`doors`: the sites that have an open door. `regions`: of those that have one. `tools`: of this site's links."""
+        """`doors`: the sites that have an open door. `regions`: of those that have one. `tools`: of
+        this site's links."""
         self.here, self.policy = here, policy
         self.publisher, self.plane, self.consulted, self.rows = publisher, plane, consulted, rows
         self.now_ms, self.aside, self.doors, self.regions = now_ms, aside, doors, regions or {}

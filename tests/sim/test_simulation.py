@@ -308,17 +308,18 @@ def one(seed: int, *, stale: bool) -> sim.World:
 
 @pytest.mark.parametrize("start", SEEDS or range(0, COUNT, BATCH))
 def test_every_seed_ends_well(start: int) -> None:
-    fetched = repaired = relayed = 0
+    fetched = repaired = relayed = brought = 0
     for seed in [start] if SEEDS else range(start, start + BATCH):
         try:
             world = one(seed, stale=seed % 2 == 0)
             fetched, repaired = fetched + world.fetched, repaired + world.repaired
-            relayed += world.relayed
+            relayed, brought = relayed + world.relayed, brought + world.brought
         except Exception as failure:
             raise AssertionError(f"seed {seed}: {failure} (again: T2G_SIM_SEED={seed})") from failure
     assert SEEDS or fetched > 10, "nothing comes by door any more"
     assert SEEDS or repaired, "nothing is repaired any more"
     assert SEEDS or relayed, "nothing comes from a relay any more"
+    assert SEEDS or brought > 10, "nothing is brought by tools any more"
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -329,6 +330,8 @@ def test_payload_that_waits_for_its_mirror_is_sent_once_and_a_probe_a_lease(
     monkeypatch.setattr(credit, "PROBE_BYTES", probe)
     world = sim.World(seed, (Site("S0"), Site("S1")), faults=False)
     world.doors = frozenset()
+    for of_site in world.tools.values():
+        of_site.clear()
     chance = random.Random(seed)
     sizes = [chance.choice((100, 400, 1300)) for _ in range(chance.randrange(1, 9))]
     chosen = tuple(Selector(Kind.FILE, f"/store/sim/f{n}") for n in range(len(sizes)))

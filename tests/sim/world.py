@@ -61,6 +61,7 @@ POLICY = Policy(
     door_rest_s=2.0,
     door_rest_max_s=30.0,
 )
+LINK_TOOL = "copy"
 GROWING = Dataset("/Sim/Growing/RAW")
 """What open intents ask for; the others' files are in another."""
 
@@ -133,8 +134,14 @@ class World:
         self.asked: dict[IntentId, m.TransferIntent] = {}
         self.doors = frozenset(name for name in self.names if self.rng.random() < 0.75)
         """Sites that have a door."""
-        self.fetched = self.repaired = self.relayed = 0
-        """Offers of which something came."""
+        linked = random.Random(f"{self.seed} tools")
+        self.tools = {
+            here: {there: LINK_TOOL for there in self.names if there != here and linked.random() < 0.3}
+            for here in self.names
+        }
+        """Tools on the links of each site, by the other end."""
+        self.fetched = self.repaired = self.relayed = self.brought = 0
+        """Offers and requests of which something came."""
         self.sites = {name: SimSite(self, name) for name in self.names}
         self._us = 0
         self.readers: list[Beside] = []
@@ -400,6 +407,8 @@ class SimPlane:
         self.served_to_tell: list[m.ChunksServed] = []
         self.waiting: list[m.ChunksOffered] = []
         """Of relays that have not all of it yet."""
+        self.bringing: list[orders.Bring] = []
+        """What tools are at work on."""
         world = self.site.world
         self.growing = OpenIntents(
             self.site.name,
@@ -428,7 +437,9 @@ class SimPlane:
                 return True
             if self.growing.idle_s() == 0 and (self.growing.look() or self.growing.idle_s() == 0):
                 return True
-            return self._read()
+            if self.bringing and self.site.world.rng.random() < 0.5:
+                return self._bring(self.bringing.pop(0))
+            return self._read() or (bool(self.bringing) and self._bring(self.bringing.pop(0)))
         except Temporary:
             return True  # its buffer was full: the fact is lost, and owed again
 
@@ -465,6 +476,9 @@ class SimPlane:
                     self._seal(manifest, part)
             case orders.Serve(request):
                 self._serve(request)
+            case orders.Bring():
+                if order not in self.bringing:
+                    self.bringing.append(order)
             case orders.Write(command):
                 self._write(command)
 
@@ -649,6 +663,32 @@ class SimPlane:
             failed(away, AWAY)
         self._synced(key, part)
 
+    def _bring(self, order: orders.Bring) -> bool:
+        """What a tool brings: whole files, or it works still, fails, or writes something else, which is not taken."""
+        world, part = self.site.world, self.parts.get(order.manifest_id)
+        if part is None or part.attempt != order.attempt:
+            return True
+        if world.chance(0.3):
+            self.bringing.append(order)
+            self._seal(order.manifest_id, part)  # it is told that it works still
+            return True
+        line, items = part.manifest.line, part.manifest.items
+        came, broken = EMPTY, world.chance(0.15)
+        for n in line.items_in(order.ranges - part.written):
+            there = items[n].lfn in world.files[order.source] and (order.source, items[n].lfn) not in world.spoilt
+            if there and not broken and not world.chance(0.1):
+                came = came | (order.ranges & Ranges([line.span(n)]))
+        world.brought += bool(came)
+        part.take(set(), order.source, order.plane, order.request_no, came)
+        if order.ranges - part.written:
+            why = replace(AWAY, scope=m.Scope.NETWORK)
+            now_ms = world.now_ms
+            self._publish(
+                m.SourceFailed(order.manifest_id, order.source, order.request_no, order.plane, EMPTY, why, now_ms)
+            )
+        self._synced(order.manifest_id, part)
+        return True
+
     def _fetch_from_relay(
         self, offer: m.ChunksOffered, part: Part, source: SimSite, request: m.ChunksRequested
     ) -> bool:
@@ -823,6 +863,7 @@ class SimSite:
             turns,
             lambda: self.world.now_ms,
             doors=lambda: self.world.doors,
+            tools=self.world.tools[self.name],
         )
         self.scheduler = Scheduler(
             self.name,
@@ -833,6 +874,7 @@ class SimSite:
             self._elapsed_s,
             turns.keeps,
             lambda: self.world.doors,
+            tools=self.world.tools[self.name],
         )
         self.dispatcher = Dispatcher(
             self.name, turns, self.scheduler, self.effects, self.plane, lambda: self.world.now_ms

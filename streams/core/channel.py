@@ -6,6 +6,7 @@ Credit and leases are counted on it. By which carrier a site is asked, routing.p
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from streams.core.names import ManifestId, Site
@@ -22,6 +23,10 @@ TOOL = "tool"
 _TOOL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 RELAY = "relay"
 """Of a route, not a carrier: by the door of a destination that gets the same before."""
+
+
+NO_TOOLS: Mapping[Site, str] = {}
+"""By site, the tool on the link from there: none."""
 
 
 def tool_plane(name: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from streams.core import commands as c
 from streams.core import records as m
-from streams.core.channel import LOG, RELAY, plane_in_words, tool_of
+from streams.core.channel import LOG, NO_TOOLS, RELAY, plane_in_words, tool_of
 from streams.core.completion import completion
 from streams.core.door_rests import DoorRests
 from streams.core.intent import IntentRow
@@ -22,8 +22,6 @@ from streams.core.policy import Policy
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.sources import requests, tried_in_words, unobtainable
 from streams.core.transfer import STOPPED, State, TransferRow
-
-NO_TOOLS: Mapping[Site, str] = {}
 
 
 def _reason(text: str, scope: m.Scope = m.Scope.POLICY, phase: str = "decide") -> m.Reason:

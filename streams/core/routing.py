@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from streams.core import records as m
-from streams.core.channel import CARRIERS, DOOR, LOG, RELAY, plane_in_words, tool_of, tool_plane
+from streams.core.channel import CARRIERS, DOOR, LOG, NO_TOOLS, RELAY, plane_in_words, tool_of, tool_plane
 from streams.core.names import Site, Text, shown
 
 
@@ -101,15 +101,15 @@ def relays(
 def routes(
     source: Site,
     doors: Collection[Site],
-    tools: Mapping[Site, str],
     *,
     whole: bool,
+    tools: Mapping[Site, str] = NO_TOOLS,
     plane: str | None = None,
     before: Collection[Site] = (),
 ) -> tuple[m.Route, ...]:
     """Who is asked otherwise than by the log, in this order.
 
-    `doors`: sites with an open door. `tools`: by site, the tool on the link from there. `whole`: of files, not parts.
+    `doors`: sites with an open door. `whole`: of files, not parts. `tools`: by site, the tool on the link from there.
     `plane`: what the intent insists on. `before`: relays, the nearest first.
     """
     if not whole or plane not in (None, DOOR):

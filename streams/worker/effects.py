@@ -15,6 +15,7 @@ import structlog
 from streams import wire
 from streams.core import commands as c
 from streams.core import records as m
+from streams.core.channel import NO_TOOLS
 from streams.core.completion import replicas_of
 from streams.core.intent import IntentRow
 from streams.core.manifest import Manifest
@@ -103,14 +104,14 @@ class Effects:
         aside: Callable[[Callable[[], bool]], bool] = at_once,
         doors: Callable[[], Collection[Site]] = tuple,
         regions: Mapping[Site, str] | None = None,
-        tools: Mapping[Site, str] | None = None,
+        tools: Mapping[Site, str] = NO_TOOLS,
     ) -> None:
         """`doors`: the sites that have an open door. `regions`: of those that have one. `tools`: of
         this site's links."""
         self.here, self.policy = here, policy
         self.publisher, self.plane, self.consulted, self.rows = publisher, plane, consulted, rows
         self.now_ms, self.aside, self.doors, self.regions = now_ms, aside, doors, regions or {}
-        self.tools = tools or {}
+        self.tools = tools
         self.lost: deque[c.Command] = deque()
         """Commands whose records the publisher gave up, told on its thread; no more than its buffer held."""
         self._broken: Exception | None = None
@@ -182,7 +183,7 @@ class Effects:
             plane, number, priority = command.plane, command.decision_no, command.priority
             source, most = command.source, self.policy.relays_max
             before = relays(self.here, source, command.destinations, self.regions, most)
-            ways = routes(source, self.doors(), self.tools, whole=command.whole, plane=plane, before=before)
+            ways = routes(source, self.doors(), whole=command.whole, tools=self.tools, plane=plane, before=before)
             plan = planned(command.manifest, self.here, number, priority, plane, ways, body, repair=command.repair)
             self._say(command, plan)
             return

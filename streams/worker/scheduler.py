@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 
 from streams.core import commands as c
 from streams.core import records as m
-from streams.core.channel import DOOR, LOG, RELAY, TOOL, Channel, tool_of
+from streams.core.channel import DOOR, LOG, NO_TOOLS, RELAY, TOOL, Channel, tool_of
 from streams.core.credit import Credit
 from streams.core.door_rests import DoorRests
 from streams.core.intent import IntentRow
 from streams.core.manifest import ManifestIndex
 from streams.core.names import IntentId, ManifestId, Site
-from streams.core.owed import NO_TOOLS, open_part, owed_intent, owed_transfer, report, waits_for
+from streams.core.owed import open_part, owed_intent, owed_transfer, report, waits_for
 from streams.core.policy import Policy
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.sources import relays_of

@@ -8,7 +8,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.channel import DOOR, LOG, Channel
+from streams.core.channel import DOOR, LOG, TOOL, Channel, tool_plane
 from streams.core.commands import ExpireLease, RequestChunks
 from streams.core.credit import ITEMS_MAX, PROBE_BYTES, Credit, _Items
 from streams.core.names import IntentId, ManifestId, Site
@@ -255,6 +255,21 @@ shares = st.dictionaries(
     st.builds(Channel, st.sampled_from([x.A, x.C]), st.just(LOG), st.just(0)),
     st.dictionaries(st.sampled_from(HERE), st.integers(1, 80), max_size=3),
 )
+
+
+def test_a_lease_of_a_tool_lasts_while_it_is_told_that_it_works() -> None:
+    tool = tool_plane("xrdcp")
+    credit = Credit({TOOL: 100}, LEASE_MS, PARTITIONS)
+    lease = ExpireLease(HERE[0], x.C, 1, tool)
+    channel = credit.channel(x.C, tool, HERE[0])
+    credit.note(channel, HERE[0], 500, 1, 1_000)
+    assert credit.next(channel) is None
+    assert credit.lease_end(lease, 5_000) == 5_000
+    for now_ms in (4_000, 5_000 + 100 * LEASE_MS):
+        credit.note_waiting(channel, HERE[0], now_ms)
+        assert credit.lease_end(lease, 5_000) == max(5_000, now_ms + LEASE_MS), "however long: it has its own time"
+    other = credit.channel(x.C, tool_plane("cp"), HERE[0])
+    assert other != channel
 
 
 def test_a_lease_of_a_door_lasts_while_its_own_transfer_moves() -> None:

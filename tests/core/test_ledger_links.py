@@ -292,6 +292,36 @@ def test_asked_of_a_site_that_is_not_named() -> None:
     the_only(one.end(), f"{C} is asked for positions 0…299, and is not named as their holder", place)
 
 
+def test_of_a_tool_nobody_says_that_it_served() -> None:
+    """Asked and verified is all that there is; its source's silence proves nothing, and is no gap of the audit."""
+    one, by_log = Transfer(), Transfer()
+    for transfer, plane in ((one, "tool-xrdcp"), (by_log, "log")):
+        transfer.open()
+        transfer.ask(plane=plane)
+        if plane == "log":
+            transfer.serve()
+        transfer.tell()
+    judgement = one.end()
+    assert judgement.findings == ()
+    assert judgement.unchecked == by_log.end().unchecked
+
+
+def test_what_a_tool_brought_unasked_is_named() -> None:
+    one = Transfer()
+    one.open()
+    one.ask(Ranges([(0, 100)]), plane="tool-xrdcp")
+    place = one.tell()
+    the_only(one.end(), "positions 100…299 are verified, and were never asked for", place)
+
+
+def test_a_tool_is_asked_only_for_what_its_source_holds() -> None:
+    one = Transfer(A, B, C)
+    one.open()
+    place = one.ask(source=C, plane="tool-xrdcp")
+    one.tell()
+    the_only(one.end(), f"{C} is asked for positions 0…299, and is not named as their holder", place)
+
+
 def test_another_destination_may_be_asked_by_door_and_by_nothing_else() -> None:
     """It gives on what it gets itself."""
     for plane in ("door", "log"):

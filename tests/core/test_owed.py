@@ -12,7 +12,7 @@ from streams.core import completion as completions
 from streams.core import intent as intents
 from streams.core import records as m
 from streams.core import transfer as transfers
-from streams.core.channel import DOOR, LOG
+from streams.core.channel import DOOR, LOG, tool_plane
 from streams.core.door_rests import DoorRests
 from streams.core.manifest import Manifest, digest
 from streams.core.names import ManifestId, Site
@@ -21,6 +21,7 @@ from streams.core.policy import Policy
 from streams.core.ranges import EMPTY, Ranges
 from tests.core import example as x
 
+TOOL = tool_plane("xrdcp")
 POLICY = Policy(request_bytes=60, requests_in_flight=2, plans_open_max=3)
 ONE = x.written()
 WRITTEN = Manifest(ONE)
@@ -105,6 +106,11 @@ CASES = [
         (x.progress(failed=(x.failed("gone", 0),)), x.lost()),
     ),
     Case(c.RequestChunks, (x.planned(ONE), x.opened()), (x.requested(1, Ranges([(0, 60)])),)),
+    Case(
+        c.BringByTool,
+        (x.planned(ONE), x.opened(), x.requested(1, Ranges([(0, 60)]), plane=TOOL)),
+        (x.progress(Ranges([(0, 60)])), x.source_failed(1, plane=TOOL), x.expired(1), x.lost()),
+    ),
     Case(
         c.ExpireLease,
         (x.planned(ONE), x.opened(), x.requested(1, Ranges([(0, 60)]), until_ms=9_000)),

@@ -59,10 +59,15 @@ def test_an_unknown_site_is_refused_at_once(wish: m.TransferIntent) -> None:
 
 
 def test_a_plane_that_nobody_has_is_refused_at_once() -> None:
-    assert refusal(verdict(found(), x.body(plane="post"))) == "no plane post: log and door are known"
+    assert refusal(verdict(found(), x.body(plane="post"))) == "no plane post: log, door and tool-NAME are known"
     part = replace(x.body(plane="door"), selection="entries:Events[0:1]{x}")
     assert refusal(verdict(found(), part)) == "parts of files go by the log only, not by door"
     assert source(verdict(found(), x.body(plane="door"))) == x.C
+    by_tool = replace(part, plane="tool-xrdcp")
+    assert refusal(verdict(found(), by_tool)) == "parts of files go by the log only, not by tool xrdcp"
+    assert source(verdict(found(), x.body(plane="tool-xrdcp"))) == x.C, "which tools there are its destinations know"
+    for odd in ("tool-", "tool-log", "tool-door", "tool-two words", "tool"):
+        assert "no plane tool" in refusal(verdict(found(), x.body(plane=odd)))
 
 
 def test_an_unknown_name_is_undecided_until_waited() -> None:

@@ -8,7 +8,7 @@ from dataclasses import fields
 from streams.cli.screen import clock, duration, moment, size
 from streams.client.intent_snapshot import Arrivals, Snapshot
 from streams.core import records as m
-from streams.core.channel import LOG, plane_in_words
+from streams.core.channel import LOG, plane_in_words, tool_of
 from streams.core.intent import State
 from streams.core.ranges import Ranges
 
@@ -92,6 +92,8 @@ def line(fact: m.Message) -> str:
             return f"request {fact.request_no} to {fact.source} expired"
         case m.SourceFailed():
             what = f"{spans(fact.items)} of request {fact.request_no}" if fact.items else f"request {fact.request_no}"
+            if tool_of(fact.plane) is not None:
+                return f"{plane_in_words(fact.plane)} did not bring {what} from {fact.source}{because(fact.reason)}"
             return f"{fact.source} cannot read {what} now{because(fact.reason)}"
         case m.TransferClosed():
             return f"{'closed' if fact.acknowledged else 'last word fixed'}: {fact.completion.ended}"

@@ -98,7 +98,11 @@ def test_a_walk_names_files_and_parts(endpoint: MemoryEndpoint) -> None:
 
 
 def test_what_needs_a_disk_is_refused(endpoint: MemoryEndpoint) -> None:
-    for attempt in (lambda: endpoint.local_path(LFN), lambda: endpoint.open_beside(LFN, tag())):
+    for attempt in (
+        lambda: endpoint.local_path(LFN),
+        lambda: endpoint.open_beside(LFN, tag()),
+        lambda: endpoint.open_workroom(LFN, tag()),
+    ):
         with pytest.raises(StorageError, match="disk") as caught:
             attempt()
         assert caught.value.failure_class == "permanent"

@@ -5,7 +5,7 @@ Dispatcher, turns, scheduler, effects, gate and core are the product's own. Time
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from streams import wire
 from streams.core import commands as c
 from streams.core import records as m
 from streams.core import topics
+from streams.core.channel import NO_TOOLS
 from streams.core.intent import IntentRow
 from streams.core.manifest import ManifestIndex
 from streams.core.names import IntentId, ManifestId, Site
@@ -180,8 +181,10 @@ class Rig:
         *,
         awake: bool = True,
         takes: tuple[float, float] = (0.0, 0.0),
+        tools: Mapping[Site, str] = NO_TOOLS,
     ) -> None:
-        self.here = here
+        """`tools`: on the links of the site."""
+        self.here, self.tools = here, tools
         self.now_ms = 1_000_000
         self.tables = {name: Dict() for name in rows.NAMES}
         self.tables["waiting"].of_intents = True
@@ -198,10 +201,19 @@ class Rig:
         self.turns = Turns(rows.Tables(**self.tables), self.here)
         now: Callable[[], int] = lambda: self.now_ms  # noqa: E731
         self.catalogue = Catalogue(self.log)
-        self.effects = Effects(self.here, self.policy, self.log, self.plane, self.catalogue, self.turns, now)
+        self.effects = Effects(
+            self.here, self.policy, self.log, self.plane, self.catalogue, self.turns, now, tools=self.tools
+        )
         self.elapsed_s = 0.0
         self.scheduler = Scheduler(
-            self.here, self.policy, PARTITIONS, self._carry_out, now, lambda: self.elapsed_s, self.turns.keeps
+            self.here,
+            self.policy,
+            PARTITIONS,
+            self._carry_out,
+            now,
+            lambda: self.elapsed_s,
+            self.turns.keeps,
+            tools=self.tools,
         )
         self.dispatcher = _Dispatcher(self, self.here, self.turns, self.scheduler, self.effects, self.plane, now)
         for partition in range(PARTITIONS):

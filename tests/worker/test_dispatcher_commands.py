@@ -8,7 +8,7 @@ import pytest
 
 from streams.core import commands as c
 from streams.core import records as m
-from streams.core.channel import LOG
+from streams.core.channel import LOG, tool_plane
 from streams.core.manifest import digest
 from streams.core.names import Text
 from streams.core.policy import LEASES_MAX, Policy
@@ -33,6 +33,7 @@ COMMANDS: list[c.Command] = [
     c.StopPart(x.MANIFEST, 1, m.Reason(m.Scope.POLICY, m.FailureClass.PERMANENT, "decide", Text("cancelled"))),
     c.FailItems(x.MANIFEST, (x.failed("gone", 0),)),
     c.RequestChunks(x.MANIFEST, x.C, 1, 1, Ranges([(0, 150)]), 150, 5, 2, LOG),
+    c.BringByTool(x.MANIFEST, x.C, 1, 1, tool_plane("cp"), Ranges([(0, 150)])),
     c.ExpireLease(x.MANIFEST, x.C, 1, LOG),
     c.FixCompletion(x.MANIFEST, x.completed()),
     c.CloseTransfer(x.MANIFEST, x.completed()),

@@ -356,6 +356,21 @@ def test_another_plane_begins_anew_in_an_empty_room(bringing_of: Callable[..., B
     assert (ends.root_b / "data/f0000").read_bytes() == ends.files["/data/f0000"]
 
 
+def test_what_is_asked_for_again_under_another_number_is_run_once_more_and_the_older_one_ends(
+    bringing_of: Callable[..., Bringing],
+) -> None:
+    ends = bringing_of("hangs", 3_000)
+    ends.bring()
+    ends.wait(lambda: ends.pids.exists() and len(ends.pids.read_text().split()) == 2)
+    command = (sys.executable, odd_tool.__file__, "copy", "{source}", "{target}")
+    ends.side._links = {A: replace(ends.link, tool=replace(ends.tool, command=command))}
+    ends.bring()
+    ends.wait_whole()
+    ends.wait(ends.all_gone)
+    ends.wait(lambda: not ends.side._requests)
+    assert ends.failed() == []
+
+
 def test_a_request_of_another_attempt_is_passed_by(bringing_of: Callable[..., Bringing]) -> None:
     ends = bringing_of("copy", 1_000)
     ends.destination.bring(ends.order(attempt=2))

@@ -1,4 +1,4 @@
-"""What a worker does for requests that a tool of its site carries out: told to its plane, leased, and served by nobody."""
+"""What a worker does for requests that a tool of its site carries out: told to its plane, leased, served by nobody."""
 
 from __future__ import annotations
 

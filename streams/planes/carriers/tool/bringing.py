@@ -109,7 +109,10 @@ class ToolDestination:
     # orders
 
     def bring(self, order: Bring) -> None:
-        """Take a request; told again it changes nothing. Waits for nothing."""
+        """Take a request; told again it changes nothing. Waits for nothing.
+
+        What an older one is at of the same files, whose lease has ended, is given up.
+        """
         request = _Request(order, order.manifest_id.encode(), deque())
         with self._wake:
             if request.name in self._requests:
@@ -123,9 +126,16 @@ class ToolDestination:
             return  # the worker hears of that, or tells it again
         request.items += layout.items_in(self._destination.wanted(request.key, order.ranges))
         with self._wake:
-            if request.items and request.name not in self._requests:
-                self._requests[request.name] = request
-                self._wake.notify_all()
+            if not request.items:
+                return
+            for older in list(self._requests.values()):
+                if older.key == request.key and older.order.ranges & order.ranges:
+                    older.gone = True
+                    older.items.clear()
+                    if not older.working:
+                        del self._requests[older.name]
+            self._requests[request.name] = request
+            self._wake.notify_all()
 
     # a working thread
 
@@ -255,7 +265,8 @@ class ToolDestination:
         """How it ended; None where it writes too much. Raises _Gone when nobody wants the file any more."""
         looks = iter(LOOKS_S)
         while (end := running.ended()) is None:
-            if not self._running or self._destination.layout(request.key, request.order.attempt) is None:
+            attempt = request.order.attempt
+            if request.gone or not self._running or self._destination.layout(request.key, attempt) is None:
                 raise _Gone
             if room.used() > item.bytes + MORE_BYTES_MAX:
                 return None

@@ -88,6 +88,7 @@ def requests(
         for held in _held(manifest, here)
         for candidate in _candidates(row, held, manifest, left, policy, now_ms, rests, doors, tools)
     ]
+    found = _with_its_tool(found, row, tools)
     found.sort(key=lambda candidate: (_ORDER[carrier_of(candidate.plane)], candidate.again))
     out: list[c.Owed] = []
     if len(found) > 1:
@@ -99,6 +100,26 @@ def requests(
         if theirs and found[n].free:
             out.append(c.Owed(_request(row, manifest, policy, found[n], theirs), due_ms))
     return first + out
+
+
+def _with_its_tool(found: list[_Candidate], row: TransferRow, tools: Mapping[Site, str]) -> list[_Candidate]:
+    """Where an intent insists on a tool: who has none on its link here is asked only for what nobody else gives.
+
+    He is asked all the same: the plane says why that cannot be had.
+    """
+    name, theirs = tool_of(row.plane), EMPTY
+    if name is None:
+        return found
+    for candidate in found:
+        if tools.get(candidate.source.source) == name:
+            for _, ranges in candidate.gives:
+                theirs = theirs | ranges
+    return [
+        one
+        if tools.get(one.source.source) == name
+        else replace(one, gives=tuple((due_ms, ranges - theirs) for due_ms, ranges in one.gives))
+        for one in found
+    ]
 
 
 def relays_of(row: TransferRow, manifest: ManifestIndex) -> tuple[Site, ...]:

@@ -223,7 +223,7 @@ class PosixEndpoint(Endpoint):
                     with suppress(FileNotFoundError):
                         os.unlink(part_name(checked_tag(tag), kind), dir_fd=fd)
                         found += 1
-            found += remove(fd, tag)
+                found += remove(fd, tag)
         except FileNotFoundError:
             return False
         except OSError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import pytest
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from streams.core import commands as c
 from streams.core import records as m
 from streams.core import transfer as transfers
-from streams.core.channel import DOOR, LOG
+from streams.core.channel import DOOR, LOG, NO_TOOLS, tool_plane
 from streams.core.manifest import Manifest
 from streams.core.names import Site, Text
 from streams.core.owed import owed_transfer, waits_for
@@ -22,6 +22,7 @@ from streams.core.ranges import EMPTY, Ranges
 from tests.core import example as x
 
 D, E = Site("S_D"), Site("S_E")
+CP = tool_plane("cp")
 POLICY = Policy(
     request_bytes=60,
     door_request_bytes=60,
@@ -49,15 +50,27 @@ def row(*facts: transfers.TransferMessage, routes: tuple[m.Route, ...] = ()) -> 
     return found
 
 
-def owed(found: transfers.TransferRow, now_ms: int = 0, doors: Collection[Site] = (), here: Site = x.B) -> list[c.Owed]:
-    return owed_transfer(found, MANIFEST.index, here, POLICY, part_here=True, now_ms=now_ms, doors=doors)
+def owed(
+    found: transfers.TransferRow,
+    now_ms: int = 0,
+    doors: Collection[Site] = (),
+    here: Site = x.B,
+    tools: Mapping[Site, str] = NO_TOOLS,
+) -> list[c.Owed]:
+    return owed_transfer(found, MANIFEST.index, here, POLICY, part_here=True, now_ms=now_ms, doors=doors, tools=tools)
 
 
-def asked(found: transfers.TransferRow, now_ms: int = 0, doors: Collection[Site] = (), here: Site = x.B) -> list[Asked]:
+def asked(
+    found: transfers.TransferRow,
+    now_ms: int = 0,
+    doors: Collection[Site] = (),
+    here: Site = x.B,
+    tools: Mapping[Site, str] = NO_TOOLS,
+) -> list[Asked]:
     """(source, carrier, number, ranges, due) of each request."""
     return [
         (one.source, one.plane, one.request_no, tuple(one.ranges), o.due_ms)
-        for o in owed(found, now_ms, doors, here)
+        for o in owed(found, now_ms, doors, here, tools)
         if isinstance(one := o.command, c.RequestChunks)
     ]
 
@@ -257,23 +270,29 @@ FACTS: tuple[transfers.TransferMessage, ...] = (
     x.source_failed(2, Ranges.of(0), plane=DOOR, why=WRONG),
     x.source_failed(3, Ranges.of(0, 2), plane=DOOR, why=WRONG),
     x.source_failed(1, Ranges.of(1), source=D, plane=DOOR, why=WRONG),
+    x.requested(2, Ranges([(100, 150)]), of=MANY, source=D, plane=CP),
+    x.source_failed(2, source=D, plane=CP),
     x.expired(1, at_ms=9_000),
     x.progress(Ranges([(0, 100)]), Ranges.of(1)),
     x.progress(failed=(x.failed("gone", 0),)),
 )
 
 
-@given(st.lists(st.sampled_from(FACTS), max_size=8), st.integers(0, 60_000), st.sets(st.sampled_from([x.C, D, E])))
+SITES = st.sets(st.sampled_from([x.C, D, E]))
+
+
+@given(st.lists(st.sampled_from(FACTS), max_size=8), st.integers(0, 60_000), SITES, SITES, st.sampled_from([None, CP]))
 def test_every_missing_byte_is_asked_of_at_most_one_and_of_nobody_who_will_not_give_it(
-    facts: list[transfers.TransferMessage], now_ms: int, doors: set[Site]
+    facts: list[transfers.TransferMessage], now_ms: int, doors: set[Site], linked: set[Site], plane: str | None
 ) -> None:
-    found = row(*facts, routes=ROUTES)
+    found = replace(row(*facts, routes=ROUTES), plane=plane)
+    tools = dict.fromkeys(linked, "cp")
     if found.completion is not None or found.state is not transfers.State.ACTIVE:
         return
     seen = found.outstanding(MANIFEST.index) | found.verified | found.excused(MANIFEST.index)
     failed = transfers.all_items(failing(found))
     waits = EMPTY
-    for source, _, _, ranges, due_ms in asked(found, now_ms, doors):
+    for source, _, _, ranges, due_ms in asked(found, now_ms, doors, tools=tools):
         here = Ranges(ranges)
         assert not here & seen, "asked twice"
         seen = seen | here

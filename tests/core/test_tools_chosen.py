@@ -142,6 +142,7 @@ def test_an_intent_that_insists_waits_for_its_tool_and_says_why() -> None:
     assert asked(found, tools={}) == [(x.C, CP, 1, ((0, 150),), 0)], "whether there is one its plane says"
     found = row(requested(1, 0, 150), failed(1), plane=CP)
     assert asked(found, now_ms=6_000) == [(x.C, CP, 2, ((0, 150),), 10_000)]
+    assert {one[0] for one in asked(found, now_ms=6_000, tools={D: "cp"})} == {x.C, D}, "what only C has waits"
     words = waits_for(found, part_here=True, granted=True)
     assert "tool cp failed 1 × to bring files of S_C, at last: tool cp ended with exit code 1" in words
     assert "the intent insists on tool cp" in words
@@ -203,7 +204,7 @@ def test_all_carriers_that_were_asked_are_told_in_order() -> None:
 def test_what_came_wrong_by_a_tool_comes_so_once_more_and_then_by_log() -> None:
     once = (requested(1, 0, 150), x.source_failed(1, Ranges.of(0), plane=CP, why=WRONG), x.lost(), x.opened(2))
     got = asked(row(*once), tools={x.C: "cp"})
-    assert [one[:2] + one[3:4] for one in got] == [(x.C, CP, ((100, 200),)), (D, LOG, ((0, 60),))]
+    assert [one[:2] + one[3:4] for one in got] == [(x.C, CP, ((100, 200),)), (x.C, CP, ((0, 100),))]
     twice = (
         *once,
         x.source_failed(2, Ranges.of(2), plane=CP, why=WRONG),

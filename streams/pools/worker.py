@@ -1,7 +1,7 @@
 """A worker: takes ranges of its slots, has its command work on each, places what it wrote, and confirms.
 
 One thread does all of it but the session's listening, so a worker that stands still loses its slots. What decides is in
-core/readers/shared.py; how a command runs in running.py.
+core/readers/shared.py; how a command runs in streams/running/command.py.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -68,8 +68,9 @@ def _signal(number: int) -> str:
 class RunningCommand:
     """A command at work, with `variables` in its environment. `stop` it, or ask `ended` until it says how.
 
-    `inherits`: which of this process's variables it has too, all of them for None. Start it on a thread that lives
-    as long as the process: the command ends when that thread does.
+    `inherits`: which of this process's variables it has too, all of them for None. `in_words`: what may be told of the
+    last line that it said. Start it on a thread that lives as long as the process: the command ends when that thread
+    does.
     """
 
     def __init__(
@@ -81,10 +82,12 @@ class RunningCommand:
         stdout: str | None = None,
         timeout_s: float | None = None,
         inherits: Collection[str] | None = None,
+        in_words: Callable[[str], str] = str,
     ) -> None:
         self._timeout_s, self._started_s = timeout_s, time.monotonic()
         self._ended: CommandEnd | None = None
         self._tail = b""
+        self._in_words = in_words
         argv = [sys.executable, "-I", "-S", str(reaper.__file__), str(os.getpid()), *command]
         reads, writes = os.pipe()
         try:
@@ -144,9 +147,8 @@ class RunningCommand:
         if timed_out and self._timeout_s is not None:
             seconds = self._timeout_s
         lines = [line for line in self._tail.decode("utf-8", "replace").splitlines() if line.strip()]
-        return CommandEnd(
-            self._process.returncode, timed_out, shown(lines[-1].strip(), LINE_CHARS) if lines else "", seconds
-        )
+        last = shown(self._in_words(lines[-1].strip()), LINE_CHARS) if lines else ""
+        return CommandEnd(self._process.returncode, timed_out, last, seconds)
 
     def _read(self, said: BinaryIO) -> None:
         with said:

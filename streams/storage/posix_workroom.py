@@ -61,16 +61,25 @@ class PosixWorkroom(Workroom):
         return PosixReader(fd, self.lfn, self._pfn)
 
     def close(self) -> None:
-        if self._fd >= 0:
+        if self._fd < 0:
+            return
+        try:
+            with self._tree.directory(self._directory) as fd:
+                if self._is_ours(fd):
+                    remove(fd, self._tag)
+        except FileNotFoundError:
+            pass  # the target's directory is gone with it
+        except OSError as error:
+            raise oserrors.writing(error, self._pfn) from error
+        finally:
             os.close(self._fd)
             self._fd = -1
-            try:
-                with self._tree.directory(self._directory) as fd:
-                    remove(fd, self._tag)
-            except FileNotFoundError:
-                pass  # the target's directory is gone with it
-            except OSError as error:
-                raise oserrors.writing(error, self._pfn) from error
+
+    def _is_ours(self, directory: int) -> bool:
+        """Whether the room's name leads to the directory made here. While that is open, no other is taken for it."""
+        named = os.stat(part_name(self._tag, WORKROOM), dir_fd=directory, follow_symlinks=False)
+        made = os.fstat(self._fd)
+        return (made.st_dev, made.st_ino) == (named.st_dev, named.st_ino)
 
 
 def remove(directory: int, tag: str) -> bool:

@@ -29,6 +29,7 @@ from streams.settings.tools import LinkTool, Tool
 from streams.storage.posix import PosixEndpoint
 from tests.planes import odd_tool
 from tests.planes.stage import PARTITIONS, A, B, manifest_of, open_order, put
+from tests.storage.disks import tmpfs
 
 PLANE = tool_plane("odd")
 MIB = 1 << 20
@@ -41,7 +42,7 @@ class Bringing:
         self.files = {f"/data/f{n:04}": os.urandom(size) for n, size in enumerate(sizes)}
         self.root_a, self.root_b, self.pids = root / "a", root / "b", root / "pids"
         put(self.root_a, self.files)
-        self.root_b.mkdir()
+        self.root_b.mkdir(exist_ok=True)
         self.body = manifest_of(self.root_a, self.files)
         self.key = self.body.manifest.encode()
         self.whole = Ranges([(0, Manifest(self.body).line.total)])
@@ -278,25 +279,19 @@ def test_a_tool_that_is_not_on_the_link_is_named(bringing_of: Callable[..., Brin
     assert failed.reason.text == "T2_B has no tool other on its link from T1_A"
 
 
-def test_a_file_without_a_checksum_is_not_left_to_a_tool(bringing_of: Callable[..., Bringing]) -> None:
-    ends = bringing_of("copy", 1_000)
-    ends.destination.stop(Stop(ends.body.manifest, 1, Reason(Scope.POLICY, FailureClass.PERMANENT, "stop", Text("x"))))
-    (item,) = ends.body.items
-    ends.body = replace(ends.body, items=(replace(item, adler32=None),))
-    ends.open(2)
-    ends.destination.bring(ends.order(attempt=2))
-    assert "has no checksum that could tell" in ends.reason().text
-    assert not ends.pids.exists()
-
-
-def test_a_full_disk_fails_the_file_as_it_does_by_log(bringing_of: Callable[..., Bringing]) -> None:
-    ends = bringing_of("copy", 1_000)
-    (ends.root_b / "data").mkdir()
-    (ends.root_b / "data").chmod(0o500)
-    if os.geteuid() == 0:
-        pytest.skip("a superuser may write there")
-    ends.bring()
-    assert ends.reason().failure_class is FailureClass.AUTH
+def test_a_full_disk_ends_the_request_and_nothing_is_left_there(
+    bringing_of: Callable[..., Bringing], tmp_path: Path
+) -> None:
+    """Of a tool it is its own word that the disk is full; what it left makes no room less."""
+    (tmp_path / "b").mkdir()
+    with tmpfs(tmp_path / "b", "size=4m"):
+        ends = bringing_of("copy", MIB, 6 * MIB)
+        ends.bring(Ranges([(MIB, 7 * MIB)]))
+        assert "No space left on device" in ends.reason().text
+        assert not ends.rooms()
+        ends.bring(Ranges([(0, MIB)]))
+        ends.wait(lambda: 0 in ends.sealed())
+        ends.close()
 
 
 def test_only_named_variables_reach_a_tool(

@@ -57,7 +57,10 @@ def test_a_room_is_emptied_for_the_next_and_no_name_comes_twice(endpoint: PosixE
     with pytest.raises(StorageError, match="it has written no file") as missing:
         room.open_reader()
     assert missing.value.failure_class == "transient"
+    left.close()
+    Path(room.path).write_bytes(b"of who came later")
     room.close()
+    assert not room_of(endpoint).exists()
 
 
 @pytest.mark.parametrize(("kind", "words"), [("link", "symbolic link"), ("pipe", "regular"), ("directory", "regular")])

@@ -199,9 +199,6 @@ class ToolDestination:
         if not is_installed(link.tool.command[0]):
             program = f"the program {link.tool.command[0]} of tool {link.tool.name} is not installed at {self._here}"
             return _Failure(self._fault(program))
-        if item.adler32 is None:
-            what = f"{item.lfn} has no checksum that could tell what a tool brings"
-            return _Failure(self._fault(what), ends=False)
         try:
             room = self._destination.workroom(request.key, number, order.attempt)
             if room is None:
@@ -233,7 +230,8 @@ class ToolDestination:
             "lfn": str(item.lfn),
         }
         variables = (*PASSED_ON, *tool.environment)
-        running = RunningCommand(tool.words(words), {}, timeout_s=tool.timeout_s, inherits=variables)
+        in_words = partial(_without_places, source=source, target=room.path)
+        running = RunningCommand(tool.words(words), {}, timeout_s=tool.timeout_s, inherits=variables, in_words=in_words)
         try:
             end = self._until_ended(running, room, request, item)
         finally:
@@ -242,7 +240,7 @@ class ToolDestination:
             what = f"tool {tool.name} wrote more than the {item.bytes} bytes that {item.lfn} has"
             return self._failure(FailureClass.DATA_BAD, what)
         if not end.ok:
-            what = f"tool {tool.name} {_without_places(end.words, source, room.path)}"
+            what = f"tool {tool.name} {end.words}"
             kind = FailureClass.TRANSIENT if end.timed_out else tool.exits.get(end.code, FailureClass.TRANSIENT)
             return self._failure(FailureClass(kind), f"{what}: {item.lfn}")
         try:

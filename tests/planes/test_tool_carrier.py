@@ -291,7 +291,6 @@ def test_a_full_disk_ends_the_request_and_nothing_is_left_there(
         assert not ends.rooms()
         ends.bring(Ranges([(0, MIB)]))
         ends.wait(lambda: 0 in ends.sealed())
-        ends.close()
 
 
 def test_only_named_variables_reach_a_tool(

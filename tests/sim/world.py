@@ -136,7 +136,7 @@ class World:
         """Sites that have a door."""
         linked = random.Random(f"{self.seed} tools")
         self.tools = {
-            here: {there: LINK_TOOL for there in self.names if there != here and linked.random() < 0.3}
+            here: {there: LINK_TOOL for there in self.names if there != here and linked.random() < 0.6}
             for here in self.names
         }
         """Tools on the links of each site, by the other end."""

@@ -65,7 +65,7 @@ class _Request:
 
     @property
     def name(self) -> _Key:
-        return self.order.manifest_id, self.order.source, self.order.request_no, self.order.attempt
+        return _name_of(self.order)
 
     @property
     def giver(self) -> Giver:
@@ -86,8 +86,8 @@ class ToolDestination:
         self._wake = Condition()
         self._requests: OrderedDict[_Key, _Request] = OrderedDict()
         self._failed: OrderedDict[_Key, Reason] = OrderedDict()
-        self._again: deque[tuple[_Request, Reason]] = deque()
-        """Told of again, after they failed."""
+        self._orders: dict[_Key, Bring] = {}
+        """Told, and not looked at yet."""
         self._running = True
         destination.take_brings(self.bring)
 
@@ -109,33 +109,11 @@ class ToolDestination:
     # orders
 
     def bring(self, order: Bring) -> None:
-        """Take a request; told again it changes nothing. Waits for nothing.
-
-        What an older one is at of the same files, whose lease has ended, is given up.
-        """
-        request = _Request(order, order.manifest_id.encode(), deque())
+        """Take a request; told again it changes nothing. Waits for nothing: another thread looks at it."""
         with self._wake:
-            if request.name in self._requests:
-                return
-            if (reason := self._failed.get(request.name)) is not None:
-                self._again.append((request, reason))
+            if _name_of(order) not in self._requests:
+                self._orders[_name_of(order)] = order
                 self._wake.notify_all()
-                return
-        layout = self._destination.layout(request.key, order.attempt)
-        if layout is None:
-            return  # the worker hears of that, or tells it again
-        request.items += layout.items_in(self._destination.wanted(request.key, order.ranges))
-        with self._wake:
-            if not request.items:
-                return
-            for older in list(self._requests.values()):
-                if older.key == request.key and older.order.ranges & order.ranges:
-                    older.gone = True
-                    older.items.clear()
-                    if not older.working:
-                        del self._requests[older.name]
-            self._requests[request.name] = request
-            self._wake.notify_all()
 
     # a working thread
 
@@ -152,7 +130,10 @@ class ToolDestination:
                 log.exception("%s item %d is not brought", request.order.manifest_id, item)
                 text = Text(shown(f"the plane failed: {type(error).__name__}: {error}", 390))
                 failure = _Failure(Reason(Scope.AGENT, FailureClass.TRANSIENT, "read", text))
-            self._ended(request, failure)
+            try:
+                self._ended(request, failure)
+            except Exception:
+                log.exception("%s: that its tool failed is not told", request.order.manifest_id)
 
     def _next(self) -> tuple[_Request, int] | None:
         """Whose turn it is, the request that came first; waits. None at the end."""
@@ -300,13 +281,13 @@ class ToolDestination:
     # the telling thread
 
     def run_telling(self) -> None:
-        """Until `close`: says of each transfer that waits for a tool that it does, every SAID_S; and failures again."""
+        """Until `close`: takes orders in, and says every SAID_S of each transfer that waits for a tool that it does."""
         due_s = 0.0
         while self._running:
             keys = set[bytes]()
             with self._wake:
-                again, self._again = self._again, deque()
-                if not again and (left_s := due_s - time.monotonic()) > 0:
+                told, self._orders = self._orders, {}
+                if not told and (left_s := due_s - time.monotonic()) > 0:
                     self._wake.wait(left_s)
                     continue
                 if time.monotonic() >= due_s:
@@ -314,10 +295,38 @@ class ToolDestination:
             try:
                 for key in keys:
                     self._destination.waits(key)
-                for request, reason in again:
-                    self._say_failed(request, reason)
+                for order in told.values():
+                    self._take_in(order)
             except Exception:
                 log.exception("what waits for tools is not told")
+
+    def _take_in(self, order: Bring) -> None:
+        """What an older request is at of the same files, whose lease has ended, is given up."""
+        request = _Request(order, order.manifest_id.encode(), deque())
+        with self._wake:
+            failed = self._failed.get(request.name)
+        if failed is not None:
+            self._say_failed(request, failed)  # that was not heard
+            return
+        layout = self._destination.layout(request.key, order.attempt)
+        if layout is None:
+            return  # the worker hears of that, or tells it again
+        request.items += layout.items_in(self._destination.wanted(request.key, order.ranges))
+        with self._wake:
+            if not request.items or request.name in self._requests:
+                return
+            for older in list(self._requests.values()):
+                if older.key == request.key and older.order.ranges & order.ranges:
+                    older.gone = True
+                    older.items.clear()
+                    if not older.working:
+                        del self._requests[older.name]
+            self._requests[request.name] = request
+            self._wake.notify_all()
+
+
+def _name_of(order: Bring) -> _Key:
+    return order.manifest_id, order.source, order.request_no, order.attempt
 
 
 def _without_places(text: str, source: str, target: str) -> str:

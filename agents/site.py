@@ -87,6 +87,11 @@ class CatalogueViews:
             self._doors = frozenset(a.site for a in self.view.sites.alive(None, now_ms, role="plane") if a.door)
         return self._doors
 
+    def door_of(self, writer: str) -> str:
+        """Where the door of one of this site's planes can be connected to; "" while it has none."""
+        alive = self.view.sites.alive(self.settings.here, wall_ms(), role="plane")
+        return next((one.door for one in alive if one.writer == writer), "")
+
 
 class SiteWorker:
     """The parts of a running worker, and their beginning and end. Made, it has opened nothing: see `open`."""
@@ -118,6 +123,7 @@ class SiteWorker:
             views.doors,
             settings.registry.regions,
             tools,
+            lambda: views.door_of(self.plane.writer),
         )
         self.scheduler = Scheduler(
             here,

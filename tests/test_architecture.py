@@ -234,7 +234,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.planes.carriers": {"streams.planes.carriers"},
     "streams.planes.carriers.carrier": CARRIER - {"streams.planes.carriers.carrier"},
     "streams.planes.carriers.log": {"confluent_kafka"} | CARRIER,
-    "streams.planes.carriers.door": {"streams.doors", "streams.planes.carriers.door"} | CARRIER,
+    "streams.planes.carriers.door": {"streams.doors", "streams.planes.carriers.door", "streams.planes.orders"}
+    | CARRIER,
     # The pull engine knows no Kafka.
     "streams.planes.carriers.door.pulls": {"streams.doors", "streams.planes.reasons"} | ANY_CORE,
     "streams.planes.carriers.tool": {

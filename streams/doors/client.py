@@ -56,14 +56,16 @@ class DoorConnection(Closing):
         tls: ssl.SSLContext | None = None,
         connect_s: float = 5.0,
         stall_s: float = 30.0,
+        made: socket.socket | None = None,
     ) -> None:
+        """`made`: a connection that the other end has made; nothing is connected to then."""
         self.where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._stall_s = stall_s
         self._asked: deque[tuple[int, int]] = deque()
         self._ahead = bytearray()
         """Bytes behind the head that was read last."""
         try:
-            opened = socket.create_connection((host, port), timeout=connect_s)
+            opened = socket.create_connection((host, port), timeout=connect_s) if made is None else made
             if tls is not None:
                 opened = tls.wrap_socket(opened, server_hostname=host)
             opened.settimeout(None)
@@ -75,9 +77,9 @@ class DoorConnection(Closing):
             what = f"the door's certificate does not fit: {error.verify_message}"
             raise DoorFault(what, self.where, failure_class="auth") from error
         except OSError as error:
-            raise self._fault(f"the door cannot be reached: {_words(error)}") from error
+            raise self._fault(f"the door cannot be reached: {words_of(error)}") from error
         self._socket = opened
-        self._tls = tls is not None
+        self._tls = isinstance(opened, ssl.SSLSocket)
 
     @property
     def waiting(self) -> int:
@@ -141,7 +143,7 @@ class DoorConnection(Closing):
             self._socket.sendall(head)
         except OSError as error:
             self.close()
-            raise self._fault(f"the door takes no request: {_words(error)}") from error
+            raise self._fault(f"the door takes no request: {words_of(error)}") from error
 
     def _head(self) -> Answered:
         until_s = time.monotonic() + self._stall_s
@@ -169,7 +171,7 @@ class DoorConnection(Closing):
         try:
             return self._socket.recv(count)
         except OSError as error:
-            raise self._fault(f"the door does not answer: {_words(error)}") from error
+            raise self._fault(f"the door does not answer: {words_of(error)}") from error
 
     def _fill(self, view: memoryview) -> tuple[int, DoorFault | None]:
         """Fill the view; how much came, and why no more: the door closed, or sent too little within the stall time."""
@@ -188,7 +190,7 @@ class DoorConnection(Closing):
             except (BlockingIOError, ssl.SSLWantReadError):  # the socket's own timeout
                 pass
             except OSError as error:
-                why = f"the door broke off: {_words(error)}"
+                why = f"the door broke off: {words_of(error)}"
             if not why and time.monotonic() - began_s >= self._stall_s and at < len(view):
                 if at - since < STALLED_BYTES:
                     why = f"the door sent {at - since:,} bytes within {self._stall_s:.0f} s"
@@ -231,7 +233,8 @@ class DoorConnection(Closing):
         return DoorFault(what, self.where)
 
 
-def _words(error: OSError) -> str:
+def words_of(error: OSError) -> str:
+    """What the system says of a connection."""
     if isinstance(error, (BlockingIOError, TimeoutError, ssl.SSLWantReadError)):
         return "timed out"
     return error.strerror or str(error)

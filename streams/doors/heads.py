@@ -19,6 +19,10 @@ _RANGE = re.compile(rb"bytes=([0-9]{1,19})-([0-9]{1,19})")
 _CONTENT_RANGE = re.compile(rb"bytes ([0-9]{1,19})-([0-9]{1,19})/(?:[0-9]{1,19}|\*)")
 _LENGTH = re.compile(rb"[0-9]{1,19}")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{20,100}")
+DIAL = "/t2g/1/dial"
+PROTOCOL = "t2g"
+SWITCHING = 101
+_STATUS = re.compile(rb"HTTP/1\.1 ([0-9]{3})(?: |\r\n)")
 _ONCE = (b"authorization", b"content-length", b"content-range", b"host", b"range", b"transfer-encoding")
 _REASONS = {
     200: "OK",
@@ -48,7 +52,10 @@ class BadHead(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request. `what`: line, file or sums; `lfn`: of a file; `[start, stop)`: None where no range was asked for."""
+    """A request. `what`: line, file or sums, or dial, after which both ends change places; `lfn`: of a file.
+
+    `[start, stop)`: None where no range was asked for.
+    """
 
     what: str
     lfn: str
@@ -98,12 +105,16 @@ def parse_request(head: bytes) -> Asked:
     line = head[: head.index(b"\r\n")]
     if not line.endswith((b" HTTP/1.1", b" HTTP/1.0")):
         raise BadHead(400, "not HTTP/1.1")
+    upgrades = False
     try:
         parser.feed_data(head)
     except httptools.HttpParserUpgrade:
-        raise BadHead(400, "no other protocol is spoken here") from None
+        upgrades = True
     except httptools.HttpParserError as error:
         raise BadHead(400, f"not a request: {error}") from None
+    is_dial = found.target == DIAL.encode() and found.headers.get(b"upgrade") == PROTOCOL.encode()
+    if upgrades != is_dial:
+        raise BadHead(400, "no other protocol is spoken here")
     if not found.complete:
         raise BadHead(400, "not a request")
     method = parser.get_method()
@@ -113,7 +124,7 @@ def parse_request(head: bytes) -> Asked:
         raise BadHead(400, f"{found.twice.decode()} is said twice")
     if b"transfer-encoding" in found.headers or found.headers.get(b"content-length", b"0") != b"0":
         raise BadHead(400, "a request has no body here")
-    what, lfn, token = _target(found.target)
+    what, lfn, token = ("dial", "", "") if is_dial else _target(found.target)
     shown = found.headers.get(b"authorization", b"").decode("latin-1")
     if shown.startswith("Bearer "):
         token = shown.removeprefix("Bearer ").strip()
@@ -157,6 +168,29 @@ def request(target: str, host: str, token: str, start: int, stop: int) -> bytes:
         f"GET {target} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n"
         f"Range: bytes={start}-{stop - 1}\r\n\r\n"
     ).encode("ascii")
+
+
+def is_token(text: str) -> bool:
+    return _TOKEN.fullmatch(text) is not None
+
+
+def dial_request(host: str, token: str) -> bytes:
+    """The head of a request to be let in, and to be asked over this connection."""
+    return (
+        f"GET {DIAL} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n"
+        f"Connection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\r\n"
+    ).encode("ascii")
+
+
+def let_in() -> bytes:
+    """The answer to such a request: from here on this end asks."""
+    return f"HTTP/1.1 {SWITCHING} Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\r\n".encode()
+
+
+def dial_answer(head: bytes) -> int:
+    """The status of the answer; 0 of what is none."""
+    found = _STATUS.match(head)
+    return int(found[1]) if found else 0
 
 
 def answer(status: int, length: int, span: tuple[int, int] | None = None, total: int | None = None) -> bytes:

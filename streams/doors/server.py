@@ -8,6 +8,7 @@ nothing just now.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import socket
@@ -16,11 +17,13 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from threading import Event, Lock, Thread
 
 from streams.core.records import RequestedItem
 from streams.doors import heads
 from streams.doors.heads import Asked, BadHead
+from streams.doors.lobby import Lobby
 from streams.doors.pace import SharedPace
 from streams.doors.sending import ItemFault, NotYet, Sending
 from streams.doors.sums import BLOCK_BYTES, block_sums
@@ -56,16 +59,19 @@ class Door:
         self,
         storage: ReadableStorage,
         tickets: Tickets,
-        host: str,
+        host: str | None,
         port: int = 0,
         *,
         tls: ssl.SSLContext | None = None,
         rate: float = 0.0,
         share: Callable[[], float] = lambda: 1.0,
         limits: DoorLimits | None = None,
+        lobby: Lobby | None = None,
     ) -> None:
-        """`rate`: bytes a second of all connections together; 0: no bound. `share`: what of it is this door's now."""
-        self.tickets = tickets
+        """`host`: None of one that listens nowhere, and answers over connections that it is given. `rate`: bytes a
+        second of all connections together; 0: no bound. `share`: what of it is this door's now. `lobby`: where those
+        wait that connect to be asked."""
+        self.tickets, self.lobby = tickets, lobby
         self._storage = storage
         self._tls = tls
         self._limits = limits or DoorLimits()
@@ -73,37 +79,59 @@ class Door:
         self._lock = Lock()
         self._connections: set[_Connection] = set()
         self._closed = Event()
+        self._listener: socket.socket | None = None
+        self.port = 0
+        if host is not None:
+            self._listener = self._listening(host, port)
+            self.port = self._listener.getsockname()[1]
+
+    def _listening(self, host: str, port: int) -> socket.socket:
         where = f"{host}:{port}"
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            self._listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+            return socket.create_server((host, port), family=family, backlog=BACKLOG)
         except socket.gaierror as error:
             raise NeverWorks(f"no such host for a door: {error.strerror}", where, "correct [door] host") from error
         except OSError as error:
             raise Temporary(f"the door cannot listen: {error.strerror}", where, "choose another [door] port") from error
-        self.port: int = self._listener.getsockname()[1]
 
     def threads(self) -> Iterator[tuple[str, Callable[[], None]]]:
-        yield "door", self.run
+        if self._listener is not None:
+            yield "door", partial(self.run, self._listener)
         yield "door-sweep", self.sweep
+
+    def answer_over(self, connection: socket.socket, address: str) -> None:
+        """Answer what is asked over a connection that this end made, TLS included, on a thread of its own.
+
+        Raises OSError where no thread is left.
+        """
+        made = _Connection(self, connection, address, tls=None)
+        with self._lock:
+            self._connections.add(made)
+        try:
+            Thread(target=made.run, name="door-connection", daemon=True).start()
+        except RuntimeError as error:
+            self._leave(made)
+            made.close()
+            raise OSError(errno.EAGAIN, str(error)) from error
 
     def __len__(self) -> int:
         return len(self._connections)
 
-    def run(self) -> None:
+    def run(self, listener: socket.socket) -> None:
         """Accept, until `close`."""
         said_s = -SAID_S
         while not self._closed.is_set():
             try:
-                self._accept()
+                self._accept(listener)
             except (OSError, RuntimeError) as error:  # no descriptor, or no thread, is left
                 if not self._closed.wait(FULL_S) and time.monotonic() - said_s >= SAID_S:
                     said_s = time.monotonic()
                     log.warning("the door accepts nothing just now: %s", error)
 
-    def _accept(self) -> None:
-        accepted, address = self._listener.accept()
-        connection = _Connection(self, accepted, str(address[0]))
+    def _accept(self, listener: socket.socket) -> None:
+        accepted, address = listener.accept()
+        connection = _Connection(self, accepted, str(address[0]), tls=self._tls)
         try:
             if self._enter(connection):
                 Thread(target=connection.run, name="door-connection", daemon=True).start()
@@ -125,9 +153,10 @@ class Door:
 
     def close(self) -> None:
         self._closed.set()
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        if self._listener is not None:
+            with contextlib.suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
         for connection in list(self._connections):
             connection.hang_up()
 
@@ -159,8 +188,10 @@ class Door:
 
 
 class _Connection:
-    def __init__(self, door: Door, accepted: socket.socket, address: str) -> None:
+    def __init__(self, door: Door, accepted: socket.socket, address: str, tls: ssl.SSLContext | None) -> None:
         self.address = address
+        self._tls = tls
+        self._handed_over = False
         self.answering = False
         self.silent_since_s = time.monotonic()
         self.until_s = self.silent_since_s + door._limits.head_s
@@ -187,8 +218,8 @@ class _Connection:
             timeout = struct.pack("ll", int(idle), int(idle % 1 * 1e6))
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if door._tls is not None:
-                tls = door._tls.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
+            if self._tls is not None:
+                tls = self._tls.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
                 self._socket = tls
                 tls.do_handshake()
             sending = Sending(door._storage, self._socket, door.tickets.sent, door._wait)
@@ -202,7 +233,8 @@ class _Connection:
             if sending is not None:
                 sending.close()
             door._leave(self)
-            self.close()
+            if not self._handed_over:
+                self.close()
 
     def _answer(self, sending: Sending) -> bool:
         """Read one head and answer it; whether the connection goes on."""
@@ -214,6 +246,8 @@ class _Connection:
         except BadHead as error:
             self._socket.sendall(heads.refusal(error.status, error.why, close=True))
             return False
+        if asked.what == "dial":
+            return self._let_in(asked)
         self.answering, self.until_s = True, _NEVER
         try:
             self._answer_asked(asked, sending)
@@ -221,6 +255,19 @@ class _Connection:
             self.answering, self.silent_since_s = False, time.monotonic()
             self.until_s = self.silent_since_s + self._door._limits.idle_s
         return asked.keep_alive
+
+    def _let_in(self, asked: Asked) -> bool:
+        """Who shows a ticket for that is asked over its connection from now on; False, since this end is through."""
+        lobby = self._door.lobby
+        request = lobby.admit(asked.token) if lobby is not None and asked.token else None
+        if lobby is None or request is None or self._buffer:
+            self._refuse(asked, 401, "nobody is waited for with this")
+            return False
+        self._socket.sendall(heads.let_in())
+        self._door._leave(self)  # before it is another's: the sweep hangs up what is the door's
+        self._handed_over = True
+        lobby.connected(request, self._socket)
+        return False
 
     def _head(self) -> bytes | None:
         """The next head, with its empty line; None at the end. The sweep ends one that takes too long."""

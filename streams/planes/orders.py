@@ -116,7 +116,17 @@ class Write:
     command: WriteManifests
 
 
-Order = Start | Assign | Open | Stop | Fail | Forget | Serve | Bring | Write
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """Let in, once, the connection that shows this ticket: `source` answers a request by making it."""
+
+    manifest_id: ManifestId
+    source: Site
+    request_no: int
+    ticket: str
+
+
+Order = Start | Assign | Open | Stop | Fail | Forget | Serve | Bring | Expect | Write
 
 
 def pack(order: Order) -> bytes:

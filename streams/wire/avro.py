@@ -23,7 +23,9 @@ from streams.errors import InvalidName
 
 TEXT_CHARS_MAX = 4096
 """Opaque text (cursor, version…): a cursor may hold a name of 1,024."""
-ADDRESSES = frozenset({("OfferedDoor", "url"), ("SiteAnnounced", "api"), ("SiteAnnounced", "door")})
+ADDRESSES = frozenset(
+    {("ChunksRequested", "capability"), ("OfferedDoor", "url"), ("SiteAnnounced", "api"), ("SiteAnnounced", "door")}
+)
 """The only fields that may hold a URL."""
 _NAMES_REMEMBERED = 4096
 

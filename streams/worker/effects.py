@@ -6,6 +6,7 @@ catalogue is catalogue_tasks.py's.
 
 from __future__ import annotations
 
+import secrets
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
@@ -15,7 +16,7 @@ import structlog
 from streams import wire
 from streams.core import commands as c
 from streams.core import records as m
-from streams.core.channel import NO_TOOLS
+from streams.core.channel import DOOR, NO_TOOLS
 from streams.core.completion import replicas_of
 from streams.core.intent import IntentRow
 from streams.core.manifest import Manifest
@@ -105,13 +106,14 @@ class Effects:
         doors: Callable[[], Collection[Site]] = tuple,
         regions: Mapping[Site, str] | None = None,
         tools: Mapping[Site, str] = NO_TOOLS,
+        own_door: Callable[[], str] = str,
     ) -> None:
-        """`doors`: the sites that have an open door. `regions`: of those that have one. `tools`: of
-        this site's links."""
+        """`doors`: the sites that have an open door. `regions`: of those that have one. `tools`: of this site's links.
+        `own_door`: where the plane's own door can be connected to, "" while it has none."""
         self.here, self.policy = here, policy
         self.publisher, self.plane, self.consulted, self.rows = publisher, plane, consulted, rows
         self.now_ms, self.aside, self.doors, self.regions = now_ms, aside, doors, regions or {}
-        self.tools = tools
+        self.tools, self.own_door = tools, own_door
         self.lost: deque[c.Command] = deque()
         """Commands whose records the publisher gave up, told on its thread; no more than its buffer held."""
         self._broken: Exception | None = None
@@ -183,7 +185,8 @@ class Effects:
             plane, number, priority = command.plane, command.decision_no, command.priority
             source, most = command.source, self.policy.relays_max
             before = relays(self.here, source, command.destinations, self.regions, most)
-            ways = routes(source, self.doors(), whole=command.whole, tools=self.tools, plane=plane, before=before)
+            doors = self.doors()
+            ways = routes(source, doors, self.here, whole=command.whole, tools=self.tools, plane=plane, before=before)
             plan = planned(command.manifest, self.here, number, priority, plane, ways, body, repair=command.repair)
             self._say(command, plan)
             return
@@ -241,6 +244,13 @@ class Effects:
         return taken
 
     def _request(self, command: c.RequestChunks, manifest: Manifest) -> bool:
+        capability = ""
+        if command.plane == DOOR and command.source not in self.doors() and (url := self.own_door()):
+            ticket = secrets.token_urlsafe(32)
+            number = command.request_no
+            if not self.plane.tell(orders.Expect(command.manifest, command.source, number, ticket)):
+                return False
+            capability = f"{url} {ticket}"
         self._say(
             command,
             m.ChunksRequested(
@@ -253,6 +263,7 @@ class Effects:
                 items=manifest.requested(command.ranges, command.source),
                 ranges=command.ranges,
                 until_ms=self.now_ms() + int(self.policy.lease_s * 1000),
+                capability=capability,
             ),
         )
         return True

@@ -44,7 +44,14 @@ def _requested(r: ChunksRequested) -> str | None:
         return f"items: end past {POSITION_MAX}"
     if r.ranges - Ranges((i.start, i.start + i.length) for i in r.items):
         return "ranges: not within the items"
+    if "://" in r.capability and not _is_capability(r.capability):
+        return "capability: holds a URL that is not a door's, with a ticket behind it"
     return field_checks.from_one("request_no", r.request_no) or field_checks.word("plane", r.plane)
+
+
+def _is_capability(text: str) -> bool:
+    url, _, ticket = text.partition(" ")
+    return field_checks.is_http(url) and field_checks.is_ticket(ticket)
 
 
 @record(
@@ -67,6 +74,7 @@ class ChunksRequested:
     ranges: Ranges
     until_ms: int
     capability: str = ""
+    """Where a source without an open door may connect to be asked, and the ticket that lets it in: "URL TICKET"."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,16 @@ from streams.core.records.values import FailedItems, Landed
 PRIORITY_MAX = 9
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _WORD_CHARS_MAX = 128
+_TICKET = re.compile(r"[A-Za-z0-9_-]{20,100}")
 _HTTP = re.compile(r"https?://[A-Za-z0-9.\[\]:_-]+(?:/[A-Za-z0-9._/-]*)?")
 
 
 def word(name: str, text: str) -> str | None:
     return None if 0 < len(text) <= _WORD_CHARS_MAX else f"{name}: must have 1 to {_WORD_CHARS_MAX} characters"
+
+
+def is_ticket(text: str) -> bool:
+    return _TICKET.fullmatch(text) is not None
 
 
 def is_http(address: str) -> bool:

@@ -43,7 +43,7 @@ from streams.planes.destination.landing import Landing, Lent
 from streams.planes.destination.part_files import ByteParts, PartFiles, WithoutLibraries
 from streams.planes.destination.relay import GrowingItem
 from streams.planes.destination.unread import UnreadFact
-from streams.planes.orders import Bring, Fail, Open, Stop
+from streams.planes.orders import Bring, Expect, Fail, Open, Stop
 from streams.planes.reasons import reason_of
 from streams.storage.endpoint import Endpoint, Reader, Workroom, part_tag
 
@@ -108,6 +108,9 @@ class DestinationPlane:
         self._rounds = Lock()
         self._take_offer: Callable[[ChunksOffered], None] = lambda _: None
         self._take_bring: Callable[[Bring], None] = lambda _: None
+        self._take_expected: Callable[[Expect], None] = lambda _: None
+        self.lobby: object = None
+        """Where such connections wait: the business of who has a door, and of who pulls."""
         self._saying = Lock()
         """Held while it is said that parts are open or lost: in this order they get into the log."""
         self._table = Lock()
@@ -397,6 +400,13 @@ class DestinationPlane:
 
     def bring(self, order: Bring) -> None:
         self._take_bring(order)
+
+    def take_expected(self, take: Callable[[Expect], None]) -> None:
+        """Who waits for sources that connect."""
+        self._take_expected = take
+
+    def expect(self, order: Expect) -> None:
+        self._take_expected(order)
 
     def offered(self, offer: ChunksOffered) -> None:
         if offer.destination == self._here:

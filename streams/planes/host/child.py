@@ -40,7 +40,7 @@ from streams.planes.destination.coordinator import DestinationPlane
 from streams.planes.host.order_queues import OPENERS, Assignments, Ends, Openings, Writes
 from streams.planes.inventory.manifest_writer import ManifestWriter, opens_files
 from streams.planes.inventory.open_intents import CatalogueListing
-from streams.planes.orders import Assign, Bring, Fail, Forget, Open, Serve, Start, Stop, Write, read_order
+from streams.planes.orders import Assign, Bring, Expect, Fail, Forget, Open, Serve, Start, Stop, Write, read_order
 from streams.planes.reasons import reason_of
 from streams.planes.source.open_files import OpenFileCache
 from streams.planes.source.server import SourceServer
@@ -129,6 +129,9 @@ class Child:
             case Bring():
                 if self.destination is not None:
                     self.destination.bring(order)
+            case Expect():
+                if self.destination is not None:
+                    self.destination.expect(order)
             case Write():
                 self.writes[opens_files(order.command)].put(order.command)
             case Open():

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from streams.core.channel import DOOR
 from streams.core.names import Text
 from streams.core.ranges import EMPTY
 from streams.core.records import ChunksOffered, FailureClass, Message, OfferedDoor, Reason, Scope
-from streams.doors.client import DoorFault
-from streams.planes.carriers.door.offers import KIND
+from streams.doors.lobby import Dialled, Lobby
+from streams.planes.carriers.door.offers import DIALLED, KIND
 from streams.planes.carriers.door.pulls import Address, Offer, Pulls
+from streams.planes.carriers.door.trust import tls_of
 from streams.planes.destination.coordinator import DestinationPlane
+from streams.planes.orders import Expect
 from streams.settings import Settings
 
 
@@ -24,8 +24,12 @@ class DoorDestination:
         self, settings: Settings, destination: DestinationPlane, dead_letter: Callable[[Message], None]
     ) -> None:
         self._destination = destination
-        self._pulls = Pulls(destination, tls=partial(_tls, settings.door_ca), rates=settings.link_rates)
+        self._lobby = destination.lobby = Lobby()
+        self._pulls = Pulls(
+            destination, tls=partial(tls_of, settings.door_ca), rates=settings.link_rates, lobby=self._lobby
+        )
         destination.take_offers(self.offered)
+        destination.take_expected(self.expect)
 
     def threads(self) -> Iterator[tuple[str, Callable[[], None]]]:
         return self._pulls.threads()
@@ -38,11 +42,15 @@ class DoorDestination:
 
     def close(self) -> None:
         self._pulls.close()
+        self._lobby.close()
+
+    def expect(self, order: Expect) -> None:
+        self._lobby.expect(order.ticket, Dialled(order.manifest_id, order.source, order.request_no))
 
     def offered(self, offer: ChunksOffered) -> None:
         """Fetch it, or say why it cannot be fetched. On the payload's thread; waits for nothing."""
         key = offer.manifest.encode()
-        found = next(((a, door.ticket) for door in offer.doors if (a := _address(door)) is not None), None)
+        found = next(((a, door.ticket) for door in offer.doors if (a := _address(offer, door)) is not None), None)
         reason = offer.reason
         if reason is None and found is None:
             text = Text(f"no door of {offer.source} speaks what is spoken here")
@@ -57,8 +65,10 @@ class DoorDestination:
             self._pulls.offered(Offer(offer.manifest, offer.source, offer.request_no, wanted, *found, relay))
 
 
-def _address(door: OfferedDoor) -> Address | None:
-    """Where to connect; None where another language is spoken."""
+def _address(offer: ChunksOffered, door: OfferedDoor) -> Address | Dialled | None:
+    """Where to connect, or who connects; None where another language is spoken."""
+    if door.kind == DIALLED:
+        return Dialled(offer.manifest, offer.source, offer.request_no)
     parts = urlsplit(door.url)
     usual = {"http": 80, "https": 443}.get(parts.scheme)
     if door.kind != KIND or usual is None:
@@ -67,11 +77,3 @@ def _address(door: OfferedDoor) -> Address | None:
         return Address(parts.hostname, parts.port or usual, parts.scheme == "https") if parts.hostname else None
     except ValueError:  # no such port
         return None
-
-
-def _tls(ca: Path | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=ca)
-    except OSError as error:  # ssl.SSLError is one
-        why = f"who signs doors' certificates cannot be read: {error.strerror or error}"
-        raise DoorFault(why, str(ca), failure_class="auth") from error

@@ -4,6 +4,8 @@ A request becomes a ticket for what it asks for, and an offer in the payload's p
 is told. A request that finds no room among the tickets waits; what a door cannot give at all is refused in an offer's
 place, so that its destination asks otherwise. What is asked of no version is given as it is here, or as it comes while
 it is on its way here: a relay. That may be asked a moment before it knows that it is one, so such a request waits.
+Where no door is open here, and a request says where its destination's is, this end connects there and is asked over
+that connection: the offer is made once it has been let in.
 """
 
 from __future__ import annotations
@@ -32,10 +34,13 @@ from streams.core.records import (
     RequestedItem,
     Scope,
 )
+from streams.doors.dialling import Capability, dial
+from streams.doors.lobby import Lobby
 from streams.doors.server import Door
 from streams.doors.tickets import ITEMS_MAX, LIFE_S, Ticket, Tickets
 from streams.errors import NeverWorks, Transfer2goError
 from streams.kafka.publish import wall_ms
+from streams.planes.carriers.door.trust import tls_of
 from streams.planes.source.open_files import OpenFileCache
 from streams.planes.source.server import SendChunk
 from streams.settings import Settings
@@ -43,7 +48,10 @@ from streams.storage.endpoint import ReadableStorage, Reader
 
 log = logging.getLogger(__name__)
 
-KIND = "t2g"
+KIND, DIALLED = "t2g", "t2g-dial"
+"""What is spoken: at the door that is offered; over the connection that the source has made."""
+DIALS_MAX = 16
+"""Connections that are being made at once; more requests wait."""
 RETRY_S = 2.0
 ROOM_S = 0.5
 """Between two looks whether there is room for one more ticket."""
@@ -59,6 +67,8 @@ _Asked = tuple[ManifestId, Destination, int]
 
 class OnTheWay(Protocol):
     """What of the destination's half knows what comes to this site (coordinator.DestinationPlane)."""
+
+    lobby: object
 
     @property
     def share(self) -> float: ...
@@ -82,6 +92,9 @@ class DoorSource:
         self._destination = destination
         self._tickets = Tickets()
         self._door: Door | None = None
+        self._answers: Door | None = None
+        """Over connections that are made from here; made with the first."""
+        self._dialling: set[_Asked] = set()
         self._wake = Condition()
         self._requests: deque[ChunksRequested] = deque()
         self._items = 0
@@ -126,8 +139,9 @@ class DoorSource:
         with self._wake:
             self._running = False
             self._wake.notify()
-        if self._door is not None:
-            self._door.close()
+        for door in (self._door, self._answers):
+            if door is not None:
+                door.close()
 
     # the thread
 
@@ -151,7 +165,17 @@ class DoorSource:
             return
         host, port, rate = self._settings.door_host, self._settings.door_port, self._settings.door_rate
         try:
-            door = Door(self._storage, self._tickets, host, port, tls=self._tls(), rate=rate, share=self._share)
+            lobby = self._destination.lobby
+            door = Door(
+                self._storage,
+                self._tickets,
+                host,
+                port,
+                tls=self._tls(),
+                rate=rate,
+                share=self._share,
+                lobby=lobby if isinstance(lobby, Lobby) else None,
+            )
         except Transfer2goError as error:
             self._again_s = time.monotonic() + RETRY_S
             if str(error) != self._said:
@@ -217,9 +241,14 @@ class DoorSource:
         if known is not None:
             self._publish(known)
             return True
-        if (why := self._why_not(request)) is not None:
+        capability = Capability.parse(request.capability) if self._door is None else None
+        if asked in self._dialling:
+            return True
+        if (why := self._why_not(request, capability)) is not None:
             self._publish(self._offer(request, reason=why))
             return True
+        if capability is not None and len(self._dialling) >= DIALS_MAX:
+            return False
         try:
             over = partial(self._is_over, asked)
             versioned = any(item.version for item in request.items)
@@ -230,12 +259,42 @@ class DoorSource:
             return True
         if ticket is None:
             return False
+        if capability is not None:
+            self._dialling.add(asked)
+            dial_now = partial(self._dial, request, asked, capability, ticket)
+            threading.Thread(target=dial_now, name="dial", daemon=True).start()
+            return True
         offer = self._offers[asked] = self._offer(request, OfferedDoor(KIND, self.address, ticket))
         self._publish(offer)
         return True
 
-    def _why_not(self, request: ChunksRequested) -> Reason | None:
-        if self._door is None:
+    def _dial(self, request: ChunksRequested, asked: _Asked, capability: Capability, ticket: str) -> None:
+        """A thread: connect to the destination's door, and offer what is asked for over that; or say why not."""
+        try:
+            tls = tls_of(self._settings.door_ca) if capability.url.startswith("https:") else None
+            connection = dial(capability, tls)
+            with self._wake:
+                if self._answers is None:
+                    rate = self._settings.door_rate
+                    self._answers = Door(self._storage, self._tickets, None, rate=rate, share=self._share)
+                    for name, work in self._answers.threads():
+                        threading.Thread(target=work, name=name, daemon=True).start()
+                answers = self._answers
+            answers.answer_over(connection, urlsplit(capability.url).netloc)
+        except Exception as error:
+            if not isinstance(error, Transfer2goError | OSError):
+                log.exception("%s cannot be answered over a connection made from here", request.manifest)
+            what = error.what if isinstance(error, Transfer2goError) else str(error)
+            self._tickets.end(ticket)
+            text = f"{self._settings.here} has no open door, and cannot connect to that of {asked[1].site}: {what}"
+            offer = self._offer(request, reason=_reason(FailureClass.TRANSIENT, text))
+        else:
+            offer = self._offers[asked] = self._offer(request, OfferedDoor(DIALLED, capability.url, ticket))
+        self._dialling.discard(asked)
+        self._publish(offer)
+
+    def _why_not(self, request: ChunksRequested, capability: Capability | None) -> Reason | None:
+        if self._door is None and capability is None:
             return _reason(FailureClass.TRANSIENT, f"{self._settings.here} has no open door")
         if any(item.selection for item in request.items):
             return _reason(FailureClass.PERMANENT, "a door gives whole files")

@@ -27,6 +27,7 @@ from streams.core.names import ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.records import FailureClass, Reason, Scope
 from streams.doors.client import BUFFER_BYTES, DoorConnection, DoorFault
+from streams.doors.lobby import Dialled, Lobby
 from streams.doors.pace import SharedPace
 from streams.doors.sums import BLOCK_BYTES, BlockSums, sums_of
 from streams.planes.reasons import reason_of
@@ -51,6 +52,8 @@ SILENT_S = 10.0
 """A relay says so while it has nothing itself: one that says nothing for so long is left."""
 WAITS_S = 120.0
 """A relay that has had nothing for so long is left, whatever it says."""
+DIALS_S = 10.0
+"""A source whose offer says that it connects has done so by then."""
 PHASE = "read"
 _NOT_YET = 425
 _NO_SUMS = (400, 404, 405, 416, 501)
@@ -73,7 +76,8 @@ class Offer:
     source: Site
     request_no: int
     ranges: Ranges
-    address: Address
+    address: Address | Dialled
+    """Where to connect, or which connection its source makes."""
     token: str
     relay: bool = False
     """Of a site that gets it too: it may have to be waited for, and what it does not have others do."""
@@ -164,16 +168,18 @@ class Pulls:
         of_link: int = OF_LINK,
         stall_s: float = 30.0,
         rates: Mapping[Site, int] | None = None,
+        lobby: Lobby | None = None,
     ) -> None:
         self._destination = destination
         """`tls`: made when the first door speaks https; StorageError where that cannot be spoken. `rates`: bytes a
         second from a site to all planes here."""
         self._paces = {site: SharedPace(rate) for site, rate in (rates or {}).items()}
+        self._lobby = lobby if lobby is not None else Lobby()
         self._make_tls = tls
         self._tls: ssl.SSLContext | None = None
         self._connections, self._of_link, self._stall_s = connections, of_link, stall_s
         self._wake = Condition()
-        self._doors: dict[Address, _Door] = {}
+        self._doors: dict[Address | Dialled, _Door] = {}
         self._pulls: dict[tuple[bytes, Site], list[_Pull]] = {}
         self._running = True
 
@@ -222,7 +228,7 @@ class Pulls:
             try:
                 self._work(address, first)
             except Exception:
-                log.exception("the connection to the door %s:%d is given up", *address[:2])
+                log.exception("the connection to the door %s is given up", address)
                 time.sleep(RETRIES_S[0])
             finally:
                 with self._wake:
@@ -230,7 +236,7 @@ class Pulls:
                     self._forget(address)
                     self._wake.notify_all()
 
-    def _work(self, address: Address, first: _Piece) -> None:
+    def _work(self, address: Address | Dialled, first: _Piece) -> None:
         """Fetch pieces of one door over one connection, while there are any."""
         mine = deque([first])
         """The one that is received, and those that come behind it."""
@@ -248,9 +254,7 @@ class Pulls:
 
                 try:
                     if connection is None or connection.closed:
-                        tls = self._tls_of(address)
-                        stall_s = min(self._stall_s, SILENT_S) if piece.pull.offer.relay else self._stall_s
-                        connection = DoorConnection(address.host, address.port, tls=tls, stall_s=stall_s)
+                        connection = self._connected(address, relay=piece.pull.offer.relay)
                     if piece.sums:  # nothing is asked ahead of it, nor behind it
                         self._compare(connection, piece)
                     else:
@@ -278,6 +282,15 @@ class Pulls:
                 connection.close()
             self._put_back(address, mine)
 
+    def _connected(self, address: Address | Dialled, *, relay: bool) -> DoorConnection:
+        stall_s = min(self._stall_s, SILENT_S) if relay else self._stall_s
+        if isinstance(address, Address):
+            return DoorConnection(address.host, address.port, tls=self._tls_of(address), stall_s=stall_s)
+        made = self._lobby.take(address, DIALS_S)
+        if made is None:
+            raise DoorFault(f"{address.source} does not connect to the door here", "")
+        return DoorConnection(str(address.source), 0, stall_s=stall_s, made=made)
+
     def _tls_of(self, address: Address) -> ssl.SSLContext | None:
         if not address.tls:
             return None
@@ -286,13 +299,13 @@ class Pulls:
                 self._tls = self._make_tls()
             return self._tls
 
-    def _first(self) -> tuple[Address | None, _Piece | None]:
+    def _first(self) -> tuple[Address | Dialled | None, _Piece | None]:
         """A piece of a door that has a place for one more connection, which is taken. Waits; None at the end."""
         with self._wake:
             while self._running:
                 now_s, soonest = time.monotonic(), None
                 for address, door in self._doors.items():
-                    if door.connected >= self._of_link:
+                    if door.connected >= (self._of_link if isinstance(address, Address) else 1):
                         continue
                     piece, due_s = _ready(door, now_s)
                     if piece is not None:
@@ -303,7 +316,7 @@ class Pulls:
                 self._wake.wait(None if soonest is None else max(0.001, soonest - now_s))
         return None, None
 
-    def _next(self, address: Address, wait_s: float) -> _Piece | None:
+    def _next(self, address: Address | Dialled, wait_s: float) -> _Piece | None:
         """The door's next piece; None where none comes in time, or another door waits for this thread."""
         until_s = time.monotonic() + wait_s
         with self._wake:
@@ -376,7 +389,7 @@ class Pulls:
         with self._wake:
             self._end(piece.pull)
 
-    def _put_back(self, address: Address, asked: deque[_Piece]) -> None:
+    def _put_back(self, address: Address | Dialled, asked: deque[_Piece]) -> None:
         """What was asked for and did not come is the next to be asked for."""
         with self._wake:
             while asked:
@@ -404,6 +417,8 @@ class Pulls:
         silent = pull.offer.relay and time.monotonic() - pull.heard_s >= SILENT_S
         if silent or fault.status in (401, 403, 416) or (fault.status == 404 and pull.offer.relay):
             return self._source_failed(pull, reason)
+        if not fault.status and isinstance(pull.offer.address, Dialled):
+            return self._source_failed(pull, reason)  # its one connection is gone: asked again it makes another
         with self._wake:
             if pull.ended:
                 return None
@@ -495,7 +510,7 @@ class Pulls:
         if not pull.missing and not pull.ended:
             self._end(pull)
 
-    def _forget(self, address: Address) -> None:
+    def _forget(self, address: Address | Dialled) -> None:
         door = self._doors.get(address)
         if door is not None and not door.pieces and not door.connected:
             del self._doors[address]

@@ -56,16 +56,16 @@ class Bringing:
         self.number = 0
         self.begin()
 
-    def begin(self) -> None:
+    def begin(self, verified: Ranges = EMPTY) -> None:
         self.destination = DestinationPlane(B, PARTITIONS, self.endpoint, self.told.append)
         self.side = ToolDestination(self.settings, self.destination, self.told.append)
         for side in (self.destination, self.side):
             for name, work in side.threads():
                 threading.Thread(target=work, name=name, daemon=True).start()
-        self.open()
+        self.open(verified=verified)
 
-    def open(self, attempt: int = 1) -> None:
-        for _ in self.destination.begin(open_order(self.body, attempt)) or ():
+    def open(self, attempt: int = 1, verified: Ranges = EMPTY) -> None:
+        for _ in self.destination.begin(open_order(self.body, attempt, verified=verified)) or ():
             pass
 
     def order(self, ranges: Ranges | None = None, *, plane: str = PLANE, source: Site = A, attempt: int = 1) -> Bring:
@@ -348,6 +348,33 @@ def test_another_plane_begins_anew_in_an_empty_room(bringing_of: Callable[..., B
     zombie.close()
     ends.wait(ends.all_gone)
     assert (ends.root_b / "data/f0000").read_bytes() == ends.files["/data/f0000"]
+
+
+def test_what_was_written_of_a_file_before_a_crash_is_kept(bringing_of: Callable[..., Bringing]) -> None:
+    """The tool brings the whole file again, of which the rest is taken."""
+    ends = bringing_of("copy", 3 * MIB)
+    content = memoryview(ends.files["/data/f0000"])
+    assert ends.destination.take_line(ends.key, Giver(A, PLANE, 1), 0, content[:MIB], last=True)
+    ends.wait(lambda: any(isinstance(one, TransferProgress) for one in ends.told))
+    ends.destination.close()
+    ends.side.close()
+    ends.begin(Ranges([(0, MIB)]))
+    ends.bring(Ranges([(MIB, 3 * MIB)]))
+    ends.wait_whole()
+    assert len(ends.pids.read_text().split()) == 1
+
+
+def test_a_newer_attempt_ends_the_tool_of_the_one_before(bringing_of: Callable[..., Bringing]) -> None:
+    ends = bringing_of("hangs", 3_000)
+    ends.bring()
+    ends.wait(lambda: ends.pids.exists() and len(ends.pids.read_text().split()) == 2)
+    command = (sys.executable, odd_tool.__file__, "copy", "{source}", "{target}")
+    ends.side._links = {A: replace(ends.link, tool=replace(ends.tool, command=command))}
+    ends.open(2)
+    ends.destination.bring(ends.order(attempt=2))
+    ends.wait_whole()
+    ends.wait(ends.all_gone)
+    assert ends.failed() == []
 
 
 def test_what_is_asked_for_again_under_another_number_is_run_once_more_and_the_older_one_ends(

@@ -499,8 +499,10 @@ class SimPlane:
                 part.seed = self.site.seeds_on_disk.pop((key, order.attempt), EMPTY)
             part.spoilt = self.site.spoilt_on_disk.get((key, order.attempt), EMPTY) & order.verified
             self.site.parts_on_disk.setdefault((key, order.attempt), EMPTY)
-        part.synced = part.written = part.synced | order.verified
         part.failed = merge_failed(part.failed, self._present(part))
+        # What is there is told as verified too, as LandingProgress.found does: PartOpened may be lost.
+        there = manifest.line.ranges_of(part.sealed)
+        part.synced = part.written = part.synced | order.verified | there
         told = self._landed(part)
         self.publisher.send(m.PartOpened(key, part.attempt, "default", part.sealed, part.said, told))
         self._seal(key, part)

@@ -198,7 +198,7 @@ def _doors(site: Site, known: Announcements, now_ms: int) -> Check:
     """Whether this machine can connect to them, as the workers of its site must: a firewall shows here."""
     name, doors = f"{site} doors", sorted({w.door for w in known.alive(site, now_ms, role="plane") if w.door})
     if not doors:
-        return Check(name, "ok", "none is open: its files go by the log")
+        return Check(name, "ok", "none is open: it connects to those of its destinations, and else sends by the log")
     closed = [f"{door} cannot be reached from here: {why}" for door in doors if (why := _unreachable(door))]
     if closed:
         return Check(name, "warn", "; ".join(closed) + "; files go by the log while that is so")

@@ -55,10 +55,13 @@ def tell(record: Record, here: Site) -> TailedRecord:
 
 
 def _without_tickets(fact: m.Message) -> m.Message:
-    """Whoever has a ticket may fetch what it opens: it is not shown."""
-    if not isinstance(fact, m.ChunksOffered):
-        return fact
-    return replace(fact, doors=tuple(replace(door, ticket="***") for door in fact.doors))
+    """Whoever has a ticket may fetch what it opens, or is let in by it: it is not shown."""
+    match fact:
+        case m.ChunksOffered():
+            return replace(fact, doors=tuple(replace(door, ticket="***") for door in fact.doors))
+        case m.ChunksRequested() if fact.capability:
+            return replace(fact, capability=f"{fact.capability.partition(' ')[0]} ***")
+    return fact
 
 
 def as_line(told: TailedRecord) -> str:

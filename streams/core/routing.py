@@ -121,7 +121,7 @@ def routes(
         out.append(m.Route(source, DOOR, Text(f"{source} has a door")))
     elif plane is None and here in doors:
         out.append(m.Route(source, DOOR, Text(f"{source} has no door and connects to that of {here}")))
-    if plane is None and source not in doors and source in tools:
+    elif plane is None and source in tools:
         out.append(m.Route(source, tool_plane(tools[source]), Text(f"it is put on the link from {source}")))
     return tuple(out)
 

@@ -44,5 +44,6 @@ def test_a_door_that_nobody_opens_is_named(listener: socket.socket) -> None:
 
 
 def test_no_door() -> None:
-    assert doctor._doors(A, announced("", ""), NOW_MS).words == "none is open: its files go by the log"
+    said = doctor._doors(A, announced("", ""), NOW_MS).words
+    assert said == "none is open: it connects to those of its destinations, and else sends by the log"
     assert doctor._doors(A, announced("http://127.0.0.1:1"), NOW_MS + 10_000_000).state == "ok", "its plane is dead"

@@ -87,6 +87,12 @@ def test_the_plan_says_the_tool_where_there_is_no_door() -> None:
     assert routes(D, (), x.B, whole=True, tools=TOOLS) == ()
 
 
+def test_a_source_without_a_door_connects_to_its_destinations_before_any_tool() -> None:
+    (route,) = routes(x.C, (x.B,), x.B, whole=True, tools=TOOLS)
+    assert (route.plane, route.why) == (DOOR, "S_C has no door and connects to that of S_B")
+    assert routes(x.C, (x.B,), x.B, whole=False) == routes(x.C, (x.B,), x.B, whole=True, plane=LOG) == ()
+
+
 def test_a_tool_is_asked_for_whole_files_in_place_of_the_log() -> None:
     assert asked(row()) == [(x.C, CP, 1, ((0, 150),), 0)], "more than one request has: the second file to its end"
     assert asked(row(), tools={}) == [(x.C, LOG, 1, ((0, 60),), 0)]

@@ -15,6 +15,7 @@ from streams.core import topics
 from streams.core.channel import DOOR, LOG
 from streams.core.ranges import Ranges
 from streams.doors.sums import BLOCK_BYTES
+from streams.federation import local
 from tests.planes.ends import FlippingWay
 from tests.sites.blows import Blow, struck, told
 from tests.sites.rig import A, B, Rig, Spot, noise, until
@@ -182,3 +183,36 @@ def test_a_door_that_is_closed_in_the_middle_leaves_the_rest_to_the_log_and_serv
     rig.register(again, spot.block("again"))
     rig.wait_done(rig.publish([spot.block("again")], plane=DOOR))
     rig.assert_arrived(again)
+
+
+def test_a_source_that_opens_no_door_connects_to_its_destinations(rig: Rig, spot: Spot) -> None:
+    """And where its plane is killed in the middle, the rest comes all the same."""
+    own, worker = rig.state / A / "site.toml", f"{A}-worker-0"
+    text = own.read_text()
+
+    def start_again(settings: str) -> None:
+        own.write_text(settings)
+        local.set_workers(rig.state, A, 0)  # its plane says that it has ended, and its door with it
+        local.set_workers(rig.state, A, 1)
+
+    start_again(f"{text}\n[door]\n")
+    try:
+        files = {spot.lfn("quiet"): noise(20_000_000, spot), spot.lfn("small"): noise(1_000, spot)}
+        rig.register(files, spot.block("quiet"))
+        before = rig.ends(A, topics.chunks_to(B))
+        handle = rig.publish([spot.block("quiet")], plane=DOOR)
+        rig.wait_done(handle)
+        rig.assert_arrived(files)
+        more = sum(end - before[place] for place, end in rig.ends(A, topics.chunks_to(B)).items())
+        asked = [r for r in rig.facts(B, topics.requests_to(A)) if r.manifest.intent == handle.id]
+        assert {request.plane for request in asked} == {DOOR}
+        assert all(request.capability.startswith("http://") for request in asked)
+        assert len(asked) <= more < 10, "an offer for each request, and its bytes in no topic"
+
+        plane = rig.plane_pid(worker)
+        with struck(rig, spot, lambda: os.kill(plane, signal.SIGKILL), BIG_BYTES, DOOR) as blow:
+            until(lambda: rig.plane_pid(worker) != plane, "another plane runs")
+            _by_door(rig, blow)
+        rig.audit()
+    finally:
+        start_again(text)

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from rocksdict import (
     BlockBasedOptions,
@@ -68,7 +68,7 @@ class AuditIndex:
         self.path, self.salt = path, salt
         self.fault: Transfer2goError | None = None
         """Why it cannot be used any more."""
-        self._written: Any = WriteOptions()
+        self._written = cast(Any, WriteOptions())  # its stubs take a property for a method
         self._written.disable_wal = True  # what is lost behind a cut is read again
         with self._told():
             self._db: Any = Rdict(str(path / "facts"), _options())

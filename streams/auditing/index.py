@@ -128,13 +128,14 @@ class AuditIndex:
 
     def save(self, ledger: Ledger, *, is_last: bool = True) -> None:
         """Make what was read so far the cut. Not `is_last`: more rows are put behind it."""
+        kept = ledger.kept()
         self._sync()
         with self._told():
             beside = self._cut_path.with_suffix(".new")
             with beside.open("wb") as file:
                 file.write(bytes(_DIGEST))
                 summed = _Summed(file)
-                pickle.dump(ledger.kept(), summed, protocol=5)
+                pickle.dump(kept, summed, protocol=5)
                 file.seek(0)
                 file.write(summed.digest)
                 file.flush()

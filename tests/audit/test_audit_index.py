@@ -23,7 +23,7 @@ from streams.auditing.replaying import EXIT_BROKEN, AuditReport, audit
 from streams.cli.audit import audit as command
 from streams.core import records as m
 from streams.core import topics
-from streams.core.ledger import Ledger
+from streams.core.ledger import Ledger, tags
 from streams.core.ledger.findings import FindingList, Judgement, LogPosition
 from streams.core.ledger.intents import IntentJudge
 from streams.core.ledger.seals import Seals
@@ -67,7 +67,8 @@ def test_stopped_after_any_record_and_gone_on_it_judges_alike(
     hurt(world)
     straight = world.judge()
     facts = list(_interleaved(world, order))
-    with tempfile.TemporaryDirectory() as made:
+    with tempfile.TemporaryDirectory() as made, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tags, "PAGES_MAX", 1)  # nearly all goes to the disk and comes back
         path = Path(made) / "audit"
         for number, is_judged, is_killed in stops:
             with open_index(path, OF) as index:

@@ -41,6 +41,7 @@ from streams.core.ledger.orders import OrderJudge
 from streams.core.ledger.rows import Codec, MemoryRows, Names, Rows, beyond
 from streams.core.ledger.seals import Seals
 from streams.core.ledger.stale import Staleness
+from streams.core.ledger.tags import Tags
 from streams.core.ledger.traces import SiteNumbers
 from streams.core.ledger.verdicts import Verdicts
 from streams.core.names import IntentId, ManifestId, Site
@@ -79,6 +80,7 @@ class Ledger:
         self._facts = Facts(rows, self._codec)
         self._verdicts = Verdicts(rows, self._facts)
         self._replicas = ReplicaJudge(rows, self._codec)
+        self._tags = Tags(rows)
         self._site_numbers = SiteNumbers()
         self._lives = Lives()
         self._journals: dict[PartitionId, Journal] = {}
@@ -141,8 +143,6 @@ class Ledger:
         if journal.is_original:
             journal.date(place, logged_ms)
             self._odd_records.pass_by(place, message)
-            if is_first:
-                stream.classify(origin.seq, Class.APPLIED)  # what it was not is told when its intent is judged
             if isinstance(message, m.DeadLetter):
                 self._dead_letters.bury(place, origin, message)
 
@@ -222,11 +222,15 @@ class Ledger:
     # stop and go on
 
     def kept(self) -> tuple[Any, ...]:
-        """What the ledger knows beside its rows: to be kept, and given to `go_on` of a ledger over the same rows."""
+        """What the ledger knows beside its rows: to be kept, and given to `go_on` of a ledger over the same rows.
+
+        It puts rows that belong to it.
+        """
+        self._tags.write()
         return (
             *(self._journals, self._streams, self._closed, self._dead_letters, self._odd_records, self._seals),
             *(self._releases, self._roles, self._alive_ms, self._lives.seen),
-            *(self._verdicts.touched, self._verdicts.conditions),
+            *(self._verdicts.touched, self._verdicts.conditions, self._tags.cut),
         )
 
     def go_on(self, kept: tuple[Any, ...]) -> None:
@@ -236,7 +240,9 @@ class Ledger:
         self._streams.update(streams)
         self._closed.update(closed)
         self._seals.go_on(seals)
-        releases, roles, alive_ms, seen, self._verdicts.touched, self._verdicts.conditions = rest
+        for stream in self._streams.values():
+            stream.go_on(self._tags)
+        releases, roles, alive_ms, seen, self._verdicts.touched, self._verdicts.conditions, self._tags.cut = rest
         self._releases.update(releases)
         self._roles.update(roles)
         self._alive_ms.update(alive_ms)
@@ -246,7 +252,7 @@ class Ledger:
         """Keys of rows that came from records which this ledger has not heard, and of all verdicts: to be dropped."""
         self._verdicts.touched = None
         ends = {self._codec.partition(*key): journal.next_offset for key, journal in self._journals.items()}
-        yield from beyond(self._rows, ends)
+        yield from beyond(self._rows, ends, self._tags.cut)
 
     def next_offsets(self, site: Site) -> dict[tuple[str, int], int]:
         """Of the partitions that were heard of at a site: where to read on."""
@@ -444,5 +450,6 @@ class Ledger:
 
     def _stream_of(self, stream_id: StreamId, writer: str) -> Stream:
         if stream_id not in self._streams:
-            self._streams[stream_id] = Stream(stream_id, writer)
+            name = self._codec.stream(stream_id, writer)
+            self._streams[stream_id] = Stream(stream_id, writer, self._tags, name)
         return self._streams[stream_id]

@@ -153,7 +153,7 @@ def judge(
 
 def _count(journal: Journal, dead: Set[int], pending: int, silent: int, contradicting: int) -> PartitionCount:
     how = {c: sum(s.count(c, journal.site) for s in journal.streams.values()) for c in Class}
-    applied = how[Class.APPLIED] + how[Class.UNREAD]
+    applied = how[Class.APPLIED]
     duplicate, superseded = how[Class.DUPLICATE] + journal.repeats, how[Class.SUPERSEDED]
     # A decodable record that a worker refused was counted above by its numbers; what a worker did with it counts more.
     moved = sum(1 for o in dead if o not in journal.refused and o < journal.next_offset) + contradicting

@@ -6,6 +6,7 @@
     f NAME i CONTENT ITEM, f NAME t …         a manifest that brings the file, or has it land under this name
     m CONTENT PLACE                           a manifest as it was written: which it is, and when
     r PLACE                                   a registration: who wrote it, of which dataset
+    t STREAM PAGE CUT                         what numbers of a writer stand for (tags.py)
     v INTENT                                  what was made of an intent that has ended (verdicts.py)
 
 Rows are put and never changed: the same fact again is the same row, so that a record that is read twice counts once.
@@ -25,9 +26,10 @@ from streams.core import records as m
 from streams.core.ledger.findings import LogPosition
 from streams.core.names import IntentId, ManifestId, Site
 
-FACT, FILE, MANIFEST, REGISTRATION, VERDICT, NAME = b"i", b"f", b"m", b"r", b"v", b"N"
+FACT, FILE, MANIFEST, REGISTRATION, VERDICT, TAGS, NAME = b"i", b"f", b"m", b"r", b"v", b"t", b"N"
 _NUMBER = struct.Struct(">I")
 _PLACE = struct.Struct(">IIIQ")
+_STREAM = struct.Struct(">IIII")
 _TRANSFER = struct.Struct(">II")
 INTENT_BYTES = 4 + 16
 PLACE_BYTES = _PLACE.size
@@ -124,6 +126,12 @@ class Codec:
         incarnation, _, writer = self.names.name(number).partition("\0")
         return incarnation, writer
 
+    def stream(self, stream: tuple[str, str, str, int], writer: str) -> bytes:
+        """Of (site, incarnation, topic, partition)."""
+        site, incarnation, topic, partition = stream
+        number = self.names.number
+        return _STREAM.pack(number(site), number(f"{incarnation}\0{writer}"), number(topic), partition)
+
     def site(self, number: int) -> Site:
         found = self._sites.get(number)
         if found is None:
@@ -164,8 +172,8 @@ class Codec:
         return ManifestId.of(self.intent_of(packed), source_no, no)
 
 
-def beyond(rows: Rows, ends: Mapping[bytes, int]) -> Iterator[bytes]:
-    """Keys of rows of records that stand behind the end of their partition, and of all verdicts.
+def beyond(rows: Rows, ends: Mapping[bytes, int], cut: int) -> Iterator[bytes]:
+    """Keys of rows of records behind the end of their partition, of tags put since `cut`, and of all verdicts.
 
     What a manifest brings is left: without a row of the manifest it says nothing.
     """
@@ -174,5 +182,8 @@ def beyond(rows: Rows, ends: Mapping[bytes, int]) -> Iterator[bytes]:
             partition, offset = key[at : at + _PARTITION_BYTES], key[at + _PARTITION_BYTES : at + PLACE_BYTES]
             if key[at - len(kind) : at] == kind and int.from_bytes(offset, "big") >= ends.get(partition, 0):
                 yield key
+    for key, _ in rows.scan(TAGS):
+        if int.from_bytes(key[-4:], "big") >= cut:
+            yield key
     for key, _ in rows.scan(VERDICT):
         yield key

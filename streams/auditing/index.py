@@ -43,7 +43,7 @@ FORMAT = 1
 """Of rows and cuts; another one is refused, and read anew."""
 ROWS_MAX = 8_000
 """Rows put before they are written."""
-_CACHE_BYTES, _BUFFER_BYTES = 16 << 20, 16 << 20
+_CACHE_BYTES, _BUFFER_BYTES = 8 << 20, 8 << 20
 _UNDER_WAY = b"!"
 """A row while rows may stand behind the cut."""
 _FRESH = "`transfer2go audit --fresh` reads all journals again"
@@ -204,7 +204,7 @@ def open_index(path: Path, identity: Mapping[str, str], *, fresh: bool = False) 
     or the disk is full. `fresh`: what is there is thrown away first.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)  # the salt is a secret of whoever audits
         with (path / "lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -235,8 +235,9 @@ def _salt(path: Path, identity: Mapping[str, str]) -> bytes:
     try:
         stored = json.loads(file.read_text())
         then, salt = dict(stored["of"]), bytes.fromhex(stored["salt"])
-    except FileNotFoundError:
-        _clear(path)  # rows without a salt are of no use
+    except FileNotFoundError as error:
+        if (path / "cut").exists():
+            raise NeverWorks("the audit's index is damaged", str(file), _FRESH) from error
         salt = secrets.token_bytes(32)
         _keep(file, now, salt)
         return salt

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from streams.auditing import index as indexing
 from streams.auditing import replaying
+from streams.auditing.coverage import Journals
 from streams.auditing.index import AuditIndex, kept_index, open_index
-from streams.auditing.replaying import EXIT_BROKEN, AuditReport, audit
+from streams.auditing.replaying import EXIT_BROKEN, EXIT_INCOMPLETE, AuditReport, audit
 from streams.cli.audit import audit as command
 from streams.core import records as m
 from streams.core import topics
@@ -27,9 +28,10 @@ from streams.core.ledger import Ledger, tags
 from streams.core.ledger.findings import FindingList, Judgement, LogPosition
 from streams.core.ledger.intents import IntentJudge
 from streams.core.ledger.seals import Seals
-from streams.core.names import IntentId
+from streams.core.names import IntentId, Site
 from streams.errors import NeverWorks, Temporary
 from streams.keys.ed25519 import is_signed
+from streams.settings import Settings
 from tests.audit.conftest import Stage
 from tests.audit.history import LATER_MS, PARTITIONS, A, B, C, Federation, healthy, hear, item, locate
 from tests.core.test_ledger_order import BREAKS, _interleaved
@@ -318,6 +320,26 @@ def test_a_cut_in_the_middle_is_gone_on_with(at: Stage, monkeypatch: pytest.Monk
     report = audit(at.settings, index=path, now_ms=LATER_MS)
     assert 0 < report.records < report.known
     _same(report, audit(at.settings, now_ms=LATER_MS))
+
+
+def test_a_site_that_is_away_once_is_gone_on_with(at: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it had is not forgotten; meanwhile nobody calls it clean."""
+    at.play(healthy())
+    path, find = kept_index(at.settings), replaying.find_journals
+    first = audit(at.settings, index=path, now_ms=LATER_MS)
+
+    def away(settings: Settings, site: Site) -> Journals:
+        if site == B:
+            raise Temporary("its broker is away")
+        return find(settings, site)
+
+    monkeypatch.setattr(replaying, "find_journals", away)
+    meanwhile = audit(at.settings, index=path, now_ms=LATER_MS)
+    assert (meanwhile.exit_code, list(meanwhile.unreachable)) == (EXIT_INCOMPLETE, [B])
+    monkeypatch.setattr(replaying, "find_journals", find)
+    again = audit(at.settings, index=path, now_ms=LATER_MS)
+    assert again.records == 0
+    _same(again, first)
 
 
 def _same(one: AuditReport, other: AuditReport) -> None:

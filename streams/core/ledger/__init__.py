@@ -7,12 +7,15 @@
 
 What is sealed is heard first, since a tree keeps no root of a size that it has passed.
 
-Parts: findings (values) · coverage (what was read) · spans · numbering (numbers and contents) · copies (I7) · trees,
-orders, cuts (I7: a copy's order; the digest) · seals, sealed_sizes (what was sealed) · journals, dead_letters,
-odd_records (I6) · claims, traces, digests (rows) · transfers, intents, decisions (I1, I2, I4) · links, landed (I2:
-bytes) · files, origins (replicas) · clocks · stale (what is open without news). Memory: 5 bytes a record, about 9 KB
-an intent, 24 bytes an item, 28 a replica, 50 a seal and as many for each journal in it. The
-gate has checked each record before: whose word it is, and that it does not contradict itself.
+Facts lie in rows (rows.py), and are judged by a scan: one intent, or one name of a file, at a time.
+
+Parts: findings (values) · coverage (what was read) · rows, facts (what is kept of a record) · spans · numbering, tags
+(numbers and contents) · copies (I7) · trees, orders, cuts (I7: a copy's order; the digest) · seals, sealed_sizes (what
+was sealed) · journals, classes, dead_letters, odd_records (I6) · claims, traces, digests (facts folded) · transfers,
+intents, decisions (I1, I2, I4) · links, landed (I2: bytes) · files (replicas) · clocks · stale (what is open without
+news) · verdicts (what need not be judged again) · custody (histories). Memory: 0.3 bytes a record, 50 a seal and as many
+for each journal in it, and the facts of one intent. The gate has checked each record before: whose word it is, and that
+it does not contradict itself.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ Parts: findings (values) · coverage (what was read) · rows, facts (what is kep
 (numbers and contents) · copies (I7) · trees, orders, cuts (I7: a copy's order; the digest) · seals, sealed_sizes (what
 was sealed) · journals, classes, dead_letters, odd_records (I6) · claims, traces, digests (facts folded) · transfers,
 intents, decisions (I1, I2, I4) · links, landed (I2: bytes) · files (replicas) · clocks · stale (what is open without
-news) · verdicts (what need not be judged again) · custody (histories). Memory: 0.3 bytes a record, 50 a seal and as many
-for each journal in it, and the facts of one intent. The gate has checked each record before: whose word it is, and that
-it does not contradict itself.
+news) · verdicts (what need not be judged again) · custody (histories). Memory: 0.3 bytes a record, 50 a seal and as
+many for each journal in it, and the facts of one intent. The gate has checked each record before: whose word it is, and
+that it does not contradict itself.
 """
 
 from __future__ import annotations

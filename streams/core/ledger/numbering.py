@@ -105,10 +105,9 @@ class Stream:
 
     def date(self, place: LogPosition, at_ms: int, logged_ms: int) -> None:
         """Note when a record was written by its writer's clock, and when its log took it."""
-        latest = self.latest
-        if latest is None or at_ms > latest.at_ms or (at_ms == latest.at_ms and place.rank < latest.place.rank):
+        if _is_later(at_ms, place, self.latest):
             self.latest = ClockReading(at_ms, place)
-        if at_ms > logged_ms and (self.ahead is None or at_ms - logged_ms > self.ahead.at_ms):
+        if at_ms > logged_ms and _is_later(at_ms - logged_ms, place, self.ahead):
             self.ahead = ClockReading(at_ms - logged_ms, place)
 
     @property
@@ -187,6 +186,13 @@ class Stream:
     def top(self) -> int:
         """The highest number anybody spoke of, -1 if none."""
         return max(self.last, self.said)
+
+
+def _is_later(at_ms: int, place: LogPosition, before: ClockReading | None) -> bool:
+    """Of two of one time the first by place counts: the same in any reading order."""
+    if before is None or at_ms != before.at_ms:
+        return before is None or at_ms > before.at_ms
+    return place.rank < before.place.rank
 
 
 def _ones(start: int, marks: int, seen: SpanSet) -> int:

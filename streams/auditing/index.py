@@ -20,7 +20,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, cast
@@ -58,7 +58,7 @@ _ALLOWED = {
 
 def kept_index(settings: Settings) -> Path:
     """Where `transfer2go audit` keeps the index of the federation."""
-    return settings.state / "audit"
+    return settings.state / "audit-index"  # no site has such a name
 
 
 class AuditIndex:
@@ -203,9 +203,10 @@ def open_index(path: Path, identity: Mapping[str, str], *, fresh: bool = False) 
     NeverWorks for an index of something else, or one that is damaged; Temporary where another audit is at work on it,
     or the disk is full. `fresh`: what is there is thrown away first.
     """
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)  # the salt is a secret of whoever audits
-        with (path / "lock").open("w") as lock:
+    with ExitStack() as opened:
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)  # the salt is a secret of whoever audits
+            lock = opened.enter_context((path / "lock").open("w"))
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -213,12 +214,10 @@ def open_index(path: Path, identity: Mapping[str, str], *, fresh: bool = False) 
             if fresh or not (path / "cut").exists():
                 _clear(path)
             index = AuditIndex(path, _salt(path, identity))
-            try:
-                yield index
-            finally:
-                index.close()
-    except OSError as error:
-        raise _worded(error, path) from error
+        except OSError as error:
+            raise _worded(error, path) from error
+        opened.callback(index.close)
+        yield index
 
 
 def _clear(path: Path) -> None:
@@ -263,7 +262,8 @@ def _worded(error: Exception, path: Path) -> Transfer2goError:
     if "No space left" in said:
         return Temporary("no room for the audit's index: the disk is full", str(path), "make room, then audit again")
     if isinstance(error, OSError) and error.strerror is not None:
-        return Temporary(f"the audit's index cannot be used: {error.strerror}", str(path))
+        words = f"the audit's index cannot be used: {error.strerror}"
+        return Temporary(words, str(path), "give another --state, or name sites with --site: nothing is kept then")
     return NeverWorks(f"the audit's index is damaged: {said[:300]}", str(path), _FRESH)
 
 

@@ -216,6 +216,13 @@ def test_a_cut_that_names_what_acts_is_not_loaded(made: Path) -> None:
     assert "builtins.print" in str(refused.value)
 
 
+def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Temporary) as refused, open_index(tmp_path / "file" / "audit", OF):
+        pass
+    assert "--site" in str(refused.value)
+
+
 def test_two_audits_on_one_index(made: Path) -> None:
     with open_index(made, OF), pytest.raises(Temporary) as refused, open_index(made, OF):
         pass

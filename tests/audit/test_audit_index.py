@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -95,6 +98,42 @@ def test_stopped_after_any_record_and_gone_on_it_judges_alike(
             ledger = ledger_over(world, index)
             index.go_on(ledger)
             assert judged(ledger, world) == straight, "nothing is new, and nothing is forgotten"
+
+
+_HALF = """
+import sys
+from pathlib import Path
+from streams.auditing.entering import enter
+from streams.auditing.index import open_index
+from streams.kafka.reader import Record
+from tests.audit.history import A, B, C, healthy
+from tests.audit.test_audit_index import OF, judged, ledger_over
+
+world, half = healthy(A, B, C), int(sys.argv[2])
+facts = [(place, Record(*place[1:], rec.at_ms, rec.key, rec.value, list(rec.headers))) for place, rec in world.facts()]
+with open_index(Path(sys.argv[1]), OF) as index:
+    ledger = ledger_over(world, index)
+    assert index.go_on(ledger) is bool(half)
+    for place, record in facts[: len(facts) // 2] if half == 0 else facts:
+        enter(ledger, place, record)
+    if half:
+        print(judged(ledger, world))
+    index.save(ledger)
+"""
+
+
+def test_another_process_goes_on(tmp_path: Path) -> None:
+    """In which Python hashes names otherwise: nothing that is kept leans on that."""
+    for half in ("0", "1"):
+        done = subprocess.run(
+            [sys.executable, "-c", _HALF, str(tmp_path / "audit"), half],
+            env={**os.environ, "PYTHONHASHSEED": f"1{half}", "PYTHONPATH": str(Path(__file__).parents[2])},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(healthy(A, B, C).judge())
 
 
 def test_what_a_killed_audit_put_behind_its_cut_is_dropped(tmp_path: Path) -> None:

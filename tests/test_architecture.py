@@ -283,6 +283,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Seals are signed and verified.
     "streams.auditing": {"rocksdict", "streams.keys", "streams.storage", "streams.views"} | KAFKA | ANY_CORE,
     "streams.auditing.coverage": {"streams.auditing.origins"} | KAFKA | ANY_CORE,
+    # A store of rows for the ledger, whatever they mean.
+    "streams.auditing.index": {"rocksdict", "streams.settings"} | ANY_CORE,
+    # Out of the index alone.
+    "streams.auditing.history": {"streams.auditing.index"} | ANY_CORE,
     "streams.auditing.origins": {"streams.wire"} | ANY_CORE,
     "streams.auditing.replicas": {"rocksdict", "streams.views"} | KAFKA | ANY_CORE,
     "streams.auditing.disks": {"streams.storage"} | KAFKA | ANY_CORE,
@@ -339,7 +343,7 @@ CORE_STDLIB = {
         "hashlib",
         "itertools",
     ),
-    *("math", "re", "typing"),
+    *("marshal", "math", "re", "struct", "typing"),
 }
 IMPURE_CALLS = {"open", "input", "print", "eval", "exec", "compile", "__import__", "breakpoint", "id", "globals"}
 ENVIRONMENT = {

@@ -29,5 +29,5 @@ def enter(ledger: Ledger, place: LogPosition, record: Record) -> None:
         ledger.refuse(place, error.what, record.timestamp_ms, origin_of(headers), leaf, speaks_for)
     else:
         release = release_of(headers) if isinstance(heard.message, m.SiteAnnounced) else None
-        content = hash(record.value)
+        content = ledger.content_of(record.value)
         ledger.hear(place, heard.origin, heard.message, content, leaf, record.timestamp_ms, release)

@@ -5,21 +5,28 @@ the copies' and these before the originals', so that what is sealed was read, an
 origin too. Seals are also read first, since trees keep roots of sizes that they were told of only. A copy that is bit
 for bit a record already heard is not decoded again. Gaps and contradictions are looked up in a second reading of the
 few partitions they stand in.
+
+Facts lie in an index (index.py): an audit of the whole federation goes on where the last one stopped, and judges again
+what was heard of since, and what had not ended.
 """
 
 from __future__ import annotations
 
+import hashlib
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 from streams import wire
 from streams.auditing.coverage import Journals, find_journals, kept_otherwise, refuse, refuse_unkept, unseen
 from streams.auditing.disks import disks_reachable
 from streams.auditing.entering import enter
+from streams.auditing.index import AuditIndex, open_index
 from streams.auditing.origins import origin_of
 from streams.auditing.pinned_keys import seals_of
 from streams.auditing.storage import StorageTally, check_storage
@@ -28,10 +35,11 @@ from streams.core.ledger import Ledger
 from streams.core.ledger.cuts import digest_of
 from streams.core.ledger.findings import FindingList, Invariant, Judgement, LogPosition
 from streams.core.ledger.stale import Staleness
+from streams.core.ledger.trees import leaf_of
 from streams.core.names import Site
 from streams.core.sampling import Sample
 from streams.core.topics import SEALS, split
-from streams.errors import Transfer2goError, WireError
+from streams.errors import NeverWorks, Transfer2goError, WireError
 from streams.kafka.reader import LogReader, Record, committed_offsets
 from streams.kafka.replay import replay
 from streams.settings import Settings
@@ -41,6 +49,10 @@ EXIT_CLEAN, EXIT_BROKEN, EXIT_INCOMPLETE = 0, 1, 5
 """A broken invariant is "other" in the table: trying again does not mend it, and it says nothing of what was asked."""
 STALE_S = 3600.0
 """An open intent without news for so long should be looked at."""
+
+SAVED_EACH = 1_000_000
+"""Records after which a cut is made, so that an audit that is killed goes on there."""
+_ANEW = "`transfer2go audit --fresh` reads all journals again"
 
 Tell = Callable[[str], None]
 
@@ -63,6 +75,8 @@ class AuditReport:
     """Sites whose disks are in reach and were not asked for."""
     digest: str = ""
     """Of all that was read, as `audit digest` tells it."""
+    known: int = 0
+    """Records that earlier audits had read."""
 
     @property
     def is_complete(self) -> bool:
@@ -86,6 +100,8 @@ def audit(
     stale_s: float | None = None,
     strict: bool = False,
     now_ms: int | None = None,
+    index: Path | None = None,
+    fresh: bool = False,
     tell: Tell = lambda _: None,
 ) -> AuditReport:
     """Replay and judge. `sites`: whose clusters (and disks) to look at, default all; NotFound for an unknown one.
@@ -93,26 +109,35 @@ def audit(
     NeverWorks where the registry and the clusters do not speak of the same federation (audit_coverage).
     `storage`: what sites hold is compared with their disks, both ways; of a `sample` of it contents are read.
     An open intent without news for `stale_s` is a finding; by default one without news for an hour is a note.
+    `index`: where facts are kept, so that the next audit of the federation goes on; by default they are thrown away.
+    `fresh`: what is kept there is thrown away first. Temporary where another audit is at work on it, or its disk is
+    full; NeverWorks where it is of something else.
     `tell` hears what is being done, a line each. A site that cannot be read is reported, never raised.
     """
     began, is_now, now_ms = time.monotonic(), now_ms is None, int(time.time() * 1000) if now_ms is None else now_ms
     chosen = [settings.entry(site).name for site in sites] or list(settings.registry.names)
-    reading = _Reading(settings, chosen, FindingList(now_ms, moment=_moment), tell)
-    reading.note_ends()
-    reading.check_coverage()
-    reading.read()
-    reading.look_up()
-    seconds = time.monotonic() - began
-    tally = None
-    if storage:
-        tell("reading files back")
-        unread = set(chosen) - set(reading.readable)
-        tally = check_storage(settings, chosen, reading.findings, sample=sample, now_ms=now_ms, unread=unread)
-    if is_now:
-        reading.findings.ended_ms = int(time.time() * 1000)
-    committed = {(site, *place): o for site, told in reading.committed.items() for place, o in told.items()}
-    staleness = Staleness(int((STALE_S if stale_s is None else stale_s) * 1000), stale_s is not None)
-    judgement = reading.ledger.judge(now_ms, committed=committed, staleness=staleness, findings=reading.findings)
+    found = _Found(settings, chosen)
+    findings = FindingList(now_ms, moment=_moment)
+    with _indexed(settings, found.journals, index, fresh) as kept:
+        reading = _Reading(settings, found, kept, index is not None, findings, tell)
+        reading.go_on()
+        reading.note_ends()
+        reading.check_coverage()
+        reading.read()
+        reading.look_up()
+        seconds = time.monotonic() - began
+        tally = None
+        if storage:
+            tell("reading files back")
+            unread = set(chosen) - set(reading.readable)
+            tally = check_storage(settings, chosen, findings, sample=sample, now_ms=now_ms, unread=unread)
+        if is_now:
+            findings.ended_ms = int(time.time() * 1000)
+        committed = {(site, *place): o for site, told in reading.committed.items() for place, o in told.items()}
+        staleness = Staleness(int((STALE_S if stale_s is None else stale_s) * 1000), stale_s is not None)
+        judgement = reading.ledger.judge(now_ms, committed=committed, staleness=staleness, findings=findings)
+        if index is not None:
+            kept.save(reading.ledger)
     return AuditReport(
         judgement,
         tuple(reading.readable),
@@ -124,7 +149,25 @@ def audit(
         strict=strict,
         disks_unread=() if storage else tuple(disks_reachable(settings, chosen)),
         digest=digest_of(reading.ledger.roots()),
+        known=reading.known,
     )
+
+
+@contextmanager
+def _indexed(settings: Settings, found: Iterable[Journals], path: Path | None, fresh: bool) -> Iterator[AuditIndex]:
+    """The index at `path`, or one of a moment."""
+    pinned = sorted((e.name, e.root_key.hex(), sorted(e.revoked_keys.items())) for e in settings.registry.sites)
+    identity = {
+        "release": str(RELEASE),
+        "sites": ", ".join(sorted(settings.registry.names)),
+        "partitions": str(settings.registry.partitions),
+        "root keys": hashlib.sha256(repr(pinned).encode()).hexdigest()[:16],
+        **{f"cluster at {one.site}": one.cluster.id for one in found if one.cluster.id},
+    }
+    with ExitStack() as stack:
+        if path is None:
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="t2g-audit-")))
+        yield stack.enter_context(open_index(path, identity, fresh=fresh))
 
 
 def _moment(at_ms: int) -> str:
@@ -148,18 +191,38 @@ def _but_seals(topics: Iterable[str]) -> list[str]:
     return [topic for topic in topics if split(topic)[1] != SEALS]
 
 
-class _Reading:
-    """One pass over all journals, and a narrow second one."""
+class _Changed(NeverWorks):
+    """A journal is not what the index has read of it."""
 
-    def __init__(self, settings: Settings, chosen: list[Site], findings: FindingList, tell: Tell) -> None:
-        self.settings, self.findings, self.tell = settings, findings, tell
+
+class _Found:
+    """What there is to read of each site, or why not. NeverWorks where it is not of the federation."""
+
+    def __init__(self, settings: Settings, chosen: Iterable[Site]) -> None:
+        self.journals: list[Journals] = []
         self.unreachable: dict[Site, str] = {}
-        self.committed: dict[Site, dict[tuple[str, int], int]] = {}
-        self.records = 0
-        self.sites: list[Journals] = []
         for site in chosen:
-            self._try(site, partial(self._find, site))
-        refuse(settings, self._found)
+            try:
+                self.journals.append(find_journals(settings, site))
+            except Transfer2goError as error:
+                self.unreachable[site] = str(error)
+        refuse(settings, self.journals)
+
+
+class _Reading:
+    """One pass over all journals, from where `index` stands, and a narrow second one."""
+
+    def __init__(
+        self, settings: Settings, found: _Found, index: AuditIndex, keeps: bool, findings: FindingList, tell: Tell
+    ) -> None:
+        """`keeps`: whether the index outlives this audit."""
+        self.settings, self.findings, self.tell = settings, findings, tell
+        self.unreachable, self._journals, self._index = found.unreachable, found.journals, index
+        self.committed: dict[Site, dict[tuple[str, int], int]] = {}
+        self.records = self.known = 0
+        self._starts: dict[Site, dict[tuple[str, int], int]] = {}
+        """Where each journal is read on; nothing of those that are read from their first record."""
+        self._next_cut = SAVED_EACH if keeps else None
         self.ledger = Ledger(
             settings.registry.names,
             partitions=settings.registry.partitions,
@@ -167,11 +230,19 @@ class _Reading:
             auditors=[entry.name for entry in settings.registry.sites if entry.auditor],
             release=RELEASE,
             seals=seals_of(settings),
+            rows=index,
+            salt=index.salt,
         )
+
+    def go_on(self) -> None:
+        """Stand where the last audit of this index stopped."""
+        if self._index.go_on(self.ledger):
+            self.known = self.ledger.records
+            self._starts = {found.site: self.ledger.next_offsets(found.site) for found in self._journals}
 
     @property
     def _found(self) -> list[Journals]:
-        return [journals for journals in self.sites if journals.site not in self.unreachable]
+        return [journals for journals in self._journals if journals.site not in self.unreachable]
 
     @property
     def readable(self) -> list[Site]:
@@ -181,10 +252,9 @@ class _Reading:
         try:
             read()
         except Transfer2goError as error:
+            if error is self._index.fault or isinstance(error, _Changed):
+                raise
             self.unreachable.setdefault(site, str(error))
-
-    def _find(self, site: Site) -> None:
-        self.sites.append(find_journals(self.settings, site))
 
     def _each(self, read: Callable[[Journals], None]) -> None:
         for journals in self._found:
@@ -215,6 +285,17 @@ class _Reading:
             self._each(lambda found: ends(found, _seals(found.present)))
             self._each(lambda found: ends(found, _but_seals(found.copies)))
             self._each(lambda found: ends(found, _but_seals(found.own)))
+        self._each(self._refuse_shorter)
+
+    def _refuse_shorter(self, found: Journals) -> None:
+        for (topic, partition), start in self._starts.get(found.site, {}).items():
+            end = found.ends.get((topic, partition), 0)
+            if end < start:
+                raise _Changed(
+                    f"{topic}[{partition}] of {found.site} ends at offset {end}, the last audit had read it to {start}",
+                    str(self._index.path),
+                    f"was it deleted, or its cluster replaced? {_ANEW}",
+                )
 
     def _note_committed(self, found: Journals) -> None:
         site = found.site
@@ -244,8 +325,18 @@ class _Reading:
         if not topics:
             return
         self.tell(f"reading {len(topics)} journals at {found.site}")
-        for record in replay(self.settings, found.site, topics):
-            self._fold(found, record)
+        starts = self._starts.get(found.site, {})
+        # The last record that was read is read once more, to see that it is still the one.
+        before = {place: start - 1 for place, start in starts.items() if place[0] in topics}
+        for record in replay(self.settings, found.site, topics, start=before):
+            if record.offset < starts.get((record.topic, record.partition), 0):
+                self._compare(LogPosition(found.site, *record[:3]), record)
+            else:
+                self._fold(found, record)
+
+    def _compare(self, place: LogPosition, record: Record) -> None:
+        if not self.ledger.is_as_read(place, leaf_of(record.key, record.value, record.headers or ())):
+            raise _Changed(f"{place} is not the record that the last audit read there", str(self._index.path), _ANEW)
 
     def _fold(self, found: Journals, record: Record) -> None:
         place = LogPosition(found.site, *record[:3])
@@ -253,6 +344,9 @@ class _Reading:
             return
         self.records += 1
         enter(self.ledger, place, record)
+        if self._next_cut is not None and self.records >= self._next_cut:
+            self._next_cut += SAVED_EACH
+            self._index.save(self.ledger, is_last=False)
 
     def look_up(self) -> None:
         """Find the records that gaps, contradictions, letters and contents speak of."""
@@ -268,7 +362,8 @@ class _Reading:
             origin = origin_of(record.headers or ())
             if origin is not None:
                 place = LogPosition(site, *record[:3])
-                self.ledger.locate(place, origin, hash(record.value), partial(_message, record, site))
+                content = self.ledger.content_of(record.value)
+                self.ledger.locate(place, origin, content, partial(_message, record, site))
 
 
 def _message(record: Record, site: Site) -> m.Message | None:

@@ -1,7 +1,8 @@
 """`transfer2go audit`: one call of streams.auditing.replaying, a table of what held and what did not, an exit code.
 
 0 clean · 1 a promise is broken (retrying does not mend it, and no transfer was asked for) · 5 nothing is broken as far
-as could be seen, but not everything could be · 7 the registry and the clusters do not speak of the same federation.
+as could be seen, but not everything could be · 7 the registry and the clusters do not speak of the same federation, or
+the index of the audits before is of another one, or of other journals.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import click
 
+from streams.auditing.index import kept_index
 from streams.auditing.replaying import EXIT_CLEAN, STALE_S, AuditReport
 from streams.auditing.replaying import audit as run_audit
 from streams.cli import audit_digest, audit_follow, audit_storage, piped
@@ -50,6 +52,7 @@ PROMISES: Mapping[Invariant, str] = {
     help="An open intent without news for so long (an hour) is a finding; without this, after an hour, a note.",
 )
 @click.option("--strict", is_flag=True, help="A note counts as a finding: exit 1.")
+@click.option("--fresh", is_flag=True, help="Read all journals from their first record on.")
 @click.option("--site", "sites", multiple=True, metavar="SITE", help="Look at this site only (may be repeated).")
 def audit(
     as_json: bool,
@@ -57,21 +60,27 @@ def audit(
     sample: Sample | None,
     stale_s: float | None,
     strict: bool,
+    fresh: bool,
     sites: Sequence[str],
 ) -> None:
-    """Replay the journals of all sites from the beginning and check that every promise was kept.
+    """Replay the journals of all sites and check that every promise was kept.
+
+    It goes on where the last audit stopped. With --site all is read anew, and nothing is kept.
 
     Exit 0: clean. 1: a promise is broken. 5: not everything could be seen. 7: the registry names the wrong clusters.
     """
     if audit_storage.in_its_place(storage, sample):
         return
+    settings = acting_settings()
     report = run_audit(
-        acting_settings(),
+        settings,
         sites=[Site(name) for name in sites],
         storage=storage,
         sample=sample,
         stale_s=stale_s,
         strict=strict,
+        index=None if sites else kept_index(settings),
+        fresh=fresh,
         tell=say if sys.stderr.isatty() else lambda _: None,
     )
     with piped.to_its_end():
@@ -98,6 +107,7 @@ def as_object(report: AuditReport) -> dict[str, Any]:
         "disks_unread": list(report.disks_unread),
         "unseen": list(judgement.unseen),
         "records": report.records,
+        "records_before": report.known,
         "digest": report.digest,
         "seconds": round(report.seconds, 3),
         "records_per_s": round(rate(report)),
@@ -151,7 +161,7 @@ def show(report: AuditReport) -> None:
     put(f"{counts.files:,} files completed, {size(counts.bytes)}")
     put(
         f"{report.records:,} records of {len(report.sites)} sites read in {duration(report.seconds)}, "
-        f"{rate(report):,.0f} records/s"
+        f"{rate(report):,.0f} records/s" + (f"; earlier audits had read {report.known:,}" if report.known else "")
     )
     put(f"digest {report.digest} (`audit digest`)")
     if report.storage is not None:

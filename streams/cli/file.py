@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from streams.cli import holdings, piped, screen
+from streams.auditing.history import file_history
+from streams.auditing.index import kept_index
+from streams.cli import holdings, piped, screen, stepping
 from streams.cli import repair as repairing
+from streams.cli.as_of import AsOf, as_of_option, moment
 from streams.cli.command import Noun, at_site, json_option, leave
 from streams.cli.repair import Damaged
 from streams.client.worker_api import WorkerApi
@@ -28,7 +31,7 @@ from streams.storage.endpoint import Endpoint
 
 @click.group(cls=Noun)
 def file() -> None:
-    """Files: register, list, where, verify."""
+    """Files: register, list, where, history, verify."""
 
 
 @file.command("register")
@@ -119,20 +122,21 @@ def _exit_code(done: Registration) -> int:
 
 @file.command("list")
 @click.argument("name", required=False, metavar="[DATASET|BLOCK]")
+@as_of_option
 @json_option
 @click.pass_obj
-def list_files(settings: Settings, name: str | None, as_json: bool) -> None:
+def list_files(settings: Settings, name: str | None, as_of: AsOf | None, as_json: bool) -> None:
     """Datasets; or the files of one DATASET or BLOCK with the sites that hold them."""
     settings = at_site(settings)
     if name is None:
-        _list_datasets(settings, as_json)
+        _list_datasets(settings, as_of, as_json)
         return
     chosen = parse(name)
     if chosen.kind is Kind.FILE:
         raise UsageError(f"{name!r} is neither a dataset nor a block", next="for one file use `file where`")
-    rows = _files(settings, chosen)
+    rows = _files(settings, chosen, as_of)
     if not rows:
-        raise NotFound(f"no file in {name}", where=f"as {settings.here} knows", next="see `transfer2go file list`")
+        raise NotFound(f"no file in {name}", where=_as_known(settings, as_of), next="see `transfer2go file list`")
     screen.listing(
         rows,
         as_json,
@@ -142,14 +146,17 @@ def list_files(settings: Settings, name: str | None, as_json: bool) -> None:
     )
 
 
-def _files(settings: Settings, chosen: Selector) -> list[dict[str, Any]]:
+def _as_known(settings: Settings, as_of: AsOf | None) -> str:
+    return f"as {settings.here} " + ("knows" if as_of is None else f"knew at {moment(as_of.at_ms)}")
+
+
+def _files(settings: Settings, chosen: Selector, as_of: AsOf | None) -> list[dict[str, Any]]:
     """One row a file: lfn, block, bytes, adler32, sites. From a worker's view, else from the journals."""
-    try:
-        answer = WorkerApi(settings, settings.here).pages("/api/files", "files", {chosen.kind.value: chosen.name})
-        return [_row(found["lfn"], found["replicas"]) for found in answer if found["replicas"]]
-    except Temporary:
-        pass  # the log itself
-    found = holdings.files(settings, settings.here, chosen)
+    with suppress(Temporary):  # the log itself
+        if as_of is None:
+            answer = WorkerApi(settings, settings.here).pages("/api/files", "files", {chosen.kind.value: chosen.name})
+            return [_row(found["lfn"], found["replicas"]) for found in answer if found["replicas"]]
+    found = holdings.files(settings, settings.here, chosen, as_of=as_of)
     return [_row(one.lfn, [replica.told for replica in one.replicas]) for one in found]
 
 
@@ -164,12 +171,14 @@ def _row(lfn: str, replicas: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _list_datasets(settings: Settings, as_json: bool) -> None:
-    try:
-        answer = WorkerApi(settings, settings.here).pages("/api/datasets", "datasets", {})
-        rows = [(r["name"], r["files"], r["bytes"], sorted(r["sites"])) for r in answer]
-    except Temporary:
-        with holdings.catalogue(settings, settings.here) as known:
+def _list_datasets(settings: Settings, as_of: AsOf | None, as_json: bool) -> None:
+    rows = None
+    with suppress(Temporary):
+        if as_of is None:
+            answer = WorkerApi(settings, settings.here).pages("/api/datasets", "datasets", {})
+            rows = [(r["name"], r["files"], r["bytes"], sorted(r["sites"])) for r in answer]
+    if rows is None:
+        with holdings.catalogue(settings, settings.here, as_of=as_of) as known:
             rows = [(one.name, *one.known, sorted(str(site) for site in one.per_site)) for one in known.datasets()]
     screen.listing(
         rows,
@@ -183,24 +192,35 @@ def _list_datasets(settings: Settings, as_json: bool) -> None:
 
 @file.command()
 @click.argument("lfn", metavar="LFN")
+@as_of_option
 @json_option
 @click.pass_obj
-def where(settings: Settings, lfn: str, as_json: bool) -> None:
+def where(settings: Settings, lfn: str, as_of: AsOf | None, as_json: bool) -> None:
     """Which sites hold a file."""
     name, settings = Lfn(lfn), at_site(settings)
-    found = _where(settings, name)
+    found = _where(settings, name, as_of)
     if not found:
-        raise NotFound(f"no site is known to hold {name}", where=f"as {settings.here} knows")
+        raise NotFound(f"no site is known to hold {name}", where=_as_known(settings, as_of))
     shown = ("site", "block", "bytes", "adler32")
     columns = ("site", "block", ">bytes", "adler32")
     screen.listing(found, as_json, dict, columns, lambda replica: [replica[name] for name in shown])
 
 
-def _where(settings: Settings, lfn: Lfn) -> list[dict[str, Any]]:
-    answer = WorkerApi(settings, settings.here).ask("/api/where", {"lfn": lfn})
-    if isinstance(answer, list):
-        return answer
-    with holdings.catalogue(settings, settings.here, lfn=lfn) as known:
+@file.command("history")
+@click.argument("lfn", metavar="LFN")
+@json_option
+@click.pass_obj
+def show_history(settings: Settings, lfn: str, as_json: bool) -> None:
+    """Who said what of a file, how it came where it is, and who gave it up; as the last `audit` had read it."""
+    stepping.show(file_history(kept_index(settings), Lfn(lfn)), as_json)
+
+
+def _where(settings: Settings, lfn: Lfn, as_of: AsOf | None) -> list[dict[str, Any]]:
+    if as_of is None:
+        answer = WorkerApi(settings, settings.here).ask("/api/where", {"lfn": lfn})
+        if isinstance(answer, list):
+            return answer
+    with holdings.catalogue(settings, settings.here, lfn=lfn, as_of=as_of) as known:
         return [found.told for found in known.where(lfn)]
 
 

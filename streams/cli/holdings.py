@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from streams import wire
+from streams.cli.as_of import AsOf
 from streams.client.worker_api import WorkerApi
 from streams.core import records as m
 from streams.core import topics
@@ -29,13 +30,23 @@ _FILES_MAX = 4000
 
 
 def facts(
-    settings: Settings, at: Site, *, dataset: Dataset | None = None, containing: bytes = b""
+    settings: Settings,
+    at: Site,
+    *,
+    dataset: Dataset | None = None,
+    containing: bytes = b"",
+    as_of: AsOf | None = None,
 ) -> Iterator[m.FilesHeld | m.FilesLost]:
-    """Facts about replicas at any site, as the cluster of `at` has them; of one dataset, or holding these bytes."""
+    """Facts about replicas at any site, as the cluster of `at` has them; of one dataset, or holding these bytes.
+
+    `as_of`: as it had them at an instant, which is told when all was read.
+    """
     names = topics.with_copies([topics.REPLICAS], settings.registry.peers_of(at))
     partitions = None if dataset is None else [topics.partition_of(dataset, settings.registry.partitions)]
     key = None if dataset is None else dataset.encode()
     for record in replay(settings, at, names, partitions=partitions):
+        if as_of is not None and not as_of.takes(record):
+            continue
         if (key is not None and record.key != key) or containing not in (record.value or b""):
             continue
         try:
@@ -44,16 +55,23 @@ def facts(
             continue  # the site's workers file it as a dead letter
         if isinstance(message, m.FilesHeld | m.FilesLost):
             yield message
+    if as_of is not None:
+        as_of.tell()
 
 
 @contextmanager
 def catalogue(
-    settings: Settings, at: Site, *, dataset: Dataset | None = None, lfn: Lfn | None = None
+    settings: Settings,
+    at: Site,
+    *,
+    dataset: Dataset | None = None,
+    lfn: Lfn | None = None,
+    as_of: AsOf | None = None,
 ) -> Iterator[Catalogue]:
-    """What the cluster of `at` knows now: of all, of one dataset, or of one file."""
+    """What the cluster of `at` knows now, or knew at an instant: of all, of one dataset, or of one file."""
     with scratch.database() as db:
         changes = Changes(db)
-        for fact in facts(settings, at, dataset=dataset, containing=lfn.encode() if lfn else b""):
+        for fact in facts(settings, at, dataset=dataset, containing=lfn.encode() if lfn else b"", as_of=as_of):
             changes.hold(fact) if isinstance(fact, m.FilesHeld) else changes.lose(fact)
             if changes.touched >= _FILES_MAX:
                 changes.write()
@@ -115,13 +133,13 @@ def _askable(lfns: Sequence[Lfn]) -> Iterator[list[Lfn]]:
 
 
 def files(
-    settings: Settings, at: Site, chosen: Selector, prefer: Site | None = None
+    settings: Settings, at: Site, chosen: Selector, prefer: Site | None = None, as_of: AsOf | None = None
 ) -> Generator[CatalogueFile, None, None]:
-    """The files of a selection that somebody holds, as the cluster of `at` knows now."""
+    """The files of a selection that somebody holds, as the cluster of `at` knows now, or knew at an instant."""
     lfn = Lfn(chosen.name) if chosen.kind is Kind.FILE else None
     dataset = None if lfn is not None else Dataset(chosen.name.partition("#")[0])
     cursor: str | None = ""
-    with catalogue(settings, at, dataset=dataset, lfn=lfn) as known:
+    with catalogue(settings, at, dataset=dataset, lfn=lfn, as_of=as_of) as known:
         while cursor is not None:
             page, cursor = known.listing([chosen], cursor, _PAGE, prefer=prefer)
             yield from (file for file in page if file.replicas)

@@ -11,7 +11,9 @@ from typing import Any
 import click
 
 from streams import waits
-from streams.cli import outcomes, piped, screen, upgrading
+from streams.auditing.history import intent_history
+from streams.auditing.index import kept_index
+from streams.cli import outcomes, piped, screen, stepping, upgrading
 from streams.cli.command import Noun, at_site, json_option, leave
 from streams.cli.lagging import holdups
 from streams.cli.silences import of_sites, unheld
@@ -41,7 +43,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 @click.group(cls=Noun)
 def intent() -> None:
-    """Transfer intents: add, show, list, watch, close, cancel, explain."""
+    """Transfer intents: add, show, list, watch, close, cancel, explain, history."""
 
 
 @intent.command()
@@ -357,6 +359,15 @@ def _ask_home(settings: Settings, name: str, ask: Callable[[IntentHandle], None]
             return
         ask(handle)
     screen.say(said)
+
+
+@intent.command("history")
+@click.argument("name", metavar="INTENT")
+@json_option
+@click.pass_obj
+def show_history(settings: Settings, name: str, as_json: bool) -> None:
+    """Who caused each step of it, where its record stands, and which is missing; as the last `audit` had read it."""
+    stepping.show(intent_history(kept_index(settings), IntentId(name)), as_json)
 
 
 @intent.command("explain")

@@ -6,6 +6,7 @@ write the journals, so neither side of this comparison was made to fit the other
 
 from __future__ import annotations
 
+import itertools
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -19,12 +20,14 @@ import structlog
 sys.path.insert(0, str(Path(__file__).parents[1] / "sim"))
 
 from streams import wire
+from streams.auditing.index import open_index
 from streams.core import records as m
 from streams.core import topics
-from streams.core.ledger.findings import Invariant
+from streams.core.ledger import Ledger
+from streams.core.ledger.findings import FindingList, Invariant, Judgement, LogPosition
 from streams.core.names import Lfn, Site
 from streams.core.ranges import Ranges
-from tests.audit.history import Rec, judged
+from tests.audit.history import Rec, hear, judged, locate
 from tests.audit.sealing import sealed
 from tests.sim import test_simulation as simulation
 from tests.sim import world as sim
@@ -449,3 +452,40 @@ def test_sealed_and_not_changed_it_is_clean() -> None:
         for site in sites:
             alone = judged(sites, logs, PARTITIONS, read=[site])
             assert [f.words for f in alone.broken if f.invariant is Invariant.SEAL] == []
+
+
+# an audit that goes on
+
+
+@pytest.mark.parametrize("hurt", [lambda chance, logs: None, contradict, hold_nothing, lose_everywhere])
+def test_stopped_and_gone_on_with_anywhere_it_judges_alike(
+    hurt: Callable[[random.Random, Logs], object], tmp_path: Path
+) -> None:
+    """By journals in an order of chance, judged at each stop, each time by a ledger that knows the index alone."""
+    for seed in SEEDS[::3]:
+        sites, logs = finished(seed)
+        chance = random.Random(seed)
+        if _records(logs, topics.COMPLETIONS):
+            hurt(chance, logs)
+        straight = judged(sites, logs, PARTITIONS)
+        read = [LogPosition(*key, n) for key in chance.sample(sorted(logs), len(logs)) for n in range(len(logs[key]))]
+        stops = [0, *sorted(chance.randrange(len(read) + 1) for _ in range(2)), len(read)]
+        told = None
+        for start, stop in itertools.pairwise(stops):
+            with open_index(tmp_path / f"{seed}", {}) as index:
+                ledger = Ledger(sites, partitions=PARTITIONS, rows=index, salt=index.salt)  # type: ignore[arg-type]
+                index.go_on(ledger)
+                for place in read[start:stop]:
+                    hear(ledger, place, logs[place[:3]][place.offset])
+                told = _judged(ledger, logs)
+                index.save(ledger)
+        assert told == straight, f"seed {seed}"
+
+
+def _judged(ledger: Ledger, logs: Logs) -> Judgement:
+    findings = FindingList(10**15)
+    ledger.lose_renewed(findings)
+    for key in ledger.wanted():
+        for offset, rec in enumerate(logs[key]):
+            locate(ledger, LogPosition(*key, offset), rec)
+    return ledger.judge(10**15, findings=findings)

@@ -1,6 +1,7 @@
 """The audit's reading: records of a small federation through gate and ledger, beside fastavro's decoding of the same.
 
-As the audit reads them: originals first, and of copies, which it knows, the origin alone.
+As the audit reads them: originals first, and of copies, which it knows, the origin alone; facts go into an index, which
+is then judged, and gone on with though nothing is new.
 
 No federation is needed: what brokers take is the same for both. Seconds are those of the processor.
 """
@@ -8,19 +9,23 @@ No federation is needed: what brokers take is the same for both. Seconds are tho
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
+from pathlib import Path
 
 import fastavro
 
 import schemas
 from streams.auditing.entering import enter
+from streams.auditing.index import AuditIndex, open_index
 from streams.core.ledger import Ledger
 from streams.core.ledger.findings import LogPosition
 from streams.core.names import Site
 from streams.kafka.reader import Record
-from tests.audit.history import LATER_MS, A, B, Federation, Rec, item
+from tests.audit.history import LATER_MS, PARTITIONS, A, B, Federation, Rec, item
 
 INTENTS = 2_000
 _FILES = 5
@@ -46,7 +51,7 @@ def audit_reading(intents: int, rounds: int, row: Callable[..., None]) -> None:
     facts = make_history(intents)
     parsed = {number: schemas.load(*_named(number)) for number in {_id(rec) for _, rec in facts}}
     read = [(place, Record(*place[1:], rec.at_ms, rec.key, rec.value, list(rec.headers))) for place, rec in facts]
-    ours, judging, theirs = [], [], []
+    ours, judging, theirs, again, on_disk = [], [], [], [], []
     for _ in range(max(3, rounds)):
         begun = time.process_time()
         for _, rec in facts:
@@ -54,20 +59,29 @@ def audit_reading(intents: int, rounds: int, row: Callable[..., None]) -> None:
             body.seek(_FRAME_BYTES)
             fastavro.schemaless_reader(body, parsed[_id(rec)], None)
         theirs.append(time.process_time() - begun)
-        begun = time.process_time()
-        ledger = _ledger()
-        for place, record in read:
-            enter(ledger, place, record)
-        ours.append(time.process_time() - begun)
-        begun = time.process_time()
-        assert not ledger.wanted()
-        assert not ledger.judge(LATER_MS).broken
-        judging.append(time.process_time() - begun)
+        with tempfile.TemporaryDirectory() as made:
+            path = Path(made) / "audit"
+            begun = time.process_time()
+            with _opened(path) as (index, ledger):
+                for place, record in read:
+                    enter(ledger, place, record)
+                ours.append(time.process_time() - begun)
+                begun = time.process_time()
+                _judge(ledger)
+                index.save(ledger)
+                judging.append(time.process_time() - begun)
+            on_disk.append(sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / len(facts))
+            begun = time.process_time()
+            with _opened(path) as (_, ledger):
+                _judge(ledger)
+            again.append(time.process_time() - begun)
     ratio = statistics.median(peer / own for own, peer in zip(ours, theirs, strict=True))
     more = {
         "records/s": round(len(facts) / statistics.median(ours)),
         "rounds s": [round(x, 2) for x in ours],
         "judging s": [round(x, 2) for x in judging],
+        "gone on with nothing new s": [round(x, 2) for x in again],
+        "index, bytes a record": round(statistics.median(on_disk)),
         "decoding s": [round(x, 2) for x in theirs],
     }
     row(f"audit of {len(facts):,} records: of bare decoding", ratio, "ratio", "printed", True, **more)
@@ -81,6 +95,15 @@ def _named(number: int) -> tuple[str, int]:
     return next((name, number) for name, numbers in schemas.versions().items() if number in numbers)
 
 
-def _ledger() -> Ledger:
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[AuditIndex, Ledger]]:
     sites: tuple[Site, ...] = (A, B)
-    return Federation(*sites).ledger(facts=())
+    with open_index(path, {}) as index:
+        ledger = Ledger(sites, partitions=PARTITIONS, rows=index, salt=index.salt)
+        index.go_on(ledger)
+        yield index, ledger
+
+
+def _judge(ledger: Ledger) -> None:
+    assert not ledger.wanted()
+    assert not ledger.judge(LATER_MS).broken

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from streams import wire
 from streams.core import records as m
 from streams.core import topics
+from streams.core.ledger import tags
 from streams.core.ledger.cuts import JournalId, JournalRoots, digest_of
 from streams.core.ledger.findings import Invariant, LogPosition, Severity
 from streams.core.ledger.numbering import Stream, StreamId
+from streams.core.ledger.rows import MemoryRows
 from streams.core.ledger.trees import BLOCK, leaf_of
 from streams.core.names import Site, Text
 from tests.audit.history import A, B, C, Federation, Rec, World, healthy, origin_of
@@ -232,15 +234,40 @@ def test_records_without_a_legible_origin_are_left_out() -> None:
     assert JournalId(A, topics.INTENTS, 0) < JournalId(A, topics.INTENTS, 1)
 
 
-def test_five_bytes_a_record_are_kept() -> None:
-    """Of numbers close to each other; what trees need is a hash a block."""
+class _OnDisk:
+    """Rows that take no memory, of which none is asked for again."""
+
+    def put(self, key: bytes, row: bytes) -> None: ...
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        raise AssertionError(f"{prefix!r} is in memory")
+
+
+def test_memory_does_not_grow_with_the_numbers_of_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What each stands for is in rows, but for the last pages; what trees need is a hash a block."""
     count = 200_000
+    monkeypatch.setattr(tags, "PAGES_MAX", 8)
     tracemalloc.start()
-    stream = Stream(StreamId(A, "x", topics.REPORTS, 0), "worker-0")
+    stream = Stream(StreamId(A, "x", topics.REPORTS, 0), "worker-0", tags.Tags(_OnDisk()), b"s")
     before = tracemalloc.get_traced_memory()[0]
     for seq in range(count):
         stream.note(seq, hash((seq, "content")))
         stream.copies[A].add(seq)
     kept = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
-    assert kept <= 6.2 * count, f"{kept / count:.1f} bytes a record"
+    assert kept <= 0.3 * count, f"{kept / count:.1f} bytes a record"
+
+
+def test_a_page_that_left_memory_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tags, "PAGES_MAX", 2)
+    pages = tags.Tags(MemoryRows())
+    streams = [Stream(StreamId(A, name, topics.REPORTS, 0), "w", pages, name.encode()) for name in ("x", "y", "z")]
+    numbers = [0, 1, tags.PAGE - 1, tags.PAGE, 3 * tags.PAGE + 5, (1 << 60) - 1, 2 * tags.PAGE, 7]
+    for again in (False, True):
+        for seq in numbers:
+            for which, stream in enumerate(streams):
+                assert stream.note(seq, seq + which + 1) is not again
+                assert stream.knows(seq, seq + which + 1)
+        pages.write()
+    assert not any(stream.conflicts for stream in streams)
+    assert not streams[0].knows(8, 9)

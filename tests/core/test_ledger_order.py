@@ -13,7 +13,9 @@ from streams.core import records as m
 from streams.core import topics
 from streams.core.ledger.findings import Judgement, LogPosition
 from streams.core.ledger.numbering import Class, Stream, StreamId
+from streams.core.ledger.rows import MemoryRows
 from streams.core.ledger.spans import SpanSet
+from streams.core.ledger.tags import Tags
 from streams.core.names import Text
 from streams.core.ranges import EMPTY, Ranges
 from tests.audit.history import A, B, C, Federation, Rec, healthy
@@ -126,7 +128,7 @@ def test_span_sets_are_sets(numbers: list[int]) -> None:
 
 @given(numbers=st.lists(st.tuples(st.integers(0, 400), st.integers(1, 3)), max_size=60))
 def test_streams_remember_contents_wherever_numbers_jump(numbers: list[tuple[int, int]]) -> None:
-    stream, known = Stream(StreamId(A, "i", "t", 0), "w"), {}
+    stream, known = Stream(StreamId(A, "i", "t", 0), "w", Tags(MemoryRows()), b"s"), {}
     for seq, content in numbers:
         is_first = seq not in known
         assert stream.note(seq, content) is (known.setdefault(seq, content) != content or is_first)

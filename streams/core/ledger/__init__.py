@@ -1,48 +1,57 @@
 """The audit's ledger: facts of all sites in, findings out. Pure; it never imports the machines it judges.
 
     hear / copy / refuse   fold one record of one partition at one site   (any order of partitions, any repeats)
+    kept / go_on           stop after any record, and go on in another process over the same rows
     wanted / locate        a second, narrow reading that finds the records which prove a gap
     judge                  Judgement: findings, what waits, what cannot be checked from here
 
 What is sealed is heard first, since a tree keeps no root of a size that it has passed.
 
-Parts: findings (values) · coverage (what was read) · spans · numbering (numbers and contents) · copies (I7) · trees,
-orders, cuts (I7: a copy's order; the digest) · seals, sealed_sizes (what was sealed) · journals, dead_letters,
-odd_records (I6) · claims, traces, digests (rows) · transfers, intents, decisions (I1, I2, I4) · links, landed (I2:
-bytes) · files, origins (replicas) · clocks · stale (what is open without news). Memory: 5 bytes a record, about 9 KB
-an intent, 24 bytes an item, 28 a replica, 50 a seal and as many for each journal in it. The
-gate has checked each record before: whose word it is, and that it does not contradict itself.
+Facts lie in rows (rows.py), and are judged by a scan: one intent, or one name of a file, at a time.
+
+Parts: findings (values) · coverage (what was read) · rows, facts (what is kept of a record) · spans · numbering, tags
+(numbers and contents) · copies (I7) · trees, orders, cuts (I7: a copy's order; the digest) · seals, sealed_sizes (what
+was sealed) · journals, classes, dead_letters, odd_records (I6) · claims, traces, digests (facts folded) · transfers,
+intents, decisions (I1, I2, I4) · links, landed (I2: bytes) · files (replicas) · clocks · stale (what is open without
+news) · verdicts (what need not be judged again) · custody (histories). Memory: 0.3 bytes a record, 50 a seal and as
+many for each journal in it, and the facts of one intent. The gate has checked each record before: whose word it is, and
+that it does not contradict itself.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from streams.core import records as m
-from streams.core.ledger.claims import Claims
+from streams.core.ledger.claims import IntentClaims, claims_of
+from streams.core.ledger.classes import not_applied
 from streams.core.ledger.clocks import judge_clocks
 from streams.core.ledger.copies import CopyJudge, GapJudge, Number, Whereabouts, judge_conflicts, wanted
 from streams.core.ledger.coverage import Coverage
 from streams.core.ledger.cuts import JournalId, JournalRoot
 from streams.core.ledger.dead_letters import DeadLetters
+from streams.core.ledger.facts import Fact, Facts, Kind
 from streams.core.ledger.files import ReplicaJudge
 from streams.core.ledger.findings import FindingList, Invariant, Judgement, LogPosition, PartitionCount
 from streams.core.ledger.intents import IntentJudge
 from streams.core.ledger.journals import GRACE_MS, Journal, PartitionId, Reached, RefusedRecord
 from streams.core.ledger.journals import judge as judge_journal
 from streams.core.ledger.links import LinkJudge, Lives
-from streams.core.ledger.numbering import ClockReading, LastAnnounced, Stream, StreamId
+from streams.core.ledger.numbering import Class, ClockReading, LastAnnounced, Stream, StreamId
 from streams.core.ledger.odd_records import OddRecords
 from streams.core.ledger.orders import OrderJudge
-from streams.core.ledger.origins import OriginJudge
+from streams.core.ledger.rows import Codec, MemoryRows, Names, Rows, beyond
 from streams.core.ledger.seals import Seals
 from streams.core.ledger.stale import Staleness
-from streams.core.names import ManifestId, Site
+from streams.core.ledger.tags import Tags
+from streams.core.ledger.traces import SiteNumbers
+from streams.core.ledger.verdicts import Verdicts
+from streams.core.names import IntentId, ManifestId, Site
 from streams.core.topics import SEALS, is_chunks, split
 
 _OF_FILES = (m.FilesHeld, m.FilesLost)
+_CONTENT_MASK = (1 << 64) - 1
 _BY_PLANES = frozenset((m.ChunksServed, m.PartOpened, m.PartLost, m.ManifestWritten))
 """Facts that only planes write, and no process beside them."""
 
@@ -59,12 +68,23 @@ class Ledger:
         auditors: Iterable[Site] = (),
         release: int = 1,
         seals: Seals | None = None,
+        rows: Rows | None = None,
+        salt: bytes = b"",
     ) -> None:
-        """`seals`: knows the keys that sites have pinned."""
+        """`seals`: knows the keys that sites have pinned. `rows`: where facts lie; in memory, where none are given.
+
+        `salt`: of all hashes, at most 64 bytes, a secret of whoever audits; of one that goes on, the same.
+        """
         self._sites = frozenset(sites)
         self._coverage = Coverage(self._sites if read is None else read)
         self._copies = CopyJudge(self._sites, auditors, self._coverage)
-        self._claims = Claims()
+        self._rows = rows = MemoryRows() if rows is None else rows
+        self._codec = Codec(Names(rows), salt)
+        self._facts = Facts(rows, self._codec)
+        self._verdicts = Verdicts(rows, self._facts)
+        self._replicas = ReplicaJudge(rows, self._codec)
+        self._tags = Tags(rows)
+        self._site_numbers = SiteNumbers()
         self._lives = Lives()
         self._journals: dict[PartitionId, Journal] = {}
         self._streams: dict[StreamId, Stream] = {}
@@ -74,7 +94,6 @@ class Ledger:
         self._odd_records = OddRecords(partitions)
         self._seals = Seals() if seals is None else seals
         self._orders = OrderJudge(self._streams, self._coverage.has)
-        self._replicas = ReplicaJudge()
         self._releases: dict[tuple[Site, str], int] = {}
         self._roles: dict[tuple[Site, str], str] = {}
         self._alive_ms: dict[Site, int] = {}
@@ -97,16 +116,23 @@ class Ledger:
         value and headers together, as trees.py makes it. `logged_ms`: when the log took it; its writer's word where
         that is not known. `release`: of who announces itself; today's where that is not known.
         """
-        journal = self._next(place)
+        journal = self._next(place, leaf)
         if journal is None:
             return
         logged_ms = origin.at_ms if logged_ms is None else logged_ms
         stream = self._stream(journal, origin)
-        is_new = stream.note(origin.seq, hash(leaf))
+        is_new = stream.note(origin.seq, self._codec.number_of(leaf))
         is_first = self._stand(journal, stream, origin.seq, leaf, place.offset)
         if is_new or journal.is_original:
             stream.date(place, origin.at_ms, logged_ms)
-            self._claims.fold(place, origin, message, content, logged_ms, journal.is_original)
+            is_original = journal.is_original
+            told = self._facts.add(
+                place, origin, message, content, logged_ms, is_original=is_original, is_first=is_first
+            )
+            if told is not None:
+                self._verdicts.touch(told[0])
+                if isinstance(message, m.ManifestWritten):
+                    self._replicas.bring(place, origin.at_ms, content & _CONTENT_MASK, message.manifest, told[1])
             kind = type(message)
             if kind in _BY_PLANES:
                 self._lives.saw(origin.site, origin.writer, origin.at_ms)
@@ -119,12 +145,13 @@ class Ledger:
                 self._seals.hear(place, message, logged_ms)
         if journal.is_original:
             journal.date(place, logged_ms)
-            how = journal.judge_class(message, content)
-            self._odd_records.pass_by(place, message, how)
-            if is_first:
-                stream.classify(origin.seq, how)
+            self._odd_records.pass_by(place, message)
             if isinstance(message, m.DeadLetter):
                 self._dead_letters.bury(place, origin, message)
+
+    def content_of(self, value: bytes | None) -> int:
+        """What `hear` and `locate` are told of a record's value: 64 bits that nobody can foresee."""
+        return self._codec.content(value)
 
     def copy(self, place: LogPosition, origin: m.Origin, leaf: bytes) -> bool:
         """Fold a copy of a record heard at another site, without its message; False, and nothing folded, if unknown."""
@@ -132,9 +159,9 @@ class Ledger:
         if journal.is_original or origin.site != journal.writer:
             return False
         stream = self._stream(journal, origin)
-        if not stream.knows(origin.seq, hash(leaf)):
+        if not stream.knows(origin.seq, self._codec.number_of(leaf)):
             return False
-        if self._next(place) is not None:
+        if self._next(place, leaf) is not None:
             self._stand(journal, stream, origin.seq, leaf, place.offset)
         return True
 
@@ -182,7 +209,7 @@ class Ledger:
         `origin`: its own, where legible, so that its number is not missed; `leaf` as in `hear`. `speaks_for`: the
         site in whose name it was written, if that is not its writer's.
         """
-        journal = self._next(place)
+        journal = self._next(place, leaf)
         if journal is None:
             return
         journal.refuse(place.offset, reason, at_ms)
@@ -191,9 +218,58 @@ class Ledger:
         if origin is not None and origin.site == journal.writer:
             stream = self._stream(journal, origin)
             journal.stand(stream, origin.seq)
-            stream.note(origin.seq, hash(leaf))
+            stream.note(origin.seq, self._codec.number_of(leaf))
             if stream.refused[place.site].add(origin.seq) and origin.seq not in stream.copies[place.site]:
                 journal.grow(leaf, place.offset)
+
+    # stop and go on
+
+    def kept(self) -> tuple[Any, ...]:
+        """What the ledger knows beside its rows: to be kept, and given to `go_on` of a ledger over the same rows.
+
+        It puts rows that belong to it.
+        """
+        self._tags.write()
+        return (
+            *(self._journals, self._streams, self._closed, self._dead_letters, self._odd_records, self._seals),
+            *(self._releases, self._roles, self._alive_ms, self._lives.seen),
+            *(self._verdicts.touched, self._verdicts.conditions, self._tags.cut),
+        )
+
+    def go_on(self, kept: tuple[Any, ...]) -> None:
+        """Stand where another ledger stood when this was kept. Nothing has been heard yet."""
+        journals, streams, closed, self._dead_letters, self._odd_records, seals, *rest = kept
+        self._journals.update(journals)
+        self._streams.update(streams)
+        self._closed.update(closed)
+        self._seals.go_on(seals)
+        for stream in self._streams.values():
+            stream.go_on(self._tags)
+        releases, roles, alive_ms, seen, self._verdicts.touched, self._verdicts.conditions, self._tags.cut = rest
+        self._releases.update(releases)
+        self._roles.update(roles)
+        self._alive_ms.update(alive_ms)
+        self._lives.seen.update(seen)
+
+    def beyond(self) -> Iterator[bytes]:
+        """Keys of rows that came from records which this ledger has not heard, and of all verdicts: to be dropped."""
+        self._verdicts.touched = None
+        ends = {self._codec.partition(*key): journal.next_offset for key, journal in self._journals.items()}
+        yield from beyond(self._rows, ends, self._tags.cut)
+
+    def next_offsets(self, site: Site) -> dict[tuple[str, int], int]:
+        """Of the partitions that were heard of at a site: where to read on."""
+        return {key[1:]: journal.next_offset for key, journal in self._journals.items() if key[0] == site}
+
+    def is_as_read(self, place: LogPosition, leaf: bytes) -> bool:
+        """Of the last record that was heard of a partition: whether this, in its place, is the same."""
+        journal = self._journals[place[:3]]
+        return place.offset != journal.next_offset - 1 or journal.leaf == leaf
+
+    @property
+    def records(self) -> int:
+        """How many were heard."""
+        return sum(journal.records for journal in self._journals.values())
 
     def wanted(self) -> Mapping[PartitionId, set[Number]]:
         """Partitions to read once more, and the numbers to `locate` there; empty when nothing is amiss."""
@@ -203,7 +279,7 @@ class Ledger:
         for partition in (
             *self._orders.asked(self._journals),
             *self._dead_letters.asked(self._journals),
-            *self._replicas.asked(self._claims, self._coverage.read),
+            *self._replicas.asked(self._coverage.read),
         ):
             found.setdefault(partition, set())
         return found
@@ -255,27 +331,43 @@ class Ledger:
                 how = "not read whole" if site in self._coverage.read else "not read"
                 findings.cannot(invariant, f"journals of {site}: {how}")
         staleness = staleness or Staleness()
-        otherwise = partial(self._came_otherwise, {})
-        links = LinkJudge(self._sites, whole, self._claims.sites, self._lives, otherwise, findings)
-        intents = IntentJudge(self._sites, whole, reached, findings, now_ms, staleness, links)
-        counts = intents.judge_all(self._claims)
+        part = FindingList(findings.began_ms, findings.ended_ms, findings.moment)
+        links = LinkJudge(self._sites, whole, self._site_numbers, self._lives, self._came_otherwise, part)
+        intents = IntentJudge(self._sites, whole, reached, part, now_ms, staleness, links)
+        conditions = tuple(sorted(whole))
+        counts = self._verdicts.judge(intents, part, findings, conditions, self._reclass, self._site_numbers)
         partitions = self._judge_journals(intents.contradicting, reached, findings)
-        self._dead_letters.judge(self._journals, self._claims, self._releases, now_ms - GRACE_MS, findings)
-        self._replicas.judge(self._claims, whole, whole == self._sites, findings)
-        OriginJudge(self._replicas, self._roles, whole, findings).judge(self._claims)
+        self._dead_letters.judge(self._journals, self._claims_of, self._releases, now_ms - GRACE_MS, findings)
+        self._replicas.judge(whole, self._roles, findings)
         judge_clocks(self._streams.values(), self._journals.values(), findings)
         self._odd_records.judge(self._coverage.read, findings)
         self._judge_streams(now_ms, findings)
         self._seals.judge(self._sites, self._coverage.has, self._latest(), now_ms - GRACE_MS, findings)
         return findings.close(partitions, counts)
 
-    def _came_otherwise(self, seals: dict[Site, Counter[int]], site: Site, name: int, manifest: ManifestId) -> bool:
+    def _claims_of(self, intent: IntentId) -> IntentClaims:
+        return claims_of(intent, self._facts.of(intent), self._site_numbers)
+
+    def _reclass(self, intent: IntentId, facts: list[Fact]) -> None:
+        """Originals that did not change anything when they came."""
+        for fact, how in not_applied(facts):
+            incarnation, _ = self._codec.life_of(fact.life)
+            if fact.is_first:
+                self._journals[fact.place[:3]].streams[incarnation].classify(fact.seq, how)
+            if fact.kind is Kind.PROGRESS and how is Class.SUPERSEDED:
+                source_no, no, _, attempt, *_ = fact.words
+                self._odd_records.late(fact.place, attempt, ManifestId.of(intent, source_no, no))
+
+    def _came_otherwise(self, site: Site, name: int, manifest: ManifestId) -> bool:
         """Whether the site has a file of this name (a hash) by another record than those of the transfer."""
         if self._replicas.has(site, name, manifest):
             return True
-        if site not in seals:
-            seals[site] = self._claims.seals_of(site)
-        return seals[site][name] > 1
+        return sum(self._is_sealed(other, item, site) for other, item in self._replicas.bringing(name)) > 1
+
+    def _is_sealed(self, manifest: ManifestId, item: int, site: Site) -> bool:
+        """Whether a transfer says that an item of this manifest is sealed at the site, or was found there."""
+        row = self._claims_of(manifest.intent).manifests.get((manifest.source_no, manifest.no))
+        return row is not None and site in row.transfers and item in row.transfers[site].evidence
 
     def _judge_journals(
         self, contradicting: Mapping[LogPosition, RefusedRecord], reached: Reached, findings: FindingList
@@ -343,12 +435,12 @@ class Ledger:
                 found.walk = self._seals.walk(place.site, JournalId(found.writer, base, place.partition), found.tree)
         return found
 
-    def _next(self, place: LogPosition) -> Journal | None:
+    def _next(self, place: LogPosition, leaf: bytes) -> Journal | None:
         """The record's journal, or None if it was folded already: partitions are read in order."""
         journal = self._journals.get(place[:3]) or self._journal(place)
         if place.offset < journal.next_offset:
             return None
-        journal.next_offset = place.offset + 1
+        journal.next_offset, journal.leaf = place.offset + 1, leaf
         journal.records += 1
         return journal
 
@@ -361,5 +453,6 @@ class Ledger:
 
     def _stream_of(self, stream_id: StreamId, writer: str) -> Stream:
         if stream_id not in self._streams:
-            self._streams[stream_id] = Stream(stream_id, writer)
+            name = self._codec.stream(stream_id, writer)
+            self._streams[stream_id] = Stream(stream_id, writer, self._tags, name)
         return self._streams[stream_id]

@@ -1,24 +1,24 @@
-"""Rows of the audit: what was said of each intent, manifest and transfer, whoever said it, in any order. No verdicts.
+"""What was said of one intent, its manifests and transfers, by whomever, in any order: its facts folded. No verdicts.
 
-A row keeps every *different* word on one matter (few: one, unless something is wrong) with the place that proves it,
-and for a manifest's items 24 bytes each, so that a million files fit beside each other.
+Every *different* word on one matter is kept (few: one, unless something is wrong) with the place that proves it, and
+for a manifest's items 24 bytes each. It is made of an intent's rows when that is judged, and forgotten after it.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate
-from typing import Generic, NamedTuple, TypeVar, get_args
+from typing import Generic, NamedTuple, TypeVar
 
 from streams.core import records as m
-from streams.core.ledger.digests import sha256_of
+from streams.core.ledger.facts import NAMES, NO_ADLER, WORDS_AT, Fact, Kind, Spans, Told, Way
 from streams.core.ledger.findings import LogPosition
 from streams.core.ledger.traces import SiteNumbers, Step, Trace
-from streams.core.names import Destination, IntentId, ManifestId, Site
+from streams.core.names import Adler32, Dataset, Destination, IntentId, ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges
 
 T = TypeVar("T")
@@ -26,8 +26,6 @@ VARIANTS_MAX = 8
 """Different words kept on one matter; more of them prove nothing more."""
 HELD_MAX = 1000
 """FilesHeld of one transfer: one per dataset, so at most one per item."""
-_MASK = (1 << 64) - 1
-_NO_ADLER = -1
 
 
 @dataclass(slots=True)
@@ -62,9 +60,6 @@ class Words(Generic[T]):
         if len(self._said) < self._most:
             self._said = (*self._said, Claim(content, word(), place, at_ms))
 
-    def shared(self, word: T) -> T:
-        return next((said.word for said in self._said if said.word == word), word)
-
     def __bool__(self) -> bool:
         return bool(self._said)
 
@@ -90,22 +85,6 @@ class Files:
     bytes: array[int]
     adlers: array[int]
 
-    @classmethod
-    def of_items(cls, items: tuple[m.Item, ...]) -> Files:
-        return cls(
-            array("Q", [name_hash(i.target) for i in items]),
-            array("Q", [i.bytes for i in items]),
-            array("q", [_NO_ADLER if i.adler32 is None else int(i.adler32, 16) for i in items]),
-        )
-
-    @classmethod
-    def of_held(cls, files: tuple[m.HeldFile, ...]) -> Files:
-        return cls(
-            array("Q", [name_hash(f.lfn) for f in files]),
-            array("Q", [f.bytes for f in files]),
-            array("q", [int(f.adler32, 16) for f in files]),
-        )
-
     def landed(self, landed: tuple[m.Landed, ...]) -> Files:
         """These, with the sizes and checksums of what became of them; of entries no manifest can know those."""
         if not landed:
@@ -121,11 +100,26 @@ class Files:
         if self.bytes[mine] != other.bytes[theirs]:
             return f"{self.bytes[mine]} bytes, not {other.bytes[theirs]}"
         a, b = self.adlers[mine], other.adlers[theirs]
-        return f"adler32 {a:08x}, not {b:08x}" if a != b and _NO_ADLER not in (a, b) else ""
+        return f"adler32 {a:08x}, not {b:08x}" if a != b and NO_ADLER not in (a, b) else ""
 
 
-def name_hash(name: str) -> int:
-    return hash(str(name)) & _MASK
+@dataclass(frozen=True, slots=True)
+class HeldWord:
+    """A FilesHeld of a transfer."""
+
+    dataset: Dataset
+    files: Files
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What is kept of a TransferIntent; two that differ in anything have two digests."""
+
+    digest: bytes
+    destinations: tuple[Destination, ...]
+    deadline_ms: int | None
+    priority: int
+    open: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +163,8 @@ class DecisionClaim:
     verdict: m.Verdict
     source: Site | None
     source_no: int
-    body: m.TransferIntent
-    priority: int = 5
+    body: Body
+    priority: int
 
 
 class LastHeard(NamedTuple):
@@ -215,7 +209,7 @@ class TransferClaims:
 
     completions: Words[m.CompletionRecord] = field(default_factory=Words)
     closed: Words[m.CompletionRecord] = field(default_factory=Words)
-    held: Words[Files] = field(default_factory=lambda: Words(HELD_MAX))
+    held: Words[HeldWord] = field(default_factory=lambda: Words(HELD_MAX))
     planned: LogPosition | None = None
     heard: LastHeard | None = None
     evidence: Ranges = EMPTY
@@ -238,9 +232,6 @@ class TransferClaims:
 
 @dataclass(slots=True)
 class ManifestClaims:
-    """`of`: its intent's row."""
-
-    of: IntentClaims
     written: Words[ManifestClaim] = field(default_factory=Words)
     transfers: defaultdict[Destination, TransferClaims] = field(default_factory=lambda: defaultdict(TransferClaims))
 
@@ -266,14 +257,14 @@ class Askings:
     kinds: set[m.Asked] = field(default_factory=set)
     """What was asked for, in copies too."""
 
-    def add(self, message: m.IntentAsked, place: LogPosition, at_ms: int, is_original: bool) -> None:
-        self.kinds.add(message.asked)
-        if message.priority is not None:
-            self.priorities.add(message.priority)
+    def add(self, asked: m.Asked, priority: int | None, place: LogPosition, at_ms: int, is_original: bool) -> None:
+        self.kinds.add(asked)
+        if priority is not None:
+            self.priorities.add(priority)
         if not is_original:
             return
-        asking = Asking(place, at_ms, message.priority)
-        match message.asked:
+        asking = Asking(place, at_ms, priority)
+        match asked:
             case m.Asked.CANCEL:
                 self.cancel = self.cancel or asking
             case m.Asked.CLOSE:
@@ -284,7 +275,7 @@ class Askings:
 
 @dataclass(slots=True)
 class IntentClaims:
-    bodies: Words[m.TransferIntent] = field(default_factory=Words)
+    bodies: Words[Body] = field(default_factory=Words)
     decisions: dict[int, Words[DecisionClaim]] = field(default_factory=dict)
     """By decision_no."""
     manifests: dict[tuple[int, int], ManifestClaims] = field(default_factory=dict)
@@ -318,233 +309,209 @@ class IntentClaims:
         )
 
 
-class Claims:
-    def __init__(self) -> None:
-        self.intents: defaultdict[IntentId, IntentClaims] = defaultdict(IntentClaims)
-        self.sites = SiteNumbers()
-        self._manifests: dict[ManifestId, ManifestClaims] = {}
+class _Fold:
+    """The facts of one intent, in any order of partitions; the same fact again changes nothing but its best proof."""
 
-    def manifest(self, manifest: ManifestId) -> ManifestClaims:
-        found = self._manifests.get(manifest)
-        if found is None:
-            intent = self.intents[manifest.intent]
-            found = self._manifests[manifest] = ManifestClaims(intent)
-            intent.manifests[manifest.source_no, manifest.no] = found
-        return found
+    def __init__(self, intent: IntentId, sites: SiteNumbers) -> None:
+        self.row = IntentClaims()
+        self._intent, self._sites = intent, sites
 
-    def known(self, manifest: ManifestId) -> ManifestClaims | None:
-        """The manifest's row, if anything was said of it."""
-        return self._manifests.get(manifest)
-
-    def seals_of(self, site: Site) -> Counter[int]:
-        """How many transfers say of each name (a hash) that it is sealed or was found at the site."""
-        found: Counter[int] = Counter()
-        for row in self._manifests.values():
-            written = row.written.first
-            if written is None or (transfer := row.transfers.get(site)) is None:
-                continue
-            names = written.word.files.names
-            for start, stop in transfer.evidence:
-                found.update(names[start:stop])
-        return found
-
-    def fold(
-        self,
-        place: LogPosition,
-        origin: m.Origin,
-        message: m.Message,
-        content: int,
-        logged_ms: int,
-        is_original: bool,
-    ) -> None:
-        """Enter a fact; the same fact again, from another copy or number, changes nothing but its best proof.
-
-        `logged_ms`: when its log took it. `is_original`: it stands where it was written.
-        """
-        kind, at_ms = type(message), origin.at_ms
+    def fold(self, fact: Fact) -> None:
+        words, kind, row = fact.words, fact.kind, self.row
+        heard = LastHeard(fact.logged_ms, fact.place, NAMES[kind])
         if kind in _OF_TRANSFER:
-            told: _OfTransfer = message  # type: ignore[assignment]
-            manifest = self.manifest(told.manifest)
-            row = manifest.transfers[getattr(told, "destination", None) or origin.site]
-            heard = LastHeard(logged_ms, place, kind.__name__)
+            transfer = self._manifest(words).transfers[_destination(words[2])]
+            if heard.later(transfer.heard):
+                transfer.heard = heard
             if heard.later(row.heard):
                 row.heard = heard
-            if heard.later(manifest.of.heard):
-                manifest.of.heard = heard
-            self._of_transfer(row, place, told, content, logged_ms, at_ms)
-            if is_original:
-                self._trace(row, place, origin, told)
+            self._of_transfer(transfer, fact)
+            if fact.is_original:
+                self._trace(transfer, fact)
             return
-        intent = _intent_of(message)
-        if intent is None:
-            return
-        heard, asked = LastHeard(logged_ms, place, kind.__name__), self.intents[intent]
-        if heard.later(asked.heard):
-            asked.heard = heard
-        match message:
-            case m.IntentAsked():
-                asked.askings = asked.askings or Askings()
-                asked.askings.add(message, place, at_ms, is_original)
-            case m.TransferIntent():
-                asked.bodies.add(content, place, at_ms, lambda: message)
-            case m.IntentDecided():
-                said = asked.decisions.setdefault(message.decision_no, Words())
-                said.add(content, place, at_ms, lambda: _decided(message, asked.bodies))
-            case m.ManifestWritten():
-                self.manifest(message.manifest).written.add(content, place, at_ms, lambda: _written(message))
-            case m.FilesHeld() if message.manifest is not None:
-                row = self.manifest(message.manifest).transfers[message.site]
-                row.held.add(content, place, at_ms, lambda: Files.of_held(message.files))
+        if heard.later(row.heard):
+            row.heard = heard
+        content, place, at_ms, told = fact.content, fact.place, fact.at_ms, words[WORDS_AT:]
+        match kind:
+            case Kind.ASKED:
+                row.askings = row.askings or Askings()
+                row.askings.add(m.Asked(told[0]), told[1], place, at_ms, fact.is_original)
+            case Kind.INTENT:
+                row.bodies.add(content, place, at_ms, lambda: _body(told[0]))
+            case Kind.DECIDED:
+                row.decisions.setdefault(words[3], Words()).add(content, place, at_ms, lambda: _decided(told))
+            case Kind.MANIFEST:
+                self._manifest(words).written.add(content, place, at_ms, lambda: _written(told))
+            case Kind.HELD:
+                transfer = self._manifest(words).transfers[_destination(words[2])]
+                transfer.held.add(content, place, at_ms, lambda: HeldWord(Dataset(words[4]), _files(*told)))
             case _:
                 pass
 
-    def _of_transfer(
-        self, row: TransferClaims, place: LogPosition, told: _OfTransfer, content: int, logged_ms: int, at_ms: int
-    ) -> None:
-        match told:
-            case m.TransferPlanned():
+    def _manifest(self, words: Told) -> ManifestClaims:
+        key = words[0], words[1]
+        found = self.row.manifests.get(key)
+        if found is None:
+            found = self.row.manifests[key] = ManifestClaims()
+        return found
+
+    def _completion(self, words: Told, told: Told) -> m.CompletionRecord:
+        ended, items, sealed, failed, cancelled, size, manifest_sha256, landed, destination = told
+        return m.CompletionRecord(
+            self._intent,
+            ManifestId.of(self._intent, words[0], words[1]),
+            _destination(destination),
+            m.Ended(ended),
+            items,
+            _ranges(sealed),
+            tuple(m.FailedItems(_ranges(spans), _reason(reason)) for spans, reason in failed),
+            _ranges(cancelled),
+            size,
+            manifest_sha256,
+            tuple(m.Landed(item, its_bytes, Adler32(f"{adler:08x}")) for item, its_bytes, adler in landed),
+        )
+
+    def _of_transfer(self, row: TransferClaims, fact: Fact) -> None:
+        words, place = fact.words, fact.place
+        match fact.kind:
+            case Kind.PLANNED:
                 if row.planned is None or place.rank < row.planned.rank:
                     row.planned = place
-            case m.TransferReported():
-                report = ReportClaim((logged_ms, place.offset), told.waits_for)
-                if row.report is None or row.report.order <= report.order:
-                    row.report = report
-            case m.TransferProgress():
-                row.evidence = _shared(row.evidence | told.sealed)
-            case m.PartOpened():
-                row.evidence = _shared(row.evidence | told.present)
-            case m.CompletionRecord():
-                row.completions.add(content, place, at_ms, lambda: row.closed.shared(told))
-            case m.TransferClosed() if told.acknowledged:
-                row.closed.add(content, place, at_ms, lambda: row.completions.shared(told.completion))
+            case Kind.REPORTED:
+                order = fact.logged_ms, place.offset
+                if row.report is None or row.report.order <= order:
+                    row.report = ReportClaim(order, words[5])
+            case Kind.PROGRESS:
+                row.evidence = row.evidence | _ranges(words[6])
+            case Kind.OPENED:
+                row.evidence = row.evidence | _ranges(words[5])
+            case Kind.COMPLETION:
+                row.completions.add(fact.content, place, fact.at_ms, lambda: self._completion(words, words[5]))
+            case Kind.CLOSED if words[4]:
+                row.closed.add(fact.content, place, fact.at_ms, lambda: self._completion(words, words[5]))
             case _:
                 pass
 
-    def _trace(self, row: TransferClaims, place: LogPosition, origin: m.Origin, told: _OfTransfer) -> None:
+    def _trace(self, row: TransferClaims, fact: Fact) -> None:
         """What an original says of bytes on their way."""
-        at_ms = origin.at_ms
-        match told:
-            case m.TransferProgress():
-                self._told(row, place, told, at_ms)
-                if told.adopted:
-                    row.adopted = _shared(row.adopted | told.adopted)
-                    if told.attempt <= 1:
-                        row.adopted_first = _shared(row.adopted_first | told.adopted)
-                _landed(row, place, told.landed)
-            case m.ChunksRequested():
-                step = Step.ASKED if told.plane == _LOG else Step.ASKED_OF_DOOR
-                if told.plane.startswith(_TOOL):
-                    step = Step.ASKED_OF_TOOL
-                trace, source = row.traced(), self.sites.number(told.source)
-                for start, stop in told.ranges:
-                    trace.add(step, source, place, told.request_no, at_ms, start, stop)
-            case m.ChunksServed():
-                trace, source = row.traced(), self.sites.number(told.source)
-                for start, stop in told.ranges or ((0, 0),):
-                    trace.add(Step.SERVED, source, place, told.request_no, at_ms, start, stop)
-            case m.PartOpened():
-                row.present = _shared(row.present | told.present)
-                row.attempts = _shared(row.attempts | Ranges.of(told.attempt))
-                _landed(row, place, told.landed)
-            case m.LeaseExpired():
-                row.traced().add(Step.LAPSED, self.sites.number(told.source), place, told.request_no, at_ms)
-            case m.PartLost():
-                row.traced().add(Step.LOST, self.sites.number(origin.site), place, told.attempt, at_ms)
+        words, place, at_ms = fact.words, fact.place, fact.at_ms
+        match fact.kind:
+            case Kind.PROGRESS:
+                self._told(row, fact)
+                adopted = _ranges(words[8])
+                if adopted:
+                    row.adopted = row.adopted | adopted
+                    if words[3] <= 1:
+                        row.adopted_first = row.adopted_first | adopted
+                _landed(row, place, words[7])
+            case Kind.REQUESTED:
+                step = _ASKED[words[5]]
+                trace, source = row.traced(), self._site(words[4])
+                for start, stop in words[6]:
+                    trace.add(step, source, place, words[3], at_ms, start, stop)
+            case Kind.SERVED:
+                trace, source = row.traced(), self._site(words[4])
+                for start, stop in words[5] or ((0, 0),):
+                    trace.add(Step.SERVED, source, place, words[3], at_ms, start, stop)
+            case Kind.OPENED:
+                row.present = row.present | _ranges(words[5])
+                row.attempts = row.attempts | Ranges.of(words[3])
+                _landed(row, place, words[6])
+            case Kind.LAPSED:
+                row.traced().add(Step.LAPSED, self._site(words[4]), place, words[3], at_ms)
+            case Kind.LOST:
+                row.traced().add(Step.LOST, self._site(words[2]), place, words[3], at_ms)
             case _:
                 pass
 
-    def _told(self, row: TransferClaims, place: LogPosition, message: m.TransferProgress, at_ms: int) -> None:
+    def _told(self, row: TransferClaims, fact: Fact) -> None:
         """Enter what no progress said before, with the record that says so."""
-        verified, sealed = message.verified - row.verified, message.sealed - row.sealed
-        is_first = message.attempt not in row.told and bool(message.verified or message.sealed)
+        attempt, place, at_ms = fact.words[3], fact.place, fact.at_ms
+        verified, sealed = _ranges(fact.words[5]), _ranges(fact.words[6])
+        is_first = attempt not in row.told and bool(verified or sealed)
+        verified, sealed = verified - row.verified, sealed - row.sealed
         if not (verified or sealed or is_first):
             return
-        trace, by, attempt = row.traced(), self.sites.number(message.destination.site), message.attempt
+        trace, by = row.traced(), self._site(_destination(fact.words[2]).site)
         if is_first:
-            row.told = _shared(row.told | Ranges.of(attempt))
+            row.told = row.told | Ranges.of(attempt)
             trace.add(Step.TOLD, by, place, attempt, at_ms)
         for start, stop in verified:
             trace.add(Step.VERIFIED, by, place, attempt, at_ms, start, stop)
         for start, stop in sealed:
             trace.add(Step.SEALED, by, place, attempt, at_ms, start, stop)
-        row.verified, row.sealed = _shared(row.verified | verified), _shared(row.sealed | sealed)
+        row.verified, row.sealed = row.verified | verified, row.sealed | sealed
+
+    def _site(self, name: str) -> int:
+        return self._sites.number(Site(name))
 
 
-_LOG = "log"
-"""The carrier of which the log itself has the payload."""
-_TOOL = "tool-"
-"""What begins the word for a tool."""
+def claims_of(intent: IntentId, facts: Iterable[Fact], sites: SiteNumbers) -> IntentClaims:
+    """All that was said of an intent. `sites`: numbers in traces."""
+    folded = _Fold(intent, sites)
+    for fact in facts:
+        folded.fold(fact)
+    return folded.row
 
-_OfTransfer = (
-    m.TransferPlanned
-    | m.TransferDecided
-    | m.PartOpened
-    | m.PartLost
-    | m.LeaseExpired
-    | m.SourceFailed
-    | m.TransferClosed
-    | m.ChunksRequested
-    | m.ChunksServed
-    | m.TransferProgress
-    | m.TransferReported
-    | m.CompletionRecord
-)
-_OF_TRANSFER = frozenset(get_args(_OfTransfer))
+
+_ASKED = {Way.LOG: Step.ASKED, Way.DOOR: Step.ASKED_OF_DOOR, Way.TOOL: Step.ASKED_OF_TOOL}
+_OF_TRANSFER = frozenset(Kind) - {Kind.INTENT, Kind.ASKED, Kind.DECIDED, Kind.MANIFEST, Kind.HELD}
 """What is heard of a transfer: at its destination, or of it where the record says."""
 
 
-def _landed(row: TransferClaims, place: LogPosition, landed: tuple[m.Landed, ...]) -> None:
+def _landed(row: TransferClaims, place: LogPosition, landed: Told) -> None:
     """Enter what no record said before of what items became."""
     if not landed:
         return
     words = row.landed if row.landed is not None else []
     known = {tuple(word.items[at : at + 3]) for word in words for at in range(0, len(word.items), 3)}
-    new = [one for one in ((each.item, each.bytes, int(each.adler32, 16)) for each in landed) if one not in known]
+    new = [one for one in landed if one not in known]
     if new:
         row.landed = [*words, LandedWord(place, array("Q", [number for one in new for number in one]))]
 
 
-def _written(message: m.ManifestWritten) -> ManifestClaim:
-    items = message.items
-    files = Files.of_items(items)
-    lengths = array("Q", [item.length for item in items])
-    whole = all(item.lfn == item.target for item in items)
-    return ManifestClaim(
-        message.source,
-        sha256_of(message),
-        message.prev_sha256,
-        message.last,
-        files,
-        _shared(Ranges.of(*(n for n, item in enumerate(items) if item.reason is not None))),
-        message.unit is m.Unit.ENTRIES,
-        files.bytes if lengths == files.bytes else lengths,
-        files.names if whole else array("Q", [name_hash(item.lfn) for item in items]),
-        _by_site((n, item.holder) for n, item in enumerate(items) if item.holder is not None),
-        _by_site((n, site) for n, item in enumerate(items) for site in item.others),
-    )
-
-
-def _by_site(items: Iterable[tuple[int, Site]]) -> tuple[tuple[Site, Ranges], ...]:
-    found: dict[Site, list[int]] = {}
-    for number, site in items:
-        found.setdefault(site, []).append(number)
-    return tuple((site, _shared(Ranges.of(*numbers))) for site, numbers in found.items())
+@lru_cache(4096)
+def _destination(name: str) -> Destination:
+    return Destination(name)
 
 
 @lru_cache(4096)
-def _shared(ranges: Ranges) -> Ranges:
+def _ranges(spans: Spans) -> Ranges:
     """One of all that are equal: of most transfers the same few."""
-    return ranges
+    return Ranges(spans)
 
 
-def _intent_of(message: m.Message) -> IntentId | None:
-    """The intent that a fact is about; None for facts about sites and refusals."""
-    intent = getattr(message, "intent", None)
-    if intent is None and (manifest := getattr(message, "manifest", None)) is not None:
-        intent = manifest.intent
-    return intent
+def _reason(told: Told) -> m.Reason:
+    scope, failure_class, phase, text = told
+    return m.Reason(m.Scope(scope), m.FailureClass(failure_class), phase, Text(text))
 
 
-def _decided(message: m.IntentDecided, bodies: Words[m.TransferIntent]) -> DecisionClaim:
-    body = bodies.shared(message.body)
-    return DecisionClaim(message.verdict, message.source, message.source_no, body, message.priority)
+def _body(told: Told) -> Body:
+    digest, destinations, *rest = told
+    return Body(digest, tuple(map(_destination, destinations)), *rest)
+
+
+def _decided(told: Told) -> DecisionClaim:
+    verdict, source, source_no, priority, body = told
+    return DecisionClaim(m.Verdict(verdict), None if source is None else Site(source), source_no, _body(body), priority)
+
+
+def _array(code: str, packed: bytes) -> array[int]:
+    return array(code, packed)
+
+
+def _files(names: bytes, sizes: bytes, adlers: bytes) -> Files:
+    return Files(_array("Q", names), _array("Q", sizes), _array("q", adlers))
+
+
+def _written(told: Told) -> ManifestClaim:
+    source, sha256, prev_sha256, last, in_entries, names, sizes, adlers, lengths, lfns, lacking, *by_site = told
+    files = _files(names, sizes, adlers)
+    holders, others = (tuple((Site(site), _ranges(spans)) for site, spans in some) for some in by_site)
+    return ManifestClaim(
+        *(Site(source), sha256, prev_sha256, last, files, _ranges(lacking), in_entries),
+        lengths=_array("Q", lengths) if lengths else files.bytes,
+        lfns=_array("Q", lfns) if lfns else files.names,
+        holders=holders,
+        others=others,
+    )

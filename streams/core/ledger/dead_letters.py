@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from streams.core import records as m
-from streams.core.ledger.claims import Claims
+from streams.core.ledger.claims import IntentClaims
 from streams.core.ledger.findings import FindingList, Invariant, LogPosition
 from streams.core.ledger.journals import Journal, PartitionId
 from streams.core.names import IntentId, ManifestId, Site
 
 _I6 = Invariant.NOT_SILENT
+
+ClaimsOf = Callable[[IntentId], IntentClaims]
+"""What was said of an intent; nothing, of one that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ class DeadLetters:
     def judge(
         self,
         journals: Mapping[PartitionId, Journal],
-        claims: Claims,
+        claims: ClaimsOf,
         releases: Mapping[tuple[Site, str], int],
         young_ms: int,
         findings: FindingList,
@@ -120,13 +123,13 @@ class DeadLetters:
         place: LogPosition,
         buried: _Buried,
         letter: Letter,
-        claims: Claims,
+        claims: ClaimsOf,
         releases: Mapping[tuple[Site, str], int],
         findings: FindingList,
     ) -> None:
         if buried.said_again:
             return
-        if buried.intent is not None and len(claims.intents[buried.intent].bodies.ranked) > 1:
+        if buried.intent is not None and len(claims(buried.intent).bodies.ranked) > 1:
             return
         words = f"a dead letter refuses a {buried.kind} that the gate accepts ({letter.reason})"
         name = f"{letter.place.partition}:{letter.place.offset}"
@@ -140,6 +143,6 @@ class DeadLetters:
             findings.find(_I6, f"{words}; nobody has said it again", letter.place, place)
 
 
-def _is_written(manifest: ManifestId, claims: Claims) -> bool:
-    row = claims.known(manifest)
+def _is_written(manifest: ManifestId, claims: ClaimsOf) -> bool:
+    row = claims(manifest.intent).manifests.get((manifest.source_no, manifest.no))
     return row is not None and bool(row.written)

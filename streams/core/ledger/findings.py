@@ -194,6 +194,34 @@ class FindingList:
         if self._kept[kind] <= FINDINGS_MAX:
             self.findings.append(finding)
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing was found or noted, and nothing waits."""
+        return not (self.findings or self.found or self._waiting or self.unseen)
+
+    @property
+    def unchecked(self) -> list[Remark]:
+        return [Remark(i, w, n) for (i, w), n in sorted(self._unchecked.items())]
+
+    def absorb(self, part: FindingList) -> None:
+        """Take over what `part` has, and empty it."""
+        for invariant, count in part.checked.items():
+            self.checked[invariant] += count
+        for (invariant, words), count in part._unchecked.items():
+            self._unchecked[invariant, words] += count
+        part.checked.clear()
+        part._unchecked.clear()
+        if part.is_quiet:
+            return
+        self.found.update(part.found)
+        self._waiting.update(part._waiting)
+        for finding in part.findings:
+            self._keep(finding)
+        part.found.clear()
+        part._waiting.clear()
+        part._kept.clear()
+        part.findings.clear()
+
     def close(self, partitions: tuple[PartitionCount, ...], counts: IntentCounts) -> Judgement:
         def order(finding: Finding) -> tuple[str, str, str, list[tuple[bool, Site, str, int, int]]]:
             return (finding.severity, finding.invariant, finding.words, [r.rank for r in finding.records])
@@ -203,7 +231,7 @@ class FindingList:
             found={i: self.found[i] for i in Invariant},
             findings=tuple(sorted(self.findings, key=order)),
             waiting=tuple(Remark(i, w, n) for (i, w), n in sorted(self._waiting.items())),
-            unchecked=tuple(Remark(i, w, n) for (i, w), n in sorted(self._unchecked.items())),
+            unchecked=tuple(self.unchecked),
             partitions=partitions,
             counts=counts,
             unseen=tuple(self.unseen),

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections import Counter
 
 from streams.core import records as m
-from streams.core.ledger.claims import Claim, Claims, IntentClaims, ManifestClaim, ManifestClaims
+from streams.core.ledger.claims import Body, Claim, IntentClaims, ManifestClaim, ManifestClaims
 from streams.core.ledger.decisions import DecisionJudge
-from streams.core.ledger.findings import FindingList, IntentCounts, Invariant, LogPosition
+from streams.core.ledger.findings import FindingList, Invariant, LogPosition
 from streams.core.ledger.journals import Reached, RefusedRecord
 from streams.core.ledger.links import LinkJudge
 from streams.core.ledger.stale import Staleness, judge_stale
@@ -18,7 +18,7 @@ from streams.core.ledger.transfers import TransferJudge
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.topics import INTENTS
 
-_I1, _I6 = Invariant.CONSERVATION, Invariant.NOT_SILENT
+_I1, _I2, _I6 = Invariant.CONSERVATION, Invariant.NO_LIE, Invariant.NOT_SILENT
 STALE_MS = 180_000
 """An intent read and undecided for longer is silent: a home waits 60 s for lagging mirrors before it refuses."""
 
@@ -37,17 +37,12 @@ class IntentJudge:
         self._now_ms, self._staleness = now_ms, staleness
         self._links, self._decisions = links, DecisionJudge(read, reached, findings)
         self._sites, self._read, self._reached, self._findings = sites, read, reached, findings
-        self._counts: Counter[str] = Counter()
         self.contradicting: dict[LogPosition, RefusedRecord] = {}
         """Second bodies under an intent's id: only a dead letter at home answers for them."""
 
-    def judge_all(self, claims: Claims) -> IntentCounts:
-        for intent, row in sorted(claims.intents.items()):
-            self._judge(intent, row)
-        return IntentCounts(**self._counts)
-
-    def _judge(self, intent: IntentId, row: IntentClaims) -> None:
-        self._counts["intents"] += 1
+    def judge(self, intent: IntentId, row: IntentClaims) -> Counter[str]:
+        """What it adds to each count of IntentCounts."""
+        counts = Counter({"intents": 1})
         self._findings.check(_I1)
         self._bodies(intent, row)
         self._chain(intent, row)
@@ -55,25 +50,36 @@ class IntentJudge:
         gets = frozenset(d.site for body in decided for d in body.destinations if not d.consumer)
         known = gets if decided or intent.home in self._read else None
         for (source_no, no), manifest in sorted(row.manifests.items()):
-            self._counts["manifests"] += 1
+            counts["manifests"] += 1
+            self._holders(manifest)
             for site, transfer in sorted(manifest.transfers.items()):
                 manifest_id = ManifestId.of(intent, source_no, no)
                 TransferJudge(self._sites, self._read, self._findings, manifest_id, site, transfer).judge(row, manifest)
                 self._links.judge(manifest_id, site, transfer, manifest, known)
                 if (done := transfer.completions.first) is not None:
-                    self._counts["completions"] += 1
-                    self._counts["files"] += done.word.sealed.size
-                    self._counts["bytes"] += done.word.bytes
+                    counts["completions"] += 1
+                    counts["files"] += done.word.sealed.size
+                    counts["bytes"] += done.word.bytes
         state = self._state(row)
-        self._counts[state] += 1
+        counts[state] += 1
         if state not in ("undecided", "refused"):
-            self._counts["accepted"] += 1
+            counts["accepted"] += 1
         grows = state == "open" and self._grows(row)
         self._decisions.judge(intent, row, state == "open" and not (row.is_listed and self._idle(row)), grows)
         if state == "open":
             self._findings.wait(_I1, "intents that take what comes" if grows else "intents open")
         if state == "undecided" or (state == "open" and not (grows and self._idle(row))):
             judge_stale(intent, row, self._now_ms, self._staleness, self._findings)
+        return counts
+
+    def _holders(self, manifest: ManifestClaims) -> None:
+        """Who is named to hold its items is looked at in files.py, where that site was read."""
+        for written in manifest.written.ranked:
+            for holder, _ in (*written.word.holders, *written.word.others):
+                if holder in self._read:
+                    self._findings.check(_I2)
+                else:
+                    self._findings.cannot(_I2, f"what {holder} holds: not read")
 
     def _grows(self, row: IntentClaims) -> bool:
         """Whether it was asked to stay open and its last manifest is not written, which is nobody's fault."""
@@ -99,7 +105,7 @@ class IntentJudge:
                 reason = f"a second body under {intent}"
                 self.contradicting[body.place] = RefusedRecord(reason, body.at_ms)
 
-    def _undecided(self, intent: IntentId, body: Claim[m.TransferIntent]) -> None:
+    def _undecided(self, intent: IntentId, body: Claim[Body]) -> None:
         waited_ms = self._reached.alive_after(intent.home, body.at_ms)
         is_stale = body.place.topic == INTENTS and waited_ms > STALE_MS
         if is_stale and self._reached.passed(body.place, body.at_ms):

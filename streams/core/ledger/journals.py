@@ -1,7 +1,6 @@
 """I6: every record of every partition ended somehow. Per-partition books, and the judge of what nobody answered for.
 
-`Journal` holds one partition at one site. Its `judge_class` says whether a record changed anything when it came, by the
-numbers inside the facts alone and in its own partition's order; only originals are judged, copies inherit.
+`Journal` holds one partition at one site. Whether a record of it changed anything says classes.py.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
-from streams.core import records as m
 from streams.core.ledger.findings import FindingList, Invariant, LogPosition, PartitionCount
 from streams.core.ledger.numbering import Class, ClockReading, Stream, StreamId
 from streams.core.ledger.sealed_sizes import SealWalk
@@ -43,6 +41,8 @@ class Journal:
     writer: Site
     base: str
     next_offset: int = 0
+    leaf: bytes = b""
+    """Of the last record that was read."""
     records: int = 0
     repeats: int = 0
     tree: JournalTree = field(default_factory=JournalTree)
@@ -58,8 +58,6 @@ class Journal:
     dated: ClockReading | None = None
     """The latest date that its own log gave a record."""
     streams: dict[str, Stream] = field(default_factory=dict)
-    latest: dict[int, int] = field(default_factory=dict)
-    """Of each row and fact, by hash: the highest number heard, and 32 bits of its content below it."""
 
     @property
     def key(self) -> PartitionId:
@@ -94,43 +92,6 @@ class Journal:
     def last(self) -> tuple[StreamId, int] | None:
         """Whose number the last record carries."""
         return None if self.last_stream is None else (self.last_stream.id, self.last_seq)
-
-    def judge_class(self, message: m.Message, content: int) -> Class:
-        """APPLIED, DUPLICATE or SUPERSEDED; remembers the highest number heard of each row and fact."""
-        names, numbered = _ROWS.get(type(message), ((), ""))
-        if not names or (isinstance(message, m.FilesHeld) and message.manifest is None):
-            return Class.APPLIED  # it stands for itself
-        key = hash((type(message), *(getattr(message, name) for name in names)))
-        number: int = getattr(message, numbered) if numbered else 0
-        before, now = self.latest.get(key), number << 32 | (content & 0xFFFFFFFF)
-        if before is None or number > before >> 32:
-            self.latest[key] = now
-            return Class.APPLIED
-        if before == now:
-            return Class.DUPLICATE
-        if isinstance(message, m.TransferProgress | m.TransferReported) and number == before >> 32:
-            self.latest[key] = now
-            return Class.APPLIED
-        return Class.SUPERSEDED
-
-
-_ROWS: Mapping[type, tuple[tuple[str, ...], str]] = {
-    m.TransferIntent: (("intent",), ""),
-    m.IntentDecided: (("intent",), "decision_no"),
-    m.ManifestWritten: (("intent", "source_no", "no"), ""),
-    m.TransferPlanned: (("manifest",), "decision_no"),
-    m.TransferDecided: (("manifest",), "decision_no"),
-    m.PartOpened: (("manifest",), "attempt"),
-    m.PartLost: (("manifest",), "attempt"),
-    m.LeaseExpired: (("manifest", "source"), "request_no"),
-    m.TransferClosed: (("manifest", "acknowledged"), ""),
-    m.ChunksRequested: (("manifest", "source"), "request_no"),
-    m.TransferProgress: (("manifest", "destination"), "attempt"),
-    m.TransferReported: (("manifest", "destination"), "decision_no"),
-    m.CompletionRecord: (("manifest",), ""),
-    m.FilesHeld: (("manifest", "dataset"), ""),
-}
-"""What a fact is about, and its number, of which the highest counts; "": there is one word on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +153,7 @@ def judge(
 
 def _count(journal: Journal, dead: Set[int], pending: int, silent: int, contradicting: int) -> PartitionCount:
     how = {c: sum(s.count(c, journal.site) for s in journal.streams.values()) for c in Class}
-    applied = how[Class.APPLIED] + how[Class.UNREAD]
+    applied = how[Class.APPLIED]
     duplicate, superseded = how[Class.DUPLICATE] + journal.repeats, how[Class.SUPERSEDED]
     # A decodable record that a worker refused was counted above by its numbers; what a worker did with it counts more.
     moved = sum(1 for o in dead if o not in journal.refused and o < journal.next_offset) + contradicting

@@ -1,35 +1,31 @@
 """What a writer numbered: one `Stream` per (site, incarnation, topic, partition), its contents and its copies.
 
-No row, no journal. Numbers come from a header that anybody can forge, so nothing here grows with a number's value:
-contents stand in a dense array (5 bytes a record) only while numbers stay close to those already seen. That a copy is
-its original, byte for byte and in its order, is the word of their trees (orders.py); the 32 bits kept here say of a
-number that comes again whether it means the same, by a hash that nobody can foresee.
+No journal. Numbers come from a header that anybody can forge, so nothing here grows with a number's value. That a copy
+is its original, byte for byte and in its order, is the word of their trees (orders.py); 32 bits of a number that comes
+again say whether it means the same, by a hash that nobody can foresee (tags.py: in pages that are rows).
 """
 
 from __future__ import annotations
 
-from array import array
 from collections import defaultdict
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from streams.core.ledger.findings import LogPosition
 from streams.core.ledger.spans import SpanSet
+from streams.core.ledger.tags import PAGE, Tags
 from streams.core.names import Site
 from streams.core.ranges import EMPTY, Ranges
 
-_JUMP_MAX = 64
 _CONTENT_MASK = (1 << 32) - 1
 CONFLICTS_MAX = 100
 """Contradictory numbers kept of one stream."""
 
 
 class Class(IntEnum):
-    """How a record ended, judged in its original's partition."""
+    """How a record ended, judged in its original's partition; one of which only a copy was read counts as applied."""
 
-    UNREAD = 0
-    """Its original was not read; a copy was."""
     APPLIED = 1
     DUPLICATE = 2
     SUPERSEDED = 3
@@ -62,9 +58,10 @@ class Stream:
     """Numbers of one stream: what each stood for, at which sites it was seen, and by which clock."""
 
     __slots__ = (
-        "_classes",
-        "_contents",
-        "_far",
+        "_end",
+        "_marks",
+        "_name",
+        "_tags",
         "ahead",
         "announced",
         "conflicts",
@@ -75,7 +72,8 @@ class Stream:
         "writer",
     )
 
-    def __init__(self, id: StreamId, writer: str) -> None:
+    def __init__(self, id: StreamId, writer: str, tags: Tags, name: bytes) -> None:
+        """`name`: in rows."""
         self.id = id
         self.writer = writer
         self.copies: defaultdict[Site, SpanSet] = defaultdict(SpanSet)
@@ -88,16 +86,28 @@ class Stream:
         self.ahead: ClockReading | None = None
         """By how much its writer's date was ahead of the log's, at most."""
         self.conflicts: set[int] = set()
-        self._contents = array("I")
-        self._classes = bytearray()
-        self._far: dict[int, tuple[int, int]] = {}
+        self._tags, self._name = tags, name
+        self._end = 0
+        """Behind the highest number that was noted."""
+        self._marks: dict[Class, dict[int, int]] = {}
+        """Numbers that were not applied: by page one bit each."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__ if name != "_tags"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, known in state.items():
+            setattr(self, name, known)
+
+    def go_on(self, tags: Tags) -> None:
+        """After it was kept: `tags` over the same rows."""
+        self._tags = tags
 
     def date(self, place: LogPosition, at_ms: int, logged_ms: int) -> None:
         """Note when a record was written by its writer's clock, and when its log took it."""
-        latest = self.latest
-        if latest is None or at_ms > latest.at_ms or (at_ms == latest.at_ms and place.rank < latest.place.rank):
+        if _is_later(at_ms, place, self.latest):
             self.latest = ClockReading(at_ms, place)
-        if at_ms > logged_ms and (self.ahead is None or at_ms - logged_ms > self.ahead.at_ms):
+        if at_ms > logged_ms and _is_later(at_ms - logged_ms, place, self.ahead):
             self.ahead = ClockReading(at_ms - logged_ms, place)
 
     @property
@@ -120,33 +130,20 @@ class Stream:
         return max((s.last for of in (self.copies, self.refused) for s in of.values()), default=-1)
 
     def _content(self, seq: int) -> int:
-        if seq < len(self._contents) and self._contents[seq]:
-            return self._contents[seq]
-        return self._far[seq][0] if seq in self._far else 0
+        return self._tags.get(self._name, seq) if seq < self._end else 0
 
     def knows(self, seq: int, content: int) -> bool:
         return self._content(seq) == _tagged(content)
 
     def note(self, seq: int, content: int) -> bool:
         """Remember what `seq` stands for. Whether this content was new under it; a second one is a conflict."""
-        content = _tagged(content)
-        grown = seq + 1 - len(self._contents)
-        if grown == 1 and not self._far:  # nearly always
-            self._contents.append(content)
-            self._classes.append(0)
-            return True
-        before = self._content(seq)
+        content, before = _tagged(content), self._content(seq)
         if before:
             if before != content and len(self.conflicts) < CONFLICTS_MAX:
                 self.conflicts.add(seq)
             return before != content
-        if grown > _JUMP_MAX + 1:
-            self._far[seq] = (content, Class.UNREAD)
-            return True
-        if grown > 0:
-            self._contents.extend([0] * grown)
-            self._classes.extend(bytes(grown))
-        self._contents[seq] = content
+        self._tags.put(self._name, seq, content, is_new_page=seq // PAGE * PAGE >= self._end)
+        self._end = max(self._end, seq + 1)
         return True
 
     def announce(self, said: LastAnnounced) -> None:
@@ -157,21 +154,23 @@ class Stream:
             self.announced = said
 
     def classify(self, seq: int, how: Class) -> None:
-        if seq in self._far:
-            self._far[seq] = (self._far[seq][0], how)
-        else:
-            self._classes[seq] = how
+        """Every number is APPLIED until it is said to be something else."""
+        page, bit = seq // PAGE, 1 << seq % PAGE
+        for marks in self._marks.values():
+            if page in marks:
+                marks[page] &= ~bit
+        if how is not Class.APPLIED:
+            marks = self._marks.setdefault(how, {})
+            marks[page] = marks.get(page, 0) | bit
 
     def count(self, how: Class, site: Site) -> int:
         """How many of the numbers seen at `site` were classified so."""
         if site not in self.copies:
             return 0
-        seen, far = self.copies[site], self._far
-        dense = sum(self._classes.count(how, start, stop) for start, stop in seen.spans)
-        if not far:
-            return dense
-        dense -= sum(1 for seq in far if seq in seen and seq < len(self._classes) and self._classes[seq] == how)
-        return dense + sum(1 for seq, (_, was) in far.items() if was == how and seq in seen)
+        seen = self.copies[site]
+        if how is Class.APPLIED:
+            return seen.size - sum(self.count(other, site) for other in Class if other is not Class.APPLIED)
+        return sum(_ones(page * PAGE, marks, seen) for page, marks in self._marks.get(how, {}).items())
 
     @property
     def called(self) -> str:
@@ -187,6 +186,18 @@ class Stream:
     def top(self) -> int:
         """The highest number anybody spoke of, -1 if none."""
         return max(self.last, self.said)
+
+
+def _is_later(at_ms: int, place: LogPosition, before: ClockReading | None) -> bool:
+    """Of two of one time the first by place counts: the same in any reading order."""
+    if before is None or at_ms != before.at_ms:
+        return before is None or at_ms > before.at_ms
+    return place.rank < before.place.rank
+
+
+def _ones(start: int, marks: int, seen: SpanSet) -> int:
+    """How many of the numbers from `start` on that are marked were seen."""
+    return sum((marks >> a - start & (1 << b - a) - 1).bit_count() for a, b in seen.within(start, start + PAGE))
 
 
 def _tagged(content: int) -> int:

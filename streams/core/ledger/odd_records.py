@@ -7,8 +7,7 @@ from collections.abc import Collection
 from streams.core import records as m
 from streams.core import topics
 from streams.core.ledger.findings import FindingList, Invariant, LogPosition
-from streams.core.ledger.numbering import Class
-from streams.core.names import Site
+from streams.core.names import ManifestId, Site
 
 KEPT_MAX = 1000
 """Of each kind."""
@@ -27,7 +26,7 @@ class OddRecords:
         """Refused, and written in another site's name."""
         self._progress = self._more_forged = 0
 
-    def pass_by(self, place: LogPosition, message: m.Message, how: Class) -> None:
+    def pass_by(self, place: LogPosition, message: m.Message) -> None:
         """An original that passed the gate; a mirror keeps partitions."""
         wanted = topics.partition_of(m.key_of(message), self._partitions)
         if wanted != place.partition and not isinstance(message, m.DeadLetter) and len(self._misplaced) < KEPT_MAX:
@@ -35,9 +34,11 @@ class OddRecords:
             self._misplaced[place] = words
         if isinstance(message, m.TransferProgress):
             self._progress += 1
-            if how is Class.SUPERSEDED and len(self._late) < KEPT_MAX:
-                words = f"progress of attempt {message.attempt} of {message.manifest} came after a newer attempt's"
-                self._late[place] = words
+
+    def late(self, place: LogPosition, attempt: int, manifest: ManifestId) -> None:
+        """An original that is superseded."""
+        if len(self._late) < KEPT_MAX:
+            self._late[place] = f"progress of attempt {attempt} of {manifest} came after a newer attempt's"
 
     def forged(self, place: LogPosition, writer: Site, speaks_for: Site, reason: str) -> None:
         """`writer`: the site in whose journal it stands."""

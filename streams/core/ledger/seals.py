@@ -16,6 +16,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from streams.core import records as m
 from streams.core.ledger.cuts import JournalId
@@ -36,6 +37,7 @@ STALE_MS = 3_600_000
 """Records so much younger than the last seal of their site: does anybody still seal?"""
 _NEVER = 1 << 63
 _ROOT = 32
+_GIVEN = frozenset(("_keys", "_is_signed", "_sizes_max"))
 
 IsSigned = Callable[[bytes, bytes, bytes], bool]
 """Whether the owner of a public key signed a message: key, message, signature."""
@@ -125,6 +127,14 @@ class Seals:
         self._shrunk: list[tuple[JournalId, SealName, int, SealName, int]] = []
         self._more_faults = self._beyond = 0
         self._certified: dict[m.Certificate, bool] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What was heard, without the keys by which it is believed."""
+        return {name: known for name, known in self.__dict__.items() if name not in _GIVEN}
+
+    def go_on(self, before: Seals) -> None:
+        """Know what `before` had heard."""
+        self.__dict__.update(before.__getstate__())
 
     def hear(self, place: LogPosition, seal: m.JournalsSealed, logged_ms: int) -> bool:
         """The next record of a partition of seals. `logged_ms`: when its log took it.

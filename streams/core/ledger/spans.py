@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator
 
 from streams.core.ranges import Ranges
 
@@ -51,6 +52,15 @@ class SpanSet:
         """Whether any number of `[start, stop)` is in the set."""
         at = bisect_right(self._starts, stop - 1)
         return start < stop and at > 0 and self._stops[at - 1] > start
+
+    def within(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """The spans of its numbers in `[start, stop)`."""
+        at = max(0, bisect_right(self._starts, start) - 1)
+        while at < len(self._starts) and self._starts[at] < stop:
+            first, last = max(start, self._starts[at]), min(stop, self._stops[at])
+            if first < last:
+                yield first, last
+            at += 1
 
     def __contains__(self, number: int) -> bool:
         at = bisect_right(self._starts, number)

@@ -44,6 +44,8 @@ class TransferJudge:
                     judge_landed(self.manifest, self.site, self.transfer, completion, self.findings)
         if written is not None and not self.site.consumer:
             self._catalogue(written, completion)
+        if self.site.site in self.read:
+            self._brought(written)
 
     def _one_effect(self) -> None:
         said = self.transfer.completions.ranked
@@ -168,14 +170,14 @@ class TransferJudge:
         for held in self.transfer.held.ranked:
             self.findings.check(_I2)
             found = []
-            for n, name in enumerate(held.word.names):
+            for n, name in enumerate(held.word.files.names):
                 item = number_of.get(name)
                 if item is None:
                     words = f"file {n} of a FilesHeld of {self.site} is not in {self.manifest}, which it names"
                     self.findings.find(_I2, words, held.place, written.place)
                     continue
                 found.append(item)
-                why = held.word.differ(n, items, item)
+                why = held.word.files.differ(n, items, item)
                 if why:
                     words = f"file {n} of a FilesHeld of {self.site} is item {item} of {self.manifest}, but has {why}"
                     self.findings.find(_I2, words, held.place, written.place)
@@ -193,6 +195,20 @@ class TransferJudge:
             if untold:
                 words = f"items {_some(untold)} of {self.manifest} are sealed at {self.site}, no FilesHeld says so"
                 self.findings.miss(_I1, words, completion.at_ms, completion.place)
+
+    def _brought(self, written: Claim[ManifestClaim] | None) -> None:
+        """What is held by a transfer that cannot have been. A worker says what it holds after its own plan."""
+        held = next((one for one in self.transfer.held.ranked if "." not in one.place.topic), None)
+        if held is None:
+            return
+        if written is None and self.read == self.sites:
+            why = "which nobody wrote"
+        elif self.transfer.planned is None and not self.transfer.completions:
+            why = "which was never planned there"
+        else:
+            return
+        words = f"{self.site} says it holds files of {held.word.dataset} by {self.manifest}, {why}"
+        self.findings.miss(_I2, words, held.at_ms, held.place)
 
 
 def _without_adler(files: Files) -> Ranges:

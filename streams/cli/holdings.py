@@ -18,6 +18,7 @@ from streams.settings import Settings
 from streams.views import scratch
 from streams.views.catalogue import Catalogue, CatalogueFile
 from streams.views.folding import Changes
+from streams.wire import Heard
 
 if TYPE_CHECKING:
     from streams.registration.registering import Replica, ReplicasOf
@@ -28,10 +29,11 @@ _QUERY_CHARS = 48_000
 _FILES_MAX = 4000
 
 
-def facts(
-    settings: Settings, at: Site, *, dataset: Dataset | None = None, containing: bytes = b""
-) -> Iterator[m.FilesHeld | m.FilesLost]:
-    """Facts about replicas at any site, as the cluster of `at` has them; of one dataset, or holding these bytes."""
+def facts(settings: Settings, at: Site, *, dataset: Dataset | None = None, containing: bytes = b"") -> Iterator[Heard]:
+    """Facts about replicas at any site, with who wrote them, as the cluster of `at` has them.
+
+    Of one dataset, or holding these bytes.
+    """
     names = topics.with_copies([topics.REPLICAS], settings.registry.peers_of(at))
     partitions = None if dataset is None else [topics.partition_of(dataset, settings.registry.partitions)]
     key = None if dataset is None else dataset.encode()
@@ -39,11 +41,11 @@ def facts(
         if (key is not None and record.key != key) or containing not in (record.value or b""):
             continue
         try:
-            message = wire.decode(record.topic, record.key, record.value, record.headers, at).message
+            heard = wire.decode(record.topic, record.key, record.value, record.headers, at)
         except WireError:
             continue  # the site's workers file it as a dead letter
-        if isinstance(message, m.FilesHeld | m.FilesLost):
-            yield message
+        if isinstance(heard.message, m.FilesHeld | m.FilesLost):
+            yield heard
 
 
 @contextmanager
@@ -53,8 +55,12 @@ def catalogue(
     """What the cluster of `at` knows now: of all, of one dataset, or of one file."""
     with scratch.database() as db:
         changes = Changes(db)
-        for fact in facts(settings, at, dataset=dataset, containing=lfn.encode() if lfn else b""):
-            changes.hold(fact) if isinstance(fact, m.FilesHeld) else changes.lose(fact)
+        for heard in facts(settings, at, dataset=dataset, containing=lfn.encode() if lfn else b""):
+            match heard.message:
+                case m.FilesHeld():
+                    changes.hold(heard.message, m.word_of(heard.message, heard.origin))
+                case m.FilesLost():
+                    changes.lose(heard.message)
             if changes.touched >= _FILES_MAX:
                 changes.write()
                 changes = Changes(db)

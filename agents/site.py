@@ -7,7 +7,7 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -21,8 +21,11 @@ from faust.cli.agents import agents as agents_command
 from agents import changelogs, families, faust_fixes, process, tables
 from agents.assignment import Assignment
 from streams.core import records as m
-from streams.core.names import Site
+from streams.core.keeping.chains import ChainRow
+from streams.core.keeping.gates import FileHere, PlacedFile
+from streams.core.names import Block, Dataset, Site
 from streams.core.routing import Holders
+from streams.core.topics import partition_of
 from streams.errors import CLUSTER_AWAY, Temporary, Transfer2goError
 from streams.kafka import admin, client
 from streams.kafka.publish import Publisher, wall_ms
@@ -34,6 +37,7 @@ from streams.worker.api import USUAL_PORT, Api, Vitals
 from streams.worker.catalogue_tasks import CatalogueTasks
 from streams.worker.dispatcher import Dispatcher
 from streams.worker.effects import Effects
+from streams.worker.keeping import KeepingTasks
 from streams.worker.large_manifests import LargeManifests
 from streams.worker.scheduler import SLICE_S, Scheduler
 from streams.worker.turn import Turns
@@ -93,6 +97,30 @@ class CatalogueViews:
         return next((one.door for one in alive if one.writer == writer), "")
 
 
+class KeepingFromView:
+    """What keeping tasks ask of the view, which may not be open yet when this is made."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+
+    def catch_up(self, timeout_s: float) -> bool:
+        return self.view.catch_up(timeout_s)
+
+    def chain(self, site: Site, dataset: Dataset) -> ChainRow:
+        return self.view.chains.chain(site, dataset)
+
+    def chains(self, dataset: Dataset) -> dict[Site, ChainRow]:
+        return self.view.chains.chains(dataset)
+
+    def asking(self) -> Iterator[tuple[Site, Dataset]]:
+        return self.view.chains.asking()
+
+    def file(
+        self, site: Site, block: Block, leaving: m.LeavingFile, endpoint: str, found: PlacedFile | None
+    ) -> FileHere:
+        return self.view.chains.file(site, block, leaving, endpoint, found)
+
+
 class SiteWorker:
     """The parts of a running worker, and their beginning and end. Made, it has opened nothing: see `open`."""
 
@@ -102,7 +130,7 @@ class SiteWorker:
         self.publisher = Publisher(settings, here, self.name, "worker", opened=False)
         self.keeper = PlaneKeeper(settings, self.name, self._plane_started)
         self.plane = self.keeper.plane
-        self.view = View(settings, settings.datadir, self._refused, self._view_died, opened=False)
+        self.view = View(settings, settings.datadir, self._refused, self._view_died, self._keeping_heard, opened=False)
         self.app = _faust_app(settings)
         partitions = settings.registry.partitions
         self.tables = tables.build(self.app, partitions)
@@ -140,6 +168,15 @@ class SiteWorker:
         self.guard = process.StallGuard()
         read = families.register(self.app, self.dispatcher, self.publisher, self.guard, here, settings.peers)
         self.assignment = Assignment(self.app, self.dispatcher, self.guard, read)
+        self.keeping_tasks = KeepingTasks(
+            here,
+            KeepingFromView(self.view),
+            self.plane,
+            self.publisher.send,
+            lambda dataset: self.scheduler.is_awake(partition_of(dataset, partitions)),
+            f"{self.name}/{os.urandom(8).hex()}",
+            wall_ms,
+        )
         self.api = Api(settings, self.view, self._vitals())
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -172,6 +209,9 @@ class SiteWorker:
         if error is not None:
             raise Temporary(f"a dead letter was not published: {error}", letter.topic)
 
+    def _keeping_heard(self, fact: m.ChainStep | m.ReplicasChecked) -> None:
+        self.keeping_tasks.heard(fact)
+
     def _view_died(self, error: Exception) -> None:
         process.die("the view cannot go on", why=str(error))
 
@@ -199,6 +239,7 @@ class SiteWorker:
         self.api.start()
         self.large_manifests.start()
         self.catalogue_tasks.start()
+        self.keeping_tasks.start()
         await asyncio.to_thread(self._refuse_other_registry)
 
     def _refuse_other_registry(self) -> None:
@@ -243,6 +284,7 @@ class SiteWorker:
     def stop(self) -> None:
         self.api.stop()
         self.catalogue_tasks.stop()
+        self.keeping_tasks.stop()
         self.large_manifests.stop()
         self.keeper.stop()
         self.publisher.close(5.0)

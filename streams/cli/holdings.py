@@ -19,6 +19,7 @@ from streams.settings import Settings
 from streams.views import scratch
 from streams.views.catalogue import Catalogue, CatalogueFile
 from streams.views.folding import Changes
+from streams.wire import Heard
 
 if TYPE_CHECKING:
     from streams.registration.registering import Replica, ReplicasOf
@@ -36,10 +37,10 @@ def facts(
     dataset: Dataset | None = None,
     containing: bytes = b"",
     as_of: AsOf | None = None,
-) -> Iterator[m.FilesHeld | m.FilesLost]:
-    """Facts about replicas at any site, as the cluster of `at` has them; of one dataset, or holding these bytes.
+) -> Iterator[Heard]:
+    """Facts about replicas at any site, with who wrote them, as the cluster of `at` has them.
 
-    `as_of`: as it had them at an instant, which is told when all was read.
+    Of one dataset, or holding these bytes. `as_of`: as it had them at an instant, which is told when all was read.
     """
     names = topics.with_copies([topics.REPLICAS], settings.registry.peers_of(at))
     partitions = None if dataset is None else [topics.partition_of(dataset, settings.registry.partitions)]
@@ -50,11 +51,11 @@ def facts(
         if (key is not None and record.key != key) or containing not in (record.value or b""):
             continue
         try:
-            message = wire.decode(record.topic, record.key, record.value, record.headers, at).message
+            heard = wire.decode(record.topic, record.key, record.value, record.headers, at)
         except WireError:
             continue  # the site's workers file it as a dead letter
-        if isinstance(message, m.FilesHeld | m.FilesLost):
-            yield message
+        if isinstance(heard.message, m.FilesHeld | m.FilesLost):
+            yield heard
     if as_of is not None:
         as_of.tell()
 
@@ -71,8 +72,12 @@ def catalogue(
     """What the cluster of `at` knows now, or knew at an instant: of all, of one dataset, or of one file."""
     with scratch.database() as db:
         changes = Changes(db)
-        for fact in facts(settings, at, dataset=dataset, containing=lfn.encode() if lfn else b"", as_of=as_of):
-            changes.hold(fact) if isinstance(fact, m.FilesHeld) else changes.lose(fact)
+        for heard in facts(settings, at, dataset=dataset, containing=lfn.encode() if lfn else b"", as_of=as_of):
+            match heard.message:
+                case m.FilesHeld():
+                    changes.hold(heard.message, m.word_of(heard.message, heard.origin))
+                case m.FilesLost():
+                    changes.lose(heard.message)
             if changes.touched >= _FILES_MAX:
                 changes.write()
                 changes = Changes(db)

@@ -9,6 +9,7 @@ import click
 
 from streams.cli import screen
 from streams.cli.command import Noun, json_option
+from streams.cli.site_chain import chain
 from streams.client import worker_api
 from streams.client.announcements import Announcements
 from streams.errors import Transfer2goError
@@ -17,7 +18,10 @@ from streams.settings import Settings, SiteEntry
 
 @click.group(cls=Noun)
 def site() -> None:
-    """Sites: list."""
+    """Sites: list, chain."""
+
+
+site.add_command(chain)
 
 
 @site.command("list")

@@ -36,6 +36,27 @@ def _failed(groups: tuple[m.FailedItems, ...]) -> str:
     return f", {count} failed{because(groups[0].reason)}" if groups else ""
 
 
+def _at(endpoint: str) -> str:
+    return f" at {endpoint}" if endpoint else ""
+
+
+def _step(step: m.ChainStep) -> str:
+    match step:
+        case m.ClaimDecided():
+            return f"notes {len(step.noted)} claims, ends {len(step.ended)}"
+        case m.LeaveAsked():
+            asked = f", asks {' '.join(step.asked)} to keep theirs" if step.asked else ""
+            return f"would remove {len(step.files)} files of {step.block}{_at(step.endpoint)}{asked}"
+        case m.KeepPromised():
+            what = f"{len(step.promised)} files of ask {step.ask_no}, not {len(step.refused)}"
+            return f"promises {step.asker} to keep {what}"
+        case m.RemovalDecided():
+            removed = sum(len(group.lfns) for group in step.removed)
+            return f"removes {removed} files of ask {step.ask_no}, keeps {len(step.kept)}"
+        case _:
+            return f"{step.by} settles the chain"
+
+
 def line(fact: m.Message) -> str:
     """What a record says, in one line without its key, time and writer."""
     match fact:
@@ -62,9 +83,15 @@ def line(fact: m.Message) -> str:
         case m.FilesHeld():
             total = sum(file.bytes for file in fact.files)
             how = f" by {fact.manifest}" if fact.manifest else ""
-            return f"{fact.site} holds {len(fact.files)} files, {size(total)}{how}"
+            return f"{fact.site} holds {len(fact.files)} files{_at(fact.endpoint)}, {size(total)}{how}"
         case m.FilesLost():
-            return f"{fact.site} lost {len(fact.lfns)} files{because(fact.reason)}"
+            how = "removed" if fact.removal_sha256 else "lost"
+            return f"{fact.site} {how} {len(fact.lfns)} files{_at(fact.endpoint)}{because(fact.reason)}"
+        case m.ChainStep():
+            return f"{fact.site} step {fact.no}: {_step(fact)}{f', {fact.reason}' if fact.reason else ''}"
+        case m.ReplicasChecked():
+            what = f"{len(fact.found)} files that {fact.asker} would remove, {len(fact.missing)} missing"
+            return f"{fact.site} has {what}"
         case m.SiteAnnounced():
             state = "closes" if fact.closing else "is alive"
             api = f", API {fact.api}" if fact.api else ""

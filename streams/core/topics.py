@@ -21,12 +21,16 @@ CHUNK_EVENTS = "chunk-events"
 REPORTS = "transfer-reports"
 COMPLETIONS = "completion-records"
 REPLICAS = "replicas"
+KEEPING = "keeping"
+"""Chains of what sites keep, promise and remove: their last step must not be lost with a broker's cache."""
 ANNOUNCEMENTS = "site-announcements"
 SEALS = "journal-seals"
+REPLICA_CHECKS = "replica-checks"
+"""What a plane found of files that another site would remove."""
 DEAD_LETTERS = "dead-letters"
 
-TO_EVERY_PEER = (INTENTS, DECISIONS, MANIFESTS, REPORTS, COMPLETIONS, REPLICAS, ANNOUNCEMENTS, SEALS)
-LOCAL = (TRANSFERS, CHUNK_EVENTS, DEAD_LETTERS)
+TO_EVERY_PEER = (INTENTS, DECISIONS, MANIFESTS, REPORTS, COMPLETIONS, REPLICAS, KEEPING, ANNOUNCEMENTS, SEALS)
+LOCAL = (TRANSFERS, CHUNK_EVENTS, REPLICA_CHECKS, DEAD_LETTERS)
 OF_INTENTS = (INTENTS, DECISIONS, MANIFESTS, REPORTS, COMPLETIONS)
 """Every topic of facts that are keyed by intent."""
 
@@ -51,6 +55,11 @@ class Topic:
     def is_copy(self) -> bool:
         """A peer's topic, as a mirror writes it here."""
         return "." in self.name
+
+    @property
+    def survives_its_broker(self) -> bool:
+        """Whether what is acknowledged must be on a disk, or on two brokers: a promise that is lost is not kept."""
+        return self.name in (KEEPING, REPLICAS)
 
     @property
     def broker_dated(self) -> bool:

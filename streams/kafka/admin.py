@@ -31,7 +31,9 @@ SEGMENT_BYTES = 64 * 1024 * 1024
 """Retention deletes closed segments only: small ones keep payload topics near their bound."""
 CREDITS_KEPT = 5
 """Payload kept per partition, in credits: what is in flight here and in the mirror, what lags, and the open segment."""
-_KEEPING = frozenset({"cleanup.policy", "retention.ms", "retention.bytes"})
+_COPIES_SAFE = 3
+"""Copies of a topic from which on two must have a record before it is acknowledged."""
+_KEPT_FOR_EVER = frozenset({"cleanup.policy", "retention.ms", "retention.bytes"})
 ANY_TIME = 2**63 - 1
 """Of `message.timestamp.after.max.ms`: however far ahead of the broker's clock a record is dated."""
 
@@ -52,10 +54,13 @@ class Provisioned:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A cluster: the id it was formatted with ("" where brokers tell none), and the partitions of each topic."""
+    """A cluster: the id it was formatted with ("" where brokers tell none), its brokers, and of each topic how many
+    partitions it has and on how many brokers a partition is."""
 
     id: str
+    brokers: int
     partitions: Mapping[str, int]
+    replication: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +95,25 @@ def _dated(topic: Topic) -> tuple[_Promise, ...]:
     )
 
 
-def _promises(settings: Settings, topic: Topic) -> tuple[_Promise, ...]:
+def _survives(topic: Topic, replication: int) -> tuple[_Promise, ...]:
+    """Of what must not be lost once it is acknowledged: two brokers have it, or the disk of the one does.
+
+    A broker whose machine stops loses what only the system's cache had: a promise to keep a file would be forgotten.
+    """
+    if not topic.survives_its_broker:
+        return ()
+    if replication >= _COPIES_SAFE:
+        return (_at_least("min.insync.replicas", 2, 2),)
+    return (_Promise("flush.messages", "1", lambda found: int(found) == 1, "1"),)
+
+
+def _promises(settings: Settings, topic: Topic, replication: int) -> tuple[_Promise, ...]:
     registry = settings.registry
     forever = (_is("cleanup.policy", "delete"), _is("retention.ms", "-1"), *_dated(topic))
     if topic.retention is Retention.JOURNAL:
         return (
             *forever,
+            *_survives(topic, replication),
             _is("retention.bytes", "-1"),
             _at_least("max.message.bytes", JOURNAL_RECORD_BYTES_MAX, 1024 * 1024),
         )
@@ -108,17 +126,23 @@ def _promises(settings: Settings, topic: Topic) -> tuple[_Promise, ...]:
     )
 
 
-def topic_settings(settings: Settings, topic: Topic) -> dict[str, str]:
-    return {promise.setting: promise.value for promise in _promises(settings, topic)}
+def topic_settings(settings: Settings, topic: Topic, replication: int = 1) -> dict[str, str]:
+    """What a topic is created with; `replication`: on how many brokers it is."""
+    return {promise.setting: promise.value for promise in _promises(settings, topic, replication)}
 
 
 def needed(settings: Settings, site: Site) -> list[Topic]:
     return wanted(site, settings.registry.peers_of(site), auditor=settings.entry(site).auditor)
 
 
-def _all_wanted(settings: Settings, site: Site) -> list[WantedTopic]:
-    partitions = settings.registry.partitions
-    return [(topic.name, partitions, topic_settings(settings, topic)) for topic in needed(settings, site)]
+def _all_wanted(settings: Settings, site: Site, brokers: int) -> list[WantedTopic]:
+    partitions, replication = settings.registry.partitions, _replication(settings, site, brokers)
+    return [(topic.name, partitions, topic_settings(settings, topic, replication)) for topic in needed(settings, site)]
+
+
+def _replication(settings: Settings, site: Site, brokers: int) -> int:
+    """On how many brokers of a cluster a topic is made."""
+    return settings.entry(site).replication or min(3, brokers)
 
 
 def provision(settings: Settings, sites: Iterable[Site] | None = None) -> tuple[Provisioned, ...]:
@@ -130,7 +154,7 @@ def provision(settings: Settings, sites: Iterable[Site] | None = None) -> tuple[
     chosen = list(settings.registry.names if sites is None else sites)
 
     def one(site: Site) -> Provisioned:
-        topics = _all_wanted(settings, site)
+        topics = _all_wanted(settings, site, cluster(settings, site).brokers)
         created = create_topics(settings, site, topics)
         wrong = _wrong_settings(settings, site) if len(created) < len(topics) else {}
         if wrong:
@@ -151,23 +175,22 @@ def check(settings: Settings, sites: Iterable[Site] | None = None) -> None:
 
 def faults(settings: Settings, site: Site) -> list[str]:
     """Every way in which the topics at `site` are not what they must be, a line each: topic, found, expected, mend."""
-    topics = _all_wanted(settings, site)
-    counts = partition_counts(settings, site)
+    names = [topic.name for topic in needed(settings, site)]
+    found = cluster(settings, site)
+    counts, partitions = found.partitions, settings.registry.partitions
     mend = "run `transfer2go topic create`"
-    missing = [name for name, _, _ in topics if name not in counts]
+    missing = [name for name in names if name not in counts]
     lines = [f"topic {name} does not exist at {site}; {mend}" for name in missing]
-    if len(missing) == len(topics):
-        lines = [f"none of the {len(topics)} topics exists at {site}; {mend}"]
+    if len(missing) == len(names):
+        lines = [f"none of the {len(names)} topics exists at {site}; {mend}"]
     lines += [
         f"topic {name} at {site} has {counts[name]} partitions, expected {partitions} for the federation's life; "
         "set partitions in sites.toml to what all sites have, or remove the topic and run `transfer2go topic create`"
-        for name, partitions, _ in topics
+        for name in names
         if counts.get(name, partitions) != partitions
     ]
-    for name, wrong in _wrong_settings(settings, site, counts).items():
-        lines += [
-            f"topic {name} at {site} has {p.setting}={found}, expected {p.expected}; {mend}" for p, found in wrong
-        ]
+    for name, wrong in _wrong_settings(settings, site, found).items():
+        lines += [f"topic {name} at {site} has {p.setting}={is_}, expected {p.expected}; {mend}" for p, is_ in wrong]
     return lines
 
 
@@ -190,8 +213,8 @@ def create_topics(settings: Settings, site: Site, topics: Sequence[WantedTopic])
     missing = [topic for topic in topics if topic[0] not in counts]
     if not missing:
         return ()
-    replication = settings.entry(site).replication or min(3, len(found.brokers))
-    safe = {"min.insync.replicas": "2"} if replication >= 3 else {}
+    replication = _replication(settings, site, len(found.brokers))
+    safe = {"min.insync.replicas": "2"} if replication >= _COPIES_SAFE else {}
     new = [
         NewTopic(name, num_partitions=partitions, replication_factor=replication, config={**config, **safe})
         for name, partitions, config in missing
@@ -209,7 +232,12 @@ def partition_counts(settings: Settings, site: Site) -> dict[str, int]:
 def cluster(settings: Settings, site: Site) -> Cluster:
     """The cluster that answers at the site's bootstrap addresses."""
     found = client.metadata(*client.make_admin(settings, site))
-    return Cluster(found.cluster_id or "", {name: len(topic.partitions) for name, topic in found.topics.items()})
+    return Cluster(
+        found.cluster_id or "",
+        len(found.brokers),
+        {name: len(topic.partitions) for name, topic in found.topics.items()},
+        {name: min((len(p.replicas) for p in t.partitions.values()), default=0) for name, t in found.topics.items()},
+    )
 
 
 def kept_otherwise(settings: Settings, site: Site) -> list[str]:
@@ -222,7 +250,7 @@ def kept_otherwise(settings: Settings, site: Site) -> list[str]:
         f"topic {name} at {site} has {promise.setting}={found}, expected {promise.expected}"
         for name, wrong in _wrong_settings(settings, site).items()
         for promise, found in wrong
-        if name in journals and promise.setting in _KEEPING
+        if name in journals and promise.setting in _KEPT_FOR_EVER
     ]
 
 
@@ -249,11 +277,11 @@ def _wait_for_leaders(admin: AdminClient, names: list[str], complaints: client.C
 
 
 def _wrong_settings(
-    settings: Settings, site: Site, counts: Mapping[str, int] | None = None
+    settings: Settings, site: Site, known: Cluster | None = None
 ) -> dict[str, list[tuple[_Promise, str]]]:
     """By topic: the promises its settings break, with what was found. Topics that do not exist are left out."""
-    known = partition_counts(settings, site) if counts is None else counts
-    kinds = {topic.name: topic for topic in needed(settings, site) if topic.name in known}
+    known = cluster(settings, site) if known is None else known
+    kinds = {topic.name: topic for topic in needed(settings, site) if topic.name in known.partitions}
     if not kinds:
         return {}
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in kinds]
@@ -261,7 +289,7 @@ def _wrong_settings(
     admin, complaints = client.make_admin(settings, site)  # futures of a client that is gone fail: `admin` keeps it
     for resource, future in admin.describe_configs(resources, request_timeout=ANSWER_S).items():
         found = client.answer(future, complaints, f"asking for the settings of {resource.name}")
-        for promise in _promises(settings, kinds[resource.name]):
+        for promise in _promises(settings, kinds[resource.name], known.replication[resource.name]):
             if promise.setting not in found:
                 raise NeverWorks(
                     f"the brokers know no topic setting {promise.setting}",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from streams.core.commands import WriteManifests
-from streams.core.names import ManifestId, Site
+from streams.core.names import Dataset, Lfn, ManifestId, Site
 from streams.core.ranges import Ranges
 from streams.core.records import ChunksRequested, FailedItems, Reason
 from streams.settings import Settings
@@ -126,7 +126,22 @@ class Expect:
     ticket: str
 
 
-Order = Start | Assign | Open | Stop | Fail | Forget | Serve | Bring | Expect | Write
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Read these files back and say what is there (ReplicasChecked): `asker` would remove its own.
+
+    `noted_no`: what the site's own chain had come to before.
+    """
+
+    dataset: Dataset
+    asker: Site
+    ask_no: int
+    ask_sha256: str
+    noted_no: int
+    lfns: tuple[Lfn, ...]
+
+
+Order = Start | Assign | Open | Stop | Fail | Forget | Serve | Bring | Expect | Write | Check
 
 
 def pack(order: Order) -> bytes:

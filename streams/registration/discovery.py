@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from streams.core.names import Lfn, shown
 from streams.errors import InvalidName, StorageError, UsageError
 from streams.storage.endpoint import Endpoint, FileStat
+from streams.storage.posix_removal import LOCK_DIRECTORY
 
 Refuse = Callable[[str, str], None]
 """(path, why)"""
@@ -83,7 +84,7 @@ def _below(top: str, refuse: Refuse) -> Iterator[FoundFile]:
             continue
         below = []
         for entry in entries:
-            if entry.name.startswith(".t2g-") and entry.name.endswith(".part"):
+            if entry.name == LOCK_DIRECTORY or (entry.name.startswith(".t2g-") and entry.name.endswith(".part")):
                 continue
             try:
                 if entry.is_dir(follow_symlinks=False):

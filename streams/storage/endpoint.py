@@ -32,8 +32,10 @@ it wrote is read back and written to a part. Where files are on no disk there is
    can be read may not be what the disk has.
 7. A damaged file is repaired by a part that `replaces` it: both change places in one step, so that the name is never
    without a file, and the damaged one is deleted.
-A whole file under its final name that this contract put there is never deleted or changed by it. The only files ever
-deleted besides are an item's own parts: by `discard`, and by a seal that ended (already there, different file).
+8. `remove_group` deletes what has its final name, as the version that was asked for and no other. It and 7 hold the
+   lock of the name from their last look on.
+A whole file under its final name is never deleted or changed in another way. The only files ever deleted besides are an
+item's own parts: by `discard`, and by a seal that ended (already there, different file).
 
 **Walking.** `walk` names what is on the disk below the root, known or not, and `dated` says when a name last changed;
 keys of a store are no part of it. Nothing is opened but directories. `path_of` and `lfn_of` translate between LFNs and
@@ -432,6 +434,16 @@ class WritableStorage(ABC):
     @abstractmethod
     def settle_names(self, lfns: Sequence[str]) -> list[StorageError | None]:
         """Make the names in the directories of these durable, each directory once; what failed."""
+
+    @abstractmethod
+    def remove_group(
+        self, lfns: Sequence[str], why_not: Callable[[str, str], str | None]
+    ) -> list[str | StorageError | None]:
+        """Delete files under their final names, and make that durable, each directory once.
+
+        `why_not(lfn, version)` is asked of what is there, under the lock of the name; None lets it go. For each: None
+        where it is gone, by this call or before, else why it stays, or the error.
+        """
 
     @abstractmethod
     def discard(self, lfn: str, tag: str) -> bool:

@@ -17,7 +17,7 @@ from streams.core.names import LFN_BYTES_MAX, Lfn
 from streams.core.path_rules import PathRules
 from streams.core.ranges import Ranges
 from streams.errors import NeverWorks, StorageError
-from streams.storage import oserrors, posix_group, posix_place, posix_walk, syscalls
+from streams.storage import oserrors, posix_group, posix_place, posix_removal, posix_walk, syscalls
 from streams.storage.checksums import Buffer
 from streams.storage.endpoint import (
     Beside,
@@ -229,6 +229,11 @@ class PosixEndpoint(Endpoint):
         except OSError as error:
             raise oserrors.writing(error, self.pfn(lfn)) from error
         return found > 0
+
+    def remove_group(
+        self, lfns: Sequence[str], why_not: Callable[[str, str], str | None]
+    ) -> list[str | StorageError | None]:
+        return posix_removal.remove(self, lfns, why_not)
 
     def open_beside(self, lfn: str, tag: str) -> Beside:
         return PosixBeside(self.tree, lfn, checked_tag(tag), self.path(lfn))

@@ -36,6 +36,7 @@ from streams.storage.checksums import AdlerRanges, Buffer, adler32, adler32_hex
 from streams.storage.endpoint import READ_BYTES, FileStat, Part, PartFileLost, SealedFile
 from streams.storage.posix_beside import SEED, part_name
 from streams.storage.posix_reader import PosixPartReader, PosixReader, file_stat
+from streams.storage.posix_removal import name_lock
 from streams.storage.tree import DirectoryTree
 from streams.storage.writeback import Disk, OpenFds
 
@@ -402,7 +403,15 @@ class PosixPart(Part):
         name, beside a whole file, which `present` finds.
         """
         tree, damaged = self._store.tree, self._replaced
-        if damaged is None or _version_at(directory, self.name) != damaged:
+        if damaged is None:
+            return tree.rename_noreplace(directory, self.part_name, self.name)
+        # Who deletes the damaged file must not delete the whole one between his look and his call.
+        with name_lock(tree, os.path.join(self.directory, self.name)):
+            return self._change_places(directory, damaged)
+
+    def _change_places(self, directory: int, damaged: str) -> None:
+        tree = self._store.tree
+        if _version_at(directory, self.name) != damaged:
             return tree.rename_noreplace(directory, self.part_name, self.name)
         try:
             syscalls.rename_exchange(directory, self.part_name, self.name)

@@ -19,6 +19,7 @@ from streams.storage import oserrors
 from streams.storage.endpoint import Dated, OnDisk
 from streams.storage.posix_beside import PART_KINDS, WORKROOM
 from streams.storage.posix_reader import file_stat
+from streams.storage.posix_removal import LOCK_DIRECTORY
 from streams.storage.tree import DirectoryTree
 
 _DEPTH_MAX = 256
@@ -51,6 +52,8 @@ def walk(tree: DirectoryTree, refuse: Refuse, lfn_of: LfnOf) -> Iterator[OnDisk]
                 open_now.pop().close()
                 continue
             path = os.path.join(directory, entry.name)
+            if path == LOCK_DIRECTORY:
+                continue
             if _is_directory(entry):
                 _enter(tree, path, open_now, refuse)
             elif not _leads_to_directory(entry):

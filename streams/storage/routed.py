@@ -120,6 +120,16 @@ class RoutedEndpoint(Endpoint):
     def settle_names(self, lfns: Sequence[str]) -> list[StorageError | None]:
         return self._home.settle_names(lfns)
 
+    def remove_group(
+        self, lfns: Sequence[str], why_not: Callable[[str, str], str | None]
+    ) -> list[str | StorageError | None]:
+        answers: list[str | StorageError | None] = [self._read_only(lfn) for lfn in lfns]
+        home = [no for no, answer in enumerate(answers) if answer is None]
+        removed = self._home.remove_group([lfns[no] for no in home], why_not)
+        for no, answer in zip(home, removed, strict=True):
+            answers[no] = answer
+        return answers
+
     def discard(self, lfn: str, tag: str) -> bool:
         return self._store(lfn) is None and self._home.discard(lfn, tag)
 
@@ -135,8 +145,13 @@ class RoutedEndpoint(Endpoint):
         return self._store(lfn) or self._home
 
     def _writable(self, lfn: str) -> Endpoint:
+        if (refused := self._read_only(lfn)) is not None:
+            raise refused
+        return self._home
+
+    def _read_only(self, lfn: str) -> StorageError | None:
         files = self._store(lfn)
         if files is None:
-            return self._home
+            return None
         what = f"names below {files.store.base} are keys of the store {files.store.name}, which is only read here"
-        raise permanent(what, lfn)
+        return permanent(what, lfn)

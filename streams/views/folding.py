@@ -1,19 +1,22 @@
-"""Facts about replicas folded into the catalogue's rows: one batch of changes at a time. No reading API, no Kafka.
+"""Facts about replicas and steps of keeping folded into rows: one batch of changes at a time. No reading API, no Kafka.
 
 Facts come through the gate (wire): blocks are of their dataset, names and versions hold no control character.
 
-A site's word on a file of a dataset stands in one partition, in order, so the last one heard is right; words of
-different sites, or on different datasets, touch different lines. So any order between topics gives equal rows, and a
-repeated tail of a partition changes nothing in the end. Totals are differences of what a file's row contributes before
-and after, hence a function of the rows alone.
+A file is held while some word stands that no loss took back. Its size and block are as said last: a site's words on a
+file of a dataset stand in one partition, in order, and a repeat goes on to the partition's end. Words of different
+sites, or on different datasets, touch different lines. So any order between topics gives equal rows, and a repeated
+tail of a partition changes nothing in the end. Totals are differences of what a file's row contributes before and
+after, hence a function of the rows alone.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from streams.core.records import FilesHeld, FilesLost
+from streams.core.keeping.chains import ChainRow, StepHeard
+from streams.core.records import ChainStep, FilesHeld, FilesLost, KeepingStep, ReplicasChecked
 from streams.views import rows
+from streams.views.keeping import ChainChanges, ChainId
 from streams.views.rows import ALL, Entry, Total
 
 
@@ -34,40 +37,68 @@ def contribution(entries: tuple[Entry, ...]) -> dict[tuple[bytes, str], Total]:
 class Changes:
     """Facts applied in memory over a database, written together by `write`. Memory: ~1 KB per file touched."""
 
-    def __init__(self, db: Any) -> None:
+    def __init__(self, db: Any, chains: dict[ChainId, ChainRow] | None = None) -> None:
+        """`chains`: those of the batch before, as they were written; of one database and one writer."""
         self._db = db
         self._files: dict[str, tuple[Entry, ...]] = {}
         self._dirty: set[str] = set()
         self._members: dict[bytes, bool] = {}
         self._totals: dict[tuple[bytes, str], Total] = {}
+        self._chains = ChainChanges(db, chains)
+        self.news: list[ChainStep | ReplicasChecked] = []
+        """To be told once this is written."""
         self.extra: dict[bytes, bytes | None] = {}
         """Other rows of the same batch: offsets, announcements; None deletes."""
 
     @property
     def touched(self) -> int:
-        return len(self._files)
+        return len(self._files) + self._chains.touched
 
-    def hold(self, fact: FilesHeld) -> None:
+    def hold(self, fact: FilesHeld, word: str) -> None:
+        """`word` as `word_of` gives it. Said again after it was taken back, it no longer says that they are there."""
         self._load([file.lfn for file in fact.files])
         dataset, site, skip = str(fact.dataset), str(fact.site), len(fact.dataset) + 1
+        place, words = (dataset, site, fact.endpoint), (word,)
         fresh: dict[str, list[tuple[str, int]]] = {}
         for file in fact.files:
             block = file.block[skip:]
-            entry = Entry(dataset, site, block, True, file.bytes, str(file.adler32), file.version)
+            entry = Entry(*place, block, file.bytes, str(file.adler32), file.version, fact.owner, words)
             if self._files[file.lfn]:
-                self._replace(file.lfn, dataset, site, entry)
+                self._say(file.lfn, entry, word)
             else:
                 self._files[file.lfn] = (entry,)
                 fresh.setdefault(block, []).append((file.lfn, file.bytes))
         for block, named in fresh.items():
             self._first(dataset, block, site, named)
 
+    def _say(self, lfn: str, entry: Entry, word: str) -> None:
+        before = next((e for e in self._files[lfn] if e[:3] == entry[:3]), None)
+        if before is not None:
+            is_news = word not in before.words and word not in before.taken
+            words = tuple(sorted((*before.words, word))) if is_news else before.words
+            entry = entry._replace(words=words, taken=before.taken)
+        self._replace(lfn, entry)
+
     def lose(self, fact: FilesLost) -> None:
         self._load(list(fact.lfns))
-        for lfn in fact.lfns:
-            for e in self._files[lfn]:
-                if (e.dataset, e.site) == (fact.dataset, fact.site):
-                    self._replace(lfn, e.dataset, e.site, e._replace(held=False))
+        place = (fact.dataset, fact.site, fact.endpoint)
+        for n, lfn in enumerate(fact.lfns):
+            e = next((e for e in self._files[lfn] if e[:3] == place), None)
+            if e is None:
+                continue  # its own word stands before it in this partition
+            if not fact.taken:
+                # Of before words were named. A repeat brings it again behind later words, which then stand again.
+                self._replace(lfn, e._replace(words=()))
+                continue
+            taken = tuple(sorted({*e.taken, *fact.taken[n].words}))
+            words = tuple(word for word in e.words if word not in taken)
+            self._replace(lfn, e._replace(words=words, taken=taken))
+        if fact.removal_sha256:
+            self._chains.end(fact)
+
+    def decide(self, step: KeepingStep) -> StepHeard:
+        """The next step of its chain."""
+        return self._chains.take(step)
 
     def _load(self, lfns: list[str]) -> None:
         missing = [lfn for lfn in dict.fromkeys(lfns) if lfn not in self._files]
@@ -76,11 +107,11 @@ class Changes:
             for lfn, row in zip(missing, found, strict=True):
                 self._files[lfn] = rows.unpack_file(row)
 
-    def _replace(self, lfn: str, dataset: str, site: str, entry: Entry) -> None:
+    def _replace(self, lfn: str, entry: Entry) -> None:
         old = self._files[lfn]
         if entry in old:
             return
-        new = (*(e for e in old if (e.dataset, e.site) != (dataset, site)), entry)
+        new = (*(e for e in old if e[:3] != entry[:3]), entry)
         self._files[lfn] = new
         self._dirty.add(lfn)
         for key, total in contribution(old).items():
@@ -89,7 +120,7 @@ class Changes:
             self._count(key, total.files, total.bytes)
         for member in {(e.dataset, e.block) for e in old} - {(e.dataset, e.block) for e in new}:
             self._members[rows.member_key(*member, lfn)] = False
-        self._members[rows.member_key(dataset, entry.block, lfn)] = True
+        self._members[rows.member_key(entry.dataset, entry.block, lfn)] = True
 
     def _first(self, dataset: str, block: str, site: str, named: list[tuple[str, int]]) -> None:
         """What `_replace` does, for files (LFN, bytes) never heard of: the usual case, made quick."""
@@ -119,4 +150,5 @@ class Changes:
             totals[key][site] = totals[key].get(site, rows.NOTHING).plus(*delta)
         for key, counted in totals.items():
             changed[key] = rows.pack_totals(counted) or None
-        rows.write(self._db, changed | self.extra)
+        rows.write(self._db, changed | self._chains.rows() | self.extra)
+        self._chains.written()

@@ -1,14 +1,15 @@
 """How the views' RocksDB is laid out: keys, and rows of files and totals to bytes and back. No decision is here.
 
-    f LFN                    row of a file: one line per (dataset, site) that ever held it
+    f LFN                    row of a file: one line per (dataset, site, endpoint) that ever held it
     b DATASET#BLOCK \\0 LFN   empty: the listing of a block, in order
     t DATASET#BLOCK          totals of a block; likewise  d DATASET
     s SITE \\0 WRITER \\0 …    an announcement (sites.py)
+    c, q, g, e …             chains of keeping and removals (keeping.py)
     o TOPIC \\0 PARTITION     next offset to read (view.py);  ! the stamps
     h, j, k, x …             intents (intent_rows.py)
 
-Rows hold names without control characters only, so tabs and newlines can separate. Lines are sorted: two views that
-heard the same facts hold equal bytes.
+Rows hold names without control characters only, so these can separate. Lines are sorted: two views that heard the same
+facts hold equal bytes.
 """
 
 from __future__ import annotations
@@ -23,20 +24,32 @@ T = TypeVar("T")
 FILE, MEMBER, BLOCK, DATASET, SITE, OFFSET, STAMP = b"f", b"b", b"t", b"d", b"s", b"o", b"!stamp"
 INTENTS_STAMP = b"!intents"
 
+_AND = "\x1f"
 ALL = ""
 """Key of a totals row's line over all sites: files known, each counted once."""
 
 
 class Entry(NamedTuple):
-    """A site's replica of a file in a dataset. `block` without the dataset; not `held`: lost, and remembered."""
+    """A site's replica of a file in a dataset, at one of its endpoints. `block` without the dataset.
+
+    `words`: those that stand; without one it is lost, and remembered. `taken`: those taken back, which say nothing when
+    they are said again. Both sorted (core/keeping/words.py).
+    """
 
     dataset: str
     site: str
+    endpoint: str
     block: str
-    held: bool
     bytes: int
     adler32: str
     version: str
+    owner: str = ""
+    words: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
+
+    @property
+    def held(self) -> bool:
+        return bool(self.words)
 
 
 class Total(NamedTuple):
@@ -73,18 +86,26 @@ def offset_key(topic: str, partition: int) -> bytes:
 
 def pack_file(entries: Collection[Entry]) -> bytes:
     ordered = entries if len(entries) == 1 else sorted(entries)
-    lines = [
-        f"{dataset}\t{site}\t{block}\t{'+' if held else '-'}\t{size}\t{adler32}\t{version}"
-        for dataset, site, block, held, size, adler32, version in ordered
-    ]
-    return "\n".join(lines).encode()
+    return "\n".join(
+        f"{e.dataset}\t{e.site}\t{e.endpoint}\t{e.block}\t{e.bytes}\t{e.adler32}\t{e.version}\t{e.owner}"
+        f"\t{_AND.join(e.words)}\t{_AND.join(e.taken)}"
+        for e in ordered
+    ).encode()
 
 
 def unpack_file(row: bytes | None) -> tuple[Entry, ...]:
     if not row:
         return ()
-    lines = (line.split("\t") for line in row.decode().split("\n"))
-    return tuple(Entry(d, s, b, held == "+", int(size), adler, v) for d, s, b, held, size, adler, v in lines)
+    return tuple(
+        Entry(dataset, site, endpoint, block, int(size), adler32, version, owner, _each(words), _each(taken))
+        for dataset, site, endpoint, block, size, adler32, version, owner, words, taken in (
+            line.split("\t") for line in row.decode().split("\n")
+        )
+    )
+
+
+def _each(joined: str) -> tuple[str, ...]:
+    return tuple(joined.split(_AND)) if joined else ()
 
 
 def pack_totals(totals: Totals) -> bytes:

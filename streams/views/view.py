@@ -1,14 +1,15 @@
-"""Two threads per worker that fold journals spanning partitions into one RocksDB: replicas with announcements; intents.
+"""Two threads per worker that fold journals spanning partitions into one RocksDB: replicas, keeping and announcements;
+intents.
 
-Every partition of `replicas`, `site-announcements` and the intents' topics, and of every peer's copies, is read with
-`assign()`. Records and the offsets behind them go into one write batch, so a process killed anywhere resumes exactly.
-A view is a cache: one that belongs to another cluster, format or table version, or is ahead of its journal, is emptied
-and folded anew. Intents begin when replicas and announcements stand where they did at the start: a home decides by
-these, and a long history of intents must not hold it up. They are also read more lazily: people look at them, while
-decisions wait for replicas.
+Every partition of `replicas`, `keeping`, `site-announcements` and the intents' topics, and of every peer's copies, is
+read with `assign()`. Records and the offsets behind them go into one write batch, so a process killed anywhere resumes
+exactly. A view is a cache: one that belongs to another cluster, format or table version, or is ahead of its journal, is
+emptied and folded anew. Intents begin when the others stand where they did at the start: a home decides by these, and a
+long history of intents must not hold it up. They are also read more lazily: people look at them, while decisions wait
+for replicas.
 
-Nobody else reads replicas and announcements here, so what the gate refuses of them is handed to `on_refused`, which
-publishes a dead letter. The intents' topics are read by the agents too, who do that themselves: it is skipped.
+Nobody else reads replicas, keeping and announcements here, so what the gate refuses of them is handed to `on_refused`,
+which publishes a dead letter. The intents' topics are read by the agents too, who do that themselves: it is skipped.
 """
 
 from __future__ import annotations
@@ -28,24 +29,26 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from streams import wire
 from streams.core import topics
+from streams.core.keeping.chains import ChainRow
 from streams.core.names import IntentId
-from streams.core.records import DeadLetter, FilesHeld, FilesLost, SiteAnnounced
+from streams.core.records import ChainStep, DeadLetter, FilesHeld, FilesLost, ReplicasChecked, SiteAnnounced, word_of
 from streams.core.topics import LogPartition
 from streams.errors import NeverWorks, Temporary, Transfer2goError, WireError
 from streams.kafka import client
 from streams.settings import Settings
 from streams.views import intent_rows as layout
-from streams.views import rows
+from streams.views import marks, rows
 from streams.views.catalogue import Catalogue
 from streams.views.ends import EndOffsets
 from streams.views.folding import Changes
 from streams.views.intents import IntentChanges, Intents
+from streams.views.keeping import ChainId, Chains
 from streams.views.sites import Sites
 from streams.wire.release import release_of
 
 log = logging.getLogger("streams.views")
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the layout in rows.py changes: older views are folded anew."""
 INTENTS_FORMAT = 3
 """Raised when the layout in intent_rows.py or the fold of intents changes: only these are folded anew."""
@@ -68,6 +71,7 @@ _QUIET_S = 10.0
 """Longer than a wait: the last fetch of a reader that was let go is answered when it is needed again."""
 _POLL_S = 0.25
 _AGAIN_S = 0.1
+_ANSWER_S = 10.0
 _AGAIN_REFUSED_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0)
 
 
@@ -92,6 +96,7 @@ class View:
     Not `opened`: neither the directory nor a client is touched before `open` or `start`.
     `on_refused(letter)` must return only when the dead letter is safe, or raise: it is then tried again, and nothing
     behind the record is applied meanwhile. `on_fault` is called once, in the thread, when the view cannot go on.
+    `on_keeping` is called in the thread with each step of a chain and each look of the plane, once they are written.
     """
 
     def __init__(
@@ -100,6 +105,7 @@ class View:
         directory: Path,
         on_refused: Callable[[DeadLetter], None],
         on_fault: Callable[[Exception], None] | None = None,
+        on_keeping: Callable[[ChainStep | ReplicasChecked], None] = lambda fact: None,
         *,
         opened: bool = True,
     ) -> None:
@@ -107,12 +113,18 @@ class View:
         self.catalogue: Catalogue
         self.sites: Sites
         self.intents: Intents
+        self.chains: Chains
         self.progress = ReadProgress()
         self._settings, self._here = settings, settings.here
-        self._on_refused, self._on_fault = on_refused, on_fault
-        self._places = self._places_of(topics.REPLICAS, topics.ANNOUNCEMENTS, topics.SEALS)
+        self._on_refused, self._on_fault, self._on_keeping = on_refused, on_fault, on_keeping
+        self._places = self._places_of(topics.REPLICAS, topics.KEEPING, topics.ANNOUNCEMENTS, topics.SEALS)
+        partitions = range(self._settings.registry.partitions)
+        self._read_places = [*self._places, *((topics.REPLICA_CHECKS, partition) for partition in partitions)]
+        """Who waits for the view waits for no look of the plane."""
         self._intent_places = self._places_of(*topics.OF_INTENTS)
         self._intent_changes: IntentChanges
+        self._known_chains: dict[ChainId, ChainRow] = {}
+        """Of the thread that folds holdings."""
         self._waits_for: dict[LogPartition, int] | None = None
         """What must be reached before intents are read; None: not known yet."""
         self._reached: dict[LogPartition, int] = {}
@@ -138,6 +150,7 @@ class View:
         except Exception as error:
             raise _cannot_open(error, self.path) from error
         self.catalogue, self.sites, self.intents = Catalogue(self._db), Sites(self._db), Intents(self._db)
+        self.chains = Chains(self._db)
         self._intent_changes = IntentChanges(self._db)
         self._ends = EndOffsets(self._settings, self._here, [*self._places, *self._intent_places])
 
@@ -185,11 +198,16 @@ class View:
 
     def _catch_up(self, places: Sequence[LogPartition], timeout_s: float) -> bool:
         until = time.monotonic() + timeout_s
+        before = self._heard(places)
         while (ends := self._ends.sample(max(0.1, until - time.monotonic()), places)) is None or len(ends) < len(
             places
         ):
             if not self.alive or time.monotonic() > until - _AGAIN_S or self._stopping.wait(_AGAIN_S):
                 return False
+        if any(ends[place] < before[place] for place in places):
+            # The worker ends, and the view is folded anew at its next start.
+            self._fail(Temporary("a journal is shorter than what the view has heard of it", self.path.name))
+            return False
         with self._moved:
             return self._moved.wait_for(
                 lambda: not self.alive or self._has_reached(ends), max(0.0, until - time.monotonic())
@@ -210,13 +228,16 @@ class View:
         except _Stopped:
             log.info("the view stopped before a refused record")
         except Exception as error:  # noqa: BLE001  a thread has no other way to tell anybody
-            log.error("the view stopped: %s", error)
-            self.progress = replace(self.progress, fault=str(error) or type(error).__name__)
-            if self._on_fault is not None:
-                self._on_fault(error)
+            self._fail(error)
         finally:
             with self._moved:
                 self._moved.notify_all()
+
+    def _fail(self, error: Exception) -> None:
+        log.error("the view stopped: %s", error)
+        self.progress = replace(self.progress, fault=str(error) or type(error).__name__)
+        if self._on_fault is not None:
+            self._on_fault(error)
 
     def _read_holdings(self) -> None:
         with self._consumer({"fetch.wait.max.ms": _IDLE_MS}) as waiting:
@@ -228,13 +249,13 @@ class View:
                 def until(_: int, __: float) -> bool:
                     nonlocal both_s
                     if both_s == float("inf") and self._stands_where_it_did():
-                        self._assign(waiting, self._places)
+                        self._assign(waiting, self._read_places)
                         both_s = time.monotonic()
                     return time.monotonic() - both_s > _both_s()
 
-                self._assign(first, self._places)
+                self._assign(first, self._read_places)
                 self._follow(first, _RECORDS_MAX, self._hear, until=until)
-            self._follow(waiting, _RECORDS_MAX, self._hear, heard=self._heard(self._places))
+            self._follow(waiting, _RECORDS_MAX, self._hear, heard=self._heard(self._read_places))
 
     def _read_intents(self) -> None:
         with self._moved:
@@ -333,7 +354,7 @@ class View:
         row = self._db.get(rows.offset_key(*place))
         with self._moved:
             known = self._reached.get(place, OFFSET_BEGINNING)
-            offset = max(known, OFFSET_BEGINNING if row is None else int(row))
+            offset = max(known, OFFSET_BEGINNING if row is None else marks.offset_of(row) or 0)
             self._reached[place] = max(0, offset)
         return offset
 
@@ -350,10 +371,19 @@ class View:
                 self._stopping.wait(0.5)
                 continue
             stamp = f"{FORMAT} {self._here} {cluster} {self._settings.registry.table_version}".encode()
-            is_ahead = any(int(self._db.get(rows.offset_key(*place)) or 0) > end for place, end in ends.items())
+            held = (place for place in self._places if place in ends)
+            read = {place: row for place in held if (row := self._db.get(rows.offset_key(*place))) is not None}
             was = self._db.get(rows.STAMP)
-            if was != stamp or is_ahead:
-                self._empty(stamp, "" if was is None else "ahead of its journal" if is_ahead else "of another journal")
+            if was == stamp:
+                try:
+                    why = _not_of(consumer, read, ends)
+                except TimeoutError as error:
+                    log.warning("the view waits for the broker: %s", error)
+                    continue
+            else:
+                why = "of another journal"
+            if why:
+                self._empty(stamp, "" if was is None else why)
             self._forget_other_intents()
             with self._moved:
                 self._waits_for = {place: ends[place] for place in self._places if place in ends}
@@ -378,19 +408,21 @@ class View:
         self._db.delete_range(b"\0", b"\xff")
         self._db[rows.STAMP] = stamp
         self.sites.forget()
+        self._known_chains.clear()
         self._intent_changes.forget()
 
     def _apply(
         self, messages: list[Any], hear: Callable[[Any, Changes], None], gathered: Callable[[], layout.Rows]
     ) -> None:
-        changes, reached = Changes(self._db), dict[LogPartition, int]()
+        changes, reached = Changes(self._db, self._known_chains), dict[LogPartition, int]()
+        last: dict[LogPartition, Any] = {}
         for message in messages:
             place = (message.topic(), message.partition())
             error = message.error()
             if error is None:
                 hear(message, changes)
                 reached[place] = message.offset() + 1
-                changes.extra[rows.offset_key(*place)] = b"%d" % reached[place]
+                last[place] = message
             elif error.code() == KafkaError._PARTITION_EOF:
                 reached[place] = message.offset()
             elif error.code() in _FATAL:
@@ -398,18 +430,23 @@ class View:
             else:
                 log.warning("the view reads %s: %s", place[0], error.str())
             if changes.touched >= _FILES_MAX:
-                self._write(changes, reached)
-                changes, reached = Changes(self._db), {}
+                self._write(changes, reached, last)
+                changes, reached, last = Changes(self._db, self._known_chains), {}, {}
             if self._stopping.is_set():
                 break
         changes.extra |= gathered()
-        self._write(changes, reached)
+        self._write(changes, reached, last)
 
-    def _write(self, changes: Changes, reached: dict[LogPartition, int]) -> None:
+    def _write(self, changes: Changes, reached: dict[LogPartition, int], last: Mapping[LogPartition, Any]) -> None:
+        """`last`: the last record of each partition that the changes hold."""
+        for place, message in last.items():
+            changes.extra[rows.offset_key(*place)] = marks.pack(message.offset() + 1, marks.mark_of(message))
         changes.write()
         with self._moved:
             self._reached.update(reached)
             self._moved.notify_all()
+        for fact in changes.news:
+            self._on_keeping(fact)
 
     def _count(self, **more: int) -> None:
         with self._counting:
@@ -423,9 +460,14 @@ class View:
             heard = wire.decode(where[0], key, value, headers, self._here)
             match heard.message:
                 case FilesHeld():
-                    changes.hold(heard.message)
+                    changes.hold(heard.message, word_of(heard.message, heard.origin))
                 case FilesLost():
                     changes.lose(heard.message)
+                case ChainStep():
+                    changes.decide(heard.message)
+                    changes.news.append(heard.message)
+                case ReplicasChecked():
+                    changes.news.append(heard.message)
                 case SiteAnnounced():
                     at_ms, release = message.timestamp()[1], release_of(headers)
                     changes.extra |= self.sites.hear(heard.message, heard.origin, at_ms, release)
@@ -467,6 +509,14 @@ class View:
 
 _OURS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError, Transfer2goError)
 """Not what RocksDB's binding raises, a plain Exception."""
+
+
+def _not_of(consumer: Consumer, read: Mapping[LogPartition, bytes], ends: Mapping[LogPartition, int]) -> str:
+    """Why a view that read so far is not one of these journals; "": it is. TimeoutError when they do not answer."""
+    if any((marks.offset_of(row) or 0) > ends[place] for place, row in read.items()):
+        return "ahead of its journal"
+    place = marks.changed(consumer, read, _ANSWER_S)
+    return "" if place is None else f"of another {place[0]} than there is now: was its broker put back?"
 
 
 def _both_s() -> float:

@@ -14,6 +14,7 @@ never off the wire.
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -112,6 +113,8 @@ class _Version:
         self.written = written
         self.newest = newest
         self.fields = frozenset(field["name"] for field in written["fields"])
+        self.later = tuple((f.name, f.default) for f in dataclasses.fields(cls) if f.name not in self.fields)
+        """Fields that this version cannot say, with what it means by not saying them."""
         self.fingerprint = schemas.fingerprint_of(written)
         self.frame = _FRAME.pack(0, number)
         self.build = avro.reader(cls)
@@ -172,6 +175,8 @@ def encode(record: Message | Origin | ChunkHeader) -> bytes:
     version = _BY_CLASS[type(record)]
     if (why := records.fault(record)) is not None:
         raise _refusal(f"{version.cls.__name__}.{why}")
+    if (lost := next((name for name, default in version.later if getattr(record, name) != default), None)) is not None:
+        raise _refusal(f"{version.cls.__name__}.{lost}: cannot be written yet, older sites could not read it")
     try:
         framed = version.encode(record)
     except (InvalidName, ValueError) as error:

@@ -32,7 +32,14 @@ def test_agents_read_what_exists_and_what_they_need(here: Site) -> None:
     assert len(read) == len(set(read)), "each by one agent"
     wanted = {topic.name for topic in topics.wanted(here, SITES)}
     assert set(read) <= wanted
-    elsewhere = {topics.REPLICAS, topics.ANNOUNCEMENTS, topics.SEALS, topics.DEAD_LETTERS}
+    elsewhere = {
+        topics.REPLICAS,
+        topics.KEEPING,
+        topics.ANNOUNCEMENTS,
+        topics.SEALS,
+        topics.REPLICA_CHECKS,
+        topics.DEAD_LETTERS,
+    }
     left = {name for name in wanted - set(read) if topics.split(name)[1] not in elsewhere}
     assert all("chunks-to-" in name for name in left), f"journals nobody reads: {left}"
 

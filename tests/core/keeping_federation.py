@@ -24,7 +24,9 @@ from typing import NamedTuple
 from streams.core.keeping import chains, duties, gates, words
 from streams.core.keeping.chains import ChainRow, CountedRemoval
 from streams.core.keeping.gates import FileHere, OtherDataset, PlacedFile
-from streams.core.keeping.steps import (
+from streams.core.keeping.words import NEVER_HELD, ReplicaRow
+from streams.core.names import Adler32, Block, Dataset, Lfn, Site, Text
+from streams.core.records.keeping import (
     ChainStep,
     ClaimDecided,
     KeepingStep,
@@ -36,8 +38,6 @@ from streams.core.keeping.steps import (
     RemovalDecided,
     RemovedFiles,
 )
-from streams.core.keeping.words import NEVER_HELD, ReplicaRow
-from streams.core.names import Adler32, Block, Dataset, Lfn, Site, Text
 from streams.core.selectors import Kind, Selector
 
 DATASET = Dataset("/Muon/Run1/RAW")
@@ -369,7 +369,7 @@ class Federation:
             after = after._replace(version=0)
         elif not worker:
             return after
-        replica = words.lost(after.replica, order.removal.words, order.removal.no)
+        replica = words.lost(after.replica, order.removal.words, order.removal.sha256)
         return self.kept_back(after, after._replace(replica=replica))
 
     def claim(self, local: Local) -> Local:

@@ -14,9 +14,9 @@ from typing import NamedTuple
 from streams.core.keeping import chains, gates, words
 from streams.core.keeping.chains import ChainRow
 from streams.core.keeping.gates import FileHere, PlacedFile
-from streams.core.keeping.steps import KeepingStep, KeptFile, LeaveAsked, LeavingFile, RemovalDecided, RemovedFiles
 from streams.core.keeping.words import NEVER_HELD, ReplicaRow
 from streams.core.names import Adler32, Block, Dataset, Lfn, Site, Text
+from streams.core.records.keeping import KeepingStep, KeptFile, LeaveAsked, LeavingFile, RemovalDecided, RemovedFiles
 
 DATASET = Dataset("/Muon/Run1/RAW")
 BLOCK = Block(f"{DATASET}#1")
@@ -108,7 +108,7 @@ class StandIns:
                 step = RemovalDecided(*_head(chain), ask.no, (RemovedFiles((LFN,), (), (other.endpoint,)),))
                 yield f"removes from {copy.endpoint}, relying on {other.endpoint}", self.say(state, step)
         if (removal := copy.replica.removal) is not None:
-            gone = copy._replace(there=False, replica=words.lost(copy.replica, removal.words, removal.no))
+            gone = copy._replace(there=False, replica=words.lost(copy.replica, removal.words, removal.sha256))
             yield f"unlinks on {copy.endpoint}", self._with(state, n, gone)
 
     def fresh(self, looked: Looked, chain: ChainRow) -> bool:

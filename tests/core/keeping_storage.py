@@ -24,7 +24,9 @@ from typing import NamedTuple
 from streams.core.keeping import chains, gates, words
 from streams.core.keeping.chains import ChainRow, CountedRemoval, StepHeard
 from streams.core.keeping.gates import FileHere, OtherDataset, PlacedFile
-from streams.core.keeping.steps import (
+from streams.core.keeping.words import NEVER_HELD, ReplicaRow
+from streams.core.names import Adler32, Block, Dataset, Lfn, Site, Text
+from streams.core.records.keeping import (
     ClaimDecided,
     KeepingStep,
     KeepPromised,
@@ -35,8 +37,6 @@ from streams.core.keeping.steps import (
     RemovalDecided,
     RemovedFiles,
 )
-from streams.core.keeping.words import NEVER_HELD, ReplicaRow
-from streams.core.names import Adler32, Block, Dataset, Lfn, Site, Text
 from streams.core.selectors import Kind, Selector
 
 HERE, OTHER = Site("S_A"), Site("S_Z")
@@ -47,11 +47,11 @@ PROCESS = "p"
 
 
 class Said(NamedTuple):
-    """A FilesHeld that says `word`, or a FilesLost of `lost` with a removal's number."""
+    """A FilesHeld that says `word`, or a FilesLost of `lost` with a removal's digest."""
 
     word: str = ""
     lost: tuple[str, ...] = ()
-    removal: int = 0
+    removal: str = ""
 
 
 class Phase(Enum):
@@ -421,7 +421,7 @@ class StorageSite:
 
         who = f"the executor of step {executor.removal.no}"
         if executor.done:
-            lost = Said("", self.taken_back(state, executor), executor.removal.no)
+            lost = Said("", self.taken_back(state, executor), executor.removal.sha256)
             yield f"{who} says FilesLost", self.say(then(), executor.dataset, lost)
         elif executor.looked is None:
             if not self.locked(state):

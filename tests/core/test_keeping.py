@@ -11,10 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streams.core import records as m
 from streams.core.keeping import chains, duties, gates, words
 from streams.core.keeping.chains import ASKS_OPEN_MAX, REMEMBERED_MAX, ChainRow, ChainState, OpenAsk, StepHeard, fold
 from streams.core.keeping.gates import FileHere, OtherDataset, PlacedFile
-from streams.core.keeping.steps import (
+from streams.core.keeping.words import NEVER_HELD, ReplicaRow
+from streams.core.names import Adler32, Block, Dataset, Lfn, Text
+from streams.core.records.keeping import (
     ChainSettled,
     ClaimDecided,
     KeepingStep,
@@ -26,11 +29,8 @@ from streams.core.keeping.steps import (
     ReliedOn,
     RemovalDecided,
     RemovedFiles,
-    step_fault,
     step_sha256,
 )
-from streams.core.keeping.words import NEVER_HELD, ReplicaRow
-from streams.core.names import Adler32, Block, Dataset, Lfn, Text
 from streams.core.selectors import Kind, Selector
 from tests.core import example as x
 
@@ -259,6 +259,14 @@ def test_so_many_asks_are_open_and_each_file_is_asked_for_once() -> None:
     assert "16 asks are open" in (gates.why_no_ask(row, copies=1, asked=(B,)) or "")
 
 
+GOLDEN_DIGESTS = ["6e155845dd34d06a", "e55bac35eaccd9c2", "7744df21cd1b4b0d", "d2306fe6b9af3f86", "427f27945d7b409c"]
+KEPT = (KeptFile(x.lfn(2), Text("refused")),)
+
+
+def removed_by(*promises: ReliedOn) -> RemovalDecided:
+    return replace(removal(ONE, 1, 1), removed=(RemovedFiles((x.lfn(1),), promises),))
+
+
 @pytest.mark.parametrize(
     ("step", "why"),
     [
@@ -275,7 +283,22 @@ def test_so_many_asks_are_open_and_each_file_is_asked_for_once() -> None:
         (replace(ask(ONE, 1), process=""), "process: must have"),
         (note(ONE), "noted, ended: 0 given"),
         (note(ONE, WHOLE, ended=("whole",)), "noted, ended: one is named twice"),
-        (note(ONE, replace(WHOLE, selectors=(Selector(Kind.DATASET, OTHER),))), "noted: /Muon/Run2/RAW is not"),
+        (
+            note(ONE, replace(WHOLE, selectors=(Selector(Kind.DATASET, OTHER),))),
+            "noted[0].selectors: /Muon/Run2/RAW",
+        ),
+        (note(ONE, replace(WHOLE, selectors=())), "noted[0].selectors: 0 given"),
+        (note(ONE, replace(WHOLE, endpoint="a b")), "noted[0].endpoint: not a letter"),
+        (note(ONE, ended=("x" * 129,)), "noted, ended: must have"),
+        (replace(ask(ONE, 1), no=1 << 63), "no: 9223372036854775808 is over"),
+        (replace(ask(ONE, 1), endpoint="#"), "endpoint: not a letter"),
+        (replace(ask(ONE, 1), files=leaving(1, words_=())), "files[0].words: 0 given"),
+        (replace(ask(ONE, 1), files=leaving(1, words_=("w", "w"))), "files[0].words: one is named twice"),
+        (replace(ask(ONE, 1), files=(replace(leaving(1)[0], version=""),)), "files[0].version: none"),
+        (replace(removal(ONE, 1, 1), removed=(RemovedFiles((), ()),), kept=KEPT), "removed[0].lfns: none"),
+        (removed_by(ReliedOn(B, 1), ReliedOn(B, 2)), "removed[0].promises: one is named twice"),
+        (removed_by(ReliedOn(B, 0)), "removed[0].no: 0 is not"),
+        (removed_by(ReliedOn(A, 1)), "removed[0].promises: names the site itself"),
         (replace(promise(ONE, ASKER, 1), asker=A), "asker: the site itself"),
         (promise(ONE, ASKER, 1, refused=(1,)), "files: one is named twice"),
         (removal(ONE, 0, 1), "ask_no: 0"),
@@ -283,13 +306,20 @@ def test_so_many_asks_are_open_and_each_file_is_asked_for_once() -> None:
     ],
 )
 def test_what_contradicts_itself_is_said(step: KeepingStep, why: str) -> None:
-    assert (step_fault(step) or "").startswith(why)
-    assert all(step_fault(good) is None for good in (*steps_behind(ONE), ask(ONE, 1, asked=(), copies=0)))
+    assert (m.fault(step) or "").startswith(why)
+    assert all(m.fault(good) is None for good in (*steps_behind(ONE), ask(ONE, 1, asked=(), copies=0)))
 
 
 def test_texts_that_run_together_have_digests_of_their_own() -> None:
     one, two = (replace(note(ONE, ended=ended)) for ended in (("ab", "c"), ("a", "bc")))
     assert step_sha256(one) != step_sha256(two)
+
+
+def test_digests_stay_as_they_are_when_a_version_adds_a_field() -> None:
+    """Chains are continued for ever: a digest that changed would dispute them all."""
+    assert [step_sha256(step)[:16] for step in steps_behind(ONE)] == GOLDEN_DIGESTS
+    assert step_sha256(note(ONE, WHOLE)) == step_sha256(note(ONE, replace(WHOLE, lands=True))), "a default, given"
+    assert step_sha256(note(ONE, WHOLE)) != step_sha256(note(ONE, replace(WHOLE, lands=False)))
 
 
 # Words.
@@ -301,16 +331,20 @@ def test_a_file_is_held_while_a_word_stands() -> None:
     assert not words.lost(row, ("a", "b")).held
     assert not words.held(words.lost(row, ("a", "b")), "a").held, "a word said again stays taken back"
     assert words.held(words.lost(row, ("a", "b")), "c").held
-    assert not words.lost(row, None).held, "a record of before takes back all that it follows"
+    old = words.lost(words.lost(row, ("a",)), None)
+    assert not old.held, "a record of before takes back all that it follows"
+    assert words.held(old, "b").held, "and what is said behind it stands, also where both are heard again"
+    assert not words.held(old, "a").held
 
 
 def test_a_removal_goes_on_until_its_own_end() -> None:
     counted = fold(ONE, removal(ONE, 1, 1)).removals[0]
     row = words.removal_counted(words.held(NEVER_HELD, "w"), counted)
     assert words.lost(row, ("w",)).removal == counted, "a loss by an accident ends no removal"
-    over = words.lost(row, ("w",), counted.no)
+    over = words.lost(row, ("w",), counted.sha256)
     assert (over.removal, over.held) == (None, False)
-    assert words.removal_counted(words.lost(words.held(NEVER_HELD, "w"), ("w",), counted.no), counted) == over
+    assert words.lost(row, ("w",), x.SHA256).removal == counted, "a removal of this number in another history"
+    assert words.removal_counted(words.lost(words.held(NEVER_HELD, "w"), ("w",), counted.sha256), counted) == over
     assert words.removal_counted(over, counted) == over
 
 
@@ -512,7 +546,7 @@ def test_claims_and_removals_are_owed_until_they_are_done() -> None:
     assert duties.claims_owed(noted, [], ["whole", "unknown"]) == duties.NoteClaims((), ("whole",))
     assert duties.claims_owed(PARTED, [WHOLE], ["whole"]) is None
     assert duties.removals_owed([GOING, HELD]) == [duties.RemoveFile(GOING.removal)]  # type: ignore[arg-type]
-    assert duties.removals_owed([words.lost(GOING, ("w",), 2)]) == []
+    assert duties.removals_owed([words.lost(GOING, ("w",), GOING.removal.sha256)]) == []
     going = [removed.removal for removed in duties.removals_owed([GOING])]
     assert list(duties.claims_that_wait(noted, going)) == [(WHOLE, going[0])]
     assert list(duties.claims_that_wait(EMPTY, going)) == []
@@ -588,7 +622,7 @@ def chain_facts(draw: st.DrawFn, row: ChainRow) -> list[Fact]:
 
 def replica_facts() -> st.SearchStrategy[list[Fact]]:
     name, word = st.sampled_from([x.lfn(n) for n in range(1, 5)]), st.sampled_from(["a", "b", "c"])
-    lost = st.tuples(name, st.lists(word, max_size=2).map(tuple), st.integers(0, 6))
+    lost = st.tuples(name, st.lists(word, max_size=2).map(tuple), st.integers(0, 3))
     return st.lists(
         st.one_of(st.tuples(st.just("held"), st.tuples(name, word)), st.tuples(st.just("lost"), lost)), max_size=8
     )
@@ -610,7 +644,16 @@ def hearings(draw: st.DrawFn, partitions: list[list[Fact]]) -> list[Fact]:
     return out
 
 
-histories = st.tuples(chain_facts(EMPTY), chain_facts(ChainRow(B, x.DATASET)), replica_facts()).map(list)
+def named(partitions: Sequence[list[Fact]]) -> list[list[Fact]]:
+    """Losses end removals of the first chain by their digests; drawn is only which of them, 0 none."""
+    *chained, said = partitions
+    removals = [step_sha256(step) for _, step in chained[0] if isinstance(step, RemovalDecided)]
+    ends = dict(enumerate(removals, 1))
+    told = [(kind, (*fact[:2], ends.get(fact[2], "")) if kind == "lost" else fact) for kind, fact in said]
+    return [*chained, told]
+
+
+histories = st.tuples(chain_facts(EMPTY), chain_facts(ChainRow(B, x.DATASET)), replica_facts()).map(named)
 two_hearings = histories.flatmap(lambda h: st.tuples(st.just(h), hearings(h), hearings(h)))
 
 

@@ -17,7 +17,7 @@ import pytest
 from streams.core.keeping import chains, gates
 from streams.core.keeping.chains import ChainRow, CoveredNames, GivenPromise, StepHeard
 from streams.core.keeping.gates import FileHere
-from streams.core.keeping.steps import ChainStep, NotedClaim
+from streams.core.records.keeping import ChainStep, NotedClaim
 from streams.core.selectors import Kind, Selector
 from tests.core import keeping_federation as federation
 from tests.core import keeping_storage as storage

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -70,7 +70,7 @@ def test_what_a_mirror_copies() -> None:
     """What every peer keeps of a site, and what goes to one."""
     to_all = {
         *("transfer-intents", "manifests", "transfer-reports", "completion-records", "replicas"),
-        *("site-announcements", "intent-decisions", "journal-seals"),
+        *("site-announcements", "intent-decisions", "journal-seals", "keeping"),
     }
     assert set(topics.mirrored(x.B)) == {*to_all, "chunk-requests-to-S_B", "chunks-to-S_B"}
     assert set(topics.mirrored(x.B, target_is_auditor=True)) == {*topics.mirrored(x.B), "chunk-events"}
@@ -96,6 +96,14 @@ def test_remote_names_and_back() -> None:
         assert topics.split(topics.remote(x.A, name)) == (x.A, name)
 
 
+TEXT = x.body().requester
+STEPS: tuple[tuple[Any, ...], ...] = (
+    (m.ClaimDecided,),
+    (m.LeaveAsked, x.BLOCK, "", (), ()),
+    (m.KeepPromised, x.A, 1, x.SHA256, ()),
+    (m.RemovalDecided, 1),
+    (m.ChainSettled,),
+)
 MESSAGES: tuple[m.Message, ...] = (
     x.body(),
     x.cancel(),
@@ -117,6 +125,8 @@ MESSAGES: tuple[m.Message, ...] = (
     m.FilesHeld(x.DATASET, x.B, ()),
     m.FilesLost(x.DATASET, x.B, (), x.reason()),
     m.SiteAnnounced(x.A, "w", "i", "worker", "", "", (), (), 5, False, ()),
+    *(step(x.B, x.DATASET, 1, "", "p", 0, TEXT, None, TEXT, *more) for step, *more in STEPS),
+    m.ReplicasChecked(x.B, x.DATASET, x.A, 1, x.SHA256, 0, ()),
     m.JournalsSealed(x.A, 0, "", 0, (m.SealedJournal(x.A, "manifests", 0, 1, bytes(32)),), None, b""),
     m.DeadLetter(x.body().requester, "manifests", 0, 0, b"k", b"", ""),
 )

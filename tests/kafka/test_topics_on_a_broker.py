@@ -62,7 +62,7 @@ def _settings_of(settings: Settings, topic: str) -> dict[str, Any]:
 
 
 def test_every_wanted_topic_is_created_once_and_the_check_agrees(empty: Settings) -> None:
-    assert faults(empty, A) == ["none of the 25 topics exists at T1_A; run `transfer2go topic create`"]
+    assert faults(empty, A) == ["none of the 28 topics exists at T1_A; run `transfer2go topic create`"]
     (first,) = provision(empty, [A])
     wanted = {topic.name for topic in topics.wanted(A, [B])}
     assert set(first.created) == wanted
@@ -74,8 +74,20 @@ def test_every_wanted_topic_is_created_once_and_the_check_agrees(empty: Settings
     assert payload["retention.bytes"] == str(5 * empty.registry.credit_bytes)
     assert (payload["segment.bytes"], payload["retention.ms"]) == (str(64 << 20), "-1")
     assert int(payload["max.message.bytes"]) >= 8 << 20
+    assert {name for name in wanted if _settings_of(empty, name)["flush.messages"] == "1"} == {"keeping", "replicas"}
     journal = _settings_of(empty, "transfers")
     assert (journal["cleanup.policy"], journal["retention.ms"], journal["retention.bytes"]) == ("delete", "-1", "-1")
+
+
+def test_what_must_survive_its_broker_is_on_its_disk_or_on_two(empty: Settings) -> None:
+    def promised(name: str, replication: int) -> set[tuple[str, str]]:
+        found = admin.topic_settings(empty, topics.Topic(name, topics.Retention.JOURNAL), replication)
+        return {(key, value) for key, value in found.items() if key in ("flush.messages", "min.insync.replicas")}
+
+    for name in (topics.KEEPING, topics.REPLICAS):
+        assert promised(name, 1) == promised(name, 2) == {("flush.messages", "1")}
+        assert promised(name, 3) == {("min.insync.replicas", "2")}
+    assert promised(topics.remote(B, topics.KEEPING), 1) == promised(topics.MANIFESTS, 1) == set(), "no copy, no other"
 
 
 def test_a_missing_topic_is_named_and_made(empty: Settings) -> None:
@@ -91,7 +103,9 @@ def test_settings_that_lose_records_are_named_and_mended(empty: Settings) -> Non
     provision(empty, [A])
     _set(empty, "transfers", cleanup_policy="compact", retention_ms="3600000")
     _set(empty, "chunks-to-T2_B", retention_bytes="1000000", segment_bytes=str(1 << 30))
+    _set(empty, "keeping", flush_messages="1000")
     assert faults(empty, A) == [
+        "topic keeping at T1_A has flush.messages=1000, expected 1; run `transfer2go topic create`",
         "topic transfers at T1_A has cleanup.policy=compact, expected delete; run `transfer2go topic create`",
         "topic transfers at T1_A has retention.ms=3600000, expected -1; run `transfer2go topic create`",
         "topic chunks-to-T2_B at T1_A has retention.bytes=1000000, expected 335544320 or more; "
@@ -99,10 +113,10 @@ def test_settings_that_lose_records_are_named_and_mended(empty: Settings) -> Non
         "topic chunks-to-T2_B at T1_A has segment.bytes=1073741824, expected 67108864 or less; "
         "run `transfer2go topic create`",
     ]
-    with pytest.raises(NeverWorks, match=r"and 3 more at T1_A"):
+    with pytest.raises(NeverWorks, match=r"and 4 more at T1_A"):
         check(empty, [A])
     (mended,) = provision(empty, [A])
-    assert set(mended.mended) == {"transfers", "chunks-to-T2_B"}
+    assert set(mended.mended) == {"keeping", "transfers", "chunks-to-T2_B"}
     check(empty, [A])
 
 

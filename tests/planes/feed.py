@@ -121,7 +121,7 @@ class Receiver:
         return (self.root / lfn[1:]).read_bytes()
 
     def leftovers(self) -> list[Path]:
-        return list(self.root.rglob(".t2g-*"))
+        return list(self.root.rglob(".t2g-*.part"))
 
 
 def listed(sender_root: Path, files: Mapping[str, bytes]) -> ManifestWritten:

@@ -77,7 +77,7 @@ def test_whole_files_cross_by_another_carrier(pair: Pair) -> None:
     assert pair.arrived(files)
     served = pair.listener.wait(ChunksServed, lambda m: m.manifest == body.manifest)
     assert served.bytes == sum(map(len, files.values()))
-    assert not list((pair.root / B / "storage").rglob(".t2g-*"))
+    assert not list((pair.root / B / "storage").rglob(".t2g-*.part"))
     assert pair.a.child.publisher._chunks is None, "nobody had a use for payload topics"
 
 

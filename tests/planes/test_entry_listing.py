@@ -88,7 +88,7 @@ class Desk:
             path = self.root / lfn[1:]
             version = self.endpoint.stat(lfn).version if path.exists() else "gone"
             files.append(HeldFile(Lfn(lfn), BLOCK, 10, Adler32("00000001"), version))
-        changes.hold(FilesHeld(DATASET, site, tuple(files)))
+        changes.hold(FilesHeld(DATASET, site, tuple(files)), str(len(files)))
         changes.write()
 
     def command(self, selection: str, *names: str, form: str | None = None) -> WriteManifests:
@@ -226,7 +226,8 @@ def test_a_link_out_of_the_root_is_not_followed(desk: Desk, tmp_path: Path) -> N
     changes = Changes(desk.db)
     stat = (tmp_path / "secret.root").stat()
     version = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
-    changes.hold(FilesHeld(DATASET, A, (HeldFile(Lfn("/store/link.root"), BLOCK, 1, Adler32("00000001"), version),)))
+    held = HeldFile(Lfn("/store/link.root"), BLOCK, 1, Adler32("00000001"), version)
+    changes.hold(FilesHeld(DATASET, A, (held,)), "w")
     changes.write()
     (item,) = desk.write("entries:t")
     assert "symbolic link" in why(item).text

@@ -47,7 +47,7 @@ def test_entries_are_listed_and_served_by_a_plane(stage: Stage, clusters: Cluste
     with open_endpoint(f"file://{stage.root_a}") as endpoint:
         held = tuple(HeldFile(Lfn(n), BLOCK, 1, Adler32("00000001"), endpoint.stat(n).version) for n in lfns)
     changes = Changes(view)
-    changes.hold(FilesHeld(DATASET, A, held))
+    changes.hold(FilesHeld(DATASET, A, held), "w")
     changes.write()
     intent = IntentId(f"T1_A.{uuid4()}")
     body = TransferIntent(intent, Text("me"), (parse(lfns[1]),), (B,), selection="entries:events[100:]")

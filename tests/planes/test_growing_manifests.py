@@ -32,6 +32,7 @@ from tests.planes.stage import A, B
 
 DATASET = Dataset("/Growing/Here/RAW")
 INTENT = IntentId("T1_A.00000000-0000-0000-0000-000000000007")
+WORDS = itertools.count()
 
 
 class Desk:
@@ -81,7 +82,7 @@ class Desk:
         files = tuple(
             HeldFile(Lfn(lfn), Block(f"{DATASET}#{block}"), size, Adler32("00000001"), f"v-{site}") for lfn in lfns
         )
-        changes.hold(FilesHeld(DATASET, site, files))
+        changes.hold(FilesHeld(DATASET, site, files), str(next(WORDS)))
         changes.write()
 
     def hold_zip(self, lfn: str, members: Collection[str]) -> None:
@@ -95,7 +96,7 @@ class Desk:
             stat = endpoint.stat(lfn)
         changes = Changes(self.db)
         held = HeldFile(Lfn(lfn), Block(f"{DATASET}#b1"), stat.bytes, Adler32("00000001"), stat.version)
-        changes.hold(FilesHeld(DATASET, A, (held,)))
+        changes.hold(FilesHeld(DATASET, A, (held,)), str(next(WORDS)))
         changes.write()
 
     def lose(self, *lfns: str, site: Site = A) -> None:
@@ -331,9 +332,8 @@ def test_closing_lists_what_moved_behind_equal_totals(desk: Desk) -> None:
     changes = Changes(desk.db)
     one, two = names(1)[0], names(1, 50)[0]
     for lfn, block in ((one, "b2"), (two, "b1")):
-        changes.hold(
-            FilesHeld(DATASET, A, (HeldFile(Lfn(lfn), Block(f"{DATASET}#{block}"), 10, Adler32("00000001"), ""),))
-        )
+        held = HeldFile(Lfn(lfn), Block(f"{DATASET}#{block}"), 10, Adler32("00000001"), "")
+        changes.hold(FilesHeld(DATASET, A, (held,)), str(next(WORDS)))
     changes.write()
     desk.closing = True
     desk.turn()

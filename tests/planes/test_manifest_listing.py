@@ -27,6 +27,7 @@ from tests.planes.stage import A, B
 DATASET = Dataset("/Listed/Here/RAW")
 BLOCK = Block(f"{DATASET}#b1")
 INTENT = IntentId("T1_A.00000000-0000-0000-0000-000000000001")
+WORDS = itertools.count()
 
 
 class Desk:
@@ -58,7 +59,7 @@ class Desk:
     def hold(self, site: Site, lfns: list[str], size: int = 10) -> None:
         changes = Changes(self.db)
         files = tuple(HeldFile(Lfn(lfn), BLOCK, size, Adler32("00000001"), f"v-{site}") for lfn in lfns)
-        changes.hold(FilesHeld(DATASET, site, files))
+        changes.hold(FilesHeld(DATASET, site, files), str(next(WORDS)))
         changes.write()
 
     def lose(self, site: Site, lfns: list[str]) -> None:
@@ -194,7 +195,7 @@ def test_a_file_that_the_gate_refuses_fails_alone(desk: Desk) -> None:
     desk.hold(A, names(5), size=1)
     changes = Changes(desk.db)
     odd = HeldFile(Lfn("/store/listed/00002.root"), BLOCK, 1, Adler32("00000001"), "naïve")
-    changes.hold(FilesHeld(DATASET, A, (odd,)))
+    changes.hold(FilesHeld(DATASET, A, (odd,)), str(next(WORDS)))
     changes.write()
     desk.write(DATASET)
     chained(desk.told)

@@ -154,7 +154,7 @@ def test_nothing_waits_for_what_is_read_back(
         assert not destination.is_open(body.manifest.encode())
         told = [one for one in listener.heard if isinstance(one, PartLost | PartOpened)]
         assert [one for one in told if one.manifest == body.manifest] == [PartLost(body.manifest, 1, WHY)]
-    assert not list(plane.storage.rglob(".t2g-*"))
+    assert not list(plane.storage.rglob(".t2g-*.part"))
 
 
 def test_an_ask_for_what_is_here_does_not_delay_those_who_read_from_here(plane: Plane, listener: Listener) -> None:

@@ -107,7 +107,7 @@ def test_a_plane_killed_in_the_middle_of_a_file_is_succeeded(stage: Stage) -> No
     stage.a.tell(Serve(request_of(body, 3, Ranges([(0, size)]) - told.verified)))
     sealed(stage, body, 1)
     assert (stage.root_b / "store/killed").read_bytes() == files["/store/killed"]
-    assert not list(stage.root_b.rglob(".t2g-*"))
+    assert not list(stage.root_b.rglob(".t2g-*.part"))
 
 
 def test_a_source_plane_killed_while_it_serves_is_asked_again(stage: Stage) -> None:

@@ -46,7 +46,7 @@ def lost(ends: Ends, attempt: int = 1) -> PartLost:
 
 
 def leftovers(ends: Ends) -> list[str]:
-    return sorted(path.name for path in ends.root_b.rglob(".t2g-*"))
+    return sorted(path.name for path in ends.root_b.rglob(".t2g-*.part"))
 
 
 def adopted(ends: Ends, attempt: int) -> Ranges:

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.sites, pytest.mark.timeout(300)]
 
 TIMES = 2
 OF_INTENTS = topics.OF_INTENTS
-OF_VIEWS = (topics.REPLICAS, topics.ANNOUNCEMENTS, topics.SEALS)
+OF_VIEWS = (topics.REPLICAS, topics.KEEPING, topics.ANNOUNCEMENTS, topics.SEALS)
 
 
 def _own(site: Site, other: Site) -> list[str]:

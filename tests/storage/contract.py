@@ -656,6 +656,38 @@ class WriteContract:
         assert endpoint.sync_group([]) == []
         assert endpoint.seal_group([]) == []
         assert endpoint.present_group([]) == []
+        assert endpoint.remove_group([], lambda lfn, version: None) == []
+
+    # removing
+
+    def test_what_may_go_is_gone_and_the_rest_stays(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+        lfns = [f"/store/d{n % 2}/f{n}" for n in range(4)]
+        for n, lfn in enumerate(lfns):
+            land(endpoint, lfn, noise(100 + n), item=n)
+        asked: list[tuple[str, str]] = []
+        versions = {lfn: endpoint.stat(lfn).version for lfn in lfns}
+        backdoor.put(lfns[1], b"landed since")
+
+        def why_not(lfn: str, version: str) -> str | None:
+            asked.append((lfn, version))
+            if lfn == lfns[2]:
+                return "claimed"
+            return None if version == versions.get(lfn) else "another version"
+
+        never = "/store/never/was"
+        assert endpoint.remove_group([*lfns, never], why_not) == [None, "another version", "claimed", None, None]
+        assert [lfn for lfn, _ in asked] == lfns, "of what is not there nobody is asked"
+        assert [backdoor.get(lfn) is None for lfn in lfns] == [True, False, False, True]
+        assert backdoor.get(lfns[1]) == b"landed since"
+        assert endpoint.remove_group([lfns[0]], why_not) == [None], "said once more"
+        land(endpoint, lfns[0], noise(7), item=9)
+        assert backdoor.get(lfns[0]) == noise(7), "the name is free again"
+
+    @pytest.mark.parametrize("lfn", ELSEWHERE)
+    def test_names_that_lead_elsewhere_are_not_removed(self, endpoint: Endpoint, lfn: str) -> None:
+        (answer,) = endpoint.remove_group([lfn], lambda lfn, version: None)
+        assert isinstance(answer, StorageError)
+        assert "does not lead to a file" in str(answer)
 
     # placing
 

@@ -108,7 +108,7 @@ def inspect(root: Path, variant: str, *, finished: bool) -> None:
         assert not path.exists() or path.read_bytes() in known, f"{lfn} is wrong under its final name"
         assert path.exists() or not (finished or damaged), f"{lfn} is missing"
     if finished:
-        assert list(root.rglob(".t2g-*")) == [], "a part stays behind"
+        assert list(root.rglob(".t2g-*.part")) == [], "a part stays behind"
 
 
 def in_a_child(action: Callable[[], None]) -> int:

@@ -175,6 +175,24 @@ class MemoryEndpoint(Endpoint):
     def settle_names(self, lfns: Sequence[str]) -> list[StorageError | None]:
         return [None for _ in lfns]
 
+    def remove_group(
+        self, lfns: Sequence[str], why_not: Callable[[str, str], str | None]
+    ) -> list[str | StorageError | None]:
+        return [self._remove(lfn, why_not) for lfn in lfns]
+
+    def _remove(self, lfn: str, why_not: Callable[[str, str], str | None]) -> str | StorageError | None:
+        try:
+            with self.lock:
+                self._checked(lfn)
+                why = why_not(lfn, self.stat(lfn).version)
+                if why is None:
+                    del self.files[lfn]
+                return why
+        except FileMissing:
+            return None
+        except StorageError as error:
+            return error
+
     def discard(self, lfn: str, tag: str) -> bool:
         names = [(self._checked(lfn), checked_tag(tag)), (lfn, _seed(tag))]
         with self.lock:

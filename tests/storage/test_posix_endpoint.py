@@ -48,7 +48,7 @@ class PosixBackdoor(Backdoor):
         self.path(lfn).unlink()
 
     def _parts(self) -> list[Path]:
-        return sorted(self.root.rglob(".t2g-*"))
+        return sorted(self.root.rglob(".t2g-*.part"))
 
     def parts(self) -> list[str]:
         return [path.name for path in self._parts()]
@@ -488,3 +488,106 @@ def test_a_file_that_was_only_touched_is_told_so(endpoint: PosixEndpoint, backdo
     os.utime(endpoint.pfn(LFN), ns=(1, 1))
     with pytest.raises(StorageError, match=r"since it was listed \(same size, other time\).*register it again"):
         endpoint.open_reader(LFN, listed)
+
+
+# Removing.
+
+
+def test_who_removes_waits_for_who_holds_the_name(tmp_path: Path) -> None:
+    endpoint = PosixEndpoint(str(tmp_path))
+    land(endpoint, LFN, b"whole")
+    looked, removed = threading.Event(), threading.Event()
+
+    def slow(lfn: str, version: str) -> str | None:
+        looked.set()
+        assert not removed.wait(0.2), "the lock is held while it is asked"
+        return None
+
+    def second() -> None:
+        looked.wait(5)
+        other = PosixEndpoint(str(tmp_path))
+        assert other.remove_group([LFN], lambda lfn, version: pytest.fail("it is gone by then")) == [None]
+        other.close()
+        removed.set()
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    assert endpoint.remove_group([LFN], slow) == [None]
+    thread.join(5)
+    assert removed.is_set()
+    endpoint.close()
+
+
+def test_a_repair_waits_for_who_removes_and_finds_the_name_free(tmp_path: Path) -> None:
+    """Between look and deletion it would else put the whole file under the remover."""
+    endpoint = PosixEndpoint(str(tmp_path))
+    PosixBackdoor(tmp_path).put(LFN, b"abXdef")
+    sealed = threading.Event()
+
+    def repair() -> None:
+        with endpoint.open_part(LFN, tag(), bytes=6, adler32=adler_of(b"abcdef"), replaces=True) as part:
+            part.write(0, b"abcdef")
+            opened.set()
+            looked.wait(5)
+            part.seal()
+        sealed.set()
+
+    opened, looked = threading.Event(), threading.Event()
+    thread = threading.Thread(target=repair)
+    thread.start()
+    assert opened.wait(5)
+
+    def why_not(lfn: str, version: str) -> str | None:
+        looked.set()
+        assert not sealed.wait(0.2), "the damaged file changes places behind the lock"
+        return None
+
+    assert endpoint.remove_group([LFN], why_not) == [None]
+    thread.join(5)
+    assert PosixBackdoor(tmp_path).get(LFN) == b"abcdef"
+    assert PosixBackdoor(tmp_path).parts() == []
+    endpoint.close()
+
+
+def test_each_directory_is_synced_once_and_a_failed_sync_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = PosixEndpoint(str(tmp_path))
+    lfns = [f"/store/d{n % 2}/f{n}" for n in range(6)]
+    for n, lfn in enumerate(lfns):
+        land(endpoint, lfn, noise(10 + n), item=n)
+    synced: list[str] = []
+    sync, broken = os.fsync, [False]
+
+    def watched(fd: int) -> None:
+        name = os.readlink(f"/proc/self/fd/{fd}")
+        synced.append(name)
+        if broken[0] and name.endswith("d1"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(fd)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    assert endpoint.remove_group(lfns[:4], lambda lfn, version: None) == [None] * 4
+    assert sorted(name.rpartition("/")[2] for name in synced if "/d" in name) == ["d0", "d1"]
+    broken[0] = True
+    answers = endpoint.remove_group(lfns[4:], lambda lfn, version: None)
+    assert answers[0] is None
+    assert isinstance(answers[1], StorageError), "it may be there again after a crash"
+    broken[0] = False
+    assert endpoint.remove_group(lfns[4:], lambda lfn, version: None) == [None, None], "found gone, and synced"
+    endpoint.close()
+
+
+def test_what_is_no_regular_file_is_not_removed_and_locks_are_in_no_walk(tmp_path: Path) -> None:
+    endpoint = PosixEndpoint(str(tmp_path))
+    land(endpoint, LFN, b"whole")
+    link = tmp_path / "store" / "link"
+    link.symlink_to(tmp_path / LFN[1:])
+    (tmp_path / "store" / "directory").mkdir()
+    for lfn in ("/store/link", "/store/directory"):
+        (answer,) = endpoint.remove_group([lfn], lambda lfn, version: None)
+        assert isinstance(answer, StorageError)
+    assert (link.is_symlink(), endpoint.stat(LFN).bytes) == (True, 5)
+    assert (tmp_path / ".t2g-locks").is_dir()
+    assert sorted(one.path for one in endpoint.walk(lambda path, why: None)) == [LFN[1:], "store/link"]
+    endpoint.close()

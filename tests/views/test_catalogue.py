@@ -22,11 +22,16 @@ class Folded:
     def __init__(self, path: Path) -> None:
         self.db: Any = rows.open_primary(str(path))
         self.catalogue = Catalogue(self.db)
+        self.heard = 0
 
     def hear(self, *facts: m.FilesHeld | m.FilesLost) -> None:
         changes = Changes(self.db)
         for fact in facts:
-            changes.hold(fact) if isinstance(fact, m.FilesHeld) else changes.lose(fact)
+            self.heard += 1
+            if isinstance(fact, m.FilesHeld):
+                changes.hold(fact, m.word_of(fact, m.Origin(fact.site, "w0", "i1", self.heard, 0)))
+            else:
+                changes.lose(fact)
         changes.write()
 
     def names(self, *selectors: str, limit: int = 1000) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ from streams.views import rows
 from streams.views.folding import Changes
 from tests.views.journal import lost
 
-Fact = m.FilesHeld | m.FilesLost
+Fact = tuple[m.FilesHeld | m.FilesLost, str]
+"""What is said, and of a FilesHeld its word: the same again when a mirror repeats it."""
 SITES = [Site("T1_A"), Site("T1_B"), Site("T1_C")]
 DATASETS = [Dataset("/P/P/ONE"), Dataset("/P/P/TWO")]
 LFNS = [Lfn(f"/store/{n}") for n in range(4)]
@@ -37,25 +39,30 @@ def partitions(draw: st.DrawFn) -> list[list[Fact]]:
     for site in SITES:
         for dataset in DATASETS:
             said: list[Fact] = []
-            for _ in range(draw(st.integers(0, 4))):
+            for n in range(draw(st.integers(0, 4))):
                 if draw(st.booleans()):
                     files = draw(st.lists(held_files, min_size=1, max_size=3, unique_by=lambda f: f[0]))
-                    said.append(
-                        m.FilesHeld(
-                            dataset,
-                            site,
-                            tuple(
-                                m.HeldFile(lfn, Block(f"{dataset}#{b}"), size, Adler32(f"{size:08x}"), v)
-                                for lfn, b, size, v in files
-                            ),
-                        )
+                    held = tuple(
+                        m.HeldFile(lfn, Block(f"{dataset}#{b}"), size, Adler32(f"{size:08x}"), v)
+                        for lfn, b, size, v in files
                     )
+                    # A zombie says once more what was said before, though it may be taken back.
+                    word = draw(st.sampled_from([str(n), "0"]))
+                    said.append((m.FilesHeld(dataset, site, held, word=word), word))
                 else:
-                    said.append(
-                        lost(site, *draw(st.lists(st.sampled_from(LFNS), min_size=1, unique=True)), dataset=dataset)
-                    )
+                    # A loss that names words names some that its partition has said of each file before it.
+                    told = {lfn: [w for held, w in said if lfn in names_of(held)] for lfn in LFNS}
+                    named = draw(st.booleans()) and any(told.values())
+                    known = [lfn for lfn in LFNS if told[lfn]] if named else LFNS
+                    lfns = draw(st.lists(st.sampled_from(known), min_size=1, unique=True))
+                    taken = tuple(m.TakenWords((draw(st.sampled_from(told[lfn])),)) for lfn in lfns) if named else ()
+                    said.append((replace(lost(site, *lfns, dataset=dataset), taken=taken), ""))
             out.append(said)
     return out
+
+
+def names_of(fact: m.FilesHeld | m.FilesLost) -> set[str]:
+    return {file.lfn for file in fact.files} if isinstance(fact, m.FilesHeld) else set()
 
 
 @st.composite
@@ -86,8 +93,8 @@ def folded(db: Any, facts: list[Fact], cuts: list[bool]) -> dict[bytes, bytes]:
     for key in list(db.keys()):
         del db[key]
     changes = Changes(db)
-    for fact, cut in zip(facts, cuts, strict=True):
-        changes.hold(fact) if isinstance(fact, m.FilesHeld) else changes.lose(fact)
+    for (fact, word), cut in zip(facts, cuts, strict=True):
+        changes.hold(fact, word) if isinstance(fact, m.FilesHeld) else changes.lose(fact)
         if cut:
             changes.write()
             changes = Changes(db)
@@ -96,18 +103,27 @@ def folded(db: Any, facts: list[Fact], cuts: list[bool]) -> dict[bytes, bytes]:
 
 
 def expected(streams: list[list[Fact]]) -> dict[bytes, bytes]:
-    """The rows by definition: the last word of each (site, dataset) on each file, and sums over them."""
+    """The rows by definition: of each (site, dataset) the last word on each file that stands, and sums over them."""
     last: dict[str, dict[tuple[str, str], rows.Entry]] = defaultdict(dict)
     for said in streams:
-        for fact in said:
+        for fact, word in said:
             key = (str(fact.dataset), str(fact.site))
             if isinstance(fact, m.FilesHeld):
                 for f in fact.files:
-                    last[f.lfn][key] = rows.Entry(*key, f.block.partition("#")[2], True, f.bytes, f.adler32, f.version)
+                    known = last[f.lfn].get(key)
+                    words = ({word} | set(known.words)) - set(known.taken) if known else {word}
+                    last[f.lfn][key] = rows.Entry(
+                        *(*key, "", f.block.partition("#")[2], f.bytes, f.adler32, f.version, ""),
+                        tuple(sorted(words)),
+                        known.taken if known else (),
+                    )
             else:
-                for lfn in fact.lfns:
-                    if key in last[lfn]:
-                        last[lfn][key] = last[lfn][key]._replace(held=False)
+                for n, lfn in enumerate(fact.lfns):
+                    if (known := last[lfn].get(key)) is not None:
+                        over = set(fact.taken[n].words) if fact.taken else set()
+                        words = set(known.words) - over if fact.taken else set()
+                        taken = tuple(sorted(over | set(known.taken)))
+                        last[lfn][key] = known._replace(words=tuple(sorted(words)), taken=taken)
     out: dict[bytes, bytes] = {}
     sums: dict[bytes, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
     for lfn, by_key in last.items():

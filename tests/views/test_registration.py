@@ -91,6 +91,7 @@ def test_a_file_under_the_root_keeps_its_place(
 ) -> None:
     path = write(tmp_path / "storage/store/data/x.root", b"12345")
     write(tmp_path / "storage/store/data/.t2g-0123456789abcdef-0.part", b"half")
+    write(tmp_path / "storage/.t2g-locks/07", b"")
     inode = path.stat().st_ino
     result = register(settings, publisher, [tmp_path / "storage"], BLOCK, endpoint=store)
     assert (result.files, result.placed, result.faults) == (1, {"in place": 1}, [])

@@ -179,10 +179,10 @@ def test_a_fault_of_ours_in_one_record_is_its_dead_letter(
     """Else the worker ends on it, again at every start."""
     hold = Changes.hold
 
-    def faulty(self: Changes, fact: m.FilesHeld) -> None:
+    def faulty(self: Changes, fact: m.FilesHeld, word: str) -> None:
         if fact.files[0].lfn == "/store/x":
             raise KeyError("a fault of ours")
-        hold(self, fact)
+        hold(self, fact, word)
 
     monkeypatch.setattr(Changes, "hold", faulty)
     journal.say(holds(A, held("/store/x")))
@@ -279,7 +279,9 @@ def test_another_table_version_is_folded_anew(journal: Journal, settings: Settin
     journal.flush()
     with viewing(settings) as view:
         assert view.catch_up(10)
-        view._db[rows.file_key("/store/ghost")] = rows.pack_file([rows.Entry(DATASET, A, "b1", True, 1, "0" * 8, "")])
+        view._db[rows.file_key("/store/ghost")] = rows.pack_file(
+            [rows.Entry(DATASET, A, "", "b1", 1, "0" * 8, "", words=("w",))]
+        )
         assert sites_of(view, "/store/ghost") == [A]
     with viewing(settings_for(journal.bootstrap, tmp_path, table_version=2)) as view:
         assert view.catch_up(10)
@@ -300,14 +302,62 @@ def test_a_view_ahead_of_its_journal_is_folded_anew(journal: Journal, settings: 
         assert view.progress.rebuilt == view.progress.applied == 1
 
 
+def test_a_journal_that_was_put_back_and_grew_past_the_view_is_folded_anew(tmp_path: Path) -> None:
+    """The same broker id, as many records and more, but another one where the view stopped."""
+    before, after = Journal(), Journal()
+    for journal, last in ((before, "/store/lost"), (after, "/store/instead")):
+        journal.touch(*topics.with_copies(topics.TO_EVERY_PEER, [B]))
+        journal.say(holds(A, held("/store/x")))
+        journal.say(holds(A, held(last)))
+    after.say(holds(A, held("/store/later")))
+    for journal in (before, after):
+        journal.flush()
+    place = rows.offset_key(topics.REPLICAS, topics.partition_of(DATASET, 4))
+    with viewing(settings_for(before.bootstrap, tmp_path)) as view:
+        assert view.catch_up(10)
+        assert sites_of(view, "/store/lost") == [A]
+        assert view._db.get(place).startswith(b"2 ")
+    # The mock gives each cluster an id; a broker that was put back keeps its own.
+    db = rows.open_primary(str(tmp_path / "worker-0" / "view"))
+    ids = [journal._producer.list_topics(timeout=10).cluster_id.encode() for journal in (before, after)]
+    stamp = db[rows.STAMP] = db[rows.STAMP].replace(*ids)
+    db.close()
+    with viewing(settings_for(after.bootstrap, tmp_path)) as view:
+        assert view.catch_up(10)
+        assert sites_of(view, "/store/lost") == []
+        assert sites_of(view, "/store/instead") == sites_of(view, "/store/later") == [A]
+        assert (view._db.get(rows.STAMP), view.progress.rebuilt) == (stamp, 1), "told by the record alone"
+    with viewing(settings_for(after.bootstrap, tmp_path)) as view:
+        assert view.catch_up(10)
+        assert (view.progress.rebuilt, view.progress.applied) == (0, 0), "the same journal is gone on with"
+
+
+def test_a_journal_that_becomes_shorter_under_a_running_view_ends_it(
+    journal: Journal, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.say(holds(A, held("/store/x")))
+    journal.flush()
+    faults: list[Exception] = []
+    view = View(settings, settings.datadir, print, faults.append)
+    view.start()
+    assert view.catch_up(10)
+    sample = view._ends.sample
+    short = (topics.REPLICAS, topics.partition_of(DATASET, 4))
+    monkeypatch.setattr(view._ends, "sample", lambda *a: {**(sample(*a) or {}), short: 0})
+    assert not view.catch_up(10)
+    assert not view.alive
+    view.stop()
+    assert ["shorter than what the view has heard" in str(fault) for fault in faults] == [True]
+
+
 def test_a_peers_topic_that_comes_later(journal: Journal, tmp_path: Path) -> None:
     other = Journal()
-    other.touch(topics.REPLICAS, topics.ANNOUNCEMENTS, topics.SEALS)
+    other.touch(topics.REPLICAS, topics.KEEPING, topics.ANNOUNCEMENTS, topics.SEALS)
     other.say(holds(A, held("/store/y")))
     with viewing(settings_for(other.bootstrap, tmp_path)) as view:
         assert not view.catch_up(1)
         other.say(holds(B, held("/store/x")), site=B)
-        other.touch(topics.remote(B, topics.ANNOUNCEMENTS), topics.remote(B, topics.SEALS))
+        other.touch(*(topics.remote(B, base) for base in (topics.KEEPING, topics.ANNOUNCEMENTS, topics.SEALS)))
         other.flush()
         until = time.monotonic() + 30
         while not view.catch_up(5):

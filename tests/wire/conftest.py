@@ -60,6 +60,12 @@ RICH_COMPLETION = m.CompletionRecord(
     INTENT, MANIFEST, C, m.Ended.CANCELLED, 10, Ranges([(0, 1), (2, 4)]), FAILED, Ranges([(6, 9)]), 300, SHA256, LANDED
 )
 
+FIRST: tuple[Any, ...] = (B, DATASET, 1, "", "p", 0, Text(""), None, Text(""))
+LATER: tuple[Any, ...] = (
+    *(B, DATASET, 300, SHA256, "worker-1/6f1e-3", 1_800_000_000_000),
+    *(Text("Zoë"), INTENT, Text("the disk is full…")),
+)
+
 SMALL: tuple[Any, ...] = (
     m.Origin(A, "w", "i", 0, 0),
     m.ChunkHeader(MANIFEST, C, 1, 0, 100, (m.Segment(0, 0, 100, 100, 0),), True),
@@ -84,6 +90,12 @@ SMALL: tuple[Any, ...] = (
     SMALL_COMPLETION,
     m.FilesHeld(DATASET, B, (m.HeldFile(LFN, BLOCK, 0, Adler32("00000001"), ""),)),
     m.FilesLost(DATASET, B, (LFN,), REASON),
+    m.ClaimDecided(*FIRST, (), (MANIFEST,)),
+    m.LeaveAsked(*FIRST, BLOCK, "", (m.LeavingFile(LFN, 0, Adler32("00000001"), "v", ("w",)),), (C,)),
+    m.KeepPromised(*FIRST, C, 1, SHA256, (LFN,)),
+    m.RemovalDecided(*FIRST, 1, (m.RemovedFiles((LFN,), ()),)),
+    m.ChainSettled(*FIRST),
+    m.ReplicasChecked(B, DATASET, C, 1, SHA256, 0, (), (m.KeptFile(LFN, Text("")),)),
     m.SiteAnnounced(A, "w", "i", "cli", "", "", (), (), 1, False, ()),
     m.JournalsSealed(A, 0, "", 0, (m.SealedJournal(A, "manifests", 0, 1, bytes(32)),), None, b""),
     m.DeadLetter(Text("unknown schema id 7"), "manifests", 0, 0, b"", b"", ""),
@@ -180,6 +192,44 @@ RICH: tuple[Any, ...] = (
         MANIFEST,
     ),
     m.FilesLost(DATASET, B, (LFN, Lfn("/store/x")), REASON),
+    m.ClaimDecided(
+        *LATER,
+        (
+            m.NotedClaim(INTENT, "disk", (Selector(Kind.DATASET, DATASET), Selector(Kind.BLOCK, BLOCK)), False, INTENT),
+            m.NotedClaim(MANIFEST, "", (Selector(Kind.FILE, LFN),)),
+        ),
+        ("r-1", "r-2"),
+    ),
+    m.LeaveAsked(
+        *LATER,
+        BLOCK,
+        "disk",
+        (
+            m.LeavingFile(LFN, 1 << 40, Adler32("ffffffff"), "4096,1700000000000000001,77", (MANIFEST, "6f1e-3/300")),
+            m.LeavingFile(Lfn("/store/x"), 0, Adler32("00000001"), "v", ("w",)),
+        ),
+        (A, C),
+        1_900_000_000_000,
+        2,
+    ),
+    m.KeepPromised(*LATER, C, 299, SHA256, (LFN,), (m.KeptFile(Lfn("/store/x"), Text("it is not on the disk")),)),
+    m.RemovalDecided(
+        *LATER,
+        299,
+        (m.RemovedFiles((LFN,), (m.ReliedOn(A, 7), m.ReliedOn(C, 1 << 40)), ("tape",)),),
+        (m.KeptFile(Lfn("/store/x"), Text("claimed…")),),
+    ),
+    m.ChainSettled(*LATER),
+    m.ReplicasChecked(
+        B,
+        DATASET,
+        C,
+        300,
+        SHA256,
+        1 << 40,
+        (m.CheckedFile(LFN, 1 << 40, Adler32("ffffffff"), "4096,1700000000000000001,77"),),
+        (m.KeptFile(Lfn("/store/x"), Text("no such file…")),),
+    ),
     m.SiteAnnounced(
         A,
         "worker-1",

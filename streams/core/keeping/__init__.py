@@ -1,5 +1,5 @@
 """Who keeps which file, and how it goes again without losing the last copy. Pure: no I/O, no clock, no chance.
 
-`steps.py` has what a site says in a chain, `chains.py` folds one chain, `words.py` one file at one place, `gates.py`
-says whether a site may do something and why not, `duties.py` what it owes. Nothing publishes these steps yet.
+What a site says in a chain are records (`streams/core/records/keeping.py`). `chains.py` folds one chain, `words.py` one
+file at one place, `gates.py` says whether a site may do something and why not, `duties.py` what it owes.
 """

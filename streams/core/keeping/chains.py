@@ -25,7 +25,8 @@ from functools import cached_property
 from typing import Any
 
 from streams.core.chain import Succession, succession
-from streams.core.keeping.steps import (
+from streams.core.names import Block, Dataset, IntentId, Lfn, Site, Text
+from streams.core.records.keeping import (
     ChainSettled,
     ChainStep,
     ClaimDecided,
@@ -39,13 +40,15 @@ from streams.core.keeping.steps import (
     names_of,
     step_sha256,
 )
-from streams.core.names import Block, Dataset, IntentId, Lfn, Site, Text
+from streams.core.records.limits import FILES_MAX
 from streams.core.selectors import Kind
 
 ASKS_OPEN_MAX = 16
 """Open asks of a chain: with FILES_MAX files each, what a site remembers of another's wishes."""
 REMEMBERED_MAX = 256
 """Digests of steps, and promises, that a row keeps: a step of before is no news, a promise of before is asked again."""
+REMEMBERED_FILES_MAX = 2 * ASKS_OPEN_MAX * FILES_MAX
+"""Files of the promises that a row keeps."""
 
 
 class ChainState(StrEnum):
@@ -114,9 +117,10 @@ class GivenPromise:
 
 @dataclass(frozen=True, slots=True)
 class CountedRemoval:
-    """A file that goes by the step `no`: what the executor needs."""
+    """A file that goes by the step `no`, whose digest names it: a disk put back may give a number twice."""
 
     no: int
+    sha256: str
     block: Block
     lfn: Lfn
     endpoint: str
@@ -281,10 +285,20 @@ def abort_own(row: ChainRow, promised: Collection[Lfn]) -> ChainRow:
 def _promised(row: ChainRow, step: KeepPromised, _: str) -> tuple[ChainRow, tuple[CountedRemoval, ...]]:
     given = GivenPromise(step.no, step.at_ms, step.asker, step.ask_no, step.ask_sha256, step.promised, step.refused)
     row = abort_own(row, step.promised)
-    return replace(row, promises=(*row.promises, given)[-REMEMBERED_MAX:]), ()
+    return replace(row, promises=_remembered((*row.promises, given))), ()
 
 
-def _removed(row: ChainRow, step: RemovalDecided, _: str) -> tuple[ChainRow, tuple[CountedRemoval, ...]]:
+def _remembered(promises: tuple[GivenPromise, ...]) -> tuple[GivenPromise, ...]:
+    """The last of them, as many as a row keeps."""
+    files = 0
+    for n, given in enumerate(reversed(promises)):
+        files += len(given.promised) + len(given.refused)
+        if n == REMEMBERED_MAX or files > REMEMBERED_FILES_MAX:
+            return promises[-n:]
+    return promises
+
+
+def _removed(row: ChainRow, step: RemovalDecided, sha256: str) -> tuple[ChainRow, tuple[CountedRemoval, ...]]:
     ask = row.ask(step.ask_no)
     if ask is None:
         return row, ()
@@ -293,7 +307,9 @@ def _removed(row: ChainRow, step: RemovalDecided, _: str) -> tuple[ChainRow, tup
         for group in step.removed:
             for lfn in group.lfns:
                 if (file := ask.by_lfn.get(lfn)) is not None:
-                    removals.append(CountedRemoval(step.no, ask.block, lfn, ask.endpoint, file.version, file.words))
+                    removals.append(
+                        CountedRemoval(step.no, sha256, ask.block, lfn, ask.endpoint, file.version, file.words)
+                    )
     over = {removal.lfn for removal in removals} | {kept.lfn for kept in step.kept}
     asks = _without(row.asks, lambda one, file: one.no == ask.no and file.lfn in over)
     return replace(row, asks=asks), tuple(removals)

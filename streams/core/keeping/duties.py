@@ -8,7 +8,10 @@ from typing import ClassVar
 
 from streams.core.keeping import gates
 from streams.core.keeping.chains import ChainRow, CountedRemoval, GivenPromise, OpenAsk
-from streams.core.keeping.steps import (
+from streams.core.keeping.words import ReplicaRow
+from streams.core.names import Lfn, Site, Text
+from streams.core.records import FilesLost
+from streams.core.records.keeping import (
     ClaimDecided,
     KeepPromised,
     KeptFile,
@@ -17,9 +20,6 @@ from streams.core.keeping.steps import (
     RemovalDecided,
     RemovedFiles,
 )
-from streams.core.keeping.words import ReplicaRow
-from streams.core.names import Lfn, Site, Text
-from streams.core.records import FilesLost
 
 ASK_ENDS_MS = 24 * 3600 * 1000
 """An ask ends as kept so long after its last promise: a site that is away for a day is not waited for."""

@@ -14,9 +14,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from streams.core.keeping.chains import ASKS_OPEN_MAX, ChainRow, CountedRemoval, GivenPromise, OpenAsk
-from streams.core.keeping.steps import NotedClaim, ReliedOn
 from streams.core.keeping.words import NEVER_HELD, ReplicaRow
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, Site
+from streams.core.records.keeping import NotedClaim, ReliedOn
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +177,9 @@ def why_no_promise(chain: ChainRow, asker: ChainRow, ask: OpenAsk, file: FileHer
         return f"{asker.site} asks for it no more"
     if here not in ask.asked:
         return f"{asker.site} did not ask {here}"
+    theirs = open_ask.by_lfn[file.lfn]
+    if (theirs.bytes, theirs.adler32) != (file.bytes, file.adler32):
+        return f"it is another file at {asker.site}: {theirs.bytes} bytes, adler32 {theirs.adler32}"
     own = chain.asks_for(file.lfn)
     if any(not one.copies for one in own):
         return f"{here} removes it for good"

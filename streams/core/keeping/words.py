@@ -17,12 +17,12 @@ NONE: frozenset[str] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class ReplicaRow:
-    """`removal`: the last that counted and is not known to have ended. `ended`: the highest that has."""
+    """`removal`: the last that counted and is not known to have ended. `ended`: digests of those that have."""
 
     said: frozenset[str] = NONE
     taken: frozenset[str] = NONE
     removal: CountedRemoval | None = None
-    ended: int = 0
+    ended: frozenset[str] = NONE
 
     @property
     def words(self) -> frozenset[str]:
@@ -42,13 +42,16 @@ def held(row: ReplicaRow, word: str) -> ReplicaRow:
     return replace(row, said=row.said | {word})
 
 
-def lost(row: ReplicaRow, words: Collection[str] | None, removal_no: int = 0) -> ReplicaRow:
-    """After a FilesLost. `removal_no`: the removal that it ends, 0 for none.
+def lost(row: ReplicaRow, words: Collection[str] | None, removal_sha256: str = "") -> ReplicaRow:
+    """After a FilesLost. `removal_sha256`: the step whose removal it ends, "" for none.
 
-    `words` None is a record of before they were named: it takes back all that its partition said before it.
+    `words` None is a record of before they were named: nothing stands that its partition said before it. A repeat of
+    the partition's tail brings it again behind words that came later, and then these: none of them stays taken back.
     """
-    taken = row.taken | (row.said if words is None else frozenset(words))
-    return _going(replace(row, taken=taken, ended=max(row.ended, removal_no)))
+    if words is None:
+        return replace(row, said=row.said & row.taken)
+    ended = row.ended | {removal_sha256} if removal_sha256 else row.ended
+    return _going(replace(row, taken=row.taken | frozenset(words), ended=ended))
 
 
 def removal_counted(row: ReplicaRow, removal: CountedRemoval) -> ReplicaRow:
@@ -59,5 +62,5 @@ def removal_counted(row: ReplicaRow, removal: CountedRemoval) -> ReplicaRow:
 
 
 def _going(row: ReplicaRow) -> ReplicaRow:
-    over = row.removal is not None and row.removal.no <= row.ended
+    over = row.removal is not None and row.removal.sha256 in row.ended
     return replace(row, removal=None) if over else row

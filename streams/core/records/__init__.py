@@ -20,6 +20,24 @@ from streams.core.records.chunks import (
     Segment,
 )
 from streams.core.records.intents import IntentAsked, IntentDecided, TransferIntent
+from streams.core.records.keeping import (
+    ChainSettled,
+    ChainStep,
+    CheckedFile,
+    ClaimDecided,
+    KeepingStep,
+    KeepPromised,
+    KeptFile,
+    LeaveAsked,
+    LeavingFile,
+    NotedClaim,
+    ReliedOn,
+    RemovalDecided,
+    RemovedFiles,
+    ReplicasChecked,
+    names_of,
+    step_sha256,
+)
 from streams.core.records.limits import SEALED_JOURNALS_MAX
 from streams.core.records.manifests import Item, ManifestWritten, item_fault
 from streams.core.records.registry import (
@@ -34,7 +52,7 @@ from streams.core.records.registry import (
     row_of_class,
     topic_of,
 )
-from streams.core.records.replicas import FilesHeld, FilesLost, HeldFile
+from streams.core.records.replicas import FilesHeld, FilesLost, HeldFile, TakenWords, word_of
 from streams.core.records.seals import SEALER, Certificate, JournalsSealed, SealedJournal
 from streams.core.records.sites import DeadLetter, LastSequence, Origin, SiteAnnounced
 from streams.core.records.transfers import (
@@ -72,6 +90,12 @@ Message = (
     | CompletionRecord
     | FilesHeld
     | FilesLost
+    | ClaimDecided
+    | LeaveAsked
+    | KeepPromised
+    | RemovalDecided
+    | ChainSettled
+    | ReplicasChecked
     | SiteAnnounced
     | JournalsSealed
     | DeadLetter
@@ -82,10 +106,14 @@ __all__ = [
     "SEALER",
     "Asked",
     "Certificate",
+    "ChainSettled",
+    "ChainStep",
+    "CheckedFile",
     "ChunkHeader",
     "ChunksOffered",
     "ChunksRequested",
     "ChunksServed",
+    "ClaimDecided",
     "CompletionRecord",
     "DeadLetter",
     "Ended",
@@ -98,16 +126,26 @@ __all__ = [
     "IntentDecided",
     "Item",
     "JournalsSealed",
+    "KeepPromised",
+    "KeepingStep",
+    "KeptFile",
     "Landed",
     "LastSequence",
     "LeaseExpired",
+    "LeaveAsked",
+    "LeavingFile",
     "ManifestWritten",
     "Message",
+    "NotedClaim",
     "OfferedDoor",
     "Origin",
     "PartLost",
     "PartOpened",
     "Reason",
+    "ReliedOn",
+    "RemovalDecided",
+    "RemovedFiles",
+    "ReplicasChecked",
     "RequestedItem",
     "Route",
     "Row",
@@ -116,6 +154,7 @@ __all__ = [
     "Segment",
     "SiteAnnounced",
     "SourceFailed",
+    "TakenWords",
     "TransferClosed",
     "TransferDecided",
     "TransferIntent",
@@ -130,8 +169,11 @@ __all__ = [
     "fault",
     "item_fault",
     "key_of",
+    "names_of",
     "registered_classes",
     "row_of",
     "row_of_class",
+    "step_sha256",
     "topic_of",
+    "word_of",
 ]

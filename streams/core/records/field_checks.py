@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from streams.core.ranges import Ranges
 from streams.core.records.values import FailedItems, Landed
@@ -12,6 +12,7 @@ PRIORITY_MAX = 9
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _WORD_CHARS_MAX = 128
 _TICKET = re.compile(r"[A-Za-z0-9_-]{20,100}")
+_ENDPOINT = re.compile(r"(?:[A-Za-z][A-Za-z0-9_-]{0,63})?")
 _HTTP = re.compile(r"https?://[A-Za-z0-9.\[\]:_-]+(?:/[A-Za-z0-9._/-]*)?")
 
 
@@ -21,6 +22,16 @@ def word(name: str, text: str) -> str | None:
 
 def is_ticket(text: str) -> bool:
     return _TICKET.fullmatch(text) is not None
+
+
+def words(name: str, texts: Collection[str], most: int) -> str | None:
+    """What says that a file is at a place: at least one, each once."""
+    return some(name, texts, most) or next((why for text in texts if (why := word(name, text))), None)
+
+
+def endpoint(name: str, text: str) -> str | None:
+    """A name of a site's endpoint; "" is the default one."""
+    return None if _ENDPOINT.fullmatch(text) else f"{name}: not a letter, then at most 63 letters, digits, _ or -"
 
 
 def is_http(address: str) -> bool:

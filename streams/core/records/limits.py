@@ -9,6 +9,8 @@ NAMES_MAX = 1000
 SITES_MAX = 1000
 SEALED_JOURNALS_MAX = 1000
 """Of one seal: some 64 KB; more are the next one's."""
+WORDS_MAX = 1000
+"""Words of one file at a place that an ask or a loss names: of so many landings that found it there."""
 NUMBER_MAX = 999_999_999
 """Of source_no and no: what a manifest id can hold."""
 POSITION_MAX = 1 << 62

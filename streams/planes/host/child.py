@@ -40,8 +40,22 @@ from streams.planes.destination.coordinator import DestinationPlane
 from streams.planes.host.order_queues import OPENERS, Assignments, Ends, Openings, Writes
 from streams.planes.inventory.manifest_writer import ManifestWriter, opens_files
 from streams.planes.inventory.open_intents import CatalogueListing
-from streams.planes.orders import Assign, Bring, Expect, Fail, Forget, Open, Serve, Start, Stop, Write, read_order
+from streams.planes.orders import (
+    Assign,
+    Bring,
+    Check,
+    Expect,
+    Fail,
+    Forget,
+    Open,
+    Serve,
+    Start,
+    Stop,
+    Write,
+    read_order,
+)
 from streams.planes.reasons import reason_of
+from streams.planes.source.checking import ReplicaChecker
 from streams.planes.source.open_files import OpenFileCache
 from streams.planes.source.server import SourceServer
 from streams.planes.source.wiring import refusing
@@ -83,6 +97,7 @@ class Child:
         self.receivers: list[DestinationSide] = []
         """Both sides of each carrier, once the storage is open."""
         self.destination: DestinationPlane | None = None
+        self.checker: ReplicaChecker | None = None
         self.fault = StorageError("the storage does not answer")
         """Why there is no destination."""
         self.storage_tried = threading.Event()
@@ -134,6 +149,10 @@ class Child:
                     self.destination.expect(order)
             case Write():
                 self.writes[opens_files(order.command)].put(order.command)
+            case Check():
+                # Without a storage it is owed again.
+                if self.checker is not None:
+                    self.checker.check(order)
             case Open():
                 self.open(order)
             case _:
@@ -219,6 +238,8 @@ class Child:
         serving = [
             one.source(settings, endpoint, send, publish, self.open_files, destination) for one in CARRIERS.values()
         ]
+        self.checker = ReplicaChecker(settings.here, endpoint, publish)
+        _thread("checking", self.checker.run)
         self.destination, self.sources = destination, dict(zip(CARRIERS, serving, strict=True))
         for side in self.sides():
             for name, work in side.threads():
@@ -324,6 +345,8 @@ class Child:
             writes.close()
         for side in self.sides():
             side.close()
+        if self.checker is not None:
+            self.checker.close()
         self.publisher.close(CLOSE_S)
 
 

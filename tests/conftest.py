@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+pytest.register_assert_rewrite("tests.storage.contract")  # tests of planes use it, too
 FAULTS = (
     "test_bad_input",
     "test_cache_rules",

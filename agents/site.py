@@ -32,6 +32,7 @@ from streams.kafka.publish import Publisher, wall_ms
 from streams.planes.host.keeper import PlaneKeeper
 from streams.settings import Settings, load_settings
 from streams.views.view import View
+from streams.wire.release import DIALS_SINCE
 from streams.worker import rows
 from streams.worker.api import USUAL_PORT, Api, Vitals
 from streams.worker.catalogue_tasks import CatalogueTasks
@@ -67,7 +68,7 @@ class CatalogueViews:
 
     def __init__(self, settings: Settings, view: View) -> None:
         self.settings, self.view = settings, view
-        self._doors, self._doors_ms = frozenset[Site](), 0
+        self._doors, self._dials, self._doors_ms = frozenset[Site](), frozenset[Site](), 0
 
     def catch_up(self, timeout_s: float) -> bool:
         return self.view.catch_up(timeout_s)
@@ -85,11 +86,28 @@ class CatalogueViews:
 
     def doors(self) -> frozenset[Site]:
         """Who has an open door, as of a second ago at most: it is asked for each plan, on the loop."""
-        now_ms = wall_ms()
-        if not 0 <= now_ms - self._doors_ms < 1000:
-            self._doors_ms = now_ms
-            self._doors = frozenset(a.site for a in self.view.sites.alive(None, now_ms, role="plane") if a.door)
+        self._look_at_doors()
         return self._doors
+
+    def dials(self) -> frozenset[Site]:
+        """Who has none and connects to this site's, while that has one: such as run a release that can."""
+        self._look_at_doors()
+        return self._dials
+
+    def by_door(self) -> frozenset[Site]:
+        """Who can be asked by door, one way or the other."""
+        self._look_at_doors()
+        return self._doors | self._dials
+
+    def _look_at_doors(self) -> None:
+        now_ms = wall_ms()
+        if 0 <= now_ms - self._doors_ms < 1000:
+            return
+        self._doors_ms = now_ms
+        planes = list(self.view.sites.alive(None, now_ms, role="plane"))
+        self._doors = frozenset(a.site for a in planes if a.door)
+        others = frozenset(a.site for a in planes if a.release >= DIALS_SINCE) - self._doors
+        self._dials = others if self.settings.here in self._doors else frozenset()
 
     def door_of(self, writer: str) -> str:
         """Where the door of one of this site's planes can be connected to; "" while it has none."""
@@ -151,6 +169,7 @@ class SiteWorker:
             views.doors,
             settings.registry.regions,
             tools,
+            views.dials,
             lambda: views.door_of(self.plane.writer),
         )
         self.scheduler = Scheduler(
@@ -160,7 +179,7 @@ class SiteWorker:
             self.effects,
             wall_ms,
             keeps=self.turns.keeps,
-            doors=views.doors,
+            doors=views.by_door,
             link_rates=settings.link_rates,
             tools=tools,
         )

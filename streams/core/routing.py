@@ -101,26 +101,26 @@ def relays(
 def routes(
     source: Site,
     doors: Collection[Site],
-    here: Site,
     *,
     whole: bool,
+    dials: Collection[Site] = (),
     tools: Mapping[Site, str] = NO_TOOLS,
     plane: str | None = None,
     before: Collection[Site] = (),
 ) -> tuple[m.Route, ...]:
     """Who is asked otherwise than by the log, in this order.
 
-    `doors`: sites with an open door; a source that has none connects to that of `here`, the destination. `whole`: of
-    files, not parts. `tools`: by site, the tool on the link from there. `plane`: what the intent insists on. `before`:
-    relays, the nearest first.
+    `doors`: sites with an open door; `dials`: those without that connect to the destination's. `whole`: of files, not
+    parts. `tools`: by site, the tool on the link from there. `plane`: what the intent insists on. `before`: relays, the
+    nearest first.
     """
     if not whole or plane not in (None, DOOR):
         return ()
     out = [m.Route(site, RELAY, Text(f"{site} gets it before, and has a door")) for site in before if site in doors]
     if plane is None and source in doors:
         out.append(m.Route(source, DOOR, Text(f"{source} has a door")))
-    elif plane is None and here in doors:
-        out.append(m.Route(source, DOOR, Text(f"{source} has no door and connects to that of {here}")))
+    elif plane is None and source in dials:
+        out.append(m.Route(source, DOOR, Text(f"{source} has no door and connects to the one here")))
     elif plane is None and source in tools:
         out.append(m.Route(source, tool_plane(tools[source]), Text(f"it is put on the link from {source}")))
     return tuple(out)

@@ -68,9 +68,8 @@ def requests(
     """The next numbered request to each candidate that is asked and has a place free.
 
     What a candidate could not read is asked of it again `source_retry_s` after it said so, and meanwhile the rest is.
-    `doors`: sites that have an open door now; whether the holder had one was written into the plan. Where this site has
-    one, sources without may connect to it. `tools`: by site, the tool that this site's settings have put on the link
-    from there.
+    `doors`: sites that can be asked by door now; whether the holder could was written into the plan. `tools`: by site,
+    the tool that this site's settings have put on the link from there.
     """
     left = Ranges([(0, row.total)]) - row.verified - row.excused(manifest) - row.outstanding(manifest)
     if not left:
@@ -84,8 +83,6 @@ def requests(
         left = left - theirs
         if not left:
             return first
-    if here in doors:
-        doors = frozenset(held.holder for held in manifest.candidates)
     found = [
         candidate
         for held in _held(manifest, here)

@@ -11,6 +11,8 @@ RELEASE = 6
 """Raised when sites of this release and of the one before should not run beside each other for long."""
 UNTOLD = 1
 """That of a writer that says none: the first one did not."""
+DIALS_SINCE = 6
+"""A plane of this release without a door connects to the door that a request names."""
 HEADER = "t2g-release"
 _DIGITS_MAX = 9
 

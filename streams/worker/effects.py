@@ -106,14 +106,15 @@ class Effects:
         doors: Callable[[], Collection[Site]] = tuple,
         regions: Mapping[Site, str] | None = None,
         tools: Mapping[Site, str] = NO_TOOLS,
+        dials: Callable[[], Collection[Site]] = tuple,
         own_door: Callable[[], str] = str,
     ) -> None:
         """`doors`: the sites that have an open door. `regions`: of those that have one. `tools`: of this site's links.
-        `own_door`: where the plane's own door can be connected to, "" while it has none."""
+        `dials`: those without one that connect to the plane's own, and `own_door` where that can be connected to."""
         self.here, self.policy = here, policy
         self.publisher, self.plane, self.consulted, self.rows = publisher, plane, consulted, rows
         self.now_ms, self.aside, self.doors, self.regions = now_ms, aside, doors, regions or {}
-        self.tools, self.own_door = tools, own_door
+        self.tools, self.dials, self.own_door = tools, dials, own_door
         self.lost: deque[c.Command] = deque()
         """Commands whose records the publisher gave up, told on its thread; no more than its buffer held."""
         self._broken: Exception | None = None
@@ -185,8 +186,14 @@ class Effects:
             plane, number, priority = command.plane, command.decision_no, command.priority
             source, most = command.source, self.policy.relays_max
             before = relays(self.here, source, command.destinations, self.regions, most)
-            doors = self.doors()
-            ways = routes(source, doors, self.here, whole=command.whole, tools=self.tools, plane=plane, before=before)
+            ways = routes(
+                *(source, self.doors()),
+                whole=command.whole,
+                dials=self.dials(),
+                tools=self.tools,
+                plane=plane,
+                before=before,
+            )
             plan = planned(command.manifest, self.here, number, priority, plane, ways, body, repair=command.repair)
             self._say(command, plan)
             return
@@ -245,7 +252,7 @@ class Effects:
 
     def _request(self, command: c.RequestChunks, manifest: Manifest) -> bool:
         capability = ""
-        if command.plane == DOOR and command.source not in self.doors() and (url := self.own_door()):
+        if command.plane == DOOR and command.source in self.dials() and (url := self.own_door()):
             ticket = secrets.token_urlsafe(32)
             number = command.request_no
             if not self.plane.tell(orders.Expect(command.manifest, command.source, number, ticket)):

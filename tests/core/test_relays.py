@@ -28,7 +28,7 @@ R, S = Site("S_R"), Site("S_S")
 POLICY = Policy(request_bytes=60, door_request_bytes=60, door_bytes_min=100, requests_in_flight=2, lease_s=20.0)
 BODY = x.written(items=[x.item(0, 150), x.item(1, 50)])
 MANIFEST = Manifest(BODY)
-ROUTES = routes(x.C, (x.C, R, S), x.B, whole=True, before=(R, S))
+ROUTES = routes(x.C, (x.C, R, S), whole=True, before=(R, S))
 ALL = (x.C, R, S)
 GONE = m.Reason(m.Scope.SOURCE, m.FailureClass.TRANSIENT, "read", Text("S_R has nothing of it"))
 WRONG = m.Reason(m.Scope.SOURCE, m.FailureClass.TRANSIENT, transfers.WRONG, Text("checksum differs"))
@@ -90,12 +90,12 @@ def test_a_site_that_gets_nothing_of_it_has_no_place() -> None:
 )
 def test_routes_name_relays_before_the_source(plane: str | None, whole: bool, expected: list[tuple[Site, str]]) -> None:
     """An intent that insists on doors asks the source's door without a route."""
-    found = routes(x.C, (x.C, R, S), x.B, whole=whole, plane=plane, before=(R, S))
+    found = routes(x.C, (x.C, R, S), whole=whole, plane=plane, before=(R, S))
     assert [(route.site, route.plane) for route in found] == expected
 
 
 def test_a_relay_without_a_door_is_no_relay() -> None:
-    assert [route.site for route in routes(x.C, (S,), x.B, whole=True, before=(R, S))] == [S]
+    assert [route.site for route in routes(x.C, (S,), whole=True, before=(R, S))] == [S]
 
 
 def test_the_nearest_relay_alone_is_asked() -> None:

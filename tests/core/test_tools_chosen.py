@@ -78,19 +78,17 @@ def test_a_word_means_a_tool_or_none() -> None:
 
 
 def test_the_plan_says_the_tool_where_there_is_no_door() -> None:
-    (route,) = routes(x.C, (), x.B, whole=True, tools=TOOLS)
+    (route,) = routes(x.C, (), whole=True, tools=TOOLS)
     assert (route.site, route.plane, route.why) == (x.C, CP, "it is put on the link from S_C")
-    assert [route.plane for route in routes(x.C, (x.C,), x.B, whole=True, tools=TOOLS)] == [DOOR]
-    assert (
-        routes(x.C, (), x.B, whole=False, tools=TOOLS) == routes(x.C, (), x.B, whole=True, tools=TOOLS, plane=LOG) == ()
-    )
-    assert routes(D, (), x.B, whole=True, tools=TOOLS) == ()
+    assert [route.plane for route in routes(x.C, (x.C,), whole=True, tools=TOOLS)] == [DOOR]
+    assert routes(x.C, (), whole=False, tools=TOOLS) == routes(x.C, (), whole=True, tools=TOOLS, plane=LOG) == ()
+    assert routes(D, (), whole=True, tools=TOOLS) == ()
 
 
 def test_a_source_without_a_door_connects_to_its_destinations_before_any_tool() -> None:
-    (route,) = routes(x.C, (x.B,), x.B, whole=True, tools=TOOLS)
-    assert (route.plane, route.why) == (DOOR, "S_C has no door and connects to that of S_B")
-    assert routes(x.C, (x.B,), x.B, whole=False) == routes(x.C, (x.B,), x.B, whole=True, plane=LOG) == ()
+    (route,) = routes(x.C, (x.B,), whole=True, dials=(x.C,), tools=TOOLS)
+    assert (route.plane, route.why) == (DOOR, "S_C has no door and connects to the one here")
+    assert routes(x.C, (), whole=False, dials=(x.C,)) == routes(x.C, (), whole=True, dials=(x.C,), plane=LOG) == ()
 
 
 def test_a_tool_is_asked_for_whole_files_in_place_of_the_log() -> None:

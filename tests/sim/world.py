@@ -865,6 +865,7 @@ class SimSite:
             turns,
             lambda: self.world.now_ms,
             doors=lambda: self.world.doors,
+            dials=self._dials,
             tools=self.world.tools[self.name],
         )
         self.scheduler = Scheduler(
@@ -875,7 +876,7 @@ class SimSite:
             lambda: self.world.now_ms,
             self._elapsed_s,
             turns.keeps,
-            lambda: self.world.doors,
+            lambda: self.world.doors | self._dials(),
             tools=self.world.tools[self.name],
         )
         self.dispatcher = Dispatcher(
@@ -887,6 +888,10 @@ class SimSite:
             self.scheduler.own(partition)
         self.ends = {place: len(log) for place, log in self.journals}
         """Where the journals ended when it sat down."""
+
+    def _dials(self) -> frozenset[Site]:
+        """Sites without a door that connect to the one here."""
+        return frozenset(self.world.names) - self.world.doors if self.name in self.world.doors else frozenset()
 
     def _elapsed_s(self) -> float:
         """Time as slices see it: now and then one is over after any step."""

@@ -206,7 +206,8 @@ def test_a_source_that_opens_no_door_connects_to_its_destinations(rig: Rig, spot
         more = sum(end - before[place] for place, end in rig.ends(A, topics.chunks_to(B)).items())
         asked = [r for r in rig.facts(B, topics.requests_to(A)) if r.manifest.intent == handle.id]
         assert {request.plane for request in asked} == {DOOR}
-        assert all(request.capability.startswith("http://") for request in asked)
+        last = max(asked, key=lambda request: request.request_no)  # B may have taken A's door for open still
+        assert last.capability.startswith("http://")
         assert len(asked) <= more < 10, "an offer for each request, and its bytes in no topic"
 
         plane = rig.plane_pid(worker)

@@ -58,8 +58,11 @@ class Topic:
 
     @property
     def survives_its_broker(self) -> bool:
-        """Whether what is acknowledged must be on a disk, or on two brokers: a promise that is lost is not kept."""
-        return self.name in (KEEPING, REPLICAS)
+        """Whether what is acknowledged must be on a disk, or on two brokers: a promise that is lost is not kept.
+
+        Of REPLICAS that holds once removals say there what they took: until then it would cost a sync a completion.
+        """
+        return self.name == KEEPING
 
     @property
     def broker_dated(self) -> bool:

@@ -74,7 +74,7 @@ def test_every_wanted_topic_is_created_once_and_the_check_agrees(empty: Settings
     assert payload["retention.bytes"] == str(5 * empty.registry.credit_bytes)
     assert (payload["segment.bytes"], payload["retention.ms"]) == (str(64 << 20), "-1")
     assert int(payload["max.message.bytes"]) >= 8 << 20
-    assert {name for name in wanted if _settings_of(empty, name)["flush.messages"] == "1"} == {"keeping", "replicas"}
+    assert {name for name in wanted if _settings_of(empty, name)["flush.messages"] == "1"} == {"keeping"}
     journal = _settings_of(empty, "transfers")
     assert (journal["cleanup.policy"], journal["retention.ms"], journal["retention.bytes"]) == ("delete", "-1", "-1")
 
@@ -84,9 +84,8 @@ def test_what_must_survive_its_broker_is_on_its_disk_or_on_two(empty: Settings) 
         found = admin.topic_settings(empty, topics.Topic(name, topics.Retention.JOURNAL), replication)
         return {(key, value) for key, value in found.items() if key in ("flush.messages", "min.insync.replicas")}
 
-    for name in (topics.KEEPING, topics.REPLICAS):
-        assert promised(name, 1) == promised(name, 2) == {("flush.messages", "1")}
-        assert promised(name, 3) == {("min.insync.replicas", "2")}
+    assert promised(topics.KEEPING, 1) == promised(topics.KEEPING, 2) == {("flush.messages", "1")}
+    assert promised(topics.KEEPING, 3) == {("min.insync.replicas", "2")}
     assert promised(topics.remote(B, topics.KEEPING), 1) == promised(topics.MANIFESTS, 1) == set(), "no copy, no other"
 
 

@@ -324,3 +324,22 @@ def test_a_request_that_finds_no_room_waits(ways_of: Callable[..., Ways], monkey
     ways.destination.offered(ways.offers()[1])
     ways.wait_whole()
     assert ways.failed() == []
+
+
+@pytest.mark.parametrize(("sizes", "alone"), [((100_000,) * 300, True), ((100_000_000,), False)])
+def test_small_files_come_over_one_connection(
+    ways_of: Callable[..., Ways], monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...], alone: bool
+) -> None:
+    made = list[pulls.DoorConnection]()
+
+    class Counted(pulls.DoorConnection):
+        def __init__(self, *words: Any, **named: Any) -> None:
+            super().__init__(*words, **named)
+            made.append(self)
+
+    monkeypatch.setattr(pulls, "DoorConnection", Counted)
+    ways = ways_of(*sizes)
+    (offer,) = ways.ask(ways.request())
+    ways.fetching.offered(offer)
+    ways.wait_whole()
+    assert (len(made) == 1) == alone

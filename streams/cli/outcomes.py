@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from streams.cli import piped, screen
-from streams.cli.words import waiting
+from streams.cli.words import by_planes, waiting
 from streams.client.intent_snapshot import Snapshot
 
 UNFINISHED_SHOWN = 20
@@ -56,7 +56,8 @@ def show(snapshot: Snapshot, as_json: bool) -> None:
     for arrivals in snapshot.destinations:
         for report in arrivals.open:
             if report.waits_for:
-                screen.put(f"{arrivals.destination}, manifest {report.manifest.no}: waits for {report.waits_for}")
+                which = f"{arrivals.destination}, manifest {report.manifest.no}{by_planes(report.planes)}"
+                screen.put(f"{which}: waits for {report.waits_for}")
     for one in snapshot.unfinished[:UNFINISHED_SHOWN]:
         screen.put(f"{one.destination}: {one.lfn}: {one.reason.text}")
     if len(snapshot.unfinished) > UNFINISHED_SHOWN:

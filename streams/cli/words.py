@@ -145,7 +145,7 @@ def line(fact: m.Message) -> str:
         case m.TransferReported():
             waits = f", waits for {fact.waits_for}" if fact.waits_for else ""
             return (
-                f"{fact.destination}: {fact.state}, {fact.verified}/{fact.total} verified{_by(fact.planes)}, "
+                f"{fact.destination}: {fact.state}, {fact.verified}/{fact.total} verified{by_planes(fact.planes)}, "
                 f"{fact.sealed}/{fact.items} sealed, {fact.failed} failed{waits}{because(fact.reason)}"
             )
         case m.CompletionRecord():
@@ -172,10 +172,11 @@ def chunk_line(header: m.ChunkHeader) -> str:
 
 def carriers(snapshot: Snapshot) -> str:
     """By which carriers the open transfers of an intent move; "" while none does."""
-    return _by({plane for a in snapshot.destinations for report in a.open for plane in report.planes}).strip()
+    return by_planes({plane for a in snapshot.destinations for report in a.open for plane in report.planes}).strip()
 
 
-def _by(planes: Iterable[str]) -> str:
+def by_planes(planes: Iterable[str]) -> str:
+    """As " by door and log"; nothing where none is known."""
     named = " and ".join(map(plane_in_words, sorted(planes)))
     return f" by {named}" if named else ""
 
@@ -300,9 +301,10 @@ def _at_destination(arrivals: Arrivals, snapshot: Snapshot, now_ms: int) -> list
     lines = [f"{where}: {', '.join(counts)} ({size(arrivals.arrived_bytes)} of {size(arrivals.bytes)})."]
     for report in arrivals.open:
         waits = f"waits for {report.waits_for}" if report.waits_for else "is at work"
+        moved = f"{size(report.verified)} of {size(report.total)}{by_planes(report.planes)}"
         lines.append(
             f"  manifest {report.manifest.no}: {report.state}, {report.sealed:,}/{report.items:,} files, "
-            f"{size(report.verified)} of {size(report.total)}{_by(report.planes)}; {waits}{because(report.reason)}"
+            f"{moved}; {waits}{because(report.reason)}"
         )
     if (words := not_come(arrivals)) and snapshot.state is State.ACTIVE:
         lines.append(f"  {words}")

@@ -15,7 +15,7 @@ from streams import TransferClient
 from streams.cli import holdings
 from streams.core import records as m
 from streams.core import topics
-from streams.core.names import Adler32, Block, Dataset, Lfn, Text
+from streams.core.names import Adler32, Block, Dataset, Lfn, ManifestId, Text
 from streams.core.ranges import Ranges
 from streams.kafka.replay import replay
 from streams.views.catalogue import Catalogue
@@ -46,6 +46,17 @@ def half_done(hand: Hand) -> m.TransferIntent:
     ):
         hand.say(B, fact)
     return body
+
+
+def test_show_says_by_which_carriers_a_transfer_moves(run: Run, hand: Hand) -> None:
+    body = half_done(hand)
+    which, waits = ManifestId.of(body.intent, 0, 1), Text("T2_B to answer request 5")
+    told = m.TransferReported(
+        body.intent, which, B, 1, "active", 400, 1000, 0, 0, 1, waits, planes=("door", "tool-xrdcp")
+    )
+    hand.say(B, told)
+    shown = run("intent", "show", body.intent).stdout
+    assert "T2_B, manifest 1 by door and tool xrdcp: waits for T2_B to answer request 5" in shown
 
 
 def test_intent_show_list_and_explain(run: Run, hand: Hand) -> None:

@@ -69,6 +69,8 @@ class CatalogueViews:
     def __init__(self, settings: Settings, view: View) -> None:
         self.settings, self.view = settings, view
         self._doors, self._dials, self._doors_ms = frozenset[Site](), frozenset[Site](), 0
+        self._own_doors: dict[str, str] = {}
+        """Of this site's planes, by the name under which each writes."""
 
     def catch_up(self, timeout_s: float) -> bool:
         return self.view.catch_up(timeout_s)
@@ -108,11 +110,12 @@ class CatalogueViews:
         self._doors = frozenset(a.site for a in planes if a.door)
         others = frozenset(a.site for a in planes if a.release >= DIALS_SINCE) - self._doors
         self._dials = others if self.settings.here in self._doors else frozenset()
+        self._own_doors = {a.writer: a.door for a in planes if a.site == self.settings.here}
 
     def door_of(self, writer: str) -> str:
         """Where the door of one of this site's planes can be connected to; "" while it has none."""
-        alive = self.view.sites.alive(self.settings.here, wall_ms(), role="plane")
-        return next((one.door for one in alive if one.writer == writer), "")
+        self._look_at_doors()
+        return self._own_doors.get(writer, "")
 
 
 class KeepingFromView:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ from streams.doors import heads
 from streams.doors.client import DoorFault, words_of
 
 CONNECT_S = 5.0
+"""Of each step, and for the whole answer: a door that says it byte by byte holds nobody up."""
 
 
 class Capability(NamedTuple):
@@ -62,8 +64,10 @@ def dial(capability: Capability, tls: ssl.SSLContext | None) -> socket.socket:
 
 def _head_of(connection: socket.socket) -> bytes:
     """Nothing comes behind it before this end has said something, but where the door refuses."""
-    head = bytearray()
+    head, until_s = bytearray(), time.monotonic() + CONNECT_S
     while (found := head.find(heads.END)) < 0:
+        if time.monotonic() > until_s:
+            raise TimeoutError
         if len(head) > heads.HEAD_BYTES_MAX or not (more := connection.recv(heads.HEAD_BYTES_MAX)):
             raise OSError("the door closed the connection")
         head += more

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from streams.core.names import ManifestId, Site
-from streams.doors import heads, lobby
+from streams.doors import dialling, heads, lobby
 from streams.doors.client import DoorConnection, DoorFault
 from streams.doors.dialling import Capability, dial
 from streams.doors.heads import BadHead
@@ -173,6 +174,27 @@ def test_what_is_no_door(answer: bytes) -> None:
         thread.start()
         with pytest.raises(DoorFault):
             dial(Capability(f"http://{HERE}:{listener.getsockname()[1]}", TICKET), None)
+        thread.join()
+
+
+def test_a_door_that_answers_byte_by_byte_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dialling, "CONNECT_S", 0.3)
+    with socket.create_server((HERE, 0)) as listener:
+
+        def accept() -> None:
+            accepted, _ = listener.accept()
+            with accepted, contextlib.suppress(OSError):
+                accepted.recv(8192)
+                for _ in range(200):
+                    accepted.sendall(b"x")
+                    time.sleep(0.05)
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        began_s = time.monotonic()
+        with pytest.raises(DoorFault, match="cannot be reached: timed out"):
+            dial(Capability(f"http://{HERE}:{listener.getsockname()[1]}", TICKET), None)
+        assert time.monotonic() - began_s < 3
         thread.join()
 
 

@@ -160,6 +160,20 @@ def test_of_several_givers_each_is_passed_by_for_a_while_and_nobody_for_good(
     assert isinstance(lost, PartLost)
 
 
+def test_who_gives_again_what_is_here_already_is_not_blamed(receiver: Receiver, tmp_path: Path) -> None:
+    """Nothing of it was taken: were both blamed, the one whose copy is right would rest."""
+    body = shared(listed(tmp_path / "a", FILES), 0, 1, 2)
+    key = body.manifest.encode()
+    receiver.open(body)
+    receiver.half.take_line(key, Giver(A, DOOR, 3), 0, memoryview(bytes(10_000)))
+    receiver.half.take_line(key, Giver(D, DOOR, 4), 0, memoryview(FILES["/store/f0"]))
+    receiver.sync()
+    one, lost = said(receiver)
+    assert isinstance(one, SourceFailed)
+    assert (one.source, one.request_no, one.items) == (A, 3, Ranges.of(0))
+    assert isinstance(lost, PartLost)
+
+
 def test_what_became_whole_meanwhile_is_sealed_before_the_attempt_ends(
     receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -310,15 +310,14 @@ class Landing:
         if crc32c(piece) != segment.crc32c:
             return self._refuse(header, f"item {item}: crc32c of [{start}, {stop}) differs")
         if self._items[item].others:
-            self._note(giver, start, stop, checked=True)
+            self._note(giver, Ranges([(start, stop)]), checked=True)
         try:
             return self.write(item, segment.offset, segment.length, piece)
         except WireError as error:
             return self._refuse(header, f"item {item}: {error.what}")
 
-    def _note(self, giver: Giver, start: int, stop: int, *, checked: bool) -> None:
+    def _note(self, giver: Giver, came: Ranges, *, checked: bool) -> None:
         """Who gives positions of items that others have too, or that nothing checked on their way."""
-        came = Ranges([(start, stop)])
         with self._lock:
             self._came[giver] = self._came.get(giver, EMPTY) | came
             if not checked:
@@ -337,7 +336,8 @@ class Landing:
         """Write what is new of the line's bytes from `start` on; bytes written. Of several threads at once."""
         taken = 0
         self.sync_bytes = LINE_SYNC_BYTES
-        self._note(giver, start, start + len(view), checked=False)
+        # Of what is here already nothing is taken, and who gives it again is not to blame.
+        self._note(giver, Ranges([(start, start + len(view))]) - self.progress.written, checked=False)
         for piece in self.progress.line.pieces(start, start + len(view)):
             if self.lost is not None:
                 break
@@ -366,7 +366,7 @@ class Landing:
                 sums.add(piece.offset, end, adler32)
         if self.lost is not None or item in self.progress.over:
             return 0
-        self._note(giver, start, stop, checked=False)
+        self._note(giver, Ranges([(start, stop)]), checked=False)
         try:
             held = self._held.get(item) or self._hold(item)
             if not self.files.adopt(held, piece.offset, piece.length, is_right):

@@ -109,15 +109,18 @@ def _name_all(
 
 
 def _name(store: PosixStore, directory_fd: int, part: PosixPart) -> SealedFile | StorageError:
-    """`verify` looks last who has the part, so nothing stands between that and the name."""
+    """Of a part whose bytes are known `verify` is one look at who has it, and nothing stands between that and the name.
+    Where it reads bytes back, which may take long, or others' are to be synced, there is another look behind that."""
     adler = part.adler32
     try:
+        looks_again = part.reads_back
         verified = adler = part.verify()
         if part.shared:
-            part.unsynced = True
+            part.unsynced = looks_again = True
             (synced,) = sync_parts(store, [part])
             if isinstance(synced, StorageError):
                 raise synced
+        if looks_again:
             part.still_as_verified()
         part.take_name(directory_fd)
     except FileExistsError:

@@ -371,12 +371,18 @@ class PosixPart(Part):
         return whole
 
     @property
+    def reads_back(self) -> bool:
+        """Whether `verify` has bytes to read."""
+        with self._lock:
+            return bool(self._adlers.unknown())
+
+    @property
     def shared(self) -> bool:
         """Whether other processes may have written to it: what they wrote is nobody's to sync but who seals it."""
         return self._shared
 
     def still_as_verified(self) -> None:
-        """Nobody wrote to a shared part since `verify`. It is no part any more: its mark goes."""
+        """Nobody wrote to it since `verify`. It is no part any more: the mark of a shared one goes."""
         stat = self._still_ours()
         if stat.st_mtime_ns != self._mtime_ns:
             raise StorageError("another process wrote to the part while it was being sealed", self.pfn)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from streams.errors import StorageError
 from streams.storage import posix_part, syscalls
 from streams.storage.checksums import adler32, adler32_hex
 from streams.storage.endpoint import PartFileLost, part_tag
@@ -226,6 +227,31 @@ def test_of_a_part_of_one_piece_a_second_process_is_seen(endpoint: PosixEndpoint
     with pytest.raises(PartFileLost, match="checksum differs"):
         ours.seal()
     zombie.close()
+
+
+def test_who_writes_while_a_seal_reads_back_is_seen(endpoint: PosixEndpoint, monkeypatch: pytest.MonkeyPatch):
+    """Of a large file that takes minutes, in which a stopped predecessor may wake."""
+    content = b"abcdef" * BLOCK
+    with opened(endpoint, content) as before:
+        before.write(0, content)
+        before.sync()
+    part = opened(endpoint, content, verified=[(0, len(content))])
+    real, path = posix_part._adler_of, Path(endpoint.pfn(LFN)).with_name(part.part_name)
+
+    def beside(fd: int, start: int, stop: int) -> int:
+        found = real(fd, start, stop)
+        with path.open("r+b") as file:
+            file.write(b"X")
+        os.utime(path, ns=(1, 1))  # whatever the tick of the filesystem's clock
+        return found
+
+    monkeypatch.setattr(posix_part, "_adler_of", beside)
+    with pytest.raises(StorageError, match="another process wrote to the part while it was being sealed"):
+        part.seal()
+    assert not Path(endpoint.pfn(LFN)).exists()
+    monkeypatch.setattr(posix_part, "_adler_of", real)
+    with pytest.raises(PartFileLost, match="checksum differs"):
+        part.seal()
 
 
 def test_what_another_process_wrote_is_synced_by_who_seals_it(endpoint: PosixEndpoint, monkeypatch: pytest.MonkeyPatch):

@@ -22,6 +22,7 @@ from streams.federation import local, plan, process
 from streams.federation.java import Java, Jvm
 from streams.federation.process import RunningPart
 from streams.federation.supervisor import Supervisor
+from tests.process_ends import has_ended
 from tests.system_tools import tool
 
 SLEEPS = [sys.executable, "-S", "-c", "import time; time.sleep(300)"]
@@ -271,7 +272,7 @@ time.sleep(300)
         pid = int(owner.stdout.readline())
         assert psutil.pid_exists(pid)
         owner.kill()
-    until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    until(lambda: has_ended(pid))
 
 
 def test_down_kills_its_own_and_never_a_stranger(tmp_path: Path) -> None:

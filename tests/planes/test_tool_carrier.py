@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 
 from streams.core.channel import LOG, Giver, tool_plane
@@ -29,6 +28,7 @@ from streams.settings.tools import LinkTool, Tool
 from streams.storage.posix import PosixEndpoint
 from tests.planes import odd_tool
 from tests.planes.stage import PARTITIONS, A, B, manifest_of, open_order, put
+from tests.process_ends import has_ended
 from tests.storage.disks import tmpfs
 
 PLANE = tool_plane("odd")
@@ -114,7 +114,7 @@ class Bringing:
     def all_gone(self) -> bool:
         """Whether no process of the tools is left."""
         pids = [int(line) for line in self.pids.read_text().split()]
-        return not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids)
+        return all(has_ended(pid) for pid in pids)
 
     def close(self) -> None:
         for part in (self.side, self.destination, self.endpoint):

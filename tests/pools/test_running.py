@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from streams.core.names import Lfn
@@ -19,6 +18,7 @@ from streams.pools.job import VARIABLES, Job, filled
 from streams.pools.outputs import fault_of
 from streams.running.command import TAIL_BYTES, CommandEnd, RunningCommand
 from streams.settings import load_settings
+from tests.process_ends import has_ended
 
 ROOT = Path(__file__).parents[2]
 OF = Meant(Lfn("/store/f.root"), "events", 64, 128, "entries:events[64:128]")
@@ -41,13 +41,6 @@ def until(done: Callable[[], object], what: str, timeout_s: float = 15.0) -> Non
     while not done():
         assert time.monotonic() < deadline, what
         time.sleep(0.02)
-
-
-def gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def pids(path: Path, count: int) -> list[int]:
@@ -82,14 +75,14 @@ def test_a_hanging_command_is_killed_with_all_that_came_of_it(tmp_path: Path) ->
     assert not how.ok
     assert how.words == "took longer than 1 s"
     for pid in left:
-        until(lambda pid=pid: gone(pid), f"{pid} is gone")
+        until(lambda pid=pid: has_ended(pid), f"{pid} is gone")
 
 
 def test_what_a_command_leaves_behind_is_killed_when_it_ends(tmp_path: Path) -> None:
     told = tmp_path / "pids"
     assert run("sh", "-c", f"sleep 600 & echo $! >> {told}; (setsid sleep 600 & echo $! >> {told})").ok
     for pid in pids(told, 2):
-        until(lambda pid=pid: gone(pid), f"{pid} is gone")
+        until(lambda pid=pid: has_ended(pid), f"{pid} is gone")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -105,7 +98,7 @@ def test_a_killed_worker_leaves_no_command(tmp_path: Path, number: int) -> None:
         worker.send_signal(number)
         worker.wait(30)
     for pid in left:
-        until(lambda pid=pid: gone(pid), f"{pid} is gone")
+        until(lambda pid=pid: has_ended(pid), f"{pid} is gone")
 
 
 def test_stop_returns_when_nothing_is_left(tmp_path: Path) -> None:
@@ -113,8 +106,8 @@ def test_stop_returns_when_nothing_is_left(tmp_path: Path) -> None:
     running = RunningCommand(["sh", "-c", f"sleep 600 & echo $! >> {told}; wait"], {})
     left = pids(told, 1)
     running.stop()
-    assert gone(running.pid)
-    assert all(map(gone, left))
+    assert has_ended(running.pid)
+    assert all(map(has_ended, left))
     running.stop()
 
 

@@ -9,13 +9,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from streams.cli import words
 from streams.core import records as m
 from streams.core import topics
 from streams.storage.posix_removal import LOCK_DIRECTORY
+from tests.process_ends import has_ended
 from tests.sites.rig import A, B, Rig, Spot, noise, until
 
 pytestmark = [pytest.mark.sites, pytest.mark.timeout(300)]
@@ -90,12 +90,12 @@ def test_a_tool_whose_plane_is_killed_dies_with_it_and_the_next_plane_runs_it_an
         plane = rig.plane_pid(name)
         first = running()
         os.kill(plane, signal.SIGKILL)
-        until(lambda: not any(psutil.pid_exists(pid) for pid in first), "the tool and what it started are gone")
+        until(lambda: all(has_ended(pid) for pid in first), "the tool and what it started are gone")
         until(lambda: rig.plane_pid(name) != plane, "another plane runs")
         rig.wait_done(handle)
         rig.assert_arrived(files)
         assert len(running()) == 4, "it ran once more, and never twice at once"
-        assert not any(psutil.pid_exists(pid) for pid in running()[2:])
+        assert all(has_ended(pid) for pid in running()[2:])
         (manifest,) = rig.facts(A, topics.MANIFESTS, key=handle.id)
         asked = rig.facts(B, topics.requests_to(A), key=manifest.manifest)
         assert [(one.request_no, one.plane) for one in asked] == [(1, "tool-mine")], "its lease went on"

@@ -201,7 +201,7 @@ class StorageSite:
         for n, name in enumerate(self.names):
             if n != dataset:
                 chain = self.histories[state.chains[n]].rows[seen[n][0]]
-                claim = chain.covered.protecting(DISK, Block(f"{name}#1"), LFN, None)
+                claim = chain.claims.protecting(DISK, Block(f"{name}#1"), LFN, None)
                 others.append(OtherDataset(name, self.replica(state, n, *seen[n]), claim.claim if claim else ""))
         found = PlacedFile(1, ADLER32, f"v{version}") if version else None
         replica = self.replica(state, dataset, *seen[dataset])
@@ -213,7 +213,7 @@ class StorageSite:
     def fault(self, state: State) -> str | None:
         for n, (wish, transfer) in enumerate(zip(self.wishes, state.transfers, strict=True)):
             landed = transfer.phase in (Phase.LANDED, Phase.SAID)
-            if landed and not state.version and self.row(state, wish.dataset).claim(f"i{n}") is not None:
+            if landed and not state.version and self.row(state, wish.dataset).claims.named(f"i{n}") is not None:
                 return f"what landed under the live claim i{n} is not on the disk"
         for n, number in enumerate(state.chains):
             row, removals = self.histories[number].rows[-1], self.histories[number].removals
@@ -298,7 +298,7 @@ class StorageSite:
 
     def never_claimed(self, state: State, n: int) -> bool:
         rows = self.histories[state.chains[self.wishes[n].dataset]].rows
-        return all(row.claim(f"i{n}") is None for row in rows)
+        return all(row.claims.named(f"i{n}") is None for row in rows)
 
     def claim(self, state: State, n: int) -> State:
         dataset = self.wishes[n].dataset

@@ -244,8 +244,9 @@ def test_a_removal_counts_while_its_ask_is_open_and_not_before_its_time() -> Non
 
 
 def test_asks_end_with_the_process_that_made_them() -> None:
-    assert after(ONE, note(ONE, ended=("none",))).asks == ONE.asks
-    assert after(ONE, note(ONE, ended=("none",), process="q")).asks == ()
+    assert after(ONE, promise(ONE, ASKER, refused=(1,))).asks == ONE.asks
+    assert after(ONE, replace(promise(ONE, ASKER, refused=(1,)), process="q")).asks == ()
+    assert after(ONE, note(ONE, ended=("none",), process="q")).asks == ONE.asks, "claims are every worker's"
     assert fold(ONE, removal(ONE, 1, 1, process="q")).removals == ()
     assert step_sha256(ask(EMPTY, 1)) != step_sha256(ask(EMPTY, 1, process="q")), "the same ask of another is another"
 
@@ -680,6 +681,6 @@ def test_what_stands_after_any_history(case: tuple[list[Fact], list[Fact]]) -> N
         assert len({a.process for a in row.asks}) <= 1, "of one process"
         asked = [(a.endpoint, file.lfn) for a in row.asks for file in a.files]
         assert len(asked) == len(set(asked))
-        assert not any(row.covered.protecting(a.endpoint, a.block, f.lfn, a.cause) for a in row.asks for f in a.files)
+        assert not any(row.claims.protecting(a.endpoint, a.block, f.lfn, a.cause) for a in row.asks for f in a.files)
         assert row.digests[-1:] == ((row.sha256,) if row.no else ())
         assert (row.state is ChainState.DISPUTED) == (row.dispute is not None)

@@ -95,14 +95,14 @@ def why_no_claim(chain: ChainRow, claim: NotedClaim) -> str | None:
     """Why a claim cannot be noted now."""
     if (why := why_no_step(chain)) is not None:
         return why
-    return None if chain.claim(claim.claim) is None else f"{claim.claim} is noted already"
+    return None if chain.claims.named(claim.claim) is None else f"{claim.claim} is noted already"
 
 
 def why_no_claim_end(chain: ChainRow, claim: str, transfers_open: int, words_unheard: int) -> str | None:
     """Why a claim cannot end now. Both numbers are of transfers to this site under the claim."""
     if (why := why_no_step(chain)) is not None:
         return why
-    if chain.claim(claim) is None:
+    if chain.claims.named(claim) is None:
         return f"{claim} is not noted"
     if transfers_open:
         return f"{transfers_open} transfers under {claim} are open"
@@ -111,7 +111,7 @@ def why_no_claim_end(chain: ChainRow, claim: str, transfers_open: int, words_unh
 
 def claim_shown(chain: ChainRow, claim: str) -> NotedClaim | None:
     """The live claim of this name, where the view shows it: then it shows every step before it too."""
-    return chain.claim(claim)
+    return chain.claims.named(claim)
 
 
 def why_no_plan(chain: ChainRow, claim: str) -> str | None:
@@ -160,7 +160,7 @@ def why_no_leaving(chain: ChainRow, file: FileHere, cause: IntentId | None) -> s
 
     Words and other datasets are guarded by no number of this chain: the order of looking guards them (see above).
     """
-    if (claim := chain.covered.protecting(file.endpoint, file.block, file.lfn, cause)) is not None:
+    if (claim := chain.claims.protecting(file.endpoint, file.block, file.lfn, cause)) is not None:
         return f"it is claimed by {claim.claim}"
     if any(ask.endpoint == file.endpoint for ask in chain.asks_for(file.lfn)):
         return "it is asked for already"

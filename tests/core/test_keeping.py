@@ -219,7 +219,7 @@ def test_a_moves_claim_at_its_source_yields_to_the_moves_own_asks_alone() -> Non
     assert asked.asks[0].files == leaving(1)
     assert after(asked, note(asked, source)).asks == asked.asks
     assert after(asked, note(asked, WHOLE)).asks == (), "another claim keeps the file"
-    assert "nothing lands" in (gates.why_no_part(row, "whole", here(), "w") or "")
+    assert "nothing lands" in (gates.why_no_part(row.claims, "whole", here(), "w") or "")
 
 
 def test_a_promise_aborts_own_asks_for_those_files_and_a_refusal_none() -> None:
@@ -455,8 +455,8 @@ def test_why_a_claim_is_not_noted_or_ended() -> None:
 
 def test_why_a_part_is_not_opened() -> None:
     noted = after(EMPTY, note(EMPTY, WHOLE))
-    assert "not noted, or this view has not heard it" in (gates.why_no_plan(EMPTY, "whole") or "")
-    assert gates.why_no_plan(noted, "whole") is None
+    assert "not noted, or this view has not heard it" in (gates.why_no_landing(EMPTY.claims, "whole") or "")
+    assert gates.why_no_landing(noted.claims, "whole") is None
     for file, why in (
         (here(), ""),
         (here(found=None, replica=NEVER_HELD), ""),
@@ -466,8 +466,8 @@ def test_why_a_part_is_not_opened() -> None:
         (here(others=(OtherDataset(OTHER, HELD),)), "it is here in /Muon/Run2/RAW: another chain may be removing it"),
         (here(replica=words.lost(NEVER_HELD, ("m",))), "it landed by this transfer and was removed since"),
     ):
-        assert (gates.why_no_part(noted, "whole", file, "m") or "") == why
-    assert "not noted" in (gates.why_no_part(EMPTY, "whole", here(), "m") or "")
+        assert (gates.why_no_part(noted.claims, "whole", file, "m") or "") == why
+    assert "not noted" in (gates.why_no_part(EMPTY.claims, "whole", here(), "m") or "")
 
 
 def test_why_nothing_is_unlinked_exchanged_or_said_to_be_lost() -> None:

@@ -129,8 +129,8 @@ class StorageSite:
 
     `asks`, `promises`: how many, of each dataset. `adopts_caught_up`: whether a part that finds the file there asks its
     gate once more. `falls_back`: whether a transfer that is over may be planned again, its row being one of before;
-    then `opens_caught_up`: whether its part's gate is asked of a view that does not lag. `opens_later`: whether anything
-    may happen between that and the part's look at what is there, which it then adopts at once.
+    then `opens_caught_up`: whether its part's gate is asked of a view that does not lag. `opens_later`: whether all may
+    happen between that and the part's look at what is there, which it then adopts at once.
     """
 
     wishes: tuple[Wish, ...] = (Wish(),)

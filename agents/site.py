@@ -7,7 +7,7 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -21,9 +21,9 @@ from faust.cli.agents import agents as agents_command
 from agents import changelogs, families, faust_fixes, process, tables
 from agents.assignment import Assignment
 from streams.core import records as m
-from streams.core.keeping.chains import ChainRow
+from streams.core.keeping.chains import ChainRow, Claims
 from streams.core.keeping.gates import FileHere, PlacedFile
-from streams.core.names import Block, Dataset, Site
+from streams.core.names import Block, Dataset, ManifestId, Site
 from streams.core.routing import Holders
 from streams.core.topics import partition_of
 from streams.errors import CLUSTER_AWAY, Temporary, Transfer2goError
@@ -39,6 +39,7 @@ from streams.worker.catalogue_tasks import CatalogueTasks
 from streams.worker.dispatcher import Dispatcher
 from streams.worker.effects import Effects
 from streams.worker.keeping import KeepingTasks
+from streams.worker.landing_claims import LandingClaimTasks, NamedFile
 from streams.worker.large_manifests import LargeManifests
 from streams.worker.scheduler import SLICE_S, Scheduler
 from streams.worker.turn import Turns
@@ -133,6 +134,15 @@ class KeepingFromView:
     def chains(self, dataset: Dataset) -> dict[Site, ChainRow]:
         return self.view.chains.chains(dataset)
 
+    def catch_up_own(self, timeout_s: float) -> bool:
+        return self.view.catch_up_own(timeout_s)
+
+    def claims(self, site: Site, dataset: Dataset) -> Claims:
+        return self.view.chains.claims(site, dataset)
+
+    def files(self, site: Site, endpoint: str, named: Sequence[NamedFile]) -> list[FileHere]:
+        return self.view.chains.files(site, endpoint, named)
+
     def asking(self) -> Iterator[tuple[Site, Dataset]]:
         return self.view.chains.asking()
 
@@ -159,6 +169,10 @@ class SiteWorker:
         views = CatalogueViews(settings, self.view)
         self.catalogue_tasks = CatalogueTasks(views, settings.policy, self.publisher.send)
         self.large_manifests = LargeManifests()
+        keeping, process_name = KeepingFromView(self.view), f"{self.name}/{os.urandom(8).hex()}"
+        self.landing_claims = LandingClaimTasks(
+            here, keeping, self.publisher.send, process_name, wall_ms, self._may_be_opened
+        )
         tools = {site: one.tool.name for site, one in settings.link_tools.items()}
         self.effects = Effects(
             here,
@@ -174,6 +188,7 @@ class SiteWorker:
             tools,
             views.dials,
             lambda: views.door_of(self.plane.writer),
+            landing=self.landing_claims,
         )
         self.scheduler = Scheduler(
             here,
@@ -185,6 +200,7 @@ class SiteWorker:
             doors=views.by_door,
             link_rates=settings.link_rates,
             tools=tools,
+            opening=self.landing_claims.why_not,
         )
         self.dispatcher = Dispatcher(here, self.turns, self.scheduler, self.effects, self.plane, wall_ms)
         self.guard = process.StallGuard()
@@ -192,11 +208,11 @@ class SiteWorker:
         self.assignment = Assignment(self.app, self.dispatcher, self.guard, read)
         self.keeping_tasks = KeepingTasks(
             here,
-            KeepingFromView(self.view),
+            keeping,
             self.plane,
             self.publisher.send,
             lambda dataset: self.scheduler.is_awake(partition_of(dataset, partitions)),
-            f"{self.name}/{os.urandom(8).hex()}",
+            process_name,
             wall_ms,
         )
         self.api = Api(settings, self.view, self._vitals())
@@ -232,7 +248,15 @@ class SiteWorker:
             raise Temporary(f"a dead letter was not published: {error}", letter.topic)
 
     def _keeping_heard(self, fact: m.ChainStep | m.ReplicasChecked) -> None:
+        if isinstance(fact, m.ChainStep):
+            self.landing_claims.heard(fact)
         self.keeping_tasks.heard(fact)
+
+    def _may_be_opened(self, manifest: ManifestId) -> None:
+        """From the thread of claims: the loop tells the plane."""
+        if self._loop is not None:
+            partition = self.scheduler.partition(manifest)
+            self._loop.call_soon_threadsafe(self.scheduler.fall_due, partition, manifest)
 
     def _view_died(self, error: Exception) -> None:
         process.die("the view cannot go on", why=str(error))
@@ -262,6 +286,7 @@ class SiteWorker:
         self.large_manifests.start()
         self.catalogue_tasks.start()
         self.keeping_tasks.start()
+        self.landing_claims.start()
         await asyncio.to_thread(self._refuse_other_registry)
 
     def _refuse_other_registry(self) -> None:
@@ -307,6 +332,7 @@ class SiteWorker:
         self.api.stop()
         self.catalogue_tasks.stop()
         self.keeping_tasks.stop()
+        self.landing_claims.stop()
         self.large_manifests.stop()
         self.keeper.stop()
         self.publisher.close(5.0)

@@ -132,6 +132,8 @@ class OpenPart:
     failed: Ranges
     repair: bool = False
     """Whether another file under a target is replaced."""
+    again: bool = False
+    """The plane has opened this attempt."""
 
     @property
     def id(self) -> tuple[object, ...]:

@@ -163,7 +163,7 @@ def owed_transfer(
         return [c.Owed(open_part(row)), *out]
     if not out and (row.verified | row.excused(manifest)).covers(0, row.total):
         # Everything is on disk and nothing sealed it, or the seal was not heard: opening again finds out.
-        return [c.Owed(open_part(row))]
+        return [c.Owed(open_part(row, again=True))]
     if lost := unobtainable(row, manifest, here):
         out.append(c.Owed(c.FailItems(row.manifest, lost)))
     for source in row.sources:
@@ -174,12 +174,12 @@ def owed_transfer(
     return [*out, *requests(row, manifest, here, policy, now_ms, rests, doors, tools)]
 
 
-def open_part(row: TransferRow) -> c.OpenPart:
-    return c.OpenPart(row.manifest, row.live_attempt, row.verified, row.sealed, row.failed_items, row.repair)
+def open_part(row: TransferRow, *, again: bool = False) -> c.OpenPart:
+    return c.OpenPart(row.manifest, row.live_attempt, row.verified, row.sealed, row.failed_items, row.repair, again)
 
 
-def waits_for(row: TransferRow, *, part_here: bool, granted: bool) -> str:
-    """In words, what an open transfer waits for now; "" when nothing."""
+def waits_for(row: TransferRow, *, part_here: bool, granted: bool, opening: str = "") -> str:
+    """In words, what an open transfer waits for now; "" when nothing. `opening`: what its parts wait for."""
     match row.state:
         case State.NEW:
             return "its manifest"
@@ -190,7 +190,7 @@ def waits_for(row: TransferRow, *, part_here: bool, granted: bool) -> str:
     if row.verdict is not m.Verdict.ACCEPTED:
         return "its part files to be dropped"
     if row.state is State.PLANNED or not part_here:
-        return "its part files to be opened"
+        return f"its part files to be opened{f' ({opening})' if opening else ''}"
     before = {route.site for route in row.routes if route.plane == RELAY}
     asked = [
         f"{plane_in_words(o.plane)} to bring request {o.request_no} from {s.source}"

@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 from streams.core.commands import WriteManifests
 from streams.core.names import Dataset, Lfn, ManifestId, Site
-from streams.core.ranges import Ranges
-from streams.core.records import ChunksRequested, FailedItems, Reason
+from streams.core.ranges import EMPTY, Ranges
+from streams.core.records import ChunksRequested, FailedItems, Landed, Reason
 from streams.settings import Settings
 
 _LENGTH = struct.Struct(">I")
@@ -57,6 +57,12 @@ class Open:
     failed: Ranges
     repair: bool = False
     """Whether another file under a target is replaced."""
+    removed: Ranges = EMPTY
+    """Items that landed before and were removed since: they are told as present, and left alone."""
+    landed: tuple[Landed, ...] = ()
+    """What removed items had become."""
+    refused: tuple[FailedItems, ...] = ()
+    """Items that may not land: they are told as failed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
     c DATASET \\0 SITE \\0 !            head: state, last number and digest, dispute
     c DATASET \\0 SITE \\0 c CLAIM      a live claim;  a NO  an open ask;  p NO  a promise given;  d NO  a digest
     n DATASET \\0 SITE \\0 ENDPOINT \\0 KIND \\0 NAME \\0 CLAIM     empty: what a live claim covers
+    l SITE \\0 ENDPOINT \\0 LFN \\0 DATASET \\0 CLAIM            empty: who claims a file by its name
     i INTENT \\0 SITE \\0 DATASET \\0 CLAIM                      empty: the live claims of an intent
     q DATASET \\0 SITE                  empty: the chain has open asks
     g DATASET \\0 SITE \\0 LFN \\0 ENDPOINT          the removal that counted and has not ended
@@ -15,7 +16,7 @@ stand in one partition, in order; the end of a removal stands in another topic, 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -37,10 +38,11 @@ from streams.core.keeping.words import ReplicaRow
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, Site
 from streams.core.records import FilesLost, KeepingStep, LeavingFile, NotedClaim
 from streams.core.records.keeping import names_of
+from streams.core.selectors import Kind
 from streams.views import rows
 from streams.wire import avro
 
-CHAIN, ASKING, GOING, ENDED, COVERED, OF_INTENT = b"c", b"q", b"g", b"e", b"n", b"i"
+CHAIN, ASKING, GOING, ENDED, COVERED, NAMED, OF_INTENT = b"c", b"q", b"g", b"e", b"n", b"l", b"i"
 _HEAD, _CLAIM, _ASK, _PROMISE, _DIGEST = b"!", b"c", b"a", b"p", b"d"
 _KNOWN_MAX = 8
 """Chains kept as rows of memory from one batch to the next, without their claims; a full one is some 10 MB."""
@@ -70,6 +72,10 @@ def place_key(prefix: bytes, dataset: str, site: str, lfn: str, endpoint: str) -
 
 def covered_key(dataset: str, site: str, endpoint: str, kind: str, name: str, claim: str = "") -> bytes:
     return COVERED + f"{dataset}\0{site}\0{endpoint}\0{kind}\0{name}\0{claim}".encode()
+
+
+def named_key(site: str, endpoint: str, lfn: str, dataset: str = "", claim: str = "") -> bytes:
+    return NAMED + "\0".join((site, endpoint, lfn, dataset, claim) if claim else (site, endpoint, lfn, "")).encode()
 
 
 def intent_key(intent: str, site: str = "", dataset: str = "", claim: str = "") -> bytes:
@@ -141,6 +147,8 @@ class StoredClaims:
 
     def _index(self, claim: NotedClaim) -> Iterator[bytes]:
         for selector in claim.selectors:
+            if selector.kind is Kind.FILE:
+                yield named_key(self._site, claim.endpoint, selector.name, self._dataset, claim.claim)
             place = (self._dataset, self._site, claim.endpoint, selector.kind, selector.name)
             yield covered_key(*place, claim.claim)
         if claim.intent is not None:
@@ -194,25 +202,63 @@ class Chains:
             yield Site(site), Dataset(dataset)
 
     def file(self, site: Site, block: Block, leaving: LeavingFile, endpoint: str, found: PlacedFile | None) -> FileHere:
-        """A file of a site as the catalogue has it now, beside what its plane found.
+        """A file of a site as the catalogue has it now, beside what its plane found, with claims in other datasets.
 
         What the catalogue has not is as in the ask.
         """
-        lfn, dataset = leaving.lfn, str(block.dataset)
+        row = self._db.get(rows.file_key(leaving.lfn))
+        entries = rows.unpack_file(row)
+        file = self._file(site, endpoint, entries, leaving.lfn, block, leaving.bytes, leaving.adler32)
+        # Another site's word too says of which datasets a file is; who brings it before that is heard claims its name.
+        of = dict.fromkeys(self._claimed_in(site, endpoint, leaving.lfn), block)
+        of |= {Dataset(e.dataset): Block(f"{e.dataset}#{e.block}") for e in entries}
+        others = {other.dataset: other for other in file.others}
+        for dataset, its_block in of.items():
+            if dataset == block.dataset:
+                continue
+            claim = self.claims(site, Dataset(dataset)).protecting(endpoint, its_block, leaving.lfn, None)
+            if claim is not None:
+                replica = others[dataset].replica if dataset in others else words.NEVER_HELD
+                others[Dataset(dataset)] = OtherDataset(Dataset(dataset), replica, claim.claim)
+        return replace(file, found=found, others=tuple(others[name] for name in sorted(others)))
+
+    def files(
+        self, site: Site, endpoint: str, named: Sequence[tuple[Lfn, Block, int, Adler32 | None]]
+    ) -> list[FileHere]:
+        """Files at an endpoint of a site as the catalogue has them now, without other datasets' claims.
+
+        What it has not is as it is `named`.
+        """
+        stored = self._db.get([rows.file_key(lfn) for lfn, *_ in named]) if named else []
+        return [self._file(site, endpoint, rows.unpack_file(row), *one) for one, row in zip(named, stored, strict=True)]
+
+    def _file(
+        self,
+        site: Site,
+        endpoint: str,
+        entries: Sequence[rows.Entry],
+        lfn: Lfn,
+        block: Block,
+        size: int,
+        adler32: Adler32 | None,
+    ) -> FileHere:
         replica, others = words.NEVER_HELD, list[OtherDataset]()
-        size, adler32 = leaving.bytes, leaving.adler32
-        for e in rows.unpack_file(self._db.get(rows.file_key(lfn))):
+        for e in entries:
             if (e.site, e.endpoint) != (site, endpoint):
                 continue
             going = self.going_at(site, Dataset(e.dataset), lfn, endpoint)
-            known = ReplicaRow(frozenset((*e.words, *e.taken)), frozenset(e.taken), going)
-            if e.dataset == dataset:
-                replica, size, adler32 = known, e.bytes, Adler32(e.adler32)
+            row = ReplicaRow(frozenset((*e.words, *e.taken)), frozenset(e.taken), going)
+            if e.dataset == block.dataset:
+                replica, size, adler32 = row, e.bytes, Adler32(e.adler32)
             else:
-                other = self.claims(site, Dataset(e.dataset))
-                claim = other.protecting(endpoint, Block(f"{e.dataset}#{e.block}"), lfn, None)
-                others.append(OtherDataset(Dataset(e.dataset), known, claim.claim if claim else ""))
-        return FileHere(lfn, block, endpoint, size, adler32, replica, found, tuple(others))
+                others.append(OtherDataset(Dataset(e.dataset), row))
+        known = any(e.dataset == block.dataset for e in entries)
+        return FileHere(lfn, block, endpoint, size, adler32, replica, None, tuple(others), known)
+
+    def _claimed_in(self, site: Site, endpoint: str, lfn: Lfn) -> Iterator[Dataset]:
+        """Datasets in whose chain of the site a file is claimed by its name."""
+        for key, _ in rows.scan(self._db, named_key(site, endpoint, lfn)):
+            yield Dataset(key.split(b"\0")[3].decode())
 
     def going_at(self, site: Site, dataset: Dataset, lfn: Lfn, endpoint: str) -> CountedRemoval | None:
         row = self._db.get(place_key(GOING, dataset, site, lfn, endpoint))

@@ -119,6 +119,7 @@ class View:
         self._on_refused, self._on_fault, self._on_keeping = on_refused, on_fault, on_keeping
         self._places = self._places_of(topics.REPLICAS, topics.KEEPING, topics.ANNOUNCEMENTS, topics.SEALS)
         partitions = range(self._settings.registry.partitions)
+        self._own_places = [(name, partition) for name in (topics.REPLICAS, topics.KEEPING) for partition in partitions]
         self._read_places = [*self._places, *((topics.REPLICA_CHECKS, partition) for partition in partitions)]
         """Who waits for the view waits for no look of the plane."""
         self._intent_places = self._places_of(*topics.OF_INTENTS)
@@ -185,6 +186,10 @@ class View:
         thread, not from a loop.
         """
         return self._catch_up(self._places, timeout_s)
+
+    def catch_up_own(self, timeout_s: float) -> bool:
+        """As `catch_up`, of what this site said of its own replicas and keeping."""
+        return self._catch_up(self._own_places, timeout_s)
 
     def catch_up_intent(self, intent: IntentId, timeout_s: float, *, asked: bool = False) -> bool:
         """As `catch_up`, of what is said of one intent; `asked`: of what its home published of it."""

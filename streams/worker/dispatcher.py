@@ -155,6 +155,7 @@ class Dispatcher:
         self.scheduler.ask_transfer(partition, row, index)
         if row.state is transfers.State.CLOSED:
             self.scheduler.closed(row.manifest)
+            self.effects.landing.forget(row.manifest)
             self.plane.tell(orders.Forget(row.manifest))
 
     def _serve(self, partition: int, request: m.ChunksRequested, sent_ms: int) -> None:
@@ -226,6 +227,7 @@ class Dispatcher:
     def drop(self, partition: int) -> None:
         """The partition went to another worker."""
         self.scheduler.drop(partition)
+        self.effects.landing.drop(lambda manifest: self.scheduler.partition(manifest) == partition)
         self.turns.drop(partition)
         if partition in self.reads:
             del self.reads[partition]

@@ -19,10 +19,12 @@ from streams.core import records as m
 from streams.core.channel import DOOR, NO_TOOLS
 from streams.core.completion import replicas_of
 from streams.core.intent import IntentRow
+from streams.core.keeping.landing import OpenableItems
 from streams.core.manifest import Manifest
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.policy import Policy
 from streams.core.routing import relays, routes
+from streams.core.selectors import Selector
 from streams.errors import Transfer2goError, WireError
 from streams.planes import orders
 from streams.wire import Framed, planned
@@ -68,6 +70,20 @@ class Consulted(Protocol):
     def then(self, key: object, act: Callable[[], object]) -> None: ...
 
 
+class Landing(Protocol):
+    """What parts are opened under (landing_claims.LandingClaimTasks)."""
+
+    def note(self, manifest: ManifestId, framed: bytes, selectors: Collection[Selector]) -> None: ...
+
+    def may_open(
+        self, manifest: ManifestId, attempt: int, framed: bytes, selectors: Collection[Selector]
+    ) -> OpenableItems | None: ...
+
+    def forget(self, manifest: ManifestId) -> None: ...
+
+    def drop(self, belong: Callable[[ManifestId], bool]) -> None: ...
+
+
 class Bodies(Protocol):
     """Rows and manifests, read from outside a turn. Bodies are framed."""
 
@@ -108,13 +124,15 @@ class Effects:
         tools: Mapping[Site, str] = NO_TOOLS,
         dials: Callable[[], Collection[Site]] = tuple,
         own_door: Callable[[], str] = str,
+        *,
+        landing: Landing,
     ) -> None:
         """`doors`: the sites that have an open door. `regions`: of those that have one. `tools`: of this site's links.
         `dials`: those without one that connect to the plane's own, and `own_door` where that can be connected to."""
         self.here, self.policy = here, policy
         self.publisher, self.plane, self.consulted, self.rows = publisher, plane, consulted, rows
         self.now_ms, self.aside, self.doors, self.regions = now_ms, aside, doors, regions or {}
-        self.tools, self.dials, self.own_door = tools, dials, own_door
+        self.tools, self.dials, self.own_door, self.landing = tools, dials, own_door, landing
         self.lost: deque[c.Command] = deque()
         """Commands whose records the publisher gave up, told on its thread; no more than its buffer held."""
         self._broken: Exception | None = None
@@ -194,6 +212,8 @@ class Effects:
                 plane=plane,
                 before=before,
             )
+            if len(body) <= LARGE_BYTES:  # else it is decoded once, when its parts are to be opened
+                self.landing.note(command.manifest, body, self._selectors(command.manifest))
             plan = planned(command.manifest, self.here, number, priority, plane, ways, body, repair=command.repair)
             self._say(command, plan)
             return
@@ -209,7 +229,18 @@ class Effects:
         if body is None:
             return self._missing(command.manifest)
         of, done = command.manifest, (command.verified, command.sealed, command.failed)
-        return self.plane.tell(orders.Open(of, body, command.attempt, *done, command.repair))
+        may: OpenableItems | None = OpenableItems()
+        if not command.again:
+            may = self.landing.may_open(of, command.attempt, body, self._selectors(of))
+        if may is None:
+            return False
+        excused = (may.removed, may.landed, may.refused)
+        return self.plane.tell(orders.Open(of, body, command.attempt, *done, command.repair, *excused))
+
+    def _selectors(self, manifest: ManifestId) -> Collection[Selector]:
+        """Of the manifest's intent, none where its row has no body any more."""
+        row = self.rows.intent_row(manifest.intent)
+        return () if row is None or row.body is None else row.body.selectors
 
     def _missing(self, manifest: ManifestId) -> bool:
         """A body that its table lost comes with the next plan; until then asking settles as if it were sent."""

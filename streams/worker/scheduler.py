@@ -92,16 +92,17 @@ class Scheduler:
         doors: Callable[[], Collection[Site]] = tuple,
         link_rates: Mapping[Site, int] | None = None,
         tools: Mapping[Site, str] = NO_TOOLS,
+        opening: Callable[[ManifestId], str] = lambda manifest: "",
     ) -> None:
         """`keeps`: whether an open transfer's row, under this decision or a later one, and its body stand in this
         worker's tables. `doors`: the sites that have an open door. `link_rates`: bytes a second from their doors.
-        `tools`: those on this site's links.
+        `tools`: those on this site's links. `opening`: what the parts of a transfer wait for.
         """
         self.here, self.policy, self.partitions = here, policy, partitions
         self.do, self.now_ms, self._elapsed_s, self._keeps, self._doors = do, now_ms, elapsed_s, keeps, doors
         self.owned: dict[int, _Partition] = {}
         self.admission = Admission()
-        self._tools = tools
+        self._tools, self._opening = tools, opening
         credit_bytes = {LOG: policy.credit_bytes, DOOR: policy.door_credit_bytes, TOOL: policy.door_credit_bytes}
         self.credit = Credit(credit_bytes, int(policy.lease_s * 1000), partitions, link_rates)
         self.door_rests = DoorRests(policy)
@@ -300,7 +301,7 @@ class Scheduler:
         """Nothing came for a lease, or items that are to fail do not. Maybe the plane has the part no more, and what it
         said of that was dropped while the broker was away: told to open it again, it says how it is."""
         if row.state is State.ACTIVE and row.manifest in self.admission.opened:
-            self.do(open_part(row))
+            self.do(open_part(row, again=True))
 
     def closed(self, manifest: ManifestId) -> None:
         """The transfer is over."""
@@ -449,7 +450,8 @@ class Scheduler:
 
     def _state_of(self, row: TransferRow, index: ManifestIndex | None, decision_no: int) -> m.TransferReported:
         part_here = row.manifest in self.admission.opened
-        words = waits_for(row, part_here=part_here, granted=not self.credit.waits(row.manifest))
+        granted, opening = not self.credit.waits(row.manifest), self._opening(row.manifest)
+        words = waits_for(row, part_here=part_here, granted=granted, opening=opening)
         return report(row, index, self.here, decision_no, words)
 
     def _ask_soon(self, rows: list[tuple[int, ManifestId]]) -> None:

@@ -565,7 +565,7 @@ def test_items_nobody_holds_end_with_their_reason_and_the_rest_goes_on() -> None
 def test_empty_files_need_only_sealing() -> None:
     of = Manifest(x.written(items=[x.item(0, 0), x.item(1, 0)]))
     row = transfer(x.opened(), of=of)
-    assert commands(of_transfer(row, of=of)) == [c.OpenPart(x.MANIFEST, 1, EMPTY, EMPTY, EMPTY)]
+    assert commands(of_transfer(row, of=of)) == [c.OpenPart(x.MANIFEST, 1, EMPTY, EMPTY, EMPTY, again=True)]
     row = transfers.fold(row, x.progress(sealed=Ranges.of(0, 1)), of.index)
     assert isinstance(commands(of_transfer(row, of=of))[0], c.CloseTransfer)
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
+from keeping import SimView
+
 from agents.families import intent_topics, request_topics, transfer_topics
 from streams import wire
 from streams.core import records as m
@@ -38,6 +40,7 @@ from streams.views.catalogue import CatalogueFile, Replica
 from streams.worker import rows
 from streams.worker.dispatcher import Dispatcher
 from streams.worker.effects import Effects
+from streams.worker.landing_claims import LandingClaimTasks
 from streams.worker.scheduler import SLICE_S, Scheduler
 from streams.worker.turn import Turns, intent_of
 
@@ -499,7 +502,8 @@ class SimPlane:
                 part.seed = self.site.seeds_on_disk.pop((key, order.attempt), EMPTY)
             part.spoilt = self.site.spoilt_on_disk.get((key, order.attempt), EMPTY) & order.verified
             self.site.parts_on_disk.setdefault((key, order.attempt), EMPTY)
-        part.failed = merge_failed(part.failed, self._present(part))
+        part.sealed = part.sealed | order.removed
+        part.failed = merge_failed(part.failed, self._present(part), order.refused)
         # What is there is told as verified too, as LandingProgress.found does: PartOpened may be lost.
         there = manifest.line.ranges_of(part.sealed)
         part.synced = part.written = part.synced | order.verified | there
@@ -847,6 +851,7 @@ class SimSite:
         places = [(topic, partition) for topic in self.read for partition in range(PARTITIONS)]
         self.journals = [(place, world.logs[name, *place]) for place in places]
         self.dead = 0
+        self.view = SimView(world, name, PARTITIONS)
         self.plane = SimPlane(self)
         self.seats = self.looks = 0
         self.sit()
@@ -856,6 +861,15 @@ class SimSite:
         self.seats += 1
         self.publisher = SimPublisher(self, f"worker-{self.seats}")
         turns = Turns(rows.Tables(**self.tables), self.name)
+        self.landing = LandingClaimTasks(
+            self.name,
+            self.view,
+            self.publisher.send,
+            f"{self.name}-{self.seats}",
+            lambda: self.world.now_ms,
+            self._may_be_opened,
+            lambda: self.world.now_ms / 1000,
+        )
         self.effects = Effects(
             self.name,
             POLICY,
@@ -867,6 +881,7 @@ class SimSite:
             doors=lambda: self.world.doors,
             dials=self._dials,
             tools=self.world.tools[self.name],
+            landing=self.landing,
         )
         self.scheduler = Scheduler(
             self.name,
@@ -888,6 +903,9 @@ class SimSite:
             self.scheduler.own(partition)
         self.ends = {place: len(log) for place, log in self.journals}
         """Where the journals ended when it sat down."""
+
+    def _may_be_opened(self, manifest: ManifestId) -> None:
+        self.scheduler.fall_due(self.scheduler.partition(manifest), manifest)
 
     def _dials(self) -> frozenset[Site]:
         """Sites without a door that connect to the one here."""
@@ -922,6 +940,9 @@ class SimSite:
             self.dispatcher.plane_restarted()
         elif choice < 0.60:
             self.hear_one()
+        elif choice < 0.65:
+            self.view.hear_some()
+            self.landing.step()
         elif choice < 0.80:
             self.plane.step()
         elif choice < 0.90:
@@ -970,6 +991,9 @@ class SimSite:
     def work(self) -> bool:
         """Everything there is to do now, without faults."""
         moved = False
+        while self.view.hear_some(100):
+            moved = True
+        self.landing.step()
         for act in (self.hear_one, self.plane.step, self.publisher.flush, self.plane.publisher.flush):
             while act():
                 moved = True

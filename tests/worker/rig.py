@@ -5,7 +5,7 @@ Dispatcher, turns, scheduler, effects, gate and core are the product's own. Time
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -17,11 +17,13 @@ from streams.core import records as m
 from streams.core import topics
 from streams.core.channel import NO_TOOLS
 from streams.core.intent import IntentRow
+from streams.core.keeping.landing import OpenableItems
 from streams.core.manifest import ManifestIndex
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.policy import Policy
 from streams.core.ranges import Ranges
 from streams.core.routing import Holders, decide
+from streams.core.selectors import Selector
 from streams.core.transfer import TransferRow
 from streams.errors import Temporary
 from streams.planes import orders
@@ -159,6 +161,30 @@ class Catalogue:
             self.log.send(decision)
 
 
+@dataclass
+class Landing:
+    """The gate of parts: open, unless `closed`."""
+
+    what: OpenableItems = field(default_factory=OpenableItems)
+    closed: bool = False
+    noted: list[tuple[ManifestId, tuple[Selector, ...]]] = field(default_factory=list)
+    over: list[ManifestId] = field(default_factory=list)
+
+    def note(self, manifest: ManifestId, framed: bytes, selectors: Collection[Selector]) -> None:
+        self.noted.append((manifest, tuple(selectors)))
+
+    def may_open(
+        self, manifest: ManifestId, attempt: int, framed: bytes, selectors: Collection[Selector]
+    ) -> OpenableItems | None:
+        return None if self.closed else self.what
+
+    def forget(self, manifest: ManifestId) -> None:
+        self.over.append(manifest)
+
+    def drop(self, belong: Callable[[ManifestId], bool]) -> None:
+        self.over += [manifest for manifest, _ in self.noted if belong(manifest)]
+
+
 class _Dispatcher(Dispatcher):
     """Asking a row takes its time."""
 
@@ -200,9 +226,17 @@ class Rig:
         self.log, self.plane = Log(), Plane()
         self.turns = Turns(rows.Tables(**self.tables), self.here)
         now: Callable[[], int] = lambda: self.now_ms  # noqa: E731
-        self.catalogue = Catalogue(self.log)
+        self.catalogue, self.landing = Catalogue(self.log), Landing()
         self.effects = Effects(
-            self.here, self.policy, self.log, self.plane, self.catalogue, self.turns, now, tools=self.tools
+            self.here,
+            self.policy,
+            self.log,
+            self.plane,
+            self.catalogue,
+            self.turns,
+            now,
+            tools=self.tools,
+            landing=self.landing,
         )
         self.elapsed_s = 0.0
         self.scheduler = Scheduler(

@@ -41,7 +41,7 @@ class OtherDataset:
 class FileHere:
     """A file at an endpoint of this site: what the catalogue says, what the plane found, what other datasets say.
 
-    `adler32` is None of a part of a file that never was here.
+    `adler32` is None of a part of a file that never was here. `known`: in its dataset, at whatever site.
     """
 
     lfn: Lfn
@@ -52,6 +52,7 @@ class FileHere:
     replica: ReplicaRow = NEVER_HELD
     found: PlacedFile | None = None
     others: tuple[OtherDataset, ...] = ()
+    known: bool = True
 
 
 def why_it_goes(file: FileHere) -> str | None:

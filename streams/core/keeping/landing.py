@@ -16,7 +16,7 @@ from streams.core.names import Dataset, Text, shown
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.records.keeping import NotedClaim
 from streams.core.records.manifests import ManifestWritten
-from streams.core.records.values import FailedItems, FailureClass, Reason, Scope
+from streams.core.records.values import FailedItems, FailureClass, Landed, Reason, Scope
 from streams.core.selectors import Kind, Selector
 
 
@@ -34,16 +34,24 @@ class OpenableItems:
     """What of a manifest may be opened: all but these.
 
     `removed`: items that landed by this manifest and were removed since; they count as sealed, for its row fell back.
-    `refused`: items that may never land here. `waits_for`: why none may be opened yet, "" where the rest may.
+    `landed`: what those became whose checksum the manifest does not say. `refused`: items that may never land here.
+    `waits_for`: why none may be opened yet, "" where the rest may.
     """
 
     removed: Ranges = EMPTY
+    landed: tuple[Landed, ...] = ()
     refused: tuple[FailedItems, ...] = ()
     waits_for: str = ""
 
 
-def landing_claims(body: ManifestWritten, selectors: Collection[Selector], endpoint: str) -> Iterator[LandingClaim]:
-    """`selectors`: of the manifest's intent, none where they are not known: then each file is claimed by name."""
+def landing_claims(
+    body: ManifestWritten, selectors: Collection[Selector], endpoint: str, known: Collection[int]
+) -> Iterator[LandingClaim]:
+    """`selectors`: of the manifest's intent, none where they are not known: then each file is claimed by name.
+
+    `known`: items that the catalogue here has in their dataset, at whatever site. Others are claimed by name too: who
+    would remove one in another dataset finds a claim by the datasets that he knows the file in, and by its name.
+    """
     items: dict[Dataset, list[int]] = {}
     for number, item in enumerate(body.items):
         if item.reason is None:
@@ -51,11 +59,11 @@ def landing_claims(body: ManifestWritten, selectors: Collection[Selector], endpo
     for dataset, numbers in sorted(items.items()):
         named = tuple(s for s in selectors if s.kind is not Kind.FILE and s.name.partition("#")[0] == dataset)
         names = {selector.name for selector in named}
-        under = [n for n in numbers if dataset in names or body.items[n].block in names]
+        under = [n for n in numbers if n in known and (dataset in names or body.items[n].block in names)]
         if under:
             claim = NotedClaim(body.intent, endpoint, named, intent=body.intent)
             yield LandingClaim(dataset, claim, Ranges.of(*under))
-        if rest := [n for n in numbers if n not in Ranges.of(*under)]:
+        if rest := sorted({*numbers} - {*under}):
             files = dict.fromkeys(Selector(Kind.FILE, body.items[n].target) for n in rest)
             claim = NotedClaim(body.manifest, endpoint, tuple(files), intent=body.intent)
             yield LandingClaim(dataset, claim, Ranges.of(*rest))
@@ -72,13 +80,15 @@ def openable(
     claims: Iterable[LandingClaim], live: Mapping[Dataset, Claims], files: Mapping[int, FileHere], word: str
 ) -> OpenableItems:
     """`live`: the site's live claims, by dataset, and `files` by item number, both of a view that has caught up."""
-    removed: list[int] = []
+    removed, landed = list[int](), list[Landed]()
     refused: dict[str, list[int]] = {}
     for one in claims:
         for number in one.items.numbers():
             file = files[number]
             if word in file.replica.taken:
                 removed.append(number)
+                if file.adler32 is not None:
+                    landed.append(Landed(number, file.bytes, file.adler32))
             elif (why := gates.why_no_part(live[one.dataset], one.claim.claim, file, word)) is not None:
                 if gates.why_it_goes(file) is not None or gates.held_elsewhere(file) is None:
                     return OpenableItems(waits_for=why)
@@ -90,4 +100,4 @@ def openable(
         )
         for why, numbers in refused.items()
     )
-    return OpenableItems(Ranges.of(*removed), tuple(failed))
+    return OpenableItems(Ranges.of(*removed), tuple(landed), tuple(failed))

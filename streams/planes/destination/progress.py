@@ -39,6 +39,10 @@ class LandingProgress:
         self._adopted = EMPTY
         self._failed: dict[int, Reason] = {}
         self._landed: dict[int, Landed] = {}
+        self.found(order.removed, (one for one in order.landed if body.items[one.item].adler32 is None))
+        for group in order.refused:
+            for item in group.items.numbers():
+                self.fail(item, group.reason)
 
     def whole(self, item: int) -> bool:
         return self.written.covers(*self.line.span(item))

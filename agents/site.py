@@ -23,7 +23,7 @@ from agents.assignment import Assignment
 from streams.core import records as m
 from streams.core.keeping.chains import ChainRow, Claims
 from streams.core.keeping.gates import FileHere, PlacedFile
-from streams.core.names import Block, Dataset, ManifestId, Site
+from streams.core.names import Block, Dataset, IntentId, ManifestId, Site
 from streams.core.routing import Holders
 from streams.core.topics import partition_of
 from streams.errors import CLUSTER_AWAY, Temporary, Transfer2goError
@@ -83,6 +83,11 @@ class CatalogueViews:
 
     def sites(self) -> tuple[Site, ...]:
         return self.settings.registry.names
+
+    def decision(self, intent: IntentId) -> m.IntentDecided | None:
+        """The last one, as the view of intents has it; that lags a little behind the one of replicas."""
+        head = self.view.intents.head(intent)
+        return None if head is None else head.decision
 
     def alive(self) -> tuple[Site, ...]:
         return tuple({a.site for a in self.view.sites.alive(None, wall_ms(), role="worker")})

@@ -66,6 +66,9 @@ def line(fact: m.Message) -> str:
             source = f" from {fact.source}" if fact.source else ""
             to = " ".join(fact.destinations)
             way = f", by {plane_in_words(fact.plane)} only" if fact.plane else ""
+            if fact.verb is m.Verb.REMOVE:
+                why = f": {fact.reason}" if fact.reason else ""
+                return f"{fact.requester} asks to remove {names}{more} at {to}, {fact.copies} copies elsewhere{why}"
             asks = "asks to repair" if fact.repair else "asks"
             return f"{fact.requester} {asks} {names}{more}{source} → {to}, priority {fact.priority}{way}"
         case m.IntentAsked():
@@ -91,7 +94,12 @@ def line(fact: m.Message) -> str:
             return f"{fact.site} step {fact.no}: {_step(fact)}{f', {fact.reason}' if fact.reason else ''}"
         case m.ReplicasChecked():
             what = f"{len(fact.found)} files that {fact.asker} would remove, {len(fact.missing)} missing"
-            return f"{fact.site} has {what}"
+            seen = f", {len(fact.seen)} looked at" if fact.seen else ""
+            return f"{fact.site} has {what}{seen}"
+        case m.RemovalReported():
+            what = f"{fact.removed} files removed, {fact.kept} kept, {fact.open} open"
+            waits = f", waits for {fact.waits_for}" if fact.waits_for else ""
+            return f"{fact.site} reports part {fact.part}{', the last time' if fact.last else ''}: {what}{waits}"
         case m.SiteAnnounced():
             state = "closes" if fact.closing else "is alive"
             api = f", API {fact.api}" if fact.api else ""
@@ -189,6 +197,8 @@ def waiting(snapshot: Snapshot) -> str:
         return ""
     if snapshot.decision is None:
         return "waits for its home's decision"
+    if snapshot.body is not None and snapshot.body.verb is m.Verb.REMOVE:
+        return "waits for its sites to look at their files"
     return f"waits for the manifests of {snapshot.decision.source}"
 
 
@@ -199,7 +209,12 @@ def holdup(snapshot: Snapshot) -> str:
     """
     if snapshot.ended or snapshot.idle:
         return ""
-    said = [(a.destination, r.waits_for) for a in snapshot.destinations for r in a.open if r.waits_for]
+    said = [
+        (arrivals.destination, words)
+        for arrivals in snapshot.destinations
+        for words in (*(r.waits_for for r in arrivals.open), *(r.waits_for for r in arrivals.removing))
+        if words
+    ]
     if not said:
         return next((f"{a.destination} to report" for a in snapshot.destinations if a.left and not a.open), "")
     (where, what), more = said[0], len(said) - 1
@@ -260,6 +275,9 @@ def _headline(snapshot: Snapshot, now_ms: int) -> str:
                 if snapshot.last_ms and snapshot.asked_ms
                 else ""
             )
+            if snapshot.body is not None and snapshot.body.verb is m.Verb.REMOVE:
+                kept = f", {snapshot.lost:,} stay" if snapshot.lost else ""
+                return f"Ended{took}: {snapshot.arrived:,} of {snapshot.files:,} files are removed{kept}."
             if snapshot.lost:
                 some = (
                     f"{snapshot.lost:,} of {snapshot.files:,} files did not arrive"

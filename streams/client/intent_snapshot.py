@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from threading import Lock
 
 from streams.core import chain as chains
@@ -53,6 +54,8 @@ class Arrivals:
     arrived_bytes: int
     open: tuple[m.TransferReported, ...]
     reasons: tuple[tuple[str, int], ...]
+    removing: tuple[m.RemovalReported, ...] = ()
+    """Of a removal: what of it goes on."""
 
     def counts(self) -> dict[str, int]:
         return {name: getattr(self, name) for name in COUNTS}
@@ -171,6 +174,7 @@ class Cells:
     early: Store[Early] = field(default_factory=Memory)
     failed: Store[Failed] = field(default_factory=Memory)
     reports: Store[m.TransferReported] = field(default_factory=Memory)
+    removals: Store[m.RemovalReported] = field(default_factory=Memory)
 
 
 def manifest_key(source_no: int, no: int) -> str:
@@ -346,6 +350,8 @@ class IntentFold:
                 news = self._reported(message)
             case m.CompletionRecord():
                 self._completed(message)
+            case m.RemovalReported():
+                news = self._removed(message)
             case _:
                 return
         self.heard += 1
@@ -358,6 +364,8 @@ class IntentFold:
             return
         chain = chains.decided_anew(head.chain, message)
         body = head.body if head.body == message.body else message.body
+        if body.verb is m.Verb.REMOVE:
+            chain = chains.of_removal(len(m.parts_of(body)))
         head = replace(head, decision=message, body=body, chain=chain)
         if chain is not self.head.chain:
             head = replace(head, files=0, bytes=0)
@@ -461,8 +469,39 @@ class IntentFold:
             if self._names is not None:
                 self._names.drop(message.manifest)
 
+    def _removed(self, message: m.RemovalReported) -> bool:
+        """Whether it says more than was known."""
+        side = self.head.side(message.site, 0)
+        key = transfer_key(message.site, 0, message.part)
+        before = self.cells.removals.get(key)
+        if message.part in side.closed or before == message:
+            return False
+        self.cells.removals.put(key, message)
+        files, size, removed, kept, removed_bytes = (
+            now - was for now, was in zip(_sums(message), _sums(before), strict=True)
+        )
+        side = replace(
+            side,
+            closed=side.closed | Ranges.of(message.part) if message.last else side.closed,
+            sealed=side.sealed + removed,
+            failed=side.failed + kept,
+            bytes=side.bytes + removed_bytes,
+            early_files=side.early_files + files,
+            early_bytes=side.early_bytes + size,
+        )
+        self.head = _with(self.head, side)
+        return True
+
     def snapshot(self) -> Snapshot:
         return snapshot(self.head, self.cells)
+
+
+def _sums(report: m.RemovalReported | None) -> tuple[int, int, int, int, int]:
+    """Of a part of a removal: files, bytes, files removed, files kept, bytes removed."""
+    if report is None:
+        return 0, 0, 0, 0, 0
+    size = report.removed_bytes + report.kept_bytes + report.open_bytes
+    return report.removed + report.kept + report.open, size, report.removed, report.kept, report.removed_bytes
 
 
 class _Counted:
@@ -502,6 +541,8 @@ def snapshot(head: Head, cells: Cells) -> Snapshot:
     reports = [r for _, r in cells.reports.items()] if head.open else []
     some_failed = any(side.failed for side in head.sides)
     failed = [(*transfer_of(head.intent, key), found) for key, found in cells.failed.items()] if some_failed else []
+    removes = head.body is not None and head.body.verb is m.Verb.REMOVE
+    removals = [r for _, r in cells.removals.items()] if removes and head.sides else []
     growing = head.body is not None and head.body.open and not head.chain.last and not head.intake_closed
     state = head.state
     return Snapshot(
@@ -510,8 +551,11 @@ def snapshot(head: Head, cells: Cells) -> Snapshot:
         body=head.body,
         decision=head.decision,
         planned=head.chain.last,
-        destinations=tuple(_arrivals(head, cells, where, reports, failed) for where in head.destinations),
-        unfinished=tuple(_unfinished(failed)),
+        destinations=tuple(
+            _removals(head, where, removals) if removes else _arrivals(head, cells, where, reports, failed)
+            for where in head.destinations
+        ),
+        unfinished=tuple(_kept(removals) if removes else _unfinished(failed)),
         asked_ms=head.asked_ms,
         last_ms=head.last_ms,
         ended=head.ended,
@@ -548,6 +592,37 @@ def _arrivals(
         open=reports,
         reasons=tuple(sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))),
     )
+
+
+def _removals(head: Head, destination: Destination, every: list[m.RemovalReported]) -> Arrivals:
+    """One site's side of a removal: what is gone counts as arrived, what stays as failed."""
+    side = head.side(destination, 0)
+    here = [report for report in every if report.site == destination]
+    reasons: dict[str, int] = {}
+    for report in here:
+        for kept in report.reasons:
+            reasons[kept.reason] = reasons.get(kept.reason, 0) + kept.files
+    return Arrivals(
+        destination=destination,
+        files=side.early_files,
+        arrived=side.sealed,
+        failed=side.failed,
+        cancelled=0,
+        bytes=side.early_bytes,
+        arrived_bytes=side.bytes,
+        open=(),
+        reasons=tuple(sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))),
+        removing=tuple(report for report in here if not report.last),
+    )
+
+
+def _kept(every: list[m.RemovalReported]) -> Iterator[Unfinished]:
+    """The first file of each reason for which files stay."""
+    firsts = ((report.site, kept) for report in every for kept in report.reasons)
+    for site, kept in islice(firsts, UNFINISHED_MAX):
+        more = f" and {kept.files - 1} more" if kept.files > 1 else ""
+        why = m.Reason(m.Scope.POLICY, m.FailureClass.PERMANENT, "remove", kept.reason)
+        yield Unfinished(site, f"{kept.first}{more}", why)
 
 
 def _bytes_of(report: m.TransferReported, cells: Cells) -> int:

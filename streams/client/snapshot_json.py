@@ -12,6 +12,7 @@ from streams.wire import avro
 
 _write_body, _read_body = avro.writer(m.TransferIntent), avro.reader(m.TransferIntent)
 _write_report, _read_report = avro.writer(m.TransferReported), avro.reader(m.TransferReported)
+_write_removal, _read_removal = avro.writer(m.RemovalReported), avro.reader(m.RemovalReported)
 _write_decision, _read_decision = avro.writer(m.IntentDecided), avro.reader(m.IntentDecided)
 _write_unfinished, _read_unfinished = avro.writer(Unfinished), avro.reader(Unfinished)
 _SAID_ALREADY = ("intent", "body")
@@ -46,6 +47,7 @@ def _arrivals(arrivals: Arrivals) -> dict[str, Any]:
         **arrivals.counts(),
         "open": [_write_report(report) for report in arrivals.open],
         "reasons": [[text, count] for text, count in arrivals.reasons],
+        "removing": [_write_removal(report) for report in arrivals.removing],
     }
 
 
@@ -68,9 +70,11 @@ def from_plain(plain: dict[str, Any]) -> Snapshot:
 
 
 def _read_arrivals(plain: dict[str, Any]) -> Arrivals:
+    counts: dict[str, Any] = {name: int(plain[name]) for name in COUNTS}
     return Arrivals(
         destination=Destination(plain["destination"]),
-        **{name: int(plain[name]) for name in COUNTS},
+        **counts,
         open=tuple(_read_report(report) for report in plain["open"]),
         reasons=tuple((str(text), int(count)) for text, count in plain["reasons"]),
+        removing=tuple(_read_removal(report) for report in plain["removing"]),
     )

@@ -60,6 +60,11 @@ class Chain:
 UNBEGUN = Chain()
 
 
+def of_removal(parts: int) -> Chain:
+    """That of a removal, which has no manifests: each part that a site reports stands for one, all known at once."""
+    return Chain(next_no=parts, last=True)
+
+
 class Decided(Protocol):
     """What a chain needs to know of a decision: who writes manifests, of which number."""
 

@@ -33,6 +33,19 @@ class DecideIntent:
 
 
 @dataclass(frozen=True, slots=True)
+class ReleaseIntent:
+    """Home: say the next decision, that an intent which has ended claims nothing any more. Its row has no body."""
+
+    extinguished_by: ClassVar[tuple[type, ...]] = (m.IntentDecided,)
+    intent: IntentId
+    decision_no: int
+
+    @property
+    def id(self) -> tuple[object, ...]:
+        return ("release", self.intent, self.decision_no)
+
+
+@dataclass(frozen=True, slots=True)
 class PublishDecision(Published):
     """Home: say the next numbered decision, which the row already determines (cancel, priority, deadline)."""
 
@@ -273,6 +286,7 @@ class ServeChunks:
 
 Command = (
     DecideIntent
+    | ReleaseIntent
     | PublishDecision
     | WriteManifests
     | PlanTransfer

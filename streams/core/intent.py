@@ -4,6 +4,8 @@
                      │                  └──▶ CANCELLED
                      └──▶ REFUSED
 
+A removal has no manifests: its parts (records `parts_of`) are closed by the last report of each.
+
 Every site keeps the same row for an intent, whatever part it plays, but for `told`: what its own destination said.
 Decisions are numbered by the home, the highest counts; manifests are numbered and chained by their source. The only
 pairs that need their partition's order: two bodies of one intent and two priorities asked (the later counts), both in
@@ -84,6 +86,8 @@ class IntentRow:
     cancelled_by: Text | None = None
     intake_closed_by: Text | None = None
     """Who asked that an open intent takes nothing more."""
+    released_by: Text | None = None
+    """Who asked that nothing is claimed for it any more."""
     priority: int | None = None
     decision: Decision | None = None
     chain: Chain = UNBEGUN
@@ -134,7 +138,13 @@ class IntentRow:
 
 
 IntentMessage = (
-    m.TransferIntent | m.IntentAsked | m.IntentDecided | m.ManifestWritten | m.TransferReported | m.CompletionRecord
+    m.TransferIntent
+    | m.IntentAsked
+    | m.IntentDecided
+    | m.ManifestWritten
+    | m.TransferReported
+    | m.CompletionRecord
+    | m.RemovalReported
 )
 
 
@@ -164,6 +174,8 @@ def _asked(row: IntentRow, msg: m.IntentAsked, _: Site | None) -> IntentRow:
     if msg.asked is m.Asked.CLOSE:
         # Of an intent that is not open it means nothing; whether it is may not be known yet.
         return row if row.intake_closed_by is not None else replace(row, intake_closed_by=msg.asked_by)
+    if msg.asked is m.Asked.RELEASE:
+        return row if row.released_by is not None else replace(row, released_by=msg.asked_by)
     return replace(row, priority=msg.priority)
 
 
@@ -171,6 +183,8 @@ def _decided(row: IntentRow, msg: m.IntentDecided, _: Site | None) -> IntentRow:
     if msg.decision_no <= row.decision_no:
         return row
     chain = chains.decided_anew(row.chain, msg)
+    if msg.body.verb is m.Verb.REMOVE:
+        chain = chains.of_removal(len(m.parts_of(msg.body)))
     decision = Decision(msg.decision_no, msg.verdict, msg.source, msg.source_no, msg.priority, msg.reason)
     return replace(_with_body(row, msg.body), decision=decision, chain=chain)
 
@@ -228,6 +242,23 @@ def _completed(row: IntentRow, msg: m.CompletionRecord, here: Site | None) -> In
     )
 
 
+def _removed(row: IntentRow, msg: m.RemovalReported, _: Site | None) -> IntentRow:
+    old = row.closed_at(msg.site, 0)
+    if not msg.last or msg.part in old.manifests:
+        return row
+    whys = [m.Reason(m.Scope.POLICY, m.FailureClass.PERMANENT, "remove", kept.reason) for kept in msg.reasons]
+    new = replace(
+        old,
+        manifests=old.manifests | Ranges.of(msg.part),
+        sealed=old.sealed + msg.removed,
+        failed=old.failed + msg.kept,
+        bytes=old.bytes + msg.removed_bytes,
+        reason=min(whys + ([old.reason] if old.reason else []), key=lambda r: str(r.text), default=None),
+    )
+    others = [c for c in row.closed if (c.destination, c.source_no) != (msg.site, 0)]
+    return replace(row, closed=tuple(sorted([*others, new], key=lambda c: (c.destination, c.source_no))))
+
+
 Handler = Callable[[IntentRow, Any, Site | None], IntentRow]
 
 _HEARD: dict[type, Handler] = {
@@ -237,6 +268,7 @@ _HEARD: dict[type, Handler] = {
     m.ManifestWritten: _written,
     m.TransferReported: _reported,
     m.CompletionRecord: _completed,
+    m.RemovalReported: _removed,
 }
 # An ended intent still hears everything: a mirror may bring a completion before the decision it follows from.
 TABLE: dict[tuple[State, type], Handler] = {
@@ -251,7 +283,7 @@ def state_of(asked: bool, verdict: m.Verdict | None, chain: Chain, closed: Seque
     if verdict is m.Verdict.REFUSED:
         return State.REFUSED
     everything = chain.last and all(manifests.covers(0, chain.next_no) for manifests, _ in closed)
-    if verdict is m.Verdict.CANCELLED:
+    if verdict in (m.Verdict.CANCELLED, m.Verdict.RELEASED):
         # Sealed is irrevocable: a cancellation that came when everything had arrived changed nothing.
         in_time = not everything or any(cancelled for _, cancelled in closed)
         return State.CANCELLED if in_time else State.DONE

@@ -46,7 +46,16 @@ def _next_decision(row: IntentRow, verdict: m.Verdict, priority: int, reason: m.
     )
 
 
+def owes_release(row: IntentRow) -> bool:
+    """Whether it has ended, and was asked to claim nothing any more, and that is not decided."""
+    if row.released_by is None or row.state not in (IntentState.DONE, IntentState.CANCELLED) or row.decision is None:
+        return False
+    return row.decision.verdict is not m.Verdict.RELEASED
+
+
 def _at_home(row: IntentRow) -> list[c.Owed]:
+    if owes_release(row):
+        return [c.Owed(c.ReleaseIntent(row.intent, row.decision_no + 1))]
     if row.body is None or row.state in (IntentState.DONE, IntentState.REFUSED, IntentState.CANCELLED):
         return []
     priority = row.decision.priority if row.decision else row.body.priority

@@ -29,6 +29,8 @@ def decide(
     then the lesser name. A name nobody knows is refused only once `waited`: mirrors lag. An open intent that names its
     source needs no file as yet; without one, somebody must hold something for a source to be chosen.
     """
+    if body.verb is m.Verb.REMOVE:
+        return _decide_removal(body, found, sites, waited=waited)
     places = {d.site for d in body.destinations}
     strangers = sorted({*places, *([body.source] if body.source else [])}.difference(sites))
     if strangers:
@@ -53,6 +55,21 @@ def decide(
     else:
         source = min(found.per_site, key=lambda s: (-found.per_site[s][0], s not in alive, s in places, s))
     return m.IntentDecided(body.intent, 1, m.Verdict.ACCEPTED, body, source, 0, body.priority)
+
+
+def _decide_removal(
+    body: m.TransferIntent, found: Holders, sites: Collection[Site], *, waited: bool
+) -> m.IntentDecided | None:
+    """Whether the names are known, and a site that is named holds something. What goes there, each decides itself."""
+    strangers = sorted({d.site for d in body.destinations}.difference(sites))
+    if strangers:
+        return _refused(body, f"no site {strangers[0]} in this federation")
+    if found.unknown:
+        return _refused(body, f"{', '.join(found.unknown[:3])}: known at no site") if waited else None
+    if not {d.site for d in body.destinations} & found.per_site.keys():
+        where = ", ".join(body.destinations[:3])
+        return _refused(body, f"{where} holds no file of the selection") if waited else None
+    return m.IntentDecided(body.intent, 1, m.Verdict.ACCEPTED, body, None, 0, body.priority)
 
 
 def plane_fault(plane: str | None, selection: str | None) -> str | None:

@@ -2,7 +2,8 @@
 
     h INTENT                       head: what is known without single transfers
     j INTENT                       body: JSON of a TransferIntent, as big as what was asked for
-    k INTENT \\0 KIND KEY           a cell of the fold: c waiting, z sized, y early, u failed, p reports
+    k INTENT \\0 KIND KEY           a cell of the fold: c waiting, z sized, y early, u failed, p reports,
+                                   m reports of a removal
     x INDEX NAME \\0 TIME INTENT    empty: intents by all "a", word "w", requester "r", dataset "d", site "s"
 
 TIME is what is left of 63 bits after the ms of asking, so that a scan meets the newest first.
@@ -190,10 +191,12 @@ def cells(db: Any, intent: str, pending: Pending | None = None) -> Cells:
         rows_of(b"y", *_EARLY),
         rows_of(b"u", _pack_failed, _unpack_failed),
         rows_of(b"p", *_REPORT),
+        rows_of(b"m", *_REMOVAL),
     )
 
 
-_LINK, _SIZED, _EARLY, _REPORT = _coded(Link), _coded(Sized), _coded(Early), _coded(m.TransferReported)
+_LINK, _SIZED, _EARLY = _coded(Link), _coded(Sized), _coded(Early)
+_REPORT, _REMOVAL = _coded(m.TransferReported), _coded(m.RemovalReported)
 _write_group, _read_group = avro.writer(m.FailedItems), avro.reader(m.FailedItems)
 
 

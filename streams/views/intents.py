@@ -36,7 +36,14 @@ Where = tuple[str, int, int]
 """Topic, partition, offset."""
 Raw = tuple[bytes | None, bytes | None, Any]
 """Key, value, headers."""
-_OF_INTENTS = (m.TransferIntent, m.IntentAsked, m.IntentDecided, m.TransferReported, m.CompletionRecord)
+_OF_INTENTS = (
+    m.TransferIntent,
+    m.IntentAsked,
+    m.IntentDecided,
+    m.TransferReported,
+    m.CompletionRecord,
+    m.RemovalReported,
+)
 
 
 @dataclass(frozen=True, slots=True)

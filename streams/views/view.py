@@ -50,7 +50,7 @@ log = logging.getLogger("streams.views")
 
 FORMAT = 4
 """Raised when the layout in rows.py changes: older views are folded anew."""
-INTENTS_FORMAT = 3
+INTENTS_FORMAT = 4
 """Raised when the layout in intent_rows.py or the fold of intents changes: only these are folded anew."""
 _RECORDS_MAX = 32
 _FILES_MAX = 500

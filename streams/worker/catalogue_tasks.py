@@ -11,6 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
@@ -42,6 +43,8 @@ class Views(Protocol):
 
     def sites(self) -> tuple[Site, ...]: ...
 
+    def decision(self, intent: IntentId) -> m.IntentDecided | None: ...
+
     def alive(self) -> tuple[Site, ...]: ...
 
 
@@ -63,6 +66,10 @@ class CatalogueTasks:
     def decide(self, body: m.TransferIntent) -> None:
         """Publishes the first decision on an intent, once the catalogue allows one."""
         self.then(("decide", body.intent), lambda: self._decide(body))
+
+    def release(self, intent: IntentId, decision_no: int) -> None:
+        """Publishes the decision that an intent claims nothing any more, once its last one is heard in the view."""
+        self.then(("release", intent), lambda: self._release(intent, decision_no))
 
     def then(self, key: object, act: Callable[[], object]) -> None:
         """Runs `act` once the view has caught up; what waits already under this key is not asked twice."""
@@ -118,6 +125,13 @@ class CatalogueTasks:
         if decision is not None:
             self._say(decision, now)
             self._first_asked.pop(body.intent, None)
+
+    def _release(self, intent: IntentId, decision_no: int) -> None:
+        last = self.views.decision(intent)
+        now = time.monotonic()
+        if last is None or last.decision_no != decision_no - 1 or now - self._said.get(intent, -SAID_S) < SAID_S:
+            return  # the view of intents lags, or it is on its way: owed again
+        self._say(replace(last, decision_no=decision_no, verdict=m.Verdict.RELEASED, reason=None), now)
 
     def _say(self, decision: m.IntentDecided, now: float) -> None:
         def acknowledged(error: Exception | None) -> None:

@@ -67,6 +67,8 @@ class Consulted(Protocol):
 
     def decide(self, body: m.TransferIntent) -> None: ...
 
+    def release(self, intent: IntentId, decision_no: int) -> None: ...
+
     def then(self, key: object, act: Callable[[], object]) -> None: ...
 
 
@@ -166,6 +168,8 @@ class Effects:
         match command:
             case c.DecideIntent(intent):
                 return self._decide_soon(intent)
+            case c.ReleaseIntent(intent, decision_no):
+                self.consulted.release(intent, decision_no)
             case c.PublishDecision(said) | c.DecideTransfer(said) | c.ReportTransfer(said) | c.RepeatCompletion(said):
                 self._say(command, said)
             case c.WriteManifests() if command.looks:

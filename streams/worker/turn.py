@@ -25,6 +25,7 @@ from streams.core import transfer as transfers
 from streams.core.chain import Counts, Link
 from streams.core.manifest import Manifest, ManifestIndex
 from streams.core.names import IntentId, ManifestId, Site
+from streams.core.owed import owes_release
 from streams.wire import avro
 from streams.worker import rows
 
@@ -436,6 +437,8 @@ def finished(row: intents.IntentRow) -> bool:
 
 def owes(row: intents.IntentRow, here: Site) -> bool:
     """Whether this site may owe something for it, now or when time has passed."""
+    if row.intent.home == here and owes_release(row):
+        return True
     return bool(row.told) or (not row.ended and row.concerns(here))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from streams.core import records as m
 from streams.core.channel import DOOR, LOG
@@ -187,6 +188,27 @@ def source_failed(
 ) -> m.SourceFailed:
     why = why or m.Reason(m.Scope.SOURCE, m.FailureClass.TRANSIENT, "read", Text("the store is away"))
     return m.SourceFailed(MANIFEST, source, number, plane, items, why, at_ms)
+
+
+def removal(
+    *, files: Iterable[int] = (0, 1), dataset: Dataset | None = None, sites: Sequence[Site] = (B,), copies: int = 1
+) -> m.TransferIntent:
+    """Somebody asks that files go from sites."""
+    named = tuple(Selector(Kind.FILE, lfn(n)) for n in files)
+    whole = (Selector(Kind.DATASET, dataset),) if dataset is not None else ()
+    asked = replace(body(destinations=sites), selectors=named + whole)
+    return replace(asked, verb=m.Verb.REMOVE, copies=copies, reason=Text("full"))
+
+
+def removed(
+    part: int = 0, gone: int = 2, kept: int = 0, going: int = 0, *, site: Site = B, last: bool = True
+) -> m.RemovalReported:
+    reasons = (m.KeptFiles(Text("the last copy"), kept, lfn(0)),) if kept else ()
+    return m.RemovalReported(INTENT, site, part, gone, 10 * gone, kept, 10 * kept, going, 10 * going, last, reasons)
+
+
+def release() -> m.IntentAsked:
+    return m.IntentAsked(INTENT, m.Asked.RELEASE, Text("bob"))
 
 
 def reported(

@@ -72,10 +72,12 @@ INTENT_FACTS: tuple[intents.IntentMessage, ...] = (
     x.body(),
     x.cancel(),
     x.close(),
+    x.release(),
     x.decided(2),
     ONE,
     x.reported(),
     x.completed(),
+    x.removed(),
 )
 
 

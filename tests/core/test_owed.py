@@ -76,6 +76,12 @@ class Case:
 CANCELLED = x.decided(2, m.Verdict.CANCELLED)
 PARTLY = x.closed(x.completed(failed=(x.failed("gone", 0),)), acknowledged=False)
 CASES = [
+    Case(
+        c.ReleaseIntent,
+        (x.body(), x.decided(), ONE, x.completed(), x.release()),
+        (x.decided(2, m.Verdict.RELEASED),),
+        x.A,
+    ),
     Case(c.DecideIntent, (x.body(),), (DATA, x.decided(1, m.Verdict.REFUSED, source=None)), x.A),
     Case(c.PublishDecision, (x.body(), x.cancel()), (x.decided(1, m.Verdict.CANCELLED, source=None),), x.A),
     Case(c.PublishDecision, (x.body(), DATA, x.cancel()), (CANCELLED,), x.A),

@@ -122,6 +122,7 @@ MESSAGES: tuple[m.Message, ...] = (
     m.ChunksOffered(x.MANIFEST, x.B, x.C, 1, Ranges.of(0), 0, (), x.reason()),
     x.reported(),
     x.completed(),
+    x.removed(),
     m.FilesHeld(x.DATASET, x.B, ()),
     m.FilesLost(x.DATASET, x.B, (), x.reason()),
     m.SiteAnnounced(x.A, "w", "i", "worker", "", "", (), (), 5, False, ()),

@@ -1166,6 +1166,16 @@ class SimConsulting:
     def then(self, _key: object, act: Callable[[], object]) -> None:
         act()
 
+    def release(self, intent: IntentId, decision_no: int) -> None:
+        """The view of intents has the body, which the row has not."""
+        row = rows.intent_row(self.site.tables["intents"].rows.get(intent))
+        if row is None or row.decision is None or row.decision_no != decision_no - 1:
+            return
+        last, body = row.decision, self.site.world.asked[intent]
+        verdict = m.Verdict.RELEASED
+        said = m.IntentDecided(intent, decision_no, verdict, body, last.source, last.source_no, last.priority)
+        self.site.publisher.send(said)
+
     def decide(self, body: m.TransferIntent) -> None:
         world = self.site.world
         everything = sorted({lfn for _, lfn in world.listed if block_of(lfn).dataset == GROWING})

@@ -6,7 +6,7 @@ Dispatcher, turns, scheduler, effects, gate and core are the product's own. Time
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import pytest
@@ -154,6 +154,9 @@ class Catalogue:
 
     def then(self, key: object, act: Callable[[], object]) -> None:
         act()
+
+    def release(self, intent: IntentId, decision_no: int) -> None:
+        self.log.send(replace(x.decided(decision_no, m.Verdict.RELEASED), intent=intent))
 
     def decide(self, body: m.TransferIntent) -> None:
         decision = decide(body, self.what, (x.A, x.B, x.C), (x.A, x.B, x.C), waited=self.waited)

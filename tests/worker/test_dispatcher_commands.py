@@ -24,6 +24,7 @@ ONE = x.written()
 
 COMMANDS: list[c.Command] = [
     c.DecideIntent(x.INTENT),
+    c.ReleaseIntent(x.INTENT, 2),
     c.PublishDecision(x.decided(2)),
     c.WriteManifests(x.body(), 0, 0, "", ""),
     c.PlanTransfer(x.MANIFEST, x.C, 1, 5, whole=True),
@@ -54,7 +55,9 @@ def test_what_the_worker_publishes_settles_as_records_do_and_is_owed_when_given_
     rig.log.sent.clear()
     rig.log.acks.clear()
     assert rig.effects(command)
-    decides = isinstance(command, c.DecideIntent)  # by way of the catalogue, whose thread remembers it
+    decides = isinstance(
+        command, c.DecideIntent | c.ReleaseIntent
+    )  # by way of the catalogue, whose thread remembers it
     assert bool(rig.log.sent) == (isinstance(command, c.Published) or decides)
     for acknowledged in rig.log.acks[:1]:
         acknowledged(TimeoutError("no broker"))

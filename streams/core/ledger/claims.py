@@ -120,6 +120,17 @@ class Body:
     deadline_ms: int | None
     priority: int
     open: bool
+    removes: int = 0
+    """Parts of a removal; 0 of a copy."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalWord:
+    """A RemovalReported: files that are gone, their bytes, files that stay."""
+
+    removed: int
+    bytes: int
+    kept: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +293,8 @@ class IntentClaims:
     """By (source_no, no)."""
     heard: LastHeard | None = None
     askings: Askings | None = None
+    removed: dict[tuple[int, Destination], Words[RemovalWord]] = field(default_factory=dict)
+    """Last words of a removal, by part and site."""
 
     @property
     def decision(self) -> Claim[DecisionClaim] | None:
@@ -345,6 +358,11 @@ class _Fold:
             case Kind.HELD:
                 transfer = self._manifest(words).transfers[_destination(words[2])]
                 transfer.held.add(content, place, at_ms, lambda: HeldWord(Dataset(words[4]), _files(*told)))
+            case Kind.REMOVED:
+                removed, size, kept, _, is_last, _ = told
+                if is_last:
+                    said = row.removed.setdefault((words[1], _destination(words[2])), Words())
+                    said.add(content, place, at_ms, lambda: RemovalWord(removed, size, kept))
             case _:
                 pass
 
@@ -455,7 +473,7 @@ def claims_of(intent: IntentId, facts: Iterable[Fact], sites: SiteNumbers) -> In
 
 
 _ASKED = {Way.LOG: Step.ASKED, Way.DOOR: Step.ASKED_OF_DOOR, Way.TOOL: Step.ASKED_OF_TOOL}
-_OF_TRANSFER = frozenset(Kind) - {Kind.INTENT, Kind.ASKED, Kind.DECIDED, Kind.MANIFEST, Kind.HELD}
+_OF_TRANSFER = frozenset(Kind) - {Kind.INTENT, Kind.ASKED, Kind.DECIDED, Kind.MANIFEST, Kind.HELD, Kind.REMOVED}
 """What is heard of a transfer: at its destination, or of it where the record says."""
 
 

@@ -12,7 +12,7 @@ from streams.core.ledger.journals import PartitionId
 from streams.core.ledger.numbering import Class
 
 _OF_A_ROW = frozenset(Kind) - {Kind.ASKED, Kind.SERVED, Kind.SOURCE_FAILED}
-_SAID_ANEW = frozenset((Kind.PROGRESS, Kind.REPORTED))
+_SAID_ANEW = frozenset((Kind.PROGRESS, Kind.REPORTED, Kind.REMOVED))
 """Of equal numbers the later one counts."""
 
 _RowName = tuple[PartitionId, Kind, int, int, object]

@@ -161,6 +161,9 @@ def _words(fact: Fact) -> str:
             return f"{name} completed at {destination}: {told[0][0]}, {sealed} of {told[0][1]} items"
         case Kind.CLOSED:
             return f"{name} closed at {destination}" if row else f"the last word on {name} fixed at {destination}"
+        case Kind.REMOVED:
+            last = ", and will do no more" if told[4] else ""
+            return f"{destination} has removed {_count(told[0], 'file')} of part {no}, keeps {told[2]}{last}"
         case Kind.OPENED:
             return f"part files of {name} opened at {destination}, attempt {number}; there already: {_items(told[0])}"
         case kind:

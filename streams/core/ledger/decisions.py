@@ -68,6 +68,9 @@ class DecisionJudge:
             if askings is None or m.Asked.CANCEL not in askings.kinds:
                 of = "" if deadline_ms is None else f", and its deadline is {self.findings.moment(deadline_ms)}"
                 return f"cancels it though nobody asked{of}"
+        elif word.verdict is m.Verdict.RELEASED:
+            if askings is None or m.Asked.RELEASE not in askings.kinds:
+                return "releases it though nobody asked"
         elif word.verdict is m.Verdict.ACCEPTED:
             known = {word.body.priority, *(askings.priorities if askings is not None else ())}
             if word.priority not in known:

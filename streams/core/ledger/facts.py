@@ -55,6 +55,7 @@ class Kind(IntEnum):
     PROGRESS = 15
     REPORTED = 16
     COMPLETION = 17
+    REMOVED = 18
 
 
 class Way(IntEnum):
@@ -91,7 +92,8 @@ def _text(name: str | None) -> str | None:
 def _body(body: m.TransferIntent) -> Told:
     """What judges ask of a body, and a digest of all of it."""
     digest = sha256(repr(body).encode()).digest()[:16]
-    return digest, tuple(map(str, body.destinations)), body.deadline_ms, body.priority, body.open
+    removes = len(m.parts_of(body)) if body.verb is m.Verb.REMOVE else 0
+    return digest, tuple(map(str, body.destinations)), body.deadline_ms, body.priority, body.open, removes
 
 
 def _landed(landed: tuple[m.Landed, ...]) -> Told:
@@ -201,6 +203,13 @@ _PACKED: Mapping[type, tuple[Kind, _Pack]] = {
     m.CompletionRecord: (
         Kind.COMPLETION,
         lambda t, at, _: _of(t.manifest, t.destination, 0, None, _completion(t)),
+    ),
+    m.RemovalReported: (
+        Kind.REMOVED,
+        lambda t, at, _: (
+            *(0, t.part, str(t.site), 0, str(t.site)),
+            *(t.removed, t.removed_bytes, t.kept, t.open, t.last, str(t.waits_for)),
+        ),
     ),
 }
 NAMES: Mapping[Kind, str] = {kind: cls.__name__ for cls, (kind, _) in _PACKED.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 
 from streams.core import records as m
-from streams.core.ledger.claims import Body, Claim, IntentClaims, ManifestClaim, ManifestClaims
+from streams.core.ledger.claims import Body, Claim, DecisionClaim, IntentClaims, ManifestClaim, ManifestClaims
 from streams.core.ledger.decisions import DecisionJudge
 from streams.core.ledger.findings import FindingList, Invariant, LogPosition
 from streams.core.ledger.journals import Reached, RefusedRecord
@@ -161,6 +161,8 @@ class IntentJudge:
         if verdict is m.Verdict.REFUSED:
             return "refused"
         cancelled = verdict is m.Verdict.CANCELLED
+        if decision.word.body.removes:
+            return self._removal(row, decision.word, cancelled=cancelled)
         chain = [
             (no, r) for (source_no, no), r in sorted(row.manifests.items()) if source_no == decision.word.source_no
         ]
@@ -186,3 +188,16 @@ class IntentJudge:
         if cancelled or any(c.cancelled for c in done):
             return "cancelled"
         return "partly" if sealed else "failed"
+
+    def _removal(self, row: IntentClaims, decided: DecisionClaim, *, cancelled: bool) -> str:
+        """The same of a removal: of each part each site must have said its last word."""
+        parts = [(part, site) for part in range(decided.body.removes) for site in decided.body.destinations]
+        last = [said.first.word for name in parts if (said := row.removed.get(name)) is not None and said.first]
+        if cancelled:
+            return "cancelled"
+        if len(last) < len(parts):
+            return "open"
+        removed, kept = sum(word.removed for word in last), sum(word.kept for word in last)
+        if not kept:
+            return "done"
+        return "partly" if removed else "failed"

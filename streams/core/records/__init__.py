@@ -19,7 +19,14 @@ from streams.core.records.chunks import (
     RequestedItem,
     Segment,
 )
-from streams.core.records.intents import IntentAsked, IntentDecided, TransferIntent
+from streams.core.records.intents import (
+    IntentAsked,
+    IntentDecided,
+    KeptFiles,
+    RemovalReported,
+    TransferIntent,
+    parts_of,
+)
 from streams.core.records.keeping import (
     ChainSettled,
     ChainStep,
@@ -35,6 +42,7 @@ from streams.core.records.keeping import (
     RemovalDecided,
     RemovedFiles,
     ReplicasChecked,
+    SeenFile,
     names_of,
     step_sha256,
 )
@@ -68,7 +76,18 @@ from streams.core.records.transfers import (
     TransferProgress,
     TransferReported,
 )
-from streams.core.records.values import Asked, Ended, FailedItems, FailureClass, Landed, Reason, Scope, Unit, Verdict
+from streams.core.records.values import (
+    Asked,
+    Ended,
+    FailedItems,
+    FailureClass,
+    Landed,
+    Reason,
+    Scope,
+    Unit,
+    Verb,
+    Verdict,
+)
 
 Message = (
     TransferIntent
@@ -88,6 +107,7 @@ Message = (
     | ChunksOffered
     | TransferReported
     | CompletionRecord
+    | RemovalReported
     | FilesHeld
     | FilesLost
     | ClaimDecided
@@ -129,6 +149,7 @@ __all__ = [
     "KeepPromised",
     "KeepingStep",
     "KeptFile",
+    "KeptFiles",
     "Landed",
     "LastSequence",
     "LeaseExpired",
@@ -144,6 +165,7 @@ __all__ = [
     "Reason",
     "ReliedOn",
     "RemovalDecided",
+    "RemovalReported",
     "RemovedFiles",
     "ReplicasChecked",
     "RequestedItem",
@@ -151,6 +173,7 @@ __all__ = [
     "Row",
     "Scope",
     "SealedJournal",
+    "SeenFile",
     "Segment",
     "SiteAnnounced",
     "SourceFailed",
@@ -162,6 +185,7 @@ __all__ = [
     "TransferProgress",
     "TransferReported",
     "Unit",
+    "Verb",
     "Verdict",
     "allowed_in",
     "author",
@@ -170,6 +194,7 @@ __all__ = [
     "item_fault",
     "key_of",
     "names_of",
+    "parts_of",
     "registered_classes",
     "row_of",
     "row_of_class",

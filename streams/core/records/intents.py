@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from streams.core import topics
-from streams.core.names import Destination, IntentId, Site, Text, shown
+from streams.core.names import Dataset, Destination, IntentId, Lfn, Site, Text, shown
 from streams.core.records import field_checks
-from streams.core.records.limits import NAMES_MAX, NUMBER_MAX, SITES_MAX
+from streams.core.records.limits import NAMES_MAX, NUMBER_MAX, POSITION_MAX, SITES_MAX
 from streams.core.records.registry import Row, record
-from streams.core.records.values import Asked, Reason, Verdict
+from streams.core.records.values import Asked, Reason, Verb, Verdict
 from streams.core.selections import parts
-from streams.core.selectors import Selector
+from streams.core.selectors import Kind, Selector
 from streams.errors import Transfer2goError
+
+_UNSAID = Text("")
 
 
 def _intent(i: TransferIntent) -> str | None:
@@ -23,7 +25,25 @@ def _intent(i: TransferIntent) -> str | None:
         or _part(i)
         or _growth(i)
         or (None if i.plane is None else field_checks.word("plane", i.plane))
+        or (_removal(i) if i.verb is Verb.REMOVE else _copy(i))
     )
+
+
+def _copy(i: TransferIntent) -> str | None:
+    if i.copies != 1:
+        return "copies: of a removal only"
+    return "reason: of a removal only" if i.reason else None
+
+
+def _removal(i: TransferIntent) -> str | None:
+    """A removal names files and sites, and why. How bytes would travel is nothing to it."""
+    if i.copies < 1:
+        return f"copies: {i.copies}, and one at least must be kept"
+    given = [name for name in ("source", "selection", "plane", "open", "repair") if getattr(i, name)]
+    if given:
+        return f"{given[0]}: of a copy only"
+    consumer = next((d for d in i.destinations if d.consumer), None)
+    return None if consumer is None else f"destinations: {consumer} keeps no files"
 
 
 def _part(i: TransferIntent) -> str | None:
@@ -59,6 +79,9 @@ class TransferIntent:
     `open` intent takes what is registered later, until one of `until_…` or a close. `plane`: the one carrier that its
     bytes may come by; None: each destination chooses. `repair`: of the home itself, which has damaged files under
     these names; they are replaced, and what of them is right need not come.
+
+    `verb` remove: the files go from the destinations, each once `copies` other sites have promised to keep it; `reason`
+    says why.
     """
 
     intent: IntentId
@@ -75,6 +98,16 @@ class TransferIntent:
     until_items: int | None = None
     plane: str | None = None
     repair: bool = False
+    verb: Verb = Verb.COPY
+    copies: int = 1
+    reason: Text = _UNSAID
+
+
+def parts_of(body: TransferIntent) -> tuple[Dataset | None, ...]:
+    """What a site reports of a removal one by one: datasets, those of blocks too, by name; None: the files by name."""
+    names = {s.name.partition("#")[0] for s in body.selectors if s.kind is not Kind.FILE}
+    files = (None,) if any(s.kind is Kind.FILE for s in body.selectors) else ()
+    return (*(Dataset(name) for name in sorted(names)), *files)
 
 
 def _asked(a: IntentAsked) -> str | None:
@@ -95,7 +128,7 @@ class IntentAsked:
 def _decided(d: IntentDecided) -> str | None:
     if d.body.intent != d.intent:
         return "body.intent: not the record's intent"
-    if d.verdict is Verdict.ACCEPTED and d.source is None:
+    if d.verdict is Verdict.ACCEPTED and d.source is None and d.body.verb is Verb.COPY:
         return "source: an accepted intent needs one"
     if d.source_no > NUMBER_MAX:
         return f"source_no: over {NUMBER_MAX}"
@@ -127,3 +160,48 @@ class IntentDecided:
     source_no: int
     priority: int
     reason: Reason | None = None
+
+
+REASONS_MAX = 32
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFiles:
+    """Files that stay for one reason: how many, and the first by name."""
+
+    reason: Text
+    files: int
+    first: Lfn
+
+
+def _reported(r: RemovalReported) -> str | None:
+    for name in ("part", "removed", "removed_bytes", "kept", "kept_bytes", "open", "open_bytes"):
+        if not 0 <= getattr(r, name) <= POSITION_MAX:
+            return f"{name}: {getattr(r, name)} is none"
+    if r.part > NAMES_MAX:
+        return f"part: over {NAMES_MAX}"
+    if len(r.reasons) > REASONS_MAX:
+        return f"reasons: over {REASONS_MAX}"
+    if r.last and r.open:
+        return f"last: {r.open} files are open"
+    return None if sum(one.files for one in r.reasons) == r.kept else "reasons: not of as many files as are kept"
+
+
+@record(topic=topics.REPORTS, key=lambda r: r.intent, author=lambda r: r.site, check=_reported, row=Row.INTENT)
+@dataclass(frozen=True, slots=True)
+class RemovalReported:
+    """How far a removal has come at `site`, in the n-th of `parts_of` its body. A later report takes the place of one
+    before; the last one stands."""
+
+    intent: IntentId
+    site: Site
+    part: int
+    removed: int
+    removed_bytes: int
+    kept: int
+    kept_bytes: int
+    open: int
+    open_bytes: int
+    last: bool
+    reasons: tuple[KeptFiles, ...] = ()
+    waits_for: Text = _UNSAID

@@ -242,9 +242,19 @@ class CheckedFile:
     version: str
 
 
+@dataclass(frozen=True, slots=True)
+class SeenFile:
+    """A file as the plane found it, without reading it."""
+
+    lfn: Lfn
+    bytes: int
+    version: str
+
+
 def _checked(checks: ReplicasChecked) -> str | None:
     why = field_checks.from_one("ask_no", checks.ask_no) or field_checks.sha256("ask_sha256", checks.ask_sha256)
-    return why or _files([*(file.lfn for file in checks.found), *(file.lfn for file in checks.missing)])
+    found, missing = (file.lfn for file in checks.found), (file.lfn for file in checks.missing)
+    return why or _files([*found, *missing, *(file.lfn for file in checks.seen)])
 
 
 @record(topic=topics.REPLICA_CHECKS, key=lambda r: r.dataset, author=lambda r: r.site, check=_checked)
@@ -252,7 +262,8 @@ def _checked(checks: ReplicasChecked) -> str | None:
 class ReplicasChecked:
     """What the plane of `site` found of files that `asker` would remove, for who answers that ask.
 
-    `noted_no`: the last step of the site's own chain as it was known before the plane was told to look.
+    Where the asker is the site itself, for who would ask: `ask_no` is the number behind `noted_no`, `ask_sha256` names
+    the look. `noted_no`: the last step of the site's own chain as it was known before the plane was told to look.
     """
 
     site: Site
@@ -264,6 +275,8 @@ class ReplicasChecked:
     found: tuple[CheckedFile, ...]
     missing: tuple[KeptFile, ...] = ()
     """What it could not read whole, and why."""
+    seen: tuple[SeenFile, ...] = ()
+    """What was looked at and not read."""
 
 
 KeepingStep = ClaimDecided | LeaveAsked | KeepPromised | RemovalDecided | ChainSettled

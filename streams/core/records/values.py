@@ -16,6 +16,15 @@ class Verdict(StrEnum):
     REFUSED = "refused"
     CANCELLED = "cancelled"
     SUPERSEDED = "superseded"
+    RELEASED = "released"
+    """The intent has ended, and claims nothing any more."""
+
+
+class Verb(StrEnum):
+    """What an intent asks for."""
+
+    COPY = "copy"
+    REMOVE = "remove"
 
 
 class Asked(StrEnum):
@@ -23,6 +32,8 @@ class Asked(StrEnum):
     PRIORITY = "priority"
     CLOSE = "close"
     """An open intent takes nothing more."""
+    RELEASE = "release"
+    """Nobody claims any more what it brought."""
 
 
 class Unit(StrEnum):

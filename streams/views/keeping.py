@@ -4,6 +4,8 @@
     c DATASET \\0 SITE \\0 c CLAIM      a live claim;  a NO  an open ask;  p NO  a promise given;  d NO  a digest
     n DATASET \\0 SITE \\0 ENDPOINT \\0 KIND \\0 NAME \\0 CLAIM     empty: what a live claim covers
     l SITE \\0 ENDPOINT \\0 LFN \\0 DATASET \\0 CLAIM            empty: who claims a file by its name
+    r INTENT \\0 SITE \\0 DATASET           how far a removal has come: files and bytes gone, files and bytes kept
+    v INTENT \\0 SITE \\0 DATASET \\0 LFN    a file that an ask of it kept: its bytes and why
     i INTENT \\0 SITE \\0 DATASET \\0 CLAIM                      empty: the live claims of an intent
     q DATASET \\0 SITE                  empty: the chain has open asks
     g DATASET \\0 SITE \\0 LFN \\0 ENDPOINT          the removal that counted and has not ended
@@ -18,7 +20,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from streams.core.keeping import words
 from streams.core.keeping.chains import (
@@ -36,13 +38,14 @@ from streams.core.keeping.chains import (
 from streams.core.keeping.gates import FileHere, OtherDataset, PlacedFile
 from streams.core.keeping.words import ReplicaRow
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, Site
-from streams.core.records import FilesLost, KeepingStep, LeavingFile, NotedClaim
+from streams.core.records import FilesLost, KeepingStep, LeavingFile, NotedClaim, RemovalDecided
 from streams.core.records.keeping import names_of
 from streams.core.selectors import Kind
 from streams.views import rows
 from streams.wire import avro
 
 CHAIN, ASKING, GOING, ENDED, COVERED, NAMED, OF_INTENT = b"c", b"q", b"g", b"e", b"n", b"l", b"i"
+PROGRESS, KEPT = b"r", b"v"
 _HEAD, _CLAIM, _ASK, _PROMISE, _DIGEST = b"!", b"c", b"a", b"p", b"d"
 _KNOWN_MAX = 8
 """Chains kept as rows of memory from one batch to the next, without their claims; a full one is some 10 MB."""
@@ -57,6 +60,7 @@ class _Head:
     no: int
     sha256: str
     dispute: Dispute | None
+    acted_no: int = 0
 
 
 _NO_STEP = _Head(ChainState.EMPTY, 0, "", None)
@@ -81,6 +85,19 @@ def named_key(site: str, endpoint: str, lfn: str, dataset: str = "", claim: str 
 def intent_key(intent: str, site: str = "", dataset: str = "", claim: str = "") -> bytes:
     """With none of the last three: what all of the intent begin with."""
     return OF_INTENT + "\0".join((intent, *(part for part in (site, dataset, claim) if part))).encode()
+
+
+def removal_key(prefix: bytes, intent: str, site: str, dataset: str = "", lfn: str = "") -> bytes:
+    return prefix + "\0".join(part for part in (intent, site, dataset, lfn) if part).encode()
+
+
+class Removed(NamedTuple):
+    """How far an intent's removal has come at a site in a dataset: what is gone, and what asks of it kept."""
+
+    files: int = 0
+    bytes: int = 0
+    kept: int = 0
+    kept_bytes: int = 0
 
 
 class StoredClaims:
@@ -195,6 +212,22 @@ class Chains:
         for _, row in rows.scan(self._db, GOING + f"{dataset}\0{site}\0".encode()):
             yield _unpack(CountedRemoval, row)
 
+    def removed(self, intent: IntentId, site: Site) -> Iterator[tuple[Dataset, Removed]]:
+        """How far a removal has come, by dataset."""
+        for key, row in rows.scan(self._db, removal_key(PROGRESS, intent, site) + b"\0"):
+            yield Dataset(key.split(b"\0")[2].decode()), Removed(*json.loads(row))
+
+    def kept(self, intent: IntentId, site: Site, dataset: Dataset) -> Iterator[tuple[Lfn, int, str]]:
+        """Files that asks of a removal kept: name, bytes, why."""
+        prefix = removal_key(KEPT, intent, site, dataset) + b"\0"
+        for key, row in rows.scan(self._db, prefix):
+            size, why = json.loads(row)
+            yield Lfn(key[len(prefix) :].decode()), size, why
+
+    def are_kept(self, intent: IntentId, site: Site, dataset: Dataset, lfns: Sequence[Lfn]) -> list[bool]:
+        found = self._db.get([removal_key(KEPT, intent, site, dataset, lfn) for lfn in lfns]) if lfns else []
+        return [row is not None for row in found]
+
     def asking(self) -> Iterator[ChainId]:
         """Chains with open asks, by dataset and site."""
         for key, _ in rows.scan(self._db, ASKING):
@@ -282,6 +315,7 @@ def read_chain(db: Any, site: Site, dataset: Dataset) -> ChainRow:
         head.no,
         head.sha256,
         tuple(digests),
+        head.acted_no,
         StoredClaims(db, site, dataset),
         tuple(asks),
         tuple(promises),
@@ -300,6 +334,7 @@ class ChainChanges:
         self._before: dict[ChainId, ChainRow] = {}
         self._after: dict[ChainId, ChainRow] = {}
         self._places: dict[bytes, bytes | None] = {}
+        """Other rows than those of chains."""
         self.touched = 0
         """Removals, and files that ended one: what memory grows with."""
 
@@ -309,14 +344,48 @@ class ChainChanges:
         if name not in self._after:
             self._before[name] = self._known.get(name) or read_chain(self._db, *name)
             self._after[name] = self._before[name]
-        folded: FoldedStep = fold(self._after[name], step)
+        before = self._after[name]
+        folded: FoldedStep = fold(before, step)
         self._after[name] = folded.row
         self.touched += 1 + len(folded.removals)
         for removal in folded.removals:
             place = step.dataset, step.site, removal.lfn, removal.endpoint
             if self._get(_ended_key(*place, removal.sha256)) is None:
                 self._places[place_key(GOING, *place)] = _pack(removal)
+            else:
+                self._count_removed(step.site, step.dataset, removal)
+        ask = before.ask(step.ask_no) if isinstance(step, RemovalDecided) else None
+        if folded.heard is StepHeard.COUNTS and isinstance(step, RemovalDecided) and ask is not None:
+            self._count_kept(step, ask)
         return folded.heard
+
+    def _count_kept(self, step: RemovalDecided, ask: OpenAsk) -> None:
+        if ask.cause is None:
+            return
+        for kept in step.kept:
+            file = ask.by_lfn.get(kept.lfn)
+            if file is None:
+                continue
+            key = removal_key(KEPT, ask.cause, step.site, step.dataset, kept.lfn)
+            if self._get(key) is None:
+                self._add(ask.cause, step.site, step.dataset, Removed(0, 0, 1, file.bytes))
+            self._places[key] = json.dumps([file.bytes, kept.reason]).encode()
+
+    def _count_removed(self, site: Site, dataset: Dataset, removal: CountedRemoval) -> None:
+        if removal.cause is None:
+            return
+        key = removal_key(KEPT, removal.cause, site, dataset, removal.lfn)
+        was_kept = self._get(key) is not None
+        more = Removed(1, removal.bytes, -1 if was_kept else 0, -removal.bytes if was_kept else 0)
+        self._add(removal.cause, site, dataset, more)
+        if was_kept:
+            self._places[key] = None
+
+    def _add(self, intent: IntentId, site: Site, dataset: Dataset, more: Removed) -> None:
+        key = removal_key(PROGRESS, intent, site, dataset)
+        row = self._get(key)
+        before = Removed() if row is None else Removed(*json.loads(row))
+        self._places[key] = json.dumps([a + b for a, b in zip(before, more, strict=True)]).encode()
 
     def end(self, lost: FilesLost) -> None:
         """A FilesLost that ends a removal of its files."""
@@ -324,9 +393,11 @@ class ChainChanges:
         for lfn in lost.lfns:
             place = lost.dataset, lost.site, lfn, lost.endpoint
             self._places[_ended_key(*place, lost.removal_sha256)] = b""
-            going = self._get(place_key(GOING, *place))
-            if going is not None and _unpack(CountedRemoval, going).sha256 == lost.removal_sha256:
+            row = self._get(place_key(GOING, *place))
+            going = None if row is None else _unpack(CountedRemoval, row)
+            if going is not None and going.sha256 == lost.removal_sha256:
                 self._places[place_key(GOING, *place)] = None
+                self._count_removed(lost.site, lost.dataset, going)
 
     def _get(self, key: bytes) -> bytes | None:
         if key in self._places:
@@ -366,7 +437,7 @@ def _changed(before: ChainRow, after: ChainRow) -> dict[bytes, bytes | None]:
 
 def _parts(row: ChainRow) -> dict[bytes, Any]:
     first = row.no - len(row.digests) + 1
-    head = _Head(row.state, row.no, row.sha256, row.dispute)
+    head = _Head(row.state, row.no, row.sha256, row.dispute, row.acted_no)
     return {
         **({} if head == _NO_STEP else {_HEAD: head}),
         **{_numbered(_ASK, ask.no): ask for ask in row.asks},

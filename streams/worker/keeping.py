@@ -1,8 +1,9 @@
 """What a worker does about keeping, for the datasets that it owns: it answers sites that would remove their files.
 
-One thread. For each open ask that names this site: the chain's last number is noted, the plane reads the files back,
-the view reaches the ends of its journals, each file is asked for at the gate, and the answer goes out behind the noted
-number. A step that came in between takes that number, and all begins anew. What is lost on the way is owed again.
+One thread. For each open ask that names this site: the number of the chain's last step is noted, claims apart, the
+plane reads the files back, the view reaches the ends of its journals, each file is asked for at the gate, and the
+answer goes out behind the chain's last number. After another step than a claim all begins anew; a claim changes nothing
+of what is on the disk, and takes the number only. What is lost on the way is owed again.
 """
 
 from __future__ import annotations
@@ -201,7 +202,7 @@ class KeepingTasks:
             self._leave(dataset)
             return None
         now, look = self.elapsed_s(), self._looks.get(dataset)
-        stale = look is None or look.told_as != (owed.asker, owed.ask.sha256, own.no)
+        stale = look is None or look.told_as != (owed.asker, owed.ask.sha256, own.acted_no)
         if look is None or stale or (look.checks is None and now - look.told_s >= LOOK_S):
             return self._tell(own, owed)
         if look.checks is None:
@@ -211,7 +212,7 @@ class KeepingTasks:
         if not self.views.catch_up(CATCH_UP_S):
             return AGAIN_S
         own = self.views.chain(self.here, dataset)
-        if own.no != look.noted_no:
+        if own.acted_no != look.noted_no:
             return 0.0
         self._answer(own, look, look.checks)
         return SAID_S
@@ -219,8 +220,8 @@ class KeepingTasks:
     def _tell(self, own: ChainRow, owed: duties.AnswerAsk) -> float:
         ask = owed.ask
         # Before the order: its answer is kept only where it is waited for.
-        self._looks[own.dataset] = _Look(owed.asker, ask.sha256, own.no, self.elapsed_s())
-        if self.plane.tell(orders.Check(own.dataset, owed.asker, ask.no, ask.sha256, own.no, owed.lfns)):
+        self._looks[own.dataset] = _Look(owed.asker, ask.sha256, own.acted_no, self.elapsed_s())
+        if self.plane.tell(orders.Check(own.dataset, owed.asker, ask.no, ask.sha256, own.acted_no, owed.lfns)):
             return LOOK_S
         del self._looks[own.dataset]
         return AGAIN_S

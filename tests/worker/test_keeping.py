@@ -127,7 +127,7 @@ class Desk:
         self.keeper.attend(dataset)
 
     def note(self, claim: str) -> None:
-        """Another worker of the site says something in the chain."""
+        """Another worker of the site ends a claim."""
         row = self.view.chain(x.B, x.DATASET)
         self.hear(m.ClaimDecided(*row.next_head, "q", 0, Text("w"), None, Text(""), (), (claim,)))
 
@@ -182,12 +182,26 @@ def test_a_damaged_file_and_another_content_are_not_promised(desk: Desk) -> None
     assert answered(desk.said[-1])[1][x.lfn(2)] == f"it is another file at {x.C}: 7 bytes, adler32 {ADLER32}"
 
 
-def test_a_step_that_comes_in_between_has_the_plane_look_again(desk: Desk) -> None:
+def test_a_claim_that_comes_in_between_takes_the_number_only(desk: Desk) -> None:
     desk.hold(1)
     desk.ask(1)
     desk.attend()
     desk.looked(1)
     desk.before_answer = lambda: desk.note("one") if desk.view.chain(x.B, x.DATASET).no == 0 else None
+    desk.attend()
+    (said,) = desk.said
+    assert (said.no, said.promised) == (2, (x.lfn(1),))
+    assert len(desk.told) == 1, "nothing is read back again"
+
+
+def test_a_step_that_comes_in_between_has_the_plane_look_again(desk: Desk) -> None:
+    desk.hold(1)
+    desk.ask(1)
+    desk.attend()
+    desk.looked(1)
+    desk.before_answer = lambda: (
+        desk.ask(9, asked=(x.A,), site=x.B) if desk.view.chain(x.B, x.DATASET).no == 0 else None
+    )
     desk.attend()
     assert desk.said == [], "its number is taken"
     desk.attend()

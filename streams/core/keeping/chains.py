@@ -127,6 +127,8 @@ class CountedRemoval:
     endpoint: str
     version: str
     words: tuple[str, ...]
+    bytes: int = 0
+    cause: IntentId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +212,8 @@ class ChainRow:
     no: int = 0
     sha256: str = ""
     digests: tuple[str, ...] = ()
+    acted_no: int = 0
+    """Its last step that was more than a claim: what an answer was looked at behind."""
     claims: Claims = NO_CLAIMS
     asks: tuple[OpenAsk, ...] = ()
     promises: tuple[GivenPromise, ...] = ()
@@ -334,7 +338,17 @@ def _removed(row: ChainRow, step: RemovalDecided, sha256: str) -> tuple[ChainRow
             for lfn in group.lfns:
                 if (file := ask.by_lfn.get(lfn)) is not None:
                     removals.append(
-                        CountedRemoval(step.no, sha256, ask.block, lfn, ask.endpoint, file.version, file.words)
+                        CountedRemoval(
+                            step.no,
+                            sha256,
+                            ask.block,
+                            lfn,
+                            ask.endpoint,
+                            file.version,
+                            file.words,
+                            file.bytes,
+                            ask.cause,
+                        )
                     )
     over = {removal.lfn for removal in removals} | {kept.lfn for kept in step.kept}
     asks = _without(row.asks, lambda one, file: one.no == ask.no and file.lfn in over)
@@ -367,7 +381,8 @@ def of_process(row: ChainRow, process: str) -> ChainRow:
 def _counted(row: ChainRow, step: KeepingStep, sha256: str, digests: tuple[str, ...]) -> FoldedStep:
     row, removals = _FOLDED[type(step)](before_step(row, step), step, sha256)
     digests = (*digests, sha256)[-REMEMBERED_MAX:]
-    row = replace(row, state=ChainState.SOUND, no=step.no, sha256=sha256, digests=digests)
+    acted_no = row.acted_no if isinstance(step, ClaimDecided) else step.no
+    row = replace(row, state=ChainState.SOUND, no=step.no, sha256=sha256, digests=digests, acted_no=acted_no)
     return FoldedStep(row, StepHeard.COUNTS, removals)
 
 

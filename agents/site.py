@@ -21,16 +21,19 @@ from faust.cli.agents import agents as agents_command
 from agents import changelogs, families, faust_fixes, process, tables
 from agents.assignment import Assignment
 from streams.core import records as m
-from streams.core.keeping.chains import ChainRow, Claims
+from streams.core.keeping.chains import ChainRow, Claims, CountedRemoval
 from streams.core.keeping.gates import FileHere, PlacedFile
-from streams.core.names import Block, Dataset, IntentId, ManifestId, Site
+from streams.core.names import Block, Dataset, IntentId, Lfn, ManifestId, Site
 from streams.core.routing import Holders
+from streams.core.selectors import Selector
 from streams.core.topics import partition_of
 from streams.errors import CLUSTER_AWAY, Temporary, Transfer2goError
 from streams.kafka import admin, client
 from streams.kafka.publish import Publisher, wall_ms
 from streams.planes.host.keeper import PlaneKeeper
 from streams.settings import Settings, load_settings
+from streams.views.intent_rows import OPEN
+from streams.views.keeping import Removed
 from streams.views.view import View
 from streams.wire.release import DIALS_SINCE
 from streams.worker import rows
@@ -41,6 +44,7 @@ from streams.worker.effects import Effects
 from streams.worker.keeping import KeepingTasks
 from streams.worker.landing_claims import LandingClaimTasks, NamedFile
 from streams.worker.large_manifests import LargeManifests
+from streams.worker.removing import HeldHere
 from streams.worker.scheduler import SLICE_S, Scheduler
 from streams.worker.turn import Turns
 
@@ -125,10 +129,10 @@ class CatalogueViews:
 
 
 class KeepingFromView:
-    """What keeping tasks ask of the view, which may not be open yet when this is made."""
+    """What tasks of keeping ask of the view, which may not be open yet when this is made."""
 
-    def __init__(self, view: View) -> None:
-        self.view = view
+    def __init__(self, here: Site, view: View) -> None:
+        self.here, self.view = here, view
 
     def catch_up(self, timeout_s: float) -> bool:
         return self.view.catch_up(timeout_s)
@@ -151,6 +155,54 @@ class KeepingFromView:
     def asking(self) -> Iterator[tuple[Site, Dataset]]:
         return self.view.chains.asking()
 
+    def leaving(self, site: Site) -> Iterator[Dataset]:
+        return self.view.chains.leaving(site)
+
+    def going(self, site: Site, dataset: Dataset) -> Iterator[CountedRemoval]:
+        return self.view.chains.going(site, dataset)
+
+    def held(self, selectors: Sequence[Selector], cursor: str, limit: int) -> tuple[list[HeldHere], str | None]:
+        files, behind = self.view.catalogue.listing(selectors, cursor, limit, prefer=self.here)
+        found = []
+        for file in files:
+            mine = next((one for one in file.replicas if one.site == self.here), None)
+            if mine is not None:
+                others = tuple(one.site for one in file.replicas if one.dataset == mine.dataset)
+                found.append(HeldHere(file.lfn, mine.block, mine.bytes, mine.adler32, others))
+        return found, behind
+
+    def holders(self, dataset: Dataset, lfns: Sequence[Lfn]) -> dict[Lfn, tuple[Site, ...]]:
+        found: dict[Lfn, tuple[Site, ...]] = {}
+        for lfn, one in self.view.catalogue.replicas(lfns):
+            if one.dataset == dataset:
+                found[lfn] = (*found.get(lfn, ()), one.site)
+        return found
+
+    def dataset_of(self, lfns: Sequence[Lfn]) -> Dataset | None:
+        replicas = [one for _, one in self.view.catalogue.replicas(lfns)]
+        here = {one.dataset for one in replicas if one.site == self.here}
+        return min(here or {one.dataset for one in replicas}, default=None)
+
+    def removed(self, intent: IntentId, dataset: Dataset) -> Removed:
+        return dict(self.view.chains.removed(intent, self.here)).get(dataset, Removed())
+
+    def are_kept(self, intent: IntentId, dataset: Dataset, lfns: Sequence[Lfn]) -> list[bool]:
+        return self.view.chains.are_kept(intent, self.here, dataset, lfns)
+
+    def kept(self, intent: IntentId, dataset: Dataset) -> Iterator[tuple[Lfn, int, str]]:
+        return self.view.chains.kept(intent, self.here, dataset)
+
+    def reported(self, intent: IntentId) -> list[int]:
+        head = self.view.intents.head(intent)
+        return [] if head is None else list(head.side(self.here, 0).closed.numbers())
+
+    def removals(self) -> Iterator[m.IntentDecided]:
+        cursor: str | None = ""
+        while cursor is not None:
+            page = self.view.intents.page(state=OPEN, site=self.here, cursor=cursor)
+            yield from (one.decision for one in page.intents if one.decision is not None)
+            cursor = page.cursor
+
     def file(
         self, site: Site, block: Block, leaving: m.LeavingFile, endpoint: str, found: PlacedFile | None
     ) -> FileHere:
@@ -166,7 +218,15 @@ class SiteWorker:
         self.publisher = Publisher(settings, here, self.name, "worker", opened=False)
         self.keeper = PlaneKeeper(settings, self.name, self._plane_started)
         self.plane = self.keeper.plane
-        self.view = View(settings, settings.datadir, self._refused, self._view_died, self._keeping_heard, opened=False)
+        self.view = View(
+            settings,
+            settings.datadir,
+            self._refused,
+            self._view_died,
+            self._keeping_heard,
+            self._decided,
+            opened=False,
+        )
         self.app = _faust_app(settings)
         partitions = settings.registry.partitions
         self.tables = tables.build(self.app, partitions)
@@ -174,7 +234,7 @@ class SiteWorker:
         views = CatalogueViews(settings, self.view)
         self.catalogue_tasks = CatalogueTasks(views, settings.policy, self.publisher.send)
         self.large_manifests = LargeManifests()
-        keeping, process_name = KeepingFromView(self.view), f"{self.name}/{os.urandom(8).hex()}"
+        keeping, process_name = KeepingFromView(here, self.view), f"{self.name}/{os.urandom(8).hex()}"
         self.landing_claims = LandingClaimTasks(
             here, keeping, self.publisher.send, process_name, wall_ms, self._may_be_opened
         )
@@ -219,6 +279,7 @@ class SiteWorker:
             lambda dataset: self.scheduler.is_awake(partition_of(dataset, partitions)),
             process_name,
             wall_ms,
+            removals=keeping,
         )
         self.api = Api(settings, self.view, self._vitals())
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -252,10 +313,13 @@ class SiteWorker:
         if error is not None:
             raise Temporary(f"a dead letter was not published: {error}", letter.topic)
 
-    def _keeping_heard(self, fact: m.ChainStep | m.ReplicasChecked) -> None:
-        if isinstance(fact, m.ChainStep):
+    def _keeping_heard(self, fact: m.ChainStep | m.ReplicasChecked | m.FilesLost) -> None:
+        if not isinstance(fact, m.ReplicasChecked):
             self.landing_claims.heard(fact)
         self.keeping_tasks.heard(fact)
+
+    def _decided(self, decision: m.IntentDecided) -> None:
+        self.keeping_tasks.removals.decided(decision)
 
     def _may_be_opened(self, manifest: ManifestId) -> None:
         """From the thread of claims: the loop tells the plane."""

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from streams.core.commands import WriteManifests
-from streams.core.names import Dataset, Lfn, ManifestId, Site
+from streams.core.keeping.chains import CountedRemoval
+from streams.core.names import Dataset, Lfn, ManifestId, Site, Text
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.records import ChunksRequested, FailedItems, Landed, Reason
 from streams.settings import Settings
@@ -134,9 +135,10 @@ class Expect:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Read these files back and say what is there (ReplicasChecked): `asker` would remove its own.
+    """Look at these files and say what is there (ReplicasChecked): `asker` would remove its own.
 
-    `noted_no`: what the site's own chain had come to before.
+    `noted_no`: what the site's own chain had come to before. `read_back`: from the first byte to the last, or only size
+    and version.
     """
 
     dataset: Dataset
@@ -145,9 +147,23 @@ class Check:
     ask_sha256: str
     noted_no: int
     lfns: tuple[Lfn, ...]
+    read_back: bool = True
 
 
-Order = Start | Assign | Open | Stop | Fail | Forget | Serve | Bring | Expect | Write | Check
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Delete these files and say so (FilesLost): removals of one step of the site's chain, at one endpoint.
+
+    `ordered_by`: the process of the worker, without which nothing is deleted any more.
+    """
+
+    dataset: Dataset
+    removals: tuple[CountedRemoval, ...]
+    ordered_by: str
+    reason: Text
+
+
+Order = Start | Assign | Open | Stop | Fail | Forget | Serve | Bring | Expect | Write | Check | Remove
 
 
 def pack(order: Order) -> bytes:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from streams.core.keeping.chains import ChainRow, StepHeard
-from streams.core.records import ChainStep, FilesHeld, FilesLost, KeepingStep, ReplicasChecked
+from streams.core.records import ChainStep, FilesHeld, FilesLost, IntentDecided, KeepingStep, ReplicasChecked
 from streams.views import rows
 from streams.views.keeping import ChainChanges, ChainId
 from streams.views.rows import ALL, Entry, Total
@@ -45,8 +45,10 @@ class Changes:
         self._members: dict[bytes, bool] = {}
         self._totals: dict[tuple[bytes, str], Total] = {}
         self._chains = ChainChanges(db, chains)
-        self.news: list[ChainStep | ReplicasChecked] = []
+        self.news: list[ChainStep | ReplicasChecked | FilesLost] = []
         """To be told once this is written."""
+        self.decided: list[IntentDecided] = []
+        """The same of intents."""
         self.extra: dict[bytes, bytes | None] = {}
         """Other rows of the same batch: offsets, announcements; None deletes."""
 

@@ -71,19 +71,20 @@ class IntentChanges:
         """Rows, about, that `take` would give."""
         return len(self._cells) + 8 * len(self._changed)
 
-    def hear_record(self, where: Where, record: Raw, here: Site) -> None:
-        """Fold what stands in one of the intents' topics of `here`. WireError for what the gate refuses; what raises
-        has changed nothing.
+    def hear_record(self, where: Where, record: Raw, here: Site) -> m.IntentDecided | None:
+        """Fold what stands in one of the intents' topics of `here`; the decision where it is one. WireError for what
+        the gate refuses; what raises has changed nothing.
         """
         topic = where[0]
         if topic.rpartition(".")[2] == topics.MANIFESTS:
             found = wire.decode_outline(topic, *record, here, place="{} {} {}".format(*where))
             link, datasets = found.outline
             self._hear(link, link.intent, found.origin.at_ms, datasets)
-            return
+            return None
         heard = wire.decode(topic, *record, here)
         if isinstance(heard.message, _OF_INTENTS):
             self._hear(heard.message, heard.message.intent, heard.origin.at_ms)
+        return heard.message if isinstance(heard.message, m.IntentDecided) else None
 
     def take(self) -> layout.Rows:
         """The rows that changed since the last call; they are to be written together."""

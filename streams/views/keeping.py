@@ -33,6 +33,7 @@ from streams.core.keeping.chains import (
     GivenPromise,
     OpenAsk,
     StepHeard,
+    before_step,
     fold,
 )
 from streams.core.keeping.gates import FileHere, OtherDataset, PlacedFile
@@ -228,6 +229,15 @@ class Chains:
         found = self._db.get([removal_key(KEPT, intent, site, dataset, lfn) for lfn in lfns]) if lfns else []
         return [row is not None for row in found]
 
+    def leaving(self, site: Site) -> Iterator[Dataset]:
+        """Datasets in which removals of a site go on."""
+        start = GOING
+        while (found := next(rows.scan(self._db, GOING, start), None)) is not None:
+            dataset, of, *_ = found[0][1:].decode().split("\0")
+            if of == site:
+                yield Dataset(dataset)
+            start = GOING + f"{dataset}\0{of}\0".encode() + b"\xff"
+
     def asking(self) -> Iterator[ChainId]:
         """Chains with open asks, by dataset and site."""
         for key, _ in rows.scan(self._db, ASKING):
@@ -354,7 +364,7 @@ class ChainChanges:
                 self._places[place_key(GOING, *place)] = _pack(removal)
             else:
                 self._count_removed(step.site, step.dataset, removal)
-        ask = before.ask(step.ask_no) if isinstance(step, RemovalDecided) else None
+        ask = before_step(before, step).ask(step.ask_no) if isinstance(step, RemovalDecided) else None
         if folded.heard is StepHeard.COUNTS and isinstance(step, RemovalDecided) and ask is not None:
             self._count_kept(step, ask)
         return folded.heard

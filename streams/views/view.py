@@ -31,7 +31,16 @@ from streams import wire
 from streams.core import topics
 from streams.core.keeping.chains import ChainRow
 from streams.core.names import IntentId
-from streams.core.records import ChainStep, DeadLetter, FilesHeld, FilesLost, ReplicasChecked, SiteAnnounced, word_of
+from streams.core.records import (
+    ChainStep,
+    DeadLetter,
+    FilesHeld,
+    FilesLost,
+    IntentDecided,
+    ReplicasChecked,
+    SiteAnnounced,
+    word_of,
+)
 from streams.core.topics import LogPartition
 from streams.errors import NeverWorks, Temporary, Transfer2goError, WireError
 from streams.kafka import client
@@ -96,7 +105,8 @@ class View:
     Not `opened`: neither the directory nor a client is touched before `open` or `start`.
     `on_refused(letter)` must return only when the dead letter is safe, or raise: it is then tried again, and nothing
     behind the record is applied meanwhile. `on_fault` is called once, in the thread, when the view cannot go on.
-    `on_keeping` is called in the thread with each step of a chain and each look of the plane, once they are written.
+    `on_keeping` is called in the thread with each step of a chain, each look of the plane and each end of a removal,
+    once they are written; `on_decided` in the other one with each decision on an intent.
     """
 
     def __init__(
@@ -105,7 +115,8 @@ class View:
         directory: Path,
         on_refused: Callable[[DeadLetter], None],
         on_fault: Callable[[Exception], None] | None = None,
-        on_keeping: Callable[[ChainStep | ReplicasChecked], None] = lambda fact: None,
+        on_keeping: Callable[[ChainStep | ReplicasChecked | FilesLost], None] = lambda fact: None,
+        on_decided: Callable[[IntentDecided], None] = lambda decision: None,
         *,
         opened: bool = True,
     ) -> None:
@@ -117,6 +128,7 @@ class View:
         self.progress = ReadProgress()
         self._settings, self._here = settings, settings.here
         self._on_refused, self._on_fault, self._on_keeping = on_refused, on_fault, on_keeping
+        self._on_decided = on_decided
         self._places = self._places_of(topics.REPLICAS, topics.KEEPING, topics.ANNOUNCEMENTS, topics.SEALS)
         partitions = range(self._settings.registry.partitions)
         self._own_places = [(name, partition) for name in (topics.REPLICAS, topics.KEEPING) for partition in partitions]
@@ -452,6 +464,8 @@ class View:
             self._moved.notify_all()
         for fact in changes.news:
             self._on_keeping(fact)
+        for decision in changes.decided:
+            self._on_decided(decision)
 
     def _count(self, **more: int) -> None:
         with self._counting:
@@ -468,6 +482,8 @@ class View:
                     changes.hold(heard.message, word_of(heard.message, heard.origin))
                 case FilesLost():
                     changes.lose(heard.message)
+                    if heard.message.removal_sha256:
+                        changes.news.append(heard.message)
                 case ChainStep():
                     changes.decide(heard.message)
                     changes.news.append(heard.message)
@@ -486,11 +502,14 @@ class View:
             return
         self._refuse(wire.dead_letter(fault, *where, key, value, headers))
 
-    def _hear_intent(self, message: Any, _: Changes) -> None:
+    def _hear_intent(self, message: Any, changes: Changes) -> None:
         where = (message.topic(), message.partition(), message.offset())
         skipped = 1
         try:
-            self._intent_changes.hear_record(where, (message.key(), message.value(), message.headers()), self._here)
+            record = (message.key(), message.value(), message.headers())
+            decision = self._intent_changes.hear_record(where, record, self._here)
+            if decision is not None:
+                changes.decided.append(decision)
             skipped = 0
         except WireError as error:
             log.debug("skipped: %s (%s [%d] @ %d)", error, *where)

@@ -1,4 +1,5 @@
-"""What a worker does about keeping, for the datasets that it owns: it answers sites that would remove their files.
+"""What a worker does about keeping, for the datasets that it owns: it answers sites that would remove their files, and
+has removals here go on (removing.py).
 
 One thread. For each open ask that names this site: the number of the chain's last step is noted, claims apart, the
 plane reads the files back, the view reaches the ends of its journals, each file is asked for at the gate, and the
@@ -23,6 +24,7 @@ from streams.core.keeping.chains import ChainRow, OpenAsk
 from streams.core.keeping.gates import FileHere, PlacedFile
 from streams.core.names import Block, Dataset, Lfn, Site, Text, shown
 from streams.planes import orders
+from streams.worker.removing import RemovalTasks, RemovalViews, sooner
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +52,9 @@ class KeepingViews(Protocol):
     def chains(self, dataset: Dataset) -> dict[Site, ChainRow]: ...
 
     def asking(self) -> Iterator[tuple[Site, Dataset]]: ...
+
+    def leaving(self, site: Site) -> Iterator[Dataset]:
+        """Datasets in which removals of a site go on."""
 
     def file(
         self, site: Site, block: Block, leaving: m.LeavingFile, endpoint: str, found: PlacedFile | None
@@ -121,9 +126,12 @@ class KeepingTasks:
         process: str,
         now_ms: Callable[[], int],
         elapsed_s: Callable[[], float] = time.monotonic,
+        *,
+        removals: RemovalViews,
     ) -> None:
         self.here, self.views, self.plane, self.publish = here, views, plane, publish
         self.owns, self.process, self.now_ms, self.elapsed_s = owns, process, now_ms, elapsed_s
+        self.removals = RemovalTasks(here, removals, plane, publish, process, now_ms, self.put, elapsed_s)
         self._looks: dict[Dataset, _Look] = {}
         self._due = _Due()
         self._scan_s = 0.0
@@ -138,8 +146,15 @@ class KeepingTasks:
             self._running = False
             self._due.changed.notify()
 
-    def heard(self, fact: m.ChainStep | m.ReplicasChecked) -> None:
+    def put(self, dataset: Dataset) -> None:
+        """From any thread: the dataset is attended to soon."""
+        self._due.put(dataset, self.elapsed_s())
+
+    def heard(self, fact: m.ChainStep | m.ReplicasChecked | m.FilesLost) -> None:
         """From any thread, once the view shows it."""
+        if isinstance(fact, m.ReplicasChecked) and fact.asker == self.here:
+            self.removals.heard(fact)
+            return
         if isinstance(fact, m.ReplicasChecked):
             look = self._looks.get(fact.dataset)
             if look is None or look.told_as != (fact.asker, fact.ask_sha256, fact.noted_no):
@@ -167,11 +182,13 @@ class KeepingTasks:
                 self._due.changed.wait(max(0.0, min(self._scan_s, due[0] if due else self._scan_s) - now))
 
     def scan(self) -> None:
-        """Puts every dataset with an ask of another site."""
+        """Puts datasets with an open ask, or with a removal here that goes on, and finds removals that are open."""
         try:
-            for site, dataset in self.views.asking():
-                if site != self.here:
-                    self._due.put(dataset, self.elapsed_s())
+            for _, dataset in self.views.asking():
+                self.put(dataset)
+            for dataset in self.views.leaving(self.here):
+                self.put(dataset)
+            self.removals.scan()
         except Exception:
             log.exception("open asks are not looked through")
 
@@ -179,9 +196,10 @@ class KeepingTasks:
         """Does what comes next about a dataset; a failure is logged and stays owed."""
         try:
             if self.owns(dataset):
-                again_s = self._attend(dataset)
+                again_s = sooner(self._attend(dataset), self.removals.attend(dataset))
             else:
                 self._leave(dataset)
+                self.removals.leave(dataset)
                 again_s = None
         except Exception:
             log.exception("not answered, owed again", dataset=dataset)

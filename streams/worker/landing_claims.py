@@ -161,9 +161,9 @@ class LandingClaimTasks:
 
     # from the view's thread
 
-    def heard(self, step: m.ChainStep) -> None:
-        """Once the view shows it."""
-        if step.site == self.here and self._waiting:
+    def heard(self, fact: m.ChainStep | m.FilesLost) -> None:
+        """Once the view shows it: a claim, or the end of a removal."""
+        if fact.site == self.here and self._waiting:
             self._news.set()
 
     # the thread

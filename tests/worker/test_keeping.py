@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 
 from streams import wire
 from streams.core import records as m
-from streams.core.keeping.chains import ChainRow
+from streams.core.keeping.chains import ChainRow, CountedRemoval
 from streams.core.keeping.gates import FileHere, PlacedFile
 from streams.core.names import Adler32, Block, Dataset, Lfn, Site, Text
 from streams.errors import Temporary
@@ -46,7 +46,15 @@ class Desk:
     def __post_init__(self) -> None:
         self.view = Chains(self.db)
         self.keeper = KeepingTasks(
-            x.B, self, self, self.publish, lambda dataset: self.owned, "p", lambda: 5000, lambda: self.now_s
+            x.B,
+            self,
+            self,
+            self.publish,
+            lambda dataset: self.owned,
+            "p",
+            lambda: 5000,
+            lambda: self.now_s,
+            removals=self,  # type: ignore[arg-type]
         )
 
     # what the keeper asks of
@@ -63,6 +71,19 @@ class Desk:
 
     def asking(self) -> Iterator[tuple[Site, Dataset]]:
         return self.view.asking()
+
+    def leaving(self, site: Site) -> Iterator[Dataset]:
+        return self.view.leaving(site)
+
+    def going(self, site: Site, dataset: Dataset) -> Iterator[CountedRemoval]:
+        return self.view.going(site, dataset)
+
+    def removals(self) -> Iterator[m.IntentDecided]:
+        """None is asked for here."""
+        return iter(())
+
+    def holders(self, dataset: Dataset, lfns: Sequence[Lfn]) -> dict[Lfn, tuple[Site, ...]]:
+        return {}
 
     def file(
         self, site: Site, block: Block, leaving: m.LeavingFile, endpoint: str, found: PlacedFile | None

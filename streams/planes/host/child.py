@@ -8,7 +8,8 @@ order is logged and skipped.
 
 Threads: main reads the pipe and waits for nothing else; `storage` opens the storage; `assign` and `ends` carry out
 Assign, Stop, Forget and Fail; `open-N` open parts and read back what is there already; `sync` makes durable, seals and
-tells; `refusing` answers what nobody serves; `listing` and `entry-listing` write manifests. Carriers name theirs:
+tells; `checking` looks at files that would be removed, `removing` removes; `refusing` answers what nobody serves;
+`listing` and `entry-listing` write manifests. Carriers name theirs:
 `payload` reads and writes; `tool-N` run tools; `files` serves files, `keys-STORE` those of a store, `entries` and
 `objects` what is inside files. Publishers and librdkafka have their own.
 """
@@ -37,6 +38,7 @@ from streams.kafka.replay import replay
 from streams.planes.carriers import CARRIERS
 from streams.planes.carriers.carrier import CarrierSide, DestinationSide, SourceSide
 from streams.planes.destination.coordinator import DestinationPlane
+from streams.planes.destination.removing import removed
 from streams.planes.host.order_queues import OPENERS, Assignments, Ends, Openings, Writes
 from streams.planes.inventory.manifest_writer import ManifestWriter, opens_files
 from streams.planes.inventory.open_intents import CatalogueListing
@@ -48,6 +50,7 @@ from streams.planes.orders import (
     Fail,
     Forget,
     Open,
+    Remove,
     Serve,
     Start,
     Stop,
@@ -55,7 +58,8 @@ from streams.planes.orders import (
     read_order,
 )
 from streams.planes.reasons import reason_of
-from streams.planes.source.checking import ReplicaChecker
+from streams.planes.replica_orders import ReplicaOrders
+from streams.planes.source.checking import checked
 from streams.planes.source.open_files import OpenFileCache
 from streams.planes.source.server import SourceServer
 from streams.planes.source.wiring import refusing
@@ -97,7 +101,10 @@ class Child:
         self.receivers: list[DestinationSide] = []
         """Both sides of each carrier, once the storage is open."""
         self.destination: DestinationPlane | None = None
-        self.checker: ReplicaChecker | None = None
+        self.storage: Endpoint | None = None
+        self.checks = ReplicaOrders[Check]("looked at", self.check)
+        self.removals = ReplicaOrders[Remove]("removed", self.remove)
+        self.worker_pid = os.getppid()
         self.fault = StorageError("the storage does not answer")
         """Why there is no destination."""
         self.storage_tried = threading.Event()
@@ -150,9 +157,12 @@ class Child:
             case Write():
                 self.writes[opens_files(order.command)].put(order.command)
             case Check():
-                # Without a storage it is owed again.
-                if self.checker is not None:
-                    self.checker.check(order)
+                # Without a storage they are owed again.
+                if self.destination is not None:
+                    self.checks.put(order)
+            case Remove():
+                if self.destination is not None:
+                    self.removals.put(order)
             case Open():
                 self.open(order)
             case _:
@@ -181,6 +191,19 @@ class Child:
         yield from steps
         for receiver in self.receivers:
             receiver.opened(key)
+
+    def check(self, order: Check) -> None:
+        assert self.storage is not None
+        self.publish(checked(self.settings.here, self.storage, order))
+
+    def remove(self, order: Remove) -> None:
+        assert self.storage is not None
+
+        def worker() -> str:
+            return order.ordered_by if os.getppid() == self.worker_pid else ""
+
+        if (said := removed(self.settings.here, self.storage, order, worker)) is not None:
+            self.publish(said)
 
     def refuse(self, order: Open) -> Iterator[bool]:
         self.publish(PartLost(order.manifest_id, order.attempt, reason_of(self.fault, "open")))
@@ -238,8 +261,9 @@ class Child:
         serving = [
             one.source(settings, endpoint, send, publish, self.open_files, destination) for one in CARRIERS.values()
         ]
-        self.checker = ReplicaChecker(settings.here, endpoint, publish)
-        _thread("checking", self.checker.run)
+        self.storage = endpoint
+        _thread("checking", self.checks.run)
+        _thread("removing", self.removals.run)
         self.destination, self.sources = destination, dict(zip(CARRIERS, serving, strict=True))
         for side in self.sides():
             for name, work in side.threads():
@@ -345,8 +369,8 @@ class Child:
             writes.close()
         for side in self.sides():
             side.close()
-        if self.checker is not None:
-            self.checker.close()
+        self.checks.close()
+        self.removals.close()
         self.publisher.close(CLOSE_S)
 
 

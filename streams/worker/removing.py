@@ -1,0 +1,556 @@
+"""What a worker does about removals at its site, for the datasets that it owns: it asks, decides, has files deleted.
+
+For each file that an accepted removal names: the plane looks at it, the view catches up, the gate is asked, and the
+site asks in its chain those who hold the file too. Once enough have promised, a step removes it, the plane deletes it
+and says so; where they refuse, or nobody else holds it, it stays and that is reported. The last pass over a selection
+finds nothing to ask for. All but which files a pass has passed by is read off the view again, by whoever goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby, islice
+from typing import NamedTuple, Protocol
+
+import structlog
+
+from streams.core import records as m
+from streams.core.keeping import duties, gates
+from streams.core.keeping.chains import ASKS_OPEN_MAX, ChainRow, CountedRemoval, OpenAsk
+from streams.core.keeping.gates import FileHere, PlacedFile
+from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, Site, Text, shown
+from streams.core.records.intents import REASONS_MAX
+from streams.core.records.limits import FILES_MAX
+from streams.core.selectors import Kind, Selector
+from streams.planes import orders
+
+log = structlog.get_logger(__name__)
+
+CATCH_UP_S = 5.0
+LOOK_S = 60.0
+"""A plane that was told to look at files, or to delete them, is told again after this: it may have ended."""
+SAID_S = 10.0
+"""A step on its way is said again after this."""
+AGAIN_S = 2.0
+REPORT_S = 2.0
+"""A removal that goes on reports itself this often."""
+PAGE = 2_000
+"""Files of a selection that are looked at in one go: some 50 ms of the thread."""
+DEFAULT_ENDPOINT = ""
+
+Publish = Callable[[m.Message, Callable[[Exception | None], None]], None]
+
+
+class HeldHere(NamedTuple):
+    """A file of a selection that this site holds, and who else does in the same dataset."""
+
+    lfn: Lfn
+    block: Block
+    bytes: int
+    adler32: str
+    holders: tuple[Site, ...]
+
+
+class RemovalViews(Protocol):
+    """What is read; each as of the last batch."""
+
+    def catch_up(self, timeout_s: float) -> bool: ...
+
+    def chain(self, site: Site, dataset: Dataset) -> ChainRow: ...
+
+    def chains(self, dataset: Dataset) -> dict[Site, ChainRow]: ...
+
+    def going(self, site: Site, dataset: Dataset) -> Iterator[CountedRemoval]: ...
+
+    def file(
+        self, site: Site, block: Block, leaving: m.LeavingFile, endpoint: str, found: PlacedFile | None
+    ) -> FileHere: ...
+
+    def held(self, selectors: Sequence[Selector], cursor: str, limit: int) -> tuple[list[HeldHere], str | None]:
+        """Of a selection the files that are held here, and the cursor behind what was looked at."""
+
+    def holders(self, dataset: Dataset, lfns: Sequence[Lfn]) -> dict[Lfn, tuple[Site, ...]]:
+        """Who holds these files in a dataset, this site too."""
+
+    def dataset_of(self, lfns: Sequence[Lfn]) -> Dataset | None:
+        """Of which dataset files are: the first by name of those in which this site holds one, else of all."""
+
+    def removed(self, intent: IntentId, dataset: Dataset) -> tuple[int, int, int, int]:
+        """Of a removal here: files and bytes gone, files and bytes that asks kept."""
+
+    def are_kept(self, intent: IntentId, dataset: Dataset, lfns: Sequence[Lfn]) -> list[bool]: ...
+
+    def kept(self, intent: IntentId, dataset: Dataset) -> Iterator[tuple[Lfn, int, str]]: ...
+
+    def reported(self, intent: IntentId) -> Collection[int]:
+        """Parts of a removal of which this site has said its last word."""
+
+    def removals(self) -> Iterator[m.IntentDecided]:
+        """Accepted removals that name this site and have not ended."""
+
+
+class Telling(Protocol):
+    def tell(self, order: orders.Order) -> bool: ...
+
+
+@dataclass
+class _Look:
+    """Files of one block that the plane looks at, as they were in the view when it was told to."""
+
+    block: Block
+    files: dict[Lfn, HeldHere]
+    rows: dict[Lfn, FileHere]
+    sha256: str
+    noted_no: int
+    told_s: float
+    checks: m.ReplicasChecked | None = None
+
+
+@dataclass
+class _Passed:
+    """Files that stay without having been asked for, by reason."""
+
+    files: Counter[str] = field(default_factory=Counter)
+    bytes: int = 0
+    firsts: dict[str, Lfn] = field(default_factory=dict)
+
+    def add(self, lfn: Lfn, size: int, why: str) -> None:
+        why = shown(why, 390)
+        self.files[why] += 1
+        self.bytes += size
+        self.firsts[why] = min(lfn, self.firsts.get(why, lfn))
+
+
+@dataclass
+class _Part:
+    """How far this worker is with a part of a removal in one dataset."""
+
+    number: int
+    dataset: Dataset
+    selectors: tuple[Selector, ...]
+    cursor: str = ""
+    listed: bool = False
+    pending: list[HeldHere] = field(default_factory=list)
+    look: _Look | None = None
+    passed: _Passed = field(default_factory=_Passed)
+    asked: bool = False
+    """Whether this pass asked for any: then there is another one, for an ask may have been void, or ended otherwise."""
+    reported: m.RemovalReported | None = None
+    reported_s: float = 0.0
+    over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    no: int
+    at_s: float
+
+
+class RemovalTasks:
+    """`decided` and `heard` from the views' threads, `attend` and `scan` from the thread of keeping.
+
+    `due` has a dataset attended to. `owns`: whether this worker acts for a dataset now.
+    """
+
+    def __init__(
+        self,
+        here: Site,
+        views: RemovalViews,
+        plane: Telling,
+        publish: Publish,
+        process: str,
+        now_ms: Callable[[], int],
+        due: Callable[[Dataset], None],
+        elapsed_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.here, self.views, self.plane, self.publish = here, views, plane, publish
+        self.process, self.now_ms, self.due, self.elapsed_s = process, now_ms, due, elapsed_s
+        self._open: dict[IntentId, m.IntentDecided] = {}
+        self._parts: dict[Dataset, dict[IntentId, _Part]] = {}
+        self._said: dict[Dataset, _Said] = {}
+        self._told: dict[tuple[Dataset, str], float] = {}
+        """Removals that the plane was told of, by digest: when."""
+
+    # what is open
+
+    def scan(self) -> None:
+        """Finds the removals that are open, and datasets in which some go on."""
+        for decision in self.views.removals():
+            self.decided(decision)
+
+    def decided(self, decision: m.IntentDecided) -> None:
+        """What a home decided of a removal that names this site."""
+        body = decision.body
+        if body.verb is not m.Verb.REMOVE or self.here not in body.destinations:
+            return
+        known = self._open.get(decision.intent)
+        if known is None or known.decision_no < decision.decision_no:
+            self._open[decision.intent] = decision
+        for dataset in self._datasets(body):
+            self.due(dataset)
+
+    def _datasets(self, body: m.TransferIntent) -> set[Dataset]:
+        """Where files of it may be: datasets that it names, and that of the files that it names."""
+        return {dataset for dataset in (*m.parts_of(body), self._dataset_of_files(body)) if dataset is not None}
+
+    def _dataset_of_files(self, body: m.TransferIntent) -> Dataset | None:
+        files = [Lfn(s.name) for s in body.selectors if s.kind is Kind.FILE]
+        return self.views.dataset_of(files) if files else None
+
+    def heard(self, checks: m.ReplicasChecked) -> None:
+        """What the plane found of files that this site itself would remove."""
+        for part in list(self._parts.get(checks.dataset, {}).values()):
+            look = part.look
+            if look is not None and (look.sha256, look.noted_no) == (checks.ask_sha256, checks.noted_no):
+                look.checks = checks
+        self.due(checks.dataset)
+
+    def leave(self, dataset: Dataset) -> None:
+        """Another worker acts for it now."""
+        self._parts.pop(dataset, None)
+        self._said.pop(dataset, None)
+
+    # what comes next
+
+    def attend(self, dataset: Dataset) -> float | None:
+        """Does what comes next; when to look again, in s, or None: when something is heard."""
+        own, now_s = self.views.chain(self.here, dataset), self.elapsed_s()
+        if own.disputed:
+            return None
+        again_s = self._delete(dataset, now_s)
+        said = self._said.get(dataset)
+        if said is not None and own.no < said.no:
+            if now_s - said.at_s < SAID_S:
+                return sooner(again_s, SAID_S - (now_s - said.at_s))
+            del self._said[dataset]
+        for ask in own.asks:
+            again_s = sooner(again_s, self._ends_s(ask))
+        if (decided_s := self._decide(own)) is not None:
+            return sooner(again_s, decided_s)
+        for intent, decision in list(self._open.items()):
+            again_s = sooner(again_s, self._go_on(self.views.chain(self.here, dataset), intent, decision))
+            self._forget_ended(intent, decision)
+        return again_s
+
+    def _forget_ended(self, intent: IntentId, decision: m.IntentDecided) -> None:
+        """All that this site has to say of it is said."""
+        if len(self.views.reported(intent)) >= len(m.parts_of(decision.body)):
+            self._open.pop(intent, None)
+            for parts in self._parts.values():
+                parts.pop(intent, None)
+
+    def _delete(self, dataset: Dataset, now_s: float) -> float | None:
+        """Has the plane delete what steps removed and what has not ended."""
+        again_s: float | None = None
+        going = sorted(islice(self.views.going(self.here, dataset), FILES_MAX), key=lambda one: (one.no, one.lfn))
+        for sha256, group in groupby(going, key=lambda one: one.sha256):
+            told_s = self._told.get((dataset, sha256))
+            if told_s is not None and now_s - told_s < LOOK_S:
+                again_s = sooner(again_s, LOOK_S - (now_s - told_s))
+                continue
+            removals = tuple(group)
+            body = self._body(removals[0].cause)
+            why = Text("removed") if body is None else Text(shown(f"removed for {body.requester}: {body.reason}", 390))
+            if self.plane.tell(orders.Remove(dataset, removals, self.process, why)):
+                self._told[dataset, sha256] = now_s
+            again_s = sooner(again_s, AGAIN_S)
+        if not going:
+            for key in [key for key in self._told if key[0] == dataset]:
+                del self._told[key]
+        return again_s
+
+    def _body(self, cause: IntentId | None) -> m.TransferIntent | None:
+        decision = None if cause is None else self._open.get(cause)
+        return None if decision is None else decision.body
+
+    # own asks
+
+    def _decide(self, own: ChainRow) -> float | None:
+        """Decides one ask of which something can be decided; None where nothing can."""
+        chains = self.views.chains(own.dataset) if own.asks else {}
+        for ask in own.asks:
+            if not self._has_news(ask, chains):
+                continue
+            if not self.views.catch_up(CATCH_UP_S):
+                return AGAIN_S
+            now = self.views.chain(self.here, own.dataset)
+            if (owed := self._owed(now, ask)) is not None:
+                head = (*now.next_head, *self._head(ask.cause))
+                step = m.RemovalDecided(*head, owed.ask_no, owed.removed, owed.kept)
+                return self._say(step)
+        return None
+
+    def _ends_s(self, ask: OpenAsk) -> float:
+        """When an ask that nobody answers ends."""
+        return max(1.0, (ask.at_ms + duties.ASK_ENDS_MS - self.now_ms()) / 1000)
+
+    def _has_news(self, ask: OpenAsk, chains: Mapping[Site, ChainRow]) -> bool:
+        if ask.process != self.process or self._is_cancelled(ask.cause) or not ask.copies:
+            return True
+        answered = any(gates.answers_to(self.here, ask, chains).values())
+        return answered or self.now_ms() >= ask.at_ms + duties.ASK_ENDS_MS
+
+    def _is_cancelled(self, cause: IntentId | None) -> bool:
+        decision = None if cause is None else self._open.get(cause)
+        return decision is not None and decision.verdict is not m.Verdict.ACCEPTED
+
+    def _owed(self, own: ChainRow, ask: OpenAsk) -> duties.DecideAsk | None:
+        """What becomes of an ask's files by now, on a view that has caught up."""
+        still = own.ask(ask.no)
+        if still is None:
+            return None
+        if self._is_cancelled(still.cause):
+            return duties.DecideAsk(
+                still.no, (), tuple(m.KeptFile(file.lfn, Text("its intent was cancelled")) for file in still.files)
+            )
+        lfns = [file.lfn for file in still.files]
+        holders = self.views.holders(own.dataset, lfns)
+        here = {lfn for lfn, sites in holders.items() if self.here in sites}
+        owed = duties.decisions_owed(
+            replace(own, asks=(still,)),
+            self.views.chains(own.dataset),
+            here,
+            holders,
+            process=self.process,
+            now_ms=self.now_ms(),
+        )
+        return next(owed, None)
+
+    # what is to be asked
+
+    def _go_on(self, own: ChainRow, intent: IntentId, decision: m.IntentDecided) -> float | None:
+        part = self._part(own.dataset, intent, decision)
+        if part is None or part.over:
+            return None
+        if decision.verdict is not m.Verdict.ACCEPTED:
+            part.listed, part.pending, part.look, part.asked = True, [], None, False
+        elif part.asked and self._is_idle(own, part, intent):
+            part.cursor, part.listed, part.passed, part.asked = "", False, _Passed(), False
+        again_s: float | None = None
+        if part.look is not None:
+            again_s = self._asked(own, part, decision)
+        elif len(own.asks) < ASKS_OPEN_MAX:
+            again_s = self._look(own, part, intent)
+        return sooner(again_s, self._report(own.dataset, part, intent))
+
+    def _is_idle(self, own: ChainRow, part: _Part, intent: IntentId) -> bool:
+        """Whether all that this pass asked for has ended."""
+        said = self._said.get(own.dataset)
+        if not part.listed or part.pending or part.look is not None or (said is not None and own.no < said.no):
+            return False
+        going = self.views.going(self.here, own.dataset)
+        return not any(ask.cause == intent for ask in own.asks) and not any(one.cause == intent for one in going)
+
+    def _part(self, dataset: Dataset, intent: IntentId, decision: m.IntentDecided) -> _Part | None:
+        """What of the removal is in this dataset: a part of its own, or files that it names."""
+        parts = self._parts.setdefault(dataset, {})
+        if intent in parts:
+            return parts[intent]
+        of = m.parts_of(decision.body)
+        if dataset in of:
+            number = of.index(dataset)
+            whole = (s for s in decision.body.selectors if s.kind is not Kind.FILE)
+            selectors = tuple(s for s in whole if s.name.partition("#")[0] == dataset)
+        elif dataset == self._dataset_of_files(decision.body):
+            number, selectors = len(of) - 1, tuple(s for s in decision.body.selectors if s.kind is Kind.FILE)
+        else:
+            return None
+        part = _Part(number, dataset, selectors)
+        part.over = number in self.views.reported(intent)
+        parts[intent] = part
+        return part
+
+    def _look(self, own: ChainRow, part: _Part, intent: IntentId) -> float | None:
+        """Has the plane look at the next files of one block."""
+        if not part.pending and not part.listed:
+            self._list(part, intent)
+        if not part.pending:
+            return None if part.listed else 0.0
+        block = part.pending[0].block
+        files = {file.lfn: file for file in part.pending if file.block == block}
+        files = dict(islice(files.items(), FILES_MAX))
+        rows = {lfn: self._file(file) for lfn, file in files.items()}
+        digest = hashlib.sha256(f"{intent} {own.acted_no} {' '.join(files)}".encode()).hexdigest()
+        order = orders.Check(
+            part.dataset, self.here, own.acted_no + 1, digest, own.acted_no, tuple(files), read_back=False
+        )
+        # Before the order: its answer is kept only where it is waited for.
+        part.look = _Look(block, files, rows, digest, own.acted_no, self.elapsed_s())
+        if not self.plane.tell(order):
+            part.look = None
+            return AGAIN_S
+        return LOOK_S
+
+    def _list(self, part: _Part, intent: IntentId) -> None:
+        found, cursor = self.views.held(part.selectors, part.cursor, PAGE)
+        part.cursor, part.listed = cursor or "", cursor is None
+        for file in found:
+            if file.block.dataset != part.dataset:
+                part.passed.add(file.lfn, file.bytes, f"it is of {file.block.dataset}: name it in a removal of its own")
+        found = [file for file in found if file.block.dataset == part.dataset]
+        kept = self.views.are_kept(intent, part.dataset, [file.lfn for file in found])
+        part.pending = [file for file, is_kept in zip(found, kept, strict=True) if not is_kept]
+
+    def _file(self, file: HeldHere, found: PlacedFile | None = None) -> FileHere:
+        leaving = m.LeavingFile(file.lfn, file.bytes, Adler32(file.adler32), "", ())
+        return self.views.file(self.here, file.block, leaving, DEFAULT_ENDPOINT, found)
+
+    def _asked(self, own: ChainRow, part: _Part, decision: m.IntentDecided) -> float | None:
+        """Asks for those files that were looked at and may go; what may not is passed by."""
+        look = part.look
+        assert look is not None
+        if look.checks is None:
+            left_s = LOOK_S - (self.elapsed_s() - look.told_s)
+            if left_s <= 0:
+                part.look = None
+                return 0.0
+            return left_s
+        if not self.views.catch_up(CATCH_UP_S):
+            return AGAIN_S
+        own, body = self.views.chain(self.here, own.dataset), decision.body
+        if len(own.asks) >= ASKS_OPEN_MAX:
+            return None
+        seen = {one.lfn: PlacedFile(one.bytes, None, one.version) for one in look.checks.seen}
+        gone = {one.lfn: one.reason for one in look.checks.missing}
+        leaving: dict[tuple[Site, ...], list[m.LeavingFile]] = {}
+        later = set[Lfn]()
+        """What happened to them meanwhile: they are looked at again."""
+        holders = self.views.holders(own.dataset, list(look.files))
+        for lfn, before in look.rows.items():
+            now = self._file(look.files[lfn], seen.get(lfn))
+            asked = tuple(site for site in holders.get(lfn, ()) if site != self.here)
+            if now.replica != before.replica and now.replica.held:
+                later.add(lfn)
+                continue
+            why = gates.why_no_leaving(own, now, decision.intent) or _why_last(asked, body.copies)
+            if why is None:
+                assert now.found is not None
+                words = tuple(sorted(now.replica.words))
+                version = now.found.version
+                file = m.LeavingFile(lfn, now.bytes, Adler32(look.files[lfn].adler32), version, words)
+                leaving.setdefault(asked, []).append(file)
+            elif not now.replica.held:
+                continue  # it is gone already
+            elif not any(lfn in ask.by_lfn for ask in own.asks if ask.cause == decision.intent):
+                part.passed.add(lfn, now.bytes, f"{why}{f' ({gone[lfn]})' if lfn in gone else ''}")
+        if not leaving:
+            self._looked_at(part, look.files.keys() - later)
+            return AGAIN_S if later else 0.0
+        asked, files = max(leaving.items(), key=lambda one: len(one[1]))
+        later |= {file.lfn for group in leaving.values() if group is not files for file in group}
+        self._looked_at(part, look.files.keys() - later)
+        part.asked = True
+        head = (*own.next_head, *self._head(decision.intent))
+        return self._say(
+            m.LeaveAsked(*head, look.block, DEFAULT_ENDPOINT, tuple(files), asked, self.now_ms(), body.copies)
+        )
+
+    @staticmethod
+    def _looked_at(part: _Part, lfns: Iterable[Lfn]) -> None:
+        part.look = None
+        over = set(lfns)
+        part.pending = [file for file in part.pending if file.lfn not in over]
+
+    # steps
+
+    def _head(self, cause: IntentId | None) -> tuple[str, int, Text, IntentId | None, Text]:
+        """Process, time, by whom, for which intent, why."""
+        body = self._body(cause)
+        by, reason = (Text("worker"), Text("")) if body is None else (body.requester, body.reason)
+        return self.process, self.now_ms(), by, cause, reason
+
+    def _say(self, step: m.LeaveAsked | m.RemovalDecided) -> float:
+        dataset = step.dataset
+        self._said[dataset] = _Said(step.no, self.elapsed_s())
+
+        def acknowledged(error: Exception | None) -> None:
+            if error is not None:
+                self._said.pop(dataset, None)
+                self.due(dataset)
+
+        try:
+            self.publish(step, acknowledged)
+        except Exception:
+            self._said.pop(dataset, None)
+            raise
+        return SAID_S
+
+    # reports
+
+    def _report(self, dataset: Dataset, part: _Part, intent: IntentId) -> float | None:
+        now_s, is_listed = self.elapsed_s(), part.listed and part.look is None and not part.pending and not part.asked
+        if not is_listed and now_s - part.reported_s < REPORT_S:
+            return REPORT_S - (now_s - part.reported_s)
+        if part.number in self.views.reported(intent):
+            part.over = True
+            return None
+        said = self._report_of(part, intent)
+        wait_s = SAID_S if said.last and part.reported == said else 0.0 if said.last else REPORT_S
+        if now_s - part.reported_s < wait_s:
+            return wait_s - (now_s - part.reported_s)
+        if part.reported == said and not said.last:
+            return None
+        part.reported, part.reported_s = said, now_s
+
+        def acknowledged(error: Exception | None) -> None:
+            if error is not None:
+                part.reported = None
+                self.due(dataset)
+
+        self.publish(said, acknowledged)
+        return SAID_S if said.last else None
+
+    def _report_of(self, part: _Part, intent: IntentId) -> m.RemovalReported:
+        """How far a part has come."""
+        dataset = part.dataset
+        removed, removed_bytes, _, asked_kept_bytes = self.views.removed(intent, dataset)
+        reasons, firsts = Counter(part.passed.files), dict(part.passed.firsts)
+        for lfn, _, why in self.views.kept(intent, dataset):
+            reasons[why] += 1
+            firsts[why] = min(lfn, firsts.get(why, lfn))
+        asks = [ask for ask in self.views.chain(self.here, dataset).asks if ask.cause == intent]
+        going = [one.bytes for one in self.views.going(self.here, dataset) if one.cause == intent]
+        left = [*(file.bytes for ask in asks for file in ask.files), *going, *(file.bytes for file in part.pending)]
+        last = not part.asked and self._is_idle(self.views.chain(self.here, dataset), part, intent)
+        waits = {f"{' and '.join(ask.asked)} to promise" for ask in asks} | ({"the plane"} if going else set())
+        waiting = "" if last else "; ".join(sorted(waits)) or "its files to be looked at"
+        return m.RemovalReported(
+            intent,
+            self.here,
+            part.number,
+            removed,
+            removed_bytes,
+            sum(reasons.values()),
+            asked_kept_bytes + part.passed.bytes,
+            len(left),
+            sum(left),
+            last,
+            _worded(reasons, firsts),
+            Text(waiting[:400]),
+        )
+
+
+def _worded(reasons: Counter[str], firsts: Mapping[str, Lfn]) -> tuple[m.KeptFiles, ...]:
+    words = [m.KeptFiles(Text(why), count, firsts[why]) for why, count in reasons.most_common()]
+    if len(words) <= REASONS_MAX:
+        return tuple(words)
+    rest = words[REASONS_MAX - 1 :]
+    more = Text(f"{len(rest)} other reasons, among them: {rest[0].reason}"[:400])
+    return (*words[: REASONS_MAX - 1], m.KeptFiles(more, sum(one.files for one in rest), rest[0].first))
+
+
+def _why_last(asked: Collection[Site], copies: int) -> str | None:
+    """Why no ask could come to enough promises."""
+    if len(asked) >= copies:
+        return None
+    if not asked:
+        return "it is the last copy"
+    return f"{copies} other copies are wanted, and {', '.join(sorted(asked))} has one"
+
+
+def sooner(one_s: float | None, other_s: float | None) -> float | None:
+    return min((s for s in (one_s, other_s) if s is not None), default=None)

@@ -55,6 +55,8 @@ DEAD_LETTER_S = 35.0
 """Longer than the publisher keeps trying."""
 CHANGELOG_SEGMENT_BYTES = 32 * 1024 * 1024
 """Small, since compaction passes by the segment that is written to, and a take-over reads it all."""
+LOOK_S = 5.0
+"""A thread waits so long for the loop."""
 TICK_S = 1.0
 """Due rows are looked for this often at least: at once when one falls due, and the clock may be set forward."""
 
@@ -149,6 +151,17 @@ class KeepingFromView:
     def claims(self, site: Site, dataset: Dataset) -> Claims:
         return self.view.chains.claims(site, dataset)
 
+    def claiming(self) -> Iterator[IntentId]:
+        return self.view.chains.claiming(self.here)
+
+    def claims_of(self, intent: IntentId) -> Iterator[tuple[Dataset, str]]:
+        return self.view.chains.claims_of(intent, self.here)
+
+    def is_released(self, intent: IntentId) -> bool:
+        head = self.view.intents.head(intent)
+        decision = None if head is None else head.decision
+        return head is not None and head.ended and decision is not None and decision.verdict is m.Verdict.RELEASED
+
     def files(self, site: Site, endpoint: str, named: Sequence[NamedFile]) -> list[FileHere]:
         return self.view.chains.files(site, endpoint, named)
 
@@ -236,7 +249,13 @@ class SiteWorker:
         self.large_manifests = LargeManifests()
         keeping, process_name = KeepingFromView(here, self.view), f"{self.name}/{os.urandom(8).hex()}"
         self.landing_claims = LandingClaimTasks(
-            here, keeping, self.publisher.send, process_name, wall_ms, self._may_be_opened
+            here,
+            keeping,
+            self.publisher.send,
+            process_name,
+            wall_ms,
+            self._may_be_opened,
+            has_ended=self._has_ended,
         )
         tools = {site: one.tool.name for site, one in settings.link_tools.items()}
         self.effects = Effects(
@@ -320,6 +339,22 @@ class SiteWorker:
 
     def _decided(self, decision: m.IntentDecided) -> None:
         self.keeping_tasks.removals.decided(decision)
+        self.landing_claims.decided(decision)
+
+    def _has_ended(self, intent: IntentId) -> bool:
+        """From the thread of claims: tables are read on the loop."""
+        partition, loop = self.scheduler.partition(intent), self._loop
+        if loop is None or not self.scheduler.is_awake(partition):
+            return False
+
+        async def look() -> bool:
+            open_transfers = self.turns.tables.transfers.keys(partition, rows.open_key(f"{intent}."))
+            return self.scheduler.is_awake(partition) and next(iter(open_transfers), None) is None
+
+        try:
+            return asyncio.run_coroutine_threadsafe(look(), loop).result(LOOK_S)
+        except TimeoutError:
+            return False
 
     def _may_be_opened(self, manifest: ManifestId) -> None:
         """From the thread of claims: the loop tells the plane."""

@@ -213,6 +213,15 @@ class Chains:
         for _, row in rows.scan(self._db, GOING + f"{dataset}\0{site}\0".encode()):
             yield _unpack(CountedRemoval, row)
 
+    def claiming(self, site: Site) -> Iterator[IntentId]:
+        """Intents with live claims at a site."""
+        start = OF_INTENT
+        while (found := next(rows.scan(self._db, OF_INTENT, start), None)) is not None:
+            intent, of, *_ = found[0][1:].decode().split("\0")
+            if of == site:
+                yield IntentId(intent)
+            start = OF_INTENT + f"{intent}\0{of}\0".encode() + b"\xff"
+
     def removed(self, intent: IntentId, site: Site) -> Iterator[tuple[Dataset, Removed]]:
         """How far a removal has come, by dataset."""
         for key, row in rows.scan(self._db, removal_key(PROGRESS, intent, site) + b"\0"):

@@ -1,4 +1,5 @@
-"""Claims under which transfers land here, and the gate at which their parts are opened. One thread.
+"""Claims under which transfers land here, until their intents are released, and the gate at which parts are opened.
+One thread.
 
 A part is opened once the view shows the claim that its files land under, has caught up with what this site said, and
 shows no removal of them that goes on (core/keeping/landing.py). A claim that is missing is said behind the chain's last
@@ -11,8 +12,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Protocol
 
 import structlog
@@ -23,7 +25,7 @@ from streams.core.keeping import gates, landing
 from streams.core.keeping.chains import ChainRow, Claims
 from streams.core.keeping.gates import FileHere
 from streams.core.keeping.landing import LandingClaim, OpenableItems
-from streams.core.names import Adler32, Block, Dataset, Lfn, ManifestId, Site, Text
+from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.records.limits import FILES_MAX, NAMES_MAX
 from streams.core.selectors import Selector
 from streams.errors import WireError
@@ -35,6 +37,8 @@ SAID_S = 10.0
 """A step that was said and not heard is said again after this; one that was heard meanwhile makes it void."""
 AGAIN_S = 1.0
 """Transfers that wait are looked at this often, whatever is heard."""
+SEEN_MAX = 200
+"""Intents with claims that are looked at in one go: a site may have a million."""
 WAITING_MAX = 20_000
 """Transfers remembered; one that is forgotten is asked for again."""
 DEFAULT_ENDPOINT = ""
@@ -55,6 +59,15 @@ class LandingViews(Protocol):
     def claims(self, site: Site, dataset: Dataset) -> Claims: ...
 
     def files(self, site: Site, endpoint: str, named: Sequence[NamedFile]) -> list[FileHere]: ...
+
+    def claiming(self) -> Iterator[IntentId]:
+        """Intents with live claims at this site."""
+
+    def claims_of(self, intent: IntentId) -> Iterator[tuple[Dataset, str]]:
+        """The live claims of an intent at this site, by dataset and name."""
+
+    def is_released(self, intent: IntentId) -> bool:
+        """Whether its home has released an intent, and the last words of all its transfers are heard."""
 
 
 @dataclass
@@ -94,7 +107,13 @@ class LandingClaimTasks:
         now_ms: Callable[[], int],
         ready: Callable[[ManifestId], None],
         elapsed_s: Callable[[], float] = time.monotonic,
+        *,
+        has_ended: Callable[[IntentId], bool],
     ) -> None:
+        """`has_ended`: whether this worker acts for an intent now, and no transfer of it is open here: what they landed
+        is in the log. Asked in the thread.
+        """
+        self.has_ended = has_ended
         self.here, self.views, self.publish = here, views, publish
         self.process, self.now_ms, self.ready, self.elapsed_s = process, now_ms, ready, elapsed_s
         self._lock = threading.Lock()
@@ -103,6 +122,10 @@ class LandingClaimTasks:
         """By the attempt that may be opened."""
         self._said: dict[Dataset, _Said] = {}
         """Steps on their way, of the thread alone."""
+        self._released: set[IntentId] = set()
+        """Whose claims are to end."""
+        self._unseen: Iterator[IntentId] | None = None
+        """Intents with claims that this process has not looked at yet."""
         self._news = threading.Event()
         self._running = True
         self._thread = threading.Thread(target=self._run, name="landing-claims", daemon=True)
@@ -159,7 +182,13 @@ class LandingClaimTasks:
         for manifest in known:
             self.forget(manifest)
 
-    # from the view's thread
+    # from the views' threads
+
+    def decided(self, decision: m.IntentDecided) -> None:
+        """What a home decided."""
+        if decision.verdict is m.Verdict.RELEASED and self.here in decision.body.destinations:
+            self._released.add(decision.intent)
+            self._news.set()
 
     def heard(self, fact: m.ChainStep | m.FilesLost) -> None:
         """Once the view shows it: a claim, or the end of a removal."""
@@ -170,7 +199,7 @@ class LandingClaimTasks:
 
     def _run(self) -> None:
         while self._running:
-            self._news.wait(AGAIN_S if self._waiting else None)
+            self._news.wait(AGAIN_S if self._waiting or self._released else None)
             self._news.clear()
             if self._running:
                 self.step()
@@ -205,6 +234,32 @@ class LandingClaimTasks:
         if claimed and self.views.catch_up_own(CATCH_UP_S):
             for one in claimed:
                 self._judge(one)
+        self._find_released()
+        for intent in list(self._released):
+            self._end_claims(intent)
+
+    def _find_released(self) -> None:
+        """Looks at some of the intents that have claims since before this process began."""
+        if self._unseen is None:
+            self._unseen = self.views.claiming()
+        seen = list(islice(self._unseen, SEEN_MAX))
+        self._released |= {intent for intent in seen if self.views.is_released(intent)}
+        if len(seen) == SEEN_MAX:
+            self._news.set()
+
+    def _end_claims(self, intent: IntentId) -> None:
+        """Behind all that was said under them."""
+        if not self.views.is_released(intent) or not self.has_ended(intent):
+            return
+        if not self.views.catch_up_own(CATCH_UP_S):
+            return
+        claims: dict[Dataset, list[str]] = {}
+        for dataset, name in islice(self.views.claims_of(intent), FILES_MAX):
+            claims.setdefault(dataset, []).append(name)
+        for dataset, names in claims.items():
+            self._say(dataset, (), tuple(names), intent)
+        if not claims:
+            self._released.discard(intent)
 
     def _live(self, dataset: Dataset) -> Claims:
         return self.views.claims(self.here, dataset)
@@ -233,6 +288,19 @@ class LandingClaimTasks:
         return dict(zip(one.files, self.views.files(self.here, DEFAULT_ENDPOINT, named), strict=True))
 
     def _note(self, dataset: Dataset, claims: list[m.NotedClaim]) -> None:
+        noted, names = list[m.NotedClaim](), 0
+        for claim in claims[:FILES_MAX]:
+            names += len(claim.selectors)
+            if noted and names > NAMES_MAX:
+                break  # the next step's
+            noted.append(claim)
+        intents = {claim.intent for claim in noted}
+        self._say(dataset, tuple(noted), (), intents.pop() if len(intents) == 1 else None)
+
+    def _say(
+        self, dataset: Dataset, noted: tuple[m.NotedClaim, ...], ended: tuple[str, ...], cause: IntentId | None
+    ) -> None:
+        """The next step of a chain, unless one is on its way."""
         chain, now_s = self.views.chain(self.here, dataset), self.elapsed_s()
         said = self._said.get(dataset)
         if said is not None and chain.no < said.no and now_s - said.at_s < SAID_S:
@@ -241,14 +309,6 @@ class LandingClaimTasks:
             for one in self._waiting_for(dataset):
                 one.why = why
             return
-        noted, names = list[m.NotedClaim](), 0
-        for claim in claims[:FILES_MAX]:
-            names += len(claim.selectors)
-            if noted and names > NAMES_MAX:
-                break  # the next step's
-            noted.append(claim)
-        intents = {claim.intent for claim in noted}
-        cause = intents.pop() if len(intents) == 1 else None
         head = (*chain.next_head, self.process, self.now_ms(), Text("worker"), cause, Text(""))
         self._said[dataset] = _Said(chain.no + 1, now_s)
 
@@ -258,7 +318,7 @@ class LandingClaimTasks:
                 self._news.set()
 
         try:
-            self.publish(m.ClaimDecided(*head, tuple(noted), ()), acknowledged)
+            self.publish(m.ClaimDecided(*head, noted, ended), acknowledged)
         except Exception:
             self._said.pop(dataset, None)
             raise

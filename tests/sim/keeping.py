@@ -14,7 +14,7 @@ from streams.core.keeping import words
 from streams.core.keeping.chains import ChainRow, Claims, fold
 from streams.core.keeping.gates import FileHere
 from streams.core.keeping.words import NEVER_HELD, ReplicaRow
-from streams.core.names import Adler32, Dataset, Lfn, Site
+from streams.core.names import Adler32, Dataset, IntentId, Lfn, Site
 from streams.worker.landing_claims import NamedFile
 
 if TYPE_CHECKING:
@@ -97,6 +97,15 @@ class SimView:
 
     def claims(self, site: Site, dataset: Dataset) -> Claims:
         return self.chain(site, dataset).claims
+
+    def claiming(self) -> Iterator[IntentId]:
+        for row in list(self.rows.values()):
+            yield from {claim.intent for claim in row.claims if row.site == self.here and claim.intent is not None}
+
+    def claims_of(self, intent: IntentId) -> Iterator[tuple[Dataset, str]]:
+        for row in list(self.rows.values()):
+            if row.site == self.here:
+                yield from [(row.dataset, claim.claim) for claim in row.claims if claim.intent == intent]
 
     def asking(self) -> Iterator[tuple[Site, Dataset]]:
         yield from [key for key, row in self.rows.items() if row.asks]

@@ -869,6 +869,7 @@ class SimSite:
             lambda: self.world.now_ms,
             self._may_be_opened,
             lambda: self.world.now_ms / 1000,
+            has_ended=self._has_ended,
         )
         self.effects = Effects(
             self.name,
@@ -903,6 +904,11 @@ class SimSite:
             self.scheduler.own(partition)
         self.ends = {place: len(log) for place, log in self.journals}
         """Where the journals ended when it sat down."""
+
+    def _has_ended(self, intent: IntentId) -> bool:
+        partition = self.scheduler.partition(intent)
+        open_transfers = self.tables["transfers"].keys(partition, rows.open_key(f"{intent}."))
+        return self.scheduler.is_awake(partition) and next(open_transfers, None) is None
 
     def _may_be_opened(self, manifest: ManifestId) -> None:
         self.scheduler.fall_due(self.scheduler.partition(manifest), manifest)

@@ -29,6 +29,7 @@ from tests.core import example as x
 ADLER32 = Adler32("00000001")
 OTHER = Dataset("/Muon/Run2/RAW")
 WHOLE = (Selector(Kind.DATASET, x.DATASET),)
+OTHER_INTENT = IntentId(f"{x.A}.00000000-0000-4000-8000-000000000099")
 REASON = m.Reason(m.Scope.DESTINATION, m.FailureClass.PERMANENT, "remove", Text("asked for"))
 
 
@@ -38,6 +39,8 @@ class Gate:
 
     db: Any
     caught_up: bool = True
+    owned: bool = True
+    released: set[IntentId] = field(default_factory=set)
     said: list[m.ClaimDecided] = field(default_factory=list)
     acks: list[Callable[[Exception | None], None]] = field(default_factory=list)
     refuses: Exception | None = None
@@ -48,7 +51,14 @@ class Gate:
     def __post_init__(self) -> None:
         self.view = Chains(self.db)
         self.tasks = LandingClaimTasks(
-            x.B, self, self.publish, "p", lambda: 5000, self.ready.append, lambda: self.now_s
+            x.B,
+            self,
+            self.publish,
+            "p",
+            lambda: 5000,
+            self.ready.append,
+            lambda: self.now_s,
+            has_ended=lambda intent: self.owned,
         )
 
     # what the tasks ask of
@@ -65,6 +75,15 @@ class Gate:
 
     def files(self, site: Site, endpoint: str, named: Sequence[NamedFile]) -> list[FileHere]:
         return self.view.files(site, endpoint, named)
+
+    def claiming(self) -> Iterator[IntentId]:
+        return self.view.claiming(x.B)
+
+    def claims_of(self, intent: IntentId) -> Iterator[tuple[Dataset, str]]:
+        return self.view.claims_of(intent, x.B)
+
+    def is_released(self, intent: IntentId) -> bool:
+        return intent in self.released
 
     def publish(self, message: m.Message, on_ack: Callable[[Exception | None], None]) -> None:
         if self.refuses is not None:
@@ -331,3 +350,52 @@ def test_a_fault_leaves_all_waiting(gate: Gate) -> None:
     gate.refuses = None
     (said,) = gate.step()
     assert said.no == 1
+
+
+def landed(gate: Gate) -> m.ManifestWritten:
+    """A transfer whose claims are noted: of its intent, and of a file that the catalogue has not."""
+    gate.hold(1)
+    body = manifest(1, 2)
+    gate.open(body)
+    gate.hear(*gate.step())
+    gate.step()
+    assert gate.open(body) == OpenableItems()
+    return body
+
+
+def test_claims_end_with_the_release_of_their_intent(gate: Gate) -> None:
+    body = landed(gate)
+    gate.tasks.decided(x.decided(2, m.Verdict.RELEASED))
+    assert gate.step() == [], "the last words of its transfers are not heard yet"
+    gate.released.add(x.INTENT)
+    gate.caught_up = False
+    assert gate.step() == []
+    gate.caught_up = True
+    gate.owned = False
+    assert gate.step() == [], "another worker acts for it, or a transfer is open"
+    gate.owned = True
+    (said,) = gate.step()
+    assert (said.noted, set(said.ended), said.cause) == ((), {x.INTENT, body.manifest}, x.INTENT)
+    gate.hear(m.ClaimDecided(*gate.head(), (), ("none",)))
+    gate.hear(said)
+    (again,) = gate.step()
+    assert again.no == said.no + 1, "it lost a race"
+    gate.hear(again)
+    assert gate.step() == []
+    assert list(gate.view.claims_of(x.INTENT, x.B)) == []
+    assert not gate.tasks._released
+
+
+def test_another_process_finds_what_was_released_before_it_began(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(landing_claims, "SEEN_MAX", 1)
+    landed(gate)
+    gate.hear(m.ClaimDecided(*gate.head(), (m.NotedClaim("other", "", WHOLE, intent=OTHER_INTENT),), ()))
+    gate.released |= {x.INTENT, OTHER_INTENT}
+    gate.__post_init__()
+    ended = set()
+    for _ in range(4):
+        for said in gate.step():
+            ended |= set(said.ended)
+            gate.hear(said)
+    assert {x.INTENT, "other"} <= ended
+    assert list(gate.view.claiming(x.B)) == []

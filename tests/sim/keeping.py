@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from streams import wire
 from streams.core import records as m
 from streams.core import topics
+from streams.core.intent import IntentRow
 from streams.core.keeping import words
-from streams.core.keeping.chains import ChainRow, Claims, fold
+from streams.core.keeping.chains import ChainRow, Claims, CountedRemoval, StepHeard, before_step, fold
 from streams.core.keeping.gates import FileHere
 from streams.core.keeping.words import NEVER_HELD, ReplicaRow
 from streams.core.names import Adler32, Dataset, IntentId, Lfn, Site
+from streams.core.selectors import Kind, Selector
+from streams.views.keeping import Removed
 from streams.worker.landing_claims import NamedFile
+from streams.worker.removing import HeldHere
 
 if TYPE_CHECKING:
     from world import World
@@ -29,14 +33,22 @@ class SimView:
     def __init__(self, world: World, here: Site, partitions: int) -> None:
         self.world, self.here = world, here
         names = topics.with_copies(READ, [name for name in world.names if name != here])
+        names.append(topics.REPLICA_CHECKS)
         self.journals = [(name, world.logs[here, name, p]) for name in names for p in range(partitions)]
         self._own = [n for n, (name, _) in enumerate(self.journals) if name in READ]
         self._heard = [0] * len(self.journals)
         self.rows: dict[tuple[Site, Dataset], ChainRow] = {}
         self.replicas: dict[tuple[Site, Dataset, Lfn], ReplicaRow] = defaultdict(lambda: NEVER_HELD)
-        self.held: dict[Lfn, dict[Dataset, m.HeldFile]] = defaultdict(dict)
+        self.held_files: dict[Lfn, dict[Dataset, m.HeldFile]] = defaultdict(dict)
         """As said last of each file, by whichever site."""
-        self.on_step: Callable[[m.ChainStep], None] = lambda step: None
+        self.going_now: dict[tuple[Site, Dataset, Lfn], CountedRemoval] = {}
+        self.ended_now: set[tuple[Site, Dataset, Lfn, str]] = set()
+        self.gone: dict[tuple[IntentId, Dataset], Removed] = defaultdict(Removed)
+        self.kept_now: dict[tuple[IntentId, Dataset, Lfn], tuple[int, str]] = {}
+        """Of this site's own removals."""
+        self.on_fact: Callable[[m.ChainStep | m.FilesLost | m.ReplicasChecked], None] = lambda fact: None
+        self.intent_row: Callable[[IntentId], IntentRow | None] = lambda intent: None
+        self.decisions: Callable[[], Iterable[m.IntentDecided]] = tuple
 
     def hear_some(self, most: int = 4) -> bool:
         """Some of what is in one journal."""
@@ -60,19 +72,50 @@ class SimView:
                 for file in message.files:
                     key = message.site, message.dataset, file.lfn
                     self.replicas[key] = words.held(self.replicas[key], m.word_of(message, origin))
-                    self.held[file.lfn][message.dataset] = file
+                    self.held_files[file.lfn][message.dataset] = file
             case m.FilesLost():
                 for n, lfn in enumerate(message.lfns):
                     key = message.site, message.dataset, lfn
                     taken = message.taken[n].words if message.taken else None
                     self.replicas[key] = words.lost(self.replicas[key], taken, message.removal_sha256)
+                    self.ended_now.add((*key, message.removal_sha256))
+                    going = self.going_now.get(key)
+                    if going is not None and going.sha256 == message.removal_sha256:
+                        self._is_gone(self.going_now.pop(key), message.site)
+                self.on_fact(message)
+            case m.ReplicasChecked():
+                self.on_fact(message)
             case m.ChainStep():
-                folded = fold(self.chain(message.site, message.dataset), message)  # type: ignore[arg-type]
-                self.rows[message.site, message.dataset] = folded.row
-                for removal in folded.removals:
-                    key = message.site, message.dataset, removal.lfn
-                    self.replicas[key] = words.removal_counted(self.replicas[key], removal)
-                self.on_step(message)
+                self._step(message)
+                self.on_fact(message)
+
+    def _step(self, step: m.ChainStep) -> None:
+        before = self.chain(step.site, step.dataset)
+        folded = fold(before, step)  # type: ignore[arg-type]
+        self.rows[step.site, step.dataset] = folded.row
+        for removal in folded.removals:
+            key = step.site, step.dataset, removal.lfn
+            self.replicas[key] = words.removal_counted(self.replicas[key], removal)
+            if (*key, removal.sha256) in self.ended_now:
+                self._is_gone(removal, step.site)
+            else:
+                self.going_now[key] = removal
+        if not isinstance(step, m.RemovalDecided) or step.site != self.here or folded.heard is not StepHeard.COUNTS:
+            return
+        ask = before_step(before, step).ask(step.ask_no)
+        for kept in step.kept if ask is not None and ask.cause is not None else ():
+            assert ask is not None
+            assert ask.cause is not None
+            if (file := ask.by_lfn.get(kept.lfn)) is not None:
+                self.kept_now[ask.cause, step.dataset, kept.lfn] = file.bytes, kept.reason
+
+    def _is_gone(self, removal: CountedRemoval, site: Site) -> None:
+        if removal.cause is not None and site == self.here:
+            dataset = removal.block.dataset
+            before = self.gone[removal.cause, dataset]
+            files, size = before.files + 1, before.bytes + removal.bytes
+            self.gone[removal.cause, dataset] = before._replace(files=files, bytes=size)
+            self.kept_now.pop((removal.cause, dataset, removal.lfn), None)
 
     # what tasks ask of
 
@@ -107,6 +150,64 @@ class SimView:
             if row.site == self.here:
                 yield from [(row.dataset, claim.claim) for claim in row.claims if claim.intent == intent]
 
+    def is_released(self, intent: IntentId) -> bool:
+        row = self.intent_row(intent)
+        return row is not None and row.decision is not None and row.decision.verdict is m.Verdict.RELEASED and row.ended
+
+    def leaving(self, site: Site) -> Iterator[Dataset]:
+        yield from {dataset for of, dataset, _ in self.going_now if of == site}
+
+    def going(self, site: Site, dataset: Dataset) -> Iterator[CountedRemoval]:
+        yield from [one for key, one in sorted(self.going_now.items()) if key[:2] == (site, dataset)]
+
+    def held(self, selectors: Sequence[Selector], cursor: str, limit: int) -> tuple[list[HeldHere], str | None]:
+        """Three at a time."""
+        found: list[HeldHere] = []
+        for (site, dataset, lfn), row in sorted(self.replicas.items()):
+            known = self.held_as(dataset, lfn)
+            names = {(Kind.FILE, str(lfn)), (Kind.BLOCK, str(known.block)), (Kind.DATASET, str(dataset))}
+            if site != self.here or not row.held or lfn <= cursor or not names & {(s.kind, s.name) for s in selectors}:
+                continue
+            if len(found) == 3:
+                return found, found[-1].lfn
+            found.append(HeldHere(lfn, known.block, known.bytes, known.adler32, self._holders(dataset, lfn)))
+        return found, None
+
+    def held_as(self, dataset: Dataset, lfn: Lfn) -> m.HeldFile:
+        return self.held_files[lfn][dataset]
+
+    def _holders(self, dataset: Dataset, lfn: Lfn) -> tuple[Site, ...]:
+        rows = ((site, self.replicas.get((site, dataset, lfn), NEVER_HELD)) for site in self.world.names)
+        return tuple(site for site, row in rows if row.held)
+
+    def holders(self, dataset: Dataset, lfns: Sequence[Lfn]) -> dict[Lfn, tuple[Site, ...]]:
+        return {lfn: sites for lfn in lfns if (sites := self._holders(dataset, lfn))}
+
+    def dataset_of(self, lfns: Sequence[Lfn]) -> Dataset | None:
+        of = {(site == self.here, d) for (site, d, lfn), row in self.replicas.items() if lfn in lfns and row.held}
+        known = {d for lfn in lfns if lfn in self.held_files for d in self.held_files[lfn]}
+        here = {dataset for is_here, dataset in of if is_here}
+        return min(here or {dataset for _, dataset in of} or known, default=None)
+
+    def removed(self, intent: IntentId, dataset: Dataset) -> Removed:
+        kept = [size for (cause, of, _), (size, _) in self.kept_now.items() if (cause, of) == (intent, dataset)]
+        return self.gone[intent, dataset]._replace(kept=len(kept), kept_bytes=sum(kept))
+
+    def are_kept(self, intent: IntentId, dataset: Dataset, lfns: Sequence[Lfn]) -> list[bool]:
+        return [(intent, dataset, lfn) in self.kept_now for lfn in lfns]
+
+    def kept(self, intent: IntentId, dataset: Dataset) -> Iterator[tuple[Lfn, int, str]]:
+        for (cause, of, lfn), (size, why) in sorted(self.kept_now.items()):
+            if (cause, of) == (intent, dataset):
+                yield lfn, size, why
+
+    def reported(self, intent: IntentId) -> list[int]:
+        row = self.intent_row(intent)
+        return [] if row is None else list(row.closed_at(self.here, 0).manifests.numbers())
+
+    def removals(self) -> Iterator[m.IntentDecided]:
+        yield from self.decisions()
+
     def asking(self) -> Iterator[tuple[Site, Dataset]]:
         yield from [key for key, row in self.rows.items() if row.asks]
 
@@ -115,7 +216,7 @@ class SimView:
 
     def _file(self, site: Site, endpoint: str, lfn: Lfn, block: Any, size: int, adler32: Adler32 | None) -> FileHere:
         dataset = block.dataset
-        replica, known = self.replicas[site, dataset, lfn], self.held[lfn].get(dataset)
+        replica, known = self.replicas.get((site, dataset, lfn), NEVER_HELD), self.held_files[lfn].get(dataset)
         if replica is not NEVER_HELD and known is not None:
             size, adler32 = known.bytes, known.adler32
         return FileHere(lfn, block, endpoint, size, adler32, replica, None, (), known is not None)

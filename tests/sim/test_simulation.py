@@ -96,7 +96,35 @@ def scenario(seed: int, *, stale: bool = True) -> sim.World:
         produce(world, home, asked, chance)
     if chance.random() < 0.4:
         grow(world, chance)
+    removals = random.Random(f"{seed} removals")
+    if removals.random() < 0.5:
+        remove(world, removals)
     return world
+
+
+def remove(world: sim.World, chance: random.Random) -> None:
+    """Some intents are released, and files asked to go from sites, two sites at once among them."""
+    for intent, body in list(world.asked.items()):
+        if body.verb is m.Verb.COPY and chance.random() < 0.5:
+            asked = [m.IntentAsked(intent, m.Asked.RELEASE, Text("sim"))]
+            produce(world, intent.home, asked * chance.choice((1, 1, 2)), chance)
+    lfns = sorted({lfn for _, lfn in world.listed})
+    for _ in range(chance.randrange(1, 4)):
+        home = chance.choice(world.names)
+        intent = IntentId(f"{home}.{uuid.UUID(int=chance.getrandbits(128))}")
+        chosen: tuple[Selector, ...] = (Selector(Kind.DATASET, "/Sim/Run/RAW"),)
+        if lfns and chance.random() < 0.5:
+            some = chance.sample(lfns, chance.randrange(1, len(lfns) + 1))
+            chosen = tuple(Selector(Kind.FILE, lfn) for lfn in some)
+        to = tuple(chance.sample(world.names, chance.randrange(1, len(world.names) + 1)))
+        copies = chance.choice((1, 1, 1, 2))
+        body = m.TransferIntent(intent, Text("sim"), chosen, to, verb=m.Verb.REMOVE, copies=copies, reason=Text("full"))
+        asked_ = [body] * chance.choice((1, 1, 2))
+        if chance.random() < 0.1:
+            produce(world, home, [*asked_, m.IntentAsked(intent, m.Asked.CANCEL, Text("sim"))], chance)
+        else:
+            produce(world, home, asked_, chance)
+        world.run(chance.randrange(0, 80))
 
 
 def grow(world: sim.World, chance: random.Random) -> None:
@@ -162,9 +190,9 @@ def check(world: sim.World) -> None:
         assert site.dead == 0, "I6: a good record became a dead letter"
         for row in site.intent_rows():
             assert row.ended, f"I10: {row.intent} is {row.state} at {site.name}"
-            if row.state is intents.State.DONE:
-                _check_done(world, row, completions)
             body = world.asked[row.intent]
+            if row.state is intents.State.DONE and body.verb is m.Verb.COPY:
+                _check_done(world, row, completions)
             if body.open and row.accepted:
                 _check_grown(world, row, body)
     for (_, destination), done in completions.items():
@@ -176,11 +204,30 @@ def check(world: sim.World) -> None:
         _check_failed(world, destination.site, written, done)
         became = [(file.size, file.adler32) for file in map(sim.became, items) if items[0].adler32 is None]
         assert landed == became, "I2: what landed is not what is told"
+        view = world.sites[destination.site].view
         for item in items:
+            if done.manifest in view.replicas[destination.site, item.dataset, item.target].taken:
+                continue  # it was released, and removed since
             assert (Site(destination), item.target) not in world.spoilt, "I2: completed but not the file"
             there = world.files[Site(destination)].get(item.target)
             assert there is not None, "I2: completed but not there"
             assert there == sim.became(item), "I2: completed but not there"
+
+
+def check_kept(world: sim.World) -> None:
+    """No decision removed a last copy, each ask and removal has ended, and the catalogue is as the disks are."""
+    for lfn, before in world.whole.items():
+        now = {site for site in world.names if lfn in world.files[site] and (site, lfn) not in world.spoilt}
+        assert now or not before, f"I13: the last copy of {lfn} is gone"
+    for name, site in world.sites.items():
+        for row in site.view.rows.values():
+            assert not row.disputed, f"{row.site}'s chain is disputed at {name}"
+            assert not row.asks, f"I20: an ask of {row.site} is open at {name}"
+        assert not site.view.going_now, "I20: a removal goes on"
+        for (of, _, lfn), replica in site.view.replicas.items():
+            listed_only = (of, lfn) in world.lacked and lfn not in world.files[of]
+            if of == name and replica.held and not listed_only:
+                assert lfn in world.files[of], f"I14: {of} is said to hold {lfn}"
 
 
 def _check_grown(world: sim.World, row: intents.IntentRow, body: m.TransferIntent) -> None:
@@ -291,6 +338,7 @@ def one(seed: int, *, stale: bool) -> sim.World:
         left += [(s.name, row) for s in world.sites.values() for row in s.transfer_rows() if row.state != "closed"]
         raise AssertionError(f"I10: still open after all faults are healed: {left[:3]}")
     check(world)
+    check_kept(world)
     audited(world)
     chance = random.Random(seed)
     for name in world.names:
@@ -308,18 +356,20 @@ def one(seed: int, *, stale: bool) -> sim.World:
 
 @pytest.mark.parametrize("start", SEEDS or range(0, COUNT, BATCH))
 def test_every_seed_ends_well(start: int) -> None:
-    fetched = repaired = relayed = brought = 0
+    fetched = repaired = relayed = brought = removed = 0
     for seed in [start] if SEEDS else range(start, start + BATCH):
         try:
             world = one(seed, stale=seed % 2 == 0)
             fetched, repaired = fetched + world.fetched, repaired + world.repaired
             relayed, brought = relayed + world.relayed, brought + world.brought
+            removed += world.removed
         except Exception as failure:
             raise AssertionError(f"seed {seed}: {failure} (again: T2G_SIM_SEED={seed})") from failure
     assert SEEDS or fetched > 10, "nothing comes by door any more"
     assert SEEDS or repaired, "nothing is repaired any more"
     assert SEEDS or relayed, "nothing comes from a relay any more"
     assert SEEDS or brought > 10, "nothing is brought by tools any more"
+    assert SEEDS or removed, "nothing is removed any more"
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -40,6 +40,7 @@ from streams.views.catalogue import CatalogueFile, Replica
 from streams.worker import rows
 from streams.worker.dispatcher import Dispatcher
 from streams.worker.effects import Effects
+from streams.worker.keeping import KeepingTasks
 from streams.worker.landing_claims import LandingClaimTasks
 from streams.worker.scheduler import SLICE_S, Scheduler
 from streams.worker.turn import Turns, intent_of
@@ -143,7 +144,9 @@ class World:
             for here in self.names
         }
         """Tools on the links of each site, by the other end."""
-        self.fetched = self.repaired = self.relayed = self.brought = 0
+        self.landings: dict[tuple[Site, Lfn], int] = defaultdict(int)
+        """How often a file was put under its name: its version."""
+        self.fetched = self.repaired = self.relayed = self.brought = self.removed = 0
         """Offers and requests of which something came."""
         self.sites = {name: SimSite(self, name) for name in self.names}
         self._us = 0
@@ -154,6 +157,9 @@ class World:
         """The time in microseconds, in none of which two parts look at it."""
         self._us = max(self._us + 1, self.now_ms * 1000)
         return self._us
+
+    def version(self, site: Site, lfn: Lfn) -> str:
+        return f"v{self.landings[site, lfn]}"
 
     def chance(self, probability: float) -> bool:
         return self.faults and self.rng.random() < probability
@@ -169,6 +175,7 @@ class World:
         self._say_held(site, file)
         if on_disk:
             self.files[site][file.lfn] = file
+            self.landings[site, file.lfn] += 1
         if spoilt and file.size and on_disk:
             self.spoilt.add((site, file.lfn))
         if file.lfn not in self.files[site] or (site, file.lfn) in self.spoilt:
@@ -183,6 +190,15 @@ class World:
         origin = m.Origin(site, "register", f"register-{site}", self.registered[place], self.now_ms)
         self.registered[place] += 1
         self.logs[place].append(Record(framed.key, framed.value, tuple(wire.headers(framed.cls, origin))))
+
+    @property
+    def whole(self) -> dict[Lfn, set[Site]]:
+        """Which sites had a whole copy of a file when it was registered."""
+        found: dict[Lfn, set[Site]] = defaultdict(set)
+        for site, lfn in self.listed:
+            if (site, lfn) not in self.lacked:
+                found[lfn].add(site)
+        return found
 
     @cached_property
     def flows(self) -> list[Flow]:
@@ -484,6 +500,40 @@ class SimPlane:
                     self.bringing.append(order)
             case orders.Write(command):
                 self._write(command)
+            case orders.Check():
+                self._check(order)
+            case orders.Remove():
+                self._remove(order)
+
+    def _check(self, order: orders.Check) -> None:
+        world, here = self.site.world, self.site.name
+        found, seen, missing = list[m.CheckedFile](), list[m.SeenFile](), list[m.KeptFile]()
+        for lfn in order.lfns:
+            file, version = world.files[here].get(lfn), world.version(here, lfn)
+            if file is None:
+                missing.append(m.KeptFile(lfn, Text("no such file")))
+            elif not order.read_back:
+                seen.append(m.SeenFile(lfn, file.size, version))
+            else:
+                adler32 = Adler32("deadbeef") if (here, lfn) in world.spoilt else file.adler32
+                found.append(m.CheckedFile(lfn, file.size, adler32, version))
+        ask = (order.asker, order.ask_no, order.ask_sha256, order.noted_no)
+        self._publish(m.ReplicasChecked(here, order.dataset, *ask, tuple(found), tuple(missing), tuple(seen)))
+
+    def _remove(self, order: orders.Remove) -> None:
+        """A crash may leave some deleted and nothing said."""
+        world, here = self.site.world, self.site.name
+        for removal in order.removals:
+            world.fuse()
+            if removal.lfn in world.files[here] and world.version(here, removal.lfn) == removal.version:
+                del world.files[here][removal.lfn]
+                world.spoilt.discard((here, removal.lfn))
+                world.removed += 1
+        world.fuse()
+        why = m.Reason(m.Scope.POLICY, m.FailureClass.PERMANENT, "remove", order.reason)
+        lfns = tuple(removal.lfn for removal in order.removals)
+        taken = tuple(m.TakenWords(removal.words) for removal in order.removals)
+        self._publish(m.FilesLost(order.dataset, here, lfns, why, "", taken, order.removals[0].sha256))
 
     def _open(self, order: orders.Open) -> None:
         manifest = Manifest(wire.decode_stored(m.ManifestWritten, order.manifest))
@@ -538,10 +588,14 @@ class SimPlane:
             if part.spoilt & Ranges([line.span(n)]):
                 wrong.append(n)
                 continue
+            if item.target not in world.files[self.site.name]:
+                world.landings[self.site.name, item.target] += 1
             assert world.files[self.site.name].setdefault(item.target, became(item)) == became(item)
             part.sealed = part.sealed | Ranges.of(n)
             if part.repair:
                 world.repaired += (self.site.name, item.target) in world.spoilt
+                if (self.site.name, item.target) in world.spoilt:
+                    world.landings[self.site.name, item.target] += 1
                 world.spoilt.discard((self.site.name, item.target))
         self.publisher.send(
             m.TransferProgress(
@@ -861,16 +915,30 @@ class SimSite:
         self.seats += 1
         self.publisher = SimPublisher(self, f"worker-{self.seats}")
         turns = Turns(rows.Tables(**self.tables), self.name)
+        process = f"{self.name}-{self.seats}"
+        self.keeping = KeepingTasks(
+            self.name,
+            self.view,
+            self.plane,
+            self.publisher.send,
+            lambda dataset: self.scheduler.is_awake(topics.partition_of(dataset, PARTITIONS)),
+            process,
+            lambda: self.world.now_ms,
+            lambda: self.world.now_ms / 1000,
+            removals=self.view,
+        )
         self.landing = LandingClaimTasks(
             self.name,
             self.view,
             self.publisher.send,
-            f"{self.name}-{self.seats}",
+            process,
             lambda: self.world.now_ms,
             self._may_be_opened,
             lambda: self.world.now_ms / 1000,
             has_ended=self._has_ended,
         )
+        self.view.on_fact = self._keeping_heard
+        self.view.intent_row, self.view.decisions = self._intent_row, self._removals
         self.effects = Effects(
             self.name,
             POLICY,
@@ -898,12 +966,36 @@ class SimSite:
         self.dispatcher = Dispatcher(
             self.name, turns, self.scheduler, self.effects, self.plane, lambda: self.world.now_ms
         )
+        self.scan_ms = 0
         self.waking: dict[int, Iterator[None]] = {}
         self.positions = self.committed.copy()
         for partition in range(PARTITIONS):
             self.scheduler.own(partition)
         self.ends = {place: len(log) for place, log in self.journals}
         """Where the journals ended when it sat down."""
+
+    def _keeping_heard(self, fact: m.ChainStep | m.FilesLost | m.ReplicasChecked) -> None:
+        if not isinstance(fact, m.ReplicasChecked):
+            self.landing.heard(fact)
+        self.keeping.heard(fact)
+
+    def _intent_row(self, intent: IntentId) -> IntentRow | None:
+        return rows.intent_row(self.tables["intents"].rows.get(intent))
+
+    def _removals(self) -> Iterator[m.IntentDecided]:
+        """Those that are open here, as their home decided last."""
+        for row in list(self.intent_rows()):
+            if row.body is not None and row.body.verb is m.Verb.REMOVE and (last := row.decision) is not None:
+                said = (last.decision_no, last.verdict, row.body, last.source, last.source_no, last.priority)
+                yield m.IntentDecided(row.intent, *said)
+
+    def keep(self) -> bool:
+        """What is due of keeping: one dataset; whether there was one."""
+        due = self.keeping._due.first()
+        if due is None or due[0] > self.world.now_ms / 1000:
+            return False
+        self.keeping.attend(self.keeping._due.take())
+        return True
 
     def _has_ended(self, intent: IntentId) -> bool:
         partition = self.scheduler.partition(intent)
@@ -949,6 +1041,9 @@ class SimSite:
         elif choice < 0.65:
             self.view.hear_some()
             self.landing.step()
+            if self.world.rng.random() < 0.1:
+                self.keeping.scan()
+            self.keep()
         elif choice < 0.80:
             self.plane.step()
         elif choice < 0.90:
@@ -979,6 +1074,11 @@ class SimSite:
     def hear(self, topic: str, partition: int, offset: int, record: Record) -> None:
         letter = self.dispatcher.hear(topic, partition, offset, record.key, record.value, record.headers)
         self.dead += letter is not None
+        if letter is None and topic.rpartition(".")[2] == topics.DECISIONS:
+            decision = wire.decode(topic, record.key, record.value, record.headers, self.name).message
+            if isinstance(decision, m.IntentDecided):  # the view of intents hears it too
+                self.keeping.removals.decided(decision)
+                self.landing.decided(decision)
 
     def _wake(self) -> None:
         for partition in range(PARTITIONS):
@@ -1000,6 +1100,11 @@ class SimSite:
         while self.view.hear_some(100):
             moved = True
         self.landing.step()
+        if self.world.now_ms >= self.scan_ms:
+            self.scan_ms = self.world.now_ms + 30_000
+            self.keeping.scan()
+        while self.keep():
+            moved = True
         for act in (self.hear_one, self.plane.step, self.publisher.flush, self.plane.publisher.flush):
             while act():
                 moved = True

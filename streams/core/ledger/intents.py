@@ -160,7 +160,9 @@ class IntentJudge:
         verdict = decision.word.verdict
         if verdict is m.Verdict.REFUSED:
             return "refused"
-        cancelled = verdict is m.Verdict.CANCELLED
+        cancelled = any(
+            said.first is not None and said.first.word.verdict is m.Verdict.CANCELLED for said in row.decisions.values()
+        )
         if decision.word.body.removes:
             return self._removal(row, decision.word, cancelled=cancelled)
         chain = [

@@ -369,6 +369,7 @@ class SiteWorker:
         """From the keeper's thread: a new plane is told everything, also what woke before there was any."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self.dispatcher.plane_restarted)
+        self.keeping_tasks.plane_restarted()
 
     def open(self) -> None:
         """Take the data directory, see that the topics are there, start plane and view; blocks. Before Faust starts.

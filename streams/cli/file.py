@@ -12,11 +12,12 @@ import click
 
 from streams.auditing.history import file_history
 from streams.auditing.index import kept_index
-from streams.cli import holdings, piped, screen, stepping
+from streams.cli import holdings, outcomes, piped, removal, screen, stepping
 from streams.cli import repair as repairing
 from streams.cli.as_of import AsOf, as_of_option, moment
 from streams.cli.command import Noun, at_site, json_option, leave
 from streams.cli.repair import Damaged
+from streams.client.producer import TransferClient
 from streams.client.worker_api import WorkerApi
 from streams.core.names import Block, Dataset, IntentId, Lfn, Site
 from streams.core.selectors import Kind, Selector, parse
@@ -31,7 +32,7 @@ from streams.storage.endpoint import Endpoint
 
 @click.group(cls=Noun)
 def file() -> None:
-    """Files: register, list, where, history, verify."""
+    """Files: register, list, where, history, verify, remove."""
 
 
 @file.command("register")
@@ -222,6 +223,64 @@ def _where(settings: Settings, lfn: Lfn, as_of: AsOf | None) -> list[dict[str, A
             return answer
     with holdings.catalogue(settings, settings.here, lfn=lfn, as_of=as_of) as known:
         return [found.told for found in known.where(lfn)]
+
+
+@file.command("remove")
+@click.argument("names", nargs=-1, required=True, metavar="LFN|BLOCK|DATASET…")
+@click.option("--at", "sites", multiple=True, required=True, metavar="SITE", help="Where; may be repeated.")
+@click.option("--reason", required=True, metavar="TEXT", help="Why, for who finds them gone.")
+@click.option(
+    "--copies",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="So many other sites must promise to keep a file before it goes.",
+)
+@click.option("--key", metavar="TEXT", help="Idempotency key: the same key and wish is the same removal.")
+@click.option("--execute", is_flag=True, help="Ask for it; without, only what it would come to is shown.")
+@click.option("--wait", is_flag=True, help="With --execute: follow it to its end and exit by how it ended.")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(min=0), metavar="SECONDS", help="With --wait: at most so long."
+)
+@json_option
+@click.pass_obj
+def remove_files(
+    settings: Settings,
+    names: tuple[str, ...],
+    sites: tuple[str, ...],
+    reason: str,
+    copies: int,
+    key: str | None,
+    execute: bool,
+    wait: bool,
+    timeout_s: float | None,
+    as_json: bool,
+) -> None:
+    """Ask sites to remove files that others keep; prints the intent's id. Nothing is asked without --execute.
+
+    A file goes only once other sites have read their copies back and promised to keep them; the last copy stays, and
+    what an intent claims until it is released (`intent release`). Files that are named must be of one dataset.
+
+    With --wait: exit 0 when all are gone, 8 some, 6 none, 7 refused, 5 still open at --timeout.
+    """
+    settings = at_site(settings)
+    chosen = [parse(name) for name in names]
+    if not execute:
+        where = list(dict.fromkeys(settings.entry(site).name for site in sites))
+        removal.show(removal.preview(settings, chosen, where, copies), as_json)
+        screen.say("nothing is removed without --execute")
+        return
+    with TransferClient(settings) as client:
+        handle = client.remove(chosen, sites, reason=reason, copies=copies, idempotency_key=key)
+        if not wait:
+            screen.put_json({"intent": handle.id}) if as_json else screen.put(handle.id)
+            return
+        if not as_json:
+            with piped.to_its_end():
+                screen.put(handle.id)
+        outcome = handle.wait(timeout_s)
+    outcomes.show(outcome.last, as_json)
+    leave(outcome.exit_code)
 
 
 @file.command("verify")

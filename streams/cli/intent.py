@@ -13,7 +13,7 @@ import click
 from streams import waits
 from streams.auditing.history import intent_history
 from streams.auditing.index import kept_index
-from streams.cli import outcomes, piped, screen, stepping, upgrading
+from streams.cli import outcomes, piped, removal, screen, stepping, upgrading
 from streams.cli.command import Noun, at_site, json_option, leave
 from streams.cli.lagging import holdups
 from streams.cli.silences import of_sites, unheld
@@ -25,10 +25,12 @@ from streams.client.intent_snapshot import IntentFold, Snapshot
 from streams.client.producer import BEAT_S, IntentHandle, Outcome, TransferClient
 from streams.client.request import Until
 from streams.client.worker_api import WorkerApi
+from streams.core import records as m
 from streams.core.channel import CARRIERS
+from streams.core.intent import State
 from streams.core.names import IntentId, Site, shown
 from streams.core.selections.entries import EventSelection
-from streams.errors import NotFound, UsageError
+from streams.errors import NeverWorks, NotFound, UsageError
 from streams.kafka.replay import replay
 from streams.settings import Settings
 from streams.views import scratch
@@ -43,7 +45,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 @click.group(cls=Noun)
 def intent() -> None:
-    """Transfer intents: add, show, list, watch, close, cancel, explain, history."""
+    """Transfer intents: add, show, list, watch, close, cancel, release, explain, history."""
 
 
 @intent.command()
@@ -347,6 +349,33 @@ def close(settings: Settings, name: str) -> None:
     """Let an open intent take nothing more: it ends when what is registered by now has arrived."""
     said = f"{name} takes nothing more; see `transfer2go intent watch {name}`"
     _ask_home(settings, name, IntentHandle.close_intake, said)
+
+
+@intent.command()
+@click.argument("name", metavar="INTENT")
+@click.option("--execute", is_flag=True, help="Ask for it; without, only what is claimed is shown.")
+@json_option
+@click.pass_obj
+def release(settings: Settings, name: str, execute: bool, as_json: bool) -> None:
+    """Claim nothing any more for an intent that has ended: what it brought stays until a removal names it.
+
+    Without --execute: what its destinations claim for it now. Exit 7: it has not ended, or was refused.
+    """
+    home = settings.entry(IntentId(name).home).name
+    settings = at_site(settings, home)
+    with TransferClient(settings) as client:
+        handle = client.intent(name)
+        before = handle.snapshot()
+        if before.body is not None and before.body.verb is not m.Verb.COPY:
+            raise NeverWorks(f"intent {name} removes: nothing is claimed for it")
+        if not before.ended or before.state is State.REFUSED:
+            raise NeverWorks(f"intent {name} is {before.outcome}", next="an intent is released when it has ended")
+        if not execute:
+            removal.show_claims(settings, before, as_json)
+            screen.say("nothing is released without --execute")
+            return
+        handle.release()
+    screen.say(f"asked {home} to release {name}; what it brought may be removed then, and stays until it is")
 
 
 def _ask_home(settings: Settings, name: str, ask: Callable[[IntentHandle], None], said: str) -> None:

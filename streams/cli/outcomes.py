@@ -7,6 +7,7 @@ from dataclasses import asdict
 from streams.cli import piped, screen
 from streams.cli.words import by_planes, waiting
 from streams.client.intent_snapshot import Snapshot
+from streams.core import records as m
 
 UNFINISHED_SHOWN = 20
 
@@ -36,8 +37,11 @@ def show(snapshot: Snapshot, as_json: bool) -> None:
         screen.put(f"reason: {snapshot.reason}")
     if snapshot.growing:
         screen.put(waiting(snapshot) or "open: takes files that are registered later too")
+    removes = snapshot.body is not None and snapshot.body.verb is m.Verb.REMOVE
     screen.table(
-        ("destination", ">files", ">arrived", ">failed", ">cancelled", ">left", ">size", ">arrived size"),
+        ("site", ">files", ">removed", ">kept", ">cancelled", ">left", ">size", ">removed size")
+        if removes
+        else ("destination", ">files", ">arrived", ">failed", ">cancelled", ">left", ">size", ">arrived size"),
         (
             (
                 d.destination,
@@ -58,6 +62,8 @@ def show(snapshot: Snapshot, as_json: bool) -> None:
             if report.waits_for:
                 which = f"{arrivals.destination}, manifest {report.manifest.no}{by_planes(report.planes)}"
                 screen.put(f"{which}: waits for {report.waits_for}")
+        for removal in arrivals.removing:
+            screen.put(f"{arrivals.destination}, part {removal.part}: waits for {removal.waits_for or 'nothing'}")
     for one in snapshot.unfinished[:UNFINISHED_SHOWN]:
         screen.put(f"{one.destination}: {one.lfn}: {one.reason.text}")
     if len(snapshot.unfinished) > UNFINISHED_SHOWN:

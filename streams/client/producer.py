@@ -21,7 +21,7 @@ from datetime import datetime
 from streams import waits
 from streams.client.follower import Follower, Watched, asked_before
 from streams.client.intent_snapshot import Arrivals, Snapshot, Unfinished
-from streams.client.request import Until, legal_priority, wish
+from streams.client.request import Until, legal_priority, removal_wish, wish
 from streams.client.worker_api import WorkerApi
 from streams.core import records as m
 from streams.core.closing import Closing
@@ -153,6 +153,10 @@ class IntentHandle:
             raise NeverWorks(f"intent {self.id} is not open: it takes what was there", next="see `intent cancel`")
         self._client._ask(m.IntentAsked(self.id, m.Asked.CLOSE, self._client.requester))
 
+    def release(self) -> None:
+        """Ask that nothing is claimed for it any more, once it has ended: what it brought may then be removed."""
+        self._client._ask(m.IntentAsked(self.id, m.Asked.RELEASE, self._client.requester))
+
     def set_priority(self, priority: int) -> None:
         """Ask the home for another priority, 0…9, higher first."""
         asked = m.IntentAsked(self.id, m.Asked.PRIORITY, self._client.requester, legal_priority(priority))
@@ -226,6 +230,28 @@ class TransferClient(Closing):
             plane=plane,
             repair=repair,
         )
+        return self._published_once(body, idempotency_key)
+
+    def remove(
+        self,
+        selectors: Iterable[str | Selector],
+        at: Iterable[str],
+        *,
+        reason: str,
+        copies: int = 1,
+        idempotency_key: str | None = None,
+        requester: str | None = None,
+    ) -> IntentHandle:
+        """Ask that files go from the sites `at`; returns when the broker has acknowledged.
+
+        Each site decides for its own storage. A file goes once `copies` other sites have promised to keep it; the last
+        copy, and what somebody claims, stay, and the intent's end says so. Raises as `publish` does.
+        """
+        asker = self.requester if requester is None else Text(requester)
+        body = removal_wish(self.settings, asker, selectors, at, reason=reason, copies=copies, key=idempotency_key)
+        return self._published_once(body, idempotency_key)
+
+    def _published_once(self, body: m.TransferIntent, idempotency_key: str | None) -> IntentHandle:
         self._follower.start()
         watched = self._follower.watch(body.intent)
         known = None if idempotency_key is None else self._published(body.intent)

@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 
 from streams.core import records as m
 from streams.core.channel import CARRIERS, is_tool_name, tool_of, tool_plane
-from streams.core.names import Destination, IntentId, Text
+from streams.core.names import Destination, IntentId, Text, shown
 from streams.core.records import fault
 from streams.core.routing import plane_fault, repair_fault
 from streams.core.selections.entries import EventSelection
@@ -43,13 +43,11 @@ def wish(
     repair: bool = False,
 ) -> m.TransferIntent:
     """An intent of the settings' site, as `TransferClient.publish` describes it. Raises UsageError or NotFound."""
-    chosen = tuple(dict.fromkeys(parse(s) if isinstance(s, str) else s for s in _listed(selectors, "selectors")))
-    home, (until_ms, until_items) = settings.here, _ends(until)
-    name = uuid.uuid4() if key is None else uuid.uuid5(_NAMESPACE, "\n".join((home, requester, key)))
+    until_ms, until_items = _ends(until)
     body = m.TransferIntent(
-        intent=IntentId(f"{home}.{name}"),
+        intent=_named(settings, requester, key),
         requester=requester,
-        selectors=chosen,
+        selectors=_chosen(selectors),
         destinations=tuple(dict.fromkeys(known_destination(settings, name) for name in _listed(to, "destinations"))),
         source=None if source is None else settings.entry(source).name,
         priority=legal_priority(priority),
@@ -68,6 +66,45 @@ def wish(
         raise UsageError(why, next="leave out what is asked for beside names and sites")
     if (why := fault(body)) is not None:
         raise UsageError(f"not an intent: {why}", next="see `transfer2go intent add --help`")
+    return body
+
+
+def _chosen(selectors: Iterable[str | Selector]) -> tuple[Selector, ...]:
+    listed = _listed(selectors, "selectors")
+    return tuple(dict.fromkeys(parse(one) if isinstance(one, str) else one for one in listed))
+
+
+def _named(settings: Settings, requester: Text, key: str | None) -> IntentId:
+    """A new intent of the settings' site, or that of a key."""
+    home = settings.here
+    name = uuid.uuid4() if key is None else uuid.uuid5(_NAMESPACE, "\n".join((home, requester, key)))
+    return IntentId(f"{home}.{name}")
+
+
+def removal_wish(
+    settings: Settings,
+    requester: Text,
+    selectors: Iterable[str | Selector],
+    at: Iterable[str],
+    *,
+    reason: str,
+    copies: int = 1,
+    key: str | None = None,
+) -> m.TransferIntent:
+    """An intent that files go from sites, as `TransferClient.remove` describes it. Raises UsageError or NotFound."""
+    if not reason.strip():
+        raise UsageError("a removal without a reason", next="say why, for who finds the files gone")
+    body = m.TransferIntent(
+        intent=_named(settings, requester, key),
+        requester=requester,
+        selectors=_chosen(selectors),
+        destinations=tuple(dict.fromkeys(known_destination(settings, name) for name in _listed(at, "sites"))),
+        verb=m.Verb.REMOVE,
+        copies=copies,
+        reason=Text(shown(reason, 390)),
+    )
+    if (why := fault(body)) is not None:
+        raise UsageError(f"not a removal: {why}", next="see `transfer2go file remove --help`")
     return body
 
 

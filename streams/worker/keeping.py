@@ -135,6 +135,7 @@ class KeepingTasks:
         self._looks: dict[Dataset, _Look] = {}
         self._due = _Due()
         self._scan_s = 0.0
+        self._plane_is_new = False
         self._running = True
         self._thread = threading.Thread(target=self._run, name="keeping", daemon=True)
 
@@ -144,6 +145,13 @@ class KeepingTasks:
     def stop(self) -> None:
         with self._due.changed:
             self._running = False
+            self._due.changed.notify()
+
+    def plane_restarted(self) -> None:
+        """From any thread: what the plane before was told is told to the new one."""
+        self._plane_is_new = True
+        self._scan_s = 0.0
+        with self._due.changed:
             self._due.changed.notify()
 
     def put(self, dataset: Dataset) -> None:
@@ -183,6 +191,10 @@ class KeepingTasks:
 
     def scan(self) -> None:
         """Puts datasets with an open ask, or with a removal here that goes on, and finds removals that are open."""
+        if self._plane_is_new:
+            self._plane_is_new = False
+            self._looks.clear()
+            self.removals.plane_restarted()
         try:
             for _, dataset in self.views.asking():
                 self.put(dataset)

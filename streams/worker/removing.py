@@ -209,6 +209,13 @@ class RemovalTasks:
                 look.checks = checks
         self.due(checks.dataset)
 
+    def plane_restarted(self) -> None:
+        """What the plane before was told is told to the new one."""
+        self._told.clear()
+        for parts in self._parts.values():
+            for part in parts.values():
+                part.look = None
+
     def leave(self, dataset: Dataset) -> None:
         """Another worker acts for it now."""
         self._parts.pop(dataset, None)

@@ -1036,8 +1036,12 @@ class SimSite:
         if self.world.chance(0.002):
             self.plane.restart()
             self.dispatcher.plane_restarted()
+            self.keeping.plane_restarted()
         elif choice < 0.60:
             self.hear_one()
+            if self.world.rng.random() < 0.7:  # threads of their own
+                self.view.hear_some()
+                self.landing.step()
         elif choice < 0.65:
             self.view.hear_some()
             self.landing.step()
@@ -1116,7 +1120,9 @@ class SimSite:
         return moved
 
     def idle(self) -> bool:
-        """Nothing open in the tables and nothing to hear."""
+        """Nothing open in the tables, no ask or removal that has not ended, and nothing to hear."""
+        if self.view.going_now or any(row.asks for row in self.view.rows.values()):
+            return False
         for row in self.intent_rows():
             if not row.ended:
                 return False

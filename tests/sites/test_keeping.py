@@ -53,7 +53,7 @@ def test_a_worker_promises_what_it_has_whole_and_says_why_not(rig: Rig, spot: Sp
         first = ask(row, spot, files, (good, rotten, gone))
         say(rig, A, first)
         said = answer(ear, first)
-        assert (said.site, said.no, said.asker, said.ask_no) == (B, 1, A, 1)
+        assert (said.site, said.no, said.asker, said.ask_no) == (B, 2, A, 1), "the claim of what landed is its first"
         assert said.promised == (good,)
         why = {kept.lfn: kept.reason for kept in said.refused}
         assert why.keys() == {rotten, gone}
@@ -68,7 +68,7 @@ def test_a_worker_promises_what_it_has_whole_and_says_why_not(rig: Rig, spot: Sp
         say(rig, A, second)
         rig.until_back(part)
         later = answer(ear, second)
-        assert (later.no, later.prev_sha256) == (2, m.step_sha256(said))
+        assert (later.no, later.prev_sha256) == (3, m.step_sha256(said))
         assert later.promised == (late,)
         assert later.process != said.process
     checks = rig.facts(B, topics.REPLICA_CHECKS, key=spot.dataset)

@@ -1,0 +1,130 @@
+"""Files go from real sites once others promise to keep them, come back, and are released; what is said is audited."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from streams.cli import root
+from streams.core import records as m
+from streams.core import topics
+from streams.core.names import Site
+from tests.sites.rig import A, B, Rig, Spot, noise, until
+
+pytestmark = [pytest.mark.sites, pytest.mark.timeout(600)]
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("T2G_STATE", str(rig.state))
+
+    def invoke(*args: object) -> Result:
+        result = CliRunner().invoke(root, [str(arg) for arg in args])
+        assert "Traceback" not in result.output
+        return result
+
+    return invoke
+
+
+def here(rig: Rig, site: Site, files: dict[str, bytes]) -> list[str]:
+    return [lfn for lfn in files if rig.path(site, lfn).exists()]
+
+
+def reasons(result: Result) -> dict[str, int]:
+    (row,) = [json.loads(line) for line in result.stdout.splitlines()]
+    found: dict[str, int] = {}
+    for one in row["destinations"]:
+        for why, count in one["reasons"].items():
+            found[why] = found.get(why, 0) + count
+    return found
+
+
+def test_files_go_where_others_keep_them_and_the_last_copy_stays(run: Run, rig: Rig, spot: Spot) -> None:
+    files = {spot.lfn(f"{n}.dat"): noise(20_000 + n, f"{spot.name}{n}") for n in range(5)}
+    rig.register(files, spot.block())
+    copied = rig.publish([spot.dataset], [B])
+    rig.wait_done(copied)
+    remove = ("file", "remove", spot.dataset, "--reason", "the disk is full")
+
+    shown = run("--site", A, *remove, "--at", A, "--at", B, "--json")
+    of = {row["site"]: row for row in map(json.loads, shown.stdout.splitlines())}
+    assert (shown.exit_code, of[A]["would_be_asked"], of[A]["asked_of"]) == (0, 5, [B])
+    assert of[B]["stays"] == {f"claimed by {copied.id}": 5}
+    assert here(rig, A, files) == list(files), "nothing is removed without --execute"
+
+    done = run("--site", A, *remove, "--at", A, "--execute", "--wait", "--timeout", 90)
+    assert done.exit_code == 0, done.output
+    assert here(rig, A, files) == []
+    assert here(rig, B, files) == list(files)
+    (lost,) = rig.facts(A, topics.REPLICAS, key=spot.dataset)[-1:]
+    assert isinstance(lost, m.FilesLost)
+    assert (len(lost.lfns), bool(lost.removal_sha256)) == (5, True)
+
+    # What was copied is claimed until it is released; then it is the last copy.
+    kept = run("--site", A, *remove, "--at", B, "--execute", "--wait", "--timeout", 90, "--json")
+    assert (kept.exit_code, reasons(kept)) == (6, {f"it is claimed by {copied.id}": 5})
+    claimed = run("intent", "release", copied.id, "--json")
+    (claim,) = [json.loads(line) for line in claimed.stdout.splitlines()]
+    assert (claim["site"], claim["names"]) == (B, [spot.dataset])
+    assert run("intent", "release", copied.id, "--execute").exit_code == 0
+    until(lambda: not json.loads(claims(run, spot)), "the claim has ended")
+    kept = run("--site", A, *remove, "--at", B, "--execute", "--wait", "--timeout", 90, "--json")
+    assert (kept.exit_code, reasons(kept)) == (6, {"it is the last copy": 5})
+
+    # What was removed comes back when it is asked for, and then the other copy may go.
+    rig.wait_done(rig.publish([spot.dataset], [A], home=B))
+    rig.assert_arrived(files, A)
+    gone = run("--site", B, *remove, "--at", B, "--execute", "--wait", "--timeout", 90)
+    assert gone.exit_code == 0, gone.output
+    assert (here(rig, A, files), here(rig, B, files)) == (list(files), [])
+    rig.audit()
+
+
+def claims(run: Run, spot: Spot) -> str:
+    """How many claims stand at B on the dataset."""
+    rows = [
+        json.loads(line)
+        for line in run("--site", B, "site", "chain", "list", spot.dataset, "--json").stdout.splitlines()
+    ]
+    return json.dumps(sum(row["claims"] for row in rows if row["site"] == B))
+
+
+def test_a_removal_goes_on_whatever_is_killed(run: Run, rig: Rig, spot: Spot) -> None:
+    files = {spot.lfn(f"{n:03}.dat"): noise(3_000 + n, f"{spot.name}{n}") for n in range(120)}
+    rig.register(files, spot.block())
+    rig.wait_done(rig.publish([spot.dataset], [B]))
+    asked = run("--site", A, "file", "remove", spot.dataset, "--at", A, "--reason", "full", "--execute")
+    assert asked.exit_code == 0, asked.output
+    for name in (f"{A}-worker-0", f"{B}-worker-0", f"{A}-worker-0"):
+        rig.until_back(rig.kill(name))
+    os.kill(rig.plane_pid(f"{A}-worker-0"), signal.SIGKILL)
+    done = run("--site", A, "intent", "watch", asked.stdout.strip(), "--timeout", 180)
+    assert done.exit_code == 0, done.output
+    assert (here(rig, A, files), here(rig, B, files)) == ([], list(files))
+    rig.audit()
+
+
+@pytest.mark.parametrize(
+    ("args", "exit_code", "words"),
+    [
+        (("/store/nobody/knows.root", "--at", A), 3, "no site is known to hold"),
+        (("/No/Such/DATA", "--at", A), 3, "no site is known to hold"),
+        (("/No/Such/DATA", "--at", "T9_X", "--execute"), 3, "T9_X"),
+        (("/No/Such/DATA", "--at", A, "--copies", "0"), 2, "copies"),
+        (("/No/Such/DATA", "--at", f"{A}/zpeak", "--execute"), 2, "keeps no files"),
+    ],
+)
+def test_a_removal_that_cannot_be_is_one_line(run: Run, args: tuple[Any, ...], exit_code: int, words: str) -> None:
+    refused = run("--site", A, "file", "remove", *args, "--reason", "full")
+    assert refused.exit_code == exit_code, refused.output
+    assert words in refused.output

@@ -1,0 +1,153 @@
+"""All that was said of keeping of one dataset: its chains folded, steps that only copies have, ends of removals.
+
+It is read from the rows of the dataset. Which of it is right is judged above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from streams.core.ledger.findings import LogPosition
+from streams.core.ledger.keeping_chains import Chain, CountedRemoval, Step
+from streams.core.ledger.keeping_facts import Ask, End, KeepingFact, KeepingFacts, Kind, Promise, Removal
+from streams.core.ledger.numbering import Class
+from streams.core.names import Dataset, Site
+
+Reclass = Callable[[KeepingFact, Class], None]
+
+
+class EndHead(NamedTuple):
+    """A FilesLost that says the end of a removal: of the step of this digest."""
+
+    site: Site
+    place: LogPosition
+    at_ms: int
+    removal: bytes
+
+
+class Ordered(NamedTuple):
+    """A file that a step removes by right: its number there, its name, the words that its ask names."""
+
+    number: int
+    file: int
+    words: frozenset[int]
+
+
+class KeptDataset:
+    """One dataset. `chains`: of sites whose own journal has steps; `elsewhere`: what only copies of journals have."""
+
+    def __init__(self, dataset: Dataset, name: int, facts: KeepingFacts, reclass: Reclass) -> None:
+        """`name`: the hash of the dataset's. `reclass`: told of each original that changed nothing when it came."""
+        self.dataset, self.facts = dataset, facts
+        self.chains: dict[Site, Chain] = {}
+        self.elsewhere: dict[Site, dict[bytes, Step]] = {}
+        self._ends: dict[tuple[int, int], EndHead] = {}
+        self.promised_at: Callable[[LogPosition], frozenset[int]] = lru_cache(64)(self._promised_at)
+        """Names of the files that a promise names."""
+        self._fold(name, reclass)
+
+    def _fold(self, name: int, reclass: Reclass) -> None:
+        copies: list[tuple[Site, Step]] = []
+        for fact in self.facts.steps(self.dataset):
+            if fact.kind is Kind.END:
+                self._hear_end(fact)
+            elif fact.is_original:
+                chain = self.chains.get(fact.site)
+                if chain is None:
+                    chain = self.chains[fact.site] = Chain(fact.site, name)
+                how = chain.hear(fact)
+                if how is not Class.APPLIED and fact.is_first:
+                    reclass(fact, how)
+            else:
+                head = Step(fact.kind, fact.no, fact.sha256, fact.place, fact.at_ms, fact.logged_ms)
+                copies.append((fact.site, head))
+        for chain in self.chains.values():
+            chain.close()
+        for site, step in copies:
+            own = self.chains.get(site)
+            if own is None or step.sha256 not in own.known:
+                steps = self.elsewhere.setdefault(site, {})
+                known = steps.get(step.sha256)
+                if known is None or step.place.rank < known.place.rank:
+                    steps[step.sha256] = step
+
+    def _hear_end(self, fact: KeepingFact) -> None:
+        assert isinstance(fact.said, End)
+        name = fact.life, fact.seq
+        known = self._ends.get(name)
+        if known is None or fact.place.rank < known.place.rank:
+            self._ends[name] = EndHead(fact.site, fact.place, fact.at_ms, fact.said.removal)
+
+    def _at(self, place: LogPosition) -> KeepingFact:
+        return self.facts.step_at(self.dataset, place)
+
+    def ask_at(self, place: LogPosition) -> Ask:
+        said = self._at(place).said
+        assert isinstance(said, Ask)
+        return said
+
+    def removal_at(self, place: LogPosition) -> Removal:
+        said = self._at(place).said
+        assert isinstance(said, Removal)
+        return said
+
+    def promise_at(self, place: LogPosition) -> Promise:
+        said = self._at(place).said
+        assert isinstance(said, Promise)
+        return said
+
+    def end_at(self, place: LogPosition) -> End:
+        said = self._at(place).said
+        assert isinstance(said, End)
+        return said
+
+    def _promised_at(self, place: LogPosition) -> frozenset[int]:
+        """Files that a promise names."""
+        return frozenset(self.promise_at(place).files)
+
+    def ends(self) -> dict[tuple[Site, bytes], list[EndHead]]:
+        """By site and removal."""
+        found: dict[tuple[Site, bytes], list[EndHead]] = {}
+        for end in sorted(self._ends.values(), key=lambda end: end.place.rank):
+            found.setdefault((end.site, end.removal), []).append(end)
+        return found
+
+    def removals(self) -> Iterator[tuple[Site, CountedRemoval]]:
+        for site, chain in sorted(self.chains.items()):
+            for removal in chain.removals:
+                yield site, removal
+
+    def relied_on(self, site: Site, no: int) -> Step | None:
+        """The step of that number that counts; where its own journal has another history, also that of copies."""
+        chain = self.chains.get(site)
+        found = None if chain is None else chain.steps.get(no)
+        if found is not None and found.kind is Kind.PROMISE:
+            return found
+        others = (step for step in self.elsewhere.get(site, {}).values() if step.no == no)
+        kept = sorted(others, key=lambda step: (step.kind is not Kind.PROMISE, step.place.rank))
+        return kept[0] if kept and (found is None or kept[0].kind is Kind.PROMISE) else found
+
+    def step_of(self, site: Site, sha256: bytes) -> Step | None:
+        """Of whatever history."""
+        chain = self.chains.get(site)
+        found = None if chain is None else chain.known.get(sha256)
+        return found or self.elsewhere.get(site, {}).get(sha256)
+
+    def ordered(self, removal: CountedRemoval) -> Iterator[Ordered]:
+        """Each file that a step removes by right."""
+        if removal.ask is None or removal.too_early_ms:
+            return
+        said = self.removal_at(removal.step.place)
+        words = self.ask_at(removal.ask.place).words_of()
+        unordered = {number for number, _ in removal.unordered}
+        for number, file in said.files():
+            if number not in unordered:
+                yield Ordered(number, file, frozenset(words[file]))
+
+    def promises(self) -> Iterator[tuple[Site, Step]]:
+        for site, chain in sorted(self.chains.items()):
+            for step in chain.steps.values():
+                if step.kind is Kind.PROMISE:
+                    yield site, step

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -30,7 +31,7 @@ from streams.core.selectors import Kind, Selector
 from tests.audit.history import BLOCK, DATASET, LATER_MS, WHY, A, B, C, Federation
 
 DISK, TAPE = "disk", "tape"
-INTENT = IntentId(f"{A}.00000000-0000-4000-8000-000000000007")
+INTENT = IntentId(f"{A}.{UUID(int=7)}")
 WHOLE = NotedClaim("whole", DISK, (Selector(Kind.DATASET, DATASET),))
 
 

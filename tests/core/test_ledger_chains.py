@@ -62,6 +62,13 @@ class Folded:
                 out += [(one.step.no, one.step.sha256.hex(), file) for n, file in said.files() if n not in over]
         return sorted(out)
 
+    def claims(self) -> list[tuple[object, ...]]:
+        return [tuple(live.claim) for _, live in sorted(self.chain.claims.items())]
+
+    def claimed(self, claim: NotedClaim) -> tuple[object, ...]:
+        named = tuple((one.kind.value, self.codec.file(one.name)) for one in claim.selectors)
+        return claim.claim, claim.endpoint, named, claim.lands, claim.intent
+
     def open(self) -> dict[int, set[int]]:
         return {no: set(one.files) for no, one in self.chain._asks.items()}
 
@@ -125,7 +132,7 @@ def test_the_same_steps_count_and_do_the_same(history: Sequence[KeepingStep]) ->
         assert folded.hear(step) in HOW[was.heard], (was.heard, step)
         assert folded.removed() == sorted(removed)
         assert (folded.chain.dispute is not None) == row.disputed
-        assert sorted(folded.chain.claims) == [claim.claim for claim in row.claims]
+        assert folded.claims() == [folded.claimed(claim) for claim in row.claims]
         assert folded.open() == {a.no: names(folded, (f.lfn for f in a.files)) for a in row.asks}
 
 
@@ -153,6 +160,17 @@ def test_of_a_number_given_long_before(back: int) -> None:
         assert folded.hear(late) in HOW[was.heard]
         assert (folded.chain.dispute is not None) == was.row.disputed
         row = was.row
+
+
+def test_so_many_asks_are_open() -> None:
+    row, folded = EMPTY, Folded()
+    for number in range(chains.ASKS_OPEN_MAX + 2):
+        step = ask(row, number)
+        folded.hear(step)
+        row = fold(row, step).row
+    assert set(folded.open()) == {one.no for one in row.asks} == set(range(1, chains.ASKS_OPEN_MAX + 1))
+    folded.hear(removal(row, chains.ASKS_OPEN_MAX + 1, chains.ASKS_OPEN_MAX))
+    assert [one.ending.words for one in folded.chain.removals[0].unordered] == ["16 asks were open before it"]
 
 
 def test_a_claim_s_step_ends_no_asks_but_for_what_it_covers() -> None:

@@ -17,7 +17,7 @@ from streams.core import topics
 from streams.core.ledger import keeping_files
 from streams.core.ledger.findings import Invariant, LogPosition
 from streams.core.names import Adler32, Block, Dataset, Lfn, Text
-from streams.core.records.keeping import ChainSettled, NotedClaim, ReliedOn, RemovedFiles
+from streams.core.records.keeping import ChainSettled, LeavingFile, NotedClaim, ReliedOn, RemovedFiles
 from streams.core.selectors import Kind, Selector
 from tests.audit.history import DATASET, LATER_MS, WHY, A, B, C, hear, item
 from tests.audit.keeping import DISK, INTENT, TAPE, WHOLE, Keepers, lfn, words_are_written
@@ -80,6 +80,7 @@ def test_an_accident_behind_a_promise_is_nobody_s_decision() -> None:
 
 def test_a_move_leaves_what_its_own_claim_covers() -> None:
     world = Keepers()
+    world.decide(world.ask(7, B))
     world.step(world.noting(A, replace(WHOLE, lands=False, intent=INTENT)))
     ask = world.asked(A, 1, cause=INTENT)
     promise = world.promised(B, ask, 1)
@@ -95,6 +96,21 @@ def test_another_endpoint_of_the_site_stands_for_a_promise() -> None:
     world.step(removal := world.removing(ask, 1, endpoints=(TAPE,)))
     world.give_up(A, 1, removal=removal)
     assert world.told().findings == ()
+
+
+def test_places_of_a_site_are_copies_of_their_own() -> None:
+    world = Keepers(A, B)
+    for endpoint in (TAPE, "scratch"):
+        world.hold(A, 1, word=endpoint, endpoint=endpoint)
+    ask = world.asked(A, 1, copies=2)
+    world.step(removal := world.removing(ask, 1, endpoints=(TAPE, "scratch")))
+    world.give_up(A, 1, removal=removal)
+    asked = world.asked(B, 1, copies=2)
+    promise = world.promised(A, asked, 1)
+    assert [one.invariant for one in world.told().broken] == []
+    world.step(other := world.removing(asked, 1, by=[promise]))
+    world.give_up(B, 1, removal=other)
+    assert {one.invariant for one in world.told().broken} == {I18}, "two places are left, on one promise"
 
 
 def test_what_is_removed_for_good_needs_no_promise() -> None:
@@ -269,6 +285,17 @@ def test_an_ask_by_words_that_nobody_said() -> None:
     assert world.finding().words == (
         f"RemovalDecided 2 of {A} about {DATASET} removes {lfn(1)} by words that {A} never said"
     )
+
+
+def test_a_removal_for_an_intent_that_nobody_asked_for() -> None:
+    world = Keepers()
+    ask = world.asked(A, 1, cause=INTENT)
+    promise = world.promised(B, ask, 1)
+    place = world.step(removal := world.removing(ask, 1, by=[promise], cause=INTENT))
+    world.give_up(A, 1, removal=removal)
+    finding = world.finding()
+    assert finding.words == f"RemovalDecided 2 of {A} about {DATASET} serves {INTENT}, which nobody asked for"
+    assert finding.records == (place,)
 
 
 # I18: promises.
@@ -481,16 +508,37 @@ def test_what_landed_under_a_claim_that_ended_may_go() -> None:
     assert {one.invariant for one in world.told().broken} == {I18}
 
 
-def landed_under(world: Keepers, claim: NotedClaim, *, ended: bool = False) -> LogPosition:
-    """A transfer to B under a claim, and a loss of what it landed, by a removal that nobody decided."""
+def test_what_went_by_right_stays_gone_under_a_claim_noted_since() -> None:
+    world = Keepers()
+    word = landing(world, WHOLE)
+    world.step(world.noting(B, ended=("whole",)))
+    file = LeavingFile(Lfn("/store/a"), 5, Adler32("0000000a"), "v1", (word,))
+    world.step(ask := replace(world.asking(B, 1, endpoint=""), files=(file,)))
+    world.step(promise := replace(world.promising(A, ask, 1), promised=(file.lfn,)))
+    group = RemovedFiles((file.lfn,), (ReliedOn(A, promise.no),))
+    world.step(removal := replace(world.removing(ask, 1), removed=(group,)))
+    taken = (m.TakenWords((word,)),)
+    world.planes[B].say(m.FilesLost(DATASET, B, (file.lfn,), WHY, "", taken, m.step_sha256(removal)))
+    world.step(world.noting(B, replace(WHOLE, endpoint="", claim="again")))
+    assert world.told().broken == ()
+
+
+def landing(world: Keepers, claim: NotedClaim) -> str:
+    """A transfer to B under a claim; the word of what it landed."""
     world.step(world.noting(B, replace(claim, endpoint="")))
     body = world.ask(1, B)
     world.decide(body)
     (manifest,) = world.write(body, (item("a", 5, "0000000a"),))
     world.transfer(manifest, B)
+    return str(manifest.manifest)
+
+
+def landed_under(world: Keepers, claim: NotedClaim, *, ended: bool = False) -> LogPosition:
+    """What landed under a claim is lost, by a removal that nobody decided."""
+    word = landing(world, claim)
     if ended:
         world.step(world.noting(B, ended=(claim.claim,)))
-    lost = m.FilesLost(DATASET, B, (Lfn("/store/a"),), WHY, "", (m.TakenWords((str(manifest.manifest),)),), "ab" * 32)
+    lost = m.FilesLost(DATASET, B, (Lfn("/store/a"),), WHY, "", (m.TakenWords((word,)),), "ab" * 32)
     return world.planes[B].say(lost)
 
 

@@ -86,7 +86,7 @@ class Ledger:
         self._facts = Facts(rows, self._codec)
         self._verdicts = Verdicts(rows, self._facts)
         self._replicas = ReplicaJudge(rows, self._codec)
-        self._keeping = KeepingJudge(rows, self._codec, self._reclass_step)
+        self._keeping = KeepingJudge(rows, self._codec, self._facts.was_asked, self._reclass_step)
         self._tags = Tags(rows)
         self._site_numbers = SiteNumbers()
         self._lives = Lives()

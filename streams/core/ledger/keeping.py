@@ -13,6 +13,7 @@ time. A second reading gives the names of files that findings tell.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 
 from streams.core import records as m
 from streams.core import topics
@@ -25,7 +26,7 @@ from streams.core.ledger.keeping_files import FileJudge
 from streams.core.ledger.keeping_steps import StepJudge
 from streams.core.ledger.rows import Codec, Rows
 from streams.core.ledger.stale import Staleness
-from streams.core.names import Lfn, Site
+from streams.core.names import IntentId, Lfn, Site
 
 _I13, _I14, _I18 = Invariant.LAST_COPY, Invariant.CLAIMED, Invariant.REMOVAL
 
@@ -33,9 +34,13 @@ _I13, _I14, _I18 = Invariant.LAST_COPY, Invariant.CLAIMED, Invariant.REMOVAL
 class KeepingJudge:
     """What was said of keeping, and what of it does not stand."""
 
-    def __init__(self, rows: Rows, codec: Codec, reclass: Reclass) -> None:
-        """`reclass`: told of each original that did not change its chain when it came."""
-        self._facts, self._codec, self._reclass = KeepingFacts(rows, codec), codec, reclass
+    def __init__(self, rows: Rows, codec: Codec, was_asked: Callable[[IntentId], bool], reclass: Reclass) -> None:
+        """`was_asked`: whether anybody asked for an intent.
+
+        `reclass`: told of each original that did not change its chain when it came.
+        """
+        self._facts, self._codec = KeepingFacts(rows, codec), codec
+        self._was_asked, self._reclass = was_asked, reclass
         self._found: KeepingFaults | None = None
         self._asked: dict[LogPosition, list[int]] = {}
         self._lfns: dict[FileOf, Lfn] = {}
@@ -129,10 +134,10 @@ class KeepingJudge:
                 (findings.find if staleness.is_finding else findings.note)(_I18, words, one.step.place)
 
     def _look(self) -> KeepingFaults:
-        found = KeepingFaults()
+        found, was_asked = KeepingFaults(), lru_cache(1024)(self._was_asked)
         for dataset in self._facts.datasets():
             kept = KeptDataset(dataset, self._codec.file(dataset), self._facts, self._reclass)
-            FileJudge(kept, StepJudge(kept, found).judge(), found).judge()
+            FileJudge(kept, StepJudge(kept, was_asked, found).judge(), found).judge()
         return found
 
 

@@ -13,7 +13,7 @@ from streams.core.ledger.findings import LogPosition
 from streams.core.ledger.keeping_chains import Chain, CountedRemoval, Step
 from streams.core.ledger.keeping_facts import Ask, End, KeepingFact, KeepingFacts, Kind, Promise, Removal
 from streams.core.ledger.numbering import Class
-from streams.core.names import Dataset, Site
+from streams.core.names import Dataset, IntentId, Site
 
 Reclass = Callable[[KeepingFact, Class], None]
 
@@ -82,6 +82,9 @@ class KeptDataset:
 
     def _at(self, place: LogPosition) -> KeepingFact:
         return self.facts.step_at(self.dataset, place)
+
+    def cause_of(self, place: LogPosition) -> IntentId | None:
+        return self._at(place).cause
 
     def ask_at(self, place: LogPosition) -> Ask:
         said = self._at(place).said

@@ -283,7 +283,8 @@ class KeepingFacts:
         said = _said(kind, told[_OF_STEP:] if of_chain else told)
         where = self._codec.place_of(place[:PLACE_BYTES])
         head = kind, bool(is_first), where, life, seq, at_ms, logged_ms
-        return KeepingFact(*head, no, sha256, prev_sha256, process, cause, said)
+        served = None if cause is None else IntentId(cause)
+        return KeepingFact(*head, no, sha256, prev_sha256, process, served, said)
 
 
 def _step(step: m.ChainStep) -> tuple[int, bytes, bytes, str, str | None]:

@@ -154,9 +154,7 @@ class FileJudge:
     # verdicts
 
     def _judge_left(self, matter: _Matter) -> None:
-        """Places that decisions left, whatever accidents took since."""
-        if any(not one.copies for one in matter.taken):
-            return  # removed for good
+        """Places that decisions left, whatever accidents took since; of what is removed for good none need be left."""
         gone = {(one.site, word) for one in matter.taken for word in one.words}
         words = [(site, word, of.endpoint) for site, said in matter.said.items() for word, of in said.items()]
         places = {(site, endpoint) for site, _, endpoint in words}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from streams.core import topics
 from streams.core.ledger.findings import Invariant, Severity
 from streams.core.ledger.keeping_chains import Chain, CountedRemoval, Step
 from streams.core.ledger.keeping_datasets import EndHead, KeptDataset
 from streams.core.ledger.keeping_facts import RECORDS, Ask, Group, Kind
 from streams.core.ledger.keeping_faults import FileOf, KeepingFaults, OpenRemoval, called, chain_of, endpoint_called
 from streams.core.ledger.keeping_files import Stray
-from streams.core.names import Site
+from streams.core.names import IntentId, Site
 
 _I18 = Invariant.REMOVAL
 
@@ -18,8 +19,9 @@ _I18 = Invariant.REMOVAL
 class StepJudge:
     """Steps of one dataset."""
 
-    def __init__(self, kept: KeptDataset, found: KeepingFaults) -> None:
-        self._kept, self._found, self._dataset = kept, found, kept.dataset
+    def __init__(self, kept: KeptDataset, was_asked: Callable[[IntentId], bool], found: KeepingFaults) -> None:
+        """`was_asked`: whether anybody asked for an intent."""
+        self._kept, self._was_asked, self._found, self._dataset = kept, was_asked, found, kept.dataset
 
     def judge(self) -> list[Stray]:
         """What ends of removals take back though no removal ordered it."""
@@ -70,6 +72,10 @@ class StepJudge:
             words = f"{what} removes ", f" by its ask {said.ask_no}, which is not open for it: {ending.words}"
             file = FileOf(step.place, number)
             self._found.add(_I18, words, (step.place, ending.place), step.at_ms, chain_of(site), file)
+        cause = self._kept.cause_of(step.place)
+        if cause is not None and not self._was_asked(cause):
+            needs = (*chain_of(site), (cause.home, topics.INTENTS))
+            self._found.add(_I18, f"{what} serves {cause}, which nobody asked for", (step.place,), step.at_ms, needs)
         if removal.ask is None:
             return
         asked = removal.ask.place

@@ -115,7 +115,16 @@ class Keepers(Federation):
         return ask
 
     def promised(self, site: Site, ask: LeaveAsked, *numbers: int, **given: Any) -> KeepPromised:
-        self.step(promise := self.promising(site, ask, *(numbers or (1, 2)), **given))
+        self.step(promise := self.looked(self.promising(site, ask, *(numbers or (1, 2)), **given)))
+        return promise
+
+    def looked(self, promise: KeepPromised, *, noted_no: int | None = None) -> KeepPromised:
+        """Its plane has found the files whole; said twice, as by a plane that starts again."""
+        found = tuple(m.CheckedFile(lfn, 5, Adler32("0000000a"), "v1") for lfn in promise.promised)
+        of = promise.site, DATASET, promise.asker, promise.ask_no, promise.ask_sha256
+        for _ in range(2):
+            looked = m.ReplicasChecked(*of, promise.no - 1 if noted_no is None else noted_no, found)
+            self.planes[promise.site].say(looked)
         return promise
 
     def removed(self, site: Site = A, *numbers: int, by: Site = B) -> RemovalDecided:

@@ -9,7 +9,7 @@ import random
 
 from streams.core import records as m
 from streams.core.names import Site, Text
-from streams.core.records.keeping import ClaimDecided, KeepingStep
+from streams.core.records.keeping import ClaimDecided, KeepingStep, KeepPromised
 from tests.audit.history import WHY, World
 from tests.core.keeping_federation import ADLER32, BLOCK, DATASET, DISK, LFN, Federation, Local, State
 
@@ -64,6 +64,10 @@ class Journals(World):
         if after.chain.sha256 != before.chain.sha256:
             step = self.federation.made[after.chain.sha256]
             self.steps[site].append(step)
+            if isinstance(step, KeepPromised):
+                found = (m.CheckedFile(LFN, 1, ADLER32, f"v{before.version}"),)
+                ask = step.asker, step.ask_no, step.ask_sha256
+                self.registrars[site].say(m.ReplicasChecked(site, DATASET, *ask, step.no - 1, found))
             self.registrars[site].say(step)
         for word in sorted(after.replica.said - before.replica.said):
             self._hold(site, word, after.version)

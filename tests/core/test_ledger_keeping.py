@@ -16,6 +16,7 @@ from streams.core import records as m
 from streams.core import topics
 from streams.core.ledger import keeping_files
 from streams.core.ledger.findings import Invariant, LogPosition
+from streams.core.ledger.rows import KEEPING, REPLICA
 from streams.core.names import Adler32, Block, Dataset, Lfn, Text
 from streams.core.records.keeping import ChainSettled, LeavingFile, NotedClaim, ReliedOn, RemovedFiles
 from streams.core.selectors import Kind, Selector
@@ -384,11 +385,26 @@ def test_a_promise_to_an_ask_that_lost_its_race() -> None:
     )
 
 
+def test_a_promise_of_what_no_plane_had_looked_at() -> None:
+    for noted_no in (None, 1):
+        world = Keepers()
+        ask = world.asked(A, 1)
+        promise = world.promising(B, ask, 1)
+        if noted_no is not None:
+            world.looked(promise, noted_no=noted_no)  # too late: behind the promise
+        place = world.step(promise)
+        finding = world.finding()
+        assert finding.words == (
+            f"KeepPromised 1 of {B} about {DATASET} promises {lfn(1)}, which no plane of {B} had found whole for it"
+        )
+        assert finding.records == (place,)
+
+
 def test_a_promise_by_who_never_held_the_file() -> None:
     world = Keepers()
     world.hold(A, 3)
     ask = world.asked(A, 3)
-    place = world.step(promise := world.promising(B, ask, 3))
+    place = world.step(promise := world.looked(world.promising(B, ask, 3)))
     world.step(removal := world.removing(ask, 3, by=[promise]))
     world.give_up(A, 3, removal=removal)
     found = world.told().broken
@@ -514,7 +530,7 @@ def test_what_went_by_right_stays_gone_under_a_claim_noted_since() -> None:
     world.step(world.noting(B, ended=("whole",)))
     file = LeavingFile(Lfn("/store/a"), 5, Adler32("0000000a"), "v1", (word,))
     world.step(ask := replace(world.asking(B, 1, endpoint=""), files=(file,)))
-    world.step(promise := replace(world.promising(A, ask, 1), promised=(file.lfn,)))
+    world.step(promise := world.looked(replace(world.promising(A, ask, 1), promised=(file.lfn,))))
     group = RemovedFiles((file.lfn,), (ReliedOn(A, promise.no),))
     world.step(removal := replace(world.removing(ask, 1), removed=(group,)))
     taken = (m.TakenWords((word,)),)
@@ -563,6 +579,15 @@ def test_a_step_said_twice_is_a_duplicate() -> None:
     world.workers[A].say(step)
     told = world.told()
     assert told.findings == ()
+    (count,) = [one for one in told.partitions if (one.site, one.topic) == (A, topics.KEEPING) and one.records]
+    assert (count.applied, count.duplicate) == (1, 1)
+
+
+def test_a_record_that_stands_twice_is_a_duplicate() -> None:
+    world = Keepers()
+    place = world.step(world.noting(A, ended=("none",)))
+    world.append(*place[:3], world.at(place))
+    told = world.told()
     (count,) = [one for one in told.partitions if (one.site, one.topic) == (A, topics.KEEPING) and one.records]
     assert (count.applied, count.duplicate) == (1, 1)
 
@@ -742,6 +767,25 @@ def test_stopped_after_any_record_and_gone_on_it_judges_alike(
             ledger = ledger_over(world, index)
             index.go_on(ledger)
             assert judged(ledger, world) == straight, "nothing is new, and nothing is forgotten"
+
+
+def test_what_a_killed_audit_put_behind_its_cut_is_dropped(tmp_path: Path) -> None:
+    world = broken(_strays)
+    kept = {topics.KEEPING, topics.REPLICAS, topics.REPLICA_CHECKS}
+    facts = sorted(world.facts(), key=lambda one: topics.split(one[0].topic)[1] in kept)
+    of_keeping = sum(topics.split(place.topic)[1] not in kept for place, _ in facts)
+    with open_index(tmp_path, OF) as index:
+        ledger = ledger_over(world, index)
+        index.go_on(ledger)
+        for number, (place, rec) in enumerate(facts):
+            if number == of_keeping:
+                index.save(ledger, is_last=False)
+            hear(ledger, place, rec)
+        assert all(list(index.scan(prefix)) for prefix in (KEEPING, REPLICA))
+    with open_index(tmp_path, OF) as index:
+        ledger = ledger_over(world, index)
+        assert index.go_on(ledger)
+        assert not any(list(index.scan(prefix)) for prefix in (KEEPING, REPLICA))
 
 
 # What cannot be seen.

@@ -1,8 +1,8 @@
 """I13, I14, I18: what sites promised, removed and gave up, a dataset at a time, by a fold of the ledger's own.
 
 A removal names an ask that is open, and promises to that ask from sites that hold the file; its end takes back what the
-ask named; and decisions leave as many copies as they should. What it cannot prove: that a file was on the disk when it
-was promised; what an accident took between a promise and the removal that relies on it, for no order joins two sites'
+ask named; and decisions leave as many copies as they should. What it cannot prove: that a plane told the truth of its
+disk; what an accident took between a promise and the removal that relies on it, for no order joins two sites'
 journals: a place that an accident emptied counts as left by decisions; that a removal for good was admitted.
 
 Chains are folded by their own partitions alone (keeping_chains.py), words of replicas are sets (keeping_files.py):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from streams.core.ledger.findings import LogPosition
 from streams.core.ledger.keeping_chains import Chain, CountedRemoval, Step
-from streams.core.ledger.keeping_facts import Ask, End, KeepingFact, KeepingFacts, Kind, Promise, Removal
+from streams.core.ledger.keeping_facts import Ask, End, KeepingFact, KeepingFacts, Kind, Look, Promise, Removal
 from streams.core.ledger.numbering import Class
 from streams.core.names import Dataset, IntentId, Site
 
@@ -44,6 +44,7 @@ class KeptDataset:
         self.chains: dict[Site, Chain] = {}
         self.elsewhere: dict[Site, dict[bytes, Step]] = {}
         self._ends: dict[tuple[int, int], EndHead] = {}
+        self._looks: dict[tuple[Site, bytes], list[tuple[int, LogPosition]]] = {}
         self.promised_at: Callable[[LogPosition], frozenset[int]] = lru_cache(64)(self._promised_at)
         """Names of the files that a promise names."""
         self._fold(name, reclass)
@@ -53,6 +54,10 @@ class KeptDataset:
         for fact in self.facts.steps(self.dataset):
             if fact.kind is Kind.END:
                 self._hear_end(fact)
+            elif fact.kind is Kind.LOOK:
+                assert isinstance(fact.said, Look)
+                looks = self._looks.setdefault((fact.site, fact.said.ask_sha256), [])
+                looks.append((fact.said.noted_no, fact.place))
             elif fact.is_original:
                 chain = self.chains.get(fact.site)
                 if chain is None:
@@ -105,6 +110,15 @@ class KeptDataset:
         said = self._at(place).said
         assert isinstance(said, End)
         return said
+
+    def looked_at(self, site: Site, ask_sha256: bytes, no: int) -> frozenset[int]:
+        """Files that a plane of the site found for an ask, before step `no` of its chain."""
+        found = set[int]()
+        for noted_no, place in self._looks.get((site, ask_sha256), ()):
+            said = self._at(place).said
+            assert isinstance(said, Look)
+            found.update(said.files if noted_no < no else ())
+        return frozenset(found)
 
     def _promised_at(self, place: LogPosition) -> frozenset[int]:
         """Files that a promise names."""

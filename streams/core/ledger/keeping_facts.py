@@ -41,6 +41,7 @@ class Kind(IntEnum):
     END = 6
     """A FilesLost that says the end of a removal."""
     HELD = 7
+    LOOK = 8
 
 
 RECORDS: Mapping[Kind, str] = {
@@ -51,6 +52,7 @@ RECORDS: Mapping[Kind, str] = {
     Kind.SETTLED: "ChainSettled",
     Kind.END: "FilesLost",
     Kind.HELD: "FilesHeld",
+    Kind.LOOK: "ReplicasChecked",
 }
 
 
@@ -138,7 +140,15 @@ class Held(NamedTuple):
         return next(block for block, spans in self.blocks if any(a <= number < b for a, b in spans))
 
 
-Said = Claims | Ask | Promise | Removal | End | Held | None
+class Look(NamedTuple):
+    """Files that a plane found, for who answers an ask, behind step `noted_no` of the own chain."""
+
+    ask_sha256: bytes
+    noted_no: int
+    files: array[int]
+
+
+Said = Look | Claims | Ask | Promise | Removal | End | Held | None
 
 
 class KeepingFact(NamedTuple):
@@ -200,7 +210,7 @@ class KeepingFacts:
             yield self._codec.dataset_of(packed)
 
     def steps(self, dataset: Dataset) -> Iterator[KeepingFact]:
-        """Steps of all its chains, and ends of removals; those of a partition in its order."""
+        """Steps of all its chains, looks, and ends of removals; those of a partition in its order."""
         return self._of(KEEPING, dataset)
 
     def held(self, dataset: Dataset) -> Iterator[KeepingFact]:
@@ -251,6 +261,9 @@ class KeepingFacts:
                 return Kind.REMOVAL, (*_step(message), message.at_ms, message.ask_no, groups, kept)
             case m.ChainSettled():
                 return Kind.SETTLED, _step(message)
+            case m.ReplicasChecked():
+                found = names(file.lfn for file in message.found)
+                return Kind.LOOK, (bytes.fromhex(message.ask_sha256), message.noted_no, found)
             case m.FilesLost() if message.removal_sha256:
                 taken = tuple(self._words(one.words) for one in message.taken)
                 sha256 = bytes.fromhex(message.removal_sha256)
@@ -278,7 +291,7 @@ class KeepingFacts:
     def _fact(self, place: bytes, row: bytes) -> KeepingFact:
         number, is_first, life, seq, at_ms, logged_ms = _HEAD.unpack_from(row)
         kind, told = Kind(number), marshal.loads(row[_HEAD.size :])
-        of_chain = kind not in (Kind.END, Kind.HELD)
+        of_chain = kind not in (Kind.END, Kind.HELD, Kind.LOOK)
         no, sha256, prev_sha256, process, cause = told[:_OF_STEP] if of_chain else _NO_STEP
         said = _said(kind, told[_OF_STEP:] if of_chain else told)
         where = self._codec.place_of(place[:PLACE_BYTES])
@@ -316,6 +329,9 @@ def _said(kind: Kind, words: tuple[Any, ...]) -> Said:
         case Kind.HELD:
             endpoint, word, landed, files, blocks = words
             return Held(endpoint, word, landed, _array(files), blocks)
+        case Kind.LOOK:
+            ask_sha256, noted_no, files = words
+            return Look(ask_sha256, noted_no, _array(files))
         case Kind.SETTLED:
             return None
 

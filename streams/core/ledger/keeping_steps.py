@@ -143,10 +143,15 @@ class StepJudge:
         if site not in asked.asked:
             self._found.add(_I18, f"{what} answers {theirs}, which does not ask {site}", records, step.at_ms, needs)
         names = frozenset(asked.files)
+        looked = self._kept.looked_at(site, ask.sha256, step.no)
+        own_looks = (*chain_of(site), (site, topics.REPLICA_CHECKS))
         for number, file in enumerate(said.files):
             if file not in names:
                 both = f"{what} promises ", f", for which {theirs} does not ask"
                 self._found.add(_I18, both, records, step.at_ms, needs, FileOf(step.place, number))
+            elif file not in looked:
+                both = f"{what} promises ", f", which no plane of {site} had found whole for it"
+                self._found.add(_I18, both, (step.place,), step.at_ms, own_looks, FileOf(step.place, number))
 
     # ends of removals
 

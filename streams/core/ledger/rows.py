@@ -6,7 +6,7 @@
     f NAME i CONTENT ITEM, f NAME t …         a manifest that brings the file, or has it land under this name
     m CONTENT PLACE                           a manifest as it was written: which it is, and when
     r PLACE                                   a registration: who wrote it, of which dataset
-    k DATASET PLACE                           a step of a chain of keeping, or a removal's end (keeping_facts.py)
+    k DATASET PLACE                           a step of keeping, a look or a removal's end (keeping_facts.py)
     h DATASET PLACE                           files that a site says it holds of a dataset
     t STREAM PAGE CUT                         what numbers of a writer stand for (tags.py)
     v INTENT                                  what was made of an intent that has ended (verdicts.py)

@@ -14,9 +14,9 @@ Parts: findings (values) · coverage (what was read) · rows, facts (what is kep
 was sealed) · journals, classes, dead_letters, odd_records (I6) · claims, traces, digests (facts folded) · transfers,
 intents, decisions (I1, I2, I4) · links, landed (I2: bytes) · files (replicas) · keeping_facts, keeping_chains, keeping
 (I13, I14, I18: what is kept and removed) · clocks · stale (what is open without news) · verdicts (what need not be
-judged again) · custody (histories). Memory: 0.3 bytes a record, 50 a seal and as many for each journal in it, and the
-facts of one intent, or the steps of one dataset and a slice of its files. The gate has checked each record before:
-whose word it is, and that it does not contradict itself.
+judged again) · custody, keeping_custody (histories). Memory: 0.3 bytes a record, 50 a seal and as many for each journal
+in it, and the facts of one intent, or the steps of one dataset and a slice of its files. The gate has checked each
+record before: whose word it is, and that it does not contradict itself.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ _HEAD = struct.Struct(">BBIQqq")
 _FORM = 2
 _CACHED_MAX = 256
 """Rows of steps that are at hand while others are compared with them: at most 1,000 names of files each."""
-_OF_STEP = 5
-_NO_STEP: tuple[int, bytes, bytes, str, None] = (0, b"", b"", "", None)
+_OF_STEP = 7
+_NO_STEP: tuple[int, bytes, bytes, str, None, str, str] = (0, b"", b"", "", None, "", "")
 NamedHash = tuple[str, int]
 """What a claim calls a file by: "dataset", "block" or "file", and the hash of the name."""
 
@@ -152,9 +152,9 @@ Said = Look | Claims | Ask | Promise | Removal | End | Held | None
 
 
 class KeepingFact(NamedTuple):
-    """One record. `no`, `sha256`, `prev_sha256`, `process`, `cause`: of a step of a chain, else 0, empty, None.
+    """One record. `no` and what follows but `said`: of a step of a chain, else 0, empty, None.
 
-    `is_first`: its number had not stood in its partition before.
+    `is_first`: its number had not stood in its partition before. `by`, `reason`: as people said them.
     """
 
     kind: Kind
@@ -169,6 +169,8 @@ class KeepingFact(NamedTuple):
     prev_sha256: bytes
     process: str
     cause: IntentId | None
+    by: str
+    reason: str
     said: Said
 
     @property
@@ -292,17 +294,18 @@ class KeepingFacts:
         number, is_first, life, seq, at_ms, logged_ms = _HEAD.unpack_from(row)
         kind, told = Kind(number), marshal.loads(row[_HEAD.size :])
         of_chain = kind not in (Kind.END, Kind.HELD, Kind.LOOK)
-        no, sha256, prev_sha256, process, cause = told[:_OF_STEP] if of_chain else _NO_STEP
+        no, sha256, prev_sha256, process, cause, by, reason = told[:_OF_STEP] if of_chain else _NO_STEP
         said = _said(kind, told[_OF_STEP:] if of_chain else told)
         where = self._codec.place_of(place[:PLACE_BYTES])
         head = kind, bool(is_first), where, life, seq, at_ms, logged_ms
         served = None if cause is None else IntentId(cause)
-        return KeepingFact(*head, no, sha256, prev_sha256, process, served, said)
+        return KeepingFact(*head, no, sha256, prev_sha256, process, served, by, reason, said)
 
 
-def _step(step: m.ChainStep) -> tuple[int, bytes, bytes, str, str | None]:
+def _step(step: m.ChainStep) -> tuple[int, bytes, bytes, str, str | None, str, str]:
     sha256 = bytes.fromhex(m.step_sha256(step))  # type: ignore[arg-type]
-    return step.no, sha256, bytes.fromhex(step.prev_sha256), step.process, _text(step.cause)
+    people = str(step.by), str(step.reason)
+    return step.no, sha256, bytes.fromhex(step.prev_sha256), step.process, _text(step.cause), *people
 
 
 def _text(name: str | None) -> str | None:

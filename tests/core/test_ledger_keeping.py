@@ -337,6 +337,19 @@ def test_a_promise_that_does_not_stand_where_it_is_said(relied: ReliedOn, why: s
     assert finding.records[0] == place
 
 
+def test_a_promise_that_does_not_count() -> None:
+    """The chain of B is disputed when it promises."""
+    world = Keepers()
+    world.step(replace(world.noting(B, ended=("none",)), no=3, prev_sha256="ab" * 32))
+    ask = world.asked(A, 1)
+    promise = world.promised(B, ask, 1)
+    place = world.step(removal := world.removing(ask, 1, by=[promise]))
+    world.give_up(A, 1, removal=removal)
+    relied, _ = sorted(world.told().broken, key=lambda one: one.words)
+    assert relied.words == f"RemovalDecided 2 of {A} about {DATASET} relies on step 1 of {B}, which does not count"
+    assert relied.records == (place, world.where(B, topics.KEEPING)[1])
+
+
 def test_a_promise_of_other_files() -> None:
     world = Keepers()
     ask = world.asked(A)

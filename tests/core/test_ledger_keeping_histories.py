@@ -60,6 +60,19 @@ def test_in_histories_of_the_product_nothing_is_found(name: str) -> None:
     assert removals > HISTORIES / 10, "of histories without removals nothing is learnt"
 
 
+def test_of_brokers_that_were_put_back_both_histories_are_found_and_no_last_copy_is_lost() -> None:
+    parted = 0
+    for seed in range(2 * HISTORIES):
+        chance = random.Random(seed)
+        world = Journals(Told(3, asks=2, budget=Budget(restores=1)))
+        world.walk(chance, 60)
+        found = [one for one in told(world).broken if one.invariant in (I13, I18)]
+        strange = [one.words for one in found if not any(word in one.words for word in ("two histories", "disputed"))]
+        assert not strange, seed
+        parted += bool(found)
+    assert parted > HISTORIES / 10
+
+
 def a_promise_aborts_nothing(patch: Patch) -> Told:
     patch.setattr(chains, "abort_own", lambda row, promised: row)
     return Told(2)

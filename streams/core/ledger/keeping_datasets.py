@@ -136,15 +136,32 @@ class KeptDataset:
             for removal in chain.removals:
                 yield site, removal
 
-    def relied_on(self, site: Site, no: int) -> Step | None:
-        """The step of that number that counts; where its own journal has another history, also that of copies."""
+    def relied_on(self, site: Site, no: int, asker: Site, ask: Step) -> Step | None:
+        """Of the steps of that number, in whatever history of the site, the one that answers the ask, if any does.
+
+        Else the one that counts, else one that does not; None where there is none at all.
+        """
         chain = self.chains.get(site)
-        found = None if chain is None else chain.steps.get(no)
-        if found is not None and found.kind is Kind.PROMISE:
-            return found
-        others = (step for step in self.elsewhere.get(site, {}).values() if step.no == no)
-        kept = sorted(others, key=lambda step: (step.kind is not Kind.PROMISE, step.place.rank))
-        return kept[0] if kept and (found is None or kept[0].kind is Kind.PROMISE) else found
+        own = None if chain is None else chain.steps.get(no)
+        if own is None and chain is not None:
+            own = next((step for step in chain.known.values() if step.no == no), None)
+        others = sorted(
+            (step for step in self.elsewhere.get(site, {}).values() if step.no == no), key=lambda step: step.place.rank
+        )
+        steps = others if own is None else [own, *others]
+        return next((step for step in steps if self.answers(step, asker, ask)), steps[0] if steps else None)
+
+    def counts(self, site: Site, step: Step) -> bool:
+        """Whether it counts in its site's journal, or in a history that only copies have."""
+        chain = self.chains.get(site)
+        return chain is None or step.sha256 not in chain.known or chain.steps.get(step.no) == step
+
+    def answers(self, step: Step, asker: Site, ask: Step) -> bool:
+        """Whether it is a promise to that ask."""
+        if step.kind is not Kind.PROMISE:
+            return False
+        said = self.promise_at(step.place)
+        return (said.asker, said.ask_no, said.ask_sha256) == (asker, ask.no, ask.sha256)
 
     def step_of(self, site: Site, sha256: bytes) -> Step | None:
         """Of whatever history."""

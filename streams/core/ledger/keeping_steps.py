@@ -102,15 +102,17 @@ class StepJudge:
             self._found.add(_I18, both, (step.place,), step.at_ms, chain_of(site), FileOf(step.place, number))
         for other, no in group.promises:
             needs, relies = chain_of(site, other), f"relies on step {no} of {other}"
-            promise = self._kept.relied_on(other, no)
+            promise = self._kept.relied_on(other, no, site, asked)
             if promise is None:
                 self._found.add(_I18, f"{what} {relies}, which stands nowhere", (step.place,), step.at_ms, needs)
                 continue
             records = step.place, promise.place
-            if promise.kind is not Kind.PROMISE:
+            if not self._kept.counts(other, promise):
+                self._found.add(_I18, f"{what} {relies}, which does not count", records, step.at_ms, needs)
+            elif promise.kind is not Kind.PROMISE:
                 words = f"{what} {relies}, which is a {RECORDS[promise.kind]}"
                 self._found.add(_I18, words, records, step.at_ms, needs)
-            elif not self._answers(promise, site, asked):
+            elif not self._kept.answers(promise, site, asked):
                 self._found.add(_I18, f"{what} {relies}, which answers another ask", records, step.at_ms, needs)
             else:
                 promised = self._kept.promised_at(promise.place)
@@ -118,10 +120,6 @@ class StepJudge:
                     if group.files[number - group.first] not in promised:
                         both = f"{what} removes ", f" and {relies}, which does not promise it"
                         self._found.add(_I18, both, records, step.at_ms, needs, FileOf(step.place, number))
-
-    def _answers(self, promise: Step, asker: Site, ask: Step) -> bool:
-        said = self._kept.promise_at(promise.place)
-        return (said.asker, said.ask_no, said.ask_sha256) == (asker, ask.no, ask.sha256)
 
     # promises
 
@@ -136,8 +134,7 @@ class StepJudge:
             self._found.add(_I18, f"{what} answers {theirs}, which nobody made", (step.place,), step.at_ms, needs)
             return
         records = step.place, ask.place
-        own = self._kept.chains.get(said.asker)
-        if own is not None and ask.sha256 in own.known and own.steps.get(ask.no) != ask:
+        if not self._kept.counts(said.asker, ask):
             self._found.add(_I18, f"{what} answers {theirs}, which does not count", records, step.at_ms, needs)
         asked = self._kept.ask_at(ask.place)
         if site not in asked.asked:

@@ -116,11 +116,24 @@ def test_places_of_a_site_are_copies_of_their_own() -> None:
 
 def test_what_is_removed_for_good_needs_no_promise() -> None:
     world = Keepers(A, B, files=1)
+    world.decide(world.ask(7, B))
     for site in (A, B):
-        ask = world.asked(site, 1, copies=0)
-        world.step(removal := world.removing(ask, 1))
+        ask = world.asked(site, 1, copies=0, cause=INTENT)
+        world.step(removal := world.removing(ask, 1, cause=INTENT))
         world.give_up(site, 1, removal=removal)
     assert world.told().findings == ()
+
+
+def test_a_removal_for_good_that_serves_no_intent() -> None:
+    world = Keepers(A, B, files=1)
+    ask = world.asked(A, 1, copies=0)
+    place = world.step(removal := world.removing(ask, 1))
+    world.give_up(A, 1, removal=removal)
+    finding = world.finding()
+    assert finding.words == (
+        f"RemovalDecided 2 of {A} about {DATASET} removes for good, without a promise, and its ask 1 serves no intent"
+    )
+    assert finding.records == (place, world.where(A, topics.KEEPING)[0])
 
 
 def test_refusals_and_asks_that_end_as_kept() -> None:

@@ -69,9 +69,9 @@ class StepJudge:
         step, said = removal.step, self._kept.removal_at(removal.step.place)
         what = called(step, site, self._dataset)
         for number, ending in removal.unordered:
-            words = f"{what} removes ", f" by its ask {said.ask_no}, which is not open for it: {ending.words}"
+            both = f"{what} removes ", f" by its ask {said.ask_no}, which is not open for it: {ending.words}"
             file = FileOf(step.place, number)
-            self._found.add(_I18, words, (step.place, ending.place), step.at_ms, chain_of(site), file)
+            self._found.add(_I18, both, (step.place, ending.place), step.at_ms, chain_of(site), file)
         cause = self._kept.cause_of(step.place)
         if cause is not None and not self._was_asked(cause):
             needs = (*chain_of(site), (cause.home, topics.INTENTS))
@@ -83,6 +83,9 @@ class StepJudge:
             early = f"{what} comes {removal.too_early_ms} ms before its ask {said.ask_no} allows"
             self._found.add(_I18, early, (step.place, asked), step.at_ms, chain_of(site))
         ask = self._kept.ask_at(asked)
+        if not ask.copies and self._kept.cause_of(asked) is None:
+            words = f"{what} removes for good, without a promise, and its ask {said.ask_no} serves no intent"
+            self._found.add(_I18, words, (step.place, asked), step.at_ms, chain_of(site))
         unordered = {number for number, _ in removal.unordered}
         for group in said.groups:
             numbers = range(group.first, group.first + len(group.files))

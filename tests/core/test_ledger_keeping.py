@@ -72,6 +72,19 @@ def test_what_was_removed_may_land_again_and_leave_again() -> None:
     assert world.told().findings == ()
 
 
+def test_a_registration_of_before_words_has_its_record_s_origin_for_one() -> None:
+    world = Keepers()
+    place = world.hold(A, 7, word="")
+    origin = world.decoded(place, world.at(place)).origin
+    world.hold(B, 7)
+    ask = world.asked(A, 7, words=(f"{origin.incarnation}/{origin.seq}",))
+    promise = world.promised(B, ask, 7)
+    world.step(removal := world.removing(ask, 7, by=[promise]))
+    world.give_up(A, 7, removal=removal, words=(f"{origin.incarnation}/{origin.seq}",))
+    assert world.told().findings == ()
+    assert world.told().checked[I13] == 1
+
+
 def test_an_accident_behind_a_promise_is_nobody_s_decision() -> None:
     world = Keepers(A, B)
     world.removed(A)
@@ -528,6 +541,17 @@ def test_a_removal_whose_end_is_not_said_is_open() -> None:
     assert note.records == (place,)
     assert [(r.invariant, r.count) for r in told.waiting if r.invariant is I18] == [(I18, 1)]
     assert world.judge(now_ms=world.clock_ms + 1000).findings == (), "young, it only waits"
+
+
+def test_what_is_asked_for_waits() -> None:
+    world = Keepers()
+    ask = world.asked(A)
+    world.promised(B, ask, 1)
+    told = world.told()
+    assert told.findings == ()
+    assert [(r.words, r.count) for r in told.waiting] == [("files asked for and neither removed nor kept yet", 2)]
+    world.step(world.keeping(ask, 1, 2))
+    assert world.told().waiting == ()
 
 
 # I14.

@@ -118,6 +118,9 @@ class KeepingJudge:
         staleness: Staleness,
         findings: FindingList,
     ) -> None:
+        for site, count in found.asked_for.items():
+            if count and has(site, topics.KEEPING):
+                findings.wait(_I18, "files asked for and neither removed nor kept yet", count)
         open_words = "files whose removal is decided and whose end is not said yet"
         if found.more_open:
             findings.wait(_I18, open_words, found.more_open)

@@ -125,6 +125,8 @@ class Chain:
         """The last number that an operator gave."""
         self.claims: dict[str, LiveClaim] = {}
         """Those that live at its end."""
+        self.asked_for = 0
+        """Files that its asks are open for at its end."""
         self.known: dict[bytes, Step] = {}
         """Steps that were heard, whatever became of them."""
         self._dataset = dataset
@@ -143,6 +145,7 @@ class Chain:
 
     def close(self) -> None:
         """All has been heard: what is needed only to go on is forgotten."""
+        self.asked_for = sum(len(ask.files) for ask in self._asks.values())
         self._asks.clear()
         self._closed.clear()
 

@@ -61,6 +61,8 @@ class KeepingFaults:
     """Promises, removals and ends of removals."""
     claimed: Counter[Site] = field(default_factory=Counter)
     """Words of landings under claims that live."""
+    asked_for: Counter[Site] = field(default_factory=Counter)
+    """Files that asks are open for."""
     removed: int = 0
     """Files that some site decided to remove."""
     still_open: list[OpenRemoval] = field(default_factory=list)

@@ -27,6 +27,7 @@ class StepJudge:
         """What ends of removals take back though no removal ordered it."""
         for site, chain in sorted(self._kept.chains.items()):
             self._judge_history(site, chain)
+            self._found.asked_for[site] += chain.asked_for
         for site, removal in self._kept.removals():
             self._found.steps[site] += 1
             self._judge_removal(site, removal)

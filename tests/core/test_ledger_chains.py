@@ -16,10 +16,10 @@ from streams.core.keeping.chains import ChainRow, StepHeard, fold
 from streams.core.ledger import keeping_chains
 from streams.core.ledger.findings import LogPosition
 from streams.core.ledger.keeping_chains import Chain
-from streams.core.ledger.keeping_facts import RECORDS, KeepingFacts, Kind
+from streams.core.ledger.keeping_facts import RECORDS, Held, KeepingFacts, Kind
 from streams.core.ledger.numbering import Class
 from streams.core.ledger.rows import Codec, MemoryRows, Names
-from streams.core.names import Dataset, Lfn
+from streams.core.names import Adler32, Block, Dataset, Lfn
 from streams.core.records.keeping import KeepingStep, KeepPromised, NotedClaim
 from streams.core.selectors import Kind as Selected
 from streams.core.selectors import Selector
@@ -206,3 +206,14 @@ def test_what_lives_at_the_end_covers() -> None:
     assert live is not None
     assert (live.claim.name, live.no) == ("whole", 1)
     assert folded.chain.covering(BUFFER, block, file) is None
+
+
+def test_files_of_a_record_have_their_own_blocks() -> None:
+    folded, other = Folded(), Block(f"{x.DATASET}#2")
+    blocks = (x.BLOCK, other, other, x.BLOCK)
+    files = tuple(m.HeldFile(x.lfn(n), block, 1, Adler32("00000001"), "v1") for n, block in enumerate(blocks))
+    place, origin = LogPosition(x.A, "replicas", 0, 0), m.Origin(x.A, "w", "i", 0, 0)
+    assert folded.facts.add(place, origin, m.FilesHeld(x.DATASET, x.A, files), 0, is_first=True)
+    (fact,) = folded.facts.held(x.DATASET)
+    assert isinstance(fact.said, Held)
+    assert [fact.said.block_of(n) for n in range(4)] == [folded.codec.file(block) for block in blocks]

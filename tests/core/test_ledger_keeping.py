@@ -707,6 +707,22 @@ def test_a_history_that_only_a_copy_has() -> None:
     assert found[0].records == (own, world.where(A, f"{B}.{topics.KEEPING}")[1])
 
 
+def test_the_end_of_a_removal_that_only_a_copy_has() -> None:
+    """The broker of A was put back to before its removal, whose plane went on."""
+    world = Keepers()
+    ask = world.asked(A, 1)
+    before = world.rows[A]
+    promise = world.promised(B, ask, 1)
+    place = world.step(removal := world.removing(ask, 1, by=[promise]))
+    world.mirror()
+    world.drop(place)
+    world.rows[A] = before
+    world.writer(A, "worker-0", "worker").say(world.noting(A, ended=("a",), process="q"))
+    world.give_up(A, 1, removal=removal)
+    found = [one for one in world.told().broken if one.invariant in (I13, I14, I18)]
+    assert [one.words.partition(" has two histories")[0] for one in found] == [f"the chain of {A} about {DATASET}"]
+
+
 # Any order, any repeats.
 
 
@@ -869,7 +885,7 @@ def test_what_was_written_while_the_audit_read_waits() -> None:
 
 
 def test_files_are_judged_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeping_files, "SLICE_FILES", 2)
+    monkeypatch.setattr(keeping_files, "SLICE_FILES", 1)
     world = Keepers(files=9)
     world.removed(A, *range(1, 10))
     ask = world.asked(B, *range(1, 10))

@@ -139,7 +139,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.core.sampling": {"streams.core.names", "streams.errors"},
     # What a tree is, and nothing else of the ledger.
     "streams.core.sealing": FACTS | {"streams.core.ledger.cuts", "streams.core.ledger.trees", "streams.core.topics"},
-    # NEVER intent, transfer, owed: the ledger judges them.
+    # NEVER intent, transfer, owed, keeping: the ledger judges them.
     "streams.core.ledger": FACTS | {"streams.core.topics"},
     # The gate, and its reflection over the facts' type hints.
     "streams.wire": {"schemas", "fastavro"} | ANY_CORE,
@@ -320,6 +320,7 @@ NEVER = {
     "streams.core": {"streams.wire", "streams.wire.avro", "streams.settings"},
     "streams.core.ledger": {
         "streams.core.intent",
+        "streams.core.keeping",
         "streams.core.transfer",
         "streams.core.owed",
         "streams.core.sealing",

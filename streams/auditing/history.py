@@ -14,8 +14,10 @@ from streams.auditing.index import AuditIndex, open_index
 from streams.core.ledger.custody import Step, of_item, steps
 from streams.core.ledger.facts import Facts, Kind
 from streams.core.ledger.files import Brought, ReplicaJudge, Word
+from streams.core.ledger.keeping_custody import keeping_steps
+from streams.core.ledger.keeping_facts import KeepingFacts
 from streams.core.ledger.rows import Codec, Names
-from streams.core.names import IntentId, Lfn
+from streams.core.names import Dataset, IntentId, Lfn
 from streams.errors import NotFound
 
 
@@ -37,11 +39,11 @@ def intent_history(path: Path, intent: IntentId) -> History:
 
 
 def file_history(path: Path, lfn: Lfn) -> History:
-    """The same, of a file: what sites said of it, and how transfers brought it."""
+    """The same, of a file: what sites said of it, how transfers brought it, and who would remove or keep it."""
     with _opened(path) as (kept, read_ms):
         words, brought = kept.replicas.said_of(lfn)
         # Each list is in the order of positions and causes; between two of them clocks decide.
-        lists = [*kept.said(words), *(kept.brought(one) for one in brought)]
+        lists = [*kept.said(words), *kept.kept(lfn, words), *(kept.brought(one) for one in brought)]
         found = list(merge(*map(_dated, lists), key=lambda one: one[0]))
     if not found:
         raise NotFound(f"the last audit had read nothing of {lfn}", next="`transfer2go audit` reads on")
@@ -61,6 +63,7 @@ class _Kept:
         self._codec = Codec(Names(index), index.salt)
         self.facts = Facts(index, self._codec)
         self.replicas = ReplicaJudge(index, self._codec)
+        self._keeping = KeepingFacts(index, self._codec)
 
     def writer(self, life: int) -> str:
         return self._codec.life_of(life)[1]
@@ -75,6 +78,16 @@ class _Kept:
         ]
         for _, some in groupby(sorted(told, key=lambda word: word.place), key=lambda word: word.place[:3]):
             yield [self._said(word) for word in some]
+
+    def kept(self, lfn: Lfn, words: list[Word]) -> Iterator[list[Step]]:
+        """Steps of the chains of its datasets, by partition; of a copy those that its original does not have."""
+        name = self._codec.file(lfn)
+        for number in sorted({word.dataset for word in words}):
+            dataset = Dataset(self._codec.names.name(number))
+            originals = {fact.sha256 for fact in self._keeping.steps(dataset) if fact.is_original}
+            for _, some in groupby(self._keeping.steps(dataset), key=lambda fact: fact.place[:3]):
+                told = (fact for fact in some if fact.is_original or fact.sha256 not in originals)
+                yield list(keeping_steps(dataset, name, told, self.writer))
 
     def _said(self, word: Word) -> Step:
         dataset = self._codec.names.name(word.dataset)

@@ -31,6 +31,9 @@ PROMISES: Mapping[Invariant, str] = {
     Invariant.FENCING: "old attempts are ignored",
     Invariant.NOT_SILENT: "no record ends silently",
     Invariant.NO_GAP: "no unseen gap",
+    Invariant.LAST_COPY: "decisions leave enough copies",
+    Invariant.CLAIMED: "what landed under a claim stays",
+    Invariant.REMOVAL: "removals stand on asks and promises",
     Invariant.CLOCK: "no record is dated after the audit",
     Invariant.SEAL: "journals are as they were sealed",
 }

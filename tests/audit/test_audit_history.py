@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,11 +21,14 @@ from streams.cli.intent import intent as intent_noun
 from streams.core import records as m
 from streams.core import topics
 from streams.core.ledger.custody import Step
-from streams.core.names import Lfn
+from streams.core.names import Lfn, Text
+from streams.core.records.keeping import NotedClaim
+from streams.core.selectors import Kind, Selector
 from streams.errors import NotFound, UsageError
 from streams.kafka.reader import Record
 from tests.audit.conftest import Stage
 from tests.audit.history import DATASET, START_MS, WHY, A, B, Federation, healthy, hear, item
+from tests.audit.keeping import DISK, WHOLE, Keepers, lfn, words_are_written
 from tests.audit.test_audit_index import OF, ledger_over
 
 Build = Callable[..., Stage]
@@ -130,6 +134,36 @@ def test_a_file_is_told_from_its_registration_to_its_loss(tmp_path: Path) -> Non
     assert not of(file_history(path, other.items[0].lfn).steps, "0.0 planned"), "of the other manifest nothing is told"
     with pytest.raises(NotFound, match="had read nothing of /store/none"):
         file_history(path, Lfn("/store/none"))
+
+
+def test_who_would_remove_a_file_who_promised_it_and_who_removed_it(tmp_path: Path) -> None:
+    with words_are_written():
+        world = Keepers(files=3)
+        one = NotedClaim("one", DISK, (Selector(Kind.FILE, lfn(1)),))
+        world.step(world.noting(A, one))
+        world.step(world.noting(A, WHOLE, ended=("one",)))
+        world.step(world.noting(A, ended=("whole",)))
+        world.step(ask := replace(world.asking(A, 1, 2, 3), by=Text("ann"), reason=Text("the disk is full")))
+        promise = world.promised(B, ask, 1, 2)
+        removal = replace(world.removing(ask, 1, by=[promise]), kept=(m.KeptFile(lfn(3), Text("nobody keeps it")),))
+        world.step(removal)
+        world.give_up(A, 1, removal=removal)
+        world.asked(B, 2)
+        world.mirror()
+        path = kept(world, tmp_path / "audit")
+    told = [step.words for step in file_history(path, lfn(1)).steps]
+    where = f"about {DATASET}"
+    assert told[-5:] == [
+        f"T1_A noted that one claims it (step 1 {where}, by worker)",
+        f"T1_A asked T2_B, T2_C to keep it, to remove it from disk (step 4 {where}, by ann: the disk is full)",
+        f"T2_B promised to keep it, to ask 4 of T1_A (step 1 {where}, by worker)",
+        f"T1_A removed it by its ask 4, relying on step 1 of T2_B (step 5 {where}, by worker)",
+        f"T1_A gave it up in {DATASET}",
+    ]
+    asked = file_history(path, lfn(1)).steps[-4]
+    assert (asked.by, asked.place) == (f"worker-0 at {A}", world.where(A, topics.KEEPING)[3])
+    assert not of(file_history(path, lfn(2)).steps, "removed it")
+    assert of(file_history(path, lfn(3)).steps, f"T1_A keeps it, of its ask 4 (step 5 {where}")
 
 
 def test_without_an_audit_there_is_no_history(tmp_path: Path) -> None:

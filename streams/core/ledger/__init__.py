@@ -7,15 +7,16 @@
 
 What is sealed is heard first, since a tree keeps no root of a size that it has passed.
 
-Facts lie in rows (rows.py), and are judged by a scan: one intent, or one name of a file, at a time.
+Facts lie in rows (rows.py), and are judged by a scan: one intent, one name of a file, or one dataset, at a time.
 
 Parts: findings (values) · coverage (what was read) · rows, facts (what is kept of a record) · spans · numbering, tags
 (numbers and contents) · copies (I7) · trees, orders, cuts (I7: a copy's order; the digest) · seals, sealed_sizes (what
 was sealed) · journals, classes, dead_letters, odd_records (I6) · claims, traces, digests (facts folded) · transfers,
-intents, decisions (I1, I2, I4) · links, landed (I2: bytes) · files (replicas) · clocks · stale (what is open without
-news) · verdicts (what need not be judged again) · custody (histories). Memory: 0.3 bytes a record, 50 a seal and as
-many for each journal in it, and the facts of one intent. The gate has checked each record before: whose word it is, and
-that it does not contradict itself.
+intents, decisions (I1, I2, I4) · links, landed (I2: bytes) · files (replicas) · keeping_facts, keeping_chains, keeping
+(I13, I14, I18: what is kept and removed) · clocks · stale (what is open without news) · verdicts (what need not be
+judged again) · custody, keeping_custody (histories). Memory: 0.3 bytes a record, 50 a seal and as many for each journal
+in it, and the facts of one intent, or the steps of one dataset and a slice of its files. The gate has checked each
+record before: whose word it is, and that it does not contradict itself.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from streams.core.ledger.findings import FindingList, Invariant, Judgement, LogP
 from streams.core.ledger.intents import IntentJudge
 from streams.core.ledger.journals import GRACE_MS, Journal, PartitionId, Reached, RefusedRecord
 from streams.core.ledger.journals import judge as judge_journal
+from streams.core.ledger.keeping import KeepingJudge
+from streams.core.ledger.keeping_facts import KeepingFact
 from streams.core.ledger.links import LinkJudge, Lives
 from streams.core.ledger.numbering import Class, ClockReading, LastAnnounced, Stream, StreamId
 from streams.core.ledger.odd_records import OddRecords
@@ -83,6 +86,7 @@ class Ledger:
         self._facts = Facts(rows, self._codec)
         self._verdicts = Verdicts(rows, self._facts)
         self._replicas = ReplicaJudge(rows, self._codec)
+        self._keeping = KeepingJudge(rows, self._codec, self._facts.was_asked, self._reclass_step)
         self._tags = Tags(rows)
         self._site_numbers = SiteNumbers()
         self._lives = Lives()
@@ -143,6 +147,7 @@ class Ledger:
                 self._releases[message.site, message.incarnation] = self._release if release is None else release
             elif isinstance(message, m.JournalsSealed):
                 self._seals.hear(place, message, logged_ms)
+            self._keeping.hear(place, origin, message, logged_ms, is_first=is_first)
         if journal.is_original:
             journal.date(place, logged_ms)
             self._odd_records.pass_by(place, message)
@@ -280,6 +285,7 @@ class Ledger:
             *self._orders.asked(self._journals),
             *self._dead_letters.asked(self._journals),
             *self._replicas.asked(self._coverage.read),
+            *self._keeping.asked(),
         ):
             found.setdefault(partition, set())
         return found
@@ -293,6 +299,7 @@ class Ledger:
         """
         self._dead_letters.locate(place, content, message)
         self._replicas.locate(place, message)
+        self._keeping.locate(place, message)
         writer, base = split(place.topic)
         stream = StreamId(origin.site, origin.incarnation, base, place.partition)
         if origin.site == (writer or place.site):
@@ -336,6 +343,7 @@ class Ledger:
         intents = IntentJudge(self._sites, whole, reached, part, now_ms, staleness, links)
         conditions = tuple(sorted(whole))
         counts = self._verdicts.judge(intents, part, findings, conditions, self._reclass, self._site_numbers)
+        self._keeping.judge(self._sites, self._coverage.has, now_ms, staleness, findings)
         partitions = self._judge_journals(intents.contradicting, reached, findings)
         self._dead_letters.judge(self._journals, self._claims_of, self._releases, now_ms - GRACE_MS, findings)
         self._replicas.judge(whole, self._roles, findings)
@@ -357,6 +365,10 @@ class Ledger:
             if fact.kind is Kind.PROGRESS and how is Class.SUPERSEDED:
                 source_no, no, _, attempt, *_ = fact.words
                 self._odd_records.late(fact.place, attempt, ManifestId.of(intent, source_no, no))
+
+    def _reclass_step(self, fact: KeepingFact, how: Class) -> None:
+        incarnation, _ = self._codec.life_of(fact.life)
+        self._journals[fact.place[:3]].streams[incarnation].classify(fact.seq, how)
 
     def _came_otherwise(self, site: Site, name: int, manifest: ManifestId) -> bool:
         """Whether the site has a file of this name (a hash) by another record than those of the transfer."""

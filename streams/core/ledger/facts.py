@@ -262,6 +262,11 @@ class Facts:
         packed = self._codec.known_intent(intent)
         return [] if packed is None else self.of_packed(packed)[2]
 
+    def was_asked(self, intent: str) -> bool:
+        """Whether anybody published its body."""
+        packed = self._codec.known_intent(intent)
+        return packed is not None and any(row[0] == Kind.INTENT for _, row in self._rows.scan(FACT + packed))
+
     def of_packed(self, packed: bytes) -> tuple[bytes, IntentId, list[Fact]]:
         """The same, of an intent as rows have it."""
         prefix = FACT + packed

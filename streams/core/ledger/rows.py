@@ -6,6 +6,8 @@
     f NAME i CONTENT ITEM, f NAME t …         a manifest that brings the file, or has it land under this name
     m CONTENT PLACE                           a manifest as it was written: which it is, and when
     r PLACE                                   a registration: who wrote it, of which dataset
+    k DATASET PLACE                           a step of keeping, a look or a removal's end (keeping_facts.py)
+    h DATASET PLACE                           files that a site says it holds of a dataset
     t STREAM PAGE CUT                         what numbers of a writer stand for (tags.py)
     v INTENT                                  what was made of an intent that has ended (verdicts.py)
 
@@ -24,21 +26,25 @@ from typing import Protocol
 
 from streams.core import records as m
 from streams.core.ledger.findings import LogPosition
-from streams.core.names import IntentId, ManifestId, Site
+from streams.core.names import Dataset, IntentId, ManifestId, Site
 
 FACT, FILE, MANIFEST, REGISTRATION, VERDICT, TAGS, NAME = b"i", b"f", b"m", b"r", b"v", b"t", b"N"
+KEEPING, REPLICA = b"k", b"h"
 _NUMBER = struct.Struct(">I")
 _PLACE = struct.Struct(">IIIQ")
 _STREAM = struct.Struct(">IIII")
 _TRANSFER = struct.Struct(">II")
 INTENT_BYTES = 4 + 16
 PLACE_BYTES = _PLACE.size
+DATASET_BYTES = _NUMBER.size
 _PARTITION_BYTES = 12
 FILE_WORD = b"w"
 _PLACE_AT = (
     (FACT, b"", 1 + INTENT_BYTES),
     (MANIFEST, b"", 1 + 8),
     (REGISTRATION, b"", 1),
+    (KEEPING, b"", 1 + DATASET_BYTES),
+    (REPLICA, b"", 1 + DATASET_BYTES),
     (FILE, FILE_WORD, 1 + 8 + 1),
 )
 """Rows with the place of their record in the key: prefix, what stands before the place, and where it begins."""
@@ -149,6 +155,12 @@ class Codec:
     def place_of(self, packed: bytes) -> LogPosition:
         site, topic, partition, offset = _PLACE.unpack(packed)
         return LogPosition(self.site(site), self.names.name(topic), partition, offset)
+
+    def dataset(self, dataset: str) -> bytes:
+        return _NUMBER.pack(self.names.number(dataset))
+
+    def dataset_of(self, packed: bytes) -> Dataset:
+        return Dataset(self.names.name(*_NUMBER.unpack(packed)))
 
     def intent(self, intent: str) -> bytes:
         home, _, uuid = intent.partition(".")

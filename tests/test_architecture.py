@@ -287,6 +287,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.auditing.index": {"rocksdict", "streams.settings"} | ANY_CORE,
     # Out of the index alone.
     "streams.auditing.history": {"streams.auditing.index"} | ANY_CORE,
+    "streams.auditing.accounting": {"streams.auditing.index"} | ANY_CORE,
+    # Positions of records, whatever they mean.
+    "streams.auditing.points": {"streams.auditing.digesting", "streams.auditing.origins", "streams.kafka"} | ANY_CORE,
     "streams.auditing.origins": {"streams.wire"} | ANY_CORE,
     "streams.auditing.replicas": {"rocksdict", "streams.views"} | KAFKA | ANY_CORE,
     "streams.auditing.disks": {"streams.storage"} | KAFKA | ANY_CORE,

@@ -36,10 +36,10 @@ from rocksdict import (
 )
 
 from streams.core.ledger import Ledger
-from streams.errors import NeverWorks, Temporary, Transfer2goError
+from streams.errors import NeverWorks, NotFound, Temporary, Transfer2goError
 from streams.settings import Settings
 
-FORMAT = 1
+FORMAT = 2
 """Of rows and cuts; another one is refused, and read anew."""
 ROWS_MAX = 8_000
 """Rows put before they are written."""
@@ -218,6 +218,17 @@ def open_index(path: Path, identity: Mapping[str, str], *, fresh: bool = False) 
             raise _worded(error, path) from error
         opened.callback(index.close)
         yield index
+
+
+@contextmanager
+def last_read(path: Path) -> Iterator[tuple[AuditIndex, int]]:
+    """The index at `path` as the last audit left it, and when that ended (ms). NotFound where none was kept."""
+    cut = path / "cut"
+    if not cut.exists():
+        raise NotFound("no audit has been kept here", str(path), "run `transfer2go audit` first")
+    read_ms = int(cut.stat().st_mtime * 1000)
+    with open_index(path, {}) as index:
+        yield index, read_ms
 
 
 def _clear(path: Path) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,16 +24,18 @@ from pathlib import Path
 
 from streams import wire
 from streams.auditing.coverage import Journals, find_journals, kept_otherwise, refuse, refuse_unkept, unseen
+from streams.auditing.digesting import Cut
 from streams.auditing.disks import disks_reachable
 from streams.auditing.entering import enter
 from streams.auditing.index import AuditIndex, open_index
 from streams.auditing.origins import origin_of
 from streams.auditing.pinned_keys import seals_of
+from streams.auditing.points import Instant, KeptCut, PastPoint
 from streams.auditing.storage import StorageTally, check_storage
 from streams.core import records as m
 from streams.core.ledger import Ledger
-from streams.core.ledger.cuts import digest_of
-from streams.core.ledger.findings import FindingList, Invariant, Judgement, LogPosition
+from streams.core.ledger.cuts import JournalRoot, digest_of
+from streams.core.ledger.findings import CLOCK_TOLERANCE_MS, FindingList, Invariant, Judgement, LogPosition
 from streams.core.ledger.stale import Staleness
 from streams.core.ledger.trees import leaf_of
 from streams.core.names import Site
@@ -77,6 +79,8 @@ class AuditReport:
     """Of all that was read, as `audit digest` tells it."""
     known: int = 0
     """Records that earlier audits had read."""
+    journals: tuple[JournalRoot, ...] = ()
+    """What was read, as `audit digest` tells it."""
 
     @property
     def is_complete(self) -> bool:
@@ -102,6 +106,7 @@ def audit(
     now_ms: int | None = None,
     index: Path | None = None,
     fresh: bool = False,
+    until: PastPoint | None = None,
     tell: Tell = lambda _: None,
 ) -> AuditReport:
     """Replay and judge. `sites`: whose clusters (and disks) to look at, default all; NotFound for an unknown one.
@@ -112,14 +117,17 @@ def audit(
     `index`: where facts are kept, so that the next audit of the federation goes on; by default they are thrown away.
     `fresh`: what is kept there is thrown away first. Temporary where another audit is at work on it, or its disk is
     full; NeverWorks where it is of something else.
+    `until`: judged as the journals stood then, from their first records, in an index of its own; a kept cut is also
+    compared with what was read. Disks are looked at as they are now, so not `storage` with it.
     `tell` hears what is being done, a line each. A site that cannot be read is reported, never raised.
     """
     began, is_now, now_ms = time.monotonic(), now_ms is None, int(time.time() * 1000) if now_ms is None else now_ms
     chosen = [settings.entry(site).name for site in sites] or list(settings.registry.names)
     found = _Found(settings, chosen)
     findings = FindingList(now_ms, moment=_moment)
+    index = None if until is not None else index
     with _indexed(settings, found.journals, index, fresh) as kept:
-        reading = _Reading(settings, found, kept, index is not None, findings, tell)
+        reading = _Reading(settings, found, kept, index is not None, findings, tell, until)
         reading.go_on()
         reading.note_ends()
         reading.check_coverage()
@@ -133,9 +141,16 @@ def audit(
             tally = check_storage(settings, chosen, findings, sample=sample, now_ms=now_ms, unread=unread)
         if is_now:
             findings.ended_ms = int(time.time() * 1000)
+        roots = tuple(reading.ledger.roots())
+        if until is not None:
+            now_ms = _judged_as_of(until, findings)
+            if isinstance(until, KeptCut):
+                _compare(until.cut, roots, set(reading.readable), findings)
         committed = {(site, *place): o for site, told in reading.committed.items() for place, o in told.items()}
         staleness = Staleness(int((STALE_S if stale_s is None else stale_s) * 1000), stale_s is not None)
-        judgement = reading.ledger.judge(now_ms, committed=committed, staleness=staleness, findings=findings)
+        judgement = reading.ledger.judge(
+            now_ms, committed=committed, staleness=staleness, findings=findings, lengths=until is None
+        )
         if index is not None:
             kept.save(reading.ledger)
     return AuditReport(
@@ -147,10 +162,39 @@ def audit(
         tally,
         left_out=tuple(site for site in settings.registry.names if site not in chosen),
         strict=strict,
-        disks_unread=() if storage else tuple(disks_reachable(settings, chosen)),
-        digest=digest_of(reading.ledger.roots()),
+        disks_unread=() if storage or until is not None else tuple(disks_reachable(settings, chosen)),
+        digest=digest_of(roots),
         known=reading.known,
+        journals=roots,
     )
+
+
+def _judged_as_of(until: PastPoint, findings: FindingList) -> int:
+    """When reading "began" (ms): whatever follows from a record that was left out may miss it.
+
+    Clocks of two brokers may differ, so that holds for what is a little older too.
+    """
+    if isinstance(until, Instant):
+        findings.ended_ms = until.at_ms
+    now_ms = until.at_ms if isinstance(until, Instant) else findings.began_ms
+    now_ms = min(now_ms, now_ms if until.left_out_ms is None else until.left_out_ms)
+    findings.began_ms = now_ms - CLOCK_TOLERANCE_MS
+    return now_ms
+
+
+def _compare(cut: Cut, roots: Iterable[JournalRoot], read: Collection[Site], findings: FindingList) -> None:
+    """Journals must be as the cut has them; of those whose site was not read that may be unknown."""
+    now, lacking = {one.journal: one for one in roots}, 0
+    for journal, then in sorted(cut.journals.items()):
+        found = now.get(journal)
+        if not then.size or found == then:
+            continue
+        if journal.site in read or (found is not None and found.size == then.size):
+            findings.find(Invariant.SEAL, f"{journal} is not as the cut has it: rewritten, or records are gone")
+        else:
+            lacking += 1
+    if lacking:
+        findings.unseen.append(f"of {lacking} journals of the cut not all that it counts was read")
 
 
 @contextmanager
@@ -213,10 +257,17 @@ class _Reading:
     """One pass over all journals, from where `index` stands, and a narrow second one."""
 
     def __init__(
-        self, settings: Settings, found: _Found, index: AuditIndex, keeps: bool, findings: FindingList, tell: Tell
+        self,
+        settings: Settings,
+        found: _Found,
+        index: AuditIndex,
+        keeps: bool,
+        findings: FindingList,
+        tell: Tell,
+        until: PastPoint | None,
     ) -> None:
         """`keeps`: whether the index outlives this audit."""
-        self.settings, self.findings, self.tell = settings, findings, tell
+        self.settings, self.findings, self.tell, self._until = settings, findings, tell, until
         self.unreachable, self._journals, self._index = found.unreachable, found.journals, index
         self.committed: dict[Site, dict[tuple[str, int], int]] = {}
         self.records = self.known = 0
@@ -280,7 +331,8 @@ class _Reading:
                 reader = readers[found.site] = opened.enter_context(LogReader(self.settings, found.site))
                 found.begins.update(reader.begin_offsets(reader.partitions_of(found.present)))
 
-            self._each(self._note_committed)
+            if self._until is None:  # what workers have read by now says nothing of then
+                self._each(self._note_committed)
             self._each(connect)
             self._each(lambda found: ends(found, _seals(found.present)))
             self._each(lambda found: ends(found, _but_seals(found.copies)))
@@ -342,6 +394,8 @@ class _Reading:
         place = LogPosition(found.site, *record[:3])
         if place.offset >= found.ends[place.topic, place.partition]:
             return
+        if self._until is not None and not self._until.takes(place.site, record):
+            return
         self.records += 1
         enter(self.ledger, place, record)
         if self._next_cut is not None and self.records >= self._next_cut:
@@ -360,8 +414,8 @@ class _Reading:
     def _locate(self, site: Site, topic: str, partition: int) -> None:
         for record in replay(self.settings, site, [topic], partitions=[partition]):
             origin = origin_of(record.headers or ())
-            if origin is not None:
-                place = LogPosition(site, *record[:3])
+            place = LogPosition(site, *record[:3])
+            if origin is not None and (self._until is None or place.offset < self._until.ends.get(place[:3], 0)):
                 content = self.ledger.content_of(record.value)
                 self.ledger.locate(place, origin, content, partial(_message, record, site))
 

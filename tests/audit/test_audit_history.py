@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from streams.auditing.history import file_history, intent_history
 from streams.auditing.index import open_index
+from streams.auditing.points import Instant
 from streams.cli import as_of
 from streams.cli.audit import audit as audit_verb
 from streams.cli.file import file as file_noun
@@ -204,8 +205,9 @@ def test_words_that_are_no_instant(words: str, why: str) -> None:
 
 def test_an_instant_is_the_last_position_whose_running_maximum_of_times_is_not_later() -> None:
     """A clock that jumped ahead ends the cut; one that fell back does not open it again."""
-    cut = as_of.AsOf(100)
+    cut = Instant(100)
     times = [10, 90, 95, 300, 50, 100]
-    taken = [cut.takes(Record("t", 0, offset, at, None, None, None)) for offset, at in enumerate(times)]
+    taken = [cut.takes(A, Record("t", 0, offset, at, None, None, None)) for offset, at in enumerate(times)]
     assert taken == [True, True, True, False, False, False]
-    assert cut.cut == {("t", 0): 3}
+    assert cut.ends == {(A, "t", 0): 3}
+    assert (cut.first_ms, cut.left_out_ms) == (10, 50)

@@ -13,7 +13,7 @@ Parts: findings (values) · coverage (what was read) · rows, facts (what is kep
 (numbers and contents) · copies (I7) · trees, orders, cuts (I7: a copy's order; the digest) · seals, sealed_sizes (what
 was sealed) · journals, classes, dead_letters, odd_records (I6) · claims, traces, digests (facts folded) · transfers,
 intents, decisions (I1, I2, I4) · links, landed (I2: bytes) · files (replicas) · clocks · stale (what is open without
-news) · verdicts (what need not be judged again) · custody (histories). Memory: 0.3 bytes a record, 50 a seal and as
+news) · verdicts (what need not be judged again) · custody (histories) · accounts, quantiles (sums). Memory: 0.3 bytes a record, 50 a seal and as
 many for each journal in it, and the facts of one intent. The gate has checked each record before: whose word it is, and
 that it does not contradict itself.
 """
@@ -318,10 +318,12 @@ class Ledger:
         committed: Mapping[PartitionId, int] | None = None,
         staleness: Staleness | None = None,
         findings: FindingList | None = None,
+        lengths: bool = True,
     ) -> Judgement:
         """`now_ms`: when reading began. `committed`: offsets of the workers' groups, where known.
 
         `staleness`: of open intents without news. `findings`: holds what was found elsewhere, such as on disk.
+        Without `lengths` nothing is said of journals that are shorter than sealed: they were not read to their ends.
         """
         findings = FindingList(now_ms) if findings is None else findings
         reached = Reached(committed or {}, self._alive_ms, findings.latest_ms)
@@ -342,7 +344,8 @@ class Ledger:
         judge_clocks(self._streams.values(), self._journals.values(), findings)
         self._odd_records.judge(self._coverage.read, findings)
         self._judge_streams(now_ms, findings)
-        self._seals.judge(self._sites, self._coverage.has, self._latest(), now_ms - GRACE_MS, findings)
+        latest, young_ms = self._latest(), now_ms - GRACE_MS
+        self._seals.judge(self._sites, self._coverage.has, latest, young_ms, findings, lengths=lengths)
         return findings.close(partitions, counts)
 
     def _claims_of(self, intent: IntentId) -> IntentClaims:

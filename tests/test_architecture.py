@@ -291,6 +291,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Positions of records, whatever they mean.
     "streams.auditing.points": {"streams.auditing.digesting", "streams.auditing.origins", "streams.kafka"} | ANY_CORE,
     "streams.auditing.origins": {"streams.wire"} | ANY_CORE,
+    # The same work in several processes, whatever it is.
+    "streams.auditing.processes": ANY_CORE,
     "streams.auditing.replicas": {"rocksdict", "streams.views"} | KAFKA | ANY_CORE,
     "streams.auditing.disks": {"streams.storage"} | KAFKA | ANY_CORE,
     # The outermost ring: may call anything of the product, and nothing calls it.

@@ -146,6 +146,10 @@ class AuditIndex:
             self._rows += 1
             self._sync()
 
+    def flush(self) -> None:
+        """Have all rows on the disk, for another process to read."""
+        self._sync()
+
     def close(self) -> None:
         with suppress(Exception):  # told where it was met
             self._db.close()

@@ -44,6 +44,13 @@ class PastPoint(ABC):
         self.ends[place] = record.offset + 1
         return True
 
+    def absorb(self, other: PastPoint) -> None:
+        """Know also what another process asked about: the same point, of other partitions."""
+        self.ends |= other.ends
+        for name in ("first_ms", "left_out_ms"):
+            times = [at_ms for at_ms in (getattr(self, name), getattr(other, name)) if at_ms is not None]
+            setattr(self, name, min(times, default=None))
+
     @abstractmethod
     def _has(self, place: PartitionId, record: Record) -> bool:
         """Whether the partition goes on to this record at least."""

@@ -13,14 +13,16 @@ what was heard of since, and what had not ended.
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any, Self
 
 from streams import wire
 from streams.auditing.coverage import Journals, find_journals, kept_otherwise, refuse, refuse_unkept, unseen
@@ -31,11 +33,13 @@ from streams.auditing.index import AuditIndex, open_index
 from streams.auditing.origins import origin_of
 from streams.auditing.pinned_keys import seals_of
 from streams.auditing.points import Instant, KeptCut, PastPoint
+from streams.auditing.processes import in_processes
 from streams.auditing.storage import StorageTally, check_storage
 from streams.core import records as m
 from streams.core.ledger import Ledger
 from streams.core.ledger.cuts import JournalRoot, digest_of
 from streams.core.ledger.findings import CLOCK_TOLERANCE_MS, FindingList, Invariant, Judgement, LogPosition
+from streams.core.ledger.shares import Share
 from streams.core.ledger.stale import Staleness
 from streams.core.ledger.trees import leaf_of
 from streams.core.names import Site
@@ -107,6 +111,7 @@ def audit(
     index: Path | None = None,
     fresh: bool = False,
     until: PastPoint | None = None,
+    processes: int = 1,
     tell: Tell = lambda _: None,
 ) -> AuditReport:
     """Replay and judge. `sites`: whose clusters (and disks) to look at, default all; NotFound for an unknown one.
@@ -119,11 +124,12 @@ def audit(
     full; NeverWorks where it is of something else.
     `until`: judged as the journals stood then, from their first records, in an index of its own; a kept cut is also
     compared with what was read. Disks are looked at as they are now, so not `storage` with it.
+    `processes`: so many read, where all is read from its beginning; what they say does not depend on their number.
     `tell` hears what is being done, a line each. A site that cannot be read is reported, never raised.
     """
     began, is_now, now_ms = time.monotonic(), now_ms is None, int(time.time() * 1000) if now_ms is None else now_ms
     chosen = [settings.entry(site).name for site in sites] or list(settings.registry.names)
-    found = _Found(settings, chosen)
+    found = _Found.at(settings, chosen)
     findings = FindingList(now_ms, moment=_moment)
     index = None if until is not None else index
     with _indexed(settings, found.journals, index, fresh) as kept:
@@ -131,7 +137,12 @@ def audit(
         reading.go_on()
         reading.note_ends()
         reading.check_coverage()
-        reading.read()
+        processes = min(processes, settings.registry.partitions)
+        if processes > 1 and not reading.known:
+            reading.read_in_shares(processes)
+        else:
+            reading.read()
+        reading.ledger.lose_renewed(findings)
         reading.look_up()
         seconds = time.monotonic() - began
         tally = None
@@ -239,18 +250,59 @@ class _Changed(NeverWorks):
     """A journal is not what the index has read of it."""
 
 
+@dataclass(slots=True)
 class _Found:
-    """What there is to read of each site, or why not. NeverWorks where it is not of the federation."""
+    """What there is to read of each site, or why not."""
 
-    def __init__(self, settings: Settings, chosen: Iterable[Site]) -> None:
-        self.journals: list[Journals] = []
-        self.unreachable: dict[Site, str] = {}
+    journals: list[Journals] = field(default_factory=list)
+    unreachable: dict[Site, str] = field(default_factory=dict)
+
+    @classmethod
+    def at(cls, settings: Settings, chosen: Iterable[Site]) -> Self:
+        """NeverWorks where it is not of the federation."""
+        found = cls()
         for site in chosen:
             try:
-                self.journals.append(find_journals(settings, site))
+                found.journals.append(find_journals(settings, site))
             except Transfer2goError as error:
-                self.unreachable[site] = str(error)
-        refuse(settings, self.journals)
+                found.unreachable[site] = str(error)
+        refuse(settings, found.journals)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one of several processes reads: a share of the partitions, and all seals, into an index at `path`."""
+
+    settings: Settings
+    found: _Found
+    share: Share
+    path: Path
+    salt: bytes
+    until: PastPoint | None
+
+
+@dataclass(frozen=True, slots=True)
+class _PartRead:
+    """What its ledger knew, beside the rows at its path."""
+
+    kept: tuple[Any, ...]
+    unreachable: Mapping[Site, str]
+    until: PastPoint | None
+
+
+def _read_part(part: _Part) -> _PartRead:
+    part.path.mkdir(parents=True)
+    index = AuditIndex(part.path, part.salt)
+    try:
+        findings = FindingList(0)  # nothing is found while reading
+        reading = _Reading(part.settings, part.found, index, False, findings, lambda _: None, part.until, part.share)
+        reading.read()
+        kept = reading.ledger.kept()
+        index.flush()
+    finally:
+        index.close()
+    return _PartRead(kept, part.found.unreachable, part.until)
 
 
 class _Reading:
@@ -264,10 +316,13 @@ class _Reading:
         keeps: bool,
         findings: FindingList,
         tell: Tell,
-        until: PastPoint | None,
+        until: PastPoint | None = None,
+        share: Share | None = None,
     ) -> None:
-        """`keeps`: whether the index outlives this audit."""
+        """`keeps`: whether the index outlives this audit. `share`: the partitions to read, but for seals; else all."""
         self.settings, self.findings, self.tell, self._until = settings, findings, tell, until
+        self._wanted = found
+        self._partitions = None if share is None else [p for p in range(settings.registry.partitions) if p in share]
         self.unreachable, self._journals, self._index = found.unreachable, found.journals, index
         self.committed: dict[Site, dict[tuple[str, int], int]] = {}
         self.records = self.known = 0
@@ -369,18 +424,47 @@ class _Reading:
     def read(self) -> None:
         self._each(lambda found: self._replay(found, _seals(found.own)))
         self._each(lambda found: self._replay(found, _seals(found.copies)))
-        self._each(lambda found: self._replay(found, _but_seals(found.own)))
-        self._each(lambda found: self._replay(found, _but_seals(found.copies)))
-        self.ledger.lose_renewed(self.findings)
+        self._each(lambda found: self._replay(found, _but_seals(found.own), self._partitions))
+        self._each(lambda found: self._replay(found, _but_seals(found.copies), self._partitions))
 
-    def _replay(self, found: Journals, topics: list[str]) -> None:
+    def read_in_shares(self, processes: int) -> None:
+        """Read by so many processes, each its share; of an index that has read nothing yet."""
+        self.tell(f"reading the journals of {len(self._found)} sites in {processes} processes")
+        beside = self._index.path / "shares"
+        shutil.rmtree(beside, ignore_errors=True)  # of an audit that was killed
+        parts = [
+            _Part(self.settings, self._wanted, Share(no, processes), beside / str(no), self._index.salt, self._until)
+            for no in range(processes)
+        ]
+        try:
+            what = f"{processes} processes to read the journals"
+            for part, read in zip(parts, in_processes(_read_part, parts, what), strict=True):
+                self._absorb(part, read)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        self.records = self.ledger.records
+
+    def _absorb(self, part: _Part, read: _PartRead) -> None:
+        rows = AuditIndex(part.path, part.salt)
+        try:
+            self.ledger.absorb(read.kept, rows, part.share)
+        finally:
+            rows.close()
+        if self._until is not None and read.until is not None:
+            self._until.absorb(read.until)
+        for site, why in read.unreachable.items():
+            if site not in self.unreachable:
+                self.unreachable[site] = why
+                self.ledger.lose(site)
+
+    def _replay(self, found: Journals, topics: list[str], partitions: Iterable[int] | None = None) -> None:
         if not topics:
             return
         self.tell(f"reading {len(topics)} journals at {found.site}")
         starts = self._starts.get(found.site, {})
         # The last record that was read is read once more, to see that it is still the one.
         before = {place: start - 1 for place, start in starts.items() if place[0] in topics}
-        for record in replay(self.settings, found.site, topics, start=before):
+        for record in replay(self.settings, found.site, topics, partitions=partitions, start=before):
             if record.offset < starts.get((record.topic, record.partition), 0):
                 self._compare(LogPosition(found.site, *record[:3]), record)
             else:

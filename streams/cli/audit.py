@@ -27,6 +27,7 @@ from streams.core.names import Site
 from streams.core.sampling import Sample
 from streams.errors import UsageError
 
+PROCESSES_MAX = 64
 PROMISES: Mapping[Invariant, str] = {
     Invariant.CONSERVATION: "everything asked for is accounted for",
     Invariant.NO_LIE: "what is called done is there and whole",
@@ -57,6 +58,14 @@ PROMISES: Mapping[Invariant, str] = {
 @click.option("--strict", is_flag=True, help="A note counts as a finding: exit 1.")
 @click.option("--fresh", is_flag=True, help="Read all journals from their first record on.")
 @click.option("--site", "sites", multiple=True, metavar="SITE", help="Look at this site only (may be repeated).")
+@click.option(
+    "--processes",
+    type=click.IntRange(1, PROCESSES_MAX),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="So many read, where all is read from its beginning; each needs a core.",
+)
 @as_of.point_option("--until", "As the journals stood then: a time as 2026-11-30T14:00:00Z, or a cut that was kept.")
 def audit(
     as_json: bool,
@@ -66,6 +75,7 @@ def audit(
     strict: bool,
     fresh: bool,
     sites: Sequence[str],
+    processes: int,
     until: PastPoint | None,
 ) -> None:
     """Replay the journals of all sites and check that every promise was kept.
@@ -89,6 +99,7 @@ def audit(
         index=None if sites else kept_index(settings),
         fresh=fresh,
         until=until,
+        processes=processes,
         tell=say if sys.stderr.isatty() else lambda _: None,
     )
     if until is not None:

@@ -2,6 +2,7 @@
 
     hear / copy / refuse   fold one record of one partition at one site   (any order of partitions, any repeats)
     kept / go_on           stop after any record, and go on in another process over the same rows
+    kept / absorb          hear shares of the partitions in several processes, and bring them together
     wanted / locate        a second, narrow reading that finds the records which prove a gap
     judge                  Judgement: findings, what waits, what cannot be checked from here
 
@@ -13,9 +14,9 @@ Parts: findings (values) · coverage (what was read) · rows, facts (what is kep
 (numbers and contents) · copies (I7) · trees, orders, cuts (I7: a copy's order; the digest) · seals, sealed_sizes (what
 was sealed) · journals, classes, dead_letters, odd_records (I6) · claims, traces, digests (facts folded) · transfers,
 intents, decisions (I1, I2, I4) · links, landed (I2: bytes) · files (replicas) · clocks · stale (what is open without
-news) · verdicts (what need not be judged again) · custody (histories) · accounts, quantiles (sums). Memory: 0.3 bytes a record, 50 a seal and as
-many for each journal in it, and the facts of one intent. The gate has checked each record before: whose word it is, and
-that it does not contradict itself.
+news) · verdicts (what need not be judged again) · custody (histories) · accounts, quantiles (sums) · shares (several
+ledgers). Memory: 0.3 bytes a record, 50 a seal and as many for each journal in it, and the facts of one intent. The
+gate has checked each record before: whose word it is, and that it does not contradict itself.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from streams.core.ledger.odd_records import OddRecords
 from streams.core.ledger.orders import OrderJudge
 from streams.core.ledger.rows import Codec, MemoryRows, Names, Rows, beyond
 from streams.core.ledger.seals import Seals
+from streams.core.ledger.shares import Share, renumbered
 from streams.core.ledger.stale import Staleness
 from streams.core.ledger.tags import Tags
 from streams.core.ledger.traces import SiteNumbers
@@ -250,6 +252,37 @@ class Ledger:
         self._roles.update(roles)
         self._alive_ms.update(alive_ms)
         self._lives.seen.update(seen)
+
+    def absorb(self, kept: tuple[Any, ...], rows: Rows, share: Share) -> None:
+        """Know what a ledger over these rows knew that heard a share of all partitions, and all seals.
+
+        This one has heard nothing but shares so far, each once. A journal's streams are in its share; what a writer
+        announced of them may be in any.
+        """
+        journals, streams, closed, dead_letters, odd_records, seals, *rest = kept
+        releases, roles, alive_ms, seen, _, _, cut = rest
+        for key, row in renumbered(rows, share, self._codec.names):
+            self._rows.put(key, row)
+        self._tags.cut = max(self._tags.cut, cut)
+        self._journals.update((key, journal) for key, journal in journals.items() if key[2] in share)
+        for stream_id, stream in streams.items():
+            mine = self._streams.get(stream_id)
+            if stream_id.partition in share:
+                stream.go_on(self._tags, self._codec.stream(stream_id, stream.writer))
+                self._streams[stream_id] = stream
+            elif stream.announced is not None:
+                mine, stream = stream, mine or self._stream_of(stream_id, stream.writer)
+            if mine is not None and mine.announced is not None:
+                stream.announce(mine.announced)
+        self._closed.update(closed)
+        self._dead_letters.absorb(dead_letters)
+        self._odd_records.absorb(odd_records)
+        self._seals.absorb(seals)
+        self._releases.update(releases)
+        self._roles.update(roles)
+        for site, at_ms in alive_ms.items():
+            self._alive_ms[site] = max(at_ms, self._alive_ms.get(site, 0))
+        self._lives.absorb(seen)
 
     def beyond(self) -> Iterator[bytes]:
         """Keys of rows that came from records which this ledger has not heard, and of all verdicts: to be dropped."""

@@ -47,6 +47,19 @@ class OddRecords:
         else:
             self._more_forged += 1
 
+    def absorb(self, other: OddRecords) -> None:
+        """Know also what another ledger read."""
+        for mine, theirs in (
+            (self._misplaced, other._misplaced),
+            (self._late, other._late),
+            (self._forged, other._forged),
+        ):
+            for place, words in theirs.items():
+                if len(mine) < KEPT_MAX:
+                    mine[place] = words
+        self._progress += other._progress
+        self._more_forged += other._more_forged
+
     def judge(self, read: Collection[Site], findings: FindingList) -> None:
         """Of forged records a note for each original; for a copy only where the original was not read."""
         findings.check(Invariant.FENCING, self._progress)

@@ -136,6 +136,15 @@ class Seals:
         """Know what `before` had heard."""
         self.__dict__.update(before.__getstate__())
 
+    def absorb(self, other: Seals) -> None:
+        """Take over the walks of another ledger that heard the same seals; before any, what it heard too."""
+        if not self._chains and not self._sealed:
+            self.go_on(other)
+            return
+        for journal, known in other._sealed.items():
+            if known.walks:
+                self._sealed.setdefault(journal, SealedSizes(self._sizes_max)).absorb(known)
+
     def hear(self, place: LogPosition, seal: m.JournalsSealed, logged_ms: int) -> bool:
         """The next record of a partition of seals. `logged_ms`: when its log took it.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -64,6 +65,7 @@ def in_processes(run: Callable[[W], A], parts: Sequence[W], what: str) -> Iterat
 
 
 def _answer(run: Callable[[W], A], part: W, to: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: the parent says so, and ends this one
     threading.Thread(target=_end_with_parent, daemon=True).start()
     answer: A | _Failure
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -66,8 +67,9 @@ def _instant(text: str, name: str, fault: str, next: str) -> int:
 
 def parsed(text: str, name: str = "--as-of") -> PastPoint:
     """An instant, or the cut in a file of this name. UsageError for what is neither."""
-    if (path := Path(text)).is_file():
-        return KeptCut(read_cut(path))
+    with suppress(OSError):  # of words that are too long to be a name
+        if (path := Path(text)).is_file():
+            return KeptCut(read_cut(path))
     how = "use a time as 2026-11-30T14:00:00Z, or a file that `transfer2go audit digest --json` printed"
     return Instant(_instant(text, name, "is no instant, and no file with a cut", how))
 

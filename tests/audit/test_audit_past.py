@@ -246,6 +246,8 @@ def test_between_two_cuts_that_were_kept(at: Stage, tmp_path: Path) -> None:
     [
         (["2024-01-01", "2023-01-01"], UsageError, "2024-01-01T00:00:00Z is behind 2023-01-01T00:00:00Z"),
         (["soon", "2024-01-01"], UsageError, "'soon' is no instant, and no file with a cut (T1)"),
+        (["2024-01-01", "x" * 5000], UsageError, "is no instant, and no file with a cut (T2)"),
+        (["/", "2024-01-01"], UsageError, "'/' is no instant, and no file with a cut (T1)"),
         (["2024-01-01", "2999-01-01"], UsageError, "2999-01-01 is in the future (T2)"),
         (["2001-01-01", "2002-01-01"], NotFound, "nothing was written by 2002-01-01T00:00:00Z; the first record is of"),
     ],

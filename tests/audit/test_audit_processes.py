@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -19,7 +15,6 @@ from streams.auditing import replaying
 from streams.auditing.history import intent_history
 from streams.auditing.index import kept_index
 from streams.auditing.points import Instant
-from streams.auditing.processes import in_processes
 from streams.auditing.replaying import EXIT_BROKEN, AuditReport, audit
 from streams.cli.audit import audit as command
 from streams.core import records as m
@@ -30,7 +25,6 @@ from streams.core.ledger.findings import LogPosition
 from streams.core.ledger.rows import MemoryRows
 from streams.core.ledger.shares import Share
 from streams.core.names import Site
-from streams.errors import NotFound, Temporary, Transfer2goError
 from tests.audit.conftest import Stage
 from tests.audit.history import LATER_MS, A, B, Federation, healthy, hear, seals_first
 from tests.audit.sealing import sealed
@@ -164,40 +158,7 @@ def in_shares(sites: tuple[Site, ...], logs: Logs, order: list[tuple[str, str, i
     return whole
 
 
-# processes
-
-
-def squared(number: int) -> int:
-    if number < 0:
-        raise NotFound("no such number", str(number), "take another")
-    if number == 13:
-        os.kill(os.getpid(), signal.SIGKILL)
-    if number == 7:
-        raise ValueError("seven")
-    if number > 1000:
-        time.sleep(60)
-    return number * number
-
-
-def test_answers_come_in_the_order_of_the_parts() -> None:
-    assert list(in_processes(squared, [3, 1, 2], "them")) == [9, 1, 4]
-
-
-def test_one_that_fails_is_told_in_a_line_and_ends_the_others() -> None:
-    with pytest.raises(NotFound) as refused:
-        list(in_processes(squared, [-1, 2000], "them"))
-    assert str(refused.value) == "no such number (-1); take another"
-    with pytest.raises(Transfer2goError, match="ValueError: seven"):
-        list(in_processes(squared, [7, 2000], "them"))
-    left = [" ".join(one.cmdline()) for one in psutil.Process().children()]
-    assert [words for words in left if "spawn_main" in words] == []
-
-
-def test_one_that_dies_is_temporary() -> None:
-    with pytest.raises(Temporary) as refused:
-        list(in_processes(squared, [1, 13], "them"))
-    assert "ended with -9" in str(refused.value)
-    assert "--processes" in str(refused.value)
+# what fails
 
 
 def test_a_site_that_fails_while_it_is_read_is_told_once(at: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

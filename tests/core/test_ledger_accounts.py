@@ -89,10 +89,19 @@ def test_any_order_and_any_repeats_count_alike(hurt: object, order: list[int], a
 
 
 def test_copies_alone_count_as_their_originals_do() -> None:
-    """What a peer has heard of all others; of links it cannot know who served."""
+    """What a peer has heard of all others; of links it cannot know who served, unless it is an auditor."""
     world = healthy(A, B, C)
     for by in (By.REQUESTER, By.DATASET, By.SITE, By.DAY):
         assert rows(account(world, by, read=[C])) == rows(account(world, by))
+    world = Federation(A, B, C, auditors=[C])
+    body = world.ask(1, B)
+    world.decide(body)
+    (manifest,) = world.write(body, (item("a", 100), item("b", 50)))
+    world.planes[C].say(m.ChunksServed(manifest.manifest, C, B, 1, Ranges([(0, 100)]), 100))
+    world.planes[A].say(m.ChunksServed(manifest.manifest, A, B, 2, Ranges([(100, 150)]), 50))
+    world.complete(manifest, B, Ranges([(0, 2)]))
+    world.mirror()
+    assert counts(account(world, By.LINK, read=[C])) == {f"{C} → {B}": (1, 100, 0, 0), f"{A} → {B}": (1, 50, 0, 0)}
 
 
 def one_intent(*items: m.Item, to: Site = B) -> tuple[Federation, m.TransferIntent, m.ManifestWritten]:

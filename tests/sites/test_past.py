@@ -60,9 +60,11 @@ def test_what_the_past_says(run: Run, rig: Rig, spot: Spot, tmp_path: Path) -> N
     rig.wait_done(rig.publish([second]))
     rig.audit()
 
-    as_of_cut = audit(rig.settings(), until=KeptCut(read_cut(cut)))
-    assert (as_of_cut.judgement.broken, as_of_cut.judgement.unseen) == ((), ())
-    assert as_of_cut.digest == read_cut(cut).digest
+    as_of_cut = [audit(rig.settings(), until=KeptCut(read_cut(cut)), processes=processes) for processes in (1, 2)]
+    for report in as_of_cut:
+        assert (report.judgement.broken, report.judgement.unseen) == ((), ())
+        assert report.digest == read_cut(cut).digest
+    assert as_of_cut[0].judgement == as_of_cut[1].judgement
     whole = audit(rig.settings())
     for at_ms in (int(datetime.fromisoformat(then).timestamp() * 1000), int(time.time() * 1000) - 1):
         report = audit(rig.settings(), until=Instant(at_ms))

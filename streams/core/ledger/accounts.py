@@ -149,11 +149,11 @@ class _Intent:
                     of = words[0], words[1], words[2]
                     if of not in self.ended or rank < self.ended[of].rank:
                         self.ended[of] = _Ended(rank, fact.logged_ms, words[5])
-                case Kind.SERVED if fact.is_original:
+                case Kind.SERVED:
                     self._move(words, words[5])
-                case Kind.REQUESTED if fact.is_original and words[5] == Way.TOOL:
+                case Kind.REQUESTED if words[5] == Way.TOOL:
                     self._move(words, words[6])  # whom a tool asks says nothing
-                case Kind.OPENED if fact.is_original:
+                case Kind.OPENED:
                     of = words[0], words[1], words[2]
                     self._present[of] = self._present.get(of, EMPTY) | Ranges(words[5])
                 case _:

@@ -76,9 +76,14 @@ class KeptCut(PastPoint):
         self._counted: Counter[PartitionId] = Counter()
         self._seen: defaultdict[tuple[PartitionId, str], SpanSet] = defaultdict(SpanSet)
 
+    @property
+    def lacking(self) -> list[JournalId]:
+        """Of the journals, or copies, that were asked about those with fewer records than the cut has."""
+        counted = {_journal(place): count for place, count in self._counted.items()}
+        return sorted(journal for journal, count in counted.items() if count < self.cut.journals[journal].size)
+
     def _has(self, place: PartitionId, record: Record) -> bool:
-        writer, base = split(place[1])
-        journal = JournalId(writer or place[0], base, place[2])
+        journal = _journal(place)
         known = self.cut.journals.get(journal)
         if known is None or self._counted[place] >= known.size:
             return False
@@ -86,3 +91,8 @@ class KeptCut(PastPoint):
         if number is not None and number[0] == journal.site and self._seen[place, number[1]].add(number[2]):
             self._counted[place] += 1
         return True
+
+
+def _journal(place: PartitionId) -> JournalId:
+    writer, base = split(place[1])
+    return JournalId(writer or place[0], base, place[2])

@@ -33,6 +33,9 @@ def tell(point: PastPoint) -> None:
     ends = sorted(point.ends.items())
     places = ", ".join(f"{topic}[{partition}]@{end}" for (_, topic, partition), end in ends)
     screen.say(f"as of {in_words(point)}, " + (f"which is the cut {places}" if places else "when nothing was written"))
+    if isinstance(point, KeptCut) and (lacking := point.lacking):
+        words = f"{lacking[0]}" + (f" and {len(lacking) - 1} more journals" if len(lacking) > 1 else "")
+        screen.say(f"here are fewer records of {words} than in the cut: a mirror lags, or they are gone")
 
 
 def check_any(point: PastPoint) -> None:

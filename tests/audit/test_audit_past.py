@@ -237,8 +237,21 @@ def test_between_two_cuts_that_were_kept(at: Stage, tmp_path: Path) -> None:
     backwards = run(file_noun, at, "diff", two, one)
     assert isinstance(backwards.exception, UsageError)
     assert "is behind the cut" in str(backwards.exception)
-    (where,) = lines(run(file_noun, at, "where", "/store/c", "--as-of", one, "--json"))
-    assert where["bytes"] == 3
+    shown = run(file_noun, at, "where", "/store/c", "--as-of", one, "--json")
+    assert [row["bytes"] for row in lines(shown)] == [3]
+    assert "here are fewer records" not in shown.stderr
+
+
+def test_a_cut_of_more_than_a_mirror_has_brought_says_so(at: Stage, tmp_path: Path) -> None:
+    world, _ = shelved()
+    copies = [key for key in world.logs if key[:2] == (B, f"{A}.{topics.REPLICAS}")]
+    for key in copies:
+        world.logs[key] = world.logs[key][:1]
+    at.play(world)
+    (tmp_path / "cut").write_text(json.dumps(cut_object(read_digest(at.settings))))
+    at_b = Stage(replace(at.settings, site=B), at.clusters)
+    there = run(file_noun, at_b, "where", "/store/a", "--as-of", str(tmp_path / "cut"), "--json")
+    assert f"here are fewer records of {A} {topics.REPLICAS}[" in there.stderr
 
 
 @pytest.mark.parametrize(

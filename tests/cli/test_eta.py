@@ -230,7 +230,7 @@ def test_watch_as_json_has_it_too(run: Run, hand: Hand, journals: list[int]) -> 
 
 def test_watch_says_who_said_last_what_it_waits_for(run: Run, hand: Hand, journals: list[int]) -> None:
     body = half_done(hand)
-    watched = run("intent", "watch", body.intent, "--timeout", "6").stderr
+    watched = run("intent", "watch", body.intent, "--timeout", "8").stderr
     assert re.search(rf"waits for T2_B to answer request 4 .*last said in {A} {B}\.{topics.REPORTS}", watched), watched
 
 

@@ -187,6 +187,8 @@ def _judged_as_of(until: PastPoint, findings: FindingList) -> int:
     """
     if isinstance(until, Instant):
         findings.ended_ms = until.at_ms
+    elif findings.ended_ms is None:
+        findings.ended_ms = findings.began_ms
     now_ms = until.at_ms if isinstance(until, Instant) else findings.began_ms
     now_ms = min(now_ms, now_ms if until.left_out_ms is None else until.left_out_ms)
     findings.began_ms = now_ms - CLOCK_TOLERANCE_MS

@@ -116,7 +116,7 @@ def add(
             with piped.to_its_end():
                 screen.put(handle.id)
         outcome = follow(settings, handle, timeout_s)
-    outcomes.show(outcome.last, as_json)
+    _show(settings, outcome.last, as_json)
     leave(outcome.exit_code)
 
 
@@ -256,10 +256,16 @@ def _known(settings: Settings, intent: IntentId) -> Snapshot:
 def show(settings: Settings, name: str, as_json: bool) -> None:
     """State, counts and reasons of one intent, and when it will have arrived. Exit as `add --wait` would now."""
     settings = _reader(settings, name)
-    snapshot, now_ms = _known(settings, IntentId(name)), time.time_ns() // 1_000_000
+    snapshot = _known(settings, IntentId(name))
+    _show(settings, snapshot, as_json)
+    leave(0 if not snapshot.ended else snapshot.exit_code)
+
+
+def _show(settings: Settings, snapshot: Snapshot, as_json: bool) -> None:
+    """The whole of it; of one that is open also when it will have arrived, by the journals at `settings.here`."""
+    now_ms = time.time_ns() // 1_000_000
     eta = None if snapshot.ended else estimate(snapshot, news_of(settings, snapshot, now_ms), now_ms)
     outcomes.show(snapshot, as_json, eta, now_ms)
-    leave(0 if not snapshot.ended else snapshot.exit_code)
 
 
 @intent.command("list")
@@ -341,7 +347,7 @@ def watch(settings: Settings, name: str, timeout_s: float | None, as_json: bool)
             with piped.ends_with_reader():
                 leave(_watch_as_json(settings, handle, timeout_s))
         outcome = follow(settings, handle, timeout_s)
-    outcomes.show(outcome.last, as_json)
+    _show(settings, outcome.last, as_json)
     leave(outcome.exit_code)
 
 

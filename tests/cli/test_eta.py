@@ -230,8 +230,10 @@ def test_watch_as_json_has_it_too(run: Run, hand: Hand, journals: list[int]) -> 
 
 def test_watch_says_who_said_last_what_it_waits_for(run: Run, hand: Hand, journals: list[int]) -> None:
     body = half_done(hand)
-    watched = run("intent", "watch", body.intent, "--timeout", "8").stderr
-    assert re.search(rf"waits for T2_B to answer request 4 .*last said in {A} {B}\.{topics.REPORTS}", watched), watched
+    watched = run("intent", "watch", body.intent, "--timeout", "8")
+    said = rf"waits for T2_B to answer request 4 .*last said in {A} {B}\.{topics.REPORTS}"
+    assert re.search(said, watched.stderr), watched.stderr
+    assert re.search(f"ETA none: {said}", watched.stdout), "as `show` does, where it is still open"
 
 
 def test_the_record_is_that_of_its_words() -> None:

@@ -29,7 +29,7 @@ from streams.auditing.coverage import Journals, find_journals, kept_otherwise, r
 from streams.auditing.digesting import Cut
 from streams.auditing.disks import disks_reachable
 from streams.auditing.entering import enter
-from streams.auditing.index import AuditIndex, open_index
+from streams.auditing.index import AuditIndex, RowsOver, open_index
 from streams.auditing.origins import origin_of
 from streams.auditing.pinned_keys import seals_of
 from streams.auditing.points import Instant, KeptCut, PastPoint
@@ -124,7 +124,7 @@ def audit(
     full; NeverWorks where it is of something else.
     `until`: judged as the journals stood then, from their first records, in an index of its own; a kept cut is also
     compared with what was read. Disks are looked at as they are now, so not `storage` with it.
-    `processes`: so many read, where all is read from its beginning; what they say does not depend on their number.
+    `processes`: so many read; what is found does not depend on their number.
     `tell` hears what is being done, a line each. A site that cannot be read is reported, never raised.
     """
     began, is_now, now_ms = time.monotonic(), now_ms is None, int(time.time() * 1000) if now_ms is None else now_ms
@@ -138,7 +138,7 @@ def audit(
         reading.note_ends()
         reading.check_coverage()
         processes = min(processes, settings.registry.partitions)
-        if processes > 1 and not reading.known:
+        if processes > 1:
             reading.read_in_shares(processes)
         else:
             reading.read()
@@ -274,13 +274,18 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What one of several processes reads: a share of the partitions, and all seals, into an index at `path`."""
+    """What one of several processes reads: a share of the partitions, and all seals, into an index at `path`.
+
+    It goes on from `kept`, over the rows of the index at `under`.
+    """
 
     settings: Settings
     found: _Found
     share: Share
     path: Path
     salt: bytes
+    under: Path
+    kept: tuple[Any, ...]
     until: PastPoint | None
 
 
@@ -295,15 +300,18 @@ class _PartRead:
 
 def _read_part(part: _Part) -> _PartRead:
     part.path.mkdir(parents=True)
-    index = AuditIndex(part.path, part.salt)
+    rows = RowsOver(AuditIndex(part.path, part.salt), part.under)
     try:
         findings = FindingList(0)  # nothing is found while reading
-        reading = _Reading(part.settings, part.found, index, False, findings, lambda _: None, part.until, part.share)
+        reading = _Reading(part.settings, part.found, rows, False, findings, lambda _: None, part.until, part.share)
+        reading.ledger.go_on(part.kept)
+        reading.ledger.hear_a_share()
+        reading.note_starts()
         reading.read()
         kept = reading.ledger.kept()
-        index.flush()
+        rows.own.flush()
     finally:
-        index.close()
+        rows.close()
     return _PartRead(kept, part.found.unreachable, part.until)
 
 
@@ -314,7 +322,7 @@ class _Reading:
         self,
         settings: Settings,
         found: _Found,
-        index: AuditIndex,
+        index: AuditIndex | RowsOver,
         keeps: bool,
         findings: FindingList,
         tell: Tell,
@@ -325,7 +333,7 @@ class _Reading:
         self.settings, self.findings, self.tell, self._until = settings, findings, tell, until
         self._wanted = found
         self._partitions = None if share is None else [p for p in range(settings.registry.partitions) if p in share]
-        self.unreachable, self._journals, self._index = found.unreachable, found.journals, index
+        self.unreachable, self._journals, self._rows = found.unreachable, found.journals, index
         self.committed: dict[Site, dict[tuple[str, int], int]] = {}
         self.records = self.known = 0
         self._starts: dict[Site, dict[tuple[str, int], int]] = {}
@@ -345,8 +353,18 @@ class _Reading:
     def go_on(self) -> None:
         """Stand where the last audit of this index stopped."""
         if self._index.go_on(self.ledger):
-            self.known = self.ledger.records
-            self._starts = {found.site: self.ledger.next_offsets(found.site) for found in self._journals}
+            self.note_starts()
+
+    def note_starts(self) -> None:
+        """Where the ledger stands now: only what is behind that is read."""
+        self.known = self.ledger.records
+        self._starts = {found.site: self.ledger.next_offsets(found.site) for found in self._journals}
+
+    @property
+    def _index(self) -> AuditIndex:
+        """Of an audit as a whole."""
+        assert isinstance(self._rows, AuditIndex)
+        return self._rows
 
     @property
     def _found(self) -> list[Journals]:
@@ -360,7 +378,7 @@ class _Reading:
         try:
             read()
         except Transfer2goError as error:
-            if error is self._index.fault or isinstance(error, _Changed):
+            if error is self._rows.fault or isinstance(error, _Changed):
                 raise
             self.unreachable.setdefault(site, str(error))
 
@@ -402,7 +420,7 @@ class _Reading:
             if end < start:
                 raise _Changed(
                     f"{topic}[{partition}] of {found.site} ends at offset {end}, the last audit had read it to {start}",
-                    str(self._index.path),
+                    str(self._rows.path),
                     f"was it deleted, or its cluster replaced? {_ANEW}",
                 )
 
@@ -430,13 +448,17 @@ class _Reading:
         self._each(lambda found: self._replay(found, _but_seals(found.copies), self._partitions))
 
     def read_in_shares(self, processes: int) -> None:
-        """Read by so many processes, each its share; of an index that has read nothing yet."""
+        """Read by so many processes, each its share from where the ledger stands."""
         self.tell(f"reading the journals of {len(self._found)} sites in {processes} processes")
         beside = self._index.path / "shares"
         shutil.rmtree(beside, ignore_errors=True)  # of an audit that was killed
+        kept = self.ledger.kept()
+        self._index.flush()
+        under, salt = self._index.path, self._index.salt
+        shares = [Share(no, processes) for no in range(processes)]
         parts = [
-            _Part(self.settings, self._wanted, Share(no, processes), beside / str(no), self._index.salt, self._until)
-            for no in range(processes)
+            _Part(self.settings, self._wanted, one, beside / str(one.no), salt, under, kept, self._until)
+            for one in shares
         ]
         try:
             what = f"{processes} processes to read the journals"
@@ -444,7 +466,7 @@ class _Reading:
                 self._absorb(part, read)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
-        self.records = self.ledger.records
+        self.records = self.ledger.records - self.known
 
     def _absorb(self, part: _Part, read: _PartRead) -> None:
         rows = AuditIndex(part.path, part.salt)
@@ -474,7 +496,7 @@ class _Reading:
 
     def _compare(self, place: LogPosition, record: Record) -> None:
         if not self.ledger.is_as_read(place, leaf_of(record.key, record.value, record.headers or ())):
-            raise _Changed(f"{place} is not the record that the last audit read there", str(self._index.path), _ANEW)
+            raise _Changed(f"{place} is not the record that the last audit read there", str(self._rows.path), _ANEW)
 
     def _fold(self, found: Journals, record: Record) -> None:
         place = LogPosition(found.site, *record[:3])

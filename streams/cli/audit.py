@@ -64,7 +64,7 @@ PROMISES: Mapping[Invariant, str] = {
     default=1,
     show_default=True,
     metavar="N",
-    help="So many read, where all is read from its beginning; each needs a core.",
+    help="So many read; each needs a core.",
 )
 @as_of.point_option("--until", "As the journals stood then: a time as 2026-11-30T14:00:00Z, or a cut that was kept.")
 def audit(

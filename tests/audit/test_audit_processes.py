@@ -41,6 +41,7 @@ from tests.audit.test_audit_simulation import (
     swap_in_a_copy,
 )
 from tests.core.test_ledger_order import BREAKS
+from tests.core.test_ledger_shares import Over, own, sent
 from tests.sim.world import PARTITIONS
 
 Build = Callable[..., Stage]
@@ -97,6 +98,9 @@ def test_what_several_read_is_kept_and_gone_on_with(at: Stage) -> None:
     fresh = told("--fresh")
     names = ("digest", "counts", "findings", "partitions", "invariants", "exit_code")
     assert [later[name] for name in names] == [fresh[name] for name in names]
+    again = told("--processes", "3")
+    assert again["records"] == 0
+    assert [again[name] for name in names] == [fresh[name] for name in names]
 
 
 def test_as_of_an_instant_too(at: Stage) -> None:
@@ -141,21 +145,39 @@ def test_simulated_histories_in_shares_are_judged_alike(hurt: Callable[[random.R
 
 
 def in_shares(sites: tuple[Site, ...], logs: Logs, order: list[tuple[str, str, int]], of: int) -> Ledger:
-    def made() -> tuple[Ledger, MemoryRows]:
-        rows = MemoryRows()
-        return Ledger(sites, partitions=PARTITIONS, rows=rows, salt=b"salt"), rows
+    """Some of each journal and all seals by one ledger, the rest in shares that go on; or in three all of it."""
+    chance = random.Random(of)
+    stops = {key: len(logs[key]) if _is_seal(key) else chance.randrange(len(logs[key]) + 1) for key in order}
+    stops = dict.fromkeys(order, 0) if of == 3 else stops
 
-    whole, _ = made()
-    for no in range(of):
-        part, rows = made() if of > 1 else (whole, MemoryRows())
-        share = Share(no, of)
+    def made(rows: MemoryRows) -> Ledger:
+        return Ledger(sites, partitions=PARTITIONS, rows=rows, salt=b"salt")
+
+    def read(ledger: Ledger, key: tuple[str, str, int], start: int, stop: int) -> None:
+        for n in range(start, stop):
+            hear(ledger, LogPosition(Site(key[0]), key[1], key[2], n), logs[key][n])
+
+    under = MemoryRows()
+    whole = made(under)
+    for key in order:
+        read(whole, key, 0, stops[key] if of > 1 else len(logs[key]))
+    before, parts = whole.kept(), []
+    for share in (Share(no, of) for no in range(of if of > 1 else 0)):
+        rows = Over(under)
+        part = made(rows)
+        part.go_on(sent(before))
+        part.hear_a_share()
         for key in order:
-            if key[2] in share or topics.split(key[1])[1] == topics.SEALS:
-                for n, rec in enumerate(logs[key]):
-                    hear(part, LogPosition(Site(key[0]), key[1], key[2], n), rec)
-        if of > 1:
-            whole.absorb(part.kept(), rows, share)
+            if key[2] in share or _is_seal(key):
+                read(part, key, stops[key], len(logs[key]))
+        parts.append((sent(part.kept()), own(rows), share))
+    for kept, own_rows, share in parts:
+        whole.absorb(kept, own_rows, share)
     return whole
+
+
+def _is_seal(key: tuple[str, str, int]) -> bool:
+    return topics.split(key[1])[1] == topics.SEALS
 
 
 # what fails

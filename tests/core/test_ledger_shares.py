@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from heapq import merge
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,14 +20,31 @@ from streams.core.ledger.rows import MemoryRows
 from streams.core.ledger.seals import Seals
 from streams.core.ledger.shares import Share
 from streams.keys.ed25519 import is_signed
-from tests.audit.history import LATER_MS, PARTITIONS, A, B, C, Federation, healthy, hear, locate
+from tests.audit.history import LATER_MS, PARTITIONS, A, B, C, Federation, Rec, healthy, hear, locate
 from tests.core.test_ledger_order import BREAKS, _interleaved
 
 SALT = b"salt"
 
 
-def ledger(world: Federation) -> tuple[Ledger, MemoryRows]:
-    rows = MemoryRows()
+class Over(MemoryRows):
+    """Rows over others, as a process has them that goes on with an index which it only reads."""
+
+    def __init__(self, under: MemoryRows) -> None:
+        super().__init__()
+        self.under = under
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return merge(self.under.scan(prefix), super().scan(prefix), key=lambda one: one[0])
+
+
+def own(rows: Over) -> MemoryRows:
+    """Without what lies below."""
+    rows.under = MemoryRows()
+    return rows
+
+
+def ledger(world: Federation, rows: MemoryRows | None = None) -> tuple[Ledger, MemoryRows]:
+    rows = MemoryRows() if rows is None else rows
     made = Ledger(
         world.sites,
         partitions=PARTITIONS,
@@ -41,17 +60,41 @@ def is_seal(topic: str) -> bool:
     return topics.split(topic)[1] == topics.SEALS
 
 
-def shared(world: Federation, order: list[int], of: int) -> Ledger:
-    """What `of` ledgers make of the facts, each of its share, in one."""
-    whole, _ = ledger(world)
-    facts = list(_interleaved(world, order))
-    facts.sort(key=lambda one: not is_seal(one[0].topic))
+def sent(kept: tuple[Any, ...]) -> tuple[Any, ...]:
+    """As another process gets it."""
+    return pickle.loads(pickle.dumps(kept))  # type: ignore[no-any-return]
+
+
+def read_in_shares(world: Federation, whole: Ledger, facts: list[tuple[LogPosition, Rec]], of: int) -> None:
+    """What `of` ledgers make of the facts that are behind what the whole one knows, each of its share, in that."""
+    before, under = whole.kept(), whole._rows
+    assert isinstance(under, MemoryRows)
+    seals_first = sorted(facts, key=lambda one: not is_seal(one[0].topic))
+    parts = []
     for no in range(of):
-        share, (part, rows) = Share(no, of), ledger(world)
-        for place, rec in facts:
+        share, rows = Share(no, of), Over(under)
+        part, _ = ledger(world, rows)
+        part.go_on(sent(before))
+        part.hear_a_share()
+        for place, rec in seals_first:
             if is_seal(place.topic) or place.partition in share:
                 hear(part, place, rec)
-        whole.absorb(pickle.loads(pickle.dumps(part.kept())), rows, share)  # as another process keeps it
+        parts.append((sent(part.kept()), own(rows), share))
+    for kept, rows, share in parts:
+        whole.absorb(kept, rows, share)
+
+
+def the_next(world: Federation, before: Ledger) -> Ledger:
+    """The ledger of the next audit, over the same rows."""
+    assert isinstance(before._rows, MemoryRows)
+    made, _ = ledger(world, before._rows)
+    made.go_on(sent(before.kept()))
+    return made
+
+
+def shared(world: Federation, order: list[int], of: int) -> Ledger:
+    whole, _ = ledger(world)
+    read_in_shares(world, whole, list(_interleaved(world, order)), of)
     return whole
 
 
@@ -96,6 +139,35 @@ def test_rows_of_shares_are_those_of_one_but_for_the_numbers_of_names() -> None:
                 account.add(facts)
             rows.append({n: (r.files, r.bytes, r.failed, r.took_ms.at(0.5)) for n, r in account.rows.items()})
         assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize("hurt", BREAKS)
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(
+    order=st.lists(st.integers(0, 1000), max_size=100),
+    stops=st.lists(st.tuples(st.integers(0, 1000), st.integers(1, 4), st.booleans()), min_size=1, max_size=3),
+)
+def test_stopped_after_any_record_and_gone_on_in_shares_it_judges_alike(
+    hurt: Callable[[Federation], None], order: list[int], stops: list[tuple[int, int, bool]]
+) -> None:
+    """By another number of them each time; judged at the stop or not."""
+    world = healthy(A, B, C)
+    hurt(world)
+    straight, _ = ledger(world)
+    for place, rec in world.facts():
+        hear(straight, place, rec)
+    facts = list(_interleaved(world, order))
+    whole, _ = ledger(world)
+    for number, of, is_judged in stops:
+        read_in_shares(world, whole, facts[: number % (len(facts) + 1)], of)
+        if is_judged:
+            judged(whole, world)
+        whole = the_next(world, whole)
+    read_in_shares(world, whole, facts, 2)
+    assert digest_of(whole.roots()) == digest_of(straight.roots())
+    expected = judged(straight, world)
+    assert judged(whole, world) == expected
+    assert judged(the_next(world, whole), world) == expected, "nothing is new, and nothing is forgotten"
 
 
 def test_what_is_heard_behind_shares_goes_on() -> None:

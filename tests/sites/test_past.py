@@ -76,7 +76,8 @@ def test_what_the_past_says(run: Run, rig: Rig, spot: Spot, tmp_path: Path) -> N
         found = rows(run("file", "diff", earlier, now(), spot.dataset, "--site", A, "--json"))
         assert [(one["site"], one["change"], one["lfn"]) for one in found] == came
 
-    assert run("audit").exit_code == EXIT_CLEAN
+    for processes in (2, 1, 3):
+        assert run("audit", "--processes", processes).exit_code == EXIT_CLEAN
     (row,) = [one for one in rows(run("account", "--by", "dataset", "--json")) if one["dataset"] == spot.dataset]
     assert (row["files"], row["bytes"], row["failed"], row["cancelled"]) == (2, 370_000, {}, 0)
     assert 0 < row["took_p50_s"] <= row["took_p95_s"] < 90

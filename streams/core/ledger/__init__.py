@@ -44,7 +44,7 @@ from streams.core.ledger.odd_records import OddRecords
 from streams.core.ledger.orders import OrderJudge
 from streams.core.ledger.rows import Codec, MemoryRows, Names, Rows, beyond
 from streams.core.ledger.seals import Seals
-from streams.core.ledger.shares import Share, renumbered
+from streams.core.ledger.shares import Share, numbering, renumbered
 from streams.core.ledger.stale import Staleness
 from streams.core.ledger.tags import Tags
 from streams.core.ledger.traces import SiteNumbers
@@ -253,16 +253,22 @@ class Ledger:
         self._alive_ms.update(alive_ms)
         self._lives.seen.update(seen)
 
-    def absorb(self, kept: tuple[Any, ...], rows: Rows, share: Share) -> None:
-        """Know what a ledger over these rows knew that heard a share of all partitions, and all seals.
+    def hear_a_share(self) -> None:
+        """What is heard from now on is to be absorbed by a ledger that stands where this one does."""
+        self._dead_letters, self._odd_records = DeadLetters(self._release), OddRecords(self._odd_records.partitions)
+        self._verdicts.touched = None if self._verdicts.touched is None else set()
 
-        This one has heard nothing but shares so far, each once. A journal's streams are in its share; what a writer
-        announced of them may be in any.
+    def absorb(self, kept: tuple[Any, ...], rows: Rows, share: Share) -> None:
+        """Know what a ledger over these rows heard of a share of all partitions, and all seals, from where this stood.
+
+        Shares come by their numbers. A journal's streams are in its share; what a writer announced may be in any.
         """
         journals, streams, closed, dead_letters, odd_records, seals, *rest = kept
-        releases, roles, alive_ms, seen, _, _, cut = rest
+        releases, roles, alive_ms, seen, touched, _, cut = rest
         for key, row in renumbered(rows, share, self._codec.names):
             self._rows.put(key, row)
+        anew = numbering(rows, self._codec.names)
+        self._verdicts.absorb(None if touched is None else (anew(one[:4]) + one[4:] for one in touched))
         self._tags.cut = max(self._tags.cut, cut)
         self._journals.update((key, journal) for key, journal in journals.items() if key[2] in share)
         for stream_id, stream in streams.items():
@@ -277,7 +283,7 @@ class Ledger:
         self._closed.update(closed)
         self._dead_letters.absorb(dead_letters)
         self._odd_records.absorb(odd_records)
-        self._seals.absorb(seals)
+        self._seals.absorb(seals, share)
         self._releases.update(releases)
         self._roles.update(roles)
         for site, at_ms in alive_ms.items():

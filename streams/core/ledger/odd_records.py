@@ -17,7 +17,7 @@ class OddRecords:
     """`partitions`: of the federation, for its life."""
 
     def __init__(self, partitions: int) -> None:
-        self._partitions = partitions
+        self.partitions = partitions
         self._misplaced: dict[LogPosition, str] = {}
         """In a partition that is not their key's: no worker that owns their row reads them there."""
         self._late: dict[LogPosition, str] = {}
@@ -28,7 +28,7 @@ class OddRecords:
 
     def pass_by(self, place: LogPosition, message: m.Message) -> None:
         """An original that passed the gate; a mirror keeps partitions."""
-        wanted = topics.partition_of(m.key_of(message), self._partitions)
+        wanted = topics.partition_of(m.key_of(message), self.partitions)
         if wanted != place.partition and not isinstance(message, m.DeadLetter) and len(self._misplaced) < KEPT_MAX:
             words = f"a record's key belongs in partition {wanted}: does its writer partition by murmur2?"
             self._misplaced[place] = words

@@ -69,11 +69,6 @@ class SealedSizes:
         self.nos = array("Q", (self.nos[at] for at in keep))
         self.sealers = array("H", (self.sealers[at] for at in keep))
 
-    def absorb(self, other: SealedSizes) -> None:
-        """Take over the walks past the same sizes, of trees that another ledger has."""
-        for walk in other.walks:
-            walk.of(self)
-
     def root(self, at: int) -> bytes:
         return bytes(self.roots[at * _ROOT : (at + 1) * _ROOT])
 
@@ -112,11 +107,6 @@ class SealWalk:
         """Offset of the record behind the last size that is as a site sealed it; without a site, of the first."""
         self._pending: list[Site | None] = [None] if tree.size == 0 else []
         self.next = 1 if tree.size == 0 else self._due()
-        sealed_sizes.walks.append(self)
-
-    def of(self, sealed_sizes: SealedSizes) -> None:
-        """Go on by these, which are the same sizes."""
-        self._sealed = sealed_sizes
         sealed_sizes.walks.append(self)
 
     def _due(self) -> int:

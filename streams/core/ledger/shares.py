@@ -28,14 +28,11 @@ class Share(NamedTuple):
 
 
 def renumbered(rows: Rows, share: Share, names: Names) -> Iterator[tuple[bytes, bytes]]:
-    """The rows of a share's ledger, as one with these names has them; rows of names are not among them."""
-    known = [names.number(row.decode()) for _, row in rows.scan(NAME)]
+    """The rows of a share's ledger, as one with these names has them; rows of names are not among them.
 
-    def anew(packed: bytes) -> bytes:
-        """One number, or several, each in four bytes."""
-        numbers = struct.unpack(f">{len(packed) // 4}I", packed)
-        return struct.pack(f">{len(numbers)}I", *(known[number] for number in numbers))
-
+    A number of which they have no name is one that both had before the share was read.
+    """
+    anew = numbering(rows, names)
     for prefix, rewrite in _REWRITTEN:
         for key, row in rows.scan(prefix):
             yield rewrite(key, row, anew)
@@ -44,15 +41,26 @@ def renumbered(rows: Rows, share: Share, names: Names) -> Iterator[tuple[bytes, 
             yield key[:1] + anew(key[1:13]) + key[13:], row
 
 
-_Anew = Callable[[bytes], bytes]
+def numbering(rows: Rows, names: Names) -> Anew:
+    """Gives numbers of names, each in four bytes, as these names have them."""
+    known = {_NUMBER.unpack_from(key, 1)[0]: names.number(row.decode()) for key, row in rows.scan(NAME)}
+
+    def anew(packed: bytes) -> bytes:
+        numbers = struct.unpack(f">{len(packed) // 4}I", packed)
+        return struct.pack(f">{len(numbers)}I", *(known.get(number, number) for number in numbers))
+
+    return anew
 
 
-def _fact(key: bytes, row: bytes, anew: _Anew) -> tuple[bytes, bytes]:
+Anew = Callable[[bytes], bytes]
+
+
+def _fact(key: bytes, row: bytes, anew: Anew) -> tuple[bytes, bytes]:
     """`i HOME UUID SITE TOPIC PARTITION OFFSET`; in the row the writer's life."""
     return key[:1] + anew(key[1:5]) + key[5:21] + anew(key[21:29]) + key[29:], row[:2] + anew(row[2:6]) + row[6:]
 
 
-def _of_file(key: bytes, row: bytes, anew: _Anew) -> tuple[bytes, bytes]:
+def _of_file(key: bytes, row: bytes, anew: Anew) -> tuple[bytes, bytes]:
     """`f NAME w PLACE FILE`: life, dataset and the manifest's home; of a manifest's item each holder."""
     if key[9:10] == FILE_WORD:
         manifest = row[_WORD_BYTES:]
@@ -63,12 +71,12 @@ def _of_file(key: bytes, row: bytes, anew: _Anew) -> tuple[bytes, bytes]:
     return key, row[:_ITEM_BYTES] + b"".join(some)
 
 
-def _written(key: bytes, row: bytes, anew: _Anew) -> tuple[bytes, bytes]:
+def _written(key: bytes, row: bytes, anew: Anew) -> tuple[bytes, bytes]:
     """`m CONTENT PLACE`: in the row a time, then the manifest, which begins with its home."""
     return key[:9] + anew(key[9:17]) + key[17:], row[:8] + anew(row[8:12]) + row[12:]
 
 
-def _registered(key: bytes, row: bytes, anew: _Anew) -> tuple[bytes, bytes]:
+def _registered(key: bytes, row: bytes, anew: Anew) -> tuple[bytes, bytes]:
     """`r PLACE`: life and dataset."""
     return key[:1] + anew(key[1:9]) + key[9:], anew(row)
 

@@ -264,15 +264,12 @@ def test_a_lie_of_the_size_of_a_completion_costs_no_memory() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 2**63), st.integers(1, 5)), min_size=1, max_size=60), st.floats(0.01, 1.0))
 def test_a_quantile_is_right_to_two_percent(added: list[tuple[int, int]], share: float) -> None:
-    sketch, halves = Quantiles(), (Quantiles(), Quantiles())
-    for n, (number, weight) in enumerate(added):
+    sketch = Quantiles()
+    for number, weight in added:
         sketch.add(number, weight)
-        halves[n % 2].add(number, weight)
     every = sorted(number for number, weight in added for _ in range(weight))
     true = every[max(0, ceil(share * len(every) - 1e-9) - 1)]
     assert sketch.at(share) == pytest.approx(true, rel=ERROR * 1.001)
-    halves[0].merge(halves[1])
-    assert halves[0].at(share) == sketch.at(share)
 
 
 def test_a_sketch_has_few_buckets_whatever_is_added() -> None:

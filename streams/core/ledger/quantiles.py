@@ -1,7 +1,6 @@
 """Quantiles of many whole numbers in little memory: counts in buckets, of which each is 4 % wider than the one before.
 
-What is told lies within 2 % of a number that was added, and of the one that a list of all would give. Sketches of
-parts, added up, are the sketch of the whole.
+What is told lies within 2 % of a number that was added, and of the one that a list of all would give.
 """
 
 from __future__ import annotations
@@ -30,10 +29,6 @@ class Quantiles:
         bucket = 1 + int(log(number) / _STEP) if number >= 1 else 0
         self._counts[bucket] += weight
         self._weight += weight
-
-    def merge(self, other: Quantiles) -> None:
-        self._counts.update(other._counts)
-        self._weight += other._weight
 
     def at(self, share: float) -> float | None:
         """The least number that at least this share of the weight does not exceed; None where nothing was added."""

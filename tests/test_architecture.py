@@ -287,7 +287,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.auditing.index": {"rocksdict", "streams.settings"} | ANY_CORE,
     # Out of the index alone.
     "streams.auditing.history": {"streams.auditing.index"} | ANY_CORE,
+    "streams.auditing.accounting": {"streams.auditing.index"} | ANY_CORE,
+    # Positions of records, whatever they mean.
+    "streams.auditing.points": {"streams.auditing.digesting", "streams.auditing.origins", "streams.kafka"} | ANY_CORE,
     "streams.auditing.origins": {"streams.wire"} | ANY_CORE,
+    # The same work in several processes, whatever it is.
+    "streams.auditing.processes": ANY_CORE,
     "streams.auditing.replicas": {"rocksdict", "streams.views"} | KAFKA | ANY_CORE,
     "streams.auditing.disks": {"streams.storage"} | KAFKA | ANY_CORE,
     # The outermost ring: may call anything of the product, and nothing calls it.

@@ -119,19 +119,20 @@ def _read(
 
 def cut_object(report: DigestReport) -> dict[str, Any]:
     """What `--json` prints, and `--at` reads."""
-    return {
-        "digest": report.digest,
-        "journals": [
-            {
-                "site": j.journal.site,
-                "topic": j.journal.topic,
-                "partition": j.journal.partition,
-                "records": j.size,
-                "root": j.root,
-            }
-            for j in report.journals
-        ],
-    }
+    return {"digest": report.digest, "journals": journal_objects(report.journals)}
+
+
+def journal_objects(journals: Iterable[JournalRoot]) -> list[dict[str, Any]]:
+    return [
+        {
+            "site": j.journal.site,
+            "topic": j.journal.topic,
+            "partition": j.journal.partition,
+            "records": j.size,
+            "root": j.root,
+        }
+        for j in journals
+    ]
 
 
 def read_cut(path: Path) -> Cut:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from heapq import merge
 from itertools import accumulate, groupby
 from pathlib import Path
 
-from streams.auditing.index import AuditIndex, open_index
+from streams.auditing.index import AuditIndex, last_read
 from streams.core.ledger.custody import Step, of_item, steps
 from streams.core.ledger.facts import Facts, Kind
 from streams.core.ledger.files import Brought, ReplicaJudge, Word
@@ -31,7 +30,8 @@ class History:
 
 def intent_history(path: Path, intent: IntentId) -> History:
     """Of the index at `path`. NotFound where there is none, or it knows nothing of the intent."""
-    with _opened(path) as (kept, read_ms):
+    with last_read(path) as (index, read_ms):
+        kept = _Kept(index)
         found = steps(kept.facts.of(intent), kept.writer)
     if not found:
         raise NotFound(f"the last audit had read nothing of {intent}", next="`transfer2go audit` reads on")
@@ -40,7 +40,8 @@ def intent_history(path: Path, intent: IntentId) -> History:
 
 def file_history(path: Path, lfn: Lfn) -> History:
     """The same, of a file: what sites said of it, how transfers brought it, and who would remove or keep it."""
-    with _opened(path) as (kept, read_ms):
+    with last_read(path) as (index, read_ms):
+        kept = _Kept(index)
         words, brought = kept.replicas.said_of(lfn)
         # Each list is in the order of positions and causes; between two of them clocks decide.
         lists = [*kept.said(words), *kept.kept(lfn, words), *(kept.brought(one) for one in brought)]
@@ -120,13 +121,3 @@ def _line(words: tuple[object, ...], item: int) -> tuple[int, int]:
     own = array("Q", lengths or sizes)
     start = sum(own[:item])
     return start, start + own[item]
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[_Kept, int]]:
-    cut = path / "cut"
-    if not cut.exists():
-        raise NotFound("no audit has been kept here", str(path), "run `transfer2go audit` first")
-    read_ms = int(cut.stat().st_mtime * 1000)
-    with open_index(path, {}) as index:
-        yield _Kept(index), read_ms

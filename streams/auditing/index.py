@@ -22,11 +22,14 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from heapq import merge
 from io import BufferedReader
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, cast
 
 from rocksdict import (
+    AccessType,
     BlockBasedOptions,
     Cache,
     DBCompressionType,
@@ -37,10 +40,10 @@ from rocksdict import (
 )
 
 from streams.core.ledger import Ledger
-from streams.errors import NeverWorks, Temporary, Transfer2goError
+from streams.errors import NeverWorks, NotFound, Temporary, Transfer2goError
 from streams.settings import Settings
 
-FORMAT = 2
+FORMAT = 3
 """Of rows and cuts; another one is refused, and read anew."""
 ROWS_MAX = 8_000
 """Rows put before they are written."""
@@ -152,6 +155,10 @@ class AuditIndex:
             self._rows += 1
             self._sync()
 
+    def flush(self) -> None:
+        """Have all rows on the disk, for another process to read."""
+        self._sync()
+
     def close(self) -> None:
         with suppress(Exception):  # told where it was met
             self._db.close()
@@ -176,6 +183,39 @@ class AuditIndex:
         except Exception as error:
             self.fault = _worded(error, self.path)
             raise self.fault from error
+
+
+class RowsOver:
+    """Rows over those of another process's index, which are only read: what is put goes into an index of its own."""
+
+    def __init__(self, own: AuditIndex, path: Path) -> None:
+        """`path`: of the index below. It must not put rows meanwhile."""
+        self.own, self.path, self.salt = own, path, own.salt
+        chosen = _options()
+        chosen.create_if_missing(False)
+        chosen.set_max_open_files(-1)  # none may have to be opened after its index has removed it
+        self._under: Any = Rdict(str(path / "facts"), chosen, access_type=AccessType.read_only())
+
+    @property
+    def fault(self) -> Transfer2goError | None:
+        return self.own.fault
+
+    def put(self, key: bytes, row: bytes) -> None:
+        self.own.put(key, row)
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """By key; of a key that both have the own row comes last."""
+        return merge(self._scan_under(prefix), self.own.scan(prefix), key=itemgetter(0))
+
+    def _scan_under(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        for key, row in self._under.items(from_key=prefix):
+            if not key.startswith(prefix):
+                return
+            yield key, row
+
+    def close(self) -> None:
+        self.own.close()
+        self._under.close()
 
 
 class _Summed:
@@ -224,6 +264,17 @@ def open_index(path: Path, identity: Mapping[str, str], *, fresh: bool = False) 
             raise _worded(error, path) from error
         opened.callback(index.close)
         yield index
+
+
+@contextmanager
+def last_read(path: Path) -> Iterator[tuple[AuditIndex, int]]:
+    """The index at `path` as the last audit left it, and when that ended (ms). NotFound where none was kept."""
+    cut = path / "cut"
+    if not cut.exists():
+        raise NotFound("no audit has been kept here", str(path), "run `transfer2go audit` first")
+    read_ms = int(cut.stat().st_mtime * 1000)
+    with open_index(path, {}) as index:
+        yield index, read_ms
 
 
 def _clear(path: Path) -> None:

@@ -13,27 +13,33 @@ what was heard of since, and what had not ended.
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any, Self
 
 from streams import wire
 from streams.auditing.coverage import Journals, find_journals, kept_otherwise, refuse, refuse_unkept, unseen
+from streams.auditing.digesting import Cut
 from streams.auditing.disks import disks_reachable
 from streams.auditing.entering import enter
-from streams.auditing.index import AuditIndex, open_index
+from streams.auditing.index import AuditIndex, RowsOver, open_index
 from streams.auditing.origins import origin_of
 from streams.auditing.pinned_keys import seals_of
+from streams.auditing.points import Instant, KeptCut, PastPoint
+from streams.auditing.processes import in_processes
 from streams.auditing.storage import StorageTally, check_storage
 from streams.core import records as m
 from streams.core.ledger import Ledger
-from streams.core.ledger.cuts import digest_of
-from streams.core.ledger.findings import FindingList, Invariant, Judgement, LogPosition
+from streams.core.ledger.cuts import JournalRoot, digest_of
+from streams.core.ledger.findings import CLOCK_TOLERANCE_MS, FindingList, Invariant, Judgement, LogPosition
+from streams.core.ledger.shares import Share
 from streams.core.ledger.stale import Staleness
 from streams.core.ledger.trees import leaf_of
 from streams.core.names import Site
@@ -77,6 +83,8 @@ class AuditReport:
     """Of all that was read, as `audit digest` tells it."""
     known: int = 0
     """Records that earlier audits had read."""
+    journals: tuple[JournalRoot, ...] = ()
+    """What was read, as `audit digest` tells it."""
 
     @property
     def is_complete(self) -> bool:
@@ -102,6 +110,8 @@ def audit(
     now_ms: int | None = None,
     index: Path | None = None,
     fresh: bool = False,
+    until: PastPoint | None = None,
+    processes: int = 1,
     tell: Tell = lambda _: None,
 ) -> AuditReport:
     """Replay and judge. `sites`: whose clusters (and disks) to look at, default all; NotFound for an unknown one.
@@ -112,18 +122,27 @@ def audit(
     `index`: where facts are kept, so that the next audit of the federation goes on; by default they are thrown away.
     `fresh`: what is kept there is thrown away first. Temporary where another audit is at work on it, or its disk is
     full; NeverWorks where it is of something else.
+    `until`: judged as the journals stood then, from their first records, in an index of its own; a kept cut is also
+    compared with what was read. Disks are looked at as they are now, so not `storage` with it.
+    `processes`: so many read; what is found does not depend on their number.
     `tell` hears what is being done, a line each. A site that cannot be read is reported, never raised.
     """
     began, is_now, now_ms = time.monotonic(), now_ms is None, int(time.time() * 1000) if now_ms is None else now_ms
     chosen = [settings.entry(site).name for site in sites] or list(settings.registry.names)
-    found = _Found(settings, chosen)
+    found = _Found.at(settings, chosen)
     findings = FindingList(now_ms, moment=_moment)
+    index = None if until is not None else index
     with _indexed(settings, found.journals, index, fresh) as kept:
-        reading = _Reading(settings, found, kept, index is not None, findings, tell)
+        reading = _Reading(settings, found, kept, index is not None, findings, tell, until)
         reading.go_on()
         reading.note_ends()
         reading.check_coverage()
-        reading.read()
+        processes = min(processes, settings.registry.partitions)
+        if processes > 1:
+            reading.read_in_shares(processes)
+        else:
+            reading.read()
+        reading.ledger.lose_renewed(findings)
         reading.look_up()
         seconds = time.monotonic() - began
         tally = None
@@ -133,9 +152,16 @@ def audit(
             tally = check_storage(settings, chosen, findings, sample=sample, now_ms=now_ms, unread=unread)
         if is_now:
             findings.ended_ms = int(time.time() * 1000)
+        roots = tuple(reading.ledger.roots())
+        if until is not None:
+            now_ms = _judged_as_of(until, findings)
+            if isinstance(until, KeptCut):
+                _compare(until.cut, roots, set(reading.readable), findings)
         committed = {(site, *place): o for site, told in reading.committed.items() for place, o in told.items()}
         staleness = Staleness(int((STALE_S if stale_s is None else stale_s) * 1000), stale_s is not None)
-        judgement = reading.ledger.judge(now_ms, committed=committed, staleness=staleness, findings=findings)
+        judgement = reading.ledger.judge(
+            now_ms, committed=committed, staleness=staleness, findings=findings, lengths=until is None
+        )
         if index is not None:
             kept.save(reading.ledger)
     return AuditReport(
@@ -147,10 +173,41 @@ def audit(
         tally,
         left_out=tuple(site for site in settings.registry.names if site not in chosen),
         strict=strict,
-        disks_unread=() if storage else tuple(disks_reachable(settings, chosen)),
-        digest=digest_of(reading.ledger.roots()),
+        disks_unread=() if storage or until is not None else tuple(disks_reachable(settings, chosen)),
+        digest=digest_of(roots),
         known=reading.known,
+        journals=roots,
     )
+
+
+def _judged_as_of(until: PastPoint, findings: FindingList) -> int:
+    """When reading "began" (ms): whatever follows from a record that was left out may miss it.
+
+    Clocks of two brokers may differ, so that holds for what is a little older too.
+    """
+    if isinstance(until, Instant):
+        findings.ended_ms = until.at_ms
+    elif findings.ended_ms is None:
+        findings.ended_ms = findings.began_ms
+    now_ms = until.at_ms if isinstance(until, Instant) else findings.began_ms
+    now_ms = min(now_ms, now_ms if until.left_out_ms is None else until.left_out_ms)
+    findings.began_ms = now_ms - CLOCK_TOLERANCE_MS
+    return now_ms
+
+
+def _compare(cut: Cut, roots: Iterable[JournalRoot], read: Collection[Site], findings: FindingList) -> None:
+    """Journals must be as the cut has them; of those whose site was not read that may be unknown."""
+    now, lacking = {one.journal: one for one in roots}, 0
+    for journal, then in sorted(cut.journals.items()):
+        found = now.get(journal)
+        if not then.size or found == then:
+            continue
+        if journal.site in read or (found is not None and found.size == then.size):
+            findings.find(Invariant.SEAL, f"{journal} is not as the cut has it: rewritten, or records are gone")
+        else:
+            lacking += 1
+    if lacking:
+        findings.unseen.append(f"of {lacking} journals of the cut not all that it counts was read")
 
 
 @contextmanager
@@ -195,29 +252,88 @@ class _Changed(NeverWorks):
     """A journal is not what the index has read of it."""
 
 
+@dataclass(slots=True)
 class _Found:
-    """What there is to read of each site, or why not. NeverWorks where it is not of the federation."""
+    """What there is to read of each site, or why not."""
 
-    def __init__(self, settings: Settings, chosen: Iterable[Site]) -> None:
-        self.journals: list[Journals] = []
-        self.unreachable: dict[Site, str] = {}
+    journals: list[Journals] = field(default_factory=list)
+    unreachable: dict[Site, str] = field(default_factory=dict)
+
+    @classmethod
+    def at(cls, settings: Settings, chosen: Iterable[Site]) -> Self:
+        """NeverWorks where it is not of the federation."""
+        found = cls()
         for site in chosen:
             try:
-                self.journals.append(find_journals(settings, site))
+                found.journals.append(find_journals(settings, site))
             except Transfer2goError as error:
-                self.unreachable[site] = str(error)
-        refuse(settings, self.journals)
+                found.unreachable[site] = str(error)
+        refuse(settings, found.journals)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one of several processes reads: a share of the partitions, and all seals, into an index at `path`.
+
+    It goes on from `kept`, over the rows of the index at `under`.
+    """
+
+    settings: Settings
+    found: _Found
+    share: Share
+    path: Path
+    salt: bytes
+    under: Path
+    kept: tuple[Any, ...]
+    until: PastPoint | None
+
+
+@dataclass(frozen=True, slots=True)
+class _PartRead:
+    """What its ledger knew, beside the rows at its path."""
+
+    kept: tuple[Any, ...]
+    unreachable: Mapping[Site, str]
+    until: PastPoint | None
+
+
+def _read_part(part: _Part) -> _PartRead:
+    part.path.mkdir(parents=True)
+    rows = RowsOver(AuditIndex(part.path, part.salt), part.under)
+    try:
+        findings = FindingList(0)  # nothing is found while reading
+        reading = _Reading(part.settings, part.found, rows, False, findings, lambda _: None, part.until, part.share)
+        reading.ledger.go_on(part.kept)
+        reading.ledger.hear_a_share()
+        reading.note_starts()
+        reading.read()
+        kept = reading.ledger.kept()
+        rows.own.flush()
+    finally:
+        rows.close()
+    return _PartRead(kept, part.found.unreachable, part.until)
 
 
 class _Reading:
     """One pass over all journals, from where `index` stands, and a narrow second one."""
 
     def __init__(
-        self, settings: Settings, found: _Found, index: AuditIndex, keeps: bool, findings: FindingList, tell: Tell
+        self,
+        settings: Settings,
+        found: _Found,
+        index: AuditIndex | RowsOver,
+        keeps: bool,
+        findings: FindingList,
+        tell: Tell,
+        until: PastPoint | None = None,
+        share: Share | None = None,
     ) -> None:
-        """`keeps`: whether the index outlives this audit."""
-        self.settings, self.findings, self.tell = settings, findings, tell
-        self.unreachable, self._journals, self._index = found.unreachable, found.journals, index
+        """`keeps`: whether the index outlives this audit. `share`: the partitions to read, but for seals; else all."""
+        self.settings, self.findings, self.tell, self._until = settings, findings, tell, until
+        self._wanted = found
+        self._partitions = None if share is None else [p for p in range(settings.registry.partitions) if p in share]
+        self.unreachable, self._journals, self._rows = found.unreachable, found.journals, index
         self.committed: dict[Site, dict[tuple[str, int], int]] = {}
         self.records = self.known = 0
         self._starts: dict[Site, dict[tuple[str, int], int]] = {}
@@ -237,8 +353,18 @@ class _Reading:
     def go_on(self) -> None:
         """Stand where the last audit of this index stopped."""
         if self._index.go_on(self.ledger):
-            self.known = self.ledger.records
-            self._starts = {found.site: self.ledger.next_offsets(found.site) for found in self._journals}
+            self.note_starts()
+
+    def note_starts(self) -> None:
+        """Where the ledger stands now: only what is behind that is read."""
+        self.known = self.ledger.records
+        self._starts = {found.site: self.ledger.next_offsets(found.site) for found in self._journals}
+
+    @property
+    def _index(self) -> AuditIndex:
+        """Of an audit as a whole."""
+        assert isinstance(self._rows, AuditIndex)
+        return self._rows
 
     @property
     def _found(self) -> list[Journals]:
@@ -252,7 +378,7 @@ class _Reading:
         try:
             read()
         except Transfer2goError as error:
-            if error is self._index.fault or isinstance(error, _Changed):
+            if error is self._rows.fault or isinstance(error, _Changed):
                 raise
             self.unreachable.setdefault(site, str(error))
 
@@ -280,7 +406,8 @@ class _Reading:
                 reader = readers[found.site] = opened.enter_context(LogReader(self.settings, found.site))
                 found.begins.update(reader.begin_offsets(reader.partitions_of(found.present)))
 
-            self._each(self._note_committed)
+            if self._until is None:  # what workers have read by now says nothing of then
+                self._each(self._note_committed)
             self._each(connect)
             self._each(lambda found: ends(found, _seals(found.present)))
             self._each(lambda found: ends(found, _but_seals(found.copies)))
@@ -293,7 +420,7 @@ class _Reading:
             if end < start:
                 raise _Changed(
                     f"{topic}[{partition}] of {found.site} ends at offset {end}, the last audit had read it to {start}",
-                    str(self._index.path),
+                    str(self._rows.path),
                     f"was it deleted, or its cluster replaced? {_ANEW}",
                 )
 
@@ -317,18 +444,51 @@ class _Reading:
     def read(self) -> None:
         self._each(lambda found: self._replay(found, _seals(found.own)))
         self._each(lambda found: self._replay(found, _seals(found.copies)))
-        self._each(lambda found: self._replay(found, _but_seals(found.own)))
-        self._each(lambda found: self._replay(found, _but_seals(found.copies)))
-        self.ledger.lose_renewed(self.findings)
+        self._each(lambda found: self._replay(found, _but_seals(found.own), self._partitions))
+        self._each(lambda found: self._replay(found, _but_seals(found.copies), self._partitions))
 
-    def _replay(self, found: Journals, topics: list[str]) -> None:
+    def read_in_shares(self, processes: int) -> None:
+        """Read by so many processes, each its share from where the ledger stands."""
+        self.tell(f"reading the journals of {len(self._found)} sites in {processes} processes")
+        beside = self._index.path / "shares"
+        shutil.rmtree(beside, ignore_errors=True)  # of an audit that was killed
+        kept = self.ledger.kept()
+        self._index.flush()
+        under, salt = self._index.path, self._index.salt
+        shares = [Share(no, processes) for no in range(processes)]
+        parts = [
+            _Part(self.settings, self._wanted, one, beside / str(one.no), salt, under, kept, self._until)
+            for one in shares
+        ]
+        try:
+            what = f"{processes} processes to read the journals"
+            for part, read in zip(parts, in_processes(_read_part, parts, what), strict=True):
+                self._absorb(part, read)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        self.records = self.ledger.records - self.known
+
+    def _absorb(self, part: _Part, read: _PartRead) -> None:
+        rows = AuditIndex(part.path, part.salt)
+        try:
+            self.ledger.absorb(read.kept, rows, part.share)
+        finally:
+            rows.close()
+        if self._until is not None and read.until is not None:
+            self._until.absorb(read.until)
+        for site, why in read.unreachable.items():
+            if site not in self.unreachable:
+                self.unreachable[site] = why
+                self.ledger.lose(site)
+
+    def _replay(self, found: Journals, topics: list[str], partitions: Iterable[int] | None = None) -> None:
         if not topics:
             return
         self.tell(f"reading {len(topics)} journals at {found.site}")
         starts = self._starts.get(found.site, {})
         # The last record that was read is read once more, to see that it is still the one.
         before = {place: start - 1 for place, start in starts.items() if place[0] in topics}
-        for record in replay(self.settings, found.site, topics, start=before):
+        for record in replay(self.settings, found.site, topics, partitions=partitions, start=before):
             if record.offset < starts.get((record.topic, record.partition), 0):
                 self._compare(LogPosition(found.site, *record[:3]), record)
             else:
@@ -336,11 +496,13 @@ class _Reading:
 
     def _compare(self, place: LogPosition, record: Record) -> None:
         if not self.ledger.is_as_read(place, leaf_of(record.key, record.value, record.headers or ())):
-            raise _Changed(f"{place} is not the record that the last audit read there", str(self._index.path), _ANEW)
+            raise _Changed(f"{place} is not the record that the last audit read there", str(self._rows.path), _ANEW)
 
     def _fold(self, found: Journals, record: Record) -> None:
         place = LogPosition(found.site, *record[:3])
         if place.offset >= found.ends[place.topic, place.partition]:
+            return
+        if self._until is not None and not self._until.takes(place.site, record):
             return
         self.records += 1
         enter(self.ledger, place, record)
@@ -360,8 +522,8 @@ class _Reading:
     def _locate(self, site: Site, topic: str, partition: int) -> None:
         for record in replay(self.settings, site, [topic], partitions=[partition]):
             origin = origin_of(record.headers or ())
-            if origin is not None:
-                place = LogPosition(site, *record[:3])
+            place = LogPosition(site, *record[:3])
+            if origin is not None and (self._until is None or place.offset < self._until.ends.get(place[:3], 0)):
                 content = self.ledger.content_of(record.value)
                 self.ledger.locate(place, origin, content, partial(_message, record, site))
 

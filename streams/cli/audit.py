@@ -14,16 +14,20 @@ from typing import Any
 
 import click
 
+from streams.auditing.digesting import journal_objects
 from streams.auditing.index import kept_index
+from streams.auditing.points import PastPoint
 from streams.auditing.replaying import EXIT_CLEAN, STALE_S, AuditReport
 from streams.auditing.replaying import audit as run_audit
-from streams.cli import audit_digest, audit_follow, audit_storage, piped
+from streams.cli import as_of, audit_digest, audit_follow, audit_storage, piped
 from streams.cli.command import ActingNoun, acting_settings, json_option, leave
 from streams.cli.screen import duration, put, put_json, say, size, table
 from streams.core.ledger.findings import Invariant, PartitionCount, Remark
 from streams.core.names import Site
 from streams.core.sampling import Sample
+from streams.errors import UsageError
 
+PROCESSES_MAX = 64
 PROMISES: Mapping[Invariant, str] = {
     Invariant.CONSERVATION: "everything asked for is accounted for",
     Invariant.NO_LIE: "what is called done is there and whole",
@@ -57,6 +61,15 @@ PROMISES: Mapping[Invariant, str] = {
 @click.option("--strict", is_flag=True, help="A note counts as a finding: exit 1.")
 @click.option("--fresh", is_flag=True, help="Read all journals from their first record on.")
 @click.option("--site", "sites", multiple=True, metavar="SITE", help="Look at this site only (may be repeated).")
+@click.option(
+    "--processes",
+    type=click.IntRange(1, PROCESSES_MAX),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="So many read; each needs a core.",
+)
+@as_of.point_option("--until", "As the journals stood then: a time as 2026-11-30T14:00:00Z, or a cut that was kept.")
 def audit(
     as_json: bool,
     storage: bool,
@@ -65,15 +78,19 @@ def audit(
     strict: bool,
     fresh: bool,
     sites: Sequence[str],
+    processes: int,
+    until: PastPoint | None,
 ) -> None:
     """Replay the journals of all sites and check that every promise was kept.
 
-    It goes on where the last audit stopped. With --site all is read anew, and nothing is kept.
+    It goes on where the last audit stopped. With --site or --until all is read anew, and nothing is kept.
 
     Exit 0: clean. 1: a promise is broken. 5: not everything could be seen. 7: the registry names the wrong clusters.
     """
     if audit_storage.in_its_place(storage, sample):
         return
+    if until is not None and storage:
+        raise UsageError("--until and --storage are given together", next="disks can be looked at as they are now only")
     settings = acting_settings()
     report = run_audit(
         settings,
@@ -84,10 +101,15 @@ def audit(
         strict=strict,
         index=None if sites else kept_index(settings),
         fresh=fresh,
+        until=until,
+        processes=processes,
         tell=say if sys.stderr.isatty() else lambda _: None,
     )
+    if until is not None:
+        as_of.check_any(until)
+        say(f"as of {as_of.in_words(until)}; `--json` tells the cut that it became")
     with piped.to_its_end():
-        put_json(as_object(report)) if as_json else show(report)
+        put_json(as_object(report, until)) if as_json else show(report)
     for site, why in report.unreachable.items():
         say(f"{site} could not be read: {why}")
     leave(report.exit_code)
@@ -98,9 +120,12 @@ audit.add_command(audit_digest.digest_verb)
 audit.add_command(audit_follow.follow_verb)
 
 
-def as_object(report: AuditReport) -> dict[str, Any]:
+def as_object(report: AuditReport, until: PastPoint | None = None) -> dict[str, Any]:
+    """With `until`, also the cut that was read: `audit digest --at` and `--until` take what is printed."""
     judgement = report.judgement
+    cut = {} if until is None else {"as_of": as_of.in_words(until), "journals": journal_objects(report.journals)}
     return {
+        **cut,
         "clean": report.exit_code == EXIT_CLEAN,
         "complete": report.is_complete,
         "exit_code": report.exit_code,

@@ -12,9 +12,10 @@ import click
 
 from streams.auditing.history import file_history
 from streams.auditing.index import kept_index
-from streams.cli import holdings, outcomes, piped, removal, screen, stepping
+from streams.auditing.points import PastPoint
+from streams.cli import differing, holdings, outcomes, piped, removal, screen, stepping
 from streams.cli import repair as repairing
-from streams.cli.as_of import AsOf, as_of_option, moment
+from streams.cli.as_of import as_of_option, in_order, in_words, parsed
 from streams.cli.command import Noun, at_site, json_option, leave
 from streams.cli.repair import Damaged
 from streams.client.producer import TransferClient
@@ -28,11 +29,12 @@ from streams.registration.registering import Checked, Registration, register, ve
 from streams.settings import Settings
 from streams.storage import open_named
 from streams.storage.endpoint import Endpoint
+from streams.views.differences import differences
 
 
 @click.group(cls=Noun)
 def file() -> None:
-    """Files: register, list, where, history, verify, remove."""
+    """Files: register, list, where, diff, history, verify, remove."""
 
 
 @file.command("register")
@@ -126,7 +128,7 @@ def _exit_code(done: Registration) -> int:
 @as_of_option
 @json_option
 @click.pass_obj
-def list_files(settings: Settings, name: str | None, as_of: AsOf | None, as_json: bool) -> None:
+def list_files(settings: Settings, name: str | None, as_of: PastPoint | None, as_json: bool) -> None:
     """Datasets; or the files of one DATASET or BLOCK with the sites that hold them."""
     settings = at_site(settings)
     if name is None:
@@ -147,11 +149,11 @@ def list_files(settings: Settings, name: str | None, as_of: AsOf | None, as_json
     )
 
 
-def _as_known(settings: Settings, as_of: AsOf | None) -> str:
-    return f"as {settings.here} " + ("knows" if as_of is None else f"knew at {moment(as_of.at_ms)}")
+def _as_known(settings: Settings, as_of: PastPoint | None) -> str:
+    return f"as {settings.here} " + ("knows" if as_of is None else f"knew as of {in_words(as_of)}")
 
 
-def _files(settings: Settings, chosen: Selector, as_of: AsOf | None) -> list[dict[str, Any]]:
+def _files(settings: Settings, chosen: Selector, as_of: PastPoint | None) -> list[dict[str, Any]]:
     """One row a file: lfn, block, bytes, adler32, sites. From a worker's view, else from the journals."""
     with suppress(Temporary):  # the log itself
         if as_of is None:
@@ -172,7 +174,7 @@ def _row(lfn: str, replicas: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _list_datasets(settings: Settings, as_of: AsOf | None, as_json: bool) -> None:
+def _list_datasets(settings: Settings, as_of: PastPoint | None, as_json: bool) -> None:
     rows = None
     with suppress(Temporary):
         if as_of is None:
@@ -196,7 +198,7 @@ def _list_datasets(settings: Settings, as_of: AsOf | None, as_json: bool) -> Non
 @as_of_option
 @json_option
 @click.pass_obj
-def where(settings: Settings, lfn: str, as_of: AsOf | None, as_json: bool) -> None:
+def where(settings: Settings, lfn: str, as_of: PastPoint | None, as_json: bool) -> None:
     """Which sites hold a file."""
     name, settings = Lfn(lfn), at_site(settings)
     found = _where(settings, name, as_of)
@@ -205,6 +207,30 @@ def where(settings: Settings, lfn: str, as_of: AsOf | None, as_json: bool) -> No
     shown = ("site", "block", "bytes", "adler32")
     columns = ("site", "block", ">bytes", "adler32")
     screen.listing(found, as_json, dict, columns, lambda replica: [replica[name] for name in shown])
+
+
+@file.command("diff")
+@click.argument("earlier", metavar="T1")
+@click.argument("later", metavar="T2")
+@click.argument("dataset", required=False, metavar="[DATASET]")
+@click.option("-n", "most", type=click.IntRange(min=1), default=1000, show_default=True, help="About so many lines.")
+@click.option("--after", default="", metavar="LFN", help="Go on behind this file, where an earlier call ended.")
+@json_option
+@click.pass_obj
+def show_differences(
+    settings: Settings, earlier: str, later: str, dataset: str | None, most: int, after: str, as_json: bool
+) -> None:
+    """What came, went and changed from T1 to T2: each an instant, or a file that `audit digest --json` printed.
+
+    Of each file, dataset and site: held at T2 and not at T1, the other way round, or with another size, checksum or
+    block. By name; how many there are of each is said on stderr.
+    """
+    was, now = parsed(earlier, "T1"), parsed(later, "T2")
+    in_order(was, now)
+    chosen, settings = None if dataset is None else Dataset(dataset), at_site(settings)
+    with holdings.two_catalogues(settings, settings.here, was, now, chosen) as (before, is_now):
+        found = differences(before, is_now, dataset=chosen, behind=Lfn(after) if after else "")
+        differing.show(found, most, as_json)
 
 
 @file.command("history")
@@ -216,7 +242,7 @@ def show_history(settings: Settings, lfn: str, as_json: bool) -> None:
     stepping.show(file_history(kept_index(settings), Lfn(lfn)), as_json)
 
 
-def _where(settings: Settings, lfn: Lfn, as_of: AsOf | None) -> list[dict[str, Any]]:
+def _where(settings: Settings, lfn: Lfn, as_of: PastPoint | None) -> list[dict[str, Any]]:
     if as_of is None:
         answer = WorkerApi(settings, settings.here).ask("/api/where", {"lfn": lfn})
         if isinstance(answer, list):

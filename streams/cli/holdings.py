@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streams import wire
-from streams.cli.as_of import AsOf
+from streams.auditing.points import PastPoint
+from streams.cli import as_of as as_ofs
 from streams.client.worker_api import WorkerApi
 from streams.core import records as m
 from streams.core import topics
 from streams.core.names import Block, Dataset, Lfn, Site
 from streams.core.selectors import Kind, Selector
 from streams.errors import NotFound, WireError
+from streams.kafka.reader import Record
 from streams.kafka.replay import replay
 from streams.settings import Settings
 from streams.views import scratch
@@ -36,28 +38,57 @@ def facts(
     *,
     dataset: Dataset | None = None,
     containing: bytes = b"",
-    as_of: AsOf | None = None,
+    as_of: PastPoint | None = None,
 ) -> Iterator[Heard]:
     """Facts about replicas at any site, with who wrote them, as the cluster of `at` has them.
 
-    Of one dataset, or holding these bytes. `as_of`: as it had them at an instant, which is told when all was read.
+    Of one dataset, or holding these bytes. `as_of`: as it had them then, which is told when all was read.
     """
-    names = topics.with_copies([topics.REPLICAS], settings.registry.peers_of(at))
-    partitions = None if dataset is None else [topics.partition_of(dataset, settings.registry.partitions)]
-    key = None if dataset is None else dataset.encode()
-    for record in replay(settings, at, names, partitions=partitions):
-        if as_of is not None and not as_of.takes(record):
+    for record in _replayed(settings, at, dataset):
+        if as_of is not None and not as_of.takes(at, record):
             continue
-        if (key is not None and record.key != key) or containing not in (record.value or b""):
-            continue
-        try:
-            heard = wire.decode(record.topic, record.key, record.value, record.headers, at)
-        except WireError:
-            continue  # the site's workers file it as a dead letter
-        if isinstance(heard.message, m.FilesHeld | m.FilesLost):
+        if containing in (record.value or b"") and (heard := _fact(record, at, dataset)) is not None:
             yield heard
     if as_of is not None:
-        as_of.tell()
+        as_ofs.check_any(as_of)
+        as_ofs.tell(as_of)
+
+
+def _replayed(settings: Settings, at: Site, dataset: Dataset | None) -> Iterator[Record]:
+    """The journals of replicas, of one dataset the partition that it stands in."""
+    names = topics.with_copies([topics.REPLICAS], settings.registry.peers_of(at))
+    partitions = None if dataset is None else [topics.partition_of(dataset, settings.registry.partitions)]
+    return replay(settings, at, names, partitions=partitions)
+
+
+def _fact(record: Record, at: Site, dataset: Dataset | None) -> Heard | None:
+    if dataset is not None and record.key != dataset.encode():
+        return None
+    try:
+        heard = wire.decode(record.topic, record.key, record.value, record.headers, at)
+    except WireError:
+        return None  # the site's workers file it as a dead letter
+    return heard if isinstance(heard.message, m.FilesHeld | m.FilesLost) else None
+
+
+class _Folding:
+    """Facts into a database, some at a time."""
+
+    def __init__(self, db: Any) -> None:
+        self._db, self._changes = db, Changes(db)
+
+    def hear(self, heard: Heard) -> None:
+        match heard.message:
+            case m.FilesHeld():
+                self._changes.hold(heard.message, m.word_of(heard.message, heard.origin))
+            case m.FilesLost():
+                self._changes.lose(heard.message)
+        if self._changes.touched >= _FILES_MAX:
+            self.write()
+
+    def write(self) -> None:
+        self._changes.write()
+        self._changes = Changes(self._db)
 
 
 @contextmanager
@@ -67,22 +98,41 @@ def catalogue(
     *,
     dataset: Dataset | None = None,
     lfn: Lfn | None = None,
-    as_of: AsOf | None = None,
+    as_of: PastPoint | None = None,
 ) -> Iterator[Catalogue]:
-    """What the cluster of `at` knows now, or knew at an instant: of all, of one dataset, or of one file."""
+    """What the cluster of `at` knows now, or knew then: of all, of one dataset, or of one file."""
     with scratch.database() as db:
-        changes = Changes(db)
+        folding = _Folding(db)
         for heard in facts(settings, at, dataset=dataset, containing=lfn.encode() if lfn else b"", as_of=as_of):
-            match heard.message:
-                case m.FilesHeld():
-                    changes.hold(heard.message, m.word_of(heard.message, heard.origin))
-                case m.FilesLost():
-                    changes.lose(heard.message)
-            if changes.touched >= _FILES_MAX:
-                changes.write()
-                changes = Changes(db)
-        changes.write()
+            folding.hear(heard)
+        folding.write()
         yield Catalogue(db)
+
+
+@contextmanager
+def two_catalogues(
+    settings: Settings, at: Site, earlier: PastPoint, later: PastPoint, dataset: Dataset | None
+) -> Iterator[tuple[Any, Any]]:
+    """Databases of what the cluster of `at` knew at two points of the past, by one reading; both are told.
+
+    UsageError where `earlier` is behind `later` anywhere, NotFound where `later` is before the first record.
+    """
+    with scratch.database() as before, scratch.database() as after:
+        was, now = _Folding(before), _Folding(after)
+        for record in _replayed(settings, at, dataset):
+            counted, counts = earlier.takes(at, record), later.takes(at, record)
+            if counted and not counts:
+                raise as_ofs.behind(earlier, later)
+            if counts and (heard := _fact(record, at, dataset)) is not None:
+                now.hear(heard)
+                if counted:
+                    was.hear(heard)
+        as_ofs.check_any(later)
+        for point in (earlier, later):
+            as_ofs.tell(point)
+        was.write()
+        now.write()
+        yield before, after
 
 
 @contextmanager
@@ -138,9 +188,9 @@ def _askable(lfns: Sequence[Lfn]) -> Iterator[list[Lfn]]:
 
 
 def files(
-    settings: Settings, at: Site, chosen: Selector, prefer: Site | None = None, as_of: AsOf | None = None
+    settings: Settings, at: Site, chosen: Selector, prefer: Site | None = None, as_of: PastPoint | None = None
 ) -> Generator[CatalogueFile, None, None]:
-    """The files of a selection that somebody holds, as the cluster of `at` knows now, or knew at an instant."""
+    """The files of a selection that somebody holds, as the cluster of `at` knows now, or knew then."""
     lfn = Lfn(chosen.name) if chosen.kind is Kind.FILE else None
     dataset = None if lfn is not None else Dataset(chosen.name.partition("#")[0])
     cursor: str | None = ""

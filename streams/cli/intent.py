@@ -15,6 +15,7 @@ from streams.auditing.history import intent_history
 from streams.auditing.index import kept_index
 from streams.cli import outcomes, piped, removal, screen, stepping, upgrading
 from streams.cli.command import Noun, at_site, json_option, leave
+from streams.cli.eta import WINDOW_MS, Eta, News, Pace, estimate, last_said, news_of
 from streams.cli.lagging import holdups
 from streams.cli.silences import of_sites, unheld
 from streams.cli.telling import TOLD_S
@@ -117,7 +118,7 @@ def add(
             with piped.to_its_end():
                 screen.put(handle.id)
         outcome = follow(settings, handle, timeout_s)
-    outcomes.show(outcome.last, as_json)
+    _show(settings, outcome.last, as_json)
     leave(outcome.exit_code)
 
 
@@ -131,13 +132,18 @@ def _asked(entries: str | None, given: dict[str, str | None]) -> EventSelection 
 
 
 class _Standing:
-    """What an intent that is followed waits for, and since when; says once which names nobody holds."""
+    """How an intent that is followed stands: what it waits for, since when and by whose word; when it will be there.
+
+    Says once which names nobody holds.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._seen: tuple[object, ...] = ()
         self._since_s = time.time()
         self._looks = 0
+        self._news, self._looked_s = News(), 0.0
+        self._pace: Pace | None = None
 
     def note(self, snapshot: Snapshot) -> str:
         """In words, with the time where it has lasted for some seconds."""
@@ -154,11 +160,32 @@ class _Standing:
             return what or carriers(snapshot)
         if not what and (held_up := holdup(snapshot)):
             what = f"waits for {held_up}"
-        return f"{what}, since {screen.clock(self._since_s)}" if what else carriers(snapshot)
+        if not what:
+            return carriers(snapshot)
+        last = last_said(snapshot, self._lately(snapshot))
+        return f"{what}, since {screen.clock(self._since_s)}" + (f", last said in {last}" if last is not None else "")
+
+    def eta(self, snapshot: Snapshot) -> Eta | None:
+        """By what arrived in the last minute; None when it has ended."""
+        if snapshot.ended:
+            return None
+        now_ms = time.time_ns() // 1_000_000
+        if self._pace is None:
+            self._pace = Pace(snapshot, self._lately(snapshot), now_ms)
+        moved = self._pace.note(snapshot, now_ms)
+        return estimate(snapshot, self._news if moved[0] else self._lately(snapshot), now_ms, moved)
+
+    def _lately(self, snapshot: Snapshot) -> News:
+        """What was said of it, looked up anew when something changed since, and not too often."""
+        now_s = time.time()
+        if self._looked_s < self._since_s and now_s - self._looked_s >= TOLD_S:
+            self._news, self._looked_s = news_of(self._settings, snapshot, int(1000 * now_s)), now_s
+        return self._news
 
 
 def follow(settings: Settings, handle: IntentHandle, timeout_s: float | None) -> Outcome:
-    progress, outage = screen.ProgressLine(shown(str(handle.id).partition("-")[0])), screen.Outage()
+    label, outage = shown(str(handle.id).partition("-")[0]), screen.Outage()
+    progress = screen.ProgressLine(label, window_s=WINDOW_MS / 1000)
     standing = _Standing(settings)
 
     def on_progress(snapshot: Snapshot) -> None:
@@ -229,10 +256,18 @@ def _known(settings: Settings, intent: IntentId) -> Snapshot:
 @json_option
 @click.pass_obj
 def show(settings: Settings, name: str, as_json: bool) -> None:
-    """State, counts and reasons of one intent. Exit as `add --wait` would now."""
-    snapshot = _known(_reader(settings, name), IntentId(name))
-    outcomes.show(snapshot, as_json)
+    """State, counts and reasons of one intent, and when it will have arrived. Exit as `add --wait` would now."""
+    settings = _reader(settings, name)
+    snapshot = _known(settings, IntentId(name))
+    _show(settings, snapshot, as_json)
     leave(0 if not snapshot.ended else snapshot.exit_code)
+
+
+def _show(settings: Settings, snapshot: Snapshot, as_json: bool) -> None:
+    """The whole of it; of one that is open also when it will have arrived, by the journals at `settings.here`."""
+    now_ms = time.time_ns() // 1_000_000
+    eta = None if snapshot.ended else estimate(snapshot, news_of(settings, snapshot, now_ms), now_ms)
+    outcomes.show(snapshot, as_json, eta, now_ms)
 
 
 @intent.command("list")
@@ -314,7 +349,7 @@ def watch(settings: Settings, name: str, timeout_s: float | None, as_json: bool)
             with piped.ends_with_reader():
                 leave(_watch_as_json(settings, handle, timeout_s))
         outcome = follow(settings, handle, timeout_s)
-    outcomes.show(outcome.last, as_json)
+    _show(settings, outcome.last, as_json)
     leave(outcome.exit_code)
 
 
@@ -326,7 +361,7 @@ def _watch_as_json(settings: Settings, handle: IntentHandle, timeout_s: float | 
             outage.note(handle.away)
             standing.note(snapshot)
             if snapshot != said:
-                screen.put_json(outcomes.as_object(snapshot, short=True))
+                screen.put_json(outcomes.as_object(snapshot, short=True, eta=standing.eta(snapshot)))
                 wait.since_s = time.time()
             wait.what = waiting(snapshot).removeprefix("waits for ") or holdup(snapshot) or "news"
             said = snapshot

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from streams.cli import piped, screen
+from streams.cli.eta import Eta
 from streams.cli.words import by_planes, waiting
 from streams.client.intent_snapshot import Snapshot
 from streams.core import records as m
@@ -27,10 +28,10 @@ def took_s(snapshot: Snapshot) -> float | None:
 
 
 @piped.to_its_end()
-def show(snapshot: Snapshot, as_json: bool) -> None:
+def show(snapshot: Snapshot, as_json: bool, eta: Eta | None = None, now_ms: int = 0) -> None:
     """The whole of it, before its exit code: who reads no further takes that all the same."""
     if as_json:
-        screen.put_json(as_object(snapshot, short=False))
+        screen.put_json(as_object(snapshot, short=False, eta=eta))
         return
     screen.put(f"{snapshot.intent}  {snapshot.outcome}  asked {screen.moment(snapshot.asked_ms)}  {what(snapshot)}")
     if snapshot.reason:
@@ -64,13 +65,15 @@ def show(snapshot: Snapshot, as_json: bool) -> None:
                 screen.put(f"{which}: waits for {report.waits_for}")
         for removal in arrivals.removing:
             screen.put(f"{arrivals.destination}, part {removal.part}: waits for {removal.waits_for or 'nothing'}")
+    if eta is not None:
+        screen.put(eta.in_words(now_ms))
     for one in snapshot.unfinished[:UNFINISHED_SHOWN]:
         screen.put(f"{one.destination}: {one.lfn}: {one.reason.text}")
     if len(snapshot.unfinished) > UNFINISHED_SHOWN:
         screen.put(f"… and {len(snapshot.unfinished) - UNFINISHED_SHOWN:,} more; --json lists up to 1,000")
 
 
-def as_object(snapshot: Snapshot, *, short: bool) -> dict[str, object]:
+def as_object(snapshot: Snapshot, *, short: bool, eta: Eta | None = None) -> dict[str, object]:
     body = snapshot.body
     found: dict[str, object] = {
         "intent": snapshot.intent,
@@ -104,6 +107,8 @@ def as_object(snapshot: Snapshot, *, short: bool) -> dict[str, object]:
             for d in snapshot.destinations
         ],
     }
+    if eta is not None:
+        found["eta"] = eta.as_object()
     if not short:
         found["body"] = None if body is None else screen.plain(body)
         found["unfinished"] = [

@@ -233,21 +233,21 @@ class LiveLine:
 class ProgressLine(LiveLine):
     """A line on stderr that follows long work.
 
-    Rate and time left are those of the last few seconds, and are said when there are some. Small files cost by their
+    Rate and time left are those of the last `window_s`, and are said when there are some. Small files cost by their
     number, large ones by their bytes: each gives a time, the longer one is said. Nothing is where what is left is of
     other sizes than what moved: from a thousand small files nobody can tell how long a large one takes.
     """
 
-    def __init__(self, label: str, *, now_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, label: str, *, window_s: float = _WINDOW_S, now_s: Callable[[], float] = time.monotonic) -> None:
         super().__init__(_LIVE_EVERY_S, _PLAIN_EVERY_S, now_s)
-        self._label, self._started = label, now_s()
+        self._label, self._window_s, self._started = label, window_s, now_s()
         self._points: list[tuple[float, int, int]] = []
         """(seconds, files done, bytes done), the oldest first."""
 
     def show(self, files: int, total_files: int, done_bytes: int, total_bytes: int, note: str = "") -> None:
         now = self._now_s()
         self._points.append((now, files, done_bytes))
-        while len(self._points) > 2 and now - self._points[1][0] >= _WINDOW_S:
+        while len(self._points) > 2 and now - self._points[1][0] >= self._window_s:
             self._points.pop(0)
         if self.is_due():
             self.draw(self._text(files, total_files, done_bytes, total_bytes, note))

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-import pytest
-
-from streams import wire
 from streams.core import records as m
 from streams.core.keeping import chains
 from streams.core.keeping.chains import ChainRow
@@ -33,16 +29,6 @@ from tests.audit.history import BLOCK, DATASET, LATER_MS, WHY, A, B, C, Federati
 DISK, TAPE = "disk", "tape"
 INTENT = IntentId(f"{A}.{UUID(int=7)}")
 WHOLE = NotedClaim("whole", DISK, (Selector(Kind.DATASET, DATASET),))
-
-
-@contextmanager
-def words_are_written() -> Iterator[None]:
-    """Records of replicas as the release behind the one that learned to read words writes them."""
-    with pytest.MonkeyPatch.context() as patch:
-        for version in wire._BY_ID.values():
-            if version.cls in (m.FilesHeld, m.FilesLost) and version.written is version.newest:
-                patch.setitem(wire._BY_CLASS, version.cls, version)
-        yield
 
 
 def lfn(number: int) -> Lfn:

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from streams.auditing.history import file_history, intent_history
 from streams.auditing.index import open_index
+from streams.auditing.points import Instant
 from streams.cli import as_of
 from streams.cli.audit import audit as audit_verb
 from streams.cli.file import file as file_noun
@@ -28,7 +29,7 @@ from streams.errors import NotFound, UsageError
 from streams.kafka.reader import Record
 from tests.audit.conftest import Stage
 from tests.audit.history import DATASET, START_MS, WHY, A, B, Federation, healthy, hear, item
-from tests.audit.keeping import DISK, WHOLE, Keepers, lfn, words_are_written
+from tests.audit.keeping import DISK, WHOLE, Keepers, lfn
 from tests.audit.test_audit_index import OF, ledger_over
 
 Build = Callable[..., Stage]
@@ -137,20 +138,19 @@ def test_a_file_is_told_from_its_registration_to_its_loss(tmp_path: Path) -> Non
 
 
 def test_who_would_remove_a_file_who_promised_it_and_who_removed_it(tmp_path: Path) -> None:
-    with words_are_written():
-        world = Keepers(files=3)
-        one = NotedClaim("one", DISK, (Selector(Kind.FILE, lfn(1)),))
-        world.step(world.noting(A, one))
-        world.step(world.noting(A, WHOLE, ended=("one",)))
-        world.step(world.noting(A, ended=("whole",)))
-        world.step(ask := replace(world.asking(A, 1, 2, 3), by=Text("ann"), reason=Text("the disk is full")))
-        promise = world.promised(B, ask, 1, 2)
-        removal = replace(world.removing(ask, 1, by=[promise]), kept=(m.KeptFile(lfn(3), Text("nobody keeps it")),))
-        world.step(removal)
-        world.give_up(A, 1, removal=removal)
-        world.asked(B, 2)
-        world.mirror()
-        path = kept(world, tmp_path / "audit")
+    world = Keepers(files=3)
+    one = NotedClaim("one", DISK, (Selector(Kind.FILE, lfn(1)),))
+    world.step(world.noting(A, one))
+    world.step(world.noting(A, WHOLE, ended=("one",)))
+    world.step(world.noting(A, ended=("whole",)))
+    world.step(ask := replace(world.asking(A, 1, 2, 3), by=Text("ann"), reason=Text("the disk is full")))
+    promise = world.promised(B, ask, 1, 2)
+    removal = replace(world.removing(ask, 1, by=[promise]), kept=(m.KeptFile(lfn(3), Text("nobody keeps it")),))
+    world.step(removal)
+    world.give_up(A, 1, removal=removal)
+    world.asked(B, 2)
+    world.mirror()
+    path = kept(world, tmp_path / "audit")
     told = [step.words for step in file_history(path, lfn(1)).steps]
     where = f"about {DATASET}"
     assert told[-5:] == [
@@ -238,8 +238,9 @@ def test_words_that_are_no_instant(words: str, why: str) -> None:
 
 def test_an_instant_is_the_last_position_whose_running_maximum_of_times_is_not_later() -> None:
     """A clock that jumped ahead ends the cut; one that fell back does not open it again."""
-    cut = as_of.AsOf(100)
+    cut = Instant(100)
     times = [10, 90, 95, 300, 50, 100]
-    taken = [cut.takes(Record("t", 0, offset, at, None, None, None)) for offset, at in enumerate(times)]
+    taken = [cut.takes(A, Record("t", 0, offset, at, None, None, None)) for offset, at in enumerate(times)]
     assert taken == [True, True, True, False, False, False]
-    assert cut.cut == {("t", 0): 3}
+    assert cut.ends == {(A, "t", 0): 3}
+    assert (cut.first_ms, cut.left_out_ms) == (10, 50)

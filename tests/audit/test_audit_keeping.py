@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import pytest
 from click.testing import CliRunner, Result
 
 from streams.auditing.replaying import EXIT_BROKEN
@@ -13,15 +12,9 @@ from streams.cli.audit import audit as verb
 from streams.core.names import Site
 from tests.audit.conftest import Stage
 from tests.audit.history import DATASET, A, B, World
-from tests.audit.keeping import Keepers, lfn, words_are_written
+from tests.audit.keeping import Keepers, lfn
 
 Build = Callable[..., Stage]
-
-
-@pytest.fixture(autouse=True)
-def written() -> Iterator[None]:
-    with words_are_written():
-        yield
 
 
 def run(at: Stage, *words: str) -> Result:

@@ -65,6 +65,17 @@ def test_progress_in_a_pipe_is_plain_lines_with_rate_and_time_left(capsys: pytes
     assert lines[-1] == "moving  10/10 files  10.00 MB in 6.0 s at 1.67 MB/s  done"
 
 
+def test_rate_and_time_left_are_those_of_the_window_that_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    progress = screen.ProgressLine("moving", window_s=60, now_s=lambda: now[0])
+    for second in range(0, 100, 10):  # all of it moves in the first 50 s
+        now[0] = float(second)
+        progress.show(0, 1, min(second, 50) * 1_000_000, 100_000_000)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[3] == "moving  0/1 files  30.00 MB of 100 MB  1.00 MB/s  1 m 10 s left"
+    assert lines[-1] == "moving  0/1 files  50.00 MB of 100 MB  333 kB/s  2 m 30 s left"
+
+
 def test_no_rate_where_nothing_moved_and_an_intents_own_duration(capsys: pytest.CaptureFixture[str]) -> None:
     progress = screen.ProgressLine("moved", now_s=lambda: 0.0)
     progress.end(3, 3, 4_290_000_000, 4_290_000_000, "done", seconds=42.9)

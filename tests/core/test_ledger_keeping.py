@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,17 +21,11 @@ from streams.core.names import Adler32, Block, Dataset, Lfn, Text
 from streams.core.records.keeping import ChainSettled, LeavingFile, NotedClaim, ReliedOn, RemovedFiles
 from streams.core.selectors import Kind, Selector
 from tests.audit.history import DATASET, LATER_MS, WHY, A, B, C, hear, item
-from tests.audit.keeping import DISK, INTENT, TAPE, WHOLE, Keepers, lfn, words_are_written
+from tests.audit.keeping import DISK, INTENT, TAPE, WHOLE, Keepers, lfn
 from tests.audit.test_audit_index import OF, judged, ledger_over
 from tests.core.test_ledger_order import _interleaved
 
 I13, I14, I18 = Invariant.LAST_COPY, Invariant.CLAIMED, Invariant.REMOVAL
-
-
-@pytest.fixture(autouse=True)
-def written() -> Iterator[None]:
-    with words_are_written():
-        yield
 
 
 def said(world: Keepers, place: LogPosition) -> m.RemovalDecided:

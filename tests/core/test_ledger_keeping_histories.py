@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from streams.core.keeping import chains, gates
 from streams.core.ledger.findings import Invariant, Judgement
 from tests.audit.history import LATER_MS
-from tests.audit.keeping import words_are_written
 from tests.core.keeping_federation import Budget
 from tests.core.keeping_records import Journals, Told
 from tests.core.keeping_search import search
@@ -25,12 +24,6 @@ FEDERATIONS: dict[str, Callable[[], Told]] = {
     "three sites of which two hold": lambda: Told(3, holders=2, asks=2, budget=Budget(1, 0, 1)),
 }
 HISTORIES = 60
-
-
-@pytest.fixture(autouse=True)
-def written() -> Iterator[None]:
-    with words_are_written():
-        yield
 
 
 def told(world: Journals) -> Judgement:

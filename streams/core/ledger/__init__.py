@@ -2,6 +2,7 @@
 
     hear / copy / refuse   fold one record of one partition at one site   (any order of partitions, any repeats)
     kept / go_on           stop after any record, and go on in another process over the same rows
+    kept / absorb          hear shares of the partitions in several processes, and bring them together
     wanted / locate        a second, narrow reading that finds the records which prove a gap
     judge                  Judgement: findings, what waits, what cannot be checked from here
 
@@ -14,9 +15,10 @@ Parts: findings (values) · coverage (what was read) · rows, facts (what is kep
 was sealed) · journals, classes, dead_letters, odd_records (I6) · claims, traces, digests (facts folded) · transfers,
 intents, decisions (I1, I2, I4) · links, landed (I2: bytes) · files (replicas) · keeping_facts, keeping_chains, keeping
 (I13, I14, I18: what is kept and removed) · clocks · stale (what is open without news) · verdicts (what need not be
-judged again) · custody, keeping_custody (histories). Memory: 0.3 bytes a record, 50 a seal and as many for each journal
-in it, and the facts of one intent, or the steps of one dataset and a slice of its files. The gate has checked each
-record before: whose word it is, and that it does not contradict itself.
+judged again) · custody, keeping_custody (histories) · accounts, quantiles (sums) · shares (several ledgers). Memory:
+0.3 bytes a record, 50 a seal and as many for each journal in it, and the facts of one intent, or the steps of one
+dataset and a slice of its files. The gate has checked each record before: whose word it is, and that it does not
+contradict itself.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ from streams.core.ledger.odd_records import OddRecords
 from streams.core.ledger.orders import OrderJudge
 from streams.core.ledger.rows import Codec, MemoryRows, Names, Rows, beyond
 from streams.core.ledger.seals import Seals
+from streams.core.ledger.shares import Share, numbering, renumbered
 from streams.core.ledger.stale import Staleness
 from streams.core.ledger.tags import Tags
 from streams.core.ledger.traces import SiteNumbers
@@ -256,6 +259,44 @@ class Ledger:
         self._alive_ms.update(alive_ms)
         self._lives.seen.update(seen)
 
+    def hear_a_share(self) -> None:
+        """What is heard from now on is to be absorbed by a ledger that stands where this one does."""
+        self._dead_letters, self._odd_records = DeadLetters(self._release), OddRecords(self._odd_records.partitions)
+        self._verdicts.touched = None if self._verdicts.touched is None else set()
+
+    def absorb(self, kept: tuple[Any, ...], rows: Rows, share: Share) -> None:
+        """Know what a ledger over these rows heard of a share of all partitions, and all seals, from where this stood.
+
+        Shares come by their numbers. A journal's streams are in its share; what a writer announced may be in any.
+        """
+        journals, streams, closed, dead_letters, odd_records, seals, *rest = kept
+        releases, roles, alive_ms, seen, touched, _, cut = rest
+        for key, row in renumbered(rows, share, self._codec.names):
+            self._rows.put(key, row)
+        anew = numbering(rows, self._codec.names)
+        self._verdicts.absorb(None if touched is None else (anew(one[:4]) + one[4:] for one in touched))
+        self._tags.cut = max(self._tags.cut, cut)
+        self._journals.update((key, journal) for key, journal in journals.items() if key[2] in share)
+        for stream_id, stream in streams.items():
+            mine = self._streams.get(stream_id)
+            if stream_id.partition in share:
+                stream.go_on(self._tags, self._codec.stream(stream_id, stream.writer))
+                self._streams[stream_id] = stream
+            elif stream.announced is not None:
+                mine, stream = stream, mine or self._stream_of(stream_id, stream.writer)
+            if mine is not None and mine.announced is not None:
+                stream.announce(mine.announced)
+        self._closed.update(closed)
+        self._keeping.absorbed()
+        self._dead_letters.absorb(dead_letters)
+        self._odd_records.absorb(odd_records)
+        self._seals.absorb(seals, share)
+        self._releases.update(releases)
+        self._roles.update(roles)
+        for site, at_ms in alive_ms.items():
+            self._alive_ms[site] = max(at_ms, self._alive_ms.get(site, 0))
+        self._lives.absorb(seen)
+
     def beyond(self) -> Iterator[bytes]:
         """Keys of rows that came from records which this ledger has not heard, and of all verdicts: to be dropped."""
         self._verdicts.touched = None
@@ -325,10 +366,12 @@ class Ledger:
         committed: Mapping[PartitionId, int] | None = None,
         staleness: Staleness | None = None,
         findings: FindingList | None = None,
+        lengths: bool = True,
     ) -> Judgement:
         """`now_ms`: when reading began. `committed`: offsets of the workers' groups, where known.
 
         `staleness`: of open intents without news. `findings`: holds what was found elsewhere, such as on disk.
+        Without `lengths` nothing is said of journals that are shorter than sealed: they were not read to their ends.
         """
         findings = FindingList(now_ms) if findings is None else findings
         reached = Reached(committed or {}, self._alive_ms, findings.latest_ms)
@@ -350,7 +393,8 @@ class Ledger:
         judge_clocks(self._streams.values(), self._journals.values(), findings)
         self._odd_records.judge(self._coverage.read, findings)
         self._judge_streams(now_ms, findings)
-        self._seals.judge(self._sites, self._coverage.has, self._latest(), now_ms - GRACE_MS, findings)
+        latest, young_ms = self._latest(), now_ms - GRACE_MS
+        self._seals.judge(self._sites, self._coverage.has, latest, young_ms, findings, lengths=lengths)
         return findings.close(partitions, counts)
 
     def _claims_of(self, intent: IntentId) -> IntentClaims:

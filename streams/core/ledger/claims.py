@@ -523,7 +523,7 @@ def _files(names: bytes, sizes: bytes, adlers: bytes) -> Files:
 
 
 def _written(told: Told) -> ManifestClaim:
-    source, sha256, prev_sha256, last, in_entries, names, sizes, adlers, lengths, lfns, lacking, *by_site = told
+    source, sha256, prev_sha256, last, in_entries, names, sizes, adlers, lengths, lfns, lacking, *by_site, _ = told
     files = _files(names, sizes, adlers)
     holders, others = (tuple((Site(site), _ranges(spans)) for site, spans in some) for some in by_site)
     return ManifestClaim(

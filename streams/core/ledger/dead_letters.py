@@ -57,6 +57,14 @@ class DeadLetters:
         if before is None or place < before.place:
             letters[letter.offset] = Letter(place, origin.at_ms, origin.incarnation, letter.reason)
 
+    def absorb(self, other: DeadLetters) -> None:
+        """Know also the letters that another ledger read."""
+        for partition, letters in other._letters.items():
+            mine = self._letters.setdefault(partition, {})
+            for offset, letter in letters.items():
+                if offset not in mine or letter.place < mine[offset].place:
+                    mine[offset] = letter
+
     def of(self, partition: PartitionId) -> Set[int]:
         return self._letters.get(partition, {}).keys()
 

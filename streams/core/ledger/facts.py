@@ -9,7 +9,7 @@ from __future__ import annotations
 import marshal
 import struct
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from enum import IntEnum
 from hashlib import sha256
 from itertools import groupby
@@ -110,15 +110,18 @@ def _reason(reason: m.Reason) -> Told:
     return reason.scope.value, reason.failure_class.value, reason.phase, str(reason.text)
 
 
-def _by_site(items: Iterable[tuple[int, Site]]) -> Told:
-    found: dict[Site, list[int]] = {}
-    for number, site in items:
-        found.setdefault(site, []).append(number)
-    return tuple([(str(site), Ranges.of(*numbers).spans) for site, numbers in found.items()])
+def _by_name(items: Iterable[tuple[int, str]]) -> Told:
+    found: dict[str, list[int]] = {}
+    for number, name in items:
+        found.setdefault(name, []).append(number)
+    return tuple([(str(name), Ranges.of(*numbers).spans) for name, numbers in found.items()])
 
 
 def _manifest(said: m.ManifestWritten, _: Site, codec: Codec) -> Told:
-    """Its head; of each item the hash of its target, its size and checksum; where another, its length and its LFN's."""
+    """Its head; of each item the hash of its target, its size and checksum; where another, its length and its LFN's.
+
+    Then which items nobody holds, which each site holds first, or too, and which are of each dataset.
+    """
     items = said.items
     sizes, lengths = array("Q", [i.bytes for i in items]), array("Q", [i.length for i in items])
     targets = array("Q", [codec.file(i.target) for i in items])
@@ -130,8 +133,9 @@ def _manifest(said: m.ManifestWritten, _: Site, codec: Codec) -> Told:
         *(str(said.source), sha256_of(said), said.prev_sha256, said.last, said.unit is m.Unit.ENTRIES),
         *(targets.tobytes(), sizes.tobytes(), adlers.tobytes(), b"" if lengths == sizes else lengths.tobytes(), lfns),
         Ranges.of(*(n for n, i in enumerate(items) if i.reason is not None)).spans,
-        _by_site((n, i.holder) for n, i in enumerate(items) if i.holder is not None),
-        _by_site((n, site) for n, i in enumerate(items) for site in i.others),
+        _by_name((n, i.holder) for n, i in enumerate(items) if i.holder is not None),
+        _by_name((n, site) for n, i in enumerate(items) for site in i.others),
+        _by_name((n, i.dataset) for n, i in enumerate(items)),
     )
 
 
@@ -251,11 +255,12 @@ class Facts:
         self._rows.put(FACT + named + self._codec.place(place), head + marshal.dumps(words, _FORM))
         return named, words
 
-    def all(self) -> Iterator[tuple[bytes, IntentId, list[Fact]]]:
-        """Each intent, as rows have it too, and its facts, those of a partition in its order."""
+    def all(self, kinds: Collection[Kind] = frozenset(Kind)) -> Iterator[tuple[bytes, IntentId, list[Fact]]]:
+        """Each intent, as rows have it too, and its facts, those of a partition in its order; of some `kinds` only."""
         end = len(FACT) + INTENT_BYTES
         for packed, rows in groupby(self._rows.scan(FACT), key=lambda row: row[0][len(FACT) : end]):
-            yield packed, self._codec.intent_of(packed), [self._fact(key[end:], row) for key, row in rows]
+            facts = [self._fact(key[end:], row) for key, row in rows if row[0] in kinds]
+            yield packed, self._codec.intent_of(packed), facts
 
     def of(self, intent: str) -> list[Fact]:
         """Of one intent; none where nothing was said of it."""

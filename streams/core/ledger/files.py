@@ -173,7 +173,7 @@ class ReplicaJudge:
         self._rows.put(
             MANIFEST + _NAME.pack(content) + codec.place(place), _WRITTEN.pack(at_ms) + codec.manifest(manifest)
         )
-        *_, in_entries, names, sizes, adlers, _lengths, lfns, lacking, first, further = words[WORDS_AT:]
+        *_, in_entries, names, sizes, adlers, _lengths, lfns, lacking, first, further, _ = words[WORDS_AT:]
         targets, its_sizes, its_adlers = array("Q", names), array("Q", sizes), array("q", adlers)
         read = array("Q", lfns) if lfns else targets
         held = Ranges([(0, len(targets))]) - Ranges(lacking)

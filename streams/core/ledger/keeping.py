@@ -50,6 +50,10 @@ class KeepingJudge:
         if self._facts.add(place, origin, message, logged_ms, is_first=is_first):
             self._found = None
 
+    def absorbed(self) -> None:
+        """Rows were put otherwise than by hearing."""
+        self._found = None
+
     def asked(self) -> Iterator[PartitionId]:
         """Partitions to be read once more for the names of files that findings tell."""
         self._asked, self._lfns = {}, {}

@@ -35,6 +35,13 @@ class Lives:
         first, last = planes.get(writer, (at_ms, at_ms))
         planes[writer] = min(first, at_ms), max(last, at_ms)
 
+    def absorb(self, other: Mapping[Site, Mapping[str, tuple[int, int]]]) -> None:
+        """Know also what was seen elsewhere."""
+        for site, planes in other.items():
+            for writer, ends in planes.items():
+                for at_ms in ends:
+                    self.saw(site, writer, at_ms)
+
     def lived_on(self, site: Site, at_ms: int) -> bool:
         """Whether one plane was there well before and well after, whichever clock was wrong by minutes."""
         since, until = at_ms - CLOCK_TOLERANCE_MS, at_ms + CLOCK_TOLERANCE_MS

@@ -99,9 +99,10 @@ class Stream:
         for name, known in state.items():
             setattr(self, name, known)
 
-    def go_on(self, tags: Tags) -> None:
-        """After it was kept: `tags` over the same rows."""
+    def go_on(self, tags: Tags, name: bytes | None = None) -> None:
+        """After it was kept: `tags` over the same rows; or over others, where it has this name."""
         self._tags = tags
+        self._name = self._name if name is None else name
 
     def date(self, place: LogPosition, at_ms: int, logged_ms: int) -> None:
         """Note when a record was written by its writer's clock, and when its log took it."""

@@ -17,7 +17,7 @@ class OddRecords:
     """`partitions`: of the federation, for its life."""
 
     def __init__(self, partitions: int) -> None:
-        self._partitions = partitions
+        self.partitions = partitions
         self._misplaced: dict[LogPosition, str] = {}
         """In a partition that is not their key's: no worker that owns their row reads them there."""
         self._late: dict[LogPosition, str] = {}
@@ -28,7 +28,7 @@ class OddRecords:
 
     def pass_by(self, place: LogPosition, message: m.Message) -> None:
         """An original that passed the gate; a mirror keeps partitions."""
-        wanted = topics.partition_of(m.key_of(message), self._partitions)
+        wanted = topics.partition_of(m.key_of(message), self.partitions)
         if wanted != place.partition and not isinstance(message, m.DeadLetter) and len(self._misplaced) < KEPT_MAX:
             words = f"a record's key belongs in partition {wanted}: does its writer partition by murmur2?"
             self._misplaced[place] = words
@@ -46,6 +46,19 @@ class OddRecords:
             self._forged[place] = f"{writer} speaks for {speaks_for}: {reason}"
         else:
             self._more_forged += 1
+
+    def absorb(self, other: OddRecords) -> None:
+        """Know also what another ledger read."""
+        for mine, theirs in (
+            (self._misplaced, other._misplaced),
+            (self._late, other._late),
+            (self._forged, other._forged),
+        ):
+            for place, words in theirs.items():
+                if len(mine) < KEPT_MAX:
+                    mine[place] = words
+        self._progress += other._progress
+        self._more_forged += other._more_forged
 
     def judge(self, read: Collection[Site], findings: FindingList) -> None:
         """Of forged records a note for each original; for a copy only where the original was not read."""

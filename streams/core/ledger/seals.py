@@ -24,6 +24,7 @@ from streams.core.ledger.digests import certified, seal_sha256, sealed
 from streams.core.ledger.findings import FindingList, Invariant, LogPosition
 from streams.core.ledger.numbering import ClockReading
 from streams.core.ledger.sealed_sizes import SIZES_MAX, Contradiction, SealedSizes, SealName, SealWalk
+from streams.core.ledger.shares import Share
 from streams.core.ledger.trees import JournalTree
 from streams.core.names import Site
 from streams.core.topics import TO_EVERY_PEER, remote
@@ -135,6 +136,12 @@ class Seals:
     def go_on(self, before: Seals) -> None:
         """Know what `before` had heard."""
         self.__dict__.update(before.__getstate__())
+
+    def absorb(self, other: Seals, share: Share) -> None:
+        """Know what another ledger heard, which read a share of the journals and all seals; of the first share all."""
+        if share.no == 0:
+            self.go_on(other)
+        self._sealed.update((journal, known) for journal, known in other._sealed.items() if journal.partition in share)
 
     def hear(self, place: LogPosition, seal: m.JournalsSealed, logged_ms: int) -> bool:
         """The next record of a partition of seals. `logged_ms`: when its log took it.

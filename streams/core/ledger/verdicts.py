@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import marshal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from streams.core.ledger.claims import claims_of
 from streams.core.ledger.facts import Fact, Facts
@@ -38,6 +38,13 @@ class Verdicts:
             self.touched.add(intent)
             if len(self.touched) > TOUCHED_MAX:
                 self.touched = None
+
+    def absorb(self, touched: Iterable[bytes] | None) -> None:
+        """Know also which intents another ledger heard of since then; None: too many to know."""
+        if touched is None:
+            self.touched = None
+        for intent in touched or ():
+            self.touch(intent)
 
     def judge(
         self,

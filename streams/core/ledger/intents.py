@@ -139,6 +139,11 @@ class IntentJudge:
             if no != before_no + 1:
                 self._missing(f"{title} is written, number {before_no + 1} is nowhere", written)
             elif before is not None and (previous := before.written.first) is not None:
+                if any(written.word.prev_sha256 == rival.word.sha256 for rival in before.written.ranked[1:]):
+                    # Two planes wrote on for a while, each behind its own: the one whose rival counts writes in vain.
+                    self._findings.note(_I1, f"{title} continues a rival of the one before it", written.place)
+                    last_of[source_no] = (no, manifest)
+                    continue
                 if written.word.prev_sha256 != previous.word.sha256:
                     words = f"{title} does not continue the digest of the one before it"
                     self._findings.find(_I1, words, written.place, previous.place)
@@ -168,9 +173,12 @@ class IntentJudge:
         chain = [
             (no, r) for (source_no, no), r in sorted(row.manifests.items()) if source_no == decision.word.source_no
         ]
+        firsts = [manifest.written.first for _, manifest in chain]
+        last = next((n for n, one in enumerate(firsts) if one is not None and one.word.last), len(chain))
+        chain = chain[: last + 1]  # what stands behind is of a rival
         written = [r.written.first for _, r in chain]
         whole = [no for no, _ in chain] == list(range(len(chain))) and bool(written)
-        ended = whole and (last := written[-1]) is not None and last.word.last
+        ended = whole and (final := written[-1]) is not None and final.word.last
         if any(t.planned and not t.completions for r in row.manifests.values() for t in r.transfers.values()):
             return "open"
         done: list[m.CompletionRecord] = []

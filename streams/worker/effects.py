@@ -108,13 +108,15 @@ class Effects:
         tools: Mapping[Site, str] = NO_TOOLS,
         dials: Callable[[], Collection[Site]] = tuple,
         own_door: Callable[[], str] = str,
+        foreign: Callable[[], Collection[Site]] = tuple,
     ) -> None:
         """`doors`: the sites that have an open door. `regions`: of those that have one. `tools`: of this site's links.
-        `dials`: those without one that connect to the plane's own, and `own_door` where that can be connected to."""
+        `dials`: those without one that connect to the plane's own, and `own_door` where that can be connected to.
+        `foreign`: those whose doors are of another make."""
         self.here, self.policy = here, policy
         self.publisher, self.plane, self.consulted, self.rows = publisher, plane, consulted, rows
         self.now_ms, self.aside, self.doors, self.regions = now_ms, aside, doors, regions or {}
-        self.tools, self.dials, self.own_door = tools, dials, own_door
+        self.tools, self.dials, self.own_door, self.foreign = tools, dials, own_door, foreign
         self.lost: deque[c.Command] = deque()
         """Commands whose records the publisher gave up, told on its thread; no more than its buffer held."""
         self._broken: Exception | None = None
@@ -193,6 +195,7 @@ class Effects:
                 tools=self.tools,
                 plane=plane,
                 before=before,
+                foreign=self.foreign(),
             )
             plan = planned(command.manifest, self.here, number, priority, plane, ways, body, repair=command.repair)
             self._say(command, plan)
@@ -251,7 +254,7 @@ class Effects:
         return taken
 
     def _request(self, command: c.RequestChunks, manifest: Manifest) -> bool:
-        capability = ""
+        capability = m.READS_URLS if command.plane == DOOR else ""
         if command.plane == DOOR and command.source in self.dials() and (url := self.own_door()):
             ticket = secrets.token_urlsafe(32)
             number = command.request_no

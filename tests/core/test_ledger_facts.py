@@ -11,6 +11,7 @@ from streams.core.ledger.facts import _PACKED, NAMES, Kind
 
 def test_each_record_of_an_intent_is_kept() -> None:
     of_intents = {cls for cls in get_args(m.Message) if {"intent", "manifest"} & {field.name for field in fields(cls)}}
-    assert of_intents - {m.ChunksOffered} == _PACKED.keys(), "an offer goes where payload does, in no journal"
+    offers = {m.ChunksOffered, m.UrlsOffered}
+    assert of_intents - offers == _PACKED.keys(), "an offer goes where payload does, in no journal"
     assert sorted(kind for kind, _ in _PACKED.values()) == sorted(Kind)
     assert NAMES[Kind.COMPLETION] == "CompletionRecord"

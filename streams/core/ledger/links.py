@@ -1,12 +1,13 @@
 """I2 of one transfer's bytes: asked ⊇ served ⊇ verified ⊇ sealed, in the line, by who is named, of an opened attempt.
 
 Each step is held to the one before by the positions themselves, in whatever order journals are read.
-What it cannot prove: that bytes which were served are those that were verified (their checksums say so, at the planes);
-how much a door gave, since its source counts what has left and not what arrived; who served what a tool brought, since
-nobody says so; anything of a site that was not read; of a consumer, what it worked on beside what it asked for. A
-source that dies between sending and saying so leaves bytes without its word: a note, unless it is known to have lived
-on, as its plane's other records tell. What is at the destination already, by an earlier record, need not come; nor what
-is adopted of an earlier attempt, or of a file that was there: its source's sums are in no record.
+What it cannot prove: that bytes which were served are those that were verified (their checksums say so, at the
+planes); how much a door gave, since its source counts what has left and not what arrived; who served what a tool
+brought, or what was fetched by URL from a door of another make or a store, since nobody says so; anything of a site
+that was not read; of a consumer, what it worked on beside what it asked for. A source that dies between sending and
+saying so leaves bytes without its word: a note, unless it is known to have lived on, as its plane's other records tell.
+What is at the destination already, by an earlier record, need not come; nor what is adopted of an earlier attempt, or
+of a file that was there: its source's sums are in no record.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ class _OneLink:
         """What is said of positions or items that the manifest does not have: a finding each, and no more of it."""
         total, items = self.starts[-1], len(self.starts) - 1
         found = False
-        for row in self._of(*ASKED, Step.SERVED, Step.VERIFIED, Step.SEALED):
+        for row in self._of(*ASKED, Step.SERVED, Step.GIVEN_BY_URL, Step.VERIFIED, Step.SEALED):
             end, what = (items, "items") if row.step is Step.SEALED else (total, "positions")
             if row.stop > end:
                 words = (
@@ -246,13 +247,14 @@ class _OneLink:
         less = EMPTY
         proof: list[LogPosition] = []
         answered = {(row.by, row.number): row for row in self._of(Step.SERVED)}
-        by_door = unread = unsure = by_tool = EMPTY
+        by_door = unread = unsure = EMPTY
+        unsaid = _together(_by_site(self._of(Step.GIVEN_BY_URL)))  # it is nobody's word, as what a tool brought
         for row in self._of(*ASKED):
             theirs = Ranges([(row.start, row.stop)]) & positions
             if not theirs:
                 continue
             if row.step is Step.ASKED_OF_TOOL:
-                by_tool = by_tool | theirs
+                unsaid = unsaid | theirs
                 continue
             answer = answered.get((row.by, row.number))
             if row.by not in self.of.read:
@@ -265,8 +267,8 @@ class _OneLink:
                 less = less | theirs
                 proof += [self._where(row), *([] if answer is None else [self._where(answer)])]
                 open_to[row.by] = open_to.get(row.by, EMPTY) | theirs
-        unread, by_door = unread - by_tool, by_door - by_tool
-        less, unsure = less - by_tool, unsure - by_tool
+        unread, by_door = unread - unsaid, by_door - unsaid
+        less, unsure = less - unsaid, unsure - unsaid
         if unread:
             self.findings.cannot(_I2, "what sources that were not read served")
         if by_door - unread:
@@ -310,6 +312,7 @@ _WORDS = {
     Step.ASKED_OF_DOOR: "asked for",
     Step.ASKED_OF_TOOL: "asked for",
     Step.SERVED: "served",
+    Step.GIVEN_BY_URL: "offered by URL",
     Step.VERIFIED: "verified",
     Step.SEALED: "sealed",
 }

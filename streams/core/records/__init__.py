@@ -11,13 +11,16 @@ machine: the audit's ledger imports records, and judges the machines.
 from __future__ import annotations
 
 from streams.core.records.chunks import (
+    READS_URLS,
     ChunkHeader,
     ChunksOffered,
     ChunksRequested,
     ChunksServed,
+    ItemUrl,
     OfferedDoor,
     RequestedItem,
     Segment,
+    UrlsOffered,
 )
 from streams.core.records.intents import IntentAsked, IntentDecided, TransferIntent
 from streams.core.records.keeping import (
@@ -54,7 +57,7 @@ from streams.core.records.registry import (
 )
 from streams.core.records.replicas import FilesHeld, FilesLost, HeldFile, TakenWords, word_of
 from streams.core.records.seals import SEALER, Certificate, JournalsSealed, SealedJournal
-from streams.core.records.sites import DeadLetter, LastSequence, Origin, SiteAnnounced
+from streams.core.records.sites import DeadLetter, LastSequence, Origin, SiteAnnounced, is_own_door
 from streams.core.records.transfers import (
     CompletionRecord,
     LeaseExpired,
@@ -86,6 +89,7 @@ Message = (
     | TransferProgress
     | ChunksServed
     | ChunksOffered
+    | UrlsOffered
     | TransferReported
     | CompletionRecord
     | FilesHeld
@@ -102,6 +106,7 @@ Message = (
 )
 
 __all__ = [
+    "READS_URLS",
     "SEALED_JOURNALS_MAX",
     "SEALER",
     "Asked",
@@ -125,6 +130,7 @@ __all__ = [
     "IntentAsked",
     "IntentDecided",
     "Item",
+    "ItemUrl",
     "JournalsSealed",
     "KeepPromised",
     "KeepingStep",
@@ -162,11 +168,13 @@ __all__ = [
     "TransferProgress",
     "TransferReported",
     "Unit",
+    "UrlsOffered",
     "Verdict",
     "allowed_in",
     "author",
     "belongs_in",
     "fault",
+    "is_own_door",
     "item_fault",
     "key_of",
     "names_of",

@@ -147,7 +147,7 @@ class _OneLink:
         """What is said of positions or items that the manifest does not have: a finding each, and no more of it."""
         total, items = self.starts[-1], len(self.starts) - 1
         found = False
-        for row in self._of(*ASKED, Step.SERVED, Step.GIVEN_BY_URL, Step.VERIFIED, Step.SEALED):
+        for row in self._of(*ASKED, *_SERVED, Step.VERIFIED, Step.SEALED):
             end, what = (items, "items") if row.step is Step.SEALED else (total, "positions")
             if row.stop > end:
                 words = (
@@ -198,14 +198,14 @@ class _OneLink:
         return _by_site(self._of(*ASKED))
 
     def _served(self) -> dict[Site, Ranges]:
-        return _by_site(self._of(Step.SERVED))
+        return _by_site(self._of(*_SERVED))
 
     def _unasked(self, asked: Mapping[Site, Ranges], served: Mapping[Site, Ranges]) -> None:
         for source, gave in served.items():
             extra = gave - asked.get(source, EMPTY)
             if not extra:
                 continue
-            row = next(r for r in self._of(Step.SERVED) if r.by == source and Ranges([(r.start, r.stop)]) & extra)
+            row = next(r for r in self._of(*_SERVED) if r.by == source and Ranges([(r.start, r.stop)]) & extra)
             words = f"{source} served positions {_some(extra)} of {self.title}, and was never asked for them"
             self.findings.miss(_I2, words, row.at_ms, self._where(row))
 
@@ -247,14 +247,13 @@ class _OneLink:
         less = EMPTY
         proof: list[LogPosition] = []
         answered = {(row.by, row.number): row for row in self._of(Step.SERVED)}
-        by_door = unread = unsure = EMPTY
-        unsaid = _together(_by_site(self._of(Step.GIVEN_BY_URL)))  # it is nobody's word, as what a tool brought
+        by_door = unread = unsure = by_tool = EMPTY
         for row in self._of(*ASKED):
             theirs = Ranges([(row.start, row.stop)]) & positions
             if not theirs:
                 continue
             if row.step is Step.ASKED_OF_TOOL:
-                unsaid = unsaid | theirs
+                by_tool = by_tool | theirs
                 continue
             answer = answered.get((row.by, row.number))
             if row.by not in self.of.read:
@@ -267,8 +266,8 @@ class _OneLink:
                 less = less | theirs
                 proof += [self._where(row), *([] if answer is None else [self._where(answer)])]
                 open_to[row.by] = open_to.get(row.by, EMPTY) | theirs
-        unread, by_door = unread - unsaid, by_door - unsaid
-        less, unsure = less - unsaid, unsure - unsaid
+        unread, by_door = unread - by_tool, by_door - by_tool
+        less, unsure = less - by_tool, unsure - by_tool
         if unread:
             self.findings.cannot(_I2, "what sources that were not read served")
         if by_door - unread:
@@ -307,6 +306,8 @@ class _OneLink:
         return self.of.lives.lived_on(request.by, request.at_ms)
 
 
+_SERVED = (Step.SERVED, Step.GIVEN_BY_URL)
+"""What a source accounts for: of the second it said by which URLs others give it, and nobody says what they gave."""
 _WORDS = {
     Step.ASKED: "asked for",
     Step.ASKED_OF_DOOR: "asked for",

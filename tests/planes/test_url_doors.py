@@ -14,11 +14,12 @@ import pytest
 
 from streams.core import records as m
 from streams.core.channel import DOOR, URLS
+from streams.core.path_rules import PathRules
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.records import ChunksRequested, FailureClass, SourceFailed, UrlsOffered
-from streams.core.store_names import Store
 from streams.planes.carriers.door import by_url, pulls
 from streams.settings.doors import HttpDoor
+from streams.storage import open_endpoint
 from tests.doors.conftest import HERE
 from tests.doors.url_server import Behave, UrlServer, gives_all, hangs, head, leads_to, range_of, says, serving
 from tests.planes.stage import A
@@ -202,6 +203,19 @@ def test_names_are_quoted_in_urls(ways_of: Callable[..., Ways], web: UrlServer) 
     assert offer.urls[0].url == web.url("/export/data/a%2Bb%3Dc.root")
 
 
+def test_a_url_is_of_where_the_file_lies(ways_of: Callable[..., Ways], web: UrlServer) -> None:
+    """A storage whose rules put names elsewhere: the URL is that of its root, and goes on as names on the disk do."""
+    ways = ways_of(1_000)
+    rules = PathRules.configured([{"lfn": "/data/(.*)", "pfn": f"{ways.root_a}/mc/$1"}])
+    (ways.root_a / "mc").mkdir()
+    (ways.root_a / "mc/f0000").write_bytes(ways.files["/data/f0000"])
+    with open_endpoint(f"file://{ways.root_a}", rules=rules) as endpoint:
+        request = asked(ways)
+        item = replace(request.items[0], version=endpoint.stat("/data/f0000").version)
+        (offer,) = by_url.UrlOffers(ways.settings, endpoint).of(replace(request, items=(item,)), 0) or ()
+    assert offer.urls[0].url == web.url("/export/mc/f0000")
+
+
 # what goes wrong
 
 
@@ -321,10 +335,6 @@ def test_it_goes_on_where_it_was_when_a_door_breaks_off(ways_of: Callable[..., W
 def store_server() -> Iterator[Server]:
     with Server() as made:
         yield made
-
-
-def keys(store: Store, *sizes: int) -> dict[str, bytes]:
-    return {f"{store.base}/k{n} +ü/f.root": os.urandom(size) for n, size in enumerate(sizes)}
 
 
 @pytest.fixture

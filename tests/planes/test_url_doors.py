@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,6 +21,7 @@ from streams.core.records import ChunksRequested, FailureClass, SourceFailed, Ur
 from streams.planes.carriers.door import by_url, pulls
 from streams.settings.doors import HttpDoor
 from streams.storage import open_endpoint
+from tests.certificates import self_signed
 from tests.doors.conftest import HERE
 from tests.doors.url_server import Behave, UrlServer, gives_all, hangs, head, leads_to, range_of, says, serving
 from tests.planes.stage import A
@@ -167,6 +169,36 @@ def test_a_token_is_read_anew_for_each_offer(ways_of: Callable[..., Ways], web: 
     assert "is no bearer token" in str(ways.offers()[-1].reason)
 
 
+def test_redirects_and_token_are_the_sources_words(
+    ways_of: Callable[..., Ways], web: UrlServer, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text(TOKEN)
+    ways = ways_of(1_000, 2_000, token_file=tmp_path / "token", redirects=("localhost",))
+    with serving(UrlServer(dict(web.files))) as pool:
+        web.odd |= {path: leads_to(f"http://localhost:{pool.port}{path}") for path in web.files}
+        cross(ways)
+        ways.wait_whole()
+        assert {one.headers["authorization"] for one in (*web.asked, *pool.asked)} == {f"Bearer {TOKEN}"}
+        assert len(pool.asked) == 2
+
+
+@pytest.mark.parametrize("is_believed", [True, False])
+def test_certificates_of_servers_are_looked_at(ways_of: Callable[..., Ways], tmp_path: Path, is_believed: bool) -> None:
+    certificate = self_signed(tmp_path / "web.pem")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    with serving(UrlServer({}, tls=context)) as secure:
+        door = HttpDoor("web", secure.url("/export/"))
+        ways = ways_of(1_000, http_doors=(door,), door_ca=certificate if is_believed else None)
+        secure.files = {f"/export{lfn}": content for lfn, content in ways.files.items()}
+        cross(ways)
+        if is_believed:
+            ways.wait_whole()
+        else:
+            assert failure(ways).reason.failure_class is FailureClass.AUTH
+            assert "certificate does not fit" in failure(ways).reason.text
+
+
 def test_an_offer_never_outgrows_a_record(ways_of: Callable[..., Ways], monkeypatch: pytest.MonkeyPatch) -> None:
     from streams import wire
 
@@ -182,6 +214,41 @@ def test_an_offer_never_outgrows_a_record(ways_of: Callable[..., Ways], monkeypa
     assert ranges == ways.whole
     ways.wait_whole()
     assert not ways.failed(), "the second does not end the first"
+
+
+def test_a_request_told_again_is_offered_again_and_goes_on_where_it_is(
+    ways_of: Callable[..., Ways], web: UrlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its source's plane ended before its word was in the log. What is signed anew is another URL of the same."""
+    ways = ways_of(30 * MIB, 5_000)
+    (first,) = offers(ways, asked(ways))
+    (again,) = offers(ways, asked(ways))
+    assert again.urls == first.urls
+    real, came = ways.destination.take_line, list[int]()
+
+    def counted(key: bytes, giver: Any, start: int, view: memoryview, **more: Any) -> bool:
+        came.append(view.nbytes)
+        return real(key, giver, start, view, **more)
+
+    def slowly(made: Any, one: Any) -> bool:
+        start, stop = one.span
+        content = web.files[one.path]
+        made.sendall(head(206, stop - start, f"bytes {start}-{stop - 1}/{len(content)}"))
+        for at in range(start, stop, MIB):
+            made.sendall(content[at : min(at + MIB, stop)])
+            time.sleep(0.02)
+        return True
+
+    web.odd["*"] = slowly
+    monkeypatch.setattr(ways.destination, "take_line", counted)
+    ways.destination.offered(first)
+    wait(lambda: sum(came) > 8 * MIB, came)
+    urls = tuple(replace(one, url=f"{one.url}?signed=anew") for one in again.urls)
+    ways.destination.offered(replace(again, urls=urls))
+    ways.wait_whole()
+    assert not ways.failed()
+    assert {"?" in one.target for one in web.asked} == {False, True}
+    assert sum(came) <= ways.whole.size + pulls.OF_LINK * MIB, "but for what was on its way"
 
 
 def test_each_request_is_answered_with_another_door(tmp_path: Path, ways_of: Callable[..., Ways]) -> None:

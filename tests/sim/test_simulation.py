@@ -308,18 +308,20 @@ def one(seed: int, *, stale: bool) -> sim.World:
 
 @pytest.mark.parametrize("start", SEEDS or range(0, COUNT, BATCH))
 def test_every_seed_ends_well(start: int) -> None:
-    fetched = repaired = relayed = brought = 0
+    fetched = repaired = relayed = brought = by_url = 0
     for seed in [start] if SEEDS else range(start, start + BATCH):
         try:
             world = one(seed, stale=seed % 2 == 0)
             fetched, repaired = fetched + world.fetched, repaired + world.repaired
             relayed, brought = relayed + world.relayed, brought + world.brought
+            by_url += world.by_url
         except Exception as failure:
             raise AssertionError(f"seed {seed}: {failure} (again: T2G_SIM_SEED={seed})") from failure
     assert SEEDS or fetched > 10, "nothing comes by door any more"
     assert SEEDS or repaired, "nothing is repaired any more"
     assert SEEDS or relayed, "nothing comes from a relay any more"
     assert SEEDS or brought > 10, "nothing is brought by tools any more"
+    assert SEEDS or by_url, "nothing comes by URL any more"
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -108,7 +108,7 @@ def test_who_does_not_say_that_he_reads_urls_gets_none(ways_of: Callable[..., Wa
 
 def test_a_site_with_both_gives_by_url_to_who_reads_them(ways_of: Callable[..., Ways], web: UrlServer) -> None:
     ways = ways_of(1_000, door_host=HERE, opens=True)
-    assert not ways.source.address.endswith("/")
+    wait(lambda: not ways.source.address.endswith("/"), "its own is announced once it is open")
     (offer,) = offers(ways, asked(ways, 1))
     assert offer.urls
     (own,) = ways.ask(ways.request(2))
@@ -465,9 +465,14 @@ def test_a_store_that_answers_503_fails_the_request_alone(keys_of: Callable[...,
 def test_files_and_keys_of_one_request_come_from_two_servers(
     keys_of: Callable[..., Ways], web: UrlServer, tmp_path: Path
 ) -> None:
-    door = HttpDoor("web", web.url("/export/"))
+    """And the door's token goes to its own."""
+    (tmp_path / "token").write_text(TOKEN)
+    door = HttpDoor("web", web.url("/export/"), tmp_path / "token", ("*.pool.example.org",))
     ways = keys_of(1_000, http_doors=(door,))
     assert ways.source.address == web.url("/export/")
+    (offer,) = cross(ways)
+    assert (offer.token, offer.redirects) == ("", ()), "of keys alone too"
+    ways.wait_whole()
     mixed = asked(ways)
     (tmp_path / "a/data").mkdir()
     content = os.urandom(500)
@@ -477,5 +482,19 @@ def test_files_and_keys_of_one_request_come_from_two_servers(
     version = ways.endpoint_a.stat("/data/plain").version
     plain = replace(mixed.items[0], no=1, lfn=Lfn("/data/plain"), start=1_000, length=500, version=version)
     both = replace(mixed, items=(*mixed.items, plain), ranges=Ranges([(0, 1_500)]))
-    (offer,) = offers(ways, both)
-    assert [url.url.partition("?")[0].rpartition("/")[2] for url in offer.urls] == ["k0.root", "plain"]
+    of_door, of_store = offers(ways, replace(both, request_no=2))
+    assert (of_door.token, of_door.redirects) == (TOKEN, door.redirects)
+    assert [url.url for url in of_door.urls] == [web.url("/export/data/plain")]
+    assert (of_store.token, of_store.redirects) == ("", ())
+    assert [url.url.partition("?")[0].rpartition("/")[2] for url in of_store.urls] == ["k0.root"]
+    assert (of_door.ranges, of_store.ranges) == (Ranges([(1_000, 1_500)]), Ranges([(0, 1_000)]))
+
+
+def test_a_key_of_which_no_condition_can_be_made_is_no_file_of_the_door(
+    keys_of: Callable[..., Ways], web: UrlServer
+) -> None:
+    ways = keys_of(1_000, http_doors=(HttpDoor("web", web.url("/export/")),))
+    request = asked(ways)
+    weak = replace(request.items[0], version='1000:W/"weak"')
+    (refused,) = ways.ask(replace(request, items=(weak,)))
+    assert refused.reason is not None

@@ -20,6 +20,7 @@ from streams.core.records import (
     UrlsOffered,
     field_checks,
 )
+from streams.core.store_names import Store
 from streams.core.transfer import merge_failed
 from streams.doors.tickets import LIFE_S
 from streams.doors.tokens import token_in
@@ -62,11 +63,12 @@ class UrlOffers:
         door = self._door(request.request_no)
         if not all(self._is_given(item, door) for item in request.items):
             return None
-        urls: list[tuple[RequestedItem, ItemUrl]] = []
+        by_door, by_store = list[tuple[RequestedItem, ItemUrl]](), list[tuple[RequestedItem, ItemUrl]]()
         failed: list[FailedItems] = []
         for item in request.items:
+            is_key = self._store(item) is not None
             try:
-                url = self._url(item, door)
+                url = self._of_key(item) if is_key or door is None else self._of_file(item, door)
             except StorageError as error:
                 if error.failure_class == "auth":
                     raise
@@ -74,18 +76,18 @@ class UrlOffers:
                 continue
             if url is None:
                 return None
-            urls.append((item, url))
-        token = token_in(door.token_file, door.name) if door is not None and urls else ""
-        redirects = door.redirects if door is not None else ()
-        failures = merge_failed(failed)
+            (by_store if is_key else by_door).append((item, url))
         named = (request.manifest, request.destination, self._settings.here, request.request_no)
         offers: list[UrlsOffered] = []
-        for part in _parts(urls):
-            ranges = request.ranges & _positions([item for item, _ in part])
-            if ranges:
-                given = tuple(url for _, url in part)
-                offers.append(UrlsOffered(*named, ranges, until_ms, given, token, redirects))
-        if failures:
+        for urls, theirs in ((by_door, door), (by_store, None)):  # a door's token is for its own hosts
+            token = token_in(theirs.token_file, theirs.name) if theirs is not None and urls else ""
+            redirects = theirs.redirects if theirs is not None else ()
+            for part in _parts(urls):
+                ranges = request.ranges & _positions([item for item, _ in part])
+                if ranges:
+                    given = tuple(url for _, url in part)
+                    offers.append(UrlsOffered(*named, ranges, until_ms, given, token, redirects))
+        if failures := merge_failed(failed):
             gone = {no for group in failures for no in group.items.numbers()}
             ranges = request.ranges & _positions([item for item in request.items if item.no in gone])
             offers.append(UrlsOffered(*named, ranges, until_ms, (), failed=failures))
@@ -98,22 +100,30 @@ class UrlOffers:
 
     def _is_given(self, item: RequestedItem, door: HttpDoor | None) -> bool:
         """Whether it is given by URL at all: of a key its store says so, of a file that there is a door."""
-        store = next((store for store in self._settings.stores if store.holds(item.lfn)), None)
+        store = self._store(item)
         return door is not None if store is None else store.direct
 
-    def _url(self, item: RequestedItem, door: HttpDoor | None) -> ItemUrl | None:
-        """None where it could not be told. StorageError where the file is not there as it was asked for."""
-        direct = self._storage.url_of(item.lfn, item.version, int(LIFE_S))
-        if direct is not None:
-            _require(direct.bytes, item)
-            url, etag = direct.url, direct.etag
-        elif door is None:
+    def _store(self, item: RequestedItem) -> Store | None:
+        return next((store for store in self._settings.stores if store.holds(item.lfn)), None)
+
+    def _of_key(self, item: RequestedItem) -> ItemUrl | None:
+        """None where there is none. StorageError where it cannot be what was asked for."""
+        given = self._storage.url_of(item.lfn, item.version, int(LIFE_S))
+        if given is None:
             return None
-        else:
-            with self._storage.open_reader(item.lfn, item.version) as reader:
-                _require(reader.stat.bytes, item)
-            url, etag = door.url + quote(self._storage.path_of(item.lfn), safe="/"), ""
-        return ItemUrl(item.no, url, etag) if field_checks.is_url(url) and field_checks.is_etag(etag) else None
+        _require(given.bytes, item)
+        return _told(item, given.url, given.etag)
+
+    def _of_file(self, item: RequestedItem, door: HttpDoor) -> ItemUrl | None:
+        """The same. StorageError where it is not there as it was asked for."""
+        with self._storage.open_reader(item.lfn, item.version) as reader:
+            _require(reader.stat.bytes, item)
+        return _told(item, door.url + quote(self._storage.path_of(item.lfn), safe="/"), "")
+
+
+def _told(item: RequestedItem, url: str, etag: str) -> ItemUrl | None:
+    """None for what the gate would not pass."""
+    return ItemUrl(item.no, url, etag) if field_checks.is_url(url) and field_checks.is_etag(etag) else None
 
 
 def _require(size: int, item: RequestedItem) -> None:

@@ -45,6 +45,8 @@ class UrlServer:
     odd: dict[str, Behave] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
     connections: int = 0
+    ahead: int = 0
+    """Requests of which another came before they were answered."""
     tls: ssl.SSLContext | None = None
     port: int = 0
 
@@ -75,6 +77,7 @@ class UrlServer:
             headers = {name.lower(): value for name, _, value in (one.partition(": ") for one in lines)}
             asked = Asked(line.split(" ")[1], headers)
             self.asked.append(asked)
+            self.ahead += bool(ahead)
             behave = self.odd.get(asked.path) or self.odd.get("*") or self.gives
             if not behave(made, asked):
                 return

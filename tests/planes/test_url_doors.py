@@ -89,6 +89,7 @@ def test_files_cross_by_the_urls_of_a_door_of_another_make(ways_of: Callable[...
     ways.wait_whole()
     assert not ways.failed()
     assert web.connections <= pulls.OF_LINK
+    assert not web.ahead, "XRootD would answer the first of them"
     (served,) = ways.served()
     assert (served.plane, served.ranges, served.bytes) == (URLS, ways.whole, 0)
     assert ways.source.address == web.url("/export/")

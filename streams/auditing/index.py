@@ -10,6 +10,7 @@ at the next start, and their records are read again. One audit at a time: a lock
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -44,6 +45,9 @@ FORMAT = 1
 ROWS_MAX = 8_000
 """Rows put before they are written."""
 _CACHE_BYTES, _BUFFER_BYTES = 8 << 20, 8 << 20
+_ROOM_BYTES = 4 * _BUFFER_BYTES
+"""Free on the disk, or no row is taken. A buffer that RocksDB finds no room for may leave who writes next waiting for
+ever (seen once in some hundred full disks): no error is told without a log of what was written."""
 _UNDER_WAY = b"!"
 """A row while rows may stand behind the cut."""
 _FRESH = "`transfer2go audit --fresh` reads all journals again"
@@ -94,6 +98,8 @@ class AuditIndex:
     def _write(self) -> None:
         if self._rows:
             with self._told():
+                if shutil.disk_usage(self.path).free < _ROOM_BYTES:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 self._db.write(self._batch, self._written)
             self._batch, self._rows = WriteBatch(raw_mode=True), 0
 
@@ -260,7 +266,8 @@ def _keep(file: Path, identity: Mapping[str, str], salt: bytes) -> None:
 def _worded(error: Exception, path: Path) -> Transfer2goError:
     said = str(error)
     if "No space left" in said:
-        return Temporary("no room for the audit's index: the disk is full", str(path), "make room, then audit again")
+        words = f"no room for the audit's index: the disk is full, and {_ROOM_BYTES >> 20} MB must be free"
+        return Temporary(words, str(path), "make room, then audit again")
     if isinstance(error, OSError) and error.strerror is not None:
         words = f"the audit's index cannot be used: {error.strerror}"
         return Temporary(words, str(path), "give another --state, or name sites with --site: nothing is kept then")

@@ -148,7 +148,7 @@ def _told(row: ChainRow) -> dict[str, Any]:
         "dataset": row.dataset,
         "state": row.state,
         "step": row.no,
-        "claims": len(row.claims),
+        "claims": sum(1 for _ in row.claims),
         "asks": len(row.asks),
         "promises": len(row.promises),
         "parted_at": None if row.dispute is None else row.dispute.no,

@@ -2,25 +2,28 @@
 
     c DATASET \\0 SITE \\0 !            head: state, last number and digest, dispute
     c DATASET \\0 SITE \\0 c CLAIM      a live claim;  a NO  an open ask;  p NO  a promise given;  d NO  a digest
+    n DATASET \\0 SITE \\0 ENDPOINT \\0 KIND \\0 NAME \\0 CLAIM     empty: what a live claim covers
+    i INTENT \\0 SITE \\0 DATASET \\0 CLAIM                      empty: the live claims of an intent
     q DATASET \\0 SITE                  empty: the chain has open asks
     g DATASET \\0 SITE \\0 LFN \\0 ENDPOINT          the removal that counted and has not ended
     e DATASET \\0 SITE \\0 LFN \\0 ENDPOINT \\0 SHA  a removal that has ended, whether or not it counted yet
 
-A step changes few parts; a chain may have thousands. Steps of a chain stand in one partition, in order; the end of a
-removal stands in another topic, so it may be heard first.
+A step changes few parts; a chain may have thousands, most of them claims, which are read one by one. Steps of a chain
+stand in one partition, in order; the end of a removal stands in another topic, so it may be heard first.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from streams.core.keeping import words
 from streams.core.keeping.chains import (
     ChainRow,
     ChainState,
+    Claims,
     CountedRemoval,
     Dispute,
     FoldedStep,
@@ -31,15 +34,16 @@ from streams.core.keeping.chains import (
 )
 from streams.core.keeping.gates import FileHere, OtherDataset, PlacedFile
 from streams.core.keeping.words import ReplicaRow
-from streams.core.names import Adler32, Block, Dataset, Lfn, Site
+from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, Site
 from streams.core.records import FilesLost, KeepingStep, LeavingFile, NotedClaim
+from streams.core.records.keeping import names_of
 from streams.views import rows
 from streams.wire import avro
 
-CHAIN, ASKING, GOING, ENDED = b"c", b"q", b"g", b"e"
+CHAIN, ASKING, GOING, ENDED, COVERED, OF_INTENT = b"c", b"q", b"g", b"e", b"n", b"i"
 _HEAD, _CLAIM, _ASK, _PROMISE, _DIGEST = b"!", b"c", b"a", b"p", b"d"
 _KNOWN_MAX = 8
-"""Chains kept as rows of memory from one batch to the next; a full one is some 10 MB."""
+"""Chains kept as rows of memory from one batch to the next, without their claims; a full one is some 10 MB."""
 
 T = TypeVar("T")
 ChainId = tuple[Site, Dataset]
@@ -53,12 +57,94 @@ class _Head:
     dispute: Dispute | None
 
 
+_NO_STEP = _Head(ChainState.EMPTY, 0, "", None)
+
+
 def chain_key(dataset: str, site: str) -> bytes:
     return CHAIN + f"{dataset}\0{site}\0".encode()
 
 
 def place_key(prefix: bytes, dataset: str, site: str, lfn: str, endpoint: str) -> bytes:
     return prefix + f"{dataset}\0{site}\0{lfn}\0{endpoint}".encode()
+
+
+def covered_key(dataset: str, site: str, endpoint: str, kind: str, name: str, claim: str = "") -> bytes:
+    return COVERED + f"{dataset}\0{site}\0{endpoint}\0{kind}\0{name}\0{claim}".encode()
+
+
+def intent_key(intent: str, site: str = "", dataset: str = "", claim: str = "") -> bytes:
+    """With none of the last three: what all of the intent begin with."""
+    return OF_INTENT + "\0".join((intent, *(part for part in (site, dataset, claim) if part))).encode()
+
+
+class StoredClaims:
+    """The live claims of a chain as the rows have them, and what a batch changes of them."""
+
+    def __init__(self, db: Any, site: str, dataset: str, changed: dict[str, NotedClaim | None] | None = None) -> None:
+        """`changed`: by name, None where a claim ends."""
+        self._db, self._site, self._dataset, self.changed = db, site, dataset, changed or {}
+
+    def __iter__(self) -> Iterator[NotedClaim]:
+        prefix = chain_key(self._dataset, self._site) + _CLAIM
+        stored = {key[len(prefix) :].decode(): _unpack(NotedClaim, row) for key, row in rows.scan(self._db, prefix)}
+        live = {**stored, **self.changed}
+        return (claim for _, claim in sorted(live.items()) if claim is not None)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the same claims are live; reads all of them."""
+        return isinstance(other, Iterable) and tuple(self) == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def named(self, claim: str) -> NotedClaim | None:
+        return self.changed[claim] if claim in self.changed else self.stored(claim)
+
+    def stored(self, claim: str) -> NotedClaim | None:
+        """Before the batch."""
+        row = self._db.get(chain_key(self._dataset, self._site) + _CLAIM + claim.encode())
+        return None if row is None else _unpack(NotedClaim, row)
+
+    def protecting(self, endpoint: str, block: Block, lfn: Lfn, cause: IntentId | None) -> NotedClaim | None:
+        for claim in self.changed.values():
+            if claim is not None and claim.covers(endpoint, block, lfn) and claim.protects_from(cause):
+                return claim
+        for kind, name in names_of(block, lfn):
+            prefix = covered_key(self._dataset, self._site, endpoint, kind, name)
+            for key, _ in rows.scan(self._db, prefix):
+                claim = self.named(key[len(prefix) :].decode())
+                if claim is not None and claim.protects_from(cause):
+                    return claim
+        return None
+
+    def after(self, noted: Iterable[NotedClaim], ended: Collection[str]) -> StoredClaims:
+        changed = dict(self.changed)
+        for name in ended:
+            if self.named(name) is not None:
+                changed[name] = None
+        for claim in noted:
+            if changed.get(claim.claim, self.stored(claim.claim)) is None:
+                changed[claim.claim] = claim
+        return StoredClaims(self._db, self._site, self._dataset, changed)
+
+    def rows(self) -> dict[bytes, bytes | None]:
+        """Those that the batch changes; None where one goes."""
+        found: dict[bytes, bytes | None] = {}
+        for name, claim in self.changed.items():
+            before = self.stored(name)
+            if before is not None:
+                found |= dict.fromkeys(self._index(before))
+            found[chain_key(self._dataset, self._site) + _CLAIM + name.encode()] = None
+            if claim is not None:
+                found[chain_key(self._dataset, self._site) + _CLAIM + name.encode()] = _pack(claim)
+                found |= dict.fromkeys(self._index(claim), b"")
+        return found
+
+    def _index(self, claim: NotedClaim) -> Iterator[bytes]:
+        for selector in claim.selectors:
+            place = (self._dataset, self._site, claim.endpoint, selector.kind, selector.name)
+            yield covered_key(*place, claim.claim)
+        if claim.intent is not None:
+            yield intent_key(claim.intent, self._site, self._dataset, claim.claim)
 
 
 class Chains:
@@ -70,19 +156,31 @@ class Chains:
     def chain(self, site: Site, dataset: Dataset) -> ChainRow:
         return read_chain(self._db, site, dataset)
 
+    def claims(self, site: Site, dataset: Dataset) -> Claims:
+        """The live ones, of which each question reads few rows."""
+        return StoredClaims(self._db, site, dataset)
+
+    def claims_of(self, intent: IntentId, site: Site) -> Iterator[tuple[Dataset, str]]:
+        """The live claims of an intent at a site, by dataset and name."""
+        for key, _ in rows.scan(self._db, intent_key(intent, site) + b"\0"):
+            _, _, dataset, claim = key.decode().split("\0")
+            yield Dataset(dataset), claim
+
     def chains(self, dataset: Dataset) -> dict[Site, ChainRow]:
         """Of each site that ever said something of the dataset."""
         prefix = CHAIN + f"{dataset}\0".encode()
-        sites = (key.split(b"\0")[1].decode() for key, _ in rows.scan(self._db, prefix) if key.endswith(b"\0" + _HEAD))
-        return {site: self.chain(site, dataset) for site in map(Site, list(sites))}
+        return {site: self.chain(site, dataset) for site, _ in list(self._ids(prefix, prefix))}
 
     def ids(self, behind: ChainId | None = None) -> Iterator[ChainId]:
         """Every chain, by dataset and site."""
-        start = b"" if behind is None else chain_key(behind[1], behind[0]) + b"\xff"
-        for key, _ in rows.scan(self._db, CHAIN, start):
-            dataset, site, part = key[1:].split(b"\0", 2)
-            if part == _HEAD:
-                yield Site(site.decode()), Dataset(dataset.decode())
+        return self._ids(CHAIN, b"" if behind is None else chain_key(behind[1], behind[0]) + b"\xff")
+
+    def _ids(self, prefix: bytes, start: bytes) -> Iterator[ChainId]:
+        """The rest of a chain is passed over: it may have thousands of claims."""
+        while (found := next(rows.scan(self._db, prefix, start), None)) is not None:
+            dataset, site, _ = found[0][1:].split(b"\0", 2)
+            yield Site(site.decode()), Dataset(dataset.decode())
+            start = CHAIN + dataset + b"\0" + site + b"\0\xff"
 
     def going(self, site: Site, dataset: Dataset) -> Iterator[CountedRemoval]:
         """Removals that counted and have not ended, by LFN."""
@@ -111,8 +209,8 @@ class Chains:
             if e.dataset == dataset:
                 replica, size, adler32 = known, e.bytes, Adler32(e.adler32)
             else:
-                other = self.chain(site, Dataset(e.dataset))
-                claim = other.covered.protecting(endpoint, Block(f"{e.dataset}#{e.block}"), lfn, None)
+                other = self.claims(site, Dataset(e.dataset))
+                claim = other.protecting(endpoint, Block(f"{e.dataset}#{e.block}"), lfn, None)
                 others.append(OtherDataset(Dataset(e.dataset), known, claim.claim if claim else ""))
         return FileHere(lfn, block, endpoint, size, adler32, replica, found, tuple(others))
 
@@ -124,20 +222,13 @@ class Chains:
 def read_chain(db: Any, site: Site, dataset: Dataset) -> ChainRow:
     """A chain that nothing is known of is empty."""
     prefix = chain_key(dataset, site)
-    head = _Head(ChainState.EMPTY, 0, "", None)
-    claims, asks, promises, digests = list[NotedClaim](), list[OpenAsk](), list[GivenPromise](), list[str]()
-    for key, row in rows.scan(db, prefix):
-        match key[len(prefix) : len(prefix) + 1]:
-            case b"!":
-                head = _unpack(_Head, row)
-            case b"c":
-                claims.append(_unpack(NotedClaim, row))
-            case b"a":
-                asks.append(_unpack(OpenAsk, row))
-            case b"p":
-                promises.append(_unpack(GivenPromise, row))
-            case _:
-                digests.append(row.decode())
+    head = _NO_STEP
+    asks, promises, digests = list[OpenAsk](), list[GivenPromise](), list[str]()
+    if (row := db.get(prefix + _HEAD)) is not None:
+        head = _unpack(_Head, row)
+        asks = [_unpack(OpenAsk, row) for _, row in rows.scan(db, prefix + _ASK)]
+        promises = [_unpack(GivenPromise, row) for _, row in rows.scan(db, prefix + _PROMISE)]
+        digests = [row.decode() for _, row in rows.scan(db, prefix + _DIGEST)]
     return ChainRow(
         site,
         dataset,
@@ -145,7 +236,7 @@ def read_chain(db: Any, site: Site, dataset: Dataset) -> ChainRow:
         head.no,
         head.sha256,
         tuple(digests),
-        tuple(claims),
+        StoredClaims(db, site, dataset),
         tuple(asks),
         tuple(promises),
         head.dispute,
@@ -209,7 +300,7 @@ class ChainChanges:
             return
         for name, after in self._after.items():
             self._known.pop(name, None)
-            self._known[name] = after
+            self._known[name] = replace(after, claims=StoredClaims(self._db, *name))
         for name in list(self._known)[:-_KNOWN_MAX]:
             del self._known[name]
 
@@ -220,6 +311,8 @@ def _changed(before: ChainRow, after: ChainRow) -> dict[bytes, bytes | None]:
     was, is_ = _parts(before), _parts(after)
     changed: dict[bytes, bytes | None] = {prefix + part: None for part in was if part not in is_}
     changed |= {prefix + part: _pack(value) for part, value in is_.items() if was.get(part) != value}
+    assert isinstance(after.claims, StoredClaims)
+    changed |= after.claims.rows()
     if bool(before.asks) != bool(after.asks):
         changed[ASKING + f"{after.dataset}\0{after.site}".encode()] = b"" if after.asks else None
     return changed
@@ -227,10 +320,9 @@ def _changed(before: ChainRow, after: ChainRow) -> dict[bytes, bytes | None]:
 
 def _parts(row: ChainRow) -> dict[bytes, Any]:
     first = row.no - len(row.digests) + 1
-    head = {} if row == ChainRow(row.site, row.dataset) else {_HEAD: _Head(row.state, row.no, row.sha256, row.dispute)}
+    head = _Head(row.state, row.no, row.sha256, row.dispute)
     return {
-        **head,
-        **{_CLAIM + claim.claim.encode(): claim for claim in row.claims},
+        **({} if head == _NO_STEP else {_HEAD: head}),
         **{_numbered(_ASK, ask.no): ask for ask in row.asks},
         **{_numbered(_PROMISE, given.no): given for given in row.promises},
         **{_numbered(_DIGEST, first + n): digest for n, digest in enumerate(row.digests)},

@@ -4,7 +4,7 @@
     b DATASET#BLOCK \\0 LFN   empty: the listing of a block, in order
     t DATASET#BLOCK          totals of a block; likewise  d DATASET
     s SITE \\0 WRITER \\0 …    an announcement (sites.py)
-    c, q, g, e …             chains of keeping and removals (keeping.py)
+    c, q, g, e, n, i …       chains of keeping and removals (keeping.py)
     o TOPIC \\0 PARTITION     next offset to read (view.py);  ! the stamps
     h, j, k, x …             intents (intent_rows.py)
 

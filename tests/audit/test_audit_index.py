@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -276,12 +277,20 @@ def _filled(path: Path) -> None:
         index.save(ledger_over(healthy(), index))
 
 
-def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("size", ["1m", "36m"], ids=["from its start", "in the middle"])
+def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str) -> None:
+    """And what was kept before is there once there is room."""
     monkeypatch.setattr(indexing, "ROWS_MAX", 100)
-    with tmpfs(tmp_path / "small", "size=1m") as disk, pytest.raises(Temporary) as refused:
-        _filled(disk / "audit")
-    assert "the disk is full" in str(refused.value)
-    assert "\n" not in str(refused.value)
+    with tmpfs(tmp_path / "small", f"size={size}") as disk:
+        with pytest.raises(Temporary) as refused:
+            _filled(disk / "audit")
+        assert "the disk is full, and 32 MB must be free" in str(refused.value)
+        assert "\n" not in str(refused.value)
+        if size == "36m":
+            shutil.move(disk / "audit", tmp_path / "audit")
+            with open_index(tmp_path / "audit", OF) as index:
+                index.go_on(ledger_over(healthy(), index))
+                assert not list(index.scan(b"i")), "no cut had them"
 
 
 # the command

@@ -379,7 +379,7 @@ class Federation:
 
     def land(self, local: Local) -> Local:
         word = f"w{local.landed}"
-        if gates.why_no_part(local.chain, CLAIM.claim, self.file(local), word) is not None:
+        if gates.why_no_part(local.chain.claims, CLAIM.claim, self.file(local), word) is not None:
             return local
         after = local._replace(
             replica=words.held(local.replica, word), version=local.landed + 1, landed=local.landed + 1, accident=False

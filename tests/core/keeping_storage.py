@@ -57,6 +57,8 @@ class Said(NamedTuple):
 class Phase(Enum):
     NEW = "new"
     PLANNED = "planned"
+    ALLOWED = "allowed"
+    """Its gate was open; its part looks at what is there some time later, and adopts it at once."""
     FOUND = "found"
     """Its part found the file there, and asks once more before it adopts it."""
     OPEN = "open"
@@ -127,7 +129,8 @@ class StorageSite:
 
     `asks`, `promises`: how many, of each dataset. `adopts_caught_up`: whether a part that finds the file there asks its
     gate once more. `falls_back`: whether a transfer that is over may be planned again, its row being one of before;
-    then `opens_caught_up`: whether its part's gate is asked of a view that does not lag.
+    then `opens_caught_up`: whether its part's gate is asked of a view that does not lag. `opens_later`: whether all may
+    happen between that and the part's look at what is there, which it then adopts at once.
     """
 
     wishes: tuple[Wish, ...] = (Wish(),)
@@ -140,6 +143,7 @@ class StorageSite:
     adopts_caught_up: bool = True
     falls_back: bool = False
     opens_caught_up: bool = False
+    opens_later: bool = False
 
     def __post_init__(self) -> None:
         self.names = [Dataset(f"/Muon/Run{n + 1}/RAW") for n in range(self.datasets)]
@@ -201,7 +205,7 @@ class StorageSite:
         for n, name in enumerate(self.names):
             if n != dataset:
                 chain = self.histories[state.chains[n]].rows[seen[n][0]]
-                claim = chain.covered.protecting(DISK, Block(f"{name}#1"), LFN, None)
+                claim = chain.claims.protecting(DISK, Block(f"{name}#1"), LFN, None)
                 others.append(OtherDataset(name, self.replica(state, n, *seen[n]), claim.claim if claim else ""))
         found = PlacedFile(1, ADLER32, f"v{version}") if version else None
         replica = self.replica(state, dataset, *seen[dataset])
@@ -213,7 +217,7 @@ class StorageSite:
     def fault(self, state: State) -> str | None:
         for n, (wish, transfer) in enumerate(zip(self.wishes, state.transfers, strict=True)):
             landed = transfer.phase in (Phase.LANDED, Phase.SAID)
-            if landed and not state.version and self.row(state, wish.dataset).claim(f"i{n}") is not None:
+            if landed and not state.version and self.row(state, wish.dataset).claims.named(f"i{n}") is not None:
                 return f"what landed under the live claim i{n} is not on the disk"
         for n, number in enumerate(state.chains):
             row, removals = self.histories[number].rows[-1], self.histories[number].removals
@@ -224,7 +228,10 @@ class StorageSite:
 
     def _catalogue_fault(self, state: State) -> str | None:
         """At rest, the catalogue is as the disk."""
-        busy = any(t.phase in (Phase.FOUND, Phase.OPEN, Phase.LANDED) for t in state.transfers) or state.executors
+        busy = (
+            any(t.phase in (Phase.ALLOWED, Phase.FOUND, Phase.OPEN, Phase.LANDED) for t in state.transfers)
+            or state.executors
+        )
         rows = [self.truth(state, n) for n in range(self.datasets)]
         if busy or any(row.removal for row in rows):
             return None
@@ -259,22 +266,30 @@ class StorageSite:
 
         if transfer.phase is not Phase.OVER and self.never_claimed(state, n):
             yield f"{name}: its claim is noted", self.claim(state, n)
-        still_open = transfer.phase in (Phase.FOUND, Phase.OPEN)
+        still_open = transfer.phase in (Phase.ALLOWED, Phase.FOUND, Phase.OPEN)
         unheard = transfer.phase is Phase.LANDED
         if (still_open or unheard) and gates.why_no_claim_end(row, name, still_open, unheard) is None:
             step = ClaimDecided(*_head(row), (), (name,))
             yield f"{name}: its claim ends", self.counted(state, wish.dataset, step)
         match transfer.phase:
             case Phase.NEW:
-                if any(gates.why_no_plan(view, name) is None for view in self._views(state, wish.dataset)):
+                if any(gates.why_no_landing(view.claims, name) is None for view in self._views(state, wish.dataset)):
                     yield f"{name}: planned", at(Phase.PLANNED)
             case Phase.PLANNED:
-                if not self.locked(state) and self.may_open(state, n):
+                if self.opens_later:
+                    if self.may_open(state, n):
+                        yield f"{name}: its part may be opened", at(Phase.ALLOWED)
+                elif not self.locked(state) and self.may_open(state, n):
                     if state.version and not wish.repairs:
                         yield f"{name}: its part finds version {state.version}", at(Phase.FOUND, state.version)
                     else:
                         found = f"version {state.version}" if state.version else "nothing"
                         yield f"{name}: opens its part beside {found}", at(Phase.OPEN, state.version)
+            case Phase.ALLOWED:
+                if state.version and not wish.repairs:
+                    yield f"{name}: adopts version {state.version}", at(Phase.LANDED)
+                else:
+                    yield f"{name}: opens its part", at(Phase.OPEN, state.version)
             case Phase.FOUND:
                 if not transfer.seen and self.adopts_caught_up:
                     found = Transfer(Phase.FOUND, transfer.on, self.now(state))
@@ -298,7 +313,7 @@ class StorageSite:
 
     def never_claimed(self, state: State, n: int) -> bool:
         rows = self.histories[state.chains[self.wishes[n].dataset]].rows
-        return all(row.claim(f"i{n}") is None for row in rows)
+        return all(row.claims.named(f"i{n}") is None for row in rows)
 
     def claim(self, state: State, n: int) -> State:
         dataset = self.wishes[n].dataset
@@ -316,11 +331,11 @@ class StorageSite:
         wish = self.wishes[n]
         if self.opens_caught_up:
             now = self.file(state, wish.dataset, state.version, self.now(state))
-            return gates.why_no_part(self.row(state, wish.dataset), f"i{n}", now, f"wi{n}") is None
+            return gates.why_no_part(self.row(state, wish.dataset).claims, f"i{n}", now, f"wi{n}") is None
         far = [product(range(steps + 1), range(facts + 1)) for steps, facts in self.now(state)]
         return any(
             gates.why_no_part(
-                self._views(state, wish.dataset)[seen[wish.dataset][0]],
+                self._views(state, wish.dataset)[seen[wish.dataset][0]].claims,
                 f"i{n}",
                 self.file(state, wish.dataset, state.version, seen),
                 f"wi{n}",
@@ -336,7 +351,7 @@ class StorageSite:
             return None
         row = self._views(state, wish.dataset)[transfer.seen[wish.dataset][0]]
         file = self.file(state, wish.dataset, transfer.on, transfer.seen)
-        return gates.why_no_part(row, f"i{n}", file, f"wi{n}")
+        return gates.why_no_part(row.claims, f"i{n}", file, f"wi{n}")
 
     def _landed(self, state: State, n: int) -> State:
         transfers = (*state.transfers[:n], Transfer(Phase.LANDED), *state.transfers[n + 1 :])

@@ -219,7 +219,7 @@ def test_a_moves_claim_at_its_source_yields_to_the_moves_own_asks_alone() -> Non
     assert asked.asks[0].files == leaving(1)
     assert after(asked, note(asked, source)).asks == asked.asks
     assert after(asked, note(asked, WHOLE)).asks == (), "another claim keeps the file"
-    assert "nothing lands" in (gates.why_no_part(row, "whole", here(), "w") or "")
+    assert "nothing lands" in (gates.why_no_part(row.claims, "whole", here(), "w") or "")
 
 
 def test_a_promise_aborts_own_asks_for_those_files_and_a_refusal_none() -> None:
@@ -244,8 +244,9 @@ def test_a_removal_counts_while_its_ask_is_open_and_not_before_its_time() -> Non
 
 
 def test_asks_end_with_the_process_that_made_them() -> None:
-    assert after(ONE, note(ONE, ended=("none",))).asks == ONE.asks
-    assert after(ONE, note(ONE, ended=("none",), process="q")).asks == ()
+    assert after(ONE, promise(ONE, ASKER, refused=(1,))).asks == ONE.asks
+    assert after(ONE, replace(promise(ONE, ASKER, refused=(1,)), process="q")).asks == ()
+    assert after(ONE, note(ONE, ended=("none",), process="q")).asks == ONE.asks, "claims are every worker's"
     assert fold(ONE, removal(ONE, 1, 1, process="q")).removals == ()
     assert step_sha256(ask(EMPTY, 1)) != step_sha256(ask(EMPTY, 1, process="q")), "the same ask of another is another"
 
@@ -454,8 +455,8 @@ def test_why_a_claim_is_not_noted_or_ended() -> None:
 
 def test_why_a_part_is_not_opened() -> None:
     noted = after(EMPTY, note(EMPTY, WHOLE))
-    assert "not noted, or this view has not heard it" in (gates.why_no_plan(EMPTY, "whole") or "")
-    assert gates.why_no_plan(noted, "whole") is None
+    assert "not noted, or this view has not heard it" in (gates.why_no_landing(EMPTY.claims, "whole") or "")
+    assert gates.why_no_landing(noted.claims, "whole") is None
     for file, why in (
         (here(), ""),
         (here(found=None, replica=NEVER_HELD), ""),
@@ -465,8 +466,8 @@ def test_why_a_part_is_not_opened() -> None:
         (here(others=(OtherDataset(OTHER, HELD),)), "it is here in /Muon/Run2/RAW: another chain may be removing it"),
         (here(replica=words.lost(NEVER_HELD, ("m",))), "it landed by this transfer and was removed since"),
     ):
-        assert (gates.why_no_part(noted, "whole", file, "m") or "") == why
-    assert "not noted" in (gates.why_no_part(EMPTY, "whole", here(), "m") or "")
+        assert (gates.why_no_part(noted.claims, "whole", file, "m") or "") == why
+    assert "not noted" in (gates.why_no_part(EMPTY.claims, "whole", here(), "m") or "")
 
 
 def test_why_nothing_is_unlinked_exchanged_or_said_to_be_lost() -> None:
@@ -680,6 +681,6 @@ def test_what_stands_after_any_history(case: tuple[list[Fact], list[Fact]]) -> N
         assert len({a.process for a in row.asks}) <= 1, "of one process"
         asked = [(a.endpoint, file.lfn) for a in row.asks for file in a.files]
         assert len(asked) == len(set(asked))
-        assert not any(row.covered.protecting(a.endpoint, a.block, f.lfn, a.cause) for a in row.asks for f in a.files)
+        assert not any(row.claims.protecting(a.endpoint, a.block, f.lfn, a.cause) for a in row.asks for f in a.files)
         assert row.digests[-1:] == ((row.sha256,) if row.no else ())
         assert (row.state is ChainState.DISPUTED) == (row.dispute is not None)

@@ -41,6 +41,10 @@ class StorageEnds(StorageSite):
         return super().fault(state) or self.unended(state)
 
 
+def opened_later(wishes: tuple[Wish, ...] = (Wish(),), **k: Any) -> StorageSite:
+    return StorageSite(wishes, opens_caught_up=True, opens_later=True, adopts_caught_up=False, **k)
+
+
 def any_leaver_promises(patch: Patch) -> None:
     patch.setattr(gates, "why_not_the_leaver", lambda here, asker: None)
 
@@ -85,6 +89,23 @@ BY_NAME: dict[str, tuple[Callable[[], World[Any]], int]] = {
         10_084,
     ),
     "one site, two endpoints": (StandIns, 1_333),
+    # What the product does: the gate is asked of a view that has caught up, the part is opened some time later.
+    "opened later, two intents": (lambda: opened_later((Wish(), Wish())), 3_086),
+    "opened later, two removals": (lambda: opened_later(asks=(2,)), 1_755),
+    "opened later, a repair, two removals": (lambda: opened_later((Wish(repairs=True),), asks=(2,)), 1_785),
+    "opened later, an intent whose row falls back": (lambda: opened_later(falls_back=True, asks=(2,)), 2_222),
+    "opened later, two datasets, both wanted": (
+        lambda: opened_later((Wish(0), Wish(1)), datasets=2, asks=(1, 1), promises=(0, 0)),
+        17_742,
+    ),
+    "opened later, two datasets, a repair": (
+        lambda: opened_later((Wish(1, True),), datasets=2, asks=(1, 0), promises=(0, 0), workers=2),
+        677,
+    ),
+    "opened later, two datasets, a removal and a promise": (
+        lambda: opened_later((Wish(1),), datasets=2, asks=(1, 0), promises=(0, 1), executors=1, workers=2),
+        5_117,
+    ),
 }
 
 
@@ -221,7 +242,7 @@ def holders_are_counted_by_name_alone(patch: Patch) -> World[Any]:
 
 def a_transfer_is_planned_before_its_claim(patch: Patch) -> World[Any]:
     claim = (Selector(Kind.FILE, storage.LFN),)
-    patch.setattr(gates, "claim_shown", lambda chain, name: NotedClaim(name, storage.DISK, claim))
+    patch.setattr(gates, "claim_shown", lambda claims, name: NotedClaim(name, storage.DISK, claim))
     return StorageSite()
 
 
@@ -269,7 +290,7 @@ class LaggingPart(StorageSite):
         dataset = self.wishes[n].dataset
         far = [product(range(steps + 1), range(facts + 1)) for steps, facts in self.now(state)]
         return any(
-            gates.why_no_part(self.row(state, dataset), f"i{n}", self.file(state, dataset, 0, seen), "w") is None
+            gates.why_no_part(self.row(state, dataset).claims, f"i{n}", self.file(state, dataset, 0, seen), "w") is None
             for seen in product(*far)
         )
 
@@ -296,6 +317,16 @@ def an_ask_minds_no_claim_of_another_chain(patch: Patch) -> World[Any]:
 
     patch.setattr(gates, "why_not_of_this_dataset", blind)
     return StorageSite((Wish(0), Wish(1)), 2, (1, 0), (0, 0), empty=True)
+
+
+def what_another_dataset_holds_is_adopted_later(patch: Patch) -> World[Any]:
+    patch.setattr(gates, "held_elsewhere", nothing_refused)
+    return opened_later((Wish(1),), datasets=2, asks=(1, 0), promises=(0, 0))
+
+
+def what_is_opened_later_minds_no_removal(patch: Patch) -> World[Any]:
+    patch.setattr(gates, "why_it_goes", nothing_refused)
+    return opened_later()
 
 
 def a_file_is_exchanged_without_the_lock(patch: Patch) -> World[Any]:
@@ -341,6 +372,8 @@ PLANTED: dict[Callable[[Patch], World[Any]], int] = {
     a_file_is_adopted_on_a_lagging_view: 11,
     a_row_that_fell_back_opens_on_a_lagging_view: 19,
     an_ask_minds_no_claim_of_another_chain: 18,
+    what_another_dataset_holds_is_adopted_later: 11,
+    what_is_opened_later_minds_no_removal: 11,
     a_file_is_exchanged_without_the_lock: 11,
     a_loss_is_said_while_an_own_ask_is_open: 6,
     an_own_copy_was_looked_at_behind_another_number: 8,

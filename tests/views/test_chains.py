@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from streams.core import records as m
 from streams.core import topics
 from streams.core.keeping.chains import ChainRow, StepHeard, fold
 from streams.core.names import Lfn, Text
+from streams.core.selectors import Kind, Selector
 from streams.settings import Settings
 from streams.views import keeping, rows
 from streams.views.catalogue import Catalogue
@@ -142,7 +145,39 @@ def test_a_step_changes_few_rows_of_a_long_chain(tmp_path: Path) -> None:
     changes.write()
     after = dict(db.items())
     changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
-    assert len(changed) == 4, "its head, the claim, its digest, and the one that is remembered no more"
+    assert len(changed) == 5, "its head, the claim, its name, its digest, and the one that is remembered no more"
+    db.close()
+
+
+def test_a_claim_is_found_by_what_it_covers_and_by_its_intent(tmp_path: Path) -> None:
+    """Each question reads few rows, whatever else is claimed; as the fold of all of them says."""
+    db: Any = rows.open_primary(str(tmp_path / "view"))
+    block, intent = m.NotedClaim("b", k.DISK, (Selector(Kind.BLOCK, x.BLOCK),)), x.INTENT
+    file = m.NotedClaim("f", k.DISK, (Selector(Kind.FILE, x.lfn(7)),), intent=intent)
+    source = replace(k.WHOLE, claim="s", lands=False, intent=intent)
+    many = [m.NotedClaim(f"m{n}", k.BUFFER, (Selector(Kind.FILE, x.lfn(n)),)) for n in range(400)]
+    row = k.EMPTY
+    for noted, ended in ([many, ()], [(file, source), ()], [(block,), ("m3",)], [(k.WHOLE,), ("b", "none")]):
+        step = k.note(row, *noted, ended=ended)
+        row = fold(row, step).row
+        changes = Changes(db)
+        changes.decide(step)
+        changes.write()
+        stored = Chains(db).claims(x.A, x.DATASET)
+        assert stored == row.claims
+        for endpoint, lfn, cause in product((k.DISK, k.BUFFER), (x.lfn(3), x.lfn(7), x.lfn(9)), (None, intent)):
+            found, known = (c.protecting(endpoint, x.BLOCK, lfn, cause) for c in (stored, row.claims))
+            assert (found is None) == (known is None)
+            assert found is None or (found in row.claims and found.covers(endpoint, x.BLOCK, lfn))
+    chains = Chains(db)
+    assert sorted(chains.claims_of(intent, x.A)) == [(x.DATASET, "f"), (x.DATASET, "s")]
+    assert list(chains.claims_of(intent, x.B)) == []
+    assert list(chains.ids()) == [(x.A, x.DATASET)]
+    changes = Changes(db)
+    changes.decide(k.note(row, ended=("f", "s", "whole", *(claim.claim for claim in many))))
+    changes.write()
+    assert list(Chains(db).claims_of(intent, x.A)) == []
+    assert {key[:1] for key, _ in db.items()} == {b"c"}, "nothing is left of claims that have ended"
     db.close()
 
 

@@ -13,16 +13,17 @@ What a step does is decided by its place in the chain alone:
 - A claim that is noted aborts the open asks for what it protects, and while it lives no ask opens for that.
 - A promise aborts the site's own open asks for the files promised.
 - A removal counts for a file while its ask is open for it: so never for what a live claim protects.
-- A step of another process aborts the open asks of those before: an ask does not outlive the process that made it.
+- A step of another process aborts the open asks of those before: an ask does not outlive the process that made it. A
+  claim alone aborts none: every worker of the site notes what its own transfers need, beside who asks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 from streams.core.chain import Succession, succession
 from streams.core.names import Block, Dataset, IntentId, Lfn, Site, Text
@@ -159,11 +160,48 @@ class CoveredNames:
         return None
 
 
+class Claims(Protocol):
+    """The live claims of a chain: thousands, of which a step needs few."""
+
+    def __iter__(self) -> Iterator[NotedClaim]:
+        """By name."""
+
+    def named(self, claim: str) -> NotedClaim | None: ...
+
+    def protecting(self, endpoint: str, block: Block, lfn: Lfn, cause: IntentId | None) -> NotedClaim | None:
+        """One that keeps a file from asks of this cause."""
+
+    def after(self, noted: Iterable[NotedClaim], ended: Collection[str]) -> Claims:
+        """With these noted, and those ended. A live claim is what it was."""
+
+
+class HeldClaims(tuple[NotedClaim, ...]):
+    """All of them, by name."""
+
+    @cached_property
+    def _covered(self) -> CoveredNames:
+        return CoveredNames(self)
+
+    def named(self, claim: str) -> NotedClaim | None:
+        return next((one for one in self if one.claim == claim), None)
+
+    def protecting(self, endpoint: str, block: Block, lfn: Lfn, cause: IntentId | None) -> NotedClaim | None:
+        return self._covered.protecting(endpoint, block, lfn, cause)
+
+    def after(self, noted: Iterable[NotedClaim], ended: Collection[str]) -> HeldClaims:
+        # Under fewer names a live claim would leave files that land under it.
+        claims = {claim.claim: claim for claim in noted} | {one.claim: one for one in self if one.claim not in ended}
+        return HeldClaims(claims[name] for name in sorted(claims))
+
+
+NO_CLAIMS = HeldClaims()
+
+
 @dataclass(frozen=True)
 class ChainRow:
     """The fold of one chain. `no`, `sha256`: its last step that counted. `digests`: of the last ones, that is the last.
 
-    Claims by name, open asks and given promises by number.
+    Open asks and given promises by number.
     """
 
     site: Site
@@ -172,7 +210,7 @@ class ChainRow:
     no: int = 0
     sha256: str = ""
     digests: tuple[str, ...] = ()
-    claims: tuple[NotedClaim, ...] = ()
+    claims: Claims = NO_CLAIMS
     asks: tuple[OpenAsk, ...] = ()
     promises: tuple[GivenPromise, ...] = ()
     dispute: Dispute | None = None
@@ -184,17 +222,9 @@ class ChainRow:
     def ask(self, no: int) -> OpenAsk | None:
         return next((ask for ask in self.asks if ask.no == no), None)
 
-    def claim(self, name: str) -> NotedClaim | None:
-        return next((claim for claim in self.claims if claim.claim == name), None)
-
     def asks_for(self, lfn: Lfn) -> tuple[OpenAsk, ...]:
         """The open ones of a file, of any endpoint."""
         return tuple(ask for ask in self.asks if lfn in ask.by_lfn)
-
-    @cached_property
-    def covered(self) -> CoveredNames:
-        """What its live claims cover."""
-        return CoveredNames(self.claims)
 
     @property
     def next_head(self) -> tuple[Site, Dataset, int, str]:
@@ -235,11 +265,7 @@ def _without(asks: Collection[OpenAsk], over: Callable[[OpenAsk, LeavingFile], b
 
 
 def _claims(row: ChainRow, step: ClaimDecided, _: str) -> tuple[ChainRow, tuple[CountedRemoval, ...]]:
-    live = {claim.claim: claim for claim in row.claims if claim.claim not in step.ended}
-    # A live claim is what it was: under fewer names it would leave files that land under it.
-    claims = {claim.claim: claim for claim in step.noted} | live
-    row = replace(row, claims=tuple(claims[name] for name in sorted(claims)))
-    return abort_protected(row, step.noted), ()
+    return abort_protected(replace(row, claims=row.claims.after(step.noted, step.ended)), step.noted), ()
 
 
 def abort_protected(row: ChainRow, noted: tuple[NotedClaim, ...]) -> ChainRow:
@@ -258,7 +284,7 @@ def _asked(row: ChainRow, step: LeaveAsked, sha256: str) -> tuple[ChainRow, tupl
     files = tuple(
         file
         for file in step.files
-        if file.lfn not in asked and row.covered.protecting(step.endpoint, step.block, file.lfn, step.cause) is None
+        if file.lfn not in asked and row.claims.protecting(step.endpoint, step.block, file.lfn, step.cause) is None
     )
     ask = OpenAsk(
         step.no,
@@ -328,14 +354,18 @@ _FOLDED: dict[type[ChainStep], Callable[[ChainRow, Any, str], tuple[ChainRow, tu
 }
 
 
+def before_step(row: ChainRow, step: KeepingStep) -> ChainRow:
+    """The row that a step is folded into: open asks of other processes are over, but for who notes or ends claims."""
+    return row if isinstance(step, ClaimDecided) else of_process(row, step.process)
+
+
 def of_process(row: ChainRow, process: str) -> ChainRow:
-    """The row before a step of this process: open asks of others are over."""
     asks = tuple(ask for ask in row.asks if ask.process == process)
     return row if len(asks) == len(row.asks) else replace(row, asks=asks)
 
 
 def _counted(row: ChainRow, step: KeepingStep, sha256: str, digests: tuple[str, ...]) -> FoldedStep:
-    row, removals = _FOLDED[type(step)](of_process(row, step.process), step, sha256)
+    row, removals = _FOLDED[type(step)](before_step(row, step), step, sha256)
     digests = (*digests, sha256)[-REMEMBERED_MAX:]
     row = replace(row, state=ChainState.SOUND, no=step.no, sha256=sha256, digests=digests)
     return FoldedStep(row, StepHeard.COUNTS, removals)

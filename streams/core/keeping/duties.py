@@ -65,7 +65,7 @@ class RemoveFile:
 def claims_owed(chain: ChainRow, wanted: Collection[NotedClaim], over: Collection[str]) -> NoteClaims | None:
     """`wanted`: of what the site takes part in. `over`: claims whose transfers are closed and whose words are heard."""
     noted = tuple(claim for claim in wanted if gates.why_no_claim(chain, claim) is None)
-    ended = tuple(name for name in over if chain.claim(name) is not None and not chain.disputed)
+    ended = tuple(name for name in over if chain.claims.named(name) is not None and not chain.disputed)
     return NoteClaims(noted, ended) if noted or ended else None
 
 
@@ -155,6 +155,6 @@ def removals_owed(replicas: Iterable[ReplicaRow]) -> list[RemoveFile]:
 def claims_that_wait(chain: ChainRow, going: Iterable[CountedRemoval]) -> Iterator[tuple[NotedClaim, CountedRemoval]]:
     """Claims under which a file cannot land before its removal has ended; of several on one file the first."""
     for removal in going:
-        claim = chain.covered.protecting(removal.endpoint, removal.block, removal.lfn, None)
+        claim = chain.claims.protecting(removal.endpoint, removal.block, removal.lfn, None)
         if claim is not None and claim.lands:
             yield claim, removal

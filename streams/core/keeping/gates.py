@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from streams.core.keeping.chains import ASKS_OPEN_MAX, ChainRow, CountedRemoval, GivenPromise, OpenAsk
+from streams.core.keeping.chains import ASKS_OPEN_MAX, ChainRow, Claims, CountedRemoval, GivenPromise, OpenAsk
 from streams.core.keeping.words import NEVER_HELD, ReplicaRow
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, Site
 from streams.core.records.keeping import NotedClaim, ReliedOn
@@ -39,13 +39,16 @@ class OtherDataset:
 
 @dataclass(frozen=True, slots=True)
 class FileHere:
-    """A file at an endpoint of this site: what the catalogue says, what the plane found, what other datasets say."""
+    """A file at an endpoint of this site: what the catalogue says, what the plane found, what other datasets say.
+
+    `adler32` is None of a part of a file that never was here.
+    """
 
     lfn: Lfn
     block: Block
     endpoint: str
     bytes: int
-    adler32: Adler32
+    adler32: Adler32 | None
     replica: ReplicaRow = NEVER_HELD
     found: PlacedFile | None = None
     others: tuple[OtherDataset, ...] = ()
@@ -95,33 +98,38 @@ def why_no_claim(chain: ChainRow, claim: NotedClaim) -> str | None:
     """Why a claim cannot be noted now."""
     if (why := why_no_step(chain)) is not None:
         return why
-    return None if chain.claim(claim.claim) is None else f"{claim.claim} is noted already"
+    return None if chain.claims.named(claim.claim) is None else f"{claim.claim} is noted already"
 
 
 def why_no_claim_end(chain: ChainRow, claim: str, transfers_open: int, words_unheard: int) -> str | None:
     """Why a claim cannot end now. Both numbers are of transfers to this site under the claim."""
     if (why := why_no_step(chain)) is not None:
         return why
-    if chain.claim(claim) is None:
+    if chain.claims.named(claim) is None:
         return f"{claim} is not noted"
     if transfers_open:
         return f"{transfers_open} transfers under {claim} are open"
     return f"the words of {words_unheard} files under {claim} are not heard yet" if words_unheard else None
 
 
-def claim_shown(chain: ChainRow, claim: str) -> NotedClaim | None:
+def claim_shown(claims: Claims, claim: str) -> NotedClaim | None:
     """The live claim of this name, where the view shows it: then it shows every step before it too."""
-    return chain.claim(claim)
+    return claims.named(claim)
 
 
-def why_no_plan(chain: ChainRow, claim: str) -> str | None:
-    """Why a transfer under a claim is not planned yet. A consumer needs no claim, and nobody asks for it here."""
-    shown = claim_shown(chain, claim)
+def why_no_landing(claims: Claims, claim: str) -> str | None:
+    """Why nothing lands under a claim yet. A consumer needs no claim, and nobody asks for it here."""
+    shown = claim_shown(claims, claim)
     return f"its claim {claim} is not noted, or this view has not heard it" if shown is None else None
 
 
-def why_no_part(chain: ChainRow, claim: str, file: FileHere, word: str) -> str | None:
-    """Why a part of a file is not opened now, in a view that may lag.
+def held_elsewhere(file: FileHere) -> Dataset | None:
+    """Another dataset in which this site holds the file."""
+    return next((other.dataset for other in file.others if other.replica.held), None)
+
+
+def why_no_part(claims: Claims, claim: str, file: FileHere, word: str) -> str | None:
+    """Why a part of a file is not opened now, in a view that may lag. `claims`: of the site, in the file's dataset.
 
     A view that shows the claim shows the removals that counted before it. Those that come later do not count while the
     claim lives. Removals of other chains of the site no number guards: a part that finds the file there adopts it only
@@ -131,9 +139,9 @@ def why_no_part(chain: ChainRow, claim: str, file: FileHere, word: str) -> str |
     A worker that has slept may open what is over: its view shows neither the claim's end nor that `word` was taken
     back, and the file comes again, known to no catalogue. So its view must first reach the ends of the journals.
     """
-    live = claim_shown(chain, claim)
+    live = claim_shown(claims, claim)
     if live is None:
-        return why_no_plan(chain, claim)
+        return why_no_landing(claims, claim)
     if not live.lands:
         return f"nothing lands under {claim}, the claim of a move's source"
     if not live.covers(file.endpoint, file.block, file.lfn):
@@ -142,8 +150,8 @@ def why_no_part(chain: ChainRow, claim: str, file: FileHere, word: str) -> str |
         return "it landed by this transfer and was removed since"
     if (why := why_it_goes(file)) is not None:
         return why
-    other = next((other for other in file.others if other.replica.held), None)
-    return None if other is None else f"it is here in {other.dataset}: another chain may be removing it"
+    other = held_elsewhere(file)
+    return None if other is None else f"it is here in {other}: another chain may be removing it"
 
 
 def why_no_ask(chain: ChainRow, *, copies: int, asked: Collection[Site]) -> str | None:
@@ -160,7 +168,7 @@ def why_no_leaving(chain: ChainRow, file: FileHere, cause: IntentId | None) -> s
 
     Words and other datasets are guarded by no number of this chain: the order of looking guards them (see above).
     """
-    if (claim := chain.covered.protecting(file.endpoint, file.block, file.lfn, cause)) is not None:
+    if (claim := chain.claims.protecting(file.endpoint, file.block, file.lfn, cause)) is not None:
         return f"it is claimed by {claim.claim}"
     if any(ask.endpoint == file.endpoint for ask in chain.asks_for(file.lfn)):
         return "it is asked for already"

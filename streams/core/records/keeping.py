@@ -124,8 +124,9 @@ def names_of(block: Block, lfn: Lfn) -> tuple[tuple[Kind, str], ...]:
 class NotedClaim:
     """Names at one endpoint that somebody has a right to. `claim`: the intent, manifest or registration it is of.
 
-    `lands`: files land under it, and it protects them from every ask. Else it is of a move's source: no file lands
-    under it, and it protects from all asks but those of its own `intent`.
+    `intent`: that it serves, and with whose release it ends; None of a registration. `lands`: files land under it, and
+    it protects them from every ask. Else it is of a move's source: no file lands under it, and it protects from all
+    asks but those of its own intent.
     """
 
     claim: str

@@ -19,12 +19,13 @@ from streams.core.path_rules import PathRules
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.records import ChunksRequested, FailureClass, SourceFailed, UrlsOffered
 from streams.planes.carriers.door import by_url, pulls
+from streams.planes.carriers.door import offers as offers_module
 from streams.settings.doors import HttpDoor
 from streams.storage import open_endpoint
 from tests.certificates import self_signed
 from tests.doors.conftest import HERE
 from tests.doors.url_server import Behave, UrlServer, gives_all, hangs, head, leads_to, range_of, says, serving
-from tests.planes.stage import A
+from tests.planes.stage import A, open_order
 from tests.planes.test_door_carrier import MIB, Ways, wait
 from tests.storage.s3_server import Server
 
@@ -100,11 +101,36 @@ def test_who_does_not_say_that_he_reads_urls_gets_none(ways_of: Callable[..., Wa
     (refused,) = ways.ask(ways.request())
     assert refused.reason is not None
     assert refused.reason.text == "T1_A has no open door"
-    request = asked(ways)
-    relayed = replace(request, items=tuple(replace(item, version="") for item in request.items))
-    (refused,) = ways.ask(relayed)
-    assert refused.reason is not None, "what is on its way is not there"
     assert not web.asked
+
+
+def unversioned(request: ChunksRequested) -> ChunksRequested:
+    """As who is not the manifest's holder is asked."""
+    return replace(request, items=tuple(replace(item, version="") for item in request.items))
+
+
+def test_another_holder_gives_what_it_has(ways_of: Callable[..., Ways], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offers_module, "EARLY_S", 0.1)
+    ways = ways_of(1_000, 2_000)
+    request = unversioned(asked(ways))
+    (offer,) = offers(ways, request)
+    assert [url.item for url in offer.urls] == [0, 1]
+    (ways.root_a / "data/f0000").unlink()
+    (given, gone) = offers(ways, replace(request, request_no=2))
+    assert [url.item for url in given.urls] == [1]
+    assert [(group.items, group.reason.failure_class) for group in gone.failed] == [
+        (Ranges.of(0), FailureClass.PERMANENT)
+    ]
+
+
+def test_what_is_on_its_way_is_not_given_by_url(ways_of: Callable[..., Ways]) -> None:
+    ways = ways_of(1_000)
+    for _ in ways.at_source.begin(open_order(ways.body)) or ():
+        pass
+    (refused,) = ways.ask(unversioned(asked(ways)))
+    assert refused.reason is not None
+    assert refused.reason.text == "T1_A has no open door"
+    assert offers(ways, asked(ways, 2)), "its own version is here"
 
 
 def test_a_site_with_both_gives_by_url_to_who_reads_them(ways_of: Callable[..., Ways], web: UrlServer) -> None:
@@ -280,7 +306,9 @@ def test_a_url_is_of_where_the_file_lies(ways_of: Callable[..., Ways], web: UrlS
     with open_endpoint(f"file://{ways.root_a}", rules=rules) as endpoint:
         request = asked(ways)
         item = replace(request.items[0], version=endpoint.stat("/data/f0000").version)
-        (offer,) = by_url.UrlOffers(ways.settings, endpoint).of(replace(request, items=(item,)), 0) or ()
+        (offer,) = (
+            by_url.UrlOffers(ways.settings, endpoint).of(replace(request, items=(item,)), 0, is_landing=False) or ()
+        )
     assert offer.urls[0].url == web.url("/export/mc/f0000")
 
 
@@ -367,8 +395,6 @@ def test_a_door_without_sums_brings_all_of_what_was_left_of_an_attempt(
     assert failure(ways).reason.phase == "seal"
     wait(lambda: [one for one in ways.told if isinstance(one, m.PartLost)], ways.told)
     web.files = right
-    from tests.planes.stage import open_order
-
     for _ in ways.destination.begin(open_order(ways.body, 2)) or ():
         pass
     cross(ways, 2)

@@ -828,7 +828,8 @@ class SimPlane:
 
     def _offer(self, request: m.ChunksRequested) -> None:
         world, here = self.site.world, self.site.name
-        if here in world.foreign and request.capability == m.READS_URLS and all(i.version for i in request.items):
+        is_here = request.manifest not in self.parts or all(item.version for item in request.items)
+        if here in world.foreign and request.capability == m.READS_URLS and is_here:
             self._offer_urls(request)
             return
         ticket = f"{self.writer}-{len(self.tickets)}"

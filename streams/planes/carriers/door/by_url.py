@@ -53,12 +53,15 @@ class UrlOffers:
         url = "" if store is None else f"{store.url.rstrip('/')}/"
         return url if field_checks.is_http(url) else ""
 
-    def of(self, request: ChunksRequested, until_ms: int) -> list[UrlsOffered] | None:
+    def of(self, request: ChunksRequested, until_ms: int, *, is_landing: bool) -> list[UrlsOffered] | None:
         """Offers of all that is asked for; None where something of it is not given by URL, or cannot be asked for so.
 
+        `is_landing`: what is asked of no version may still be on its way here, and others know nothing of that.
         StorageError where nothing can be offered now.
         """
-        if request.capability != READS_URLS or any(not i.version or i.selection for i in request.items):
+        if request.capability != READS_URLS or any(item.selection for item in request.items):
+            return None
+        if is_landing and not all(item.version for item in request.items):
             return None
         door = self._door(request.request_no)
         if not all(self._is_given(item, door) for item in request.items):
@@ -108,6 +111,8 @@ class UrlOffers:
 
     def _of_key(self, item: RequestedItem) -> ItemUrl | None:
         """None where there is none. StorageError where it cannot be what was asked for."""
+        if not item.version:  # its store would have to be asked for each
+            return None
         given = self._storage.url_of(item.lfn, item.version, int(LIFE_S))
         if given is None:
             return None
@@ -116,7 +121,7 @@ class UrlOffers:
 
     def _of_file(self, item: RequestedItem, door: HttpDoor) -> ItemUrl | None:
         """The same. StorageError where it is not there as it was asked for."""
-        with self._storage.open_reader(item.lfn, item.version) as reader:
+        with self._storage.open_reader(item.lfn, item.version or None) as reader:
             _require(reader.stat.bytes, item)
         return _told(item, door.url + quote(self._storage.path_of(item.lfn), safe="/"), "")
 

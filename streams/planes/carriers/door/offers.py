@@ -22,6 +22,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from streams.core.channel import DOOR, URLS
+from streams.core.manifest import ItemLayout
 from streams.core.names import Destination, ManifestId, Text
 from streams.core.ranges import EMPTY
 from streams.core.records import (
@@ -77,6 +78,8 @@ class OnTheWay(Protocol):
     def share(self) -> float: ...
 
     def gives(self, manifest: ManifestId, items: Sequence[RequestedItem]) -> bool: ...
+
+    def layout(self, key: bytes) -> ItemLayout | None: ...
 
     def open_reader(self, manifest: ManifestId, item: RequestedItem) -> Reader: ...
 
@@ -277,7 +280,8 @@ class DoorSource:
     def _answered_by_url(self, request: ChunksRequested) -> bool:
         """Whether others give what is asked for, and it was said where. Nobody counts what they send: told at once."""
         try:
-            offers = self._by_url.of(request, wall_ms() + int(LIFE_S * 1000))
+            is_landing = self._destination.layout(request.manifest.encode()) is not None
+            offers = self._by_url.of(request, wall_ms() + int(LIFE_S * 1000), is_landing=is_landing)
         except StorageError as error:
             self._publish(self._offer(request, reason=reason_of(error, "read", Scope.SOURCE)))
             return True

@@ -75,6 +75,8 @@ class Connection(Closing):
             raise DoorFault(what, self.where, failure_class="auth") from error
         except OSError as error:
             raise self.fault(f"the door cannot be reached: {words_of(error)}") from error
+        except UnicodeError as error:  # as of a..b
+            raise self.fault("the door cannot be reached: that is no name of a host") from error
         self._socket = opened
         self._tls = isinstance(opened, ssl.SSLSocket)
 

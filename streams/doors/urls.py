@@ -100,9 +100,9 @@ class UrlConnection(Closing):
             if answer.status not in _REDIRECTS:
                 return self._take(here, connection, answer, asked, first, buffer, sink)
             self._pass_over(here, connection, answer)
-            url = urljoin(url, answer.location)
+            url = _joined(url, answer.location)
             there = Place.of(url)
-            if there is None or not answer.location:
+            if there is None:
                 raise _final(here, "the door redirects to what is no address of a file", answer.status)
             if there != place and not _is_listed(there.host, asked.redirects):
                 what = f"the door redirects to {there.host}, which is none of its [doors] redirects"
@@ -187,6 +187,14 @@ class UrlConnection(Closing):
         kept = self._kept.pop(place, None)
         if kept is not None:
             kept.close()
+
+
+def _joined(url: str, location: str) -> str:
+    """Where a redirect leads; "" for nowhere."""
+    try:
+        return urljoin(url, location) if location else ""
+    except ValueError:  # half an address of IPv6
+        return ""
 
 
 def _answer_to(connection: Connection, head: bytes) -> UrlAnswered:

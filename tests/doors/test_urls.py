@@ -10,9 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from streams.doors import heads
 from streams.doors.connection import DoorFault
-from streams.doors.urls import UrlConnection, UrlRange
+from streams.doors.heads import BadHead, parse_url_answer
+from streams.doors.urls import Place, UrlConnection, UrlRange, _is_listed, _joined
 from tests.certificates import self_signed
 from tests.doors.url_server import (
     HERE,
@@ -119,6 +123,9 @@ def test_query_token_and_etag_are_sent_as_they_are(server: UrlServer) -> None:
         (says(head(503, 10**9)), "answers 503", "transient", False, 0),
         (says(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), "not an answer of HTTP", "transient", False, 0),
         (leads_to(""), "no address of a file", "permanent", True, 0),
+        (leads_to("http://[::1/f"), "no address of a file", "permanent", True, 0),
+        (leads_to("/a b"), "no address of a file", "permanent", True, 0),
+        (leads_to("http://me:hush@127.0.0.1/f"), "no address of a file", "permanent", True, 0),
         (leads_to("ftp://127.0.0.1/f"), "no address of a file", "permanent", True, 0),
         (leads_to("http://127.0.0.1:99999/f"), "no address of a file", "permanent", True, 0),
         (leads_to("http://other.example.org/f"), "redirects to other.example.org, which is none", "permanent", True, 0),
@@ -204,8 +211,6 @@ def test_it_is_followed_to_listed_hosts_with_the_token(server: UrlServer) -> Non
     ],
 )
 def test_which_hosts_are_listed(pattern: str, host: str, fits: bool) -> None:
-    from streams.doors.urls import _is_listed
-
     assert _is_listed(host.lower(), (pattern,)) is fits
 
 
@@ -239,6 +244,26 @@ def test_a_token_never_goes_from_https_to_http(server: UrlServer, tmp_path: Path
         with connection() as by, pytest.raises(DoorFault, match="certificate does not fit") as caught:
             fetch(by, asked(secure.url("/f")))
         assert caught.value.failure_class == "auth"
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 70, "-", "[::1]:1", "."])
+def test_what_is_no_host_cannot_be_reached(host: str) -> None:
+    with connection() as by, pytest.raises(DoorFault):
+        fetch(by, asked(f"http://{host}/f"))
+
+
+@given(st.text(max_size=60), st.text(alphabet="http:/[].@?#%a1*\\ é", max_size=40))
+def test_no_address_is_too_odd_to_be_judged(base: str, location: str) -> None:
+    for url in (base, location, _joined(f"http://{HERE}/f", location), _joined(base, location)):
+        place = Place.of(url)
+        assert place is None or (url.isascii() and url.isprintable() and place.host)
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"HTTP/1.1 206 X\r\n", b"HTTP/1.1 302 X\r\nLocation: ", b""]))
+def test_no_head_is_too_odd_to_be_judged(rest: bytes, begins: bytes) -> None:
+    with contextlib.suppress(BadHead):
+        answer = parse_url_answer(begins + rest.replace(heads.END, b"") + heads.END)
+        assert 100 <= answer.status <= 999
 
 
 def test_nobody_listens() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from streams.core import records as m
 from streams.core.channel import DOOR, URLS
+from streams.core.names import Site
 from streams.core.path_rules import PathRules
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.records import ChunksRequested, FailureClass, SourceFailed, UrlsOffered
@@ -170,6 +171,28 @@ def test_what_is_not_there_as_it_was_is_said_and_the_rest_offered(ways_of: Calla
     (*_, last) = [one for one in ways.told if isinstance(one, m.TransferProgress)]
     assert last.sealed == Ranges.of(0, 3)
     assert sorted(group.items.spans for group in last.failed) == [((1, 2),), ((2, 3),)]
+
+
+def test_what_another_destination_does_not_have_the_holder_may(ways_of: Callable[..., Ways]) -> None:
+    ways = ways_of(1_000, 2_000)
+    (ways.root_a / "data/f0001").unlink()
+    _, gone = offers(ways, asked(ways))
+    ways.destination.offered(replace(gone, source=Site("T3_C")))
+    failed = failure(ways)
+    assert (failed.source, failed.items) == ("T3_C", Ranges.of(1))
+    assert failed.reason.failure_class is FailureClass.TRANSIENT
+    assert not [one for one in ways.told if isinstance(one, m.TransferProgress) and one.failed]
+
+
+@pytest.mark.parametrize("odd", [m.ItemUrl(1, "http://h:99999/f"), m.ItemUrl(2, "http://h/f")])
+def test_an_offer_of_what_is_nowhere_is_none(ways_of: Callable[..., Ways], web: UrlServer, odd: m.ItemUrl) -> None:
+    ways = ways_of(1_000, 2_000)
+    (offer,) = offers(ways, asked(ways))
+    ways.destination.offered(replace(offer, urls=(offer.urls[0], odd)))
+    failed = failure(ways)
+    assert (failed.items, failed.reason.failure_class) == (EMPTY, FailureClass.PERMANENT)
+    assert "names no address of item" in failed.reason.text
+    assert not web.asked
 
 
 def test_a_token_is_read_anew_for_each_offer(ways_of: Callable[..., Ways], web: UrlServer, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -79,17 +80,23 @@ class DoorDestination:
         return None
 
     def _urls_offered(self, key: bytes, offer: UrlsOffered) -> None:
-        """A pull for each server that is named."""
+        """A pull for each server that is named. What a relay does not have, others do."""
+        relay = self._destination.is_relay(key, offer.source)
         for group in offer.failed:
-            self._destination.source_failed(DOOR, key, offer.source, offer.request_no, group.items, group.reason)
+            reason = replace(group.reason, failure_class=FailureClass.TRANSIENT) if relay else group.reason
+            self._destination.source_failed(DOOR, key, offer.source, offer.request_no, group.items, reason)
         wanted, layout = self._destination.wanted(key, offer.ranges), self._destination.layout(key)
         if not wanted or layout is None:
             return
         by_place: dict[Place, dict[int, ItemUrl]] = {}
         for one in offer.urls:
-            place = Place.of(one.url) if one.item < layout.count else None
-            if place is not None:
-                by_place.setdefault(place, {})[one.item] = one
+            place = Place.of(one.url)
+            if place is None or one.item >= layout.count:
+                text = Text(f"{offer.source} names no address of item {one.item} of this transfer")
+                reason = Reason(Scope.SOURCE, FailureClass.PERMANENT, "read", text)
+                self._destination.source_failed(DOOR, key, offer.source, offer.request_no, EMPTY, reason)
+                return
+            by_place.setdefault(place, {})[one.item] = one
         for place, urls in by_place.items():
             theirs = wanted & layout.ranges_of(Ranges.of(*urls))
             if theirs:

@@ -1,4 +1,4 @@
-"""Files by URL between real sites: from a door of another make and from a store; and the log, when they fail."""
+"""Files by URL between real sites, from a door of another make; and the log, when that fails. Keys: test_s3.py."""
 
 from __future__ import annotations
 
@@ -17,10 +17,8 @@ from streams.core import topics
 from streams.core.channel import DOOR, LOG, URLS
 from streams.federation import local
 from streams.kafka.publish import wall_ms
-from streams.registration.registering import register
 from tests.doors.url_server import UrlServer, gives_all, head, says, serving
 from tests.sites.rig import A, B, Rig, Spot, noise, until
-from tests.storage.s3_server import Server
 
 pytestmark = [pytest.mark.sites, pytest.mark.changes_federation, pytest.mark.timeout(300)]
 TOKEN = "eyJhbGciOiJFUzI1NiJ9.e30.c2ln"
@@ -32,24 +30,14 @@ def web() -> Iterator[UrlServer]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def store() -> Iterator[Server]:
-    with Server() as made:
-        yield made
-
-
 @pytest.fixture(scope="module", autouse=True)
-def named(federation: Rig, web: UrlServer, store: Server) -> Iterator[None]:
-    """Site A opens no door of its own, and names these; its worker is started again to know it, and to forget it."""
+def named(federation: Rig, web: UrlServer) -> Iterator[None]:
+    """Site A opens no door of its own, and names this; its worker is started again to know it, and to forget it."""
     path, token = federation.state / A / "site.toml", federation.state / A / "token"
     before = path.read_text()
     token.write_text(TOKEN)
-    cern = store.store()
     path.write_text(
-        before
-        + f'\n[door]\nrate = 0\n[doors.web]\nkind = "http"\nurl = "{web.url("/export")}"\ntoken_file = "token"\n'
-        + f'[stores.cern]\nurl = "{store.url}"\nbucket = "{cern.bucket}"\ndirect = true\n'
-        + f'access_key_id = "{cern.access_key_id}"\nsecret_access_key = "{cern.secret_access_key}"\n'
+        before + f'\n[door]\nrate = 0\n[doors.web]\nkind = "http"\nurl = "{web.url("/export")}"\ntoken_file = "token"\n'
     )
     _start_again(federation)
     yield
@@ -162,33 +150,6 @@ def test_a_door_that_knows_no_ranges(rig: Rig, spot: Spot, web: UrlServer) -> No
     plane = rig.plane_pid(f"{B}-worker-0")
     os.kill(plane, signal.SIGKILL)  # its successor remembers nothing, and tries again
     until(lambda: rig.plane_pid(f"{B}-worker-0") != plane, "another plane runs")
-
-
-def test_keys_cross_from_their_store(rig: Rig, spot: Spot, store: Server) -> None:
-    contents = {f"{spot.name}/{n}": noise(size, (spot, n)) for n, size in enumerate((30_000_000, 5_000, 1))}
-    store.put(contents)
-    register(rig.settings(A), rig.publisher(A), [f"s3://cern/{spot.name}/"], spot.block())
-    before = sum(rig.ends(A, topics.chunks_to(B)).values())
-    handle = rig.publish([spot.block()], plane=DOOR)
-    rig.wait_done(handle)
-    rig.assert_arrived({f"/store/s3/cern/{name}": content for name, content in contents.items()})
-    assert sum(rig.ends(A, topics.chunks_to(B)).values()) - before <= 4, "offers, no payload"
-    assert {one.plane for one in _served(rig, handle.id)} == {URLS}
-    rig.audit()
-
-
-def test_a_key_that_was_replaced_says_so(rig: Rig, spot: Spot, store: Server) -> None:
-    contents = {f"{spot.name}/{name}": noise(300_000, (spot, name)) for name in ("good", "changed")}
-    store.put(contents)
-    register(rig.settings(A), rig.publisher(A), [f"s3://cern/{spot.name}/"], spot.block())
-    store.put({f"{spot.name}/changed": noise(300_000, "other")})
-    (failed,) = rig.wait(rig.publish([spot.block()], plane=DOOR)).unfinished
-    assert failed.lfn.endswith("/changed")
-    assert (failed.reason.failure_class, failed.reason.scope) == (m.FailureClass.DATA_BAD, m.Scope.SOURCE)
-    assert "another ETag" in failed.reason.text
-    rig.assert_arrived({f"/store/s3/cern/{spot.name}/good": contents[f"{spot.name}/good"]})
-    store.put(contents)
-    rig.audit()
 
 
 def test_who_insists_on_doors_waits_while_it_is_away(rig: Rig, spot: Spot, web: UrlServer) -> None:

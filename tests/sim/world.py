@@ -136,7 +136,7 @@ class World:
         self.doors = frozenset(name for name in self.names if self.rng.random() < 0.75)
         """Sites that have a door."""
         named = random.Random(f"{self.seed} other makes")
-        self.foreign = frozenset(name for name in sorted(self.doors) if named.random() < 0.25)
+        self.foreign = frozenset(name for name in sorted(self.doors) if named.random() < 0.15)
         """Of these, whose doors are of another make."""
         linked = random.Random(f"{self.seed} tools")
         self.tools = {

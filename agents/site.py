@@ -76,6 +76,7 @@ class CatalogueViews:
     def __init__(self, settings: Settings, view: View) -> None:
         self.settings, self.view = settings, view
         self._doors, self._dials, self._doors_ms = frozenset[Site](), frozenset[Site](), 0
+        self._foreign = frozenset[Site]()
         self._own_doors: dict[str, str] = {}
         """Of this site's planes, by the name under which each writes."""
 
@@ -103,6 +104,11 @@ class CatalogueViews:
         self._look_at_doors()
         return self._doors
 
+    def foreign(self) -> frozenset[Site]:
+        """Of those, whose doors are of another make."""
+        self._look_at_doors()
+        return self._foreign
+
     def dials(self) -> frozenset[Site]:
         """Who has none and connects to this site's, while that has one: such as run a release that can."""
         self._look_at_doors()
@@ -120,9 +126,11 @@ class CatalogueViews:
         self._doors_ms = now_ms
         planes = list(self.view.sites.alive(None, now_ms, role="plane"))
         self._doors = frozenset(a.site for a in planes if a.door)
+        own = frozenset(a.site for a in planes if m.is_own_door(a.door))
+        self._foreign = self._doors - own
         others = frozenset(a.site for a in planes if a.release >= DIALS_SINCE) - self._doors
-        self._dials = others if self.settings.here in self._doors else frozenset()
-        self._own_doors = {a.writer: a.door for a in planes if a.site == self.settings.here}
+        self._dials = others if self.settings.here in own else frozenset()
+        self._own_doors = {a.writer: a.door for a in planes if a.site == self.settings.here and m.is_own_door(a.door)}
 
     def door_of(self, writer: str) -> str:
         """Where the door of one of this site's planes can be connected to; "" while it has none."""
@@ -272,6 +280,7 @@ class SiteWorker:
             tools,
             views.dials,
             lambda: views.door_of(self.plane.writer),
+            views.foreign,
             landing=self.landing_claims,
         )
         self.scheduler = Scheduler(

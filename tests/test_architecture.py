@@ -234,10 +234,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.planes.carriers": {"streams.planes.carriers"},
     "streams.planes.carriers.carrier": CARRIER - {"streams.planes.carriers.carrier"},
     "streams.planes.carriers.log": {"confluent_kafka"} | CARRIER,
-    "streams.planes.carriers.door": {"streams.doors", "streams.planes.carriers.door", "streams.planes.orders"}
+    "streams.planes.carriers.door": {
+        "streams.doors",
+        "streams.planes.carriers.door",
+        "streams.planes.orders",
+        "streams.planes.reasons",
+    }
     | CARRIER,
     # The pull engine knows no Kafka.
-    "streams.planes.carriers.door.pulls": {"streams.doors", "streams.planes.reasons"} | ANY_CORE,
+    "streams.planes.carriers.door.pulls": {
+        "streams.doors",
+        "streams.planes.carriers.door.addresses",
+        "streams.planes.reasons",
+    }
+    | ANY_CORE,
+    "streams.planes.carriers.door.addresses": {"streams.doors"} | ANY_CORE,
     "streams.planes.carriers.tool": {
         "streams.planes.carriers.tool",
         "streams.planes.orders",

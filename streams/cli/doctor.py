@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
@@ -17,10 +18,13 @@ from streams.cli import piped, screen, silences, upgrading
 from streams.cli.command import Verb, json_option, leave
 from streams.cli.lagging import mirror_lag, uncarried
 from streams.cli.up import is_local
+from streams.cli.url_doors import answer_of
 from streams.client import worker_api
 from streams.client.announcements import Announcements, LiveWriter
 from streams.core.names import Site
-from streams.errors import NeverWorks, Temporary, Transfer2goError
+from streams.core.records import is_own_door
+from streams.doors.tokens import token_in
+from streams.errors import NeverWorks, StorageError, Temporary, Transfer2goError
 from streams.federation import artifacts, broker, java
 from streams.kafka import admin
 from streams.running.command import is_installed
@@ -71,6 +75,7 @@ def _checks(settings: Settings) -> Iterator[Check]:
     yield _artifacts(settings)
     yield _disk(settings)
     yield from _tools(settings)
+    yield from _http_doors(settings)
     yield _checked("schemas", lambda: f"{len(schemas.ids())} records, ids {min(schemas.names()):#x} and up")
     if not settings.registry.sites:
         yield Check("federation", "warn", f"none yet ({settings.sites_path} does not exist); run `transfer2go up`")
@@ -109,6 +114,19 @@ def _tools(settings: Settings) -> Iterator[Check]:
         else:
             words = f"{program} is not installed here; files from {site} come by door or log, or wait for it"
             yield Check(name, "warn", words)
+
+
+def _http_doors(settings: Settings) -> Iterator[Check]:
+    """Whether what this site names as doors answers this machine, and whether their tokens can be read."""
+    for door in settings.http_doors:
+        name = f"door {door.name}"
+        try:
+            token_in(door.token_file, door.name)
+        except StorageError as error:
+            yield Check(name, "FAIL", str(error), NeverWorks.exit_code)
+            continue
+        answer = answer_of(door.url, settings.door_ca)
+        yield Check(name, "ok" if answer.speaks_http else "warn", answer.words)
 
 
 def _disk(settings: Settings) -> Check:
@@ -191,12 +209,17 @@ def _workers(settings: Settings, site: Site) -> Iterator[Check]:
         yield Check(f"{site} workers", "ok", f"{len(alive)} alive")
     yield _release(settings, site)
     yield _clock(site, alive, now_ms)
-    yield _doors(site, known, now_ms)
+    yield _doors(site, known, now_ms, settings.door_ca)
 
 
-def _doors(site: Site, known: Announcements, now_ms: int) -> Check:
+def _doors(site: Site, known: Announcements, now_ms: int, ca: Path | None = None) -> Check:
     """Whether this machine can connect to them, as the workers of its site must: a firewall shows here."""
     name, doors = f"{site} doors", sorted({w.door for w in known.alive(site, now_ms, role="plane") if w.door})
+    if doors and not any(map(is_own_door, doors)):
+        answers = [answer_of(door, ca) for door in doors]
+        words = "of another make: " + "; ".join(answer.words for answer in answers)
+        return Check(name, "ok" if all(answer.speaks_http for answer in answers) else "warn", words)
+    doors = [door for door in doors if is_own_door(door)]
     if not doors:
         return Check(name, "ok", "none is open: it connects to those of its destinations, and else sends by the log")
     closed = [f"{door} cannot be reached from here: {why}" for door in doors if (why := _unreachable(door))]

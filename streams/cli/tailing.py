@@ -59,7 +59,10 @@ def _without_tickets(fact: m.Message) -> m.Message:
     match fact:
         case m.ChunksOffered():
             return replace(fact, doors=tuple(replace(door, ticket="***") for door in fact.doors))
-        case m.ChunksRequested() if fact.capability:
+        case m.UrlsOffered():
+            urls = tuple(replace(one, url=one.url.partition("?")[0] + "?***" * ("?" in one.url)) for one in fact.urls)
+            return replace(fact, urls=urls, token="***" * bool(fact.token))
+        case m.ChunksRequested() if " " in fact.capability:
             return replace(fact, capability=f"{fact.capability.partition(' ')[0]} ***")
     return fact
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields
+from urllib.parse import urlsplit
 
 from streams.cli.screen import clock, duration, moment, size
 from streams.client.intent_snapshot import Arrivals, Snapshot
 from streams.core import records as m
-from streams.core.channel import LOG, plane_in_words, tool_of
+from streams.core.channel import LOG, URLS, plane_in_words, tool_of
 from streams.core.intent import State
 from streams.core.ranges import Ranges
 
@@ -142,6 +143,9 @@ def line(fact: m.Message) -> str:
                 f"attempt {fact.attempt}: {fact.verified.size} verified {spans(fact.verified)}, "
                 f"{fact.sealed.size} sealed{_failed(fact.failed)}"
             )
+        case m.ChunksServed() if fact.plane == URLS:
+            what = f"request {fact.request_no} of {fact.destination}: {spans(fact.ranges)}"
+            return f"{fact.source} said where others give {what}"
         case m.ChunksServed():
             way = "" if fact.plane == LOG else f" by {fact.plane}"
             return f"{fact.source} served request {fact.request_no} of {fact.destination}{way}: {size(fact.bytes)}"
@@ -150,6 +154,11 @@ def line(fact: m.Message) -> str:
             if fact.reason is not None:
                 return f"{fact.source} offers nothing for {what}{because(fact.reason)}"
             return f"{fact.source} offers {what} at {', '.join(door.url for door in fact.doors)}"
+        case m.UrlsOffered():  # what their queries hold is not shown
+            what = f"request {fact.request_no} of {fact.destination}: {spans(fact.ranges)}"
+            hosts = ", ".join(sorted({urlsplit(one.url).netloc for one in fact.urls}))
+            at = f" at {hosts}, by {len(fact.urls)} URLs" if fact.urls else ""
+            return f"{fact.source} offers {what}{at}{_failed(fact.failed)}"
         case m.TransferReported():
             waits = f", waits for {fact.waits_for}" if fact.waits_for else ""
             return (

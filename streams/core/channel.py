@@ -16,6 +16,8 @@ LOG = "log"
 """The carrier that sends payload through the log; the word stands in requests (`plane`)."""
 DOOR = "door"
 """The carrier whose source offers a ticket in the log; the destination fetches the bytes from its door."""
+URLS = "urls"
+"""What a source says of a request by door whose bytes others give, by URL: nobody counts what has left."""
 
 CARRIERS = (LOG, DOOR)
 TOOL = "tool"

@@ -124,18 +124,24 @@ def routes(
     tools: Mapping[Site, str] = NO_TOOLS,
     plane: str | None = None,
     before: Collection[Site] = (),
+    foreign: Collection[Site] = (),
 ) -> tuple[m.Route, ...]:
     """Who is asked otherwise than by the log, in this order.
 
     `doors`: sites with an open door; `dials`: those without that connect to the destination's. `whole`: of files, not
     parts. `tools`: by site, the tool on the link from there. `plane`: what the intent insists on. `before`: relays, the
-    nearest first.
+    nearest first. `foreign`: sites whose doors are of another make, which give what is whole there and no more.
     """
     if not whole or plane not in (None, DOOR):
         return ()
-    out = [m.Route(site, RELAY, Text(f"{site} gets it before, and has a door")) for site in before if site in doors]
+    out = [
+        m.Route(site, RELAY, Text(f"{site} gets it before, and has a door"))
+        for site in before
+        if site in doors and site not in foreign
+    ]
     if plane is None and source in doors:
-        out.append(m.Route(source, DOOR, Text(f"{source} has a door")))
+        make = " of another make" if source in foreign else ""
+        out.append(m.Route(source, DOOR, Text(f"{source} has a door{make}")))
     elif plane is None and source in dials:
         out.append(m.Route(source, DOOR, Text(f"{source} has no door and connects to the one here")))
     elif plane is None and source in tools:

@@ -38,6 +38,8 @@ class Store:
     path_style: bool = True
     lfn: str = ""
     """LFN under which its keys appear; "" is `/store/s3/NAME`."""
+    direct: bool = False
+    """Whether destinations may fetch keys from the store themselves, by URLs that are signed for them."""
     ca_file: str = ""
     credentials_file: str = ""
     profile: str = "default"

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from streams.core.names import shown
 from streams.doors import heads
-from streams.doors.client import DoorFault, words_of
+from streams.doors.connection import DoorFault, words_of
 
 CONNECT_S = 5.0
 """Of each step, and for the whole answer: a door that says it byte by byte holds nobody up."""

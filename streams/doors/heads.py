@@ -16,14 +16,17 @@ import httptools
 HEAD_BYTES_MAX = 8192
 END = b"\r\n\r\n"
 _RANGE = re.compile(rb"bytes=([0-9]{1,19})-([0-9]{1,19})")
-_CONTENT_RANGE = re.compile(rb"bytes ([0-9]{1,19})-([0-9]{1,19})/(?:[0-9]{1,19}|\*)")
+_CONTENT_RANGE = re.compile(rb"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 _LENGTH = re.compile(rb"[0-9]{1,19}")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{20,100}")
 DIAL = "/t2g/1/dial"
 PROTOCOL = "t2g"
 SWITCHING = 101
 _STATUS = re.compile(rb"HTTP/1\.1 ([0-9]{3})(?: |\r\n)")
-_ONCE = (b"authorization", b"content-length", b"content-range", b"host", b"range", b"transfer-encoding")
+_ONCE = (
+    *(b"authorization", b"content-encoding", b"content-length", b"content-range", b"host", b"location", b"range"),
+    b"transfer-encoding",
+)
 _REASONS = {
     200: "OK",
     206: "Partial Content",
@@ -73,6 +76,22 @@ class Answered:
     status: int
     length: int
     span: tuple[int, int] | None
+    keep_alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UrlAnswered:
+    """An answer's head of a server that is no door of this product.
+
+    `length`: of its body as it is in the file; None where it is not said, or the body is coded. `total`: of the file;
+    None where it is not said. `location`: where else to ask.
+    """
+
+    status: int
+    length: int | None
+    span: tuple[int, int] | None
+    total: int | None
+    location: str
     keep_alive: bool
 
 
@@ -220,8 +239,46 @@ def refusal(status: int, why: str, *, close: bool, item: int | None = None, fail
     return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii") + text
 
 
+def url_request(target: str, host: str, start: int, stop: int, *, token: str = "", etag: str = "") -> bytes:
+    """The head of a request for `[start, stop)` of a file of another server."""
+    lines = [f"GET {target} HTTP/1.1", f"Host: {host}", f"Range: bytes={start}-{stop - 1}", "Accept-Encoding: identity"]
+    if token:
+        lines.append(f"Authorization: Bearer {token}")
+    if etag:
+        lines.append(f'If-Match: "{etag}"')
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
+
+
 def parse_answer(head: bytes) -> Answered:
     """An answer's head, with its empty line. BadHead (502) for one that says no length, or is none."""
+    found, parser = _answered(head)
+    length = found.headers.get(b"content-length", b"")
+    if found.twice or b"transfer-encoding" in found.headers or not _LENGTH.fullmatch(length):
+        raise BadHead(502, "the answer does not say its length")
+    said = _CONTENT_RANGE.fullmatch(found.headers.get(b"content-range", b""))
+    span = None if said is None else (int(said[1]), int(said[2]) + 1)
+    return Answered(parser.get_status_code(), int(length), span, _goes_on(found, parser.get_http_version()))
+
+
+def parse_url_answer(head: bytes) -> UrlAnswered:
+    """The same of a server that is no door of this product. BadHead (502) for what is no answer."""
+    found, parser = _answered(head)
+    if found.twice:
+        raise BadHead(502, f"{found.twice.decode()} is said twice")
+    length, coding = found.headers.get(b"content-length", b""), found.headers.get(b"content-encoding", b"identity")
+    known = _LENGTH.fullmatch(length) is not None and b"transfer-encoding" not in found.headers
+    said = _CONTENT_RANGE.fullmatch(found.headers.get(b"content-range", b""))
+    return UrlAnswered(
+        status=parser.get_status_code(),
+        length=int(length) if known and coding.lower() == b"identity" else None,
+        span=None if said is None else (int(said[1]), int(said[2]) + 1),
+        total=None if said is None or said[3] == b"*" else int(said[3]),
+        location=found.headers.get(b"location", b"").decode("latin-1"),
+        keep_alive=_goes_on(found, parser.get_http_version()),
+    )
+
+
+def _answered(head: bytes) -> tuple[_Head, httptools.HttpResponseParser]:
     found = _Head()
     parser = httptools.HttpResponseParser(found)
     try:
@@ -230,12 +287,9 @@ def parse_answer(head: bytes) -> Answered:
         raise BadHead(502, "the door speaks another protocol") from None
     except httptools.HttpParserError as error:
         raise BadHead(502, f"not an answer of HTTP: {error}") from None
-    length = found.headers.get(b"content-length", b"")
-    if not found.complete or found.twice or b"transfer-encoding" in found.headers or not _LENGTH.fullmatch(length):
+    if not found.complete:
         raise BadHead(502, "the answer does not say its length")
-    said = _CONTENT_RANGE.fullmatch(found.headers.get(b"content-range", b""))
-    span = None if said is None else (int(said[1]), int(said[2]) + 1)
-    return Answered(parser.get_status_code(), int(length), span, _goes_on(found, parser.get_http_version()))
+    return found, parser
 
 
 def _goes_on(head: _Head, version: str) -> bool:

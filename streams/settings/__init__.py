@@ -26,6 +26,7 @@ from streams.core.path_rules import PathRules
 from streams.core.policy import Policy
 from streams.core.store_names import Store
 from streams.errors import InvalidName, NeverWorks, NotFound, UsageError, did_you_mean
+from streams.settings.doors import HttpDoor, read_doors
 from streams.settings.links import read_links
 from streams.settings.parsing import NODE, SHARED, Reading, Value, flat, unknown
 from streams.settings.public_keys import public_key_of, public_key_text, revoked_keys_of
@@ -150,6 +151,8 @@ class Settings:
     """PEM file of its key, where that is not in the same file."""
     door_ca: Path | None = None
     """PEM file of whom peers' doors are believed by; the system's where there is none."""
+    http_doors: tuple[HttpDoor, ...] = ()
+    """Doors of another make, which give this site's files in the place of its planes'."""
     link_rates: Mapping[Site, int] = field(default_factory=dict, hash=False)
     """Bytes a second that come from the doors of a site, of those that have a bound."""
     link_tools: Mapping[Site, LinkTool] = field(default_factory=dict, hash=False)
@@ -375,6 +378,7 @@ def load_settings(
         endpoint_url=str(reading.take("endpoint.url", "")),
         path_rules=_path_rules(reading),
         stores=read_stores(reading),
+        http_doors=read_doors(reading),
         link_rates=links.rates,
         link_tools=links.tools,
         chunk_queue_bytes=_int(reading.take("chunk_queue_bytes", CHUNK_QUEUE_BYTES)),

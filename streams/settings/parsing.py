@@ -203,7 +203,7 @@ class Reading:
 
     def add(self, origin: Callable[[str], str], base: Path, raw: dict[str, object]) -> None:
         for key in raw:
-            if key not in NODE and not key.startswith(("kafka.", "stores.", "links.", "tools.")):
+            if key not in NODE and not key.startswith(("doors.", "kafka.", "links.", "stores.", "tools.")):
                 self.faults.append(f"{origin(key)}: {unknown(key, NODE)}")
         self.layers.append(Layer(origin, base, raw))
 

@@ -60,6 +60,7 @@ _FIELDS: dict[str, Callable[[object, Path], str | bool]] = {
     "prefix": _prefix,
     "region": text,
     "path_style": _yes,
+    "direct": _yes,
     "lfn": lambda raw, base: Lfn(text(raw, base).rstrip("/")),
     "ca_file": _path,
     "credentials_file": _path,

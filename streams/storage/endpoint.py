@@ -94,6 +94,18 @@ class FileStat:
 
 
 @dataclass(frozen=True, slots=True)
+class FileUrl:
+    """Where one version of a file of `bytes` bytes may be fetched, by whoever has the `url`, if he asks for the `etag`.
+
+    What the query of the URL holds is a secret.
+    """
+
+    url: str
+    bytes: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
 class OnDisk:
     """A name below the root that is no directory. `path`: from the root, bytes that are no UTF-8 as lone surrogates.
 
@@ -331,6 +343,13 @@ class ReadableStorage(Closing, ABC):
         """adler32 of the bytes at rest, read now, in constant memory."""
         with self.open_reader(lfn, version) as reader:
             return reader.adler32()
+
+    def url_of(self, lfn: str, version: str, life_s: int) -> FileUrl | None:
+        """Of a version, for `life_s` seconds; None where files are only given by who has this storage.
+
+        StorageError for what cannot be a version of it, or where it cannot be made now.
+        """
+        return None
 
     def find_keys(self, asked: str, refuse: Callable[[str, str], None]) -> Iterator[tuple[Lfn, FileStat]]:
         """Files that `s3://NAME/PATTERN` means; `refuse(name, why)` what cannot be one. UsageError where none can."""

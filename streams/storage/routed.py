@@ -19,6 +19,7 @@ from streams.storage.endpoint import (
     Endpoint,
     FileMissing,
     FileStat,
+    FileUrl,
     OnDisk,
     Part,
     PlacedFile,
@@ -52,6 +53,9 @@ class RoutedEndpoint(Endpoint):
 
     def open_reader(self, lfn: str, version: str | None = None) -> Reader:
         return self._of(lfn).open_reader(lfn, version)
+
+    def url_of(self, lfn: str, version: str, life_s: int) -> FileUrl | None:
+        return self._of(lfn).url_of(lfn, version, life_s)
 
     def find_keys(self, asked: str, refuse: Callable[[str, str], None]) -> Iterator[tuple[Lfn, FileStat]]:
         store = AskedKeys.parse(asked).store

@@ -22,6 +22,7 @@ from streams.storage.endpoint import (
     SINCE_LISTED,
     WHILE_READ,
     FileStat,
+    FileUrl,
     ReadableStorage,
     Reader,
     changed,
@@ -71,12 +72,17 @@ class S3Files(ReadableStorage):
         when = SINCE_LISTED
         if version is None:
             version, when = self.stat(lfn).version, WHILE_READ
-        known = _VERSION.fullmatch(version)
-        if known is None:
-            what = f"{SINCE_LISTED} it has changed: it was registered as something else than a key of a store"
-            what += f" ({shown(version, 60)})"
-            raise data_bad(what, lfn, "register it again")
-        return S3Reader(self, self._key(lfn), lfn, FileStat(int(known[1]), version), known[2], when)
+        size, etag = _known(lfn, version)
+        return S3Reader(self, self._key(lfn), lfn, FileStat(size, version), etag, when)
+
+    def url_of(self, lfn: str, version: str, life_s: int) -> FileUrl | None:
+        """Nothing is asked of the store."""
+        if not self.store.direct:
+            return None
+        size, etag = _known(lfn, version)
+        if etag.startswith("W/"):  # no condition could be made of it
+            return None
+        return FileUrl(self._client.url_of(self._key(lfn), etag, life_s), size, etag)
 
     def find_keys(self, asked: str, refuse: Callable[[str, str], None]) -> Iterator[tuple[Lfn, FileStat]]:
         """Keys that match, in the store's order; `refuse(key, why)` those that cannot be a file.
@@ -143,6 +149,16 @@ class S3Files(ReadableStorage):
             if len(names) == HINT_KEYS:
                 break
         return nearest(str(asked.selection), names)
+
+
+def _known(lfn: str, version: str) -> tuple[int, str]:
+    """Size and ETag. StorageError (data-bad) for the version of something else."""
+    known = _VERSION.fullmatch(version)
+    if known is None:
+        what = f"{SINCE_LISTED} it has changed: it was registered as something else than a key of a store"
+        what += f" ({shown(version, 60)})"
+        raise data_bad(what, lfn, "register it again")
+    return int(known[1]), known[2]
 
 
 class S3Reader(Reader):

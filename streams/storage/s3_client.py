@@ -30,7 +30,7 @@ from streams.errors import StorageError
 from streams.storage.attempts import Breaker, trials
 from streams.storage.deadlines import Deadlines
 from streams.storage.endpoint import FileMissing
-from streams.storage.s3_signing import Keys, query_of, quoted, signed
+from streams.storage.s3_signing import Keys, presigned, query_of, quoted, signed
 
 CONNECTIONS = 16
 CONNECT_S = 5.0
@@ -139,6 +139,16 @@ class S3Client:
             finally:
                 answer.release_conn()
         raise failure
+
+    def url_of(self, key: str, etag: str, life_s: int) -> str:
+        """Where anybody may GET the key for `life_s` seconds, on condition of this ETag. Asks nobody."""
+        path = f"{self._top}/{quoted(key, '/')}"
+        keys = self._credentials()
+        if keys is None:
+            return self._origin + path
+        headers = {"host": self._host, "if-match": f'"{etag}"'}
+        query = presigned(keys, self.store.region, path, headers, datetime.now(UTC), life_s)
+        return f"{self._origin}{path}?{query}"
 
     def keys(self, begins: str) -> Iterator[ObjectKey]:
         """All keys that begin so (the store's prefix included), page by page."""

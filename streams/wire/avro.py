@@ -24,7 +24,13 @@ from streams.errors import InvalidName
 TEXT_CHARS_MAX = 4096
 """Opaque text (cursor, version…): a cursor may hold a name of 1,024."""
 ADDRESSES = frozenset(
-    {("ChunksRequested", "capability"), ("OfferedDoor", "url"), ("SiteAnnounced", "api"), ("SiteAnnounced", "door")}
+    {
+        ("ChunksRequested", "capability"),
+        ("ItemUrl", "url"),
+        ("OfferedDoor", "url"),
+        ("SiteAnnounced", "api"),
+        ("SiteAnnounced", "door"),
+    }
 )
 """The only fields that may hold a URL."""
 _NAMES_REMEMBERED = 4096

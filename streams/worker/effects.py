@@ -126,15 +126,18 @@ class Effects:
         tools: Mapping[Site, str] = NO_TOOLS,
         dials: Callable[[], Collection[Site]] = tuple,
         own_door: Callable[[], str] = str,
+        foreign: Callable[[], Collection[Site]] = tuple,
         *,
         landing: Landing,
     ) -> None:
         """`doors`: the sites that have an open door. `regions`: of those that have one. `tools`: of this site's links.
-        `dials`: those without one that connect to the plane's own, and `own_door` where that can be connected to."""
+        `dials`: those without one that connect to the plane's own, and `own_door` where that can be connected to.
+        `foreign`: those whose doors are of another make."""
         self.here, self.policy = here, policy
         self.publisher, self.plane, self.consulted, self.rows = publisher, plane, consulted, rows
         self.now_ms, self.aside, self.doors, self.regions = now_ms, aside, doors, regions or {}
-        self.tools, self.dials, self.own_door, self.landing = tools, dials, own_door, landing
+        self.tools, self.dials, self.own_door, self.foreign = tools, dials, own_door, foreign
+        self.landing = landing
         self.lost: deque[c.Command] = deque()
         """Commands whose records the publisher gave up, told on its thread; no more than its buffer held."""
         self._broken: Exception | None = None
@@ -215,6 +218,7 @@ class Effects:
                 tools=self.tools,
                 plane=plane,
                 before=before,
+                foreign=self.foreign(),
             )
             if len(body) <= LARGE_BYTES:  # else it is decoded once, when its parts are to be opened
                 self.landing.note(command.manifest, body, self._selectors(command.manifest))
@@ -286,7 +290,7 @@ class Effects:
         return taken
 
     def _request(self, command: c.RequestChunks, manifest: Manifest) -> bool:
-        capability = ""
+        capability = m.READS_URLS if command.plane == DOOR else ""
         if command.plane == DOOR and command.source in self.dials() and (url := self.own_door()):
             ticket = secrets.token_urlsafe(32)
             number = command.request_no

@@ -22,7 +22,8 @@ from streams.core.ranges import EMPTY, Ranges
 from streams.core.records import Message, PartLost, TransferProgress
 from streams.doors.server import Door
 from streams.doors.tickets import Tickets
-from streams.planes.carriers.door.pulls import Address, Offer, Pulls
+from streams.planes.carriers.door.addresses import Address, Offer
+from streams.planes.carriers.door.pulls import Pulls
 from streams.planes.destination.coordinator import DestinationPlane
 from streams.planes.orders import Open
 from streams.storage.posix import PosixEndpoint

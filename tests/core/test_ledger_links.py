@@ -262,6 +262,41 @@ def test_what_a_door_gave_is_not_counted_to_the_byte() -> None:
     assert any("bytes by door" in r.words for r in judgement.unchecked)
 
 
+def test_of_what_others_gave_by_url_nobody_says_that_it_left() -> None:
+    """Its source says where others give it. Less than all, or nothing said: as of any door."""
+    one, by_log, part = Transfer(), Transfer(), Transfer()
+    for transfer, plane, given in ((one, "urls", WHOLE), (by_log, "log", WHOLE), (part, "urls", Ranges([(0, 10)]))):
+        transfer.open()
+        transfer.ask(plane="log" if plane == "log" else "door")
+        transfer.serve(given, plane=plane)
+        transfer.tell()
+    judgement = one.end()
+    assert judgement.findings == ()
+    assert judgement.unchecked == by_log.end().unchecked
+    judgement = part.end()
+    assert judgement.findings == ()
+    assert any("bytes by door" in r.words for r in judgement.unchecked)
+
+
+def test_urls_of_what_nobody_asked_for_are_named() -> None:
+    one = Transfer()
+    one.open()
+    one.ask(Ranges([(0, 100)]), plane="door")
+    place = one.serve(plane="urls")
+    one.tell(Ranges([(0, 100)]), Ranges.of(0))
+    words = f"{A} served positions 100…299 of {one.name} at {B}, and was never asked"
+    the_only(one.end(Ranges.of(0)), words, place)
+
+
+def test_urls_of_what_the_manifest_does_not_have_are_named() -> None:
+    one = Transfer()
+    one.open()
+    one.ask(plane="door")
+    place = one.serve(Ranges([(0, 400)]), plane="urls")
+    one.tell()
+    the_only(one.end(), "positions 300…399 are offered by URL, the manifest has 300", place)
+
+
 def test_served_to_who_never_asked() -> None:
     one = Transfer()
     one.open()

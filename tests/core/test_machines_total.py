@@ -97,7 +97,7 @@ def test_the_facts_here_are_all_there_are() -> None:
     assert {type(f) for f in INTENT_FACTS} == set(get_args(intents.IntentMessage))
     elsewhere = {m.ChunksOffered, m.ChunksServed, m.FilesHeld, m.FilesLost, m.SiteAnnounced, m.JournalsSealed}
     elsewhere |= {*get_args(m.KeepingStep), m.ReplicasChecked}
-    elsewhere |= {m.DeadLetter}
+    elsewhere |= {m.UrlsOffered, m.DeadLetter}
     heard = set(get_args(transfers.TransferMessage)) | set(get_args(intents.IntentMessage))
     assert heard | elsewhere == set(get_args(m.Message)), "a new message is heard by a machine or named here"
     assert not heard & elsewhere

@@ -98,6 +98,14 @@ def test_a_relay_without_a_door_is_no_relay() -> None:
     assert [route.site for route in routes(x.C, (S,), whole=True, before=(R, S))] == [S]
 
 
+def test_a_door_of_another_make_gives_what_its_site_holds_and_relays_nothing() -> None:
+    found = routes(x.C, (x.C, R, S), whole=True, before=(R, S), foreign=(R, x.C))
+    assert [(route.site, route.plane, route.why) for route in found] == [
+        (S, RELAY, "S_S gets it before, and has a door"),
+        (x.C, DOOR, "S_C has a door of another make"),
+    ]
+
+
 def test_the_nearest_relay_alone_is_asked() -> None:
     assert asked(row()) == [(R, DOOR, 1, ((0, 60),))]
     both = [x.requested(no, Ranges([(60 * no - 60, 60 * no)]), of=BODY, source=R, plane=DOOR) for no in (1, 2)]

@@ -120,6 +120,7 @@ MESSAGES: tuple[m.Message, ...] = (
     x.progress(),
     m.ChunksServed(x.MANIFEST, x.C, x.B, 1, Ranges(), 0),
     m.ChunksOffered(x.MANIFEST, x.B, x.C, 1, Ranges.of(0), 0, (), x.reason()),
+    m.UrlsOffered(x.MANIFEST, x.B, x.C, 1, Ranges.of(0), 0, (m.ItemUrl(0, "http://h/f"),)),
     x.reported(),
     x.completed(),
     x.removed(),
@@ -140,7 +141,12 @@ def test_every_message_has_one_topic_and_one_key() -> None:
         assert m.topic_of(msg) in own
         assert m.key_of(msg)
         allowed = {name for name in own if "." not in name and m.allowed_in(type(msg), name)}
-        of_site = {m.ChunksRequested: topics.requests_to, m.ChunksOffered: topics.chunks_to}.get(type(msg))
+        chunks = topics.chunks_to
+        of_site = {
+            m.ChunksRequested: topics.requests_to,
+            m.ChunksOffered: chunks,
+            m.UrlsOffered: chunks,
+        }.get(type(msg))
         expected = {m.topic_of(msg)} if of_site is None else {of_site(s) for s in SITES}
         if isinstance(msg, m.IntentDecided):
             expected.add(topics.INTENTS)  # of earlier releases

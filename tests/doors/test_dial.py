@@ -14,7 +14,8 @@ import pytest
 
 from streams.core.names import ManifestId, Site
 from streams.doors import dialling, heads, lobby
-from streams.doors.client import DoorConnection, DoorFault
+from streams.doors.client import DoorConnection
+from streams.doors.connection import DoorFault
 from streams.doors.dialling import Capability, dial
 from streams.doors.heads import BadHead
 from streams.doors.lobby import Dialled, Lobby

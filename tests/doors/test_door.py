@@ -12,7 +12,7 @@ import pytest
 
 from streams.core.ranges import Ranges
 from streams.doors import server
-from streams.doors.client import DoorFault
+from streams.doors.connection import DoorFault
 from streams.doors.server import DoorLimits
 from streams.doors.sums import BLOCK_BYTES, block_sums
 from streams.storage.checksums import adler32, crc32c

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from streams.core.ranges import Ranges
-from streams.doors.client import DoorFault
+from streams.doors.connection import DoorFault
 from streams.doors.server import DoorLimits
 from tests.certificates import self_signed
 from tests.doors.conftest import HERE, Stage, joined, pull

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from streams.doors.client import DoorConnection, DoorFault
+from streams.doors.client import DoorConnection
+from streams.doors.connection import DoorFault
 from tests.doors.conftest import HERE
 
 REFUSED = b'{"reason": "not now, \\u001b[2J"}'

@@ -23,6 +23,7 @@ from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, Site
 from streams.core.policy import Policy
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.records import ChunksRequested, Item, ManifestWritten, Message, Unit
+from streams.core.store_names import Store
 from streams.core.topics import CHUNK_EVENTS, MANIFESTS, TRANSFERS, chunks_to, partition_of, remote
 from streams.planes.host.child import Child
 from streams.planes.orders import Assign, Open, Order, pack
@@ -67,9 +68,11 @@ def put(root: Path, files: Mapping[str, bytes]) -> None:
         path.write_bytes(content)
 
 
-def manifest_of(root: Path, files: Mapping[str, bytes], intent: IntentId | None = None) -> ManifestWritten:
-    """The manifest site A writes of files that lie under its storage `root`."""
-    with open_endpoint(f"file://{root}") as endpoint:
+def manifest_of(
+    root: Path, files: Mapping[str, bytes], intent: IntentId | None = None, stores: Sequence[Store] = ()
+) -> ManifestWritten:
+    """The manifest site A writes of files that lie under its storage `root`, or are keys of `stores`."""
+    with open_endpoint(f"file://{root}", stores=stores) as endpoint:
         items = tuple(
             Item(
                 lfn=Lfn(lfn),

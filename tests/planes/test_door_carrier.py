@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from streams.core.records import (
     SourceFailed,
     TransferProgress,
 )
+from streams.core.store_names import Store
 from streams.doors import tickets
 from streams.planes.carriers.door import offers, pulls
 from streams.planes.carriers.door.fetching import DoorDestination
@@ -37,6 +38,8 @@ from streams.planes.carriers.door.offers import DoorSource
 from streams.planes.destination.coordinator import DestinationPlane
 from streams.planes.source.open_files import OpenFileCache
 from streams.settings import Registry, Settings, SiteEntry
+from streams.storage import open_endpoint
+from streams.storage.endpoint import Endpoint
 from streams.storage.posix import PosixEndpoint
 from tests.certificates import self_signed
 from tests.doors.conftest import HERE
@@ -49,18 +52,30 @@ class Ways:
     """A source with a door and a destination; what the source says in the payload's place is kept, and handed over."""
 
     def __init__(
-        self, root: Path, sizes: tuple[int, ...], *, door_host: str = HERE, opens: bool = True, **door: Any
+        self,
+        root: Path,
+        sizes: tuple[int, ...],
+        *,
+        door_host: str = HERE,
+        opens: bool = True,
+        keys: Mapping[str, bytes] | None = None,
+        stores: tuple[Store, ...] = (),
+        **door: Any,
     ) -> None:
+        """`keys`: of `stores`, by LFN, behind the files of these sizes."""
         self.files = {f"/data/f{n:04}": os.urandom(size) for n, size in enumerate(sizes)}
         self.root_a, self.root_b = root / "a", root / "b"
+        self.root_a.mkdir(exist_ok=True)
         put(self.root_a, self.files)
+        self.files |= keys or {}
         self.root_b.mkdir()
-        self.body = manifest_of(self.root_a, self.files)
+        self.body = manifest_of(self.root_a, self.files, stores=stores)
         self.manifest = Manifest(self.body)
         self.whole = Ranges([(0, self.manifest.line.total)])
         registry = Registry(tuple(SiteEntry(site, "127.0.0.1:1") for site in (A, B)))
-        self.settings = Settings(registry, A, root, root, root, root, door_host=door_host, **door)
-        self.endpoint_a, self.endpoint_b = PosixEndpoint(str(self.root_a)), PosixEndpoint(str(self.root_b))
+        self.settings = Settings(registry, A, root, root, root, root, door_host=door_host, stores=stores, **door)
+        self.endpoint_a: Endpoint = open_endpoint(f"file://{self.root_a}", stores=stores)
+        self.endpoint_b = PosixEndpoint(str(self.root_b))
         self.said, self.told = list[Message](), list[Message]()
         self.destination = DestinationPlane(B, PARTITIONS, self.endpoint_b, self.told.append)
         self.fetching = DoorDestination(replace(self.settings, site=B), self.destination, self.told.append)

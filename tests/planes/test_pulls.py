@@ -15,7 +15,8 @@ from streams.core.ranges import Ranges
 from streams.core.records import PartLost, SourceFailed, TransferProgress
 from streams.doors.server import Door
 from streams.planes.carriers.door import pulls as pulls_module
-from streams.planes.carriers.door.pulls import Address, Offer, Pulls
+from streams.planes.carriers.door.addresses import Address, Offer
+from streams.planes.carriers.door.pulls import Pulls
 from tests.doors.conftest import HERE, running
 from tests.planes.ends import MIB, Ends
 from tests.planes.stage import A, manifest_of

@@ -13,7 +13,8 @@ from streams.core.names import Text
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.records import FailureClass, PartLost, Reason, Scope
 from streams.core.transfer import WRONG
-from streams.doors.client import DoorConnection, DoorFault
+from streams.doors.client import DoorConnection
+from streams.doors.connection import DoorFault
 from streams.doors.sums import BLOCK_BYTES
 from streams.planes.orders import Stop
 from streams.storage.posix_part import PosixPart

@@ -42,6 +42,8 @@ def test_a_store_of_the_sites_own_file(state: Path) -> None:
     assert store.key("/store/s3/cern/a/b") == "2026/run1/a/b"
     assert store.lfn_of("2026/run1/a/b") == "/store/s3/cern/a/b"
     assert load(state, 'site = "T1_A"').stores == ()
+    assert not store.direct
+    assert load(state, SITE + "direct = true\n").stores[0].direct
 
 
 def test_the_environment_is_stronger_and_its_secrets_are_not_shown(state: Path) -> None:

@@ -29,7 +29,7 @@ from tests.audit.sealing import sealed
 
 SEEDS = [int(os.environ["T2G_SIM_SEED"])] if "T2G_SIM_SEED" in os.environ else None
 COUNT = int(os.environ.get("T2G_SIM_SEEDS", "1000"))
-BATCH = 50
+BATCH = 100
 
 
 @pytest.fixture(autouse=True)
@@ -356,13 +356,13 @@ def one(seed: int, *, stale: bool) -> sim.World:
 
 @pytest.mark.parametrize("start", SEEDS or range(0, COUNT, BATCH))
 def test_every_seed_ends_well(start: int) -> None:
-    fetched = repaired = relayed = brought = removed = 0
+    fetched = repaired = relayed = brought = removed = by_url = 0
     for seed in [start] if SEEDS else range(start, start + BATCH):
         try:
             world = one(seed, stale=seed % 2 == 0)
             fetched, repaired = fetched + world.fetched, repaired + world.repaired
             relayed, brought = relayed + world.relayed, brought + world.brought
-            removed += world.removed
+            removed, by_url = removed + world.removed, by_url + world.by_url
         except Exception as failure:
             raise AssertionError(f"seed {seed}: {failure} (again: T2G_SIM_SEED={seed})") from failure
     assert SEEDS or fetched > 10, "nothing comes by door any more"
@@ -370,6 +370,7 @@ def test_every_seed_ends_well(start: int) -> None:
     assert SEEDS or relayed, "nothing comes from a relay any more"
     assert SEEDS or brought > 10, "nothing is brought by tools any more"
     assert SEEDS or removed, "nothing is removed any more"
+    assert SEEDS or by_url, "nothing comes by URL any more"
 
 
 @pytest.mark.parametrize("seed", range(20))

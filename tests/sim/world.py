@@ -22,7 +22,7 @@ from agents.families import intent_topics, request_topics, transfer_topics
 from streams import wire
 from streams.core import records as m
 from streams.core import topics
-from streams.core.channel import DOOR, LOG
+from streams.core.channel import DOOR, LOG, URLS
 from streams.core.commands import WriteManifests
 from streams.core.intent import IntentRow
 from streams.core.manifest import Manifest, digest
@@ -130,7 +130,8 @@ class World:
         self.lacked: set[tuple[Site, Lfn]] = set()
         """What a site never had, or had spoilt, when it was registered."""
         self.logs: dict[tuple[Site, str, int], list[Record]] = defaultdict(list)
-        self.payload: dict[tuple[Site, str, int], list[m.ChunkHeader | m.ChunksOffered]] = defaultdict(list)
+        self.payload: dict[tuple[Site, str, int], list[m.ChunkHeader | m.ChunksOffered | m.UrlsOffered]]
+        self.payload = defaultdict(list)
         self.registered: dict[tuple[Site, str, int], int] = defaultdict(int)
         """The next number of who registers files."""
         self.at_close: dict[IntentId, frozenset[Lfn]] = {}
@@ -138,6 +139,9 @@ class World:
         self.asked: dict[IntentId, m.TransferIntent] = {}
         self.doors = frozenset(name for name in self.names if self.rng.random() < 0.75)
         """Sites that have a door."""
+        named = random.Random(f"{self.seed} other makes")
+        self.foreign = frozenset(name for name in sorted(self.doors) if named.random() < 0.15)
+        """Of these, whose doors are of another make."""
         linked = random.Random(f"{self.seed} tools")
         self.tools = {
             here: {there: LINK_TOOL for there in self.names if there != here and linked.random() < 0.6}
@@ -146,7 +150,7 @@ class World:
         """Tools on the links of each site, by the other end."""
         self.landings: dict[tuple[Site, Lfn], int] = defaultdict(int)
         """How often a file was put under its name: its version."""
-        self.fetched = self.repaired = self.relayed = self.brought = self.removed = 0
+        self.fetched = self.repaired = self.relayed = self.brought = self.removed = self.by_url = 0
         """Offers and requests of which something came."""
         self.sites = {name: SimSite(self, name) for name in self.names}
         self._us = 0
@@ -668,6 +672,9 @@ class SimPlane:
         part = self.parts.get(header.manifest)
         if part is None or header.destination != self.site.name:
             return True
+        if isinstance(header, m.UrlsOffered):
+            self._fetch_by_url(header, part)
+            return True
         if isinstance(header, m.ChunksOffered):
             self._fetch(header, part)
             return True
@@ -721,6 +728,25 @@ class SimPlane:
             failed(EMPTY, AWAY)
         elif away:
             failed(away, AWAY)
+        self._synced(key, part)
+
+    def _fetch_by_url(self, offer: m.UrlsOffered, part: Part) -> None:
+        """What a door of another make gives: all, half and then nothing, or nothing; its source's plane may be gone."""
+        world, key, line = self.site.world, offer.manifest, part.manifest.line
+        for group in offer.failed:
+            for no in group.items.numbers():
+                self._never(part, offer.source, DOOR, offer.request_no, no, group.reason)
+        given = offer.ranges & line.ranges_of(Ranges.of(*(one.item for one in offer.urls)))
+        if not given or world.chance(0.05):
+            return  # whoever pulled died
+        world.by_url += 1
+        came = given.first(given.size // 2) if world.chance(0.15) else given
+        flipped = world.rng.choice(line.items_in(given)) if world.chance(0.15) else -1
+        seed, part.seed = part.seed, EMPTY  # it has no sums
+        part.take(world.spoilt, offer.source, DOOR, offer.request_no, came, flipped)
+        part.seed = seed
+        if came != given:
+            self._publish(m.SourceFailed(key, offer.source, offer.request_no, DOOR, EMPTY, AWAY, world.now_ms))
         self._synced(key, part)
 
     def _bring(self, order: orders.Bring) -> bool:
@@ -860,8 +886,12 @@ class SimPlane:
 
     def _offer(self, request: m.ChunksRequested) -> None:
         world, here = self.site.world, self.site.name
+        is_here = request.manifest not in self.parts or all(item.version for item in request.items)
+        if here in world.foreign and request.capability == m.READS_URLS and is_here:
+            self._offer_urls(request)
+            return
         ticket = f"{self.writer}-{len(self.tickets)}"
-        closed = AWAY if world.chance(0.1) else None
+        closed = AWAY if world.chance(0.1) or here in world.foreign else None
         doors = () if closed is not None else (m.OfferedDoor("t2g", "http://door", ticket),)
         self.tickets[ticket] = request
         offer = m.ChunksOffered(
@@ -870,6 +900,21 @@ class SimPlane:
         world.fuse()
         partition = topics.partition_of(request.manifest, PARTITIONS)
         world.payload[here, topics.chunks_to(request.destination.site), partition].append(offer)
+
+    def _offer_urls(self, request: m.ChunksRequested) -> None:
+        """Of what is here; what others send, nobody counts."""
+        world, here, to, number = self.site.world, self.site.name, request.destination, request.request_no
+        missing = [(item.no, why) for item in request.items if (why := self._missing(item)) is not None]
+        gone = Ranges.of(*(no for no, _ in missing))
+        failed = merge_failed([m.FailedItems(Ranges.of(no), why) for no, why in missing])
+        urls = tuple(m.ItemUrl(item.no, f"http://door{item.lfn}") for item in request.items if item.no not in gone)
+        offer = m.UrlsOffered(request.manifest, to, here, number, request.ranges, 0, urls, failed=failed)
+        world.fuse()
+        partition = topics.partition_of(request.manifest, PARTITIONS)
+        world.payload[here, topics.chunks_to(to.site), partition].append(offer)
+        given = Ranges((item.start, item.start + item.length) for item in request.items if item.no not in gone)
+        told = m.ChunksServed(request.manifest, here, to, number, request.ranges & given, 0, URLS)
+        self.served_to_tell.append(told)
 
     def _is_served(self, request: m.ChunksRequested, sent: Ranges, plane: str) -> None:
         here, to, number = self.site.name, request.destination, request.request_no
@@ -950,6 +995,7 @@ class SimSite:
             doors=lambda: self.world.doors,
             dials=self._dials,
             tools=self.world.tools[self.name],
+            foreign=lambda: self.world.foreign,
             landing=self.landing,
         )
         self.scheduler = Scheduler(
@@ -1007,7 +1053,8 @@ class SimSite:
 
     def _dials(self) -> frozenset[Site]:
         """Sites without a door that connect to the one here."""
-        return frozenset(self.world.names) - self.world.doors if self.name in self.world.doors else frozenset()
+        own = self.world.doors - self.world.foreign
+        return frozenset(self.world.names) - self.world.doors if self.name in own else frozenset()
 
     def _elapsed_s(self) -> float:
         """Time as slices see it: now and then one is over after any step."""

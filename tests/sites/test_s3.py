@@ -11,6 +11,7 @@ from streams.auditing.replaying import audit
 from streams.cli import root
 from streams.core import records as m
 from streams.core import topics
+from streams.core.channel import DOOR, URLS
 from streams.errors import PartlyDone
 from streams.federation import local
 from streams.registration.registering import register
@@ -30,7 +31,8 @@ def server(federation: Rig) -> Iterator[Server]:
         keys = {"aws_access_key_id": store.access_key_id, "aws_secret_access_key": store.secret_access_key}
         credentials.write_text("[default]\n" + "".join(f"{name} = {text}\n" for name, text in keys.items()))
         table = {"url": made.url, "bucket": store.bucket, "prefix": "run1/", "credentials_file": credentials}
-        path.write_text(before + "\n[stores.cern]\n" + "".join(f'{name} = "{text}"\n' for name, text in table.items()))
+        words = "".join(f'{name} = "{text}"\n' for name, text in table.items())
+        path.write_text(f"{before}\n[stores.cern]\ndirect = true\n{words}")
         _start_again(federation)
         yield made
         path.write_text(before)
@@ -108,6 +110,35 @@ def test_a_store_that_is_away_in_the_middle_is_waited_for(rig: Rig, spot: Spot, 
         server.come_back()
         rig.wait_done(handle)
     rig.assert_arrived(_lfns(contents) | disk)
+    rig.audit()
+
+
+def test_keys_cross_from_their_store_where_an_intent_insists_on_doors(rig: Rig, spot: Spot, server: Server) -> None:
+    contents = {f"{spot.name}/{n}": noise(size, (spot, n)) for n, size in enumerate((30_000_000, 5_000, 1))}
+    _put(server, contents)
+    register(rig.settings(A), rig.publisher(A), [f"s3://cern/{spot.name}/"], spot.block())
+    before = sum(rig.ends(A, topics.chunks_to(B)).values())
+    handle = rig.publish([spot.block()], plane=DOOR)
+    rig.wait_done(handle)
+    rig.assert_arrived(_lfns(contents))
+    assert sum(rig.ends(A, topics.chunks_to(B)).values()) - before <= 4, "offers, no payload"
+    said = rig.facts(A, topics.CHUNK_EVENTS)
+    served = [one for one in said if isinstance(one, m.ChunksServed) and one.manifest.intent == handle.id]
+    assert {(one.plane, one.bytes) for one in served} == {(URLS, 0)}
+    rig.audit()
+
+
+def test_a_key_that_was_replaced_says_so_by_its_store(rig: Rig, spot: Spot, server: Server) -> None:
+    contents = {f"{spot.name}/{name}": noise(300_000, (spot, name)) for name in ("good", "changed")}
+    _put(server, contents)
+    register(rig.settings(A), rig.publisher(A), [f"s3://cern/{spot.name}/"], spot.block())
+    _put(server, {f"{spot.name}/changed": noise(300_000, "other")})
+    (failed,) = rig.wait(rig.publish([spot.block()], plane=DOOR)).unfinished
+    assert failed.lfn.endswith("/changed")
+    assert (failed.reason.failure_class, failed.reason.scope) == (m.FailureClass.DATA_BAD, m.Scope.SOURCE)
+    assert "another ETag" in failed.reason.text
+    rig.assert_arrived(_lfns({f"{spot.name}/good": contents[f"{spot.name}/good"]}))
+    _put(server, contents)
     rig.audit()
 
 

@@ -132,6 +132,11 @@ class ReadContract:
             reader.readinto(17, memoryview(into))
             assert into == content[17:70_017]
 
+    def test_a_url_is_of_one_version_or_there_is_none(self, endpoint: ReadableStorage, backdoor: Backdoor) -> None:
+        backdoor.put(LFN, b"12345")
+        given = endpoint.url_of(LFN, endpoint.stat(LFN).version, 60)
+        assert given is None or (given.bytes == 5 and given.etag and given.url.startswith(("http://", "https://")))
+
     def test_a_file_that_is_not_there(self, endpoint: ReadableStorage) -> None:
         for attempt in (endpoint.stat, endpoint.open_reader, endpoint.checksum):
             with pytest.raises(FileMissing, match="no such file") as caught:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import random
 import time
+import urllib.error
+import urllib.request
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,10 +18,10 @@ import pytest
 from streams.core.store_names import Store
 from streams.errors import StorageError, UsageError
 from streams.storage import open_endpoint
-from streams.storage.endpoint import Endpoint, FileMissing, Wanted
+from streams.storage.endpoint import Endpoint, FileMissing, FileUrl, Wanted
 from streams.storage.routed import RoutedEndpoint
 from streams.storage.s3 import BLOCK_BYTES, FIRST_BYTES, KEPT_BYTES, S3Files
-from streams.storage.s3_signing import Keys, signed
+from streams.storage.s3_signing import Keys, presigned, signed
 from tests.storage.contract import Backdoor, ReadContract
 from tests.storage.s3_server import Server
 
@@ -63,6 +66,56 @@ def test_the_signature_is_that_of_the_published_example() -> None:
     at = datetime(2013, 5, 24, tzinfo=UTC)
     answer = signed(keys, "us-east-1", "GET", "/test.txt", "", headers, at)["authorization"]
     assert answer.endswith("Signature=f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41")
+    query = presigned(keys, "us-east-1", "/test.txt", {"host": headers["host"]}, at, 86400)
+    assert query.endswith("&X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404")
+
+
+def got(url: str, etag: str) -> tuple[int, bytes]:
+    """What whoever has the URL gets, by another client than ours."""
+    asked = urllib.request.Request(url, headers={"If-Match": f'"{etag}"', "Range": "bytes=1-3"})
+    try:
+        with urllib.request.urlopen(asked, timeout=10) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, b""
+
+
+def test_a_url_of_a_version_opens_that_version_and_no_other(server: Server) -> None:
+    server.put({"a b+ü/x+y=.root": b"12345", "a b+ü/other": b"67890"})
+    with closing(S3Files(replace(server.store(prefix="a b+ü/"), direct=True))) as files:
+        lfn = f"{BASE}/x+y=.root"
+        version = files.stat(lfn).version
+        given = files.url_of(lfn, version, 60)
+        assert given is not None
+        assert (given.bytes, given.etag) == (5, version.removeprefix("5:"))
+        assert got(given.url, given.etag) == (206, b"234")
+        assert got(given.url, "another")[0] == 403, "the condition is signed"
+        assert got(given.url.replace("Expires=60", "Expires=600"), given.etag)[0] == 403
+        assert got(given.url.replace("/a%20b%2B%C3%BC/x%2By%3D.root", "/a%20b%2B%C3%BC/other"), given.etag)[0] == 403
+        server.put({"a b+ü/x+y=.root": b"54321"})
+        assert got(given.url, given.etag)[0] == 412
+        late = files.url_of(lfn, version, 0)
+        assert late is not None
+        time.sleep(1.1)
+        assert got(late.url, given.etag)[0] == 403
+        with pytest.raises(StorageError, match="registered as something else") as error:
+            files.url_of(lfn, "no version", 60)
+        assert failure(error) == "data-bad"
+        assert files.url_of(lfn, '5:W/"weak"', 60) is None
+
+
+def test_no_url_where_it_is_not_allowed(server: Server, files: S3Files, tmp_path: Path) -> None:
+    assert files.url_of(f"{BASE}/x", "5:e", 60) is None
+    with endpoint_over(tmp_path, replace(server.store(), direct=True)) as endpoint:
+        assert endpoint.url_of("/store/x", "5:e", 60) is None, "on the site's own disk"
+        assert endpoint.url_of(f"{BASE}/x", "5:e", 60) is not None
+
+
+def test_a_store_without_keys_has_plain_urls() -> None:
+    store = Store("open", "https://s3.example.org/base", "raw", "a b/", direct=True)
+    with closing(S3Files(store)) as files:
+        given = files.url_of("/store/s3/open/a", "5:e-2", 60)
+        assert given == FileUrl("https://s3.example.org/base/raw/a%20b/a", 5, "e-2")
 
 
 def test_keys_are_found_by_prefix_and_glob(server: Server, files: S3Files) -> None:

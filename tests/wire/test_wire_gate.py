@@ -202,7 +202,7 @@ def test_word_of_another_site(record: Any, messages: list[Any]) -> None:
             forgery.headers = wire.headers(message, replace(forgery.origin, site=FOREIGN))
             assert f"is the word of {m.author(message)}, not of T9_FOREIGN" in refused(forgery)
             checked += 1
-    assert checked == 2 * 23
+    assert checked == 2 * 24
 
 
 @pytest.mark.parametrize(
@@ -433,6 +433,25 @@ FIELDS: list[tuple[str, str, Any, str]] = [
     ("ChunksRequested", "request_no", 0, "request_no: 0"),
     ("ChunksRequested", "plane", "", "plane: must have"),
     ("ChunksRequested", "capability", "https://evil", "capability: holds a URL"),
+    ("UrlsOffered", "urls__1__item", 0, "urls[1].item: 0 is not after the one before it"),
+    ("UrlsOffered", "urls__1__item", 1000, "urls[1].item: 1000 is not after the one before it, or past 999"),
+    ("UrlsOffered", "urls__1__item", 4, "failed[0].items: an item is named twice"),
+    ("UrlsOffered", "urls__0__url", "file:///etc/passwd", "urls[0].url: not an http address"),
+    ("UrlsOffered", "urls__0__url", "http://user:word@h/f", "urls[0].url: not an http address"),
+    ("UrlsOffered", "urls__0__url", "http://h", "urls[0].url: not an http address"),
+    ("UrlsOffered", "urls__0__url", "http://h/a b", "urls[0].url: not an http address"),
+    ("UrlsOffered", "urls__0__url", "http://h/a\r\nX: y", "urls[0].url: not printable"),
+    ("UrlsOffered", "urls__0__etag", 'a"b', "urls[0].etag: not an ETag"),
+    ("UrlsOffered", "urls__0__etag", "http://h/f", "urls[0].etag: holds a URL"),
+    ("UrlsOffered", "token", "a b", "token: not a bearer token"),
+    ("UrlsOffered", "token", "https://evil", "token: holds a URL"),
+    ("UrlsOffered", "redirects__0", "*", "redirects[0]: not HOST or *.DOMAIN"),
+    ("UrlsOffered", "redirects__0", "*.*.org", "redirects[0]: not HOST or *.DOMAIN"),
+    ("UrlsOffered", "redirects__0", "https://h", "redirects[0]: holds a URL"),
+    ("UrlsOffered", "redirects", ["h"] * 33, "redirects: 33, over 32"),
+    ("UrlsOffered", "ranges", [], "ranges: empty"),
+    ("UrlsOffered", "request_no", 0, "request_no: 0"),
+    ("UrlsOffered", "failed__0__items", [], "failed[0].items: empty"),
     ("TransferProgress", "verified", [{"start": 0, "stop": (1 << 62) + 1}], "verified: 4611686018427387904 is past"),
     ("TransferProgress", "sealed", [{"start": 4, "stop": 5}], "failed[0].items: an item is named twice"),
     ("TransferProgress", "endpoint", "", "endpoint: must have"),

@@ -8,7 +8,7 @@ import pytest
 
 from streams.core import commands as c
 from streams.core import records as m
-from streams.core.channel import LOG, tool_plane
+from streams.core.channel import DOOR, LOG, tool_plane
 from streams.core.manifest import digest
 from streams.core.names import Text
 from streams.core.policy import LEASES_MAX, Policy
@@ -62,6 +62,19 @@ def test_what_the_worker_publishes_settles_as_records_do_and_is_owed_when_given_
     for acknowledged in rig.log.acks[:1]:
         acknowledged(TimeoutError("no broker"))
     assert list(rig.effects.lost) == ([command] if isinstance(command, c.Published) else [])
+
+
+def test_who_asks_by_door_says_that_he_reads_urls() -> None:
+    """Of a source that connects to the door here he says where that is instead: tests/sites/test_doors.py."""
+    rig = Rig()
+    rig.hear(x.body(), x.decided(), ONE, x.planned(ONE))
+    said = {}
+    for plane in (LOG, DOOR, tool_plane("cp")):
+        rig.log.sent.clear()
+        assert rig.effects(c.RequestChunks(x.MANIFEST, x.C, 1, 1, Ranges([(0, 150)]), 150, 5, 2, plane))
+        (request,) = rig.take(m.ChunksRequested)
+        said[plane] = request.capability
+    assert said == {LOG: "", DOOR: m.READS_URLS, tool_plane("cp"): ""}
 
 
 def test_a_report_is_extinguished_by_being_heard() -> None:

@@ -15,7 +15,7 @@ from itertools import accumulate
 from typing import Generic, NamedTuple, TypeVar
 
 from streams.core import records as m
-from streams.core.ledger.facts import NAMES, NO_ADLER, WORDS_AT, Fact, Kind, Spans, Told, Way
+from streams.core.ledger.facts import NAMES, NO_ADLER, WORDS_AT, Fact, Kind, Spans, Told, Way, is_by_url
 from streams.core.ledger.findings import LogPosition
 from streams.core.ledger.traces import SiteNumbers, Step, Trace
 from streams.core.names import Adler32, Dataset, Destination, IntentId, ManifestId, Site, Text
@@ -429,8 +429,9 @@ class _Fold:
                     trace.add(step, source, place, words[3], at_ms, start, stop)
             case Kind.SERVED:
                 trace, source = row.traced(), self._site(words[4])
+                step = Step.GIVEN_BY_URL if is_by_url(words) else Step.SERVED
                 for start, stop in words[5] or ((0, 0),):
-                    trace.add(Step.SERVED, source, place, words[3], at_ms, start, stop)
+                    trace.add(step, source, place, words[3], at_ms, start, stop)
             case Kind.OPENED:
                 row.present = row.present | _ranges(words[5])
                 row.attempts = row.attempts | Ranges.of(words[3])

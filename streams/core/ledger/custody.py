@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from streams.core import records as m
-from streams.core.ledger.facts import WORDS_AT, Fact, Kind, Spans
+from streams.core.ledger.facts import WORDS_AT, Fact, Kind, Spans, is_by_url
 from streams.core.ledger.findings import LogPosition
 
 
@@ -152,6 +152,8 @@ def _words(fact: Fact) -> str:
             return f"{destination} holds {_count(told[0], 'file')} of {row} by {name}"
         case Kind.REQUESTED:
             return f"{destination} asked {row} for {_positions(told[1])} of {name}, request {number}"
+        case Kind.SERVED if is_by_url(fact.words):
+            return f"{row} said where others give {_positions(told[0])} of {name}, request {number}"
         case Kind.SERVED:
             return f"{row} served {_positions(told[0])} of {name}, request {number}"
         case Kind.PROGRESS:

@@ -24,8 +24,9 @@ from streams.core.ranges import Ranges
 
 _HEAD = struct.Struct(">BBIQQqq")
 _ORIGINAL, _FIRST = 1, 2
-_LOG, _TOOL = "log", "tool-"
-"""The carrier of which the log itself has the payload."""
+_LOG, _TOOL, _URLS = "log", "tool-", "urls"
+"""The carrier of which the log itself has the payload; what requests for tools begin with; what a source says of bytes
+that others give."""
 _FORM = 2
 """Of marshal: values alone, no references between them."""
 _MASK = (1 << 64) - 1
@@ -191,7 +192,9 @@ _PACKED: Mapping[type, tuple[Kind, _Pack]] = {
     ),
     m.ChunksServed: (
         Kind.SERVED,
-        lambda t, at, _: _of(t.manifest, t.destination, t.request_no, str(t.source), t.ranges.spans),
+        lambda t, at, _: _of(
+            *(t.manifest, t.destination, t.request_no, str(t.source), t.ranges.spans), *([True] * (t.plane == _URLS))
+        ),
     ),
     m.TransferProgress: (
         Kind.PROGRESS,
@@ -220,6 +223,11 @@ NAMES: Mapping[Kind, str] = {kind: cls.__name__ for cls, (kind, _) in _PACKED.it
 """What each record is called."""
 WORDS_AT = 5
 """Where a fact's words begin that are of its kind alone."""
+
+
+def is_by_url(served: Told) -> bool:
+    """Of the words of a SERVED, whether the source only said where others give it."""
+    return len(served) > WORDS_AT + 1
 
 
 class Facts:

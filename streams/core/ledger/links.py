@@ -1,12 +1,13 @@
 """I2 of one transfer's bytes: asked ⊇ served ⊇ verified ⊇ sealed, in the line, by who is named, of an opened attempt.
 
 Each step is held to the one before by the positions themselves, in whatever order journals are read.
-What it cannot prove: that bytes which were served are those that were verified (their checksums say so, at the planes);
-how much a door gave, since its source counts what has left and not what arrived; who served what a tool brought, since
-nobody says so; anything of a site that was not read; of a consumer, what it worked on beside what it asked for. A
-source that dies between sending and saying so leaves bytes without its word: a note, unless it is known to have lived
-on, as its plane's other records tell. What is at the destination already, by an earlier record, need not come; nor what
-is adopted of an earlier attempt, or of a file that was there: its source's sums are in no record.
+What it cannot prove: that bytes which were served are those that were verified (their checksums say so, at the
+planes); how much a door gave, since its source counts what has left and not what arrived; who served what a tool
+brought, or what was fetched by URL from a door of another make or a store, since nobody says so; anything of a site
+that was not read; of a consumer, what it worked on beside what it asked for. A source that dies between sending and
+saying so leaves bytes without its word: a note, unless it is known to have lived on, as its plane's other records tell.
+What is at the destination already, by an earlier record, need not come; nor what is adopted of an earlier attempt, or
+of a file that was there: its source's sums are in no record.
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ class _OneLink:
         """What is said of positions or items that the manifest does not have: a finding each, and no more of it."""
         total, items = self.starts[-1], len(self.starts) - 1
         found = False
-        for row in self._of(*ASKED, Step.SERVED, Step.VERIFIED, Step.SEALED):
+        for row in self._of(*ASKED, *_SERVED, Step.VERIFIED, Step.SEALED):
             end, what = (items, "items") if row.step is Step.SEALED else (total, "positions")
             if row.stop > end:
                 words = (
@@ -204,14 +205,14 @@ class _OneLink:
         return _by_site(self._of(*ASKED))
 
     def _served(self) -> dict[Site, Ranges]:
-        return _by_site(self._of(Step.SERVED))
+        return _by_site(self._of(*_SERVED))
 
     def _unasked(self, asked: Mapping[Site, Ranges], served: Mapping[Site, Ranges]) -> None:
         for source, gave in served.items():
             extra = gave - asked.get(source, EMPTY)
             if not extra:
                 continue
-            row = next(r for r in self._of(Step.SERVED) if r.by == source and Ranges([(r.start, r.stop)]) & extra)
+            row = next(r for r in self._of(*_SERVED) if r.by == source and Ranges([(r.start, r.stop)]) & extra)
             words = f"{source} served positions {_some(extra)} of {self.title}, and was never asked for them"
             self.findings.miss(_I2, words, row.at_ms, self._where(row))
 
@@ -312,11 +313,14 @@ class _OneLink:
         return self.of.lives.lived_on(request.by, request.at_ms)
 
 
+_SERVED = (Step.SERVED, Step.GIVEN_BY_URL)
+"""What a source accounts for: of the second it said by which URLs others give it, and nobody says what they gave."""
 _WORDS = {
     Step.ASKED: "asked for",
     Step.ASKED_OF_DOOR: "asked for",
     Step.ASKED_OF_TOOL: "asked for",
     Step.SERVED: "served",
+    Step.GIVEN_BY_URL: "offered by URL",
     Step.VERIFIED: "verified",
     Step.SEALED: "sealed",
 }

@@ -38,6 +38,8 @@ class Step(IntEnum):
     """Part files: attempt."""
     ASKED_OF_TOOL = 8
     """As ASKED, of a program of the destination's: the source that is named serves nothing, and says nothing."""
+    GIVEN_BY_URL = 9
+    """As SERVED, where the source said by which URLs others give it: what they gave is nobody's word."""
 
 
 ASKED = (Step.ASKED, Step.ASKED_OF_DOOR, Step.ASKED_OF_TOOL)
@@ -100,5 +102,5 @@ def place_of(row: TraceRow, destination: Destination) -> LogPosition:
         return LogPosition(destination.site, requests_to(row.by), row.partition, row.offset)
     if row.step in (Step.LAPSED, Step.LOST):
         return LogPosition(destination.site, TRANSFERS, row.partition, row.offset)
-    at = row.by if row.step is Step.SERVED else destination.site
+    at = row.by if row.step in (Step.SERVED, Step.GIVEN_BY_URL) else destination.site
     return LogPosition(at, CHUNK_EVENTS, row.partition, row.offset)

@@ -11,13 +11,16 @@ machine: the audit's ledger imports records, and judges the machines.
 from __future__ import annotations
 
 from streams.core.records.chunks import (
+    READS_URLS,
     ChunkHeader,
     ChunksOffered,
     ChunksRequested,
     ChunksServed,
+    ItemUrl,
     OfferedDoor,
     RequestedItem,
     Segment,
+    UrlsOffered,
 )
 from streams.core.records.intents import (
     IntentAsked,
@@ -62,7 +65,7 @@ from streams.core.records.registry import (
 )
 from streams.core.records.replicas import FilesHeld, FilesLost, HeldFile, TakenWords, word_of
 from streams.core.records.seals import SEALER, Certificate, JournalsSealed, SealedJournal
-from streams.core.records.sites import DeadLetter, LastSequence, Origin, SiteAnnounced
+from streams.core.records.sites import DeadLetter, LastSequence, Origin, SiteAnnounced, is_own_door
 from streams.core.records.transfers import (
     CompletionRecord,
     LeaseExpired,
@@ -105,6 +108,7 @@ Message = (
     | TransferProgress
     | ChunksServed
     | ChunksOffered
+    | UrlsOffered
     | TransferReported
     | CompletionRecord
     | RemovalReported
@@ -122,6 +126,7 @@ Message = (
 )
 
 __all__ = [
+    "READS_URLS",
     "SEALED_JOURNALS_MAX",
     "SEALER",
     "Asked",
@@ -145,6 +150,7 @@ __all__ = [
     "IntentAsked",
     "IntentDecided",
     "Item",
+    "ItemUrl",
     "JournalsSealed",
     "KeepPromised",
     "KeepingStep",
@@ -185,12 +191,14 @@ __all__ = [
     "TransferProgress",
     "TransferReported",
     "Unit",
+    "UrlsOffered",
     "Verb",
     "Verdict",
     "allowed_in",
     "author",
     "belongs_in",
     "fault",
+    "is_own_door",
     "item_fault",
     "key_of",
     "names_of",

@@ -11,9 +11,13 @@ from streams.core.ranges import Ranges
 from streams.core.records import field_checks
 from streams.core.records.limits import POSITION_MAX
 from streams.core.records.registry import Row, checked, record
-from streams.core.records.values import Reason
+from streams.core.records.values import FailedItems, Reason
 
 DOORS_MAX = 8
+REDIRECTS_MAX = 32
+"""Names of hosts in an offer."""
+READS_URLS = "urls"
+"""Capability of a request whose destination reads UrlsOffered: who does not say so gets none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,8 @@ class ChunksRequested:
     ranges: Ranges
     until_ms: int
     capability: str = ""
-    """Where a source without an open door may connect to be asked, and the ticket that lets it in: "URL TICKET"."""
+    """Where a source without an open door may connect to be asked, and the ticket that lets it in: "URL TICKET"; or
+    READS_URLS, of a request by door."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +128,74 @@ class ChunksOffered:
     until_ms: int
     doors: tuple[OfferedDoor, ...]
     reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ItemUrl:
+    """Where the file of an item is given over HTTP. `etag`: with it only as this version, which is asked for so."""
+
+    item: int
+    url: str
+    etag: str = ""
+
+
+def _urls_offered(o: UrlsOffered) -> str | None:
+    if not o.urls and not o.failed:
+        return "urls: none, and no item failed"
+    if len(o.urls) > MANIFEST_ITEMS_MAX:
+        return f"urls: {len(o.urls)}, over {MANIFEST_ITEMS_MAX}"
+    last = -1
+    for n, one in enumerate(o.urls):
+        if not last < one.item < MANIFEST_ITEMS_MAX:
+            return f"urls[{n}].item: {one.item} is not after the one before it, or past {MANIFEST_ITEMS_MAX - 1}"
+        last = one.item
+        if not field_checks.is_url(one.url):
+            return f"urls[{n}].url: not an http address"
+        if not field_checks.is_etag(one.etag):
+            return f"urls[{n}].etag: not an ETag"
+    if not field_checks.is_bearer(o.token):
+        return "token: not a bearer token"
+    if len(o.redirects) > REDIRECTS_MAX:
+        return f"redirects: {len(o.redirects)}, over {REDIRECTS_MAX}"
+    for n, host in enumerate(o.redirects):
+        if not field_checks.is_host_pattern(host):
+            return f"redirects[{n}]: not HOST or *.DOMAIN"
+    if not o.ranges:
+        return "ranges: empty"
+    return (
+        field_checks.apart(MANIFEST_ITEMS_MAX, [("urls", Ranges.of(*(one.item for one in o.urls)))], o.failed)
+        or field_checks.from_one("request_no", o.request_no)
+        or field_checks.within("ranges", o.ranges, POSITION_MAX)
+    )
+
+
+@record(
+    topic=lambda r: topics.chunks_to(r.destination.site),
+    is_in=topics.is_chunks,
+    key=lambda r: r.manifest,
+    author=lambda r: r.source,
+    check=_urls_offered,
+)
+@dataclass(frozen=True, slots=True)
+class UrlsOffered:
+    """The same where no door of this product gives them, but others over HTTP: of each item its URL.
+
+    A request may have several, each of other ranges. Only who asked with READS_URLS gets it: an older gate would
+    refuse it. `token` goes to the hosts of the URLs, and to those of `redirects` ("*.DOMAIN": below it) where they
+    lead. URLs and token are worth what they open, to whoever has read them.
+    """
+
+    manifest: ManifestId
+    destination: Destination
+    source: Site
+    request_no: int
+    ranges: Ranges
+    until_ms: int
+    urls: tuple[ItemUrl, ...]
+    token: str = ""
+    redirects: tuple[str, ...] = ()
+    failed: tuple[FailedItems, ...] = ()
+    """Items that the source does not have as they were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +268,10 @@ def _served(s: ChunksServed) -> str | None:
 @record(topic=topics.CHUNK_EVENTS, key=lambda r: r.manifest, author=lambda r: r.source, check=_served)
 @dataclass(frozen=True, slots=True)
 class ChunksServed:
+    """What has left a source for a request. `plane` "urls": what others give, as it said; `bytes` is 0 then, since
+    nobody counts what they send.
+    """
+
     manifest: ManifestId
     source: Site
     destination: Destination

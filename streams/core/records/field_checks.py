@@ -14,6 +14,13 @@ _WORD_CHARS_MAX = 128
 _TICKET = re.compile(r"[A-Za-z0-9_-]{20,100}")
 _ENDPOINT = re.compile(r"(?:[A-Za-z][A-Za-z0-9_-]{0,63})?")
 _HTTP = re.compile(r"https?://[A-Za-z0-9.\[\]:_-]+(?:/[A-Za-z0-9._/-]*)?")
+_URL = re.compile(
+    r"https?://[A-Za-z0-9.\[\]:_-]+/[A-Za-z0-9._~!$&'()*+,;=:@/%-]*(?:\?[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*)?"
+)
+_URL_CHARS_MAX = 4096
+_HOST_PATTERN = re.compile(r"(?:\*\.)?[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+_ETAG = re.compile(r"[!#-~]{0,128}")
+_BEARER = re.compile(r"(?:[A-Za-z0-9._~+/-]{1,4096}={0,4})?")
 
 
 def word(name: str, text: str) -> str | None:
@@ -36,6 +43,26 @@ def endpoint(name: str, text: str) -> str | None:
 
 def is_http(address: str) -> bool:
     return _HTTP.fullmatch(address) is not None
+
+
+def is_url(address: str) -> bool:
+    """Of one file: with a path, maybe with a query, which may hold what opens it."""
+    return len(address) <= _URL_CHARS_MAX and _URL.fullmatch(address) is not None
+
+
+def is_host_pattern(text: str) -> bool:
+    """HOST, or *.DOMAIN for all below it."""
+    return _HOST_PATTERN.fullmatch(text) is not None
+
+
+def is_etag(text: str) -> bool:
+    """Without its quotes; "" for none."""
+    return _ETAG.fullmatch(text) is not None
+
+
+def is_bearer(text: str) -> bool:
+    """As RFC 6750 has tokens; "" for none."""
+    return _BEARER.fullmatch(text) is not None
 
 
 def priority(number: int) -> str | None:

@@ -40,7 +40,8 @@ def _announced(a: SiteAnnounced) -> str | None:
 class SiteAnnounced:
     """A writer of a site is alive or, `closing`, says its last numbers.
 
-    `api` is its http address, and `door` that of its plane's door; "" if none.
+    `api` is its http address, and `door` that of its plane's door; "" if none. A door of another make, which gives what
+    the site holds, has a path, "/" at least: it can be asked for files, and for nothing else that a door does.
     """
 
     site: Site
@@ -55,6 +56,11 @@ class SiteAnnounced:
     closing: bool
     sequences: tuple[LastSequence, ...]
     door: str = ""
+
+
+def is_own_door(address: str) -> bool:
+    """Of a door that was announced, whether it is one of this product."""
+    return bool(address) and not address.endswith("/")
 
 
 def _dead(d: DeadLetter) -> str | None:

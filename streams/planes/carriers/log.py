@@ -24,7 +24,7 @@ from confluent_kafka import Message as Record
 
 from streams import wire
 from streams.core.channel import LOG
-from streams.core.records import ChunksOffered, DeadLetter
+from streams.core.records import ChunksOffered, DeadLetter, UrlsOffered
 from streams.core.topics import LogPartition, chunks_to, remote
 from streams.errors import WireError
 from streams.kafka import client
@@ -205,7 +205,7 @@ class PayloadReader:
 
     def _hear_offer(self, heard: wire.Heard) -> None:
         """What stands in the payload's place and is none."""
-        assert isinstance(heard.message, ChunksOffered)
+        assert isinstance(heard.message, ChunksOffered | UrlsOffered)
         self._destination.offered(heard.message)
 
     def _pass(self, key: bytes, place: LogPartition, offset: int) -> None:

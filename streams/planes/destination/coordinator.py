@@ -35,6 +35,7 @@ from streams.core.records import (
     Scope,
     SourceFailed,
     Unit,
+    UrlsOffered,
 )
 from streams.core.topics import partition_of
 from streams.errors import StorageError, WireError
@@ -106,7 +107,7 @@ class DestinationPlane:
         self._landings: dict[bytes, Landing] = {}
         self._wake = Condition()
         self._rounds = Lock()
-        self._take_offer: Callable[[ChunksOffered], None] = lambda _: None
+        self._take_offer: Callable[[ChunksOffered | UrlsOffered], None] = lambda _: None
         self._take_bring: Callable[[Bring], None] = lambda _: None
         self._take_expected: Callable[[Expect], None] = lambda _: None
         self.lobby: object = None
@@ -390,7 +391,7 @@ class DestinationPlane:
             return GrowingItem(landing, item, self._here)
         return self._endpoint.open_reader(item.lfn)
 
-    def take_offers(self, take: Callable[[ChunksOffered], None]) -> None:
+    def take_offers(self, take: Callable[[ChunksOffered | UrlsOffered], None]) -> None:
         """Who fetches what is offered in the payload's place."""
         self._take_offer = take
 
@@ -408,7 +409,7 @@ class DestinationPlane:
     def expect(self, order: Expect) -> None:
         self._take_expected(order)
 
-    def offered(self, offer: ChunksOffered) -> None:
+    def offered(self, offer: ChunksOffered | UrlsOffered) -> None:
         if offer.destination == self._here:
             self._take_offer(offer)
 

@@ -5,7 +5,7 @@ is told. A request that finds no room among the tickets waits; what a door canno
 place, so that its destination asks otherwise. What is asked of no version is given as it is here, or as it comes while
 it is on its way here: a relay. That may be asked a moment before it knows that it is one, so such a request waits.
 Where no door is open here, and a request says where its destination's is, this end connects there and is asked over
-that connection: the offer is made once it has been let in.
+that connection: the offer is made once it has been let in. Where others give the files, by_url.py says where.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from threading import Condition
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from streams.core.channel import DOOR
+from streams.core.channel import DOOR, URLS
+from streams.core.manifest import ItemLayout
 from streams.core.names import Destination, ManifestId, Text
+from streams.core.ranges import EMPTY
 from streams.core.records import (
     ChunksOffered,
     ChunksRequested,
@@ -38,9 +40,11 @@ from streams.doors.dialling import Capability, dial
 from streams.doors.lobby import Lobby
 from streams.doors.server import Door
 from streams.doors.tickets import ITEMS_MAX, LIFE_S, Ticket, Tickets
-from streams.errors import NeverWorks, Transfer2goError
+from streams.errors import NeverWorks, StorageError, Transfer2goError
 from streams.kafka.publish import wall_ms
+from streams.planes.carriers.door.by_url import UrlOffers
 from streams.planes.carriers.door.trust import tls_of
+from streams.planes.reasons import reason_of
 from streams.planes.source.open_files import OpenFileCache
 from streams.planes.source.server import SendChunk
 from streams.settings import Settings
@@ -75,6 +79,8 @@ class OnTheWay(Protocol):
 
     def gives(self, manifest: ManifestId, items: Sequence[RequestedItem]) -> bool: ...
 
+    def layout(self, key: bytes) -> ItemLayout | None: ...
+
     def open_reader(self, manifest: ManifestId, item: RequestedItem) -> Reader: ...
 
 
@@ -90,6 +96,7 @@ class DoorSource:
     ) -> None:
         self._settings, self._storage, self._publish = settings, storage, publish
         self._destination = destination
+        self._by_url = UrlOffers(settings, storage)
         self._tickets = Tickets()
         self._door: Door | None = None
         self._answers: Door | None = None
@@ -110,10 +117,10 @@ class DoorSource:
 
     @property
     def address(self) -> str:
-        """Where the door is; "" while it is not open."""
+        """Where the door is; while it is not open, where others give the files, with a slash at its end; or ""."""
         door, settings = self._door, self._settings
         if door is None:
-            return ""
+            return self._by_url.address
         scheme = "https" if settings.door_cert is not None else "http"
         host = f"[{settings.door_host}]" if ":" in settings.door_host else settings.door_host
         said = settings.door_announce or host
@@ -241,6 +248,8 @@ class DoorSource:
         if known is not None:
             self._publish(known)
             return True
+        if self._answered_by_url(request):
+            return True
         capability = Capability.parse(request.capability) if self._door is None else None
         if asked in self._dialling:
             return True
@@ -266,6 +275,24 @@ class DoorSource:
             return True
         offer = self._offers[asked] = self._offer(request, OfferedDoor(KIND, self.address, ticket))
         self._publish(offer)
+        return True
+
+    def _answered_by_url(self, request: ChunksRequested) -> bool:
+        """Whether others give what is asked for, and it was said where. Nobody counts what they send: told at once."""
+        try:
+            is_landing = self._destination.layout(request.manifest.encode()) is not None
+            offers = self._by_url.of(request, wall_ms() + int(LIFE_S * 1000), is_landing=is_landing)
+        except StorageError as error:
+            self._publish(self._offer(request, reason=reason_of(error, "read", Scope.SOURCE)))
+            return True
+        if offers is None:
+            return False
+        given = EMPTY
+        for offer in offers:
+            self._publish(offer)
+            given = given | (offer.ranges if offer.urls else EMPTY)
+        served = (request.manifest, self._settings.here, request.destination, request.request_no)
+        self._publish(ChunksServed(*served, given, 0, URLS))
         return True
 
     def _dial(self, request: ChunksRequested, asked: _Asked, capability: Capability, ticket: str) -> None:

@@ -5,6 +5,9 @@ one that it receives. Where an earlier attempt left bytes, the door's sums are a
 differ are fetched; of a door without sums all. A fault of a connection is tried again a few times, from the position
 that was reached; what a door says of an item is that item's; then the source has failed this request, which the
 destination makes a fact. An offer of what another offer of the same source brings takes its place.
+
+Of servers that are no doors of this product each piece is a range of one item's URL, nothing is asked ahead, and what
+an earlier attempt left is fetched anew: they have no sums. One that gives no ranges is not asked again for an hour.
 """
 
 from __future__ import annotations
@@ -12,24 +15,27 @@ from __future__ import annotations
 import logging
 import ssl
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from threading import Condition
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from streams.core.channel import DOOR, Giver
 from streams.core.manifest import ItemLayout
-from streams.core.names import ManifestId, Site, Text
+from streams.core.names import Site, Text
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.records import FailureClass, Reason, Scope
-from streams.doors.client import BUFFER_BYTES, DoorConnection, DoorFault
+from streams.doors.client import BUFFER_BYTES, DoorConnection
+from streams.doors.connection import DoorFault, Sink
 from streams.doors.lobby import Dialled, Lobby
 from streams.doors.pace import SharedPace
 from streams.doors.sums import BLOCK_BYTES, BlockSums, sums_of
+from streams.doors.urls import UrlConnection, UrlRange
+from streams.planes.carriers.door.addresses import Address, AnyAddress, Offer, UrlAddress
 from streams.planes.reasons import reason_of
 
 log = logging.getLogger(__name__)
@@ -58,33 +64,14 @@ WAITS_S = 120.0
 """A relay that has had nothing for so long is left, whatever it says."""
 DIALS_S = 10.0
 """A source whose offer says that it connects has done so by then."""
+NO_RANGES_S = 3600.0
+"""A server that answered a range with all of the file is not asked for another before."""
+NO_RANGES_MAX = 1000
+"""Of such servers."""
 PHASE = "read"
 _NOT_YET = 425
 _NO_SUMS = (400, 404, 405, 416, 501)
 """What a door answers that has files and no sums."""
-
-
-class Address(NamedTuple):
-    """Of a door; `tls`: whether it speaks https."""
-
-    host: str
-    port: int
-    tls: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """`ranges` of a manifest's line can be had at a door with the ticket `token`."""
-
-    manifest: ManifestId
-    source: Site
-    request_no: int
-    ranges: Ranges
-    address: Address | Dialled
-    """Where to connect, or which connection its source makes."""
-    token: str
-    relay: bool = False
-    """Of a site that gets it too: it may have to be waited for, and what it does not have others do."""
 
 
 class Landings(Protocol):
@@ -131,6 +118,8 @@ class _Pull:
     missing: Ranges
     small: bool = False
     """Whether its transfer is of small files."""
+    layout: ItemLayout | None = None
+    """Of one whose items have URLs each."""
     ended: bool = False
     tries: int = 0
     """Since it last brought something."""
@@ -185,8 +174,10 @@ class Pulls:
         self._tls: ssl.SSLContext | None = None
         self._connections, self._of_link, self._stall_s = connections, of_link, stall_s
         self._wake = Condition()
-        self._doors: dict[Address | Dialled, _Door] = {}
+        self._doors: dict[AnyAddress, _Door] = {}
         self._pulls: dict[tuple[bytes, Site], list[_Pull]] = {}
+        self._no_ranges: OrderedDict[AnyAddress, float] = OrderedDict()
+        """Until when servers are not asked for ranges that gave none."""
         self._running = True
 
     def threads(self) -> Iterator[tuple[str, Callable[[], None]]]:
@@ -206,14 +197,21 @@ class Pulls:
         pull = _Pull(offer, offer.manifest.encode(), offer.ranges)
         layout = self._destination.layout(pull.key)
         pull.small = layout is not None and layout.total < SMALL_BYTES * layout.count
-        seeds = self._destination.seeds(pull.key, offer.ranges) if layout is not None else EMPTY
+        seeds = EMPTY
+        if isinstance(offer.address, UrlAddress):
+            pull.layout, pull.small = layout, False  # one connection would wait a round trip for each
+            if self._no_ranges.get(offer.address, 0.0) > time.monotonic():
+                text = f"{offer.address.words} gives no ranges, and is not asked again for an hour"
+                return self._say(pull, EMPTY, Reason(Scope.SOURCE, FailureClass.PERMANENT, PHASE, Text(text)))
+        elif layout is not None:
+            seeds = self._destination.seeds(pull.key, offer.ranges)
         with self._wake:
             known = self._pulls.setdefault((pull.key, offer.source), [])
             for older in list(known):
                 if older.offer == offer:
-                    return
-                if older.offer.request_no == offer.request_no:
-                    pull.missing = pull.missing & older.missing  # its door began anew, and tells the same number again
+                    return None
+                if older.offer.request_no == offer.request_no:  # its door began anew, and tells the same number again
+                    pull.missing = pull.missing - (older.offer.ranges - older.missing)
                 if older.missing & offer.ranges:
                     self._end(older)
             self._pulls.setdefault((pull.key, offer.source), []).append(pull)
@@ -223,6 +221,7 @@ class Pulls:
             door.pieces += _pieces(pull, pull.missing - seeds, self._of_link)
             self._settle(pull)
             self._wake.notify_all()
+        return None
 
     # a pulling thread
 
@@ -243,11 +242,12 @@ class Pulls:
                     self._forget(address)
                     self._wake.notify_all()
 
-    def _work(self, address: Address | Dialled, first: _Piece) -> None:
+    def _work(self, address: AnyAddress, first: _Piece) -> None:
         """Fetch pieces of one door over one connection, while there are any."""
         mine = deque([first])
         """The one that is received, and those that come behind it."""
-        connection: DoorConnection | None = None
+        connection: DoorConnection | UrlConnection | None = None
+        ahead = 1 if isinstance(address, UrlAddress) else AHEAD
         buffer = memoryview(bytearray(BUFFER_BYTES))
         try:
             while mine:
@@ -262,7 +262,9 @@ class Pulls:
                 try:
                     if connection is None or connection.closed:
                         connection = self._connected(address, relay=piece.pull.offer.relay)
-                    if piece.sums:  # nothing is asked ahead of it, nor behind it
+                    if isinstance(connection, UrlConnection):
+                        self._fetch(connection, piece, self._buffer_for(piece, buffer), sink)
+                    elif piece.sums:  # nothing is asked ahead of it, nor behind it
                         self._compare(connection, piece)
                     else:
                         for later in islice(mine, connection.waiting, None):
@@ -279,7 +281,7 @@ class Pulls:
                     self._faulted(mine.popleft(), reached, fault)
                 if connection is None or connection.closed:
                     self._put_back(address, mine)
-                while len(mine) < AHEAD:
+                while len(mine) < ahead:
                     more = self._next(address, wait_s=0 if mine else KEEP_S)
                     if more is None:
                         break
@@ -289,24 +291,42 @@ class Pulls:
                 connection.close()
             self._put_back(address, mine)
 
-    def _connected(self, address: Address | Dialled, *, relay: bool) -> DoorConnection:
+    def _connected(self, address: AnyAddress, *, relay: bool) -> DoorConnection | UrlConnection:
         stall_s = min(self._stall_s, SILENT_S) if relay else self._stall_s
+        if isinstance(address, UrlAddress):
+            return UrlConnection(self._trusted, stall_s=stall_s)
         if isinstance(address, Address):
-            return DoorConnection(address.host, address.port, tls=self._tls_of(address), stall_s=stall_s)
+            tls = self._trusted() if address.tls else None
+            return DoorConnection(address.host, address.port, tls=tls, stall_s=stall_s)
         made = self._lobby.take(address, DIALS_S)
         if made is None:
             raise DoorFault(f"{address.source} does not connect to the door here", "")
         return DoorConnection(str(address.source), 0, stall_s=stall_s, made=made)
 
-    def _tls_of(self, address: Address) -> ssl.SSLContext | None:
-        if not address.tls:
-            return None
+    def _fetch(self, connection: UrlConnection, piece: _Piece, buffer: memoryview, sink: Sink) -> None:
+        """A piece of one item, by its URL."""
+        pull, offer = piece.pull, piece.pull.offer
+        if pull.ended or pull.layout is None:
+            raise _Gone
+        item = pull.layout.item_at(piece.start)
+        first, end = pull.layout.span(item)
+        url = offer.urls[item]
+        asked = UrlRange(
+            *(item, url.url, piece.start - first, piece.stop - first, end - first),
+            etag=url.etag,
+            token=offer.token,
+            redirects=offer.redirects,
+        )
+        connection.fetch(asked, first, buffer, sink)
+
+    def _trusted(self) -> ssl.SSLContext:
+        """Raises StorageError."""
         with self._wake:
             if self._tls is None:
                 self._tls = self._make_tls()
             return self._tls
 
-    def _first(self) -> tuple[Address | Dialled | None, _Piece | None]:
+    def _first(self) -> tuple[AnyAddress | None, _Piece | None]:
         """A piece of a door that has a place for one more connection, which is taken. Waits; None at the end."""
         with self._wake:
             while self._running:
@@ -323,12 +343,12 @@ class Pulls:
                 self._wake.wait(None if soonest is None else max(0.001, soonest - now_s))
         return None, None
 
-    def _most(self, address: Address | Dialled, door: _Door) -> int:
+    def _most(self, address: AnyAddress, door: _Door) -> int:
         """Connections that it may have now."""
         alone = isinstance(address, Dialled) or all(piece.pull.small for piece in door.pieces)
         return 1 if alone else self._of_link
 
-    def _next(self, address: Address | Dialled, wait_s: float) -> _Piece | None:
+    def _next(self, address: AnyAddress, wait_s: float) -> _Piece | None:
         """The door's next piece; None where none comes in time, or another door waits for this thread."""
         until_s = time.monotonic() + wait_s
         with self._wake:
@@ -401,7 +421,7 @@ class Pulls:
         with self._wake:
             self._end(piece.pull)
 
-    def _put_back(self, address: Address | Dialled, asked: deque[_Piece]) -> None:
+    def _put_back(self, address: AnyAddress, asked: deque[_Piece]) -> None:
         """What was asked for and did not come is the next to be asked for."""
         with self._wake:
             while asked:
@@ -426,6 +446,10 @@ class Pulls:
             of_item = Ranges([layout.span(fault.item)])
             if left & of_item:
                 return self._item_failed(pull, fault.item, of_item, left, reason)
+        if isinstance(pull.offer.address, UrlAddress) and fault.status == 200:
+            self._remember_no_ranges(pull.offer.address)
+        if fault.is_final:
+            return self._source_failed(pull, reason)
         silent = pull.offer.relay and time.monotonic() - pull.heard_s >= SILENT_S
         if silent or fault.status in (401, 403, 416) or (fault.status == 404 and pull.offer.relay):
             return self._source_failed(pull, reason)
@@ -440,6 +464,13 @@ class Pulls:
                 self._again(pull, left, sums=piece.sums)
                 return None
         return self._source_failed(pull, reason)
+
+    def _remember_no_ranges(self, address: UrlAddress) -> None:
+        with self._wake:
+            self._no_ranges[address] = time.monotonic() + NO_RANGES_S
+            self._no_ranges.move_to_end(address)
+            if len(self._no_ranges) > NO_RANGES_MAX:
+                self._no_ranges.popitem(last=False)
 
     def _waits(self, pull: _Pull, left: Ranges, reason: Reason) -> None:
         """Its door has nothing of it yet: asked again at once, since the door itself waits before it says so."""
@@ -522,7 +553,7 @@ class Pulls:
         if not pull.missing and not pull.ended:
             self._end(pull)
 
-    def _forget(self, address: Address | Dialled) -> None:
+    def _forget(self, address: AnyAddress) -> None:
         door = self._doors.get(address)
         if door is not None and not door.pieces and not door.connected:
             del self._doors[address]
@@ -555,6 +586,13 @@ def _is_block(known: BlockSums, block: memoryview) -> bool:
 def _pieces(pull: _Pull, ranges: Ranges, connections: int) -> Iterator[_Piece]:
     """Of what is to be fetched, in order: about one for each connection of a small request."""
     size = max(PIECE_BYTES_MIN, min(PIECE_BYTES, -(-ranges.size // connections)))
-    for start, stop in ranges:
+    for start, stop in ranges if pull.layout is None else _of_items(pull.layout, ranges):
         for at in range(start, stop, size):
             yield _Piece(pull, at, min(at + size, stop))
+
+
+def _of_items(layout: ItemLayout, ranges: Ranges) -> Iterator[tuple[int, int]]:
+    """The same, of each item apart."""
+    for start, stop in ranges:
+        for piece in layout.pieces(start, stop):
+            yield piece.position, piece.position + piece.length

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from streams.doors.client import DoorFault
+from streams.doors.connection import DoorFault
 
 
 def tls_of(ca: Path | None) -> ssl.SSLContext:

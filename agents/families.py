@@ -31,8 +31,7 @@ def intent_topics(peers: Iterable[Site]) -> list[str]:
 
 def transfer_topics(here: Site, peers: Iterable[Site]) -> list[str]:
     """Keyed by manifest: this site's own transfers, progress and requests."""
-    asked = [topics.requests_to(site) for site in (here, *peers)]
-    return [topics.TRANSFERS, topics.CHUNK_EVENTS, *asked]
+    return topics.of_transfers(here, peers)
 
 
 def request_topics(here: Site, peers: Iterable[Site]) -> list[str]:

@@ -115,5 +115,5 @@ def _opened(path: Path) -> Iterator[tuple[_Kept, int]]:
     if not cut.exists():
         raise NotFound("no audit has been kept here", str(path), "run `transfer2go audit` first")
     read_ms = int(cut.stat().st_mtime * 1000)
-    with open_index(path, {}) as index:
+    with open_index(path, {}, read_only=True) as index:
         yield _Kept(index), read_ms

@@ -301,7 +301,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     }
     | KAFKA
     | ANY_CORE,
-    "streams.auditing.worker_directories": {"streams.views", "streams.worker.rows"} | KAFKA | ANY_CORE,
+    "streams.auditing.worker_directories": {"rocksdict", "streams.views", "streams.worker.rows"} | KAFKA | ANY_CORE,
     "streams.auditing.tables": {"streams.auditing", "streams.views", "streams.worker.rows"} | KAFKA | ANY_CORE,
     "streams.auditing.disks": {"streams.storage"} | KAFKA | ANY_CORE,
     # The outermost ring: may call anything of the product, and nothing calls it.

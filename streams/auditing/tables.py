@@ -257,7 +257,7 @@ class _Site:
             current = [
                 partition
                 for partition in there
-                if (directory.persisted(table, partition) or 0) >= self._last_put.get((topic, partition), 0)
+                if directory.persisted(table, partition) >= self._last_put.get((topic, partition), -1)
             ]
             behind += len(there) - len(current)
 
@@ -274,8 +274,8 @@ class _Site:
                 self._comparer.compare(table, str(directory.path), found(), get, frozenset(current))
         if behind:
             self._report.remarks.append(
-                f"{directory.path} has {behind} partitions of tables that are behind their changelogs: another worker "
-                "has these now"
+                f"{directory.path} has {behind} partitions of tables that are behind their changelogs and are not "
+                "compared: another worker has them now, or this one is at work"
             )
 
     def _compare_views(self, directories: list[WorkerDirectory]) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from rocksdict import AccessType, BlockBasedOptions, Cache, Rdict
+
 from streams.core.names import Site
 from streams.errors import Temporary
 from streams.settings import Settings
@@ -19,6 +21,8 @@ from streams.worker import rows
 _OFFSET_KEY = b"__faust\0offset__"
 """Under which Faust keeps up to which record of its changelog a table's partition is."""
 _GENERATION = re.compile(r"v(\d+)")
+_CACHE_BYTES = 8 << 20
+"""Of blocks of all databases of a worker's directory together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +35,10 @@ class WorkerDirectory:
     generations: tuple[int, ...]
     """Of tables that lie there and are not of the generation that was asked for."""
 
-    def persisted(self, table: str, partition: int) -> int | None:
-        """The offset of the last record of the changelog that a table's partition has; None: it has none."""
+    def persisted(self, table: str, partition: int) -> int:
+        """The offset of the last record of the changelog that a table's partition has; -1: it has none."""
         raw = self.tables[table, partition].get(_OFFSET_KEY)
-        return None if raw is None else int(raw)
+        return -1 if raw is None else int(raw)
 
     def rows(self, table: str, partition: int) -> Iterator[tuple[bytes, bytes]]:
         """By key, as `TableFold.table` gives them."""
@@ -57,10 +61,15 @@ def opened(path: Path, generation: int, partitions: int) -> Iterator[WorkerDirec
     """A worker's directory as it stands now; its worker may run, and go on. Temporary where it cannot be read."""
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="t2g-tables-")))
+        blocks = BlockBasedOptions()
+        blocks.set_block_cache(Cache(_CACHE_BYTES))
+        blocks.set_cache_index_and_filter_blocks(True)
 
         def read(at: Path, name: str) -> Any:
+            options = views.options(secondary=True)
+            options.set_block_based_table_factory(blocks)
             try:
-                db = views.open_secondary(str(at), str(scratch / name))
+                db = Rdict(str(at), options, access_type=AccessType.secondary(str(scratch / name)))
             except Exception as error:
                 raise Temporary(f"a worker's directory cannot be read: {error}", str(at)) from error
             stack.callback(db.close)

@@ -35,15 +35,14 @@ def test_workers_keep_what_their_journals_give(rig: Rig, spot: Spot) -> None:
     handle = rig.publish([spot.block()])
     rig.wait_done(handle)
     report = at_rest(rig)
-    assert (report.differences, report.unreachable, report.remarks) == ([], {}, [])
+    assert (report.differences, report.unreachable) == ([], {})
     assert report.exit_code == EXIT_CLEAN
     for site in (A, B):
-        of = {tally.of for tally in report.tallies if tally.site == site}
-        assert of == {CHANGELOG, str(rig.state / site / "worker-0")}
-        compared = {(t.table, t.of == CHANGELOG): t.compared for t in report.tallies if t.site == site}
-        assert compared["intents", True] == compared["intents", False] > 0
-        assert compared["replicas", False] >= len(files)
-        assert compared["dataset totals", False] > 0
+        worker = str(rig.state / site / "worker-0")
+        compared = {(t.table, t.of): t.compared for t in report.tallies if t.site == site}
+        assert 0 < compared["intents", worker] <= compared["intents", CHANGELOG]
+        assert compared["replicas", worker] >= len(files)
+        assert compared["dataset totals", worker] > 0
     assert sum(t.compared for t in report.tallies if (t.site, t.table, t.of) == (B, "transfers", CHANGELOG)) > 0
 
     key = str(ManifestId.of(handle.id, 0, 0))

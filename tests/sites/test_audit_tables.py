@@ -33,6 +33,8 @@ def test_workers_keep_what_their_journals_give(rig: Rig, spot: Spot) -> None:
     files = {spot.lfn(f"{n}.dat"): noise(200_000, (spot, n)) for n in range(3)}
     rig.register(files, spot.block())
     handle = rig.publish([spot.block()])
+    busy = audit_tables(rig.settings())
+    assert (busy.differences, busy.unreachable) == ([], {}), "what is under way is left out"
     rig.wait_done(handle)
     report = at_rest(rig)
     assert (report.differences, report.unreachable) == ([], {})

@@ -16,13 +16,13 @@ from itertools import islice
 
 from streams.auditing.table_fold import OWNER_OF, TableFold, place_of
 from streams.core.ledger.findings import LogPosition
-from streams.core.names import Site
+from streams.core.names import Site, shown
 from streams.errors import InvalidName
 from streams.worker.turn import FORGET
 
 SHOWN_MAX = 10
 """Rows that are named; the others are counted."""
-_FIELDS_MAX = 5
+_FIELDS_MAX, _VALUE_CHARS = 5, 60
 
 Rows = Iterator[tuple[bytes, bytes]]
 """By partition and key, as `TableFold.table` gives them."""
@@ -40,9 +40,9 @@ class Fault(StrEnum):
 class RowDifference:
     """A row that differs. `of`: where it was read, a changelog or a directory.
 
-    `fields`: of rows that are JSON objects, those that differ, the first five. `heard`: the last record in the journals
-    of its intent, transfer, file or dataset. `put`: the last record in the changelog of its key; of a view, the
-    last record that it had read of the partition of `heard`.
+    `fields`: of rows that are JSON objects, what differs, in words, the first five. `heard`: the last record in the
+    journals of its intent, transfer, file or dataset. `put`: the last record in the changelog of its key; of a view,
+    the last record that it had read of the partition of `heard`.
     """
 
     site: Site
@@ -108,16 +108,23 @@ def merged(one: Rows, other: Rows) -> Iterator[tuple[bytes, bytes | None, bytes 
             first, second = next(one, None), next(other, None)
 
 
-def fields_of(one: bytes | None, other: bytes | None) -> tuple[str, ...]:
-    """Names under which two JSON objects differ; nothing where one is none."""
+def fields_of(wanted: bytes | None, found: bytes | None) -> tuple[str, ...]:
+    """Where two JSON objects differ, in words, the first five names; nothing where one is none."""
     try:
-        first, second = json.loads(one or b""), json.loads(other or b"")
+        first, second = json.loads(wanted or b""), json.loads(found or b"")
     except ValueError:
         return ()
     if not isinstance(first, dict) or not isinstance(second, dict):
         return ()
     names = (name for name in sorted({*first, *second}) if first.get(name) != second.get(name))
-    return tuple(islice(names, _FIELDS_MAX))
+    return tuple(
+        f"{shown(name)} {_short(second.get(name))} instead of {_short(first.get(name))}"
+        for name in islice(names, _FIELDS_MAX)
+    )
+
+
+def _short(value: object) -> str:
+    return shown(json.dumps(value, separators=(",", ":")), _VALUE_CHARS)
 
 
 class TableComparer:

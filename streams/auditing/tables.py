@@ -142,11 +142,11 @@ class _Site:
             place = (record.topic, record.partition)
             self._fold.hear(record, site, hovering=record.offset >= committed.get(place, 0))
         self._report.records += self._fold.records
-        if self._fold.hovering:
+        if self._fold.hovering:  # at rest nobody is asked again
             self._note_lag(self._committed())
         self._compare_changelogs()
         for directory in directories:
-            self._compare_directory(directory, put_ends)
+            self._compare_directory(directory)
         self._compare_views([directory for directory in directories if directory.view is not None])
 
     def _check_topics(self) -> None:
@@ -249,7 +249,7 @@ class _Site:
         for table in rows.NAMES:
             self._comparer.compare(table, CHANGELOG, self._live(table), self._live_row(table), everywhere)
 
-    def _compare_directory(self, directory: WorkerDirectory, ends: Mapping[LogPartition, int]) -> None:
+    def _compare_directory(self, directory: WorkerDirectory) -> None:
         behind = 0
         for table in rows.NAMES:
             topic = self._changelogs[table]

@@ -66,7 +66,7 @@ def test_workers_keep_what_their_journals_give(rig: Rig, spot: Spot) -> None:
         partition,
         key,
         CHANGELOG,
-        ("state",),
+        ('state "active" instead of "closed"',),
     )
     assert one.put is not None
     assert (one.put.partition, one.put.offset) == place

@@ -51,6 +51,7 @@ def register(
 
     async def hear(stream: Any) -> None:
         changelogs = app.producer.changelogs
+        changelogs.guard = guard.refuse_stall
         async for event in stream.events():
             msg = event.message
             headers = list(msg.headers.items() if isinstance(msg.headers, dict) else msg.headers or ())

@@ -169,13 +169,7 @@ class _Site:
         )
 
     def _committed(self) -> dict[LogPartition, int]:
-        found = committed_offsets(self._settings, self.site, self._group)
-        if not found:
-            raise Temporary(
-                f"no worker of {self.site} has committed anything as {self._group}",
-                next="start a worker there, and audit again when it has caught up",
-            )
-        return found
+        return committed_offsets(self._settings, self.site, self._group)
 
     def _directories(self) -> list[WorkerDirectory]:
         generation = self._settings.registry.generation
@@ -302,7 +296,12 @@ class _Site:
 
     def _note_lag(self, committed: Mapping[LogPartition, int]) -> None:
         behind = [place for place, offset in self._fold.hovering.items() if committed.get(place, 0) <= offset]
-        if behind:
+        if not committed:
+            self._report.unseen.append(
+                f"no worker of {self.site} has committed anything as {self._group}: nothing of it is compared; "
+                "start one, and audit again when it has caught up"
+            )
+        elif behind:
             topic, partition = behind[0]
             more = f" and {len(behind) - 1} more partitions" if len(behind) > 1 else ""
             self._report.unseen.append(

@@ -302,10 +302,22 @@ def one_line(result: Result, site: Site) -> str:
     return line
 
 
-def test_a_site_without_a_worker(stage: Build, workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_site_without_a_worker(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auditing, "committed_offsets", lambda settings, site, group: {})
-    line = one_line(workers.run("--site", B), B)
-    assert f"no worker of {B} has committed anything as transfer2go-{B}-v" in line
+    seen = workers.run("--site", B, "--json")
+    assert seen.exit_code == EXIT_INCOMPLETE
+    (line,) = told(seen)["unseen"]
+    assert line.startswith(f"no worker of {B} has committed anything as transfer2go-{B}-v")
+    assert told(seen)["differences"] == []
+
+
+def test_a_site_at_which_nothing_was_ever_written(stage: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Workers(stage(A, B), Federation(A, B))
+    monkeypatch.setattr(auditing, "committed_offsets", lambda settings, site, group: {})
+    made.rest()
+    seen = made.run()
+    assert seen.exit_code == EXIT_CLEAN, seen.output
+    assert seen.stdout.splitlines()[-1] == "the same: 0 rows, folded from 0 records"
 
 
 def test_a_site_where_none_has_ever_run(stage: Build, committed: dict[LogPartition, int]) -> None:

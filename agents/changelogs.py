@@ -60,6 +60,8 @@ class Changelogs:
         self._persisted: dict[TP, Persisted] = {}
         self._sending: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self.guard: Callable[[], None] = lambda: None
+        """Called before anything goes out: ends a process whose rows may be another worker's by now."""
         self.size = 0
         """Bytes that are not in the log yet."""
 
@@ -124,6 +126,8 @@ class Changelogs:
     async def _written(self, batches: dict[TP, _Batch]) -> None:
         """Returns when they are in the log; what was not acknowledged is sent again, however long that takes."""
         while batches:
+            # What was put just before a process stood still stood behind its successor's rows, for good (seen).
+            self.guard()
             answers = {place: await self._handed_over(place, batch) for place, batch in batches.items()}
             await asyncio.wait(answers.values())
             left = {}

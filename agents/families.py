@@ -31,8 +31,7 @@ def intent_topics(peers: Iterable[Site]) -> list[str]:
 
 def transfer_topics(here: Site, peers: Iterable[Site]) -> list[str]:
     """Keyed by manifest: this site's own transfers, progress and requests."""
-    asked = [topics.requests_to(site) for site in (here, *peers)]
-    return [topics.TRANSFERS, topics.CHUNK_EVENTS, *asked]
+    return topics.of_transfers(here, peers)
 
 
 def request_topics(here: Site, peers: Iterable[Site]) -> list[str]:
@@ -52,6 +51,7 @@ def register(
 
     async def hear(stream: Any) -> None:
         changelogs = app.producer.changelogs
+        changelogs.guard = guard.refuse_stall
         async for event in stream.events():
             msg = event.message
             headers = list(msg.headers.items() if isinstance(msg.headers, dict) else msg.headers or ())

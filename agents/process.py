@@ -79,11 +79,15 @@ class StallGuard:
         """When the loop should have come to the next look."""
         self._turn = asyncio.Event()
 
-    def check(self) -> None:
-        """Called at the beginning of every turn: exits when the last look is too long ago."""
-        now = time.monotonic()
-        if self._last is not None and (stood := now - self._last - QUIET_S) > STALL_S:
+    def refuse_stall(self) -> None:
+        """Called before anything goes out that an owner alone may write: exits when the last look is too long ago."""
+        if self._last is not None and (stood := time.monotonic() - self._last - QUIET_S) > STALL_S:
             die("stood still; another worker may own these partitions", seconds=round(stood, 1))
+
+    def check(self) -> None:
+        """Called at the beginning of every turn: exits as above, and has looks come often."""
+        self.refuse_stall()
+        now = time.monotonic()
         if not self._turn.is_set():
             self._turn.set()
             self._due_s = min(self._due_s, now + LOOK_S)

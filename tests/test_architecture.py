@@ -305,6 +305,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     # The same work in several processes, whatever it is.
     "streams.auditing.processes": ANY_CORE,
     "streams.auditing.replicas": {"rocksdict", "streams.views"} | KAFKA | ANY_CORE,
+    # What workers keep, against what their own turn makes of the journals: the machine, not its judge.
+    "streams.auditing.table_fold": {"streams.views", "streams.worker.rows", "streams.worker.turn"} | KAFKA | ANY_CORE,
+    "streams.auditing.table_comparing": {"streams.auditing.table_fold", "streams.worker.turn"} | ANY_CORE,
+    "streams.auditing.catalogue_fold": {"streams.auditing.table_comparing", "streams.views"} | KAFKA | ANY_CORE,
+    "streams.auditing.table_digests": {
+        "streams.auditing.catalogue_fold",
+        "streams.auditing.table_fold",
+        "streams.views",
+        "streams.worker.rows",
+    }
+    | KAFKA
+    | ANY_CORE,
+    "streams.auditing.worker_directories": {"rocksdict", "streams.views", "streams.worker.rows"} | KAFKA | ANY_CORE,
+    "streams.auditing.tables": {"streams.auditing", "streams.views", "streams.worker.rows"} | KAFKA | ANY_CORE,
     "streams.auditing.disks": {"streams.storage"} | KAFKA | ANY_CORE,
     # The outermost ring: may call anything of the product, and nothing calls it.
     "streams.demo": {"streams"},

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from streams.auditing.coverage import Journals, find_journals, refuse
 from streams.auditing.origins import origin_of
+from streams.auditing.table_digests import TableDigest, TableDigests
+from streams.auditing.table_fold import room
 from streams.core.ledger.cuts import JournalId, JournalRoot, JournalRoots, digest_of
 from streams.core.ledger.trees import leaf_of
 from streams.core.names import Site
 from streams.core.topics import TO_EVERY_PEER, split
 from streams.errors import InvalidName, NotFound, Transfer2goError, UsageError
 from streams.kafka.replay import replay
-from streams.settings import Settings
+from streams.settings import ROW_FORMAT, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +32,17 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class DigestReport:
-    """`unreachable`: sites that could not be read, and why. `rewritten`: journals that are not as `at` has them."""
+    """`unreachable`: sites that could not be read, and why. `rewritten`: journals that are not as `at` has them.
+
+    `tables`: of the rows that these journals give, where they were asked for.
+    """
 
     digest: str
     journals: tuple[JournalRoot, ...]
     unreachable: Mapping[Site, str]
     read: frozenset[Site]
     at: Cut | None = None
+    tables: tuple[TableDigest, ...] = ()
 
     @property
     def rewritten(self) -> tuple[JournalId, ...]:
@@ -69,11 +76,13 @@ def read_digest(
     *,
     sites: Iterable[Site] = (),
     at: Cut | None = None,
+    tables: bool = False,
     tell: Callable[[str], None] = lambda _: None,
 ) -> DigestReport:
     """Of `sites`, by default all: their own journals, and those of the others by one of their copies.
 
     A site that does not answer is reported, and read by the copies of its journals. `at`: as they stood then.
+    `tables`: the journals of the cut are folded too, which takes ten times as long. Temporary where there is no room.
     """
     chosen = [settings.entry(site).name for site in sites] or list(settings.registry.names)
     unreachable: dict[Site, str] = {}
@@ -86,15 +95,20 @@ def read_digest(
     refuse(settings, found)
     roots = JournalRoots(None if at is None else {journal: one.size for journal, one in at.journals.items()})
     read: set[Site] = set()
-    for journals in found:
-        if _read(settings, journals.site, journals.own, roots, unreachable, tell):
-            read.add(journals.site)
-    for journals in found:
-        copies = [topic for topic in journals.copies if split(topic)[0] not in read]
-        if copies and journals.site in read:
-            _read(settings, journals.site, copies, roots, unreachable, tell)
-    told = tuple(roots.roots())
-    return DigestReport(digest_of(told), told, unreachable, frozenset(read), at)
+    with room(), ExitStack() as opened:
+        digests = TableDigests(opened, settings.registry.partitions) if tables else None
+
+        def heard(journals: Journals, names: list[str]) -> bool:
+            return _read(settings, journals.site, names, roots, digests, unreachable, tell)
+
+        read.update(journals.site for journals in found if heard(journals, journals.own))
+        for journals in found:
+            copies = [topic for topic in journals.copies if split(topic)[0] not in read]
+            if copies and journals.site in read:
+                heard(journals, copies)
+        told = tuple(roots.roots())
+        summed = () if digests is None else tuple(digests.told())
+    return DigestReport(digest_of(told), told, unreachable, frozenset(read), at, summed)
 
 
 def _read(
@@ -102,6 +116,7 @@ def _read(
     site: Site,
     topics: list[str],
     roots: JournalRoots,
+    digests: TableDigests | None,
     unreachable: dict[Site, str],
     tell: Callable[[str], None],
 ) -> bool:
@@ -110,7 +125,9 @@ def _read(
         for record in replay(settings, site, topics) if topics else ():
             headers = record.headers or ()
             leaf = leaf_of(record.key, record.value, headers)
-            roots.hear(site, record.topic, record.partition, origin_of(headers), leaf)
+            is_of_cut = roots.hear(site, record.topic, record.partition, origin_of(headers), leaf)
+            if digests is not None and is_of_cut:
+                digests.hear(site, record)
     except Transfer2goError as error:
         unreachable.setdefault(site, str(error))
         return False
@@ -119,7 +136,8 @@ def _read(
 
 def cut_object(report: DigestReport) -> dict[str, Any]:
     """What `--json` prints, and `--at` reads."""
-    return {"digest": report.digest, "journals": journal_objects(report.journals)}
+    tables = {"row_format": ROW_FORMAT, "tables": [one._asdict() for one in report.tables]} if report.tables else {}
+    return {"digest": report.digest, "journals": journal_objects(report.journals), **tables}
 
 
 def journal_objects(journals: Iterable[JournalRoot]) -> list[dict[str, Any]]:

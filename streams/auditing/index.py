@@ -3,9 +3,13 @@
     facts/    the rows (core/ledger/rows.py says which), put and never changed
     index     JSON: of which federation, by which version, the salt of its hashes
     cut       SHA-256 of what follows, then the ledger as it stood; written anew and put in its place in one step
+    sums      JSON: SHA-256 of each file of rows and of the cut, while no audit is at work
 
 The log is the truth and this a cache of it: it may be deleted. Rows that a killed audit put behind its cut are dropped
 at the next start, and their records are read again. One audit at a time: a lock says so.
+
+RocksDB finds a flipped bit by its own checksums, and not a row that somebody put by its own means. So an audit that
+ends leaves sums of all files, and the next one begins with them. An audit that was killed leaves none.
 """
 
 from __future__ import annotations
@@ -71,14 +75,17 @@ def kept_index(settings: Settings) -> Path:
 class AuditIndex:
     """Rows, and the cut. Opened by `open_index`; Temporary for a full disk, NeverWorks for what is damaged."""
 
-    def __init__(self, path: Path, salt: bytes) -> None:
+    def __init__(self, path: Path, salt: bytes, *, read_only: bool = False) -> None:
         self.path, self.salt = path, salt
         self.fault: Transfer2goError | None = None
         """Why it cannot be used any more."""
+        self._is_whole = False
+        """Whether its cut has all of its rows, and no audit goes on."""
         self._written = cast(Any, WriteOptions())  # its stubs take a property for a method
         self._written.disable_wal = True  # what is lost behind a cut is read again
         with self._told():
-            self._db: Any = Rdict(str(path / "facts"), _options())
+            how = AccessType.read_only() if read_only else AccessType.read_write()
+            self._db: Any = Rdict(str(path / "facts"), _options(), access_type=how)
         self._batch, self._rows = WriteBatch(raw_mode=True), 0
 
     # rows
@@ -154,14 +161,23 @@ class AuditIndex:
             self._batch.delete(_UNDER_WAY)
             self._rows += 1
             self._sync()
+        self._is_whole = is_last
 
     def flush(self) -> None:
         """Have all rows on the disk, for another process to read."""
         self._sync()
 
     def close(self) -> None:
+        if self._is_whole:
+            with suppress(Exception):
+                # All is on the disk; a scan that was not read to its end keeps the database open, and it would go on.
+                self._db.cancel_all_background(True)
         with suppress(Exception):  # told where it was met
             self._db.close()
+        self._db = None
+        if self._is_whole:
+            with suppress(OSError):
+                _replace(self.path / "sums", json.dumps(_sums(self.path), indent=1))
 
     @property
     def _cut_path(self) -> Path:
@@ -243,11 +259,14 @@ class _Kept(pickle.Unpickler):
 
 
 @contextmanager
-def open_index(path: Path, identity: Mapping[str, str], *, fresh: bool = False) -> Iterator[AuditIndex]:
+def open_index(
+    path: Path, identity: Mapping[str, str], *, fresh: bool = False, read_only: bool = False
+) -> Iterator[AuditIndex]:
     """The index at `path`, made where there is none. `identity`: what it is of, each in words.
 
     NeverWorks for an index of something else, or one that is damaged; Temporary where another audit is at work on it,
-    or the disk is full. `fresh`: what is there is thrown away first.
+    or the disk is full. `fresh`: what is there is thrown away first. `read_only`: of one that is there nothing is
+    changed, nor are its files summed up.
     """
     with ExitStack() as opened:
         try:
@@ -259,7 +278,10 @@ def open_index(path: Path, identity: Mapping[str, str], *, fresh: bool = False) 
                 raise Temporary("another audit is at work on this index", str(path), "wait for its end") from error
             if fresh or not (path / "cut").exists():
                 _clear(path)
-            index = AuditIndex(path, _salt(path, identity))
+            salt = _salt(path, identity)
+            if not read_only:
+                _refuse_edited(path)
+            index = AuditIndex(path, salt, read_only=read_only)
         except OSError as error:
             raise _worded(error, path) from error
         opened.callback(index.close)
@@ -273,15 +295,43 @@ def last_read(path: Path) -> Iterator[tuple[AuditIndex, int]]:
     if not cut.exists():
         raise NotFound("no audit has been kept here", str(path), "run `transfer2go audit` first")
     read_ms = int(cut.stat().st_mtime * 1000)
-    with open_index(path, {}) as index:
+    with open_index(path, {}, read_only=True) as index:
         yield index, read_ms
 
 
 def _clear(path: Path) -> None:
-    for name in ("cut", "cut.new", "index"):
+    for name in ("cut", "cut.new", "index", "sums"):
         (path / name).unlink(missing_ok=True)
     if (path / "facts").exists():
         shutil.rmtree(path / "facts")
+
+
+def _sums(path: Path) -> dict[str, str]:
+    """SHA-256 (hex) of the cut and of each file that RocksDB keeps rows in, by name."""
+    found = {}
+    kept = [path / "cut", *(file for file in (path / "facts").iterdir() if file.suffix in (".sst", ".log"))]
+    for one in sorted(kept):
+        if one.suffix == ".log" and not one.stat().st_size:
+            continue  # which file it writes to next is no row
+        with one.open("rb") as file:
+            found[one.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def _refuse_edited(path: Path) -> None:
+    """NeverWorks where an index is not as the last audit left it. From here on it may change."""
+    sums = path / "sums"
+    try:
+        then = dict(json.loads(sums.read_text()))
+    except FileNotFoundError:
+        return  # a new one, or that audit was killed
+    except (ValueError, TypeError) as error:
+        raise NeverWorks("the audit's index is damaged", str(sums), _FRESH) from error
+    now = _sums(path)
+    if then != now:
+        changed = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+        raise NeverWorks("the audit's index is not as the last audit left it", str(path / changed[0]), _FRESH)
+    sums.unlink()
 
 
 def _salt(path: Path, identity: Mapping[str, str]) -> bytes:
@@ -309,8 +359,12 @@ def _salt(path: Path, identity: Mapping[str, str]) -> bytes:
 
 
 def _keep(file: Path, identity: Mapping[str, str], salt: bytes) -> None:
+    _replace(file, json.dumps({"of": dict(identity), "salt": salt.hex()}, indent=1))
+
+
+def _replace(file: Path, text: str) -> None:
     beside = file.with_suffix(".new")
-    beside.write_text(json.dumps({"of": dict(identity), "salt": salt.hex()}, indent=1))
+    beside.write_text(text)
     beside.replace(file)
 
 

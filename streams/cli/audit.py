@@ -19,7 +19,7 @@ from streams.auditing.index import kept_index
 from streams.auditing.points import PastPoint
 from streams.auditing.replaying import EXIT_CLEAN, STALE_S, AuditReport
 from streams.auditing.replaying import audit as run_audit
-from streams.cli import as_of, audit_digest, audit_follow, audit_storage, piped
+from streams.cli import as_of, audit_digest, audit_follow, audit_storage, audit_tables, piped
 from streams.cli.command import ActingNoun, acting_settings, json_option, leave
 from streams.cli.screen import duration, put, put_json, say, size, table
 from streams.core.ledger.findings import Invariant, PartitionCount, Remark
@@ -118,6 +118,7 @@ def audit(
 audit.add_command(audit_storage.storage_verb)
 audit.add_command(audit_digest.digest_verb)
 audit.add_command(audit_follow.follow_verb)
+audit.add_command(audit_tables.tables_verb)
 
 
 def as_object(report: AuditReport, until: PastPoint | None = None) -> dict[str, Any]:

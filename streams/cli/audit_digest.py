@@ -30,9 +30,14 @@ from streams.settings import Settings
     help="As the journals stood in this cut, a file that `--json` printed before; they must be as they were.",
 )
 @click.option("--journals", "is_long", is_flag=True, help="Each journal with its records and root, too.")
+@click.option(
+    "--tables", is_flag=True, help="One SHA-256 of each table and partition, folded from these journals, too."
+)
 @click.option("--site", "sites", multiple=True, metavar="SITE", help="Read this site's cluster only (may be repeated).")
 @click.pass_obj
-def digest_verb(settings: Settings, as_json: bool, at: Path | None, is_long: bool, sites: Sequence[str]) -> None:
+def digest_verb(
+    settings: Settings, as_json: bool, at: Path | None, is_long: bool, tables: bool, sites: Sequence[str]
+) -> None:
     """Tell one line that is the same for whoever reads the same records: whatever first, twice, or from a mirror.
 
     It is over the journals that every site holds. Exit 0: told. 1: a journal is not as CUT has it. 5: not all was read.
@@ -42,6 +47,7 @@ def digest_verb(settings: Settings, as_json: bool, at: Path | None, is_long: boo
         settings,
         sites=[Site(name) for name in sites],
         at=cut,
+        tables=tables,
         tell=say if sys.stderr.isatty() else lambda _: None,
     )
     code = exit_code(report)
@@ -66,6 +72,9 @@ def _show(report: DigestReport, is_long: bool) -> None:
     if is_long:
         rows = [(j.journal.site, j.journal.topic, j.journal.partition, j.size, j.root) for j in report.journals]
         table(("site", "journal", ">partition", ">records", "root"), rows, empty="no records")
+        put("")
+    if report.tables:
+        table(("table", "site", ">partition", ">rows", "sha256"), report.tables)
         put("")
     shared = [one for one in report.journals if one.size and one.journal.topic in TO_EVERY_PEER]
     put(f"{report.digest} of {len(shared)} journals that every site holds, {sum(j.size for j in shared):,} records")

@@ -102,6 +102,11 @@ def with_copies(bases: Iterable[str], peers: Iterable[Site]) -> list[str]:
     return [*bases, *(remote(peer, base) for peer in peers for base in bases)]
 
 
+def of_transfers(here: Site, peers: Iterable[Site]) -> list[str]:
+    """Every topic of facts that are keyed by manifest, of this site's own transfers, progress and requests."""
+    return [TRANSFERS, CHUNK_EVENTS, *(requests_to(site) for site in (here, *peers))]
+
+
 def split(topic: str) -> tuple[Site | None, str]:
     """(origin, base name): origin is None for a local topic."""
     origin, dot, base = topic.partition(".")

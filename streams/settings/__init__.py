@@ -75,6 +75,14 @@ class SiteEntry:
 ROW_FORMAT = 8
 """Raised when the fields of a worker's rows change: the journals are folded anew into tables of that format."""
 _FORMATS_APART = 10_000
+
+
+def generation_in_words(generation: int) -> str:
+    """A generation of workers' tables, as `Registry.generation` numbers them."""
+    row_format, table_version = divmod(generation, _FORMATS_APART)
+    return f"row format {row_format + 1}, table_version {table_version}"
+
+
 _REGION = re.compile(r"[A-Za-z0-9_.-]{0,40}")
 
 

@@ -29,7 +29,7 @@ from streams.planes import orders
 from streams.worker import rows
 from streams.worker.effects import ENVIRONMENT, Effects, Plane
 from streams.worker.scheduler import RowKey, Scheduler
-from streams.worker.turn import Turns
+from streams.worker.turn import Turns, row_here
 
 log = structlog.get_logger(__name__)
 
@@ -117,16 +117,13 @@ class Dispatcher:
             case m.ChunksServed():
                 self.serving.pop(("serve", message.manifest, message.destination, message.request_no), None)
                 return None
-            case m.TransferProgress() if message.destination.consumer:
-                return None  # a consumer at this site keeps its own place
-            case m.ChunksRequested() if message.destination.consumer:
-                pass
-            case _ if m.row_of(message) is m.Row.INTENT:
-                return self._intent(partition, cast("intents.IntentMessage", message), value)
-            case _ if m.row_of(message) is m.Row.TRANSFER:
-                self._transfer(partition, cast("transfers.TransferMessage", message), value, heard.origin.writer)
-            case _:
+            case _ if m.row_of(message) is m.Row.NONE:
                 return f"{type(message).__name__}: no agent hears this here"
+        match row_here(topic, message):
+            case m.Row.INTENT:
+                return self._intent(partition, cast("intents.IntentMessage", message), value)
+            case m.Row.TRANSFER:
+                self._transfer(partition, cast("transfers.TransferMessage", message), value, heard.origin.writer)
         if isinstance(message, m.ChunksRequested) and message.source == self.here:
             self._serve(partition, message, heard.origin.at_ms)
         return None

@@ -26,6 +26,7 @@ from streams.core.chain import Counts, Link
 from streams.core.manifest import Manifest, ManifestIndex
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.owed import owes_release
+from streams.core.topics import split
 from streams.wire import avro
 from streams.worker import rows
 
@@ -75,7 +76,8 @@ class Leftover:
 class Turns:
     """Folds facts into the tables of one site."""
 
-    def __init__(self, tables: rows.Tables, here: Site) -> None:
+    def __init__(self, tables: rows.Tables, here: Site | None) -> None:
+        """`here` None: of no site. Rows of intents are then without what a site's own destination reported."""
         self.tables = tables
         self.here = here
         self._decoded: OrderedDict[str, tuple[bytes, intents.IntentRow | transfers.TransferRow]] = OrderedDict()
@@ -430,16 +432,29 @@ class Turns:
         return manifest
 
 
+def row_here(topic: str, message: m.Message) -> m.Row:
+    """Which row of a site folds a record that stands in `topic` there; NONE: it changes none.
+
+    What a peer asks for is served and not folded, and a consumer keeps its own place.
+    """
+    match message:
+        case m.ChunksRequested() if split(topic)[0] is not None or message.destination.consumer:
+            return m.Row.NONE
+        case m.TransferProgress() if message.destination.consumer:
+            return m.Row.NONE
+    return m.row_of(message)
+
+
 def finished(row: intents.IntentRow) -> bool:
     """Whether it has ended, and no transfer of this site's destination is still being stopped."""
     return row.ended and not row.told
 
 
-def owes(row: intents.IntentRow, here: Site) -> bool:
+def owes(row: intents.IntentRow, here: Site | None) -> bool:
     """Whether this site may owe something for it, now or when time has passed."""
     if row.intent.home == here and owes_release(row):
         return True
-    return bool(row.told) or (not row.ended and row.concerns(here))
+    return here is not None and (bool(row.told) or (not row.ended and row.concerns(here)))
 
 
 def waiting_key(manifest: ManifestId, source: Site) -> str:

@@ -195,6 +195,28 @@ def test_a_row_that_can_never_be_written_ends_the_worker(monkeypatch: pytest.Mon
     asyncio.run(story())
 
 
+def test_what_was_put_before_a_process_stood_still_does_not_go_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another worker has put newer rows meanwhile: these would stand behind them."""
+    died: list[str] = []
+    monkeypatch.setattr(changelogs, "LINGER_S", 0.01)
+    monkeypatch.setattr(changelogs, "die", lambda what, **_: died.append(what))
+
+    def stood_still() -> None:
+        raise Died
+
+    async def story() -> None:
+        logs, broker = _made()
+        logs.put(ONE, b"a", b"1", _ignored)
+        await logs.flush()
+        logs.put(ONE, b"a", b"2", _ignored)
+        logs.guard = stood_still
+        await asyncio.sleep(0.05)
+        assert broker.log[ONE] == [[(b"a", b"1")]]
+        assert died
+
+    asyncio.run(story())
+
+
 def test_no_turn_begins_while_too_much_waits_for_the_broker() -> None:
     async def story() -> None:
         gate = asyncio.Event()

@@ -91,7 +91,9 @@ class Publisher:
         self.acks.append(on_ack)
 
 
-def agent_of(rig: Rig, publisher: Publisher) -> Callable[[Any], Any]:
+def agent_of(
+    rig: Rig, publisher: Publisher, changelogs: Changelogs | None = None, guard: StallGuard | None = None
+) -> Callable[[Any], Any]:
     """The intents' agent, as it is declared to Faust."""
     agents: dict[str, Callable[[Any], Any]] = {}
 
@@ -99,12 +101,19 @@ def agent_of(rig: Rig, publisher: Publisher) -> Callable[[Any], Any]:
         assert concurrency == 1, "records of a partition are heard in their order"
         return lambda hear: agents.update({name: hear})
 
-    producer = SimpleNamespace(changelogs=Changelogs(MagicMock()))
+    producer = SimpleNamespace(changelogs=changelogs or Changelogs(MagicMock()))
     app: Any = SimpleNamespace(topic=lambda *names, **_: names, agent=agent, producer=producer)
-    read = families.register(app, rig.dispatcher, publisher, StallGuard(), rig.here, (x.B, x.C))
+    guard = guard or StallGuard()
+    read = families.register(app, rig.dispatcher, publisher, guard, rig.here, (x.B, x.C))
     assert set(agents) == {"intents", "transfers", "requests"}
     assert {*intent_topics((x.B, x.C)), *transfer_topics(x.A, (x.B, x.C)), *request_topics(x.A, (x.B, x.C))} == read
     return agents["intents"]
+
+
+def test_changelogs_ask_the_guard_before_they_write() -> None:
+    changelogs, guard = Changelogs(MagicMock()), StallGuard()
+    asyncio.run(agent_of(Rig(x.A), Publisher(), changelogs, guard)(Stream([])))
+    assert changelogs.guard == guard.refuse_stall
 
 
 def test_a_refused_record_is_done_with_when_its_dead_letter_is_in_the_log() -> None:

@@ -61,6 +61,22 @@ def test_who_stood_still_ends_at_his_next_turn(monkeypatch: pytest.MonkeyPatch) 
     assert died[0].startswith("stood still")
 
 
+def test_who_stood_still_writes_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    died: list[str] = []
+    monkeypatch.setattr(process, "STALL_S", 0.2)
+    monkeypatch.setattr(process, "QUIET_S", 0.2)
+    monkeypatch.setattr(process, "die", lambda what, **_: died.append(what))
+
+    def writes(guard: StallGuard) -> None:
+        guard.refuse_stall()
+        assert not died
+        time.sleep(0.5)
+        guard.refuse_stall()
+
+    _guarded(writes, quiet_s=2 * LOOK_S)
+    assert died[0].startswith("stood still")
+
+
 def test_a_loop_without_turns_is_looked_at_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     looks = []
     check = StallGuard.check

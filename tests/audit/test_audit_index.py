@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from rocksdict import Rdict
 
 from streams.auditing import index as indexing
 from streams.auditing import replaying
@@ -230,8 +231,12 @@ def test_an_index_of_something_else_is_refused(made: Path, of: Mapping[str, str]
         assert not index.go_on(ledger_over(healthy(), index))
 
 
+@pytest.mark.parametrize("was_killed", [False, True])
 @pytest.mark.parametrize("name", ["cut", "index", "facts"])
-def test_an_index_that_was_edited_is_refused(made: Path, name: str) -> None:
+def test_an_index_that_was_edited_is_refused(made: Path, name: str, was_killed: bool) -> None:
+    """By its sums; without them, as an audit that was killed leaves it, by the cut's and RocksDB's own."""
+    if was_killed:
+        (made / "sums").unlink()
     for file in sorted((made / name).glob("*.sst")) if name == "facts" else [made / name]:
         content = bytearray(file.read_bytes())
         content[len(content) // 2] ^= 0xFF
@@ -242,15 +247,73 @@ def test_an_index_that_was_edited_is_refused(made: Path, name: str) -> None:
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("how", ["put", "removed", "replaced"])
+def test_rows_that_were_put_or_removed_by_hand_are_refused(made: Path, tmp_path: Path, how: str) -> None:
+    """With RocksDB's own means, so that its checksums hold; and the cut of another index in this one's place."""
+    if how == "replaced":
+        older = tmp_path / "older"
+        with open_index(older, OF) as index:
+            index.go_on(ledger_over(healthy(), index))
+            index.save(ledger_over(healthy(), index))
+        (made / "cut").write_bytes((older / "cut").read_bytes())
+    else:
+        with open_index(made, OF, read_only=True) as index:
+            key, row = next(index.scan(b"i"))
+        db = Rdict(str(made / "facts"), indexing._options())
+        if how == "put":
+            db.put(key, row[:-1] + bytes([row[-1] ^ 1]))
+        else:
+            db.delete(key)
+        db.close()
+    for _ in range(2):
+        with pytest.raises(NeverWorks) as refused:
+            _used(made)
+        assert "is not as the last audit left it" in str(refused.value)
+        assert "--fresh" in str(refused.value)
+        assert "\n" not in str(refused.value)
+    with open_index(made, OF, fresh=True) as index:
+        assert not index.go_on(ledger_over(healthy(), index))
+
+
+def test_looking_at_an_index_leaves_it_as_it_is(made: Path) -> None:
+    before = {file: file.read_bytes() for file in made.rglob("*") if file.suffix in ("", ".sst") and file.is_file()}
+    with open_index(made, OF, read_only=True) as index:
+        assert list(index.scan(b"i"))
+    assert {file: file.read_bytes() for file in before if file.name not in ("LOG", "LOCK")} == {
+        file: content for file, content in before.items() if file.name not in ("LOG", "LOCK")
+    }
+    _used(made)
+
+
+def test_an_audit_that_was_killed_leaves_no_sums(made: Path) -> None:
+    """RocksDB may have put its files together anew since: rows behind the cut are dropped, and it goes on."""
+    with open_index(made, OF) as index:
+        index.go_on(ledger_over(healthy(), index))
+        for number in range(100):
+            index.put(b"i%d" % number, b"")
+        assert not (made / "sums").exists()
+    assert not (made / "sums").exists()
+    _used(made)
+
+
 def _used(path: Path) -> None:
     with open_index(path, OF) as index:
         index.go_on(ledger_over(healthy(), index))
         list(index.scan(b""))
 
 
+def test_sums_that_are_none_are_refused(made: Path) -> None:
+    for text in ("", "[1]", "{"):
+        (made / "sums").write_text(text)
+        with pytest.raises(NeverWorks) as refused:
+            _used(made)
+        assert "the audit's index is damaged" in str(refused.value)
+
+
 def test_a_cut_that_names_what_acts_is_not_loaded(made: Path) -> None:
     body = pickle.dumps(print)
     (made / "cut").write_bytes(hashlib.sha256(body).digest() + body)
+    (made / "sums").unlink()
     with pytest.raises(NeverWorks) as refused:
         _used(made)
     assert "builtins.print" in str(refused.value)
@@ -336,6 +399,22 @@ def test_the_command_goes_on_where_the_last_stopped(at: Stage) -> None:
     assert [later[name] for name in same] == [fresh[name] for name in same]
     alone = told(run(at, "--json", "--site", A))
     assert alone["records_before"] == 0, "an audit of one site keeps nothing"
+
+
+def test_an_index_that_was_edited_is_read_anew_with_the_same_digest(at: Stage) -> None:
+    at.play(healthy())
+    before = told(run(at, "--json"))
+    path = kept_index(at.settings)
+    db = Rdict(str(path / "facts"), indexing._options())
+    key = next(db.keys(from_key=b"i"))
+    db.delete(key)
+    db.close()
+    shown = run(at)
+    assert isinstance(shown.exception, NeverWorks)
+    assert "is not as the last audit left it" in str(shown.exception)
+    fresh = told(run(at, "--json", "--fresh"))
+    same = ("digest", "counts", "findings", "exit_code")
+    assert [fresh[name] for name in same] == [before[name] for name in same]
 
 
 def test_a_journal_that_is_not_the_one_that_was_read(at: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ from confluent_kafka import Producer
 from streams import wire
 from streams.auditing.disks import Disks
 from streams.auditing.replaying import AuditReport, audit
+from streams.auditing.tables import TablesReport, audit_tables
 from streams.client.producer import IntentHandle, Outcome, TransferClient
 from streams.core import records as m
 from streams.core.names import Block, Dataset, IntentId, Site
@@ -420,6 +421,19 @@ class Rig:
         )
         assert report.exit_code == 0
         assert not waits, "\n".join([*looks, *map(str, self.record.parts), self._last_of_mirror()])
+        return report
+
+    def audit_tables(self) -> TablesReport:
+        """What workers keep against their journals, where nothing is under way: every row must be the same."""
+
+        def at_rest() -> TablesReport | None:
+            report = audit_tables(self.settings())
+            moves = report.unseen or any(tally.moving for tally in report.tallies)
+            return None if moves and not report.comparison.different else report
+
+        report: TablesReport = until(at_rest, "workers have committed all that there is", every_s=1.0)
+        assert report.differences == [], "\n".join(map(str, report.differences))
+        assert report.unreachable == {}
         return report
 
 

@@ -29,6 +29,11 @@ def test_each_cluster_tells_the_same_digest_of_a_cut(rig: Rig, spot: Spot) -> No
         assert alone.unseen == ()
         shared = [one for one in alone.journals if one.journal.topic in TO_EVERY_PEER]
         assert {one.journal.site for one in shared} == {A, B}
+    whole = read_digest(settings, at=cut, tables=True).tables
+    assert {one.table for one in whole} == {"intents", "transfers", "replicas"}
+    for site in (A, B):
+        tables = read_digest(settings, sites=[site], at=cut, tables=True).tables
+        assert tables == tuple(one for one in whole if one.site in ("", site))
     more = {spot.lfn("two"): noise(300, spot)}
     rig.register(more, spot.block("more"))
     rig.wait_done(rig.publish([spot.block("more")]))

@@ -119,6 +119,7 @@ def test_a_worker_that_stood_still_past_its_session_wakes(rig: Rig, spot: Spot) 
     assert "stood still" in (rig.state / "logs" / f"{stopped.name}.log").read_text()
     traffic.assert_arrived()
     rig.audit()
+    rig.audit_tables()
 
 
 def test_a_plane_that_pulled_by_door_wakes_when_its_transfer_is_another_workers(rig: Rig, spot: Spot) -> None:

@@ -80,17 +80,21 @@ class ClusterTrees:
         self._marks, self._walk = marks, walk
         self._by_place: dict[tuple[str, int], _Grown] = {}
 
-    def hear(self, topic: str, partition: int, offset: int, number: WriterNumber | None, leaf: bytes) -> None:
-        """The next record of a partition; `topic` as it is named here. Each number of a writer counts once."""
+    def hear(self, topic: str, partition: int, offset: int, number: WriterNumber | None, leaf: bytes) -> _Grown | None:
+        """The next record of a partition; `topic` as it is named here. Each number of a writer counts once.
+
+        The journal that it made longer; None where it did not count.
+        """
         grown = self._by_place.get((topic, partition))
         if grown is None:
             grown = self._by_place[topic, partition] = self._new(topic, partition)
         if number is None or number[0] != grown.site or not grown.seen[number[1]].add(number[2]):
-            return
+            return None
         grown.tree.append(leaf)
         size = grown.size = grown.size + 1
         if (walk := grown.walk) is not None and size >= walk.next:
             walk.reach(offset)
+        return grown
 
     def _new(self, topic: str, partition: int) -> _Grown:
         writer, base = split(topic)
@@ -106,14 +110,15 @@ class JournalRoots:
         self._at = at
         self._clusters: dict[Site, ClusterTrees] = {}
 
-    def hear(self, site: Site, topic: str, partition: int, origin: m.Origin | None, leaf: bytes) -> None:
-        """The next record of a partition at a site; `topic` as it is named there."""
+    def hear(self, site: Site, topic: str, partition: int, origin: m.Origin | None, leaf: bytes) -> bool:
+        """The next record of a partition at a site; `topic` as it is named there. Whether it is one of the cut."""
         if (cluster := self._clusters.get(site)) is None:
             at = self._at
             marks = (lambda _: ()) if at is None else (lambda journal: (at.get(journal, 0),))
             cluster = self._clusters[site] = ClusterTrees(site, marks=marks)
         number = None if origin is None else (origin.site, origin.incarnation, origin.seq)
-        cluster.hear(topic, partition, 0, number, leaf)
+        grown = cluster.hear(topic, partition, 0, number, leaf)
+        return grown is not None and (self._at is None or grown.size <= self._at.get(grown.journal, 0))
 
     def roots(self) -> list[JournalRoot]:
         """Of each journal, by its original where that was read, else by its longest copy; at the wanted sizes."""

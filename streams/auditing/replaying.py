@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from streams.core.ledger import Ledger
 from streams.core.ledger.cuts import digest_of
 from streams.core.ledger.findings import FindingList, Invariant, Judgement, LogPosition
 from streams.core.ledger.stale import Staleness
+from streams.core.ledger.traffic import DAY_MS, Traffic
 from streams.core.ledger.trees import leaf_of
 from streams.core.names import Site
 from streams.core.sampling import Sample
@@ -77,6 +78,10 @@ class AuditReport:
     """Of all that was read, as `audit digest` tells it."""
     known: int = 0
     """Records that earlier audits had read."""
+    sealed_ms: Mapping[Site, int] = field(default_factory=dict)
+    """Of each site of which a seal was read, when it sealed last."""
+    traffic: Traffic | None = None
+    """What arrived over each link in the last days, where that was asked for."""
 
     @property
     def is_complete(self) -> bool:
@@ -102,6 +107,7 @@ def audit(
     now_ms: int | None = None,
     index: Path | None = None,
     fresh: bool = False,
+    traffic_days: int = 0,
     tell: Tell = lambda _: None,
 ) -> AuditReport:
     """Replay and judge. `sites`: whose clusters (and disks) to look at, default all; NotFound for an unknown one.
@@ -112,12 +118,13 @@ def audit(
     `index`: where facts are kept, so that the next audit of the federation goes on; by default they are thrown away.
     `fresh`: what is kept there is thrown away first. Temporary where another audit is at work on it, or its disk is
     full; NeverWorks where it is of something else.
+    `traffic_days`: of so many days, today the last, it is counted what arrived over each link.
     `tell` hears what is being done, a line each. A site that cannot be read is reported, never raised.
     """
     began, is_now, now_ms = time.monotonic(), now_ms is None, int(time.time() * 1000) if now_ms is None else now_ms
     chosen = [settings.entry(site).name for site in sites] or list(settings.registry.names)
     found = _Found(settings, chosen)
-    findings = FindingList(now_ms, moment=_moment)
+    findings = FindingList(now_ms, moment=moment)
     with _indexed(settings, found.journals, index, fresh) as kept:
         reading = _Reading(settings, found, kept, index is not None, findings, tell)
         reading.go_on()
@@ -136,6 +143,7 @@ def audit(
         committed = {(site, *place): o for site, told in reading.committed.items() for place, o in told.items()}
         staleness = Staleness(int((STALE_S if stale_s is None else stale_s) * 1000), stale_s is not None)
         judgement = reading.ledger.judge(now_ms, committed=committed, staleness=staleness, findings=findings)
+        traffic = reading.ledger.traffic(now_ms // DAY_MS, traffic_days) if traffic_days else None
         if index is not None:
             kept.save(reading.ledger)
     return AuditReport(
@@ -150,27 +158,34 @@ def audit(
         disks_unread=() if storage else tuple(disks_reachable(settings, chosen)),
         digest=digest_of(reading.ledger.roots()),
         known=reading.known,
+        sealed_ms=reading.ledger.sealed_ms,
+        traffic=traffic,
     )
 
 
 @contextmanager
 def _indexed(settings: Settings, found: Iterable[Journals], path: Path | None, fresh: bool) -> Iterator[AuditIndex]:
     """The index at `path`, or one of a moment."""
-    pinned = sorted((e.name, e.root_key.hex(), sorted(e.revoked_keys.items())) for e in settings.registry.sites)
-    identity = {
-        "release": str(RELEASE),
-        "sites": ", ".join(sorted(settings.registry.names)),
-        "partitions": str(settings.registry.partitions),
-        "root keys": hashlib.sha256(repr(pinned).encode()).hexdigest()[:16],
-        **{f"cluster at {one.site}": one.cluster.id for one in found if one.cluster.id},
-    }
+    identity = identity_of(settings, found)
     with ExitStack() as stack:
         if path is None:
             path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="t2g-audit-")))
         yield stack.enter_context(open_index(path, identity, fresh=fresh))
 
 
-def _moment(at_ms: int) -> str:
+def identity_of(settings: Settings, found: Iterable[Journals]) -> dict[str, str]:
+    """What an index of these clusters is of, each in words."""
+    pinned = sorted((e.name, e.root_key.hex(), sorted(e.revoked_keys.items())) for e in settings.registry.sites)
+    return {
+        "release": str(RELEASE),
+        "sites": ", ".join(sorted(settings.registry.names)),
+        "partitions": str(settings.registry.partitions),
+        "root keys": hashlib.sha256(repr(pinned).encode()).hexdigest()[:16],
+        **{f"cluster at {one.site}": one.cluster.id for one in found if one.cluster.id},
+    }
+
+
+def moment(at_ms: int) -> str:
     """A time in UTC; a number where no calendar has it: a forged date may be any."""
     try:
         return datetime.fromtimestamp(at_ms // 1000, UTC).isoformat().replace("+00:00", "Z")

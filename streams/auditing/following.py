@@ -27,7 +27,7 @@ from streams.core.sealing import OWN_MS, signed_bytes
 from streams.core.topics import LogPartition
 from streams.errors import CLUSTER_AWAY, NeverWorks, Temporary
 from streams.kafka.publish import Publisher
-from streams.kafka.reader import Record
+from streams.kafka.reader import LogReader, Record
 from streams.kafka.steady import SteadyReader
 from streams.keys.files import WorkingKey, fault_of, key_for
 from streams.settings import Settings
@@ -208,9 +208,6 @@ class _Following:
     def _follow(self, publisher: Publisher, reader: SteadyReader, claim: SealerClaim, every_s: float) -> None:
         begun_s = time.monotonic()
 
-        def ends() -> dict[LogPartition, int]:
-            return reader.end_offsets(self.live.ledger.next_offsets(self.live.site))
-
         while True:
             batch = reader.batch(min(_POLL_S, every_s))
             self._is_whole = False
@@ -219,7 +216,7 @@ class _Following:
             self.state.away, self.state.sealed_ms = reader.away, self.live.sealed_ms
             self.on_away(reader.away)
             if not reader.away:
-                self._judge(ends)
+                self._judge()
             self._is_whole = True
             if reader.away or time.monotonic() - begun_s < min(_FIRST_S, every_s):
                 continue
@@ -231,13 +228,18 @@ class _Following:
             if self._pending is not None or self._waiting:
                 self._seal(publisher)
 
-    def _judge(self, ends: Callable[[], dict[LogPartition, int]]) -> None:
+    def _ends(self) -> dict[LogPartition, int]:
+        """Asked over a connection of its own: the other one waits for news for seconds."""
+        with LogReader(self.settings, self.live.site) as reader:
+            return reader.end_offsets(self.live.ledger.next_offsets(self.live.site))
+
+    def _judge(self) -> None:
         now_s = time.monotonic()
         try:
-            found = self.live.news(now_s, ends)
+            found = self.live.news(now_s, self._ends)
             if now_s - self._looked_s >= _LOOKED_EACH_S:
                 self._looked_s = now_s
-                self.live.refuse_shorter(ends())
+                self.live.refuse_shorter(self._ends())
         except CLUSTER_AWAY:  # the reader says so
             return
         self._tell(found)

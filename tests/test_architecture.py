@@ -139,6 +139,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.core.sampling": {"streams.core.names", "streams.errors"},
     # What a tree is, and nothing else of the ledger.
     "streams.core.sealing": FACTS | {"streams.core.ledger.cuts", "streams.core.ledger.trees", "streams.core.topics"},
+    "streams.core.sealer_claim": FACTS,
     # NEVER intent, transfer, owed, keeping: the ledger judges them.
     "streams.core.ledger": FACTS | {"streams.core.topics"},
     # The gate, and its reflection over the facts' type hints.

@@ -41,6 +41,7 @@ from streams.core.ledger.cuts import JournalRoot, digest_of
 from streams.core.ledger.findings import CLOCK_TOLERANCE_MS, FindingList, Invariant, Judgement, LogPosition
 from streams.core.ledger.shares import Share
 from streams.core.ledger.stale import Staleness
+from streams.core.ledger.traffic import DAY_MS, Traffic
 from streams.core.ledger.trees import leaf_of
 from streams.core.names import Site
 from streams.core.sampling import Sample
@@ -85,6 +86,10 @@ class AuditReport:
     """Records that earlier audits had read."""
     journals: tuple[JournalRoot, ...] = ()
     """What was read, as `audit digest` tells it."""
+    sealed_ms: Mapping[Site, int] = field(default_factory=dict)
+    """Of each site of which a seal was read, when it sealed last."""
+    traffic: Traffic | None = None
+    """What arrived over each link in the last days, where that was asked for."""
 
     @property
     def is_complete(self) -> bool:
@@ -112,6 +117,7 @@ def audit(
     fresh: bool = False,
     until: PastPoint | None = None,
     processes: int = 1,
+    traffic_days: int = 0,
     tell: Tell = lambda _: None,
 ) -> AuditReport:
     """Replay and judge. `sites`: whose clusters (and disks) to look at, default all; NotFound for an unknown one.
@@ -125,12 +131,13 @@ def audit(
     `until`: judged as the journals stood then, from their first records, in an index of its own; a kept cut is also
     compared with what was read. Disks are looked at as they are now, so not `storage` with it.
     `processes`: so many read; what is found does not depend on their number.
+    `traffic_days`: of so many days, today the last, it is counted what arrived over each link.
     `tell` hears what is being done, a line each. A site that cannot be read is reported, never raised.
     """
     began, is_now, now_ms = time.monotonic(), now_ms is None, int(time.time() * 1000) if now_ms is None else now_ms
     chosen = [settings.entry(site).name for site in sites] or list(settings.registry.names)
     found = _Found.at(settings, chosen)
-    findings = FindingList(now_ms, moment=_moment)
+    findings = FindingList(now_ms, moment=moment)
     index = None if until is not None else index
     with _indexed(settings, found.journals, index, fresh) as kept:
         reading = _Reading(settings, found, kept, index is not None, findings, tell, until)
@@ -162,6 +169,7 @@ def audit(
         judgement = reading.ledger.judge(
             now_ms, committed=committed, staleness=staleness, findings=findings, lengths=until is None
         )
+        traffic = reading.ledger.traffic(now_ms // DAY_MS, traffic_days) if traffic_days else None
         if index is not None:
             kept.save(reading.ledger)
     return AuditReport(
@@ -177,6 +185,8 @@ def audit(
         digest=digest_of(roots),
         known=reading.known,
         journals=roots,
+        sealed_ms=reading.ledger.sealed_ms,
+        traffic=traffic,
     )
 
 
@@ -213,21 +223,26 @@ def _compare(cut: Cut, roots: Iterable[JournalRoot], read: Collection[Site], fin
 @contextmanager
 def _indexed(settings: Settings, found: Iterable[Journals], path: Path | None, fresh: bool) -> Iterator[AuditIndex]:
     """The index at `path`, or one of a moment."""
-    pinned = sorted((e.name, e.root_key.hex(), sorted(e.revoked_keys.items())) for e in settings.registry.sites)
-    identity = {
-        "release": str(RELEASE),
-        "sites": ", ".join(sorted(settings.registry.names)),
-        "partitions": str(settings.registry.partitions),
-        "root keys": hashlib.sha256(repr(pinned).encode()).hexdigest()[:16],
-        **{f"cluster at {one.site}": one.cluster.id for one in found if one.cluster.id},
-    }
+    identity = identity_of(settings, found)
     with ExitStack() as stack:
         if path is None:
             path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="t2g-audit-")))
         yield stack.enter_context(open_index(path, identity, fresh=fresh))
 
 
-def _moment(at_ms: int) -> str:
+def identity_of(settings: Settings, found: Iterable[Journals]) -> dict[str, str]:
+    """What an index of these clusters is of, each in words."""
+    pinned = sorted((e.name, e.root_key.hex(), sorted(e.revoked_keys.items())) for e in settings.registry.sites)
+    return {
+        "release": str(RELEASE),
+        "sites": ", ".join(sorted(settings.registry.names)),
+        "partitions": str(settings.registry.partitions),
+        "root keys": hashlib.sha256(repr(pinned).encode()).hexdigest()[:16],
+        **{f"cluster at {one.site}": one.cluster.id for one in found if one.cluster.id},
+    }
+
+
+def moment(at_ms: int) -> str:
     """A time in UTC; a number where no calendar has it: a forged date may be any."""
     try:
         return datetime.fromtimestamp(at_ms // 1000, UTC).isoformat().replace("+00:00", "Z")

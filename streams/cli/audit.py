@@ -8,8 +8,10 @@ the index of the audits before is of another one, or of other journals.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
@@ -19,7 +21,7 @@ from streams.auditing.index import kept_index
 from streams.auditing.points import PastPoint
 from streams.auditing.replaying import EXIT_CLEAN, STALE_S, AuditReport
 from streams.auditing.replaying import audit as run_audit
-from streams.cli import as_of, audit_digest, audit_follow, audit_storage, audit_tables, piped
+from streams.cli import as_of, audit_digest, audit_follow, audit_page, audit_storage, audit_tables, piped
 from streams.cli.command import ActingNoun, acting_settings, json_option, leave
 from streams.cli.screen import duration, put, put_json, say, size, table
 from streams.core.ledger.findings import Invariant, PartitionCount, Remark
@@ -41,6 +43,8 @@ PROMISES: Mapping[Invariant, str] = {
     Invariant.CLOCK: "no record is dated after the audit",
     Invariant.SEAL: "journals are as they were sealed",
 }
+TRAFFIC_DAYS = 30
+"""Of the page: bytes by link and day."""
 
 
 @click.group("audit", cls=ActingNoun)
@@ -60,6 +64,12 @@ PROMISES: Mapping[Invariant, str] = {
 )
 @click.option("--strict", is_flag=True, help="A note counts as a finding: exit 1.")
 @click.option("--fresh", is_flag=True, help="Read all journals from their first record on.")
+@click.option(
+    "--html",
+    metavar="FILE",
+    callback=lambda _ctx, _param, value: None if value is None else audit_page.target_of(value),
+    help="Write what was found as one page that needs nothing else.",
+)
 @click.option("--site", "sites", multiple=True, metavar="SITE", help="Look at this site only (may be repeated).")
 @click.option(
     "--processes",
@@ -77,6 +87,7 @@ def audit(
     stale_s: float | None,
     strict: bool,
     fresh: bool,
+    html: Path | None,
     sites: Sequence[str],
     processes: int,
     until: PastPoint | None,
@@ -103,11 +114,14 @@ def audit(
         fresh=fresh,
         until=until,
         processes=processes,
+        traffic_days=0 if html is None else TRAFFIC_DAYS,
         tell=say if sys.stderr.isatty() else lambda _: None,
     )
     if until is not None:
         as_of.check_any(until)
         say(f"as of {as_of.in_words(until)}; `--json` tells the cut that it became")
+    if html is not None and report.traffic is not None:
+        audit_page.write(html, audit_page.page_of(report, verdict(report), PROMISES, report.traffic, time.time()))
     with piped.to_its_end():
         put_json(as_object(report, until)) if as_json else show(report)
     for site, why in report.unreachable.items():

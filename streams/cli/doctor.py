@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import click
 
 import schemas
-from streams.cli import piped, screen, silences, upgrading
+from streams.cli import piped, screen, seal_ages, silences, upgrading
 from streams.cli.command import Verb, json_option, leave
 from streams.cli.lagging import mirror_lag, uncarried
 from streams.cli.up import is_local
@@ -50,7 +50,7 @@ class Check:
 @json_option
 @click.pass_obj
 def doctor(settings: Settings, as_json: bool) -> None:
-    """Check Java, artifacts, disk, schemas, and of every site: broker, topics, clock, mirrors, workers, doors.
+    """Check Java, artifacts, disk, schemas, and of every site: broker, topics, clock, mirrors, workers, doors, seals.
 
     Exit 0: nothing failed; else that of the first failure (5: it may pass, 7: it will not).
     """
@@ -160,6 +160,7 @@ def _of_site(settings: Settings, site: Site) -> Iterator[Check]:
         yield Check(f"{site} topics", "ok", "names, partitions and retention as they must be")
         yield _mirrors(settings, site)
     yield from _workers(settings, site)
+    yield _seals(settings, site)
     if is_local(settings) and (root := settings.state / site / "storage").is_dir():
         yield Check(f"{site} storage", "ok", f"{root}, {screen.size(shutil.disk_usage(root).free)} free")
 
@@ -210,6 +211,17 @@ def _workers(settings: Settings, site: Site) -> Iterator[Check]:
     yield _release(settings, site)
     yield _clock(site, alive, now_ms)
     yield _doors(site, known, now_ms, settings.door_ca)
+
+
+def _seals(settings: Settings, site: Site) -> Check:
+    """Whether somebody seals the site's journals: without that a changed past contradicts nothing."""
+    name = f"{site} seals"
+    try:
+        found = seal_ages.newest(settings, site)
+    except Transfer2goError as error:
+        return Check(name, "warn", f"cannot be read: {error}")
+    is_well = found is not None and not found.is_stale
+    return Check(name, "ok" if is_well else "warn", f"its journals: {seal_ages.words(site, found)}")
 
 
 def _doors(site: Site, known: Announcements, now_ms: int, ca: Path | None = None) -> Check:

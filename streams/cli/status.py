@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import click
 
-from streams.cli import piped, screen, upgrading
+from streams.cli import piped, screen, seal_ages, upgrading
 from streams.cli.command import Verb, json_option, leave
 from streams.cli.site import show_sites
 from streams.cli.up import is_local
@@ -22,7 +22,7 @@ from streams.settings import Settings
 def status(settings: Settings, as_json: bool) -> None:
     """Every part of the local federation with its memory and restarts; for clusters of your own, the sites.
 
-    Sites of another release and mirrors that lack a topic are named on stderr.
+    Sites of another release, mirrors that lack a topic and how old the last seal of each site is are told on stderr.
     Exit 0: all is well; 5: something is not ready.
     """
     if not is_local(settings):
@@ -30,12 +30,17 @@ def status(settings: Settings, as_json: bool) -> None:
         _say_faults(settings, settings.registry.names)
         return
     parts = local.status(settings.state)
-    well = all(part.state == "ready" for part in parts)
+    well = all(part.state == "ready" or is_follower_to_be(part) for part in parts)
     with piped.to_its_end():
         _show_parts(settings, parts, as_json)
     up = {part.name for part in parts if part.state == "ready"}
     _say_faults(settings, [site for site in settings.registry.names if f"{site}-broker" in up])
     leave(0 if well else Temporary.exit_code)
+
+
+def is_follower_to_be(part: local.PartStatus) -> bool:
+    """Whether it is about to follow, which nothing else waits for."""
+    return part.name.endswith("-follower") and part.state in ("stopped", "starting") and not part.restarts
 
 
 def _show_parts(settings: Settings, parts: list[local.PartStatus], as_json: bool) -> None:
@@ -60,5 +65,8 @@ def _show_parts(settings: Settings, parts: list[local.PartStatus], as_json: bool
 
 
 def _say_faults(settings: Settings, sites: Iterable[Site]) -> None:
-    for line in upgrading.faults(settings, {site: [site] for site in sites}):
+    names = list(sites)
+    for line in upgrading.faults(settings, {site: [site] for site in names}):
         screen.say(line)
+    for site in names:
+        screen.say(seal_ages.line(settings, site))

@@ -20,9 +20,16 @@ SITES_MAX = len(local.DEFAULT_SITES)
 @click.command(cls=Verb, federation=False)
 @click.option("--sites", default="2", show_default=True, metavar="N|NAME,NAME…", help="How many sites, or their names.")
 @click.option("--workers", type=click.IntRange(1, 8), default=1, show_default=True, help="Workers of each site.")
+@click.option(
+    "--follow/--no-follow",
+    "followers",
+    default=True,
+    show_default=True,
+    help="Keep an `audit follow` of each site, which is not waited for.",
+)
 @json_option
 @click.pass_obj
-def up(settings: Settings, sites: str, workers: int, as_json: bool) -> None:
+def up(settings: Settings, sites: str, workers: int, followers: bool, as_json: bool) -> None:
     """Start a local federation: per site a Kafka broker and workers, one mirror between all; wait until it is ready.
 
     A second `up` finds the first, and adds what it lacks: `up --sites 3` adds a third site to two. Where sites.toml
@@ -33,7 +40,8 @@ def up(settings: Settings, sites: str, workers: int, as_json: bool) -> None:
         return
     started = time.monotonic()
     names = site_names(sites)
-    federation = local.up(settings.state, settings.cache, names, workers=workers, on_step=step_teller(started))
+    teller = step_teller(started)
+    federation = local.up(settings.state, settings.cache, names, workers=workers, followers=followers, on_step=teller)
     took = time.monotonic() - started
     if as_json:
         ports = {site.name: site.port for site in federation.record.sites}
@@ -78,3 +86,4 @@ def _use_existing(settings: Settings, as_json: bool) -> None:
         f"{created} topics created, {mended} put right, the others are in order"
     )
     screen.say("run a worker at each site: python -m faust -A agents worker -l info")
+    screen.say("and one follower of each: transfer2go --site SITE audit follow")

@@ -59,6 +59,10 @@ class SealChain:
     def next_no(self) -> int:
         return self._no
 
+    def every(self, own_every_ms: int) -> None:
+        """Seal so often from now on."""
+        self._own_every_ms = own_every_ms
+
     def take(self, seal: m.JournalsSealed) -> None:
         """The next seal of the site, as it is in the log. What is no later than the last one is known."""
         if seal.site != self._site or seal.no < self._no:

@@ -69,9 +69,12 @@ def up(
     *,
     workers: int = 1,
     credit_bytes: int = CREDIT_BYTES,
+    followers: bool = False,
     on_step: OnStep = lambda step: None,
 ) -> Federation:
     """Starts a federation of `sites`, or finds the one that runs and adds what it lacks; waits until all is ready.
+
+    `followers`: one `audit follow` a site; they start when all else is ready, and are not waited for.
 
     Raises NeverWorks (a sum differs, no Java, foreign sites.toml), Temporary (port taken, disk full, download failed,
     a part does not come up).
@@ -88,8 +91,10 @@ def up(
     with _locked(state):
         record = plan.read_record(state)
         if record is not None and record.running:
-            return _grown(state, record, sites, workers, on_step)
-        wanted = plan.planned(sites, record, workers=workers, credit_bytes=credit_bytes, home=str(state))
+            return _grown(state, record, sites, workers, followers, on_step)
+        wanted = plan.planned(
+            sites, record, workers=workers, credit_bytes=credit_bytes, home=str(state), followers=followers
+        )
         _clean_up(record)
         _check_disk(state)
         plan.check_ports(wanted.sites)
@@ -116,13 +121,14 @@ def _refuse_path(path: Path) -> None:
 
 
 def _grown(
-    state: Path, record: plan.FederationRecord, sites: Sequence[str], workers: int, on_step: OnStep
+    state: Path, record: plan.FederationRecord, sites: Sequence[str], workers: int, followers: bool, on_step: OnStep
 ) -> Federation:
-    """Adds missing sites to a running federation, and workers to its sites."""
+    """Adds missing sites to a running federation, workers to its sites, and followers."""
     known = {site.name for site in record.sites}
-    wanted = plan.planned(sites, record, workers=workers, credit_bytes=record.credit_bytes, home=str(state))
+    credit_bytes, home = record.credit_bytes, str(state)
+    wanted = plan.planned(sites, record, workers=workers, credit_bytes=credit_bytes, home=home, followers=followers)
     wanted = replace(wanted, sites=tuple(replace(s, workers=max(s.workers, workers)) for s in wanted.sites))
-    if wanted.sites != record.sites:
+    if (wanted.sites, wanted.followers) != (record.sites, record.followers):
         plan.check_ports([s for s in wanted.sites if s.name not in known])
         _write_files(state, replace(wanted, ready=False))
         os.kill(record.pid, signal.SIGHUP)
@@ -196,6 +202,7 @@ def status(state: Path) -> list[PartStatus]:
         raise NotFound("no local federation here", str(state), "run `transfer2go up`")
     ports = {f"{s.name}-broker": s.port for s in record.sites}
     ports |= {f"{s.name}-worker-{n}": s.worker_port(n) for s in record.sites for n in range(s.workers)}
+    ports |= {f"{s.name}-follower": s.follower_port for s in record.sites}
     own = [plan.FederationPart("supervisor", record.pid, record.created, "ready" if record.ready else record.step)]
     found = []
     for part in (*own, *record.parts):

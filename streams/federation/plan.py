@@ -29,8 +29,9 @@ FIRST_PORT = 19000
 LAST_PORT = 32000
 """Below the range from which systems hand out ports for outgoing connections."""
 PORTS_PER_SITE = 20
+FOLLOWER_PORT = 2
 WORKER_PORT = 4
-"""First worker port of a site's block: broker, controller, two in reserve, workers."""
+"""First worker port of a site's block: broker, controller, the follower's metrics, one in reserve, workers."""
 MARK = "# Written by `transfer2go up`, which rewrites it; for clusters of your own write a file without this line.\n"
 
 
@@ -49,8 +50,12 @@ class SitePlan:
         return self.port + WORKER_PORT + number
 
     @property
+    def follower_port(self) -> int:
+        return self.port + FOLLOWER_PORT
+
+    @property
     def ports(self) -> list[int]:
-        return [self.port, self.port + 1, *(self.worker_port(n) for n in range(self.workers))]
+        return [self.port, self.port + 1, self.follower_port, *(self.worker_port(n) for n in range(self.workers))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,10 @@ class FederationPart:
 
 @dataclass(frozen=True, slots=True)
 class FederationRecord:
-    """federation.json. `step` is what the supervisor does now; `ready` once all is up; `fault` why it gave up."""
+    """federation.json. `step` is what the supervisor does now; `ready` once all is up; `fault` why it gave up.
+
+    `followers`: whether each site has an `audit follow`; `ready` does not wait for them.
+    """
 
     sites: tuple[SitePlan, ...]
     credit_bytes: int
@@ -82,6 +90,7 @@ class FederationRecord:
     fault: str = ""
     exit_code: int = 0
     parts: tuple[FederationPart, ...] = field(default=())
+    followers: bool = False
 
     @property
     def running(self) -> bool:
@@ -140,9 +149,15 @@ def is_managed(state: Path) -> bool:
 
 
 def planned(
-    names: Sequence[str], known: FederationRecord | None, *, workers: int, credit_bytes: int, home: str = ""
+    names: Sequence[str],
+    known: FederationRecord | None,
+    *,
+    workers: int,
+    credit_bytes: int,
+    home: str = "",
+    followers: bool = False,
 ) -> FederationRecord:
-    """The plan for `names`: known sites keep their ports, new ones get a free block.
+    """The plan for `names`: known sites keep their ports, new ones get a free block; followers that were stay.
 
     Where the search begins follows from `home`, the state directory: were it the same for all, a federation that is
     half down could find another's broker at its port, and a mirror would carry one's journals into the other.
@@ -156,8 +171,8 @@ def planned(
             taken.add(port)
             sites.append(SitePlan(name, port, workers))
     if known is not None:
-        return replace(known, sites=tuple(sites))
-    return FederationRecord(tuple(sites), credit_bytes)
+        return replace(known, sites=tuple(sites), followers=known.followers or followers)
+    return FederationRecord(tuple(sites), credit_bytes, followers=followers)
 
 
 def _free_block(taken: set[int], workers: int, home: str) -> int:

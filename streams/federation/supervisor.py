@@ -1,8 +1,9 @@
 """The process that owns a local federation: `python -m streams.federation.supervisor STATE CACHE`.
 
-Brokers first, then topics, then the mirror, then workers; each is watched and started again when it ends. SIGTERM
-stops all in the opposite order, SIGHUP reads the plan again (a site was added). Whatever kills the supervisor kills
-the parts: they carry a parent-death signal. It prints to STATE/supervisor.log; what others see is federation.json.
+Brokers first, then topics, then the mirror, then workers, then followers (`audit follow`), which are not waited for;
+each is watched and started again when it ends. SIGTERM stops all in the opposite order, SIGHUP reads the plan again (a
+site was added). Whatever kills the supervisor kills the parts: they carry a parent-death signal. It prints to
+STATE/supervisor.log; what others see is federation.json.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ FLOW_READY_S = 3.0
 RELOAD_AGAIN_S = 10.0
 _FORMATS = 3
 """At once."""
+FOLLOWERS_AFTER_S = 5.0
+"""After all is ready: what somebody brought it up for comes first."""
 
 
 class Supervisor:
@@ -82,6 +85,8 @@ class Supervisor:
         self.publish("starting the mirror and workers")
         workers = (self.worker(site, number) for site in self.record.sites for number in range(site.workers))
         self._start_and_wait([self._mirror(), *workers])
+        for site in self.record.sites if self.record.followers else ():
+            self.follower(site)  # started as what ended is
         self.publish("ready", ready=True)
 
     def add(self, part: RunningPart) -> RunningPart:
@@ -140,6 +145,13 @@ class Supervisor:
         command = [sys.executable, "-m", "faust", "-A", "agents", "worker", "-l", "info"]
         port = site.worker_port(number)
         return self._part(f"{site.name}-worker-{number}", command, environment, lambda: is_healthy(port), recovers=True)
+
+    def follower(self, site: plan.SitePlan) -> RunningPart:
+        environment = partial(follower_environment, self.state, site)
+        command = [sys.executable, "-m", "streams.cli", "audit", "follow", "--metrics", str(site.follower_port)]
+        port, when = site.follower_port, time.monotonic() + FOLLOWERS_AFTER_S
+        probe = partial(is_following, port)
+        return self._part(f"{site.name}-follower", command, environment, probe, not_before=when, recovers=True)
 
     def _start_and_wait(self, parts: list[RunningPart]) -> None:
         for part in parts:
@@ -240,12 +252,12 @@ class Supervisor:
         if found is None:
             return
         grew = {s.name for s in found.sites} != {s.name for s in self.record.sites}
-        self.record = replace(self.record, sites=found.sites, ready=False, fault="")
+        self.record = replace(self.record, sites=found.sites, followers=found.followers, ready=False, fault="")
         if grew:
             if "mirror" in self.parts:
                 process.stop([self.parts.pop("mirror")])
             self._forget_tasks()
-            process.stop([self.parts.pop(name) for name in list(self.parts) if "-worker-" in name])
+            process.stop([self.parts.pop(name) for name in list(self.parts) if _speaks_of_sites(name)])
         workers = {f"{site.name}-worker-{n}" for site in found.sites for n in range(site.workers)}
         for name in [n for n in self.parts if "-worker-" in n and n not in workers]:
             process.stop([self.parts.pop(name)])
@@ -266,20 +278,36 @@ class Supervisor:
         self.note("stopped", ready=False, pid=0, created=0.0)
 
 
-def worker_environment(state: Path, site: plan.SitePlan, number: int) -> dict[str, str]:
-    """What a worker of a local federation is started with, beside what this process has."""
+def _speaks_of_sites(name: str) -> bool:
+    """Whether a part has read which sites there are."""
+    return "-worker-" in name or name.endswith("-follower")
+
+
+def _environment(state: Path, site: plan.SitePlan) -> dict[str, str]:
     own = {k: v for k, v in os.environ.items() if not k.startswith("T2G_") or k.startswith("T2G_POLICY_")}
     return {
         **own,
         "T2G_STATE": str(state),
         "T2G_SITES": str(state / "sites.toml"),
         "T2G_SITE_CONFIG": str(state / site.name / "site.toml"),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def follower_environment(state: Path, site: plan.SitePlan) -> dict[str, str]:
+    """What a follower of a local federation is started with, beside what this process has."""
+    return {**_environment(state, site), "MALLOC_ARENA_MAX": "1"}
+
+
+def worker_environment(state: Path, site: plan.SitePlan, number: int) -> dict[str, str]:
+    """What a worker of a local federation is started with, beside what this process has."""
+    return {
+        **_environment(state, site),
         "T2G_DATADIR": str(state / site.name / f"worker-{number}"),
         "T2G_WEB_PORT": str(site.worker_port(number)),
         **_door(state / site.name / "site.toml"),
         # glibc's arena per thread would triple a worker's memory.
         "MALLOC_ARENA_MAX": "2",
-        "PYTHONUNBUFFERED": "1",
     }
 
 
@@ -297,6 +325,15 @@ def is_healthy(port: int) -> bool:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=2) as answer:
             said = json.load(answer)
             return isinstance(said, dict) and said.get("ready") is True
+    except (OSError, urllib.error.URLError, ValueError):
+        return False
+
+
+def is_following(port: int) -> bool:
+    """Whether a follower has read what stood there at its start."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=2) as answer:
+            return any(line.startswith(b"transfer2go_follow_up{") and line.rstrip().endswith(b" 1") for line in answer)
     except (OSError, urllib.error.URLError, ValueError):
         return False
 

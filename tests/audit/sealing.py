@@ -31,7 +31,7 @@ class Sealer:
     def hear(self, topic: str, partition: int, rec: Rec) -> None:
         if not topics.is_chunks(topics.split(topic)[1]):
             leaf = leaf_of(rec.key, rec.value, rec.headers)
-            self.cluster.hear(topic, partition, 0, number_of(rec.headers), leaf)
+            self.cluster.hear(topic, partition, number_of(rec.headers), leaf)
 
     def seal(self, now_ms: int) -> Iterator[m.JournalsSealed]:
         """What is due by then; it counts as published."""

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from streams.auditing.following import SealsMade, follow
+from streams.auditing.following import FollowerState, follow
 from streams.auditing.replaying import EXIT_BROKEN, EXIT_CLEAN, audit
 from streams.cli.audit import audit as command
 from streams.core import records as m
 from streams.core import topics
 from streams.core.ledger.findings import Finding, Invariant
 from streams.core.names import Site
+from streams.core.sealer_claim import SealerClaim
 from streams.errors import NeverWorks, NotAllowed, NotFound, Temporary
 from streams.kafka.publish import Publisher
 from streams.kafka.replay import replay
@@ -32,6 +33,13 @@ PASSPHRASE = "correct horse"
 YEAR_MS = 366 * 86_400_000
 
 
+@pytest.fixture(autouse=True)
+def the_mock_is_no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says after 5 s that it knows no groups, and of news only when a fetch has waited."""
+    monkeypatch.setattr("streams.auditing.live.committed_offsets", lambda *_: {})
+    monkeypatch.setattr("streams.auditing.following._FETCH_WAIT_MS", 200)
+
+
 class _Enough(Exception):
     pass
 
@@ -40,7 +48,7 @@ def sealing(settings: Settings, seals: int = 1, every_s: float = 1.0) -> list[Fi
     """Follow until so many seals are made; what was found."""
     found: list[Finding] = []
 
-    def made(told: SealsMade) -> None:
+    def made(told: FollowerState) -> None:
         if told.seals >= seals:
             raise _Enough
 
@@ -94,7 +102,7 @@ def test_seals_go_on_behind_those_in_the_log(stage: Build, tmp_path: Path) -> No
 
 def behind_its_back(stage: Build, at: Stage) -> tuple[Stage, str]:
     """The same federation, sealed as in `at`, where what was asked is gone everywhere; the journal that was cut."""
-    ((rec, _),) = seals_in(at.settings, A)
+    ((seal, _),) = seals_in(at.settings, A)
     other, changed = stage(A, B), healthy(A, B)
     roots = {entry.name: entry.root_key for entry in at.settings.registry.sites}
     entries = tuple(replace(one, root_key=roots[one.name]) for one in other.settings.registry.sites)
@@ -103,11 +111,15 @@ def behind_its_back(stage: Build, at: Stage) -> tuple[Stage, str]:
     )
     place = changed.where(A, topics.INTENTS)[0]
     gone = changed.at(place)
+    for record in replay(at.settings, A, [topics.ANNOUNCEMENTS]):
+        rec = Rec(record.key, record.value, tuple(record.headers or ()), record.timestamp_ms)
+        if all(rec.headers != one.headers for _, one in changed.records(A, topics.ANNOUNCEMENTS)):
+            changed.append(A, topics.ANNOUNCEMENTS, record.partition, rec)  # the follower's own
     changed.workers[A].announce()
     for where in changed.partitions():
         changed.logs[where] = [(o, r) for o, r in changed.logs[where] if r != gone]
     for where in ((A, topics.SEALS), (B, f"{A}.{topics.SEALS}")):
-        changed.append(*where, topics.partition_of(A, 4), rec)
+        changed.append(*where, topics.partition_of(A, 4), seal)
     other.play(changed)
     return other, f"{A} {topics.INTENTS}[{place.partition}]"
 
@@ -118,7 +130,9 @@ def test_what_was_cut_is_told_at_the_next_start_and_by_the_audit(stage: Build, t
     at.play(healthy(A, B))
     sealing(at.settings)
     other, journal = behind_its_back(stage, at)
-    (told,) = sealing(other.settings)
+    found = sealing(other.settings)
+    (told,) = (one for one in found if one.invariant is Invariant.SEAL)
+    assert [one.invariant for one in found if one is not told] == [Invariant.CONSERVATION, Invariant.NO_GAP]
     assert told.words.startswith(f"{journal} is shorter than sealed")
     report = audit(other.settings)
     assert report.exit_code == EXIT_BROKEN
@@ -141,7 +155,7 @@ def test_each_finding_is_a_json_line(stage: Build, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("streams.cli.screen.say", say)
     told = CliRunner().invoke(command, ["follow", "--every", "1"], obj=other.settings)
     assert (told.exit_code, said[-1]) == (0, "stopped"), told.output
-    (line,) = map(json.loads, told.stdout.splitlines())
+    (line,) = (one for one in map(json.loads, told.stdout.splitlines()) if one["invariant"] == "seal")
     assert line["words"].startswith(f"{journal} is shorter than sealed")
     assert (line["invariant"], line["severity"]) == ("seal", "broken")
     assert [record["topic"] for record in line["records"]] == [topics.SEALS]
@@ -152,24 +166,58 @@ def test_one_process_seals_for_a_site(stage: Build, tmp_path: Path) -> None:
     pin(at, tmp_path)
     at.play(world)
 
-    def second(_: SealsMade) -> None:
+    def second(_: FollowerState) -> None:
         with pytest.raises(Temporary, match="another `audit follow` of T1_A"):
             follow(at.settings, on_finding=lambda _: None)
         raise _Enough
 
     with pytest.raises(_Enough):
         follow(at.settings, every_s=1.0, on_finding=lambda _: None, made=second)
-    elsewhere = replace(at.settings, keys=tmp_path / "machine" / "keys")
-    files.issue(files.unlock_root(tmp_path / "offline" / f"{A}.json", PASSPHRASE), elsewhere.keys, m.SEALER, 0, 2**45)
 
-    def meanwhile(told: SealsMade) -> None:
+
+def on_another_machine(at: Stage, tmp_path: Path) -> Settings:
+    """The same site's settings, with a state and a sealer's key of their own."""
+    elsewhere = replace(at.settings, state=tmp_path / "machine", keys=tmp_path / "machine" / "keys")
+    root = files.unlock_root(tmp_path / "offline" / f"{A}.json", PASSPHRASE)
+    files.issue(root, elsewhere.keys, m.SEALER, 0, 2**45)
+    return elsewhere
+
+
+def test_who_came_second_on_another_machine_makes_no_seal(stage: Build, tmp_path: Path) -> None:
+    at = stage(A, B)
+    pin(at, tmp_path)
+    at.play(healthy(A, B))
+    elsewhere = on_another_machine(at, tmp_path)
+
+    def second(told: FollowerState) -> None:
+        with pytest.raises(Temporary, match="another process seals for T1_A: ") as refused:
+            follow(elsewhere, every_s=1.0, on_finding=lambda _: None)
+        assert topics.ANNOUNCEMENTS in str(refused.value)
+        raise _Enough
+
+    with pytest.raises(_Enough):
+        follow(at.settings, every_s=1.0, on_finding=lambda _: None, made=second)
+    assert len(seals_in(at.settings, A)) == 1
+    assert sealing(elsewhere) == [], "the first has said that it ended"
+
+
+def test_who_hears_another_s_seal_ends(stage: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of a release before, which claims nothing. It hears of it before it makes its next one."""
+    at = stage(A, B)
+    pin(at, tmp_path)
+    at.play(healthy(A, B))
+    elsewhere = on_another_machine(at, tmp_path)
+
+    def meanwhile(told: FollowerState) -> None:
         if told.seals == 1:
-            with Publisher(at.settings, A, "w", "cli") as other:
+            with Publisher(at.settings, A, "w", "cli") as other, monkeypatch.context() as patch:
                 other.announce()
-            sealing(elsewhere)
+                patch.setattr(SealerClaim, "may_seal", lambda *_: True)
+                patch.setattr(SealerClaim, "hear", lambda *_: None)
+                sealing(elsewhere)
 
-    with pytest.raises(NeverWorks, match="another process seals for T1_A: it made seal 2"):
-        follow(at.settings, every_s=1.0, on_finding=lambda _: None, made=meanwhile)
+    with pytest.raises(NeverWorks, match="another process seals for T1_A: it made seal 1"):
+        follow(at.settings, every_s=5.0, on_finding=lambda _: None, made=meanwhile)
 
 
 def test_no_key_may_sign(stage: Build, tmp_path: Path) -> None:
@@ -204,7 +252,10 @@ def test_a_seal_whose_acknowledgement_is_lost_is_never_made_otherwise(
 
     monkeypatch.setattr(Publisher, "send", sent)
     if not heard_back:
-        monkeypatch.setattr(SteadyReader, "batch", lambda *_: [])
+        batch = SteadyReader.batch
+        monkeypatch.setattr(
+            SteadyReader, "batch", lambda *of: [one for one in batch(*of) if not one.topic.endswith(topics.SEALS)]
+        )
     assert sealing(at.settings) == []
     stands = [seal for _, seal in seals_in(at.settings, A)]
     assert stands == tried
@@ -226,7 +277,7 @@ def test_unsigned_where_nobody_pinned_a_key(stage: Build, tmp_path: Path) -> Non
     assert (seal.certificate, seal.signature) == (None, b"")
 
 
-def _enough(_: SealsMade) -> None:
+def _enough(_: FollowerState) -> None:
     raise _Enough
 
 

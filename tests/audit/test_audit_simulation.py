@@ -489,3 +489,48 @@ def _judged(ledger: Ledger, logs: Logs) -> Judgement:
         for offset, rec in enumerate(logs[key]):
             locate(ledger, LogPosition(*key, offset), rec)
     return ledger.judge(10**15, findings=findings)
+
+
+# who follows one site
+
+
+def followed(site: str, sites: tuple[str, ...], logs: Logs, chance: random.Random) -> tuple[set[str], set[str]]:
+    """What a ledger that is judged again and again finds in the end, and what one finds that is judged once."""
+    here = {key: log for key, log in logs.items() if key[0] == site}
+    live = Ledger([Site(s) for s in sites], partitions=PARTITIONS, read=[Site(site)], live=True)
+    heard = dict.fromkeys(here, 0)
+    while left := [key for key in sorted(here) if heard[key] < len(here[key])]:
+        for key in chance.sample(left, min(len(left), 4)):
+            for offset in range(heard[key], min(len(here[key]), heard[key] + chance.randrange(1, 30))):
+                hear(live, LogPosition(*key, offset), here[key][offset])  # type: ignore[arg-type]
+                heard[key] = offset + 1
+        live.judge(10**15)
+    for key in live.wanted():
+        for offset, rec in enumerate(here[key]):
+            locate(live, LogPosition(*key, offset), rec)
+    names: tuple[Site, ...] = tuple(map(Site, sites))
+    once = judged(names, here, PARTITIONS, read=[Site(site)])  # type: ignore[arg-type]
+    return {f.words for f in live.judge(10**15).findings}, {f.words for f in once.findings}
+
+
+@pytest.mark.parametrize("hurt", [None, lie_about_bytes, contradict, lose_everywhere])
+def test_a_site_that_is_followed_finds_what_an_audit_of_it_finds(
+    hurt: Callable[[random.Random, Logs], Invariant] | None,
+) -> None:
+    """In any order of partitions, whatever it took for missing meanwhile; nothing where nothing was broken."""
+    found = 0
+    for seed in SEEDS:
+        sites, logs = finished(seed)
+        if hurt is not None and not _records(logs, topics.COMPLETIONS):
+            continue
+        if hurt is not None:
+            hurt(random.Random(seed), logs)
+        for site in sites:
+            live, once = followed(site, sites, logs, random.Random(seed))
+            assert live == once, f"seed {seed}, {site}"
+            if hurt is None:
+                names: tuple[Site, ...] = tuple(map(Site, sites))
+                here = {key: log for key, log in logs.items() if key[0] == site}
+                assert not judged(names, here, PARTITIONS, read=[Site(site)]).broken, f"seed {seed}, {site}"  # type: ignore[arg-type]
+            found += len(once)
+    assert found or hurt is None

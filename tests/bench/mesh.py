@@ -47,7 +47,7 @@ def cpu(state: Path) -> Seconds:
 
 
 def kind_of(part: str) -> str:
-    return next((kind for kind in ("broker", "worker") if f"-{kind}" in part), part)
+    return next((kind for kind in ("broker", "worker", "follower") if f"-{kind}" in part), part)
 
 
 class Mesh:
@@ -66,6 +66,7 @@ class Mesh:
             local.up(self.rig.state, self.rig.cache, (*SITES, SIXTH))
             six, parts = self._idle()
             self.row("the sixth idle site", six - five, "cores", "<= 0.08", six - five <= 0.08, **parts)
+            self._followed(five)
         finally:
             self.rig.down()
 
@@ -79,6 +80,15 @@ class Mesh:
         for key, spent in after.items():
             used[kind_of(key[0])] += (spent - before.get(key, 0.0)) / took_s
         return sum(used.values()), {kind: round(cores, 3) for kind, cores in sorted(used.items())}
+
+    def _followed(self, five: float) -> None:
+        """What a follower of each site adds to `five` idle ones, by what those of six take; and how large one is."""
+        local.up(self.rig.state, self.rig.cache, (*SITES, SIXTH), followers=True)
+        _, parts = self._idle()
+        cores = five + parts["follower"] * len(SITES) / (len(SITES) + 1)
+        self.row("five idle sites with their followers", cores, "cores", "<= 0.35", cores <= 0.35, **parts)
+        most = max(one.rss_bytes for one in local.status(self.rig.state) if one.name.endswith("-follower")) / MB
+        self.row("the largest follower of an idle site", most, "MB", "<= 80", most <= 80)
 
     def _bare(self) -> None:
         """Brokers and mirror alone: what no client of ours causes."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from hashlib import sha256
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.ledger.trees import BLOCK, EMPTY_ROOT, JournalTree, Tree, leaf_of
+from streams.core.ledger.trees import BLOCK, EMPTY_ROOT, RECENT_BLOCKS, JournalTree, RecentTree, Tree, leaf_of
 
 INPUTS = [
     b"",
@@ -120,3 +121,20 @@ def test_a_leaf_is_every_byte_of_a_record_in_its_place() -> None:
         leaf_of(b"k", b"v", headers[:1]),
     ]
     assert len(set(variants)) == len(variants)
+
+
+def test_a_tree_that_is_followed_tells_the_root_at_each_of_its_last_sizes() -> None:
+    """As many as it keeps leaves of; none before, and never more memory."""
+    leaves, tree = numbered(3000), RecentTree()
+    kept = (RECENT_BLOCKS - 1) * BLOCK
+    for size, leaf in enumerate(leaves, 1):
+        tree.append(leaf)
+        if size % 97 == 0:
+            for at in (size, size - 1, size - 50, max(1, size - kept + 1)):
+                assert tree.root_at(at) == root_of(leaves[:at]), (size, at)
+    assert tree.root == grown(leaves).root
+    assert tree.root_at(1) is None
+    assert tree.root_at(3001) is None
+    again = pickle.loads(pickle.dumps(tree))
+    assert (again.size, again.root_at(2500)) == (3000, root_of(leaves[:2500]))
+    assert sum(len(block) for _, _, block in again._recent) <= RECENT_BLOCKS * BLOCK * 32

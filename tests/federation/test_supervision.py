@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from streams.cli.status import is_follower_to_be
 from streams.core.names import Site
 from streams.errors import NeverWorks, Temporary
 from streams.federation import local, plan, process
@@ -312,6 +313,49 @@ def test_ports_are_chosen_once_and_kept(tmp_path: Path) -> None:
     again = plan.planned(["T2_B", "T3_C"], plan.read_record(tmp_path), workers=1, credit_bytes=1)
     assert again.sites[:2] == first.sites
     assert len({port for site in again.sites for port in site.ports}) == sum(len(site.ports) for site in again.sites)
+
+
+def test_followers_are_in_the_plan_once_somebody_wants_them(tmp_path: Path) -> None:
+    first = plan.planned(["T1_A"], None, workers=1, credit_bytes=1)
+    assert not first.followers
+    second = plan.planned(["T1_A"], first, workers=1, credit_bytes=1, followers=True)
+    plan.write_record(tmp_path, second)
+    found = plan.read_record(tmp_path)
+    assert found is not None
+    assert plan.planned(["T1_A"], found, workers=1, credit_bytes=1).followers
+    before = (tmp_path / "federation.json").read_text().replace(',\n "followers": true', "")
+    assert "followers" not in before
+    (tmp_path / "federation.json").write_text(before)
+    assert plan.read_record(tmp_path) == first, "as an earlier release wrote it"
+    (site,) = found.sites
+    assert site.follower_port in site.ports
+    assert len(set(site.ports)) == len(site.ports)
+
+
+def test_a_follower_starts_behind_all_else_with_its_site_s_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.federation.supervisor.FOLLOWERS_AFTER_S", 0.5)
+    site, found = plan.SitePlan(Site("T1_A"), 20_000, 1), watching(tmp_path)
+    one = found.follower(site)
+    assert one.command[-2:] == ["--metrics", str(site.follower_port)]
+    one.command = [sys.executable, "-S", "-c", "import os; print(os.environ['T2G_SITE_CONFIG'], flush=True)"]
+    found.watch()
+    assert one.popen is None
+    until(lambda: (found.watch(), one.popen is not None or one.restarts > 0)[1])
+    until(lambda: one.log.exists() and one.log.read_text() != "")
+    assert one.log.read_text().splitlines()[0] == str(tmp_path / "T1_A" / "site.toml")
+    found.stop_all()
+
+
+@pytest.mark.parametrize(
+    ("state", "restarts", "is_to_be"),
+    [("starting", 0, True), ("stopped", 0, True), ("starting", 1, False), ("failing", 3, False), ("ready", 0, False)],
+)
+def test_a_follower_that_starts_first_is_nothing_that_is_not_ready(state: str, restarts: int, is_to_be: bool) -> None:
+    part = local.PartStatus("T1_A-follower", state, 1, 1, restarts, 1, "")
+    assert is_follower_to_be(part) == is_to_be
+    assert not is_follower_to_be(replace(part, name="T1_A-worker-0"))
 
 
 def test_a_record_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:

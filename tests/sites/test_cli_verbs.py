@@ -165,7 +165,7 @@ def test_status_doctor_and_site_list_find_all_well(run: Run, rig: Rig) -> None:
 
 
 def test_up_finds_the_running_federation(run: Run, rig: Rig) -> None:
-    (told,) = rows(run("up", "--json"))
+    (told,) = rows(run("up", "--no-follow", "--json"))
     assert (told["found"], sorted(told["sites"])) == (True, [A, B])
 
 

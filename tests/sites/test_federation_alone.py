@@ -16,6 +16,7 @@ import psutil
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from streams.cli import seal_ages
 from streams.core.names import Site
 from streams.core.topics import REPORTS, chunks_to, remote
 from streams.federation import local, plan
@@ -128,10 +129,31 @@ def test_kill_9_and_it_comes_back_with_what_it_held(state: Path, name: str) -> N
     assert part(state, name).restarts == 1
 
 
+def test_followers_are_added_seal_and_come_back(state: Path) -> None:
+    found = local.up(state, state / "unused", (A, B), workers=0, followers=True)
+    assert found.found
+    assert found.record.followers
+    names = [f"{site}-follower" for site in (A, B)]
+    until(lambda: all(p.state == "ready" for p in record(state).parts if p.name in names), "both follow")
+    statuses = {status.name: status for status in local.status(state)}
+    for name in names:
+        assert statuses[name].port, "its metrics"
+        assert statuses[name].rss_bytes < 80_000_000
+    settings = load_settings(environ={}, files=[], state=str(state), site=A)
+    until(lambda: seal_ages.newest(settings, A) is not None, "a seal")
+    before = part(state, names[0])
+    os.kill(before.pid, signal.SIGKILL)
+    until(lambda: part(state, names[0]).pid not in (0, before.pid), "started again")
+    until(lambda: part(state, names[0]).state == "ready", "ready again")
+    assert all('"words"' not in (state / "logs" / f"{name}.log").read_text() for name in names), "findings"
+    local.up(state, state / "unused", (A, B), workers=0)
+    assert record(state).followers, "who does not ask for them leaves them"
+
+
 def test_down_leaves_no_process(state: Path) -> None:
     owned = [psutil.Process(p.pid) for p in record(state).parts]
     owned.append(psutil.Process(record(state).pid))
-    assert len(owned) == 4
+    assert len(owned) == 6
     assert not [p.pid for p in owned if list(Path("/tmp").glob(f"hsperfdata_*/{p.pid}"))], "nothing outside its state"
     assert local.down(state)
     assert not [p for p in owned if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]

@@ -15,10 +15,10 @@ Parts: findings (values) · coverage (what was read) · rows, facts (what is kep
 was sealed) · journals, classes, dead_letters, odd_records (I6) · claims, traces, digests (facts folded) · transfers,
 intents, decisions (I1, I2, I4) · links, landed (I2: bytes) · files (replicas) · keeping_facts, keeping_chains, keeping
 (I13, I14, I18: what is kept and removed) · clocks · stale (what is open without news) · verdicts (what need not be
-judged again) · custody, keeping_custody (histories) · accounts, quantiles (sums) · shares (several ledgers). Memory:
-0.3 bytes a record, 50 a seal and as many for each journal in it, and the facts of one intent, or the steps of one
-dataset and a slice of its files. The gate has checked each record before: whose word it is, and that it does not
-contradict itself.
+judged again) · custody, keeping_custody (histories) · accounts, quantiles (sums) · shares (several ledgers) · live,
+telling (of who follows) · traffic (bytes by link and day). Memory: 0.3 bytes a record, 50 a seal and as many for each
+journal in it, and the facts of one intent, or the steps of one dataset and a slice of its files. The gate has checked
+each record before: whose word it is, and that it does not contradict itself.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ from streams.core.ledger.shares import Share, numbering, renumbered
 from streams.core.ledger.stale import Staleness
 from streams.core.ledger.tags import Tags
 from streams.core.ledger.traces import SiteNumbers
+from streams.core.ledger.traffic import Traffic, traffic_of
+from streams.core.ledger.trees import JournalTree, RecentTree
 from streams.core.ledger.verdicts import Verdicts
 from streams.core.names import IntentId, ManifestId, Site
 from streams.core.topics import SEALS, is_chunks, split
@@ -76,10 +78,13 @@ class Ledger:
         seals: Seals | None = None,
         rows: Rows | None = None,
         salt: bytes = b"",
+        live: bool = False,
     ) -> None:
         """`seals`: knows the keys that sites have pinned. `rows`: where facts lie; in memory, where none are given.
 
         `salt`: of all hashes, at most 64 bytes, a secret of whoever audits; of one that goes on, the same.
+        `live`: one site is read while its journals grow, and judged every few seconds. Only what was heard of since, or
+        is blamed, or has its turn is judged then, so that nothing is to be counted; trees keep their last leaves only.
         """
         self._sites = frozenset(sites)
         self._coverage = Coverage(self._sites if read is None else read)
@@ -87,9 +92,11 @@ class Ledger:
         self._rows = rows = MemoryRows() if rows is None else rows
         self._codec = Codec(Names(rows), salt)
         self._facts = Facts(rows, self._codec)
-        self._verdicts = Verdicts(rows, self._facts)
-        self._replicas = ReplicaJudge(rows, self._codec)
-        self._keeping = KeepingJudge(rows, self._codec, self._facts.was_asked, self._reclass_step)
+        self._live = live
+        self._tree: type[JournalTree] = RecentTree if live else JournalTree
+        self._verdicts = Verdicts(rows, self._facts, live=live)
+        self._replicas = ReplicaJudge(rows, self._codec, live=live)
+        self._keeping = KeepingJudge(rows, self._codec, self._facts.was_asked, self._reclass_step, live=live)
         self._tags = Tags(rows)
         self._site_numbers = SiteNumbers()
         self._lives = Lives()
@@ -312,6 +319,38 @@ class Ledger:
         journal = self._journals[place[:3]]
         return place.offset != journal.next_offset - 1 or journal.leaf == leaf
 
+    def trees(self, site: Site) -> dict[JournalId, JournalTree]:
+        """Of the journals and copies that were heard of at a site."""
+        return {
+            JournalId(journal.writer, journal.base, journal.partition): journal.tree
+            for key, journal in self._journals.items()
+            if key[0] == site
+        }
+
+    def traffic(self, last_day: int, days: int) -> Traffic:
+        """What arrived on these days (of the epoch), the last of them `last_day`."""
+        rows = (claims_of(intent, facts, self._site_numbers) for _, intent, facts in self._facts.all())
+        return traffic_of(rows, last_day, days)
+
+    @property
+    def sealed_ms(self) -> dict[Site, int]:
+        """When each site sealed last, by its own clock."""
+        return self._seals.last_ms
+
+    @property
+    def partitions_heard(self) -> int:
+        """Of all sites."""
+        return len(self._journals)
+
+    def watches(self, place: LogPosition) -> bool:
+        """Whether `locate` is to hear also what is written there later."""
+        return self._dead_letters.watches(place[:3])
+
+    @property
+    def must_look_up(self) -> bool:
+        """Whether a judgement leaves out what only a second reading shows."""
+        return self._dead_letters.unlooked(self._journals)
+
     @property
     def records(self) -> int:
         """How many were heard."""
@@ -320,7 +359,7 @@ class Ledger:
     def wanted(self) -> Mapping[PartitionId, set[Number]]:
         """Partitions to read once more, and the numbers to `locate` there; empty when nothing is amiss."""
         gaps = list(self._copies.gaps(self._streams, self._closed))
-        found = wanted(gaps, self._streams, self._last())
+        found, self._where = wanted(gaps, self._streams, self._last()), Whereabouts()
         self._wanted = frozenset(number for numbers in found.values() for number in numbers)
         for partition in (
             *self._orders.asked(self._journals),
@@ -434,10 +473,12 @@ class Ledger:
         return tuple(
             judge_journal(journal, self._dead_letters.of(key), owed.get(key, {}), reached, findings)
             for key, journal in sorted(self._journals.items())
+            if not self._live or journal.refused.size or key in owed
         )
 
     def _judge_streams(self, now_ms: int, findings: FindingList) -> None:
-        self._copies.count(self._streams, self._closed, findings)
+        if not self._live:
+            self._copies.count(self._streams, self._closed, findings)
         judge = GapJudge(self._streams, self._where, self._last(), self._coverage.read, now_ms - GRACE_MS, findings)
         for gap in self._copies.gaps(self._streams, self._closed):
             judge.judge(gap)
@@ -486,7 +527,8 @@ class Ledger:
         found = self._journals.get(key)
         if found is None:
             writer, base = split(place.topic)
-            found = self._journals[key] = Journal(place.site, place.topic, place.partition, writer or place.site, base)
+            writer = writer or place.site
+            found = self._journals[key] = Journal(*key, writer, base, tree=self._tree())
             if base != SEALS and not is_chunks(base):
                 found.walk = self._seals.walk(place.site, JournalId(found.writer, base, place.partition), found.tree)
         return found

@@ -13,7 +13,6 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from streams.core import records as m
-from streams.core.ledger.sealed_sizes import SealWalk
 from streams.core.ledger.spans import SpanSet
 from streams.core.ledger.trees import JournalTree
 from streams.core.names import Site
@@ -54,33 +53,26 @@ def digest_of(journals: Iterable[JournalRoot]) -> str:
 class _Grown:
     """A journal as it stands at a site."""
 
-    __slots__ = ("journal", "seen", "site", "size", "tree", "walk")
+    __slots__ = ("journal", "seen", "site", "tree")
 
-    def __init__(self, journal: JournalId, tree: JournalTree, walk: SealWalk | None) -> None:
-        self.journal, self.site, self.tree, self.walk = journal, journal.site, tree, walk
-        self.size = 0
+    def __init__(self, journal: JournalId, tree: JournalTree) -> None:
+        self.journal, self.site, self.tree = journal, journal.site, tree
         self.seen: defaultdict[str, SpanSet] = defaultdict(SpanSet)
 
 
 class ClusterTrees:
     """Trees of one site's cluster: of its own journals, and of its copies of its peers'.
 
-    `marks`: sizes at which roots of a journal are kept. `walk`: who is told of what a tree has come to.
+    `marks`: sizes at which roots of a journal are kept.
     """
 
-    def __init__(
-        self,
-        site: Site,
-        *,
-        marks: Callable[[JournalId], Iterable[int]] = lambda _: (),
-        walk: Callable[[Site, JournalId, JournalTree], SealWalk] | None = None,
-    ) -> None:
+    def __init__(self, site: Site, *, marks: Callable[[JournalId], Iterable[int]] = lambda _: ()) -> None:
         self.site = site
         self.trees: dict[JournalId, JournalTree] = {}
-        self._marks, self._walk = marks, walk
+        self._marks = marks
         self._by_place: dict[tuple[str, int], _Grown] = {}
 
-    def hear(self, topic: str, partition: int, offset: int, number: WriterNumber | None, leaf: bytes) -> _Grown | None:
+    def hear(self, topic: str, partition: int, number: WriterNumber | None, leaf: bytes) -> _Grown | None:
         """The next record of a partition; `topic` as it is named here. Each number of a writer counts once.
 
         The journal that it made longer; None where it did not count.
@@ -91,16 +83,13 @@ class ClusterTrees:
         if number is None or number[0] != grown.site or not grown.seen[number[1]].add(number[2]):
             return None
         grown.tree.append(leaf)
-        size = grown.size = grown.size + 1
-        if (walk := grown.walk) is not None and size >= walk.next:
-            walk.reach(offset)
         return grown
 
     def _new(self, topic: str, partition: int) -> _Grown:
         writer, base = split(topic)
         journal = JournalId(writer or self.site, base, partition)
         tree = self.trees[journal] = JournalTree(self._marks(journal))
-        return _Grown(journal, tree, None if self._walk is None else self._walk(self.site, journal, tree))
+        return _Grown(journal, tree)
 
 
 class JournalRoots:
@@ -117,8 +106,8 @@ class JournalRoots:
             marks = (lambda _: ()) if at is None else (lambda journal: (at.get(journal, 0),))
             cluster = self._clusters[site] = ClusterTrees(site, marks=marks)
         number = None if origin is None else (origin.site, origin.incarnation, origin.seq)
-        grown = cluster.hear(topic, partition, 0, number, leaf)
-        return grown is not None and (self._at is None or grown.size <= self._at.get(grown.journal, 0))
+        grown = cluster.hear(topic, partition, number, leaf)
+        return grown is not None and (self._at is None or grown.tree.size <= self._at.get(grown.journal, 0))
 
     def roots(self) -> list[JournalRoot]:
         """Of each journal, by its original where that was read, else by its longest copy; at the wanted sizes."""

@@ -49,6 +49,8 @@ class DeadLetters:
         self._letters: dict[PartitionId, dict[int, Letter]] = {}
         self._asked: dict[PartitionId, set[int]] = {}
         self._buried: dict[PartitionId, dict[int, _Buried]] = {}
+        self._located: dict[PartitionId, set[int]] = {}
+        """Offsets that letters point at and a second reading was made for."""
 
     def bury(self, place: LogPosition, origin: m.Origin, letter: m.DeadLetter) -> None:
         """A site's dead letter speaks of that site's cluster only."""
@@ -76,7 +78,21 @@ class DeadLetters:
                 good = {o for o in letters if o < journal.next_offset and o not in journal.refused}
                 if good:
                     self._asked[key] = good
+                    self._located.setdefault(key, set()).update(good)
                     yield key
+
+    def unlooked(self, journals: Mapping[PartitionId, Journal]) -> bool:
+        """Whether a letter refuses a record that the gate accepts, and no second reading was made for it yet."""
+        return any(
+            o not in self._located.get(key, ()) and o < journals[key].next_offset and o not in journals[key].refused
+            for key, letters in self._letters.items()
+            if key in journals
+            for o in letters
+        )
+
+    def watches(self, partition: PartitionId) -> bool:
+        """Whether a record of it was buried, which may be said again."""
+        return partition in self._buried
 
     def locate(self, place: LogPosition, content: int, message: Callable[[], m.Message | None]) -> None:
         """A record of the second reading: one that was buried, or the same one said again behind it."""

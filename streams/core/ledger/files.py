@@ -13,9 +13,9 @@ from __future__ import annotations
 import struct
 from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import chain, groupby
 from typing import NamedTuple
 
 from streams.core import records as m
@@ -27,6 +27,8 @@ from streams.core.names import ManifestId, Site
 from streams.core.ranges import Ranges
 
 _I2, _I4 = Invariant.NO_LIE, Invariant.ONE_EFFECT
+TOUCHED_MAX = 200_000
+"""Of who follows: names heard of since the last look; of more all files are looked at."""
 _NEVER_REGISTER = frozenset(("worker", "plane"))
 _NAME = struct.Struct(">Q")
 _WORD = struct.Struct(">BIIQIq")
@@ -117,14 +119,18 @@ class _Found:
     more_conflicts: int = 0
     more_losses: int = 0
     more_mismatches: int = 0
+    faults: int = 0
+    """All of them."""
 
     def differ(self, name: int, one: Word, other: Word) -> None:
+        self.faults += 1
         if len(self.conflicts) < FINDINGS_MAX:
             self.conflicts.append((name, one, other))
         else:
             self.more_conflicts += 1
 
     def lose(self, word: Word) -> None:
+        self.faults += 1
         if len(self.losses) < FINDINGS_MAX:
             self.losses.append(word)
         else:
@@ -132,6 +138,7 @@ class _Found:
 
     def mismatch(self, key: tuple[int, Site, int, bool]) -> _Mismatch | None:
         """What is known of it so far; None where there are too many."""
+        self.faults += 1
         found = self.mismatches.get(key)
         if found is None and len(self.mismatches) < FINDINGS_MAX:
             found = self.mismatches[key] = _Mismatch()
@@ -141,10 +148,17 @@ class _Found:
 
 
 class ReplicaJudge:
-    """What sites said they hold and gave up, in each journal's order, and what manifests said of it."""
+    """What sites said they hold and gave up, in each journal's order, and what manifests said of it.
 
-    def __init__(self, rows: Rows, codec: Codec) -> None:
-        self._rows, self._codec = rows, codec
+    `live`: looked at again every few seconds, so that only names are that were heard of since, or blamed.
+    """
+
+    def __init__(self, rows: Rows, codec: Codec, *, live: bool = False) -> None:
+        self._rows, self._codec, self._live = rows, codec, live
+        self.touched: set[int] | None = None
+        """Of who follows: names (hashes) to look at; None: all."""
+        self.registered: set[bytes] | None = None
+        """Of who follows: rows of registrations to look at; None: all."""
         self._found: _Found | None = None
         self._asked: dict[LogPosition, list[tuple[int, int]]] = {}
         self._lfns: dict[int, str] = {}
@@ -157,15 +171,23 @@ class ReplicaJudge:
         where, life, dataset = codec.place(place), codec.life(origin), codec.names.number(str(message.dataset))
         if isinstance(message, m.FilesLost):
             row = _WORD.pack(_LOSS, life, dataset, 0, 0, origin.at_ms)
-            for number, lfn in enumerate(message.lfns):
-                self._rows.put(_word_key(codec.file(lfn), where, number), row)
+            names = [codec.file(lfn) for lfn in message.lfns]
+            for number, name in enumerate(names):
+                self._rows.put(_word_key(name, where, number), row)
+            self._touch(names)
             return
         manifest = b"" if message.manifest is None else codec.manifest(message.manifest)
+        names = [codec.file(file.lfn) for file in message.files]
         for number, file in enumerate(message.files):
             row = _WORD.pack(0, life, dataset, file.bytes, int(file.adler32, 16), origin.at_ms) + manifest
-            self._rows.put(_word_key(codec.file(file.lfn), where, number), row)
+            self._rows.put(_word_key(names[number], where, number), row)
+        self._touch(names)
         if not manifest:
             self._rows.put(REGISTRATION + where, _REGISTERED.pack(life, dataset))
+            if self.registered is not None:
+                self.registered.add(REGISTRATION + where)
+                if len(self.registered) > TOUCHED_MAX:
+                    self.registered = None
 
     def bring(self, place: LogPosition, at_ms: int, content: int, manifest: ManifestId, words: Told) -> None:
         """A manifest as it was heard; `words`: of its fact."""
@@ -176,6 +198,7 @@ class ReplicaJudge:
         *_, in_entries, names, sizes, adlers, _lengths, lfns, lacking, first, further, _ = words[WORDS_AT:]
         targets, its_sizes, its_adlers = array("Q", names), array("Q", sizes), array("q", adlers)
         read = array("Q", lfns) if lfns else targets
+        self._touch({*targets, *read})
         held = Ranges([(0, len(targets))]) - Ranges(lacking)
         named = [
             (_HOLDER.pack(role, codec.names.number(site)), Ranges(spans))
@@ -190,6 +213,12 @@ class ReplicaJudge:
             self._rows.put(FILE + _NAME.pack(read[item]) + _BROUGHT + number, row)
             if read[item] != targets[item]:
                 self._rows.put(FILE + _NAME.pack(targets[item]) + _TARGET + number, row[: _ITEM.size])
+
+    def _touch(self, names: Iterable[int]) -> None:
+        if self.touched is not None:
+            self.touched.update(names)
+            if len(self.touched) > TOUCHED_MAX:
+                self.touched = None
 
     # a file at a time
 
@@ -211,7 +240,9 @@ class ReplicaJudge:
 
     def _look(self, read: Collection[Site]) -> _Found:
         found = _Found()
-        for packed, rows in groupby(self._rows.scan(FILE), key=lambda row: row[0][len(FILE) : _NAME_END]):
+        blamed: set[int] = set()
+        for packed, rows in self._to_look_at():
+            before = found.faults
             words: list[Word] = []
             brought: list[Brought] = []
             in_entries: list[int] = []
@@ -231,7 +262,20 @@ class ReplicaJudge:
                 self._given_up(words, found)
             for one in brought:
                 self._holders(one, words, read, found)
+            if found.faults > before and len(blamed) < FINDINGS_MAX:
+                blamed.add(name)
+        if self._live:
+            self.touched = blamed
         return found
+
+    def _to_look_at(self) -> Iterator[tuple[bytes, Iterator[tuple[bytes, bytes]]]]:
+        """Names (hashes, as rows have them) with their rows."""
+        if self.touched is None:
+            yield from groupby(self._rows.scan(FILE), key=lambda row: row[0][len(FILE) : _NAME_END])
+            return
+        for name in sorted(self.touched):
+            packed = _NAME.pack(name)
+            yield packed, self._rows.scan(FILE + packed)
 
     def _word(self, key: bytes, row: bytes) -> Word:
         at = _NAME_END + 1
@@ -392,13 +436,19 @@ class ReplicaJudge:
         self, sites: Collection[Site], roles: Mapping[tuple[Site, str], str], findings: FindingList
     ) -> None:
         """Nobody but who registers says that files are held which no transfer brought."""
-        for key, row in self._rows.scan(REGISTRATION):
+        prefixes = [REGISTRATION] if self.registered is None else sorted(self.registered)
+        if self._live:
+            self.registered = set()
+        for key, row in chain.from_iterable(map(self._rows.scan, prefixes)):
             place = self._codec.place_of(key[len(REGISTRATION) :])
             if place.site not in sites or "." in place.topic:
                 continue
             findings.check(_I2)
             life, dataset = _REGISTERED.unpack(row)
             role = roles.get((place.site, self._codec.life_of(life)[0]))
+            is_due = role is None or role in _NEVER_REGISTER  # who wrote it may be told later; what is found stays so
+            if self._live and self.registered is not None and is_due and len(self.registered) < FINDINGS_MAX:
+                self.registered.add(key)
             if role in _NEVER_REGISTER:
                 words = (
                     f"a {role} of {place.site} says it holds files of {self._codec.names.name(dataset)} that no "

@@ -121,6 +121,12 @@ class Stream:
         found = self.copies[site].ranges if site in self.copies else EMPTY
         return found | self.refused[site].ranges if site in self.refused else found
 
+    def run(self, site: Site) -> int:
+        """How many numbers stand at `site` where all do from 0 on, and none was refused; else 0."""
+        if (found := self.copies.get(site)) is None or (site in self.refused and self.refused[site].size):
+            return 0
+        return found.run
+
     def stands(self, site: Site, seq: int) -> bool:
         """Whether the number stands at `site`, refused or not."""
         return any(site in of and seq in of[site] for of in (self.copies, self.refused))

@@ -149,3 +149,6 @@ class SealWalk:
         elif size == self.tree.size:
             self._hold(seal, size, True)
             self.next = min(self.next, size + 1)
+        elif size > self._good.get(seal.site, (seal, 0))[1]:
+            self._good[seal.site] = seal, size
+            self._after.pop(seal.site, None)  # which record stands behind it was not seen

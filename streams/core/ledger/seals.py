@@ -32,13 +32,15 @@ from streams.core.topics import TO_EVERY_PEER, remote
 _SEAL = Invariant.SEAL
 FAULTS_MAX = 1000
 """Faults of single seals that are named; the others are counted."""
+CHAIN_MAX = 1 << 62
+"""Seals of a site that are remembered: all of them, unless who follows says otherwise."""
 JOURNALS_MAX = 200_000
 """Journals that seals may name, a kilobyte each: 59 sites have 5,000 a cluster."""
 STALE_MS = 3_600_000
 """Records so much younger than the last seal of their site: does anybody still seal?"""
 _NEVER = 1 << 63
 _ROOT = 32
-_GIVEN = frozenset(("_keys", "_is_signed", "_sizes_max"))
+_GIVEN = frozenset(("_keys", "_is_signed", "_sizes_max", "_chain_max"))
 
 IsSigned = Callable[[bytes, bytes, bytes], bool]
 """Whether the owner of a public key signed a message: key, message, signature."""
@@ -54,6 +56,9 @@ class PinnedKey:
 
 class _Chain:
     """Seals of one site, by number: what each is, and where it stands first."""
+
+    floor = 0
+    """Seals of lower numbers were forgotten: what was wrong of them was told."""
 
     def __init__(self) -> None:
         self.nos, self.offsets, self.where = array("Q"), array("Q"), array("H")
@@ -97,9 +102,18 @@ class _Chain:
         at = self.find(no)
         return None if at is None else LogPosition(*self.partitions[self.where[at]], self.offsets[at])
 
+    def forget(self, most: int) -> None:
+        """Keep the last `most` seals, once there are twice as many."""
+        if len(self.nos) < 2 * most:
+            return
+        drop = len(self.nos) - most
+        self.floor = self.nos[drop]
+        del self.nos[:drop], self.offsets[:drop], self.where[:drop], self.digests[: drop * _ROOT]
+        self.unlinked = {no: prev for no, prev in self.unlinked.items() if no > self.floor}
+
     def holes(self) -> Iterator[tuple[int, int]]:
         """Numbers [start, stop) that nobody has heard, below the last one."""
-        expected = 0
+        expected = self.floor
         for no in self.nos:
             if no > expected:
                 yield expected, no
@@ -109,7 +123,8 @@ class _Chain:
 class Seals:
     """Seals of all sites as they are heard, and the walks of the trees that are held against them.
 
-    `keys`: of the sites that have pinned one. Memory: 50 bytes a seal, and 50 for each journal in it.
+    `keys`: of the sites that have pinned one. Memory: 50 bytes a seal, of the last `chain_max` of a site, and 50 for
+    each journal in it, of `sizes_max` sizes of a journal.
     """
 
     def __init__(
@@ -118,8 +133,10 @@ class Seals:
         is_signed: IsSigned | None = None,
         *,
         sizes_max: int = SIZES_MAX,
+        chain_max: int = CHAIN_MAX,
     ) -> None:
         self._keys, self._is_signed, self._sizes_max = keys or {}, is_signed, sizes_max
+        self._chain_max = chain_max
         self._chains: dict[Site, _Chain] = {}
         self._sealed: dict[JournalId, SealedSizes] = {}
         self._last: dict[tuple[Site, JournalId], tuple[int, int]] = {}
@@ -151,7 +168,7 @@ class Seals:
         chain = self._chains.get(seal.site)
         digest = seal_sha256(seal)
         at = None if chain is None else chain.find(seal.no)
-        if digest in self._faults:
+        if digest in self._faults or (chain is not None and seal.no < chain.floor):
             return False
         if chain is not None and at is not None and chain.digest(at) == digest:
             return True
@@ -165,6 +182,7 @@ class Seals:
         if chain is None:
             chain = self._chains[seal.site] = _Chain()
         chain.add(seal.no, digest, bytes.fromhex(seal.prev_sha256), place)
+        chain.forget(self._chain_max)
         chain.last_ms = max(chain.last_ms, seal.sealed_ms)
         if seal.certificate is None:
             chain.unsigned += 1
@@ -218,6 +236,11 @@ class Seals:
         if not self._is_signed(certificate.public_key, sealed(seal), seal.signature):
             return f"its signature is not that of its key {certificate.kid}"
         return None
+
+    @property
+    def last_ms(self) -> dict[Site, int]:
+        """When each site sealed last, by its own clock."""
+        return {site: chain.last_ms for site, chain in self._chains.items()}
 
     def walk(self, site: Site, journal: JournalId, tree: JournalTree) -> SealWalk:
         """A tree of the journal at a site, to be told of what is appended."""

@@ -79,6 +79,11 @@ class SpanSet:
         return sum(self._stops) - sum(self._starts)
 
     @property
+    def run(self) -> int:
+        """How many numbers it has where they are 0, 1, … without a hole; 0 where they are not."""
+        return self._stops[0] if len(self._starts) == 1 and self._starts[0] == 0 else 0
+
+    @property
     def last(self) -> int:
         """The highest number, -1 of an empty set."""
         return self._stops[-1] - 1 if self._stops else -1

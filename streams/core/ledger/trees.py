@@ -15,6 +15,8 @@ Headers = Iterable[tuple[str, bytes | None]]
 
 BLOCK = 256
 """Leaves whose root is kept, to find where two logs part without keeping a leaf each: 32 bytes a block."""
+RECENT_BLOCKS = 4
+"""Last blocks of a journal that is followed whose leaves are kept: 32 KB a journal."""
 EMPTY_ROOT = sha256(b"").digest()
 _NONE = b"\xff" * 4
 """A length that no field has: it is absent."""
@@ -135,3 +137,35 @@ class JournalTree:
         if self.size == other.size:
             return self.size
         return min(len(self._blocks), len(other._blocks)) // 32 * BLOCK
+
+
+class RecentTree(JournalTree):
+    """Of a journal that is read while it grows: the root at each of its last sizes, and no block before them.
+
+    A seal of a copy's original comes when the copy has grown past it. Bounded memory; not compared with another tree.
+    """
+
+    __slots__ = ("_recent",)
+
+    def __init__(self, marks: Iterable[int] = ()) -> None:
+        super().__init__(marks)
+        self._recent: list[tuple[int, list[bytes], bytearray]] = []
+        """Of each block: the size before it, the roots of the full trees before it, and its leaves."""
+
+    def append(self, leaf: bytes) -> None:
+        if self._block.size == 0:
+            self._recent = [*self._recent[1 - RECENT_BLOCKS :], (self.size, list(self._top.full), bytearray())]
+        self._recent[-1][2].extend(leaf)
+        super().append(leaf)
+        self._blocks.clear()
+
+    def root_at(self, size: int) -> bytes | None:
+        if size == self.size or size in self._marks:
+            return super().root_at(size)
+        for start, full, leaves in self._recent:
+            if start < size <= start + len(leaves) // 32:
+                block = Tree()
+                for at in range(0, (size - start) * 32, 32):
+                    block.append(bytes(leaves[at : at + 32]))
+                return _root_over([*full, *block.full])
+        return None

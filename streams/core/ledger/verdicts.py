@@ -9,6 +9,7 @@ from __future__ import annotations
 import marshal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 from streams.core.ledger.claims import claims_of
 from streams.core.ledger.facts import Fact, Facts
@@ -20,14 +21,26 @@ from streams.core.names import IntentId
 
 TOUCHED_MAX = 100_000
 """Intents heard of since the last judgement; of more all are judged."""
+OPEN_MAX = 100_000
+"""Of who follows: intents that wait for something, to be judged in turn; of more when they are heard of."""
+TURN = 100
+"""Of those so many are judged again each time."""
+BLAMED_MAX = 1_000
+"""Of who follows: intents of which something was found, judged again each time; further ones in turn."""
 _OPEN = frozenset(("open", "undecided"))
 
 
 class Verdicts:
-    """Which intents are to be judged, and what the others amount to."""
+    """Which intents are to be judged, and what the others amount to.
 
-    def __init__(self, rows: Rows, facts: Facts) -> None:
-        self._rows, self._facts = rows, facts
+    `live`: judged again every few seconds, so that only what was heard of, or blamed, or has its turn is looked at,
+    and nothing is said of the others.
+    """
+
+    def __init__(self, rows: Rows, facts: Facts, *, live: bool = False) -> None:
+        self._rows, self._facts, self._live = rows, facts, live
+        self._waiting: dict[bytes, None] | None = None
+        """Of who follows: what is not settled, the longest not judged first; None: not known yet."""
         self.touched: set[bytes] | None = None
         """As rows have intents; None: too many to know, or nothing was judged yet."""
         self.conditions: tuple[str, ...] = ()
@@ -58,6 +71,7 @@ class Verdicts:
         """`judge` tells of one intent to `part`, which is emptied into `findings`. `first_look`: before that."""
         counts: Counter[str] = Counter()
         settled: Counter[bytes] = Counter()
+        blamed: set[bytes] = set()
         for packed, intent, facts in self._due(conditions, settled):
             first_look(intent, facts)
             known = len(judge.contradicting)
@@ -65,10 +79,12 @@ class Verdicts:
             is_settled = part.is_quiet and known == len(judge.contradicting) and not _OPEN & told.keys()
             self._rows.put(VERDICT + packed, _packed(part, told) if is_settled else b"")
             counts.update(told)
+            if self._live and not is_settled:
+                self._wait(packed, blamed, is_blamed=bool(part.findings) or known != len(judge.contradicting))
             findings.absorb(part)
         for row, times in settled.items():
             _add(row, times, counts, findings)
-        self.touched, self.conditions = set(), conditions
+        self.touched, self.conditions = blamed, conditions
         return IntentCounts(**counts)
 
     def _due(
@@ -77,7 +93,11 @@ class Verdicts:
         """Intents to judge, in key order but for what is new; rows of the others are counted in `settled`."""
         touched = self.touched
         if touched is None or conditions != self.conditions:
+            self._waiting = {} if self._live else None
             yield from self._facts.all()
+            return
+        if self._live:
+            yield from map(self._facts.of_packed, sorted(touched | self._in_turn()))
             return
         for key, row in self._rows.scan(VERDICT):
             intent = key[len(VERDICT) :]
@@ -87,6 +107,21 @@ class Verdicts:
                 yield self._facts.of_packed(intent)
         for intent in sorted(touched):
             yield self._facts.of_packed(intent)
+
+    def _wait(self, packed: bytes, blamed: set[bytes], *, is_blamed: bool) -> None:
+        if is_blamed and len(blamed) < BLAMED_MAX:
+            blamed.add(packed)
+        elif self._waiting is not None and len(self._waiting) < OPEN_MAX:
+            self._waiting[packed] = None
+
+    def _in_turn(self) -> set[bytes]:
+        if self._waiting is None:  # another process judged before
+            unsettled = (key[len(VERDICT) :] for key, row in self._rows.scan(VERDICT) if not row)
+            self._waiting = dict.fromkeys(islice(unsettled, OPEN_MAX))
+        found = set(islice(self._waiting, TURN))
+        for packed in found:
+            del self._waiting[packed]
+        return found
 
 
 def _packed(part: FindingList, told: Counter[str]) -> bytes:

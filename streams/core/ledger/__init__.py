@@ -85,6 +85,7 @@ class Ledger:
         `salt`: of all hashes, at most 64 bytes, a secret of whoever audits; of one that goes on, the same.
         `live`: one site is read while its journals grow, and judged every few seconds. Only what was heard of since, or
         is blamed, or has its turn is judged then, so that nothing is to be counted; trees keep their last leaves only.
+        What sites promised and removed is left to an audit: a chain is judged whole, and its partitions grow unevenly.
         """
         self._sites = frozenset(sites)
         self._coverage = Coverage(self._sites if read is None else read)
@@ -96,7 +97,7 @@ class Ledger:
         self._tree: type[JournalTree] = RecentTree if live else JournalTree
         self._verdicts = Verdicts(rows, self._facts, live=live)
         self._replicas = ReplicaJudge(rows, self._codec, live=live)
-        self._keeping = KeepingJudge(rows, self._codec, self._facts.was_asked, self._reclass_step, live=live)
+        self._keeping = KeepingJudge(rows, self._codec, self._facts.was_asked, self._reclass_step)
         self._tags = Tags(rows)
         self._site_numbers = SiteNumbers()
         self._lives = Lives()
@@ -157,7 +158,8 @@ class Ledger:
                 self._releases[message.site, message.incarnation] = self._release if release is None else release
             elif isinstance(message, m.JournalsSealed):
                 self._seals.hear(place, message, logged_ms)
-            self._keeping.hear(place, origin, message, logged_ms, is_first=is_first)
+            if not self._live:
+                self._keeping.hear(place, origin, message, logged_ms, is_first=is_first)
         if journal.is_original:
             journal.date(place, logged_ms)
             self._odd_records.pass_by(place, message)
@@ -365,7 +367,7 @@ class Ledger:
             *self._orders.asked(self._journals),
             *self._dead_letters.asked(self._journals),
             *self._replicas.asked(self._coverage.read),
-            *self._keeping.asked(),
+            *(() if self._live else self._keeping.asked()),
         ):
             found.setdefault(partition, set())
         return found
@@ -425,7 +427,8 @@ class Ledger:
         intents = IntentJudge(self._sites, whole, reached, part, now_ms, staleness, links)
         conditions = tuple(sorted(whole))
         counts = self._verdicts.judge(intents, part, findings, conditions, self._reclass, self._site_numbers)
-        self._keeping.judge(self._sites, self._coverage.has, now_ms, staleness, findings)
+        if not self._live:
+            self._keeping.judge(self._sites, self._coverage.has, now_ms, staleness, findings)
         partitions = self._judge_journals(intents.contradicting, reached, findings)
         self._dead_letters.judge(self._journals, self._claims_of, self._releases, now_ms - GRACE_MS, findings)
         self._replicas.judge(whole, self._roles, findings)

@@ -31,21 +31,14 @@ from streams.core.names import IntentId, Lfn, Site
 _I13, _I14, _I18 = Invariant.LAST_COPY, Invariant.CLAIMED, Invariant.REMOVAL
 
 
-LIVE_MS = 60_000
-
-
 class KeepingJudge:
     """What was said of keeping, and what of it does not stand."""
 
-    def __init__(
-        self, rows: Rows, codec: Codec, was_asked: Callable[[IntentId], bool], reclass: Reclass, *, live: bool = False
-    ) -> None:
+    def __init__(self, rows: Rows, codec: Codec, was_asked: Callable[[IntentId], bool], reclass: Reclass) -> None:
         """`was_asked`: whether anybody asked for an intent.
 
-        `reclass`: told of each original that did not change its chain when it came. `live`: who follows judges all
-        datasets anew once in LIVE_MS, not at each judgement.
+        `reclass`: told of each original that did not change its chain when it came.
         """
-        self._live, self._stale, self._looked_ms = live, False, 0
         self._facts, self._codec = KeepingFacts(rows, codec), codec
         self._was_asked, self._reclass = was_asked, reclass
         self._found: KeepingFaults | None = None
@@ -55,8 +48,7 @@ class KeepingJudge:
     def hear(self, place: LogPosition, origin: m.Origin, message: m.Message, logged_ms: int, *, is_first: bool) -> None:
         """The next record of its journal; what is of no keeping is passed over."""
         if self._facts.add(place, origin, message, logged_ms, is_first=is_first):
-            self._stale = True
-            self._found = self._found if self._live else None
+            self._found = None
 
     def absorbed(self) -> None:
         """Rows were put otherwise than by hearing."""
@@ -65,8 +57,7 @@ class KeepingJudge:
     def asked(self) -> Iterator[PartitionId]:
         """Partitions to be read once more for the names of files that findings tell."""
         self._asked, self._lfns = {}, {}
-        if self._found is None or not self._live:
-            self._found = self._look()
+        self._found = self._look()
         for fault in self._found.faults.values():
             if fault.file is not None:
                 self._asked.setdefault(fault.file.place, []).append(fault.file.number)
@@ -88,9 +79,7 @@ class KeepingJudge:
         findings: FindingList,
     ) -> None:
         """`sites`: of the federation; `has`: whether a journal of a site was read whole."""
-        if self._found is None or (self._stale and now_ms - self._looked_ms >= LIVE_MS):
-            self._found, self._stale, self._looked_ms = self._look(), False, now_ms
-        found = self._found
+        found = self._found = self._found or self._look()
         everyone = tuple((site, topic) for site in sorted(sites) for topic in (topics.KEEPING, topics.REPLICAS))
         is_whole = all(has(*journal) for journal in everyone)
         for invariant, counts in ((_I18, found.steps), (_I14, found.claimed)):

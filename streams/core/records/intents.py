@@ -22,10 +22,10 @@ def _intent(i: TransferIntent) -> str | None:
         field_checks.priority(i.priority)
         or field_checks.some("selectors", i.selectors, NAMES_MAX)
         or field_checks.some("destinations", i.destinations, SITES_MAX)
+        or (_removal(i) if i.verb is Verb.REMOVE else _copy(i))
         or _part(i)
         or _growth(i)
         or (None if i.plane is None else field_checks.word("plane", i.plane))
-        or (_removal(i) if i.verb is Verb.REMOVE else _copy(i))
     )
 
 

@@ -168,7 +168,11 @@ class KeepingFromView:
     def is_released(self, intent: IntentId) -> bool:
         head = self.view.intents.head(intent)
         decision = None if head is None else head.decision
-        return head is not None and head.ended and decision is not None and decision.verdict is m.Verdict.RELEASED
+        return decision is not None and decision.verdict is m.Verdict.RELEASED
+
+    def is_over(self, intent: IntentId) -> bool:
+        head = self.view.intents.head(intent)
+        return head is not None and head.ended
 
     def files(self, site: Site, endpoint: str, named: Sequence[NamedFile]) -> list[FileHere]:
         return self.view.chains.files(site, endpoint, named)

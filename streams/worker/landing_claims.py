@@ -67,7 +67,10 @@ class LandingViews(Protocol):
         """The live claims of an intent at this site, by dataset and name."""
 
     def is_released(self, intent: IntentId) -> bool:
-        """Whether its home has released an intent, and the last words of all its transfers are heard."""
+        """Whether its home has released an intent."""
+
+    def is_over(self, intent: IntentId) -> bool:
+        """Whether the last words of all its transfers are heard."""
 
 
 @dataclass
@@ -131,6 +134,8 @@ class LandingClaimTasks:
         self._thread = threading.Thread(target=self._run, name="landing-claims", daemon=True)
 
     def start(self) -> None:
+        """Looks at once: intents may have been released before this process began, and nothing is heard of them."""
+        self._news.set()
         self._thread.start()
 
     def stop(self) -> None:
@@ -248,8 +253,10 @@ class LandingClaimTasks:
             self._news.set()
 
     def _end_claims(self, intent: IntentId) -> None:
-        """Behind all that was said under them."""
-        if not self.views.is_released(intent) or not self.has_ended(intent):
+        """Behind all that was said under them; by whoever acts for the intent, the others wait for it."""
+        if not self.views.is_over(intent):
+            return
+        if any(self.views.claims_of(intent)) and not self.has_ended(intent):
             return
         if not self.views.catch_up_own(CATCH_UP_S):
             return

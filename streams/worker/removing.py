@@ -9,6 +9,7 @@ finds nothing to ask for. All but which files a pass has passed by is read off t
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -41,6 +42,8 @@ REPORT_S = 2.0
 PAGE = 2_000
 """Files of a selection that are looked at in one go: some 50 ms of the thread."""
 DEFAULT_ENDPOINT = ""
+NOBODYS = Dataset("/Nobody/nobody/NOBODY")
+"""Under which files are that no site is known to hold: whoever would own it says that they are not here."""
 
 Publish = Callable[[m.Message, Callable[[Exception | None], None]], None]
 
@@ -169,7 +172,10 @@ class RemovalTasks:
     ) -> None:
         self.here, self.views, self.plane, self.publish = here, views, plane, publish
         self.process, self.now_ms, self.due, self.elapsed_s = process, now_ms, due, elapsed_s
+        self._lock = threading.Lock()
         self._open: dict[IntentId, m.IntentDecided] = {}
+        self._open_in: dict[Dataset, dict[IntentId, None]] = {}
+        """In which datasets the open ones may have files."""
         self._parts: dict[Dataset, dict[IntentId, _Part]] = {}
         self._said: dict[Dataset, _Said] = {}
         self._told: dict[tuple[Dataset, str], float] = {}
@@ -187,10 +193,14 @@ class RemovalTasks:
         body = decision.body
         if body.verb is not m.Verb.REMOVE or self.here not in body.destinations:
             return
-        known = self._open.get(decision.intent)
-        if known is None or known.decision_no < decision.decision_no:
-            self._open[decision.intent] = decision
-        for dataset in self._datasets(body):
+        datasets = self._datasets(body)
+        with self._lock:
+            known = self._open.get(decision.intent)
+            if known is None or known.decision_no < decision.decision_no:
+                self._open[decision.intent] = decision
+            for dataset in datasets:
+                self._open_in.setdefault(dataset, {})[decision.intent] = None
+        for dataset in datasets:
             self.due(dataset)
 
     def _datasets(self, body: m.TransferIntent) -> set[Dataset]:
@@ -199,7 +209,7 @@ class RemovalTasks:
 
     def _dataset_of_files(self, body: m.TransferIntent) -> Dataset | None:
         files = [Lfn(s.name) for s in body.selectors if s.kind is Kind.FILE]
-        return self.views.dataset_of(files) if files else None
+        return (self.views.dataset_of(files) or NOBODYS) if files else None
 
     def heard(self, checks: m.ReplicasChecked) -> None:
         """What the plane found of files that this site itself would remove."""
@@ -238,7 +248,9 @@ class RemovalTasks:
             again_s = sooner(again_s, self._ends_s(ask))
         if (decided_s := self._decide(own)) is not None:
             return sooner(again_s, decided_s)
-        for intent, decision in list(self._open.items()):
+        with self._lock:
+            open_here = [(intent, self._open[intent]) for intent in self._open_in.get(dataset, ())]
+        for intent, decision in open_here:
             again_s = sooner(again_s, self._go_on(self.views.chain(self.here, dataset), intent, decision))
             self._forget_ended(intent, decision)
         return again_s
@@ -246,7 +258,12 @@ class RemovalTasks:
     def _forget_ended(self, intent: IntentId, decision: m.IntentDecided) -> None:
         """All that this site has to say of it is said."""
         if len(self.views.reported(intent)) >= len(m.parts_of(decision.body)):
-            self._open.pop(intent, None)
+            with self._lock:
+                self._open.pop(intent, None)
+                for dataset in [dataset for dataset, intents in self._open_in.items() if intent in intents]:
+                    del self._open_in[dataset][intent]
+                    if not self._open_in[dataset]:
+                        del self._open_in[dataset]
             for parts in self._parts.values():
                 parts.pop(intent, None)
 
@@ -362,6 +379,8 @@ class RemovalTasks:
             number = of.index(dataset)
             whole = (s for s in decision.body.selectors if s.kind is not Kind.FILE)
             selectors = tuple(s for s in whole if s.name.partition("#")[0] == dataset)
+        elif dataset == NOBODYS and not self.views.catch_up(CATCH_UP_S):
+            return None  # who holds them may be said already
         elif dataset == self._dataset_of_files(decision.body):
             number, selectors = len(of) - 1, tuple(s for s in decision.body.selectors if s.kind is Kind.FILE)
         else:

@@ -56,6 +56,9 @@ def test_a_worker_promises_what_it_has_whole_and_says_why_not(rig: Rig, spot: Sp
     assert [lfn for lfn in files if rig.path(A, lfn).exists()] == [rotten, gone]
     checks = rig.facts(B, topics.REPLICA_CHECKS, key=spot.dataset)
     assert len({check.ask_no for check in checks}) == 2
+    # Of a name that nobody knows there is nothing to remove, and the removal ends.
+    assert client.remove([spot.lfn("never.dat")], at=[A], reason="full").wait(60).last.ended
+
     # An audit of the disks finds what accidents took until it is put back.
     rig.write({name: files[name] for name in (rotten, gone)}, B)
     rig.audit()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,6 +42,7 @@ class Gate:
     caught_up: bool = True
     owned: bool = True
     released: set[IntentId] = field(default_factory=set)
+    over: set[IntentId] = field(default_factory=set)
     said: list[m.ClaimDecided] = field(default_factory=list)
     acks: list[Callable[[Exception | None], None]] = field(default_factory=list)
     refuses: Exception | None = None
@@ -84,6 +86,9 @@ class Gate:
 
     def is_released(self, intent: IntentId) -> bool:
         return intent in self.released
+
+    def is_over(self, intent: IntentId) -> bool:
+        return intent in self.over
 
     def publish(self, message: m.Message, on_ack: Callable[[Exception | None], None]) -> None:
         if self.refuses is not None:
@@ -367,7 +372,7 @@ def test_claims_end_with_the_release_of_their_intent(gate: Gate) -> None:
     body = landed(gate)
     gate.tasks.decided(x.decided(2, m.Verdict.RELEASED))
     assert gate.step() == [], "the last words of its transfers are not heard yet"
-    gate.released.add(x.INTENT)
+    gate.over.add(x.INTENT)
     gate.caught_up = False
     assert gate.step() == []
     gate.caught_up = True
@@ -391,11 +396,48 @@ def test_another_process_finds_what_was_released_before_it_began(gate: Gate, mon
     landed(gate)
     gate.hear(m.ClaimDecided(*gate.head(), (m.NotedClaim("other", "", WHOLE, intent=OTHER_INTENT),), ()))
     gate.released |= {x.INTENT, OTHER_INTENT}
+    gate.over.add(x.INTENT)
     gate.__post_init__()
     ended = set()
-    for _ in range(4):
-        for said in gate.step():
-            ended |= set(said.ended)
-            gate.hear(said)
-    assert {x.INTENT, "other"} <= ended
+
+    def end() -> None:
+        for _ in range(4):
+            for said in gate.step():
+                ended.update(said.ended)
+                gate.hear(said)
+
+    end()
+    assert x.INTENT in ended
+    assert "other" not in ended, "one of its transfers has not said its last word"
+    gate.over.add(OTHER_INTENT)
+    end()
+    assert "other" in ended
     assert list(gate.view.claiming(x.B)) == []
+
+
+def test_another_process_looks_though_nothing_is_heard(gate: Gate) -> None:
+    landed(gate)
+    gate.released.add(x.INTENT)
+    gate.over.add(x.INTENT)
+    gate.__post_init__()
+    gate.said.clear()
+    gate.tasks.start()
+    try:
+        deadline_s = time.monotonic() + 5.0
+        while not gate.said and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        assert gate.said, "its claims end"
+    finally:
+        gate.tasks.stop()
+
+
+def test_who_does_not_act_for_an_intent_forgets_it_once_its_claims_have_ended(gate: Gate) -> None:
+    landed(gate)
+    gate.tasks.decided(x.decided(2, m.Verdict.RELEASED))
+    gate.over.add(x.INTENT)
+    gate.owned = False
+    assert gate.step() == []
+    assert gate.tasks._released == {x.INTENT}
+    gate.hear(m.ClaimDecided(*gate.head(), (), tuple(name for _, name in gate.claims_of(x.INTENT))))
+    assert gate.step() == []
+    assert not gate.tasks._released

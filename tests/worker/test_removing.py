@@ -12,6 +12,7 @@ from streams.core import records as m
 from streams.core.names import Dataset, Text
 from streams.core.selectors import Kind, Selector
 from streams.worker import removing
+from streams.worker.removing import NOBODYS
 from tests.worker.removal_stage import DATASET, A, B, C, Stage, block, lfn
 
 WHOLE = Selector(Kind.DATASET, DATASET)
@@ -137,6 +138,28 @@ def test_files_by_name_are_those_of_one_dataset(stage: Stage) -> None:
     stage.ask([A], file(1))
     stage.run(10)
     assert stage.files(A) == {lfn(2)}
+
+
+def test_of_files_that_nobody_holds_the_last_word_is_said_too(stage: Stage) -> None:
+    """By a site that has caught up: who holds them may be said already."""
+    intent = stage.ask([A], file(1))
+    stage.place(B, 9)  # which A has not heard yet
+    stage.sites[A].tasks.attend(NOBODYS)
+    assert stage.last(intent, A) == {}
+    stage.run(10)
+    assert stage.report(intent, A) == (0, {})
+
+
+def test_a_dataset_is_attended_to_for_its_own_removals_only(stage: Stage) -> None:
+    for number in range(30):
+        stage.place(A, number, dataset=Dataset(f"/Muon/Run{number}/RAW"))
+    stage.run()
+    removals = stage.sites[A].tasks.removals
+    for number in range(30):
+        stage.ask([A], Selector(Kind.DATASET, f"/Muon/Run{number}/RAW"))
+    assert [len(intents) for intents in removals._open_in.values()] == [1] * 30
+    stage.run(10)
+    assert removals._open_in == {}
 
 
 def test_a_removal_of_several_datasets_says_its_last_word_on_each(stage: Stage) -> None:

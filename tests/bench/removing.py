@@ -1,0 +1,60 @@
+"""Files that go from one site once the other has read its own copies back and promised to keep them."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.bench.rig import WAIT_S, A, Rig
+
+FILES, A_BLOCK, BYTES = 100_000, 1_000, 4096
+REACH = 3_000
+
+
+class Removing:
+    """`row`: takes each figure, as `Bench.row`; `files`: of 4 KiB, a thousand of them a block."""
+
+    def __init__(self, rig: Rig, row: Callable[..., None], files: int, rounds: int) -> None:
+        self.rig, self.row, self.files, self.rounds = rig, row, files, rounds
+
+    def run(self) -> None:
+        rates, bare = [], []
+        assert self.rig.client is not None
+        for _ in range(self.rounds):
+            blocks = [self.rig.make("gone", A_BLOCK, BYTES) for _ in range(self.files // A_BLOCK)]
+            copies = [self.rig.publish(block) for block in blocks]
+            assert all(copy.wait(timeout_s=WAIT_S).done for copy in copies)
+            began_s = time.monotonic()
+            removal = self.rig.client.remove(blocks, at=[A], reason="bench")
+            assert removal.wait(timeout_s=WAIT_S).done
+            rates.append(self.files / (time.monotonic() - began_s))
+            folders = [self.rig.state / A / "storage/store/bench" / block.partition("#")[2] for block in blocks]
+            assert not any(folder.exists() and any(folder.iterdir()) for folder in folders)
+            bare.append(self.files / sum(_unlinked_s(folder, A_BLOCK) for folder in folders))
+            for block in blocks:
+                self.rig.free(block)
+        rate = statistics.median(rates)
+        name = f"{self.files:,} files of 4 KiB removed, the other copies read back"
+        more = {"rounds": [round(r) for r in rates], "bare unlink files/s": round(statistics.median(bare))}
+        self.row(name, rate, "files/s", f">= {REACH}", rate >= REACH, **more)
+
+
+def _unlinked_s(folder: Path, count: int) -> float:
+    """Seconds of bare unlinks of as many files, and one sync of their directory."""
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"f{number:06}" for number in range(count)]
+    for path in paths:
+        path.write_bytes(bytes(BYTES))
+    os.sync()
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        began_s = time.monotonic()
+        for path in paths:
+            path.unlink()
+        os.fsync(fd)
+        return time.monotonic() - began_s
+    finally:
+        os.close(fd)

@@ -177,14 +177,16 @@ def announce(settings: Settings, writer: str, release: int | None, *, role: str 
 def test_the_releases_of_living_workers_and_planes_are_told(here: Settings) -> None:
     announce(here, "w0", None)
     announce(here, "w1", RELEASE)
-    announce(here, "p0", 7, role="plane")
-    announce(here, "somebody", 9, role="producer")
-    announce(here, "gone", 8, closing=1)
-    announce(here, "silent", 8, ago_ms=60_000)
-    assert upgrading.releases(here, A, B) == {UNTOLD, RELEASE, 7}
+    announce(here, "p0", RELEASE + 1, role="plane")
+    announce(here, "somebody", RELEASE + 3, role="producer")
+    announce(here, "gone", RELEASE + 2, closing=1)
+    announce(here, "silent", RELEASE + 2, ago_ms=60_000)
+    assert upgrading.releases(here, A, B) == {UNTOLD, RELEASE, RELEASE + 1}
     assert upgrading.releases(here, A, A) == frozenset()
     (line,) = upgrading.faults(here, {A: [A, B]})
-    assert line == f"T2_B runs release 1 and {RELEASE} and 7, this is release {RELEASE}; upgrade its workers"
+    assert (
+        line == f"T2_B runs release 1 and {RELEASE} and {RELEASE + 1}, this is release {RELEASE}; upgrade its workers"
+    )
 
 
 def test_a_worker_that_was_killed_and_runs_again_is_one(here: Settings) -> None:

@@ -30,7 +30,7 @@ from streams.federation.process import RunningPart, stop
 from streams.federation.supervisor import is_healthy, worker_environment
 from streams.kafka import admin
 from streams.settings import load_settings
-from tests.sites.rig import A, B, Rig, Spot, noise, until
+from tests.sites.rig import A, B, Files, Rig, Spot, noise, until
 
 pytestmark = [pytest.mark.sites, pytest.mark.timeout(400)]
 
@@ -45,6 +45,14 @@ if sys.argv[5:]:
     assert handle.wait(60).done
 client.close()
 print(handle.id)
+"""
+REGISTER = """
+from streams.core.names import Block
+from streams.kafka.publish import Publisher
+from streams.registration import register
+settings = load_settings(environ={}, files=[], state=str(state), site=Site(sys.argv[2]))
+with Publisher(settings, settings.site, 'old', 'producer') as publisher:
+    assert register(settings, publisher, sys.argv[4:], Block(sys.argv[3])).files == len(sys.argv[4:])
 """
 
 
@@ -95,6 +103,10 @@ class Upgrade:
 
     def publish_old(self, home: Site, block: str, to: Site, *then: str) -> str:
         return self.by_old(PUBLISH, home, block, to, *then)
+
+    def register_old(self, site: Site, block: str, files: Files) -> None:
+        """What a producer of a later release says of replicas the older worker would refuse until it is upgraded."""
+        self.by_old(REGISTER, site, block, *map(str, self.rig.write(files, site)))
 
     def set_workers(self, site: Site, workers: int, *, by_old: bool) -> None:
         if by_old:
@@ -153,7 +165,7 @@ def test_sites_are_upgraded_one_after_the_other(upgrade: Upgrade, spot: Spot) ->
         for number in range(4)
     }
     for (site, number), of_block in files.items():
-        rig.register(of_block, spot.block(f"{site[:2]}-{number}"), site)
+        upgrade.register_old(site, spot.block(f"{site[:2]}-{number}"), of_block)
     intents: list[str] = []
 
     def old_publishes(site: Site, number: int, *then: str) -> None:

@@ -12,20 +12,20 @@ from streams.planes.orders import Check, Remove
 log = logging.getLogger("streams.planes.replica_orders")
 
 ORDERS_MAX = 64
-O = TypeVar("O", bound=Check | Remove)  # noqa: E741
+OrderT = TypeVar("OrderT", bound=Check | Remove)
 
 
-class ReplicaOrders(Generic[O]):
+class ReplicaOrders(Generic[OrderT]):
     """Carries out orders as they come. What it has no room for, or what fails, is owed again by the worker."""
 
-    def __init__(self, what: str, carry_out: Callable[[O], None]) -> None:
+    def __init__(self, what: str, carry_out: Callable[[OrderT], None]) -> None:
         """`what` is done, in words, as "read back"."""
         self._what, self._carry_out = what, carry_out
-        self._orders: queue.Queue[O | None] = queue.Queue(ORDERS_MAX)
-        self._taken: set[O] = set()
+        self._orders: queue.Queue[OrderT | None] = queue.Queue(ORDERS_MAX)
+        self._taken: set[OrderT] = set()
         """What waits or is carried out now: told again, it is passed over."""
 
-    def put(self, order: O) -> None:
+    def put(self, order: OrderT) -> None:
         if order in self._taken:
             return
         self._taken.add(order)

@@ -16,11 +16,13 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
+from streams.cli import root
 from streams.federation import local
 from streams.settings import load_settings
 from tests.conftest import group_of
-from tests.sites.rig import A, B, Rig, Spot, until
+from tests.sites.rig import A, B, Rig, Run, Spot, until
 
 CREDIT_BYTES = 8 << 20
 """Little, as requests are: a file of some 30 MB takes a dozen, and a kill hits its middle."""
@@ -111,3 +113,17 @@ def rig(federation: Rig) -> Rig:
 def spot(request: pytest.FixtureRequest) -> Spot:
     name = re.sub(r"[^A-Za-z0-9]+", "-", request.node.name).strip("-")[:60]
     return Spot(f"{name}-{os.getpid()}-{next(_SPOTS)}")
+
+
+@pytest.fixture
+def run(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The command line with the federation's state directory, in an empty one of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("T2G_STATE", str(rig.state))
+
+    def invoke(*args: object) -> Result:
+        result = CliRunner().invoke(root, [str(arg) for arg in args])
+        assert "Traceback" not in result.output
+        return result
+
+    return invoke

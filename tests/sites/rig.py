@@ -23,6 +23,7 @@ from typing import Any, Self
 from unittest import mock
 
 import psutil
+from click.testing import Result
 from confluent_kafka import Producer
 
 from streams import wire
@@ -48,6 +49,8 @@ PATIENCE_S = 90.0
 AUDIT_S = 45.0
 
 Files = Mapping[str, bytes]
+Run = Callable[..., Result]
+"""The command line, run in this process with its words."""
 
 
 def until(done: Callable[[], object], what: str, timeout_s: float = PATIENCE_S, every_s: float = 0.05) -> Any:

@@ -4,37 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from streams.cli import root
 from streams.core import records as m
 from streams.core import topics
-from tests.sites.rig import A, B, Rig, Spot, noise, until
+from tests.sites.rig import A, B, Rig, Run, Spot, noise, until
 
 pytestmark = [pytest.mark.sites, pytest.mark.timeout(600)]
 
-Run = Callable[..., Result]
 LARGE_BYTES = 201_000_000
 """By door, here."""
-
-
-@pytest.fixture
-def run(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The command line with the federation's state directory, in an empty one of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("T2G_STATE", str(rig.state))
-
-    def invoke(*args: object) -> Result:
-        result = CliRunner().invoke(root, [str(arg) for arg in args])
-        assert "Traceback" not in result.output
-        return result
-
-    return invoke
 
 
 def rows(result: Result) -> list[dict[str, Any]]:

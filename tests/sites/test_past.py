@@ -4,39 +4,22 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from streams.auditing.accounting import account_of
 from streams.auditing.digesting import read_cut
 from streams.auditing.points import Instant, KeptCut
 from streams.auditing.replaying import EXIT_CLEAN, audit
-from streams.cli import root
 from streams.core import topics
 from streams.core.ledger.accounts import ALWAYS, By
-from tests.sites.rig import A, B, Rig, Spot, noise, until
+from tests.sites.rig import A, B, Rig, Run, Spot, noise, until
 
 pytestmark = [pytest.mark.sites, pytest.mark.timeout(600)]
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("T2G_STATE", str(rig.state))
-
-    def invoke(*args: object) -> Result:
-        result = CliRunner().invoke(root, [str(arg) for arg in args])
-        assert "Traceback" not in result.output
-        return result
-
-    return invoke
 
 
 def rows(result: Result) -> list[dict[str, Any]]:

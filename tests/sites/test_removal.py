@@ -5,35 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from streams.cli import root
 from streams.core import records as m
 from streams.core import topics
 from streams.core.names import Site
-from tests.sites.rig import A, B, Rig, Spot, noise, until
+from tests.sites.rig import A, B, Rig, Run, Spot, noise, until
 
 pytestmark = [pytest.mark.sites, pytest.mark.timeout(600)]
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("T2G_STATE", str(rig.state))
-
-    def invoke(*args: object) -> Result:
-        result = CliRunner().invoke(root, [str(arg) for arg in args])
-        assert "Traceback" not in result.output
-        return result
-
-    return invoke
 
 
 def here(rig: Rig, site: Site, files: dict[str, bytes]) -> list[str]:

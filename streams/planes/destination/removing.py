@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 
 from streams.core.keeping import gates
+from streams.core.keeping.chains import CountedRemoval
 from streams.core.names import Site, Text, shown
 from streams.core.records import FailureClass, FilesLost, Reason, Scope, TakenWords
 from streams.errors import StorageError
@@ -25,14 +26,14 @@ def removed(here: Site, storage: WritableStorage, order: Remove, worker: Callabl
 
     `worker`: the process above this one now, "" once it is gone.
     """
-    of = {removal.lfn: removal for removal in order.removals}
+    of: dict[str, CountedRemoval] = {removal.lfn: removal for removal in order.removals}
     stopped: set[str] = set()
 
     def why_not(lfn: str, version: str) -> str | None:
         above = worker()
         if above != order.ordered_by:
             stopped.add(lfn)
-        return gates.why_no_unlink(of[lfn], version, ordered_by=order.ordered_by, worker=above, locked=True)  # type: ignore[index]
+        return gates.why_no_unlink(of[lfn], version, ordered_by=order.ordered_by, worker=above, locked=True)
 
     ended = []
     answers = storage.remove_group(list(of), why_not)

@@ -183,8 +183,11 @@ class KeepingFromView:
     def leaving(self, site: Site) -> Iterator[Dataset]:
         return self.view.chains.leaving(site)
 
-    def going(self, site: Site, dataset: Dataset) -> Iterator[CountedRemoval]:
-        return self.view.chains.going(site, dataset)
+    def going_steps(self, site: Site, dataset: Dataset) -> Iterator[tuple[int, str]]:
+        return self.view.chains.going_steps(site, dataset)
+
+    def going(self, site: Site, dataset: Dataset, step: tuple[int, str]) -> Sequence[CountedRemoval]:
+        return self.view.chains.going(site, dataset, step)
 
     def held(self, selectors: Sequence[Selector], cursor: str, limit: int) -> tuple[list[HeldHere], str | None]:
         files, behind = self.view.catalogue.listing(selectors, cursor, limit, prefer=self.here)

@@ -4,11 +4,12 @@
     c DATASET \\0 SITE \\0 c CLAIM      a live claim;  a NO  an open ask;  p NO  a promise given;  d NO  a digest
     n DATASET \\0 SITE \\0 ENDPOINT \\0 KIND \\0 NAME \\0 CLAIM     empty: what a live claim covers
     l SITE \\0 ENDPOINT \\0 LFN \\0 DATASET \\0 CLAIM            empty: who claims a file by its name
-    r INTENT \\0 SITE \\0 DATASET           how far a removal has come: files and bytes gone, files and bytes kept
+    r INTENT \\0 SITE \\0 DATASET           how far a removal has come: files and bytes gone, kept, and going
     v INTENT \\0 SITE \\0 DATASET \\0 LFN    a file that an ask of it kept: its bytes and why
     i INTENT \\0 SITE \\0 DATASET \\0 CLAIM                      empty: the live claims of an intent
     q DATASET \\0 SITE                  empty: the chain has open asks
     g DATASET \\0 SITE \\0 LFN \\0 ENDPOINT          the removal that counted and has not ended
+    w DATASET \\0 SITE \\0 NO SHA \\0 LFN \\0 ENDPOINT   empty: the same by the step that removes
     e DATASET \\0 SITE \\0 LFN \\0 ENDPOINT \\0 SHA  a removal that has ended, whether or not it counted yet
 
 A step changes few parts; a chain may have thousands, most of them claims, which are read one by one. Steps of a chain
@@ -18,8 +19,10 @@ stand in one partition, in order; the end of a removal stands in another topic, 
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
 from streams.core.keeping import words
@@ -45,11 +48,11 @@ from streams.core.selectors import Kind
 from streams.views import rows
 from streams.wire import avro
 
-CHAIN, ASKING, GOING, ENDED, COVERED, NAMED, OF_INTENT = b"c", b"q", b"g", b"e", b"n", b"l", b"i"
+CHAIN, ASKING, GOING, OF_STEP, ENDED, COVERED, NAMED, OF_INTENT = b"c", b"q", b"g", b"w", b"e", b"n", b"l", b"i"
 PROGRESS, KEPT = b"r", b"v"
 _HEAD, _CLAIM, _ASK, _PROMISE, _DIGEST = b"!", b"c", b"a", b"p", b"d"
 _KNOWN_MAX = 8
-"""Chains kept as rows of memory from one batch to the next, without their claims; a full one is some 10 MB."""
+"""Chains kept as rows of memory, by who folds and by who reads, without their claims; a full one is some 10 MB."""
 
 T = TypeVar("T")
 ChainId = tuple[Site, Dataset]
@@ -75,6 +78,11 @@ def place_key(prefix: bytes, dataset: str, site: str, lfn: str, endpoint: str) -
     return prefix + f"{dataset}\0{site}\0{lfn}\0{endpoint}".encode()
 
 
+def step_key(dataset: str, site: str, no: int, sha256: str, lfn: str = "", endpoint: str = "") -> bytes:
+    """Without a name: what all of the step begin with."""
+    return OF_STEP + f"{dataset}\0{site}\0{no:016x}{sha256}\0".encode() + (f"{lfn}\0{endpoint}" if lfn else "").encode()
+
+
 def covered_key(dataset: str, site: str, endpoint: str, kind: str, name: str, claim: str = "") -> bytes:
     return COVERED + f"{dataset}\0{site}\0{endpoint}\0{kind}\0{name}\0{claim}".encode()
 
@@ -93,12 +101,14 @@ def removal_key(prefix: bytes, intent: str, site: str, dataset: str = "", lfn: s
 
 
 class Removed(NamedTuple):
-    """How far an intent's removal has come at a site in a dataset: what is gone, and what asks of it kept."""
+    """How far an intent's removal has come at a site in a dataset: files gone, kept by asks, and going."""
 
     files: int = 0
     bytes: int = 0
     kept: int = 0
     kept_bytes: int = 0
+    going: int = 0
+    going_bytes: int = 0
 
 
 class StoredClaims:
@@ -178,9 +188,25 @@ class Chains:
 
     def __init__(self, db: Any) -> None:
         self._db = db
+        self._known: OrderedDict[ChainId, tuple[bytes | None, ChainRow]] = OrderedDict()
+        """By the head that they were read behind: each step that counts changes it."""
+        self._lock = Lock()
 
     def chain(self, site: Site, dataset: Dataset) -> ChainRow:
-        return read_chain(self._db, site, dataset)
+        name, head_key = (site, dataset), chain_key(dataset, site) + _HEAD
+        with self._lock:
+            head, row = self._known.get(name, (b"", None))
+        now = self._db.get(head_key)
+        while row is None or now != head:
+            head = now
+            row = read_chain(self._db, site, dataset)
+            now = self._db.get(head_key)
+        with self._lock:
+            self._known[name] = head, row
+            self._known.move_to_end(name)
+            while len(self._known) > _KNOWN_MAX:
+                self._known.popitem(last=False)
+        return row
 
     def claims(self, site: Site, dataset: Dataset) -> Claims:
         """The live ones, of which each question reads few rows."""
@@ -208,10 +234,22 @@ class Chains:
             yield Site(site.decode()), Dataset(dataset.decode())
             start = CHAIN + dataset + b"\0" + site + b"\0\xff"
 
-    def going(self, site: Site, dataset: Dataset) -> Iterator[CountedRemoval]:
-        """Removals that counted and have not ended, by LFN."""
-        for _, row in rows.scan(self._db, GOING + f"{dataset}\0{site}\0".encode()):
-            yield _unpack(CountedRemoval, row)
+    def going_steps(self, site: Site, dataset: Dataset) -> Iterator[tuple[int, str]]:
+        """Steps, by number and digest, of which some removals that counted have not ended."""
+        prefix = OF_STEP + f"{dataset}\0{site}\0".encode()
+        start = prefix
+        while (found := next(rows.scan(self._db, prefix, start), None)) is not None:
+            step = found[0][len(prefix) :].split(b"\0", 1)[0]
+            yield int(step[:16], 16), step[16:].decode()
+            start = prefix + step + b"\0\xff"
+
+    def going(self, site: Site, dataset: Dataset, step: tuple[int, str]) -> tuple[CountedRemoval, ...]:
+        """Those of a step that have not ended, by LFN."""
+        prefix = step_key(dataset, site, *step)
+        places = [key[len(prefix) :].decode().split("\0") for key, _ in rows.scan(self._db, prefix)]
+        keys = [place_key(GOING, dataset, site, *place) for place in places]
+        found = self._db.get(keys) if keys else []
+        return tuple(_unpack(CountedRemoval, row) for row in found if row is not None)
 
     def claiming(self, site: Site) -> Iterator[IntentId]:
         """Intents with live claims at a site."""
@@ -370,13 +408,28 @@ class ChainChanges:
         for removal in folded.removals:
             place = step.dataset, step.site, removal.lfn, removal.endpoint
             if self._get(_ended_key(*place, removal.sha256)) is None:
-                self._places[place_key(GOING, *place)] = _pack(removal)
+                self._goes(step.site, step.dataset, removal)
             else:
                 self._count_removed(step.site, step.dataset, removal)
         ask = before_step(before, step).ask(step.ask_no) if isinstance(step, RemovalDecided) else None
         if folded.heard is StepHeard.COUNTS and isinstance(step, RemovalDecided) and ask is not None:
             self._count_kept(step, ask)
         return folded.heard
+
+    def _goes(self, site: Site, dataset: Dataset, removal: CountedRemoval) -> None:
+        key = place_key(GOING, dataset, site, removal.lfn, removal.endpoint)
+        if (row := self._get(key)) is not None:
+            self._goes_no_more(site, dataset, _unpack(CountedRemoval, row))
+        self._places[key] = _pack(removal)
+        self._places[_going_key(dataset, site, removal)] = b""
+        if removal.cause is not None:
+            self._add(removal.cause, site, dataset, Removed(going=1, going_bytes=removal.bytes))
+
+    def _goes_no_more(self, site: Site, dataset: Dataset, removal: CountedRemoval) -> None:
+        self._places[place_key(GOING, dataset, site, removal.lfn, removal.endpoint)] = None
+        self._places[_going_key(dataset, site, removal)] = None
+        if removal.cause is not None:
+            self._add(removal.cause, site, dataset, Removed(going=-1, going_bytes=-removal.bytes))
 
     def _count_kept(self, step: RemovalDecided, ask: OpenAsk) -> None:
         if ask.cause is None:
@@ -415,7 +468,7 @@ class ChainChanges:
             row = self._get(place_key(GOING, *place))
             going = None if row is None else _unpack(CountedRemoval, row)
             if going is not None and going.sha256 == lost.removal_sha256:
-                self._places[place_key(GOING, *place)] = None
+                self._goes_no_more(lost.site, lost.dataset, going)
                 self._count_removed(lost.site, lost.dataset, going)
 
     def _get(self, key: bytes) -> bytes | None:
@@ -467,6 +520,10 @@ def _parts(row: ChainRow) -> dict[bytes, Any]:
 
 def _numbered(part: bytes, no: int) -> bytes:
     return part + b"%016x" % no
+
+
+def _going_key(dataset: str, site: str, removal: CountedRemoval) -> bytes:
+    return step_key(dataset, site, removal.no, removal.sha256, removal.lfn, removal.endpoint)
 
 
 def _ended_key(dataset: str, site: str, lfn: str, endpoint: str, sha256: str) -> bytes:

@@ -57,7 +57,7 @@ from streams.wire.release import release_of
 
 log = logging.getLogger("streams.views")
 
-FORMAT = 4
+FORMAT = 5
 """Raised when the layout in rows.py changes: older views are folded anew."""
 INTENTS_FORMAT = 4
 """Raised when the layout in intent_rows.py or the fold of intents changes: only these are folded anew."""

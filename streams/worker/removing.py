@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby, islice
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 import structlog
@@ -34,6 +34,10 @@ log = structlog.get_logger(__name__)
 CATCH_UP_S = 5.0
 LOOK_S = 60.0
 """A plane that was told to look at files, or to delete them, is told again after this: it may have ended."""
+TOLD_MAX = 16
+"""Steps of a dataset that the plane has to delete for at a time."""
+STEPS_MAX = 1_024
+"""Steps whose removals go on that are looked at in one go."""
 SAID_S = 10.0
 """A step on its way is said again after this."""
 AGAIN_S = 2.0
@@ -67,7 +71,10 @@ class RemovalViews(Protocol):
 
     def chains(self, dataset: Dataset) -> dict[Site, ChainRow]: ...
 
-    def going(self, site: Site, dataset: Dataset) -> Iterator[CountedRemoval]: ...
+    def going_steps(self, site: Site, dataset: Dataset) -> Iterator[tuple[int, str]]:
+        """Steps, by number and digest, whose removals have not all ended."""
+
+    def going(self, site: Site, dataset: Dataset, step: tuple[int, str]) -> Sequence[CountedRemoval]: ...
 
     def file(
         self, site: Site, block: Block, leaving: m.LeavingFile, endpoint: str, found: PlacedFile | None
@@ -82,8 +89,8 @@ class RemovalViews(Protocol):
     def dataset_of(self, lfns: Sequence[Lfn]) -> Dataset | None:
         """Of which dataset files are: the first by name of those in which this site holds one, else of all."""
 
-    def removed(self, intent: IntentId, dataset: Dataset) -> tuple[int, int, int, int]:
-        """Of a removal here: files and bytes gone, files and bytes that asks kept."""
+    def removed(self, intent: IntentId, dataset: Dataset) -> tuple[int, int, int, int, int, int]:
+        """Of a removal here: files and bytes gone, those that asks kept, and those that are going."""
 
     def are_kept(self, intent: IntentId, dataset: Dataset, lfns: Sequence[Lfn]) -> list[bool]: ...
 
@@ -178,8 +185,8 @@ class RemovalTasks:
         """In which datasets the open ones may have files."""
         self._parts: dict[Dataset, dict[IntentId, _Part]] = {}
         self._said: dict[Dataset, _Said] = {}
-        self._told: dict[tuple[Dataset, str], float] = {}
-        """Removals that the plane was told of, by digest: when."""
+        self._told: dict[Dataset, dict[str, float]] = {}
+        """Steps that the plane was told to delete for, by digest: when."""
 
     # what is open
 
@@ -230,6 +237,7 @@ class RemovalTasks:
         """Another worker acts for it now."""
         self._parts.pop(dataset, None)
         self._said.pop(dataset, None)
+        self._told.pop(dataset, None)
 
     # what comes next
 
@@ -239,21 +247,27 @@ class RemovalTasks:
         if own.disputed:
             return None
         again_s = self._delete(dataset, now_s)
-        said = self._said.get(dataset)
-        if said is not None and own.no < said.no:
-            if now_s - said.at_s < SAID_S:
-                return sooner(again_s, SAID_S - (now_s - said.at_s))
-            del self._said[dataset]
-        for ask in own.asks:
-            again_s = sooner(again_s, self._ends_s(ask))
-        if (decided_s := self._decide(own)) is not None:
-            return sooner(again_s, decided_s)
+        if not self._is_saying(own):
+            for ask in own.asks:
+                again_s = sooner(again_s, self._ends_s(ask))
+            again_s = sooner(again_s, self._decide(own))
         with self._lock:
             open_here = [(intent, self._open[intent]) for intent in self._open_in.get(dataset, ())]
         for intent, decision in open_here:
             again_s = sooner(again_s, self._go_on(self.views.chain(self.here, dataset), intent, decision))
             self._forget_ended(intent, decision)
-        return again_s
+        said = self._said.get(dataset)
+        return again_s if said is None else sooner(again_s, max(0.0, SAID_S - (now_s - said.at_s)))
+
+    def _is_saying(self, own: ChainRow) -> bool:
+        """Whether a step is on its way: the next one goes behind it."""
+        said = self._said.get(own.dataset)
+        if said is None:
+            return False
+        if own.no >= said.no or self.elapsed_s() - said.at_s >= SAID_S:
+            del self._said[own.dataset]
+            return False
+        return True
 
     def _forget_ended(self, intent: IntentId, decision: m.IntentDecided) -> None:
         """All that this site has to say of it is said."""
@@ -269,23 +283,23 @@ class RemovalTasks:
 
     def _delete(self, dataset: Dataset, now_s: float) -> float | None:
         """Has the plane delete what steps removed and what has not ended."""
-        again_s: float | None = None
-        going = sorted(islice(self.views.going(self.here, dataset), FILES_MAX), key=lambda one: (one.no, one.lfn))
-        for sha256, group in groupby(going, key=lambda one: one.sha256):
-            told_s = self._told.get((dataset, sha256))
-            if told_s is not None and now_s - told_s < LOOK_S:
-                again_s = sooner(again_s, LOOK_S - (now_s - told_s))
+        steps = list(islice(self.views.going_steps(self.here, dataset), STEPS_MAX))
+        before = self._told.pop(dataset, {})
+        if not steps:
+            return None
+        told = self._told[dataset] = {sha256: before[sha256] for _, sha256 in steps if sha256 in before}
+        due = [step for step in steps if now_s - told.get(step[1], -LOOK_S) >= LOOK_S]
+        # What was told of before and did not end may never end: it holds up nothing else.
+        due.sort(key=lambda step: step[1] in told)
+        for step in due[: max(0, TOLD_MAX - (len(steps) - len(due)))]:
+            removals = tuple(self.views.going(self.here, dataset, step))
+            if not removals:
                 continue
-            removals = tuple(group)
             body = self._body(removals[0].cause)
             why = Text("removed") if body is None else Text(shown(f"removed for {body.requester}: {body.reason}", 390))
             if self.plane.tell(orders.Remove(dataset, removals, self.process, why)):
-                self._told[dataset, sha256] = now_s
-            again_s = sooner(again_s, AGAIN_S)
-        if not going:
-            for key in [key for key in self._told if key[0] == dataset]:
-                del self._told[key]
-        return again_s
+                told[step[1]] = now_s
+        return max(AGAIN_S, min((LOOK_S - (now_s - at_s) for at_s in told.values()), default=0.0))
 
     def _body(self, cause: IntentId | None) -> m.TransferIntent | None:
         decision = None if cause is None else self._open.get(cause)
@@ -355,19 +369,21 @@ class RemovalTasks:
         elif part.asked and self._is_idle(own, part, intent):
             part.cursor, part.listed, part.passed, part.asked = "", False, _Passed(), False
         again_s: float | None = None
-        if part.look is not None:
+        if part.look is None:
+            # Also while a step is on its way: looking takes as long as saying.
+            again_s = self._look(own, part, intent) if len(own.asks) < ASKS_OPEN_MAX else None
+        elif not self._is_saying(own):
             again_s = self._asked(own, part, decision)
-        elif len(own.asks) < ASKS_OPEN_MAX:
-            again_s = self._look(own, part, intent)
         return sooner(again_s, self._report(own.dataset, part, intent))
 
     def _is_idle(self, own: ChainRow, part: _Part, intent: IntentId) -> bool:
         """Whether all that this pass asked for has ended."""
-        said = self._said.get(own.dataset)
-        if not part.listed or part.pending or part.look is not None or (said is not None and own.no < said.no):
+        if not part.listed or part.pending or part.look is not None or self._is_saying(own):
             return False
-        going = self.views.going(self.here, own.dataset)
-        return not any(ask.cause == intent for ask in own.asks) and not any(one.cause == intent for one in going)
+        if any(ask.cause == intent for ask in own.asks):
+            return False
+        *_, going, _ = self.views.removed(intent, own.dataset)
+        return not going
 
     def _part(self, dataset: Dataset, intent: IntentId, decision: m.IntentDecided) -> _Part | None:
         """What of the removal is in this dataset: a part of its own, or files that it names."""
@@ -533,14 +549,13 @@ class RemovalTasks:
     def _report_of(self, part: _Part, intent: IntentId) -> m.RemovalReported:
         """How far a part has come."""
         dataset = part.dataset
-        removed, removed_bytes, _, asked_kept_bytes = self.views.removed(intent, dataset)
+        removed, removed_bytes, _, asked_kept_bytes, going, going_bytes = self.views.removed(intent, dataset)
         reasons, firsts = Counter(part.passed.files), dict(part.passed.firsts)
         for lfn, _, why in self.views.kept(intent, dataset):
             reasons[why] += 1
             firsts[why] = min(lfn, firsts.get(why, lfn))
         asks = [ask for ask in self.views.chain(self.here, dataset).asks if ask.cause == intent]
-        going = [one.bytes for one in self.views.going(self.here, dataset) if one.cause == intent]
-        left = [*(file.bytes for ask in asks for file in ask.files), *going, *(file.bytes for file in part.pending)]
+        left = [*(file.bytes for ask in asks for file in ask.files), *(file.bytes for file in part.pending)]
         last = not part.asked and self._is_idle(self.views.chain(self.here, dataset), part, intent)
         waits = {f"{' and '.join(ask.asked)} to promise" for ask in asks} | ({"the plane"} if going else set())
         waiting = "" if last else "; ".join(sorted(waits)) or "its files to be looked at"
@@ -552,8 +567,8 @@ class RemovalTasks:
             removed_bytes,
             sum(reasons.values()),
             asked_kept_bytes + part.passed.bytes,
-            len(left),
-            sum(left),
+            len(left) + going,
+            sum(left) + going_bytes,
             last,
             _worded(reasons, firsts),
             Text(waiting[:400]),

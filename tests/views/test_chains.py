@@ -113,18 +113,21 @@ def test_a_removal_goes_on_until_its_end_is_heard(tmp_path: Path) -> None:
     assert changes.decide(step) is StepHeard.COUNTS
     changes.write()
     chains = Chains(db)
-    assert [removal.lfn for removal in chains.going(x.A, x.DATASET)] == [x.lfn(1)], "the end of the other came first"
-    assert chains.going_at(x.A, x.DATASET, x.lfn(1), k.DISK) == next(chains.going(x.A, x.DATASET))
+    assert list(chains.going_steps(x.A, x.DATASET)) == [(step.no, one)]
+    (going,) = chains.going(x.A, x.DATASET, (step.no, one))
+    assert going.lfn == x.lfn(1), "the end of the other came first"
+    assert chains.going_at(x.A, x.DATASET, x.lfn(1), k.DISK) == going
     assert chains.going_at(x.A, x.DATASET, x.lfn(2), k.DISK) is None
     changes = Changes(db)
     changes.lose(loss(x.lfn(1), ("w",), x.SHA256))
     changes.write()
-    assert [removal.lfn for removal in chains.going(x.A, x.DATASET)] == [x.lfn(1)], "another history's removal ended"
+    assert chains.going(x.A, x.DATASET, (step.no, one)) == (going,), "another history's removal ended"
     changes = Changes(db)
     changes.lose(loss(x.lfn(1), ("w",), one))
     changes.hold(held(x.lfn(1), "w"), "w")
     changes.write()
-    assert list(chains.going(x.A, x.DATASET)) == []
+    assert list(chains.going_steps(x.A, x.DATASET)) == []
+    assert chains.going(x.A, x.DATASET, (step.no, one)) == ()
     assert Catalogue(db).where(x.lfn(1)) == [], "a word that is taken back says nothing"
     db.close()
 

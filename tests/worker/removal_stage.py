@@ -58,6 +58,8 @@ class SitePart:
     starts: int = 0
     late: list[m.Message] = field(default_factory=list)
     """What it has not heard yet."""
+    told: list[tuple[int, orders.Remove]] = field(default_factory=list)
+    """What its plane was told to delete, and when (ms)."""
 
     def __post_init__(self) -> None:
         self.view, self.catalogue = Chains(self.db), Catalogue(self.db)
@@ -100,8 +102,11 @@ class SitePart:
     def leaving(self, site: Site) -> Iterator[Dataset]:
         return self.view.leaving(site)
 
-    def going(self, site: Site, dataset: Dataset) -> Iterator[CountedRemoval]:
-        return self.view.going(site, dataset)
+    def going_steps(self, site: Site, dataset: Dataset) -> Iterator[tuple[int, str]]:
+        return self.view.going_steps(site, dataset)
+
+    def going(self, site: Site, dataset: Dataset, step: tuple[int, str]) -> Sequence[CountedRemoval]:
+        return self.view.going(site, dataset, step)
 
     def file(self, site: Site, of: Block, leaving: m.LeavingFile, endpoint: str, found: PlacedFile | None) -> FileHere:
         return self.view.file(site, of, leaving, endpoint, found)
@@ -150,6 +155,7 @@ class SitePart:
             case orders.Check():
                 self.publish(checked(self.here, self.disk, order))
             case orders.Remove():
+                self.told.append((self.stage.now_ms, order))
                 said = removed(self.here, self.disk, order, lambda: self.process)
                 if said is not None:
                     self.publish(said)

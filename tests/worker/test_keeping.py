@@ -75,8 +75,11 @@ class Desk:
     def leaving(self, site: Site) -> Iterator[Dataset]:
         return self.view.leaving(site)
 
-    def going(self, site: Site, dataset: Dataset) -> Iterator[CountedRemoval]:
-        return self.view.going(site, dataset)
+    def going_steps(self, site: Site, dataset: Dataset) -> Iterator[tuple[int, str]]:
+        return self.view.going_steps(site, dataset)
+
+    def going(self, site: Site, dataset: Dataset, step: tuple[int, str]) -> Sequence[CountedRemoval]:
+        return self.view.going(site, dataset, step)
 
     def removals(self) -> Iterator[m.IntentDecided]:
         """None is asked for here."""

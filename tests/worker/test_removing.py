@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from streams.core import records as m
 from streams.core.names import Dataset, Text
 from streams.core.selectors import Kind, Selector
+from streams.errors import StorageError
+from streams.views import keeping
 from streams.worker import removing
 from streams.worker.removing import NOBODYS
 from tests.worker.removal_stage import DATASET, A, B, C, Stage, block, lfn
@@ -253,6 +256,48 @@ def test_what_a_plane_could_not_delete_is_told_to_it_again(stage: Stage) -> None
     stage.run(120)
     assert stage.files(A) == set()
     assert stage.report(intent, A) == (1, {})
+
+
+def test_steps_whose_files_cannot_be_deleted_hold_up_no_others(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(removing, "TOLD_MAX", 2)
+    for site in (A, B):
+        for number in range(6):
+            stage.place(site, number, number=number)
+    stage.run()
+    disk, remove = stage.sites[A].disk, stage.sites[A].disk.remove_group
+    stuck = {lfn(0), lfn(1), lfn(2)}
+
+    def some(lfns: Sequence[str], why_not: Callable[[str, str], str | None]) -> list[str | StorageError | None]:
+        if stuck & set(lfns):
+            return [StorageError("read-only") for _ in lfns]
+        return remove(lfns, why_not)
+
+    disk.remove_group = some  # type: ignore[method-assign]
+    stage.ask([A], WHOLE)
+    stage.run(300)
+    assert stage.files(A) == stuck
+    times: dict[str, list[int]] = {}
+    for at_ms, order in stage.sites[A].told:
+        times.setdefault(order.removals[0].sha256, []).append(at_ms)
+    assert all(later - one >= 1000 * removing.LOOK_S for each in times.values() for one, later in pairwise(each))
+    stuck.clear()
+    stage.run(120)
+    assert stage.files(A) == set()
+
+
+def test_a_removal_that_goes_on_is_read_no_more_than_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixteen asks of a thousand files are 10 MB: not for each fact that is heard."""
+    for site in (A, B):
+        stage.place(site, *range(20))
+    stage.run()
+    stage.sites[B].away = True
+    stage.ask([A], WHOLE)
+    stage.run(5)
+    read = list[object]()
+    monkeypatch.setattr(keeping, "read_chain", lambda *args: read.append(args))
+    for _ in range(10):
+        stage.sites[A].tasks.attend(DATASET)
+    assert not read
 
 
 def test_a_disputed_chain_removes_nothing(stage: Stage) -> None:

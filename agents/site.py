@@ -44,7 +44,7 @@ from streams.worker.effects import Effects
 from streams.worker.keeping import KeepingTasks
 from streams.worker.landing_claims import LandingClaimTasks, NamedFile
 from streams.worker.large_manifests import LargeManifests
-from streams.worker.removing import HeldHere
+from streams.worker.removing import HeldHere, MovedFiles
 from streams.worker.scheduler import SLICE_S, Scheduler
 from streams.worker.turn import Turns
 
@@ -168,7 +168,9 @@ class KeepingFromView:
     def is_released(self, intent: IntentId) -> bool:
         head = self.view.intents.head(intent)
         decision = None if head is None else head.decision
-        return decision is not None and decision.verdict is m.Verdict.RELEASED
+        if head is None or decision is None:
+            return False
+        return decision.verdict is m.Verdict.RELEASED or (self.here in head.leaving and head.ended)
 
     def is_over(self, intent: IntentId) -> bool:
         head = self.view.intents.head(intent)
@@ -195,8 +197,9 @@ class KeepingFromView:
         for file in files:
             mine = next((one for one in file.replicas if one.site == self.here), None)
             if mine is not None:
-                others = tuple(one.site for one in file.replicas if one.dataset == mine.dataset)
-                found.append(HeldHere(file.lfn, mine.block, mine.bytes, mine.adler32, others))
+                replicas = [one for one in file.replicas if one.dataset == mine.dataset]
+                holders, words = tuple(one.site for one in replicas), {one.site: one.words for one in replicas}
+                found.append(HeldHere(file.lfn, mine.block, mine.bytes, mine.adler32, holders, words))
         return found, behind
 
     def holders(self, dataset: Dataset, lfns: Sequence[Lfn]) -> dict[Lfn, tuple[Site, ...]]:
@@ -219,6 +222,14 @@ class KeepingFromView:
 
     def kept(self, intent: IntentId, dataset: Dataset) -> Iterator[tuple[Lfn, int, str]]:
         return self.view.chains.kept(intent, self.here, dataset)
+
+    def arrivals(self, intent: IntentId) -> MovedFiles:
+        head = self.view.intents.head(intent)
+        if head is None:
+            return MovedFiles(some=False, all=False, files=0)
+        sides = [head.side(destination, head.chain.source_no) for destination in head.destinations]
+        lost = sum(side.failed + side.cancelled for side in sides)
+        return MovedFiles(any(side.closed for side in sides), head.landed, max(0, head.files - lost))
 
     def reported(self, intent: IntentId) -> list[int]:
         head = self.view.intents.head(intent)
@@ -253,6 +264,7 @@ class SiteWorker:
             self._view_died,
             self._keeping_heard,
             self._decided,
+            self._moved,
             opened=False,
         )
         self.app = _faust_app(settings)
@@ -348,7 +360,10 @@ class SiteWorker:
         if error is not None:
             raise Temporary(f"a dead letter was not published: {error}", letter.topic)
 
-    def _keeping_heard(self, fact: m.ChainStep | m.ReplicasChecked | m.FilesLost) -> None:
+    def _keeping_heard(self, fact: m.ChainStep | m.ReplicasChecked | m.FilesHeld | m.FilesLost) -> None:
+        if isinstance(fact, m.FilesHeld):
+            self.keeping_tasks.removals.landed(fact)
+            return
         if not isinstance(fact, m.ReplicasChecked):
             self.landing_claims.heard(fact)
         self.keeping_tasks.heard(fact)
@@ -356,6 +371,10 @@ class SiteWorker:
     def _decided(self, decision: m.IntentDecided) -> None:
         self.keeping_tasks.removals.decided(decision)
         self.landing_claims.decided(decision)
+
+    def _moved(self, intent: IntentId) -> None:
+        self.keeping_tasks.removals.arrived(intent)
+        self.landing_claims.moved(intent)
 
     def _has_ended(self, intent: IntentId) -> bool:
         """From the thread of claims: tables are read on the loop."""

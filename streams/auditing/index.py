@@ -47,7 +47,7 @@ from streams.core.ledger import Ledger
 from streams.errors import NeverWorks, NotFound, Temporary, Transfer2goError
 from streams.settings import Settings
 
-FORMAT = 3
+FORMAT = 4
 """Of rows and cuts; another one is refused, and read anew."""
 ROWS_MAX = 8_000
 """Rows put before they are written."""

@@ -20,13 +20,14 @@ from streams.cli.command import Noun, at_site, json_option, leave
 from streams.cli.repair import Damaged
 from streams.client.producer import TransferClient
 from streams.client.worker_api import WorkerApi
-from streams.core.names import Block, Dataset, IntentId, Lfn, Site
+from streams.core.names import Block, Dataset, IntentId, Lfn, Site, shown
 from streams.core.selectors import Kind, Selector, parse
 from streams.errors import NotFound, PartlyDone, StorageError, Temporary, TransferFailed, UsageError
 from streams.kafka.publish import Publisher, writer_of
 from streams.registration.discovery import Renaming
 from streams.registration.registering import Checked, Registration, register, verify
 from streams.settings import Settings
+from streams.settings.user import user_name
 from streams.storage import open_named
 from streams.storage.endpoint import Endpoint
 from streams.views.differences import differences
@@ -46,6 +47,7 @@ def file() -> None:
 )
 @click.option("--copy", is_flag=True, hidden=True, help="As is done without --link.")
 @click.option("--link", is_flag=True, help="Hard-link into the storage, no copy: never write to the files again.")
+@click.option("--owner", metavar="NAME", help="Whose they are, a group or a person; else yours.")
 @json_option
 @click.pass_obj
 def register_files(
@@ -56,6 +58,7 @@ def register_files(
     rename: tuple[str, ...],
     copy: bool,
     link: bool,
+    owner: str | None,
     as_json: bool,
 ) -> None:
     """Say to the log that this site holds the files at PATH… (directories are walked).
@@ -82,6 +85,7 @@ def register_files(
             replicas_of=replicas_of,
             renamings=renamings,
             link=link and not copy,
+            owner=shown(user_name() if owner is None else owner, 100),
             on_progress=lambda files, size: progress.show(files, files, size, size),
             on_fault=lambda fault: screen.say(f"refused: {fault}"),
         )

@@ -55,6 +55,8 @@ def intent() -> None:
     "--to", "destinations", multiple=True, required=True, metavar="SITE", help="Destination; may be repeated."
 )
 @click.option("--source", metavar="SITE", help="Take the files from this site; else the home chooses.")
+@click.option("--move", is_flag=True, help="Files leave --source, each once it is at every destination.")
+@click.option("--owner", default="", metavar="NAME", help="Whose they are to be, a group or a person; else yours.")
 @click.option("--entries", metavar="PART", help="Only these of each file: TREE[START:STOP]{COLUMN,GLOB*}; [:] is all.")
 @text_options
 @click.option("--objects", metavar="NAME,GLOB*", help="Only these keys of ROOT files, or members of archives.")
@@ -97,7 +99,8 @@ def add(
 ) -> None:
     """Ask for files, blocks or datasets at one site or several; prints the intent's id.
 
-    With --wait: exit 0 when all arrived, 8 some, 6 none, 7 refused, 5 still open at --timeout.
+    With --wait: exit 0 when all arrived, 8 some, 6 none, 7 refused, 5 still open at --timeout. Of a move also 8 when
+    files stay at their source: those that others registered or claim there.
     """
     asked = _asked(entries, {"encoding": encoding, "separator": separator, "quote": quote})
     settings = at_site(settings)
@@ -401,7 +404,7 @@ def release(settings: Settings, name: str, execute: bool, as_json: bool) -> None
     with TransferClient(settings) as client:
         handle = client.intent(name)
         before = handle.snapshot()
-        if before.body is not None and before.body.verb is not m.Verb.COPY:
+        if before.body is not None and before.body.verb is m.Verb.REMOVE:
             raise NeverWorks(f"intent {name} removes: nothing is claimed for it")
         if not before.ended or before.state is State.REFUSED:
             raise NeverWorks(f"intent {name} is {before.outcome}", next="an intent is released when it has ended")

@@ -58,7 +58,24 @@ def show(snapshot: Snapshot, as_json: bool, eta: Eta | None = None, now_ms: int 
         ),
         empty="nothing is known of its files yet",
     )
-    for arrivals in snapshot.destinations:
+    if snapshot.leaving and snapshot.files:
+        screen.table(
+            ("leaves", ">files", ">removed", ">kept", ">left", ">size", ">removed size"),
+            (
+                (
+                    d.destination,
+                    d.files,
+                    d.arrived,
+                    d.failed,
+                    d.left,
+                    screen.size(d.bytes),
+                    screen.size(d.arrived_bytes),
+                )
+                for d in snapshot.leaving
+            ),
+            empty="nothing has left yet",
+        )
+    for arrivals in (*snapshot.destinations, *snapshot.leaving):
         for report in arrivals.open:
             if report.waits_for:
                 which = f"{arrivals.destination}, manifest {report.manifest.no}{by_planes(report.planes)}"
@@ -106,6 +123,7 @@ def as_object(snapshot: Snapshot, *, short: bool, eta: Eta | None = None) -> dic
             }
             for d in snapshot.destinations
         ],
+        "leaving": [{"site": d.destination, **d.counts(), "reasons": dict(d.reasons)} for d in snapshot.leaving],
     }
     if eta is not None:
         found["eta"] = eta.as_object()

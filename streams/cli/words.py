@@ -70,7 +70,8 @@ def line(fact: m.Message) -> str:
             if fact.verb is m.Verb.REMOVE:
                 why = f": {fact.reason}" if fact.reason else ""
                 return f"{fact.requester} asks to remove {names}{more} at {to}, {fact.copies} copies elsewhere{why}"
-            asks = "asks to repair" if fact.repair else "asks"
+            asks = "asks to repair" if fact.repair else "asks to move" if fact.verb is m.Verb.MOVE else "asks"
+            way += f", files leave {' '.join(fact.release_from)}" if fact.release_from else ""
             return f"{fact.requester} {asks} {names}{more}{source} → {to}, priority {fact.priority}{way}"
         case m.IntentAsked():
             value = f" {fact.priority}" if fact.priority is not None else ""
@@ -220,7 +221,7 @@ def holdup(snapshot: Snapshot) -> str:
         return ""
     said = [
         (arrivals.destination, words)
-        for arrivals in snapshot.destinations
+        for arrivals in (*snapshot.destinations, *snapshot.leaving)
         for words in (*(r.waits_for for r in arrivals.open), *(r.waits_for for r in arrivals.removing))
         if words
     ]
@@ -245,6 +246,8 @@ def explain(snapshot: Snapshot, now_ms: int) -> list[str]:
         lines.append("Damaged files at its destinations keep their names until whole ones take their place.")
     for arrivals in snapshot.destinations if snapshot.files else ():
         lines += _at_destination(arrivals, snapshot, now_ms)
+    for arrivals in snapshot.leaving if snapshot.files else ():
+        lines += _at_source_of_move(arrivals)
     return lines + _silence(snapshot, now_ms)
 
 
@@ -287,14 +290,16 @@ def _headline(snapshot: Snapshot, now_ms: int) -> str:
             if snapshot.body is not None and snapshot.body.verb is m.Verb.REMOVE:
                 kept = f", {snapshot.lost:,} stay" if snapshot.lost else ""
                 return f"Ended{took}: {snapshot.arrived:,} of {snapshot.files:,} files are removed{kept}."
-            if snapshot.lost:
+            if missing := sum(a.failed + a.cancelled for a in snapshot.destinations):
                 some = (
-                    f"{snapshot.lost:,} of {snapshot.files:,} files did not arrive"
-                    if snapshot.arrived
-                    else "no file arrived"
+                    f"{missing:,} of {snapshot.files:,} files did not arrive" if snapshot.arrived else "no file arrived"
                 )
                 return f"Ended{took}: {some}."
-            return f"Done{took}: every file is at every destination."
+            where = " and ".join(a.destination for a in snapshot.leaving)
+            if stay := sum(a.failed for a in snapshot.leaving):
+                return f"Ended{took}: every file is at every destination, and {stay:,} stay at {where}."
+            left = f", and has left {where}" if where else ""
+            return f"Done{took}: every file is at every destination{left}."
     assert decision is not None
     source = decision.source
     if snapshot.growing:
@@ -341,6 +346,15 @@ def _at_destination(arrivals: Arrivals, snapshot: Snapshot, now_ms: int) -> list
         )
     lines += [f"  {count:,} failed: {text}" for text, count in arrivals.reasons]
     return lines
+
+
+def _at_source_of_move(arrivals: Arrivals) -> list[str]:
+    """How far the files of a move have left a site."""
+    where = arrivals.destination
+    kept = f", {arrivals.failed:,} stay" if arrivals.failed else ""
+    lines = [f"{where}: {arrivals.arrived:,} files have left{kept} ({size(arrivals.arrived_bytes)})."]
+    lines += [f"  part {report.part}: waits for {report.waits_for or 'nothing'}" for report in arrivals.removing]
+    return lines + [f"  {count:,} stay: {text}" for text, count in arrivals.reasons]
 
 
 def not_come(arrivals: Arrivals) -> str:

@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain as chain_of
 from itertools import islice
 from threading import Lock
 
 from streams.core import chain as chains
 from streams.core import records as m
 from streams.core.chain import Chain, Link, Memory, Store
-from streams.core.intent import State, state_of
-from streams.core.names import Destination, IntentId, ManifestId
+from streams.core.intent import State, is_landed, state_of
+from streams.core.names import Destination, IntentId, ManifestId, Site
 from streams.core.ranges import EMPTY, Ranges
 from streams.errors import NeverWorks, PartlyDone, Temporary, TransferFailed
 
@@ -84,6 +85,8 @@ class Snapshot:
     ended: bool
     growing: bool = False
     """It is open: what is registered from now on is moved too."""
+    leaving: tuple[Arrivals, ...] = ()
+    """Of a move: each site that its files leave; what is gone counts as arrived, what stays as failed."""
 
     @property
     def idle(self) -> bool:
@@ -108,8 +111,8 @@ class Snapshot:
 
     @property
     def lost(self) -> int:
-        """Items that ended otherwise than at their destination."""
-        return sum(a.failed + a.cancelled for a in self.destinations)
+        """Items that ended otherwise than at their destination, and files that stay where they were to leave."""
+        return sum(a.failed + a.cancelled for a in (*self.destinations, *self.leaving))
 
     @property
     def reason(self) -> str:
@@ -239,6 +242,11 @@ class Head:
     def destinations(self) -> tuple[Destination, ...]:
         return self.body.destinations if self.body else ()
 
+    @property
+    def leaving(self) -> tuple[Site, ...]:
+        """The sites that a move's files leave."""
+        return self.body.release_from if self.body is not None and self.body.verb is m.Verb.MOVE else ()
+
     def side(self, destination: Destination, source_no: int) -> Side:
         for side in self.sides:
             if side.destination == destination and side.source_no == source_no:
@@ -252,7 +260,16 @@ class Head:
     def state(self) -> State:
         sides = [self.side(destination, self.chain.source_no) for destination in self.destinations]
         verdict = self.decision.verdict if self.decision is not None else None
-        return state_of(self.body is not None, verdict, self.chain, [(s.closed, s.cancelled) for s in sides])
+        gone = [self.side(Destination(site), 0).closed for site in self.leaving]
+        parts = len(m.parts_of(self.body)) if self.body is not None and gone else 0
+        closed = [(s.closed, s.cancelled) for s in sides]
+        return state_of(self.body is not None, verdict, self.chain, closed, gone, parts)
+
+    @property
+    def landed(self) -> bool:
+        """Whether all manifests are known, and closed at every destination."""
+        sides = (self.side(destination, self.chain.source_no).closed for destination in self.destinations)
+        return self.decision is not None and is_landed(self.chain, sides)
 
     @property
     def ended(self) -> bool:
@@ -270,6 +287,7 @@ class Head:
             return str(state), ended
         sides = [self.side(destination, self.chain.source_no) for destination in self.destinations]
         lost = sum(side.failed + side.cancelled for side in sides)
+        lost += sum(self.side(Destination(site), 0).failed for site in self.leaving)
         return outcome(state, sum(side.sealed for side in sides), lost), ended
 
 
@@ -542,7 +560,7 @@ def snapshot(head: Head, cells: Cells) -> Snapshot:
     some_failed = any(side.failed for side in head.sides)
     failed = [(*transfer_of(head.intent, key), found) for key, found in cells.failed.items()] if some_failed else []
     removes = head.body is not None and head.body.verb is m.Verb.REMOVE
-    removals = [r for _, r in cells.removals.items()] if removes and head.sides else []
+    removals = [r for _, r in cells.removals.items()] if (removes or head.leaving) and head.sides else []
     growing = head.body is not None and head.body.open and not head.chain.last and not head.intake_closed
     state = head.state
     return Snapshot(
@@ -555,11 +573,12 @@ def snapshot(head: Head, cells: Cells) -> Snapshot:
             _removals(head, where, removals) if removes else _arrivals(head, cells, where, reports, failed)
             for where in head.destinations
         ),
-        unfinished=tuple(_kept(removals) if removes else _unfinished(failed)),
+        unfinished=tuple(islice(chain_of(_unfinished(failed), _kept(removals)), UNFINISHED_MAX)),
         asked_ms=head.asked_ms,
         last_ms=head.last_ms,
         ended=head.ended,
         growing=growing and state not in (State.REFUSED, State.CANCELLED, State.DONE),
+        leaving=tuple(_removals(head, Destination(site), removals) for site in head.leaving),
     )
 
 

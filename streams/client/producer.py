@@ -9,8 +9,6 @@ The client's site is the home of what it publishes. producer_async.py has the sa
 
 from __future__ import annotations
 
-import os
-import pwd
 import socket
 import threading
 import time
@@ -33,6 +31,7 @@ from streams.core.selectors import Selector
 from streams.errors import NeverWorks, NotAllowed, NotFound, Temporary, Transfer2goError
 from streams.kafka.publish import Publisher, writer_of
 from streams.settings import Settings, load_settings
+from streams.settings.user import user_name
 
 ACK_S = 35.0
 """A little over the producer's own delivery timeout: by then a record is in the log or given up."""
@@ -176,7 +175,7 @@ class TransferClient(Closing):
         if site is not None and settings is not None:
             self.settings = replace(settings, site=settings.entry(Site(site)).name)
         self.site = self.settings.here
-        self.requester = Text(requester if requester is not None else f"{_user()}@{socket.gethostname()}"[:400])
+        self.requester = Text(requester if requester is not None else f"{user_name()}@{socket.gethostname()}"[:400])
         self._follower = Follower(self.settings, self.site)
         self._workers = WorkerApi(self.settings, self.site)
         self._publisher: Publisher | None = None
@@ -198,6 +197,8 @@ class TransferClient(Closing):
         until: Until | None = None,
         plane: str | None = None,
         repair: bool = False,
+        move: bool = False,
+        owner: str = "",
     ) -> IntentHandle:
         """Ask for files, blocks or datasets at the sites `to`; returns when the broker has acknowledged.
 
@@ -210,6 +211,9 @@ class TransferClient(Closing):
         With `plane` ("log", "door") the bytes come that way and no other: where it cannot be had, the intent waits.
         With `repair` this client's own site, the one destination, replaces what it has under these names, if it is
         another file; what is right of it need not come. Whole files only.
+        With `move` the files leave the `source`, each once it is at every destination and another site has promised to
+        keep it; what others registered or claim there stays, and so does what did not arrive. Whole files only.
+        `owner`: whose the files are to be, a group or a person; "" the requester's.
         With `idempotency_key` the id follows from home, requester and key: publishing the same again changes nothing.
         Raises UsageError, NotFound (an unknown site), NeverWorks (the key stands for another body), Temporary.
         """
@@ -229,6 +233,8 @@ class TransferClient(Closing):
             until=until,
             plane=plane,
             repair=repair,
+            move=move,
+            owner=owner,
         )
         return self._published_once(body, idempotency_key)
 
@@ -326,7 +332,7 @@ class TransferClient(Closing):
     def _open(self) -> Publisher:
         with self._lock:
             if self._publisher is None:
-                self._publisher = Publisher(self.settings, self.site, writer_of(_user()), "producer")
+                self._publisher = Publisher(self.settings, self.site, writer_of(user_name()), "producer")
             return self._publisher
 
 
@@ -336,10 +342,3 @@ def _contradiction(asked: m.TransferIntent, known: m.TransferIntent) -> NeverWor
         f"intent {asked.intent} already exists with another body (differs in {', '.join(differs)})",
         next="use another idempotency key for another wish",
     )
-
-
-def _user() -> str:
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())

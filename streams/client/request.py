@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal, TypeVar
 
@@ -41,9 +42,13 @@ def wish(
     until: Until | None = None,
     plane: str | None = None,
     repair: bool = False,
+    move: bool = False,
+    owner: str = "",
 ) -> m.TransferIntent:
     """An intent of the settings' site, as `TransferClient.publish` describes it. Raises UsageError or NotFound."""
     until_ms, until_items = _ends(until)
+    if move and source is None:
+        raise UsageError("a move without the site that its files leave", next="name it: --source SITE")
     body = m.TransferIntent(
         intent=_named(settings, requester, key),
         requester=requester,
@@ -59,7 +64,11 @@ def wish(
         until_items=until_items,
         plane=_plane(plane),
         repair=repair,
+        verb=m.Verb.MOVE if move else m.Verb.COPY,
+        owner=Text(owner),
     )
+    if move and body.source is not None:
+        body = replace(body, release_from=(body.source,))
     if (why := plane_fault(body.plane, body.selection)) is not None:
         raise UsageError(why, next="leave the plane out, and each destination chooses")
     if (why := repair_fault(body)) is not None:

@@ -37,6 +37,7 @@ def to_plain(snapshot: Snapshot) -> dict[str, Any]:
         if decision is None
         else {name: value for name, value in _write_decision(decision).items() if name not in _SAID_ALREADY},
         "destinations": [_arrivals(arrivals) for arrivals in snapshot.destinations],
+        "leaving": [_arrivals(arrivals) for arrivals in snapshot.leaving],
         "unfinished": [_write_unfinished(one) for one in snapshot.unfinished],
     }
 
@@ -66,6 +67,7 @@ def from_plain(plain: dict[str, Any]) -> Snapshot:
         last_ms=plain["last_ms"],
         ended=bool(plain["ended"]),
         growing=bool(plain["growing"]),
+        leaving=tuple(_read_arrivals(one) for one in plain["leaving"]),
     )
 
 

@@ -4,7 +4,8 @@
                      │                  └──▶ CANCELLED
                      └──▶ REFUSED
 
-A removal has no manifests: its parts (records `parts_of`) are closed by the last report of each.
+A removal has no manifests: its parts (records `parts_of`) are closed by the last report of each. A move has both: the
+sites that its files leave close their parts behind its manifests.
 
 Every site keeps the same row for an intent, whatever part it plays, but for `told`: what its own destination said.
 Decisions are numbered by the home, the highest counts; manifests are numbered and chained by their source. The only
@@ -18,7 +19,7 @@ and a decision brings the body along.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -83,6 +84,9 @@ class IntentRow:
     body: m.TransferIntent | None = None
     body_sha256: str = ""
     destinations: tuple[Destination, ...] = ()
+    leaving: tuple[Site, ...] = ()
+    """Of a move: the sites that its files leave, in so many `parts` each."""
+    parts: int = 0
     cancelled_by: Text | None = None
     intake_closed_by: Text | None = None
     """Who asked that an open intent takes nothing more."""
@@ -111,7 +115,7 @@ class IntentRow:
     def concerns(self, site: Site) -> bool:
         """Whether `site` plays a part in it."""
         source = self.decision.source if self.decision else None
-        return site in (self.intent.home, source, *(d.site for d in self.destinations))
+        return site in (self.intent.home, source, *(d.site for d in self.destinations), *self.leaving)
 
     def told_of(self, source_no: int) -> Ranges:
         """Manifest numbers of open transfers that this site's destination reported."""
@@ -161,7 +165,10 @@ def body_digest(body: m.TransferIntent) -> str:
 
 
 def _with_body(row: IntentRow, body: m.TransferIntent) -> IntentRow:
-    return replace(row, body=body, body_sha256=body_digest(body), destinations=body.destinations)
+    row = replace(row, body=body, body_sha256=body_digest(body), destinations=body.destinations)
+    if body.verb is not m.Verb.MOVE:
+        return row
+    return replace(row, leaving=body.release_from, parts=len(m.parts_of(body)))
 
 
 def _asked_for(row: IntentRow, msg: m.TransferIntent, _: Site | None) -> IntentRow:
@@ -276,13 +283,28 @@ TABLE: dict[tuple[State, type], Handler] = {
 }
 
 
-def state_of(asked: bool, verdict: m.Verdict | None, chain: Chain, closed: Sequence[tuple[Ranges, int]]) -> State:
-    """How an intent stands. `closed`: of each destination the manifests that are closed, and items cancelled."""
+def is_landed(chain: Chain, closed: Iterable[Ranges]) -> bool:
+    """Whether all manifests are known, and closed at every destination."""
+    return chain.last and all(manifests.covers(0, chain.next_no) for manifests in closed)
+
+
+def state_of(
+    asked: bool,
+    verdict: m.Verdict | None,
+    chain: Chain,
+    closed: Sequence[tuple[Ranges, int]],
+    leaving: Sequence[Ranges] = (),
+    parts: int = 0,
+) -> State:
+    """How an intent stands. `closed`: of each destination the manifests that are closed, and items cancelled.
+    `leaving`: of each site that a move's files leave the parts that are closed, of so many `parts`.
+    """
     if verdict is None:
         return State.ASKED if asked else State.NEW
     if verdict is m.Verdict.REFUSED:
         return State.REFUSED
-    everything = chain.last and all(manifests.covers(0, chain.next_no) for manifests, _ in closed)
+    everything = is_landed(chain, (manifests for manifests, _ in closed))
+    everything = everything and all(at_site.covers(0, parts) for at_site in leaving)
     if verdict in (m.Verdict.CANCELLED, m.Verdict.RELEASED):
         # Sealed is irrevocable: a cancellation that came when everything had arrived changed nothing.
         in_time = not everything or any(cancelled for _, cancelled in closed)
@@ -305,7 +327,10 @@ def follow(row: IntentRow, link: Link) -> IntentRow:
 def _settled(row: IntentRow) -> IntentRow:
     closed = [row.closed_at(destination, row.chain.source_no) for destination in row.destinations]
     verdict = row.decision.verdict if row.decision is not None else None
-    state = state_of(bool(row.body_sha256), verdict, row.chain, [(c.manifests, c.cancelled) for c in closed])
+    gone = [row.closed_at(Destination(site), 0).manifests for site in row.leaving]
+    state = state_of(
+        bool(row.body_sha256), verdict, row.chain, [(c.manifests, c.cancelled) for c in closed], gone, row.parts
+    )
     if state is not row.state:
         row = replace(row, state=state)
     # Part of the fold, so that the row is the same whichever fact came last.

@@ -32,7 +32,7 @@ def decide(
     if body.verb is m.Verb.REMOVE:
         return _decide_removal(body, found, sites, waited=waited)
     places = {d.site for d in body.destinations}
-    strangers = sorted({*places, *([body.source] if body.source else [])}.difference(sites))
+    strangers = sorted({*places, *body.release_from, *([body.source] if body.source else [])}.difference(sites))
     if strangers:
         return _refused(body, f"no site {strangers[0]} in this federation")
     if (why := plane_fault(body.plane, body.selection) or repair_fault(body)) is not None:

@@ -89,6 +89,7 @@ def register(
     endpoint: Endpoint | None = None,
     replicas_of: ReplicasOf | None = None,
     link: bool = False,
+    owner: str = "",
     threads: int = _THREADS,
     on_progress: Callable[[int, int], None] | None = None,
     on_fault: Callable[[Fault], None] | None = None,
@@ -100,7 +101,7 @@ def register(
     See `discovery.name` for the LFNs. What is placed is a clone or a copy: no write to the
     user's file reaches it. `link=True` links where it can, and then such a write does. `replicas_of` finds known
     replicas: a name is one content everywhere, and in one block of a site; what contradicts that is refused before it
-    is placed. `on_progress(files, bytes)` after acknowledgements.
+    is placed. `owner`: whose they are, "" nobody's. `on_progress(files, bytes)` after acknowledgements.
     Raises UsageError without an endpoint, StorageError without its root; `stopped` says that the cluster went away.
     """
     result = Registration(on_fault=on_fault)
@@ -144,7 +145,7 @@ def register(
                     reading.what = f"files to be read ({sum(result.placed.values()):,} so far)"
                     yield file.path, answer
 
-        writer = ReplicaWriter(publisher, publisher.site, on_acknowledged=on_progress)
+        writer = ReplicaWriter(publisher, publisher.site, on_acknowledged=on_progress, owner=owner)
         try:
             for one in _without_duplicates(held(), result):
                 writer.add(one)

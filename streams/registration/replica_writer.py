@@ -37,8 +37,9 @@ class ReplicaWriter:
         *,
         timeout_s: float = 60.0,
         on_acknowledged: Callable[[int, int], None] | None = None,
+        owner: str = "",
     ) -> None:
-        self._publisher, self._site, self._timeout_s = publisher, site, timeout_s
+        self._publisher, self._site, self._timeout_s, self._owner = publisher, site, timeout_s, owner
         self._pending: dict[Dataset, list[HeldFile]] = {}
         self._pending_bytes: dict[Dataset, int] = {}
         self._pending_files = 0
@@ -75,7 +76,7 @@ class ReplicaWriter:
         del self._pending_bytes[dataset]
         self._pending_files -= len(files)
         self._wait(in_flight_max=_IN_FLIGHT_MAX - 1)
-        self._publish(FilesHeld(dataset, self._site, tuple(files)))
+        self._publish(FilesHeld(dataset, self._site, tuple(files), owner=self._owner))
 
     def _publish(self, record: FilesHeld) -> None:
         def answered(error: Exception | None) -> None:

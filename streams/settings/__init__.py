@@ -72,7 +72,7 @@ class SiteEntry:
     """Names of keys, and since when (ms of the epoch) they are revoked."""
 
 
-ROW_FORMAT = 8
+ROW_FORMAT = 9
 """Raised when the fields of a worker's rows change: the journals are folded anew into tables of that format."""
 _FORMATS_APART = 10_000
 

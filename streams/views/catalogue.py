@@ -32,6 +32,8 @@ class Replica:
     bytes: int
     adler32: Adler32
     version: str
+    words: tuple[str, ...] = field(default=(), compare=False)
+    """Of what brought or registered it, those that stand: of a landing its manifest."""
 
     @property
     def told(self) -> dict[str, Any]:
@@ -79,9 +81,8 @@ _block = lru_cache(4096)(Block)
 
 
 def _replica(e: Entry) -> Replica:
-    return Replica(
-        _site(e.site), _dataset(e.dataset), _block(f"{e.dataset}#{e.block}"), e.bytes, Adler32(e.adler32), e.version
-    )
+    block = _block(f"{e.dataset}#{e.block}")
+    return Replica(_site(e.site), _dataset(e.dataset), block, e.bytes, Adler32(e.adler32), e.version, e.words)
 
 
 def _file(lfn: str, entries: Sequence[Entry], prefer: Site | None, block: str = "") -> CatalogueFile:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from streams.core.keeping.chains import ChainRow, StepHeard
+from streams.core.names import IntentId
 from streams.core.records import ChainStep, FilesHeld, FilesLost, IntentDecided, KeepingStep, ReplicasChecked
 from streams.views import rows
 from streams.views.keeping import ChainChanges, ChainId
@@ -45,10 +46,12 @@ class Changes:
         self._members: dict[bytes, bool] = {}
         self._totals: dict[tuple[bytes, str], Total] = {}
         self._chains = ChainChanges(db, chains)
-        self.news: list[ChainStep | ReplicasChecked | FilesLost] = []
+        self.news: list[ChainStep | ReplicasChecked | FilesHeld | FilesLost] = []
         """To be told once this is written."""
         self.decided: list[IntentDecided] = []
         """The same of intents."""
+        self.moved: list[IntentId] = []
+        """Moves of which all has arrived, or that have ended."""
         self.extra: dict[bytes, bytes | None] = {}
         """Other rows of the same batch: offsets, announcements; None deletes."""
 

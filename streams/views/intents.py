@@ -66,6 +66,8 @@ class IntentChanges:
         self._cells: layout.Rows = {}
         self._changed: dict[IntentId, tuple[Head | None, Head]] = {}
         """Heads of this batch: as they stand in the database, and as they stand now."""
+        self.moved: list[IntentId] = []
+        """Moves of which all has arrived, or that have ended, by what was taken last."""
 
     def __len__(self) -> int:
         """Rows, about, that `take` would give."""
@@ -89,7 +91,10 @@ class IntentChanges:
     def take(self) -> layout.Rows:
         """The rows that changed since the last call; they are to be written together."""
         found, self._cells = self._cells, {}
+        self.moved = []
         for intent, (before, head) in self._changed.items():
+            if head.leaving and _moved(head) != (_moved(before) if before is not None else (False, False)):
+                self.moved.append(intent)
             found[layout.head_key(intent)] = layout.pack_head(head)
             if head.body is not None and (before is None or head.body is not before.body):
                 found[layout.body_key(intent)] = layout.pack_body(head.body)
@@ -142,6 +147,11 @@ def index_rows(head: Head, before: Head | None = None) -> layout.Rows:
     return found
 
 
+def _moved(head: Head) -> tuple[bool, bool]:
+    """Of a move: whether all has arrived, and whether it has ended."""
+    return head.landed, head.ended
+
+
 def _move(before: Iterable[bytes], after: Iterable[bytes], extra: layout.Rows) -> None:
     old, new = set(before), set(after)
     extra.update((key, None) for key in old - new)
@@ -174,6 +184,7 @@ def _named_keys(head: Head) -> Iterator[bytes]:
         yield layout.index_prefix(layout.REQUESTER, body.requester) + place
         sites |= {str(destination.site) for destination in body.destinations}
         sites |= {str(body.source)} if body.source is not None else set()
+        sites |= {str(site) for site in m.leaving_sites(body)}
         datasets |= {selector.name.partition("#")[0] for selector in body.selectors if selector.kind is not Kind.FILE}
     if head.decision is not None and head.decision.source is not None:
         sites.add(str(head.decision.source))

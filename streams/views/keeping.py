@@ -332,18 +332,18 @@ class Chains:
         size: int,
         adler32: Adler32 | None,
     ) -> FileHere:
-        replica, others = words.NEVER_HELD, list[OtherDataset]()
+        replica, others, owner = words.NEVER_HELD, list[OtherDataset](), ""
         for e in entries:
             if (e.site, e.endpoint) != (site, endpoint):
                 continue
             going = self.going_at(site, Dataset(e.dataset), lfn, endpoint)
             row = ReplicaRow(frozenset((*e.words, *e.taken)), frozenset(e.taken), going)
             if e.dataset == block.dataset:
-                replica, size, adler32 = row, e.bytes, Adler32(e.adler32)
+                replica, size, adler32, owner = row, e.bytes, Adler32(e.adler32), e.owner
             else:
                 others.append(OtherDataset(Dataset(e.dataset), row))
         known = any(e.dataset == block.dataset for e in entries)
-        return FileHere(lfn, block, endpoint, size, adler32, replica, None, tuple(others), known)
+        return FileHere(lfn, block, endpoint, size, adler32, replica, None, tuple(others), known, owner)
 
     def _claimed_in(self, site: Site, endpoint: str, lfn: Lfn) -> Iterator[Dataset]:
         """Datasets in whose chain of the site a file is claimed by its name."""

@@ -59,7 +59,7 @@ log = logging.getLogger("streams.views")
 
 FORMAT = 5
 """Raised when the layout in rows.py changes: older views are folded anew."""
-INTENTS_FORMAT = 4
+INTENTS_FORMAT = 5
 """Raised when the layout in intent_rows.py or the fold of intents changes: only these are folded anew."""
 _RECORDS_MAX = 32
 _FILES_MAX = 500
@@ -105,8 +105,9 @@ class View:
     Not `opened`: neither the directory nor a client is touched before `open` or `start`.
     `on_refused(letter)` must return only when the dead letter is safe, or raise: it is then tried again, and nothing
     behind the record is applied meanwhile. `on_fault` is called once, in the thread, when the view cannot go on.
-    `on_keeping` is called in the thread with each step of a chain, each look of the plane and each end of a removal,
-    once they are written; `on_decided` in the other one with each decision on an intent.
+    `on_keeping` is called in the thread with each step of a chain, each look of the plane, each landing and each end of
+    a removal, once they are written; `on_decided` in the other one with each decision on an intent, and `on_moved` with
+    each move of which all has arrived, and that has ended.
     """
 
     def __init__(
@@ -115,8 +116,9 @@ class View:
         directory: Path,
         on_refused: Callable[[DeadLetter], None],
         on_fault: Callable[[Exception], None] | None = None,
-        on_keeping: Callable[[ChainStep | ReplicasChecked | FilesLost], None] = lambda fact: None,
+        on_keeping: Callable[[ChainStep | ReplicasChecked | FilesHeld | FilesLost], None] = lambda fact: None,
         on_decided: Callable[[IntentDecided], None] = lambda decision: None,
+        on_moved: Callable[[IntentId], None] = lambda intent: None,
         *,
         opened: bool = True,
     ) -> None:
@@ -128,7 +130,7 @@ class View:
         self.progress = ReadProgress()
         self._settings, self._here = settings, settings.here
         self._on_refused, self._on_fault, self._on_keeping = on_refused, on_fault, on_keeping
-        self._on_decided = on_decided
+        self._on_decided, self._on_moved = on_decided, on_moved
         self._places = self._places_of(topics.REPLICAS, topics.KEEPING, topics.ANNOUNCEMENTS, topics.SEALS)
         partitions = range(self._settings.registry.partitions)
         self._own_places = [(name, partition) for name in (topics.REPLICAS, topics.KEEPING) for partition in partitions]
@@ -304,7 +306,7 @@ class View:
             return both and quiet_s > _QUIET_S + _both_s()
 
         self._assign(gathering, self._intent_places)
-        take, hear = self._intent_changes.take, self._hear_intent
+        take, hear = self._take_intents, self._hear_intent
         self._follow(gathering, _INTENTS_RECORDS_MAX, hear, take, until)
         gathering.unassign()
 
@@ -315,7 +317,7 @@ class View:
             gathering.poll(0)
             return records > 0
 
-        take, hear, heard = self._intent_changes.take, self._hear_intent, self._heard(self._intent_places)
+        take, hear, heard = self._take_intents, self._hear_intent, self._heard(self._intent_places)
         self._follow(waiting, _INTENTS_RECORDS_MAX, hear, take, until, heard)
         waiting.unassign()
 
@@ -338,11 +340,11 @@ class View:
         consumer: Consumer,
         most: int,
         hear: Callable[[Any, Changes], None],
-        gathered: Callable[[], layout.Rows] = dict,
+        gathered: Callable[[Changes], None] = lambda changes: None,
         until: Callable[[int, float], bool] = lambda records, quiet_s: False,
         heard: Mapping[LogPartition, int] = MappingProxyType({}),
     ) -> None:
-        """Reads what is assigned until stopped, `most` records a batch. `gathered`: rows that hearing kept back until
+        """Reads what is assigned until stopped, `most` records a batch. `gathered` adds what hearing kept back until
         its end.
 
         `until`: of how many records were heard, and for how many seconds none was, whether that is enough.
@@ -429,7 +431,7 @@ class View:
         self._intent_changes.forget()
 
     def _apply(
-        self, messages: list[Any], hear: Callable[[Any, Changes], None], gathered: Callable[[], layout.Rows]
+        self, messages: list[Any], hear: Callable[[Any, Changes], None], gathered: Callable[[Changes], None]
     ) -> None:
         changes, reached = Changes(self._db, self._known_chains), dict[LogPartition, int]()
         last: dict[LogPartition, Any] = {}
@@ -451,7 +453,7 @@ class View:
                 changes, reached, last = Changes(self._db, self._known_chains), {}, {}
             if self._stopping.is_set():
                 break
-        changes.extra |= gathered()
+        gathered(changes)
         self._write(changes, reached, last)
 
     def _write(self, changes: Changes, reached: dict[LogPartition, int], last: Mapping[LogPartition, Any]) -> None:
@@ -466,6 +468,8 @@ class View:
             self._on_keeping(fact)
         for decision in changes.decided:
             self._on_decided(decision)
+        for intent in changes.moved:
+            self._on_moved(intent)
 
     def _count(self, **more: int) -> None:
         with self._counting:
@@ -480,6 +484,8 @@ class View:
             match heard.message:
                 case FilesHeld():
                     changes.hold(heard.message, word_of(heard.message, heard.origin))
+                    if heard.message.manifest is not None:
+                        changes.news.append(heard.message)
                 case FilesLost():
                     changes.lose(heard.message)
                     if heard.message.removal_sha256:
@@ -501,6 +507,10 @@ class View:
             self._count(applied=1)
             return
         self._refuse(wire.dead_letter(fault, *where, key, value, headers))
+
+    def _take_intents(self, changes: Changes) -> None:
+        changes.extra |= self._intent_changes.take()
+        changes.moved += self._intent_changes.moved
 
     def _hear_intent(self, message: Any, changes: Changes) -> None:
         where = (message.topic(), message.partition(), message.offset())

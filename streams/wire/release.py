@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-RELEASE = 7
+RELEASE = 8
 """Raised when sites of this release and of the one before should not run beside each other for long."""
 UNTOLD = 1
 """That of a writer that says none: the first one did not."""

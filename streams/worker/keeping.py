@@ -35,6 +35,7 @@ repeat over."""
 SAID_S = 30.0
 """An answer is on its way for as long as the publisher keeps trying, and is not said again."""
 AGAIN_S = 2.0
+TICK_S = 0.001
 SCAN_S = 60.0
 """All open asks are looked through this often: what woke nobody, or another worker that is gone, is found."""
 DEFAULT_ENDPOINT = ""
@@ -217,7 +218,8 @@ class KeepingTasks:
             log.exception("not answered, owed again", dataset=dataset)
             again_s = AGAIN_S
         if again_s is not None:
-            self._due.put(dataset, self.elapsed_s() + again_s)
+            # What is left of a wait may be less than a clock can tell: it would be due again at once, and nothing done.
+            self._due.put(dataset, self.elapsed_s() + (max(again_s, TICK_S) if again_s else 0.0))
 
     def _leave(self, dataset: Dataset) -> None:
         """Another worker owns it now, or nothing is owed."""

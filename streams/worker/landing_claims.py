@@ -1,5 +1,5 @@
 """Claims under which transfers land here, until their intents are released, and the gate at which parts are opened.
-One thread.
+One thread. It ends claims of moves too, at the sites that their files were to leave.
 
 A part is opened once the view shows the claim that its files land under, has caught up with what this site said, and
 shows no removal of them that goes on (core/keeping/landing.py). A claim that is missing is said behind the chain's last
@@ -67,7 +67,7 @@ class LandingViews(Protocol):
         """The live claims of an intent at this site, by dataset and name."""
 
     def is_released(self, intent: IntentId) -> bool:
-        """Whether its home has released an intent."""
+        """Whether its home has released an intent; here, from where its files were to leave, whether it has ended."""
 
     def is_over(self, intent: IntentId) -> bool:
         """Whether the last words of all its transfers are heard."""
@@ -195,9 +195,20 @@ class LandingClaimTasks:
             self._released.add(decision.intent)
             self._news.set()
 
+    def moved(self, intent: IntentId) -> None:
+        """A move may have ended: all of it has arrived, or a claim of its source was noted, maybe after its end."""
+        if self.views.is_released(intent):
+            self._released.add(intent)
+            self._news.set()
+
     def heard(self, fact: m.ChainStep | m.FilesLost) -> None:
         """Once the view shows it: a claim, or the end of a removal."""
-        if fact.site == self.here and self._waiting:
+        if fact.site != self.here:
+            return
+        for claim in fact.noted if isinstance(fact, m.ClaimDecided) else ():
+            if not claim.lands and claim.intent is not None:
+                self.moved(claim.intent)
+        if self._waiting:
             self._news.set()
 
     # the thread

@@ -1,9 +1,13 @@
 """What a worker does about removals at its site, for the datasets that it owns: it asks, decides, has files deleted.
 
-For each file that an accepted removal names: the plane looks at it, the view catches up, the gate is asked, and the
-site asks in its chain those who hold the file too. Once enough have promised, a step removes it, the plane deletes it
-and says so; where they refuse, or nobody else holds it, it stays and that is reported. The last pass over a selection
-finds nothing to ask for. All but which files a pass has passed by is read off the view again, by whoever goes on.
+For each file that an accepted removal names, and of a move each that is at all its destinations: the plane looks at it,
+the view catches up, the gate is asked, and the site asks in its chain those who hold the file too. Once enough have
+promised, a step removes it, the plane deletes it and says so; where they refuse, or nobody else holds it, it stays and
+that is reported. The last pass over a selection finds nothing to ask for. All but which files a pass has passed by is
+read off the view again, by whoever goes on.
+
+A move's source has a claim of its intent, which keeps its files from all removals but this. Its files are taken as they
+are said to have landed; what nobody heard of, as after a restart, the passes behind the last completion find.
 """
 
 from __future__ import annotations
@@ -45,6 +49,10 @@ REPORT_S = 2.0
 """A removal that goes on reports itself this often."""
 PAGE = 2_000
 """Files of a selection that are looked at in one go: some 50 ms of the thread."""
+LAG_S = 60.0
+"""A file that has arrived, and of which the catalogue here does not know that yet, is waited for so long."""
+LANDED_MAX = 20_000
+"""Files of a move that landed and are not looked at yet; of more the last passes find the rest."""
 DEFAULT_ENDPOINT = ""
 NOBODYS = Dataset("/Nobody/nobody/NOBODY")
 """Under which files are that no site is known to hold: whoever would own it says that they are not here."""
@@ -60,6 +68,19 @@ class HeldHere(NamedTuple):
     bytes: int
     adler32: str
     holders: tuple[Site, ...]
+    words: Mapping[Site, tuple[str, ...]]
+    """By which each of them holds it (core/keeping/words.py)."""
+
+
+class MovedFiles(NamedTuple):
+    """Of a move: whether some of it has closed at a destination, and whether all of it has at each.
+
+    `files`: so many at least have arrived at every destination, once all is closed.
+    """
+
+    some: bool
+    all: bool
+    files: int
 
 
 class RemovalViews(Protocol):
@@ -99,8 +120,10 @@ class RemovalViews(Protocol):
     def reported(self, intent: IntentId) -> Collection[int]:
         """Parts of a removal of which this site has said its last word."""
 
+    def arrivals(self, intent: IntentId) -> MovedFiles: ...
+
     def removals(self) -> Iterator[m.IntentDecided]:
-        """Accepted removals that name this site and have not ended."""
+        """Accepted intents that name this site and have not ended."""
 
 
 class Telling(Protocol):
@@ -152,6 +175,20 @@ class _Part:
     reported: m.RemovalReported | None = None
     reported_s: float = 0.0
     over: bool = False
+    destinations: frozenset[Site] = frozenset()
+    """Of a move: where a file must be before it leaves."""
+    owner: str | None = None
+    """Of a move: files that others registered stay."""
+    is_last_pass: bool = True
+    """Whether all of a move has arrived; of a removal nothing need to."""
+    arrived_s: float = 0.0
+    """Since when all of it has, as far as is known here."""
+    expected: int = 0
+    """Files of a move that have arrived everywhere, at least."""
+    listed_s: float = 0.0
+
+    def begin_pass(self, now_s: float) -> None:
+        self.cursor, self.listed, self.passed, self.asked, self.listed_s = "", False, _Passed(), False, now_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +221,8 @@ class RemovalTasks:
         self._open_in: dict[Dataset, dict[IntentId, None]] = {}
         """In which datasets the open ones may have files."""
         self._parts: dict[Dataset, dict[IntentId, _Part]] = {}
+        self._landed: dict[tuple[Dataset, IntentId], list[Lfn]] = {}
+        """Files of moves that were said to be at a destination."""
         self._said: dict[Dataset, _Said] = {}
         self._told: dict[Dataset, dict[str, float]] = {}
         """Steps that the plane was told to delete for, by digest: when."""
@@ -196,9 +235,9 @@ class RemovalTasks:
             self.decided(decision)
 
     def decided(self, decision: m.IntentDecided) -> None:
-        """What a home decided of a removal that names this site."""
+        """What a home decided of an intent by which files leave this site."""
         body = decision.body
-        if body.verb is not m.Verb.REMOVE or self.here not in body.destinations:
+        if self.here not in m.leaving_sites(body) or decision.verdict in (m.Verdict.REFUSED, m.Verdict.RELEASED):
             return
         datasets = self._datasets(body)
         with self._lock:
@@ -217,6 +256,25 @@ class RemovalTasks:
     def _dataset_of_files(self, body: m.TransferIntent) -> Dataset | None:
         files = [Lfn(s.name) for s in body.selectors if s.kind is Kind.FILE]
         return (self.views.dataset_of(files) or NOBODYS) if files else None
+
+    def landed(self, fact: m.FilesHeld) -> None:
+        """Files were said to be at a site; of moves from here."""
+        intent = None if fact.manifest is None else fact.manifest.intent
+        with self._lock:
+            decision = None if intent is None else self._open.get(intent)
+            if decision is None or intent is None or fact.site not in decision.body.destinations:
+                return
+            if decision.body.verb is not m.Verb.MOVE:
+                return
+            waiting = self._landed.setdefault((fact.dataset, intent), [])
+            if len(waiting) + len(fact.files) <= LANDED_MAX:
+                waiting += (file.lfn for file in fact.files)
+        self.due(fact.dataset)
+
+    def arrived(self, intent: IntentId) -> None:
+        """All of an intent has arrived."""
+        for dataset in self._datasets_of(intent):
+            self.due(dataset)
 
     def heard(self, checks: m.ReplicasChecked) -> None:
         """What the plane found of files that this site itself would remove."""
@@ -278,6 +336,7 @@ class RemovalTasks:
                     del self._open_in[dataset][intent]
                     if not self._open_in[dataset]:
                         del self._open_in[dataset]
+                    self._landed.pop((dataset, intent), None)
             for parts in self._parts.values():
                 parts.pop(intent, None)
 
@@ -296,7 +355,7 @@ class RemovalTasks:
             if not removals:
                 continue
             body = self._body(removals[0].cause)
-            why = Text("removed") if body is None else Text(shown(f"removed for {body.requester}: {body.reason}", 390))
+            why = Text("removed" if body is None else shown(_why_gone(body), 390))
             if self.plane.tell(orders.Remove(dataset, removals, self.process, why)):
                 told[step[1]] = now_s
         return max(AGAIN_S, min((LOOK_S - (now_s - at_s) for at_s in told.values()), default=0.0))
@@ -364,17 +423,53 @@ class RemovalTasks:
         part = self._part(own.dataset, intent, decision)
         if part is None or part.over:
             return None
-        if decision.verdict is not m.Verdict.ACCEPTED:
-            part.listed, part.pending, part.look, part.asked = True, [], None, False
-        elif part.asked and self._is_idle(own, part, intent):
-            part.cursor, part.listed, part.passed, part.asked = "", False, _Passed(), False
         again_s: float | None = None
-        if part.look is None:
+        if decision.verdict is not m.Verdict.ACCEPTED:
+            part.listed, part.pending, part.look, part.asked, part.is_last_pass = True, [], None, False, True
+        elif not part.is_last_pass and (moved := self.views.arrivals(intent)).all:
+            part.is_last_pass, part.expected, part.arrived_s = True, moved.files, self.elapsed_s()
+            part.begin_pass(part.arrived_s)
+        elif part.asked and self._is_idle(own, part, intent):
+            if part.is_last_pass:
+                part.begin_pass(self.elapsed_s())
+            else:
+                part.asked = False
+        elif self._is_early(part, intent):
+            again_s = AGAIN_S
+            if self.elapsed_s() - part.listed_s >= AGAIN_S and self._is_idle(own, part, intent):
+                part.begin_pass(self.elapsed_s())
+        if decision.verdict is m.Verdict.ACCEPTED and part.destinations and own.claims.named(intent) is None:
+            again_s = self._claim(own, part, intent)
+        if part.look is not None and self._is_saying(own):
+            pass
+        elif part.look is not None:
+            again_s = sooner(again_s, self._asked(own, part, decision))
+        elif len(own.asks) < ASKS_OPEN_MAX:
             # Also while a step is on its way: looking takes as long as saying.
-            again_s = self._look(own, part, intent) if len(own.asks) < ASKS_OPEN_MAX else None
-        elif not self._is_saying(own):
-            again_s = self._asked(own, part, decision)
+            again_s = sooner(again_s, self._look(own, part, intent))
         return sooner(again_s, self._report(own.dataset, part, intent))
+
+    def _is_early(self, part: _Part, intent: IntentId) -> bool:
+        """Whether files of a move have arrived of which the catalogue here does not know that yet: a mirror lags."""
+        if not part.is_last_pass or self.elapsed_s() - part.arrived_s >= LAG_S or not part.destinations:
+            return False
+        known = sum(part.passed.files.values())
+        for dataset in dict.fromkeys((part.dataset, *self._datasets_of(intent))):
+            removed, _, kept, *_ = self.views.removed(intent, dataset)
+            known += removed + kept
+        return known < part.expected
+
+    def _datasets_of(self, intent: IntentId) -> list[Dataset]:
+        with self._lock:
+            return [dataset for dataset, intents in self._open_in.items() if intent in intents]
+
+    def _claim(self, own: ChainRow, part: _Part, intent: IntentId) -> float | None:
+        """Notes the claim of a move's source; it ends behind the move (landing_claims.py)."""
+        if self._is_saying(own) or not part.selectors:
+            return None
+        claim = m.NotedClaim(intent, DEFAULT_ENDPOINT, part.selectors, lands=False, intent=intent)
+        head = (*own.next_head, *self._head(intent))
+        return self._say(m.ClaimDecided(*head, (claim,), ()))
 
     def _is_idle(self, own: ChainRow, part: _Part, intent: IntentId) -> bool:
         """Whether all that this pass asked for has ended."""
@@ -402,12 +497,19 @@ class RemovalTasks:
         else:
             return None
         part = _Part(number, dataset, selectors)
+        if decision.body.verb is m.Verb.MOVE:
+            part.destinations = frozenset(d.site for d in decision.body.destinations)
+            part.owner = m.owner_of(decision.body)
+            part.is_last_pass = False
+            part.listed = not self.views.arrivals(intent).some  # what arrives from now on is heard of
         part.over = number in self.views.reported(intent)
         parts[intent] = part
         return part
 
     def _look(self, own: ChainRow, part: _Part, intent: IntentId) -> float | None:
         """Has the plane look at the next files of one block."""
+        if not part.pending:
+            self._take_landed(part, intent)
         if not part.pending and not part.listed:
             self._list(part, intent)
         if not part.pending:
@@ -430,10 +532,26 @@ class RemovalTasks:
     def _list(self, part: _Part, intent: IntentId) -> None:
         found, cursor = self.views.held(part.selectors, part.cursor, PAGE)
         part.cursor, part.listed = cursor or "", cursor is None
+        self._add(part, intent, found)
+
+    def _take_landed(self, part: _Part, intent: IntentId) -> None:
+        """Files of a move that were heard to have landed."""
+        with self._lock:
+            waiting = self._landed.get((part.dataset, intent), [])
+            lfns = dict.fromkeys(waiting[:PAGE])
+            del waiting[:PAGE]
+        if lfns:
+            found, _ = self.views.held([Selector(Kind.FILE, lfn) for lfn in lfns], "", len(lfns))
+            self._add(part, intent, found)
+
+    def _add(self, part: _Part, intent: IntentId, found: list[HeldHere]) -> None:
+        """Those that may leave, as far as names and holders say, are to be looked at."""
         for file in found:
             if file.block.dataset != part.dataset:
                 part.passed.add(file.lfn, file.bytes, f"it is of {file.block.dataset}: name it in a removal of its own")
         found = [file for file in found if file.block.dataset == part.dataset]
+        if part.destinations:
+            found = [file for file in found if _has_arrived(file, intent, part.destinations)]
         kept = self.views.are_kept(intent, part.dataset, [file.lfn for file in found])
         part.pending = [file for file, is_kept in zip(found, kept, strict=True) if not is_kept]
 
@@ -468,7 +586,7 @@ class RemovalTasks:
             if now.replica != before.replica and now.replica.held:
                 later.add(lfn)
                 continue
-            why = gates.why_no_leaving(own, now, decision.intent) or _why_last(asked, body.copies)
+            why = gates.why_no_leaving(own, now, decision.intent, part.owner) or _why_last(asked, body.copies)
             if why is None:
                 assert now.found is not None
                 words = tuple(sorted(now.replica.words))
@@ -505,7 +623,7 @@ class RemovalTasks:
         by, reason = (Text("worker"), Text("")) if body is None else (body.requester, body.reason)
         return self.process, self.now_ms(), by, cause, reason
 
-    def _say(self, step: m.LeaveAsked | m.RemovalDecided) -> float:
+    def _say(self, step: m.ClaimDecided | m.LeaveAsked | m.RemovalDecided) -> float:
         dataset = step.dataset
         self._said[dataset] = _Said(step.no, self.elapsed_s())
 
@@ -525,6 +643,7 @@ class RemovalTasks:
 
     def _report(self, dataset: Dataset, part: _Part, intent: IntentId) -> float | None:
         now_s, is_listed = self.elapsed_s(), part.listed and part.look is None and not part.pending and not part.asked
+        is_listed = is_listed and part.is_last_pass and not self._is_early(part, intent)
         if not is_listed and now_s - part.reported_s < REPORT_S:
             return REPORT_S - (now_s - part.reported_s)
         if part.number in self.views.reported(intent):
@@ -556,8 +675,11 @@ class RemovalTasks:
             firsts[why] = min(lfn, firsts.get(why, lfn))
         asks = [ask for ask in self.views.chain(self.here, dataset).asks if ask.cause == intent]
         left = [*(file.bytes for ask in asks for file in ask.files), *(file.bytes for file in part.pending)]
-        last = not part.asked and self._is_idle(self.views.chain(self.here, dataset), part, intent)
+        idle = not part.asked and self._is_idle(self.views.chain(self.here, dataset), part, intent)
+        last = idle and part.is_last_pass and not self._is_early(part, intent)
         waits = {f"{' and '.join(ask.asked)} to promise" for ask in asks} | ({"the plane"} if going else set())
+        if idle and not last:
+            waits.add("files to arrive")
         waiting = "" if last else "; ".join(sorted(waits)) or "its files to be looked at"
         return m.RemovalReported(
             intent,
@@ -575,6 +697,12 @@ class RemovalTasks:
         )
 
 
+def _has_arrived(file: HeldHere, intent: IntentId, destinations: Collection[Site]) -> bool:
+    """Whether each destination has it by a landing of this intent: a file that was no part of it stays."""
+    of_intent = f"{intent}."
+    return all(any(word.startswith(of_intent) for word in file.words.get(site, ())) for site in destinations)
+
+
 def _worded(reasons: Counter[str], firsts: Mapping[str, Lfn]) -> tuple[m.KeptFiles, ...]:
     words = [m.KeptFiles(Text(why), count, firsts[why]) for why, count in reasons.most_common()]
     if len(words) <= REASONS_MAX:
@@ -582,6 +710,12 @@ def _worded(reasons: Counter[str], firsts: Mapping[str, Lfn]) -> tuple[m.KeptFil
     rest = words[REASONS_MAX - 1 :]
     more = Text(f"{len(rest)} other reasons, among them: {rest[0].reason}"[:400])
     return (*words[: REASONS_MAX - 1], m.KeptFiles(more, sum(one.files for one in rest), rest[0].first))
+
+
+def _why_gone(body: m.TransferIntent) -> str:
+    if body.verb is m.Verb.MOVE:
+        return f"moved to {' and '.join(body.destinations)} for {body.requester}"
+    return f"removed for {body.requester}: {body.reason}"
 
 
 def _why_last(asked: Collection[Site], copies: int) -> str | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from streams import wire
 from streams.core import records as m
 from streams.core import topics
-from streams.core.intent import IntentRow
+from streams.core.intent import IntentRow, is_landed
 from streams.core.keeping import words
 from streams.core.keeping.chains import ChainRow, Claims, CountedRemoval, StepHeard, before_step, fold
 from streams.core.keeping.gates import FileHere
@@ -19,7 +19,7 @@ from streams.core.names import Adler32, Dataset, IntentId, Lfn, Site
 from streams.core.selectors import Kind, Selector
 from streams.views.keeping import Removed
 from streams.worker.landing_claims import NamedFile
-from streams.worker.removing import HeldHere
+from streams.worker.removing import HeldHere, MovedFiles
 
 if TYPE_CHECKING:
     from world import World
@@ -46,7 +46,7 @@ class SimView:
         self.gone: dict[tuple[IntentId, Dataset], Removed] = defaultdict(Removed)
         self.kept_now: dict[tuple[IntentId, Dataset, Lfn], tuple[int, str]] = {}
         """Of this site's own removals."""
-        self.on_fact: Callable[[m.ChainStep | m.FilesLost | m.ReplicasChecked], None] = lambda fact: None
+        self.on_fact: Callable[[m.ChainStep | m.FilesHeld | m.FilesLost | m.ReplicasChecked], None] = lambda fact: None
         self.intent_row: Callable[[IntentId], IntentRow | None] = lambda intent: None
         self.decisions: Callable[[], Iterable[m.IntentDecided]] = tuple
 
@@ -73,6 +73,8 @@ class SimView:
                     key = message.site, message.dataset, file.lfn
                     self.replicas[key] = words.held(self.replicas[key], m.word_of(message, origin))
                     self.held_files[file.lfn][message.dataset] = file
+                if message.manifest is not None:
+                    self.on_fact(message)
             case m.FilesLost():
                 for n, lfn in enumerate(message.lfns):
                     key = message.site, message.dataset, lfn
@@ -152,13 +154,23 @@ class SimView:
 
     def is_released(self, intent: IntentId) -> bool:
         row = self.intent_row(intent)
-        return row is not None and row.decision is not None and row.decision.verdict is m.Verdict.RELEASED and row.ended
+        if row is None or row.decision is None or not row.ended:
+            return False
+        return row.decision.verdict is m.Verdict.RELEASED or self.here in row.leaving
+
+    def is_over(self, intent: IntentId) -> bool:
+        row = self.intent_row(intent)
+        return row is not None and row.ended
 
     def leaving(self, site: Site) -> Iterator[Dataset]:
         yield from {dataset for of, dataset, _ in self.going_now if of == site}
 
-    def going(self, site: Site, dataset: Dataset) -> Iterator[CountedRemoval]:
-        yield from [one for key, one in sorted(self.going_now.items()) if key[:2] == (site, dataset)]
+    def going_steps(self, site: Site, dataset: Dataset) -> Iterator[tuple[int, str]]:
+        yield from sorted({(one.no, one.sha256) for key, one in self.going_now.items() if key[:2] == (site, dataset)})
+
+    def going(self, site: Site, dataset: Dataset, step: tuple[int, str]) -> Sequence[CountedRemoval]:
+        of_site = [one for key, one in sorted(self.going_now.items()) if key[:2] == (site, dataset)]
+        return [one for one in of_site if (one.no, one.sha256) == step]
 
     def held(self, selectors: Sequence[Selector], cursor: str, limit: int) -> tuple[list[HeldHere], str | None]:
         """Three at a time."""
@@ -170,7 +182,9 @@ class SimView:
                 continue
             if len(found) == 3:
                 return found, found[-1].lfn
-            found.append(HeldHere(lfn, known.block, known.bytes, known.adler32, self._holders(dataset, lfn)))
+            holders = self._holders(dataset, lfn)
+            standing = {of: tuple(sorted(self.replicas[of, dataset, lfn].words)) for of in holders}
+            found.append(HeldHere(lfn, known.block, known.bytes, known.adler32, holders, standing))
         return found, None
 
     def held_as(self, dataset: Dataset, lfn: Lfn) -> m.HeldFile:
@@ -191,7 +205,14 @@ class SimView:
 
     def removed(self, intent: IntentId, dataset: Dataset) -> Removed:
         kept = [size for (cause, of, _), (size, _) in self.kept_now.items() if (cause, of) == (intent, dataset)]
-        return self.gone[intent, dataset]._replace(kept=len(kept), kept_bytes=sum(kept))
+        going = [
+            one.bytes
+            for (site, of, _), one in self.going_now.items()
+            if (site, of, one.cause) == (self.here, dataset, intent)
+        ]
+        return self.gone[intent, dataset]._replace(
+            kept=len(kept), kept_bytes=sum(kept), going=len(going), going_bytes=sum(going)
+        )
 
     def are_kept(self, intent: IntentId, dataset: Dataset, lfns: Sequence[Lfn]) -> list[bool]:
         return [(intent, dataset, lfn) in self.kept_now for lfn in lfns]
@@ -200,6 +221,16 @@ class SimView:
         for (cause, of, lfn), (size, why) in sorted(self.kept_now.items()):
             if (cause, of) == (intent, dataset):
                 yield lfn, size, why
+
+    def arrivals(self, intent: IntentId) -> MovedFiles:
+        row = self.intent_row(intent)
+        if row is None:
+            return MovedFiles(some=False, all=False, files=0)
+        sides = [row.closed_at(destination, row.chain.source_no) for destination in row.destinations]
+        fewest = min((side.sealed for side in sides), default=0)
+        lost = sum(side.failed + side.cancelled for side in sides)
+        all_ = is_landed(row.chain, (side.manifests for side in sides))
+        return MovedFiles(any(side.manifests for side in sides), all_, max(0, fewest - lost))
 
     def reported(self, intent: IntentId) -> list[int]:
         row = self.intent_row(intent)

@@ -88,6 +88,7 @@ def scenario(seed: int, *, stale: bool = True) -> sim.World:
                 known = next((file for (_, name), file in world.listed.items() if name == lfn), None)
                 if repairs.random() < 0.3 and known is not None and lfn not in world.files[site]:
                     world.register(site, known, spoilt=True)
+        body = moving(world, body, random.Random(f"{seed} {intent} move"))
         asked: list[m.Message] = [body] * chance.choice((1, 1, 2))
         if chance.random() < 0.15:
             asked.append(m.IntentAsked(intent, m.Asked.CANCEL, Text("sim")))
@@ -102,10 +103,20 @@ def scenario(seed: int, *, stale: bool = True) -> sim.World:
     return world
 
 
+def moving(world: sim.World, body: m.TransferIntent, chance: random.Random) -> m.TransferIntent:
+    """The same, or a move from sites that are none of its destinations."""
+    others = [name for name in world.names if name not in body.destinations]
+    if body.selection is not None or body.repair or not others or chance.random() < 0.5:
+        return body
+    leaves = tuple(chance.sample(others, chance.randrange(1, len(others) + 1)))
+    source = chance.choice((None, *leaves))
+    return replace(body, verb=m.Verb.MOVE, release_from=leaves, source=source)
+
+
 def remove(world: sim.World, chance: random.Random) -> None:
     """Some intents are released, and files asked to go from sites, two sites at once among them."""
     for intent, body in list(world.asked.items()):
-        if body.verb is m.Verb.COPY and chance.random() < 0.5:
+        if body.verb is not m.Verb.REMOVE and chance.random() < 0.5:
             asked = [m.IntentAsked(intent, m.Asked.RELEASE, Text("sim"))]
             produce(world, intent.home, asked * chance.choice((1, 1, 2)), chance)
     lfns = sorted({lfn for _, lfn in world.listed})
@@ -191,7 +202,7 @@ def check(world: sim.World) -> None:
         for row in site.intent_rows():
             assert row.ended, f"I10: {row.intent} is {row.state} at {site.name}"
             body = world.asked[row.intent]
-            if row.state is intents.State.DONE and body.verb is m.Verb.COPY:
+            if row.state is intents.State.DONE and body.verb is not m.Verb.REMOVE:
                 _check_done(world, row, completions)
             if body.open and row.accepted:
                 _check_grown(world, row, body)
@@ -223,7 +234,10 @@ def check_kept(world: sim.World) -> None:
         for row in site.view.rows.values():
             assert not row.disputed, f"{row.site}'s chain is disputed at {name}"
             assert not row.asks, f"I20: an ask of {row.site} is open at {name}"
+            assert all(claim.lands for claim in row.claims), f"I20: a move's source {row.site} is claimed at {name}"
         assert not site.view.going_now, "I20: a removal goes on"
+        for (intent, _), removed in site.view.gone.items():
+            world.moved += removed.files * (world.asked[intent].verb is m.Verb.MOVE)
         for (of, _, lfn), replica in site.view.replicas.items():
             listed_only = (of, lfn) in world.lacked and lfn not in world.files[of]
             if of == name and replica.held and not listed_only:
@@ -356,13 +370,13 @@ def one(seed: int, *, stale: bool) -> sim.World:
 
 @pytest.mark.parametrize("start", SEEDS or range(0, COUNT, BATCH))
 def test_every_seed_ends_well(start: int) -> None:
-    fetched = repaired = relayed = brought = removed = by_url = 0
+    fetched = repaired = relayed = brought = removed = moved = by_url = 0
     for seed in [start] if SEEDS else range(start, start + BATCH):
         try:
             world = one(seed, stale=seed % 2 == 0)
             fetched, repaired = fetched + world.fetched, repaired + world.repaired
             relayed, brought = relayed + world.relayed, brought + world.brought
-            removed, by_url = removed + world.removed, by_url + world.by_url
+            removed, by_url, moved = removed + world.removed, by_url + world.by_url, moved + world.moved
         except Exception as failure:
             raise AssertionError(f"seed {seed}: {failure} (again: T2G_SIM_SEED={seed})") from failure
     assert SEEDS or fetched > 10, "nothing comes by door any more"
@@ -370,6 +384,7 @@ def test_every_seed_ends_well(start: int) -> None:
     assert SEEDS or relayed, "nothing comes from a relay any more"
     assert SEEDS or brought > 10, "nothing is brought by tools any more"
     assert SEEDS or removed, "nothing is removed any more"
+    assert SEEDS or moved, "nothing is moved any more"
     assert SEEDS or by_url, "nothing comes by URL any more"
 
 

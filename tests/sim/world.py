@@ -150,7 +150,7 @@ class World:
         """Tools on the links of each site, by the other end."""
         self.landings: dict[tuple[Site, Lfn], int] = defaultdict(int)
         """How often a file was put under its name: its version."""
-        self.fetched = self.repaired = self.relayed = self.brought = self.removed = self.by_url = 0
+        self.fetched = self.repaired = self.relayed = self.brought = self.removed = self.moved = self.by_url = 0
         """Offers and requests of which something came."""
         self.sites = {name: SimSite(self, name) for name in self.names}
         self._us = 0
@@ -1020,7 +1020,10 @@ class SimSite:
         self.ends = {place: len(log) for place, log in self.journals}
         """Where the journals ended when it sat down."""
 
-    def _keeping_heard(self, fact: m.ChainStep | m.FilesLost | m.ReplicasChecked) -> None:
+    def _keeping_heard(self, fact: m.ChainStep | m.FilesHeld | m.FilesLost | m.ReplicasChecked) -> None:
+        if isinstance(fact, m.FilesHeld):
+            self.keeping.removals.landed(fact)
+            return
         if not isinstance(fact, m.ReplicasChecked):
             self.landing.heard(fact)
         self.keeping.heard(fact)
@@ -1031,7 +1034,7 @@ class SimSite:
     def _removals(self) -> Iterator[m.IntentDecided]:
         """Those that are open here, as their home decided last."""
         for row in list(self.intent_rows()):
-            if row.body is not None and row.body.verb is m.Verb.REMOVE and (last := row.decision) is not None:
+            if row.body is not None and self.name in m.leaving_sites(row.body) and (last := row.decision) is not None:
                 said = (last.decision_no, last.verdict, row.body, last.source, last.source_no, last.priority)
                 yield m.IntentDecided(row.intent, *said)
 
@@ -1125,11 +1128,20 @@ class SimSite:
     def hear(self, topic: str, partition: int, offset: int, record: Record) -> None:
         letter = self.dispatcher.hear(topic, partition, offset, record.key, record.value, record.headers)
         self.dead += letter is not None
+        if letter is None and topic.rpartition(".")[2] in topics.OF_INTENTS:
+            self._moved(IntentId(record.key.decode()) if record.key is not None else None)
         if letter is None and topic.rpartition(".")[2] == topics.DECISIONS:
             decision = wire.decode(topic, record.key, record.value, record.headers, self.name).message
             if isinstance(decision, m.IntentDecided):  # the view of intents hears it too
                 self.keeping.removals.decided(decision)
                 self.landing.decided(decision)
+
+    def _moved(self, intent: IntentId | None) -> None:
+        """The view of intents hears it too."""
+        row = None if intent is None else self._intent_row(intent)
+        if row is not None and self.name in row.leaving:
+            self.keeping.removals.arrived(row.intent)
+            self.landing.moved(row.intent)
 
     def _wake(self) -> None:
         for partition in range(PARTITIONS):
@@ -1168,7 +1180,8 @@ class SimSite:
 
     def idle(self) -> bool:
         """Nothing open in the tables, no ask or removal that has not ended, and nothing to hear."""
-        if self.view.going_now or any(row.asks for row in self.view.rows.values()):
+        rows_ = self.view.rows.values()
+        if self.view.going_now or any(row.asks or not all(claim.lands for claim in row.claims) for row in rows_):
             return False
         for row in self.intent_rows():
             if not row.ended:

@@ -46,6 +46,7 @@ RICH_INTENT = m.TransferIntent(
     7,
     "log",
     True,
+    owner=Text("higgs"),
 )
 SMALL_MANIFEST = m.ManifestWritten(INTENT, B, 0, 0, "", "", m.Unit.BYTES, (WHOLE,), True)
 RICH_MANIFEST = m.ManifestWritten(

@@ -15,7 +15,7 @@ from streams import wire
 from streams.core import records as m
 from streams.core.keeping.chains import ChainRow, Claims, CountedRemoval
 from streams.core.keeping.gates import FileHere, PlacedFile
-from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, Site, Text
+from streams.core.names import Adler32, Block, Dataset, Destination, IntentId, Lfn, ManifestId, Site, Text
 from streams.core.selectors import Selector
 from streams.planes import orders
 from streams.planes.destination.removing import removed
@@ -25,7 +25,7 @@ from streams.views.catalogue import Catalogue
 from streams.views.folding import Changes
 from streams.views.keeping import Chains, Removed
 from streams.worker.keeping import KeepingTasks
-from streams.worker.removing import HeldHere
+from streams.worker.removing import HeldHere, MovedFiles
 from tests.storage.contract import adler_of, land
 from tests.storage.memory import MemoryEndpoint
 
@@ -117,8 +117,9 @@ class SitePart:
         for file in files:
             mine = next((one for one in file.replicas if one.site == self.here), None)
             if mine is not None:
-                holders = tuple(one.site for one in file.replicas if one.dataset == mine.dataset)
-                found.append(HeldHere(file.lfn, mine.block, mine.bytes, mine.adler32, holders))
+                replicas = [one for one in file.replicas if one.dataset == mine.dataset]
+                holders, words = tuple(one.site for one in replicas), {one.site: one.words for one in replicas}
+                found.append(HeldHere(file.lfn, mine.block, mine.bytes, mine.adler32, holders, words))
         return found, behind
 
     def holders(self, dataset: Dataset, lfns: Sequence[Lfn]) -> dict[Lfn, tuple[Site, ...]]:
@@ -141,6 +142,9 @@ class SitePart:
 
     def kept(self, intent: IntentId, dataset: Dataset) -> Iterator[tuple[Lfn, int, str]]:
         return self.view.kept(intent, self.here, dataset)
+
+    def arrivals(self, intent: IntentId) -> MovedFiles:
+        return self.stage.moved.get(intent, MovedFiles(some=False, all=False, files=0))
 
     def reported(self, intent: IntentId) -> set[int]:
         return self.ended.get(intent, set())
@@ -193,6 +197,8 @@ class SitePart:
         changes.write()
         if isinstance(message, m.ChainStep | m.ReplicasChecked | m.FilesLost):
             self.tasks.heard(message)
+        elif isinstance(message, m.FilesHeld):
+            self.tasks.removals.landed(message)
 
     def work(self) -> bool:
         """One dataset that is due now is attended to."""
@@ -212,6 +218,8 @@ class Stage:
         self.now_ms = 1_000_000
         self.said: list[m.Message] = []
         self.decisions: dict[IntentId, m.IntentDecided] = {}
+        self.moved: dict[IntentId, MovedFiles] = {}
+        """How far moves have come at their destinations."""
         self.sites: dict[Site, SitePart] = {}
         for name in names:
             self.sites[name] = SitePart(self, name, rows.open_primary(str(path / name)))
@@ -221,16 +229,24 @@ class Stage:
             site.db.close()
 
     def place(
-        self, site: Site, *numbers: int, dataset: Dataset = DATASET, number: int = 1, spoilt: bool = False
+        self,
+        site: Site,
+        *numbers: int,
+        dataset: Dataset = DATASET,
+        number: int = 1,
+        spoilt: bool = False,
+        manifest: ManifestId | None = None,
+        owner: str = "",
     ) -> None:
-        """Files are at a site, and its catalogue says so."""
+        """Files are at a site, and its catalogue says so: they landed by a manifest, or somebody registered them."""
         part, files = self.sites[site], []
         for n in numbers:
             data = content(lfn(n))
             if lfn(n) not in part.disk.files:
                 land(part.disk, lfn(n), data[:-1] + b"!" if spoilt else data, item=n)
             files.append(m.HeldFile(lfn(n), block(number, dataset), len(data), Adler32(adler_of(data)), "v"))
-        part.publish(m.FilesHeld(dataset, site, tuple(files), word=f"{site}-{uuid.uuid4()}"))
+        word = "" if manifest is not None else f"{site}-{uuid.uuid4()}"
+        part.publish(m.FilesHeld(dataset, site, tuple(files), manifest, owner=owner, word=word))
 
     def claim(self, site: Site, *selectors: Selector, name: str = "somebody", dataset: Dataset = DATASET) -> None:
         head = (*self.sites[site].chain(site, dataset).next_head, "claims", self.now_ms, Text("w"), None, Text(""))
@@ -247,6 +263,27 @@ class Stage:
         )
         self.decide(m.IntentDecided(intent, 1, verdict, body, None, 0, 5))
         return intent
+
+    def move(self, source: Site, to: Sequence[Site], *selectors: Selector) -> IntentId:
+        """A move that its home has accepted."""
+        intent = IntentId(f"{A}.{uuid.UUID(int=len(self.decisions) + 1)}")
+        body = m.TransferIntent(
+            intent,
+            Text("ann@desk"),
+            selectors,
+            tuple(Destination(site) for site in to),
+            source,
+            verb=m.Verb.MOVE,
+            release_from=(source,),
+        )
+        self.decide(m.IntentDecided(intent, 1, m.Verdict.ACCEPTED, body, source, 0, 5))
+        return intent
+
+    def arrived(self, intent: IntentId, files: int) -> None:
+        """All of a move is closed at its destinations; so many files have arrived at each."""
+        self.moved[intent] = MovedFiles(some=True, all=True, files=files)
+        for site in self.sites.values():
+            site.tasks.removals.arrived(intent)
 
     def decide(self, decision: m.IntentDecided) -> None:
         self.decisions[decision.intent] = decision

@@ -53,6 +53,8 @@ class FileHere:
     found: PlacedFile | None = None
     others: tuple[OtherDataset, ...] = ()
     known: bool = True
+    owner: str = ""
+    """Who registered it here; "" of what landed, or where that is not known."""
 
 
 def why_it_goes(file: FileHere) -> str | None:
@@ -164,8 +166,8 @@ def why_no_ask(chain: ChainRow, *, copies: int, asked: Collection[Site]) -> str 
     return f"{copies} promises are needed, and {len(asked)} sites could give one" if len(asked) < copies else None
 
 
-def why_no_leaving(chain: ChainRow, file: FileHere, cause: IntentId | None) -> str | None:
-    """Why this file cannot be asked for in an ask of this cause.
+def why_no_leaving(chain: ChainRow, file: FileHere, cause: IntentId | None, owner: str | None = None) -> str | None:
+    """Why this file cannot be asked for in an ask of this cause. `owner`: who alone may have registered it.
 
     Words and other datasets are guarded by no number of this chain: the order of looking guards them (see above).
     """
@@ -173,6 +175,8 @@ def why_no_leaving(chain: ChainRow, file: FileHere, cause: IntentId | None) -> s
         return f"it is claimed by {claim.claim}"
     if any(ask.endpoint == file.endpoint for ask in chain.asks_for(file.lfn)):
         return "it is asked for already"
+    if owner is not None and file.owner not in ("", owner):
+        return f"it was registered by {file.owner}"
     return why_not_here(file)
 
 

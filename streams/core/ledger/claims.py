@@ -120,8 +120,10 @@ class Body:
     deadline_ms: int | None
     priority: int
     open: bool
-    removes: int = 0
-    """Parts of a removal; 0 of a copy."""
+    removes: bool = False
+    leaving: tuple[str, ...] = ()
+    """Sites that files leave, by a removal or a move, in so many `parts` each."""
+    parts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

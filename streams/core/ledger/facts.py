@@ -93,8 +93,10 @@ def _text(name: str | None) -> str | None:
 def _body(body: m.TransferIntent) -> Told:
     """What judges ask of a body, and a digest of all of it."""
     digest = sha256(repr(body).encode()).digest()[:16]
-    removes = len(m.parts_of(body)) if body.verb is m.Verb.REMOVE else 0
-    return digest, tuple(map(str, body.destinations)), body.deadline_ms, body.priority, body.open, removes
+    leaving = m.leaving_sites(body)
+    parts = len(m.parts_of(body)) if leaving else 0
+    told = (digest, tuple(map(str, body.destinations)), body.deadline_ms, body.priority, body.open)
+    return *told, body.verb is m.Verb.REMOVE, tuple(map(str, leaving)), parts
 
 
 def _landed(landed: tuple[m.Landed, ...]) -> Told:

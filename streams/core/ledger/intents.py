@@ -15,7 +15,7 @@ from streams.core.ledger.journals import Reached, RefusedRecord
 from streams.core.ledger.links import LinkJudge
 from streams.core.ledger.stale import Staleness, judge_stale
 from streams.core.ledger.transfers import TransferJudge
-from streams.core.names import IntentId, ManifestId, Site
+from streams.core.names import Destination, IntentId, ManifestId, Site
 from streams.core.topics import INTENTS
 
 _I1, _I2, _I6 = Invariant.CONSERVATION, Invariant.NO_LIE, Invariant.NOT_SILENT
@@ -169,7 +169,7 @@ class IntentJudge:
             said.first is not None and said.first.word.verdict is m.Verdict.CANCELLED for said in row.decisions.values()
         )
         if decision.word.body.removes:
-            return self._removal(row, decision.word, cancelled=cancelled)
+            return self._leaving(row, decision.word, "done", cancelled=cancelled)
         chain = [
             (no, r) for (source_no, no), r in sorted(row.manifests.items()) if source_no == decision.word.source_no
         ]
@@ -194,20 +194,22 @@ class IntentJudge:
             return "open"
         sealed, items = sum(c.sealed.size for c in done), sum(c.items for c in done)
         if ended and sealed == items and len(done) == len(chain) * len(decision.word.body.destinations):
-            return "done"
+            return self._leaving(row, decision.word, "done", cancelled=cancelled)
         if cancelled or any(c.cancelled for c in done):
             return "cancelled"
-        return "partly" if sealed else "failed"
+        return self._leaving(row, decision.word, "partly" if sealed else "failed", cancelled=False)
 
-    def _removal(self, row: IntentClaims, decided: DecisionClaim, *, cancelled: bool) -> str:
-        """The same of a removal: of each part each site must have said its last word."""
-        parts = [(part, site) for part in range(decided.body.removes) for site in decided.body.destinations]
+    def _leaving(self, row: IntentClaims, decided: DecisionClaim, landed: str, *, cancelled: bool) -> str:
+        """The same where files leave sites: of each part each of these must have said its last word. `landed`: how it
+        stands at its destinations."""
+        body = decided.body
+        parts = [(part, Destination(site)) for part in range(body.parts) for site in body.leaving]
         last = [said.first.word for name in parts if (said := row.removed.get(name)) is not None and said.first]
-        if cancelled:
+        if cancelled and body.removes:
             return "cancelled"
         if len(last) < len(parts):
-            return "open"
+            return "cancelled" if cancelled else "open"
         removed, kept = sum(word.removed for word in last), sum(word.kept for word in last)
         if not kept:
-            return "done"
-        return "partly" if removed else "failed"
+            return landed
+        return "partly" if removed or not body.removes else "failed"

@@ -28,6 +28,8 @@ from streams.core.records.intents import (
     KeptFiles,
     RemovalReported,
     TransferIntent,
+    leaving_sites,
+    owner_of,
     parts_of,
 )
 from streams.core.records.keeping import (
@@ -201,7 +203,9 @@ __all__ = [
     "is_own_door",
     "item_fault",
     "key_of",
+    "leaving_sites",
     "names_of",
+    "owner_of",
     "parts_of",
     "registered_classes",
     "row_of",

@@ -30,16 +30,36 @@ def _intent(i: TransferIntent) -> str | None:
 
 
 def _copy(i: TransferIntent) -> str | None:
+    if i.verb is Verb.MOVE:
+        return _move(i)
     if i.copies != 1:
         return "copies: of a removal only"
+    if i.release_from:
+        return "release_from: of a move only"
     return "reason: of a removal only" if i.reason else None
+
+
+def _move(i: TransferIntent) -> str | None:
+    """A move names the sites that whole files leave, and none of them is where they go."""
+    if i.copies < 1:
+        return f"copies: {i.copies}, and one at least must be kept"
+    given = next((name for name in ("selection", "repair") if getattr(i, name)), None)
+    if given is not None:
+        return f"{given}: of a copy only"
+    consumer = next((d for d in i.destinations if d.consumer), None)
+    if consumer is not None:
+        return f"destinations: {consumer} keeps no files"
+    both = {d.site for d in i.destinations}.intersection(i.release_from)
+    if both:
+        return f"release_from: {min(both)} is a destination too"
+    return field_checks.some("release_from", i.release_from, SITES_MAX)
 
 
 def _removal(i: TransferIntent) -> str | None:
     """A removal names files and sites, and why. How bytes would travel is nothing to it."""
     if i.copies < 1:
         return f"copies: {i.copies}, and one at least must be kept"
-    given = [name for name in ("source", "selection", "plane", "open", "repair") if getattr(i, name)]
+    given = [name for name in ("source", "selection", "plane", "open", "repair", "release_from") if getattr(i, name)]
     if given:
         return f"{given[0]}: of a copy only"
     consumer = next((d for d in i.destinations if d.consumer), None)
@@ -81,7 +101,8 @@ class TransferIntent:
     these names; they are replaced, and what of them is right need not come.
 
     `verb` remove: the files go from the destinations, each once `copies` other sites have promised to keep it; `reason`
-    says why.
+    says why. `verb` move: they go so from the sites of `release_from`, each once it is at every destination.
+    `owner`: whose they are to be, "" the requester's (`owner_of`).
     """
 
     intent: IntentId
@@ -101,10 +122,25 @@ class TransferIntent:
     verb: Verb = Verb.COPY
     copies: int = 1
     reason: Text = _UNSAID
+    owner: Text = _UNSAID
+    release_from: tuple[Site, ...] = ()
+
+
+def owner_of(body: TransferIntent) -> str:
+    """Whose the files are: a group or a person, who may ask from several machines."""
+    return body.owner or body.requester.partition("@")[0]
+
+
+def leaving_sites(body: TransferIntent) -> tuple[Site, ...]:
+    """From which sites files go by it."""
+    if body.verb is Verb.REMOVE:
+        return tuple(destination.site for destination in body.destinations)
+    return body.release_from
 
 
 def parts_of(body: TransferIntent) -> tuple[Dataset | None, ...]:
-    """What a site reports of a removal one by one: datasets, those of blocks too, by name; None: the files by name."""
+    """What a site reports of a removal, or as a move's source, one by one: datasets, those of blocks too, by name;
+    None: the files by name."""
     names = {s.name.partition("#")[0] for s in body.selectors if s.kind is not Kind.FILE}
     files = (None,) if any(s.kind is Kind.FILE for s in body.selectors) else ()
     return (*(Dataset(name) for name in sorted(names)), *files)

@@ -25,6 +25,7 @@ class Verb(StrEnum):
 
     COPY = "copy"
     REMOVE = "remove"
+    MOVE = "move"
 
 
 class Asked(StrEnum):

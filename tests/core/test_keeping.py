@@ -540,6 +540,17 @@ def test_an_ask_ends_by_its_day_its_process_and_its_loss() -> None:
     assert decisions(ONE, there=[x.lfn(2)])[0].kept == (KeptFile(x.lfn(1), Text("it is not here any more")),)
 
 
+def test_who_promised_and_gave_the_file_away_since_is_not_waited_for() -> None:
+    """Its own ask was promised by others, after its promise; the ask that relied on it waited for a day."""
+    b, c = ChainRow(B, x.DATASET), ChainRow(C, x.DATASET)
+    two = after(EMPTY, ask(EMPTY, 1, 2, copies=2))
+    b, c = after(b, promise(b, two, 1, 2)), after(c, promise(c, two, 1, 2))
+    holders = {x.lfn(1): [B], x.lfn(2): [B, C]}
+    (owed,) = duties.decisions_owed(two, {B: b, C: c}, BOTH, holders, process="p", now_ms=0)
+    assert owed.kept == (KeptFile(x.lfn(1), Text(f"{C}: it has it no more")),)
+    assert [group.lfns for group in owed.removed] == [(x.lfn(2),)]
+
+
 def test_claims_and_removals_are_owed_until_they_are_done() -> None:
     assert duties.claims_owed(EMPTY, [WHOLE], []) == duties.NoteClaims((WHOLE,), ())
     noted = after(EMPTY, note(EMPTY, WHOLE))

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import uuid
 from dataclasses import replace
+from typing import NoReturn
 
 import pytest
 import structlog
@@ -23,6 +25,7 @@ from streams.core.manifest import digest
 from streams.core.names import Adler32, Destination, IntentId, Lfn, Site, Text
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.selectors import Kind, Selector
+from streams.errors import Temporary
 from streams.worker import rows
 from tests.audit.history import Rec, decode_once, judged
 from tests.audit.sealing import sealed
@@ -34,7 +37,15 @@ BATCH = 100
 
 @pytest.fixture(autouse=True)
 def quiet():
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    """A worker's threads log what fails and go on: here only what a broker that is away makes fail may."""
+
+    def fails(_: object, __: str, event: structlog.typing.EventDict) -> NoReturn:
+        error = sys.exc_info()[1]
+        if isinstance(error, Temporary):
+            raise structlog.DropEvent
+        raise AssertionError(event) from error
+
+    structlog.configure(processors=[fails], wrapper_class=structlog.make_filtering_bound_logger(40))
     yield
     structlog.reset_defaults()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,13 +73,13 @@ def test_files_go_where_others_keep_them_and_the_last_copy_stays(run: Run, rig: 
     rig.audit()
 
 
-def claims(run: Run, spot: Spot) -> str:
-    """How many claims stand at B on the dataset."""
+def claims(run: Run, spot: Spot, site: Site = B) -> str:
+    """How many claims stand at a site on the dataset."""
     rows = [
         json.loads(line)
-        for line in run("--site", B, "site", "chain", "list", spot.dataset, "--json").stdout.splitlines()
+        for line in run("--site", site, "site", "chain", "list", spot.dataset, "--json").stdout.splitlines()
     ]
-    return json.dumps(sum(row["claims"] for row in rows if row["site"] == B))
+    return json.dumps(sum(row["claims"] for row in rows if row["site"] == site))
 
 
 def test_a_removal_goes_on_whatever_is_killed(run: Run, rig: Rig, spot: Spot) -> None:
@@ -93,6 +94,50 @@ def test_a_removal_goes_on_whatever_is_killed(run: Run, rig: Rig, spot: Spot) ->
     done = run("--site", A, "intent", "watch", asked.stdout.strip(), "--timeout", 180)
     assert done.exit_code == 0, done.output
     assert (here(rig, A, files), here(rig, B, files)) == ([], list(files))
+    rig.audit()
+
+
+def test_a_growing_dataset_moves_and_its_source_is_freed_while_the_rest_flows(run: Run, rig: Rig, spot: Spot) -> None:
+    files = {spot.lfn(f"{n}.dat"): noise(20_000 + n, f"{spot.name}{n}") for n in range(4)}
+    first, later = dict(list(files.items())[:2]), dict(list(files.items())[2:])
+    rig.register(first, spot.block())
+    asked = run("--site", A, "intent", "add", spot.dataset, "--to", B, "--source", A, "--move", "--until", "close")
+    assert asked.exit_code == 0, asked.output
+    intent = asked.stdout.strip()
+    until(lambda: not here(rig, A, first), "what has arrived has left")
+    assert here(rig, B, first) == list(first)
+    rig.until_back(rig.kill(f"{A}-worker-0"))
+    rig.register(later, spot.block())
+    until(lambda: not here(rig, A, later), "what came later has left too")
+    assert run("--site", A, "intent", "close", intent).exit_code == 0
+    done = run("--site", A, "intent", "watch", intent, "--timeout", 90, "--json")
+    assert done.exit_code == 0, done.output
+    (left,) = json.loads(done.stdout.splitlines()[-1])["leaving"]
+    assert (left["site"], left["arrived"], left["failed"]) == (A, 4, 0)
+    assert f"and has left {A}" in run("--site", A, "intent", "explain", intent).stdout
+    until(lambda: not json.loads(claims(run, spot, A)), "the claim of its source has ended")
+    # Back by another: nothing remembers against it that it was here.
+    back = run(
+        "--site", B, "intent", "add", spot.dataset, "--to", A, "--source", B, "--move", "--wait", "--timeout", 90
+    )
+    assert back.exit_code == 8, back.output
+    assert f"it is claimed by {intent}" in back.stdout
+    rig.assert_arrived(files, A)
+    rig.audit()
+
+
+def test_what_others_registered_stays_when_it_is_moved(run: Run, rig: Rig, spot: Spot, tmp_path: Path) -> None:
+    for owner in ("ann", "bob"):
+        path = tmp_path / owner
+        path.mkdir()
+        (path / f"{owner}.dat").write_bytes(noise(5_000, spot.name + owner))
+        placed = run("--site", A, "file", "register", path, "--block", spot.block(), "--owner", owner)
+        assert placed.exit_code == 0, placed.output
+    move = ("intent", "add", spot.dataset, "--to", B, "--source", A, "--move", "--owner", "ann")
+    done = run("--site", A, *move, "--wait", "--timeout", 90, "--json")
+    assert done.exit_code == 8, done.output
+    (left,) = json.loads(done.stdout.splitlines()[-1])["leaving"]
+    assert (left["arrived"], left["failed"], left["reasons"]) == (1, 1, {"it was registered by bob": 1})
     rig.audit()
 
 

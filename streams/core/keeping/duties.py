@@ -104,9 +104,10 @@ def decisions_owed(
         kept: list[KeptFile] = []
         answers = gates.answers_to(chain.site, ask, chains)
         for file in ask.files:
-            promises = gates.promises_for(file.lfn, answers, holders.get(file.lfn, ()))
+            holding = holders.get(file.lfn, ())
+            promises = gates.promises_for(file.lfn, answers, holding)
             why = gates.why_no_removal(chain, ask, file.lfn, now_ms=now_ms, promises=promises)
-            end = _why_it_ends(ask, file.lfn, answers, file.lfn in still_here, process, now_ms)
+            end = _why_it_ends(ask, file.lfn, answers, holding, file.lfn in still_here, process, now_ms)
             if why is None and end is None:
                 removed.setdefault(promises[: ask.copies], []).append(file.lfn)
             elif end is not None:
@@ -120,6 +121,7 @@ def _why_it_ends(
     ask: OpenAsk,
     lfn: Lfn,
     answers: Mapping[Site, tuple[GivenPromise, ...]],
+    holding: Collection[Site],
     still_here: bool,
     process: str,
     now_ms: int,
@@ -140,6 +142,10 @@ def _why_it_ends(
                 last_ms = max(last_ms, given.at_ms if given.at_ms <= now_ms else last_ms)
             if lfn in given.refusals:
                 refused[site] = given.refusals[lfn]
+        if site in promised and site not in holding:
+            # It gave the file away since, which others promised it to keep: it may be asked again.
+            promised.discard(site)
+            refused[site] = "it has it no more"
     if len(set(ask.asked) - (refused.keys() - promised)) < ask.copies:
         return "; ".join(f"{site}: {refused[site]}" for site in sorted(refused))
     if now_ms >= last_ms + ASK_ENDS_MS:

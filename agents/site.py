@@ -24,6 +24,8 @@ from streams.core import records as m
 from streams.core.keeping.chains import ChainRow, Claims, CountedRemoval
 from streams.core.keeping.gates import FileHere, PlacedFile
 from streams.core.names import Block, Dataset, IntentId, Lfn, ManifestId, Site
+from streams.core.owed import takes_part
+from streams.core.policy import Policy
 from streams.core.routing import Holders
 from streams.core.selectors import Selector
 from streams.core.topics import partition_of
@@ -141,8 +143,8 @@ class CatalogueViews:
 class KeepingFromView:
     """What tasks of keeping ask of the view, which may not be open yet when this is made."""
 
-    def __init__(self, here: Site, view: View) -> None:
-        self.here, self.view = here, view
+    def __init__(self, here: Site, view: View, policy: Policy) -> None:
+        self.here, self.view, self.policy = here, view, policy
 
     def catch_up(self, timeout_s: float) -> bool:
         return self.view.catch_up(timeout_s)
@@ -226,10 +228,16 @@ class KeepingFromView:
     def arrivals(self, intent: IntentId) -> MovedFiles:
         head = self.view.intents.head(intent)
         if head is None:
-            return MovedFiles(some=False, all=False, files=0)
-        sides = [head.side(destination, head.chain.source_no) for destination in head.destinations]
+            return MovedFiles(some=False, all=False, files=0, to=frozenset())
+        sides = [head.side(destination, head.chain.source_no) for destination in head.taking]
         lost = sum(side.failed + side.cancelled for side in sides)
-        return MovedFiles(any(side.closed for side in sides), head.landed, max(0, head.files - lost))
+        to = frozenset(destination.site for destination in head.taking)
+        return MovedFiles(any(side.closed for side in sides), head.landed, max(0, head.files - lost), to)
+
+    def takes_part(self, intent: IntentId) -> bool:
+        head = self.view.intents.head(intent)
+        answers = () if head is None else head.answers
+        return takes_part(next((one for one in answers if one.site == self.here), None), self.policy)
 
     def reported(self, intent: IntentId) -> list[int]:
         head = self.view.intents.head(intent)
@@ -274,7 +282,7 @@ class SiteWorker:
         views = CatalogueViews(settings, self.view)
         self.catalogue_tasks = CatalogueTasks(views, settings.policy, self.publisher.send)
         self.large_manifests = LargeManifests()
-        keeping, process_name = KeepingFromView(here, self.view), f"{self.name}/{os.urandom(8).hex()}"
+        keeping, process_name = KeepingFromView(here, self.view, settings.policy), f"{self.name}/{os.urandom(8).hex()}"
         self.landing_claims = LandingClaimTasks(
             here,
             keeping,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,15 +13,16 @@ import click
 from streams import waits
 from streams.auditing.history import intent_history
 from streams.auditing.index import kept_index
-from streams.cli import outcomes, piped, removal, screen, stepping, upgrading
+from streams.cli import approval, outcomes, piped, removal, screen, stepping, upgrading
 from streams.cli.command import Noun, at_site, json_option, leave
 from streams.cli.eta import WINDOW_MS, Eta, News, Pace, estimate, last_said, news_of
 from streams.cli.lagging import holdups
+from streams.cli.listing import listed
 from streams.cli.silences import of_sites, unheld
 from streams.cli.telling import TOLD_S
 from streams.cli.text_format import text_options, with_options
 from streams.cli.words import QUIET_S, carriers, explain, holdup, waiting
-from streams.client.follower import history, topics_of_intents
+from streams.client.follower import history
 from streams.client.intent_snapshot import IntentFold, Snapshot
 from streams.client.producer import BEAT_S, IntentHandle, Outcome, TransferClient
 from streams.client.request import Until
@@ -32,9 +33,7 @@ from streams.core.intent import State
 from streams.core.names import IntentId, Site, shown
 from streams.core.selections.entries import EventSelection
 from streams.errors import NeverWorks, NotFound, UsageError
-from streams.kafka.replay import replay
 from streams.settings import Settings
-from streams.views import scratch
 from streams.views.intent_rows import OPEN
 from streams.views.intents import WORDS
 
@@ -46,7 +45,11 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 @click.group(cls=Noun)
 def intent() -> None:
-    """Transfer intents: add, show, list, watch, close, cancel, release, explain, history."""
+    """Transfer intents: add, show, list, watch, board, approve, deny, close, cancel, release, explain, history."""
+
+
+for _command in (approval.board, approval.approve, approval.deny):
+    intent.add_command(_command)
 
 
 @intent.command()
@@ -299,7 +302,7 @@ def list_intents(
         raise UsageError("--open and --state are given together", next="--state open is the same as --open")
     settings = at_site(settings)
     asked = {"state": OPEN if only_open else state or "", "requester": requester or "", "dataset": dataset or ""}
-    chosen = sorted(_listed(settings, most, asked), key=lambda s: (s.asked_ms or 0, s.intent))
+    chosen = sorted(listed(settings, most, asked), key=lambda s: (s.asked_ms or 0, s.intent))
     screen.listing(
         chosen,
         as_json,
@@ -318,24 +321,6 @@ def list_intents(
         ),
         empty="no intents",
     )
-
-
-def _listed(settings: Settings, most: int, asked: Mapping[str, str]) -> list[Snapshot]:
-    """The newest that fit, as a worker's view has them, else as the log says."""
-    given = {name: value for name, value in asked.items() if value}
-    found = WorkerApi(settings, settings.here).intents(most, given)
-    if found is not None:
-        return found
-    records = replay(settings, settings.here, topics_of_intents(settings, settings.here))
-    with scratch.intents(records, settings.here) as known:
-        found, cursor = [], ""
-        while len(found) < most:
-            page = known.page(**given, cursor=cursor, limit=most - len(found))
-            found += page.intents
-            if page.cursor is None:
-                break
-            cursor = page.cursor
-        return found
 
 
 @intent.command()

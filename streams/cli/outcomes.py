@@ -38,6 +38,10 @@ def show(snapshot: Snapshot, as_json: bool, eta: Eta | None = None, now_ms: int 
         screen.put(f"reason: {snapshot.reason}")
     if snapshot.growing:
         screen.put(waiting(snapshot) or "open: takes files that are registered later too")
+    for answer in snapshot.pending:
+        screen.put(f"{answer.site}: waits for approval by {answer.by}")
+    for answer in snapshot.denials if not snapshot.reason else ():
+        screen.put(f"{answer.site}: denied by {answer.by}: {answer.reason}")
     removes = snapshot.body is not None and snapshot.body.verb is m.Verb.REMOVE
     screen.table(
         ("site", ">files", ">removed", ">kept", ">cancelled", ">left", ">size", ">removed size")
@@ -123,6 +127,7 @@ def as_object(snapshot: Snapshot, *, short: bool, eta: Eta | None = None) -> dic
             }
             for d in snapshot.destinations
         ],
+        "answers": [asdict(answer) for answer in snapshot.answers],
         "leaving": [{"site": d.destination, **d.counts(), "reasons": dict(d.reasons)} for d in snapshot.leaving],
     }
     if eta is not None:

@@ -75,7 +75,14 @@ def line(fact: m.Message) -> str:
             return f"{fact.requester} {asks} {names}{more}{source} → {to}, priority {fact.priority}{way}"
         case m.IntentAsked():
             value = f" {fact.priority}" if fact.priority is not None else ""
-            return f"{fact.asked_by} asks: {fact.asked}{value}"
+            where = f" at {fact.site}" if fact.site is not None else ""
+            return f"{fact.asked_by} asks: {fact.asked}{value}{where}{f': {fact.reason}' if fact.reason else ''}"
+        case m.SiteAnswered():
+            why = f": {fact.reason}" if fact.reason else ""
+            who = (
+                f"waits for approval by {fact.by}" if fact.answer is m.Answer.PENDING else f"{fact.answer} by {fact.by}"
+            )
+            return f"{fact.site} answers {fact.answer_no}: {who}{why}"
         case m.IntentDecided():
             source = f", source {fact.source} ({fact.source_no})" if fact.source else ""
             told = f"{fact.verdict}{source}, priority {fact.priority}"
@@ -203,6 +210,8 @@ def waiting(snapshot: Snapshot) -> str:
     """What an intent waits for before its first file is known, or an open one when all has arrived; else ""."""
     if snapshot.idle:
         return "open: waits for more files"
+    if snapshot.pending and not snapshot.arrived:
+        return f"waits for approval at {' and '.join(one.site for one in snapshot.pending)}"
     if snapshot.ended or snapshot.files:
         return ""
     if snapshot.decision is None:
@@ -244,6 +253,13 @@ def explain(snapshot: Snapshot, now_ms: int) -> list[str]:
         lines.append(f"Its bytes come by {plane_in_words(body.plane)} and no other way, as it was asked for.")
     if body is not None and body.repair and not snapshot.ended:
         lines.append("Damaged files at its destinations keep their names until whole ones take their place.")
+    for answer in snapshot.pending:
+        lines.append(
+            f"{answer.site} waits for approval by {answer.by}: `transfer2go --site {answer.site} intent approve "
+            f"{snapshot.intent}`, or deny."
+        )
+    for answer in snapshot.denials:
+        lines.append(f"{answer.site} takes no part: denied by {answer.by}: {answer.reason}.")
     for arrivals in snapshot.destinations if snapshot.files else ():
         lines += _at_destination(arrivals, snapshot, now_ms)
     for arrivals in snapshot.leaving if snapshot.files else ():

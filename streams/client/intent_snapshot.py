@@ -17,10 +17,10 @@ from threading import Lock
 from streams.core import chain as chains
 from streams.core import records as m
 from streams.core.chain import Chain, Link, Memory, Store
-from streams.core.intent import State, is_landed, state_of
+from streams.core.intent import SiteAnswer, State, answered, denied_by, is_landed, state_of
 from streams.core.names import Destination, IntentId, ManifestId, Site
 from streams.core.ranges import EMPTY, Ranges
-from streams.errors import NeverWorks, PartlyDone, Temporary, TransferFailed
+from streams.errors import NeverWorks, NotAllowed, PartlyDone, Temporary, TransferFailed
 
 UNFINISHED_MAX = 1000
 """Single items kept with their reasons; the sums go on counting."""
@@ -87,6 +87,17 @@ class Snapshot:
     """It is open: what is registered from now on is moved too."""
     leaving: tuple[Arrivals, ...] = ()
     """Of a move: each site that its files leave; what is gone counts as arrived, what stays as failed."""
+    answers: tuple[SiteAnswer, ...] = ()
+    """Of sites that let people decide whether they take part."""
+
+    @property
+    def denials(self) -> tuple[SiteAnswer, ...]:
+        return tuple(one for one in self.answers if one.answer is m.Answer.DENIED)
+
+    @property
+    def pending(self) -> tuple[SiteAnswer, ...]:
+        """Sites at which it waits for somebody."""
+        return () if self.ended else tuple(one for one in self.answers if one.answer is m.Answer.PENDING)
 
     @property
     def idle(self) -> bool:
@@ -111,14 +122,16 @@ class Snapshot:
 
     @property
     def lost(self) -> int:
-        """Items that ended otherwise than at their destination, and files that stay where they were to leave."""
-        return sum(a.failed + a.cancelled for a in (*self.destinations, *self.leaving))
+        """Items that ended otherwise than at their destination, files that stay where they were to leave, denials."""
+        return sum(a.failed + a.cancelled for a in (*self.destinations, *self.leaving)) + len(self.denials)
 
     @property
     def reason(self) -> str:
-        """Why it was refused or cancelled, in the home's words; "" when it was not."""
+        """Why it was refused or cancelled, in the words of its home or of who denied it; "" when it was not."""
         why = self.decision.reason if self.decision else None
-        return str(why.text) if why else ""
+        if why is not None or self.state is not State.REFUSED:
+            return str(why.text) if why else ""
+        return "; ".join(f"denied at {one.site} by {one.by}: {one.reason}" for one in self.denials)
 
     @property
     def outcome(self) -> str:
@@ -127,11 +140,12 @@ class Snapshot:
 
     @property
     def exit_code(self) -> int:
-        """What who waited for it exits with: 0 done, 5 still open, 6 nothing arrived, 7 refused, 8 partly."""
+        """What who waited for it exits with: 0 done, 4 denied at every destination, 5 still open, 6 nothing arrived,
+        7 refused by its home, 8 partly."""
         if not self.ended:
             return Temporary.exit_code
         if self.state is State.REFUSED:
-            return NeverWorks.exit_code
+            return NotAllowed.exit_code if self.denials else NeverWorks.exit_code
         if self.state is State.DONE and not self.lost:
             return 0
         return PartlyDone.exit_code if self.arrived else TransferFailed.exit_code
@@ -237,15 +251,27 @@ class Head:
     open: int = 0
     kept: int = 0
     datasets: tuple[str, ...] = ()
+    answers: tuple[SiteAnswer, ...] = ()
 
     @property
     def destinations(self) -> tuple[Destination, ...]:
         return self.body.destinations if self.body else ()
 
     @property
+    def taking(self) -> tuple[Destination, ...]:
+        """The destinations that did not deny it."""
+        denied = denied_by(self.answers)
+        return tuple(destination for destination in self.destinations if destination not in denied)
+
+    @property
     def leaving(self) -> tuple[Site, ...]:
         """The sites that a move's files leave."""
         return self.body.release_from if self.body is not None and self.body.verb is m.Verb.MOVE else ()
+
+    @property
+    def gives(self) -> bool:
+        """Whether files leave sites by it."""
+        return self.body is not None and bool(m.leaving_sites(self.body))
 
     def side(self, destination: Destination, source_no: int) -> Side:
         for side in self.sides:
@@ -258,17 +284,18 @@ class Head:
 
     @property
     def state(self) -> State:
-        sides = [self.side(destination, self.chain.source_no) for destination in self.destinations]
+        sides = [self.side(destination, self.chain.source_no) for destination in self.taking]
         verdict = self.decision.verdict if self.decision is not None else None
-        gone = [self.side(Destination(site), 0).closed for site in self.leaving]
+        denied = denied_by(self.answers)
+        gone = [self.side(Destination(site), 0).closed for site in self.leaving if site not in denied]
         parts = len(m.parts_of(self.body)) if self.body is not None and gone else 0
         closed = [(s.closed, s.cancelled) for s in sides]
         return state_of(self.body is not None, verdict, self.chain, closed, gone, parts)
 
     @property
     def landed(self) -> bool:
-        """Whether all manifests are known, and closed at every destination."""
-        sides = (self.side(destination, self.chain.source_no).closed for destination in self.destinations)
+        """Whether all manifests are known, and closed at every destination that takes part."""
+        sides = (self.side(destination, self.chain.source_no).closed for destination in self.taking)
         return self.decision is not None and is_landed(self.chain, sides)
 
     @property
@@ -288,6 +315,7 @@ class Head:
         sides = [self.side(destination, self.chain.source_no) for destination in self.destinations]
         lost = sum(side.failed + side.cancelled for side in sides)
         lost += sum(self.side(Destination(site), 0).failed for site in self.leaving)
+        lost += len(denied_by(self.answers))
         return outcome(state, sum(side.sealed for side in sides), lost), ended
 
 
@@ -358,6 +386,8 @@ class IntentFold:
                     self.head = replace(self.head, intake_closed=True)
             case m.IntentDecided():
                 self._decided(message)
+            case m.SiteAnswered():
+                self.head = replace(self.head, answers=answered(self.head.answers, message))
             case m.ManifestWritten():
                 if self._names is not None:
                     self._names.keep(message.manifest, tuple(str(item.lfn) for item in message.items))
@@ -579,6 +609,7 @@ def snapshot(head: Head, cells: Cells) -> Snapshot:
         ended=head.ended,
         growing=growing and state not in (State.REFUSED, State.CANCELLED, State.DONE),
         leaving=tuple(_removals(head, Destination(site), removals) for site in head.leaving),
+        answers=head.answers,
     )
 
 

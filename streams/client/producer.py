@@ -24,11 +24,11 @@ from streams.client.worker_api import WorkerApi
 from streams.core import records as m
 from streams.core.closing import Closing
 from streams.core.intent import State
-from streams.core.names import IntentId, Site, Text
+from streams.core.names import IntentId, Site, Text, shown
 from streams.core.selections.entries import EventSelection
 from streams.core.selections.objects import ObjectSelection
 from streams.core.selectors import Selector
-from streams.errors import NeverWorks, NotAllowed, NotFound, Temporary, Transfer2goError
+from streams.errors import NeverWorks, NotAllowed, NotFound, Temporary, Transfer2goError, UsageError
 from streams.kafka.publish import Publisher, writer_of
 from streams.settings import Settings, load_settings
 from streams.settings.user import user_name
@@ -156,6 +156,18 @@ class IntentHandle:
         """Ask that nothing is claimed for it any more, once it has ended: what it brought may then be removed."""
         self._client._ask(m.IntentAsked(self.id, m.Asked.RELEASE, self._client.requester))
 
+    def approve(self) -> None:
+        """Let the client's site take part in it, where that waits for somebody. Whether you may, its worker decides."""
+        site = self._client.site
+        self._client._ask(m.IntentAsked(self.id, m.Asked.APPROVE, Text(self._client.person), site=site))
+
+    def deny(self, reason: str) -> None:
+        """Have the client's site take no part in it."""
+        if not reason.strip():
+            raise UsageError("a denial without a reason", next="say why, for who asked")
+        why, site = Text(shown(reason, 390)), self._client.site
+        self._client._ask(m.IntentAsked(self.id, m.Asked.DENY, Text(self._client.person), site=site, reason=why))
+
     def set_priority(self, priority: int) -> None:
         """Ask the home for another priority, 0…9, higher first."""
         asked = m.IntentAsked(self.id, m.Asked.PRIORITY, self._client.requester, legal_priority(priority))
@@ -176,6 +188,8 @@ class TransferClient(Closing):
             self.settings = replace(settings, site=settings.entry(Site(site)).name)
         self.site = self.settings.here
         self.requester = Text(requester if requester is not None else f"{user_name()}@{socket.gethostname()}"[:400])
+        self.person = self.requester.partition("@")[0]
+        """Who asks, from whatever machine."""
         self._follower = Follower(self.settings, self.site)
         self._workers = WorkerApi(self.settings, self.site)
         self._publisher: Publisher | None = None
@@ -300,7 +314,7 @@ class TransferClient(Closing):
             publisher.close()
 
     def _ask(self, asked: m.IntentAsked) -> None:
-        if asked.intent.home != self.site:
+        if asked.site is None and asked.intent.home != self.site:
             raise NotAllowed(
                 f"only its home {asked.intent.home} may change intent {asked.intent}",
                 where=f"this client is at {self.site}",

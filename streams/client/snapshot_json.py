@@ -6,7 +6,7 @@ from typing import Any
 
 from streams.client.intent_snapshot import COUNTS, Arrivals, Snapshot, Unfinished
 from streams.core import records as m
-from streams.core.intent import State
+from streams.core.intent import SiteAnswer, State
 from streams.core.names import Destination, IntentId
 from streams.wire import avro
 
@@ -15,6 +15,7 @@ _write_report, _read_report = avro.writer(m.TransferReported), avro.reader(m.Tra
 _write_removal, _read_removal = avro.writer(m.RemovalReported), avro.reader(m.RemovalReported)
 _write_decision, _read_decision = avro.writer(m.IntentDecided), avro.reader(m.IntentDecided)
 _write_unfinished, _read_unfinished = avro.writer(Unfinished), avro.reader(Unfinished)
+_write_answer, _read_answer = avro.writer(SiteAnswer), avro.reader(SiteAnswer)
 _SAID_ALREADY = ("intent", "body")
 """Of a decision: they stand beside it."""
 
@@ -38,6 +39,7 @@ def to_plain(snapshot: Snapshot) -> dict[str, Any]:
         else {name: value for name, value in _write_decision(decision).items() if name not in _SAID_ALREADY},
         "destinations": [_arrivals(arrivals) for arrivals in snapshot.destinations],
         "leaving": [_arrivals(arrivals) for arrivals in snapshot.leaving],
+        "answers": [_write_answer(one) for one in snapshot.answers],
         "unfinished": [_write_unfinished(one) for one in snapshot.unfinished],
     }
 
@@ -68,6 +70,7 @@ def from_plain(plain: dict[str, Any]) -> Snapshot:
         ended=bool(plain["ended"]),
         growing=bool(plain["growing"]),
         leaving=tuple(_read_arrivals(one) for one in plain["leaving"]),
+        answers=tuple(_read_answer(one) for one in plain["answers"]),
     )
 
 

@@ -58,6 +58,18 @@ class PublishDecision(Published):
 
 
 @dataclass(frozen=True, slots=True)
+class PublishAnswer(Published):
+    """A site of an intent: say whether it takes part."""
+
+    extinguished_by: ClassVar[tuple[type, ...]] = (m.SiteAnswered,)
+    answer: m.SiteAnswered
+
+    @property
+    def id(self) -> tuple[object, ...]:
+        return ("answer", self.answer.intent, self.answer.answer_no)
+
+
+@dataclass(frozen=True, slots=True)
 class WriteManifests:
     """Source's plane: write manifest `no` and all that follow, continuing behind `cursor`.
 
@@ -288,6 +300,7 @@ Command = (
     DecideIntent
     | ReleaseIntent
     | PublishDecision
+    | PublishAnswer
     | WriteManifests
     | PlanTransfer
     | DecideTransfer

@@ -4,6 +4,7 @@
                      │                  └──▶ CANCELLED
                      └──▶ REFUSED
 
+ACTIVE too becomes REFUSED when every destination denied it. Answers of sites are a set: they commute with decisions.
 A removal has no manifests: its parts (records `parts_of`) are closed by the last report of each. A move has both: the
 sites that its files leave close their parts behind its manifests.
 
@@ -76,6 +77,34 @@ class ToldTransfers:
 
 
 @dataclass(frozen=True, slots=True)
+class SiteAnswer:
+    """Whether a site takes part, as SiteAnswered has it."""
+
+    site: Site
+    answer_no: int
+    answer: m.Answer
+    by: Text
+    reason: Text
+
+
+@dataclass(frozen=True, slots=True)
+class SiteWish:
+    """Somebody at this site asked it to take part, or not to."""
+
+    asked: m.Asked
+    by: Text
+    reason: Text
+
+
+WISHES_MAX = 16
+"""Of one intent: who may not approve is passed by, and keeps nobody from it."""
+
+
+def denied_by(answers: Sequence[SiteAnswer]) -> frozenset[Site]:
+    return frozenset(one.site for one in answers if one.answer is m.Answer.DENIED)
+
+
+@dataclass(frozen=True, slots=True)
 class IntentRow:
     """The fold of an intent's facts. `body` until it has ended; `body_sha256` is "" until a body is known."""
 
@@ -98,6 +127,13 @@ class IntentRow:
     closed: tuple[Closed, ...] = ()
     told: tuple[ToldTransfers, ...] = ()
     """By source_no and decision_no; a manifest stands in one of them."""
+    answers: tuple[SiteAnswer, ...] = ()
+    """By site."""
+    wishes: tuple[SiteWish, ...] = ()
+    """Of this site, in their order."""
+
+    def answer_of(self, site: Site) -> SiteAnswer | None:
+        return next((one for one in self.answers if one.site == site), None)
 
     @property
     def decision_no(self) -> int:
@@ -145,6 +181,7 @@ IntentMessage = (
     m.TransferIntent
     | m.IntentAsked
     | m.IntentDecided
+    | m.SiteAnswered
     | m.ManifestWritten
     | m.TransferReported
     | m.CompletionRecord
@@ -175,7 +212,12 @@ def _asked_for(row: IntentRow, msg: m.TransferIntent, _: Site | None) -> IntentR
     return row if row.body_sha256 else _with_body(row, msg)
 
 
-def _asked(row: IntentRow, msg: m.IntentAsked, _: Site | None) -> IntentRow:
+def _asked(row: IntentRow, msg: m.IntentAsked, here: Site | None) -> IntentRow:
+    if msg.site is not None:
+        wish = SiteWish(msg.asked, msg.asked_by, msg.reason)
+        if msg.site != here or wish in row.wishes or len(row.wishes) == WISHES_MAX:
+            return row
+        return replace(row, wishes=(*row.wishes, wish))
     if msg.asked is m.Asked.CANCEL:
         return row if row.cancelled_by is not None else replace(row, cancelled_by=msg.asked_by)
     if msg.asked is m.Asked.CLOSE:
@@ -184,6 +226,20 @@ def _asked(row: IntentRow, msg: m.IntentAsked, _: Site | None) -> IntentRow:
     if msg.asked is m.Asked.RELEASE:
         return row if row.released_by is not None else replace(row, released_by=msg.asked_by)
     return replace(row, priority=msg.priority)
+
+
+def answered(answers: tuple[SiteAnswer, ...], msg: m.SiteAnswered) -> tuple[SiteAnswer, ...]:
+    """With one more; of each site the highest number stands, and the first that is not pending for good."""
+    old = next((one for one in answers if one.site == msg.site), None)
+    if old is not None and (old.answer is not m.Answer.PENDING or msg.answer_no <= old.answer_no):
+        return answers
+    new = SiteAnswer(msg.site, msg.answer_no, msg.answer, msg.by, msg.reason)
+    return tuple(sorted([*(one for one in answers if one is not old), new], key=lambda one: one.site))
+
+
+def _answered(row: IntentRow, msg: m.SiteAnswered, _: Site | None) -> IntentRow:
+    answers = answered(row.answers, msg)
+    return row if answers == row.answers else replace(row, answers=answers)
 
 
 def _decided(row: IntentRow, msg: m.IntentDecided, _: Site | None) -> IntentRow:
@@ -272,6 +328,7 @@ _HEARD: dict[type, Handler] = {
     m.TransferIntent: _asked_for,
     m.IntentAsked: _asked,
     m.IntentDecided: _decided,
+    m.SiteAnswered: _answered,
     m.ManifestWritten: _written,
     m.TransferReported: _reported,
     m.CompletionRecord: _completed,
@@ -297,11 +354,12 @@ def state_of(
     parts: int = 0,
 ) -> State:
     """How an intent stands. `closed`: of each destination the manifests that are closed, and items cancelled.
-    `leaving`: of each site that a move's files leave the parts that are closed, of so many `parts`.
+    `leaving`: of each site that a move's files leave the parts that are closed, of so many `parts`. Sites that denied
+    it are in neither; where no destination is left, it is refused.
     """
     if verdict is None:
         return State.ASKED if asked else State.NEW
-    if verdict is m.Verdict.REFUSED:
+    if verdict is m.Verdict.REFUSED or not closed:
         return State.REFUSED
     everything = is_landed(chain, (manifests for manifests, _ in closed))
     everything = everything and all(at_site.covers(0, parts) for at_site in leaving)
@@ -325,9 +383,11 @@ def follow(row: IntentRow, link: Link) -> IntentRow:
 
 
 def _settled(row: IntentRow) -> IntentRow:
-    closed = [row.closed_at(destination, row.chain.source_no) for destination in row.destinations]
+    denied = denied_by(row.answers)
+    to = [destination for destination in row.destinations if destination not in denied]
+    closed = [row.closed_at(destination, row.chain.source_no) for destination in to]
     verdict = row.decision.verdict if row.decision is not None else None
-    gone = [row.closed_at(Destination(site), 0).manifests for site in row.leaving]
+    gone = [row.closed_at(Destination(site), 0).manifests for site in row.leaving if site not in denied]
     state = state_of(
         bool(row.body_sha256), verdict, row.chain, [(c.manifests, c.cancelled) for c in closed], gone, row.parts
     )

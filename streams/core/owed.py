@@ -14,7 +14,7 @@ from streams.core import records as m
 from streams.core.channel import LOG, NO_TOOLS, RELAY, plane_in_words, tool_of
 from streams.core.completion import completion
 from streams.core.door_rests import DoorRests
-from streams.core.intent import IntentRow
+from streams.core.intent import IntentRow, SiteAnswer
 from streams.core.intent import State as IntentState
 from streams.core.manifest import ManifestIndex
 from streams.core.names import ManifestId, Site, Text
@@ -22,6 +22,8 @@ from streams.core.policy import Policy
 from streams.core.ranges import EMPTY, Ranges
 from streams.core.sources import requests, tried_in_words, unobtainable
 from streams.core.transfer import STOPPED, State, TransferRow
+
+BY_POLICY = Text("the site's policy")
 
 
 def _reason(text: str, scope: m.Scope = m.Scope.POLICY, phase: str = "decide") -> m.Reason:
@@ -44,6 +46,34 @@ def _next_decision(row: IntentRow, verdict: m.Verdict, priority: int, reason: m.
             reason=reason,
         )
     )
+
+
+def takes_part(answer: SiteAnswer | None, policy: Policy) -> bool:
+    """Whether a site does what an accepted intent asks of it. `answer`: what it said of it last."""
+    return (not policy.approvers) if answer is None else answer.answer is m.Answer.ADMITTED
+
+
+def _answers(row: IntentRow, here: Site, policy: Policy) -> list[c.Owed]:
+    """Where people let in what is asked of this site: that it waits for them, and what they said."""
+    last = row.answer_of(here)
+    if last is None:
+        if not policy.approvers:
+            return []
+        if row.told or any(one.destination == here for one in row.closed):  # the rule came later
+            return [c.Owed(c.PublishAnswer(m.SiteAnswered(row.intent, here, 1, m.Answer.ADMITTED, BY_POLICY)))]
+        who = "anybody here" if policy.may_approve("*") else policy.approvers
+        return [c.Owed(c.PublishAnswer(m.SiteAnswered(row.intent, here, 1, m.Answer.PENDING, Text(who[:400]))))]
+    wish = next((one for one in row.wishes if policy.may_approve(one.by)), None)
+    if last.answer is not m.Answer.PENDING:
+        return []
+    if not policy.approvers:  # its rule was taken back
+        said = m.SiteAnswered(row.intent, here, last.answer_no + 1, m.Answer.ADMITTED, BY_POLICY)
+        return [c.Owed(c.PublishAnswer(said))]
+    if wish is None:
+        return []
+    answer = m.Answer.ADMITTED if wish.asked is m.Asked.APPROVE else m.Answer.DENIED
+    said = m.SiteAnswered(row.intent, here, last.answer_no + 1, answer, wish.by, wish.reason)
+    return [c.Owed(c.PublishAnswer(said))]
 
 
 def owes_release(row: IntentRow) -> bool:
@@ -95,7 +125,8 @@ def _at_destination(row: IntentRow, here: Site, policy: Policy, replan: Ranges) 
     if decision.source is not None:
         heard = row.told_of(chain.source_no)
         closed = row.closed_at(here, chain.source_no).manifests
-        to_plan = Ranges([(0, chain.next_no)]) - heard - closed if row.accepted else EMPTY
+        takes = row.accepted and takes_part(row.answer_of(here), policy)
+        to_plan = Ranges([(0, chain.next_no)]) - heard - closed if takes else EMPTY
         again = (replan & heard) - closed
         # One planned again only to be stopped says the first decision, so that its answer asks for the last one.
         number = decision.decision_no if row.accepted else 1
@@ -131,6 +162,8 @@ def owed_intent(row: IntentRow, here: Site, policy: Policy, *, replan: Ranges = 
         out += _at_home(row)
     if row.accepted and row.decision is not None and row.decision.source == here:
         out += _at_source(row)
+    if row.accepted and not row.ended and (here in row.destinations or here in row.leaving):
+        out += _answers(row, here, policy)
     if row.decision is not None and here in row.destinations:
         out += _at_destination(row, here, policy, replan)
     return out

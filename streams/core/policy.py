@@ -62,3 +62,10 @@ class Policy:
     """An open intent's source tells its plane so often to go on looking; after three times of silence it stops."""
     undecided_s: float = 60.0
     """An unknown name stays undecided so long before it is refused: mirrors lag."""
+    approvers: str = ""
+    """Who must let in what is asked of this site, one of them each: names with commas, `*` for anybody; "": nobody."""
+
+    def may_approve(self, name: str) -> bool:
+        """Names are believed: records are not signed."""
+        named = {one.strip() for one in self.approvers.split(",")}
+        return "*" in named or name in named

@@ -51,7 +51,7 @@ class Changes:
         self.decided: list[IntentDecided] = []
         """The same of intents."""
         self.moved: list[IntentId] = []
-        """Moves of which all has arrived, or that have ended."""
+        """Moves of which all has arrived, and moves and removals that sites have answered, or that have ended."""
         self.extra: dict[bytes, bytes | None] = {}
         """Other rows of the same batch: offsets, announcements; None deletes."""
 

@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 from streams.client.intent_snapshot import Cells, Early, Failed, Head, Side, Sized
 from streams.core import records as m
 from streams.core.chain import Chain, Link
+from streams.core.intent import SiteAnswer
 from streams.core.names import Destination, IntentId, Site, Text
 from streams.core.ranges import Ranges
 from streams.views import rows
@@ -90,7 +91,7 @@ def _listed(thing: Any) -> object:
 
 
 def unpack_head(intent: IntentId, row: bytes, body: m.TransferIntent | None) -> Head:
-    decided, chain, closed, asked_ms, last_ms, files, size, sides, open_, kept, datasets = json.loads(row)
+    decided, chain, closed, asked_ms, last_ms, files, size, sides, open_, kept, datasets, answers = json.loads(row)
     decision = None
     if decided is not None and body is not None:
         no, verdict, source, source_no, priority, why = decided
@@ -120,6 +121,7 @@ def unpack_head(intent: IntentId, row: bytes, body: m.TransferIntent | None) -> 
         open_,
         kept,
         tuple(datasets),
+        tuple(SiteAnswer(Site(site), no, m.Answer(said), Text(by), Text(why)) for site, no, said, by, why in answers),
     )
 
 

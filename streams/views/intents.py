@@ -40,6 +40,7 @@ _OF_INTENTS = (
     m.TransferIntent,
     m.IntentAsked,
     m.IntentDecided,
+    m.SiteAnswered,
     m.TransferReported,
     m.CompletionRecord,
     m.RemovalReported,
@@ -67,7 +68,7 @@ class IntentChanges:
         self._changed: dict[IntentId, tuple[Head | None, Head]] = {}
         """Heads of this batch: as they stand in the database, and as they stand now."""
         self.moved: list[IntentId] = []
-        """Moves of which all has arrived, or that have ended, by what was taken last."""
+        """Of moves and removals those of which all has arrived, that sites have answered, or that have ended."""
 
     def __len__(self) -> int:
         """Rows, about, that `take` would give."""
@@ -93,7 +94,7 @@ class IntentChanges:
         found, self._cells = self._cells, {}
         self.moved = []
         for intent, (before, head) in self._changed.items():
-            if head.leaving and _moved(head) != (_moved(before) if before is not None else (False, False)):
+            if head.gives and _moved(head) != (_moved(before) if before is not None else _moved(Head(intent))):
                 self.moved.append(intent)
             found[layout.head_key(intent)] = layout.pack_head(head)
             if head.body is not None and (before is None or head.body is not before.body):
@@ -147,9 +148,9 @@ def index_rows(head: Head, before: Head | None = None) -> layout.Rows:
     return found
 
 
-def _moved(head: Head) -> tuple[bool, bool]:
-    """Of a move: whether all has arrived, and whether it has ended."""
-    return head.landed, head.ended
+def _moved(head: Head) -> tuple[object, ...]:
+    """By what sites learn how far an intent is by which files leave them."""
+    return head.landed, head.ended, head.answers
 
 
 def _move(before: Iterable[bytes], after: Iterable[bytes], extra: layout.Rows) -> None:

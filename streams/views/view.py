@@ -107,7 +107,7 @@ class View:
     behind the record is applied meanwhile. `on_fault` is called once, in the thread, when the view cannot go on.
     `on_keeping` is called in the thread with each step of a chain, each look of the plane, each landing and each end of
     a removal, once they are written; `on_decided` in the other one with each decision on an intent, and `on_moved` with
-    each move of which all has arrived, and that has ended.
+    each move of which all has arrived, and each move or removal that a site has answered, or that has ended.
     """
 
     def __init__(

@@ -175,6 +175,8 @@ class Effects:
                 self.consulted.release(intent, decision_no)
             case c.PublishDecision(said) | c.DecideTransfer(said) | c.ReportTransfer(said) | c.RepeatCompletion(said):
                 self._say(command, said)
+            case c.PublishAnswer(answer):
+                self._say(command, answer)
             case c.WriteManifests() if command.looks:
                 # What a view behind its journals misses is seen by the next look.
                 return self.plane.tell(orders.Write(command))

@@ -75,12 +75,14 @@ class HeldHere(NamedTuple):
 class MovedFiles(NamedTuple):
     """Of a move: whether some of it has closed at a destination, and whether all of it has at each.
 
-    `files`: so many at least have arrived at every destination, once all is closed.
+    `files`: so many at least have arrived at every destination, once all is closed. `to`: the destinations that take
+    part, as far as is known: those that deny it get nothing.
     """
 
     some: bool
     all: bool
     files: int
+    to: frozenset[Site]
 
 
 class RemovalViews(Protocol):
@@ -121,6 +123,12 @@ class RemovalViews(Protocol):
         """Parts of a removal of which this site has said its last word."""
 
     def arrivals(self, intent: IntentId) -> MovedFiles: ...
+
+    def takes_part(self, intent: IntentId) -> bool:
+        """Whether this site lets it take files away."""
+
+    def is_over(self, intent: IntentId) -> bool:
+        """Whether the last words of all its sites are heard."""
 
     def removals(self) -> Iterator[m.IntentDecided]:
         """Accepted intents that name this site and have not ended."""
@@ -272,7 +280,7 @@ class RemovalTasks:
         self.due(fact.dataset)
 
     def arrived(self, intent: IntentId) -> None:
-        """All of an intent has arrived."""
+        """All of an intent has arrived, or a site has answered it."""
         for dataset in self._datasets_of(intent):
             self.due(dataset)
 
@@ -313,7 +321,7 @@ class RemovalTasks:
             open_here = [(intent, self._open[intent]) for intent in self._open_in.get(dataset, ())]
         for intent, decision in open_here:
             again_s = sooner(again_s, self._go_on(self.views.chain(self.here, dataset), intent, decision))
-            self._forget_ended(intent, decision)
+            self._forget_ended(own, intent, decision)
         said = self._said.get(dataset)
         return again_s if said is None else sooner(again_s, max(0.0, SAID_S - (now_s - said.at_s)))
 
@@ -327,9 +335,10 @@ class RemovalTasks:
             return False
         return True
 
-    def _forget_ended(self, intent: IntentId, decision: m.IntentDecided) -> None:
-        """All that this site has to say of it is said."""
-        if len(self.views.reported(intent)) >= len(m.parts_of(decision.body)):
+    def _forget_ended(self, own: ChainRow, intent: IntentId, decision: m.IntentDecided) -> None:
+        """All that this site has to say of it is said; or it has ended without this site, which denied it."""
+        is_over = self.views.is_over(intent) and not any(ask.cause == intent for ask in own.asks)
+        if is_over or len(self.views.reported(intent)) >= len(m.parts_of(decision.body)):
             with self._lock:
                 self._open.pop(intent, None)
                 for dataset in [dataset for dataset, intents in self._open_in.items() if intent in intents]:
@@ -423,10 +432,15 @@ class RemovalTasks:
         part = self._part(own.dataset, intent, decision)
         if part is None or part.over:
             return None
+        if decision.verdict is m.Verdict.ACCEPTED and not self.views.takes_part(intent):
+            return None  # until it is answered, which is heard of
         again_s: float | None = None
+        moved = self.views.arrivals(intent) if decision.body.verb is m.Verb.MOVE else None
+        if moved is not None:
+            part.destinations = moved.to
         if decision.verdict is not m.Verdict.ACCEPTED:
             part.listed, part.pending, part.look, part.asked, part.is_last_pass = True, [], None, False, True
-        elif not part.is_last_pass and (moved := self.views.arrivals(intent)).all:
+        elif moved is not None and not part.is_last_pass and moved.all:
             part.is_last_pass, part.expected, part.arrived_s = True, moved.files, self.elapsed_s()
             part.begin_pass(part.arrived_s)
         elif part.asked and self._is_idle(own, part, intent):
@@ -498,10 +512,9 @@ class RemovalTasks:
             return None
         part = _Part(number, dataset, selectors)
         if decision.body.verb is m.Verb.MOVE:
-            part.destinations = frozenset(d.site for d in decision.body.destinations)
-            part.owner = m.owner_of(decision.body)
-            part.is_last_pass = False
-            part.listed = not self.views.arrivals(intent).some  # what arrives from now on is heard of
+            part.owner, part.is_last_pass = m.owner_of(decision.body), False
+            moved = self.views.arrivals(intent)
+            part.destinations, part.listed = moved.to, not moved.some  # what arrives from now on is heard of
         part.over = number in self.views.reported(intent)
         parts[intent] = part
         return part

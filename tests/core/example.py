@@ -207,6 +207,17 @@ def removed(
     return m.RemovalReported(INTENT, site, part, gone, 10 * gone, kept, 10 * kept, going, 10 * going, last, reasons)
 
 
+def approval(asked: m.Asked = m.Asked.APPROVE, site: Site = B) -> m.IntentAsked:
+    """Somebody asks a site to take part, or not to."""
+    reason = Text("full") if asked is m.Asked.DENY else Text("")
+    return m.IntentAsked(INTENT, asked, Text("bob"), site=site, reason=reason)
+
+
+def answered(answer: m.Answer = m.Answer.PENDING, number: int = 1, site: Site = B) -> m.SiteAnswered:
+    reason = Text("full") if answer is m.Answer.DENIED else Text("")
+    return m.SiteAnswered(INTENT, site, number, answer, Text("bob"), reason)
+
+
 def release() -> m.IntentAsked:
     return m.IntentAsked(INTENT, m.Asked.RELEASE, Text("bob"))
 

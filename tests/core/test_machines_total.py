@@ -74,6 +74,8 @@ INTENT_FACTS: tuple[intents.IntentMessage, ...] = (
     x.close(),
     x.release(),
     x.decided(2),
+    x.answered(),
+    x.approval(),
     ONE,
     x.reported(),
     x.completed(),

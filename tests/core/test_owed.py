@@ -93,6 +93,7 @@ CASES = [
         x.A,
         at_ms=7_000,
     ),
+    Case(c.PublishAnswer, (x.body(), DATA, x.answered(), x.approval()), (x.answered(m.Answer.ADMITTED, 2),)),
     Case(c.WriteManifests, (x.body(), DATA), (ONE,), x.C),
     Case(c.WriteManifests, (x.growing(), GROWS), (ONE,), x.C),
     Case(c.WriteManifests, (x.growing(), GROWS, x.close()), (ONE,), x.C),

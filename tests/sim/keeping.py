@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from streams import wire
 from streams.core import records as m
 from streams.core import topics
-from streams.core.intent import IntentRow, is_landed
+from streams.core.intent import IntentRow, denied_by, is_landed
 from streams.core.keeping import words
 from streams.core.keeping.chains import ChainRow, Claims, CountedRemoval, StepHeard, before_step, fold
 from streams.core.keeping.gates import FileHere
 from streams.core.keeping.words import NEVER_HELD, ReplicaRow
 from streams.core.names import Adler32, Dataset, IntentId, Lfn, Site
+from streams.core.owed import takes_part
 from streams.core.selectors import Kind, Selector
 from streams.views.keeping import Removed
 from streams.worker.landing_claims import NamedFile
@@ -225,12 +226,18 @@ class SimView:
     def arrivals(self, intent: IntentId) -> MovedFiles:
         row = self.intent_row(intent)
         if row is None:
-            return MovedFiles(some=False, all=False, files=0)
-        sides = [row.closed_at(destination, row.chain.source_no) for destination in row.destinations]
+            return MovedFiles(some=False, all=False, files=0, to=frozenset())
+        to = [one for one in row.destinations if one not in denied_by(row.answers)]
+        sides = [row.closed_at(destination, row.chain.source_no) for destination in to]
         fewest = min((side.sealed for side in sides), default=0)
         lost = sum(side.failed + side.cancelled for side in sides)
         all_ = is_landed(row.chain, (side.manifests for side in sides))
-        return MovedFiles(any(side.manifests for side in sides), all_, max(0, fewest - lost))
+        known = frozenset(destination.site for destination in to)
+        return MovedFiles(any(side.manifests for side in sides), all_, max(0, fewest - lost), known)
+
+    def takes_part(self, intent: IntentId) -> bool:
+        row = self.intent_row(intent)
+        return row is not None and takes_part(row.answer_of(self.here), self.world.policy(self.here))
 
     def reported(self, intent: IntentId) -> list[int]:
         row = self.intent_row(intent)

@@ -60,7 +60,9 @@ def scenario(seed: int, *, stale: bool = True) -> sim.World:
     """Two to four sites, one to three intents over a dozen files; some missing, unknown, spoilt, or there already."""
     chance = random.Random(seed * 7919 + 1)
     count = chance.choice((2, 2, 3)) + (seed % 4 in (1, 3))
-    world = sim.World(seed, tuple(Site(f"S{n}") for n in range(count)), stale=stale)
+    names, approval = tuple(Site(f"S{n}") for n in range(count)), random.Random(f"{seed} approval")
+    some = approval.sample(names, approval.randrange(1, count + 1)) if approval.random() < 0.3 else ()
+    world = sim.World(seed, names, stale=stale, approving=frozenset(some))
     lfns = [Lfn(f"/store/sim/f{n}") for n in range(chance.randrange(1, 9))]
     for lfn in lfns:
         file = sim.File(lfn, chance.choice((0, 1, 100, 400, 1300)), Adler32(f"{chance.getrandbits(32):08x}"))
@@ -111,6 +113,7 @@ def scenario(seed: int, *, stale: bool = True) -> sim.World:
     removals = random.Random(f"{seed} removals")
     if removals.random() < 0.5:
         remove(world, removals)
+    answer(world, random.Random(f"{seed} answers"))
     return world
 
 
@@ -186,6 +189,18 @@ def grow(world: sim.World, chance: random.Random) -> None:
         produce(world, intent.home, asked * chance.choice((1, 1, 2)), chance)
 
 
+def answer(world: sim.World, chance: random.Random) -> None:
+    """Whoever may lets each intent in, or does not, at each site that asks; some say both, and some who may not."""
+    for intent in list(world.asked):
+        for site in sorted(world.approving):
+            said = [m.Asked.APPROVE if chance.random() < 0.7 else m.Asked.DENY for _ in range(chance.choice((1, 1, 2)))]
+            asked: list[m.Message] = []
+            for who, one in (("nobody", said[0]), *(("sim", one) for one in said)):
+                why = Text("full" if one is m.Asked.DENY else "")
+                asked.append(m.IntentAsked(intent, one, Text(who), site=site, reason=why))
+            produce(world, site, asked, chance)
+
+
 def produce(world: sim.World, home: Site, messages: list[m.Message], chance: random.Random) -> None:
     world.faults, faults = False, world.faults
     publisher = sim.SimPublisher(world.sites[home], "producer")
@@ -218,6 +233,9 @@ def check(world: sim.World) -> None:
             if body.open and row.accepted:
                 _check_grown(world, row, body)
     for (_, destination), done in completions.items():
+        intent_row = world.sites[done.intent.home]._intent_row(done.intent)
+        assert intent_row is not None
+        assert destination not in intents.denied_by(intent_row.answers), "I1: what was denied came"
         if destination.consumer:  # it keeps nothing: see test_readers.py
             continue
         landed = [(one.bytes, one.adler32) for one in done.landed]
@@ -280,7 +298,8 @@ def _check_grown(world: sim.World, row: intents.IntentRow, body: m.TransferInten
 def _check_done(
     world: sim.World, row: intents.IntentRow, completions: dict[tuple[str, Destination], m.CompletionRecord]
 ) -> None:
-    for destination in row.destinations:
+    denied = intents.denied_by(row.answers)
+    for destination in (one for one in row.destinations if one not in denied):
         for no in range(row.chain.next_no):
             done = completions.get((f"{row.intent}.{row.chain.source_no}.{no}", destination))
             assert done is not None, "I1: done without a completion"

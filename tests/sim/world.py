@@ -118,6 +118,8 @@ class World:
     faults: bool = True
     stale: bool = True
     now_ms: int = 1_000_000
+    approving: frozenset[Site] = frozenset()
+    """Sites that let people decide on what is asked of them."""
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
@@ -161,6 +163,9 @@ class World:
         """The time in microseconds, in none of which two parts look at it."""
         self._us = max(self._us + 1, self.now_ms * 1000)
         return self._us
+
+    def policy(self, site: Site) -> Policy:
+        return replace(POLICY, approvers="sim") if site in self.approving else POLICY
 
     def version(self, site: Site, lfn: Lfn) -> str:
         return f"v{self.landings[site, lfn]}"
@@ -986,7 +991,7 @@ class SimSite:
         self.view.intent_row, self.view.decisions = self._intent_row, self._removals
         self.effects = Effects(
             self.name,
-            POLICY,
+            self.world.policy(self.name),
             self.publisher,
             self.plane,
             SimConsulting(self),
@@ -1000,7 +1005,7 @@ class SimSite:
         )
         self.scheduler = Scheduler(
             self.name,
-            POLICY,
+            self.world.policy(self.name),
             PARTITIONS,
             self.effects,
             lambda: self.world.now_ms,

@@ -72,6 +72,7 @@ SMALL: tuple[Any, ...] = (
     m.ChunkHeader(MANIFEST, C, 1, 0, 100, (m.Segment(0, 0, 100, 100, 0),), True),
     SMALL_INTENT,
     m.IntentAsked(INTENT, m.Asked.CANCEL, Text("")),
+    m.SiteAnswered(INTENT, C, 1, m.Answer.PENDING, Text("")),
     m.IntentDecided(INTENT, 1, m.Verdict.REFUSED, SMALL_INTENT, None, 0, 5),
     SMALL_MANIFEST,
     m.TransferPlanned(MANIFEST, C, 1, 5, None, (), False, SMALL_MANIFEST),
@@ -120,7 +121,8 @@ RICH: tuple[Any, ...] = (
         False,
     ),
     RICH_INTENT,
-    m.IntentAsked(INTENT, m.Asked.PRIORITY, Text("Zoë"), 0),
+    m.IntentAsked(INTENT, m.Asked.DENY, Text("Zoë"), site=B, reason=Text("no room before May")),
+    m.SiteAnswered(INTENT, B, 300, m.Answer.DENIED, Text("Zoë"), Text("no room before May")),
     m.IntentDecided(INTENT, 300, m.Verdict.ACCEPTED, RICH_INTENT, B, 2, 9, REASON),
     RICH_MANIFEST,
     m.TransferPlanned(

@@ -144,7 +144,14 @@ class SitePart:
         return self.view.kept(intent, self.here, dataset)
 
     def arrivals(self, intent: IntentId) -> MovedFiles:
-        return self.stage.moved.get(intent, MovedFiles(some=False, all=False, files=0))
+        to = frozenset(d.site for d in self.stage.decisions[intent].body.destinations) - self.stage.denied
+        return self.stage.moved.get(intent, MovedFiles(some=False, all=False, files=0, to=to))._replace(to=to)
+
+    def is_over(self, intent: IntentId) -> bool:
+        return False
+
+    def takes_part(self, intent: IntentId) -> bool:
+        return (self.here, intent) not in self.stage.waiting
 
     def reported(self, intent: IntentId) -> set[int]:
         return self.ended.get(intent, set())
@@ -220,6 +227,9 @@ class Stage:
         self.decisions: dict[IntentId, m.IntentDecided] = {}
         self.moved: dict[IntentId, MovedFiles] = {}
         """How far moves have come at their destinations."""
+        self.waiting: set[tuple[Site, IntentId]] = set()
+        """Sites at which an intent waits for approval."""
+        self.denied: set[Site] = set()
         self.sites: dict[Site, SitePart] = {}
         for name in names:
             self.sites[name] = SitePart(self, name, rows.open_primary(str(path / name)))
@@ -281,7 +291,7 @@ class Stage:
 
     def arrived(self, intent: IntentId, files: int) -> None:
         """All of a move is closed at its destinations; so many files have arrived at each."""
-        self.moved[intent] = MovedFiles(some=True, all=True, files=files)
+        self.moved[intent] = MovedFiles(some=True, all=True, files=files, to=frozenset())
         for site in self.sites.values():
             site.tasks.removals.arrived(intent)
 

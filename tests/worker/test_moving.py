@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,34 @@ def test_a_file_leaves_when_it_is_at_every_destination(stage: Stage) -> None:
     assert stage.report(intent, A) == (1, {})
 
 
+def test_a_destination_that_takes_no_part_is_not_waited_for(stage: Stage) -> None:
+    stage.place(A, 1)
+    stage.run()
+    intent = stage.move(A, [B, C], WHOLE)
+    stage.place(B, 1, manifest=by(intent))
+    stage.run(5)
+    assert stage.files(A) == {lfn(1)}
+    stage.denied.add(C)
+    stage.arrived(intent, 1)
+    stage.run(5)
+    assert stage.files(A) == set()
+
+
+def test_a_source_that_waits_for_approval_gives_nothing_away(stage: Stage) -> None:
+    stage.place(A, 1)
+    stage.run()
+    stage.waiting.add((A, IntentId(f"{A}.{uuid.UUID(int=1)}")))
+    intent = stage.move(A, [B], WHOLE)
+    stage.place(B, 1, manifest=by(intent))
+    stage.arrived(intent, 1)
+    stage.run(600)
+    assert (stage.files(A), stage.last(intent, A), noted(stage, intent)) == ({lfn(1)}, {}, False)
+    stage.waiting.clear()
+    stage.arrived(intent, 1)
+    stage.run(5)
+    assert stage.files(A) == set()
+
+
 def test_what_was_no_part_of_the_move_stays_though_its_destination_has_it(stage: Stage) -> None:
     stage.place(A, 1, 2)
     stage.place(B, 2)
@@ -129,7 +158,7 @@ def test_a_worker_that_starts_again_finds_what_had_arrived(stage: Stage) -> None
     stage.run(5)
     stage.sites[A].away = True
     stage.place(B, 1, manifest=by(intent))
-    stage.moved[intent] = MovedFiles(some=True, all=False, files=0)
+    stage.moved[intent] = MovedFiles(some=True, all=False, files=0, to=frozenset())
     stage.run(5)
     stage.sites[A].start()
     stage.sites[A].away = False

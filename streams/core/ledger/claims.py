@@ -127,6 +127,14 @@ class Body:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerClaim:
+    """A SiteAnswered: whether a site takes part, and who says so."""
+
+    answer: m.Answer
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class RemovalWord:
     """A RemovalReported: files that are gone, their bytes, files that stay."""
 
@@ -269,6 +277,8 @@ class Askings:
     """All that were asked for, in copies too."""
     kinds: set[m.Asked] = field(default_factory=set)
     """What was asked for, in copies too."""
+    of_sites: set[tuple[m.Asked, str, str]] = field(default_factory=set)
+    """What was asked of sites, by whom, of which, in copies too."""
 
     def add(self, asked: m.Asked, priority: int | None, place: LogPosition, at_ms: int, is_original: bool) -> None:
         self.kinds.add(asked)
@@ -295,12 +305,23 @@ class IntentClaims:
     """By (source_no, no)."""
     heard: LastHeard | None = None
     askings: Askings | None = None
+    answers: dict[tuple[str, int], Words[AnswerClaim]] = field(default_factory=dict)
+    """By site and answer_no."""
     removed: dict[tuple[int, Destination], Words[RemovalWord]] = field(default_factory=dict)
     """Last words of a removal, by part and site."""
 
     @property
     def decision(self) -> Claim[DecisionClaim] | None:
         return self.decisions[max(self.decisions)].first if self.decisions else None
+
+    @property
+    def denied(self) -> frozenset[str]:
+        """Sites that take no part: of each the first answer that is not pending counts."""
+        found: dict[str, m.Answer] = {}
+        for (site, _), said in sorted(self.answers.items()):
+            if said.first is not None and found.get(site, m.Answer.PENDING) is m.Answer.PENDING:
+                found[site] = said.first.word.answer
+        return frozenset(site for site, answer in found.items() if answer is m.Answer.DENIED)
 
     def open_transfers(self) -> Iterator[tuple[int, int, Destination, TransferClaims | None]]:
         """(source_no, no, destination) of the decided chain without a last word; None: nothing was said of it."""
@@ -351,6 +372,11 @@ class _Fold:
             case Kind.ASKED:
                 row.askings = row.askings or Askings()
                 row.askings.add(m.Asked(told[0]), told[1], place, at_ms, fact.is_original)
+                if told[3] is not None:
+                    row.askings.of_sites.add((m.Asked(told[0]), told[2], told[3]))
+            case Kind.ANSWERED:
+                answers = row.answers.setdefault((words[4], words[3]), Words())
+                answers.add(content, place, at_ms, lambda: AnswerClaim(m.Answer(told[0]), told[1]))
             case Kind.INTENT:
                 row.bodies.add(content, place, at_ms, lambda: _body(told[0]))
             case Kind.DECIDED:
@@ -476,7 +502,9 @@ def claims_of(intent: IntentId, facts: Iterable[Fact], sites: SiteNumbers) -> In
 
 
 _ASKED = {Way.LOG: Step.ASKED, Way.DOOR: Step.ASKED_OF_DOOR, Way.TOOL: Step.ASKED_OF_TOOL}
-_OF_TRANSFER = frozenset(Kind) - {Kind.INTENT, Kind.ASKED, Kind.DECIDED, Kind.MANIFEST, Kind.HELD, Kind.REMOVED}
+_OF_TRANSFER = frozenset(Kind) - {
+    *(Kind.INTENT, Kind.ASKED, Kind.DECIDED, Kind.ANSWERED, Kind.MANIFEST, Kind.HELD, Kind.REMOVED)
+}
 """What is heard of a transfer: at its destination, or of it where the record says."""
 
 

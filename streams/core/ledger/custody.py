@@ -62,7 +62,7 @@ def _follows(fact: Fact) -> tuple[Cause, ...]:
     manifest, plan = (Kind.MANIFEST, source_no, no), (Kind.PLANNED, source_no, no, destination)
     is_consumer = "/" in (destination or "")
     match fact.kind:
-        case Kind.ASKED | Kind.DECIDED:
+        case Kind.ASKED | Kind.DECIDED | Kind.ANSWERED:
             return ((Kind.INTENT,),)
         case Kind.MANIFEST:
             before = ((Kind.MANIFEST, source_no, no - 1),) if no else ()
@@ -143,7 +143,11 @@ def _words(fact: Fact) -> str:
             return f"{told[1]} asked for it, to {', '.join(told[0][1])}"
         case Kind.ASKED:
             what = f"priority {told[1]}" if told[0] == m.Asked.PRIORITY else f"to {told[0]} it"
-            return f"{told[2]} asked {'for ' if told[0] == m.Asked.PRIORITY else ''}{what}"
+            where = f" at {told[3]}" if told[3] is not None else ""
+            return f"{told[2]} asked {'for ' if told[0] == m.Asked.PRIORITY else ''}{what}{where}"
+        case Kind.ANSWERED:
+            said = "waits for approval" if told[0] == m.Answer.PENDING else told[0]
+            return f"answer {number} of {row}: {said} by {told[1]}" + (f": {told[2]}" if told[2] else "")
         case Kind.DECIDED:
             return f"decision {number}: {told[0]}" + (f", from {told[1]}" if told[1] is not None else "")
         case Kind.MANIFEST:
@@ -206,7 +210,7 @@ def _spans(spans: Sequence[tuple[int, int]], what: str) -> str:
 def of_item(facts: Iterable[Fact], source_no: int, no: int, item: int, line: tuple[int, int]) -> Iterator[Fact]:
     """The facts that concern one item of a manifest; `line`: its positions [start, stop)."""
     for fact in facts:
-        if fact.kind in (Kind.INTENT, Kind.ASKED, Kind.DECIDED) or (
+        if fact.kind in (Kind.INTENT, Kind.ASKED, Kind.DECIDED, Kind.ANSWERED) or (
             fact.words[:2] == (source_no, no) and _touches(fact, item, line)
         ):
             yield fact

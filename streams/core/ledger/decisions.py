@@ -12,11 +12,13 @@ from streams.core import records as m
 from streams.core.ledger.claims import Asking, Claim, DecisionClaim, IntentClaims
 from streams.core.ledger.findings import FindingList, Invariant
 from streams.core.ledger.journals import Reached
-from streams.core.names import IntentId, ManifestId, Site
+from streams.core.names import Destination, IntentId, ManifestId, Site
 
 _I1 = Invariant.CONSERVATION
 ANSWERED_MS = 180_000
 """What was asked for and is not answered for longer was not heard, or is refused without a word."""
+BY_POLICY = "the site's policy"
+"""Where a site takes its rule back, what waits is let in."""
 _CLOCK_STEP_MS = 1000
 """A home's clock may be set back by so much between looking at a deadline and writing that it passed."""
 
@@ -32,6 +34,7 @@ class DecisionJudge:
     def judge(self, intent: IntentId, row: IntentClaims, is_open: bool, grows: bool) -> None:
         """`is_open`: it is accepted and has not ended; `grows`: and takes what comes."""
         self._rivals(intent, row)
+        self._unapproved(intent, row)
         if intent.home not in self.read:
             return
         self._causes(intent, row)
@@ -57,6 +60,25 @@ class DecisionJudge:
                 if why:
                     words = f"decision {number} of {intent} {why}"
                     self.findings.miss(_I1, words, decision.at_ms, decision.place)
+
+    def _unapproved(self, intent: IntentId, row: IntentClaims) -> None:
+        """Who let an intent in, or did not, said so to the site: by name, as records are not signed."""
+        wanted = {m.Answer.ADMITTED: m.Asked.APPROVE, m.Answer.DENIED: m.Asked.DENY}
+        asked = row.askings.of_sites if row.askings is not None else set()
+        for (site, number), said in sorted(row.answers.items()):
+            for one in said.ranked if Site(site) in self.read else ():
+                self.findings.check(_I1)
+                wish = wanted.get(one.word.answer)
+                if wish is not None and (wish, one.word.by, site) not in asked and one.word.by != BY_POLICY:
+                    who = f"{one.word.answer} by {one.word.by}, who asked nothing"
+                    words = f"answer {number} of {site} to {intent}: {who}"
+                    self.findings.miss(_I1, words, one.at_ms, one.place)
+        for (source_no, no), manifest in sorted(row.manifests.items()):
+            for site in row.denied & {str(name) for name in manifest.transfers}:
+                planned = manifest.transfers[Destination(site)].planned
+                if planned is not None and site in self.read:
+                    words = f"{ManifestId.of(intent, source_no, no)} is planned at {site}, which denied it"
+                    self.findings.find(_I1, words, planned)
 
     def _unasked(self, number: int, decision: Claim[DecisionClaim], row: IntentClaims) -> str:
         """What of a decision nobody asked for, "" if all follows from something."""

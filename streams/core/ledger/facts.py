@@ -57,6 +57,7 @@ class Kind(IntEnum):
     REPORTED = 16
     COMPLETION = 17
     REMOVED = 18
+    ANSWERED = 19
 
 
 class Way(IntEnum):
@@ -165,7 +166,14 @@ def _of(manifest: str, destination: str, number: int, row: object, *more: object
 _Pack = Callable[[Any, Site, Codec], Told]
 _PACKED: Mapping[type, tuple[Kind, _Pack]] = {
     m.TransferIntent: (Kind.INTENT, lambda t, at, _: (0, 0, None, 0, None, _body(t), str(t.requester))),
-    m.IntentAsked: (Kind.ASKED, lambda t, at, _: (0, 0, None, 0, None, t.asked.value, t.priority, str(t.asked_by))),
+    m.IntentAsked: (
+        Kind.ASKED,
+        lambda t, at, _: (0, 0, None, 0, None, t.asked.value, t.priority, str(t.asked_by), _text(t.site)),
+    ),
+    m.SiteAnswered: (
+        Kind.ANSWERED,
+        lambda t, at, _: (0, 0, None, t.answer_no, str(t.site), t.answer.value, str(t.by), str(t.reason)),
+    ),
     m.IntentDecided: (
         Kind.DECIDED,
         lambda t, at, _: (

@@ -182,7 +182,11 @@ class IntentJudge:
         if any(t.planned and not t.completions for r in row.manifests.values() for t in r.transfers.values()):
             return "open"
         done: list[m.CompletionRecord] = []
-        for site in decision.word.body.destinations:
+        denied = row.denied
+        to = [site for site in decision.word.body.destinations if site not in denied]
+        if not to:
+            return "refused"
+        for site in to:
             for _, manifest in chain:
                 transfer = manifest.transfers.get(site)
                 said = transfer.completions.first if transfer else None
@@ -193,8 +197,9 @@ class IntentJudge:
         if not ended and not cancelled:
             return "open"
         sealed, items = sum(c.sealed.size for c in done), sum(c.items for c in done)
-        if ended and sealed == items and len(done) == len(chain) * len(decision.word.body.destinations):
-            return self._leaving(row, decision.word, "done", cancelled=cancelled)
+        if ended and sealed == items and len(done) == len(chain) * len(to):
+            landed = "done" if len(to) == len(decision.word.body.destinations) else "partly"
+            return self._leaving(row, decision.word, landed, cancelled=cancelled)
         if cancelled or any(c.cancelled for c in done):
             return "cancelled"
         return self._leaving(row, decision.word, "partly" if sealed else "failed", cancelled=False)
@@ -203,13 +208,16 @@ class IntentJudge:
         """The same where files leave sites: of each part each of these must have said its last word. `landed`: how it
         stands at its destinations."""
         body = decided.body
-        parts = [(part, Destination(site)) for part in range(body.parts) for site in body.leaving]
+        sites = [Destination(site) for site in body.leaving if site not in row.denied]
+        if body.removes and not sites:
+            return "refused"
+        parts = [(part, site) for part in range(body.parts) for site in sites]
         last = [said.first.word for name in parts if (said := row.removed.get(name)) is not None and said.first]
         if cancelled and body.removes:
             return "cancelled"
         if len(last) < len(parts):
             return "cancelled" if cancelled else "open"
         removed, kept = sum(word.removed for word in last), sum(word.kept for word in last)
-        if not kept:
+        if not kept and len(sites) == len(body.leaving):
             return landed
         return "partly" if removed or not body.removes else "failed"

@@ -27,6 +27,7 @@ from streams.core.records.intents import (
     IntentDecided,
     KeptFiles,
     RemovalReported,
+    SiteAnswered,
     TransferIntent,
     leaving_sites,
     owner_of,
@@ -82,6 +83,8 @@ from streams.core.records.transfers import (
     TransferReported,
 )
 from streams.core.records.values import (
+    OF_A_SITE,
+    Answer,
     Asked,
     Ended,
     FailedItems,
@@ -98,6 +101,7 @@ Message = (
     TransferIntent
     | IntentAsked
     | IntentDecided
+    | SiteAnswered
     | ManifestWritten
     | TransferPlanned
     | TransferDecided
@@ -128,9 +132,11 @@ Message = (
 )
 
 __all__ = [
+    "OF_A_SITE",
     "READS_URLS",
     "SEALED_JOURNALS_MAX",
     "SEALER",
+    "Answer",
     "Asked",
     "Certificate",
     "ChainSettled",
@@ -184,6 +190,7 @@ __all__ = [
     "SeenFile",
     "Segment",
     "SiteAnnounced",
+    "SiteAnswered",
     "SourceFailed",
     "TakenWords",
     "TransferClosed",

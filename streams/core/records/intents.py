@@ -9,7 +9,7 @@ from streams.core.names import Dataset, Destination, IntentId, Lfn, Site, Text, 
 from streams.core.records import field_checks
 from streams.core.records.limits import NAMES_MAX, NUMBER_MAX, POSITION_MAX, SITES_MAX
 from streams.core.records.registry import Row, record
-from streams.core.records.values import Asked, Reason, Verb, Verdict
+from streams.core.records.values import OF_A_SITE, Answer, Asked, Reason, Verb, Verdict
 from streams.core.selections import parts
 from streams.core.selectors import Kind, Selector
 from streams.errors import Transfer2goError
@@ -149,16 +149,48 @@ def parts_of(body: TransferIntent) -> tuple[Dataset | None, ...]:
 def _asked(a: IntentAsked) -> str | None:
     if (a.asked is Asked.PRIORITY) != (a.priority is not None):
         return "priority: given exactly when it is asked for"
+    if (a.asked in OF_A_SITE) != (a.site is not None):
+        return "site: given exactly when it is asked of a site"
+    if a.reason and a.asked is not Asked.DENY:
+        return "reason: of a denial only"
     return None if a.priority is None else field_checks.priority(a.priority)
 
 
-@record(topic=topics.INTENTS, key=lambda r: r.intent, author=lambda r: r.intent.home, check=_asked, row=Row.INTENT)
+@record(
+    topic=topics.INTENTS, key=lambda r: r.intent, author=lambda r: r.site or r.intent.home, check=_asked, row=Row.INTENT
+)
 @dataclass(frozen=True, slots=True)
 class IntentAsked:
+    """What somebody asks of an intent's home, or of a `site`: approve, deny. Each speaks for itself."""
+
     intent: IntentId
     asked: Asked
     asked_by: Text
     priority: int | None = None
+    site: Site | None = None
+    reason: Text = _UNSAID
+
+
+@record(
+    topic=topics.DECISIONS,
+    key=lambda r: r.intent,
+    author=lambda r: r.site,
+    check=lambda r: (
+        field_checks.from_one("answer_no", r.answer_no)
+        or ("reason: of a denial only" if r.reason and r.answer is not Answer.DENIED else None)
+    ),
+    row=Row.INTENT,
+)
+@dataclass(frozen=True, slots=True)
+class SiteAnswered:
+    """Whether `site` takes part in an intent. The first that is not pending stays; `by` of a pending one is who may."""
+
+    intent: IntentId
+    site: Site
+    answer_no: int
+    answer: Answer
+    by: Text
+    reason: Text = _UNSAID
 
 
 def _decided(d: IntentDecided) -> str | None:

@@ -35,6 +35,21 @@ class Asked(StrEnum):
     """An open intent takes nothing more."""
     RELEASE = "release"
     """Nobody claims any more what it brought."""
+    APPROVE = "approve"
+    """The site that is named takes part in it."""
+    DENY = "deny"
+
+
+OF_A_SITE = frozenset((Asked.APPROVE, Asked.DENY))
+"""What is asked of a site; all else of an intent's home."""
+
+
+class Answer(StrEnum):
+    """Whether a site takes part in an intent."""
+
+    PENDING = "pending"
+    ADMITTED = "admitted"
+    DENIED = "denied"
 
 
 class Unit(StrEnum):

@@ -44,6 +44,8 @@ def intent_histories() -> Iterator[list[m.Message]]:
     yield [*asked, accepted, x.decided(2, priority=7), *manifests, *ends, x.reported()]
     yield [*asked, accepted, cancelled, *manifests, *ends]
     yield [*asked, accepted, cancelled, *manifests, *stopped]
+    answers = [x.answered(), x.approval(m.Asked.DENY), x.answered(m.Answer.DENIED, 2)]
+    yield [x.body(), accepted, *answers]
     removal = x.removal()
     taken = m.IntentDecided(x.INTENT, 1, m.Verdict.ACCEPTED, removal, None, 0, 5)
     yield [removal, x.cancel(), taken, x.removed(going=1, last=False), x.removed()]

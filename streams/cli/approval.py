@@ -7,7 +7,7 @@ from collections.abc import Callable
 import click
 
 from streams.cli import outcomes, screen
-from streams.cli.command import at_site, json_option
+from streams.cli.command import Verb, at_site, json_option
 from streams.cli.listing import listed
 from streams.client.intent_snapshot import Snapshot
 from streams.client.producer import IntentHandle, TransferClient
@@ -20,7 +20,7 @@ from streams.views.intent_rows import OPEN
 SHOWN_MAX = 1_000
 
 
-@click.command()
+@click.command(cls=Verb)
 @json_option
 @click.pass_obj
 def board(settings: Settings, as_json: bool) -> None:
@@ -63,7 +63,7 @@ def _for(one: Snapshot, here: Site) -> str:
     return f"a move to {' and '.join(body.destinations)}"
 
 
-@click.command()
+@click.command(cls=Verb)
 @click.argument("name", metavar="INTENT")
 @click.pass_obj
 def approve(settings: Settings, name: str) -> None:
@@ -71,7 +71,7 @@ def approve(settings: Settings, name: str) -> None:
     _answer(settings, name, IntentHandle.approve, "is let in")
 
 
-@click.command()
+@click.command(cls=Verb)
 @click.argument("name", metavar="INTENT")
 @click.option("--reason", required=True, metavar="TEXT", help="Why, for who asked.")
 @click.pass_obj

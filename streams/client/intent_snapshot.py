@@ -662,7 +662,7 @@ def _removals(head: Head, destination: Destination, every: list[m.RemovalReporte
         arrived_bytes=side.bytes,
         open=(),
         reasons=tuple(sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))),
-        removing=tuple(report for report in here if not report.last),
+        removing=() if head.ended else tuple(report for report in here if not report.last),
     )
 
 

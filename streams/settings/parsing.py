@@ -122,6 +122,8 @@ def _codec(raw: object, base: Path) -> str:
 def _policy_kind(name: str, default: object) -> Callable[[object, Path], object]:
     if name == "payload_codec":
         return _codec
+    if isinstance(default, str):
+        return text
     return _seconds if isinstance(default, float) else _whole(1, _BIG)
 
 

@@ -461,7 +461,7 @@ class RemovalTasks:
         elif len(own.asks) < ASKS_OPEN_MAX:
             # Also while a step is on its way: looking takes as long as saying.
             again_s = sooner(again_s, self._look(own, part, intent))
-        return sooner(again_s, self._report(own.dataset, part, intent))
+        return sooner(again_s, self._report(own.dataset, part, decision))
 
     def _is_early(self, part: _Part, intent: IntentId) -> bool:
         """Whether files of a move have arrived of which the catalogue here does not know that yet: a mirror lags."""
@@ -654,7 +654,8 @@ class RemovalTasks:
 
     # reports
 
-    def _report(self, dataset: Dataset, part: _Part, intent: IntentId) -> float | None:
+    def _report(self, dataset: Dataset, part: _Part, decision: m.IntentDecided) -> float | None:
+        intent = decision.intent
         now_s, is_listed = self.elapsed_s(), part.listed and part.look is None and not part.pending and not part.asked
         is_listed = is_listed and part.is_last_pass and not self._is_early(part, intent)
         if not is_listed and now_s - part.reported_s < REPORT_S:
@@ -662,7 +663,7 @@ class RemovalTasks:
         if part.number in self.views.reported(intent):
             part.over = True
             return None
-        said = self._report_of(part, intent)
+        said = self._report_of(part, decision)
         wait_s = SAID_S if said.last and part.reported == said else 0.0 if said.last else REPORT_S
         if now_s - part.reported_s < wait_s:
             return wait_s - (now_s - part.reported_s)
@@ -678,9 +679,9 @@ class RemovalTasks:
         self.publish(said, acknowledged)
         return SAID_S if said.last else None
 
-    def _report_of(self, part: _Part, intent: IntentId) -> m.RemovalReported:
-        """How far a part has come."""
-        dataset = part.dataset
+    def _report_of(self, part: _Part, decision: m.IntentDecided) -> m.RemovalReported:
+        """How far a part has come. Of one that was cancelled no word is the last: it would be done."""
+        dataset, intent = part.dataset, decision.intent
         removed, removed_bytes, _, asked_kept_bytes, going, going_bytes = self.views.removed(intent, dataset)
         reasons, firsts = Counter(part.passed.files), dict(part.passed.firsts)
         for lfn, _, why in self.views.kept(intent, dataset):
@@ -689,11 +690,13 @@ class RemovalTasks:
         asks = [ask for ask in self.views.chain(self.here, dataset).asks if ask.cause == intent]
         left = [*(file.bytes for ask in asks for file in ask.files), *(file.bytes for file in part.pending)]
         idle = not part.asked and self._is_idle(self.views.chain(self.here, dataset), part, intent)
-        last = idle and part.is_last_pass and not self._is_early(part, intent)
+        is_cancelled = decision.verdict is not m.Verdict.ACCEPTED
+        last = idle and part.is_last_pass and not is_cancelled and not self._is_early(part, intent)
         waits = {f"{' and '.join(ask.asked)} to promise" for ask in asks} | ({"the plane"} if going else set())
-        if idle and not last:
+        if idle and not last and not is_cancelled:
             waits.add("files to arrive")
-        waiting = "" if last else "; ".join(sorted(waits)) or "its files to be looked at"
+        is_over = last or (idle and is_cancelled)
+        waiting = "" if is_over else "; ".join(sorted(waits)) or "its files to be looked at"
         return m.RemovalReported(
             intent,
             self.here,

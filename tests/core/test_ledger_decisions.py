@@ -8,7 +8,7 @@ import pytest
 
 from streams.core import records as m
 from streams.core import topics
-from streams.core.ledger.decisions import ANSWERED_MS
+from streams.core.ledger.decisions import ANSWERED_MS, BY_POLICY
 from streams.core.ledger.findings import Invariant, Judgement, LogPosition
 from streams.core.names import Text
 from tests.audit.history import LATER_MS, WHY, A, B, Federation, body_of, healthy, item
@@ -70,6 +70,42 @@ def test_a_priority_that_nobody_asked_for() -> None:
     the_only(judged(world), f"decision 2 of {body.intent} gives it priority 9, which nobody asked for", place)
     world.cli.say(m.IntentAsked(body.intent, m.Asked.PRIORITY, Text("someone"), 9))
     assert judged(world).broken == ()
+
+
+def answer(body: m.TransferIntent, no: int, said: m.Answer, by: str = "ann") -> m.SiteAnswered:
+    return m.SiteAnswered(body.intent, B, no, said, Text(by), Text("full" if said is m.Answer.DENIED else ""))
+
+
+@pytest.mark.parametrize(("said", "asked"), [(m.Answer.ADMITTED, m.Asked.APPROVE), (m.Answer.DENIED, m.Asked.DENY)])
+def test_a_site_lets_in_what_nobody_asked_it_to(said: m.Answer, asked: m.Asked) -> None:
+    world, body = opened()
+    world.workers[B].say(answer(body, 1, m.Answer.PENDING))
+    place = world.workers[B].say(answer(body, 2, said))
+    the_only(judged(world), f"answer 2 of {B} to {body.intent}: {said} by ann, who asked nothing", place)
+    why = Text("full") if asked is m.Asked.DENY else Text("")
+    world.workers[B].say(m.IntentAsked(body.intent, asked, Text("bob"), site=B, reason=why))
+    the_only(judged(world), "by ann, who asked nothing", place)
+    world.workers[B].say(m.IntentAsked(body.intent, asked, Text("ann"), site=B, reason=why))
+    assert judged(world).broken == ()
+
+
+def test_a_site_may_take_its_rule_back() -> None:
+    world, body = opened()
+    world.workers[B].say(answer(body, 1, m.Answer.PENDING))
+    world.workers[B].say(answer(body, 2, m.Answer.ADMITTED, BY_POLICY))
+    assert judged(world).broken == ()
+
+
+def test_what_was_denied_is_planned() -> None:
+    world, body = opened()
+    world.workers[B].say(answer(body, 1, m.Answer.PENDING))
+    world.workers[B].say(m.IntentAsked(body.intent, m.Asked.DENY, Text("ann"), site=B, reason=Text("full")))
+    world.workers[B].say(answer(body, 2, m.Answer.DENIED))
+    assert judged(world).broken == ()
+    (written,) = (one.message for one in (world.decoded(*each) for each in world.records(A, topics.MANIFESTS)))
+    assert isinstance(written, m.ManifestWritten)
+    place = world.workers[B].say(m.TransferPlanned(written.manifest, B, 1, 5, None, (), False, written))
+    the_only(judged(world), f"is planned at {B}, which denied it", place)
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,7 @@ def test_a_move_that_is_cancelled_lets_go_no_more(stage: Stage) -> None:
     stage.place(B, 2, manifest=by(intent, 1))
     stage.run(60)
     assert stage.files(A) == {lfn(2)}
-    assert stage.report(intent, A) == (1, {})
+    assert stage.last(intent, A) == {}
 
 
 def test_two_moves_of_the_same_files_against_each_other_leave_a_copy(stage: Stage) -> None:

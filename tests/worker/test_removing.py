@@ -239,7 +239,10 @@ def test_a_cancelled_removal_asks_for_nothing_more(stage: Stage) -> None:
     stage.sites[B].away = False
     stage.run(60)
     assert stage.files(A) == {lfn(1)}
-    assert stage.report(intent, A) == (0, {"its intent was cancelled": 1})
+    assert stage.last(intent, A) == {}, "with a last word it would be done"
+    (*_, told) = (one for one in stage.said if isinstance(one, m.RemovalReported))
+    assert [(kept.reason, kept.files) for kept in told.reasons] == [("its intent was cancelled", 1)]
+    assert not stage.sites[A].chain(A, DATASET).asks
 
 
 def test_what_a_plane_could_not_delete_is_told_to_it_again(stage: Stage) -> None:

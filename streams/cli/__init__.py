@@ -12,7 +12,7 @@ NOUNS = {
     "demo": "Move real files between two real sites, and show it",
     "site": "Sites: list",
     "file": "Files: register, list, where, diff, history, verify",
-    "intent": "Transfer intents: add, show, list, watch, cancel, explain, history",
+    "intent": "Transfer intents: preview, add, show, watch, board, approve, explain, …",
     "event": "Events: columns, show, copy of a file; tail of an intent, work on it",
     "topic": "Topics: create, list, tail, lag",
     "schema": "Record schemas: list, show",

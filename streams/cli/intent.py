@@ -13,7 +13,7 @@ import click
 from streams import waits
 from streams.auditing.history import intent_history
 from streams.auditing.index import kept_index
-from streams.cli import approval, outcomes, piped, removal, screen, stepping, upgrading
+from streams.cli import approval, outcomes, piped, previewing, removal, screen, stepping, upgrading
 from streams.cli.command import Noun, at_site, json_option, leave
 from streams.cli.eta import WINDOW_MS, Eta, News, Pace, estimate, last_said, news_of
 from streams.cli.lagging import holdups
@@ -45,10 +45,10 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 @click.group(cls=Noun)
 def intent() -> None:
-    """Transfer intents: add, show, list, watch, board, approve, deny, close, cancel, release, explain, history."""
+    """Transfer intents: preview, add, show, list, watch, board, approve, deny, cancel, close, release, explain, …"""
 
 
-for _command in (approval.board, approval.approve, approval.deny):
+for _command in (previewing.preview, approval.board, approval.approve, approval.deny):
     intent.add_command(_command)
 
 

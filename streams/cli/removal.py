@@ -52,7 +52,7 @@ def preview(settings: Settings, chosen: Sequence[Selector], sites: Sequence[Site
     """What would go where. NotFound for a name that nobody knows, and where no site holds anything."""
     found = {site: Preview(site) for site in sites}
     with ExitStack() as stack:
-        claims = _ClaimsOf(settings, stack)
+        claims = ClaimsOf(settings, stack)
         for selector in dict.fromkeys(chosen):
             known = False
             for file in holdings.files(settings, settings.here, selector):
@@ -68,7 +68,7 @@ def preview(settings: Settings, chosen: Sequence[Selector], sites: Sequence[Site
 
 
 def _add(
-    into: Preview, file: CatalogueFile, dataset: Dataset, block: Block, size: int, copies: int, claims: _ClaimsOf
+    into: Preview, file: CatalogueFile, dataset: Dataset, block: Block, size: int, copies: int, claims: ClaimsOf
 ) -> None:
     into.files, into.bytes = into.files + 1, into.bytes + size
     others = {one.site for one in file.replicas if one.dataset == dataset and one.site != into.site}
@@ -81,7 +81,7 @@ def _add(
         into.asked |= others
 
 
-class _ClaimsOf:
+class ClaimsOf:
     """Claims, dataset by dataset as they are asked for; of each the chains are read once."""
 
     def __init__(self, settings: Settings, stack: ExitStack) -> None:

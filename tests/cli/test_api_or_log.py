@@ -94,7 +94,7 @@ def test_it_is_the_same_either_way(run: Run, hand: Hand, worker: Worker, monkeyp
     assert worker.view._catch_up(worker.view._intent_places, 20)
     worker.announced = True
     monkeypatch.setattr("streams.cli.intent.history", None)
-    monkeypatch.setattr("streams.cli.intent.replay", None)
+    monkeypatch.setattr("streams.cli.listing.replay", None)
     monkeypatch.setattr("streams.cli.holdings.replay", None)
     for args, before in from_log.items():
         now = run(*args)

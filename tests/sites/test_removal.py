@@ -101,6 +101,11 @@ def test_a_growing_dataset_moves_and_its_source_is_freed_while_the_rest_flows(ru
     files = {spot.lfn(f"{n}.dat"): noise(20_000 + n, f"{spot.name}{n}") for n in range(4)}
     first, later = dict(list(files.items())[:2]), dict(list(files.items())[2:])
     rig.register(first, spot.block())
+    preview = ("--site", A, "intent", "preview", spot.dataset, "--to", B, "--source", A, "--move")
+    comes, leaves = (json.loads(line) for line in run(*preview, "--json").stdout.splitlines())
+    assert (comes["site"], comes["files"], comes["there"], comes["to_come"]) == (B, 2, 0, 2)
+    assert (leaves["leaves"], leaves["files"], leaves["stays"]) == (A, 2, {})
+    assert f"{A}: 2 of 2 files would leave as they arrive" in run(*preview).stdout
     asked = run("--site", A, "intent", "add", spot.dataset, "--to", B, "--source", A, "--move", "--until", "close")
     assert asked.exit_code == 0, asked.output
     intent = asked.stdout.strip()
@@ -153,5 +158,25 @@ def test_what_others_registered_stays_when_it_is_moved(run: Run, rig: Rig, spot:
 )
 def test_a_removal_that_cannot_be_is_one_line(run: Run, args: tuple[Any, ...], exit_code: int, words: str) -> None:
     refused = run("--site", A, "file", "remove", *args, "--reason", "full")
+    assert refused.exit_code == exit_code, refused.output
+    assert words in refused.output
+
+
+@pytest.mark.parametrize(
+    ("args", "exit_code", "words"),
+    [
+        (("add", "/No/Such/DATA", "--to", B, "--move"), 2, "name it: --source"),
+        (("add", "/No/Such/DATA", "--to", A, "--source", A, "--move"), 2, "is a destination too"),
+        (("add", "/No/Such/DATA", "--to", f"{B}/zpeak", "--source", A, "--move"), 2, "keeps no files"),
+        (("add", "/No/Such/DATA", "--to", B, "--source", A, "--move", "--entries", "t[:]"), 2, "of a copy only"),
+        (("add", "/No/Such/DATA", "--to", B, "--source", "T9_X", "--move"), 3, "T9_X"),
+        (("preview", "/No/Such/DATA", "--to", B, "--move"), 2, "name it: --source"),
+        (("preview", "/No/Such/DATA", "--to", B, "--source", B, "--move"), 2, "where they go"),
+        (("preview", "/No/Such/DATA", "--to", B), 3, "no site is known to hold"),
+        (("preview", "/No/Such/DATA", "--to", "T9_X"), 3, "T9_X"),
+    ],
+)
+def test_a_move_that_cannot_be_is_one_line(run: Run, args: tuple[str, ...], exit_code: int, words: str) -> None:
+    refused = run("--site", A, "intent", *args)
     assert refused.exit_code == exit_code, refused.output
     assert words in refused.output

@@ -37,7 +37,7 @@ from tests.bench.present import Present
 from tests.bench.product_peers import ProductPeers
 from tests.bench.relays import Relays
 from tests.bench.removing import FILES as REMOVED
-from tests.bench.removing import Removing
+from tests.bench.removing import Removing, moved
 from tests.bench.rig import WAIT_S, A, B, Rig
 from tests.bench.start import Start
 from tests.bench.tiny import FILES, tiny
@@ -233,6 +233,7 @@ def main() -> None:
             "thousand": lambda: bench.many_intents(1000),
             "tiny": lambda: tiny(rig, bench.row, 20_000 if said.quick else FILES),
             "present": lambda: Present(rig, bench.row, 1_000 if said.quick else 10_000, big, rounds).run(),
+            "moved": lambda: moved(rig, bench.row, 5 if said.quick else 20),
             "removal": lambda: Removing(rig, bench.row, REMOVED // 10 if said.quick else REMOVED, rounds).run(),
             "start": lambda: Start(rig, bench.row, 0.05 if said.quick else 1.0).run(),
         }

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench.rig import WAIT_S, A, Rig
+from tests.bench.rig import WAIT_S, A, B, Rig
 
 FILES, A_BLOCK, BYTES = 100_000, 1_000, 4096
 REACH = 3_000
@@ -40,6 +40,38 @@ class Removing:
         name = f"{self.files:,} files of 4 KiB removed, the other copies read back"
         more = {"rounds": [round(r) for r in rates], "bare unlink files/s": round(statistics.median(bare))}
         self.row(name, rate, "files/s", f">= {REACH}", rate >= REACH, **more)
+
+
+def moved(rig: Rig, row: Callable[..., None], tries: int) -> None:
+    """One file of 1 MB moved between idle sites: from when it stands at its destination until it is gone at its source.
+
+    That is more than from its completion, which comes behind.
+    """
+    assert rig.client is not None
+    gaps, whole = [], []
+    for _ in range(tries):
+        block = rig.make("moved", 1, 1_000_000)
+        (name,) = os.listdir(rig.state / A / "storage/store/bench" / block.partition("#")[2])
+        here, there = (rig.state / site / "storage/store/bench" / block.partition("#")[2] / name for site in (A, B))
+        began_s = time.monotonic()
+        handle = rig.client.publish([block], to=[B], source=A, move=True)
+        arrived_s = _until(there.exists)
+        gaps.append(_until(lambda path=here: not path.exists()) - arrived_s)  # type: ignore[misc]
+        assert handle.wait(timeout_s=WAIT_S).done
+        whole.append(time.monotonic() - began_s)
+        rig.free(block)
+    gap = statistics.median(gaps)
+    more = {"tries": tries, "p95": round(sorted(gaps)[-1 - tries // 20], 3), "whole p50": statistics.median(whole)}
+    row("a moved 1 MB file, from its destination to its source gone: p50", gap, "s", "<= 0.5", gap <= 0.5, **more)
+
+
+def _until(holds: Callable[[], bool]) -> float:
+    """When it holds (monotonic, s), as looked at every 2 ms."""
+    limit_s = time.monotonic() + WAIT_S
+    while not holds():
+        assert time.monotonic() < limit_s
+        time.sleep(0.002)
+    return time.monotonic()
 
 
 def _unlinked_s(folder: Path, count: int) -> float:

@@ -18,6 +18,7 @@ import pytest
 
 pytest.register_assert_rewrite("tests.storage.contract")  # tests of planes use it, too
 FAULTS = (
+    "test_dialled_doors",
     "test_bad_input",
     "test_cache_rules",
     "test_doors",
@@ -27,7 +28,9 @@ FAULTS = (
     "test_workers",
 )
 """Modules of tests/sites that have a federation of their own in two processes: half of the time. Fewer tests than the
-others', so that one process alone comes to them last."""
+others', so that one process alone comes to them last. In this order: where a site is to have no door, planes that were
+killed before count as open doors until 90 s after their last word.
+"""
 ALONE = ("test_federation_alone", "test_upgrade")
 """Modules of tests/sites that start federations of their own."""
 ORDER = ("federation", "faults", *ALONE)
@@ -81,12 +84,13 @@ def _needs_broker(path: Path) -> bool:
     return "mark.sites" in (Path(__file__).parents[1] / path).read_text()
 
 
-def _rank(item: pytest.Item) -> tuple[int, bool]:
+def _rank(item: pytest.Item) -> tuple[int, bool, int]:
     quick = item.get_closest_marker("sites") is None
     last = item.get_closest_marker("changes_federation") is not None
+    turn = FAULTS.index(item.path.stem) if item.path.stem in FAULTS else len(FAULTS)
     if "PYTEST_XDIST_WORKER" not in os.environ:
-        return (0 if quick else 1 + _shares_federation(item)), last
-    return ORDER.index(group) if (group := group_of(item.nodeid)) in ORDER else len(ORDER) + quick, last
+        return (0 if quick else 1 + _shares_federation(item)), last, turn
+    return ORDER.index(group) if (group := group_of(item.nodeid)) in ORDER else len(ORDER) + quick, last, turn
 
 
 def _shares_federation(item: pytest.Item) -> bool:

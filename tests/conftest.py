@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import structlog
 
 pytest.register_assert_rewrite("tests.storage.contract")  # tests of planes use it, too
 FAULTS = (
@@ -37,6 +38,14 @@ ORDER = ("federation", "faults", *ALONE)
 """Of groups, in several processes: the longest first."""
 LINES_MAX = 600
 """Of a module. Many lines are a question, no fault, and no reason to cut one idea in two."""
+
+
+def pytest_configure() -> None:
+    """Tracebacks without the values of locals, which structlog shows by default: a simulated site's take a second.
+
+    It is the renderer of the defaults, which `structlog.reset_defaults` keeps.
+    """
+    structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.plain_traceback
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -23,10 +24,17 @@ TELL_S = 10.0
 
 
 class Assignment:
-    """Follows an app's assignment and wakes its partitions."""
+    """Follows an app's assignment and wakes its partitions; `on_awake` is called after each."""
 
-    def __init__(self, app: Any, dispatcher: Dispatcher, guard: process.StallGuard, topics: frozenset[str]) -> None:
-        self.app, self.dispatcher, self.guard, self.topics = app, dispatcher, guard, topics
+    def __init__(
+        self,
+        app: Any,
+        dispatcher: Dispatcher,
+        guard: process.StallGuard,
+        topics: frozenset[str],
+        on_awake: Callable[[], None],
+    ) -> None:
+        self.app, self.dispatcher, self.guard, self.topics, self.on_awake = app, dispatcher, guard, topics, on_awake
         self._waking: asyncio.Task[None] | None = None
         self._passed: dict[TP, int] = {}
         """Of places whose end the position has passed: how often the consumer had fetched by then."""
@@ -111,3 +119,4 @@ class Assignment:
             if scheduler.slice_is_over:
                 await asyncio.sleep(0)
                 scheduler.begin_slice()
+        self.on_awake()

@@ -325,7 +325,6 @@ class SiteWorker:
         self.dispatcher = Dispatcher(here, self.turns, self.scheduler, self.effects, self.plane, wall_ms)
         self.guard = process.StallGuard()
         read = families.register(self.app, self.dispatcher, self.publisher, self.guard, here, settings.peers)
-        self.assignment = Assignment(self.app, self.dispatcher, self.guard, read)
         self.keeping_tasks = KeepingTasks(
             here,
             keeping,
@@ -336,6 +335,7 @@ class SiteWorker:
             wall_ms,
             removals=keeping,
         )
+        self.assignment = Assignment(self.app, self.dispatcher, self.guard, read, self.keeping_tasks.scan_soon)
         self.api = Api(settings, self.view, self._vitals())
         self._loop: asyncio.AbstractEventLoop | None = None
 

@@ -56,8 +56,8 @@ class CatalogueTasks:
         self._waiting: SimpleQueue[tuple[object, Callable[[], object]] | None] = SimpleQueue()
         self._asked: set[object] = set()
         self._first_asked: OrderedDict[IntentId, float] = OrderedDict()
-        self._said: OrderedDict[IntentId, float] = OrderedDict()
-        """Decisions that were published and may not be heard yet: since when."""
+        self._said: OrderedDict[tuple[IntentId, int], float] = OrderedDict()
+        """Decisions, by number, that were published and may not be heard yet: since when."""
         self._thread = threading.Thread(target=self._run, name="catalogue-tasks", daemon=True)
 
     def start(self) -> None:
@@ -113,7 +113,7 @@ class CatalogueTasks:
 
     def _decide(self, body: m.TransferIntent) -> None:
         now = time.monotonic()
-        if now - self._said.get(body.intent, -SAID_S) < SAID_S:
+        if self._is_on_its_way(body.intent, 1, now):
             return
         asked = self._first_asked.setdefault(body.intent, now)
         while len(self._first_asked) > UNDECIDED_MAX:
@@ -129,21 +129,26 @@ class CatalogueTasks:
     def _release(self, intent: IntentId, decision_no: int) -> None:
         last = self.views.decision(intent)
         now = time.monotonic()
-        if last is None or last.decision_no != decision_no - 1 or now - self._said.get(intent, -SAID_S) < SAID_S:
+        if last is None or last.decision_no != decision_no - 1 or self._is_on_its_way(intent, decision_no, now):
             return  # the view of intents lags, or it is on its way: owed again
         self._say(replace(last, decision_no=decision_no, verdict=m.Verdict.RELEASED, reason=None), now)
 
+    def _is_on_its_way(self, intent: IntentId, decision_no: int, now: float) -> bool:
+        return now - self._said.get((intent, decision_no), -SAID_S) < SAID_S
+
     def _say(self, decision: m.IntentDecided, now: float) -> None:
+        said = decision.intent, decision.decision_no
+
         def acknowledged(error: Exception | None) -> None:
             if error is not None:
-                self._said.pop(decision.intent, None)
+                self._said.pop(said, None)
 
-        self._said[decision.intent] = now
-        self._said.move_to_end(decision.intent)
+        self._said[said] = now
+        self._said.move_to_end(said)
         while len(self._said) > UNDECIDED_MAX:
             self._said.popitem(last=False)
         try:
             self.publish(decision, acknowledged)
         except Exception:
-            self._said.pop(decision.intent, None)
+            self._said.pop(said, None)
             raise

@@ -151,8 +151,12 @@ class KeepingTasks:
     def plane_restarted(self) -> None:
         """From any thread: what the plane before was told is told to the new one."""
         self._plane_is_new = True
-        self._scan_s = 0.0
+        self.scan_soon()
+
+    def scan_soon(self) -> None:
+        """From any thread: a partition woke, say, so that asks are this worker's which were nobody's."""
         with self._due.changed:
+            self._scan_s = 0.0
             self._due.changed.notify()
 
     def put(self, dataset: Dataset) -> None:

@@ -46,11 +46,13 @@ def test_what_the_position_has_passed_and_nobody_heard_yet_is_waited_for(monkeyp
     monkeypatch.setattr("agents.process.spare_the_loop", lambda: None)  # this process is the tests'
     rig = Rig(awake=False)
     consumer = _Consumer(end=3)
+    woke: list[bool] = []
     assignment = Assignment(
         SimpleNamespace(consumer=consumer),
         rig.dispatcher,
         StallGuard(),
         frozenset({PLACE.topic}),  # type: ignore[arg-type]
+        lambda: woke.append(rig.scheduler.is_awake(PARTITION)),
     )
     rig.dispatcher.drop(PARTITION)
 
@@ -65,9 +67,10 @@ def test_what_the_position_has_passed_and_nobody_heard_yet_is_waited_for(monkeyp
         consumer.open, consumer.fetches = [2], 2
         await asyncio.sleep(0.02)
         assert not rig.scheduler.is_awake(PARTITION), "here, and not heard"
+        assert woke == []
         consumer.open = []
         await asyncio.sleep(0.02)
-        assert rig.scheduler.is_awake(PARTITION)
+        assert woke == [True]
         assert assignment.awake
 
     asyncio.run(live())

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from streams.client.producer import IntentHandle
 from streams.core import records as m
 from streams.core import topics
-from streams.core.channel import LOG
+from streams.core.channel import DOOR, LOG
 from streams.federation import plan
 from tests.sites.rig import A, B, Ear, NamesWatch, Rig, Spot, completions, noise
 
 BIG_BYTES = 40_000_000
+DOOR_BYTES = 260_000_000
+"""Four requests by door, two of them under way at once."""
 RECOVERY_S = 150.0
 
 
@@ -102,6 +104,13 @@ def _caught_by_door(rig: Rig, ear: Ear, publish: Callable[[], IntentHandle]) -> 
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(source, signal.SIGCONT)
+
+
+def assert_by_door(rig: Rig, blow: Blow) -> None:
+    """What was asked, was asked by door."""
+    key = blow.handle.id
+    asked = [r for r in rig.facts(B, topics.requests_to(A)) if r.manifest.intent == key]
+    assert DOOR in {request.plane for request in asked}
 
 
 def ear_at_destination(rig: Rig) -> Ear:

@@ -35,7 +35,7 @@ from streams.core import records as m
 from streams.core.names import Block, Dataset, IntentId, Site
 from streams.core.topics import partition_of
 from streams.errors import Temporary, WireError
-from streams.federation import plan
+from streams.federation import local, plan
 from streams.kafka.publish import Publisher
 from streams.kafka.reader import LogReader, Record, record_of
 from streams.kafka.replay import end_offsets, replay
@@ -342,6 +342,13 @@ class Rig:
 
         part: plan.FederationPart = until(back, f"{before.name} runs again", timeout_s)
         return part
+
+    def start_again(self, site: Site) -> None:
+        """Ends the site's only worker in order and starts one anew, which reads its settings. One that is killed for
+        that, time after time, is started ever later.
+        """
+        for workers in (0, 1):
+            local.set_workers(self.state, site, workers)
 
     def restarts(self) -> dict[str, int]:
         return {part.name: part.restarts for part in self.record.parts}

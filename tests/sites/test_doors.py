@@ -10,22 +10,16 @@ import time
 
 import pytest
 
-from streams.client import worker_api
 from streams.core import records as m
 from streams.core import topics
 from streams.core.channel import DOOR, LOG
 from streams.core.ranges import Ranges
 from streams.doors.sums import BLOCK_BYTES
-from streams.federation import local
-from streams.kafka.publish import wall_ms
 from tests.planes.ends import FlippingWay
-from tests.sites.blows import Blow, struck, told
+from tests.sites.blows import DOOR_BYTES, assert_by_door, struck, told
 from tests.sites.rig import A, B, Rig, Spot, noise, until
 
 pytestmark = [pytest.mark.sites, pytest.mark.timeout(400)]
-
-BIG_BYTES = 260_000_000
-"""Four requests, two of them under way at once."""
 
 
 def free_port() -> int:
@@ -34,21 +28,14 @@ def free_port() -> int:
         return port
 
 
-def _by_door(rig: Rig, blow: Blow) -> None:
-    """What was asked, was asked by door."""
-    key = blow.handle.id
-    asked = [r for r in rig.facts(B, topics.requests_to(A)) if r.manifest.intent == key]
-    assert DOOR in {request.plane for request in asked}
-
-
 def test_a_large_file_crosses_by_door_and_its_bytes_are_in_no_topic(rig: Rig, spot: Spot) -> None:
-    files = {spot.lfn("big"): noise(BIG_BYTES, spot), spot.lfn("small"): noise(1_000, spot)}
+    files = {spot.lfn("big"): noise(DOOR_BYTES, spot), spot.lfn("small"): noise(1_000, spot)}
     rig.register(files, spot.block())
     before = rig.ends(A, topics.chunks_to(B))
     started = time.monotonic()
     handle = rig.publish([spot.block()])
     rig.wait_done(handle)
-    print(f"\n{BIG_BYTES / 1e6:.0f} MB in {time.monotonic() - started:.1f} s")
+    print(f"\n{DOOR_BYTES / 1e6:.0f} MB in {time.monotonic() - started:.1f} s")
     rig.assert_arrived(files)
     (manifest,) = rig.facts(A, topics.MANIFESTS, key=handle.id)
     planned = [f for f in rig.facts(B, topics.TRANSFERS, key=manifest.manifest) if isinstance(f, m.TransferPlanned)]
@@ -84,38 +71,38 @@ def test_source_plane(rig: Rig, spot: Spot) -> None:
     """Its tickets end with it: its successor offers anew, under the same numbers."""
     worker = rig.part("T1_A-worker-0")
     plane = rig.plane_pid(worker.name)
-    with struck(rig, spot, lambda: os.kill(plane, signal.SIGKILL), BIG_BYTES, DOOR) as blow:
+    with struck(rig, spot, lambda: os.kill(plane, signal.SIGKILL), DOOR_BYTES, DOOR) as blow:
         until(lambda: rig.plane_pid(worker.name) != plane, "another plane runs")
-        _by_door(rig, blow)
+        assert_by_door(rig, blow)
 
 
 def test_destination_plane(rig: Rig, spot: Spot) -> None:
     worker = rig.part(f"{B}-worker-0")
     plane = rig.plane_pid(worker.name)
-    with struck(rig, spot, lambda: os.kill(plane, signal.SIGKILL), BIG_BYTES, DOOR) as blow:
+    with struck(rig, spot, lambda: os.kill(plane, signal.SIGKILL), DOOR_BYTES, DOOR) as blow:
         until(lambda: rig.plane_pid(worker.name) != plane, "another plane runs")
         blow.first_new_progress(blow.epoch_s)
-        _by_door(rig, blow)
+        assert_by_door(rig, blow)
 
 
 @pytest.mark.parametrize("name", [f"{A}-worker-0", f"{B}-worker-0"])
 def test_worker(rig: Rig, spot: Spot, name: str) -> None:
     before = rig.part(name)
-    with struck(rig, spot, lambda: rig.kill(name), BIG_BYTES, DOOR) as blow:
+    with struck(rig, spot, lambda: rig.kill(name), DOOR_BYTES, DOOR) as blow:
         told(name, blow, rig.until_back(before))
-        _by_door(rig, blow)
+        assert_by_door(rig, blow)
 
 
 def test_bytes_go_on_while_the_mirror_stands_still(rig: Rig, spot: Spot) -> None:
     """All that was offered before comes; the next request waits for the mirror."""
     mirror = rig.part("mirror").pid
-    with struck(rig, spot, lambda: os.kill(mirror, signal.SIGSTOP), BIG_BYTES, DOOR) as blow:
+    with struck(rig, spot, lambda: os.kill(mirror, signal.SIGSTOP), DOOR_BYTES, DOOR) as blow:
         try:
             time.sleep(1)  # what it had sent is there now
             (manifest,) = rig.facts(B, topics.remote(A, topics.MANIFESTS), key=blow.handle.id)
             offers = rig.facts(B, topics.remote(A, topics.chunks_to(B)), key=manifest.manifest)
             offered = Ranges(span for offer in offers for span in offer.ranges)
-            assert 0 < offered.size < BIG_BYTES
+            assert 0 < offered.size < DOOR_BYTES
             blow.ear.until(
                 lambda w: (
                     isinstance(w, m.TransferProgress)
@@ -131,14 +118,13 @@ def test_bytes_go_on_while_the_mirror_stands_still(rig: Rig, spot: Spot) -> None
 
 def test_a_bit_that_flips_on_the_way_costs_its_block(rig: Rig, spot: Spot) -> None:
     """A's door is announced where a proxy listens, which flips one."""
-    own, worker = rig.state / A / "site.toml", rig.part(f"{A}-worker-0")
+    own = rig.state / A / "site.toml"
     text, port = own.read_text(), free_port()
     files = {spot.lfn("big"): noise(64_000_000, spot)}
     with contextlib.closing(FlippingWay(port, 3_000_000)) as way:
         try:
             own.write_text(f'{text}\n[door]\nhost = "127.0.0.1"\nport = {port}\nannounce = "127.0.0.1:{way.port}"\n')
-            rig.kill(worker.name)
-            rig.until_back(worker)
+            rig.start_again(A)
             rig.register(files, spot.block())
             handle = rig.publish([spot.block()], plane=DOOR)
             rig.wait_done(handle)
@@ -153,9 +139,7 @@ def test_a_bit_that_flips_on_the_way_costs_its_block(rig: Rig, spot: Spot) -> No
             assert adopted >= 64_000_000 - BLOCK_BYTES
         finally:
             own.write_text(text)
-            again = rig.part(worker.name)
-            rig.kill(worker.name)
-            rig.until_back(again)
+            rig.start_again(A)
     rig.audit()
 
 
@@ -172,55 +156,14 @@ def test_a_door_that_is_closed_in_the_middle_leaves_the_rest_to_the_log_and_serv
         rig.kill(worker.name)
 
     try:
-        with struck(rig, spot, close, BIG_BYTES, DOOR) as blow:
+        with struck(rig, spot, close, DOOR_BYTES, DOOR) as blow:
             told(worker.name, blow, rig.until_back(worker))
         asked = [r for r in rig.facts(B, topics.requests_to(A)) if r.manifest.intent == blow.handle.id]
         assert {request.plane for request in asked} == {DOOR, LOG}
     finally:
         own.write_text(text)
-        closed = rig.part(worker.name)
-        rig.kill(worker.name)
-        rig.until_back(closed)
+        rig.start_again(A)
     again = {spot.lfn("again"): noise(1_000, spot)}
     rig.register(again, spot.block("again"))
     rig.wait_done(rig.publish([spot.block("again")], plane=DOOR))
     rig.assert_arrived(again)
-
-
-def test_a_source_that_opens_no_door_connects_to_its_destinations(rig: Rig, spot: Spot) -> None:
-    """And where its plane is killed in the middle, the rest comes all the same."""
-    own, worker = rig.state / A / "site.toml", f"{A}-worker-0"
-    text = own.read_text()
-
-    def start_again(settings: str) -> None:
-        own.write_text(settings)
-        local.set_workers(rig.state, A, 0)  # its plane says that it has ended, and its door with it
-        local.set_workers(rig.state, A, 1)
-
-    def doors_of_a() -> list[str]:
-        known = worker_api.announcements(rig.settings(B), B)
-        return [one.door for one in known.alive(A, wall_ms(), role="plane") if one.door]
-
-    start_again(f"{text}\n[door]\n")
-    try:
-        until(lambda: not doors_of_a(), "B knows that A has no door")
-        files = {spot.lfn("quiet"): noise(20_000_000, spot), spot.lfn("small"): noise(1_000, spot)}
-        rig.register(files, spot.block("quiet"))
-        before = rig.ends(A, topics.chunks_to(B))
-        handle = rig.publish([spot.block("quiet")], plane=DOOR)
-        rig.wait_done(handle)
-        rig.assert_arrived(files)
-        more = sum(end - before[place] for place, end in rig.ends(A, topics.chunks_to(B)).items())
-        asked = [r for r in rig.facts(B, topics.requests_to(A)) if r.manifest.intent == handle.id]
-        assert {request.plane for request in asked} == {DOOR}
-        last = max(asked, key=lambda request: request.request_no)  # a worker looks once a second
-        assert last.capability.startswith("http://")
-        assert len(asked) <= more < 10, "an offer for each request, and its bytes in no topic"
-
-        plane = rig.plane_pid(worker)
-        with struck(rig, spot, lambda: os.kill(plane, signal.SIGKILL), BIG_BYTES, DOOR) as blow:
-            until(lambda: rig.plane_pid(worker) != plane, "another plane runs")
-            _by_door(rig, blow)
-        rig.audit()
-    finally:
-        start_again(text)

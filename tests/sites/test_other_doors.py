@@ -15,7 +15,6 @@ from streams.client import worker_api
 from streams.core import records as m
 from streams.core import topics
 from streams.core.channel import DOOR, LOG, URLS
-from streams.federation import local
 from streams.kafka.publish import wall_ms
 from tests.doors.url_server import UrlServer, gives_all, head, says, serving
 from tests.sites.rig import A, B, Rig, Spot, noise, until
@@ -39,15 +38,10 @@ def named(federation: Rig, web: UrlServer) -> Iterator[None]:
     path.write_text(
         before + f'\n[door]\nrate = 0\n[doors.web]\nkind = "http"\nurl = "{web.url("/export")}"\ntoken_file = "token"\n'
     )
-    _start_again(federation)
+    federation.start_again(A)
     yield
     path.write_text(before)
-    _start_again(federation)
-
-
-def _start_again(rig: Rig) -> None:
-    local.set_workers(rig.state, A, 0)
-    local.set_workers(rig.state, A, 1)
+    federation.start_again(A)
 
 
 @pytest.fixture(autouse=True)

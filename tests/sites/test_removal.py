@@ -86,11 +86,26 @@ def test_a_removal_goes_on_whatever_is_killed(run: Run, rig: Rig, spot: Spot) ->
     files = {spot.lfn(f"{n:03}.dat"): noise(3_000 + n, f"{spot.name}{n}") for n in range(120)}
     rig.register(files, spot.block())
     rig.wait_done(rig.publish([spot.dataset], [B]))
-    asked = run("--site", A, "file", "remove", spot.dataset, "--at", A, "--reason", "full", "--execute")
-    assert asked.exit_code == 0, asked.output
-    for name in (f"{A}-worker-0", f"{B}-worker-0", f"{A}-worker-0"):
-        rig.until_back(rig.kill(name))
-    os.kill(rig.plane_pid(f"{A}-worker-0"), signal.SIGKILL)
+    asker, promiser = f"{A}-worker-0", f"{B}-worker-0"
+
+    def step(kind: type) -> None:
+        ear.until(lambda fact: isinstance(fact, kind) and fact.dataset == spot.dataset, kind.__name__)
+
+    with rig.ear(A, topics.KEEPING) as ear:
+        stands = rig.part(promiser)
+        os.kill(stands.pid, signal.SIGSTOP)  # else the removal is over before the next blow
+        try:
+            asked = run("--site", A, "file", "remove", spot.dataset, "--at", A, "--reason", "full", "--execute")
+            assert asked.exit_code == 0, asked.output
+            before = rig.kill(asker)
+            rig.until_back(before)
+            step(m.LeaveAsked)
+        finally:
+            killed = [rig.kill(promiser), rig.kill(asker)]
+        for part in killed:
+            rig.until_back(part)
+        step(m.RemovalDecided)
+    os.kill(rig.plane_pid(asker), signal.SIGKILL)
     done = run("--site", A, "intent", "watch", asked.stdout.strip(), "--timeout", 180)
     assert done.exit_code == 0, done.output
     assert (here(rig, A, files), here(rig, B, files)) == ([], list(files))

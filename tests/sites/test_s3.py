@@ -13,7 +13,6 @@ from streams.core import records as m
 from streams.core import topics
 from streams.core.channel import DOOR, URLS
 from streams.errors import PartlyDone
-from streams.federation import local
 from streams.registration.registering import register
 from tests.sites.rig import A, B, Rig, Spot, noise
 from tests.storage.s3_server import Server
@@ -33,15 +32,10 @@ def server(federation: Rig) -> Iterator[Server]:
         table = {"url": made.url, "bucket": store.bucket, "prefix": "run1/", "credentials_file": credentials}
         words = "".join(f'{name} = "{text}"\n' for name, text in table.items())
         path.write_text(f"{before}\n[stores.cern]\ndirect = true\n{words}")
-        _start_again(federation)
+        federation.start_again(A)
         yield made
         path.write_text(before)
-        _start_again(federation)
-
-
-def _start_again(rig: Rig) -> None:
-    local.set_workers(rig.state, A, 0)
-    local.set_workers(rig.state, A, 1)
+        federation.start_again(A)
 
 
 def _lfns(contents: dict[str, bytes]) -> dict[str, bytes]:

@@ -37,21 +37,18 @@ shutil.copyfile(source, target)
 @contextlib.contextmanager
 def linked(rig: Rig, *command: str) -> Iterator[None]:
     """B's worker has this tool, `mine`, on its link from A meanwhile."""
-    own, worker = rig.state / B / "site.toml", rig.part(f"{B}-worker-0")
+    own = rig.state / B / "site.toml"
     text = own.read_text()
     listed = ", ".join(f'"{word}"' for word in command)
     source = f"{rig.state / A / 'storage'}{{lfn}}"
     tables = f'[tools.mine]\ncommand = [{listed}]\ntimeout_s = 60\n\n[links.{A}]\ntool = "mine"\nsource = "{source}"\n'
     try:
         own.write_text(f"{text}\n{tables}")
-        rig.kill(worker.name)
-        rig.until_back(worker)
+        rig.start_again(B)
         yield
     finally:
         own.write_text(text)
-        again = rig.part(worker.name)
-        rig.kill(worker.name)
-        rig.until_back(again)
+        rig.start_again(B)
 
 
 def test_cp_brings_what_an_intent_insists_on_and_the_source_serves_nothing(rig: Rig, spot: Spot) -> None:

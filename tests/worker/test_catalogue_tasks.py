@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from streams.core import records as m
-from streams.core.names import Site
+from streams.core.names import IntentId, Site
 from streams.core.policy import Policy
 from streams.core.routing import Holders
 from streams.errors import Temporary
@@ -25,6 +25,7 @@ class Views:
 
     def __init__(self) -> None:
         self.what = Holders(2, {x.C: (2, 150)}, ())
+        self.last: m.IntentDecided | None = None
         self.broken: Exception | None = None
         self.answers: list[bool] = []
         """Of the next catch-ups; then they succeed."""
@@ -43,6 +44,9 @@ class Views:
         if self.broken is not None:
             raise self.broken
         return self.what
+
+    def decision(self, intent: IntentId) -> m.IntentDecided | None:
+        return self.last
 
     def sites(self) -> tuple[Site, ...]:
         return (x.A, x.B, x.C)
@@ -113,6 +117,15 @@ def test_a_decision_is_said_again_only_when_it_was_given_up(bench: Bench) -> Non
     bench.acks[0](TimeoutError("no broker"))
     bench.catalogue_tasks.decide(x.body())
     assert bench.settled() == [x.decided(), x.decided()]
+
+
+def test_a_release_does_not_wait_for_the_decision_before_it_to_be_old(bench: Bench) -> None:
+    bench.catalogue_tasks.decide(x.body())
+    (bench.views.last,) = bench.settled()
+    for _ in range(3):
+        bench.catalogue_tasks.release(x.body().intent, 2)
+        _, released = bench.settled()
+        assert (released.verdict, released.decision_no) == (m.Verdict.RELEASED, 2)
 
 
 def test_one_that_nobody_heard_for_long_is_said_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,7 @@ def test_what_the_worker_publishes_settles_as_records_do_and_is_owed_when_given_
 
 
 def test_who_asks_by_door_says_that_he_reads_urls() -> None:
-    """Of a source that connects to the door here he says where that is instead: tests/sites/test_doors.py."""
+    """Of a source that connects to the door here he says where that is instead: tests/sites/test_dialled_doors.py."""
     rig = Rig()
     rig.hear(x.body(), x.decided(), ONE, x.planned(ONE))
     said = {}

@@ -268,6 +268,21 @@ def test_who_is_not_asked_or_not_the_owner_says_nothing(desk: Desk) -> None:
     assert [order.asker for order in desk.told] == [x.C]
 
 
+def test_an_ask_that_was_nobodys_is_answered_when_its_partition_wakes(desk: Desk) -> None:
+    """As at a worker's start: what is open is looked through before anything is owned."""
+    desk.hold(1)
+    desk.owned = False
+    desk.ask(1)
+    assert desk.keeper._next() == x.DATASET
+    desk.attend()
+    assert desk.told == []
+    desk.owned = True
+    desk.keeper.scan_soon()
+    assert desk.keeper._next() == x.DATASET, "not a scan later"
+    desk.attend()
+    assert len(desk.told) == 1
+
+
 def test_an_ask_that_ended_is_answered_no_more(desk: Desk) -> None:
     desk.hold(1)
     asked = desk.ask(1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 from streams import wire
@@ -28,6 +29,8 @@ WORDS = (*(str(state) for state in State), "partly", "failed", layout.OPEN)
 PAGE_MAX = 1000
 SCANNED_MAX = 5000
 """Keys looked at for one page, and cells read for it: where most do not fit the question, a page is short."""
+_READ_MAX = 16
+"""Heads kept by who reads, with their bodies."""
 _HEADS_MAX = 2000
 _NAMES_MAX = 50_000
 """Heads kept in memory while their facts come, and the names that they ask for: about 10 MB."""
@@ -207,6 +210,9 @@ class Intents:
 
     def __init__(self, db: Any) -> None:
         self._db = db
+        self._known: OrderedDict[IntentId, tuple[bytes, Head]] = OrderedDict()
+        """By the row that they were read from: a body may have 10,000 names, and who removes asks for it each step."""
+        self._lock = Lock()
 
     def snapshot(self, intent: IntentId) -> Snapshot | None:
         """The intent as it stands; None when nothing is known of it. Items that failed have no names: see `places`."""
@@ -214,7 +220,20 @@ class Intents:
         return None if head is None else snapshot(head, layout.cells(self._db, intent))
 
     def head(self, intent: IntentId) -> Head | None:
-        return _stored(self._db, intent)
+        row = self._db.get(layout.head_key(intent))
+        if row is None:
+            return None
+        with self._lock:
+            before, head = self._known.get(intent, (b"", None))
+        if head is None or row != before:
+            head = _stored(self._db, intent, row)
+            assert head is not None
+        with self._lock:
+            self._known[intent] = row, head
+            self._known.move_to_end(intent)
+            while len(self._known) > _READ_MAX:
+                self._known.popitem(last=False)
+        return head
 
     def places(self, intent: IntentId) -> dict[str, str]:
         """Where the manifests stand of which items failed: by manifest, as whoever folded it said it."""

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from streams.federation import local
 from streams.settings.user import user_name
 from tests.sites.rig import A, B, Rig, Run, Spot, noise, until
 
@@ -21,15 +20,10 @@ def asking(federation: Rig) -> Iterator[None]:
     path = federation.state / B / "site.toml"
     before = path.read_text()
     path.write_text(before + f'\n[policy]\napprovers = "{user_name()}"\n')
-    _start_again(federation)
+    federation.start_again(B)
     yield
     path.write_text(before)
-    _start_again(federation)
-
-
-def _start_again(rig: Rig) -> None:
-    local.set_workers(rig.state, B, 0)
-    local.set_workers(rig.state, B, 1)
+    federation.start_again(B)
 
 
 def board(run: Run) -> dict[str, Any]:

@@ -267,6 +267,9 @@ class _Check:
         return stays
 
     def _note(self, seen: dict[str, dark.Seen]) -> None:
+        if not self._look.marked:
+            self.tally.unnoted = "the storage has no marker yet"
+            return
         try:
             self._endpoint.write_own(dark.SEEN, dark.packed(seen))
         except StorageError as error:

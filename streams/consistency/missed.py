@@ -64,12 +64,18 @@ class MissedFiles:
         return None if set(replica.words) & file.replica.words else "its words were taken back meanwhile"
 
     def claim(self, replica: AuditedReplica) -> str:
-        """A live claim of the site that covers the file; "" for none. Of a disputed chain none counts."""
+        """A live claim that keeps the file at the site; "" for none. That of a move's source lets it go.
+
+        Of a disputed chain none counts.
+        """
         chain = self.chain(replica)
         if chain.disputed:
             return ""
-        found = chain.claims.protecting(_ENDPOINT, Block(replica.block), Lfn(replica.lfn), None)
-        return "" if found is None else found.claim
+        place = _ENDPOINT, Block(replica.block), Lfn(replica.lfn)
+        found = chain.claims.protecting(*place, None)
+        if found is not None and not found.lands:
+            found = chain.claims.protecting(*place, found.intent)
+        return found.claim if found is not None and found.lands else ""
 
     def holders(self, replica: AuditedReplica) -> tuple[Site, ...]:
         """Other sites that hold the same bytes in the same dataset."""

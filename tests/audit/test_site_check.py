@@ -11,19 +11,22 @@ import pytest
 from click.testing import CliRunner, Result
 
 from streams import wire
+from streams.auditing.disks import Disks, Look
 from streams.auditing.storage import DiskLook
 from streams.cli import root
 from streams.consistency import checking
 from streams.core import records as m
 from streams.core import topics
-from streams.core.names import Lfn, Text
+from streams.core.names import IntentId, Lfn, Site, Text
 from streams.core.selectors import Kind, Selector
+from streams.core.store_names import BASE
 from streams.errors import StorageError
 from streams.kafka.publish import wall_ms
 from streams.kafka.replay import replay
 from streams.storage import marker
 from streams.storage.endpoint import part_tag
 from streams.storage.posix import PosixEndpoint
+from streams.storage.tree import OWN_DIRECTORY
 from tests.audit.conftest import Stage
 from tests.audit.disks import adler, disk, held, say
 from tests.audit.history import BLOCK, DATASET, WHY, A, B, Federation, item
@@ -86,8 +89,8 @@ class Checked:
         return self.said(m.TransferIntent, topics.INTENTS)
 
 
-def claim(*names: Selector) -> m.ClaimDecided:
-    noted = m.NotedClaim(CLAIM, "", names or (Selector(Kind.DATASET, DATASET),))
+def claim(*, lands: bool = True) -> m.ClaimDecided:
+    noted = m.NotedClaim(CLAIM, "", (Selector(Kind.DATASET, DATASET),), lands, IntentId(CLAIM))
     return m.ClaimDecided(B, DATASET, 1, "", "worker", 1, Text("worker"), None, Text(""), (noted,))
 
 
@@ -186,8 +189,11 @@ def test_a_file_that_nobody_else_holds_is_lost_everywhere(stage: Build) -> None:
     assert (line["holders"], len(checked.asked), len(checked.losses)) == ([A], 1, 1)
 
 
-def test_what_no_claim_covers_is_not_asked_for(stage: Build) -> None:
+@pytest.mark.parametrize("source_of_a_move", [False, True])
+def test_what_no_claim_keeps_is_not_asked_for(stage: Build, source_of_a_move: bool) -> None:
     checked = Checked(stage(A, B), claimed=False)
+    if source_of_a_move:
+        say(checked.at, claim(lands=False))
     (checked.store / "n07").unlink()
     assert "no claim covers it" in checked("--execute").stdout
     assert (len(checked.losses), checked.asked) == (1, [])
@@ -272,6 +278,35 @@ def test_a_word_of_before_that_is_said_again_holds_nothing(stage: Build) -> None
         checked.at, first, m.FilesLost(DATASET, B, (Lfn("/store/more"),), WHY, taken=(m.TakenWords(("first",)),)), first
     )
     assert checked().exit_code == 0
+
+
+def test_a_file_is_held_while_some_word_stands_and_a_loss_names_those_alone(stage: Build) -> None:
+    checked = Checked(stage(A, B))
+    files = held(B, n07=MANY["n07"]).files
+    taken = m.FilesLost(DATASET, B, (Lfn("/store/n07"),), WHY, taken=(m.TakenWords(("second",)),))
+    say(checked.at, *(m.FilesHeld(DATASET, B, files, word=word) for word in ("second", "third")), taken)
+    assert checked().exit_code == 0
+    (checked.store / "n07").unlink()
+    assert checked("--execute").exit_code == 1
+    assert len(checked.losses[-1].taken[0].words) == 2
+    assert {"third"} < set(checked.losses[-1].taken[0].words)
+    (line,), _ = checked.told()
+    assert line["before"], "no word of it stands"
+
+
+def test_of_a_key_of_a_store_no_loss_is_said(stage: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = Checked(stage(A, B))
+    key = f"{BASE}store/key"
+    files = (m.HeldFile(Lfn(key), BLOCK, 1, adler(b"x"), ""),)
+    say(checked.at, m.FilesHeld(DATASET, B, files, word="key"))
+    look = Disks.look
+
+    def gone(self: Disks, site: Site, lfn: str, *asked: Any, **how: Any) -> Look:
+        return Look("is not there", gone=True) if lfn == key else look(self, site, lfn, *asked, **how)
+
+    monkeypatch.setattr(Disks, "look", gone)
+    assert "it is a key of a store, which has no marker" in checked("--execute").stdout
+    assert checked.losses == []
 
 
 def test_a_wrong_file_is_told_and_left(stage: Build) -> None:
@@ -412,6 +447,9 @@ def test_another_disk_in_its_place_is_not_called_lost(stage: Build) -> None:
     done = checked("--execute")
     assert (done.exit_code, "its marker is T1_A default 00000000" in done.output) == (5, True)
     assert checked.losses == []
+    repair = ["--site", B, "file", "verify", DATASET, "--repair", "--execute", "--state", str(checked.state)]
+    refused = CliRunner().invoke(root, repair)
+    assert (refused.exit_code, "this storage is not that of T2_B" in refused.output, checked.losses) == (5, True, [])
     # The audit says so too, and calls nothing missing.
     audited = CliRunner().invoke(root, ["audit", "storage", "--site", B, "--state", str(checked.state)])
     assert (audited.exit_code, "this storage is not that of T2_B" in audited.output) == (5, True)
@@ -420,7 +458,9 @@ def test_another_disk_in_its_place_is_not_called_lost(stage: Build) -> None:
 def test_an_endpoint_of_before_shows_what_it_lacks_and_does_nothing_until_it_is_marked(stage: Build) -> None:
     checked = Checked(stage(A, B), marked=False)
     (checked.store / "n07").unlink()
-    assert checked().exit_code == 1
+    shown = checked()
+    assert (shown.exit_code, "is not noted" in shown.stdout) == (1, True)
+    assert not (checked.store.parent / OWN_DIRECTORY).exists(), "nothing is written to what may be another's"
     done = checked("--execute")
     assert (done.exit_code, checked.losses) == (5, [])
     assert "start a worker of T2_B, which marks it, and check again" in done.output

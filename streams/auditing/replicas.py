@@ -89,9 +89,7 @@ class AuditedReplicas:
             # Of before words were named, a loss takes back what its partition said before it, and again is heard anew.
             named = fact.taken[n].words if fact.taken else ()
             words = tuple(word for word in known.words if word not in named) if fact.taken else ()
-            lost = known.lost
-            if not words and known.words:
-                lost = () if fact.removal_sha256 else known.words
+            lost = () if words or fact.removal_sha256 else known.words or known.lost
             taken = tuple(sorted({*known.taken, *named}))
             self._changed[lfn][fact.dataset] = known._replace(words=words, taken=taken, lost=lost)
 

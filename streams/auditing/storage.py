@@ -188,6 +188,7 @@ class DiskLook:
             lfn, _, dataset = key[1:].decode().partition("\0")
             replica, gone = self._held.of(lfn)[dataset], row[:1] == b"g"
             if gone and not self.is_gone(replica):
+                self._db.delete(key)
                 self._findings.wait(_MISSING, f"files of {self.site} that were there at the second look")
             else:
                 yield WrongReplica(replica, row[1:].decode(), gone)

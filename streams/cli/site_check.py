@@ -103,7 +103,8 @@ def _remedy(one: Lost, execute: bool) -> str:
     sites = " or ".join(one.holders)
     if one.intent is not None:
         return f"claimed by {one.claim}: asked of {sites} by {one.intent}"
-    return f"claimed by {one.claim}: would be asked of {sites}"
+    then = f"is asked of {sites} by the next check" if execute else f"would be asked of {sites}"
+    return f"claimed by {one.claim}: {then}"
 
 
 def _fate(one: Dark, execute: bool) -> str:

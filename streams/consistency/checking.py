@@ -36,6 +36,8 @@ from streams.storage.endpoint import Endpoint
 from streams.views import scratch
 
 REQUESTER = Text("site check")
+ASKED_MAX = 10_000
+"""Requests of one check, each of one file: what is owed beyond is asked for by the next, when these are known."""
 _BATCH = 1000
 _OF_A_STORE = "it is a key of a store, which has no marker: whether the store is the right one nobody can tell"
 
@@ -86,7 +88,8 @@ Told = Lost | Wrong | Dark
 class CheckTally:
     """What was looked at and found. `owed`: lost before, and not there again. `too_many_dark`: none is set aside.
 
-    `unseen`: whether something could not be looked at. `unnoted`: why what was seen is not noted, "" if it is.
+    `asked`: by new requests. `unseen`: whether something could not be looked at. `unnoted`: why what was seen is not
+    noted, "" if it is.
     """
 
     replicas: int = 0
@@ -210,13 +213,13 @@ class _Check:
 
     def _owed(self, missed: MissedFiles, replica: AuditedReplica, *, before: bool) -> Lost:
         claim, holders, intent = missed.claim(replica), missed.holders(replica), None
-        if claim and holders and self._execute:
+        if claim and holders and self._execute and self.tally.asked < ASKED_MAX:
             if self._client is None:
                 self._client = self._stack.enter_context(TransferClient(self._settings, requester=REQUESTER))
             selector = Selector(Kind.FILE, Lfn(replica.lfn))
             asked = self._client.publish([selector], [self._look.site], idempotency_key=repair_key(replica))
             intent = asked.id
-            self.tally.asked += 1
+            self.tally.asked += asked.is_new
         return Lost(replica, before, before or self._execute, "", claim, holders, intent)
 
     # dark

@@ -17,6 +17,7 @@ from typing import Self
 from streams.core.names import Site, shown
 from streams.errors import StorageError, Temporary
 from streams.storage.endpoint import Endpoint
+from streams.storage.tree import OWN_DIRECTORY
 
 NAME = "marker.json"
 """Among what the endpoint keeps for itself."""
@@ -116,7 +117,8 @@ def check(storage: Endpoint, remembered: Remembered) -> Marker | None:
         what = f"the storage of {site} has no marker{had}: another disk is mounted there, or none"
     else:
         what = f"this storage is not that of {site}: its marker is {found or 'none that can be read'}{had}"
-    then = f"mount the right disk; if this is the right one, remove {remembered.path} and restart a worker of {site}"
+    stale = remembered.path if known is not None else f"{NAME} in its {OWN_DIRECTORY}"
+    then = f"mount the right disk; if this is the right one, remove {stale} and restart a worker of {site}"
     raise Temporary(what, storage.root, then)
 
 

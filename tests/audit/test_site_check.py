@@ -156,6 +156,7 @@ def test_a_lost_file_is_said_and_asked_for_and_both_once(stage: Build) -> None:
     # Again: it is held no more, and is owed until it is there; nothing new is said.
     (line,), summary = checked.told("--execute")
     assert (line["before"], line["intent"], summary["owed"], summary["lost"]) == (True, asked.intent, 1, 0)
+    assert (summary["said"], summary["asked"]) == (0, 0)
     assert (len(checked.losses), len(checked.asked)) == (1, 1)
     (checked.store / "n07").write_bytes(MANY["n07"])
     say(checked.at, m.FilesHeld(DATASET, B, held(B, n07=MANY["n07"]).files, word="another"))
@@ -187,6 +188,18 @@ def test_a_file_that_nobody_else_holds_is_lost_everywhere(stage: Build) -> None:
     say(checked.at, held(A, n07=MANY["n07"]), site=A)
     (line,), _ = checked.told("--execute")
     assert (line["holders"], len(checked.asked), len(checked.losses)) == ([A], 1, 1)
+
+
+def test_what_one_check_does_not_ask_for_the_next_one_does(stage: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = Checked(stage(A, B))
+    monkeypatch.setattr(checking, "ASKED_MAX", 2)
+    for n in range(5):
+        (checked.store / f"n{n:02}").unlink()
+    for asked in (2, 4, 5, 5):
+        lines, summary = checked.told("--execute")
+        assert len(checked.asked) == asked
+        assert summary["lost"] + summary["owed"] == len(lines) == 5
+    assert len(checked.losses) == 1
 
 
 @pytest.mark.parametrize("source_of_a_move", [False, True])

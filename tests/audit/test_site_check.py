@@ -52,7 +52,7 @@ class Checked:
             say(at, held(A, **MANY), site=A)
         say(at, held(B, **MANY))
         if claimed:
-            say(at, claim())
+            say(at, claim(True))
         if marked:
             self.mark()
 
@@ -89,9 +89,12 @@ class Checked:
         return self.said(m.TransferIntent, topics.INTENTS)
 
 
-def claim(*, lands: bool = True) -> m.ClaimDecided:
-    noted = m.NotedClaim(CLAIM, "", (Selector(Kind.DATASET, DATASET),), lands, IntentId(CLAIM))
-    return m.ClaimDecided(B, DATASET, 1, "", "worker", 1, Text("worker"), None, Text(""), (noted,))
+def claim(*lands: bool) -> m.ClaimDecided:
+    """One step: a claim for each, of an intent of its own."""
+    names = [CLAIM[:-1] + str(n) if len(lands) > 1 else CLAIM for n in range(len(lands))]
+    of = (Selector(Kind.DATASET, DATASET),)
+    noted = tuple(m.NotedClaim(n, "", of, is_landing, IntentId(n)) for n, is_landing in zip(names, lands, strict=True))
+    return m.ClaimDecided(B, DATASET, 1, "", "worker", 1, Text("worker"), None, Text(""), noted)
 
 
 @pytest.fixture
@@ -202,20 +205,23 @@ def test_what_one_check_does_not_ask_for_the_next_one_does(stage: Build, monkeyp
     assert len(checked.losses) == 1
 
 
-@pytest.mark.parametrize("source_of_a_move", [False, True])
-def test_what_no_claim_keeps_is_not_asked_for(stage: Build, source_of_a_move: bool) -> None:
+@pytest.mark.parametrize("sources_of_moves", [0, 1, 2])
+def test_what_no_claim_keeps_is_not_asked_for(stage: Build, sources_of_moves: int) -> None:
     checked = Checked(stage(A, B), claimed=False)
-    if source_of_a_move:
-        say(checked.at, claim(lands=False))
+    if sources_of_moves:
+        say(checked.at, claim(*[False] * sources_of_moves))
     (checked.store / "n07").unlink()
     assert "no claim covers it" in checked("--execute").stdout
     assert (len(checked.losses), checked.asked) == (1, [])
     assert checked("--execute").exit_code == 0
 
 
-def test_a_copy_with_other_bytes_is_no_holder(stage: Build) -> None:
+@pytest.mark.parametrize("held_no_more", [False, True])
+def test_a_copy_with_other_bytes_is_no_holder_nor_one_that_was_given_up(stage: Build, held_no_more: bool) -> None:
     checked = Checked(stage(A, B), held_by_a=False)
-    say(checked.at, held(A, n07=b"other"), site=A)
+    say(checked.at, held(A, n07=MANY["n07"] if held_no_more else b"other"), site=A)
+    if held_no_more:
+        say(checked.at, m.FilesLost(DATASET, A, (Lfn("/store/n07"),), WHY), site=A)
     (checked.store / "n07").unlink()
     assert "lost everywhere" in checked("--execute").stdout
 
@@ -320,6 +326,24 @@ def test_of_a_key_of_a_store_no_loss_is_said(stage: Build, monkeypatch: pytest.M
     monkeypatch.setattr(Disks, "look", gone)
     assert "it is a key of a store, which has no marker" in checked("--execute").stdout
     assert checked.losses == []
+
+
+def test_beside_the_claim_of_a_moves_source_another_one_keeps_the_file(stage: Build) -> None:
+    checked = Checked(stage(A, B), claimed=False)
+    say(checked.at, claim(False, True))
+    (checked.store / "n07").unlink()
+    (line,), _ = checked.told("--execute")
+    assert (line["claim"], len(checked.asked)) == (CLAIM[:-1] + "1", 1)
+
+
+def test_a_lost_file_that_lies_there_again_is_dark_and_not_asked_for(stage: Build) -> None:
+    checked = Checked(stage(A, B), held_by_a=False)
+    (checked.store / "n07").unlink()
+    checked("--execute")
+    (checked.store / "n07").write_bytes(b"somebody's")
+    say(checked.at, held(A, n07=MANY["n07"]), site=A)
+    (line,), _ = checked.told("--execute")
+    assert (line["found"], line["path"], checked.asked) == ("dark", "/store/n07", [])
 
 
 def test_a_wrong_file_is_told_and_left(stage: Build) -> None:

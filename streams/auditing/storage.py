@@ -201,6 +201,11 @@ class DiskLook:
         """Whether nothing is in its place now, as far as can be told."""
         return self._disks.look(self.site, replica.lfn, replica.bytes, replica.adler32, contents=False).gone
 
+    def is_whole(self, replica: AuditedReplica) -> bool:
+        """Whether it is there as it is held, by its contents."""
+        look = self._disks.look(self.site, replica.lfn, replica.bytes, replica.adler32)
+        return bool(look.version) and not look.fault
+
     # the disk
 
     def _walk(self, endpoint: Endpoint) -> bool:

@@ -206,10 +206,33 @@ class _Check:
                 continue
             self.tally.lost += 1
             why_not = _OF_A_STORE if replica.lfn.startswith(BASE) else missed.why_no_loss(replica)
+            why_not = why_not or self._brought_back(replica)
             if why_not is None:
                 yield replica
             else:
                 self._told(Lost(replica, why_not=why_not))
+
+    def _brought_back(self, replica: AuditedReplica) -> str | None:
+        """What becomes of a file that an earlier check set aside; None where none lies there that could be it.
+
+        Somebody may have registered it while it was moved, or that check was killed before it looked for that.
+        """
+        endpoint, look = self._endpoint, self._look
+        path = endpoint.path_of(replica.lfn)
+        found = endpoint.lies_aside(path)
+        if found is None or found[1] != replica.bytes:
+            return None
+        folder = found[0]
+        if not self._execute:
+            return f"a file of its size lies aside in {endpoint.aside_path(folder)}, and would be looked at"
+        (failed,) = endpoint.bring_back([path], folder)
+        if failed is not None:
+            return f"it lies aside, and cannot be brought back: {failed}"
+        if look.is_whole(replica):
+            return f"it lay aside in {endpoint.aside_path(folder)}, and was brought back"
+        if (there := endpoint.dated(path)) is not None:
+            endpoint.set_aside([(path, there.version)], folder)
+        return None
 
     def _owed(self, missed: MissedFiles, replica: AuditedReplica, *, before: bool) -> Lost:
         claim, holders, intent = missed.claim(replica), missed.holders(replica), None

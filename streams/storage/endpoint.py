@@ -486,6 +486,10 @@ class WritableStorage(ABC):
         """
 
     @abstractmethod
+    def lies_aside(self, path: str) -> tuple[str, int] | None:
+        """The folder, of several the last by name, where something with this path was set aside, and its bytes."""
+
+    @abstractmethod
     def bring_back(self, paths: Sequence[str], folder: str) -> list[StorageError | None]:
         """Undo `set_aside`. What has taken a name meanwhile keeps it: an error, and what was moved stays there."""
 

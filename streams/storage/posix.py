@@ -269,6 +269,9 @@ class PosixEndpoint(Endpoint):
     def set_aside(self, found: Sequence[tuple[str, str]], folder: str) -> list[str | StorageError | None]:
         return posix_own.set_aside(self.tree, found, folder)
 
+    def lies_aside(self, path: str) -> tuple[str, int] | None:
+        return posix_own.lies_aside(self.tree, path)
+
     def bring_back(self, paths: Sequence[str], folder: str) -> list[StorageError | None]:
         return posix_own.bring_back(self.tree, paths, folder)
 

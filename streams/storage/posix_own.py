@@ -72,6 +72,21 @@ def set_aside(tree: DirectoryTree, found: Sequence[tuple[str, str]], folder: str
     return answers
 
 
+def lies_aside(tree: DirectoryTree, path: str) -> tuple[str, int] | None:
+    """See `WritableStorage.lies_aside`."""
+    try:
+        with tree.directory(_ASIDE) as fd:
+            folders = sorted(os.listdir(fd), reverse=True)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise oserrors.reading(error, os.path.join(tree.root, _ASIDE)) from error
+    for folder in folders:
+        with suppress(OSError):
+            return folder, tree.stat(f"{_ASIDE}/{folder}/{path}", os.O_NOFOLLOW).st_size
+    return None
+
+
 def bring_back(tree: DirectoryTree, paths: Sequence[str], folder: str) -> list[StorageError | None]:
     """See `WritableStorage.bring_back`."""
     answers = [_move(tree, f"{_ASIDE}/{folder}/{path}", path, path) for path in paths]

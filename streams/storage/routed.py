@@ -146,6 +146,9 @@ class RoutedEndpoint(Endpoint):
     def set_aside(self, found: Sequence[tuple[str, str]], folder: str) -> list[str | StorageError | None]:
         return self._home.set_aside(found, folder)
 
+    def lies_aside(self, path: str) -> tuple[str, int] | None:
+        return self._home.lies_aside(path)
+
     def bring_back(self, paths: Sequence[str], folder: str) -> list[StorageError | None]:
         return self._home.bring_back(paths, folder)
 

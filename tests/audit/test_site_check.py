@@ -449,6 +449,32 @@ def test_what_the_journals_name_while_it_is_moved_comes_back(
     assert dark.read_bytes() == b"dark"
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_was_set_aside_and_is_held_after_all_comes_back_and_is_not_lost(
+    stage: Build, days: Callable[[float], None], whole: bool
+) -> None:
+    """Registered while it was moved: the reading began before, and its word came behind the check."""
+    checked = Checked(stage(A, B))
+    (checked.store / "dark").write_bytes(b"dark")
+    checked()
+    days(8)
+    (line,), _ = checked.told("--execute")
+    content = b"dark" if whole else b"mine"
+    say(checked.at, m.FilesHeld(DATASET, B, held(B, dark=content).files, word="registered"))
+    shown = checked()
+    assert "a file of its size lies aside in" in shown.stdout
+    assert Path(line["aside"]).exists()
+    done = checked("--execute")
+    if whole:
+        assert "and was brought back" in done.stdout
+        assert (checked.store / "dark").read_bytes() == b"dark"
+        assert (checked.losses, checked().exit_code) == ([], 0)
+    else:
+        assert "lost: /store/dark" in done.stdout
+        assert (Path(line["aside"]).read_bytes(), (checked.store / "dark").exists()) == (b"dark", False)
+        assert len(checked.losses) == 1
+
+
 def test_what_cannot_be_noted_is_told(stage: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     checked = Checked(stage(A, B))
     (checked.store / "dark").write_bytes(b"")

@@ -708,12 +708,14 @@ class WriteContract:
         assert answers == [None, None, "it has changed since it was looked at", "it is gone"]
         assert [one.path for one in endpoint.walk(lambda *_: None)] == [paths[2]]
         assert [backdoor.get(lfn) for lfn in lfns] == [None, None, b"landed since", None]
+        assert [endpoint.lies_aside(path) for path in paths] == [("a-day", 100), ("a-day", 101), None, None]
         land(endpoint, lfns[1], noise(7), item=9)
         back, taken = endpoint.bring_back(paths[:2], "a-day")
         assert (back, backdoor.get(lfns[0])) == (None, noise(100))
         assert isinstance(taken, StorageError)
         assert "another file has the name" in str(taken)
         assert backdoor.get(lfns[1]) == noise(7), "nothing is replaced"
+        assert [endpoint.lies_aside(path) for path in paths[:2]] == [None, ("a-day", 101)]
 
     def test_what_it_keeps_for_itself_is_whole_and_no_file_of_it(self, endpoint: Endpoint) -> None:
         assert endpoint.read_own("note") is None

@@ -218,6 +218,10 @@ class MemoryEndpoint(Endpoint):
                     answers.append(None)
         return answers
 
+    def lies_aside(self, path: str) -> tuple[str, int] | None:
+        with self.lock:
+            return max(((f, one.stat.bytes) for (f, of), one in self.aside.items() if of == path), default=None)
+
     def bring_back(self, paths: Sequence[str], folder: str) -> list[StorageError | None]:
         answers: list[StorageError | None] = []
         for path in paths:

@@ -321,6 +321,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.auditing.worker_directories": {"rocksdict", "streams.views", "streams.worker.rows"} | KAFKA | ANY_CORE,
     "streams.auditing.tables": {"streams.auditing", "streams.views", "streams.worker.rows"} | KAFKA | ANY_CORE,
     "streams.auditing.disks": {"streams.storage"} | KAFKA | ANY_CORE,
+    # What the audit's look found, said and mended: it publishes, and the audit does not.
+    "streams.consistency": {"streams.auditing", "streams.client", "streams.storage", "streams.views"}
+    | KAFKA
+    | ANY_CORE,
+    # Pure.
+    "streams.consistency.dark": set(),
     # The outermost ring: may call anything of the product, and nothing calls it.
     "streams.demo": {"streams"},
     "streams.demo.events": {"numpy", "pyarrow", "streams", "uproot"},

@@ -20,7 +20,7 @@ from streams.core.store_names import BASE, Store
 from streams.errors import StorageError, Transfer2goError
 from streams.settings import Settings, load_settings
 from streams.storage import open_named
-from streams.storage.endpoint import FileMissing, FileStat, ReadableStorage
+from streams.storage.endpoint import Endpoint, FileMissing, FileStat, ReadableStorage
 
 _I2 = Invariant.NO_LIE
 _REMEMBERED = 10_000
@@ -28,10 +28,14 @@ _REMEMBERED = 10_000
 
 
 class Look(NamedTuple):
-    """What is wrong with a file, in words, "" if nothing is or nobody can say; the version seen, "" if none was."""
+    """What is wrong with a file, in words, "" if nothing is or nobody can say; the version seen, "" if none was.
+
+    `gone`: nothing is there.
+    """
 
     fault: str
     version: str = ""
+    gone: bool = False
 
 
 def endpoint_url(settings: Settings, site: Site) -> str | None:
@@ -66,7 +70,7 @@ def disks_reachable(settings: Settings, sites: Iterable[Site]) -> list[Site]:
     return found
 
 
-def _opened(settings: Settings, site: Site, config: EndpointConfig) -> ReadableStorage | None:
+def _opened(settings: Settings, site: Site, config: EndpointConfig) -> Endpoint | None:
     url = endpoint_url(settings, site)
     try:
         return None if url is None else open_named({config.name: replace(config, url=url)}, config.name, called=site)
@@ -79,7 +83,7 @@ class Disks:
 
     def __init__(self, settings: Settings, findings: FindingList, wait: waits.Wait) -> None:
         self._settings, self._findings, self._wait = settings, findings, wait
-        self._endpoints: dict[Site, ReadableStorage | None] = {}
+        self._endpoints: dict[Site, Endpoint | None] = {}
         self._stores: dict[Site, tuple[Store, ...]] = {}
         self._read: OrderedDict[tuple[Site, str, str], str] = OrderedDict()
         self.unreachable: set[Site] = set()
@@ -90,7 +94,7 @@ class Disks:
             if endpoint is not None:
                 endpoint.close()
 
-    def endpoint(self, site: Site) -> ReadableStorage | None:
+    def endpoint(self, site: Site) -> Endpoint | None:
         if site not in self._endpoints:
             try:
                 config = config_of(self._settings, site)
@@ -118,7 +122,7 @@ class Disks:
                 self._findings.cannot(_I2, f"keys at {site} of a store that is not known here")
                 return Look("")
             self._findings.check(_I2)
-            return Look("is not there")
+            return Look("is not there", gone=True)
         except StorageError as error:
             # On a disk what is permanent stands in the file's place: a directory, a link in a circle.
             if error.failure_class == "data-bad" or (error.failure_class == "permanent" and not is_key):

@@ -21,6 +21,7 @@ from streams.cli.up import is_local
 from streams.cli.url_doors import answer_of
 from streams.client import worker_api
 from streams.client.announcements import Announcements, LiveWriter
+from streams.core.endpoint_config import DEFAULT_ENDPOINT
 from streams.core.names import Site
 from streams.core.records import is_own_door
 from streams.doors.tokens import token_in
@@ -29,6 +30,7 @@ from streams.federation import artifacts, broker, java
 from streams.kafka import admin
 from streams.running.command import is_installed
 from streams.settings import Settings
+from streams.storage import marker, open_endpoint
 from streams.wire.release import RELEASE
 
 CLOCK_S_MAX = 5.0
@@ -162,7 +164,17 @@ def _of_site(settings: Settings, site: Site) -> Iterator[Check]:
     yield from _workers(settings, site)
     yield _seals(settings, site)
     if is_local(settings) and (root := settings.state / site / "storage").is_dir():
-        yield Check(f"{site} storage", "ok", f"{root}, {screen.size(shutil.disk_usage(root).free)} free")
+        yield _storage(settings, site, root)
+
+
+def _storage(settings: Settings, site: Site, root: Path) -> Check:
+    name, words = f"{site} storage", f"{root}, {screen.size(shutil.disk_usage(root).free)} free"
+    try:
+        with open_endpoint(root.as_uri()) as storage:
+            marker.check(storage, marker.Remembered.of(settings.state, site, DEFAULT_ENDPOINT))
+    except Transfer2goError as error:
+        return Check(name, "warn", f"{words}; {error}")
+    return Check(name, "ok", words)
 
 
 def _log_disk(settings: Settings, site: Site) -> Check | None:

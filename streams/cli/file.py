@@ -20,6 +20,7 @@ from streams.cli.command import Noun, at_site, json_option, leave
 from streams.cli.repair import Damaged
 from streams.client.producer import TransferClient
 from streams.client.worker_api import WorkerApi
+from streams.core.endpoint_config import DEFAULT_ENDPOINT
 from streams.core.names import Block, Dataset, IntentId, Lfn, Site, shown
 from streams.core.selectors import Kind, Selector, parse
 from streams.errors import NotFound, PartlyDone, StorageError, Temporary, TransferFailed, UsageError
@@ -28,7 +29,7 @@ from streams.registration.discovery import Renaming
 from streams.registration.registering import Checked, Registration, register, verify
 from streams.settings import Settings
 from streams.settings.user import user_name
-from streams.storage import open_named
+from streams.storage import marker, open_named
 from streams.storage.endpoint import Endpoint
 from streams.views.differences import differences
 
@@ -331,6 +332,9 @@ def verify_files(settings: Settings, names: tuple[str, ...], repair: bool, execu
     if execute and not repair:
         raise UsageError("--execute without --repair", next="files are only read back then, at once")
     settings = at_site(settings)
+    if repair and settings.endpoint_url:
+        with open_named(settings.endpoints) as storage:  # of another disk nothing is called lost
+            marker.check(storage, marker.Remembered.of(settings.state, settings.here, DEFAULT_ENDPOINT))
     expected = {one.lfn: one for name in names for one in _expected(settings, parse(name), repair=repair)}
     total, bad = 0, list[tuple[Checked, Damaged | None]]()
     progress = screen.ProgressLine(f"reading back at {settings.here}")

@@ -11,15 +11,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from streams.client.producer import TransferClient
+from streams.consistency import losses
 from streams.core import records as m
-from streams.core.names import Dataset, IntentId, Lfn, Site, Text, shown
+from streams.core.names import Dataset, IntentId, Lfn, Site, Text
 from streams.core.selectors import Kind, Selector
-from streams.errors import Temporary
 from streams.kafka.publish import Publisher, writer_of
 from streams.settings import Settings
 
 REQUESTER = Text("file verify --repair")
-ACK_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ def repair(settings: Settings, damaged: Iterable[Damaged], told: Callable[[Damag
     ):
         for one in damaged:
             if one.held:
-                _say_lost(publisher, here, one)
+                losses.say(publisher, m.FilesLost(one.dataset, here, (one.lfn,), losses.reason("verify", one.why)))
             if not one.others:
                 told(one, None)
                 continue
@@ -54,13 +53,3 @@ def repair(settings: Settings, damaged: Iterable[Damaged], told: Callable[[Damag
             key = f"{one.lfn}\n{one.version}" if one.version else None
             asked = client.publish([Selector(Kind.FILE, one.lfn)], [here], idempotency_key=key, repair=True)
             told(one, asked.id)
-
-
-def _say_lost(publisher: Publisher, here: Site, one: Damaged) -> None:
-    reason = m.Reason(m.Scope.DESTINATION, m.FailureClass.DATA_BAD, "verify", Text(shown(one.why, 390)))
-    answers: list[Exception | None] = []
-    publisher.send(m.FilesLost(one.dataset, here, (one.lfn,), reason), answers.append)
-    publisher.flush(ACK_S)
-    if not answers or answers[0] is not None:
-        why = f": {answers[0]}" if answers else ""
-        raise Temporary(f"the broker of {here} did not take that {one.lfn} is lost{why}", next="run it again")

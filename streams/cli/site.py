@@ -10,6 +10,7 @@ import click
 from streams.cli import screen
 from streams.cli.command import Noun, json_option
 from streams.cli.site_chain import chain
+from streams.cli.site_check import check_site
 from streams.client import worker_api
 from streams.client.announcements import Announcements
 from streams.errors import Transfer2goError
@@ -18,10 +19,11 @@ from streams.settings import Settings, SiteEntry
 
 @click.group(cls=Noun)
 def site() -> None:
-    """Sites: list, chain."""
+    """Sites: list, chain, check."""
 
 
 site.add_command(chain)
+site.add_command(check_site)
 
 
 @site.command("list")

@@ -79,6 +79,8 @@ class IntentHandle:
         self._client, self._watched, self.body = client, watched, body
         self._recalled = recalled
         """Whether what was said before it was watched is known, or there was nothing."""
+        self.is_new = False
+        """Whether it was published by the call that gave this, and not known before."""
 
     @property
     def id(self) -> IntentId:
@@ -279,7 +281,9 @@ class TransferClient(Closing):
             raise _contradiction(body, known)
         if known is None:
             self._send(body)
-        return IntentHandle(self, watched, body, recalled=known is None)
+        handle = IntentHandle(self, watched, body, recalled=known is None)
+        handle.is_new = known is None
+        return handle
 
     def _published(self, intent: IntentId) -> m.TransferIntent | None:
         """The body under which an intent of this client's site was published: a worker's view is asked, else the log.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 from streams.core.names import shown
 from streams.errors import UsageError
@@ -24,6 +24,7 @@ class Sample:
     """So many millionths of the files a day, 1 to 1,000,000."""
 
     millionths: int
+    ALL: ClassVar[Sample]
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -38,3 +39,6 @@ class Sample:
         """Whether the turn of this file is on the day (UTC) of `now_ms`."""
         place = int.from_bytes(hashlib.blake2b(lfn.encode(), digest_size=8).digest()) % _WHOLE
         return (place - now_ms // _DAY_MS * self.millionths) % _WHOLE < self.millionths
+
+
+Sample.ALL = Sample(_WHOLE)

@@ -11,9 +11,11 @@ from streams.core.names import Lfn, shown
 from streams.errors import InvalidName, StorageError, UsageError
 from streams.storage.endpoint import Endpoint, FileStat
 from streams.storage.posix_removal import LOCK_DIRECTORY
+from streams.storage.tree import OWN_DIRECTORY
 
 Refuse = Callable[[str, str], None]
 """(path, why)"""
+_OF_AN_ENDPOINT = (LOCK_DIRECTORY, OWN_DIRECTORY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,8 @@ def _below(top: str, refuse: Refuse) -> Iterator[FoundFile]:
             continue
         below = []
         for entry in entries:
-            if entry.name == LOCK_DIRECTORY or (entry.name.startswith(".t2g-") and entry.name.endswith(".part")):
+            is_part = entry.name.startswith(".t2g-") and entry.name.endswith(".part")
+            if is_part or entry.name in _OF_AN_ENDPOINT:
                 continue
             try:
                 if entry.is_dir(follow_symlinks=False):

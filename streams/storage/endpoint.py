@@ -34,6 +34,8 @@ it wrote is read back and written to a part. Where files are on no disk there is
    without a file, and the damaged one is deleted.
 8. `remove_group` deletes what has its final name, as the version that was asked for and no other. It and 7 hold the
    lock of the name from their last look on.
+9. `set_aside` moves what a walk named, under the lock of the name, into a room of the endpoint's own, whence
+   `bring_back` brings it; nothing is replaced. `read_own` and `write_own` are of small files there.
 A whole file under its final name is never deleted or changed in another way. The only files ever deleted besides are an
 item's own parts: by `discard`, and by a seal that ended (already there, different file).
 
@@ -370,6 +372,10 @@ class ReadableStorage(Closing, ABC):
         """What a walk calls the file `lfn`. StorageError (permanent) for a name that no walk meets."""
         raise _no_disk(lfn)
 
+    def read_own(self, name: str) -> bytes | None:
+        """A small file that the storage keeps for itself; None where it has none of this name."""
+        raise _no_disk(name)
+
     def lfn_of(self, path: str) -> Lfn | None:
         """The LFN of a file that a walk calls `path`; None where rules give that place to none.
 
@@ -463,6 +469,29 @@ class WritableStorage(ABC):
         `why_not(lfn, version)` is asked of what is there, under the lock of the name; None lets it go. For each: None
         where it is gone, by this call or before, else why it stays, or the error.
         """
+
+    @abstractmethod
+    def write_own(self, name: str, content: bytes, *, once: bool = False) -> None:
+        """Keep a small file for itself, whole and durable, or none; with `once` one that is there already stays."""
+
+    @abstractmethod
+    def aside_path(self, folder: str) -> str:
+        """Where `set_aside` moves things to, in the words of who looks for them."""
+
+    @abstractmethod
+    def set_aside(self, found: Sequence[tuple[str, str]], folder: str) -> list[str | StorageError | None]:
+        """Move what a walk named, each (path, version), out of all walks, keeping its path below `folder`.
+
+        Under the lock of the name, while it is this version. For each: None, else why it stays, or the error.
+        """
+
+    @abstractmethod
+    def lies_aside(self, path: str) -> tuple[str, int] | None:
+        """The folder, of several the last by name, where something with this path was set aside, and its bytes."""
+
+    @abstractmethod
+    def bring_back(self, paths: Sequence[str], folder: str) -> list[StorageError | None]:
+        """Undo `set_aside`. What has taken a name meanwhile keeps it: an error, and what was moved stays there."""
 
     @abstractmethod
     def discard(self, lfn: str, tag: str) -> bool:

@@ -17,7 +17,7 @@ from streams.core.names import LFN_BYTES_MAX, Lfn
 from streams.core.path_rules import PathRules
 from streams.core.ranges import Ranges
 from streams.errors import NeverWorks, StorageError
-from streams.storage import oserrors, posix_group, posix_place, posix_removal, posix_walk, syscalls
+from streams.storage import oserrors, posix_group, posix_own, posix_place, posix_removal, posix_walk, syscalls
 from streams.storage.checksums import Buffer
 from streams.storage.endpoint import (
     Beside,
@@ -254,6 +254,26 @@ class PosixEndpoint(Endpoint):
 
     def dated(self, path: str) -> Dated | None:
         return posix_walk.dated(self.tree, path)
+
+    # its own
+
+    def read_own(self, name: str) -> bytes | None:
+        return posix_own.read(self.tree, name)
+
+    def write_own(self, name: str, content: bytes, *, once: bool = False) -> None:
+        posix_own.write(self.tree, name, content, once=once)
+
+    def aside_path(self, folder: str) -> str:
+        return posix_own.aside_path(self.tree, folder)
+
+    def set_aside(self, found: Sequence[tuple[str, str]], folder: str) -> list[str | StorageError | None]:
+        return posix_own.set_aside(self.tree, found, folder)
+
+    def lies_aside(self, path: str) -> tuple[str, int] | None:
+        return posix_own.lies_aside(self.tree, path)
+
+    def bring_back(self, paths: Sequence[str], folder: str) -> list[StorageError | None]:
+        return posix_own.bring_back(self.tree, paths, folder)
 
     # what parts and groups share
 

@@ -39,7 +39,7 @@ class NamedFiles(Protocol):
 @contextmanager
 def name_lock(tree: DirectoryTree, path: str) -> Iterator[None]:
     """Nobody else deletes or replaces what has this path meanwhile. Waits; raises OSError."""
-    number = f"{LOCK_DIRECTORY}/{crc32(path.encode()) % LOCKS:02d}"
+    number = f"{LOCK_DIRECTORY}/{crc32(os.fsencode(path)) % LOCKS:02d}"
     try:
         fd = tree.open(number, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
     except FileNotFoundError:

@@ -20,12 +20,13 @@ from streams.storage.endpoint import Dated, OnDisk
 from streams.storage.posix_beside import PART_KINDS, WORKROOM
 from streams.storage.posix_reader import file_stat
 from streams.storage.posix_removal import LOCK_DIRECTORY
-from streams.storage.tree import DirectoryTree
+from streams.storage.tree import OWN_DIRECTORY, DirectoryTree
 
 _DEPTH_MAX = 256
 """Two descriptors are open for each level; names with so many segments are nobody's."""
 _GONE = {errno.ENOENT, errno.ENOTDIR}
 _OF_THE_FILESYSTEM = "lost+found"
+_OF_THE_ENDPOINT = (LOCK_DIRECTORY, OWN_DIRECTORY)
 _PART = re.compile(
     rf"\.t2g-([0-9a-f]{{16}})-[0-9]{{1,10}}\.(?:(?:{'|'.join(map(re.escape, PART_KINDS))})\Z|{WORKROOM}/.)"
 )
@@ -52,7 +53,7 @@ def walk(tree: DirectoryTree, refuse: Refuse, lfn_of: LfnOf) -> Iterator[OnDisk]
                 open_now.pop().close()
                 continue
             path = os.path.join(directory, entry.name)
-            if path == LOCK_DIRECTORY:
+            if path in _OF_THE_ENDPOINT:
                 continue
             if _is_directory(entry):
                 _enter(tree, path, open_now, refuse)

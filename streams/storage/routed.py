@@ -77,6 +77,9 @@ class RoutedEndpoint(Endpoint):
     def lfn_of(self, path: str) -> Lfn | None:
         return self._home.lfn_of(path)
 
+    def read_own(self, name: str) -> bytes | None:
+        return self._home.read_own(name)
+
     # writing
 
     def present_group(self, wanted: Sequence[Wanted]) -> list[bool | StorageError]:
@@ -133,6 +136,21 @@ class RoutedEndpoint(Endpoint):
         for no, answer in zip(home, removed, strict=True):
             answers[no] = answer
         return answers
+
+    def write_own(self, name: str, content: bytes, *, once: bool = False) -> None:
+        self._home.write_own(name, content, once=once)
+
+    def aside_path(self, folder: str) -> str:
+        return self._home.aside_path(folder)
+
+    def set_aside(self, found: Sequence[tuple[str, str]], folder: str) -> list[str | StorageError | None]:
+        return self._home.set_aside(found, folder)
+
+    def lies_aside(self, path: str) -> tuple[str, int] | None:
+        return self._home.lies_aside(path)
+
+    def bring_back(self, paths: Sequence[str], folder: str) -> list[StorageError | None]:
+        return self._home.bring_back(paths, folder)
 
     def discard(self, lfn: str, tag: str) -> bool:
         return self._store(lfn) is None and self._home.discard(lfn, tag)

@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from streams.storage import syscalls
 
 _NO_SUCH_CALL = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
+OWN_DIRECTORY = ".t2g-endpoint"
+"""At the root: what the endpoint keeps for itself. No name of a file leads to a hidden directory."""
 _KNOWN_DURABLE_MAX = 4096
 _RACES_MAX = 16
 
@@ -73,18 +75,19 @@ class DirectoryTree:
             with self.directory(above) as fd, suppress(FileExistsError):
                 os.mkdir(name, dir_fd=fd)
 
-    def rename_noreplace(self, directory_fd: int, old: str, new: str) -> None:
-        """Within one directory; FileExistsError if `new` is taken.
+    def rename_noreplace(self, directory_fd: int, old: str, new: str, into_fd: int | None = None) -> None:
+        """Within one directory, or into another; FileExistsError if `new` is taken.
 
         Where the filesystem cannot, link and unlink: a crash between the two leaves one file under both names, which
         `open_part` recognises.
         """
+        into_fd = directory_fd if into_fd is None else into_fd
         try:
-            syscalls.rename_noreplace(directory_fd, old, directory_fd, new)
+            syscalls.rename_noreplace(directory_fd, old, into_fd, new)
         except OSError as error:
             if error.errno not in _NO_SUCH_CALL:
                 raise
-            os.link(old, new, src_dir_fd=directory_fd, dst_dir_fd=directory_fd, follow_symlinks=False)
+            os.link(old, new, src_dir_fd=directory_fd, dst_dir_fd=into_fd, follow_symlinks=False)
             os.unlink(old, dir_fd=directory_fd)
 
     def fsync_directories(self, paths: Iterable[str]) -> dict[str, OSError | None]:

@@ -20,18 +20,17 @@ from streams.cli.audit import audit as command
 from streams.core import records as m
 from streams.core import topics
 from streams.core.ledger.findings import Finding, Invariant
-from streams.core.names import Adler32, Block, Dataset, Lfn, Site
+from streams.core.names import Block, Dataset, Site
 from streams.core.ranges import Ranges
 from streams.core.sampling import Sample
 from streams.errors import UsageError
-from streams.storage.checksums import adler32, adler32_hex
 from streams.storage.endpoint import OnDisk, part_tag
 from streams.storage.posix import PosixEndpoint
 from tests.audit.conftest import Stage
-from tests.audit.history import BLOCK, DATASET, LATER_MS, WHY, A, B, Federation, item
+from tests.audit.disks import CONTENTS, adler, disk, filled, held, lost, say
+from tests.audit.history import BLOCK, LATER_MS, A, B, Federation, item
 
 Build = Callable[..., Stage]
-CONTENTS = {"a": b"hello", "b": b"x" * 3000, "empty": b""}
 DAY_MS = 86_400_000
 
 
@@ -62,32 +61,6 @@ def is_clean(stage: Stage) -> bool:
     return report.exit_code == EXIT_CLEAN and alone.output.endswith("clean\n")
 
 
-def adler(content: bytes) -> Adler32:
-    return Adler32(adler32_hex(adler32(content)))
-
-
-def disk(at: Stage, site: Site) -> Path:
-    """The storage of a site, which its site.toml names."""
-    storage = at.settings.state / site / "storage"
-    (storage / "store").mkdir(parents=True)
-    (at.settings.state / site / "site.toml").write_text(f'site = "{site}"\n[endpoint]\nurl = "{storage.as_uri()}"\n')
-    return storage / "store"
-
-
-def filled(store: Path) -> None:
-    for name, content in CONTENTS.items():
-        (store / name).write_bytes(content)
-
-
-def held(site: Site, **contents: bytes) -> m.FilesHeld:
-    files = (m.HeldFile(Lfn(f"/store/{name}"), BLOCK, len(c), adler(c), "") for name, c in contents.items())
-    return m.FilesHeld(DATASET, site, tuple(files))
-
-
-def lost(site: Site, *names: str) -> m.FilesLost:
-    return m.FilesLost(DATASET, site, tuple(Lfn(f"/store/{name}") for name in names), WHY)
-
-
 def brought(world: Federation, number: int, names: tuple[str, ...] = ("a", "b", "empty")) -> m.ManifestWritten:
     body = world.ask(number, B)
     world.decide(body)
@@ -109,16 +82,6 @@ def delivered(at: Stage, *then: m.Message) -> Path:
     for store in (disk(at, A), disk(at, B)):
         filled(store)
     return at.settings.state / B / "storage" / "store"
-
-
-def say(at: Stage, *facts: m.Message) -> None:
-    """B says more, as of now."""
-    world = Federation()
-    world.logs.clear()
-    registrar = world.writer(B, "register", "cli")
-    for fact in facts:
-        registrar.say(fact)
-    at.play(world)
 
 
 @pytest.fixture

@@ -153,7 +153,7 @@ def test_storage_that_is_not_there_is_said_and_used_when_it_comes(stage: Stage, 
     put(stage.root_a, files)
     body = manifest_of(stage.root_a, files)
     stage.b.stop()
-    stage.root_b.rmdir()
+    stage.root_b.rename(stage.root_b.with_name("away"))
     stage.b.start()
     stage.b.tell(Assign(dict.fromkeys(range(4))))
     stage.b.tell(open_order(body))

@@ -15,6 +15,7 @@ from streams.cli import words
 from streams.core import records as m
 from streams.core import topics
 from streams.storage.posix_removal import LOCK_DIRECTORY
+from streams.storage.tree import OWN_DIRECTORY
 from tests.process_ends import has_ended
 from tests.sites.rig import A, B, Rig, Spot, noise, until
 
@@ -97,7 +98,7 @@ def test_a_tool_whose_plane_is_killed_dies_with_it_and_the_next_plane_runs_it_an
         asked = rig.facts(B, topics.requests_to(A), key=manifest.manifest)
         assert [(one.request_no, one.plane) for one in asked] == [(1, "tool-mine")], "its lease went on"
         left = {path.name for path in (rig.state / B / "storage").rglob(".t2g-*")}
-        assert left <= {LOCK_DIRECTORY}
+        assert left <= {LOCK_DIRECTORY, OWN_DIRECTORY}
     rig.audit()
 
 

@@ -694,6 +694,39 @@ class WriteContract:
         assert isinstance(answer, StorageError)
         assert "does not lead to a file" in str(answer)
 
+    # its own room
+
+    def test_what_is_set_aside_is_in_no_walk_and_comes_back(self, endpoint: Endpoint, backdoor: Backdoor) -> None:
+        lfns = [f"/store/d{n % 2}/f{n}" for n in range(4)]
+        for n, lfn in enumerate(lfns):
+            land(endpoint, lfn, noise(100 + n), item=n)
+        paths = [endpoint.path_of(lfn) for lfn in lfns]
+        versions = [dated.version for path in paths if (dated := endpoint.dated(path)) is not None]
+        backdoor.put(lfns[2], b"landed since")
+        backdoor.remove(lfns[3])
+        answers = endpoint.set_aside(list(zip(paths, versions, strict=True)), "a-day")
+        assert answers == [None, None, "it has changed since it was looked at", "it is gone"]
+        assert [one.path for one in endpoint.walk(lambda *_: None)] == [paths[2]]
+        assert [backdoor.get(lfn) for lfn in lfns] == [None, None, b"landed since", None]
+        assert [endpoint.lies_aside(path) for path in paths] == [("a-day", 100), ("a-day", 101), None, None]
+        land(endpoint, lfns[1], noise(7), item=9)
+        back, taken = endpoint.bring_back(paths[:2], "a-day")
+        assert (back, backdoor.get(lfns[0])) == (None, noise(100))
+        assert isinstance(taken, StorageError)
+        assert "another file has the name" in str(taken)
+        assert backdoor.get(lfns[1]) == noise(7), "nothing is replaced"
+        assert [endpoint.lies_aside(path) for path in paths[:2]] == [None, ("a-day", 101)]
+
+    def test_what_it_keeps_for_itself_is_whole_and_no_file_of_it(self, endpoint: Endpoint) -> None:
+        assert endpoint.read_own("note") is None
+        endpoint.write_own("note", b"one", once=True)
+        endpoint.write_own("note", b"two", once=True)
+        assert endpoint.read_own("note") == b"one"
+        endpoint.write_own("note", b"three")
+        endpoint.write_own("other", b"")
+        assert (endpoint.read_own("note"), endpoint.read_own("other")) == (b"three", b"")
+        assert list(endpoint.walk(lambda *_: None)) == []
+
     # placing
 
     @pytest.mark.parametrize("link", [True, False])

@@ -77,6 +77,8 @@ class MemoryEndpoint(Endpoint):
         self.name, self.root = name, _ROOT
         self.files: dict[str, Blob] = {}
         self.parts: dict[tuple[str, str], Blob] = {}
+        self.own: dict[str, bytes] = {}
+        self.aside: dict[tuple[str, str], Blob] = {}
         self.lock = RLock()
 
     def close(self) -> None:
@@ -192,6 +194,44 @@ class MemoryEndpoint(Endpoint):
             return None
         except StorageError as error:
             return error
+
+    def read_own(self, name: str) -> bytes | None:
+        return self.own.get(name)
+
+    def write_own(self, name: str, content: bytes, *, once: bool = False) -> None:
+        if not once or name not in self.own:
+            self.own[name] = content
+
+    def aside_path(self, folder: str) -> str:
+        return f"{_ROOT}aside/{folder}"
+
+    def set_aside(self, found: Sequence[tuple[str, str]], folder: str) -> list[str | StorageError | None]:
+        answers: list[str | StorageError | None] = []
+        for path, version in found:
+            with self.lock:
+                there = self.dated(path)
+                if there is None or there.version != version:
+                    answers.append("it is gone" if there is None else "it has changed since it was looked at")
+                else:
+                    part = next((name for name in self.parts if _part_path(*name) == path), None)
+                    self.aside[folder, path] = self.files.pop("/" + path) if part is None else self.parts.pop(part)
+                    answers.append(None)
+        return answers
+
+    def lies_aside(self, path: str) -> tuple[str, int] | None:
+        with self.lock:
+            return max(((f, one.stat.bytes) for (f, of), one in self.aside.items() if of == path), default=None)
+
+    def bring_back(self, paths: Sequence[str], folder: str) -> list[StorageError | None]:
+        answers: list[StorageError | None] = []
+        for path in paths:
+            with self.lock:
+                if "/" + path in self.files:
+                    answers.append(permanent("another file has the name", path))
+                else:
+                    self.files["/" + path] = self.aside.pop((folder, path))
+                    answers.append(None)
+        return answers
 
     def discard(self, lfn: str, tag: str) -> bool:
         names = [(self._checked(lfn), checked_tag(tag)), (lfn, _seed(tag))]

@@ -29,6 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from streams.core.endpoint_config import DEFAULT_ENDPOINT
 from streams.core.names import IntentId, shown
 from streams.core.records import ChunksRequested, ManifestWritten, Message, PartLost
 from streams.core.topics import MANIFESTS, partition_of
@@ -64,7 +65,7 @@ from streams.planes.source.open_files import OpenFileCache
 from streams.planes.source.server import SourceServer
 from streams.planes.source.wiring import refusing
 from streams.settings import Settings
-from streams.storage import open_named
+from streams.storage import marker, open_named
 from streams.storage.endpoint import Endpoint
 from streams.wire import decode
 
@@ -239,7 +240,9 @@ class Child:
         said_s, said = -STORAGE_SAID_S, ""
         while self.running:
             try:
-                self.begin(self.open_storage())
+                storage = self.open_storage()
+                self.mark(storage)
+                self.begin(storage)
                 return
             except Transfer2goError as error:
                 self.fault = StorageError(error.what, error.where, error.next)
@@ -252,6 +255,14 @@ class Child:
                 said_s, said = time.monotonic(), str(self.fault)
                 log.warning("the storage cannot be opened and is tried again: %s", said)
             time.sleep(STORAGE_RETRY_S)
+
+    def mark(self, storage: Endpoint) -> None:
+        """So that a look at it can tell another disk. One that cannot be marked serves as before."""
+        remembered = marker.Remembered.of(self.settings.state, self.settings.here, DEFAULT_ENDPOINT)
+        try:
+            marker.mark(storage, remembered)
+        except (Transfer2goError, OSError) as error:
+            log.warning("the storage is not marked as that of %s: %s", self.settings.here, error)
 
     def begin(self, endpoint: Endpoint) -> None:
         settings, send, publish = self.settings, self.publisher.send_chunk, self.publish

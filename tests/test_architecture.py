@@ -340,7 +340,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "streams.worker.admission": {"streams.core"},
     "streams.worker.catalogue_tasks": {"streams.core", "structlog"},
     "streams.worker.keeping": {"streams.core", "streams.planes.orders", "streams.worker.removing", "structlog"},
-    "streams.worker.removing": {"streams.core", "streams.planes.orders", "structlog"},
+    "streams.worker.removing": {"streams.core", "streams.planes.orders", "streams.worker.removal_reports", "structlog"},
+    "streams.worker.removal_reports": {"streams.core"},
     "streams.worker.landing_claims": {"streams.core", "streams.errors", "streams.wire", "structlog"},
     # Encoded records pass through: a manifest's bytes are never made anew.
     "streams.worker.effects": {"streams.planes.orders", "streams.wire", "streams.worker.rows", "structlog"} | ANY_CORE,

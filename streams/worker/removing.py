@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -28,10 +27,10 @@ from streams.core.keeping import duties, gates
 from streams.core.keeping.chains import ASKS_OPEN_MAX, ChainRow, CountedRemoval, OpenAsk
 from streams.core.keeping.gates import FileHere, PlacedFile
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, Site, Text, shown
-from streams.core.records.intents import REASONS_MAX
 from streams.core.records.limits import FILES_MAX
 from streams.core.selectors import Kind, Selector
 from streams.planes import orders
+from streams.worker.removal_reports import PassedFiles, removal_report, waits_for
 
 log = structlog.get_logger(__name__)
 
@@ -152,32 +151,19 @@ class _Look:
 
 
 @dataclass
-class _Passed:
-    """Files that stay without having been asked for, by reason."""
-
-    files: Counter[str] = field(default_factory=Counter)
-    bytes: int = 0
-    firsts: dict[str, Lfn] = field(default_factory=dict)
-
-    def add(self, lfn: Lfn, size: int, why: str) -> None:
-        why = shown(why, 390)
-        self.files[why] += 1
-        self.bytes += size
-        self.firsts[why] = min(lfn, self.firsts.get(why, lfn))
-
-
-@dataclass
 class _Part:
     """How far this worker is with a part of a removal in one dataset."""
 
     number: int
     dataset: Dataset
     selectors: tuple[Selector, ...]
+    covers: tuple[int, ...] = ()
+    """Other parts that are done with it: files that are named beside the dataset that they are of."""
     cursor: str = ""
     listed: bool = False
     pending: list[HeldHere] = field(default_factory=list)
     look: _Look | None = None
-    passed: _Passed = field(default_factory=_Passed)
+    passed: PassedFiles = field(default_factory=PassedFiles)
     asked: bool = False
     """Whether this pass asked for any: then there is another one, for an ask may have been void, or ended otherwise."""
     reported: m.RemovalReported | None = None
@@ -196,7 +182,7 @@ class _Part:
     listed_s: float = 0.0
 
     def begin_pass(self, now_s: float) -> None:
-        self.cursor, self.listed, self.passed, self.asked, self.listed_s = "", False, _Passed(), False, now_s
+        self.cursor, self.listed, self.passed, self.asked, self.listed_s = "", False, PassedFiles(), False, now_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +217,8 @@ class RemovalTasks:
         self._parts: dict[Dataset, dict[IntentId, _Part]] = {}
         self._landed: dict[tuple[Dataset, IntentId], list[Lfn]] = {}
         """Files of moves that were said to be at a destination."""
+        self._missed: set[tuple[Dataset, IntentId]] = set()
+        """Of which more landed than is remembered: the selection is looked through again."""
         self._said: dict[Dataset, _Said] = {}
         self._told: dict[Dataset, dict[str, float]] = {}
         """Steps that the plane was told to delete for, by digest: when."""
@@ -277,6 +265,8 @@ class RemovalTasks:
             waiting = self._landed.setdefault((fact.dataset, intent), [])
             if len(waiting) + len(fact.files) <= LANDED_MAX:
                 waiting += (file.lfn for file in fact.files)
+            else:
+                self._missed.add((fact.dataset, intent))
         self.due(fact.dataset)
 
     def arrived(self, intent: IntentId) -> None:
@@ -304,6 +294,13 @@ class RemovalTasks:
         self._parts.pop(dataset, None)
         self._said.pop(dataset, None)
         self._told.pop(dataset, None)
+        with self._lock:
+            for place in [place for place in self._landed if place[0] == dataset]:
+                self._forget_landed(place)
+
+    def _forget_landed(self, place: tuple[Dataset, IntentId]) -> None:
+        self._landed.pop(place, None)
+        self._missed.discard(place)
 
     # what comes next
 
@@ -345,7 +342,7 @@ class RemovalTasks:
                     del self._open_in[dataset][intent]
                     if not self._open_in[dataset]:
                         del self._open_in[dataset]
-                    self._landed.pop((dataset, intent), None)
+                    self._forget_landed((dataset, intent))
             for parts in self._parts.values():
                 parts.pop(intent, None)
 
@@ -500,22 +497,25 @@ class RemovalTasks:
         if intent in parts:
             return parts[intent]
         of = m.parts_of(decision.body)
+        files, covers = tuple(s for s in decision.body.selectors if s.kind is Kind.FILE), tuple[int, ...]()
         if dataset in of:
             number = of.index(dataset)
             whole = (s for s in decision.body.selectors if s.kind is not Kind.FILE)
             selectors = tuple(s for s in whole if s.name.partition("#")[0] == dataset)
+            if dataset == self._dataset_of_files(decision.body):
+                selectors, covers = (*selectors, *files), (len(of) - 1,)
         elif dataset == NOBODYS and not self.views.catch_up(CATCH_UP_S):
             return None  # who holds them may be said already
         elif dataset == self._dataset_of_files(decision.body):
-            number, selectors = len(of) - 1, tuple(s for s in decision.body.selectors if s.kind is Kind.FILE)
+            number, selectors = len(of) - 1, files
         else:
             return None
-        part = _Part(number, dataset, selectors)
+        part = _Part(number, dataset, selectors, covers)
         if decision.body.verb is m.Verb.MOVE:
             part.owner, part.is_last_pass = m.owner_of(decision.body), False
             moved = self.views.arrivals(intent)
             part.destinations, part.listed = moved.to, not moved.some  # what arrives from now on is heard of
-        part.over = number in self.views.reported(intent)
+        part.over = {number, *covers} <= set(self.views.reported(intent))
         parts[intent] = part
         return part
 
@@ -553,6 +553,10 @@ class RemovalTasks:
             waiting = self._landed.get((part.dataset, intent), [])
             lfns = dict.fromkeys(waiting[:PAGE])
             del waiting[:PAGE]
+            missed = not lfns and (part.dataset, intent) in self._missed
+            self._missed -= {(part.dataset, intent)} if missed else set()
+        if missed:
+            part.begin_pass(self.elapsed_s())
         if lfns:
             found, _ = self.views.held([Selector(Kind.FILE, lfn) for lfn in lfns], "", len(lfns))
             self._add(part, intent, found)
@@ -660,7 +664,7 @@ class RemovalTasks:
         is_listed = is_listed and part.is_last_pass and not self._is_early(part, intent)
         if not is_listed and now_s - part.reported_s < REPORT_S:
             return REPORT_S - (now_s - part.reported_s)
-        if part.number in self.views.reported(intent):
+        if {part.number, *part.covers} <= set(self.views.reported(intent)):
             part.over = True
             return None
         said = self._report_of(part, decision)
@@ -677,55 +681,29 @@ class RemovalTasks:
                 self.due(dataset)
 
         self.publish(said, acknowledged)
+        for number in part.covers if said.last else ():
+            nothing = m.RemovalReported(intent, self.here, number, 0, 0, 0, 0, 0, 0, last=True)
+            self.publish(nothing, acknowledged)
         return SAID_S if said.last else None
 
     def _report_of(self, part: _Part, decision: m.IntentDecided) -> m.RemovalReported:
         """How far a part has come. Of one that was cancelled no word is the last: it would be done."""
         dataset, intent = part.dataset, decision.intent
-        removed, removed_bytes, _, asked_kept_bytes, going, going_bytes = self.views.removed(intent, dataset)
-        reasons, firsts = Counter(part.passed.files), dict(part.passed.firsts)
-        for lfn, _, why in self.views.kept(intent, dataset):
-            reasons[why] += 1
-            firsts[why] = min(lfn, firsts.get(why, lfn))
         asks = [ask for ask in self.views.chain(self.here, dataset).asks if ask.cause == intent]
-        left = [*(file.bytes for ask in asks for file in ask.files), *(file.bytes for file in part.pending)]
+        so_far = self.views.removed(intent, dataset)
         idle = not part.asked and self._is_idle(self.views.chain(self.here, dataset), part, intent)
         is_cancelled = decision.verdict is not m.Verdict.ACCEPTED
         last = idle and part.is_last_pass and not is_cancelled and not self._is_early(part, intent)
-        waits = {f"{' and '.join(ask.asked)} to promise" for ask in asks} | ({"the plane"} if going else set())
-        if idle and not last and not is_cancelled:
-            waits.add("files to arrive")
-        is_over = last or (idle and is_cancelled)
-        waiting = "" if is_over else "; ".join(sorted(waits)) or "its files to be looked at"
-        return m.RemovalReported(
-            intent,
-            self.here,
-            part.number,
-            removed,
-            removed_bytes,
-            sum(reasons.values()),
-            asked_kept_bytes + part.passed.bytes,
-            len(left) + going,
-            sum(left) + going_bytes,
-            last,
-            _worded(reasons, firsts),
-            Text(waiting[:400]),
-        )
+        waits = "" if last or (idle and is_cancelled) else waits_for(asks, so_far, arrives=idle)
+        place = intent, self.here, part.number
+        kept, pending = self.views.kept(intent, dataset), [file.bytes for file in part.pending]
+        return removal_report(place, so_far, kept, part.passed, asks, pending, waits, last=last)
 
 
 def _has_arrived(file: HeldHere, intent: IntentId, destinations: Collection[Site]) -> bool:
     """Whether each destination has it by a landing of this intent: a file that was no part of it stays."""
     of_intent = f"{intent}."
     return all(any(word.startswith(of_intent) for word in file.words.get(site, ())) for site in destinations)
-
-
-def _worded(reasons: Counter[str], firsts: Mapping[str, Lfn]) -> tuple[m.KeptFiles, ...]:
-    words = [m.KeptFiles(Text(why), count, firsts[why]) for why, count in reasons.most_common()]
-    if len(words) <= REASONS_MAX:
-        return tuple(words)
-    rest = words[REASONS_MAX - 1 :]
-    more = Text(f"{len(rest)} other reasons, among them: {rest[0].reason}"[:400])
-    return (*words[: REASONS_MAX - 1], m.KeptFiles(more, sum(one.files for one in rest), rest[0].first))
 
 
 def _why_gone(body: m.TransferIntent) -> str:

@@ -54,6 +54,8 @@ class SitePart:
     db: Any
     disk: MemoryEndpoint = field(default_factory=MemoryEndpoint)
     away: bool = False
+    idle: bool = False
+    """Another worker of the site acts for every dataset."""
     deaf: bool = False
     starts: int = 0
     late: list[m.Message] = field(default_factory=list)
@@ -75,7 +77,7 @@ class SitePart:
             self,
             self,
             self.publish,
-            lambda dataset: not self.away,
+            lambda dataset: not self.away and not self.idle,
             self.process,
             lambda: self.stage.now_ms,
             lambda: self.stage.now_ms / 1000,

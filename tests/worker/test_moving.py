@@ -173,15 +173,31 @@ def test_a_worker_that_starts_again_finds_what_had_arrived(stage: Stage) -> None
 
 def test_more_arrives_at_once_than_is_remembered(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(removing, "LANDED_MAX", 3)
-    stage.place(A, *range(10))
+    stage.place(A, *range(11))
     stage.run()
     intent = stage.move(A, [B], WHOLE)
-    stage.place(B, *range(10), manifest=by(intent))
+    stage.place(B, 0, 1, manifest=by(intent))
+    stage.place(B, *range(2, 10), manifest=by(intent, 1))
     stage.run(5)
-    assert stage.files(A) == {lfn(n) for n in range(10)}
-    stage.arrived(intent, 10)
+    assert stage.files(A) == {lfn(10)}, "while more may come"
+    stage.place(B, 10, manifest=by(intent, 2))
+    stage.arrived(intent, 11)
     stage.run(5)
-    assert stage.report(intent, A) == (10, {})
+    assert stage.report(intent, A) == (11, {})
+    stage.run(30)
+    removals = stage.sites[A].tasks.removals
+    assert (removals._landed, removals._missed) == ({}, set())
+
+
+def test_who_does_not_act_for_a_dataset_remembers_nothing_of_what_lands(stage: Stage) -> None:
+    stage.place(A, 1)
+    stage.run()
+    intent = stage.move(A, [B], WHOLE)
+    stage.sites[A].idle = True
+    stage.place(B, 1, manifest=by(intent))
+    stage.run(5)
+    assert stage.sites[A].tasks.removals._landed == {}
+    assert stage.files(A) == {lfn(1)}
 
 
 def test_the_last_word_waits_for_a_catalogue_that_lags(stage: Stage) -> None:

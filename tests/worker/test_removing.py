@@ -143,6 +143,22 @@ def test_files_by_name_are_those_of_one_dataset(stage: Stage) -> None:
     assert stage.files(A) == {lfn(2)}
 
 
+def test_files_named_beside_their_dataset_are_done_with_it(stage: Stage) -> None:
+    for site in (A, B):
+        stage.place(site, 1, 2)
+        stage.place(site, 7, dataset=OTHER)
+    stage.run()
+    intent = stage.ask([A], WHOLE, file(1), file(7))
+    stage.run(10)
+    assert stage.files(A) == set()
+    assert set(stage.last(intent, A)) == {0, 1}, "each part has a last word"
+    stage.place(A, 2)
+    inside = stage.ask([A], WHOLE, file(2))
+    stage.run(10)
+    assert stage.files(A) == set()
+    assert set(stage.last(inside, A)) == {0, 1}
+
+
 def test_of_files_that_nobody_holds_the_last_word_is_said_too(stage: Stage) -> None:
     """By a site that has caught up: who holds them may be said already."""
     intent = stage.ask([A], file(1))

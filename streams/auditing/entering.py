@@ -23,7 +23,7 @@ def enter(ledger: Ledger, place: LogPosition, record: Record) -> None:
         if known is not None and ledger.copy(place, known, leaf):
             return
     try:
-        heard = wire.decode(place.topic, record.key, record.value, headers, place.site)
+        heard = wire.decode_once(place.topic, record.key, record.value, headers, place.site)
     except WireError as error:
         speaks_for = None if error.speaks_for is None else Site(error.speaks_for)
         ledger.refuse(place, error.what, record.timestamp_ms, origin_of(headers), leaf, speaks_for)

@@ -6,7 +6,8 @@ All are `str`, so they travel, sort and hash as text; having one means that it i
 from __future__ import annotations
 
 import re
-from typing import Self
+from collections.abc import Callable
+from typing import Any, Self
 
 from streams.errors import InvalidName
 
@@ -45,6 +46,18 @@ class _Name(str):
         if not isinstance(text, str) or len(text) > cls._bytes_max or not cls._pattern.fullmatch(text):
             raise InvalidName(f"not a legal {cls._kind}: {shown(str(text))!r}", next=cls._rule)
         return super().__new__(cls, text)
+
+    @classmethod
+    def parser(cls) -> Callable[[str], Self]:
+        """The constructor for who makes very many of plain text: twice as fast. It raises ValueError, without words."""
+        is_legal, most, make = cls._pattern.fullmatch, cls._bytes_max, str.__new__
+
+        def parsed(text: str) -> Any:
+            if len(text) > most or is_legal(text) is None:
+                raise ValueError
+            return make(cls, text)
+
+        return parsed
 
 
 class Destination(_Name):

@@ -1,11 +1,12 @@
 """Bytes ⇄ messages: the one gate. Nothing enters or leaves a log but through here; no Kafka client, no decisions.
 
-`avro` turns a record's class into plain values, `manifest_bytes` reads a manifest without building it, `release` is the
-number of this release.
+`canonical` reads a record in one pass, `avro` turns its class into plain values, `manifest_bytes` reads a manifest
+without building it, `release` is the number of this release.
 
 A value is a Confluent frame: 0x00, int32 schema id, Avro body. Header `avro-fp` carries the schema's fingerprint,
 `t2g-origin` a framed Origin, `t2g-chunk` of a payload record a framed ChunkHeader. Reading: caps, frame, fingerprint,
-decode, re-encode and compare (fastavro takes malformed input), each field, then meaning. What fails is a WireError
+canonical bytes with legal fields, then meaning. What is odd is read once more, by fastavro, and encoded again to
+compare (fastavro takes malformed input). What fails is a WireError
 whose `what` is one line that names the field; nothing else is ever raised by `decode` and `decode_chunk`.
 
 A schema that evolved is read with its writer's version and resolved to ours; writer schemas come from the package,
@@ -19,7 +20,7 @@ import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, lru_cache, wraps
+from functools import cache, cached_property, lru_cache, wraps
 from io import BytesIO
 from typing import Any, ParamSpec, TypeVar, get_args
 
@@ -44,7 +45,7 @@ from streams.core.records import (
 )
 from streams.core.varint import packed
 from streams.errors import InvalidName, WireError
-from streams.wire import avro, manifest_bytes
+from streams.wire import avro, canonical, manifest_bytes
 
 FINGERPRINT, ORIGIN, CHUNK = "avro-fp", "t2g-origin", "t2g-chunk"
 CHUNK_HEADER_BYTES_MAX = HEADER_BYTES_MAX - 1024
@@ -121,6 +122,11 @@ class _Version:
         self.plain = avro.writer(cls, checked=True)
         self.bytes_max = _BYTES_MAX.get(cls, RECORD_BYTES_MAX)
 
+    @cached_property
+    def canonical(self) -> canonical.Reader | None:
+        """Made when it is first needed: most processes read few records."""
+        return canonical.reader(self.cls) if self.written is self.newest else None
+
     def encode(self, record: Any) -> bytes:
         out = BytesIO()
         out.write(self.frame)
@@ -131,6 +137,35 @@ class _Version:
         """The record in a frame of this id: canonical bytes, legal fields, meaning."""
         if len(framed) > self.bytes_max:
             raise _refusal(f"{len(framed)} bytes, over the cap of {self.bytes_max}")
+        record = self.read(framed)
+        try:
+            why = records.fault(record)
+        except (InvalidName, ValueError, KeyError) as error:
+            raise _refusal(str(error)) from error
+        except MemoryError:  # this machine's fault, not the record's
+            raise
+        except Exception as error:
+            raise _refusal(f"the gate failed: {type(error).__name__}: {error}") from error
+        if why is not None:
+            raise _refusal(why)
+        return record
+
+    def read(self, framed: bytes) -> Any:
+        """The record in a frame of this id: canonical bytes and legal fields, which may contradict each other."""
+        found = self.at_once(framed)
+        return self.read_by_fastavro(framed) if found is None else found
+
+    def at_once(self, framed: bytes) -> Any:
+        """The same, None where it is of an older version or anything about it is odd: what, says the longer way."""
+        if self.canonical is None or type(framed) is not bytes:
+            return None
+        try:
+            return self.canonical(framed, _FRAME.size)
+        except canonical.Odd:
+            return None
+
+    def read_by_fastavro(self, framed: bytes) -> Any:
+        """The same of every version, with words for what is refused."""
         try:
             found = BytesIO(framed)
             found.seek(_FRAME.size)
@@ -138,7 +173,7 @@ class _Version:
             again = BytesIO()
             again.write(self.frame)
             fastavro.schemaless_writer(again, self.written, plain)
-        except MemoryError:  # this machine's fault, not the record's
+        except MemoryError:
             raise
         except Exception as error:
             raise _refusal(f"malformed Avro: {type(error).__name__}: {error}") from error
@@ -148,17 +183,13 @@ class _Version:
             if self.written is not self.newest:
                 found.seek(_FRAME.size)
                 plain = fastavro.schemaless_reader(found, self.written, self.newest)
-            record = self.build(plain)
-            why = records.fault(record)
+            return self.build(plain)
         except (InvalidName, ValueError, KeyError) as error:
             raise _refusal(avro.fault(self.cls, plain) or str(error)) from error
         except MemoryError:
             raise
         except Exception as error:
             raise _refusal(f"the gate failed: {type(error).__name__}: {error}") from error
-        if why is not None:
-            raise _refusal(why)
-        return record
 
 
 _RECORDS: tuple[type, ...] = (*get_args(Message), Origin, ChunkHeader)
@@ -217,11 +248,13 @@ def decode_value(cls: type[M], framed: bytes) -> M:
 def decode_stored(cls: type[M], framed: bytes) -> M:
     """A record that passed the gate before this site stored it: read as it is, not judged a second time."""
     version = _version(framed)
-    body = BytesIO(framed)
-    body.seek(_FRAME.size)
-    newest = None if version.written is version.newest else version.newest
-    plain: Any = fastavro.schemaless_reader(body, version.written, newest)
-    record: M = version.build(plain)
+    record: M | None = version.at_once(framed)
+    if record is None:
+        body = BytesIO(framed)
+        body.seek(_FRAME.size)
+        newest = None if version.written is version.newest else version.newest
+        plain: Any = fastavro.schemaless_reader(body, version.written, newest)
+        record = version.build(plain)
     return record
 
 
@@ -350,6 +383,8 @@ def _decoded(topic: str, key: bytes | None, value: bytes | None, headers: Header
 
 
 _remembered = lru_cache(REMEMBERED_MAX)(_decoded)
+decode_once = _refusing(_decoded)
+"""As `decode`, for who hears no record twice."""
 
 
 @_refusing

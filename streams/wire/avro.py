@@ -120,7 +120,7 @@ def fault(cls: type, plain: Plain, path: str = "") -> str | None:
 
 
 def _fault(hint: Any, value: Any, path: str) -> str | None:
-    inner = _optional(hint)
+    inner = optional_of(hint)
     if inner is not None:
         return None if value is None else _fault(inner, value, path)
     if typing.get_origin(hint) is tuple:
@@ -147,7 +147,7 @@ def _why(read: Callable[[Any], Any], value: Any, path: str) -> str | None:
     return None
 
 
-def _optional(hint: Any) -> Any:
+def optional_of(hint: Any) -> Any:
     """T of `T | None`, else None."""
     if typing.get_origin(hint) not in (typing.Union, types.UnionType):
         return None
@@ -163,7 +163,7 @@ def _put(scope: dict[str, Any], value: Any) -> str:
 
 
 def _write(hint: Any, value: str, scope: dict[str, Any], checked: bool) -> str:
-    inner = _optional(hint)
+    inner = optional_of(hint)
     if inner is not None:
         written = _write(inner, value, scope, checked)
         return value if written == value else f"None if {value} is None else {written}"
@@ -180,7 +180,7 @@ def _write(hint: Any, value: str, scope: dict[str, Any], checked: bool) -> str:
 
 
 def _read(hint: Any, value: str, scope: dict[str, Any]) -> str:
-    inner = _optional(hint)
+    inner = optional_of(hint)
     if inner is not None:
         return f"None if {value} is None else {_read(inner, value, scope)}"
     if typing.get_origin(hint) is tuple:

@@ -33,6 +33,7 @@ ADDRESSES = frozenset(
     }
 )
 """The only fields that may hold a URL."""
+_UNPRINTABLE = f"not printable ASCII of {TEXT_CHARS_MAX} characters at most: {{!r}}"
 _NAMES_REMEMBERED = 4096
 
 Plain = dict[str, Any]
@@ -40,15 +41,15 @@ Plain = dict[str, Any]
 
 def plain_text(text: str) -> str:
     """`text` if it is printable ASCII without a URL, or InvalidName."""
-    if "://" in text:
-        raise InvalidName(f"holds a URL: {shown(text)!r}")
-    return address_text(text)
+    if len(text) > TEXT_CHARS_MAX or not (text.isascii() and text.isprintable()) or "://" in text:
+        raise InvalidName(f"holds a URL: {shown(text)!r}" if "://" in text else _UNPRINTABLE.format(shown(text, 60)))
+    return text
 
 
 def address_text(text: str) -> str:
     """`text` if it is printable ASCII, or InvalidName."""
     if len(text) > TEXT_CHARS_MAX or not (text.isascii() and text.isprintable()):
-        raise InvalidName(f"not printable ASCII of {TEXT_CHARS_MAX} characters at most: {shown(text, 60)!r}")
+        raise InvalidName(_UNPRINTABLE.format(shown(text, 60)))
     return text
 
 

@@ -34,8 +34,13 @@ _NAMES_REMEMBERED = 4096
 @cache
 def reader(cls: type) -> Reader:
     """Of the newest version of a record."""
-    source = _Source(cls)
-    return source.compiled()
+    return _Source(cls).compiled(is_whole=True)
+
+
+@cache
+def head_reader(cls: type) -> Callable[[bytes, int], tuple[Any, int]]:
+    """Of an outline of a record: its first fields. The outline, and where what it leaves out begins."""
+    return _Source(cls).compiled(is_whole=False)
 
 
 def whole(raw: bytes, at: int) -> tuple[int, int]:
@@ -43,15 +48,20 @@ def whole(raw: bytes, at: int) -> tuple[int, int]:
 
     ValueError where it is negative, of over 64 bits, or longer than need be.
     """
-    byte = raw[at - 1]
-    found, shift = byte & 0x7F, 7
-    while byte > 0x7F:
+    first, byte = raw[at - 1], raw[at]
+    at += 1
+    if first & 1:
+        raise ValueError("negative")
+    if 0 < byte < 128:
+        return first & 127 | byte << 7, at
+    found, shift = first & 127 | (byte & 127) << 7, 14
+    while byte > 127:
         byte = raw[at]
-        found |= (byte & 0x7F) << shift
         at += 1
+        found |= (byte & 127) << shift
         shift += 7
-    if found & 1 or not byte or found >> 64:
-        raise ValueError("a number that is negative, too large, or longer than need be")
+    if not byte or found >> 64:
+        raise ValueError("longer than need be, or too large")
     return found, at
 
 
@@ -64,10 +74,11 @@ class _Source:
         self._lines: list[str] = []
         self._variables = 0
 
-    def compiled(self) -> Reader:
+    def compiled(self, *, is_whole: bool) -> Reader:
         made = self._record(self._cls, 1)
-        self._add(1, "if at != len(b): raise ValueError('bytes left over, or too few')")
-        self._add(1, f"return {made}")
+        if is_whole:
+            self._add(1, "if at != len(b): raise ValueError('bytes left over, or too few')")
+        self._add(1, f"return {made}" if is_whole else f"return {made}, at")
         name = f"read_{self._cls.__name__}"
         text = "\n".join((f"def {name}(b, at):", "    taken = lfn = None", *self._lines))
         exec(compile(text, f"<canonical {name}>", "exec"), self._scope)
@@ -130,9 +141,16 @@ class _Source:
         self._add(depth, "n = b[at]; at += 1")
         self._add(depth, "if n & 129: n, at = whole(b, at)")
 
+    def _length(self, depth: int) -> None:
+        """The same of a text: those of 64 bytes and more have two."""
+        self._add(depth, "n = b[at]; at += 1")
+        self._add(depth, "if n & 129:")
+        self._add(depth + 1, "if not n & 1 and 0 < b[at] < 128: n = n & 127 | b[at] << 7; at += 1")
+        self._add(depth + 1, "else: n, at = whole(b, at)")
+
     def _text(self, hint: Any, depth: int, field: tuple[str, str]) -> str:
         found = self._variable()
-        self._number(depth)
+        self._length(depth)
         taken = "b[at : (at := at + (n >> 1))]"
         if hint is bytes:
             self._add(depth, f"{found} = {taken}")
@@ -172,6 +190,7 @@ class _Source:
 
     def _ranges(self, depth: int) -> str:
         found, some, start, before = (self._variable() for _ in range(4))
+        spans = self._put(Ranges.spans.__set__)  # type: ignore[misc, attr-defined]
         self._number(depth)
         self._add(depth, f"if n == 0: {found} = {self._put(EMPTY)}")
         self._add(depth, "else:")
@@ -184,7 +203,7 @@ class _Source:
         self._add(depth + 2, f"if not {before} < {start} < n: raise ValueError('not canonical ranges')")
         self._add(depth + 2, f"{some}.append(({start}, n)); {before} = n")
         self._one_block(depth + 1)
-        self._add(depth + 1, f"{found} = {self._put(Ranges)}({some})")
+        self._add(depth + 1, f"{found} = new({self._put(Ranges)}); {spans}({found}, tuple({some}))")
         return found
 
     def _one_block(self, depth: int) -> None:
@@ -197,8 +216,4 @@ def _name(kind: type[Name]) -> Callable[[bytes], Name]:
     """From bytes to a name. Sites, datasets and ids come again and again, names and checksums of files do not."""
 
     parsed = kind.parser()
-
-    def made(raw: bytes) -> Name:
-        return parsed(raw.decode())
-
-    return made if kind in (Lfn, Adler32) else lru_cache(_NAMES_REMEMBERED)(made)
+    return parsed if kind in (Lfn, Adler32) else lru_cache(_NAMES_REMEMBERED)(parsed)

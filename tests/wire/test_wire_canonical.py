@@ -11,12 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import schemas
-from streams import wire
 from streams.core import records as m
 from streams.core.names import Lfn
 from streams.core.ranges import Ranges
 from streams.errors import WireError
-from streams.wire import canonical
+from streams.wire import canonical, versions
 from streams.wire.canonical import Odd, whole
 from tests.wire.conftest import MANIFEST, SMALL_MANIFEST, A, B, C
 from tests.wire.test_wire_fuzz import QUICK, RECORDS, mutations, values
@@ -25,7 +24,7 @@ FRAME_BYTES = 5
 
 
 def newest(cls: type) -> Any:
-    return wire._BY_ID[schemas.versions()[cls.__name__][-1]]
+    return versions.BY_ID[schemas.versions()[cls.__name__][-1]]
 
 
 def typed(value: Any) -> Any:
@@ -123,4 +122,4 @@ def test_a_name_that_follows_itself_is_one_name() -> None:
 
 def test_an_older_version_is_read_by_fastavro() -> None:
     for numbers in schemas.versions().values():
-        assert [wire._BY_ID[number].canonical is None for number in numbers] == [True] * (len(numbers) - 1) + [False]
+        assert [versions.BY_ID[number].canonical is None for number in numbers] == [True] * (len(numbers) - 1) + [False]

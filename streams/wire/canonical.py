@@ -56,6 +56,8 @@ def whole(raw: bytes, at: int) -> tuple[int, int]:
         return first & 127 | byte << 7, at
     found, shift = first & 127 | (byte & 127) << 7, 14
     while byte > 127:
+        if shift > 63:  # nobody may have us make a number of a megabyte
+            raise ValueError("too large")
         byte = raw[at]
         at += 1
         found |= (byte & 127) << shift

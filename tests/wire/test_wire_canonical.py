@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import time
 from typing import Any
 
 import pytest
@@ -92,6 +93,16 @@ def test_a_number_that_is_not_as_short_as_can_be_or_none_is_read_by_neither(numb
     assert compare(version, head + b"\0\0")
     assert not compare(version, head + odd + b"\0")
     assert not compare(version, head + b"\0" + odd)
+
+
+def test_a_number_of_a_megabyte_costs_nothing() -> None:
+    version = newest(m.ChunksServed)
+    framed = version.encode(m.ChunksServed(MANIFEST, B, C, 1, Ranges(), 0))
+    began_s = time.process_time()
+    with pytest.raises(ValueError, match="too large"):
+        whole(b"\xfe" + b"\xff" * 1_000_000 + b"\x01", 1)
+    assert not compare(version, framed[:-6] + b"\xfe" + b"\xff" * 1_000_000)
+    assert time.process_time() - began_s < 1.0
 
 
 @given(st.integers(0, (1 << 63) - 1))

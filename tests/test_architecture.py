@@ -145,6 +145,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     # The gate, and its reflection over the facts' type hints.
     "streams.wire": {"schemas", "fastavro"} | ANY_CORE,
     "streams.wire.avro": {"streams.core.names", "streams.core.ranges", "streams.errors"},
+    "streams.wire.canonical": {"streams.core.names", "streams.core.ranges", "streams.errors", "streams.wire.avro"},
+    "streams.wire.versions": {"schemas", "fastavro", "streams.wire.avro", "streams.wire.canonical"} | ANY_CORE,
+    "streams.wire.origin_bytes": {"streams.wire.canonical"} | ANY_CORE,
     "streams.wire.manifest_bytes": ANY_CORE,
     "streams.wire.release": set(),
     # Values and layers apart from what they mean; platformdirs knows where users keep files.

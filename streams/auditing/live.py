@@ -16,7 +16,7 @@ from pathlib import Path
 
 from streams import wire
 from streams.auditing.coverage import Journals, find_journals, refuse, unseen
-from streams.auditing.entering import enter
+from streams.auditing.entering import Entrance
 from streams.auditing.index import AuditIndex
 from streams.auditing.origins import origin_of
 from streams.auditing.pinned_keys import seals_of
@@ -51,6 +51,8 @@ SIZES_MAX = 256
 """Sealed sizes kept of a journal: what has been compared is forgotten."""
 CHAIN_MAX = 2048
 """Seals kept of a site: the last day and a half."""
+LIVE_MANIFESTS_MAX = 20_000
+"""Manifests that are remembered for the plans that repeat them: 3.4 MB."""
 LOOKED_BACK = 50_000
 """Records of a partition, its last ones, in which what a finding speaks of is looked up."""
 _OWN_WORDS = frozenset((SEALS, ANNOUNCEMENTS))
@@ -106,6 +108,7 @@ class LiveAudit:
             salt=index.salt,
             beside=SealChain(site),
         )
+        self._entrance = Entrance(self.ledger, LIVE_MANIFESTS_MAX)
         self._every_ms = every_ms
         self.counts = LiveCounts()
         self._trees: dict[JournalId, JournalTree] = {}
@@ -202,7 +205,7 @@ class LiveAudit:
     def hear(self, record: Record) -> m.JournalsSealed | m.SiteAnnounced | None:
         """The next record of its partition; returned are seals and announcements that are the site's own word."""
         place = LogPosition(self.site, *record[:3])
-        enter(self.ledger, place, record)
+        self._entrance.enter(place, record)
         self.counts.records += 1
         self._is_dirty = True
         self._is_loud |= not record.topic.endswith(ANNOUNCEMENTS)

@@ -2,8 +2,9 @@
 
 Nothing is judged here (core/ledger does that) and nothing is ever written. Ends are noted first, those of seals before
 the copies' and these before the originals', so that what is sealed was read, and whatever a copy holds was read at its
-origin too. Seals are also read first, since trees keep roots of sizes that they were told of only. A copy that is bit
-for bit a record already heard is not decoded again. Gaps and contradictions are looked up in a second reading of the
+origin too. Seals are also read first, since trees keep roots of sizes that they were told of only, and manifests before
+what repeats them. A copy that is bit for bit a record already heard is not decoded again, nor is a manifest in a plan.
+Gaps and contradictions are looked up in a second reading of the
 few partitions they stand in.
 
 Facts lie in an index (index.py): an audit of the whole federation goes on where the last one stopped, and judges again
@@ -28,7 +29,7 @@ from streams import wire
 from streams.auditing.coverage import Journals, find_journals, kept_otherwise, refuse, refuse_unkept, unseen
 from streams.auditing.digesting import Cut
 from streams.auditing.disks import disks_reachable
-from streams.auditing.entering import enter
+from streams.auditing.entering import Entrance, few_collections
 from streams.auditing.index import AuditIndex, RowsOver, open_index
 from streams.auditing.origins import origin_of
 from streams.auditing.pinned_keys import seals_of
@@ -45,7 +46,7 @@ from streams.core.ledger.traffic import DAY_MS, Traffic
 from streams.core.ledger.trees import leaf_of
 from streams.core.names import Site
 from streams.core.sampling import Sample
-from streams.core.topics import SEALS, split
+from streams.core.topics import MANIFESTS, SEALS, split
 from streams.errors import NeverWorks, Transfer2goError, WireError
 from streams.kafka.reader import LogReader, Record, committed_offsets
 from streams.kafka.replay import replay
@@ -255,12 +256,12 @@ def worker_group(settings: Settings, site: Site) -> str:
     return f"transfer2go-{site}-v{settings.registry.generation}"
 
 
-def _seals(topics: Iterable[str]) -> list[str]:
-    return [topic for topic in topics if split(topic)[1] == SEALS]
+def _only(base: str, topics: Iterable[str]) -> list[str]:
+    return [topic for topic in topics if split(topic)[1] == base]
 
 
-def _but_seals(topics: Iterable[str]) -> list[str]:
-    return [topic for topic in topics if split(topic)[1] != SEALS]
+def _but(topics: Iterable[str], *bases: str) -> list[str]:
+    return [topic for topic in topics if split(topic)[1] not in bases]
 
 
 class _Changed(NeverWorks):
@@ -364,6 +365,7 @@ class _Reading:
             rows=index,
             salt=index.salt,
         )
+        self._entrance = Entrance(self.ledger)
 
     def go_on(self) -> None:
         """Stand where the last audit of this index stopped."""
@@ -424,9 +426,9 @@ class _Reading:
             if self._until is None:  # what workers have read by now says nothing of then
                 self._each(self._note_committed)
             self._each(connect)
-            self._each(lambda found: ends(found, _seals(found.present)))
-            self._each(lambda found: ends(found, _but_seals(found.copies)))
-            self._each(lambda found: ends(found, _but_seals(found.own)))
+            self._each(lambda found: ends(found, _only(SEALS, found.present)))
+            self._each(lambda found: ends(found, _but(found.copies, SEALS)))
+            self._each(lambda found: ends(found, _but(found.own, SEALS)))
         self._each(self._refuse_shorter)
 
     def _refuse_shorter(self, found: Journals) -> None:
@@ -457,10 +459,15 @@ class _Reading:
             self.ledger.lose(site, topic)
 
     def read(self) -> None:
-        self._each(lambda found: self._replay(found, _seals(found.own)))
-        self._each(lambda found: self._replay(found, _seals(found.copies)))
-        self._each(lambda found: self._replay(found, _but_seals(found.own), self._partitions))
-        self._each(lambda found: self._replay(found, _but_seals(found.copies), self._partitions))
+        with few_collections():
+            self._read()
+
+    def _read(self) -> None:
+        self._each(lambda found: self._replay(found, _only(SEALS, found.own)))
+        self._each(lambda found: self._replay(found, _only(SEALS, found.copies)))
+        self._each(lambda found: self._replay(found, _only(MANIFESTS, found.own), self._partitions))
+        self._each(lambda found: self._replay(found, _but(found.own, SEALS, MANIFESTS), self._partitions))
+        self._each(lambda found: self._replay(found, _but(found.copies, SEALS), self._partitions))
 
     def read_in_shares(self, processes: int) -> None:
         """Read by so many processes, each its share from where the ledger stands."""
@@ -520,7 +527,7 @@ class _Reading:
         if self._until is not None and not self._until.takes(place.site, record):
             return
         self.records += 1
-        enter(self.ledger, place, record)
+        self._entrance.enter(place, record)
         if self._next_cut is not None and self.records >= self._next_cut:
             self._next_cut += SAVED_EACH
             self._index.save(self.ledger, is_last=False)

@@ -6,7 +6,9 @@ All are `str`, so they travel, sort and hash as text; having one means that it i
 from __future__ import annotations
 
 import re
-from typing import Self
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Self
 
 from streams.errors import InvalidName
 
@@ -14,7 +16,7 @@ _SITE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _DESTINATION = re.compile(rf"{_SITE.pattern}(?:/[A-Za-z][A-Za-z0-9_-]{{0,63}})?")
 _SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 # =~ is left out: a shell puts somebody's home directory there.
-_LFN = re.compile(r"(?!.*=~)(?:/[A-Za-z0-9_][A-Za-z0-9._=+@,~-]*)+")
+_LFN = re.compile(r"(?!.*=~)(?:/[A-Za-z0-9_][A-Za-z0-9._=+@,~-]*+)++")
 _DATASET = re.compile(rf"/{_SEGMENT}/{_SEGMENT}/{_SEGMENT}")
 _BLOCK = re.compile(rf"/{_SEGMENT}/{_SEGMENT}/{_SEGMENT}#[A-Za-z0-9][A-Za-z0-9-]{{0,63}}")
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
@@ -46,6 +48,19 @@ class _Name(str):
             raise InvalidName(f"not a legal {cls._kind}: {shown(str(text))!r}", next=cls._rule)
         return super().__new__(cls, text)
 
+    @classmethod
+    def parser(cls) -> Callable[[bytes], Self]:
+        """The constructor for who makes very many of UTF-8: twice as fast. It raises ValueError, without words."""
+        is_legal, most, make = cls._pattern.fullmatch, cls._bytes_max, str.__new__
+
+        def parsed(raw: bytes) -> Any:
+            text = raw.decode()
+            if len(text) > most or is_legal(text) is None:
+                raise ValueError
+            return make(cls, text)
+
+        return parsed
+
 
 class Destination(_Name):
     """Where an intent's items go: a site, or a consumer of events that reads at one, as `T2_CH_CERN/zpeak`."""
@@ -56,7 +71,7 @@ class Destination(_Name):
 
     @property
     def site(self) -> Site:
-        return Site(self.partition("/")[0])
+        return _site_of(self)
 
     @property
     def consumer(self) -> str:
@@ -70,6 +85,11 @@ class Site(Destination):
     __slots__ = ()
     _pattern, _kind = _SITE, "site name"
     _rule = "use a letter, then letters, digits or _ (64 at most), as T1_US_FNAL"
+
+
+@lru_cache(1024)
+def _site_of(destination: str) -> Site:
+    return Site(destination.partition("/")[0])
 
 
 class Lfn(_Name):

@@ -5,6 +5,7 @@ Local names use hyphens, never dots: MirrorMaker's default policy reads a dot as
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -139,8 +140,8 @@ def murmur2(key: bytes) -> int:
     length = len(key)
     h = (0x9747B28C ^ length) & mask
     whole = length & ~3
-    for i in range(0, whole, 4):
-        k = int.from_bytes(key[i : i + 4], "little") * mul & mask
+    for word in struct.unpack_from(f"<{whole >> 2}I", key):
+        k = word * mul & mask
         k = (k ^ (k >> 24)) * mul & mask
         h = (h * mul & mask) ^ k
     tail = key[whole:]

@@ -1,12 +1,14 @@
 """Bytes ⇄ messages: the one gate. Nothing enters or leaves a log but through here; no Kafka client, no decisions.
 
-`avro` turns a record's class into plain values, `manifest_bytes` reads a manifest without building it, `release` is the
-number of this release.
+`versions` knows how each record is written and read, `canonical` reads one in one pass, `avro` turns its class into
+plain values, `manifest_bytes` reads a manifest without building it, `origin_bytes` the origin of a writer that is
+known, `release` is the number of this release.
 
 A value is a Confluent frame: 0x00, int32 schema id, Avro body. Header `avro-fp` carries the schema's fingerprint,
 `t2g-origin` a framed Origin, `t2g-chunk` of a payload record a framed ChunkHeader. Reading: caps, frame, fingerprint,
-decode, re-encode and compare (fastavro takes malformed input), each field, then meaning. What fails is a WireError
-whose `what` is one line that names the field; nothing else is ever raised by `decode` and `decode_chunk`.
+canonical bytes with legal fields, then meaning. What is odd is read once more, by fastavro, and encoded again to
+compare (fastavro takes malformed input). What fails is a WireError whose `what` is one line that names the field;
+nothing else is ever raised by `decode` and `decode_chunk`.
 
 A schema that evolved is read with its writer's version and resolved to ours; writer schemas come from the package,
 never off the wire.
@@ -14,22 +16,17 @@ never off the wire.
 
 from __future__ import annotations
 
-import dataclasses
-import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache, wraps
-from io import BytesIO
-from typing import Any, ParamSpec, TypeVar, get_args
-
-import fastavro
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import schemas
 from streams.core import records, topics
 from streams.core.chain import Link
 from streams.core.names import Destination, ManifestId, Site, Text, shown
-from streams.core.policy import HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX, RECORD_BYTES_MAX
+from streams.core.policy import HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX
 from streams.core.records import (
     ChunkHeader,
     DeadLetter,
@@ -37,31 +34,29 @@ from streams.core.records import (
     ManifestWritten,
     Message,
     Origin,
+    PlanOutline,
     Route,
-    TransferIntent,
     TransferPlanned,
     limits,
 )
 from streams.core.varint import packed
 from streams.errors import InvalidName, WireError
-from streams.wire import avro, manifest_bytes
+from streams.wire import avro, canonical, manifest_bytes, origin_bytes
+from streams.wire.versions import (
+    BY_CLASS,
+    BY_ID,
+    FRAME,
+    LINE_CHARS,
+    Version,
+    refusal,
+    version_of,
+)
 
 FINGERPRINT, ORIGIN, CHUNK = "avro-fp", "t2g-origin", "t2g-chunk"
-CHUNK_HEADER_BYTES_MAX = HEADER_BYTES_MAX - 1024
-"""What is left of the header cap beside the origin."""
-NESTED_BYTES_MAX = RECORD_BYTES_MAX - 8 * 1024
-"""Cap of records that travel inside another (a manifest in TransferPlanned, an intent in IntentDecided)."""
-
-_BYTES_MAX: dict[type, int] = {
-    ManifestWritten: NESTED_BYTES_MAX,
-    TransferIntent: NESTED_BYTES_MAX,
-    Origin: CHUNK_HEADER_BYTES_MAX,
-    ChunkHeader: CHUNK_HEADER_BYTES_MAX,
-}
 REMEMBERED_MAX, REMEMBERED_BYTES_MAX = 2048, 1024
 """Records that are kept decoded, and the largest of them: some 10 MB."""
-_FRAME = struct.Struct(">bi")
-_LINE_CHARS = 399
+PLACES_REMEMBERED = 1024
+"""Versions in topics of a cluster."""
 
 M = TypeVar("M")
 T = TypeVar("T")
@@ -95,6 +90,14 @@ class HeardOutline:
 
 
 @dataclass(frozen=True, slots=True)
+class HeardPlan:
+    """A TransferPlanned that passed the gate, and whose manifest had passed it before."""
+
+    message: PlanOutline
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
 class Framed:
     """A record that is encoded already, for who has its bytes: its class, topic and key, and the framed value."""
 
@@ -104,90 +107,24 @@ class Framed:
     value: bytes
 
 
-class _Version:
-    """One schema id: how to write with it, and how to read what was written with it."""
-
-    def __init__(self, cls: type, number: int, written: schemas.Schema, newest: schemas.Schema) -> None:
-        self.cls = cls
-        self.number = number
-        self.written = written
-        self.newest = newest
-        self.fields = frozenset(field["name"] for field in written["fields"])
-        self.later = tuple((f.name, f.default) for f in dataclasses.fields(cls) if f.name not in self.fields)
-        """Fields that this version cannot say, with what it means by not saying them."""
-        self.fingerprint = schemas.fingerprint_of(written)
-        self.frame = _FRAME.pack(0, number)
-        self.build = avro.reader(cls)
-        self.plain = avro.writer(cls, checked=True)
-        self.bytes_max = _BYTES_MAX.get(cls, RECORD_BYTES_MAX)
-
-    def encode(self, record: Any) -> bytes:
-        out = BytesIO()
-        out.write(self.frame)
-        fastavro.schemaless_writer(out, self.written, self.plain(record))
-        return out.getvalue()
-
-    def decode(self, framed: bytes) -> Any:
-        """The record in a frame of this id: canonical bytes, legal fields, meaning."""
-        if len(framed) > self.bytes_max:
-            raise _refusal(f"{len(framed)} bytes, over the cap of {self.bytes_max}")
-        try:
-            found = BytesIO(framed)
-            found.seek(_FRAME.size)
-            plain: Any = fastavro.schemaless_reader(found, self.written, None)
-            again = BytesIO()
-            again.write(self.frame)
-            fastavro.schemaless_writer(again, self.written, plain)
-        except MemoryError:  # this machine's fault, not the record's
-            raise
-        except Exception as error:
-            raise _refusal(f"malformed Avro: {type(error).__name__}: {error}") from error
-        if again.getvalue() != framed:
-            raise _refusal("non-canonical Avro: encoding it again gives other bytes")
-        try:
-            if self.written is not self.newest:
-                found.seek(_FRAME.size)
-                plain = fastavro.schemaless_reader(found, self.written, self.newest)
-            record = self.build(plain)
-            why = records.fault(record)
-        except (InvalidName, ValueError, KeyError) as error:
-            raise _refusal(avro.fault(self.cls, plain) or str(error)) from error
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise _refusal(f"the gate failed: {type(error).__name__}: {error}") from error
-        if why is not None:
-            raise _refusal(why)
-        return record
-
-
-_RECORDS: tuple[type, ...] = (*get_args(Message), Origin, ChunkHeader)
-_BY_ID = {
-    number: _Version(cls, number, schemas.load(cls.__name__, number), schemas.load(cls.__name__))
-    for cls in _RECORDS
-    for number in schemas.versions()[cls.__name__]
-}
-_BY_CLASS = {cls: _BY_ID[schemas.ids()[cls.__name__]] for cls in _RECORDS}
-
-
 def encode(record: Message | Origin | ChunkHeader) -> bytes:
     """The framed value. WireError when it has no meaning or is over the cap: nobody could read it."""
-    version = _BY_CLASS[type(record)]
+    version = BY_CLASS[type(record)]
     if (why := records.fault(record)) is not None:
-        raise _refusal(f"{version.cls.__name__}.{why}")
+        raise refusal(f"{version.cls.__name__}.{why}")
     if (lost := next((name for name, default in version.later if getattr(record, name) != default), None)) is not None:
-        raise _refusal(f"{version.cls.__name__}.{lost}: cannot be written yet, older sites could not read it")
+        raise refusal(f"{version.cls.__name__}.{lost}: cannot be written yet, older sites could not read it")
     try:
         framed = version.encode(record)
     except (InvalidName, ValueError) as error:
         why = avro.fault(version.cls, avro.writer(version.cls)(record)) or str(error)
-        raise _refusal(f"{version.cls.__name__}.{why}") from error
+        raise refusal(f"{version.cls.__name__}.{why}") from error
     except MemoryError:
         raise
     except Exception as error:
-        raise _refusal(f"{version.cls.__name__} cannot be encoded: {type(error).__name__}: {error}") from error
+        raise refusal(f"{version.cls.__name__} cannot be encoded: {type(error).__name__}: {error}") from error
     if len(framed) > version.bytes_max:
-        raise _refusal(f"{version.cls.__name__}: {len(framed)} bytes, over the cap of {version.bytes_max}")
+        raise refusal(f"{version.cls.__name__}: {len(framed)} bytes, over the cap of {version.bytes_max}")
     return framed
 
 
@@ -202,26 +139,22 @@ def framed(message: Message) -> Framed:
 def headers(message: Message | type, origin: Origin) -> list[tuple[str, bytes]]:
     """The headers that a value of this record (or class of records) needs."""
     cls = message if isinstance(message, type) else type(message)
-    return [(FINGERPRINT, _BY_CLASS[cls].fingerprint), (ORIGIN, encode(origin))]
+    return [(FINGERPRINT, BY_CLASS[cls].fingerprint), (ORIGIN, encode(origin))]
 
 
 def decode_value(cls: type[M], framed: bytes) -> M:
     """A record this site stored itself: its value alone, without topic, key or headers. WireError when refused."""
-    version = _version(framed)
+    version = version_of(framed)
     if version.cls is not cls:
-        raise _refusal(f"a {version.cls.__name__}, not a {cls.__name__}")
+        raise refusal(f"a {version.cls.__name__}, not a {cls.__name__}")
     record: M = version.decode(framed)
     return record
 
 
 def decode_stored(cls: type[M], framed: bytes) -> M:
     """A record that passed the gate before this site stored it: read as it is, not judged a second time."""
-    version = _version(framed)
-    body = BytesIO(framed)
-    body.seek(_FRAME.size)
-    newest = None if version.written is version.newest else version.newest
-    plain: Any = fastavro.schemaless_reader(body, version.written, newest)
-    record: M = version.build(plain)
+    version = version_of(framed)
+    record: M = version.decode_stored(framed)
     return record
 
 
@@ -240,8 +173,8 @@ def planned(
 
     A body of an older version is: what a TransferPlanned holds is the newest.
     """
-    version = _BY_CLASS[TransferPlanned]
-    if not body.startswith(_BY_CLASS[ManifestWritten].frame):
+    version = BY_CLASS[TransferPlanned]
+    if not body.startswith(BY_CLASS[ManifestWritten].frame):
         written = decode_stored(ManifestWritten, body)
         return TransferPlanned(manifest, destination, decision_no, priority, plane, routes, repair, written)
     key = manifest.encode()
@@ -255,16 +188,16 @@ def planned(
         for route in routes:
             for text in (route.site.encode(), route.plane.encode(), route.why.encode()):
                 value += packed(len(text)) + text
-    value += packed(0) + bytes([repair]) + memoryview(body)[_FRAME.size :]
+    value += packed(0) + bytes([repair]) + memoryview(body)[FRAME.size :]
     return Framed(TransferPlanned, topics.TRANSFERS, key, bytes(value))
 
 
 def body_of(planned: bytes) -> bytes:
     """The framed ManifestWritten inside a framed TransferPlanned that passed the gate; see `planned`."""
-    at = _texts_end(planned, _FRAME.size, 2)
+    at = _texts_end(planned, FRAME.size, 2)
     for _ in range(2):
         _, at = manifest_bytes.long(planned, at)
-    fields = _version(planned).fields
+    fields = version_of(planned).fields
     if "plane" in fields:
         given, at = manifest_bytes.long(planned, at)
         at = _texts_end(planned, at, given)
@@ -275,15 +208,15 @@ def body_of(planned: bytes) -> bytes:
         at = _texts_end(planned, at, 3 * count)
         count, at = manifest_bytes.long(planned, at)
     at += "repair" in fields
-    return _frame_of_body(_version(planned).number) + planned[at:]
+    return _frame_of_body(version_of(planned).number) + planned[at:]
 
 
 @cache
 def _frame_of_body(number: int) -> bytes:
     """The frame of the ManifestWritten that a TransferPlanned of this schema id holds."""
-    fields = {field["name"]: field["type"] for field in _BY_ID[number].written["fields"]}
+    fields = {field["name"]: field["type"] for field in BY_ID[number].written["fields"]}
     inside = schemas.fingerprint_of(fields["body"])
-    return next(v.frame for v in _BY_ID.values() if v.cls is ManifestWritten and v.fingerprint == inside)
+    return next(v.frame for v in BY_ID.values() if v.cls is ManifestWritten and v.fingerprint == inside)
 
 
 def _texts_end(value: bytes, at: int, count: int) -> int:
@@ -308,7 +241,7 @@ def _refusing(read: Callable[P, T]) -> Callable[P, T]:
         except (WireError, MemoryError):
             raise
         except Exception as error:
-            raise _refusal(f"the gate failed: {type(error).__name__}: {error}") from error
+            raise refusal(f"the gate failed: {type(error).__name__}: {error}") from error
 
     return guarded
 
@@ -327,29 +260,111 @@ def decode(topic: str, key: bytes | None, value: bytes | None, headers: Headers 
 
 def _decoded(topic: str, key: bytes | None, value: bytes | None, headers: Headers | None, here: Site) -> Heard:
     if value is None:
-        raise _refusal("no value: a tombstone means nothing in a journal")
+        raise refusal("no value: a tombstone means nothing in a journal")
     found = _headers(headers, FINGERPRINT, ORIGIN)
-    version = _version(value)
-    if found[FINGERPRINT] != version.fingerprint:
-        what = "missing" if found[FINGERPRINT] is None else f"not that of schema id {version.number}"
-        raise _refusal(f"header {FINGERPRINT}: {what}")
-    come_from, base = _standing(topic, here)
-    if not records.allowed_in(version.cls, base):
-        raise _refusal(f"{version.cls.__name__} does not belong in topic {base}")
-    message = version.decode(value)
-    if not records.belongs_in(message, base):
-        raise _refusal(f"{version.cls.__name__} belongs in topic {records.topic_of(message)}")
-    wanted = records.key_of(message)
-    if (key or b"") != (wanted if isinstance(wanted, bytes) else wanted.encode()):
-        raise _refusal(f"key: not {shown(str(wanted))!r}")
-    origin = _origin(found[ORIGIN], come_from)
-    author = records.author(message)
-    if author is not None and author != origin.site:
-        raise _refusal(f"{version.cls.__name__} is the word of {author}, not of {origin.site}", author)
-    return Heard(message, origin)
+    placed = _placed(bytes(value[: FRAME.size]), _bytes(found[FINGERPRINT]), topic, here)
+    message = placed.version.decode(value)
+    return Heard(message, _written(placed, message, key, found[ORIGIN]))
 
 
 _remembered = lru_cache(REMEMBERED_MAX)(_decoded)
+decode_once = _refusing(_decoded)
+"""As `decode`, for who hears no record twice."""
+
+
+def decode_plan(
+    topic: str,
+    key: bytes | None,
+    value: bytes | None,
+    headers: Headers | None,
+    here: Site,
+    is_legal: Callable[[bytes], bool],
+) -> HeardPlan | None:
+    """A TransferPlanned without its manifest, which `is_legal`: known by the bytes that `manifest_in` gives.
+
+    None for any other record, and for a plan that is refused: `decode_once` says why.
+    """
+    if value is None or (found := _plan_in(value)) is None:
+        return None
+    plan, at = found
+    if not is_legal(value[at:]) or plan.manifest != _manifest_at(value, at) or records.fault(plan) is not None:
+        return None
+    try:
+        stands = _headers(headers, FINGERPRINT, ORIGIN)
+        placed = _placed(value[: FRAME.size], stands[FINGERPRINT], topic, here)
+        return HeardPlan(plan, _written(placed, plan, key, stands[ORIGIN]))
+    except WireError:
+        return None
+
+
+def manifest_in(value: bytes) -> bytes | None:
+    """The Avro of a ManifestWritten, or of the one in a TransferPlanned; None of any other, and of older versions."""
+    if value.startswith(BY_CLASS[ManifestWritten].frame):
+        return value[FRAME.size :]
+    found = _plan_in(value)
+    return None if found is None else value[found[1] :]
+
+
+def _plan_in(value: bytes) -> tuple[PlanOutline, int] | None:
+    """What stands before the manifest of a TransferPlanned, and where that begins."""
+    version = BY_CLASS[TransferPlanned]
+    if not value.startswith(version.frame) or len(value) > version.bytes_max:
+        return None
+    try:
+        return canonical.head_reader(PlanOutline)(value, FRAME.size)
+    except canonical.Odd:
+        return None
+
+
+def _manifest_at(value: bytes, at: int) -> str:
+    """The name of the legal manifest whose Avro begins there."""
+    end = _texts_end(value, at, 1)
+    _, start = manifest_bytes.long(value, at)
+    source_no, behind = manifest_bytes.long(value, _texts_end(value, end, 1))
+    no, _ = manifest_bytes.long(value, behind)
+    return f"{value[start:end].decode()}.{source_no}.{no}"
+
+
+def _bytes(held: bytes | None) -> bytes | None:
+    """The same as what has a hash."""
+    return None if held is None else bytes(held)
+
+
+class _Placed(NamedTuple):
+    """What few records differ in: version, how it stands in logs, base name and site of the topic."""
+
+    version: Version
+    stands: records.Registered
+    base: str
+    come_from: Site
+
+
+@lru_cache(PLACES_REMEMBERED)
+def _placed(frame: bytes, fingerprint: bytes | None, topic: str, here: Site) -> _Placed:
+    """Of a record that is not read yet."""
+    version = version_of(frame)
+    if fingerprint != version.fingerprint:
+        what = "missing" if fingerprint is None else f"not that of schema id {version.number}"
+        raise refusal(f"header {FINGERPRINT}: {what}")
+    come_from, base = _standing(topic, here)
+    if version.stands is None or not records.allowed_in(version.cls, base):
+        raise refusal(f"{version.cls.__name__} does not belong in topic {base}")
+    return _Placed(version, version.stands, base, come_from)
+
+
+def _written(placed: _Placed, message: Any, key: bytes | None, framed: bytes | None) -> Origin:
+    """Who wrote a record that was read, by its origin header. Refused where its topic, key or author is not this."""
+    version, stands, base, come_from = placed
+    if not (stands.has_one_topic or records.belongs_in(message, base)):
+        raise refusal(f"{version.cls.__name__} belongs in topic {records.topic_of(message)}")
+    wanted = stands.key(message)
+    if (key or b"") != (wanted if isinstance(wanted, bytes) else wanted.encode()):
+        raise refusal(f"key: not {shown(str(wanted))!r}")
+    origin = _origin(framed, come_from)
+    author = stands.author(message)
+    if author is not None and author != origin.site:
+        raise refusal(f"{version.cls.__name__} is the word of {author}, not of {origin.site}", author)
+    return origin
 
 
 @_refusing
@@ -361,12 +376,12 @@ def decode_chunk(
     come_from, base = _standing(topic, here)
     header = _in_header(ChunkHeader, found[CHUNK], CHUNK)
     if base != topics.chunks_to(header.destination.site):
-        raise _refusal(f"destination: {header.destination}, in topic {base}")
+        raise refusal(f"destination: {header.destination}, in topic {base}")
     if key != header.manifest.encode():
-        raise _refusal(f"key: not {header.manifest!r}")
+        raise refusal(f"key: not {header.manifest!r}")
     size = sum(segment.size for segment in header.segments)
     if value is None or len(value) != size or size > PAYLOAD_BYTES_MAX:
-        raise _refusal(f"value: not the {size} bytes of the segments")
+        raise refusal(f"value: not the {size} bytes of the segments")
     return HeardChunk(header, _origin(found[ORIGIN], come_from))
 
 
@@ -375,29 +390,29 @@ def decode_outline(
 ) -> HeardOutline:
     """A manifest without its items, for who counts them and is not the one to refuse. WireError when refused."""
     if value is None:
-        raise _refusal("no value: a tombstone means nothing in a journal")
+        raise refusal("no value: a tombstone means nothing in a journal")
     found = _headers(headers, FINGERPRINT, ORIGIN)
-    version = _version(value)
+    version = version_of(value)
     come_from, base = _standing(topic, here)
     if version.cls is not ManifestWritten or base != topics.MANIFESTS or found[FINGERPRINT] != version.fingerprint:
-        raise _refusal(f"no manifest, in topic {base}")
+        raise refusal(f"no manifest, in topic {base}")
     if len(value) > version.bytes_max:
-        raise _refusal(f"{len(value)} bytes, over the cap of {version.bytes_max}")
+        raise refusal(f"{len(value)} bytes, over the cap of {version.bytes_max}")
     if version.written is version.newest:
         try:
-            outline = manifest_bytes.read(value, _FRAME.size, place)
+            outline = manifest_bytes.read(value, FRAME.size, place)
         except (InvalidName, ValueError, IndexError) as error:
-            raise _refusal(f"malformed manifest: {error}") from error
+            raise refusal(f"malformed manifest: {error}") from error
     else:
         body = version.decode(value)
         outline = manifest_bytes.Outline(Link.of(body, place), tuple(sorted({str(i.dataset) for i in body.items})))
     link, origin = outline.link, _origin(found[ORIGIN], come_from)
     if max(link.source_no, link.no) > limits.NUMBER_MAX:
-        raise _refusal(f"source_no and no: over {limits.NUMBER_MAX}")
+        raise refusal(f"source_no and no: over {limits.NUMBER_MAX}")
     if (key or b"") != link.intent.encode():
-        raise _refusal(f"key: not {link.intent!r}")
+        raise refusal(f"key: not {link.intent!r}")
     if link.source != origin.site:
-        raise _refusal(f"ManifestWritten is the word of {link.source}, not of {origin.site}", link.source)
+        raise refusal(f"ManifestWritten is the word of {link.source}, not of {origin.site}", link.source)
     return HeardOutline(outline, origin)
 
 
@@ -421,7 +436,7 @@ def dead_letter(
 ) -> DeadLetter:
     """What is kept of a refused record: always encodable, whatever it held."""
     return DeadLetter(
-        reason=Text(shown(error.what, _LINE_CHARS)),
+        reason=Text(shown(error.what, LINE_CHARS)),
         topic=topic,
         partition=partition,
         offset=offset,
@@ -443,30 +458,20 @@ def _headers(headers: Headers | None, *wanted: str) -> dict[str, bytes | None]:
         size += len(name) + len(value or b"")
         if name in found:
             if found[name] is not None:
-                raise _refusal(f"header {name}: comes twice")
+                raise refusal(f"header {name}: comes twice")
             found[name] = value
     if size > HEADER_BYTES_MAX:
-        raise _refusal(f"headers: {size} bytes, over the cap of {HEADER_BYTES_MAX}")
+        raise refusal(f"headers: {size} bytes, over the cap of {HEADER_BYTES_MAX}")
     return found
-
-
-def _version(framed: bytes) -> _Version:
-    if len(framed) < _FRAME.size or framed[0] != 0:
-        raise _refusal("not a frame of 0x00, schema id, Avro")
-    number = _FRAME.unpack_from(framed)[1]
-    version = _BY_ID.get(number)
-    if version is None:
-        raise _refusal(f"unknown schema id {number}")
-    return version
 
 
 def _in_header(cls: type[M], framed: bytes | None, header: str) -> M:
     if framed is None:
-        raise _refusal(f"header {header}: missing")
+        raise refusal(f"header {header}: missing")
     try:
         return decode_value(cls, framed)
     except WireError as error:
-        raise _refusal(f"header {header}: {error.what}") from error
+        raise refusal(f"header {header}: {error.what}") from error
 
 
 def _standing(topic: str, here: Site) -> tuple[Site, str]:
@@ -474,23 +479,28 @@ def _standing(topic: str, here: Site) -> tuple[Site, str]:
     try:
         peer, base = topics.split(topic)
     except InvalidName as error:
-        raise _refusal(f"topic {shown(topic)!r}: {error.what}") from error
+        raise refusal(f"topic {shown(topic)!r}: {error.what}") from error
     if peer is None:
         return here, base
     if peer == here:
-        raise _refusal(f"topic {topic}: a copy of this site's own topic")
+        raise refusal(f"topic {topic}: a copy of this site's own topic")
     if base in (topics.TRANSFERS, topics.DEAD_LETTERS):
-        raise _refusal(f"topic {topic}: is never mirrored")
+        raise refusal(f"topic {topic}: is never mirrored")
     return peer, base
 
 
-def _origin(framed: bytes | None, come_from: Site) -> Origin:
+def origin_in(framed: bytes | None) -> Origin:
+    """The origin in its header. WireError when refused."""
+    if type(framed) is bytes and (found := origin_bytes.read(framed)) is not None:
+        return found
     origin = _in_header(Origin, framed, ORIGIN)
-    if origin.site != come_from:
-        raise _refusal(f"header {ORIGIN}: site {origin.site}, in a topic of {come_from}", origin.site)
+    if type(framed) is bytes:
+        origin_bytes.learn(framed, origin)
     return origin
 
 
-def _refusal(what: str, speaks_for: Site | None = None) -> WireError:
-    """`speaks_for`: in whose name another site wrote the record."""
-    return WireError(shown(what, _LINE_CHARS), speaks_for=speaks_for)
+def _origin(framed: bytes | None, come_from: Site) -> Origin:
+    origin = origin_in(framed)
+    if origin.site != come_from:
+        raise refusal(f"header {ORIGIN}: site {origin.site}, in a topic of {come_from}", origin.site)
+    return origin

@@ -33,6 +33,7 @@ ADDRESSES = frozenset(
     }
 )
 """The only fields that may hold a URL."""
+_UNPRINTABLE = f"not printable ASCII of {TEXT_CHARS_MAX} characters at most: {{!r}}"
 _NAMES_REMEMBERED = 4096
 
 Plain = dict[str, Any]
@@ -40,15 +41,15 @@ Plain = dict[str, Any]
 
 def plain_text(text: str) -> str:
     """`text` if it is printable ASCII without a URL, or InvalidName."""
-    if "://" in text:
-        raise InvalidName(f"holds a URL: {shown(text)!r}")
-    return address_text(text)
+    if len(text) > TEXT_CHARS_MAX or not (text.isascii() and text.isprintable()) or "://" in text:
+        raise InvalidName(f"holds a URL: {shown(text)!r}" if "://" in text else _UNPRINTABLE.format(shown(text, 60)))
+    return text
 
 
 def address_text(text: str) -> str:
     """`text` if it is printable ASCII, or InvalidName."""
     if len(text) > TEXT_CHARS_MAX or not (text.isascii() and text.isprintable()):
-        raise InvalidName(f"not printable ASCII of {TEXT_CHARS_MAX} characters at most: {shown(text, 60)!r}")
+        raise InvalidName(_UNPRINTABLE.format(shown(text, 60)))
     return text
 
 
@@ -120,7 +121,7 @@ def fault(cls: type, plain: Plain, path: str = "") -> str | None:
 
 
 def _fault(hint: Any, value: Any, path: str) -> str | None:
-    inner = _optional(hint)
+    inner = optional_of(hint)
     if inner is not None:
         return None if value is None else _fault(inner, value, path)
     if typing.get_origin(hint) is tuple:
@@ -147,7 +148,7 @@ def _why(read: Callable[[Any], Any], value: Any, path: str) -> str | None:
     return None
 
 
-def _optional(hint: Any) -> Any:
+def optional_of(hint: Any) -> Any:
     """T of `T | None`, else None."""
     if typing.get_origin(hint) not in (typing.Union, types.UnionType):
         return None
@@ -163,7 +164,7 @@ def _put(scope: dict[str, Any], value: Any) -> str:
 
 
 def _write(hint: Any, value: str, scope: dict[str, Any], checked: bool) -> str:
-    inner = _optional(hint)
+    inner = optional_of(hint)
     if inner is not None:
         written = _write(inner, value, scope, checked)
         return value if written == value else f"None if {value} is None else {written}"
@@ -180,7 +181,7 @@ def _write(hint: Any, value: str, scope: dict[str, Any], checked: bool) -> str:
 
 
 def _read(hint: Any, value: str, scope: dict[str, Any]) -> str:
-    inner = _optional(hint)
+    inner = optional_of(hint)
     if inner is not None:
         return f"None if {value} is None else {_read(inner, value, scope)}"
     if typing.get_origin(hint) is tuple:

@@ -105,7 +105,7 @@ def test_stopped_after_any_record_and_gone_on_it_judges_alike(
 _HALF = """
 import sys
 from pathlib import Path
-from streams.auditing.entering import enter
+from streams.auditing.entering import Entrance
 from streams.auditing.index import open_index
 from streams.kafka.reader import Record
 from tests.audit.history import A, B, C, healthy
@@ -116,8 +116,9 @@ facts = [(place, Record(*place[1:], rec.at_ms, rec.key, rec.value, list(rec.head
 with open_index(Path(sys.argv[1]), OF) as index:
     ledger = ledger_over(world, index)
     assert index.go_on(ledger) is bool(half)
+    enter = Entrance(ledger).enter
     for place, record in facts[: len(facts) // 2] if half == 0 else facts:
-        enter(ledger, place, record)
+        enter(place, record)
     if half:
         print(judged(ledger, world))
     index.save(ledger)

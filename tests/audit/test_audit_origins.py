@@ -6,10 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams import wire
-from streams.auditing import origins
-from streams.auditing.origins import HEADS_MAX, number_of, origin_of
+from streams.auditing.origins import number_of, origin_of
 from streams.core import records as m
 from streams.errors import WireError
+from streams.wire import origin_bytes
+from streams.wire.origin_bytes import HEADS_MAX
 from tests.audit.history import A, B, C
 
 ORIGINS = st.builds(
@@ -67,7 +68,7 @@ def test_writers_are_forgotten_when_there_are_too_many() -> None:
     for number in range(HEADS_MAX + 10):
         origin = m.Origin(A, "worker-0", f"incarnation-{number}", 3, 4)
         assert origin_of([(wire.ORIGIN, wire.encode(origin))]) == origin
-    assert len(origins._heads) <= HEADS_MAX
+    assert len(origin_bytes._heads) <= HEADS_MAX
 
 
 def test_no_header_no_origin() -> None:

@@ -20,7 +20,7 @@ from streams.cli.audit import audit as command
 from streams.core import records as m
 from streams.core import topics
 from streams.core.ledger.findings import Finding, Invariant
-from streams.core.names import Block, Dataset, Site
+from streams.core.names import Block, Dataset, ManifestId, Site
 from streams.core.ranges import Ranges
 from streams.core.sampling import Sample
 from streams.errors import UsageError
@@ -178,6 +178,39 @@ def test_the_last_word_on_a_file_counts(stage: Build) -> None:
     (found,) = alone["findings"]
     assert found["words"] == f"/store/b at {B}, brought by T1_A.00000000-0000-0000-0000-000000000002.0.0, is not there"
     assert found["records"][0]["partition"] == place.partition
+
+
+def taken_back(name: str, *words: str) -> m.FilesLost:
+    """B's loss of a file, which names the words that it takes back."""
+    return replace(lost(B, name), taken=(m.TakenWords(words),))
+
+
+def test_a_file_is_held_while_a_word_stands(stage: Build) -> None:
+    """Brought by a transfer, and found by a second: each says a word, and a loss takes back those that it names."""
+    at = stage(A, B)
+    first, second = (f"{A}.00000000-0000-0000-0000-00000000000{no}.0.0" for no in (1, 2))
+    again = replace(held(B, a=CONTENTS["a"]), manifest=ManifestId(second))
+    store = delivered(at, again, taken_back("a", first))
+    assert run(at, "storage").exit_code == EXIT_CLEAN, "it is held by the second word, and there"
+    say(at, taken_back("a", second))
+    (found,) = json.loads(run(at, "storage", "--json").stdout)["findings"]
+    assert "/store/a" in found["words"], "it lies there, and is not held any more"
+    (store / "a").unlink()
+    assert run(at, "storage").exit_code == EXIT_CLEAN
+
+
+def test_a_word_said_again_after_it_was_taken_back_says_nothing(stage: Build) -> None:
+    at = stage(A, B)
+    word = f"{A}.00000000-0000-0000-0000-000000000001.0.0"
+    repeated = replace(held(B, a=CONTENTS["a"]), manifest=ManifestId(word))
+    store = delivered(at, taken_back("a", word), repeated)
+    (store / "a").unlink()
+    assert run(at, "storage").exit_code == EXIT_CLEAN
+    say(at, replace(repeated, manifest=None, word="another"))
+    (found,) = json.loads(run(at, "storage", "--json").stdout)["findings"]
+    assert found["words"].startswith(f"/store/a at {B}, registered in {BLOCK}, is not there")
+    say(at, lost(B, "a"))
+    assert run(at, "storage").exit_code == EXIT_CLEAN, "a loss that names no words takes back all that stand"
 
 
 def test_a_file_of_two_datasets(stage: Build) -> None:

@@ -29,7 +29,7 @@ from streams.kafka.replay import replay
 from streams.settings import load_settings
 from streams.wire import decode
 from tests.bench import limit
-from tests.bench.audit_reading import INTENTS, audit_reading
+from tests.bench.audit_reading import INTENTS, MANIFESTS, audit_reading
 from tests.bench.consistency import FILES as ON_DISK
 from tests.bench.consistency import consistency
 from tests.bench.csv_reading import ROWS, csv_reading
@@ -242,7 +242,9 @@ def main() -> None:
         mesh, relays = (Rig(Path(folder) / name, rig.cache) for name in ("mesh", "relays"))
         other_parts = {
             "csv": lambda: csv_reading(Path(folder) / "x.csv", ROWS // 10 if said.quick else ROWS, rounds, bench.row),
-            "audit": lambda: audit_reading(INTENTS // 10 if said.quick else INTENTS, rounds, bench.row),
+            "audit": lambda: audit_reading(
+                *(n // 10 if said.quick else n for n in (INTENTS, MANIFESTS)), rounds, bench.row
+            ),
             "consistency": lambda: consistency(ON_DISK // 10 if said.quick else ON_DISK, rounds, bench.row),
             "mesh": lambda: Mesh(mesh, bench.row, rounds, big // 5, 10.0 if said.quick else 60.0).run(),
             "relays": lambda: Relays(relays, bench.row, rounds, big).run(),

@@ -20,7 +20,7 @@ from streams.core.names import Adler32, Block, Dataset, Destination, IntentId, L
 from streams.core.ranges import Ranges
 from streams.core.selectors import Selector
 from streams.errors import WireError
-from streams.wire import avro
+from streams.wire import avro, versions
 
 RECORDS = (*get_args(m.Message), m.Origin, m.ChunkHeader)
 QUICK = settings(
@@ -69,7 +69,7 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
 def test_any_legal_fields_survive(cls: type, data: st.DataObject) -> None:
     """The codec alone: plain values, fastavro, compiled readers; without meaning."""
     value = data.draw(values(cls))
-    version = wire._BY_ID[schemas.versions()[cls.__name__][-1]]
+    version = versions.BY_ID[schemas.versions()[cls.__name__][-1]]
     framed = version.encode(value)
     plain = version.plain(value)
     assert avro.reader(cls)(plain) == value
@@ -81,7 +81,7 @@ def test_any_legal_fields_survive(cls: type, data: st.DataObject) -> None:
 @QUICK
 @given(st.integers(0, len(RECORDS) - 1), st.binary(max_size=200))
 def test_any_bytes_in_a_frame(at: int, body: bytes) -> None:
-    version = wire._BY_CLASS[RECORDS[at]]
+    version = versions.BY_CLASS[RECORDS[at]]
     check(version, version.frame + body)
 
 
@@ -129,7 +129,7 @@ def mutations(framed: bytes, rng: random.Random) -> bytes:
 @pytest.mark.parametrize("cls", RECORDS, ids=lambda cls: cls.__name__)
 def test_mutated_records(cls: type, samples: Any) -> None:
     rng = random.Random(cls.__name__)
-    version = wire._BY_CLASS[cls]
+    version = versions.BY_CLASS[cls]
     seeds = [version.encode(value) for value in samples[cls.__name__].values()]
     passed = sum(check(version, mutations(rng.choice(seeds), rng)) for _ in range(1500))
     assert passed < 1500
@@ -175,7 +175,7 @@ def test_any_record(topic: str, key: bytes | None, value: bytes | None, headers:
 def test_a_record_full_of_spans_costs_little() -> None:
     """The most values that fit under the cap: two bytes each."""
     number = schemas.ids()["ChunksServed"]
-    head = wire._BY_CLASS[m.ChunksServed].encode(
+    head = versions.BY_CLASS[m.ChunksServed].encode(
         m.ChunksServed(ManifestId(f"T1.{UUID}.0.0"), Site("A"), Site("B"), 1, Ranges(), 0)
     )[: -len(b"\x00\x00\x06log")]
     spans = 200_000
@@ -188,4 +188,4 @@ def test_a_record_full_of_spans_costs_little() -> None:
     framed = head + bytes(count) + b"\x00\x02" * spans + b"\x00\x00\x06log"
     assert len(framed) < 500_000
     with pytest.raises(WireError, match="ranges: not canonical"):
-        wire._BY_ID[number].decode(framed)
+        versions.BY_ID[number].decode(framed)

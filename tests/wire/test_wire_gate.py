@@ -19,7 +19,7 @@ from streams.core.names import Adler32, Lfn, ManifestId, Site, Text
 from streams.core.policy import HEADER_BYTES_MAX, RECORD_BYTES_MAX
 from streams.core.ranges import Ranges
 from streams.errors import InvalidName, WireError
-from streams.wire import avro
+from streams.wire import avro, versions
 from tests.wire.conftest import BLOCK, DATASET, LFN, MANIFEST, REASON, SHA256, B
 
 FOREIGN = Site("T9_FOREIGN")
@@ -622,7 +622,7 @@ def test_most_segments_fit_the_header_cap() -> None:
         tuple(m.Segment(n, 1 << 50, 32768, 32768, 0xFFFFFFFF) for n in range(744, 1000)),
         True,
     )
-    assert len(wire.encode(wide)) < wire.CHUNK_HEADER_BYTES_MAX
+    assert len(wire.encode(wide)) < versions.CHUNK_HEADER_BYTES_MAX
     with pytest.raises(WireError, match="segments: 257, over 256"):
         wire.encode(segments(257))
 
@@ -681,17 +681,17 @@ def test_what_nobody_could_read_is_not_written(samples: Any, rich_items: Any) ->
         replace(i, lfn=Lfn(f"/{'x' * 900}/{n}"), target=Lfn(f"/{'x' * 900}/{n}"))
         for n, i in enumerate(rich_items.items)
     )
-    with pytest.raises(WireError, match=f"over the cap of {wire.NESTED_BYTES_MAX}"):
+    with pytest.raises(WireError, match=f"over the cap of {versions.NESTED_BYTES_MAX}"):
         wire.encode(replace(rich_items, items=long))
 
 
 def test_a_manifest_at_its_cap_fits_its_plan(samples: Any, rich_items: Any) -> None:
     planned = samples["TransferPlanned"]["rich"]
     overhead = len(wire.encode(planned)) - len(wire.encode(planned.body))
-    assert wire.NESTED_BYTES_MAX + overhead < RECORD_BYTES_MAX
+    assert versions.NESTED_BYTES_MAX + overhead < RECORD_BYTES_MAX
     decided = samples["IntentDecided"]["rich"]
     overhead = len(wire.encode(decided)) - len(wire.encode(decided.body))
-    assert wire.NESTED_BYTES_MAX + overhead + 4 * 400 < RECORD_BYTES_MAX
+    assert versions.NESTED_BYTES_MAX + overhead + 4 * 400 < RECORD_BYTES_MAX
 
 
 @pytest.mark.parametrize("value", [None, b"", bytes(70_000), b"\xff" * 70_000])
@@ -728,7 +728,7 @@ def test_decode_value(samples: Any) -> None:
 
 
 def version(newest: dict[str, Any], older: dict[str, Any]) -> Any:
-    return wire._Version(m.LastSequence, 7, fastavro.parse_schema(older), fastavro.parse_schema(newest))
+    return versions.Version(m.LastSequence, 7, fastavro.parse_schema(older), fastavro.parse_schema(newest))
 
 
 def fields(*named: tuple[str, Any]) -> dict[str, Any]:
@@ -807,8 +807,8 @@ def test_what_the_written_version_cannot_say_is_refused_and_read_where_somebody_
 ) -> None:
     """While the version before is written; left out in silence, it would mean another thing."""
     older = schemas.versions()[type(value).__name__][-2]
-    monkeypatch.setitem(wire._BY_CLASS, type(value), wire._BY_ID[older])
+    monkeypatch.setitem(versions.BY_CLASS, type(value), versions.BY_ID[older])
     with pytest.raises(WireError, match=f"{type(value).__name__}.endpoint: cannot be written yet"):
         wire.encode(value)
-    newest = wire._BY_ID[schemas.versions()[type(value).__name__][-1]]
+    newest = versions.BY_ID[schemas.versions()[type(value).__name__][-1]]
     assert wire.decode_value(type(value), newest.encode(value)) == value

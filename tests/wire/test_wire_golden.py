@@ -11,8 +11,7 @@ import fastavro
 import pytest
 
 import schemas
-from streams import wire
-from streams.wire import avro
+from streams.wire import avro, versions
 
 GOLDEN = Path(__file__).parent / "golden"
 EVERY_ID = [(name, number) for name, numbers in schemas.versions().items() for number in numbers]
@@ -30,7 +29,7 @@ def golden_of(name: str, number: int, pair: dict[str, Any]) -> str:
     """What the file of a new id holds."""
     kinds = {
         kind: {
-            "bytes": wire._BY_ID[number].encode(value).hex(),
+            "bytes": versions.BY_ID[number].encode(value).hex(),
             "value": as_json(avro.writer(type(value))(value)),
         }
         for kind, value in pair.items()
@@ -65,7 +64,7 @@ def test_fingerprint_of_an_id_never_changes(name: str, number: int) -> None:
 def test_golden_bytes(name: str, number: int, kind: str) -> None:
     golden = read(name, number)[kind]
     framed = bytes.fromhex(golden["bytes"])
-    version = wire._BY_ID[number]
+    version = versions.BY_ID[number]
     record = version.decode(framed)
     assert type(record).__name__ == name
 

@@ -10,6 +10,7 @@ from streams import wire
 from streams.core import records, topics
 from streams.core.names import Site
 from streams.errors import WireError
+from streams.wire import versions
 
 
 def test_every_record_comes_back_equal(messages: list[Any], record: Any) -> None:
@@ -29,7 +30,7 @@ def test_mirrored_records_come_back_equal(messages: list[Any], record: Any) -> N
 def test_a_manifest_of_a_thousand_items(rich_items: Any, record: Any) -> None:
     heard = record(rich_items).decode()
     assert heard.message == rich_items
-    assert len(wire.encode(rich_items)) < wire.NESTED_BYTES_MAX
+    assert len(wire.encode(rich_items)) < versions.NESTED_BYTES_MAX
 
 
 def test_chunk_headers(samples: Any) -> None:

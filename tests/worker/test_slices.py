@@ -20,6 +20,7 @@ from streams.core.names import Adler32, Lfn, ManifestId
 from streams.core.policy import MANIFEST_ITEMS_MAX, Policy
 from streams.core.ranges import Ranges
 from streams.planes import orders
+from streams.wire import versions
 from streams.worker import rows, scheduler
 from streams.worker.turn import waiting_key
 from tests.core import example as x
@@ -142,7 +143,7 @@ def test_a_body_goes_on_as_the_bytes_that_were_heard(monkeypatch: pytest.MonkeyP
     rig.hear(x.body(), x.decided())
     heard = rig.record(x.written(0, ITEMS))
     rig.log.framed = []
-    monkeypatch.setattr(wire._BY_CLASS[m.ManifestWritten], "encode", lambda *_: pytest.fail("encoded again"))
+    monkeypatch.setattr(versions.BY_CLASS[m.ManifestWritten], "encode", lambda *_: pytest.fail("encoded again"))
     monkeypatch.setattr(wire, "decode_stored", lambda *_: pytest.fail("decoded again"))
     assert rig.dispatcher.hear(**heard) is None
     (plan,) = rig.log.framed

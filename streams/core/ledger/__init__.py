@@ -41,7 +41,7 @@ from streams.core.ledger.intents import IntentJudge
 from streams.core.ledger.journals import GRACE_MS, Journal, PartitionId, Reached, RefusedRecord
 from streams.core.ledger.journals import judge as judge_journal
 from streams.core.ledger.keeping import KeepingJudge
-from streams.core.ledger.keeping_facts import KeepingFact
+from streams.core.ledger.keeping_facts import OF_KEEPING, KeepingFact
 from streams.core.ledger.links import LinkJudge, Lives
 from streams.core.ledger.numbering import Class, ClockReading, LastAnnounced, Stream, StreamId
 from streams.core.ledger.odd_records import OddRecords
@@ -119,7 +119,7 @@ class Ledger:
         self,
         place: LogPosition,
         origin: m.Origin,
-        message: m.Message,
+        message: m.Message | m.PlanOutline,
         content: int,
         leaf: bytes,
         logged_ms: int | None = None,
@@ -158,7 +158,8 @@ class Ledger:
                 self._releases[message.site, message.incarnation] = self._release if release is None else release
             elif isinstance(message, m.JournalsSealed):
                 self._seals.hear(place, message, logged_ms)
-            if not self._live:
+            if kind in OF_KEEPING and not self._live:
+                assert not isinstance(message, m.PlanOutline)
                 self._keeping.hear(place, origin, message, logged_ms, is_first=is_first)
         if journal.is_original:
             journal.date(place, logged_ms)

@@ -10,7 +10,9 @@ import marshal
 import struct
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import fields
 from enum import IntEnum
+from functools import lru_cache
 from hashlib import sha256
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -18,7 +20,7 @@ from typing import Any, NamedTuple
 from streams.core import records as m
 from streams.core.ledger.digests import sha256_of
 from streams.core.ledger.findings import LogPosition
-from streams.core.ledger.rows import FACT, INTENT_BYTES, Codec, Rows
+from streams.core.ledger.rows import FACT, INTENT_BYTES, REMEMBERED, Codec, Rows
 from streams.core.names import IntentId, Site
 from streams.core.ranges import Ranges
 
@@ -118,7 +120,15 @@ def _by_name(items: Iterable[tuple[int, str]]) -> Told:
     found: dict[str, list[int]] = {}
     for number, name in items:
         found.setdefault(name, []).append(number)
-    return tuple([(str(name), Ranges.of(*numbers).spans) for name, numbers in found.items()])
+    return tuple([(str(name), _spans(numbers)) for name, numbers in found.items()])
+
+
+def _spans(numbers: list[int]) -> Spans:
+    """Of numbers that ascend; mostly they follow each other."""
+    if not numbers:
+        return ()
+    first, stop = numbers[0], numbers[-1] + 1
+    return ((first, stop),) if stop - first == len(numbers) else Ranges.of(*numbers).spans
 
 
 def _manifest(said: m.ManifestWritten, _: Site, codec: Codec) -> Told:
@@ -136,10 +146,10 @@ def _manifest(said: m.ManifestWritten, _: Site, codec: Codec) -> Told:
         *(said.source_no, said.no, None, 0, None),
         *(str(said.source), sha256_of(said), said.prev_sha256, said.last, said.unit is m.Unit.ENTRIES),
         *(targets.tobytes(), sizes.tobytes(), adlers.tobytes(), b"" if lengths == sizes else lengths.tobytes(), lfns),
-        Ranges.of(*(n for n, i in enumerate(items) if i.reason is not None)).spans,
-        _by_name((n, i.holder) for n, i in enumerate(items) if i.holder is not None),
-        _by_name((n, site) for n, i in enumerate(items) for site in i.others),
-        _by_name((n, i.dataset) for n, i in enumerate(items)),
+        _spans([n for n, i in enumerate(items) if i.reason is not None]),
+        _by_name([(n, i.holder) for n, i in enumerate(items) if i.holder is not None]),
+        _by_name([(n, site) for n, i in enumerate(items) for site in i.others]),
+        _by_name([(n, i.dataset) for n, i in enumerate(items)]),
     )
 
 
@@ -158,9 +168,16 @@ def _way(plane: str) -> int:
     return Way.TOOL.value if plane.startswith(_TOOL) else Way.DOOR.value
 
 
+@lru_cache(REMEMBERED)
+def _parts(manifest: str) -> tuple[str, int, int]:
+    """Its intent, the number of its chain and its own."""
+    intent, source_no, no = manifest.rsplit(".", 2)
+    return intent, int(source_no), int(no)
+
+
 def _of(manifest: str, destination: str, number: int, row: object, *more: object) -> Told:
-    _, source_no, no = manifest.rsplit(".", 2)
-    return int(source_no), int(no), str(destination), number, row, *more
+    _, source_no, no = _parts(manifest)
+    return source_no, no, str(destination), number, row, *more
 
 
 _Pack = Callable[[Any, Site, Codec], Told]
@@ -240,6 +257,22 @@ def is_by_url(served: Told) -> bool:
     return len(served) > WORDS_AT + 1
 
 
+def _of_intent(message: Any) -> str:
+    return message.intent  # type: ignore[no-any-return]
+
+
+def _of_manifest(message: Any) -> str | None:
+    """None of a registration: that is of no intent."""
+    return None if message.manifest is None else _parts(message.manifest)[0]
+
+
+_OF_CLASS: Mapping[type, tuple[Kind, Callable[[Any], str | None], _Pack]] = {
+    cls: (kind, _of_intent if "intent" in {f.name for f in fields(cls)} else _of_manifest, pack)
+    for cls, (kind, pack) in {**_PACKED, m.PlanOutline: _PACKED[m.TransferPlanned]}.items()
+}
+"""Of each class its kind, its intent and its words. Of a plan nothing is kept that its outline does not say."""
+
+
 class Facts:
     """Facts of intents in `rows`. What is put again under its place is the same fact."""
 
@@ -250,7 +283,7 @@ class Facts:
         self,
         place: LogPosition,
         origin: m.Origin,
-        message: m.Message,
+        message: m.Message | m.PlanOutline,
         content: int,
         logged_ms: int,
         *,
@@ -258,11 +291,11 @@ class Facts:
         is_first: bool,
     ) -> tuple[bytes, Told] | None:
         """Its intent, as rows have it, and its words; None, and nothing put, for a record of no intent."""
-        packed = _PACKED.get(type(message))
+        packed = _OF_CLASS.get(type(message))
         if packed is None:
             return None
-        kind, pack = packed
-        intent = intent_of(message)
+        kind, of, pack = packed
+        intent = of(message)
         if intent is None:
             return None
         words = pack(message, origin.site, self._codec)
@@ -303,11 +336,3 @@ class Facts:
             *(Kind(kind), bool(flags & _ORIGINAL), bool(flags & _FIRST), self._codec.place_of(place)),
             *(life, seq, content, at_ms, logged_ms, words),
         )
-
-
-def intent_of(message: m.Message) -> IntentId | None:
-    """The intent that a fact is about; None for facts about sites and refusals."""
-    intent: IntentId | None = getattr(message, "intent", None)
-    if intent is None and (manifest := getattr(message, "manifest", None)) is not None:
-        intent = manifest.rsplit(".", 2)[0]
-    return intent

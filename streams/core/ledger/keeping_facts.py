@@ -56,6 +56,15 @@ RECORDS: Mapping[Kind, str] = {
 }
 
 
+OF_KEEPING = frozenset(
+    (
+        *(m.ClaimDecided, m.LeaveAsked, m.KeepPromised, m.RemovalDecided, m.ChainSettled, m.ReplicasChecked),
+        *(m.FilesHeld, m.FilesLost),
+    )
+)
+"""Classes of records that facts are made of; of a loss only where it ends a removal."""
+
+
 class Claimed(NamedTuple):
     """A claim as a step notes it."""
 

@@ -136,21 +136,19 @@ class Stream:
         """The highest number that stands anywhere, -1 if none."""
         return max((s.last for of in (self.copies, self.refused) for s in of.values()), default=-1)
 
-    def _content(self, seq: int) -> int:
-        return self._tags.get(self._name, seq) if seq < self._end else 0
-
     def knows(self, seq: int, content: int) -> bool:
-        return self._content(seq) == _tagged(content)
+        return seq < self._end and self._tags.get(self._name, seq) == _tagged(content)
 
     def note(self, seq: int, content: int) -> bool:
         """Remember what `seq` stands for. Whether this content was new under it; a second one is a conflict."""
-        content, before = _tagged(content), self._content(seq)
-        if before:
+        content = _tagged(content)
+        if seq < self._end and (before := self._tags.get(self._name, seq)):
             if before != content and len(self.conflicts) < CONFLICTS_MAX:
                 self.conflicts.add(seq)
             return before != content
         self._tags.put(self._name, seq, content, is_new_page=seq // PAGE * PAGE >= self._end)
-        self._end = max(self._end, seq + 1)
+        if seq >= self._end:
+            self._end = seq + 1
         return True
 
     def announce(self, said: LastAnnounced) -> None:

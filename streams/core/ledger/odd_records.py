@@ -26,7 +26,7 @@ class OddRecords:
         """Refused, and written in another site's name."""
         self._progress = self._more_forged = 0
 
-    def pass_by(self, place: LogPosition, message: m.Message) -> None:
+    def pass_by(self, place: LogPosition, message: m.Message | m.PlanOutline) -> None:
         """An original that passed the gate; a mirror keeps partitions."""
         wanted = topics.partition_of(m.key_of(message), self.partitions)
         if wanted != place.partition and not isinstance(message, m.DeadLetter) and len(self._misplaced) < KEPT_MAX:

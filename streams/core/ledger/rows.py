@@ -21,6 +21,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Protocol
 
@@ -39,6 +40,8 @@ PLACE_BYTES = _PLACE.size
 DATASET_BYTES = _NUMBER.size
 _PARTITION_BYTES = 12
 FILE_WORD = b"w"
+REMEMBERED = 4096
+_HASH = struct.Struct(">Q")
 _PLACE_AT = (
     (FACT, b"", 1 + INTENT_BYTES),
     (MANIFEST, b"", 1 + 8),
@@ -104,24 +107,32 @@ class Names:
 
 
 class Codec:
-    """Places, intents and hashes as rows have them. `salt`: at most 64 bytes."""
+    """Places, intents and hashes as rows have them. `salt`: at most 64 bytes.
+
+    Records that follow each other say the same: what they said last is remembered, `REMEMBERED` of each kind.
+    """
 
     def __init__(self, names: Names, salt: bytes) -> None:
         self.names = names
-        self._hash: Callable[[bytes], bytes] = lambda data: blake2b(data, digest_size=8, key=salt).digest()
+        self._hashing = blake2b(digest_size=8, key=salt)
         self._sites: dict[int, Site] = {}
+        self._partitions: dict[tuple[Site, str, int], bytes] = {}
+        self.file: Callable[[str], int] = lru_cache(REMEMBERED)(self._file)
+        """The hash of a file's name."""
+        self.intent: Callable[[str], bytes] = lru_cache(REMEMBERED)(self._intent)
 
     def content(self, data: bytes | None) -> int:
         """64 bits that nobody can foresee; of no value those of an empty one."""
-        return int.from_bytes(self._hash(data or b""), "big")
+        hashing = self._hashing.copy()
+        hashing.update(data or b"")
+        return _HASH.unpack(hashing.digest())[0]  # type: ignore[no-any-return]
 
-    def file(self, name: str) -> int:
-        """The hash of a file's name."""
-        return int.from_bytes(self._hash(name.encode()), "big")
+    def _file(self, name: str) -> int:
+        return self.content(name.encode())
 
     def number_of(self, leaf: bytes) -> int:
         """What tells two records of one number apart."""
-        return int.from_bytes(self._hash(leaf), "big")
+        return self.content(leaf)
 
     def life(self, origin: m.Origin) -> int:
         """Of a writer's incarnation."""
@@ -145,12 +156,15 @@ class Codec:
         return found
 
     def place(self, place: LogPosition) -> bytes:
-        number = self.names.number
-        return _PLACE.pack(number(place.site), number(place.topic), place.partition, place.offset)
+        partition = self._partitions.get(place[:3])
+        if partition is None:
+            partition = self._partitions[place[:3]] = self.partition(*place[:3])
+        return partition + place.offset.to_bytes(8, "big")
 
     def partition(self, site: Site, topic: str, partition: int) -> bytes:
         """How the places of a partition begin."""
-        return self.place(LogPosition(site, topic, partition, 0))[:_PARTITION_BYTES]
+        number = self.names.number
+        return _PLACE.pack(number(site), number(topic), partition, 0)[:_PARTITION_BYTES]
 
     def place_of(self, packed: bytes) -> LogPosition:
         site, topic, partition, offset = _PLACE.unpack(packed)
@@ -162,7 +176,7 @@ class Codec:
     def dataset_of(self, packed: bytes) -> Dataset:
         return Dataset(self.names.name(*_NUMBER.unpack(packed)))
 
-    def intent(self, intent: str) -> bytes:
+    def _intent(self, intent: str) -> bytes:
         home, _, uuid = intent.partition(".")
         return _NUMBER.pack(self.names.number(home)) + bytes.fromhex(uuid.replace("-", ""))
 

@@ -7,6 +7,7 @@ header, in their order, each with its length. Here is arithmetic only; what a jo
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
@@ -18,18 +19,17 @@ BLOCK = 256
 RECENT_BLOCKS = 4
 """Last blocks of a journal that is followed whose leaves are kept: 32 KB a journal."""
 EMPTY_ROOT = sha256(b"").digest()
+_LENGTH = struct.Struct(">I").pack
 _NONE = b"\xff" * 4
 """A length that no field has: it is absent."""
 
 
 def leaf_of(key: bytes | None, value: bytes | None, headers: Headers) -> bytes:
     """The hash (32 bytes) of a record as it stands in a log."""
-    parts = [b"\x00"]
-    for field in (key, value):
-        parts += (_NONE,) if field is None else (len(field).to_bytes(4, "big"), field)
+    parts = [b"\x00", _NONE if key is None else _LENGTH(len(key)), key or b""]
+    parts += _NONE if value is None else _LENGTH(len(value)), value or b""
     for name, content in headers:
-        parts.append(_name(name))
-        parts += (_NONE,) if content is None else (len(content).to_bytes(4, "big"), content)
+        parts += _name(name), _NONE if content is None else _LENGTH(len(content)), content or b""
     return sha256(b"".join(parts)).digest()
 
 

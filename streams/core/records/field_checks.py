@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 
-from streams.core.ranges import Ranges
+from streams.core.ranges import EMPTY, Ranges
 from streams.core.records.values import FailedItems, Landed
 
 PRIORITY_MAX = 9
@@ -93,14 +93,17 @@ def within(name: str, ranges: Ranges, stop: int) -> str | None:
 
 def apart(items: int, named: Iterable[tuple[str, Ranges]], failed: tuple[FailedItems, ...]) -> str | None:
     """Item sets that lie within a manifest of `items` and share no item."""
-    seen = Ranges()
-    for name, ranges in (*named, *((f"failed[{n}].items", f.items) for n, f in enumerate(failed))):
+    seen = EMPTY
+    further = [(f"failed[{n}].items", f.items) for n, f in enumerate(failed)] if failed else ()
+    for name, ranges in (*named, *further):
+        if not ranges:
+            continue
         if (why := within(name, ranges, items)) is not None:
             return why
-        if seen & ranges:
+        if seen and seen & ranges:
             return f"{name}: an item is named twice"
         seen |= ranges
-    empty = next((n for n, f in enumerate(failed) if not f.items), None)
+    empty = next((n for n, f in enumerate(failed) if not f.items), None) if failed else None
     return None if empty is None else f"failed[{empty}].items: empty"
 
 

@@ -35,7 +35,7 @@ class Registered:
     """`topic` of a record at its writer's site; `is_in`: whether it may stand in a topic of this base name.
 
     `once_in`: where earlier releases wrote it; what stands there is read for ever. `author`: the site whose word it
-    is, None: any site's, in its own local topic.
+    is, None: any site's, in its own local topic. `has_one_topic`: all records of the class, so that `is_in` says all.
     """
 
     topic: Callable[[Any], str]
@@ -44,9 +44,11 @@ class Registered:
     author: Callable[[Any], Site | None]
     row: Row
     once_in: str | None
+    has_one_topic: bool
 
 
 _RECORDS: dict[type, Registered] = {}
+_OUTLINES: set[type] = set()
 _CHECKS: dict[type, ValueCheck] = {}
 
 
@@ -65,12 +67,23 @@ def record(
     def registered(cls: T) -> T:
         if isinstance(topic, str):
             _RECORDS[cls] = Registered(
-                lambda _: topic, is_in or (lambda base: base == topic), key, author, row, once_in
+                lambda _: topic, is_in or (lambda base: base == topic), key, author, row, once_in, True
             )
         else:
             assert is_in is not None
-            _RECORDS[cls] = Registered(topic, is_in, key, author, row, once_in)
+            _RECORDS[cls] = Registered(topic, is_in, key, author, row, once_in, False)
         return cls if check is None else checked(check)(cls)
+
+    return registered
+
+
+def outline_of(cls: type, *, check: ValueCheck) -> Callable[[T], T]:
+    """Registers what is read of a record of `cls` without one of its parts: it stands where that does, by its key."""
+
+    def registered(outline: T) -> T:
+        _RECORDS[outline] = _RECORDS[cls]
+        _OUTLINES.add(outline)
+        return checked(check)(outline)
 
     return registered
 
@@ -86,7 +99,7 @@ def checked(check: ValueCheck) -> Callable[[T], T]:
 
 
 def registered_classes() -> tuple[type, ...]:
-    return tuple(_RECORDS)
+    return tuple(cls for cls in _RECORDS if cls not in _OUTLINES)
 
 
 def row_of_class(cls: type) -> Row:
@@ -123,6 +136,16 @@ def allowed_in(kind: type, base_topic: str) -> bool:
 def belongs_in(message: Any, base_topic: str) -> bool:
     """Whether this very record may stand there: a request's topic names its source."""
     return base_topic in (topic_of(message), _RECORDS[type(message)].once_in)
+
+
+def check_of(cls: type) -> ValueCheck | None:
+    """What the fields of a value of this class must say together."""
+    return _CHECKS.get(cls)
+
+
+def registered_as(cls: type) -> Registered | None:
+    """What a class of records says of itself; None of what is no record."""
+    return _RECORDS.get(cls)
 
 
 def fault(value: Any) -> str | None:

@@ -11,7 +11,7 @@ from streams.core.ranges import EMPTY, Ranges
 from streams.core.records import field_checks
 from streams.core.records.limits import POSITION_MAX
 from streams.core.records.manifests import ManifestWritten, manifest_fault
-from streams.core.records.registry import Row, record
+from streams.core.records.registry import Row, outline_of, record
 from streams.core.records.values import Ended, FailedItems, Landed, Reason, Unit, Verdict
 
 ROUTES_MAX = 64
@@ -24,6 +24,10 @@ def _planned(p: TransferPlanned) -> str | None:
         return f"body.{inside}"
     if p.manifest != p.body.manifest:
         return "manifest: not that of the body"
+    return _plan(p)
+
+
+def _plan(p: TransferPlanned | PlanOutline) -> str | None:
     if len({route.site for route in p.routes}) != len(p.routes) or len(p.routes) > ROUTES_MAX:
         return f"routes: over {ROUTES_MAX}, or a site is named twice"
     if p.plane is not None and (why := field_checks.word("plane", p.plane)) is not None:
@@ -64,6 +68,20 @@ class TransferPlanned:
     routes: tuple[Route, ...]
     repair: bool
     body: ManifestWritten
+
+
+@outline_of(TransferPlanned, check=_plan)
+@dataclass(frozen=True, slots=True)
+class PlanOutline:
+    """A TransferPlanned without its manifest, for who has judged that where it was written. No record: never sent."""
+
+    manifest: ManifestId
+    destination: Destination
+    decision_no: int
+    priority: int
+    plane: str | None
+    routes: tuple[Route, ...]
+    repair: bool
 
 
 def _transfer_decided(d: TransferDecided) -> str | None:

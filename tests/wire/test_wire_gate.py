@@ -209,7 +209,6 @@ def test_word_of_another_site(record: Any, messages: list[Any]) -> None:
     ("name", "author"),
     [
         ("TransferIntent", "T1_A"),
-        ("IntentAsked", "T1_A"),
         ("IntentDecided", "T1_A"),
         ("ManifestWritten", "T2_B"),
         ("ChunksServed", "T2_B"),
@@ -234,6 +233,10 @@ def test_word_of_another_site(record: Any, messages: list[Any]) -> None:
 )
 def test_author(samples: Any, name: str, author: str) -> None:
     assert {m.author(value) for value in samples[name].values()} == {author}
+
+
+def test_who_asks_speaks_for_the_home_or_for_the_site_that_is_asked(samples: Any) -> None:
+    assert [m.author(value) for value in samples["IntentAsked"].values()] == ["T2_B", "T1_A"]
 
 
 @pytest.mark.parametrize("key", [None, b"", b"T1_A", b"\xff"])
@@ -291,9 +294,9 @@ def test_varint_without_end(record: Any, samples: Any) -> None:
 
 
 def asked(record: Any, samples: Any, union: bytes) -> Any:
-    """IntentAsked ends with an optional long."""
+    """IntentAsked has an optional long before its site and reason, which are empty here."""
     message = samples["IntentAsked"]["rich"]
-    return with_body(record, message, body_of(record, message)[:-2] + union)
+    return with_body(record, message, body_of(record, message)[:-4] + union + bytes(2))
 
 
 @pytest.mark.parametrize("union", [b"\x01\x00", b"\x03", b"\x04", b"\x7f", b"\xfe\xff\xff\xff\x0f"])

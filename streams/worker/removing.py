@@ -26,6 +26,7 @@ from streams.core import records as m
 from streams.core.keeping import duties, gates
 from streams.core.keeping.chains import ASKS_OPEN_MAX, ChainRow, CountedRemoval, OpenAsk
 from streams.core.keeping.gates import FileHere, PlacedFile
+from streams.core.keeping.words import ReplicaRow
 from streams.core.names import Adler32, Block, Dataset, IntentId, Lfn, Site, Text, shown
 from streams.core.records.limits import FILES_MAX
 from streams.core.selectors import Kind, Selector
@@ -102,6 +103,11 @@ class RemovalViews(Protocol):
         self, site: Site, block: Block, leaving: m.LeavingFile, endpoint: str, found: PlacedFile | None
     ) -> FileHere: ...
 
+    def files(
+        self, site: Site, endpoint: str, named: Sequence[tuple[Lfn, Block, int, Adler32 | None]]
+    ) -> list[FileHere]:
+        """The same of many, without what other datasets claim."""
+
     def held(self, selectors: Sequence[Selector], cursor: str, limit: int) -> tuple[list[HeldHere], str | None]:
         """Of a selection the files that are held here, and the cursor behind what was looked at."""
 
@@ -143,7 +149,7 @@ class _Look:
 
     block: Block
     files: dict[Lfn, HeldHere]
-    rows: dict[Lfn, FileHere]
+    rows: dict[Lfn, ReplicaRow]
     sha256: str
     noted_no: int
     told_s: float
@@ -530,7 +536,8 @@ class RemovalTasks:
         block = part.pending[0].block
         files = {file.lfn: file for file in part.pending if file.block == block}
         files = dict(islice(files.items(), FILES_MAX))
-        rows = {lfn: self._file(file) for lfn, file in files.items()}
+        named = [(file.lfn, file.block, file.bytes, Adler32(file.adler32)) for file in files.values()]
+        rows = {row.lfn: row.replica for row in self.views.files(self.here, DEFAULT_ENDPOINT, named)}
         digest = hashlib.sha256(f"{intent} {own.acted_no} {' '.join(files)}".encode()).hexdigest()
         order = orders.Check(
             part.dataset, self.here, own.acted_no + 1, digest, own.acted_no, tuple(files), read_back=False
@@ -572,7 +579,7 @@ class RemovalTasks:
         kept = self.views.are_kept(intent, part.dataset, [file.lfn for file in found])
         part.pending = [file for file, is_kept in zip(found, kept, strict=True) if not is_kept]
 
-    def _file(self, file: HeldHere, found: PlacedFile | None = None) -> FileHere:
+    def _file(self, file: HeldHere, found: PlacedFile | None) -> FileHere:
         leaving = m.LeavingFile(file.lfn, file.bytes, Adler32(file.adler32), "", ())
         return self.views.file(self.here, file.block, leaving, DEFAULT_ENDPOINT, found)
 
@@ -600,7 +607,7 @@ class RemovalTasks:
         for lfn, before in look.rows.items():
             now = self._file(look.files[lfn], seen.get(lfn))
             asked = tuple(site for site in holders.get(lfn, ()) if site != self.here)
-            if now.replica != before.replica and now.replica.held:
+            if now.replica != before and now.replica.held:
                 later.add(lfn)
                 continue
             why = gates.why_no_leaving(own, now, decision.intent, part.owner) or _why_last(asked, body.copies)

@@ -124,6 +124,7 @@ MESSAGES: tuple[m.Message, ...] = (
     x.reported(),
     x.completed(),
     x.removed(),
+    x.answered(),
     m.FilesHeld(x.DATASET, x.B, ()),
     m.FilesLost(x.DATASET, x.B, (), x.reason()),
     m.SiteAnnounced(x.A, "w", "i", "worker", "", "", (), (), 5, False, ()),

@@ -113,6 +113,11 @@ class SitePart:
     def file(self, site: Site, of: Block, leaving: m.LeavingFile, endpoint: str, found: PlacedFile | None) -> FileHere:
         return self.view.file(site, of, leaving, endpoint, found)
 
+    def files(
+        self, site: Site, endpoint: str, named: Sequence[tuple[Lfn, Block, int, Adler32 | None]]
+    ) -> list[FileHere]:
+        return self.view.files(site, endpoint, named)
+
     def held(self, selectors: Sequence[Selector], cursor: str, limit: int) -> tuple[list[HeldHere], str | None]:
         files, behind = self.catalogue.listing(selectors, cursor, limit, prefer=self.here)
         found = []

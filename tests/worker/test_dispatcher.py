@@ -125,7 +125,7 @@ def test_memory_that_is_short_at_the_gate_is_no_fault_of_the_records(monkeypatch
     rig = Rig()
     record = rig.record(x.body(files=[5, 7, 11]))  # one that this process has not decoded before
     with monkeypatch.context() as patch:
-        patch.setattr("streams.wire.fastavro.schemaless_reader", raises(MemoryError()))
+        patch.setattr("streams.wire.versions.Version.at_once", raises(MemoryError()))
         with pytest.raises(MemoryError):
             rig.dispatcher.hear(**record)
     assert rig.dispatcher.hear(**record) is None

@@ -26,6 +26,7 @@ COMMANDS: list[c.Command] = [
     c.DecideIntent(x.INTENT),
     c.ReleaseIntent(x.INTENT, 2),
     c.PublishDecision(x.decided(2)),
+    c.PublishAnswer(x.answered()),
     c.WriteManifests(x.body(), 0, 0, "", ""),
     c.PlanTransfer(x.MANIFEST, x.C, 1, 5, whole=True),
     c.DecideTransfer(x.told(2)),

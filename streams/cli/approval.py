@@ -57,7 +57,8 @@ def _for(one: Snapshot, here: Site) -> str:
     if body is None:
         return "-"
     if here not in m.leaving_sites(body):
-        return f"a copy from {one.decision.source if one.decision else body.source or 'its source'}"
+        what = "a move" if body.verb is m.Verb.MOVE else "a copy"
+        return f"{what} from {one.decision.source if one.decision else body.source or 'its source'}"
     if body.verb is m.Verb.REMOVE:
         return f"removal: {body.reason}"
     return f"a move to {' and '.join(body.destinations)}"

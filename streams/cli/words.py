@@ -356,6 +356,8 @@ def _at_destination(arrivals: Arrivals, snapshot: Snapshot, now_ms: int) -> list
         )
     if (words := not_come(arrivals)) and snapshot.state is State.ACTIVE:
         lines.append(f"  {words}")
+    elif where in {one.site for one in snapshot.pending}:
+        pass  # that it waits for somebody is said above
     elif arrivals.left and not arrivals.open and snapshot.state is State.ACTIVE:
         lines.append(
             f"  {where} has not reported on {arrivals.left:,} files: they wait for a place, or its workers are down."

@@ -7,6 +7,7 @@ from itertools import permutations
 
 import pytest
 
+from streams.cli.words import explain
 from streams.client.intent_snapshot import IntentFold, Snapshot
 from streams.client.snapshot_json import from_plain, to_plain
 from streams.core import commands as c
@@ -115,6 +116,13 @@ def test_answers_and_decisions_commute() -> None:
 def _in_order(facts: tuple[m.Message, ...]) -> bool:
     """Of a site's answers: they stand in one partition."""
     return facts.index(PENDING) < facts.index(ADMITTED)
+
+
+def test_what_waits_for_somebody_is_explained_by_that_and_by_nothing_else() -> None:
+    lines = explain(seen(*ACCEPTED, x.written(), PENDING), 5_000)
+    assert any("S_B waits for approval by ann" in line for line in lines)
+    assert not any("has not reported" in line for line in lines)
+    assert any("has not reported" in line for line in explain(seen(*ACCEPTED, x.written()), 5_000))
 
 
 def test_denied_at_every_destination_it_is_refused_with_who_and_why() -> None:

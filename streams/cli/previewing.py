@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from streams.cli import holdings, screen
 from streams.cli.command import Verb, at_site, json_option
-from streams.cli.removal import ClaimsOf
+from streams.cli.removal import ClaimsOf, Preview
 from streams.core.names import Site
 from streams.core.selectors import Selector, parse
 from streams.errors import NotFound, UsageError
@@ -21,7 +20,7 @@ from streams.views.catalogue import CatalogueFile
 
 
 @dataclass
-class Preview:
+class Coming:
     """Of one destination: files and bytes of the selection, those that are there already, and those to come."""
 
     site: Site
@@ -36,20 +35,6 @@ class Preview:
     @property
     def told(self) -> dict[str, Any]:
         return {"site": self.site, **{k: v for k, v in vars(self).items() if k != "site"}}
-
-
-@dataclass
-class Leaving:
-    """Of a move's source: files that it holds, and why some would stay, as far as is known here."""
-
-    site: Site
-    files: int = 0
-    bytes: int = 0
-    stays: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def told(self) -> dict[str, Any]:
-        return {"leaves": self.site, "files": self.files, "bytes": self.bytes, "stays": dict(self.stays.most_common())}
 
 
 @click.command(cls=Verb)
@@ -86,10 +71,10 @@ def preview(
 
 def previewed(
     settings: Settings, chosen: Sequence[Selector], to: Sequence[Site], source: Site | None, move: bool
-) -> tuple[list[Preview], Leaving | None]:
+) -> tuple[list[Coming], Preview | None]:
     """What would come where, and leave. NotFound for a name that nobody knows."""
-    found = [Preview(site) for site in to]
-    leaving = Leaving(source) if move and source is not None else None
+    found = [Coming(site) for site in to]
+    leaving = Preview(source) if move and source is not None else None
     with ExitStack() as stack:
         claims = ClaimsOf(settings, stack)
         for selector in dict.fromkeys(chosen):
@@ -105,7 +90,7 @@ def previewed(
     return found, leaving
 
 
-def _add(into: Preview, file: CatalogueFile, source: Site | None) -> None:
+def _add(into: Coming, file: CatalogueFile, source: Site | None) -> None:
     size, holders = file.replicas[0].bytes, {one.site for one in file.replicas}
     into.files, into.bytes = into.files + 1, into.bytes + size
     if into.site in holders:
@@ -116,7 +101,7 @@ def _add(into: Preview, file: CatalogueFile, source: Site | None) -> None:
         into.to_come, into.to_come_bytes = into.to_come + 1, into.to_come_bytes + size
 
 
-def _leave(into: Leaving, file: CatalogueFile, claims: ClaimsOf) -> None:
+def _leave(into: Preview, file: CatalogueFile, claims: ClaimsOf) -> None:
     one = next((one for one in file.replicas if one.site == into.site), None)
     if one is None:
         return
@@ -126,10 +111,13 @@ def _leave(into: Leaving, file: CatalogueFile, claims: ClaimsOf) -> None:
         into.stays[f"claimed by {claim}"] += 1
 
 
-def _show(found: Sequence[Preview], leaving: Leaving | None, as_json: bool) -> None:
+def _show(found: Sequence[Coming], leaving: Preview | None, as_json: bool) -> None:
     if as_json:
-        for one in (*found, *([leaving] if leaving is not None else ())):
+        for one in found:
             screen.put_json(one.told)
+        if leaving is not None:
+            told = {"files": leaving.files, "bytes": leaving.bytes, "stays": dict(leaving.stays.most_common())}
+            screen.put_json({"leaves": leaving.site, **told})
         return
     screen.table(
         ("to", ">files", ">size", ">there already", ">to come", ">size to come", ">not at the source"),
@@ -143,12 +131,11 @@ def _show(found: Sequence[Preview], leaving: Leaving | None, as_json: bool) -> N
         empty="nothing",
     )
     if leaving is not None:
-        goes = leaving.files - sum(leaving.stays.values())
-        screen.put(f"{leaving.site}: {goes:,} of {leaving.files:,} files would leave as they arrive")
+        screen.put(f"{leaving.site}: {leaving.goes:,} of {leaving.files:,} files would leave as they arrive")
         for why in _stays(leaving):
             screen.put(f"{leaving.site}: {why}")
 
 
-def _stays(leaving: Leaving) -> Iterator[str]:
+def _stays(leaving: Preview) -> Iterator[str]:
     for why, count in leaving.stays.most_common(5):
         yield f"{count:,} would stay: {why}"

@@ -234,6 +234,8 @@ def holdup(snapshot: Snapshot) -> str:
         for words in (*(r.waits_for for r in arrivals.open), *(r.waits_for for r in arrivals.removing))
         if words
     ]
+    if not said and snapshot.pending:
+        return f"approval at {' and '.join(one.site for one in snapshot.pending)}"
     if not said:
         return next((f"{a.destination} to report" for a in snapshot.destinations if a.left and not a.open), "")
     (where, what), more = said[0], len(said) - 1

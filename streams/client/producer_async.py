@@ -49,6 +49,15 @@ class AsyncIntentHandle:
     async def close_intake(self) -> None:
         await asyncio.to_thread(self.sync.close_intake)
 
+    async def release(self) -> None:
+        await asyncio.to_thread(self.sync.release)
+
+    async def approve(self) -> None:
+        await asyncio.to_thread(self.sync.approve)
+
+    async def deny(self, reason: str) -> None:
+        await asyncio.to_thread(self.sync.deny, reason)
+
     async def set_priority(self, priority: int) -> None:
         await asyncio.to_thread(self.sync.set_priority, priority)
 
@@ -74,6 +83,7 @@ class AsyncTransferClient:
         self.sync = TransferClient(settings, site=site, requester=requester)
 
     publish = _publishing(TransferClient.publish)
+    remove = _publishing(TransferClient.remove)
 
     async def intent(self, intent: str) -> AsyncIntentHandle:
         return AsyncIntentHandle(await asyncio.to_thread(self.sync.intent, intent))

@@ -29,7 +29,6 @@ from streams.views.keeping import Chains
 _MISSED = b"@"
 _BATCH = 1000
 _TOUCHED_MAX = 4000
-_CHAINS_KEPT = 16
 _ENDPOINT = ""
 """The default one, as records name it."""
 
@@ -40,7 +39,6 @@ class MissedFiles:
     def __init__(self, db: Any, site: Site) -> None:
         self._db, self.site = db, site
         self._chains = Chains(db)
-        self._known: dict[Dataset, ChainRow] = {}
 
     @classmethod
     def read(cls, settings: Settings, site: Site, db: Any, lfns: Iterable[str]) -> Self:
@@ -88,12 +86,7 @@ class MissedFiles:
         )
 
     def chain(self, replica: AuditedReplica) -> ChainRow:
-        dataset = Dataset(replica.dataset)
-        if dataset not in self._known:
-            if len(self._known) >= _CHAINS_KEPT:
-                self._known.clear()
-            self._known[dataset] = self._chains.chain(self.site, dataset)
-        return self._known[dataset]
+        return self._chains.chain(self.site, Dataset(replica.dataset))
 
     def _file(self, replica: AuditedReplica) -> FileHere:
         named = Lfn(replica.lfn), Block(replica.block), replica.bytes, Adler32(replica.adler32)

@@ -97,7 +97,7 @@ class SiteWish:
 
 
 WISHES_MAX = 16
-"""Of one intent: who may not approve is passed by, and keeps nobody from it."""
+"""Of one intent, the first ones: a row does not know who may approve, and people may write any number."""
 
 
 def denied_by(answers: Sequence[SiteAnswer]) -> frozenset[Site]:

@@ -63,12 +63,12 @@ def _answers(row: IntentRow, here: Site, policy: Policy) -> list[c.Owed]:
             return [c.Owed(c.PublishAnswer(m.SiteAnswered(row.intent, here, 1, m.Answer.ADMITTED, BY_POLICY)))]
         who = "anybody here" if policy.may_approve("*") else policy.approvers
         return [c.Owed(c.PublishAnswer(m.SiteAnswered(row.intent, here, 1, m.Answer.PENDING, Text(who[:400]))))]
-    wish = next((one for one in row.wishes if policy.may_approve(one.by)), None)
     if last.answer is not m.Answer.PENDING:
         return []
     if not policy.approvers:  # its rule was taken back
         said = m.SiteAnswered(row.intent, here, last.answer_no + 1, m.Answer.ADMITTED, BY_POLICY)
         return [c.Owed(c.PublishAnswer(said))]
+    wish = next((one for one in row.wishes if policy.may_approve(one.by)), None)
     if wish is None:
         return []
     answer = m.Answer.ADMITTED if wish.asked is m.Asked.APPROVE else m.Answer.DENIED

@@ -251,9 +251,10 @@ class RemovalTasks:
         for dataset in datasets:
             self.due(dataset)
 
-    def _datasets(self, body: m.TransferIntent) -> set[Dataset]:
+    def _datasets(self, body: m.TransferIntent) -> Iterable[Dataset]:
         """Where files of it may be: datasets that it names, and that of the files that it names."""
-        return {dataset for dataset in (*m.parts_of(body), self._dataset_of_files(body)) if dataset is not None}
+        named = (*m.parts_of(body), self._dataset_of_files(body))
+        return dict.fromkeys(dataset for dataset in named if dataset is not None)
 
     def _dataset_of_files(self, body: m.TransferIntent) -> Dataset | None:
         files = [Lfn(s.name) for s in body.selectors if s.kind is Kind.FILE]

@@ -7,8 +7,7 @@ from itertools import permutations
 
 import pytest
 
-from streams.cli.words import explain
-from streams.client.intent_snapshot import IntentFold, Snapshot
+from streams.cli.words import explain, holdup
 from streams.client.snapshot_json import from_plain, to_plain
 from streams.core import commands as c
 from streams.core import intent as intents
@@ -18,6 +17,7 @@ from streams.core.names import Site, Text
 from streams.core.owed import owed_intent, takes_part
 from streams.core.policy import Policy
 from tests.core import example as x
+from tests.core.folded import row, seen
 
 ASKS, FREE = Policy(approvers="ann, zoe"), Policy()
 BODY = x.body()
@@ -36,14 +36,6 @@ def answer(number: int, said: m.Answer, by: str = "ann", site: Site = x.B) -> m.
 PENDING, ADMITTED, DENIED = (answer(1, m.Answer.PENDING), answer(2, m.Answer.ADMITTED), answer(2, m.Answer.DENIED))
 
 
-def row(*facts: intents.IntentMessage, here: Site = x.B) -> IntentRow:
-    found = None
-    for fact in facts:
-        found = intents.fold(found, fact, here)
-    assert found is not None
-    return found
-
-
 def said(found: IntentRow, policy: Policy = ASKS, here: Site = x.B) -> list[tuple[int, m.Answer, str, str]]:
     owed = [one.command for one in owed_intent(found, here, policy)]
     answers = [one.answer for one in owed if isinstance(one, c.PublishAnswer)]
@@ -52,13 +44,6 @@ def said(found: IntentRow, policy: Policy = ASKS, here: Site = x.B) -> list[tupl
 
 def plans(found: IntentRow, policy: Policy = ASKS) -> int:
     return sum(isinstance(one.command, c.PlanTransfer) for one in owed_intent(found, x.B, policy))
-
-
-def seen(*facts: m.Message) -> Snapshot:
-    fold = IntentFold(x.INTENT)
-    for n, fact in enumerate(facts):
-        fold.hear(fact, 1000 + n)
-    return fold.snapshot()
 
 
 def test_a_site_that_asks_nobody_says_nothing_and_plans_at_once() -> None:
@@ -140,6 +125,7 @@ def test_denied_at_some_the_others_get_it() -> None:
     assert (found.outcome, found.exit_code, [one.site for one in found.denials]) == ("partly", 8, [x.B])
     waits = seen(both, x.decided(wish=both), x.written(), PENDING, x.completed(destination=x.C))
     assert (waits.outcome, [one.site for one in waits.pending]) == ("active", [x.B])
+    assert holdup(waits) == "approval at S_B"
 
 
 def test_a_source_that_denies_a_move_keeps_its_files() -> None:

@@ -7,34 +7,18 @@ from itertools import permutations
 
 import pytest
 
-from streams.client.intent_snapshot import IntentFold, Snapshot
-from streams.core import intent as intents
 from streams.core import records as m
-from streams.core.intent import IntentRow, State
+from streams.core.intent import State
 from streams.core.names import Dataset, Destination, Site, Text
 from streams.core.routing import Holders, decide
 from streams.core.selectors import Kind, Selector
 from tests.core import example as x
+from tests.core.folded import row, seen
 
 OTHER = Dataset("/Electron/Run1/RAW")
 BODY = x.removal(files=(0, 1), dataset=x.DATASET, sites=(x.B, x.C))
 DECIDED = m.IntentDecided(x.INTENT, 1, m.Verdict.ACCEPTED, BODY, None, 0, 5)
 SITES = (x.A, x.B, x.C)
-
-
-def row(*facts: intents.IntentMessage, here: Site = x.B) -> IntentRow:
-    found = None
-    for fact in facts:
-        found = intents.fold(found, fact, here)
-    assert found is not None
-    return found
-
-
-def seen(*facts: m.Message) -> Snapshot:
-    fold = IntentFold(x.INTENT)
-    for n, fact in enumerate(facts):
-        fold.hear(fact, 1000 + n)
-    return fold.snapshot()
 
 
 def test_parts_are_datasets_by_name_and_the_files_that_are_named() -> None:

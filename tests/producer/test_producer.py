@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from streams import AsyncTransferClient, TransferClient
+from streams import AsyncTransferClient, TransferClient, wire
 from streams.client.follower import Watched
 from streams.client.producer import IntentHandle
+from streams.client.producer_async import AsyncIntentHandle
 from streams.core import records as m
 from streams.core.intent import State
 from streams.core.names import IntentId, Text
@@ -305,3 +306,31 @@ def test_a_fault_while_following_is_raised_to_who_waits(hand: Hand, monkeypatch:
         hand.accept(handle.body)
         with pytest.raises(Transfer2goError, match="the following of intents failed: KeyError"):
             handle.wait(20)
+
+
+def test_what_is_asked_in_one_form_can_be_asked_in_the_other() -> None:
+    """But for what only tells how it stands, and has no need of a loop."""
+    pairs = ((TransferClient, AsyncTransferClient, set()), (IntentHandle, AsyncIntentHandle, {"away", "outcome"}))
+    for sync, in_a_loop, left in pairs:
+        names = {name for name in vars(sync) if not name.startswith("_")}
+        assert names - left == {name for name in vars(in_a_loop) if not name.startswith("_")}
+
+
+def test_a_site_is_answered_for_and_a_removal_asked_for_in_async_form(hand: Hand) -> None:
+    async def go() -> AsyncIntentHandle:
+        async with AsyncTransferClient(hand.settings, site=A, requester="ann@desk") as client:
+            handle = await client.remove(["/P/R/T#b"], at=[A], reason="full")
+            await handle.approve()
+            await handle.deny("no room")
+            await handle.release()
+            return handle
+
+    intent = asyncio.run(go()).id
+    log = replay(hand.settings, A, ["transfer-intents"])
+    heard = [wire.decode(one.topic, one.key, one.value, one.headers, A).message for one in log]
+    told = [one for one in heard if isinstance(one, m.IntentAsked) and one.intent == intent]
+    assert [(one.asked, one.asked_by, one.site, one.reason) for one in told] == [
+        (m.Asked.APPROVE, "ann", A, ""),
+        (m.Asked.DENY, "ann", A, "no room"),
+        (m.Asked.RELEASE, "ann@desk", None, ""),
+    ]

@@ -26,7 +26,7 @@ def asking(federation: Rig) -> Iterator[None]:
     federation.start_again(B)
 
 
-def board(run: Run) -> dict[str, Any]:
+def board(run: Run) -> dict[str, dict[str, Any]]:
     shown = run("--site", B, "intent", "board", "--json")
     assert shown.exit_code == 0, shown.output
     return {row["intent"]: row for row in map(json.loads, shown.stdout.splitlines())}
@@ -34,7 +34,7 @@ def board(run: Run) -> dict[str, Any]:
 
 def waiting(run: Run, intent: str) -> dict[str, Any]:
     until(lambda: intent in board(run), f"{intent} waits at {B}")
-    return board(run)[intent]  # type: ignore[no-any-return]
+    return board(run)[intent]
 
 
 def test_a_copy_waits_until_somebody_lets_it_in(

@@ -73,8 +73,9 @@ class DecisionJudge:
                     who = f"{one.word.answer} by {one.word.by}, who asked nothing"
                     words = f"answer {number} of {site} to {intent}: {who}"
                     self.findings.miss(_I1, words, one.at_ms, one.place)
-        for (source_no, no), manifest in sorted(row.manifests.items()):
-            for site in row.denied & {str(name) for name in manifest.transfers}:
+        denied = row.denied
+        for (source_no, no), manifest in sorted(row.manifests.items()) if denied else ():
+            for site in sorted(denied & {str(name) for name in manifest.transfers}):
                 planned = manifest.transfers[Destination(site)].planned
                 if planned is not None and site in self.read:
                     words = f"{ManifestId.of(intent, source_no, no)} is planned at {site}, which denied it"

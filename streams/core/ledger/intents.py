@@ -207,8 +207,8 @@ class IntentJudge:
     def _leaving(self, row: IntentClaims, decided: DecisionClaim, landed: str, *, cancelled: bool) -> str:
         """The same where files leave sites: of each part each of these must have said its last word. `landed`: how it
         stands at its destinations."""
-        body = decided.body
-        sites = [Destination(site) for site in body.leaving if site not in row.denied]
+        body, denied = decided.body, row.denied
+        sites = [Destination(site) for site in body.leaving if site not in denied]
         if body.removes and not sites:
             return "refused"
         parts = [(part, site) for part in range(body.parts) for site in sites]
